@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FOLDERS := cli client config events notifiers service workers
+
+.PHONY: demo test lint bench dev clean
+
+demo: $(STAMP)
+	$(BIN)/canhazgpu demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(addprefix build/dev/canhazgpu/,$(FOLDERS)) tests bench
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m bench
+
+dev: $(STAMP)
+
+# The links let tools that do not run setuptools' import hook find the packages by their real names.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	mkdir -p build/dev/canhazgpu
+	for folder in $(FOLDERS); do ln -sfn ../../../$$folder build/dev/canhazgpu/$$folder; done
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""The Python API to a running service: small, synchronous, standard library only."""

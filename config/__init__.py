@@ -1,0 +1,1 @@
+"""Settings: one typed record per section, read from a TOML file and the environment."""

@@ -1,0 +1,239 @@
+"""Reads settings from a TOML file and the environment, and refuses what it does not know.
+
+`CANHAZGPU_<SECTION>_<KEY>` wins over the file, the file over the default. Every complaint names
+the file (or variable), the key, and what was expected.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+from msgspec import inspect
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.durations import EXAMPLES, parse_duration
+from canhazgpu.events.paths import CONFIG
+
+PREFIX = "CANHAZGPU_"
+LONGEST_HOST = 253
+
+
+class ConfigError(Exception):
+    """A setting is not usable; the message says where, which, and what was expected."""
+
+
+class Option(msgspec.Struct, frozen=True):
+    """One setting as people write it."""
+
+    key: str  # notify.email.port
+    annotation: Any
+    about: str
+    extra: dict[str, Any]
+    default: Any
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return PREFIX + self.key.replace(".", "_").upper()
+
+    @property
+    def is_duration(self) -> bool:
+        """Whether it is written as `30s` and kept in seconds."""
+        return bool(self.extra.get("duration"))
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value may hold a password."""
+        return bool(self.extra.get("secret"))
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings in force, and for each key where it came from (file, variable or `default`)."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def options() -> Iterator[Option]:
+    """Yield every setting in the order of `settings.py`."""
+    yield from _options(Settings, "")
+
+
+def _options(struct: type[msgspec.Struct], prefix: str) -> Iterator[Option]:
+    defaults = struct()
+    hints = inspect.type_info(struct)
+    if not isinstance(hints, inspect.StructType):
+        raise TypeError(struct)
+    for entry in hints.fields:
+        key = prefix + entry.name
+        default = getattr(defaults, entry.name)
+        if isinstance(default, msgspec.Struct):
+            yield from _options(type(default), key + ".")
+            continue
+        annotation = struct.__annotations__[entry.name]
+        about, extra = _meta(annotation)
+        yield Option(key, annotation, about, extra, default)
+
+
+def _meta(annotation: Any) -> tuple[str, dict[str, Any]]:
+    about, extra = "", {}
+    if get_origin(annotation) is Annotated:
+        for part in get_args(annotation)[1:]:
+            if isinstance(part, msgspec.Meta):
+                about = part.description or about
+                extra.update(part.extra or {})
+    return about, extra
+
+
+def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+    """Return the settings of `path`, else `$CANHAZGPU_CONFIG`, else the host's file if there is one.
+
+    Raises ConfigError, also when a file that was named cannot be read.
+    """
+    named = path or environ.get("CANHAZGPU_CONFIG")
+    source = named or CONFIG
+    known = {option.key: option for option in options()}
+    values = _read(source) if named or Path(source).exists() else {}
+    origins = dict.fromkeys(known, "default")
+    chosen: dict[str, Any] = {}
+    for key, value in _flatten(values, known, source):
+        chosen[key] = _convert(known[key], value, f"{source}: {key}")
+        origins[key] = source
+    for variable, text in environ.items():
+        option = _by_variable(variable, known)
+        if option:
+            chosen[option.key] = _convert(option, _from_text(option, text), variable)
+            origins[option.key] = variable
+    return Loaded(_build(chosen), origins)
+
+
+def _read(source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(source).read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"{source}: cannot be read: {error.strerror}"
+        raise ConfigError(message) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"{source}: is not TOML: {error}"
+        raise ConfigError(message) from error
+
+
+def _flatten(
+    values: Mapping[str, Any], known: Mapping[str, Option], source: str, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        key = prefix + name
+        if key in known:
+            yield key, value
+        elif any(other.startswith(key + ".") for other in known):
+            if not isinstance(value, dict):
+                message = f"{source}: {key}: expected a table, [{key}]"
+                raise ConfigError(message)
+            yield from _flatten(value, known, source, key + ".")
+        else:
+            message = f"{source}: {key}: no such key{_guess(key, known)}"
+            raise ConfigError(message)
+
+
+def _guess(key: str, known: Mapping[str, Option]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]}?" if near else "; expected one of those in `canhazgpu config show`"
+
+
+# Variables of ours that are no settings.
+_OTHER_VARIABLES = frozenset({"CONFIG", "RESERVATION", "COMPLETE"})
+
+
+def _by_variable(variable: str, known: Mapping[str, Option]) -> Option | None:
+    if not variable.startswith(PREFIX) or variable.removeprefix(PREFIX) in _OTHER_VARIABLES:
+        return None
+    for option in known.values():
+        if option.variable == variable:
+            return option
+    near = difflib.get_close_matches(variable, [option.variable for option in known.values()], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    message = f"{variable}: no such setting{hint}"
+    raise ConfigError(message)
+
+
+def _from_text(option: Option, text: str) -> Any:
+    if isinstance(option.default, bool):
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
+            text.strip().lower(), text
+        )
+    if isinstance(option.default, list):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if isinstance(option.default, int) and text.strip().lstrip("-").isdigit():
+        return int(text)
+    return text
+
+
+def _convert(option: Option, value: Any, where: str) -> Any:
+    if option.is_duration:
+        return _duration(option, value, where)
+    try:
+        result = msgspec.convert(value, option.annotation)
+    except msgspec.ValidationError as error:
+        message = f"{where}: {_expected(option)}, not {_shown(option, value)}"
+        raise ConfigError(message) from error
+    if option.key == "host" and not _is_host(result):
+        message = f"{where}: expected a host name of letters, digits, '.' and '-'"
+        raise ConfigError(message)
+    return result
+
+
+def _duration(option: Option, value: Any, where: str) -> float:
+    if not isinstance(value, str):
+        message = f"{where}: expected a duration in quotes such as {EXAMPLES}, not {_shown(option, value)}"
+        raise ConfigError(message)
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        message = f"{where}: {error}"
+        raise ConfigError(message) from error
+    least = option.extra.get("least", 0.0)
+    if seconds < least:
+        message = f"{where}: expected a duration of at least {least:g}s, not {value}"
+        raise ConfigError(message)
+    return seconds
+
+
+def _expected(option: Option) -> str:
+    kind = inspect.type_info(option.annotation)
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect.LiteralType):
+        return "expected one of " + ", ".join(map(str, kind.values))
+    if isinstance(kind, inspect.IntType):
+        return "expected a whole number" + _range(kind)
+    names = {inspect.BoolType: "true or false", inspect.StrType: "text in quotes"}
+    return "expected " + names.get(type(kind), "a list of texts")
+
+
+def _range(kind: inspect.IntType) -> str:
+    if kind.le is not None:
+        return f" from {kind.ge} to {kind.le}"
+    return f" of at least {kind.ge}" if kind.ge is not None else ""
+
+
+def _shown(option: Option, value: Any) -> str:
+    return "what is there" if option.is_secret else repr(value)[:60]
+
+
+def _is_host(name: str) -> bool:
+    return 0 < len(name) <= LONGEST_HOST and all(c.isascii() and (c.isalnum() or c in ".-_") for c in name)
+
+
+def _build(chosen: Mapping[str, Any]) -> Settings:
+    tree: dict[str, Any] = {}
+    for key, value in chosen.items():
+        *sections, name = key.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[name] = value
+    return msgspec.convert(tree, Settings)

@@ -1,0 +1,141 @@
+"""Every setting: its key, type, default and meaning. Reading them is `config/load.py`'s work.
+
+A field's description is its help; the shipped example and `config show` are made from it. A
+duration is kept in seconds, a path as text, a secret never: only the file that holds it is named.
+"""
+
+import socket
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Duration = Annotated[float, Meta(ge=0, extra={"duration": True})]
+
+
+def _about(text: str, **extra: object) -> Meta:
+    return Meta(description=text, extra=extra or None)
+
+
+class Redis(Struct, frozen=True, kw_only=True):
+    """Where state is kept."""
+
+    url: Annotated[
+        str,
+        _about("Redis to use: redis://, rediss:// or unix://; empty: the daemon runs its own.", secret=True),
+    ] = ""
+
+
+class Gpus(Struct, frozen=True, kw_only=True):
+    """Which GPUs, and how often they are looked at."""
+
+    provider: Annotated[
+        Literal["auto", "nvml", "simulated"],
+        _about("Where readings come from; auto: simulated when a scenario is set, else nvml."),
+    ] = "auto"
+    scenario: Annotated[str, _about("TOML file that the simulated provider reads.")] = ""
+    scan_interval: Annotated[Duration, _about("The longest time between two scans.", least=0.02)] = 1.0
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """When a GPU counts as in use."""
+
+    threshold_mb: Annotated[
+        int, Meta(ge=0), _about("A GPU with more memory in use than this, in MiB, is in use.")
+    ] = 100
+
+
+class Violations(Struct, frozen=True, kw_only=True):
+    """When use without a reservation becomes a violation."""
+
+    confirm: Annotated[
+        Duration, _about("Use must be seen in two scans at least this far apart before anyone is told.")
+    ] = 2.0
+    exempt_users: Annotated[list[str], _about("Users whose processes are never a violation.")] = field(
+        default_factory=list
+    )
+    exempt_processes: Annotated[
+        list[str], _about("Names of processes that never make a GPU count as in use.")
+    ] = field(
+        default_factory=lambda: [
+            "Xorg",
+            "Xwayland",
+            "gnome-shell",
+            "nvidia-persistenced",
+            "nv-hostengine",
+            "nvidia-smi",
+        ]
+    )
+
+
+class Notices(Struct, frozen=True, kw_only=True):
+    """When people are told."""
+
+    group_wait: Annotated[
+        Duration, _about("Wait this long before the first notice, to put more GPUs into it.")
+    ] = 5.0
+    repeat_interval: Annotated[
+        Duration, _about("Remind after this long while a violation lasts.", least=1.0)
+    ] = 4 * 3600.0
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """The audit log: one JSON line per violation fact."""
+
+    enabled: Annotated[bool, _about("Write the audit log.")] = True
+    path: Annotated[str, _about("The audit log's file.")] = "/var/log/canhazgpu/violations.log"
+
+
+class Wall(Struct, frozen=True, kw_only=True):
+    """Messages on terminals."""
+
+    enabled: Annotated[bool, _about("Write to terminals.")] = True
+    audience: Annotated[
+        Literal["offender", "everyone"],
+        _about("offender: the person's own terminals; everyone: all terminals, by wall(1)."),
+    ] = "offender"
+
+
+class Email(Struct, frozen=True, kw_only=True):
+    """Mail to the person and to administrators."""
+
+    enabled: Annotated[bool, _about("Send mail.")] = False
+    host: Annotated[str, _about("The mail server.")] = "localhost"
+    port: Annotated[int, Meta(ge=1, le=65535), _about("Its port.")] = 25
+    tls: Annotated[
+        Literal["none", "starttls", "tls"],
+        _about("How the connection is encrypted; none: on this host only."),
+    ] = "none"
+    username: Annotated[str, _about("Log in as this user; empty: do not log in.")] = ""
+    password_file: Annotated[str, _about("File that holds the password, readable by the service only.")] = ""
+    sender: Annotated[str, _about("The From address; empty: canhazgpu@ and this host's name.")] = ""
+    user_address: Annotated[
+        str, _about('The address of a user, such as "{user}@example.com"; empty: users get no mail.')
+    ] = ""
+    admins: Annotated[list[str], _about("Addresses of the administrators.")] = field(default_factory=list)
+
+
+class Notify(Struct, frozen=True, kw_only=True):
+    """The channels."""
+
+    log: Log = field(default_factory=Log)
+    wall: Wall = field(default_factory=Wall)
+    email: Email = field(default_factory=Email)
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All settings of one host."""
+
+    host: Annotated[str, _about("This host's name in keys, events and notices.")] = field(
+        default_factory=socket.gethostname
+    )
+    socket: Annotated[str, _about("The Unix socket that commands talk to.")] = "/run/canhazgpu/canhazgpu.sock"
+    state_dir: Annotated[str, _about("Where the daemon keeps its own state, and Redis its data.")] = (
+        "/var/lib/canhazgpu"
+    )
+    admin_group: Annotated[str, _about("Members of this group may do what root may; empty: root alone.")] = ""
+    redis: Redis = field(default_factory=Redis)
+    gpus: Gpus = field(default_factory=Gpus)
+    memory: Memory = field(default_factory=Memory)
+    violations: Violations = field(default_factory=Violations)
+    notices: Notices = field(default_factory=Notices)
+    notify: Notify = field(default_factory=Notify)

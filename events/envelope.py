@@ -1,0 +1,65 @@
+"""The envelope of every event: CloudEvents 1.0, as the fields of one Redis stream entry."""
+
+from typing import Any
+
+import msgspec
+
+SPECVERSION = "1.0"
+CONTENT_TYPE = "application/json"
+FIELDS = ("id", "source", "specversion", "type", "subject", "time", "datacontenttype", "data")
+
+TYPES = (
+    "canhazgpu.gpu.changed",
+    "canhazgpu.gpu.failed",
+    "canhazgpu.gpu.recovered",
+    "canhazgpu.scanner.stalled",
+    "canhazgpu.scanner.resumed",
+    "canhazgpu.violation.opened",
+    "canhazgpu.violation.updated",
+    "canhazgpu.violation.closed",
+    "canhazgpu.notice.created",
+)
+
+
+class Undecodable(ValueError):
+    """The stream entry is not an event of canhazgpu."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened. `id` grows within a `source`; `data` depends on `type`."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    data: dict[str, Any]
+    specversion: str = SPECVERSION
+    datacontenttype: str = CONTENT_TYPE
+
+    def to_fields(self) -> dict[str, bytes]:
+        """Return the stream entry's fields; `data` is JSON, everything else text."""
+        fields = {name: str(getattr(self, name)).encode() for name in FIELDS if name != "data"}
+        return {**fields, "data": msgspec.json.encode(self.data)}
+
+
+def decode(fields: dict[bytes, bytes] | None) -> Event:
+    """Return the event in a stream entry as redis-py hands it out, in bytes.
+
+    Raises Undecodable for an entry that was trimmed, is incomplete, or is no UTF-8 or no JSON.
+    """
+    if not fields:
+        message = "the entry is empty: it was trimmed"
+        raise Undecodable(message)
+    try:
+        text = {name: fields[name.encode()].decode() for name in FIELDS if name != "data"}
+        if text["specversion"] != SPECVERSION:
+            message = f"specversion {text['specversion'][:20]!r} is not {SPECVERSION}"
+            raise Undecodable(message)
+        data = msgspec.json.decode(fields[b"data"], type=dict[str, Any])
+    except KeyError as missing:
+        message = f"the field {missing} is missing"
+        raise Undecodable(message) from missing
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise Undecodable(str(error)) from error
+    return Event(**text, data=data)

@@ -1,0 +1,96 @@
+"""What is known of a GPU: the raw reading of a provider, and the usage that is made of it."""
+
+import msgspec
+
+
+class ProcessReading(msgspec.Struct, frozen=True, kw_only=True):
+    """One process a provider saw on a GPU. `memory_mb` is None when it cannot be told."""
+
+    pid: int
+    memory_mb: int | None
+    kinds: tuple[str, ...] = ("compute",)  # of compute, graphics, mps
+    user: str | None = None  # set by the simulation only: instead of what the system says
+    name: str | None = None  # likewise
+
+
+class MigReading(msgspec.Struct, frozen=True, kw_only=True):
+    """One MIG instance of a GPU."""
+
+    uuid: str
+    gpu_instance: int
+    compute_instance: int
+    memory_total_mb: int | None
+    memory_used_mb: int | None
+
+
+class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU in one scan, as the provider saw it; memory in MiB, reserved memory is not used.
+
+    `error`: the GPU is broken or gone. `unknown`: it answers, but not what we must know. Both are
+    a sentence without a final stop; neither ever means idle.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    memory_total_mb: int | None = None
+    memory_used_mb: int | None = None
+    utilization_percent: int | None = None
+    processes: tuple[ProcessReading, ...] = ()
+    mig: tuple[MigReading, ...] = ()
+    error: str | None = None
+    unknown: str | None = None
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """The container a process runs in, from its cgroup; `name` where it can be had."""
+
+    runtime: str
+    id: str
+    name: str | None = None
+
+
+class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A process on a GPU and whose it is.
+
+    `user` is what people are shown; `person` is the user to tell, None when no rung of `evidence`
+    proves one. `start` is the start time in clock ticks since boot (field 22 of /proc/PID/stat).
+    """
+
+    pid: int
+    name: str
+    user: str
+    memory_mb: int | None
+    uid: int | None = None
+    start: int | None = None
+    person: str | None = None
+    evidence: str = "unknown"  # of EVIDENCE
+    container: Container | None = None
+
+
+# The rungs, best first; on the first five a person may be told.
+EVIDENCE = ("reservation", "uid", "subuid", "slice", "loginuid", "label", "unknown")
+PROVEN = frozenset(EVIDENCE[:5])
+
+
+class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What one scan says of one GPU; kept as JSON in the field `usage` of the GPU's hash.
+
+    `state` is ok, error or unknown, `reason` says why it is not ok. `memory_mb` is what is counted:
+    the processes' sum where they are known, else the device's. `processes` leaves exempt ones out.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    state: str = "ok"
+    reason: str | None = None
+    in_use: bool = False
+    memory_mb: int = 0
+    memory_used_mb: int | None = None
+    memory_total_mb: int | None = None
+    utilization_percent: int | None = None
+    users: tuple[str, ...] = ()
+    processes: tuple[ProcessUse, ...] = ()
+    exempt: tuple[ProcessUse, ...] = ()
+    mig: tuple[MigReading, ...] = ()

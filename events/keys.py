@@ -1,0 +1,46 @@
+"""Every Redis key, spelled here and nowhere else. A host's keys share one hash tag (Redis Cluster)."""
+
+HOSTS = "canhazgpu:hosts"
+
+GROUP_DISPATCHER = "dispatcher"
+GROUP_LOG = "log"
+GROUP_WALL = "wall"
+GROUP_EMAIL = "email"
+
+
+class Keys:
+    """The key names of one host, as Redis holds them."""
+
+    def __init__(self, host: str) -> None:
+        """Prefix every key with `canhazgpu:{host}:`."""
+        self.host = host
+        prefix = f"canhazgpu:{{{host}}}:"
+        self.prefix = prefix
+        self.sequence = prefix + "sequence"  # string: number of the last event of this host
+        self.gpus = prefix + "gpus"  # zset: index of every GPU ever seen, scored by itself
+        self.scan = prefix + "scan"  # hash: the last scan (at_ms, at, stalled_ms, reason)
+        self.pending = prefix + "violations:pending"  # hash: "GPU/user key" -> first seen, in ms
+        self.open = prefix + "violations:open"  # hash: "GPU/user key" -> the open violation, JSON
+        self.events = prefix + "events"  # stream: everything that happened
+        self.violations = prefix + "violations"  # stream: violation facts, kept by time
+        self.notices = prefix + "notices"  # stream: what to tell whom
+        self.groups = prefix + "notices:groups"  # hash: group -> the dispatcher's state, JSON
+        self.due = prefix + "notices:due"  # zset: group, scored by when to look at it again, in ms
+        self.deliveries = prefix + "deliveries"  # stream: every attempt of every channel
+        self.deadletters = prefix + "deadletters"  # stream: what a channel gave up on
+
+    def gpu(self, index: int) -> str:
+        """Return the hash of GPU `index`: usage, holder, last_released, drained."""
+        return f"{self.prefix}gpu:{index}"
+
+    def retries(self, channel: str) -> str:
+        """Return the zset of `channel`: stream id of a notice to try again, scored by when, in ms."""
+        return f"{self.prefix}retries:{channel}"
+
+    def progress(self, channel: str) -> str:
+        """Return the hash of `channel`: stream id -> what was tried for that notice so far, JSON."""
+        return f"{self.prefix}progress:{channel}"
+
+    def told(self, channel: str) -> str:
+        """Return the hash of `channel`: "episode recipient" -> notice id of the last delivery."""
+        return f"{self.prefix}told:{channel}"

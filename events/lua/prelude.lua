@@ -1,0 +1,48 @@
+-- Shared by every script; put before its text. Time is read once, as whole milliseconds.
+local clock = redis.call('TIME')
+local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+
+-- The moment `ms` as RFC 3339 in UTC, to the millisecond (days to date: the Gregorian rule, from March on).
+local function rfc3339(ms)
+  local seconds = math.floor(ms / 1000)
+  local days = math.floor(seconds / 86400)
+  local left = seconds - days * 86400
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, doy - math.floor((153 * mp + 2) / 5) + 1,
+    math.floor(left / 3600), math.floor(left % 3600 / 60), left % 60, ms % 1000)
+end
+
+local now = rfc3339(now_ms)
+
+-- The JSON object of the table `scalars` (not empty) and of the JSON object text `fragment` together.
+-- Lists stay text, because the JSON library of Redis writes an empty list as an object.
+local function splice(scalars, fragment)
+  local head = cjson.encode(scalars)
+  if fragment == nil or fragment == '' or fragment == '{}' then return head end
+  return string.sub(head, 1, -2) .. ',' .. string.sub(fragment, 2)
+end
+
+-- A new event id: grows within a host, and differs after its Redis was wiped or set back.
+local function next_id(sequence_key)
+  return string.format('%.0f-%d', now_ms, redis.call('INCR', sequence_key))
+end
+
+-- Appends one event to each stream of `streams`; `limit` entries are kept in the first, 0 for all.
+local function publish(streams, limit, host, id, event_type, subject, data)
+  for position, stream in ipairs(streams) do
+    local entry = {'id', id, 'source', '//' .. host .. '/canhazgpu', 'specversion', '1.0', 'type', event_type,
+      'subject', subject, 'time', now, 'datacontenttype', 'application/json', 'data', data}
+    if position == 1 and limit > 0 then
+      redis.call('XADD', stream, 'MAXLEN', '~', limit, '*', unpack(entry))
+    else
+      redis.call('XADD', stream, '*', unpack(entry))
+    end
+  end
+end

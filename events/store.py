@@ -1,0 +1,127 @@
+"""The way to Redis: one bounded pool of connections, and scripts called by the hash of their text."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+import anyio
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    NoScriptError,
+    RedisError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from canhazgpu.events.keys import Keys
+
+ANSWER_TIMEOUT = 5.0  # Seconds one command may take before its outcome counts as unknown.
+BLOCK_MARGIN = 5.0  # A blocking read answers late when others are served first.
+UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
+_HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
+
+
+class StoreDown(Exception):
+    """Redis does not answer. Nothing is known of what was asked last."""
+
+
+class Script:
+    """One Lua verb: `lua/<name>.lua` of a package, with the shared prelude before it."""
+
+    def __init__(self, package: str, name: str) -> None:
+        """Name the script; its text is read on first use."""
+        self.package = package
+        self.name = name
+
+    @cached_property
+    def body(self) -> str:
+        """The script's own text."""
+        return files(self.package).joinpath("lua", f"{self.name}.lua").read_text()
+
+    @cached_property
+    def text(self) -> str:
+        """What Redis runs: the prelude and the body."""
+        prelude = files("canhazgpu.events").joinpath("lua", "prelude.lua").read_text()
+        return prelude + self.body
+
+    @cached_property
+    def sha(self) -> str:
+        """The name under which Redis keeps the text."""
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def header(self) -> dict[str, str]:
+        """What the header says of Keys, Args, Returns and Events."""
+        return dict(_HEADER.findall(self.body))
+
+
+class Store:
+    """One host's state in one Redis.
+
+    Replies are bytes, decoded where they are read. The client itself never retries: whoever calls
+    knows whether a repeat is safe.
+    """
+
+    def __init__(self, url: str, host: str) -> None:
+        """Prepare connections to `url` (redis://, rediss:// or unix://); none is opened yet."""
+        self.url = url
+        self.keys = Keys(host)
+        self.redis = self._client(ANSWER_TIMEOUT, connections=16)
+
+    def _client(self, timeout: float, connections: int) -> Redis:
+        client: Redis = Redis.from_url(
+            self.url,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=timeout,
+            socket_connect_timeout=ANSWER_TIMEOUT,
+            max_connections=connections,
+        )
+        return client
+
+    def blocking(self, longest: float) -> Redis:
+        """Return a client of its own for reads that block up to `longest` seconds; close it."""
+        return self._client(longest + BLOCK_MARGIN, connections=1)
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Run `script` once and return its raw reply; loads its text when Redis forgot it.
+
+        Raises StoreDown when no answer came; the script may then have run all the same.
+        """
+        try:
+            try:
+                return await self.redis.evalsha(script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return await self.redis.eval(script.text, len(keys), *keys, *args)
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+
+    async def ready(self, deadline: float) -> None:
+        """Wait until Redis answers; raise StoreDown with its last word after `deadline` seconds."""
+        last: Exception | None = None
+        with anyio.move_on_after(deadline):
+            while True:
+                try:
+                    await self.redis.ping()
+                except (*UNREACHABLE, RedisError) as error:
+                    last = error
+                    await anyio.sleep(0.02)
+                else:
+                    return
+        raise StoreDown(unreachable(last) if last else "Redis does not answer")
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.redis.aclose()
+
+
+def unreachable(error: Exception) -> str:
+    """Return why Redis cannot be reached, on one line and without the password of its URL."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"Redis does not answer: {text[:200]}"

@@ -1,0 +1,40 @@
+"""Foreign text made harmless: one line, printable, bounded. It never drops a character silently."""
+
+import unicodedata
+
+# Separators of lines, format characters (bidi, zero width), controls, surrogates, private use, unassigned.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+NAME_LIMIT = 64
+
+
+def printable(text: str | bytes, limit: int = NAME_LIMIT) -> str:
+    r"""Return `text` on one line with every invisible character spelled out (`\x1b`, `\u202e`).
+
+    Bytes are read as UTF-8; a byte that is not is spelled out too. At most `limit` characters are
+    returned, the last of them `…` when something was cut. Applying it twice changes nothing.
+    """
+    if isinstance(text, bytes):
+        text = text[: limit * 4].decode("utf-8", "backslashreplace")
+    shown: list[str] = []
+    length = 0
+    for character in text[: limit + 1]:
+        piece = _visible(character)
+        if length + len(piece) > limit:
+            return _cut(shown, limit)
+        shown.append(piece)
+        length += len(piece)
+    return "".join(shown)
+
+
+def _cut(pieces: list[str], limit: int) -> str:
+    while pieces and sum(map(len, pieces)) > limit - 1:
+        pieces.pop()
+    return "".join(pieces) + "…"
+
+
+def _visible(character: str) -> str:
+    if " " <= character <= "~":
+        return character
+    if unicodedata.category(character) in _HIDDEN or (character.isspace() and character != " "):
+        return character.encode("unicode_escape").decode("ascii")
+    return character

@@ -1,0 +1,36 @@
+"""A violation: one user on one GPU without the right to it. Facts about it go to two streams."""
+
+import msgspec
+
+from canhazgpu.events.gpu import ProcessUse
+
+OPENED = "canhazgpu.violation.opened"
+UPDATED = "canhazgpu.violation.updated"
+CLOSED = "canhazgpu.violation.closed"
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of the three violation events. Times are RFC 3339 in UTC, memory is in MiB.
+
+    `key` identifies the user within the host (`uid:1001`, `user:bob`, `unknown`); `person` is the
+    user to tell, None when nobody is proven. `reason`, `closed` and `duration_s` are set on closing.
+    """
+
+    violation: str
+    kind: str  # unreserved, trespass
+    gpu: int
+    gpu_uuid: str
+    gpu_name: str
+    key: str
+    user: str
+    uid: int | None
+    person: str | None
+    evidence: str
+    since: str
+    memory_mb: int
+    peak_memory_mb: int
+    processes: tuple[ProcessUse, ...] = ()
+    holder: str | None = None
+    reason: str | None = None  # stopped, reserved, exempted
+    closed: str | None = None
+    duration_s: int | None = None

@@ -1,0 +1,1 @@
+"""What reads the streams: the dispatcher of notices, and one delivery worker per channel."""
