@@ -1,0 +1,129 @@
+"""`canhazgpu demo`: the main job on simulated GPUs, told step by step, with everything else real."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from canhazgpu.cli.demo_host import DemoFailed, DemoHost
+
+MEMORY = {2: 1024, 4: 2048}  # MiB that the offender takes, by GPU.
+PATIENCE = 10.0  # Seconds within which each step has to happen.
+
+
+def demo(
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the service running afterwards.")] = False,
+) -> None:
+    """Show the main job on 8 simulated GPUs: use without a reservation is seen, and its user is told.
+
+    Everything but the GPUs is real: the processes, Redis, the terminal, the mail server, the log.
+    It ends by itself in under 30 seconds and leaves nothing behind.
+
+    Examples:
+      canhazgpu demo
+      canhazgpu demo --keep      leave the service running, to try the commands on it
+
+    """
+    host = DemoHost()
+    try:
+        _show(host)
+        if keep:
+            _say_how_to_go_on(host)
+    except DemoFailed as failure:
+        typer.echo(f"Error: {failure}", err=True)
+        raise typer.Exit(1) from None
+    finally:
+        host.close()
+
+
+def _show(host: DemoHost) -> None:
+    _headline("Starting a service with its own Redis, 8 simulated GPUs, a mail server and a log")
+    began = time.monotonic()
+    host.start()
+    _wait_for_status(host, "GPU 7: ERROR")
+    _tell(f"ready after {time.monotonic() - began:.1f} s")
+    _status(host)
+    _headline(f"{host.user} starts a program on GPUs 2 and 4 without a reservation")
+    host.offend()
+    host.place(MEMORY)
+    took = host.wait(lambda: len(_facts(host)) >= len(MEMORY), PATIENCE, "the violations are seen")
+    _tell(f"seen twice, a second apart, and confirmed {took:.1f} s after the program began")
+    _status(host)
+    _told(host, 1)
+    _headline("The audit log, one line a fact")
+    _tell(json.dumps(_facts(host)[0])[:700])
+    _headline("The same on the event stream: canhazgpu events")
+    _tell(host.command("events").stdout.rstrip())
+    _headline("The program ends")
+    host.stop_offending()
+    host.wait(lambda: len(_facts(host)) >= 2 * len(MEMORY), PATIENCE, "the violations are closed")
+    _status(host)
+    _told(host, 2)
+    _tell(host.command("violations").stdout.rstrip())
+
+
+def _told(host: DemoHost, mails: int) -> None:
+    took = host.wait(lambda: len(_mails(host)) >= mails, PATIENCE, f"mail {mails} has come")
+    _headline(f"{host.user} is told on the terminal: one notice for both GPUs")
+    if host.master is None:
+        _tell("(it was written to this terminal)")
+    else:
+        _tell("this terminal takes no messages, so one was opened for the program; there it says:")
+        _tell(_quoted(_terminal(host)))
+    _headline(f"and by mail, {took:.1f} s later")
+    _tell(_quoted(_mails(host)[mails - 1].read_text()))
+
+
+def _terminal(host: DemoHost) -> str:
+    text: list[str] = []
+
+    def arrived() -> bool:
+        text.append(host.terminal_text())
+        return "canhazgpu" in "".join(text)
+
+    host.wait(arrived, PATIENCE, "the terminal shows the notice")
+    return "".join(text)
+
+
+def _mails(host: DemoHost) -> list[Path]:
+    return sorted((host.folder / "mail").glob("*.eml"))
+
+
+def _facts(host: DemoHost) -> list[dict[str, object]]:
+    log = host.folder / "violations.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [fact for fact in map(json.loads, lines) if not str(fact["type"]).endswith("updated")]
+
+
+def _wait_for_status(host: DemoHost, line: str) -> None:
+    host.wait(lambda: line in host.command("status").stdout, PATIENCE, f"status shows '{line}'")
+
+
+def _status(host: DemoHost) -> None:
+    _headline("canhazgpu status")
+    _tell(host.command("status").stdout.rstrip())
+
+
+def _say_how_to_go_on(host: DemoHost) -> None:
+    pids = " ".join(map(str, host.keep()))
+    _headline("The service goes on. To talk to it:")
+    _tell(f"export CANHAZGPU_CONFIG={host.config}")
+    _tell("canhazgpu status\ncanhazgpu events --follow")
+    _tell(f"edit {host.folder}/gpus.toml: the simulated GPUs follow it")
+    _headline("To end it:")
+    _tell(f"kill {pids}; rm -r {host.folder}")
+
+
+def _headline(text: str) -> None:
+    typer.secho(f"\n== {text}", bold=True)
+
+
+def _tell(text: str) -> None:
+    typer.echo("\n".join("   " + line for line in text.splitlines()))
+
+
+def _quoted(text: str) -> str:
+    return "\n".join("| " + line for line in text.replace("\r", "").strip().splitlines())
