@@ -1,0 +1,90 @@
+"""The demonstration does what it says, and leaves nothing behind."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+LONGEST = 30.0
+
+
+def _demo(folder: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CANHAZGPU_")}
+    return subprocess.run(
+        [sys.executable, "-m", "canhazgpu.cli.main", "demo", *args],
+        env={**environment, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def _of(folder: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        words = [*(process.info["cmdline"] or []), *(process.info["environ"] or {}).values()]
+        if any(str(folder) in word for word in words):
+            found.append(f"{process.pid} {process.info['cmdline']}")
+    return found
+
+
+def test_the_demonstration_shows_the_main_job_and_cleans_up() -> None:
+    """It ends by itself with 0, shows terminal, mail, log and stream, and nothing of it remains."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        result = _demo(Path(folder))
+        took = time.monotonic() - began
+        assert result.returncode == 0, result.stderr
+        assert took < LONGEST
+        for expected in (
+            "GPU 2: AVAILABLE",
+            "GPU 2: IN USE WITHOUT RESERVATION by user",
+            "GPU 7: ERROR (GPU is lost)",
+            "Message-ID:",
+            "canhazgpu.violation.opened",
+            "Subject:",
+        ):
+            assert expected in result.stdout, expected
+        assert list(Path(folder).iterdir()) == []
+        assert _of(Path(folder)) == []
+
+
+def test_kept_running_it_says_how_to_talk_to_it_and_how_to_end_it() -> None:
+    """`demo --keep` leaves a service that answers, and its own words end it."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = _demo(Path(folder), "--keep")
+        assert result.returncode == 0, result.stderr
+        config = re.search(r"export CANHAZGPU_CONFIG=(\S+)", result.stdout)
+        end = re.search(r"(kill .*)", result.stdout)
+        assert config
+        assert end
+        try:
+            status = subprocess.run(
+                [sys.executable, "-m", "canhazgpu.cli.main", "status"],
+                env={**os.environ, "CANHAZGPU_CONFIG": config[1]},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert "GPU 7: ERROR (GPU is lost)" in status.stdout
+        finally:
+            subprocess.run(["sh", "-c", end[1]], check=True)
+        deadline = time.monotonic() + 15
+        while _of(Path(folder)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert _of(Path(folder)) == []
+
+
+@pytest.mark.parametrize("words", [["--nonsense"], ["extra"]])
+def test_bad_words_are_refused_in_one_line(words: list[str], tmp_path: Path) -> None:
+    """An unknown option or argument is a usage error, told in one line."""
+    result = _demo(tmp_path, *words)
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -1,0 +1,254 @@
+"""kill -9 of anything at any moment, while violations open and close: nothing is lost, nothing doubled."""
+
+import collections
+import contextlib
+import email
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from email import policy
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import psutil
+import pytest
+from redis import Redis
+from support.people import Person, Terminal
+
+from canhazgpu.cli.demo_mail import MailSink
+
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "200"))
+SEED = int(os.environ.get("CHAOS_SEED", "20261124"))
+GPUS = 6
+CONFIG = """\
+host = "chaos"
+socket = "{folder}/s"
+state_dir = "{folder}/state"
+[gpus]
+provider = "simulated"
+scenario = "{folder}/gpus.toml"
+scan_interval = "100ms"
+[violations]
+confirm = "150ms"
+[notices]
+group_wait = "200ms"
+[notify.log]
+path = "{folder}/violations.log"
+[notify.email]
+enabled = true
+host = "127.0.0.1"
+port = {port}
+user_address = "{{user}}@example.com"
+"""
+
+
+class Campaign:
+    """One host whose daemon, worker and Redis are killed and started again."""
+
+    def __init__(self, folder: Path, person: Person, port: int) -> None:
+        self.folder = folder
+        self.person = person
+        self.random = random.Random(SEED)
+        self.kills: list[tuple[float, str]] = []
+        self.using: set[tuple[int, str]] = set()
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.log = (folder / "output.log").open("wb")
+        (folder / "config.toml").write_text(CONFIG.format(folder=folder, port=port))
+        self.place()
+
+    def place(self) -> None:
+        """Write the scenario: who uses which GPU."""
+        lines = []
+        for gpu in range(GPUS):
+            lines.append(f'[[gpus]]\nindex = {gpu}\nname = "H100"\nmemory_total_mb = 81559\n')
+            for number, user in enumerate((self.person.name, "carol")):
+                if (gpu, user) in self.using:
+                    lines.append(
+                        f"[[gpus.processes]]\npid = {4_000_000 + gpu * 10 + number}\nmemory_mb = 900\n"
+                        f'user = "{user}"\nname = "python3"\n'
+                    )
+        new = self.folder / "new.toml"
+        new.write_text("\n".join(lines))
+        new.rename(self.folder / "gpus.toml")
+
+    def toggle(self) -> None:
+        """Let somebody start or stop."""
+        self.using ^= {(self.random.randrange(GPUS), self.random.choice((self.person.name, "carol")))}
+        self.place()
+
+    def keep_running(self) -> None:
+        """Start again what is not running."""
+        for name, args in (("daemon", ["serve", "--no-workers"]), ("worker", ["worker"])):
+            process = self.running.get(name)
+            if process is None or process.poll() is not None:
+                self.running[name] = subprocess.Popen(
+                    [sys.executable, "-m", "canhazgpu.cli.main", *args],
+                    env={**os.environ, "CANHAZGPU_CONFIG": str(self.folder / "config.toml")},
+                    stdin=subprocess.DEVNULL,
+                    stdout=self.log,
+                    stderr=self.log,
+                )
+
+    def kill_one(self) -> None:
+        """Kill the daemon, the worker or Redis."""
+        victim = self.random.choice(("daemon", "worker", "redis"))
+        self.kills.append((time.monotonic(), victim))
+        if victim == "redis":
+            for process in self._redis():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        else:
+            self.running[victim].kill()
+            self.running[victim].wait()
+
+    def _redis(self) -> list[psutil.Process]:
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self.running["daemon"].pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if "redis-server" in process.name() or "redis-server" in " ".join(process.cmdline()):
+                        found.append(process)
+        return found
+
+    def redis(self) -> Redis:
+        """Connect to the daemon's Redis."""
+        socket = next((self.folder / "state").rglob("*.sock"))
+        return Redis(unix_socket_path=str(socket))
+
+    def settle(self) -> None:
+        """Let everybody stop, and wait until every fact is logged and every notice delivered."""
+        self.using.clear()
+        self.place()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.keep_running()
+            with contextlib.suppress(Exception):
+                if self._quiet():
+                    return
+            time.sleep(0.3)
+        message = f"not settled: {self._state()}"
+        raise AssertionError(message)
+
+    def _state(self) -> dict[str, Any]:
+        redis: Any = self.redis()
+        base = "canhazgpu:{chaos}:"
+        return {
+            "open": redis.hlen(base + "violations:open"),
+            "pending": redis.hlen(base + "violations:pending"),
+            "groups": redis.hlen(base + "notices:groups"),
+            "backlog": [
+                (stream, group[b"name"] if b"name" in group else group["name"], group["pending"])
+                for stream in ("violations", "notices")
+                for group in redis.xinfo_groups(base + stream)
+                if group["pending"] or group["last-delivered-id"] != self._last(redis, base + stream)
+            ],
+        }
+
+    def _last(self, redis: Any, stream: str) -> object:
+        return redis.xinfo_stream(stream)["last-generated-id"]
+
+    def _quiet(self) -> bool:
+        return not any(self._state().values())
+
+    def stop(self) -> None:
+        """End both processes in the proper way."""
+        for process in self.running.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.running.values():
+            process.wait(20)
+        self.log.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_or_doubled_under_kill_9(tmp_path: Path, people: list[Person]) -> None:
+    """Each fact is one log line, each notice reaches the terminal, and mails keep their Message-ID."""
+    person = people[0]
+    mails = tmp_path / "mail"
+    mails.mkdir()
+    terminal = Terminal(person)
+    with MailSink(mails) as sink:
+        Thread(target=sink.serve_forever, daemon=True).start()
+        campaign = Campaign(tmp_path, person, sink.server_address[1])
+        try:
+            for _ in range(ROUNDS):
+                campaign.keep_running()
+                campaign.toggle()
+                time.sleep(campaign.random.uniform(0.0, 1.2))
+                campaign.kill_one()
+            campaign.settle()
+            redis = campaign.redis()
+            facts = _data(redis, "violations")
+            notices = _data(redis, "notices")
+        finally:
+            campaign.stop()
+            terminal.close()
+            sink.shutdown()
+    assert len(facts) > ROUNDS // 8, "the campaign did too little to prove anything"
+    _check_facts(facts)
+    _check_log(tmp_path / "violations.log", facts)
+    _check_terminal(terminal, campaign, [n for n in notices if n["data"]["person"] == person.name])
+    _check_mails(mails, notices)
+
+
+def _data(redis: Redis, stream: str) -> list[dict[str, Any]]:
+    entries: Any = redis.xrange("canhazgpu:{chaos}:" + stream)
+    return [
+        {k.decode(): v.decode() for k, v in fields.items()} | {"data": json.loads(fields[b"data"])}
+        for _, fields in entries
+    ]
+
+
+def _check_facts(facts: list[dict[str, Any]]) -> None:
+    """A violation is opened once and closed once, and never two at a time for one user on one GPU."""
+    opened: dict[tuple[object, object], object] = {}
+    for fact in facts:
+        data = fact["data"]
+        assert isinstance(data, dict)
+        place = (data["gpu"], data["key"])
+        if str(fact["type"]).endswith("opened"):
+            assert place not in opened, f"opened twice: {place}"
+            opened[place] = data["violation"]
+        elif str(fact["type"]).endswith("closed"):
+            assert opened.pop(place) == data["violation"]
+    assert not opened
+
+
+def _check_log(log: Path, facts: list[dict[str, Any]]) -> None:
+    lines = [json.loads(line)["id"] for line in log.read_text().splitlines()]
+    twice = [one for one, count in collections.Counter(lines).items() if count > 1]
+    assert not twice, f"logged twice: {twice}"
+    assert lines == [fact["id"] for fact in facts], "the log is not the facts in their order"
+
+
+def _check_terminal(terminal: Terminal, campaign: Campaign, notices: list[dict[str, Any]]) -> None:
+    seen = collections.defaultdict(list)
+    for moment, chunk in terminal.chunks:
+        for token in re.findall(rb"\[(\S+?)\]", chunk):
+            seen[token.decode()].append(moment)
+    for notice in notices:
+        data = notice["data"]
+        assert isinstance(data, dict)
+        moments = seen[str(data["notice"])]
+        assert moments, f"{data['kind']} notice {data['notice']} never reached the terminal"
+        for first, second in itertools.pairwise(moments):
+            kills = [victim for moment, victim in campaign.kills if first - 0.5 <= moment <= second]
+            assert kills, f"{data['notice']} came twice, and nothing was killed in between"
+
+
+def _check_mails(folder: Path, notices: list[dict[str, Any]]) -> None:
+    ids = collections.defaultdict(set)
+    for path in folder.glob("*.eml"):
+        mail = email.message_from_bytes(path.read_bytes(), policy=policy.default)
+        ids[mail["X-Canhazgpu-Notice"]].add(mail["Message-ID"])
+    for notice in notices:
+        data = notice["data"]
+        assert isinstance(data, dict)
+        assert len(ids[data["notice"]]) == 1, f"{data['notice']}: Message-IDs {ids[data['notice']]}"
