@@ -1,0 +1,69 @@
+"""Fixtures for every test: a real Redis of the run's own, a fresh host name per test, real users."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+from support.people import people
+
+from canhazgpu.events.store import Store
+
+__all__ = ["people"]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run async tests on asyncio, as the service does."""
+    return "asyncio"
+
+
+def redis_binary() -> str:
+    """Return the redis-server to test with; without one, skip on a laptop and fail on CI."""
+    beside = Path(sys.executable).parent / "redis-server"
+    found = str(beside) if beside.exists() else shutil.which("redis-server")
+    if found:
+        return found
+    if os.environ.get("CI"):
+        pytest.fail("no redis-server, and tests may not be skipped here")
+    pytest.skip("no redis-server")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A private Redis for the whole run, as durable as the service asks for."""
+    folder = Path(tempfile.mkdtemp(prefix="chg-redis-"))
+    socket = folder / "redis.sock"
+    server = subprocess.Popen(
+        [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""],
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 10
+    with Redis(unix_socket_path=str(socket)) as client:
+        while True:
+            try:
+                client.ping()
+                break
+            except RedisError:
+                assert time.monotonic() < deadline, "redis-server does not start"
+                time.sleep(0.02)
+    yield f"unix://{socket}"
+    server.terminate()
+    server.wait()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[Store]:
+    """The state of a host nobody used before, in the run's Redis."""
+    made = Store(redis_url, f"test-{uuid.uuid4().hex[:12]}")
+    yield made
+    await made.close()

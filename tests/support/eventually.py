@@ -1,0 +1,18 @@
+"""Waiting on a condition with a bound, never for a fixed time."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def eventually(condition: Callable[[], Awaitable[T]], seconds: float = 5.0) -> T:
+    """Return the first true value of `condition()`; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := await condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain"
+        await anyio.sleep(0.01)
+    return value
