@@ -1,0 +1,18 @@
+-- replay: puts a dead letter back on the stream it came from, and takes it from the dead letters.
+-- Keys: deadletters stream
+-- Args: letter
+-- Returns: 1 when done, 0 when there is no such letter
+-- Events:
+local letters = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
+if #letters == 0 then return 0 end
+local fields, raw = letters[1][2], {}
+for i = 1, #fields, 2 do
+  if string.sub(fields[i], 1, 4) == 'raw:' then
+    raw[#raw + 1] = string.sub(fields[i], 5)
+    raw[#raw + 1] = fields[i + 1]
+  end
+end
+if #raw == 0 then return 0 end
+redis.call('XADD', KEYS[2], '*', unpack(raw))
+redis.call('XDEL', KEYS[1], ARGV[1])
+return 1

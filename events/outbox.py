@@ -1,0 +1,75 @@
+"""What became of notices, for those who ask, and notices that people ask for. All of it in Redis."""
+
+from typing import Any
+
+import msgspec
+
+from canhazgpu.events.notices import Delivery
+from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
+
+ANNOUNCE = Script("canhazgpu.events", "announce")
+REPLAY = Script("canhazgpu.events", "replay")
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a channel gave up on; `id` is what to replay it by, `data` the notice or the raw entry."""
+
+    id: str
+    time: str
+    stream: str
+    channel: str
+    reason: str
+    recipient: str = ""
+    data: str = ""
+
+
+async def send_test(store: Store, channel: str, to: str | None, user: str, uid: int | None) -> str:
+    """Put a test notice for one channel on its way; return its id. Raises StoreDown."""
+    draft = {"kind": "test", "user": user, "uid": uid, "person": user, "channel": channel, "to": to}
+    keys = store.keys
+    names = [keys.sequence, keys.events, keys.notices]
+    reply: bytes = await store.run(ANNOUNCE, names, [keys.host, msgspec.json.encode(draft)])
+    return reply.decode()
+
+
+async def deliveries(store: Store, since_ms: int = 0, limit: int = 1000) -> list[Delivery]:
+    """Return the newest `limit` attempts since `since_ms`, oldest first. Raises StoreDown."""
+    try:
+        rows: Any = await store.redis.xrevrange(store.keys.deliveries, "+", str(since_ms), count=limit)
+    except UNREACHABLE as error:
+        raise StoreDown(unreachable(error)) from error
+    return [msgspec.json.decode(fields[b"data"], type=Delivery) for _, fields in reversed(rows)]
+
+
+async def deadletters(store: Store, limit: int = 1000) -> list[DeadLetter]:
+    """Return the newest dead letters, oldest first. Raises StoreDown."""
+    try:
+        rows: Any = await store.redis.xrevrange(store.keys.deadletters, count=limit)
+    except UNREACHABLE as error:
+        raise StoreDown(unreachable(error)) from error
+    return [_letter(key.decode(), fields) for key, fields in reversed(rows)]
+
+
+def _letter(key: str, fields: dict[bytes, bytes]) -> DeadLetter:
+    text = {name.decode("utf-8", "backslashreplace"): _readable(value) for name, value in fields.items()}
+    return DeadLetter(
+        id=key,
+        time=text.get("time", ""),
+        stream=text.get("stream", ""),
+        channel=text.get("channel", ""),
+        reason=text.get("reason", ""),
+        recipient=text.get("recipient", ""),
+        data=text.get("raw:data", ""),
+    )
+
+
+def _readable(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
+
+
+async def replay(store: Store, letter: str) -> bool:
+    """Try a dead letter again; False when there is no such letter. Raises StoreDown."""
+    found = [one for one in await deadletters(store) if one.id == letter]
+    if not found:
+        return False
+    return bool(await store.run(REPLAY, [store.keys.deadletters, found[0].stream], [letter]))

@@ -1,0 +1,15 @@
+-- stall: says once that no scan reaches the driver any more.
+-- Keys: sequence events scan
+-- Args: host reason remedy
+-- Returns: now_ms
+-- Events: scanner.stalled
+local sequence, events, scan = KEYS[1], KEYS[2], KEYS[3]
+local host, reason, remedy = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('HGET', scan, 'stalled_reason') ~= reason then
+  local id = next_id(sequence)
+  redis.call('HSETNX', scan, 'stalled_ms', string.format('%.0f', now_ms))
+  redis.call('HSET', scan, 'stalled_reason', reason)
+  publish({events}, 100000, host, id, 'canhazgpu.scanner.stalled', 'scanner',
+    cjson.encode({reason = reason, remedy = remedy}))
+end
+return now_ms

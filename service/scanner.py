@@ -1,0 +1,143 @@
+"""The loop that looks at the GPUs and tells Redis what it saw. It decides nothing about people."""
+
+import time
+from typing import Protocol
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessReading, ProcessUse
+from canhazgpu.events.keys import HOSTS
+from canhazgpu.events.store import UNREACHABLE, Store, StoreDown
+from canhazgpu.service.observations import Observed, observe, stall
+from canhazgpu.service.providers import Provider, ProviderError
+from canhazgpu.service.snapshot import snapshot
+from canhazgpu.service.usage import judge
+
+CLOSEST = 0.1  # Seconds between two scans that people ask for.
+LARGEST_MARGIN = 0.1
+SIGN_OF_LIFE = 60.0  # Seconds between two entries in the list of hosts.
+BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
+
+
+class Attributing(Protocol):
+    """Says whose a process is; None for one that has gone."""
+
+    def attribute(self, process: ProcessReading) -> ProcessUse | None:
+        """Return whose it is."""
+
+
+class Scanner:
+    """Scans so often that no state of a GPU stays unseen for longer than `gpus.scan_interval`.
+
+    The period is a little shorter than the interval, and when a candidate can be confirmed there
+    is a scan at that very moment: use is a violation at the latest `scan_interval + confirm` after
+    it began. A scan that fails leaves everything as it was and is told once.
+    """
+
+    def __init__(self, settings: Settings, store: Store, provider: Provider, attributor: Attributing) -> None:
+        """Prepare; nothing is read yet."""
+        interval = settings.gpus.scan_interval
+        self._settings = settings
+        self._store = store
+        self._provider = provider
+        self._attributor = attributor
+        self._period = interval - min(interval / 10, LARGEST_MARGIN)
+        self._confirm = settings.violations.confirm
+        self._stale = self._confirm + 3 * interval + 10.0
+        self._known: dict[int, GpuUsage] = {}
+        self._stalled = ""
+        self._wanted = anyio.Event()
+        self._turn = anyio.Event()  # Set when a scan ends, then replaced.
+        self._began = self._finished = 0.0  # When the scan began that runs, and the last that ended.
+        self._alive_at = -SIGN_OF_LIFE
+        self.progress = time.monotonic()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Scan until cancelled; started once the first turn is over, whatever came of it."""
+        backoff = BACKOFF_FIRST
+        started = False
+        while True:
+            self._began = time.monotonic()
+            self._wanted = anyio.Event()
+            try:
+                pause = await self._scan()
+                backoff = BACKOFF_FIRST
+            except StoreDown as down:
+                structlog.get_logger().warning("store_down", reason=str(down))
+                pause, backoff = backoff, min(backoff * 2, BACKOFF_LAST)
+            self.progress, self._finished = time.monotonic(), self._began
+            ended, self._turn = self._turn, anyio.Event()
+            ended.set()
+            if not started:
+                started = True
+                task_status.started()
+            with anyio.move_on_after(max(0.0, self._began + pause - time.monotonic())):
+                await self._wanted.wait()
+                await anyio.sleep(max(0.0, self._began + min(CLOSEST, self._period) - time.monotonic()))
+
+    async def fresh(self, patience: float) -> bool:
+        """Wait for a scan that began after this call; False when `patience` seconds did not suffice."""
+        asked = time.monotonic()
+        with anyio.move_on_after(patience):
+            while self._finished <= asked:
+                self._wanted.set()
+                await self._turn.wait()
+        return self._finished > asked
+
+    async def _scan(self) -> float:
+        """Scan once; return how many seconds after its beginning the next one is due."""
+        if not self._known:
+            before = await snapshot(self._store)
+            self._known = {gpu.usage.index: gpu.usage for gpu in before.gpus}
+            self._stalled = before.stalled_reason
+        try:
+            readings = await self._provider.read()
+        except ProviderError as error:
+            await self._tell_stalled(error)
+            return self._period
+        usages = [self._usage(reading) for reading in readings] + self._missing(readings)
+        observed = await observe(self._store, usages, self._confirm, self._stale)
+        if self._stalled:
+            structlog.get_logger().info("scanner_resumed")
+            self._stalled = ""
+        self._known = {usage.index: usage for usage in usages}
+        await self._sign_of_life(observed)
+        return self._pause(observed)
+
+    def _usage(self, reading: GpuReading) -> GpuUsage:
+        seen = [self._attributor.attribute(process) for process in reading.processes]
+        return judge(reading, [process for process in seen if process], self._settings)
+
+    def _missing(self, readings: tuple[GpuReading, ...]) -> list[GpuUsage]:
+        present = {reading.index for reading in readings}
+        return [
+            GpuUsage(
+                index=index, uuid=usage.uuid, name=usage.name, state="error", reason="not found by the driver"
+            )
+            for index, usage in sorted(self._known.items())
+            if index not in present
+        ]
+
+    def _pause(self, observed: Observed) -> float:
+        if not observed.due_ms:
+            return self._period
+        until_due = (observed.due_ms - observed.now_ms) / 1000 + 0.001  # Redis rounds its clock down.
+        return min(self._period, time.monotonic() - self._began + until_due)
+
+    async def _tell_stalled(self, error: ProviderError) -> None:
+        if self._stalled != error.reason:
+            structlog.get_logger().warning("scanner_stalled", reason=error.reason, remedy=error.remedy)
+        self._stalled = error.reason
+        await stall(self._store, error.reason, error.remedy)
+
+    async def _sign_of_life(self, observed: Observed) -> None:
+        if time.monotonic() - self._alive_at < SIGN_OF_LIFE:
+            return
+        try:
+            await self._store.redis.zadd(HOSTS, {self._settings.host: observed.now_ms})
+        except UNREACHABLE as error:
+            raise StoreDown(str(error)) from error
+        self._alive_at = time.monotonic()

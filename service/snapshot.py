@@ -1,0 +1,91 @@
+"""One consistent look at a host's state in Redis: every GPU, its open violations, the last scan."""
+
+from typing import Any
+
+import msgspec
+
+from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.events.violations import Violation
+
+
+class GpuState(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU: its last usage, who holds it, when it was last released (ms), its open violations."""
+
+    usage: GpuUsage
+    holder: str = ""
+    holder_user: str = ""
+    last_released_ms: int | None = None
+    drained: str = ""
+    violations: tuple[Violation, ...] = ()
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The host at `now_ms`, Redis' clock. `stalled_ms` is since when no scan reaches the driver."""
+
+    now_ms: int
+    scanned_ms: int | None
+    stalled_ms: int | None
+    stalled_reason: str
+    gpus: tuple[GpuState, ...]
+
+
+async def snapshot(store: Store) -> Snapshot:
+    """Read it in two round trips: which GPUs there are, then everything at once. Raises StoreDown."""
+    try:
+        known: Any = await store.redis.zrange(store.keys.gpus, 0, -1)
+        indices = [int(index) for index in known]
+        async with store.redis.pipeline(transaction=True) as pipe:
+            pipe.time()
+            pipe.hgetall(store.keys.scan)
+            pipe.hgetall(store.keys.open)
+            for index in indices:
+                pipe.hgetall(store.keys.gpu(index))
+            clock, scan, opened, *gpus = await pipe.execute()
+    except UNREACHABLE as error:
+        raise StoreDown(unreachable(error)) from error
+    violations = open_violations(opened)
+    return Snapshot(
+        now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
+        scanned_ms=_whole(scan.get(b"at_ms")),
+        stalled_ms=_whole(scan.get(b"stalled_ms")),
+        stalled_reason=scan.get(b"stalled_reason", b"").decode("utf-8", "backslashreplace"),
+        gpus=tuple(_gpu(fields, violations) for fields in gpus if b"usage" in fields),
+    )
+
+
+def open_violations(fields: dict[bytes, bytes]) -> list[Violation]:
+    """Return the violations in the hash of open ones, ordered by GPU and user."""
+    found = []
+    for field, text in fields.items():
+        gpu, _, key = field.decode().partition("/")
+        record = msgspec.json.decode(text)
+        data: dict[str, Any] = {
+            **msgspec.json.decode(record["body"]),
+            "violation": record["id"],
+            "kind": record["kind"],
+            "gpu": int(gpu),
+            "key": key,
+            "since": record["since"],
+            "memory_mb": record["memory_mb"],
+            "peak_memory_mb": record["peak_mb"],
+            "holder": record.get("holder"),
+        }
+        found.append(msgspec.convert(data, Violation))
+    return sorted(found, key=lambda violation: (violation.gpu, violation.user))
+
+
+def _gpu(fields: dict[bytes, bytes], violations: list[Violation]) -> GpuState:
+    usage = msgspec.json.decode(fields[b"usage"], type=GpuUsage)
+    return GpuState(
+        usage=usage,
+        holder=fields.get(b"holder", b"").decode(),
+        holder_user=fields.get(b"holder_user", b"").decode(),
+        last_released_ms=_whole(fields.get(b"last_released")),
+        drained=fields.get(b"drained", b"").decode(),
+        violations=tuple(one for one in violations if one.gpu == usage.index),
+    )
+
+
+def _whole(text: bytes | None) -> int | None:
+    return int(text) if text else None

@@ -1,0 +1,77 @@
+"""Writes every violation fact to the audit log, in the order of the stream, each exactly once."""
+
+import anyio
+import structlog
+from anyio import to_thread
+from anyio.abc import TaskStatus
+
+from canhazgpu.events.keys import GROUP_LOG
+from canhazgpu.events.notices import Notice
+from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.notifiers.log import AuditLog, line_of, test_line
+from canhazgpu.notifiers.outcome import Outcome
+from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry, Patience
+
+PAUSE_FIRST, PAUSE_LAST = 0.2, 10.0
+
+
+class Audit:
+    """The worker of the log: it waits for a full disk, and never skips a fact."""
+
+    def __init__(self, store: Store, log: AuditLog, name: str) -> None:
+        """Join the group `log` as `name`."""
+        self._consumer = Consumer(store, store.keys.violations, GROUP_LOG, name)
+        self._log = log
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled."""
+        patience = Patience()
+        task_status.started()
+        try:
+            while True:
+                try:
+                    await self._write(await self._consumer.unfinished())
+                    while True:
+                        await self._write(await self._consumer.new(LONGEST_BLOCK))
+                        patience.reset()
+                except StoreDown as down:
+                    await patience.wait(down)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._consumer.close()
+
+    async def _write(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            pause = PAUSE_FIRST
+            while True:
+                try:
+                    await to_thread.run_sync(self._log.append, entry.event.id, line_of(entry.event))
+                    break
+                except OSError as error:
+                    structlog.get_logger().error("audit_log_not_written", reason=str(error), wait_s=pause)
+                    await anyio.sleep(pause)
+                    pause = min(pause * 2, PAUSE_LAST)
+            await self._consumer.acknowledge(entry.id)
+
+
+class LogTest:
+    """The channel by which `notify test --channel log` reaches the log; other notices pass it by."""
+
+    name = "log"
+
+    def __init__(self, log: AuditLog) -> None:
+        """Write to `log`."""
+        self._log = log
+
+    def recipients(self, notice: Notice) -> list[str]:
+        """Return the log's path for a test of the log."""
+        return [str(self._log.path)] if notice.channel == self.name else []
+
+    async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
+        """Write one line."""
+        del first
+        try:
+            await to_thread.run_sync(self._log.append, notice.notice, test_line(notice))
+        except OSError as error:
+            return [Outcome(one, "failed", str(error)) for one in recipients]
+        return [Outcome(one, "delivered") for one in recipients]

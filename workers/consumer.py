@@ -1,0 +1,152 @@
+"""A member of a consumer group: every entry is handled at least once, whatever dies in between.
+
+Its own unfinished entries come first, then those of members that have gone, then new ones. What
+cannot be decoded goes to the dead letters with its raw bytes, and the loop goes on.
+"""
+
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+from redis.exceptions import ResponseError
+
+from canhazgpu.events.envelope import Event, Undecodable, decode
+from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
+
+BURY = Script("canhazgpu.workers", "bury")
+CONSUMER = "worker"  # One name for every member: who starts again finds what was left unfinished.
+CLAIM_AFTER = 120.0  # Seconds; longer than any delivery may take.
+LONGEST_BLOCK = 30.0
+BATCH = 64
+BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
+
+Row = tuple[bytes, dict[bytes, bytes]]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One stream entry: its id in the stream, and the event in it."""
+
+    id: str
+    event: Event
+
+
+class Consumer:
+    """Reads `stream` as a member of `group`; the group is made at the stream's beginning."""
+
+    def __init__(self, store: Store, stream: str, group: str, name: str = CONSUMER) -> None:
+        """Prepare; nothing is read yet."""
+        self.store = store
+        self.stream = stream
+        self.group = group
+        self.name = name
+        self._redis = store.blocking(LONGEST_BLOCK)
+        self._ready = False
+
+    async def close(self) -> None:
+        """Close its own connection."""
+        await self._redis.aclose()
+
+    async def unfinished(self) -> list[Entry]:
+        """Return what was handed to this member or to one that has gone, and never acknowledged."""
+        found: list[Row] = []
+        after = b"0"
+        try:
+            await self._make_group()
+            while batch := await self._read(after.decode(), None):
+                found += batch
+                after = batch[-1][0]
+            cursor = b"0-0"
+            while True:
+                cursor, claimed, *_ = await self._redis.xautoclaim(
+                    self.stream, self.group, self.name, round(CLAIM_AFTER * 1000), cursor, count=BATCH
+                )
+                found += [(key, fields) for key, fields in claimed if key is not None]
+                if cursor in (b"0-0", "0-0"):
+                    break
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        return await self._decoded(dict(found).items())
+
+    async def new(self, longest: float) -> list[Entry]:
+        """Return the next entries nobody was handed yet; waits up to `longest` seconds for one."""
+        try:
+            await self._make_group()
+            block = max(1, round(min(longest, LONGEST_BLOCK) * 1000)) if longest > 0 else None
+            return await self._decoded(await self._read(">", block))
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+
+    async def entry(self, entry_id: str) -> Entry | None:
+        """Return one entry by its id, None when it is there no more."""
+        try:
+            rows: Any = await self.store.redis.xrange(self.stream, entry_id, entry_id)
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        entries = await self._decoded(rows)
+        return entries[0] if entries else None
+
+    async def acknowledge(self, *entries: str) -> None:
+        """Say that these entries are dealt with."""
+        try:
+            await self.store.redis.xack(self.stream, self.group, *entries)
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+
+    async def _read(self, after: str, block: int | None) -> list[Row]:
+        try:
+            reply: Any = await self._redis.xreadgroup(
+                self.group, self.name, {self.stream: after}, count=BATCH, block=block
+            )
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            structlog.get_logger().error("consumer_group_lost", stream=self.stream, group=self.group)
+            self._ready = False
+            await self._make_group()
+            return []
+        return reply[0][1] if reply else []
+
+    async def _make_group(self) -> None:
+        if self._ready:
+            return
+        try:
+            await self._redis.xgroup_create(self.stream, self.group, id="0", mkstream=True)
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+        self._ready = True
+
+    async def _decoded(self, rows: Any) -> list[Entry]:
+        entries = []
+        for key, fields in rows:
+            try:
+                entries.append(Entry(key.decode(), decode(fields)))
+            except Undecodable as error:
+                await self.bury(key.decode(), str(error), fields or {})
+        return entries
+
+    async def bury(self, entry: str, reason: str, fields: dict[bytes, bytes]) -> None:
+        """Move an entry nobody can read to the dead letters."""
+        structlog.get_logger().error("entry_buried", stream=self.stream, entry=entry, reason=reason)
+        flat = [part for pair in fields.items() for part in (b"raw:" + pair[0], pair[1])]
+        keys = [self.stream, self.store.keys.deadletters]
+        await self.store.run(BURY, keys, [self.group, entry, reason[:500], *flat])
+
+
+class Patience:
+    """Waits a little longer each time Redis does not answer; starts over when it does."""
+
+    def __init__(self) -> None:
+        """Begin with the shortest wait."""
+        self._next = BACKOFF_FIRST
+
+    async def wait(self, down: StoreDown) -> None:
+        """Say why, and wait."""
+        structlog.get_logger().warning("store_down", reason=str(down))
+        await anyio.sleep(self._next)
+        self._next = min(self._next * 2, BACKOFF_LAST)
+
+    def reset(self) -> None:
+        """Begin with the shortest wait again."""
+        self._next = BACKOFF_FIRST

@@ -1,0 +1,231 @@
+"""Delivers notices on one channel: at least once, tried again with growing pauses, then a dead letter.
+
+A channel that is down holds up nobody else: each has a consumer group of its own. What was tried,
+and for whom it is done, is in Redis, so that a restart goes on where it was.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskStatus
+
+from canhazgpu.events.notices import Notice
+from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
+from canhazgpu.notifiers.outcome import Outcome
+from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry, Patience
+
+SETTLE = Script("canhazgpu.workers", "settle")
+RETRY_FIRST_MS, RETRY_LAST_MS = 1_000, 300_000
+GIVE_UP_MS = 24 * 3600 * 1000
+REACHED = frozenset({"delivered", "unproven"})
+
+
+class Channel(Protocol):
+    """One way to reach people; a notifier."""
+
+    name: str
+
+    def recipients(self, notice: Notice) -> list[str]:
+        """Return who this notice is for on this channel."""
+
+    async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> Sequence[Outcome]:
+        """Try to reach them; `first` is the first notice of the episode that reached any."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What was tried for one notice. `since_ms`: when the first attempt failed, by Redis' clock."""
+
+    episode: str
+    attempt: int = 0
+    left: tuple[str, ...] = ()
+    since_ms: int = 0
+
+
+class Delivery:
+    """The worker of one channel."""
+
+    def __init__(self, store: Store, channel: Channel, name: str) -> None:
+        """Join the channel's consumer group as `name`."""
+        self._store = store
+        self._channel = channel
+        self._consumer = Consumer(store, store.keys.notices, channel.name, name)
+        self._keys = store.keys
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled; sleeps while there is no notice and nothing to try again."""
+        patience = Patience()
+        task_status.started()
+        try:
+            while True:
+                try:
+                    waiting = await self._waiting()
+                    for entry in await self._consumer.unfinished():
+                        if entry.id not in waiting:
+                            await self._handle(entry)
+                    while True:
+                        for entry in await self._consumer.new(await self._retry_due()):
+                            await self._handle(entry)
+                        patience.reset()
+                except StoreDown as down:
+                    await patience.wait(down)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._consumer.close()
+
+    async def _waiting(self) -> dict[str, Progress]:
+        rows = await self._ask(self._store.redis.hgetall(self._keys.progress(self._channel.name)))
+        return {key.decode(): msgspec.json.decode(text, type=Progress) for key, text in rows.items()}
+
+    async def _retry_due(self) -> float:
+        now_ms = await self._now_ms()
+        retries = self._keys.retries(self._channel.name)
+        for key, due_ms in await self._ask(self._store.redis.zrange(retries, 0, -1, withscores=True)):
+            if due_ms > now_ms:
+                return min(LONGEST_BLOCK, (due_ms - now_ms) / 1000)
+            entry = await self._consumer.entry(key.decode())
+            if entry is None:
+                await self._settle(key.decode(), [], retry_ms=-1)
+            else:
+                await self._handle(entry)
+        return LONGEST_BLOCK
+
+    async def _now_ms(self) -> int:
+        clock = await self._ask(self._store.redis.time())
+        return int(clock[0]) * 1000 + int(clock[1]) // 1000
+
+    async def _ask(self, question: Any) -> Any:
+        try:
+            return await question
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+
+    async def _handle(self, entry: Entry) -> None:
+        try:
+            notice = msgspec.convert(entry.event.data, Notice)
+        except msgspec.ValidationError as error:
+            fields = {name.encode(): value for name, value in entry.event.to_fields().items()}
+            await self._consumer.bury(entry.id, str(error), fields)
+            return
+        waiting = await self._waiting()
+        before = waiting.pop(entry.id, Progress(notice.episode))
+        if notice.kind == "resolved" and any(one.episode == notice.episode for one in waiting.values()):
+            # What it resolves has not reached them yet: first things first.
+            await self._settle(entry.id, [], before, retry_ms=RETRY_FIRST_MS)
+            return
+        recipients = list(before.left) or await self._recipients(notice)
+        if recipients:
+            await self._attempt(entry, notice, before, recipients)
+        else:
+            await self._settle(entry.id, [], retry_ms=-1)
+
+    async def _recipients(self, notice: Notice) -> list[str]:
+        if notice.channel not in (None, self._channel.name):
+            return []
+        recipients = self._channel.recipients(notice)
+        if notice.kind != "resolved":
+            return recipients
+        told = self._keys.told(self._channel.name)
+        return [
+            one for one in recipients if await self._ask(self._store.redis.hexists(told, _told(notice, one)))
+        ]
+
+    async def _attempt(self, entry: Entry, notice: Notice, before: Progress, recipients: list[str]) -> None:
+        outcomes = await self._channel.deliver(notice, recipients, await self._first(notice, recipients))
+        now_ms = await self._now_ms()
+        since_ms = before.since_ms or now_ms
+        expired = now_ms - since_ms > GIVE_UP_MS
+        left = tuple(one.recipient for one in outcomes if one.verdict == "retry" and not expired)
+        after = Progress(notice.episode, before.attempt + 1, left, since_ms)
+        dead = [self._letter(entry, notice, one) for one in outcomes if _is_lost(one, expired=expired)]
+        reached = {
+            recipient
+            for recipient in recipients
+            for one in outcomes
+            if one.verdict in REACHED and one.recipient.partition(":")[0] == recipient.partition(":")[0]
+        }
+        for one in outcomes:
+            structlog.get_logger().info(
+                "notice_delivery",
+                notice=notice.notice,
+                channel=self._channel.name,
+                recipient=one.recipient,
+                outcome=one.verdict,
+                detail=one.detail,
+            )
+        await self._settle(
+            entry.id,
+            [self._record(notice, one, after.attempt) for one in outcomes],
+            after,
+            retry_ms=_pause_ms(after.attempt) if left else -1,
+            told={_told(notice, one): _mark(notice) for one in reached},
+            dead=dead,
+        )
+
+    async def _first(self, notice: Notice, recipients: list[str]) -> str | None:
+        fields = [_told(notice, one) for one in recipients]
+        told = await self._ask(self._store.redis.hmget(self._keys.told(self._channel.name), fields))
+        return next((first.decode() for first in told if first), None)
+
+    def _record(self, notice: Notice, outcome: Outcome, attempt: int) -> bytes:
+        return msgspec.json.encode(
+            {
+                "notice": notice.notice,
+                "kind": notice.kind,
+                "channel": self._channel.name,
+                "recipient": outcome.recipient,
+                "outcome": outcome.verdict,
+                "attempt": attempt,
+                "detail": outcome.detail,
+            }
+        )
+
+    def _letter(self, entry: Entry, notice: Notice, outcome: Outcome) -> list[str]:
+        """Return a dead letter's fields; put back on the stream, its raw part goes to this recipient only."""
+        narrowed = msgspec.structs.replace(notice, channel=self._channel.name, to=outcome.recipient)
+        raw = {**entry.event.to_fields(), "data": msgspec.json.encode(narrowed)}
+        about = {
+            "stream": self._keys.notices,
+            "entry": entry.id,
+            "channel": self._channel.name,
+            "recipient": outcome.recipient,
+            "reason": outcome.detail,
+            **{f"raw:{name}": value.decode() for name, value in raw.items()},
+        }
+        return [part for pair in about.items() for part in pair]
+
+    async def _settle(
+        self,
+        entry: str,
+        records: list[bytes],
+        progress: Progress | None = None,
+        *,
+        retry_ms: int,
+        told: dict[str, str] | None = None,
+        dead: list[list[str]] | None = None,
+    ) -> None:
+        channel, keys = self._channel.name, self._keys
+        names = [keys.notices, keys.deliveries, keys.progress(channel), keys.retries(channel)]
+        encode = msgspec.json.encode
+        args = [channel, entry, encode(progress), retry_ms, encode(told or {}), encode(dead or []), *records]
+        await self._store.run(SETTLE, [*names, keys.told(channel), keys.deadletters], args)
+
+
+def _told(notice: Notice, recipient: str) -> str:
+    return f"{notice.episode} {recipient}"
+
+
+def _mark(notice: Notice) -> str:
+    return "" if notice.kind == "resolved" else notice.notice
+
+
+def _is_lost(outcome: Outcome, *, expired: bool) -> bool:
+    return outcome.verdict == "failed" or (outcome.verdict == "retry" and expired)
+
+
+def _pause_ms(attempt: int) -> int:
+    longest = min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** min(attempt - 1, 20))
+    return round(longest * random.uniform(0.7, 1.0))  # noqa: S311 - spreads load, guards nothing

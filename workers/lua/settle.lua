@@ -1,0 +1,27 @@
+-- settle: records what one attempt to deliver a notice came to, and what follows: done, or try again.
+-- Keys: notices deliveries progress retries told deadletters
+-- Args: consumer_group entry progress retry_ms told dead delivery...
+-- Returns: now_ms
+-- Events:
+local notices, deliveries, progress = KEYS[1], KEYS[2], KEYS[3]
+local retries, told, deadletters = KEYS[4], KEYS[5], KEYS[6]
+local consumer_group, entry, tried, retry_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local to_tell, dead = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
+for position = 7, #ARGV do
+  redis.call('XADD', deliveries, 'MAXLEN', '~', 100000, '*', 'data', splice({time = now}, ARGV[position]))
+end
+for field, notice in pairs(to_tell) do
+  if notice == '' then redis.call('HDEL', told, field) else redis.call('HSETNX', told, field, notice) end
+end
+for _, letter in ipairs(dead) do
+  redis.call('XADD', deadletters, 'MAXLEN', '~', 10000, '*', 'time', now, unpack(letter))
+end
+if retry_ms >= 0 then
+  redis.call('HSET', progress, entry, tried)
+  redis.call('ZADD', retries, string.format('%.0f', now_ms + retry_ms), entry)
+else
+  redis.call('HDEL', progress, entry)
+  redis.call('ZREM', retries, entry)
+  redis.call('XACK', notices, consumer_group, entry)
+end
+return now_ms

@@ -1,0 +1,53 @@
+"""Starts every worker the settings ask for, in one task group."""
+
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.store import Script, Store, StoreDown
+from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.mail import Mail
+from canhazgpu.notifiers.wall import Wall
+from canhazgpu.workers.audit import Audit, LogTest
+from canhazgpu.workers.delivery import Delivery
+from canhazgpu.workers.dispatcher import Dispatcher
+
+TRIM = Script("canhazgpu.workers", "trim")
+KEEP_MS = 400 * 24 * 3600 * 1000
+TRIM_EVERY = 3600.0
+
+
+async def run_workers(
+    settings: Settings, store: Store, name: str, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Run the dispatcher and the channels until cancelled.
+
+    `name` is the member's name in every consumer group: the same at each start, and another for
+    each process that runs workers at the same time.
+    """
+    notify = settings.notify
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(Dispatcher(settings, store, name).run)
+        if notify.log.enabled:
+            log = AuditLog(Path(notify.log.path))
+            await tasks.start(Audit(store, log, name).run)
+            await tasks.start(Delivery(store, LogTest(log), name).run)
+        if notify.wall.enabled:
+            await tasks.start(Delivery(store, Wall(settings), name).run)
+        if notify.email.enabled:
+            await tasks.start(Delivery(store, Mail(settings), name).run)
+        tasks.start_soon(_trim, store)
+        task_status.started()
+
+
+async def _trim(store: Store) -> None:
+    while True:
+        for stream in (store.keys.violations, store.keys.notices):
+            try:
+                await store.run(TRIM, [stream], [KEEP_MS])
+            except StoreDown as down:
+                structlog.get_logger().warning("not_trimmed", stream=stream, reason=str(down))
+        await anyio.sleep(TRIM_EVERY)
