@@ -45,6 +45,16 @@ class Progress(msgspec.Struct, frozen=True):
     since_ms: int = 0
 
 
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from an attempt; a `retry_ms` below 0 says that the notice is dealt with."""
+
+    retry_ms: int = -1
+    progress: Progress | None = None
+    records: list[bytes] = []
+    told: dict[str, str] = {}
+    dead: list[list[str]] = []
+
+
 class Delivery:
     """The worker of one channel."""
 
@@ -85,10 +95,10 @@ class Delivery:
         retries = self._keys.retries(self._channel.name)
         for key, due_ms in await self._ask(self._store.redis.zrange(retries, 0, -1, withscores=True)):
             if due_ms > now_ms:
-                return min(LONGEST_BLOCK, (due_ms - now_ms) / 1000)
+                return min(LONGEST_BLOCK, float(due_ms - now_ms) / 1000)
             entry = await self._consumer.entry(key.decode())
             if entry is None:
-                await self._settle(key.decode(), [], retry_ms=-1)
+                await self._settle(key.decode(), Settlement())
             else:
                 await self._handle(entry)
         return LONGEST_BLOCK
@@ -114,13 +124,13 @@ class Delivery:
         before = waiting.pop(entry.id, Progress(notice.episode))
         if notice.kind == "resolved" and any(one.episode == notice.episode for one in waiting.values()):
             # What it resolves has not reached them yet: first things first.
-            await self._settle(entry.id, [], before, retry_ms=RETRY_FIRST_MS)
+            await self._settle(entry.id, Settlement(progress=before, retry_ms=RETRY_FIRST_MS))
             return
         recipients = list(before.left) or await self._recipients(notice)
         if recipients:
             await self._attempt(entry, notice, before, recipients)
         else:
-            await self._settle(entry.id, [], retry_ms=-1)
+            await self._settle(entry.id, Settlement())
 
     async def _recipients(self, notice: Notice) -> list[str]:
         if notice.channel not in (None, self._channel.name):
@@ -156,14 +166,14 @@ class Delivery:
                 outcome=one.verdict,
                 detail=one.detail,
             )
-        await self._settle(
-            entry.id,
-            [self._record(notice, one, after.attempt) for one in outcomes],
-            after,
+        settlement = Settlement(
             retry_ms=_pause_ms(after.attempt) if left else -1,
+            progress=after,
+            records=[self._record(notice, one, after.attempt) for one in outcomes],
             told={_told(notice, one): _mark(notice) for one in reached},
             dead=dead,
         )
+        await self._settle(entry.id, settlement)
 
     async def _first(self, notice: Notice, recipients: list[str]) -> str | None:
         fields = [_told(notice, one) for one in recipients]
@@ -197,20 +207,12 @@ class Delivery:
         }
         return [part for pair in about.items() for part in pair]
 
-    async def _settle(
-        self,
-        entry: str,
-        records: list[bytes],
-        progress: Progress | None = None,
-        *,
-        retry_ms: int,
-        told: dict[str, str] | None = None,
-        dead: list[list[str]] | None = None,
-    ) -> None:
+    async def _settle(self, entry: str, settlement: Settlement) -> None:
         channel, keys = self._channel.name, self._keys
         names = [keys.notices, keys.deliveries, keys.progress(channel), keys.retries(channel)]
         encode = msgspec.json.encode
-        args = [channel, entry, encode(progress), retry_ms, encode(told or {}), encode(dead or []), *records]
+        args: list[str | bytes | int] = [channel, entry, encode(settlement.progress), settlement.retry_ms]
+        args += [encode(settlement.told), encode(settlement.dead), *settlement.records]
         await self._store.run(SETTLE, [*names, keys.told(channel), keys.deadletters], args)
 
 
@@ -228,4 +230,4 @@ def _is_lost(outcome: Outcome, *, expired: bool) -> bool:
 
 def _pause_ms(attempt: int) -> int:
     longest = min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** min(attempt - 1, 20))
-    return round(longest * random.uniform(0.7, 1.0))  # noqa: S311 - spreads load, guards nothing
+    return int(longest * random.uniform(0.7, 1.0))  # noqa: S311 - spreads load, guards nothing

@@ -61,7 +61,7 @@ class Dispatcher:
             raise StoreDown(unreachable(error)) from error
         for group, due_ms in rows:
             if due_ms > now_ms:
-                return min(LONGEST_BLOCK, (due_ms - now_ms) / 1000)
+                return min(LONGEST_BLOCK, float(due_ms - now_ms) / 1000)
             await self._advance(group.decode(), [], [])
         return LONGEST_BLOCK
 

@@ -1,0 +1,136 @@
+"""A person's terminals: finding them, and writing to one without ever waiting or forcing.
+
+A terminal is written to only if it belongs to the person and is open to messages (`mesg y`), also by
+root, whom the kernel would not stop. What the kernel took is called delivered; no more is claimed.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from canhazgpu.notifiers.outcome import Outcome
+
+CONSOLES, PSEUDO = 4, range(136, 144)  # Major numbers of terminals, from the kernel's devices list.
+LONGEST = 1024  # Bytes in one write; a terminal that is read takes so much at once.
+MULTIPLEXERS = ("tmux: client", "screen")
+TTY_FIELD, FOREGROUND_FIELD = 4, 5  # Fields 7 and 8 of /proc/PID/stat, counted from behind the name.
+
+
+def terminals_of(uid: int, name: str) -> list[str]:
+    """Return the paths of every terminal of a user.
+
+    From the controlling terminals of all their processes (which reaches tmux panes), from logind's
+    sessions and from utmp. A terminal that only shows tmux or screen is left out when there are
+    others: writing there would garble the panes it shows.
+    """
+    found: dict[str, bool] = {}  # Path: does it only show a multiplexer?
+    for device, foreground in _controlling(uid):
+        path = _path_of(device)
+        if path:
+            found[path] = found.get(path, False) or _comm(foreground).startswith(MULTIPLEXERS)
+    for path in (*_logind(uid), *_utmp(name)):
+        found.setdefault(path, False)
+    panes = sorted(path for path, shows in found.items() if not shows)
+    return panes or sorted(found)
+
+
+def write(path: str, uid: int, text: bytes) -> tuple[str, str]:
+    """Write `text` to a terminal of user `uid`; return the verdict of an Outcome and its detail."""
+    try:
+        verdict = _barred(os.lstat(path), uid)
+        if verdict:
+            return verdict
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC
+        terminal = os.open(path, flags)
+        try:
+            return _barred(os.fstat(terminal), uid) or _write(terminal, text)
+        finally:
+            os.close(terminal)
+    except OSError as error:
+        return _verdict(error)
+
+
+def _write(terminal: int, text: bytes) -> tuple[str, str]:
+    written = os.write(terminal, text)
+    if written < len(text):
+        return "stuck", f"it took {written} of {len(text)} bytes"
+    return "delivered", ""
+
+
+def _barred(facts: os.stat_result, uid: int) -> tuple[str, str] | None:
+    """Return why this is not to be written to, None if it may be."""
+    major = os.major(facts.st_rdev)
+    if not stat.S_ISCHR(facts.st_mode) or not (major == CONSOLES or major in PSEUDO):
+        return "refused", "it is no terminal"
+    if facts.st_uid != uid:
+        return "refused", "it is somebody else's"
+    if not facts.st_mode & stat.S_IWGRP:
+        return "refused", "it is closed to messages (mesg n)"
+    return None
+
+
+def _verdict(error: OSError) -> tuple[str, str]:
+    if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
+        return "stuck", "it takes nothing: it is stopped or full"
+    if error.errno in (errno.EIO, errno.ENOENT, errno.ENXIO, errno.ENODEV):
+        return "gone", "it is not there any more"
+    return "refused", error.strerror or str(error)
+
+
+def _controlling(uid: int) -> Iterator[tuple[int, int]]:
+    """Yield (device number, foreground process group) of each process of the user that has a terminal."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                if entry.stat().st_uid != uid and _real_uid(entry.name) != uid:
+                    continue
+                fields = Path(entry.path, "stat").read_bytes()
+                after = fields[fields.rindex(b")") + 2 :].split()
+                if int(after[TTY_FIELD]):
+                    yield int(after[TTY_FIELD]) & 0xFFFFFFFF, int(after[FOREGROUND_FIELD])
+
+
+def _real_uid(pid: str) -> int:
+    for line in Path("/proc", pid, "status").read_bytes().splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    return -1
+
+
+def _path_of(device: int) -> str | None:
+    """Return the path of a device number as /proc/PID/stat spells it (its minor in two parts)."""
+    major, minor = device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00
+    if major in PSEUDO:
+        return f"/dev/pts/{(major - PSEUDO.start) * 256 + minor}"
+    return f"/dev/tty{minor}" if major == CONSOLES and minor < 64 else None  # noqa: PLR2004 - then serial lines
+
+
+def _comm(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", "backslashreplace").strip()
+    return ""
+
+
+def _logind(uid: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for session in Path("/run/systemd/sessions").iterdir():
+            facts = dict(line.split("=", 1) for line in session.read_text().splitlines() if "=" in line)
+            if facts.get("UID") == str(uid) and facts.get("TTY"):
+                yield f"/dev/{facts['TTY']}"
+
+
+def _utmp(name: str) -> Iterator[str]:
+    import psutil  # noqa: PLC0415 - heavy, and needed only when somebody is told
+
+    with contextlib.suppress(OSError):
+        for user in psutil.users():
+            if user.name == name and user.terminal:
+                yield f"/dev/{user.terminal}"
+
+
+def outcome(user: str, path: str, verdict: tuple[str, str]) -> Outcome:
+    """Return the Outcome for one terminal of a user."""
+    return Outcome(f"{user}:{path.removeprefix('/dev/')}", *verdict)

@@ -1,0 +1,107 @@
+"""Notices on terminals: on those of the person, or with wall(1) on everybody's."""
+
+import contextlib
+import os
+import pwd
+import signal
+import subprocess
+
+import anyio
+from anyio import to_thread
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.notices import Notice
+from canhazgpu.notifiers.outcome import Outcome
+from canhazgpu.notifiers.render import lines, report
+from canhazgpu.notifiers.terminals import LONGEST, outcome, terminals_of, write
+
+PROGRAMS = ("/usr/bin/wall", "/bin/wall")
+PATIENCE = 5.0  # Seconds for wall(1), which waits for terminals that take nothing.
+EVERYONE = "everyone"
+
+
+class Wall:
+    """The channel `wall`. It never waits for a terminal, and tries none twice."""
+
+    name = "wall"
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the audience from the settings."""
+        self._everyone = settings.notify.wall.audience == EVERYONE
+
+    def recipients(self, notice: Notice) -> list[str]:
+        """Return the person, or everyone; nobody when no person is proven."""
+        if notice.to:
+            return [notice.to]
+        if self._everyone:
+            return [EVERYONE]
+        return [notice.person] if notice.person else []
+
+    async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
+        """Write to every terminal of each recipient; one Outcome a terminal."""
+        del first
+        outcomes: list[Outcome] = []
+        for recipient in recipients:
+            if recipient == EVERYONE:
+                outcomes.append(await _wall(notice))
+            else:
+                outcomes += await to_thread.run_sync(_tell, notice, recipient)
+        return outcomes
+
+
+def _tell(notice: Notice, recipient: str) -> list[Outcome]:
+    user, _, only = recipient.partition(":")  # A dead letter's recipient may name one terminal.
+    uid = notice.uid if user == notice.user and notice.uid is not None else _uid_of(user)
+    if uid is None:
+        return [Outcome(user, "nobody", "there is no such user on this host")]
+    text = message(lines(notice))
+    terminals = [f"/dev/{only}"] if only else terminals_of(uid, user)
+    told = [outcome(user, path, write(path, uid, text)) for path in terminals]
+    return told or [Outcome(user, "nobody", "has no terminal")]
+
+
+def message(text: list[str]) -> bytes:
+    """Return what is written to a terminal: one bell, whole lines, at most LONGEST bytes."""
+    kept = ["\a"]
+    cut = "  … more: canhazgpu status"
+    for line in text:
+        if len("\r\n".join([*kept, line, cut, ""]).encode()) > LONGEST:
+            kept.append(cut)
+            break
+        kept.append(line)
+    return "\r\n".join([*kept, ""]).encode()
+
+
+def _uid_of(user: str) -> int | None:
+    with contextlib.suppress(KeyError, ValueError):
+        return pwd.getpwnam(user).pw_uid
+    return None
+
+
+async def _wall(notice: Notice) -> Outcome:
+    program = next((path for path in PROGRAMS if os.access(path, os.X_OK)), None)
+    if program is None:
+        return Outcome(EVERYONE, "failed", "wall(1) is not installed")
+    text = "\n".join(["", *report(notice), ""]).encode()
+    process = await anyio.open_process(
+        [program, "-t", "2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        start_new_session=True,
+    )
+    async with process:
+        with anyio.move_on_after(PATIENCE) as limit:
+            if process.stdin:
+                with contextlib.suppress(anyio.BrokenResourceError):
+                    await process.stdin.send(text)
+                await process.stdin.aclose()
+            await process.wait()
+        if limit.cancelled_caught:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            return Outcome(EVERYONE, "unproven", f"wall did not end within {PATIENCE:g} s")
+    return Outcome(
+        EVERYONE, "unproven" if process.returncode == 0 else "failed", f"wall: {process.returncode}"
+    )

@@ -1,0 +1,66 @@
+"""What a process's cgroup path says: the container it runs in, and the user whose session it is.
+
+Path components are matched, never the text as a whole: a container may choose its own name.
+"""
+
+import re
+
+from canhazgpu.events.gpu import Container
+
+_ID = r"([0-9a-f]{64})"
+_SCOPES = (
+    ("docker", re.compile(rf"docker-{_ID}\.scope")),
+    ("podman", re.compile(rf"libpod-(?:conmon-)?{_ID}(?:\.scope)?")),
+    ("containerd", re.compile(rf"cri-containerd-{_ID}(?:\.scope)?")),
+    ("cri-o", re.compile(rf"crio-{_ID}(?:\.scope)?")),
+    ("containerd", re.compile(rf"[^/]*:cri-containerd:{_ID}")),
+    ("containerd", re.compile(rf"nerdctl-{_ID}\.scope")),
+    ("lxc", re.compile(r"lxc\.payload\.(.+)")),
+)
+_BARE = re.compile(_ID)
+_PARENTS = {"docker": "docker", "libpod_parent": "podman", "lxc": "lxc"}
+_SLICE = re.compile(r"user-(\d+)\.slice")
+NOBODY = 2**32 - 1
+
+
+def container_of(cgroup: str) -> Container | None:
+    """Return the innermost container that `/proc/PID/cgroup` names, None outside of any."""
+    for path in _paths(cgroup):
+        parts = path.split("/")
+        for position in range(len(parts) - 1, -1, -1):
+            found = _container(parts, position)
+            if found:
+                return found
+    return None
+
+
+def slice_uid(cgroup: str) -> int | None:
+    """Return the uid of the user slice that `/proc/PID/cgroup` names, None outside of any."""
+    for path in _paths(cgroup):
+        for part in path.split("/"):
+            match = _SLICE.fullmatch(part)
+            if match and int(match[1]) < NOBODY:
+                return int(match[1])
+    return None
+
+
+def _container(parts: list[str], position: int) -> Container | None:
+    part = parts[position]
+    for runtime, pattern in _SCOPES:
+        match = pattern.fullmatch(part)
+        if match:
+            return Container(runtime=runtime, id=match[1])
+    before = parts[position - 1] if position else ""
+    if _BARE.fullmatch(part):
+        in_pod = before.startswith(("pod", "kubepods"))
+        return Container(runtime="containerd" if in_pod else _PARENTS.get(before, "container"), id=part)
+    if before == "lxc" and part:
+        return Container(runtime="lxc", id=part)
+    return None
+
+
+def _paths(cgroup: str) -> list[str]:
+    """Return the paths of all hierarchies; the unified one (v2) and systemd's come first."""
+    rows = [line.split(":", 2) for line in cgroup.splitlines() if line.count(":") > 1]
+    rows.sort(key=lambda row: (row[0] != "0", row[1] != "name=systemd"))
+    return list(dict.fromkeys(row[2] for row in rows))

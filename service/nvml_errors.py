@@ -1,0 +1,65 @@
+"""What NVML's return codes mean to us: the host, this GPU, or one value cannot be read.
+
+Names and sentences are NVML's own (nvml.h, nvmlErrorString). Standard library only: the helper
+process imports it.
+"""
+
+SENTENCES = {
+    "UNINITIALIZED": "Uninitialized",
+    "INVALID_ARGUMENT": "Invalid Argument",
+    "NOT_SUPPORTED": "Not Supported",
+    "NO_PERMISSION": "Insufficient Permissions",
+    "ALREADY_INITIALIZED": "Already Initialized",
+    "NOT_FOUND": "Not Found",
+    "INSUFFICIENT_SIZE": "Insufficient Size",
+    "INSUFFICIENT_POWER": "Insufficient External Power",
+    "DRIVER_NOT_LOADED": "Driver Not Loaded",
+    "TIMEOUT": "Timeout",
+    "IRQ_ISSUE": "Interrupt Request Issue",
+    "LIBRARY_NOT_FOUND": "NVML Shared Library Not Found",
+    "FUNCTION_NOT_FOUND": "Function Not Found",
+    "CORRUPTED_INFOROM": "Corrupted infoROM",
+    "GPU_IS_LOST": "GPU is lost",
+    "RESET_REQUIRED": "GPU requires reset",
+    "OPERATING_SYSTEM": "The operating system has blocked the request",
+    "LIB_RM_VERSION_MISMATCH": "Driver/library version mismatch",
+    "IN_USE": "In use by another client",
+    "MEMORY": "Insufficient Memory",
+    "NO_DATA": "No data",
+    "UNKNOWN": "Unknown Error",
+}
+CODES = {name: code for code, name in enumerate(SENTENCES, start=1)} | {"UNKNOWN": 999}
+BY_CODE = {code: name for name, code in CODES.items()}
+
+# The driver, not one GPU, is at fault: nothing on the host can be read.
+HOST = frozenset(
+    {
+        "UNINITIALIZED",
+        "DRIVER_NOT_LOADED",
+        "LIBRARY_NOT_FOUND",
+        "LIB_RM_VERSION_MISMATCH",
+        "FUNCTION_NOT_FOUND",
+    }
+)
+# This GPU is broken or gone.
+BROKEN = frozenset(
+    {"GPU_IS_LOST", "RESET_REQUIRED", "IRQ_ISSUE", "CORRUPTED_INFOROM", "INSUFFICIENT_POWER", "UNKNOWN"}
+)
+REMEDIES = {
+    "DRIVER_NOT_LOADED": "load the driver: `modprobe nvidia`, or install it",
+    "LIBRARY_NOT_FOUND": "install the NVIDIA driver, or set gpus.provider to simulated",
+    "LIB_RM_VERSION_MISMATCH": "the driver was upgraded: restart the host, or reload its kernel module",
+    "FUNCTION_NOT_FOUND": "install a driver of version 510 or later",
+    "NO_PERMISSION": "run the service as root, or give it access to /dev/nvidia*",
+}
+REMEDY = "look at `dmesg` and `nvidia-smi`"
+
+
+def sentence(name: str) -> str:
+    """Return what NVML itself says of an error."""
+    return SENTENCES.get(name, name)
+
+
+def remedy(name: str) -> str:
+    """Return what to do about an error."""
+    return REMEDIES.get(name, REMEDY)
