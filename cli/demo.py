@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli.demo_host import DemoFailed, DemoHost
+from canhazgpu.cli.words import examples
 
+EPILOG = examples("canhazgpu demo", "canhazgpu demo --keep")
 MEMORY = {2: 1024, 4: 2048}  # MiB that the offender takes, by GPU.
 PATIENCE = 10.0  # Seconds within which each step has to happen.
 
@@ -21,11 +23,6 @@ def demo(
 
     Everything but the GPUs is real: the processes, Redis, the terminal, the mail server, the log.
     It ends by itself in under 30 seconds and leaves nothing behind.
-
-    Examples:
-      canhazgpu demo
-      canhazgpu demo --keep      leave the service running, to try the commands on it
-
     """
     host = DemoHost()
     try:

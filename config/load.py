@@ -6,6 +6,7 @@ the file (or variable), the key, and what was expected.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,10 +16,11 @@ import msgspec
 from msgspec import inspect
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.durations import EXAMPLES, parse_duration
+from canhazgpu.events.durations import EXAMPLES, format_duration, parse_duration
 from canhazgpu.events.paths import CONFIG
 
 PREFIX = "CANHAZGPU_"
+_PASSWORD = re.compile(r"(://[^/@]*:)[^@]*@")
 LONGEST_HOST = 253
 
 
@@ -237,3 +239,13 @@ def _build(chosen: Mapping[str, Any]) -> Settings:
             branch = branch.setdefault(section, {})
         branch[name] = value
     return msgspec.convert(tree, Settings)
+
+
+def shown(option: Option, settings: Settings) -> Any:
+    """Return the value of `option` in `settings` as people write it; the password of a URL is masked."""
+    value: Any = settings
+    for name in option.key.split("."):
+        value = getattr(value, name)
+    if option.is_duration:
+        return format_duration(value)
+    return _PASSWORD.sub(r"\1***@", value) if option.is_secret else value

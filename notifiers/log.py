@@ -146,13 +146,20 @@ def _mend(file: int) -> None:
 
 
 def _ids_in(path: Path) -> list[str]:
-    ids = []
     with contextlib.suppress(OSError, EOFError):
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            if path.suffix != ".gz":
-                file.seek(max(0, path.stat().st_size - TAIL))
-            for line in file:
-                with contextlib.suppress(msgspec.DecodeError, TypeError, KeyError):
-                    if line.endswith(b"\n"):
-                        ids.append(str(msgspec.json.decode(line)["id"]))
-    return ids
+        if path.suffix == ".gz":
+            with gzip.open(path) as packed:
+                return [*filter(None, map(_id_of, packed))]
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL))
+            return [*filter(None, map(_id_of, file))]
+    return []
+
+
+def _id_of(line: bytes) -> str | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return str(msgspec.json.decode(line)["id"])
+    except (msgspec.DecodeError, TypeError, KeyError):
+        return None

@@ -66,9 +66,8 @@ def _details(notice: Notice) -> list[str]:
 def _detail(violation: Violation) -> Iterable[str]:
     held = f", which {printable(violation.holder)} has reserved" if violation.holder else ""
     name = printable(violation.gpu_name)
-    yield (
-        f"  GPU {violation.gpu} ({name}){held}: {violation.memory_mb}MB used since {moment(violation.since)} by"
-    )
+    since = moment(violation.since)
+    yield f"  GPU {violation.gpu} ({name}){held}: {violation.memory_mb}MB used since {since} by"
     for process in violation.processes[:SHOWN_PROCESSES]:
         container = process.container
         inside = (

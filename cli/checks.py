@@ -1,0 +1,194 @@
+"""The checks of `canhazgpu doctor`. Each yields what it found; none changes anything."""
+
+import contextlib
+import os
+import re
+import shutil
+import smtplib
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+
+from canhazgpu.client import Client, Refused, Unreachable
+from canhazgpu.config.load import ConfigError, load
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service.durability import weaknesses
+from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_server
+from canhazgpu.service.providers import ProviderError, open_provider
+
+Finding = tuple[str, str, str]
+MAIL_TIME = 5.0
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def settings() -> tuple[Settings | None, Finding]:
+    """Load the settings, or say what is wrong with them."""
+    try:
+        loaded = load()
+    except ConfigError as error:
+        return None, ("fail", str(error), "correct it; `canhazgpu config check` says the same")
+    named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
+    return loaded.settings, ("ok", f"from {', '.join(named)}" if named else "all at their defaults", "")
+
+
+def service(settings: Settings) -> Iterator[Finding]:
+    """Check that the daemon answers, and that it scans."""
+    try:
+        health = Client(settings.socket).get("/v1/health")
+    except Unreachable as error:
+        yield (
+            "fail",
+            str(error).partition(";")[0],
+            "start it: `canhazgpu serve`, or `systemctl start canhazgpu`",
+        )
+        return
+    except Refused as error:
+        yield "fail", error.detail, error.remedy
+        return
+    yield "ok", f"answers on {settings.socket}", ""
+    late = health["scan_age_s"] > max(5.0, 3 * settings.gpus.scan_interval)
+    age = f"last scan {health['scan_age_s']:.1f} s ago"
+    yield ("fail", age, "look at the service's log") if late else ("ok", age, "")
+
+
+def redis(settings: Settings) -> Iterator[Finding]:
+    """Check that there is a Redis, and that it keeps what it acknowledges."""
+    if not settings.redis.url:
+        try:
+            yield "ok", f"the service runs its own: {find_server()}", ""
+        except EmbeddedFailed as error:
+            yield "fail", str(error), "apt install redis-server, or pip install 'canhazgpu[embedded]'"
+            return
+    yield from anyio.run(_redis, settings)
+
+
+async def _redis(settings: Settings) -> list[Finding]:
+    store = Store(settings.redis.url or EmbeddedRedis(Path(settings.state_dir)).url, settings.host)
+    try:
+        weak = await weaknesses(store)
+    except StoreDown as down:
+        if not settings.redis.url and not os.access(settings.state_dir, os.X_OK):
+            return [("warn", "its settings cannot be read by this user", "run doctor as the service's user")]
+        return [("fail", str(down), "is the service running? is redis.url right?")]
+    finally:
+        await store.close()
+    return [("warn", weakness, "") for weakness in weak] or [
+        ("ok", "persistence and eviction are as they must be", "")
+    ]
+
+
+def gpus(settings: Settings) -> Iterator[Finding]:
+    """Check that the GPUs can be read."""
+    yield from anyio.run(_gpus, settings)
+
+
+async def _gpus(settings: Settings) -> list[Finding]:
+    provider = open_provider(settings)
+    try:
+        readings = await provider.read()
+    except ProviderError as error:
+        return [("fail", f"{provider.name}: {error.reason}", error.remedy)]
+    finally:
+        await provider.aclose()
+    found: list[Finding] = [("ok", f"{provider.name}: {len(readings)} GPUs", "")]
+    for reading in readings:
+        reason = reading.error or reading.unknown
+        if reason:
+            found.append(("fail", f"GPU {reading.index}: {reason}", "look at `dmesg` and `nvidia-smi`"))
+    return found
+
+
+def terminals(settings: Settings) -> Iterator[Finding]:
+    """Check that people can be told on their terminals."""
+    if not settings.notify.wall.enabled:
+        yield "ok", "the channel is off", ""
+        return
+    if os.geteuid() == 0 or 5 in os.getgroups():  # noqa: PLR2004 - the group tty everywhere
+        yield "ok", "other users' terminals can be written to", ""
+    else:
+        yield (
+            "warn",
+            "other users' terminals cannot be written to",
+            "run as root, or put the user into group tty",
+        )
+    with contextlib.suppress(OSError):
+        mounts = re.findall(r"^devpts /dev/pts \S+ (\S+)", Path("/proc/mounts").read_text(), re.MULTILINE)
+        if mounts and "mode=620" not in mounts[-1]:
+            yield "warn", "new terminals are closed to messages", "mount /dev/pts with gid=5,mode=620"
+    if settings.notify.wall.audience == "everyone" and not shutil.which("wall"):
+        yield "fail", "wall(1) is not installed", "apt install util-linux (or bsdutils)"
+
+
+def email(settings: Settings) -> Iterator[Finding]:
+    """Check that the mail server answers."""
+    mail = settings.notify.email
+    if not mail.enabled:
+        yield "ok", "the channel is off", ""
+        return
+    if not mail.user_address:
+        yield "warn", "users have no address", 'set notify.email.user_address, such as "{user}@example.com"'
+    if not mail.admins:
+        yield "warn", "there is no administrator's address", "set notify.email.admins"
+    if mail.tls == "none" and mail.host not in LOCAL:
+        yield "warn", f"mail to {mail.host} is not encrypted", "set notify.email.tls to starttls or tls"
+    if mail.password_file and not os.access(mail.password_file, os.R_OK):
+        yield "fail", f"{mail.password_file} cannot be read", "let the service's user read it"
+    try:
+        kind = smtplib.SMTP_SSL if mail.tls == "tls" else smtplib.SMTP
+        with kind(mail.host, mail.port, timeout=MAIL_TIME) as server:
+            server.ehlo()
+            if mail.tls == "starttls" and not server.has_extn("starttls"):
+                yield "fail", f"{mail.host} offers no STARTTLS", "set notify.email.tls to tls or none"
+                return
+    except (OSError, smtplib.SMTPException, ssl.SSLError) as error:
+        yield (
+            "fail",
+            f"{mail.host}:{mail.port}: {error}",
+            "is the server running? are host, port and tls right?",
+        )
+        return
+    yield "ok", f"{mail.host}:{mail.port} answers", ""
+
+
+def log(settings: Settings) -> Iterator[Finding]:
+    """Check that the audit log can be written."""
+    if not settings.notify.log.enabled:
+        yield "ok", "the channel is off", ""
+        return
+    path = Path(settings.notify.log.path)
+    place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
+    if os.access(place, os.W_OK):
+        yield "ok", f"{path} can be written", ""
+    else:
+        yield "fail", f"{path} cannot be written", "run doctor as the service's user, or set notify.log.path"
+
+
+def view(settings: Settings) -> Iterator[Finding]:
+    """Check that this process sees every process of the host."""
+    del settings
+    if os.readlink("/proc/self/ns/pid") != "pid:[4026531836]":  # noqa: PTH115 - a name, not a path
+        yield "fail", "this is a PID namespace of its own", "run on the host, or with --pid=host"
+        return
+    hidden = not os.access("/proc/1/stat", os.R_OK)
+    if hidden:
+        yield (
+            "fail",
+            "other users' processes are hidden (hidepid)",
+            "give the service CAP_SYS_PTRACE, or root",
+        )
+    else:
+        yield "ok", "every process of the host can be seen", ""
+
+
+ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+    "service": service,
+    "redis": redis,
+    "gpus": gpus,
+    "processes": view,
+    "terminals": terminals,
+    "email": email,
+    "log": log,
+}

@@ -1,0 +1,80 @@
+"""Every command of `canhazgpu`, put together."""
+
+import importlib.metadata
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli import configuration, deliveries, demo, doctor, events, notify, serve, violations, worker
+from canhazgpu.cli.status import show
+from canhazgpu.cli.words import USAGE, examples, fail
+
+app = typer.Typer(
+    name="canhazgpu",
+    help="Share the GPUs of this host: see who uses what, and who does without a reservation.",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("canhazgpu status", "canhazgpu violations --since 7d", "canhazgpu demo")
+    + "\n\n\b\nExit codes: 0 done, 1 refused, 2 usage, 3 the service cannot be reached",
+)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    config: Annotated[  # noqa: ARG001 - taken by main.py, wherever it stands; here for the help
+        str, typer.Option("--config", metavar="FILE", help="Settings file; else $CANHAZGPU_CONFIG.")
+    ] = "",
+) -> None:
+    """Share the GPUs of this host: see who uses what, and who does without a reservation."""
+    if version:
+        typer.echo(f"canhazgpu {importlib.metadata.version('canhazgpu')}")
+    elif context.invoked_subcommand is None:
+        fail("no command given; `canhazgpu --help` lists them", USAGE)
+
+
+@app.command(
+    epilog=examples(
+        "canhazgpu status", "canhazgpu status --json | jq -r '.[] | .status'", "watch -n 2 chg status"
+    )
+)
+def status(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array with one object a GPU.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
+) -> None:
+    """Print one line a GPU: available, in use, in use without reservation, or why it is not known."""
+    show(as_json=as_json, colour=not no_color)
+
+
+app.command("violations", epilog=violations.EPILOG)(violations.violations)
+app.command("events", epilog=events.EPILOG)(events.events)
+app.command("deliveries", epilog=deliveries.EPILOG)(deliveries.deliveries)
+app.add_typer(deliveries.deadletters, name="deadletters")
+app.add_typer(notify.app, name="notify")
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+app.add_typer(configuration.app, name="config")
+app.command("serve", epilog=serve.EPILOG)(serve.serve)
+app.command("worker", epilog=worker.EPILOG)(worker.worker)
+app.command("demo", epilog=demo.EPILOG)(demo.demo)
+
+# Errors of the parser, whichever release of typer brings it along.
+ParserError: Any = typer.BadParameter.__mro__[2]
+
+
+def run(words: list[str]) -> int:
+    """Run one command line; return its exit code."""
+    try:
+        code = typer.main.get_command(app).main(words, prog_name="canhazgpu", standalone_mode=False)
+    except ParserError as error:
+        where = getattr(error, "ctx", None)
+        path = where.command_path if where else "canhazgpu"
+        typer.echo(f"Error: {' '.join(error.format_message().split())} (see `{path} --help`)", err=True)
+        return USAGE
+    except typer.Abort:
+        return 130
+    return code if isinstance(code, int) else 0

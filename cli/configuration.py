@@ -1,0 +1,42 @@
+"""`canhazgpu config`: whether the settings are good, and which are in force."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli.words import USAGE, examples, fail, print_json, table
+
+app = typer.Typer(help="The settings.", no_args_is_help=False)
+
+
+def _load(path: str | None) -> Any:
+    from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
+
+    try:
+        return load(path)
+    except ConfigError as error:
+        fail(str(error), USAGE)
+
+
+@app.command(
+    "check", epilog=examples("canhazgpu config check", "canhazgpu config check /etc/canhazgpu/config.toml")
+)
+def check(file: Annotated[str, typer.Argument(help="The file; else the one in force.")] = "") -> None:
+    """Say whether a settings file is good; if not, which key is wrong and what was expected."""
+    loaded = _load(file or None)
+    named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
+    sys.stdout.write(f"Good: {', '.join(named) if named else 'everything is at its default'}\n")
+
+
+@app.command("show", epilog=examples("canhazgpu config show", "canhazgpu config show --json"))
+def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False) -> None:
+    """Print every setting in force, and where it came from; secrets are masked."""
+    from canhazgpu.config.load import options, shown  # noqa: PLC0415 - heavy
+
+    loaded = _load(None)
+    rows = [(option.key, shown(option, loaded.settings), loaded.origins[option.key]) for option in options()]
+    if as_json:
+        print_json({key: {"value": value, "from": origin} for key, value, origin in rows})
+    else:
+        sys.stdout.write(table(("KEY", "VALUE", "FROM"), [(k, str(v), o) for k, v, o in rows]) + "\n")

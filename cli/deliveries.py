@@ -1,0 +1,59 @@
+"""`canhazgpu deliveries` and `canhazgpu deadletters`: what became of notices."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from canhazgpu.cli.words import USAGE, client, examples, fail, print_json, table
+from canhazgpu.events.durations import parse_duration
+from canhazgpu.events.text import printable
+
+EPILOG = examples("canhazgpu deliveries --since 1d", "canhazgpu deliveries --json")
+deadletters = typer.Typer(
+    help="What channels gave up on; for administrators.",
+    no_args_is_help=False,
+    epilog=examples("canhazgpu deadletters list", "canhazgpu deadletters replay 1764000000000-0"),
+)
+
+
+def deliveries(
+    *,
+    since: Annotated[str, typer.Option(help="How far to look back: 30m, 12h, 7d.")] = "7d",
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
+) -> None:
+    """List every attempt to deliver a notice: by which channel, to whom, and what came of it."""
+    try:
+        parse_duration(since)
+    except ValueError as error:
+        fail(f"--since: {error}", USAGE)
+    rows = client().get(f"/v1/deliveries?since={since}")
+    if as_json:
+        print_json(rows)
+        return
+    names = ("time", "channel", "recipient", "outcome", "attempt", "notice", "detail")
+    cells = [[printable(str(row[name]), 100) for name in names] for row in rows]
+    sys.stdout.write((table([name.upper() for name in names], cells) if cells else "No deliveries.") + "\n")
+
+
+@deadletters.command("list", epilog=examples("canhazgpu deadletters list --json"))
+def list_letters(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False
+) -> None:
+    """List what channels gave up on, oldest first."""
+    rows = client().get("/v1/deadletters")
+    if as_json:
+        print_json(rows)
+        return
+    names = ("id", "time", "channel", "recipient", "reason")
+    cells = [[printable(str(row[name]), 100) for name in names] for row in rows]
+    sys.stdout.write((table([name.upper() for name in names], cells) if cells else "No dead letters.") + "\n")
+
+
+@deadletters.command("replay", epilog=examples("canhazgpu deadletters replay 1764000000000-0"))
+def replay(letter: Annotated[str, typer.Argument(help="The id that `deadletters list` shows.")]) -> None:
+    """Try a dead letter again."""
+    if not letter.replace("-", "").isdigit():
+        fail(f"{printable(letter)} is no id of a dead letter; `canhazgpu deadletters list` shows them", USAGE)
+    client().post(f"/v1/deadletters/{letter}/replay")
+    sys.stdout.write(f"Dead letter {letter} is on its way again.\n")

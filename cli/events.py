@@ -1,0 +1,85 @@
+"""`canhazgpu events`: what happened, and what happens, on this host."""
+
+import json
+import sys
+import time
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from canhazgpu.cli.words import client, examples
+from canhazgpu.client import Unreachable
+from canhazgpu.events.text import printable
+
+RETRY = 0.5  # Seconds between attempts to come back to a service that was restarted.
+LONGEST = 160
+EPILOG = examples(
+    "canhazgpu events",
+    "canhazgpu events --follow --type violation",
+    "canhazgpu events --follow --json | jq -r .data.user",
+)
+
+
+def events(
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
+    ] = False,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="Only these: violation, gpu.failed, … (repeatable).")
+    ] = None,
+    after: Annotated[str, typer.Option(help="Only what came after this stream_id.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Print the last events, oldest first; with --follow also those to come."""
+    service = client()
+    came_back = False
+    while True:
+        query: list[tuple[str, str]] = [("type", name) for name in types or ()]
+        query += [("after", after)] if after else []
+        query += [("follow", "1")] if follow else []
+        try:
+            for event in service.lines("/v1/events?" + urlencode(query)):
+                after, came_back = event["stream_id"], True
+                _print(event, as_json=as_json)
+        except Unreachable:
+            if not (follow and came_back):
+                raise
+        if not follow:
+            return
+        came_back = True
+        after = after or "0-0"
+        time.sleep(RETRY)
+
+
+def _print(event: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(event) + "\n")
+    else:
+        kind = printable(event["type"].removeprefix("canhazgpu."))
+        told = printable(_told(event["data"]), LONGEST)
+        sys.stdout.write(
+            f"{printable(event['time'])}  {kind:<18}  {printable(event['subject'])}  {told}\n".rstrip() + "\n"
+        )
+    sys.stdout.flush()
+
+
+def _told(data: dict[str, Any]) -> str:
+    """Return the values that matter, for people."""
+    names = (
+        "user",
+        "gpu",
+        "state",
+        "in_use",
+        "users",
+        "memory_mb",
+        "reason",
+        "kind",
+        "stalled_s",
+        "duration_s",
+    )
+    known = ((name, data[name]) for name in names if data.get(name) not in (None, [], ""))
+    return " ".join(
+        f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in known
+    )

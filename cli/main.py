@@ -1,0 +1,61 @@
+"""The command `canhazgpu`, also called `chg`. It stays light: commands import what they need when called."""
+
+import os
+import sys
+
+from canhazgpu.client import Refused, Unreachable
+
+NAME = "canhazgpu"
+
+
+def main() -> None:
+    """Run the command line; every trouble is one line on standard error and an exit code."""
+    words = sys.argv[1:]
+    try:
+        sys.exit(_run(_take_config(words)))
+    except Unreachable as error:
+        sys.exit(_complain(str(error), 3))
+    except Refused as error:
+        sys.exit(_complain(str(error), 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is still buffered has no reader either.
+        sys.exit(0)
+
+
+def _run(words: list[str]) -> int:
+    if words in (["status"], ["status", "--json"]):  # Called most, by scripts too: without the framework.
+        from canhazgpu.cli.status import show  # noqa: PLC0415
+
+        show(as_json=len(words) > 1)
+        sys.stdout.flush()
+        return 0
+    from canhazgpu.cli.commands import run  # noqa: PLC0415 - it takes longer than many a command
+
+    code = run(words)
+    sys.stdout.flush()
+    return code
+
+
+def _take_config(words: list[str]) -> list[str]:
+    """Let `--config FILE` stand anywhere before `--`; it holds for this process and what it starts."""
+    end = words.index("--") if "--" in words else len(words)
+    for position, word in enumerate(words[:end]):
+        name, equals, value = word.partition("=")
+        if name != "--config":
+            continue
+        if not equals and position + 1 >= end:
+            return words
+        os.environ["CANHAZGPU_CONFIG"] = value if equals else words[position + 1]
+        return words[:position] + words[position + (1 if equals else 2) :]
+    return words
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write(f"Error: {' '.join(message.split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

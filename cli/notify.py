@@ -1,0 +1,55 @@
+"""`canhazgpu notify`: try the channels."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli.words import REFUSED, USAGE, client, examples, fail
+from canhazgpu.events.text import printable
+
+CHANNELS = ("wall", "email", "log")
+PATIENCE = 20.0
+REACHED = ("delivered", "unproven")
+app = typer.Typer(help="Try the channels that notices go out by.", no_args_is_help=False)
+
+
+@app.command(
+    "test",
+    epilog=examples(
+        "canhazgpu notify test --channel wall",
+        "canhazgpu notify test --channel email --to bob@example.com",
+        "canhazgpu notify test --channel log",
+    ),
+)
+def send_test(
+    channel: Annotated[str, typer.Option(help="wall, email or log.")],
+    to: Annotated[str, typer.Option(help="A user or an address; else yourself.")] = "",
+) -> None:
+    """Send a test message by one channel, and say what became of it."""
+    if channel not in CHANNELS:
+        fail(f"--channel: expected one of {', '.join(CHANNELS)}, not {printable(channel)}", USAGE)
+    service = client()
+    notice = service.post("/v1/notices/test", {"channel": channel, "to": to or None})["notice"]
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        rows = service.get(f"/v1/deliveries?since=1h&notice={notice}")
+        if rows:
+            _report(rows)
+            return
+        time.sleep(0.1)
+    fail(f"the message waits: no worker has delivered it within {PATIENCE:g} s; does one run?", REFUSED)
+
+
+def _report(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        detail = f" ({printable(row['detail'], 200)})" if row["detail"] else ""
+        sys.stdout.write(f"{row['channel']} to {printable(row['recipient'])}: {row['outcome']}{detail}\n")
+    if not any(row["outcome"] in REACHED for row in rows):
+        raise typer.Exit(REFUSED)
+
+
+@app.callback()
+def options() -> None:
+    """Try the channels that notices go out by."""

@@ -1,0 +1,34 @@
+"""`canhazgpu serve`: the daemon. The one place that puts service and workers together."""
+
+from typing import Annotated
+
+import typer
+
+from canhazgpu.cli.words import REFUSED, USAGE, examples, fail
+
+EPILOG = examples("canhazgpu serve", "canhazgpu serve --config lab.toml", "canhazgpu serve --no-workers")
+
+
+def serve(
+    *,
+    workers: Annotated[
+        bool,
+        typer.Option("--workers/--no-workers", help="Send notices from here; else run `canhazgpu worker`."),
+    ] = True,
+) -> None:
+    """Watch this host's GPUs, keep its state, answer commands; until SIGTERM or Ctrl-C."""
+    import anyio  # noqa: PLC0415 - heavy, as are the next ones
+
+    from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
+    from canhazgpu.service import application, logs  # noqa: PLC0415
+    from canhazgpu.workers.run import run_workers  # noqa: PLC0415
+
+    try:
+        settings = load().settings
+    except ConfigError as error:
+        fail(str(error), USAGE)
+    logs.configure()
+    try:
+        anyio.run(application.serve, settings, run_workers if workers else None)
+    except application.ServeFailed as failed:
+        fail(str(failed), REFUSED)

@@ -1,0 +1,62 @@
+"""`canhazgpu worker`: the workers in a process of their own, beside `canhazgpu serve --no-workers`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli.words import REFUSED, USAGE, examples, fail
+
+EPILOG = examples("canhazgpu worker", "canhazgpu worker --name worker-2")
+
+
+def worker(
+    name: Annotated[
+        str, typer.Option(help="Its name in the consumer groups; each process needs its own.")
+    ] = "worker",
+) -> None:
+    """Turn violations into notices and deliver them, until SIGTERM or Ctrl-C."""
+    import anyio  # noqa: PLC0415 - heavy, as are the next ones
+
+    from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
+    from canhazgpu.service import logs  # noqa: PLC0415
+    from canhazgpu.service.single import AlreadyRunning  # noqa: PLC0415
+
+    try:
+        settings = load().settings
+    except ConfigError as error:
+        fail(str(error), USAGE)
+    if not name.replace("-", "").isalnum() or name == "daemon":
+        fail("--name: expected letters, digits and '-', and not 'daemon'", USAGE)
+    logs.configure()
+    try:
+        anyio.run(_work, settings, name)
+    except AlreadyRunning as error:
+        fail(f"{error}; choose another --name", REFUSED)
+    except OSError as error:
+        fail(f"state_dir: {error}", REFUSED)
+
+
+async def _work(settings: Any, name: str) -> None:
+    import signal  # noqa: PLC0415 - as above
+    from pathlib import Path  # noqa: PLC0415
+
+    import anyio  # noqa: PLC0415
+
+    from canhazgpu.events.store import Store  # noqa: PLC0415
+    from canhazgpu.service.embedded import EmbeddedRedis  # noqa: PLC0415
+    from canhazgpu.service.single import Lock  # noqa: PLC0415
+    from canhazgpu.workers.run import run_workers  # noqa: PLC0415
+
+    state = Path(settings.state_dir)
+    lock = Lock(state / f"{name}.lock")
+    store = Store(settings.redis.url or EmbeddedRedis(state).url, settings.host)
+    try:
+        async with anyio.create_task_group() as work:
+            await work.start(run_workers, settings, store, name)
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for _ in signals:
+                    work.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await store.close()
+        lock.release()

@@ -1,0 +1,133 @@
+"""The daemon: opens what it needs, starts its loops in order, the socket last, and drains them.
+
+Two nested groups: what must outlive the work (signals, Redis) around the work itself.
+"""
+
+import grp
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service.api import Api
+from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.durability import weaknesses
+from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
+from canhazgpu.service.providers import open_provider
+from canhazgpu.service.scanner import Scanner
+from canhazgpu.service.server import bind, serve_http
+from canhazgpu.service.single import AlreadyRunning, Lock
+from canhazgpu.service.supervision import notify, watchdog
+
+Workers = Callable[..., Coroutine[Any, Any, None]]
+MEMBER = "daemon"  # The name of this process's workers in every consumer group.
+
+
+class ServeFailed(Exception):
+    """The daemon cannot start; the message says why and what to do."""
+
+
+async def serve(settings: Settings, workers: Workers | None) -> None:
+    """Run the daemon until SIGTERM or SIGINT; `workers` runs in it unless None.
+
+    Raises ServeFailed when it cannot start.
+    """
+    async with AsyncExitStack() as resources:
+        for path in (Path(settings.socket + ".lock"), Path(settings.state_dir, "lock")):
+            resources.callback(_locked(path).release)
+        try:
+            async with anyio.create_task_group() as support:
+                try:
+                    await _work(settings, workers, support, resources)
+                finally:
+                    notify("STOPPING=1")
+                support.cancel_scope.cancel()
+        except* EmbeddedFailed as failed:
+            raise ServeFailed(str(_first(failed))) from None
+
+
+async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
+    url = settings.redis.url or await support.start(EmbeddedRedis(Path(settings.state_dir)).run)
+    store = Store(url, settings.host)
+    resources.push_async_callback(store.close)
+    provider = open_provider(settings)
+    resources.push_async_callback(provider.aclose)
+    scanner = Scanner(settings, store, provider, Attributor())
+    listener = _bound(Path(settings.socket))
+    resources.callback(Path(settings.socket).unlink, missing_ok=True)
+    api = Api(settings, store, scanner, _group(settings.admin_group)).application()
+    async with anyio.create_task_group() as work:
+        support.start_soon(_stop_on_signal, work.cancel_scope)
+        await _say_what_is_weak(settings, store)
+        if workers is not None:
+            await work.start(workers, settings, store, MEMBER)
+        work.start_soon(watchdog, scanner)
+        await work.start(serve_http, api, listener)
+        await work.start(scanner.run)
+        notify("READY=1")
+        structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
+
+
+def _locked(path: Path) -> Lock:
+    try:
+        return Lock(path)
+    except AlreadyRunning as running:
+        raise ServeFailed(f"{running}; end it first, or set another socket and state_dir") from None
+    except OSError as error:
+        key = "socket" if path.name.endswith(".sock.lock") else "state_dir"
+        raise ServeFailed(
+            f"{path}: {error.strerror}: run as root, or set {key} to a place of yours"
+        ) from error
+
+
+def _bound(path: Path) -> Any:
+    try:
+        return bind(path)
+    except OSError as error:
+        raise ServeFailed(f"socket: {path} cannot be bound: {error.strerror or error}") from error
+
+
+def _group(name: str) -> int | None:
+    if not name:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ServeFailed(f"admin_group: there is no group {name} on this host") from None
+
+
+async def _stop_on_signal(
+    work: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            structlog.get_logger().info("stopping", signal=signal.Signals(number).name)
+            work.cancel()
+
+
+async def _say_what_is_weak(settings: Settings, store: Store) -> None:
+    log = structlog.get_logger()
+    if os.geteuid() != 0:
+        log.warning("limited", reason="not root: other users' terminals can be written to by group tty only")
+    if settings.redis.url:
+        try:
+            for weakness in await weaknesses(store):
+                log.warning("redis_weak", reason=weakness)
+        except StoreDown as down:
+            log.warning("store_down", reason=str(down))
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

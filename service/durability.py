@@ -1,0 +1,45 @@
+"""Whether a Redis keeps what it acknowledges: its persistence, its eviction policy, its last write."""
+
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
+
+WANTED = {
+    "appendonly": ("yes", "a crash loses reservations: set `appendonly yes`"),
+    "maxmemory-policy": (
+        "noeviction",
+        "Redis may throw reservations away: set `maxmemory-policy noeviction`",
+    ),
+}
+SYNC = "the last second may be lost when the host crashes: set `appendfsync always`"
+
+
+async def weaknesses(store: Store) -> list[str]:
+    """Return what is weaker than this service promises, each with its remedy. Raises StoreDown."""
+    found = []
+    try:
+        for name, (wanted, remedy) in WANTED.items():
+            value = await _setting(store, name)
+            if value is not None and value != wanted:
+                found.append(f"Redis has `{name} {value}`: {remedy}")
+        value = await _setting(store, "appendfsync")
+        if value not in (None, "always"):
+            found.append(f"Redis has `appendfsync {value}`: {SYNC}")
+        info: Any = await store.redis.info("persistence")
+    except UNREACHABLE as error:
+        raise StoreDown(unreachable(error)) from error
+    if info.get("aof_enabled") and info.get("aof_last_write_status") not in (None, "ok"):
+        found.append("Redis could not write its append-only file: look at the disk it is on")
+    return found
+
+
+async def _setting(store: Store, name: str) -> str | None:
+    """Return a setting; None when this user may not ask for it."""
+    try:
+        answer: Any = await store.redis.config_get(name)
+    except ResponseError:
+        return None
+    value = answer.get(name) or answer.get(name.encode())
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,77 @@
+"""Who is at the other end of the socket: the kernel says so, never the request."""
+
+import os
+import pwd
+import socket
+import struct
+from pathlib import Path
+
+import msgspec
+
+SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no name for it.
+_CREDENTIALS = struct.Struct("3i")
+_GROUP = struct.Struct("I")
+GROUPS_BYTES = 1024  # The most Python's getsockopt asks for.
+OVERFLOW_UID = 65534
+NAMESPACES = ("pid", "user", "mnt")
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The caller, as it was when it connected. `pid` is for display: it may be somebody else's by now."""
+
+    uid: int
+    gid: int
+    pid: int
+    groups: frozenset[int]
+    on_host: bool  # In the host's PID, user and mount namespaces.
+
+    @property
+    def name(self) -> str:
+        """The user's name, or the uid where it has none."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+    def is_admin(self, group: int | None) -> bool:
+        """Whether this is root of the host, or a member of the group of administrators."""
+        if self.pid <= 0 or self.uid in (-1, OVERFLOW_UID):
+            return False
+        if self.uid == 0:
+            return self.on_host
+        return group is not None and group in self.groups
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return who connected. Raises OSError when the connection is gone."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    try:
+        listed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GROUPS_BYTES)
+        groups = frozenset(number for (number,) in _GROUP.iter_unpack(listed))
+    except OSError:  # Too many for the buffer, or a kernel before 4.13.
+        groups = _listed_groups(uid, gid)
+    return Peer(uid, gid, pid, groups | {gid}, _on_host(pid))
+
+
+def _listed_groups(uid: int, gid: int) -> frozenset[int]:
+    try:
+        return frozenset(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+    except KeyError:
+        return frozenset()
+
+
+def _on_host(pid: int) -> bool:
+    """Tell whether a process is in the namespaces of PID 1, or of ours where PID 1's cannot be read."""
+    for kind in NAMESPACES:
+        try:
+            theirs = Path(f"/proc/{pid}/ns/{kind}").readlink()
+        except OSError:
+            return False
+        try:
+            host = Path(f"/proc/1/ns/{kind}").readlink()
+        except OSError:
+            host = Path(f"/proc/self/ns/{kind}").readlink()
+        if theirs != host:
+            return False
+    return True

@@ -1,0 +1,127 @@
+"""HTTP over the Unix socket: connections that know their peer, bounded in number, size and time."""
+
+import asyncio
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio
+import uvicorn
+from anyio.abc import TaskStatus
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from canhazgpu.service.peer import Peer, peer_of
+
+LONGEST_HEAD = 65536
+HEAD_TIME = 5.0  # Seconds a caller may take for its first request.
+IDLE_TIME = 15
+DRAIN_TIME = 5
+MOST_OF_ONE_USER = 64
+MODE = 0o666
+BACKLOG = 256
+
+
+class PeerProtocol(H11Protocol):
+    """One connection. A user with too many, or who sends nothing, is cut off."""
+
+    open_by_uid: ClassVar[Counter[int]] = Counter()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Learn from the kernel who this is."""
+        super().connection_made(transport)
+        self._peer: Peer | None = None
+        try:
+            self._peer = peer_of(transport.get_extra_info("socket"))
+        except OSError:
+            transport.abort()
+            return
+        self.open_by_uid[self._peer.uid] += 1
+        if self.open_by_uid[self._peer.uid] > MOST_OF_ONE_USER and self._peer.uid != 0:
+            transport.abort()
+            return
+        self.app = _with_peer(self.app, self._peer)
+        self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIME, self._cut_off)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it out."""
+        super().connection_lost(exc)
+        if self._peer is not None:
+            self.open_by_uid[self._peer.uid] -= 1
+
+    def _cut_off(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.abort()
+
+
+def _with_peer(app: Any, peer: Peer) -> Any:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "canhazgpu.peer": peer}, receive, send)
+
+    return application
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the daemon, and sleeps instead of looking around ten times a second."""
+
+    stop: anyio.Event
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Capture none."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Wait until it is told to stop."""
+        await self.stop.wait()
+
+
+async def serve_http(
+    app: Any, listener: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve `app` on a bound socket until cancelled; then let requests end for DRAIN_TIME seconds."""
+    config = uvicorn.Config(
+        app,
+        http=PeerProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=IDLE_TIME,
+        timeout_graceful_shutdown=DRAIN_TIME,
+        h11_max_incomplete_event_size=LONGEST_HEAD,
+    )
+    server = _Server(config)
+    server.stop = anyio.Event()
+    listener.listen(BACKLOG)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_serve_shielded, server, listener)
+        task_status.started()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            server.should_exit = True
+            server.stop.set()
+
+
+async def _serve_shielded(server: _Server, listener: socket.socket) -> None:
+    with anyio.CancelScope(shield=True):
+        await server.serve(sockets=[listener])
+
+
+def bind(path: Path) -> socket.socket:
+    """Bind the socket at `path`, open to every user; an old one there is replaced.
+
+    The caller holds the host's lock: nobody serves the old one any more. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(MODE)
+    listener.settimeout(0)
+    return listener
