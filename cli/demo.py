@@ -64,7 +64,7 @@ def _show(host: DemoHost) -> None:
 
 def _told(host: DemoHost, mails: int) -> None:
     took = host.wait(lambda: len(_mails(host)) >= mails, PATIENCE, f"mail {mails} has come")
-    _headline(f"{host.user} is told on the terminal: one notice for both GPUs")
+    _headline(f"{host.user} is told on the terminal, in one notice for both GPUs")
     if host.master is None:
         _tell("(it was written to this terminal)")
     else:

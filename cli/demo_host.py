@@ -64,7 +64,8 @@ class DemoHost:
         self.offender: int | None = None
         self.master: int | None = None
         self._running: list[subprocess.Popen[bytes]] = []
-        self._closing = ExitStack()
+        self._scene = ExitStack()  # The person and their program.
+        self._closing = ExitStack()  # The service, and what it needs.
         self._closing.callback(shutil.rmtree, self.folder, ignore_errors=True)
 
     @property
@@ -81,12 +82,14 @@ class DemoHost:
     def start(self) -> None:
         """Start the mail server and the service; return when the service answers."""
         (self.folder / "mail").mkdir()
-        sink = self._spawn("canhazgpu.cli.demo_mail", str(self.folder / "mail"), stdout=subprocess.PIPE)
+        log = (self.folder / "service.log").open("wb")
+        self._closing.callback(log.close)
+        sink = self._spawn(
+            "canhazgpu.cli.demo_mail", str(self.folder / "mail"), stdout=subprocess.PIPE, stderr=log
+        )
         port = sink.stdout.readline().decode().strip() if sink.stdout else ""
         self.config.write_text(CONFIG.format(folder=self.folder, port=port))
         self.place({})
-        log = (self.folder / "service.log").open("wb")
-        self._closing.callback(log.close)
         service = self._spawn("canhazgpu.cli.main", "serve", stdout=log, stderr=log)
 
         def answers() -> bool:
@@ -145,16 +148,20 @@ class DemoHost:
         """Start a real process, in a terminal of its own where this one takes no messages."""
         if takes_messages():
             program = subprocess.Popen([sys.executable, "-c", OFFENDER], stdin=subprocess.DEVNULL)
-            self._closing.callback(_end, program)
+            self._scene.callback(_end, program)
             self.offender = program.pid
             return
         self.master, slave = pty.openpty()
-        self._closing.callback(os.close, self.master)
+        self._scene.callback(os.close, self.master)
         os.fchmod(slave, 0o620)  # What `mesg y` does.
         shell = subprocess.Popen(
-            [sys.executable, "-c", SHELL], stdin=slave, stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-c", SHELL],
+            stdin=slave,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-        self._closing.callback(_end, shell)
+        self._scene.callback(_end, shell)
         os.close(slave)
         self.offender = int(shell.stdout.readline()) if shell.stdout else None
 
@@ -188,12 +195,13 @@ class DemoHost:
         return time.monotonic() - began
 
     def keep(self) -> list[int]:
-        """Leave everything running; return the process ids to end it by."""
+        """Leave the service running; return the process ids to end it by."""
         self._closing.pop_all()
         return [process.pid for process in self._running]
 
     def close(self) -> None:
         """End what runs, remove the folder."""
+        self._scene.close()
         self._closing.close()
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+from support.daemon import folder, host
 from support.people import people
 
 from canhazgpu.events.store import Store
 
-__all__ = ["people"]
+__all__ = ["folder", "host", "people"]
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_kept_running_it_says_how_to_talk_to_it_and_how_to_end_it() -> None:
         result = _demo(Path(folder), "--keep")
         assert result.returncode == 0, result.stderr
         config = re.search(r"export CANHAZGPU_CONFIG=(\S+)", result.stdout)
-        end = re.search(r"(kill .*)", result.stdout)
+        end = re.search(r"(kill [\d ]+; rm -r .*)", result.stdout)
         assert config
         assert end
         try:

@@ -1,0 +1,155 @@
+"""A real service in a process of its own, on simulated GPUs, with commands to ask it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+COMMAND = [sys.executable, "-m", "canhazgpu.cli.main"]
+CONFIG = """\
+host = "{host}"
+socket = "{folder}/s"
+state_dir = "{folder}/state"
+[gpus]
+provider = "simulated"
+scenario = "{folder}/gpus.toml"
+scan_interval = "{scan}"
+[violations]
+confirm = "{confirm}"
+[notices]
+group_wait = "{group_wait}"
+[notify.log]
+path = "{folder}/violations.log"
+"""
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
+    """Return the first true value of `condition()`; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain {what}"
+        time.sleep(0.02)
+    return value
+
+
+def gpu(index: int, *processes: str, **facts: Any) -> str:
+    """Return one GPU of a scenario; each process is a line of TOML assignments joined by `;`."""
+    lines = [
+        "[[gpus]]",
+        f"index = {index}",
+        *(f"{name} = {json.dumps(value)}" for name, value in facts.items()),
+    ]
+    for process in processes:
+        lines += ["[[gpus.processes]]", *process.split(";")]
+    return "\n".join(lines) + "\n"
+
+
+def use(pid: int, memory_mb: int, user: str = "", name: str = "") -> str:
+    """Return one process of a scenario."""
+    parts = [f"pid = {pid}", f"memory_mb = {memory_mb}"]
+    parts += [f"user = {json.dumps(user)}"] if user else []
+    parts += [f"name = {json.dumps(name)}"] if name else []
+    return ";".join(parts)
+
+
+class Daemon:
+    """One host: its settings, its scenario, its service."""
+
+    def __init__(self, folder: Path, more: str = "", **timing: str) -> None:
+        """Write the settings; `more` is appended, `timing` sets scan, confirm, group_wait."""
+        self.folder = folder
+        self.log = folder / "output.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        values = {"host": "testhost", "scan": "200ms", "confirm": "300ms", "group_wait": "200ms", **timing}
+        (folder / "config.toml").write_text(CONFIG.format(folder=folder, **values) + more)
+        self.place(gpu(0, memory_used_mb=45))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which commands find this service."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CANHAZGPU_")}
+        return {**kept, "CANHAZGPU_CONFIG": str(self.folder / "config.toml"), "COLUMNS": "80"}
+
+    def place(self, *gpus: str) -> None:
+        """Put a new scenario in place at once."""
+        new = self.folder / "gpus.new"
+        new.write_text("\n".join(gpus))
+        new.rename(self.folder / "gpus.toml")
+
+    def start(self, *words: str, wait: bool = True) -> "Daemon":
+        """Start the service; return when it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*COMMAND, "serve", *words],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        if wait:
+            until(self.answers, 20, self.log.read_text())
+        return self
+
+    def answers(self) -> bool:
+        """Tell whether commands get an answer; fail when the service has ended."""
+        assert self.process is None or self.process.poll() is None, self.log.read_text()
+        return self.run("status").returncode == 0
+
+    def run(self, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        """Run a command against it."""
+        return subprocess.run(
+            [*COMMAND, *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            **options,
+        )
+
+    def status(self) -> str:
+        """Return what `canhazgpu status` prints."""
+        return self.run("status").stdout
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Return the lines of the audit log."""
+        log = self.folder / "violations.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def redis(self) -> Any:
+        """Connect to its Redis."""
+        return Redis(unix_socket_path=str(self.folder / "state" / "redis" / "redis.sock"))
+
+    def stop(self, number: int = signal.SIGTERM) -> int | None:
+        """End it; return its exit status."""
+        if self.process is None:
+            return None
+        self.process.send_signal(number)
+        status = self.process.wait(20)
+        self.process = None
+        return status
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: a Unix socket's has at most 107 bytes. Everybody may look into it."""
+    with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[Daemon]:
+    """A service on one idle GPU, running."""
+    daemon = Daemon(folder).start()
+    yield daemon
+    daemon.stop()
