@@ -1,0 +1,233 @@
+"""The NVML provider, its helper and pynvml against a driver library that misbehaves on demand."""
+
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from canhazgpu.service.nvml import NvmlProvider
+from canhazgpu.service.providers import DEADLINE, ProviderError
+
+SOURCE = Path(__file__).parent.parent / "fake_nvml" / "nvml.c"
+GPU0 = "gpu GPU-aaaa H100 81559 45 500\n"
+GPU1 = "gpu GPU-bbbb H100 81559 45 500\n"
+pytestmark = pytest.mark.anyio
+Say = Callable[[str], None]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake driver library, compiled once."""
+    folder = tmp_path_factory.mktemp("nvml")
+    target = folder / "libnvidia-ml.so.1"
+    subprocess.run(["gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", target, SOURCE], check=True)
+    return folder
+
+
+@pytest.fixture
+def say(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
+    """Set what the driver answers."""
+    answers = tmp_path / "answers"
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
+    monkeypatch.setenv("FAKE_NVML", str(answers))
+
+    def set_answers(text: str) -> None:
+        answers.write_text(text)
+
+    return set_answers
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[NvmlProvider]:
+    """The provider under test."""
+    made = NvmlProvider()
+    yield made
+    await made.aclose()
+
+
+async def test_an_idle_gpu_does_not_count_reserved_memory(say: Say, provider: NvmlProvider) -> None:
+    """Used memory is that of the second version: what the driver reserves for itself is not use."""
+    say(GPU0)
+    (gpu,) = await provider.read()
+    assert (gpu.uuid, gpu.name, gpu.memory_total_mb, gpu.memory_used_mb) == ("GPU-aaaa", "H100", 81559, 45)
+    assert gpu.utilization_percent == 37
+    assert gpu.processes == ()
+
+
+async def test_process_lists_are_merged_by_pid(say: Say, provider: NvmlProvider) -> None:
+    """A process in several lists is one process with the largest memory and all its kinds."""
+    me = os.getpid()
+    say(f"{GPU0}proc c {me} 300\nproc g {me} 500\nproc m {me} 10\nproc c 1 100\n")
+    (gpu,) = await provider.read()
+    merged = {process.pid: (process.memory_mb, process.kinds) for process in gpu.processes}
+    assert merged == {me: (500, ("compute", "graphics", "mps")), 1: (100, ("compute",))}
+
+
+@pytest.mark.parametrize("memory", [-1, 0])
+async def test_memory_that_is_not_told_is_unknown(say: Say, provider: NvmlProvider, memory: int) -> None:
+    """Not available and 0 both mean that the memory cannot be told, never that there is none."""
+    say(f"{GPU0}proc c {os.getpid()} {memory}\n")
+    (gpu,) = await provider.read()
+    assert [process.memory_mb for process in gpu.processes] == [None]
+
+
+async def test_memory_of_the_gpu_not_supported_is_none(say: Say, provider: NvmlProvider) -> None:
+    """A GPU without this reading is no fault of the GPU."""
+    say(f"{GPU0}memory 3\n")
+    (gpu,) = await provider.read()
+    assert (gpu.error, gpu.unknown, gpu.memory_used_mb) == (None, None, None)
+
+
+@pytest.mark.parametrize("pid", [0, 4294967295])
+async def test_a_garbage_process_list_makes_the_gpu_unknown(
+    say: Say, provider: NvmlProvider, pid: int
+) -> None:
+    """An impossible PID means that the whole list is not to be believed."""
+    say(f"{GPU0}proc c {os.getpid()} 10\nproc c {pid} 10\n{GPU1}")
+    broken, good = await provider.read()
+    assert broken.unknown is not None
+    assert "garbage" in broken.unknown
+    assert broken.processes == ()
+    assert good.unknown is None
+
+
+async def test_a_process_that_has_ended_is_left_out(say: Say, provider: NvmlProvider) -> None:
+    """A PID that is no longer there is nobody's use."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    say(f"{GPU0}proc c {child.pid} 100\nproc c {os.getpid()} 200\n")
+    (gpu,) = await provider.read()
+    assert [process.pid for process in gpu.processes] == [os.getpid()]
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "field", "text"),
+    [
+        ("handle", 15, "error", "GPU is lost"),
+        ("memory", 15, "error", "GPU is lost"),
+        ("lists", 16, "error", "GPU requires reset"),
+        ("handle", 999, "error", "Unknown Error"),
+        ("handle", 4, "unknown", "Insufficient Permissions"),
+        ("lists", 17, "unknown", "The operating system has blocked the request"),
+    ],
+)
+async def test_one_bad_gpu_hides_no_other(
+    say: Say, provider: NvmlProvider, where: str, code: int, field: str, text: str
+) -> None:
+    """The bad one says what is wrong; the others are read as ever."""
+    say(f"{GPU0}{where} {code}\n{GPU1}")
+    bad, good = await provider.read()
+    assert getattr(bad, field) == text
+    assert (good.error, good.unknown, good.memory_used_mb) == (None, None, 45)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "remedy"),
+    [
+        (9, "Driver Not Loaded", "modprobe"),
+        (18, "Driver/library version mismatch", "restart the host"),
+        (999, "Unknown Error", "dmesg"),
+    ],
+)
+async def test_a_driver_that_does_not_start_is_told_and_tried_again(
+    say: Say, provider: NvmlProvider, code: int, reason: str, remedy: str
+) -> None:
+    """The host is unreadable with NVML's reason and a remedy, and readable once it is mended."""
+    say(f"init {code}\n{GPU0}")
+    with pytest.raises(ProviderError) as caught:
+        await provider.read()
+    assert caught.value.reason == reason
+    assert remedy in caught.value.remedy
+    say(GPU0)
+    await _recovers(provider)
+
+
+async def test_without_the_library_it_says_what_to_install(
+    provider: NvmlProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host without a driver is told so."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    if subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, check=True).stdout.count(
+        b"libnvidia-ml"
+    ):
+        pytest.skip("this host has the real library")
+    with pytest.raises(ProviderError, match="NVML Shared Library Not Found"):
+        await provider.read()
+
+
+@pytest.mark.parametrize("fault", ["init hang\n" + GPU0, GPU0 + "hang 600\n"])
+async def test_a_hang_costs_no_more_than_the_deadline(say: Say, provider: NvmlProvider, fault: str) -> None:
+    """The helper that hangs is replaced, and the next one answers."""
+    say(fault)
+    began = time.monotonic()
+    with pytest.raises(ProviderError, match="no answer from the driver"):
+        await provider.read()
+    assert time.monotonic() - began < DEADLINE + 0.5
+    say(GPU0)
+    await _recovers(provider)
+
+
+@pytest.mark.parametrize("fault", ["init crash\n" + GPU0, GPU0 + "crash\n"])
+async def test_a_crash_of_the_library_hurts_the_helper_alone(
+    say: Say, provider: NvmlProvider, fault: str
+) -> None:
+    """A segmentation fault in the driver's library is a failed scan, no more."""
+    say(fault)
+    with pytest.raises(ProviderError, match="crashed"):
+        await provider.read()
+    say(GPU0)
+    await _recovers(provider)
+
+
+async def test_a_list_that_grows_meanwhile_is_asked_for_again(say: Say, provider: NvmlProvider) -> None:
+    """INSUFFICIENT_SIZE twice is no error."""
+    say(f"{GPU0}short 2\nproc c {os.getpid()} 100\n")
+    (gpu,) = await provider.read()
+    assert [process.pid for process in gpu.processes] == [os.getpid()]
+
+
+async def test_mig_instances_are_shown_as_what_they_are(say: Say, provider: NvmlProvider) -> None:
+    """Instances have their own UUID and memory; gaps between them are normal."""
+    say(f"{GPU0}mig MIG-1 1 0 9728 12\nmig MIG-2 2 0 9728 4000\n")
+    (gpu,) = await provider.read()
+    assert [(one.uuid, one.gpu_instance, one.memory_used_mb) for one in gpu.mig] == [
+        ("MIG-1", 1, 12),
+        ("MIG-2", 2, 4000),
+    ]
+
+
+async def test_in_a_pid_namespace_of_its_own_it_refuses(say: Say, tmp_path: Path) -> None:
+    """Where the driver hides other people's processes, no GPU is called idle."""
+    say(GPU0)
+    link = tmp_path / "pid"
+    link.symlink_to("pid:[4026532000]")
+    with pytest.raises(ProviderError, match="partial view"):
+        await NvmlProvider(namespace=link).read()
+
+
+async def test_the_helper_ends_with_its_parent(say: Say, provider: NvmlProvider) -> None:
+    """A helper whose input is closed is gone: none is left behind."""
+    say(GPU0)
+    await provider.read()
+    helper = provider._helper  # noqa: SLF001 - it is what this test is about
+    assert helper is not None
+    assert helper.stdin is not None
+    await helper.stdin.aclose()
+    with anyio.fail_after(5):
+        await helper.wait()
+
+
+async def _recovers(provider: NvmlProvider) -> None:
+    with anyio.fail_after(5):
+        while True:
+            try:
+                (gpu,) = await provider.read()
+            except ProviderError:
+                await anyio.sleep(0.02)
+            else:
+                assert gpu.memory_used_mb == 45
+                return

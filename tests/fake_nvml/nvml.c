@@ -1,0 +1,147 @@
+/* A libnvidia-ml.so.1 that answers from a text file (FAKE_NVML), read again at each call that counts.
+ *
+ *   init CODE                     nvmlInit fails with CODE; also: init hang, init crash
+ *   gpu UUID NAME TOTAL USED RESERVED    in MiB; the order is the index
+ *   handle CODE                   the last gpu's handle cannot be had
+ *   memory CODE                   its memory cannot be read
+ *   lists CODE                    its process lists cannot be read
+ *   short N                       N times the list is said to be too short
+ *   hang SECONDS | crash          when its memory is asked for
+ *   proc KIND PID MIB             KIND c, g or m; MIB -1: not available
+ *   mig UUID GI CI TOTAL USED     an instance of it
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OK 0
+#define INVALID 2
+#define NOT_SUPPORTED 3
+#define NOT_FOUND 6
+#define SHORT 7
+#define MIB (1024ULL * 1024ULL)
+#define MOST 16
+
+typedef struct { char kind; unsigned pid; long long mib; } proc_t;
+typedef struct { char uuid[64]; unsigned gi, ci; unsigned long long total, used; } mig_t;
+typedef struct {
+  char uuid[64], name[64];
+  unsigned long long total, used, reserved;
+  int handle, memory, lists, too_short, hang, crash;
+  proc_t procs[64]; int count;
+  mig_t migs[8]; int mig_count;
+} gpu_t;
+
+static gpu_t gpus[MOST];
+static int gpu_count, init_code;
+static char init_word[16];
+
+static void load(void) {
+  static int short_left = -1;
+  gpu_count = 0; init_code = 0; init_word[0] = 0;
+  FILE *file = fopen(getenv("FAKE_NVML"), "r");
+  char line[256];
+  gpu_t *gpu = NULL;
+  while (file && fgets(line, sizeof line, file)) {
+    char word[16] = "", kind; int code; long long mib; unsigned pid; mig_t mig;
+    if (sscanf(line, "init %15s", word) == 1) { strcpy(init_word, word); init_code = atoi(word); }
+    else if (!strncmp(line, "gpu ", 4)) {
+      gpu = &gpus[gpu_count++];
+      int left = gpu->too_short;
+      memset(gpu, 0, sizeof *gpu);
+      gpu->too_short = left;
+      sscanf(line, "gpu %63s %63s %llu %llu %llu", gpu->uuid, gpu->name, &gpu->total, &gpu->used, &gpu->reserved);
+    } else if (!gpu) continue;
+    else if (sscanf(line, "handle %d", &code) == 1) gpu->handle = code;
+    else if (sscanf(line, "memory %d", &code) == 1) gpu->memory = code;
+    else if (sscanf(line, "lists %d", &code) == 1) gpu->lists = code;
+    else if (sscanf(line, "short %d", &code) == 1) { if (short_left < 0) short_left = code; gpu->too_short = short_left; }
+    else if (sscanf(line, "hang %d", &code) == 1) gpu->hang = code;
+    else if (!strncmp(line, "crash", 5)) gpu->crash = 1;
+    else if (sscanf(line, "proc %c %u %lld", &kind, &pid, &mib) == 3) gpu->procs[gpu->count++] = (proc_t){kind, pid, mib};
+    else if (sscanf(line, "mig %63s %u %u %llu %llu", mig.uuid, &mig.gi, &mig.ci, &mig.total, &mig.used) == 5)
+      gpu->migs[gpu->mig_count++] = mig;
+  }
+  if (file) fclose(file);
+}
+
+int nvmlInitWithFlags(unsigned flags) {
+  (void)flags; load();
+  if (!strcmp(init_word, "hang")) sleep(600);
+  if (!strcmp(init_word, "crash")) raise(SIGSEGV);
+  return init_code;
+}
+int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+int nvmlShutdown(void) { return OK; }
+const char *nvmlErrorString(int code) { (void)code; return "an error of the fake"; }
+
+int nvmlDeviceGetCount_v2(unsigned *count) { load(); *count = gpu_count; return OK; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
+  if (index >= (unsigned)gpu_count) return INVALID;
+  *handle = &gpus[index];
+  return gpus[index].handle;
+}
+static int is_mig(void *handle) { return (char *)handle < (char *)gpus || (char *)handle >= (char *)(gpus + MOST) ? 1 :
+  ((char *)handle - (char *)gpus) % sizeof(gpu_t) != 0; }
+int nvmlDeviceGetUUID(void *handle, char *uuid, unsigned size) {
+  snprintf(uuid, size, "%s", is_mig(handle) ? ((mig_t *)handle)->uuid : ((gpu_t *)handle)->uuid); return OK; }
+int nvmlDeviceGetName(void *handle, char *name, unsigned size) { snprintf(name, size, "%s", ((gpu_t *)handle)->name); return OK; }
+
+typedef struct { unsigned long long total, free, used; } memory_v1;
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
+
+static int memory(void *handle, unsigned long long *total, unsigned long long *used, unsigned long long *reserved) {
+  if (is_mig(handle)) { mig_t *m = handle; *total = m->total * MIB; *used = m->used * MIB; *reserved = 0; return OK; }
+  gpu_t *gpu = handle;
+  if (gpu->hang) sleep(gpu->hang);
+  if (gpu->crash) raise(SIGSEGV);
+  *total = gpu->total * MIB; *used = gpu->used * MIB; *reserved = gpu->reserved * MIB;
+  return gpu->memory;
+}
+int nvmlDeviceGetMemoryInfo(void *handle, memory_v1 *info) {
+  unsigned long long reserved;
+  int code = memory(handle, &info->total, &info->used, &reserved);
+  info->used += reserved; info->free = info->total - info->used;
+  return code;
+}
+int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_v2 *info) {
+  int code = memory(handle, &info->total, &info->used, &info->reserved);
+  info->free = info->total - info->used - info->reserved;
+  return code;
+}
+int nvmlDeviceGetUtilizationRates(void *handle, unsigned *rates) { (void)handle; rates[0] = 37; rates[1] = 5; return OK; }
+
+typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } process_t;
+static int list(gpu_t *gpu, char kind, unsigned *count, process_t *out) {
+  unsigned found = 0, room = *count;
+  if (gpu->lists) return gpu->lists;
+  for (int i = 0; i < gpu->count; i++) {
+    if (gpu->procs[i].kind != kind) continue;
+    if (out && found < room)
+      out[found] = (process_t){gpu->procs[i].pid,
+        gpu->procs[i].mib < 0 ? ~0ULL : (unsigned long long)gpu->procs[i].mib * MIB, ~0u, ~0u};
+    found++;
+  }
+  *count = found;
+  if (!found) return OK;
+  if (!out || room < found) return SHORT;
+  if (gpu->too_short > 0) { gpu->too_short--; return SHORT; }
+  return OK;
+}
+int nvmlDeviceGetComputeRunningProcesses_v3(void *h, unsigned *n, process_t *out) { return list(h, 'c', n, out); }
+int nvmlDeviceGetGraphicsRunningProcesses_v3(void *h, unsigned *n, process_t *out) { return list(h, 'g', n, out); }
+int nvmlDeviceGetMPSComputeRunningProcesses_v3(void *h, unsigned *n, process_t *out) { return list(h, 'm', n, out); }
+
+int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
+  *current = *pending = ((gpu_t *)handle)->mig_count > 0; return *current ? OK : NOT_SUPPORTED; }
+int nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned *count) { (void)handle; *count = 7; return OK; }
+int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned index, void **mig) {
+  gpu_t *gpu = handle;
+  if (index % 2 || index / 2 >= (unsigned)gpu->mig_count) return NOT_FOUND; /* gaps are normal */
+  *mig = &gpu->migs[index / 2];
+  return OK;
+}
+int nvmlDeviceGetGpuInstanceId(void *mig, unsigned *id) { *id = ((mig_t *)mig)->gi; return OK; }
+int nvmlDeviceGetComputeInstanceId(void *mig, unsigned *id) { *id = ((mig_t *)mig)->ci; return OK; }

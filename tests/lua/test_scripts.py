@@ -1,0 +1,65 @@
+"""What holds for every script: its header says what its body does."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from canhazgpu.events.store import Script, Store
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(
+    (folder, path.stem)
+    for folder in ("service", "workers", "events")
+    for path in (ROOT / folder / "lua").glob("*.lua")
+    if path.stem != "prelude"
+)
+
+
+@pytest.mark.parametrize(("folder", "name"), SCRIPTS)
+def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
+    """As many keys and arguments as the header lists are read, and no caller's clock."""
+    script = Script(f"canhazgpu.{folder}", name)
+    header, body = script.header, script.body
+    assert set(header) == {"Keys", "Args", "Returns", "Events"}
+    assert body.startswith(f"-- {name}: ")
+    for listed, used in (("Keys", "KEYS"), ("Args", "ARGV")):
+        names = header[listed].split()
+        highest = max((int(number) for number in re.findall(rf"{used}\[(\d+)", body)), default=0)
+        fixed = [one for one in names if not one.endswith("...")]
+        assert highest <= len(names)
+        assert len(fixed) <= highest or (len(names) > len(fixed) and highest >= len(fixed)), names
+    assert "redis.call('TIME')" not in body
+    assert "redis.call('KEYS'" not in body
+
+
+@pytest.mark.parametrize(("folder", "name"), SCRIPTS)
+def test_the_header_names_the_events(folder: str, name: str) -> None:
+    """Every event type in the body is in the header, and none besides."""
+    script = Script(f"canhazgpu.{folder}", name)
+    listed = set(script.header["Events"].split())
+    body = script.body
+    nouns = {kind.rpartition(".")[0] for kind in listed}
+    written = set(re.findall(r"'(?:canhazgpu\.)?((?:gpu|scanner|notice)\.[a-z]+)'", body))
+    if "violation" in nouns:
+        written |= {f"violation.{verb}" for verb in re.findall(r"about_violation\('([a-z]+)'", body)}
+    assert written == listed
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "1970-01-01T00:00:00.000Z",
+        "2000-02-29T23:59:59.999Z",
+        "2026-11-24T09:15:47.123Z",
+        "2100-03-01T00:00:00.001Z",
+    ],
+)
+async def test_the_prelude_writes_dates_as_the_calendar_has_them(store: Store, moment: str) -> None:
+    """Milliseconds become RFC 3339, leap years included."""
+    prelude = (ROOT / "events" / "lua" / "prelude.lua").read_text()
+    ms = round(datetime.fromisoformat(moment).astimezone(UTC).timestamp() * 1000)
+    answer = await store.redis.eval(f"{prelude}\nreturn rfc3339(tonumber(ARGV[1]))", 0, str(ms))
+    assert answer.decode() == moment
