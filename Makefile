@@ -26,7 +26,7 @@ dev: $(STAMP)
 # The links let tools that do not run setuptools' import hook find the packages by their real names.
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	mkdir -p build/dev/canhazgpu
 	for folder in $(FOLDERS); do ln -sfn ../../../$$folder build/dev/canhazgpu/$$folder; done
 	touch $@

@@ -40,3 +40,11 @@ def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print one obje
         print_json({key: {"value": value, "from": origin} for key, value, origin in rows})
     else:
         sys.stdout.write(table(("KEY", "VALUE", "FROM"), [(k, str(v), o) for k, v, o in rows]) + "\n")
+
+
+@app.command("example", epilog=examples("canhazgpu config example > config.toml"))
+def example() -> None:
+    """Print a settings file with every key, its meaning and its default."""
+    from canhazgpu.config.example import example as text  # noqa: PLC0415 - heavy
+
+    sys.stdout.write(text())

@@ -1,0 +1,1 @@
+"""What canhazgpu costs: `python -m bench` measures, in one run, each thing beside a named yardstick."""

@@ -1,0 +1,22 @@
+"""Run every measurement, or those named: `python -m bench idle start scan`."""
+
+import os
+import platform
+import sys
+
+from bench import idle, scan, start
+
+ALL = {"start": start.measure, "scan": scan.measure, "idle": idle.measure}
+
+
+def main() -> None:
+    """Print the figures of the measurements that were asked for."""
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}")
+    for name in sys.argv[1:] or ALL:
+        if name not in ALL:
+            sys.exit(f"Error: no measurement {name}; there are {', '.join(ALL)}")
+        for line in ALL[name]():
+            print(f"{name}: {line}", flush=True)
+
+
+main()

@@ -1,0 +1,72 @@
+"""The daemon while nothing happens: processor and memory, over all its processes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from bench.host import service
+
+SECONDS = 30
+SETTLE = 5
+# The least a program can do that asks Redis something once a second.
+YARDSTICK = """
+import anyio, sys
+from redis.asyncio import Redis
+async def main():
+    redis = Redis(unix_socket_path=sys.argv[1])
+    while True:
+        await redis.ping()
+        await anyio.sleep(1)
+anyio.run(main)
+"""
+
+
+def _processes(root: int) -> list[psutil.Process]:
+    first = psutil.Process(root)
+    return [first, *first.children(recursive=True)]
+
+
+def _cpu(processes: list[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def _memory(processes: list[psutil.Process]) -> tuple[float, float]:
+    """Return resident and proportional memory in MB (10^6 bytes): pages shared count in full, and once."""
+    infos = [process.memory_full_info() for process in processes]
+    return sum(info.rss for info in infos) / 1e6, sum(info.pss for info in infos) / 1e6
+
+
+def measure() -> list[str]:
+    """Return lines with the daemon's share of one core and its memory, and the yardstick's."""
+    with service() as (folder, daemon):
+        socket = str(folder / "state" / "redis" / "redis.sock")
+        yardstick = subprocess.Popen([sys.executable, "-c", YARDSTICK, socket])
+        try:
+            time.sleep(SETTLE)
+            return _compare(daemon.pid, yardstick.pid)
+        finally:
+            yardstick.kill()
+            yardstick.wait()
+
+
+def _compare(daemon: int, yardstick: int) -> list[str]:
+    ours, theirs = _processes(daemon), _processes(yardstick)
+    names = ", ".join(f"{Path(process.exe()).name} {process.memory_info().rss / 1e6:.0f}" for process in ours)
+    before, began = (_cpu(ours), _cpu(theirs)), time.monotonic()
+    time.sleep(SECONDS)
+    took = time.monotonic() - began
+    core, least = ((_cpu(each) - was) / took * 100 for each, was in zip((ours, theirs), before, strict=True))
+    (rss, pss), (least_rss, _) = _memory(ours), _memory(theirs)
+    return [
+        (
+            f"idle, 8 GPUs, 1 s scan: {core:.2f} % of a core over {took:.0f} s"
+            f" (a loop with one PING a second: {least:.2f} %)"
+        ),
+        (
+            f"memory of all its processes: {rss:.0f} MB resident, {pss:.0f} MB proportional ({names});"
+            f" the PING loop {least_rss:.0f} MB: ratio {rss / least_rss:.2f}"
+        ),
+    ]

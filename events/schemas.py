@@ -1,0 +1,136 @@
+"""The contract for other programs: one AsyncAPI 3.0 document with a JSON Schema for each event's data.
+
+`python -m canhazgpu.events.schemas` prints it; docs/asyncapi.json is its output, and a test says
+when they differ.
+"""
+
+import inspect
+import sys
+from typing import Any
+
+import msgspec
+
+from canhazgpu.events.envelope import CONTENT_TYPE, SPECVERSION, TYPES
+from canhazgpu.events.keys import Keys
+from canhazgpu.events.notices import Notice
+from canhazgpu.events.violations import Violation
+
+
+class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of the three GPU events. `memory_mb` is what counts as used, in MiB.
+
+    `state` is ok, error or unknown; `reason` says why it is not ok; `holder` is there when a
+    reservation holds the GPU.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    state: str
+    reason: str | None
+    in_use: bool
+    users: tuple[str, ...]
+    memory_mb: int
+    holder: str | None = None
+
+
+class Stalled(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of `canhazgpu.scanner.stalled`: no scan reaches the driver; what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+class Resumed(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of `canhazgpu.scanner.resumed`: for how many seconds no scan was had."""
+
+    stalled_s: int
+
+
+DATA: dict[str, type[msgspec.Struct]] = {
+    "gpu": GpuSummary,
+    "violation": Violation,
+    "notice": Notice,
+    "scanner.stalled": Stalled,
+    "scanner.resumed": Resumed,
+}
+
+
+def data_of(event_type: str) -> type[msgspec.Struct]:
+    """Return the struct of the `data` of an event type such as `canhazgpu.gpu.changed`."""
+    name = event_type.removeprefix("canhazgpu.")
+    return DATA.get(name) or DATA[name.partition(".")[0]]
+
+
+def _schemas() -> dict[str, Any]:
+    _, found = msgspec.json.schema_components(DATA.values(), ref_template="#/components/schemas/{name}")
+    for schema in found.values():
+        if "description" in schema:
+            schema["description"] = inspect.cleandoc(schema["description"])
+    return found
+
+
+def _message(event_type: str) -> dict[str, Any]:
+    return {
+        "name": event_type,
+        "contentType": CONTENT_TYPE,
+        "bindings": {"redis": {}},
+        "headers": {
+            "type": "object",
+            "required": ["id", "source", "specversion", "type", "subject", "time", "datacontenttype"],
+            "properties": {
+                "id": {"type": "string", "description": "Grows within a source."},
+                "source": {"type": "string", "examples": ["//gpu-host-1/canhazgpu"]},
+                "specversion": {"const": SPECVERSION},
+                "type": {"const": event_type},
+                "subject": {"type": "string", "examples": ["gpu/2"]},
+                "time": {"type": "string", "format": "date-time"},
+                "datacontenttype": {"const": CONTENT_TYPE},
+            },
+        },
+        "payload": {"$ref": f"#/components/schemas/{data_of(event_type).__name__}"},
+    }
+
+
+def _channel(address: str, about: str, *prefixes: str) -> dict[str, Any]:
+    names = [name for name in TYPES if name.startswith(prefixes)]
+    return {
+        "address": address,
+        "description": about,
+        "parameters": {"HOST": {"description": "The host's name, as in the setting `host`."}},
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+    }
+
+
+def asyncapi() -> dict[str, Any]:
+    """Return the AsyncAPI document of the three public streams."""
+    keys = Keys("HOST")
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "canhazgpu events",
+            "version": "1.0.0",
+            "description": "Redis streams; the fields of an entry are those of a CloudEvents 1.0 envelope, "
+            "with `data` as JSON. `HOST` stands for the host's name; the braces belong to the key.",
+        },
+        "defaultContentType": CONTENT_TYPE,
+        "channels": {
+            "events": _channel(keys.events, "Everything that happened, the last 100000.", "canhazgpu."),
+            "violations": _channel(keys.violations, "Violation facts, for 400 days.", "canhazgpu.violation."),
+            "notices": _channel(keys.notices, "What to tell whom.", "canhazgpu.notice."),
+        },
+        "operations": {
+            name: {"action": "receive", "channel": {"$ref": f"#/channels/{name}"}}
+            for name in ("events", "violations", "notices")
+        },
+        "components": {"messages": {name: _message(name) for name in TYPES}, "schemas": _schemas()},
+    }
+
+
+def document() -> str:
+    """Return the document as it is committed."""
+    return msgspec.json.format(msgspec.json.encode(asyncapi()), indent=2).decode() + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -1,0 +1,174 @@
+"""The project keeps what its documents and its packaging say."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from canhazgpu.cli.commands import app
+from canhazgpu.config.example import example
+from canhazgpu.config.load import load, options
+from canhazgpu.events.envelope import TYPES
+from canhazgpu.events.keys import Keys
+from canhazgpu.events.schemas import document
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = PROJECT["tool"]["setuptools"]["package-dir"]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+LONGEST_FILE = 300
+
+
+def _tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
+
+
+def test_every_folder_of_code_is_a_package_that_is_installed() -> None:
+    """The explicit list of packages names each folder with code, and no folder has a folder of code."""
+    folders = {path.parent.relative_to(ROOT) for path in _tracked("*.py")}
+    installed = {Path(folder) for folder in PACKAGES.values()}
+    apart = {folder for folder in folders if folder.parts and folder.parts[0] in ("tests", "bench")}
+    assert folders - apart == installed
+    assert sorted(PACKAGES) == sorted(PROJECT["tool"]["setuptools"]["packages"])
+    assert all((ROOT / folder / "py.typed").exists() for folder in installed)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_everything_and_imports(tmp_path: Path) -> None:
+    """Each module imports from the built wheel, and scripts and shipped files are in it."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+        packed.extractall(tmp_path / "installed")
+    for folder in PACKAGES.values():
+        for path in _tracked(f"{folder}/*.py", f"{folder}/lua/*.lua"):
+            assert f"canhazgpu/{path.relative_to(ROOT)}" in names
+    assert {"canhazgpu/config/example.toml", "canhazgpu/config/canhazgpu.service"} <= names
+    assert {name.partition("/")[0] for name in names} == {"canhazgpu", f"canhazgpu-{_version()}.dist-info"}
+    modules = [
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in sorted(names)
+        if name.endswith(".py")
+    ]
+    code = """
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
+    module = importlib.import_module(name)
+    assert sys.argv[1] in module.__file__, module
+"""
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "installed"), *modules], check=True, cwd=tmp_path
+    )
+
+
+def _version() -> str:
+    return str(PROJECT["project"]["version"])
+
+
+def test_no_file_has_grown_past_one_role() -> None:
+    """No module and no script is longer than 300 lines."""
+    long = {str(path): len(path.read_text().splitlines()) for path in _tracked("*.py", "*.lua")}
+    assert {path: lines for path, lines in long.items() if lines > LONGEST_FILE} == {}
+
+
+def test_each_dependency_has_its_reason() -> None:
+    """docs/decisions says of each dependency why it is one."""
+    said = "\n".join(path.read_text() for path in ROOT.glob("docs/decisions/*.md"))
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    wanted = [*PROJECT["project"]["dependencies"], *(name for extra in extras for name in extra)]
+    names = {re.split(r"[\[>=<]", entry)[0] for entry in wanted} - {"canhazgpu"}
+    assert {name for name in names if f"**{name}**" not in said} == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_what_exists(path: Path) -> None:
+    """A path, a link, a command and a setting named in a document are there."""
+    text = path.read_text()
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (path.parent / link).exists(), link
+    folders = "|".join([*PACKAGES.values(), "docs", "tests", "bench"])
+    for name in re.findall(rf"`((?:{folders})/[\w./-]*)`", text):
+        assert (ROOT / name).exists(), name
+    commands = _commands()
+    for words in re.findall(r"(?:`|^    (?:\$ )?)(?:canhazgpu|chg) ((?:[a-z]+ ?)+)", text, re.MULTILINE):
+        first = words.split()[:2]
+        assert first[0] in commands, words
+        assert not commands[first[0]] or len(first) == 1 or first[1] in commands[first[0]], words
+    for target in re.findall(r"`make (\w+)`|^    make (\w+)", text, re.MULTILINE):
+        assert re.search(rf"^{target[0] or target[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    keys = {option.key for option in options()}
+    sections = {key.partition(".")[0] for key in keys if "." in key} - {"redis"}
+    for key in re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_.]+)`", text):
+        assert key in keys or any(other.startswith(key + ".") for other in keys), key
+
+
+def _commands() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {command.name or "": set() for command in app.registered_commands}
+    found["status"] = set()
+    for group in app.registered_groups:
+        inner = group.typer_instance
+        assert inner is not None
+        found[str(group.name)] = {str(command.name) for command in inner.registered_commands}
+    return found
+
+
+def test_the_table_of_keys_is_complete() -> None:
+    """docs/architecture.md lists every key that events/keys.py spells."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    keys = Keys("HOST")
+    names = [name for attribute, name in vars(keys).items() if attribute not in ("host", "prefix")]
+    names += [keys.gpu(0).replace("gpu:0", "gpu:N")]
+    names += [make("CHANNEL") for make in (keys.retries, keys.progress, keys.told)]
+    assert {name for name in names if f"`{name.removeprefix(keys.prefix)}`" not in text} == set()
+
+
+def test_keys_are_spelled_in_one_file() -> None:
+    """No module but events/keys.py writes a key's prefix."""
+    spelled = [
+        path
+        for path in _tracked(*(f"{folder}/*.py" for folder in PACKAGES.values()))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "canhazgpu:{" in node.value
+    ]
+    assert {str(path.relative_to(ROOT)) for path in spelled} <= {"events/keys.py"}
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    """The example settings and the AsyncAPI document are what the code makes of itself."""
+    assert (ROOT / "config" / "example.toml").read_text() == example()
+    assert (ROOT / "docs" / "asyncapi.json").read_text() == document()
+
+
+def test_the_example_settings_are_good_as_they_stand_and_uncommented(tmp_path: Path) -> None:
+    """The shipped file loads; with every key uncommented it means the same."""
+    plain = load(str(ROOT / "config" / "example.toml"), {}).settings
+    file = tmp_path / "config.toml"
+    file.write_text(re.sub(r"^# (\w+ = )", r"\1", example(), flags=re.MULTILINE))
+    loaded = load(str(file), {})
+    assert set(loaded.origins.values()) == {str(file)}
+    assert loaded.settings.notify == plain.notify
+    assert loaded.settings.notices == plain.notices
+
+
+def test_the_events_are_documented() -> None:
+    """docs/events.md has a row for every type of event."""
+    text = (ROOT / "docs" / "events.md").read_text()
+    assert {name for name in TYPES if f"| `{name}` |" not in text} == set()
