@@ -10,6 +10,7 @@ import fcntl
 import gzip
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ REMEMBERED = 50_000
 
 
 class AuditLog:
-    """A log that takes each id once. Not for several threads at a time."""
+    """A log that takes each id once, one line at a time whichever thread it comes from."""
 
     def __init__(self, path: Path) -> None:
         """Name the file; it is opened with the first line."""
@@ -32,6 +33,7 @@ class AuditLog:
         self._file: int | None = None
         self._lock: int | None = None
         self._ids: dict[str, None] = {}
+        self._turn = threading.Lock()
 
     def append(self, entry_id: str, line: bytes) -> bool:
         """Write `line`, fsynced; False when `entry_id` was there already.
@@ -39,17 +41,16 @@ class AuditLog:
         Raises OSError when it cannot be written (no right, full disk, another writer): nothing of
         the line is left then, and it may be tried again.
         """
+        with self._turn:
+            return self._append(entry_id, line)
+
+    def _append(self, entry_id: str, line: bytes) -> bool:
         file = self._open()
         if entry_id in self._ids:
             return False
         size = os.fstat(file).st_size
         try:
-            written = os.write(file, line)
-            if written < len(line):
-                raise OSError(
-                    28, f"{self.path}: only {written} of {len(line)} bytes could be written"
-                )  # ENOSPC
-            os.fsync(file)
+            _write(file, line)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, size)

@@ -91,16 +91,18 @@ class Delivery:
         return {key.decode(): msgspec.json.decode(text, type=Progress) for key, text in rows.items()}
 
     async def _retry_due(self) -> float:
-        now_ms = await self._now_ms()
+        """Try again what is due; return the seconds until the next one is."""
         retries = self._keys.retries(self._channel.name)
-        for key, due_ms in await self._ask(self._store.redis.zrange(retries, 0, -1, withscores=True)):
-            if due_ms > now_ms:
-                return min(LONGEST_BLOCK, float(due_ms - now_ms) / 1000)
+        while rows := await self._ask(self._store.redis.zrange(retries, 0, 0, withscores=True)):
+            key, due_ms = rows[0]
+            left_ms = float(due_ms) - await self._now_ms()
+            if left_ms > 0:
+                return min(LONGEST_BLOCK, left_ms / 1000)
             entry = await self._consumer.entry(key.decode())
             if entry is None:
                 await self._settle(key.decode(), Settlement())
             else:
-                await self._handle(entry)
+                await self._handle(entry)  # It is settled then, or due later.
         return LONGEST_BLOCK
 
     async def _now_ms(self) -> int:
@@ -119,6 +121,7 @@ class Delivery:
         except msgspec.ValidationError as error:
             fields = {name.encode(): value for name, value in entry.event.to_fields().items()}
             await self._consumer.bury(entry.id, str(error), fields)
+            await self._settle(entry.id, Settlement())
             return
         waiting = await self._waiting()
         before = waiting.pop(entry.id, Progress(notice.episode))

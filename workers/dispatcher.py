@@ -53,17 +53,19 @@ class Dispatcher:
 
     async def _do_due(self) -> float:
         """Advance every group that is due; return the seconds until the next one is."""
-        try:
-            clock: Any = await self._store.redis.time()
-            now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
-            rows: Any = await self._store.redis.zrange(self._store.keys.due, 0, -1, withscores=True)
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
-        for group, due_ms in rows:
-            if due_ms > now_ms:
-                return min(LONGEST_BLOCK, float(due_ms - now_ms) / 1000)
-            await self._advance(group.decode(), [], [])
-        return LONGEST_BLOCK
+        while True:
+            try:
+                rows: Any = await self._store.redis.zrange(self._store.keys.due, 0, 0, withscores=True)
+                clock: Any = await self._store.redis.time()
+            except UNREACHABLE as error:
+                raise StoreDown(unreachable(error)) from error
+            if not rows:
+                return LONGEST_BLOCK
+            group, due_ms = rows[0]
+            left_ms = float(due_ms) - int(clock[0]) * 1000 - int(clock[1]) // 1000
+            if left_ms > 0:
+                return min(LONGEST_BLOCK, left_ms / 1000)
+            await self._advance(group.decode(), [], [])  # It is due later then, or not at all.
 
     async def _take(self, entries: list[Entry]) -> None:
         by_group: dict[str, list[tuple[str, Fact]]] = defaultdict(list)
