@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import gzip
 import json
 import os
@@ -167,14 +168,17 @@ for number in range(100000):
 """
 
 
+def _longer_than(path: Path, size: int) -> bool:
+    return path.exists() and path.stat().st_size > size
+
+
 def test_a_writer_killed_at_any_moment_leaves_each_fact_once(tmp_path: Path) -> None:
     """Killed a dozen times, starting over each time: no line twice, none torn, none missing."""
     path = tmp_path / "violations.log"
     before = 0
     for _ in range(12):
         process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
-        enough = before + 20_000
-        until(lambda more=enough: path.exists() and path.stat().st_size > more, 20)
+        until(functools.partial(_longer_than, path, before + 20_000), 20)
         process.send_signal(signal.SIGKILL)
         process.wait()
         before = path.stat().st_size

@@ -1,0 +1,167 @@
+"""`status` to the letter: its lines, the scripts that people run on them, and its JSON."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+from datetime import datetime
+from typing import Any
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until, use
+
+H100 = "NVIDIA H100 80GB HBM3"
+BOB = (use(12345, 500, "bob", "python3"), use(67890, 524, "bob", "jupyter"))
+THREE = (
+    use(12345, 512, "alice", "python3"),
+    use(23456, 512, "bob", "pytorch"),
+    use(34567, 512, "charlie", "python3"),
+    use(45678, 512, "charlie", "python3"),
+)
+LINE_BOB = (
+    "GPU 2: IN USE WITHOUT RESERVATION by user bob - 1024MB used by PID 12345 (python3), PID 67890 (jupyter)"
+)
+LINE_THREE = (
+    "GPU 3: IN USE WITHOUT RESERVATION by users alice, bob and charlie - 2048MB used by"
+    " PID 12345 (python3), PID 23456 (pytorch) and 2 more"
+)
+NOTIFY = r"""
+STATUS=$(canhazgpu status)
+UNAUTHORIZED=$(echo "$STATUS" | grep "WITHOUT RESERVATION")
+
+if [ -n "$UNAUTHORIZED" ]; then
+    # Extract usernames and send notifications
+    USERS=$(echo "$UNAUTHORIZED" | sed -n 's/.*by users\? \([^-]*\) -.*/\1/p')
+    for USER in $USERS; do
+        echo "Please use canhazgpu for GPU reservations" | wall -n "$USER"
+    done
+fi
+"""
+FIELDS = [
+    "gpu_id",
+    "uuid",
+    "name",
+    "status",
+    "users",
+    "memory_mb",
+    "processes",
+    "reservation",
+    "violations",
+    "last_released",
+    "scanned_at",
+]
+
+
+@pytest.fixture
+def busy(host: Daemon) -> Daemon:
+    """A host with a GPU in each state."""
+    host.place(
+        gpu(0, name=H100, memory_used_mb=45),
+        gpu(1, use(55555, 101, "alice", "python3"), name=H100),
+        gpu(2, *BOB, name=H100),
+        gpu(3, *THREE, name=H100),
+        gpu(4, name=H100, error="GPU_IS_LOST"),
+        gpu(5, name=H100, memory_used_mb=300),
+    )
+    until(lambda: LINE_THREE in host.status())
+    return host
+
+
+def test_every_line_is_to_the_letter(busy: Daemon) -> None:
+    """One line a GPU, as people's scripts expect them."""
+    assert busy.status().splitlines() == [
+        "GPU 0: AVAILABLE (never reserved) [validated: 45MB used]",
+        "GPU 1: IN USE WITHOUT RESERVATION by user alice - 101MB used by PID 55555 (python3)",
+        LINE_BOB,
+        LINE_THREE,
+        "GPU 4: ERROR (GPU is lost)",
+        "GPU 5: IN USE WITHOUT RESERVATION by user unknown - 300MB used by unknown process",
+    ]
+
+
+def test_the_last_release_is_told(busy: Daemon) -> None:
+    """A GPU that was released says how long ago."""
+    with busy.redis() as redis:
+        seconds, _ = redis.time()
+        redis.hset("canhazgpu:{testhost}:gpu:0", "last_released", (seconds - 7200) * 1000)
+    assert re.fullmatch(
+        r"GPU 0: AVAILABLE \(last released 2h 0m \ds ago\) \[validated: 45MB used\]",
+        busy.status().splitlines()[0],
+    )
+
+
+def test_a_driver_that_hangs_makes_gpus_unknown(busy: Daemon) -> None:
+    """The status says for how long nothing was seen, and never that a GPU is free."""
+    busy.place(gpu(0, name=H100, hang="1h"))
+    lines = until(lambda: "no scan for" in busy.status() and busy.status(), 15)
+    assert all(re.match(r"GPU \d: UNKNOWN \(no scan for 0h 0m \d+s\)$", line) for line in lines.splitlines())
+
+
+def test_the_monitoring_script_parses_it(busy: Daemon) -> None:
+    """The regular expression of the monitoring example gives users and memory."""
+    unauthorized = []
+    for line in busy.status().split("\n"):
+        if "WITHOUT RESERVATION" in line:
+            match = re.search(r"by users? ([^-]+) - (\d+)MB", line)
+            if match:
+                unauthorized.append((match.group(1).strip(), int(match.group(2))))
+    assert unauthorized == [
+        ("alice", 101),
+        ("bob", 1024),
+        ("alice, bob and charlie", 2048),
+        ("unknown", 300),
+    ]
+
+
+def test_the_notification_script_finds_the_users(busy: Daemon) -> None:
+    """The grep and the sed of the example scripts give the names, as they stand."""
+    path = busy.folder / "bin"
+    path.mkdir()
+    told = busy.folder / "told"
+    (path / "wall").write_text(f'#!/bin/sh\ncat >/dev/null\necho "$2" >> {told}\n')
+    (path / "canhazgpu").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    for program in path.iterdir():
+        program.chmod(0o755)
+    environment = {**busy.environment, "PATH": f"{path}:/usr/bin:/bin"}
+    subprocess.run(["bash", "-c", NOTIFY], check=True, env=environment)
+    assert told.read_text().split() == [
+        "alice",
+        "bob",
+        *["alice,", "bob", "and", "charlie"],
+        "unknown",
+    ]
+
+
+def test_on_a_terminal_only_colour_is_added(busy: Daemon) -> None:
+    """Without its colours, what a terminal shows is the same to the letter."""
+    master, slave = pty.openpty()
+    subprocess.run([*COMMAND, "status"], env=busy.environment, stdout=slave, check=True)
+    shown = b""
+    while not shown.endswith(b"unknown process\r\n"):
+        shown += os.read(master, 65536)
+    text = shown.decode()
+    assert "\x1b[31mGPU 2:\x1b[0m" in text
+    assert re.sub(r"\x1b\[\d+m", "", text).replace("\r\n", "\n") == busy.status()
+
+
+def test_the_json_has_the_documented_fields(busy: Daemon) -> None:
+    """An array with one object a GPU, times in RFC 3339."""
+    gpus: list[dict[str, Any]] = json.loads(busy.run("status", "--json").stdout)
+    assert all(set(FIELDS) <= set(one) for one in gpus)
+    assert [one["status"] for one in gpus] == [
+        "AVAILABLE",
+        *["UNRESERVED"] * 3,
+        "ERROR",
+        "UNRESERVED",
+    ]
+    assert gpus[2]["users"] == ["bob"]
+    assert gpus[2]["memory_mb"] == 1024
+    process = {key: gpus[2]["processes"][0][key] for key in ("pid", "name", "user", "memory_mb", "container")}
+    assert process == {"pid": 12345, "name": "python3", "user": "bob", "memory_mb": 500, "container": None}
+    assert gpus[2]["reservation"] is None
+    assert gpus[0]["name"] == H100
+    assert gpus[0]["last_released"] is None
+    assert datetime.fromisoformat(gpus[0]["scanned_at"]).tzinfo is not None
+    opened = until(lambda: json.loads(busy.run("status", "--json").stdout)[2]["violations"])
+    assert opened[0]["user"] == "bob"
