@@ -47,7 +47,7 @@ def socket_path() -> str:
             import tomllib  # noqa: PLC0415 - only when there is a file
 
             return str(tomllib.load(file).get("socket", SOCKET))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return SOCKET
 
 

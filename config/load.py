@@ -20,7 +20,8 @@ from canhazgpu.events.durations import EXAMPLES, format_duration, parse_duration
 from canhazgpu.events.paths import CONFIG
 
 PREFIX = "CANHAZGPU_"
-_PASSWORD = re.compile(r"(://[^/@]*:)[^@]*@")
+_PASSWORD = re.compile(r"(://[^/:@]*:).*@|([?&]password=)[^&#]*")
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 LONGEST_HOST = 253
 
 
@@ -119,7 +120,7 @@ def _read(source: str) -> dict[str, Any]:
     except OSError as error:
         message = f"{source}: cannot be read: {error.strerror}"
         raise ConfigError(message) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all measure.
         message = f"{source}: is not TOML: {error}"
         raise ConfigError(message) from error
 
@@ -169,7 +170,7 @@ def _from_text(option: Option, text: str) -> Any:
         )
     if isinstance(option.default, list):
         return [part.strip() for part in text.split(",") if part.strip()]
-    if isinstance(option.default, int) and text.strip().lstrip("-").isdigit():
+    if isinstance(option.default, int) and _WHOLE.fullmatch(text.strip()):
         return int(text)
     return text
 
@@ -248,4 +249,8 @@ def shown(option: Option, settings: Settings) -> Any:
         value = getattr(value, name)
     if option.is_duration:
         return format_duration(value)
-    return _PASSWORD.sub(r"\1***@", value) if option.is_secret else value
+    return _PASSWORD.sub(_masked, value) if option.is_secret else value
+
+
+def _masked(found: re.Match[str]) -> str:
+    return f"{found[1]}***@" if found[1] else f"{found[2]}***"

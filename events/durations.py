@@ -43,5 +43,5 @@ def format_duration(seconds: float) -> str:
         if count:
             parts.append(f"{int(count)}{unit}")
     if seconds or not parts:
-        parts.append(f"{seconds:g}s")
+        parts.append(f"{seconds:.3f}".rstrip("0").rstrip(".") + "s")
     return "".join(parts)

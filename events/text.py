@@ -14,7 +14,7 @@ def printable(text: str | bytes, limit: int = NAME_LIMIT) -> str:
     returned, the last of them `…` when something was cut. Applying it twice changes nothing.
     """
     if isinstance(text, bytes):
-        text = text[: limit * 4].decode("utf-8", "backslashreplace")
+        text = text[: (limit + 1) * 4].decode("utf-8", "backslashreplace")
     shown: list[str] = []
     length = 0
     for character in text[: limit + 1]:

@@ -13,6 +13,7 @@ from canhazgpu.service.cgroups import NOBODY, container_of, slice_uid
 SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server", "nvidia-cuda-mps"})  # The second: cut by the kernel.
 LONGEST_LIST = 4096
 FIRST_ORDINARY, LAST_ORDINARY = 1000, 60000  # What /etc/login.defs has where it is silent.
+_UIDS = re.compile(rb"^Uid:\s+([0-9]+)", re.MULTILINE)
 START_FIELD = 19  # Field 22 of /proc/PID/stat, counted from behind the name.
 
 
@@ -24,7 +25,7 @@ class Attributor:
         self._proc = proc
         self._first, self._last = _ordinary_range(etc / "login.defs")
         self._subuids = _subuid_ranges(etc / "subuid")
-        self._known: dict[int, ProcessUse] = {}
+        self._known: dict[int, tuple[int, ProcessUse]] = {}  # By pid, with the owner it was read under.
         self._names: dict[int, str] = {}
 
     def attribute(self, process: ProcessReading) -> ProcessUse | None:
@@ -48,24 +49,28 @@ class Attributor:
         try:
             with open(f"{folder}/stat", "rb") as file:  # noqa: PTH123 - called for each process of each scan
                 stat = file.read()
-            start = int(stat[stat.rindex(b")") + 2 :].split()[START_FIELD])
+            end = stat.rindex(b")")
+            name = printable(stat[stat.index(b"(") + 1 : end])
+            start = int(stat[end + 2 :].split()[START_FIELD])
+            owner = os.stat(folder).st_uid  # noqa: PTH116 - as above
             known = self._known.get(pid)
-            if known is not None and known.start == start and known.uid == os.stat(folder).st_uid:  # noqa: PTH116
-                return known
-            fresh = self._read(pid, folder, start)
+            if known and (known[0], known[1].start, known[1].name) == (owner, start, name):
+                return known[1]
+            fresh = self._read(pid, folder, start, name)
         except (OSError, ValueError, IndexError):
             self._known.pop(pid, None)
             return None
         if len(self._known) >= LONGEST_LIST:
             self._known.clear()
             self._names.clear()
-        self._known[pid] = fresh
+        self._known[pid] = (owner, fresh)
         return fresh
 
-    def _read(self, pid: int, folder: str, start: int) -> ProcessUse:
-        name = printable(Path(folder, "comm").read_bytes().removesuffix(b"\n"))
-        status = Path(folder, "status").read_bytes()
-        uid = int(re.search(rb"^Uid:\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[index]
+    def _read(self, pid: int, folder: str, start: int, name: str) -> ProcessUse:
+        uids = _UIDS.search(Path(folder, "status").read_bytes())
+        if uids is None:
+            raise ValueError("the status has no Uid")
+        uid = int(uids[1])
         cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
         container = container_of(cgroup)
         owner, evidence = self._climb(uid, cgroup, folder, container)
@@ -91,7 +96,7 @@ class Attributor:
         if self._first <= uid <= self._last:
             return uid, "uid"
         for owner, first, count in self._subuids:
-            if first <= uid < first + count:
+            if first <= uid < first + count and self._first <= owner <= self._last:
                 return owner, "subuid"
         in_slice = slice_uid(cgroup)
         if in_slice is not None and self._first <= in_slice <= self._last:

@@ -19,7 +19,8 @@ _SCOPES = (
 )
 _BARE = re.compile(_ID)
 _PARENTS = {"docker": "docker", "libpod_parent": "podman", "lxc": "lxc"}
-_SLICE = re.compile(r"user-(\d+)\.slice")
+# Only where systemd itself puts it: whoever may make cgroups below could choose any name there.
+_SLICE = re.compile(r"/user\.slice/user-([0-9]{1,10})\.slice(/user@\1\.service)?(?:/.*)?")
 NOBODY = 2**32 - 1
 
 
@@ -35,12 +36,16 @@ def container_of(cgroup: str) -> Container | None:
 
 
 def slice_uid(cgroup: str) -> int | None:
-    """Return the uid of the user slice that `/proc/PID/cgroup` names, None outside of any."""
+    """Return the uid of the user slice that `/proc/PID/cgroup` names, None outside of any.
+
+    A container counts only below its owner's own service manager: a container service of the whole
+    host puts its containers wherever it is told to.
+    """
+    inside = container_of(cgroup) is not None
     for path in _paths(cgroup):
-        for part in path.split("/"):
-            match = _SLICE.fullmatch(part)
-            if match and int(match[1]) < NOBODY:
-                return int(match[1])
+        match = _SLICE.fullmatch(path)
+        if match and int(match[1]) < NOBODY and (match[2] or not inside):
+            return int(match[1])
     return None
 
 
@@ -61,6 +66,6 @@ def _container(parts: list[str], position: int) -> Container | None:
 
 def _paths(cgroup: str) -> list[str]:
     """Return the paths of all hierarchies; the unified one (v2) and systemd's come first."""
-    rows = [line.split(":", 2) for line in cgroup.splitlines() if line.count(":") > 1]
+    rows = [line.split(":", 2) for line in cgroup.split("\n") if line.count(":") > 1]
     rows.sort(key=lambda row: (row[0] != "0", row[1] != "name=systemd"))
     return list(dict.fromkeys(row[2] for row in rows))

@@ -130,7 +130,7 @@ class SimulatedProvider:
             scenario = msgspec.convert(values, Scenario)
         except OSError as error:
             raise self._unusable(f"cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        except (ValueError, RecursionError) as error:  # What tomllib and msgspec raise are ValueErrors.
             raise self._unusable(str(error)) from error
         indices = [gpu.index for gpu in scenario.gpus]
         if len(set(indices)) < len(indices):
