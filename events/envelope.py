@@ -60,6 +60,6 @@ def decode(fields: dict[bytes, bytes] | None) -> Event:
     except KeyError as missing:
         message = f"the field {missing} is missing"
         raise Undecodable(message) from missing
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise Undecodable(str(error)) from error
     return Event(**text, data=data)

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 import anyio
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -75,15 +75,16 @@ class Store:
         self.redis = self._client(ANSWER_TIMEOUT, connections=16)
 
     def _client(self, timeout: float, connections: int) -> Redis:
-        client: Redis = Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             self.url,
             protocol=2,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=timeout,
             socket_connect_timeout=ANSWER_TIMEOUT,
             max_connections=connections,
+            timeout=ANSWER_TIMEOUT,  # Who finds all connections taken waits for one so long.
         )
-        return client
+        return Redis.from_pool(pool)
 
     def blocking(self, longest: float) -> Redis:
         """Return a client of its own for reads that block up to `longest` seconds; close it."""

@@ -12,6 +12,7 @@ import json
 import os
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -147,7 +148,7 @@ def _mend(file: int) -> None:
 
 
 def _ids_in(path: Path) -> list[str]:
-    with contextlib.suppress(OSError, EOFError):
+    with contextlib.suppress(OSError, EOFError, zlib.error):
         if path.suffix == ".gz":
             with gzip.open(path) as packed:
                 return [*filter(None, map(_id_of, packed))]

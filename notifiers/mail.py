@@ -113,7 +113,10 @@ class Mail:
         return _outcomes(recipients, {one: (answer[0], answer[1]) for one, answer in refused.items()})
 
     def _password(self) -> str:
-        return Path(self._settings.password_file).read_text(encoding="utf-8").strip()
+        try:
+            return Path(self._settings.password_file).read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:
+            raise OSError("the file in notify.email.password_file is no text") from None
 
 
 def _header(address: str) -> Address | str:

@@ -89,10 +89,9 @@ class Api:
     async def events(self, request: Request) -> Response:
         """Return events as JSON lines: `after` (a stream id), `type` (repeatable), `follow=1`."""
         query = request.query_params
-        after = query.get("after")
-        if after is None:
-            after = await event_feed.newest(self._store, PAST_EVENTS)
-        elif not STREAM_ID.fullmatch(after):
+        newest = await event_feed.newest(self._store, PAST_EVENTS)  # Asked anyway: Redis may be down.
+        after = query.get("after", newest)
+        if not STREAM_ID.fullmatch(after):
             raise Problem(400, "bad-request", "`after` is not a stream id", "use the stream_id of an event")
         follow = query.get("follow") == "1"
         lines = event_feed.feed(self._store, after, query.getlist("type"), follow=follow)
@@ -169,7 +168,7 @@ async def _body(request: Request) -> dict[str, Any]:
         body = msgspec.json.decode(raw or b"{}")
     except TimeoutError:
         raise Problem(408, "too-slow", "the request did not come in time") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Problem(400, "bad-request", f"the request is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise Problem(400, "bad-request", "the request is not a JSON object")
@@ -192,7 +191,7 @@ async def _store_down(request: Request, down: StoreDown) -> Response:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    path = printable(request.url.path, 100)
+    path = printable(str(request.scope["path"]), 100)
     return Problem(error.status_code, "no-such-route", f"{request.method} {path}: {error.detail}").response()
 
 

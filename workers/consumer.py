@@ -99,6 +99,8 @@ class Consumer:
                 self.group, self.name, {self.stream: after}, count=BATCH, block=block
             )
         except ResponseError as error:
+            if str(error).startswith("UNBLOCKED"):
+                return []
             if not str(error).startswith("NOGROUP"):
                 raise
             structlog.get_logger().error("consumer_group_lost", stream=self.stream, group=self.group)

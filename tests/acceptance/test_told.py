@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from email import message_from_bytes
 from pathlib import Path
 from threading import Thread
 
@@ -76,7 +77,10 @@ def test_the_offender_is_told_in_time_and_nobody_else(
         line = (told.folder / "violations.log").read_text().splitlines()[0]
         place(told)
         until(lambda: "resolved" in terminal.text.lower(), 10)
+        both = until(lambda: len(found := sorted(mails.folder.glob("*.eml"))) == 2 and found, 5)
+        opened, resolved = (message_from_bytes(one.read_bytes()) for one in both)
         shown_to_other = other.text
+    assert resolved["In-Reply-To"] == opened["Message-ID"]
     assert took <= IN_TIME
     assert took >= CONFIRM, "told before it could be sure"
     assert shown_to_other == ""

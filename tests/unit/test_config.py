@@ -1,0 +1,271 @@
+"""Settings: every key has a default, a variable and a refusal that says what was expected."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from canhazgpu.config.example import example
+from canhazgpu.config.load import ConfigError, Option, load, options, shown
+from canhazgpu.config.settings import Settings
+
+OPTIONS = list(options())
+KEYS = [option.key for option in OPTIONS]
+
+
+def write(folder: Path, text: str) -> str:
+    """Put a settings file there; return its path."""
+    path = folder / "config.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def line(key: str, value: object) -> str:
+    """Return the lines of TOML that set one key."""
+    section, _, name = key.rpartition(".")
+    return (f"[{section}]\n" if section else "") + f"{name} = {json.dumps(value)}\n"
+
+
+def get(found: Settings, key: str) -> Any:
+    """Return the value of a dotted key."""
+    value: Any = found
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def other(option: Option) -> tuple[str, Any, Any]:
+    """Return a good value that is not the default: as a variable, as TOML, and as it is kept."""
+    if option.is_duration:
+        return "77s", "77s", 77.0
+    if isinstance(option.default, bool):
+        return str(not option.default).lower(), not option.default, not option.default
+    if isinstance(option.default, int):
+        return "4321", 4321, 4321
+    if isinstance(option.default, list):
+        return "one, two", ["one", "two"], ["one", "two"]
+    chosen = {
+        "gpus.provider": "simulated",
+        "notify.wall.audience": "everyone",
+        "notify.email.tls": "starttls",
+    }
+    text = chosen.get(option.key, "something-else")
+    return text, text, text
+
+
+def wrong(option: Option) -> Any:
+    """Return a value of a type that this key never has."""
+    return [1] if isinstance(option.default, list) else {"a": 1}
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    """No key is required, and each says that it comes from nowhere."""
+    loaded = load(write(tmp_path, ""), {})
+    assert loaded.settings == Settings()
+    assert loaded.origins == dict.fromkeys(KEYS, "default")
+
+
+def test_every_key_explains_itself() -> None:
+    """Keys and variables are unique, and each has a sentence of help."""
+    assert len(set(KEYS)) == len(KEYS) == len({option.variable for option in OPTIONS})
+    assert all(option.about.endswith(".") for option in OPTIONS)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=KEYS)
+def test_every_key_is_read_from_the_file(option: Option, tmp_path: Path) -> None:
+    """The value of the file is in force, and its origin is the file."""
+    _, value, kept = other(option)
+    path = write(tmp_path, line(option.key, value))
+    loaded = load(path, {})
+    assert get(loaded.settings, option.key) == kept != option.default
+    assert loaded.origins[option.key] == path
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=KEYS)
+def test_every_variable_wins_over_the_file(option: Option, tmp_path: Path) -> None:
+    """The environment has the last word, and is named as the origin."""
+    text, _, kept = other(option)
+    path = write(tmp_path, line(option.key, shown(option, Settings())))
+    loaded = load(path, {option.variable: text})
+    assert get(loaded.settings, option.key) == kept
+    assert loaded.origins[option.key] == option.variable
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=KEYS)
+def test_a_wrong_type_is_refused_with_file_key_and_expectation(option: Option, tmp_path: Path) -> None:
+    """The complaint is one line with everything needed to correct it."""
+    path = write(tmp_path, line(option.key, 7 if isinstance(option.default, str) else "no"))
+    if isinstance(option.default, str | bool | int | float | list):
+        with pytest.raises(ConfigError) as refusal:
+            load(path, {})
+        text = str(refusal.value)
+        assert text.startswith(f"{path}: {option.key}: ")
+        assert "expected" in text or "is not a duration: write" in text
+        assert "\n" not in text
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=KEYS)
+def test_a_wrong_shape_is_refused(option: Option, tmp_path: Path) -> None:
+    """A table or a list of numbers where a value belongs."""
+    section, _, name = option.key.rpartition(".")
+    value = "[1]" if isinstance(wrong(option), list) else "{a = 1}"
+    head = f"[{section}]\n" if section else ""
+    path = write(tmp_path, f"{head}{name} = {value}\n")
+    with pytest.raises(ConfigError, match="expected"):
+        load(path, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[memory]\nthreshold = 1\n", "memory.threshold: no such key; did you mean memory.threshold_mb?"),
+        ("zzzzzzzz = 1\n", "zzzzzzzz: no such key; expected one of"),
+        ("[notify.sms]\nenabled = true\n", "notify.sms: no such key"),
+        ("memory = 5\n", "memory: expected a table, [memory]"),
+        ("[memory]\nthreshold_mb = -1\n", "expected a whole number of at least 0, not -1"),
+        ("[notify.email]\nport = 70000\n", "expected a whole number from 1 to 65535, not 70000"),
+        ('[notify.email]\ntls = "ssl"\n', "expected one of none, starttls, tls, not 'ssl'"),
+        ("[gpus]\nscan_interval = 5\n", "expected a duration in quotes such as 30s"),
+        ('[gpus]\nscan_interval = "1ms"\n', "expected a duration of at least 0.02s, not 1ms"),
+        ('[notices]\nrepeat_interval = "0s"\n', "expected a duration of at least 1s"),
+        ('[violations]\nconfirm = "soon"\n', "'soon' is not a duration"),
+        ('host = "a b"\n', "expected a host name"),
+        ('host = ""\n', "expected a host name"),
+        ('host = "a}b"\n', "expected a host name"),
+        ("host = \n", "is not TOML"),
+        ("[memory]\n[memory]\n", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_said(text: str, part: str, tmp_path: Path) -> None:
+    """Unknown keys get the nearest known one, limits and choices are spelled out."""
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as refusal:
+        load(path, {})
+    assert str(refusal.value).startswith(path)
+    assert part in str(refusal.value)
+
+
+def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
+    """By argument or by variable; a folder and bytes that are no UTF-8 are no file either."""
+    (tmp_path / "bad.toml").write_bytes(b'host = "\xff"')
+    for name in ("none.toml", ".", "bad.toml"):
+        with pytest.raises(ConfigError, match=r"cannot be read|is not TOML"):
+            load(str(tmp_path / name), {})
+        with pytest.raises(ConfigError, match=r"cannot be read|is not TOML"):
+            load(None, {"CANHAZGPU_CONFIG": str(tmp_path / name)})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("CANHAZGPU_MEMORY_THRESHOLD_MB", "many"),
+        ("CANHAZGPU_MEMORY_THRESHOLD_MB", "-1"),
+        ("CANHAZGPU_MEMORY_THRESHOLD_MB", "--5"),
+        ("CANHAZGPU_MEMORY_THRESHOLD_MB", "²"),
+        ("CANHAZGPU_MEMORY_THRESHOLD_MB", "1" * 5000),
+        ("CANHAZGPU_NOTIFY_LOG_ENABLED", "perhaps"),
+        ("CANHAZGPU_NOTICES_GROUP_WAIT", "5"),
+        ("CANHAZGPU_MEMORY_TRESHOLD_MB", "5"),
+        ("CANHAZGPU_X", "5"),
+    ],
+)
+def test_a_bad_variable_is_refused_by_name(variable: str, text: str, tmp_path: Path) -> None:
+    """A variable is complained of as a key is; one nobody knows too."""
+    with pytest.raises(ConfigError, match=f"^{variable}: "):
+        load(write(tmp_path, ""), {variable: text})
+
+
+def test_a_number_too_long_to_read_is_refused(tmp_path: Path) -> None:
+    """Five thousand digits are a bad file, not a crash."""
+    with pytest.raises(ConfigError):
+        load(write(tmp_path, f"[memory]\nthreshold_mb = {'9' * 5000}\n"), {})
+
+
+def test_brackets_without_end_are_refused(tmp_path: Path) -> None:
+    """Nesting deeper than the parser can follow is a bad file, not a crash."""
+    with pytest.raises(ConfigError):
+        load(write(tmp_path, f"host = {'[' * 5000}"), {})
+
+
+@pytest.mark.parametrize("password", ["hunter2", "p@ss", "p/w", "p:w"])
+def test_a_secret_is_never_shown(password: str, tmp_path: Path) -> None:
+    """The password of the Redis URL is masked where it is shown; a bad value is not repeated."""
+    (option,) = (one for one in OPTIONS if one.is_secret)
+    found = load(write(tmp_path, line(option.key, f"redis://:{password}@h:1/0")), {}).settings
+    assert found.redis.url == f"redis://:{password}@h:1/0"
+    assert shown(option, found) == "redis://:***@h:1/0"
+    with pytest.raises(ConfigError) as refusal:
+        load(write(tmp_path, line(option.key, [password])), {})
+    assert password not in str(refusal.value)
+
+
+def test_the_example_is_good_and_complete(tmp_path: Path) -> None:
+    """As it is it changes nothing; with every comment removed it is still good."""
+    assert load(write(tmp_path, example()), {}).settings == Settings()
+    bare = "\n".join(
+        row.removeprefix("# ")
+        if " = " in row and row.removeprefix("# ").split(" = ")[0].isidentifier()
+        else row
+        for row in example().splitlines()
+    )
+    assert set(KEYS) == {
+        key for key, origin in load(write(tmp_path, bare), {}).origins.items() if origin != "default"
+    }
+
+
+SCALARS = (
+    st.text(max_size=20)
+    | st.integers()
+    | st.booleans()
+    | st.floats(allow_nan=True)
+    | st.dates().map(lambda day: day.isoformat())
+    | st.sampled_from(["5s", "1h30m", "-1s", "simulated", "{user}@example.com", "redis://:x@h"])
+)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3), max_leaves=5)
+
+
+def toml(value: Any) -> str:
+    """Return a value as TOML has it."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    values=st.dictionaries(
+        st.sampled_from([*KEYS, "nonsense", "notify.email.x", "memory"]), VALUES, max_size=4
+    )
+)
+def test_no_values_do_anything_but_load_or_be_refused(values: dict[str, Any], tmp_path: Path) -> None:
+    """Random values in any key: settings in force, or ConfigError that names the file."""
+    text = "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
+    path = write(tmp_path, text)
+    try:
+        loaded = load(path, {})
+    except ConfigError as refusal:
+        assert str(refusal).startswith(path)  # noqa: PT017 - both ends are right
+    else:
+        assert {key for key, origin in loaded.origins.items() if origin == path} == set(tomllib_keys(text))
+
+
+def tomllib_keys(text: str) -> list[str]:
+    """Return the dotted keys of a file whose every line sets one."""
+    assert tomllib.loads(text) is not None
+    return [row.partition(" = ")[0] for row in text.splitlines() if row]
+
+
+@settings(deadline=None)
+@given(st.sampled_from(OPTIONS), st.text(max_size=20))
+def test_no_variable_does_anything_but_load_or_be_refused(option: Option, text: str) -> None:
+    """Random text in any variable: in force, or ConfigError that names the variable."""
+    try:
+        load("/dev/null", {option.variable: text})
+    except ConfigError as refusal:
+        assert str(refusal).startswith(option.variable + ": ")  # noqa: PT017 - both ends are right

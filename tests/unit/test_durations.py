@@ -1,0 +1,125 @@
+"""Durations: what people may write, what it means, and that it is written back as it was meant."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from canhazgpu.events.durations import LONGEST, format_duration, parse_duration, spell_duration
+
+MILLISECONDS = st.integers(min_value=0, max_value=1000 * LONGEST)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30s", 30),
+        ("30m", 1800),
+        ("2h", 7200),
+        ("1d", 86400),
+        ("0.5h", 1800),
+        ("1h30m", 5400),
+        ("1d2h3m4s5ms", 93784.005),
+        ("200ms", 0.2),
+        ("0s", 0),
+        (" 5s ", 5),
+        ("36500d", LONGEST),
+    ],
+)
+def test_what_people_write(text: str, seconds: float) -> None:
+    """Each unit, a fraction, and several in a row."""
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "5",
+        "s",
+        "-5s",
+        "+5s",
+        "5 s",
+        "5S",
+        "5sec",
+        "1h30",
+        "1,5h",
+        ".5h",
+        "1.h",
+        "1e3s",
+        "inf",
+        "nan",
+        "infs",
+        "5s\n5",
+        "5s;",
+        "5w",
+        "1..5s",
+        "five minutes",
+        "5\x00s",
+    ],
+)
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """A sentence that shows how to write one."""
+    with pytest.raises(ValueError, match="is not a duration: write 30s, 30m"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["36501d", "9" * 400 + "d", "876001h", "36500d1ms"])
+def test_more_than_a_hundred_years_is_refused(text: str) -> None:
+    """A typing error is likelier than a wish; no overflow either."""
+    with pytest.raises(ValueError, match="longer than a hundred years"):
+        parse_duration(text)
+
+
+def test_a_long_bad_text_does_not_fill_the_screen() -> None:
+    """The complaint shows the beginning only."""
+    with pytest.raises(ValueError, match="is not a duration") as refusal:
+        parse_duration("x" * 10_000)
+    assert len(str(refusal.value)) < 150
+
+
+@given(MILLISECONDS)
+def test_written_and_read_it_is_the_same(milliseconds: int) -> None:
+    """`parse_duration` reads what `format_duration` writes, to the millisecond."""
+    seconds = milliseconds / 1000
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=0.00051)
+
+
+@given(st.floats(min_value=0, max_value=LONGEST - 1))
+@example(60.00001)
+@example(0.0004)
+@example(119.9999999)
+def test_whatever_is_written_can_be_read(seconds: float) -> None:
+    """No length makes a text that `parse_duration` refuses."""
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=0.002)
+
+
+@given(st.text(max_size=30) | st.from_regex(re.compile(r"[0-9.]*(ms|s|m|h|d)?"), fullmatch=True))
+def test_no_text_does_anything_but_read_or_refuse(text: str) -> None:
+    """Either seconds that can be, or ValueError with a sentence."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError as refusal:
+        assert re.search("duration|hundred years", str(refusal))  # noqa: PT017 - both ends are right
+    else:
+        assert 0 <= seconds <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.2, "200ms"), (2, "2s"), (90, "1m30s"), (14400, "4h"), (86400, "1d"), (1.5, "1.5s")],
+)
+def test_how_it_is_written(seconds: float, text: str) -> None:
+    """The shortest form, the largest unit first."""
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0h 0m 0s"), (59.999, "0h 0m 59s"), (3661, "1h 1m 1s"), (90000, "25h 0m 0s"), (-3, "0h 0m 0s")],
+)
+def test_how_it_is_spelled(seconds: float, text: str) -> None:
+    """Hours, minutes and seconds, rounded down, never negative."""
+    assert spell_duration(seconds) == text

@@ -1,0 +1,145 @@
+"""When a GPU counts as in use: thresholds to the MiB, what is unknown, and who is exempt."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canhazgpu.config.settings import Memory, Settings, Violations
+from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
+from canhazgpu.service.usage import judge
+
+THRESHOLD = 100
+SETTINGS = Settings(
+    host="h",
+    memory=Memory(threshold_mb=THRESHOLD),
+    violations=Violations(exempt_users=["monitor"], exempt_processes=["Xorg"]),
+)
+
+
+def process(pid: int, memory_mb: int | None, user: str = "bob", name: str = "python3") -> ProcessUse:
+    """A process of somebody."""
+    return ProcessUse(pid=pid, name=name, user=user, memory_mb=memory_mb, uid=1001, person=user)
+
+
+def gpu(*processes: ProcessUse, used: int | None = 0, **facts: Any) -> GpuUsage:
+    """What is made of a GPU with so much memory in use and these processes."""
+    reading = GpuReading(
+        index=3, uuid="GPU-3", name="H100", memory_total_mb=81559, memory_used_mb=used, **facts
+    )
+    return judge(reading, processes, SETTINGS)
+
+
+@pytest.mark.parametrize(("used", "in_use"), [(0, False), (99, False), (100, False), (101, True)])
+def test_memory_above_the_threshold_is_use(used: int, in_use: bool) -> None:  # noqa: FBT001 - a table
+    """Exactly the threshold is idle; one MiB more is not, and is somebody unknown's."""
+    found = gpu(used=used)
+    assert (found.state, found.in_use, found.memory_mb) == ("ok", in_use, used)
+    assert found.users == (("unknown",) if in_use else ())
+
+
+@pytest.mark.parametrize(("memory_mb", "in_use"), [(1, False), (100, False), (101, True)])
+def test_so_is_that_of_a_process(memory_mb: int, in_use: bool) -> None:  # noqa: FBT001 - a table
+    """A process at the threshold is not told of; above it, it and its user are."""
+    found = gpu(process(7, memory_mb), used=memory_mb)
+    assert found.in_use == in_use
+    assert found.users == (("bob",) if in_use else ())
+    assert [one.pid for one in found.processes] == ([7] if in_use else [])
+
+
+def test_small_processes_count_together() -> None:
+    """Fifty-one and fifty are above a hundred, whoever they belong to, even if the device says nothing."""
+    found = gpu(process(9, 51), process(8, 50, "alice"), used=None)
+    assert (found.in_use, found.memory_mb, found.users) == (True, 101, ("alice", "bob"))
+    assert [one.pid for one in found.processes] == [8, 9]
+
+
+def test_a_process_whose_memory_is_unknown_is_use() -> None:
+    """Not to know how much is no reason to call it idle."""
+    assert gpu(process(7, None), used=0).in_use
+    found = gpu(process(7, None), process(8, 30), used=500)
+    assert (found.in_use, found.memory_mb) == (True, 500)
+
+
+def test_a_gpu_whose_memory_is_unknown_and_that_nobody_uses_is_unknown() -> None:
+    """Unknown never becomes idle; a process on it is still use."""
+    found = gpu(used=None)
+    assert (found.state, found.in_use, found.reason) == ("unknown", False, "its memory cannot be read")
+    assert gpu(process(7, 1000), used=None).state == "ok"
+    assert gpu(process(7, None), used=None).in_use
+    assert gpu(process(7, 1000, "monitor"), used=None).state == "unknown"
+
+
+@pytest.mark.parametrize("exempt", [{"user": "monitor"}, {"name": "Xorg"}])
+def test_the_exempt_and_their_memory_do_not_count(exempt: dict[str, str]) -> None:
+    """The rest is judged as if they were not there; they are still listed apart."""
+    found = gpu(process(7, 5000, **exempt), used=5000 + THRESHOLD)
+    assert (found.in_use, found.memory_mb, found.users) == (False, THRESHOLD, ())
+    assert [one.pid for one in found.exempt] == [7]
+    assert gpu(process(7, 5000, **exempt), used=5000 + THRESHOLD + 1).users == ("unknown",)
+    found = gpu(process(7, 5000, **exempt), process(8, 300), used=5300)
+    assert (found.in_use, found.memory_mb, found.users) == (True, 300, ("bob",))
+    assert [one.pid for one in found.processes] == [8]
+
+
+def test_an_exempt_process_of_unknown_memory_accuses_nobody() -> None:
+    """What it uses cannot be told apart, so the device's memory says nothing; processes still do."""
+    assert not gpu(process(7, None, "monitor"), used=9000).in_use
+    found = gpu(process(7, None, "monitor"), process(8, 200), used=9000)
+    assert (found.in_use, found.users, found.memory_mb) == (True, ("bob",), 200)
+
+
+def test_exempt_means_the_whole_name() -> None:
+    """Xorg2, xorg and monitor2 are nobody's exemption."""
+    for found in (
+        gpu(process(7, 500, name="Xorg2"), used=500),
+        gpu(process(7, 500, name="xorg"), used=500),
+        gpu(process(7, 500, "monitor2"), used=500),
+    ):
+        assert found.in_use
+        assert not found.exempt
+
+
+@pytest.mark.parametrize(("field", "state"), [("error", "error"), ("unknown", "unknown")])
+def test_a_gpu_that_cannot_be_read_is_not_judged(field: str, state: str) -> None:
+    """Whatever else the reading says, it is neither in use nor anybody's."""
+    found = gpu(process(7, 5000), used=5000, **{field: "GPU is lost"})
+    assert (found.state, found.reason, found.in_use, found.users) == (state, "GPU is lost", False, ())
+
+
+PROCESSES = st.lists(
+    st.builds(
+        process,
+        st.integers(1, 50),
+        st.none() | st.integers(0, 300),
+        st.sampled_from(["bob", "alice", "monitor"]),
+        st.sampled_from(["python3", "Xorg"]),
+    ),
+    max_size=5,
+    unique_by=lambda one: one.pid,
+)
+
+
+@given(PROCESSES, st.none() | st.integers(0, 1000))
+def test_what_holds_for_every_reading(processes: list[ProcessUse], used: int | None) -> None:
+    """Nobody exempt is ever named, use always names somebody, and order does not matter."""
+    found = gpu(*processes, used=used)
+    assert "monitor" not in found.users
+    assert bool(found.users) == found.in_use
+    assert found.state == "ok" or not found.in_use
+    assert {one.pid for one in found.exempt} == {
+        one.pid for one in processes if one.user == "monitor" or one.name == "Xorg"
+    }
+    turned = gpu(*reversed(processes), used=used)
+    assert (turned.users, turned.processes, turned.memory_mb) == (
+        found.users,
+        found.processes,
+        found.memory_mb,
+    )
+
+
+@given(PROCESSES, st.integers(0, 1000), st.integers(0, 300))
+def test_more_memory_never_makes_a_gpu_idle(processes: list[ProcessUse], used: int, more: int) -> None:
+    """Use is monotonic in the device's memory."""
+    assert gpu(*processes, used=used + more).in_use or not gpu(*processes, used=used).in_use
