@@ -13,8 +13,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
+    MasterDownError,
     NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
+    ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -23,7 +27,18 @@ from canhazgpu.events.keys import Keys
 
 ANSWER_TIMEOUT = 5.0  # Seconds one command may take before its outcome counts as unknown.
 BLOCK_MARGIN = 5.0  # A blocking read answers late when others are served first.
-UNREACHABLE = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError)
+# Also a Redis that answers, but not for now: loading, full, a replica, without its master.
+UNREACHABLE = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    MasterDownError,
+    OSError,
+)
+# What redis-py has no exception for, and what a script's own error may carry inside.
+_NOT_NOW = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|OOM|READONLY|MASTERDOWN)\b")
 _HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
 
 
@@ -101,6 +116,10 @@ class Store:
             except NoScriptError:
                 return await self.redis.eval(script.text, len(keys), *keys, *args)
         except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        except ResponseError as error:
+            if not _NOT_NOW.search(str(error)):
+                raise
             raise StoreDown(unreachable(error)) from error
 
     async def ready(self, deadline: float) -> None:

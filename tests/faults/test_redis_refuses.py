@@ -1,0 +1,49 @@
+"""A Redis that answers, but takes nothing: full, a replica, unable to write. The service waits for it."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+from support.daemon import Daemon, gpu, until, use
+
+USED = gpu(0, use(999_999, 1024, "bob", "python3"), memory_used_mb=45)
+
+
+@pytest.fixture
+def redis(host: Daemon) -> Iterator[Redis]:
+    """The service's own Redis."""
+    with host.redis() as client:
+        yield client
+
+
+def _opened(host: Daemon) -> bool:
+    return bool(json.loads(host.run("violations", "--open", "--json").stdout or "[]"))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "mends"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+        (("CONFIG", "SET", "min-replicas-to-write", "1"), ("CONFIG", "SET", "min-replicas-to-write", "0")),
+    ],
+    ids=["full", "replica", "too few replicas"],
+)
+def test_the_service_waits_and_goes_on(
+    host: Daemon, redis: Redis, breaks: tuple[str, ...], mends: tuple[str, ...]
+) -> None:
+    """While Redis refuses, the daemon stays up and says why; then nothing is missing and nothing doubled."""
+    redis.execute_command(*breaks)
+    host.place(USED)
+    until(lambda: b"store_down" in host.log.read_bytes(), 10)
+    assert host.process is not None
+    assert host.process.poll() is None
+    redis.execute_command(*mends)
+    until(lambda: _opened(host), 10)
+    until(host.facts, 10)
+    until(lambda: json.loads(host.run("deliveries", "--json").stdout), 10)
+    assert [fact["type"] for fact in host.facts()] == ["canhazgpu.violation.opened"]
+    host.place(gpu(0, memory_used_mb=45))
+    until(lambda: len(host.facts()) == 2, 15)
+    assert "Traceback" not in host.log.read_text()
