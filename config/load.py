@@ -206,6 +206,8 @@ def _duration(option: Option, value: Any, where: str) -> float:
 
 
 def _expected(option: Option) -> str:
+    if "kind" in option.extra:
+        return f"expected {option.extra['kind']}"
     kind = inspect.type_info(option.annotation)
     while isinstance(kind, inspect.Metadata):
         kind = kind.type

@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+# Addresses as a mail's header takes them without quoting; empty where there need be none.
+ADDRESS = r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
+Address = Annotated[str, Meta(pattern=f"^{ADDRESS}\\Z")]
 Duration = Annotated[float, Meta(ge=0, extra={"duration": True})]
 
 
@@ -107,11 +110,24 @@ class Email(Struct, frozen=True, kw_only=True):
     ] = "none"
     username: Annotated[str, _about("Log in as this user; empty: do not log in.")] = ""
     password_file: Annotated[str, _about("File that holds the password, readable by the service only.")] = ""
-    sender: Annotated[str, _about("The From address; empty: canhazgpu@ and this host's name.")] = ""
-    user_address: Annotated[
-        str, _about('The address of a user, such as "{user}@example.com"; empty: users get no mail.')
+    sender: Annotated[
+        str,
+        Meta(pattern=rf"^(?:{ADDRESS})?\Z", extra={"kind": "a mail address"}),
+        _about("The From address; empty: canhazgpu@ and this host's name."),
     ] = ""
-    admins: Annotated[list[str], _about("Addresses of the administrators.")] = field(default_factory=list)
+    user_address: Annotated[
+        str,
+        Meta(
+            pattern=r"^(?:[A-Za-z0-9._+-]*\{user\}[A-Za-z0-9._+-]*@[A-Za-z0-9._-]+)?\Z",
+            extra={"kind": 'a mail address with "{user}" in it'},
+        ),
+        _about('The address of a user, such as "{user}@example.com"; empty: users get no mail.'),
+    ] = ""
+    admins: Annotated[
+        list[Address],
+        Meta(extra={"kind": "a list of mail addresses"}),
+        _about("Addresses of the administrators."),
+    ] = field(default_factory=list)
 
 
 class Notify(Struct, frozen=True, kw_only=True):

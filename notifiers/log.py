@@ -53,8 +53,11 @@ class AuditLog:
         try:
             _write(file, line)
         except OSError:
-            with contextlib.suppress(OSError):
+            try:
                 os.ftruncate(file, size)
+            except OSError:  # Opened anew it is mended.
+                os.close(file)
+                self._file = None
             raise
         self._remember(entry_id)
         return True

@@ -1,5 +1,6 @@
 """Notices by mail: one mail a notice, to the person and to the administrators."""
 
+import contextlib
 import re
 import ssl
 from collections.abc import Mapping
@@ -13,16 +14,17 @@ import aiosmtplib
 import anyio
 from aiosmtplib import errors
 
-from canhazgpu.config.settings import Settings
+from canhazgpu.config.settings import ADDRESS, Settings
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.text import printable
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.notifiers.render import lines, report, subject
 
 DEADLINE = 30.0  # Seconds for one mail, from connecting to the server's last word.
+QUIT_TIME = 2.0
 STEP = 15.0  # Seconds for one answer of the server.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ADDRESS = re.compile(ADDRESS)
 PERMANENT = range(500, 600)
 LOGIN_CODES = (530, 534, 535, 538)  # The settings are wrong, not the mail: it waits.
 
@@ -95,10 +97,13 @@ class Mail:
             timeout=STEP,
         )
         try:
-            async with client:
-                if self._settings.username:
-                    await client.login(self._settings.username, self._password())
-                refused, _ = await client.send_message(mail, sender=self._sender, recipients=recipients)
+            await client.connect()
+            if self._settings.username:
+                await client.login(self._settings.username, self._password())
+            refused, _ = await client.send_message(mail, sender=self._sender, recipients=recipients)
+            await _part(client)
+        except errors.SMTPConnectResponseError as error:  # Whatever its code: it says nothing of this mail.
+            return [Outcome(one, "retry", _short(f"{error.code} {error.message}")) for one in recipients]
         except errors.SMTPRecipientsRefused as error:
             refusals = {one.recipient: (one.code, one.message) for one in error.recipients}
             return _outcomes(recipients, refusals)
@@ -110,6 +115,8 @@ class Mail:
             return _outcomes(recipients, dict.fromkeys(recipients, (error.code, error.message)))
         except (errors.SMTPException, ssl.SSLError, OSError) as error:
             return [Outcome(one, "retry", _short(f"{type(error).__name__}: {error}")) for one in recipients]
+        finally:
+            client.close()
         return _outcomes(recipients, {one: (answer[0], answer[1]) for one, answer in refused.items()})
 
     def _password(self) -> str:
@@ -117,6 +124,12 @@ class Mail:
             return Path(self._settings.password_file).read_text(encoding="utf-8").strip()
         except UnicodeDecodeError:
             raise OSError("the file in notify.email.password_file is no text") from None
+
+
+async def _part(client: aiosmtplib.SMTP) -> None:
+    """Say goodbye; the mail has been taken, whatever comes of it."""
+    with anyio.move_on_after(QUIT_TIME, shield=True), contextlib.suppress(errors.SMTPException, OSError):
+        await client.quit()
 
 
 def _header(address: str) -> Address | str:

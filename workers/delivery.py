@@ -147,7 +147,14 @@ class Delivery:
         ]
 
     async def _attempt(self, entry: Entry, notice: Notice, before: Progress, recipients: list[str]) -> None:
-        outcomes = await self._channel.deliver(notice, recipients, await self._first(notice, recipients))
+        first = await self._first(notice, recipients)
+        try:
+            outcomes = await self._channel.deliver(notice, recipients, first)
+        except Exception as error:  # noqa: BLE001 - a notice that breaks its channel must not stop the others
+            structlog.get_logger().exception("channel_broke", channel=self._channel.name)
+            outcomes = [
+                Outcome(one, "failed", f"{type(error).__name__} in the channel") for one in recipients
+            ]
         now_ms = await self._now_ms()
         since_ms = before.since_ms or now_ms
         expired = now_ms - since_ms > GIVE_UP_MS

@@ -34,12 +34,12 @@ def test_the_service_waits_and_goes_on(
     host: Daemon, redis: Redis, breaks: tuple[str, ...], mends: tuple[str, ...]
 ) -> None:
     """While Redis refuses, the daemon stays up and says why; then nothing is missing and nothing doubled."""
-    redis.execute_command(*breaks)
+    redis.execute_command(*breaks)  # type: ignore[no-untyped-call]
     host.place(USED)
     until(lambda: b"store_down" in host.log.read_bytes(), 10)
     assert host.process is not None
     assert host.process.poll() is None
-    redis.execute_command(*mends)
+    redis.execute_command(*mends)  # type: ignore[no-untyped-call]
     until(lambda: _opened(host), 10)
     until(host.facts, 10)
     until(lambda: json.loads(host.run("deliveries", "--json").stdout), 10)

@@ -47,11 +47,13 @@ def other(option: Option) -> tuple[str, Any, Any]:
     if isinstance(option.default, int):
         return "4321", 4321, 4321
     if isinstance(option.default, list):
-        return "one, two", ["one", "two"], ["one", "two"]
+        return "one@a, two@b", ["one@a", "two@b"], ["one@a", "two@b"]
     chosen = {
         "gpus.provider": "simulated",
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
+        "notify.email.sender": "gpus@example.com",
+        "notify.email.user_address": "{user}@example.com",
     }
     text = chosen.get(option.key, "something-else")
     return text, text, text
@@ -269,3 +271,20 @@ def test_no_variable_does_anything_but_load_or_be_refused(option: Option, text: 
         load("/dev/null", {option.variable: text})
     except ConfigError as refusal:
         assert str(refusal).startswith(option.variable + ": ")  # noqa: PT017 - both ends are right
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sender", "a@b\nBcc: x@y"),
+        ("sender", "<<>>@"),
+        ("sender", "a@b\n"),
+        ("admins", ["root@localhost", "nobody"]),
+        ("user_address", "everyone@example.com"),
+        ("user_address", "{user}@example.com\nBcc: x@y"),
+    ],
+)
+def test_what_is_no_mail_address_is_refused(key: str, value: object, tmp_path: Path) -> None:
+    """Before a mail is built of it."""
+    with pytest.raises(ConfigError, match=f"notify.email.{key}: expected a .*mail address"):
+        load(write(tmp_path, line(f"notify.email.{key}", value)), {})

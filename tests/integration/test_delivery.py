@@ -1,0 +1,117 @@
+"""A channel that breaks, and a mail server that breaks off: what becomes of the notice, on a real Redis."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import anyio
+import pytest
+from support.eventually import eventually
+
+from canhazgpu.config.settings import Email, Notify, Settings
+from canhazgpu.events.notices import Notice
+from canhazgpu.events.outbox import deadletters, deliveries, send_test
+from canhazgpu.events.store import Store
+from canhazgpu.notifiers.mail import Mail
+from canhazgpu.notifiers.outcome import Outcome
+from canhazgpu.workers.delivery import Delivery
+
+pytestmark = pytest.mark.anyio
+ADMIN = "admin@example.com"
+
+
+class Breaking:
+    """A channel that fails as no channel should, for one recipient."""
+
+    name = "wall"
+
+    def recipients(self, notice: Notice) -> list[str]:
+        """Return whom the notice names."""
+        return [notice.to] if notice.to else []
+
+    async def deliver(self, _notice: Notice, recipients: list[str], _first: str | None) -> Sequence[Outcome]:
+        """Break for `bad`."""
+        if "bad" in recipients:
+            raise KeyError("secret")
+        return [Outcome(one, "delivered") for one in recipients]
+
+
+async def test_a_channel_that_breaks_makes_a_dead_letter_and_goes_on(store: Store) -> None:
+    """A notice nobody foresaw is given up on, without its details; the next one is delivered."""
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(Delivery(store, Breaking(), "test").run)
+        await send_test(store, "wall", "bad", "bad", None)
+        await send_test(store, "wall", "good", "good", None)
+
+        async def both() -> bool:
+            return len(await deliveries(store)) == 2
+
+        await eventually(both)
+        found = {one.recipient: one.outcome for one in await deliveries(store)}
+        (letter,) = await deadletters(store)
+        tasks.cancel_scope.cancel()
+    assert found == {"bad": "failed", "good": "delivered"}
+    assert (letter.recipient, letter.reason) == ("bad", "KeyError in the channel")
+
+
+@contextmanager
+def server(*answers: bytes, silent_at: bytes = b"") -> Iterator[int]:
+    """A mail server that says `answers` in turn, to each line but a mail's own; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        over = threading.Event()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as lines:
+                left = list(answers)
+                connection.sendall(left.pop(0))
+                for line in lines:
+                    if silent_at and line.startswith(silent_at):
+                        over.wait(30)
+                        return
+                    if line.split(b":")[0].split()[0:1] == [b"DATA"]:
+                        connection.sendall(b"354 go on\r\n")
+                        while lines.readline() not in (b".\r\n", b""):
+                            pass
+                    connection.sendall(b"250 ok\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        over.set()
+        thread.join(5)
+
+
+def _mail(port: int) -> tuple[Mail, Notice]:
+    email = Email(enabled=True, host="127.0.0.1", port=port, admins=[ADMIN])
+    notice = Notice(
+        notice="n1",
+        kind="test",
+        episode="n1",
+        host="h",
+        user="bob",
+        uid=None,
+        person=None,
+        created="2026-11-24T00:00:00Z",
+    )
+    return Mail(Settings(host="h", notify=Notify(email=email))), notice
+
+
+async def test_a_server_that_takes_nobody_now_is_asked_again() -> None:
+    """A 554 instead of a greeting says nothing of this mail: it is no dead letter."""
+    with server(b"554 not today\r\n") as port:
+        mail, notice = _mail(port)
+        (outcome,) = await mail.deliver(notice, [ADMIN], None)
+    assert (outcome.verdict, "554" in outcome.detail) == ("retry", True)
+
+
+async def test_a_server_that_hangs_at_goodbye_has_the_mail() -> None:
+    """What it took is delivered, and nobody waits for its last word."""
+    with server(b"220 hello\r\n", silent_at=b"QUIT") as port:
+        mail, notice = _mail(port)
+        began = time.monotonic()
+        (outcome,) = await mail.deliver(notice, [ADMIN], None)
+    assert outcome.verdict == "delivered"
+    assert time.monotonic() - began < 10
