@@ -7,7 +7,11 @@ import typer
 
 from canhazgpu.cli.words import USAGE, examples, fail, print_json, table
 
-app = typer.Typer(help="The settings.", no_args_is_help=False)
+app = typer.Typer(
+    help="The settings.",
+    no_args_is_help=False,
+    epilog=examples("canhazgpu config show", "canhazgpu config check /etc/canhazgpu/config.toml"),
+)
 
 
 def _load(path: str | None) -> Any:

@@ -1,6 +1,7 @@
 """`canhazgpu events`: what happened, and what happens, on this host."""
 
 import json
+import re
 import sys
 import time
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from canhazgpu.cli.words import client, examples
+from canhazgpu.cli.words import USAGE, client, examples, fail
 from canhazgpu.client import Unreachable
 from canhazgpu.events.text import printable
 
@@ -33,6 +34,7 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Print the last events, oldest first; with --follow also those to come."""
+    _check(types or [], after)
     service = client()
     came_back = False
     while True:
@@ -49,8 +51,19 @@ def events(
         if not follow:
             return
         came_back = True
-        after = after or "0-0"
         time.sleep(RETRY)
+
+
+def _check(types: list[str], after: str) -> None:
+    if after and not re.fullmatch(r"[0-9]{1,19}(-[0-9]{1,19})?", after):
+        fail("--after: expected a stream_id, as --json shows it", USAGE)
+    if types:
+        from canhazgpu.events.envelope import TYPES, wanted  # noqa: PLC0415 - heavy
+
+        for name in types:
+            if not any(wanted(known, [name]) for known in TYPES):
+                known = ", ".join(one.removeprefix("canhazgpu.") for one in TYPES)
+                fail(f"--type: there is no event {printable(name)}; there are {known}", USAGE)
 
 
 def _print(event: dict[str, Any], *, as_json: bool) -> None:

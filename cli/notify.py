@@ -12,7 +12,11 @@ from canhazgpu.events.text import printable
 CHANNELS = ("wall", "email", "log")
 PATIENCE = 20.0
 REACHED = ("delivered", "unproven")
-app = typer.Typer(help="Try the channels that notices go out by.", no_args_is_help=False)
+app = typer.Typer(
+    help="Try the channels that notices go out by.",
+    no_args_is_help=False,
+    epilog=examples("canhazgpu notify test --channel wall"),
+)
 
 
 @app.command(

@@ -1,5 +1,6 @@
 """The envelope of every event: CloudEvents 1.0, as the fields of one Redis stream entry."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +20,13 @@ TYPES = (
     "canhazgpu.violation.closed",
     "canhazgpu.notice.created",
 )
+
+
+def wanted(event_type: str, types: Sequence[str]) -> bool:
+    """Tell whether a type was asked for: whole, without `canhazgpu.`, or by its first words."""
+    short = event_type.removeprefix("canhazgpu.")
+    names = [name.removeprefix("canhazgpu.").rstrip(".*") for name in types]
+    return not names or any(short == name or short.startswith(name + ".") for name in names)
 
 
 class Undecodable(ValueError):

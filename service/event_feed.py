@@ -5,18 +5,11 @@ from typing import Any
 
 import msgspec
 
-from canhazgpu.events.envelope import Event, Undecodable, decode
+from canhazgpu.events.envelope import Event, Undecodable, decode, wanted
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
 
 PAGE = 200
 BLOCK = 15.0  # Seconds between two signs of life on a quiet stream.
-
-
-def wanted(event_type: str, types: Sequence[str]) -> bool:
-    """Tell whether a type was asked for: whole, without `canhazgpu.`, or by its first words."""
-    short = event_type.removeprefix("canhazgpu.")
-    names = [name.removeprefix("canhazgpu.").rstrip(".*") for name in types]
-    return not names or any(short == name or short.startswith(name + ".") for name in names)
 
 
 async def feed(store: Store, after: str, types: Sequence[str], *, follow: bool) -> AsyncIterator[bytes]:

@@ -1,0 +1,243 @@
+"""How every command speaks: help with examples, one line for trouble, and the exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until, use
+
+from canhazgpu.cli.commands import app
+
+USED = gpu(0, use(999_999, 1024, "bob", "python3"), memory_used_mb=45)
+FREE = gpu(0, memory_used_mb=45)
+
+
+def _all_commands() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [(), ("status",)]
+    found += [(str(command.name),) for command in app.registered_commands if command.name]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found.append((str(group.name),))
+        inner = group.typer_instance.registered_commands
+        found += [(str(group.name), str(command.name)) for command in inner]
+    return found
+
+
+@pytest.fixture
+def nowhere(folder: Path) -> Daemon:
+    """A host whose service does not run."""
+    return Daemon(folder)
+
+
+@pytest.mark.parametrize("words", _all_commands(), ids=" ".join)
+def test_every_help_has_an_example(nowhere: Daemon, words: tuple[str, ...]) -> None:
+    """`--help` ends well, fits the terminal, and shows what to type."""
+    done = nowhere.run(*words, "--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "Examples:" in done.stdout
+    assert " ".join(("  canhazgpu", *words[:1])) in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("frobnicate",),
+        ("status", "--frobnicate"),
+        ("status", "extra"),
+        ("violations", "--since", "yesterday"),
+        ("violations", "--since"),
+        ("violations", "--json", "--csv"),
+        ("deliveries", "--since", "-1d"),
+        ("deadletters",),
+        ("deadletters", "replay"),
+        ("deadletters", "replay", "one"),
+        ("events", "--after", "yesterday"),
+        ("events", "--type", "violations"),
+        ("notify",),
+        ("notify", "test"),
+        ("notify", "test", "--channel", "pigeon"),
+        ("config",),
+        ("config", "check", "/nonexistent.toml"),
+        ("--config", "/nonexistent.toml", "serve"),
+        ("--config",),
+        ("worker", "--name", "a/b"),
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_one_line_and_exit_code_2(nowhere: Daemon, words: tuple[str, ...]) -> None:
+    """What is wrong, on standard error, before anything is done."""
+    done = nowhere.run(*words)
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("status", "--json"),
+        ("violations",),
+        ("events", "--follow"),
+        ("deliveries",),
+        ("deadletters", "list"),
+        ("notify", "test", "--channel", "log"),
+    ],
+    ids=" ".join,
+)
+def test_without_the_service_exit_code_3_says_how_to_start_it(
+    nowhere: Daemon, words: tuple[str, ...]
+) -> None:
+    """The line names the socket and the command."""
+    done = nowhere.run(*words)
+    assert (done.returncode, done.stdout) == (3, ""), done
+    assert done.stderr.count("\n") == 1
+    assert str(nowhere.folder / "s") in done.stderr
+    assert "canhazgpu serve" in done.stderr
+
+
+def test_a_bad_settings_file_is_named_with_key_and_expectation(nowhere: Daemon) -> None:
+    """The service and `config check` say the same one line."""
+    path = nowhere.folder / "config.toml"
+    path.write_text('[memory]\nthreshold_mb = "much"\n')
+    for words in (("config", "check", str(path)), ("config", "check"), ("serve",), ("worker",)):
+        done = nowhere.run(*words)
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"Error: {path}: memory.threshold_mb: expected a whole number of at least 0, not 'much'\n"
+        )
+
+
+def test_a_second_service_is_refused_with_the_reason(host: Daemon) -> None:
+    """It ends at once, names the first by its pid, and does the first no harm."""
+    assert host.process is not None
+    done = host.run("serve")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("Error: ")
+    assert str(host.process.pid) in done.stderr
+    assert host.run("status").returncode == 0
+
+
+def test_following_events_survives_a_restart_without_loss_or_repeat(host: Daemon) -> None:
+    """`events --follow` goes on after the service was killed; each event comes once, in order."""
+    reader = subprocess.Popen(
+        [*COMMAND, "events", "--follow", "--json", "--type", "violation"],
+        env=host.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        host.place(USED)
+        until(lambda: len(host.facts()) == 1)
+        host.stop(signal.SIGKILL)
+        host.place(FREE)
+        host.start()
+        until(lambda: len(host.facts()) == 2)
+        host.place(USED)
+        until(lambda: len(host.facts()) == 3)
+        time.sleep(0.5)  # For a repeat to show itself.
+    finally:
+        reader.send_signal(signal.SIGINT)
+    out, err = reader.communicate(timeout=20)
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [fact["id"] for fact in host.facts()]
+    assert "Traceback" not in err
+    assert reader.returncode == 130
+
+
+def test_violations_are_listed_by_user_time_and_state(host: Daemon) -> None:
+    """`--open`, `--user`, `--since`, as a table, as JSON and as CSV, from the same data."""
+    host.place(USED)
+    until(lambda: len(host.facts()) == 1)
+    rows = json.loads(host.run("violations", "--open", "--json").stdout)
+    assert [(row["user"], row["gpu"]) for row in rows] == [("bob", 0)]
+    assert "bob" in host.run("violations").stdout
+    assert json.loads(host.run("violations", "--user", "alice", "--json").stdout) == []
+    header, line = host.run("violations", "--csv").stdout.splitlines()
+    assert "user" in header.split(",")
+    assert "bob" in line.split(",")
+    host.place(FREE)
+    until(lambda: len(host.facts()) == 2)
+    assert json.loads(host.run("violations", "--open", "--json").stdout) == []
+    assert len(json.loads(host.run("violations", "--since", "1h", "--json").stdout)) == 1
+
+
+def test_the_log_channel_can_be_tried(host: Daemon) -> None:
+    """`notify test --channel log` writes a line and says what became of it."""
+    done = host.run("notify", "test", "--channel", "log")
+    assert done.returncode == 0, done.stderr
+    assert "delivered" in done.stdout
+    assert [fact["type"] for fact in host.facts()] == ["canhazgpu.notice.test"]
+    refused = host.run("notify", "test", "--channel", "email")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "notify.email.enabled" in refused.stderr
+
+
+def test_the_doctor_says_what_works_and_what_to_do(host: Daemon) -> None:
+    """On a working host nothing fails; every trouble has its remedy."""
+    done = host.run("doctor", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, [row for row in found if row["state"] == "fail"]
+    assert {"settings", "service", "redis", "gpus", "terminals", "email", "log"} <= {
+        row["check"] for row in found
+    }
+    assert all(row["remedy"] for row in found if row["state"] != "ok")
+    assert host.stop() == 0
+    stopped = host.run("doctor")
+    assert stopped.returncode == 1
+    assert "canhazgpu serve" in stopped.stdout
+
+
+def test_workers_in_a_process_of_their_own_do_the_work(folder: Path) -> None:
+    """`serve --no-workers` and `worker`: one line a fact; a second worker of that name is refused."""
+    host = Daemon(folder).start("--no-workers")
+    worker = subprocess.Popen([*COMMAND, "worker"], env=host.environment, stderr=subprocess.PIPE)
+    try:
+        host.place(USED)
+        until(lambda: len(host.facts()) == 1)
+        again = host.run("worker")
+        assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+        assert "--name" in again.stderr
+    finally:
+        worker.terminate()
+        _, err = worker.communicate(timeout=20)
+        assert host.stop() == 0
+    assert worker.returncode == 0
+    assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_there(nowhere: Daemon, shell: str) -> None:
+    """The shell is given a script, and asks for the words of a command."""
+    environment = {**nowhere.environment, "_CANHAZGPU_COMPLETE": f"source_{shell}"}
+    script = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
+    assert "canhazgpu" in script.stdout
+    if shell == "bash":
+        asked = {**nowhere.environment, "_CANHAZGPU_COMPLETE": "complete_bash"}
+        asked |= {"COMP_WORDS": "canhazgpu vio", "COMP_CWORD": "1"}
+        words = subprocess.run(COMMAND, env=asked, capture_output=True, text=True, check=False)
+        assert words.stdout.split() == ["violations"]
+
+
+def test_a_reader_that_goes_away_is_no_error(host: Daemon) -> None:
+    """`canhazgpu events | head -1` ends quietly."""
+    line = f"{' '.join(COMMAND)} events --json | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line], env=host.environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_service_ends_in_order_on_a_signal(host: Daemon) -> None:
+    """SIGTERM: exit code 0, its Redis with it, the socket gone."""
+    assert host.process is not None
+    pid = int(host.redis().info("server")["process_id"])
+    assert host.stop() == 0
+    assert not (host.folder / "s").exists()
+    until(lambda: not os.path.exists(f"/proc/{pid}"), 5)  # noqa: PTH110 - a pid is no path of ours
