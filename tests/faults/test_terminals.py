@@ -1,0 +1,178 @@
+"""Terminals that are shut, stuck, gone or not one's own: nothing blocks, nothing is forced."""
+
+import contextlib
+import os
+import pty
+import shutil
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, gpu, until, use
+from support.people import Pane, Person, Terminal
+
+from canhazgpu.notifiers.terminals import terminals_of, write
+
+TEXT = b"hello\r\n"
+QUICK = 1.0  # Seconds; a write that blocks takes for ever.
+
+
+@pytest.fixture
+def person(people: list[Person]) -> Person:
+    """Somebody."""
+    return people[0]
+
+
+@pytest.fixture
+def bare(person: Person) -> Iterator[tuple[int, str]]:
+    """A terminal of the person that nobody reads: its master, its path."""
+    master, slave = pty.openpty()
+    os.fchown(slave, person.uid, -1)
+    os.fchmod(slave, 0o620)
+    yield master, os.ttyname(slave)
+    os.close(slave)
+    with contextlib.suppress(OSError):
+        os.close(master)
+
+
+def test_what_is_written_arrives(person: Person, bare: tuple[int, str]) -> None:
+    """Delivered is what the kernel took."""
+    master, path = bare
+    assert write(path, person.uid, TEXT) == ("delivered", "")
+    assert os.read(master, 100).replace(b"\r\r", b"\r") == TEXT
+
+
+def test_one_closed_to_messages_is_left_alone(person: Person, bare: tuple[int, str]) -> None:
+    """`mesg n` holds for root too."""
+    _, path = bare
+    Path(path).chmod(0o600)
+    assert write(path, person.uid, TEXT)[0] == "refused"
+
+
+def test_one_that_nobody_reads_is_stuck_and_does_not_block(person: Person, bare: tuple[int, str]) -> None:
+    """Full to the brim: the writer is told at once."""
+    _, path = bare
+    began = time.monotonic()
+    verdicts = {write(path, person.uid, b"x" * 1000)[0] for _ in range(200)}
+    assert time.monotonic() - began < QUICK
+    assert verdicts == {"delivered", "stuck"}
+
+
+def test_one_that_was_stopped_is_stuck_and_does_not_block(person: Person, bare: tuple[int, str]) -> None:
+    """Ctrl-S stops a terminal; it takes nothing until Ctrl-Q."""
+    master, path = bare
+    slave = os.open(path, os.O_RDWR | os.O_NOCTTY)
+    termios.tcflow(slave, termios.TCOOFF)
+    began = time.monotonic()
+    assert write(path, person.uid, TEXT)[0] == "stuck"
+    assert time.monotonic() - began < QUICK
+    termios.tcflow(slave, termios.TCOON)
+    assert write(path, person.uid, TEXT)[0] == "delivered"
+    assert b"hello" in os.read(master, 100)
+    os.close(slave)
+
+
+def test_one_that_has_gone_is_gone(person: Person) -> None:
+    """Closed between finding it and writing to it."""
+    master, slave = pty.openpty()
+    path = os.ttyname(slave)
+    os.close(slave)
+    os.close(master)
+    assert write(path, person.uid, TEXT)[0] == "gone"
+
+
+def test_one_that_was_hung_up_is_gone(person: Person) -> None:
+    """Its other end is closed, while a process still holds this one."""
+    master, slave = pty.openpty()
+    os.fchown(slave, person.uid, -1)
+    os.fchmod(slave, 0o620)
+    path = os.ttyname(slave)
+    os.close(master)
+    assert write(path, person.uid, TEXT)[0] == "gone"
+    os.close(slave)
+
+
+def test_somebody_elses_is_never_written_to(people: list[Person]) -> None:
+    """The owner is checked on the open file, whatever led to the path."""
+    terminal = Terminal(people[1])
+    try:
+        assert write(terminal.path, people[0].uid, TEXT)[0] == "refused"
+        assert terminal.text == ""
+    finally:
+        terminal.close()
+
+
+def test_what_is_no_terminal_is_never_written_to(person: Person, tmp_path: Path) -> None:
+    """A file, a fifo, a device, a link to a terminal: refused, and nothing blocks."""
+    file, fifo, link = tmp_path / "file", tmp_path / "fifo", tmp_path / "link"
+    file.touch()
+    os.mkfifo(fifo)
+    terminal = Terminal(person)
+    link.symlink_to(terminal.path)
+    for path in (file, fifo):
+        os.chown(path, person.uid, -1)
+        path.chmod(0o620)
+    try:
+        began = time.monotonic()
+        for path in (file, fifo, link, Path("/dev/null"), tmp_path):
+            assert write(str(path), person.uid, TEXT)[0] == "refused", path
+        assert time.monotonic() - began < QUICK
+        assert file.read_bytes() == b""
+        assert terminal.text == ""
+    finally:
+        terminal.close()
+
+
+def test_a_persons_terminals_are_found_by_their_processes(people: list[Person]) -> None:
+    """Each terminal once, panes of tmux included, and nobody else's."""
+    if not shutil.which("tmux"):
+        pytest.skip("tmux is not installed")
+    with contextlib.ExitStack() as closing:
+        mine = [Terminal(people[0]), Terminal(people[0])]
+        pane = Pane(people[0])
+        closing.callback(pane.close)
+        other = Terminal(people[1])
+        for terminal in (*mine, other):
+            closing.callback(terminal.close)
+        found = terminals_of(people[0].uid, people[0].name)
+        assert sorted(found) == sorted([*(one.path for one in mine), pane.path])
+        assert terminals_of(people[1].uid, people[1].name) == [other.path]
+
+
+def test_a_stuck_terminal_delays_neither_the_next_one_nor_the_log(host: Daemon, people: list[Person]) -> None:
+    """Each terminal's outcome is recorded; the one that is read shows the message in time."""
+    stuck, read = pty.openpty(), Terminal(people[0])
+    os.fchown(stuck[1], people[0].uid, -1)
+    os.fchmod(stuck[1], 0o620)
+    leader = people[0].spawn("sleep", "3600", stdin=stuck[1])
+    termios.tcflow(stuck[1], termios.TCOOFF)
+    try:
+        host.place(gpu(0, use(leader.pid, 1024)))
+        until(lambda: "GPU 0" in read.text, 3)
+        until(lambda: "stuck" in host.run("deliveries").stdout and host.facts(), 3)
+        shown = host.run("deliveries").stdout
+        assert "delivered" in shown
+        assert os.ttyname(stuck[1]).removeprefix("/dev/") in shown
+    finally:
+        leader.kill()
+        leader.wait()
+        read.close()
+        for end in stuck:
+            os.close(end)
+
+
+def test_everyone_is_told_by_wall(folder: Path, people: list[Person]) -> None:
+    """`audience = "everyone"` hands the text to wall(1), and claims no more than that it ran."""
+    daemon = Daemon(folder, '[notify.wall]\naudience = "everyone"\n').start()
+    process = people[0].spawn("sleep", "60")
+    try:
+        daemon.place(gpu(0, use(process.pid, 1024)))
+        until(lambda: "everyone" in daemon.run("deliveries").stdout, 10)
+        assert "unproven" in daemon.run("deliveries").stdout
+        assert "delivered" not in daemon.run("deliveries").stdout
+    finally:
+        process.kill()
+        process.wait()
+        assert daemon.stop() == 0
