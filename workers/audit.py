@@ -7,10 +7,10 @@ from anyio.abc import TaskStatus
 
 from canhazgpu.events.keys import GROUP_LOG
 from canhazgpu.events.notices import Notice
-from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.events.store import Store
 from canhazgpu.notifiers.log import AuditLog, line_of, test_line
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry, Patience
+from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
 
 PAUSE_FIRST, PAUSE_LAST = 0.2, 10.0
 
@@ -25,20 +25,7 @@ class Audit:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
-        patience = Patience()
-        task_status.started()
-        try:
-            while True:
-                try:
-                    await self._write(await self._consumer.unfinished())
-                    while True:
-                        await self._write(await self._consumer.new(LONGEST_BLOCK))
-                        patience.reset()
-                except StoreDown as down:
-                    await patience.wait(down)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._consumer.close()
+        await self._consumer.run(self._write, _nothing_due, task_status)
 
     async def _write(self, entries: list[Entry]) -> None:
         for entry in entries:
@@ -52,6 +39,10 @@ class Audit:
                     await anyio.sleep(pause)
                     pause = min(pause * 2, PAUSE_LAST)
             await self._consumer.acknowledge(entry.id)
+
+
+async def _nothing_due() -> float:
+    return LONGEST_BLOCK
 
 
 class LogTest:

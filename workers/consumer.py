@@ -4,11 +4,13 @@ Its own unfinished entries come first, then those of members that have gone, the
 cannot be decoded goes to the dead letters with its raw bytes, and the loop goes on.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import msgspec
 import structlog
+from anyio.abc import TaskStatus
 from redis.exceptions import ResponseError
 
 from canhazgpu.events.envelope import Event, Undecodable, decode
@@ -42,6 +44,32 @@ class Consumer:
         self.name = name
         self._redis = store.blocking(LONGEST_BLOCK)
         self._ready = False
+
+    async def run(
+        self,
+        take: Callable[[list[Entry]], Awaitable[None]],
+        due: Callable[[], Awaitable[float]],
+        task_status: TaskStatus[None],
+    ) -> None:
+        """Give every entry to `take` until cancelled, what was left unfinished first.
+
+        `due` does what its time has come for, and returns the seconds until there is more of it. While
+        Redis is down both wait, and everything begins again with what was left unfinished.
+        """
+        patience = Patience()
+        task_status.started()
+        try:
+            while True:
+                try:
+                    await take(await self.unfinished())
+                    while True:
+                        await take(await self.new(await due()))
+                        patience.reset()
+                except StoreDown as down:
+                    await patience.wait(down)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.close()
 
     async def close(self) -> None:
         """Close its own connection."""

@@ -16,7 +16,7 @@ from anyio.abc import TaskStatus
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry, Patience
+from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
 
 SETTLE = Script("canhazgpu.workers", "settle")
 RETRY_FIRST_MS, RETRY_LAST_MS = 1_000, 300_000
@@ -67,24 +67,13 @@ class Delivery:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled; sleeps while there is no notice and nothing to try again."""
-        patience = Patience()
-        task_status.started()
-        try:
-            while True:
-                try:
-                    waiting = await self._waiting()
-                    for entry in await self._consumer.unfinished():
-                        if entry.id not in waiting:
-                            await self._handle(entry)
-                    while True:
-                        for entry in await self._consumer.new(await self._retry_due()):
-                            await self._handle(entry)
-                        patience.reset()
-                except StoreDown as down:
-                    await patience.wait(down)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._consumer.close()
+        await self._consumer.run(self._take, self._retry_due, task_status)
+
+    async def _take(self, entries: list[Entry]) -> None:
+        waiting = await self._waiting() if entries else {}
+        for entry in entries:
+            if entry.id not in waiting:
+                await self._handle(entry)
 
     async def _waiting(self) -> dict[str, Progress]:
         rows = await self._ask(self._store.redis.hgetall(self._keys.progress(self._channel.name)))

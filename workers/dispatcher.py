@@ -17,7 +17,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.keys import GROUP_DISPATCHER
 from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
 from canhazgpu.events.violations import Violation
-from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry, Patience
+from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
 from canhazgpu.workers.grouping import Fact, Group, Timing, advance
 
 COMMIT = Script("canhazgpu.workers", "commit")
@@ -36,20 +36,7 @@ class Dispatcher:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled; sleeps while there is no fact and nothing is due."""
-        patience = Patience()
-        task_status.started()
-        try:
-            while True:
-                try:
-                    await self._take(await self._consumer.unfinished())
-                    while True:
-                        await self._take(await self._consumer.new(await self._do_due()))
-                        patience.reset()
-                except StoreDown as down:
-                    await patience.wait(down)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._consumer.close()
+        await self._consumer.run(self._take, self._do_due, task_status)
 
     async def _do_due(self) -> float:
         """Advance every group that is due; return the seconds until the next one is."""
