@@ -1,5 +1,6 @@
 """A service on 8 simulated GPUs, for the time of a measurement."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "canhazgpu.cli.main"]
+DRIVER = Path(__file__).parent.parent / "tests" / "fake_nvml" / "nvml.c"
 GPU = """\
 [[gpus]]
 index = {index}
@@ -20,7 +22,7 @@ CONFIG = """\
 host = "bench"
 socket = "{folder}/s"
 state_dir = "{folder}/state"
-gpus.provider = "simulated"
+gpus.provider = "{provider}"
 gpus.scenario = "{folder}/gpus.toml"
 gpus.scan_interval = "1s"
 notify.log.path = "{folder}/violations.log"
@@ -29,15 +31,28 @@ notify.email.admins = ["root@localhost"]
 """
 
 
+def _driver(folder: Path, gpus: int) -> dict[str, str]:
+    """Compile the tests' driver library into `folder`; return the environment that makes NVML use it."""
+    target = folder / "libnvidia-ml.so.1"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", target, DRIVER], check=True)
+    answers = folder / "driver.txt"
+    answers.write_text("".join(f"gpu GPU-{index} H100 81559 45 500\n" for index in range(gpus)))
+    return {"LD_LIBRARY_PATH": str(folder), "FAKE_NVML": str(answers)}
+
+
 @contextmanager
-def service(gpus: int = 8) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """Run a service with every channel on; yield its folder and its process once it answers."""
+def service(gpus: int = 8, provider: str = "simulated") -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """Run a service with every channel on; yield its folder and its process once it answers.
+
+    With the provider `nvml` it reads a driver library that answers from a file, as in the tests.
+    """
     with tempfile.TemporaryDirectory(prefix="chg-bench-", dir="/tmp") as name:
         folder = Path(name)
         (folder / "gpus.toml").write_text("".join(GPU.format(index=index) for index in range(gpus)))
-        (folder / "config.toml").write_text(CONFIG.format(folder=folder))
+        (folder / "config.toml").write_text(CONFIG.format(folder=folder, provider=provider))
         command = [*COMMAND, "--config", str(folder / "config.toml")]
-        process = subprocess.Popen([*command, "serve"], stderr=subprocess.DEVNULL)
+        environment = os.environ | (_driver(folder, gpus) if provider == "nvml" else {})
+        process = subprocess.Popen([*command, "serve"], stderr=subprocess.DEVNULL, env=environment)
         try:
             while subprocess.run([*command, "status"], capture_output=True, check=False).returncode:
                 if process.poll() is not None:

@@ -41,12 +41,16 @@ def _memory(processes: list[psutil.Process]) -> tuple[float, float]:
 
 def measure() -> list[str]:
     """Return lines with the daemon's share of one core and its memory, and the yardstick's."""
-    with service() as (folder, daemon):
+    return [*_measure("simulated"), *_measure("nvml")]
+
+
+def _measure(provider: str) -> list[str]:
+    with service(provider=provider) as (folder, daemon):
         socket = str(folder / "state" / "redis" / "redis.sock")
         yardstick = subprocess.Popen([sys.executable, "-c", YARDSTICK, socket])
         try:
             time.sleep(SETTLE)
-            return _compare(daemon.pid, yardstick.pid)
+            return [f"{provider}: {line}" for line in _compare(daemon.pid, yardstick.pid)]
         finally:
             yardstick.kill()
             yardstick.wait()
