@@ -11,6 +11,7 @@ NAME = "canhazgpu"
 def main() -> None:
     """Run the command line; every trouble is one line on standard error and an exit code."""
     words = sys.argv[1:]
+    _have_streams()
     try:
         sys.exit(_run(_take_config(words)))
     except Unreachable as error:
@@ -20,8 +21,11 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is still buffered has no reader either.
+        _drop_output()
         sys.exit(0)
+    except OSError as error:  # What commands do beside writing has errors of its own.
+        _drop_output()
+        sys.exit(_complain(f"the output cannot be written: {error.strerror or error}", 1))
 
 
 def _run(words: list[str]) -> int:
@@ -36,6 +40,22 @@ def _run(words: list[str]) -> int:
     code = run(words)
     sys.stdout.flush()
     return code
+
+
+def _have_streams() -> None:
+    """Open what the caller closed: a write has to go somewhere, and never to a socket of ours."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            if number:
+                stream = open(number, "w", closefd=False)  # noqa: SIM115 - for the whole process
+                sys.stdout, sys.stderr = (stream, sys.stderr) if number == 1 else (sys.stdout, stream)
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is still buffered has no reader either.
 
 
 def _take_config(words: list[str]) -> list[str]:

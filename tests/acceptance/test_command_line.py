@@ -241,3 +241,19 @@ def test_the_service_ends_in_order_on_a_signal(host: Daemon) -> None:
     assert host.stop() == 0
     assert not (host.folder / "s").exists()
     until(lambda: not os.path.exists(f"/proc/{pid}"), 5)  # noqa: PTH110 - a pid is no path of ours
+
+
+def test_output_that_cannot_be_written_is_one_line(host: Daemon) -> None:
+    """A full disk behind `>` is an error, a closed output is none; neither is a traceback."""
+    for words in (["status"], ["status", "--json"], ["violations"], ["events"], ["config", "show"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*COMMAND, *words], env=host.environment, stdout=full, stderr=subprocess.PIPE, check=False
+            )
+        assert done.returncode == 1, words
+        assert done.stderr == b"Error: the output cannot be written: No space left on device\n"
+        closed = f"{' '.join([*COMMAND, *words])} >&- <&-"
+        quiet = subprocess.run(
+            ["bash", "-c", closed], env=host.environment, stderr=subprocess.PIPE, check=False
+        )
+        assert (quiet.returncode, quiet.stderr) == (0, b""), words
