@@ -23,7 +23,7 @@ class Peer(msgspec.Struct, frozen=True):
     gid: int
     pid: int
     groups: frozenset[int]
-    on_host: bool  # In the host's PID, user and mount namespaces.
+    on_host: bool | None  # In the host's PID, user and mount namespaces; None: we may not look.
 
     @property
     def name(self) -> str:
@@ -34,12 +34,15 @@ class Peer(msgspec.Struct, frozen=True):
             return str(self.uid)
 
     def is_admin(self, group: int | None) -> bool:
-        """Whether this is root of the host, or a member of the group of administrators."""
+        """Whether this is root, the user this service runs as, or a member of the administrators' group.
+
+        All of the host: whoever is root in a container can take any uid and gid there.
+        """
         if self.pid <= 0 or self.uid in (-1, OVERFLOW_UID):
             return False
-        if self.uid == 0:
-            return self.on_host
-        return group is not None and group in self.groups
+        if self.uid in (0, os.geteuid()):
+            return self.on_host is True
+        return group is not None and group in self.groups and self.on_host is not False
 
 
 def peer_of(connection: socket.socket) -> Peer:
@@ -61,11 +64,16 @@ def _listed_groups(uid: int, gid: int) -> frozenset[int]:
         return frozenset()
 
 
-def _on_host(pid: int) -> bool:
-    """Tell whether a process is in the namespaces of PID 1, or of ours where PID 1's cannot be read."""
+def _on_host(pid: int) -> bool | None:
+    """Tell whether a process is in the namespaces of PID 1, or of ours where PID 1's cannot be read.
+
+    None where its own cannot be read either, as by a service that is not root.
+    """
     for kind in NAMESPACES:
         try:
             theirs = Path(f"/proc/{pid}/ns/{kind}").readlink()
+        except PermissionError:
+            return None
         except OSError:
             return False
         try:

@@ -1,0 +1,66 @@
+"""Who is an administrator: real users, real groups, real namespaces, as the kernel tells them."""
+
+import grp
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.daemon import COMMAND, Daemon, until
+from support.people import Person
+
+# The interpreter may lie where only root can read; the right to read is all that is kept.
+KEEP = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+ASK = [*COMMAND, "deadletters", "list"]
+
+
+def _as(person: Person, *groups: int) -> list[str]:
+    listed = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
+    return ["setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", listed, *KEEP]
+
+
+def _ask(daemon: Daemon, *wrapper: str) -> int:
+    return subprocess.run(
+        [*wrapper, *ASK], env=daemon.environment, capture_output=True, check=False, cwd="/"
+    ).returncode
+
+
+def test_the_group_does_not_count_in_a_container(folder: Path, people: list[Person]) -> None:
+    """Root of a container can take any gid there: only the host's members are administrators."""
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine has no mount namespaces for us")
+    member, admins = people
+    daemon = Daemon(folder)
+    config = folder / "config.toml"
+    config.write_text(f'admin_group = "{grp.getgrgid(admins.gid).gr_name}"\n' + config.read_text())
+    daemon.start()
+    try:
+        assert _ask(daemon, *_as(member, admins.gid)) == 0
+        assert _ask(daemon, "unshare", "--mount", *_as(member, admins.gid)) == 1
+        assert _ask(daemon, *_as(member)) == 1
+    finally:
+        assert daemon.stop() == 0
+
+
+def test_who_runs_a_service_of_their_own_is_its_administrator(folder: Path, people: list[Person]) -> None:
+    """A service without root: its own user may, another user may not."""
+    owner, other = people
+    daemon = Daemon(folder)
+    os.chown(folder, owner.uid, owner.gid)
+    with (folder / "output.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*_as(owner), sys.executable, "-m", "canhazgpu.cli.main", "serve"],
+            env=daemon.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+        )
+    try:
+        until(lambda: daemon.run("status").returncode == 0, 20, (folder / "output.log").read_text())
+        assert _ask(daemon, *_as(owner)) == 0
+        assert _ask(daemon, *_as(other)) == 1
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
