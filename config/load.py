@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import inspect
@@ -183,6 +184,9 @@ def _convert(option: Option, value: Any, where: str) -> Any:
     except msgspec.ValidationError as error:
         message = f"{where}: {_expected(option)}, not {_shown(option, value)}"
         raise ConfigError(message) from error
+    if option.key == "redis.url" and not _is_redis_url(result):
+        message = f"{where}: expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH"
+        raise ConfigError(message)
     if option.key == "host" and not _is_host(result):
         message = f"{where}: expected a host name of letters, digits, '.' and '-'"
         raise ConfigError(message)
@@ -227,6 +231,16 @@ def _range(kind: inspect.IntType) -> str:
 
 def _shown(option: Option, value: Any) -> str:
     return "what is there" if option.is_secret else repr(value)[:60]
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises for one that is no number or out of range.
+    except ValueError:
+        return False
+    by_path = parts.scheme == "unix" and bool(parts.path)
+    return not url or by_path or (parts.scheme in ("redis", "rediss") and bool(parts.hostname))
 
 
 def _is_host(name: str) -> bool:

@@ -50,7 +50,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
                 finally:
                     notify("STOPPING=1")
                 support.cancel_scope.cancel()
-        except* EmbeddedFailed as failed:
+        except* (EmbeddedFailed, ServeFailed) as failed:
             raise ServeFailed(str(_first(failed))) from None
 
 

@@ -114,6 +114,24 @@ def test_a_bad_settings_file_is_named_with_key_and_expectation(nowhere: Daemon) 
         )
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("admin_group", "nosuchgroup"), ("socket", "/run/" + "x" * 120), ("state_dir", "/proc/nothing")],
+)
+def test_a_service_that_cannot_start_says_why_on_one_line(nowhere: Daemon, key: str, value: str) -> None:
+    """The setting that is to blame is named; nothing is left running."""
+    path = nowhere.folder / "config.toml"
+    rows = [row for row in path.read_text().splitlines() if not row.startswith(f"{key} ")]
+    path.write_text("\n".join([f'{key} = "{value}"', *rows]))
+    done = nowhere.run("serve")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert key in last
+    assert "Traceback" not in done.stderr
+    assert not (nowhere.folder / "state" / "redis" / "redis.sock").exists()
+
+
 def test_a_second_service_is_refused_with_the_reason(host: Daemon) -> None:
     """It ends at once, names the first by its pid, and does the first no harm."""
     assert host.process is not None

@@ -53,6 +53,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
+        "redis.url": "unix:///run/redis.sock",
         "notify.email.user_address": "{user}@example.com",
     }
     text = chosen.get(option.key, "something-else")
@@ -193,7 +194,7 @@ def test_brackets_without_end_are_refused(tmp_path: Path) -> None:
         load(write(tmp_path, f"host = {'[' * 5000}"), {})
 
 
-@pytest.mark.parametrize("password", ["hunter2", "p@ss", "p/w", "p:w"])
+@pytest.mark.parametrize("password", ["hunter2", "p@ss", "p%2Fw", "p:w"])
 def test_a_secret_is_never_shown(password: str, tmp_path: Path) -> None:
     """The password of the Redis URL is masked where it is shown; a bad value is not repeated."""
     (option,) = (one for one in OPTIONS if one.is_secret)
@@ -288,3 +289,14 @@ def test_what_is_no_mail_address_is_refused(key: str, value: object, tmp_path: P
     """Before a mail is built of it."""
     with pytest.raises(ConfigError, match=f"notify.email.{key}: expected a .*mail address"):
         load(write(tmp_path, line(f"notify.email.{key}", value)), {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["foo", "redis://", "redis://:secret@h:99999", "redis://:secret@h:x", "unix://", "redis-sentinel://h"],
+)
+def test_what_is_no_redis_url_is_refused_without_its_password(url: str, tmp_path: Path) -> None:
+    """Before anything connects, and in words of ours."""
+    with pytest.raises(ConfigError, match=r"redis\.url: expected redis://") as refusal:
+        load(write(tmp_path, line("redis.url", url)), {})
+    assert "secret" not in str(refusal.value)
