@@ -272,31 +272,3 @@ def test_no_variable_does_anything_but_load_or_be_refused(option: Option, text: 
         load("/dev/null", {option.variable: text})
     except ConfigError as refusal:
         assert str(refusal).startswith(option.variable + ": ")  # noqa: PT017 - both ends are right
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("sender", "a@b\nBcc: x@y"),
-        ("sender", "<<>>@"),
-        ("sender", "a@b\n"),
-        ("admins", ["root@localhost", "nobody"]),
-        ("user_address", "everyone@example.com"),
-        ("user_address", "{user}@example.com\nBcc: x@y"),
-    ],
-)
-def test_what_is_no_mail_address_is_refused(key: str, value: object, tmp_path: Path) -> None:
-    """Before a mail is built of it."""
-    with pytest.raises(ConfigError, match=f"notify.email.{key}: expected a .*mail address"):
-        load(write(tmp_path, line(f"notify.email.{key}", value)), {})
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["foo", "redis://", "redis://:secret@h:99999", "redis://:secret@h:x", "unix://", "redis-sentinel://h"],
-)
-def test_what_is_no_redis_url_is_refused_without_its_password(url: str, tmp_path: Path) -> None:
-    """Before anything connects, and in words of ours."""
-    with pytest.raises(ConfigError, match=r"redis\.url: expected redis://") as refusal:
-        load(write(tmp_path, line("redis.url", url)), {})
-    assert "secret" not in str(refusal.value)
