@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
 import anyio
+import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -26,6 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from canhazgpu.events.keys import Keys
 
 ANSWER_TIMEOUT = 5.0  # Seconds one command may take before its outcome counts as unknown.
+SAY_AGAIN = 60.0  # Seconds.
 BLOCK_MARGIN = 5.0  # A blocking read answers late when others are served first.
 # Also a Redis that answers, but not for now: loading, full, a replica, without its master.
 UNREACHABLE = (
@@ -88,6 +91,7 @@ class Store:
         self.url = url
         self.keys = Keys(host)
         self.redis = self._client(ANSWER_TIMEOUT, connections=16)
+        self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
     def _client(self, timeout: float, connections: int) -> Redis:
         pool = BlockingConnectionPool.from_url(
@@ -135,6 +139,19 @@ class Store:
                 else:
                     return
         raise StoreDown(unreachable(last) if last else "Redis does not answer")
+
+    def lost(self, down: StoreDown) -> None:
+        """Log that Redis does not answer: at once, then every minute, however many ask for it."""
+        now = time.monotonic()
+        if now - self._said >= SAY_AGAIN:
+            self._said = now
+            structlog.get_logger().warning("store_down", reason=str(down))
+
+    def found(self) -> None:
+        """Log that Redis answers again, if it did not."""
+        if self._said > -SAY_AGAIN:
+            self._said = -SAY_AGAIN
+            structlog.get_logger().info("store_back")
 
     async def close(self) -> None:
         """Close every connection."""

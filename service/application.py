@@ -123,7 +123,7 @@ async def _say_what_is_weak(settings: Settings, store: Store) -> None:
             for weakness in await weaknesses(store):
                 log.warning("redis_weak", reason=weakness)
         except StoreDown as down:
-            log.warning("store_down", reason=str(down))
+            store.lost(down)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

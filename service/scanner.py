@@ -64,9 +64,10 @@ class Scanner:
             self._wanted = anyio.Event()
             try:
                 pause = await self._scan()
+                self._store.found()
                 backoff = BACKOFF_FIRST
             except StoreDown as down:
-                structlog.get_logger().warning("store_down", reason=str(down))
+                self._store.lost(down)
                 pause, backoff = backoff, min(backoff * 2, BACKOFF_LAST)
             self.progress, self._finished = time.monotonic(), self._began
             ended, self._turn = self._turn, anyio.Event()

@@ -56,7 +56,7 @@ class Consumer:
         `due` does what its time has come for, and returns the seconds until there is more of it. While
         Redis is down both wait, and everything begins again with what was left unfinished.
         """
-        patience = Patience()
+        patience = Patience(self.store)
         task_status.started()
         try:
             while True:
@@ -167,16 +167,18 @@ class Consumer:
 class Patience:
     """Waits a little longer each time Redis does not answer; starts over when it does."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
         """Begin with the shortest wait."""
+        self._store = store
         self._next = BACKOFF_FIRST
 
     async def wait(self, down: StoreDown) -> None:
         """Say why, and wait."""
-        structlog.get_logger().warning("store_down", reason=str(down))
+        self._store.lost(down)
         await anyio.sleep(self._next)
         self._next = min(self._next * 2, BACKOFF_LAST)
 
     def reset(self) -> None:
         """Begin with the shortest wait again."""
+        self._store.found()
         self._next = BACKOFF_FIRST
