@@ -96,9 +96,22 @@ class Campaign:
                     stderr=self.log,
                 )
 
+    def kill_in_the_act(self) -> None:
+        """Kill the worker the moment it has written to the log, before it can say so to Redis."""
+        path, deadline = self.folder / "violations.log", time.monotonic() + 2
+        before = path.stat().st_size if path.exists() else 0
+        while time.monotonic() < deadline:  # Without a pause: the moment is short.
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_size != before:  # noqa: PTH116 - as fast as can be
+                    break
+        self.kill("worker")
+
     def kill_one(self) -> None:
         """Kill the daemon, the worker or Redis."""
-        victim = self.random.choice(("daemon", "worker", "redis"))
+        self.kill(self.random.choice(("daemon", "worker", "redis")))
+
+    def kill(self, victim: str) -> None:
+        """Kill with signal 9."""
         self.kills.append((time.monotonic(), victim))
         if victim == "redis":
             for process in self._redis():
@@ -178,9 +191,12 @@ def test_nothing_is_lost_or_doubled_under_kill_9(tmp_path: Path, people: list[Pe
         Thread(target=sink.serve_forever, daemon=True).start()
         campaign = Campaign(tmp_path, person, sink.server_address[1])
         try:
-            for _ in range(ROUNDS):
+            for number in range(ROUNDS):
                 campaign.keep_running()
                 campaign.toggle()
+                if number % 4 == 3:
+                    campaign.kill_in_the_act()
+                    continue
                 time.sleep(campaign.random.uniform(0.0, 1.2))
                 campaign.kill_one()
             campaign.settle()
