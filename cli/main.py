@@ -1,5 +1,6 @@
 """The command `canhazgpu`, also called `chg`. It stays light: commands import what they need when called."""
 
+import io
 import os
 import sys
 
@@ -52,6 +53,10 @@ def _have_streams() -> None:
             if number:
                 stream = open(number, "w", closefd=False)  # noqa: SIM115 - for the whole process
                 sys.stdout, sys.stderr = (stream, sys.stderr) if number == 1 else (sys.stdout, stream)
+
+    for output in (sys.stdout, sys.stderr):  # Where a locale has no such letter it is spelled out.
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:

@@ -35,10 +35,15 @@ def _unreserved(gpu: dict[str, Any]) -> str:
 
 def _use(gpu: dict[str, Any]) -> str:
     processes = gpu["processes"]
-    shown = ", ".join(f"PID {process['pid']} ({printable(process['name'])})" for process in processes[:SHOWN])
+    shown = ", ".join(f"PID {process['pid']} ({_name(process)})" for process in processes[:SHOWN])
     more = len(processes) - SHOWN
     by = shown or "unknown process"
     return f"{gpu['memory_mb']}MB used by {by}" + (f" and {more} more" if more > 0 else "")
+
+
+def _name(process: dict[str, Any]) -> str:
+    """Return a process's name without ` -`: scripts take what stands before the last one for the users."""
+    return printable(process["name"]).replace(" -", "\\x20-")
 
 
 def _list(names: Sequence[str]) -> str:

@@ -98,22 +98,6 @@ def test_a_driver_that_hangs_makes_gpus_unknown(busy: Daemon) -> None:
     assert all(re.match(r"GPU \d: UNKNOWN \(no scan for 0h 0m \d+s\)$", line) for line in lines.splitlines())
 
 
-def test_the_monitoring_script_parses_it(busy: Daemon) -> None:
-    """The regular expression of the monitoring example gives users and memory."""
-    unauthorized = []
-    for line in busy.status().split("\n"):
-        if "WITHOUT RESERVATION" in line:
-            match = re.search(r"by users? ([^-]+) - (\d+)MB", line)
-            if match:
-                unauthorized.append((match.group(1).strip(), int(match.group(2))))
-    assert unauthorized == [
-        ("alice", 101),
-        ("bob", 1024),
-        ("alice, bob and charlie", 2048),
-        ("unknown", 300),
-    ]
-
-
 def test_the_notification_script_finds_the_users(busy: Daemon) -> None:
     """The grep and the sed of the example scripts give the names, as they stand."""
     path = busy.folder / "bin"

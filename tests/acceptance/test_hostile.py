@@ -1,0 +1,157 @@
+"""Foreign text that aims at readers other than the eye: scripts, spreadsheets, old terminals, quoted mail."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import unicodedata
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until
+
+from canhazgpu.cli.demo_mail import MailSink
+
+SED = r"s/.*by users\? \([^-]*\) -.*/\1/p"
+NASTY = "\x1b[2J\r\nBcc: victim@example.com\r\n\r\nGPU 7\0\u202e\x9b"
+HARMFUL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+MAIL = """
+[notify.email]
+enabled = true
+host = "127.0.0.1"
+port = {port}
+user_address = "{{user}}@example.com"
+admins = ["admins@example.com"]
+"""
+
+
+def _toml(text: str) -> str:
+    pieces = (char if char.isascii() and char.isalnum() else f"\\U{ord(char):08x}" for char in text)
+    return f'"{"".join(pieces)}"'
+
+
+def _used(user: str, name: str) -> str:
+    line = f"pid = 4000001;memory_mb = 1024;user = {_toml(user)};name = {_toml(name)}"
+    return gpu(0, line, memory_used_mb=45)
+
+
+def _harm(text: str, allowed: str) -> set[str]:
+    return {char for char in text if unicodedata.category(char) in HARMFUL and char not in allowed}
+
+
+@pytest.fixture
+def mailing(folder: Path) -> Iterator[tuple[Daemon, Path]]:
+    """A service that sends mail, and the folder the mails come to."""
+    mails = folder / "mail"
+    mails.mkdir()
+    with MailSink(mails) as sink:
+        Thread(target=sink.serve_forever, daemon=True).start()
+        daemon = Daemon(folder, MAIL.format(port=sink.server_address[1])).start()
+        yield daemon, mails
+        assert daemon.stop() == 0
+        sink.shutdown()
+
+
+def _on_a_terminal(daemon: Daemon, *words: str) -> str:
+    master, slave = pty.openpty()
+    process = subprocess.Popen([*COMMAND, *words], env=daemon.environment, stdout=slave, stderr=slave)
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    except OSError:  # EIO: the command has ended.
+        pass
+    finally:
+        os.close(master)
+    assert process.wait(10) == 0
+    return shown.decode()
+
+
+@pytest.mark.parametrize("name", ["by user root - 1", "by users a - b", "x by user al -"])
+def test_a_process_name_cannot_put_the_blame_on_another(host: Daemon, name: str) -> None:
+    """The seed's sed takes the last `by user … -` of a line: a process name must not give it one."""
+    host.place(_used("bob", name))
+    line = until(lambda: "WITHOUT" in (shown := host.status()) and shown)
+    found = subprocess.run(["sed", "-n", SED], input=line, capture_output=True, text=True, check=True)
+    assert found.stdout == "bob\n"
+    match = re.search(r"by users? ([^-]+) - (\d+)MB", line)
+    assert match
+    assert match.groups() == ("bob", "1024")
+
+
+def test_hostile_names_stay_harmless_when_it_is_over(mailing: tuple[Daemon, Path]) -> None:
+    """The mails of opening and resolving, for a hostile user name too, have no header and no line of its."""
+    daemon, mails = mailing
+    daemon.place(_used(NASTY, NASTY))
+    until(lambda: len(list(mails.glob("*.eml"))) == 1)
+    daemon.place(gpu(0, memory_used_mb=45))
+    both = until(lambda: len(found := list(mails.glob("*.eml"))) == 2 and found)
+    for eml in both:
+        mail = message_from_bytes(eml.read_bytes(), policy=default)
+        assert mail["Bcc"] is None
+        assert mail["To"] == "admins@example.com"
+        assert mail.get_content_type() == "text/plain"
+        body = mail.get_payload(decode=True)
+        assert isinstance(body, bytes)
+        for text in (str(mail["Subject"]), body.decode()):
+            assert _harm(text, "\r\n") == set()
+            assert not re.search(r"^(GPU 7|Bcc)", text, re.MULTILINE)
+        assert all("victim" not in str(mail[name]) for name in mail if name != "Subject")
+
+
+@pytest.mark.parametrize("words", [("status",), ("violations",), ("deliveries",), ("events",)])
+def test_no_command_passes_control_characters_on(
+    mailing: tuple[Daemon, Path], words: tuple[str, ...]
+) -> None:
+    """On a terminal: only the colours that the command itself adds."""
+    daemon, mails = mailing
+    daemon.place(_used(NASTY, NASTY))
+    until(lambda: list(mails.glob("*.eml")))
+    shown = re.sub(r"\x1b\[\d+m", "", _on_a_terminal(daemon, *words))
+    assert shown
+    assert _harm(shown, "\r\n") == set()
+    assert not re.search(r"^(GPU 7|Bcc)", shown, re.MULTILINE)
+
+
+def test_a_spreadsheet_runs_nothing(host: Daemon) -> None:
+    """A user name that is a formula is text in the CSV, and each violation is one row."""
+    host.place(_used('=cmd|"/c calc"!A1,\n"', "x"))
+    until(host.facts)
+    header, row = csv.reader(io.StringIO(host.run("violations", "--csv").stdout))
+    told = dict(zip(header, row, strict=True))
+    assert told["user"].startswith("'=cmd")
+    assert told["gpu"] == "0"
+
+
+@pytest.mark.parametrize("words", [("status",), ("violations",), ("events",), ("deliveries",)])
+@pytest.mark.parametrize("name", ["日本語", "A" * 200])
+def test_a_reader_without_unicode_still_gets_the_line(
+    host: Daemon, words: tuple[str, ...], name: str
+) -> None:
+    """Under an ASCII locale what cannot be shown is spelled out; a name never breaks a command."""
+    host.place(_used(name, name))
+    until(host.facts)
+    plain = {**host.environment, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*COMMAND, *words], env=plain, capture_output=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    assert done.stdout.isascii()
+
+
+def test_json_carries_what_is_said_and_nothing_else(host: Daemon) -> None:
+    """JSON is ASCII, parses, and holds the spelled-out name, one event a line."""
+    host.place(_used("bob", NASTY))
+    until(host.facts)
+    for words in (("status", "--json"), ("violations", "--json"), ("events", "--json")):
+        text = host.run(*words).stdout
+        assert text.isascii()
+        assert _harm(text, "\n") == set()
+    events = [json.loads(line) for line in host.run("events", "--json").stdout.splitlines()]
+    assert len({event["stream_id"] for event in events}) == len(events)
