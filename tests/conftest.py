@@ -14,11 +14,12 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 from support.daemon import folder, host
+from support.hostile import mailing
 from support.people import people
 
 from canhazgpu.events.store import Store
 
-__all__ = ["folder", "host", "people"]
+__all__ = ["folder", "host", "mailing", "people"]
 
 
 @pytest.fixture

@@ -3,76 +3,23 @@
 import csv
 import io
 import json
-import os
-import pty
 import re
 import subprocess
-import unicodedata
-from collections.abc import Iterator
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until
-
-from canhazgpu.cli.demo_mail import MailSink
+from support.hostile import harm, on_a_terminal, toml
 
 SED = r"s/.*by users\? \([^-]*\) -.*/\1/p"
 NASTY = "\x1b[2J\r\nBcc: victim@example.com\r\n\r\nGPU 7\0\u202e\x9b"
-HARMFUL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-MAIL = """
-[notify.email]
-enabled = true
-host = "127.0.0.1"
-port = {port}
-user_address = "{{user}}@example.com"
-admins = ["admins@example.com"]
-"""
-
-
-def _toml(text: str) -> str:
-    pieces = (char if char.isascii() and char.isalnum() else f"\\U{ord(char):08x}" for char in text)
-    return f'"{"".join(pieces)}"'
 
 
 def _used(user: str, name: str) -> str:
-    line = f"pid = 4000001;memory_mb = 1024;user = {_toml(user)};name = {_toml(name)}"
+    line = f"pid = 4000001;memory_mb = 1024;user = {toml(user)};name = {toml(name)}"
     return gpu(0, line, memory_used_mb=45)
-
-
-def _harm(text: str, allowed: str) -> set[str]:
-    return {char for char in text if unicodedata.category(char) in HARMFUL and char not in allowed}
-
-
-@pytest.fixture
-def mailing(folder: Path) -> Iterator[tuple[Daemon, Path]]:
-    """A service that sends mail, and the folder the mails come to."""
-    mails = folder / "mail"
-    mails.mkdir()
-    with MailSink(mails) as sink:
-        Thread(target=sink.serve_forever, daemon=True).start()
-        daemon = Daemon(folder, MAIL.format(port=sink.server_address[1])).start()
-        yield daemon, mails
-        assert daemon.stop() == 0
-        sink.shutdown()
-
-
-def _on_a_terminal(daemon: Daemon, *words: str) -> str:
-    master, slave = pty.openpty()
-    process = subprocess.Popen([*COMMAND, *words], env=daemon.environment, stdout=slave, stderr=slave)
-    os.close(slave)
-    shown = b""
-    try:
-        while chunk := os.read(master, 65536):
-            shown += chunk
-    except OSError:  # EIO: the command has ended.
-        pass
-    finally:
-        os.close(master)
-    assert process.wait(10) == 0
-    return shown.decode()
 
 
 @pytest.mark.parametrize("name", ["by user root - 1", "by users a - b", "x by user al -"])
@@ -102,7 +49,7 @@ def test_hostile_names_stay_harmless_when_it_is_over(mailing: tuple[Daemon, Path
         body = mail.get_payload(decode=True)
         assert isinstance(body, bytes)
         for text in (str(mail["Subject"]), body.decode()):
-            assert _harm(text, "\r\n") == set()
+            assert harm(text, "\r\n") == set()
             assert not re.search(r"^(GPU 7|Bcc)", text, re.MULTILINE)
         assert all("victim" not in str(mail[name]) for name in mail if name != "Subject")
 
@@ -115,9 +62,9 @@ def test_no_command_passes_control_characters_on(
     daemon, mails = mailing
     daemon.place(_used(NASTY, NASTY))
     until(lambda: list(mails.glob("*.eml")))
-    shown = re.sub(r"\x1b\[\d+m", "", _on_a_terminal(daemon, *words))
+    shown = re.sub(r"\x1b\[\d+m", "", on_a_terminal(daemon, *words))
     assert shown
-    assert _harm(shown, "\r\n") == set()
+    assert harm(shown, "\r\n") == set()
     assert not re.search(r"^(GPU 7|Bcc)", shown, re.MULTILINE)
 
 
@@ -152,6 +99,6 @@ def test_json_carries_what_is_said_and_nothing_else(host: Daemon) -> None:
     for words in (("status", "--json"), ("violations", "--json"), ("events", "--json")):
         text = host.run(*words).stdout
         assert text.isascii()
-        assert _harm(text, "\n") == set()
+        assert harm(text, "\n") == set()
     events = [json.loads(line) for line in host.run("events", "--json").stdout.splitlines()]
     assert len({event["stream_id"] for event in events}) == len(events)

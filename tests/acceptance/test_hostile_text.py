@@ -1,23 +1,16 @@
 """A process name made to do harm comes out harmless wherever it is shown."""
 
 import json
-import os
-import pty
 import re
-import subprocess
-import unicodedata
-from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import Daemon, gpu, until
+from support.hostile import harm, on_a_terminal, toml
 from support.people import Person, Terminal
-
-from canhazgpu.cli.demo_mail import MailSink
 
 NAMES = {
     "escapes": "\x1b]0;owned\x07\x1b[2J\x1b[31mred",
@@ -29,54 +22,6 @@ NAMES = {
     "half a character": "snow\ufffd\U000e0041",
     "format": "%s%n{0}${HOME}`id`</td><script>alert(1)</script>",
 }
-MAIL = """
-[notify.email]
-enabled = true
-host = "127.0.0.1"
-port = {port}
-user_address = "{{user}}@example.com"
-admins = ["admins@example.com"]
-"""
-HARMFUL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-
-
-def _harm(text: str, *allowed: str) -> set[str]:
-    return {char for char in text if unicodedata.category(char) in HARMFUL and char not in allowed}
-
-
-def _toml(text: str) -> str:
-    """Return `text` as a TOML string; `;` separates assignments in a scenario's process."""
-    pieces = (char if " " <= char <= "~" and char not in '"\\;' else f"\\U{ord(char):08x}" for char in text)
-    return f'"{"".join(pieces)}"'
-
-
-@pytest.fixture
-def mailing(folder: Path) -> Iterator[tuple[Daemon, Path]]:
-    """A service that sends mail, and the folder the mails come to."""
-    mails = folder / "mail"
-    mails.mkdir()
-    with MailSink(mails) as sink:
-        Thread(target=sink.serve_forever, daemon=True).start()
-        daemon = Daemon(folder, MAIL.format(port=sink.server_address[1])).start()
-        yield daemon, mails
-        assert daemon.stop() == 0
-        sink.shutdown()
-
-
-def _on_a_terminal(daemon: Daemon, *words: str) -> str:
-    master, slave = pty.openpty()
-    process = subprocess.Popen([*COMMAND, *words], env=daemon.environment, stdout=slave, stderr=slave)
-    os.close(slave)
-    shown = b""
-    try:
-        while chunk := os.read(master, 65536):
-            shown += chunk
-    except OSError:  # EIO: the command has ended.
-        pass
-    finally:
-        os.close(master)
-    assert process.wait(10) == 0
-    return shown.decode()
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -88,7 +33,7 @@ def test_a_hostile_name_is_harmless_everywhere(
     bob = people[0]
     terminal = Terminal(bob)
     try:
-        name = _toml(NAMES[kind])
+        name = toml(NAMES[kind])
         daemon.place(gpu(0, f"pid = {terminal.leader.pid};memory_mb = 1024;name = {name}"))
         until(lambda: "canhazgpu status" in terminal.text, 10)
         eml = until(lambda: next(mails.glob("*.eml"), None), 10)
@@ -96,7 +41,7 @@ def test_a_hostile_name_is_harmless_everywhere(
     finally:
         terminal.close()
 
-    assert _harm(terminal.text, "\r", "\n", "\a") == set()
+    assert harm(terminal.text, "\r\n\a") == set()
     assert len(terminal.text) <= 1024
     assert f"PID {terminal.leader.pid} (" in terminal.text
 
@@ -108,22 +53,22 @@ def test_a_hostile_name_is_harmless_everywhere(
         *("Content-Type", "Content-Transfer-Encoding", "MIME-Version"),
     }
     body = str(mail.get_content()).replace("\r\n", "\n")
-    assert _harm(body, "\n") == set()
+    assert harm(body, "\n") == set()
     assert not re.search(r"^GPU 7", body, re.MULTILINE)
 
     assert line.count(b"\n") == 1
-    assert _harm(line.decode("ascii"), "\n") == set()
+    assert harm(line.decode("ascii"), "\n") == set()
     assert json.loads(line)["user"] == bob.name
     assert len(line) < 4096
 
     for words in (["status"], ["violations"], ["deliveries"], ["events"], ["violations", "--csv"]):
-        assert _harm(daemon.run(*words).stdout, "\n", "\r") == set(), words
+        assert harm(daemon.run(*words).stdout, "\r\n") == set(), words
     for words in (["status", "--json"], ["violations", "--json"], ["events", "--json"]):
-        assert _harm(daemon.run(*words).stdout, "\n") == set(), words
+        assert harm(daemon.run(*words).stdout, "\n") == set(), words
     assert len(daemon.status().splitlines()) == 1
-    shown = re.sub(r"\x1b\[\d+m", "", _on_a_terminal(daemon, "status"))
-    assert _harm(shown, "\r", "\n") == set()
-    assert _harm(_on_a_terminal(daemon, "events"), "\r", "\n") == set()
+    shown = re.sub(r"\x1b\[\d+m", "", on_a_terminal(daemon, "status"))
+    assert harm(shown, "\r\n") == set()
+    assert harm(on_a_terminal(daemon, "events"), "\r\n") == set()
     assert len(shown) < 300
 
 

@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 from support.daemon import Daemon, gpu, until, use
+from support.hostile import MAIL
 from support.people import Pane, Person, Terminal
 
 from canhazgpu.cli.demo_mail import MailSink
@@ -19,14 +20,6 @@ SCAN_INTERVAL = 0.5
 CONFIRM = 1.0
 GROUP_WAIT = 1.0
 IN_TIME = SCAN_INTERVAL + CONFIRM + GROUP_WAIT + 0.5
-MAIL = """
-[notify.email]
-enabled = true
-host = "127.0.0.1"
-port = {port}
-user_address = "{{user}}@example.com"
-admins = ["admins@example.com"]
-"""
 
 
 def place(host: Daemon, *pids: int) -> None:
