@@ -5,18 +5,40 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli import configuration, deliveries, demo, doctor, events, notify, serve, violations, worker
-from canhazgpu.cli.status import show
+from canhazgpu.cli import (
+    admin,
+    configuration,
+    deliveries,
+    demo,
+    doctor,
+    events,
+    notify,
+    reserve,
+    serve,
+    violations,
+    waiting,
+    worker,
+)
+from canhazgpu.cli import run as run_command
+from canhazgpu.cli.asking import FOREVER
+from canhazgpu.cli.status import show, watch
 from canhazgpu.cli.words import USAGE, examples, fail
+
+ABOUT = "Share the GPUs of this host: reserve them, run on them, see who uses what and who should not."
 
 app = typer.Typer(
     name="canhazgpu",
-    help="Share the GPUs of this host: see who uses what, and who does without a reservation.",
+    help=ABOUT,
     no_args_is_help=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=examples("canhazgpu status", "canhazgpu violations --since 7d", "canhazgpu demo")
+    epilog=examples(
+        "canhazgpu run --gpus 2 -- python train.py",
+        "canhazgpu reserve --gpus 1 --duration 4h",
+        "canhazgpu status",
+        "canhazgpu demo",
+    )
     + "\n\n\b\nExit codes: 0 done, 1 refused, 2 usage, 3 the service cannot be reached",
 )
 
@@ -30,7 +52,7 @@ def options(
         str, typer.Option("--config", metavar="FILE", help="Settings file; else $CANHAZGPU_CONFIG.")
     ] = "",
 ) -> None:
-    """Share the GPUs of this host: see who uses what, and who does without a reservation."""
+    """Share the GPUs of this host: reserve them, run on them, see who uses what and who should not."""
     if version:
         typer.echo(f"canhazgpu {importlib.metadata.version('canhazgpu')}")
     elif context.invoked_subcommand is None:
@@ -39,18 +61,29 @@ def options(
 
 @app.command(
     epilog=examples(
-        "canhazgpu status", "canhazgpu status --json | jq -r '.[] | .status'", "watch -n 2 chg status"
+        "canhazgpu status", "canhazgpu status --json | jq -r '.[] | .status'", "canhazgpu status --watch"
     )
 )
 def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array with one object a GPU.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="Keep it up to date until Ctrl-C.")] = False,
 ) -> None:
     """Print one line a GPU: available, in use, in use without reservation, or why it is not known."""
+    if as_json and watching:
+        fail("--json and --watch exclude each other: ask again, or follow `canhazgpu events`", USAGE)
+    if watching:
+        watch(colour=not no_color)
     show(as_json=as_json, colour=not no_color)
 
 
+app.command("run", epilog=run_command.EPILOG)(run_command.run)
+app.command("reserve", epilog=reserve.RESERVE_EPILOG)(reserve.reserve)
+app.command("extend", epilog=reserve.EXTEND_EPILOG)(reserve.extend)
+app.command("release", epilog=reserve.RELEASE_EPILOG)(reserve.release)
+app.command("queue", epilog=waiting.EPILOG)(waiting.queue)
+app.add_typer(admin.app, name="admin")
 app.command("violations", epilog=violations.EPILOG)(violations.violations)
 app.command("events", epilog=events.EPILOG)(events.events)
 app.command("deliveries", epilog=deliveries.EPILOG)(deliveries.deliveries)
@@ -66,10 +99,22 @@ app.command("demo", epilog=demo.EPILOG)(demo.demo)
 ParserError: Any = typer.BadParameter.__mro__[2]
 
 
+def _wait_alone(words: list[str]) -> list[str]:
+    """Let `--wait` stand without a time: it waits for as long as it takes then."""
+    end = words.index("--") if "--" in words else len(words)
+    shown: list[str] = []
+    for position, word in enumerate(words[:end]):
+        timed = position + 1 < end and words[position + 1][:1].isdigit()
+        shown += [word, FOREVER] if word in ("--wait", "-w") and not timed else [word]
+    return shown + words[end:]
+
+
 def run(words: list[str]) -> int:
     """Run one command line; return its exit code."""
     try:
-        code = typer.main.get_command(app).main(words, prog_name="canhazgpu", standalone_mode=False)
+        code = typer.main.get_command(app).main(
+            _wait_alone(words), prog_name="canhazgpu", standalone_mode=False
+        )
     except ParserError as error:
         where = getattr(error, "ctx", None)
         path = where.command_path if where else "canhazgpu"

@@ -7,6 +7,7 @@ import sys
 from canhazgpu.client import Refused, Unreachable
 
 NAME = "canhazgpu"
+BAD_REQUEST = 400
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     except Unreachable as error:
         sys.exit(_complain(str(error), 3))
     except Refused as error:
-        sys.exit(_complain(str(error), 1))
+        sys.exit(_complain(str(error), 2 if error.status == BAD_REQUEST else 1))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -6,8 +6,17 @@ from typing import Any
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.text import printable
 
+NO_USE = "no actual usage detected"
 SHOWN = 2  # Processes named in a line; the others are counted.
-COLOURS = {"AVAILABLE": "32", "IN_USE": "34", "UNRESERVED": "31", "ERROR": "35", "UNKNOWN": "33"}
+COLOURS = {
+    "AVAILABLE": "32",
+    "IN_USE": "34",
+    "UNRESERVED": "31",
+    "ERROR": "35",
+    "UNKNOWN": "33",
+    "DRAINED": "36",
+    "UNMANAGED": "90",
+}
 
 
 def line(gpu: dict[str, Any]) -> str:
@@ -51,16 +60,54 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _reserved(gpu: dict[str, Any]) -> str:
-    holder = printable((gpu["reservation"] or {}).get("user", "unknown"))
-    count = len(gpu["processes"])
-    seen = f"{gpu['memory_mb']}MB, {count} processes" if count else "no actual usage detected"
-    return f"IN USE by {holder} [validated: {seen}]"
+    held, others = gpu["reservation"], gpu["others"]
+    own = [process for process in gpu["processes"] if process not in others]
+    memory = max(0, gpu["memory_mb"] - sum(process["memory_mb"] or 0 for process in others))
+    seen = f"{memory}MB, {len(own)} processes" if own or (gpu["in_use"] and not others) else NO_USE
+    drains = f" (draining: {printable(gpu['drained'], 200)})" if gpu["drained"] else ""
+    return (
+        f"IN USE by {holder(held)} for {spell_duration(held['for_s'])} ({_bound(held)})"
+        f" [validated: {seen}]{drains}{_trespass(others)}"
+    )
+
+
+def holder(held: dict[str, Any]) -> str:
+    """Return a user's name, with the label of theirs where they gave one."""
+    label = f" ({printable(held['label'])})" if held["label"] else ""
+    return printable(held["user"]) + label
+
+
+def _bound(held: dict[str, Any]) -> str:
+    if held["lingering_s"] is not None:
+        return f"run, ended {spell_duration(held['lingering_s'])} ago, lingering"
+    if held["kind"] == "run":
+        return f"run, last heartbeat {spell_duration(held['last_heartbeat_s'] or 0)} ago"
+    return f"manual, expires in {spell_duration(held['expires_in_s'] or 0)}"
+
+
+def _trespass(others: list[dict[str, Any]]) -> str:
+    if not others:
+        return ""
+    users = sorted({printable(process["user"]) for process in others})
+    memory = sum(process["memory_mb"] or 0 for process in others)
+    word = "user" if len(users) == 1 else "users"
+    return f", also used by {word} {_list(users)} - {_use({'processes': others, 'memory_mb': memory})}"
+
+
+def _broken(gpu: dict[str, Any]) -> str:
+    held = gpu["reservation"]
+    reserved = f"; reserved by {holder(held)}" if held else ""
+    return f"{gpu['status']} ({printable(gpu['reason'] or 'unknown', 200)}{reserved})"
 
 
 _STATES: dict[str, Callable[[dict[str, Any]], str]] = {
     "AVAILABLE": _available,
     "IN_USE": _reserved,
     "UNRESERVED": _unreserved,
-    "ERROR": lambda gpu: f"ERROR ({printable(gpu['reason'] or 'unknown', 200)})",
-    "UNKNOWN": lambda gpu: f"UNKNOWN ({printable(gpu['reason'] or 'unknown', 200)})",
+    "DRAINED": lambda gpu: (
+        f"DRAINED ({printable(gpu['reason'], 200)}) [validated: {gpu['memory_mb']}MB used]"
+    ),
+    "UNMANAGED": lambda gpu: f"NOT MANAGED [{gpu['memory_mb']}MB used]",
+    "ERROR": _broken,
+    "UNKNOWN": _broken,
 }

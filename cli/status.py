@@ -2,9 +2,14 @@
 
 import os
 import sys
+import time
+from typing import NoReturn
 
 from canhazgpu.cli.render import coloured, line
 from canhazgpu.client import Client
+
+WATCH = 2.0
+CLEAR = "\x1b[2J\x1b[H"
 
 
 def show(*, as_json: bool = False, colour: bool = True) -> None:
@@ -19,3 +24,19 @@ def show(*, as_json: bool = False, colour: bool = True) -> None:
     sys.stdout.writelines((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in gpus)
     if not gpus:
         sys.stderr.write("No GPU has been seen on this host: canhazgpu doctor says why\n")
+
+
+def watch(*, colour: bool) -> NoReturn:
+    """Print the GPUs anew every WATCH seconds: on a terminal in place, elsewhere when a line changed."""
+    live, before = sys.stdout.isatty(), ""
+    client = Client()
+    while True:
+        bright = colour and live and not os.environ.get("NO_COLOR")
+        text = "".join((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in client.status())
+        if live:
+            sys.stdout.write("\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[J" if before else CLEAR + text)
+        elif text != before:
+            sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        before = text
+        time.sleep(WATCH)

@@ -70,11 +70,20 @@ class Client:
         """Return the answer to a POST, decoded. Raises Unreachable and Refused."""
         return self._call("POST", path, body or {})
 
-    def lines(self, path: str) -> Iterator[dict[str, Any]]:
-        """Yield the objects of a stream of JSON lines as they come. Raises Unreachable and Refused."""
-        connection = _Connection(self.socket, None)
+    def delete(self, path: str) -> Any:
+        """Return the answer to a DELETE, decoded. Raises Unreachable and Refused."""
+        return self._call("DELETE", path, None)
+
+    def lines(
+        self, path: str, body: dict[str, Any] | None = None, *, silence: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the objects of a stream of JSON lines as they come, of a POST where there is a body.
+
+        A stream that is silent for `silence` seconds counts as broken. Raises Unreachable and Refused.
+        """
+        connection = _Connection(self.socket, silence)
         try:
-            answer = self._answer(connection, "GET", path, None)
+            answer = self._answer(connection, "GET" if body is None else "POST", path, body)
             for line in answer:
                 if line.strip():
                     yield json.loads(line)

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from canhazgpu.events.durations import parse_duration
+
 # Addresses as a mail's header takes them without quoting; empty where there need be none.
 ADDRESS = r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
 Address = Annotated[str, Meta(pattern=f"^{ADDRESS}\\Z")]
@@ -68,6 +70,64 @@ class Violations(Struct, frozen=True, kw_only=True):
             "nvidia-smi",
         ]
     )
+
+
+class Allocation(Struct, frozen=True, kw_only=True):
+    """Which of the free GPUs are handed out first."""
+
+    policy: Annotated[
+        Literal["lru", "mru-per-user"],
+        _about(
+            "lru: those released longest ago; mru-per-user: those the user had last, then as lru."
+            " The lowest index decides where that leaves a choice."
+        ),
+    ] = "lru"
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """What `canhazgpu run` does unless it is told otherwise."""
+
+    wait: Annotated[bool, _about("Wait for GPUs that are not free; `--nonblock` undoes it.")] = False
+    device_ids: Annotated[Literal["index", "uuid"], _about("What CUDA_VISIBLE_DEVICES names GPUs by.")] = (
+        "index"
+    )
+
+
+class Reserve(Struct, frozen=True, kw_only=True):
+    """What `canhazgpu reserve` does unless it is told otherwise."""
+
+    wait: Annotated[bool, _about("Wait for GPUs that are not free; `--nonblock` undoes it.")] = False
+    duration: Annotated[
+        Duration, _about("How long a reservation lasts, and how much longer `extend` makes it.", least=1.0)
+    ] = 8 * 3600.0
+
+
+class UserLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one user may have instead of what everybody may: 0 and "0s" stand for no limit."""
+
+    max_gpus: Annotated[int, Meta(ge=0)] | None = None
+    max_duration: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a text that is no duration."""
+        if self.max_duration is not None:
+            parse_duration(self.max_duration)
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How much one user may have."""
+
+    max_gpus_per_user: Annotated[
+        int, Meta(ge=0), _about("The most GPUs one user may hold at a time; 0: no limit.")
+    ] = 0
+    max_duration: Annotated[
+        Duration, _about("The longest a reservation may still last, and a run in all; 0s: no limit.")
+    ] = 0.0
+    users: Annotated[
+        dict[str, UserLimit],
+        Meta(extra={"kind": 'a table such as { alice = { max_gpus = 8, max_duration = "48h" } }'}),
+        _about("Exceptions: users who may have more or less."),
+    ] = field(default_factory=dict)
 
 
 class Notices(Struct, frozen=True, kw_only=True):
@@ -153,5 +213,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     gpus: Gpus = field(default_factory=Gpus)
     memory: Memory = field(default_factory=Memory)
     violations: Violations = field(default_factory=Violations)
+    allocation: Allocation = field(default_factory=Allocation)
+    run: Run = field(default_factory=Run)
+    reserve: Reserve = field(default_factory=Reserve)
+    limits: Limits = field(default_factory=Limits)
     notices: Notices = field(default_factory=Notices)
     notify: Notify = field(default_factory=Notify)

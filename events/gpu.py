@@ -55,6 +55,7 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
 
     `user` is what people are shown; `person` is the user to tell, None when no rung of `evidence`
     proves one. `start` is the start time in clock ticks since boot (field 22 of /proc/PID/stat).
+    `reservation` is what the environment of a process without a proven person claims to belong to.
     """
 
     pid: int
@@ -66,6 +67,7 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     person: str | None = None
     evidence: str = "unknown"  # of EVIDENCE
     container: Container | None = None
+    reservation: str | None = None
 
 
 # The rungs, best first; on the first five a person may be told.

@@ -18,7 +18,11 @@ class Keys:
         self.prefix = prefix
         self.sequence = prefix + "sequence"  # string: number of the last event of this host
         self.gpus = prefix + "gpus"  # zset: index of every GPU ever seen, scored by itself
-        self.scan = prefix + "scan"  # hash: the last scan (at_ms, at, stalled_ms, reason)
+        self.scan = prefix + "scan"  # hash: the last scan (at_ms, began_ms, stalled_ms, reason)
+        self.reservations = prefix + "reservations"  # hash: id -> a live reservation, JSON
+        self.queue = prefix + "queue"  # hash: id -> a request that waits, JSON
+        self.affinity = prefix + "affinity"  # hash: "uid/GPU" -> when that user had it last, in ms
+        self.ledger = prefix + "ledger"  # stream: finished reservations, kept by time
         self.pending = prefix + "violations:pending"  # hash: "GPU/user key" -> first seen, in ms
         self.open = prefix + "violations:open"  # hash: "GPU/user key" -> the open violation, JSON
         self.events = prefix + "events"  # stream: everything that happened
@@ -32,6 +36,10 @@ class Keys:
     def gpu(self, index: int) -> str:
         """Return the hash of GPU `index`: usage, holder, last_released, drained."""
         return f"{self.prefix}gpu:{index}"
+
+    def operation(self, uid: int, name: str) -> str:
+        """Return the string with the result of a user's operation `name`; it expires, being a cache."""
+        return f"{self.prefix}operation:{uid}:{name}"
 
     def retries(self, channel: str) -> str:
         """Return the zset of `channel`: stream id of a notice to try again, scored by when, in ms."""

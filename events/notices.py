@@ -2,6 +2,7 @@
 
 import msgspec
 
+from canhazgpu.events.reservations import Reservation
 from canhazgpu.events.violations import Violation
 
 CREATED = "canhazgpu.notice.created"
@@ -9,9 +10,11 @@ CHANNELS = ("wall", "email", "log")
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of `canhazgpu.notice.created`: one message for one user's violations.
+    """The `data` of `canhazgpu.notice.created`: one message for one user, about violations or a reservation.
 
-    `kind` is opened, changed, reminder, resolved or test. `episode` is the same from the first
+    `kind` is opened, changed, reminder or resolved (violations); released, unreserved or timeout
+    (a reservation: ended by an administrator, gone from a run that goes on, at its time limit); or
+    test. `episode` is the same from the first
     notice of a group to the resolved one. `person` is the user to tell, None for administrators
     only. `channel` and `to` narrow a test to one channel and one recipient.
     """
@@ -25,6 +28,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     person: str | None
     created: str
     violations: tuple[Violation, ...] = ()
+    reservation: Reservation | None = None
     channel: str | None = None
     to: str | None = None
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.notices import Delivery
+from canhazgpu.events.reservations import Reservation
 from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
 
 ANNOUNCE = Script("canhazgpu.events", "announce")
@@ -26,6 +27,24 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 async def send_test(store: Store, channel: str, to: str | None, user: str, uid: int | None) -> str:
     """Put a test notice for one channel on its way; return its id. Raises StoreDown."""
     draft = {"kind": "test", "user": user, "uid": uid, "person": user, "channel": channel, "to": to}
+    return await _announce(store, draft)
+
+
+async def send_reservation(store: Store, kind: str, reservation: Reservation, channel: str | None) -> str:
+    """Put a notice to a reservation's user on its way: released, unreserved or timeout. Raises StoreDown."""
+    user = reservation.user
+    draft = {
+        "kind": kind,
+        "user": user,
+        "uid": reservation.uid,
+        "person": user,
+        "channel": channel,
+        "reservation": reservation,
+    }
+    return await _announce(store, draft)
+
+
+async def _announce(store: Store, draft: dict[str, Any]) -> str:
     keys = store.keys
     names = [keys.sequence, keys.events, keys.notices]
     reply: bytes = await store.run(ANNOUNCE, names, [keys.host, msgspec.json.encode(draft)])

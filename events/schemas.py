@@ -13,6 +13,7 @@ import msgspec
 from canhazgpu.events.envelope import CONTENT_TYPE, SPECVERSION, TYPES
 from canhazgpu.events.keys import Keys
 from canhazgpu.events.notices import Notice
+from canhazgpu.events.reservations import GpuHandling, Request, Reservation
 from canhazgpu.events.violations import Violation
 
 
@@ -49,6 +50,12 @@ class Resumed(msgspec.Struct, frozen=True, kw_only=True):
 
 DATA: dict[str, type[msgspec.Struct]] = {
     "gpu": GpuSummary,
+    "gpu.drained": GpuHandling,
+    "gpu.undrained": GpuHandling,
+    "gpu.managed": GpuHandling,
+    "gpu.unmanaged": GpuHandling,
+    "reservation": Reservation,
+    "request": Request,
     "violation": Violation,
     "notice": Notice,
     "scanner.stalled": Stalled,
@@ -63,7 +70,9 @@ def data_of(event_type: str) -> type[msgspec.Struct]:
 
 
 def _schemas() -> dict[str, Any]:
-    _, found = msgspec.json.schema_components(DATA.values(), ref_template="#/components/schemas/{name}")
+    _, found = msgspec.json.schema_components(
+        dict.fromkeys(DATA.values()), ref_template="#/components/schemas/{name}"
+    )
     for schema in found.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"])
@@ -103,7 +112,7 @@ def _channel(address: str, about: str, *prefixes: str) -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """Return the AsyncAPI document of the three public streams."""
+    """Return the AsyncAPI document of the public streams."""
     keys = Keys("HOST")
     return {
         "asyncapi": "3.0.0",
@@ -117,11 +126,14 @@ def asyncapi() -> dict[str, Any]:
         "channels": {
             "events": _channel(keys.events, "Everything that happened, the last 100000.", "canhazgpu."),
             "violations": _channel(keys.violations, "Violation facts, for 400 days.", "canhazgpu.violation."),
+            "ledger": _channel(
+                keys.ledger, "Ended reservations, for 400 days.", "canhazgpu.reservation.released"
+            ),
             "notices": _channel(keys.notices, "What to tell whom.", "canhazgpu.notice."),
         },
         "operations": {
             name: {"action": "receive", "channel": {"$ref": f"#/channels/{name}"}}
-            for name in ("events", "violations", "notices")
+            for name in ("events", "violations", "ledger", "notices")
         },
         "components": {"messages": {name: _message(name) for name in TYPES}, "schemas": _schemas()},
     }

@@ -50,7 +50,7 @@ class StoreDown(Exception):
 
 
 class Script:
-    """One Lua verb: `lua/<name>.lua` of a package, with the shared prelude before it."""
+    """One Lua verb: `lua/<name>.lua` of a package, with the preludes of events and the package before it."""
 
     def __init__(self, package: str, name: str) -> None:
         """Name the script; its text is read on first use."""
@@ -64,9 +64,10 @@ class Script:
 
     @cached_property
     def text(self) -> str:
-        """What Redis runs: the prelude and the body."""
-        prelude = files("canhazgpu.events").joinpath("lua", "prelude.lua").read_text()
-        return prelude + self.body
+        """What Redis runs: the preludes and the body."""
+        packages = dict.fromkeys(("canhazgpu.events", self.package))
+        preludes = [files(package).joinpath("lua", "prelude.lua") for package in packages]
+        return "".join(file.read_text() for file in preludes if file.is_file()) + self.body
 
     @cached_property
     def sha(self) -> str:

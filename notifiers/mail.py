@@ -41,11 +41,12 @@ class Mail:
         self._sender = self._settings.sender or f"canhazgpu@{settings.host}"
 
     def recipients(self, notice: Notice) -> list[str]:
-        """Return the person's address, if there is one, and the administrators'."""
+        """Return the person's address, if there is one; of violations administrators hear too."""
         if notice.to:
             return [notice.to if "@" in notice.to else self._address(notice.to) or notice.to]
         person = self._address(notice.person) if notice.person else None
-        return list(dict.fromkeys(filter(None, [person, *self._settings.admins])))
+        admins = [] if notice.reservation else self._settings.admins
+        return list(dict.fromkeys(filter(None, [person, *admins])))
 
     def _address(self, user: str) -> str | None:
         if not self._settings.user_address or not _USER.fullmatch(user):

@@ -22,6 +22,9 @@ def subject(notice: Notice) -> str:
         "changed": f"{user} uses {gpus} without a reservation",
         "reminder": f"{user} still uses {gpus} without a reservation",
         "resolved": f"resolved: {user} no longer uses {gpus} without a reservation",
+        "released": f"your reservation of {gpus} was released",
+        "unreserved": f"your run goes on without a reservation of {gpus}",
+        "timeout": f"the time of your run on {gpus} is over",
         "test": "a test message",
     }[notice.kind]
     return f"[canhazgpu {host}] {what}"
@@ -35,6 +38,9 @@ def headline(notice: Notice) -> str:
         "changed": f"{user}, you are now using {gpus} without a reservation.",
         "reminder": f"{user}, you are still using {gpus} without a reservation.",
         "resolved": f"{user}, resolved: you no longer use {gpus} without a reservation.",
+        "released": f"{user}, your reservation of {gpus} was released by {_by(notice)}.",
+        "unreserved": f"{user}, your run goes on, but {gpus} is no longer reserved for it.",
+        "timeout": f"{user}, the time of your run on {gpus} is over: it is interrupted now, killed in 30 s.",
         "test": f"{user}, this is a test message. It works.",
     }[notice.kind]
     return f"canhazgpu on {host}: {what} [{notice.notice}]"
@@ -44,6 +50,8 @@ def lines(notice: Notice) -> list[str]:
     """Return the whole notice for the person, as lines without control characters."""
     if notice.kind == "test":
         return [headline(notice)]
+    if notice.reservation:
+        return [headline(notice), *_reservation(notice)]
     if notice.kind == "resolved":
         return [headline(notice), *map(_ended, notice.violations), "Thank you."]
     return [headline(notice), *_details(notice), *_remedies(notice)]
@@ -51,7 +59,7 @@ def lines(notice: Notice) -> list[str]:
 
 def report(notice: Notice) -> list[str]:
     """Return the whole notice for administrators, who are not the ones to act."""
-    if notice.kind == "test":
+    if notice.kind == "test" or notice.reservation:
         return [headline(notice)]
     told = f"{notice.person} is told too" if notice.person else "no person is proven; only you are told"
     if notice.kind == "resolved":
@@ -93,6 +101,22 @@ def _remedies(notice: Notice) -> list[str]:
     ]
 
 
+def _by(notice: Notice) -> str:
+    return printable(notice.reservation.by or "an administrator") if notice.reservation else ""
+
+
+def _reservation(notice: Notice) -> Iterable[str]:
+    held = notice.reservation
+    if held is None:
+        return
+    bound = f"run as PID {held.pid}" if held.pid else "reserved by hand"
+    note = f" ({printable(held.note, 200)})" if held.note else ""
+    yield f"  {_gpus(notice)}, {bound}, since {moment(held.started)}{note}"
+    if notice.kind == "unreserved":
+        yield f"To stop it: kill {held.pid}"
+    yield "To see who uses what: canhazgpu status"
+
+
 def _ended(violation: Violation) -> str:
     why = REASONS.get(violation.reason or "", "it is over")
     return f"  GPU {violation.gpu}: {moment(violation.since)} to {moment(violation.closed or '')}, {why}"
@@ -100,6 +124,8 @@ def _ended(violation: Violation) -> str:
 
 def _gpus(notice: Notice) -> str:
     numbers = sorted({violation.gpu for violation in notice.violations})
+    if notice.reservation:
+        numbers = sorted(notice.reservation.gpus)
     if len(numbers) == 1:
         return f"GPU {numbers[0]}"
     return f"GPUs {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}" if numbers else "no GPU"

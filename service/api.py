@@ -2,11 +2,11 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import anyio
-import msgspec
+import structlog
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -21,28 +21,41 @@ from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.text import printable
 from canhazgpu.service import event_feed, history
 from canhazgpu.service.durability import weaknesses
-from canhazgpu.service.peer import Peer
+from canhazgpu.service.exchange import admit, answer, body, peer_of
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.status_view import status
 
 FRESH = 0.25  # Seconds a status request waits for a scan of its own.
-BODY_TIME = 5.0
-LONGEST_BODY = 65536
 STREAM_ID = re.compile(r"\d{1,19}(-\d{1,19})?")
 PAST_EVENTS = 100
+
+
+class TestDemand(Struct, frozen=True, kw_only=True):
+    """A test notice by one channel; to oneself, or for administrators to anybody."""
+
+    channel: str
+    to: str | None = None
 
 
 class Api:
     """The routes, over one host's store and scanner."""
 
-    def __init__(self, settings: Settings, store: Store, scanner: Scanner, admin_group: int | None) -> None:
-        """Serve what these know; nothing is opened."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        scanner: Scanner,
+        more: Sequence[Route],
+        admin_group: int | None,
+    ) -> None:
+        """Serve what these know, and `more` routes; nothing is opened."""
         self._settings = settings
         self._store = store
         self._scanner = scanner
         self._admin_group = admin_group
+        self._more = more
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
@@ -55,6 +68,7 @@ class Api:
             Route("/v1/deadletters", self.deadletters),
             Route("/v1/deadletters/{letter}/replay", self.replay, methods=["POST"]),
             Route("/v1/notices/test", self.test_notice, methods=["POST"]),
+            *self._more,
         ]
         handlers: dict[Any, Callable[..., Any]] = {
             Problem: _refuse,
@@ -69,13 +83,13 @@ class Api:
         del request
         weak = await weaknesses(self._store)
         age = time.monotonic() - self._scanner.progress
-        return _json({"host": self._settings.host, "scan_age_s": round(age, 3), "redis_weaknesses": weak})
+        return answer({"host": self._settings.host, "scan_age_s": round(age, 3), "redis_weaknesses": weak})
 
     async def status(self, request: Request) -> Response:
         """Return every GPU; `fresh=1` waits a moment for a scan that begins now."""
         if request.query_params.get("fresh") == "1":
             await self._scanner.fresh(FRESH)
-        return _json(status(await snapshot(self._store), self._settings.gpus.scan_interval))
+        return answer(status(await snapshot(self._store), self._settings.gpus.scan_interval))
 
     async def violations(self, request: Request) -> Response:
         """Return violations: `since` (a duration, 7d), `user`, `open=1`."""
@@ -84,7 +98,7 @@ class Api:
         rows = await history.violations(
             self._store, since_ms, query.get("user"), only_open=query.get("open") == "1"
         )
-        return _json(rows)
+        return answer(rows)
 
     async def events(self, request: Request) -> Response:
         """Return events as JSON lines: `after` (a stream id), `type` (repeatable), `follow=1`."""
@@ -102,43 +116,42 @@ class Api:
         query = request.query_params
         rows = await outbox.deliveries(self._store, self._since_ms(query.get("since", "7d")))
         notice = query.get("notice")
-        return _json([row for row in rows if notice in (None, row.notice)])
+        return answer([row for row in rows if notice in (None, row.notice)])
 
     async def deadletters(self, request: Request) -> Response:
         """Return what channels gave up on; for administrators."""
-        self._admit(request)
-        return _json(await outbox.deadletters(self._store))
+        admit(peer_of(request), self._admin_group)
+        return answer(await outbox.deadletters(self._store))
 
     async def replay(self, request: Request) -> Response:
         """Try a dead letter again; for administrators."""
-        self._admit(request)
+        admit(peer_of(request), self._admin_group)
         letter = request.path_params["letter"]
         if not STREAM_ID.fullmatch(letter) or not await outbox.replay(self._store, letter):
             raise Problem(
                 404, "no-such-deadletter", f"there is no dead letter {printable(letter)}", "list them first"
             )
-        return _json({"replayed": letter})
+        return answer({"replayed": letter})
 
     async def test_notice(self, request: Request) -> Response:
         """Send a test notice: `channel`, `to`; to others than oneself for administrators only."""
-        body = await _body(request)
-        channel, to = body.get("channel"), body.get("to")
-        if channel not in CHANNELS or not isinstance(to, str | None):
-            known = ", ".join(CHANNELS)
-            raise Problem(400, "bad-request", "`channel` or `to` is wrong", f"channel is one of {known}")
+        demand = await body(request, TestDemand)
+        channel, to = demand.channel, demand.to
+        if channel not in CHANNELS:
+            raise Problem(400, "bad-request", "`channel` is wrong", f"it is one of {', '.join(CHANNELS)}")
         notify = self._settings.notify
         on = {"wall": notify.wall.enabled, "email": notify.email.enabled, "log": notify.log.enabled}
         if not on[channel]:
             raise Problem(
                 409, "channel-off", f"the channel {channel} is off", f"set notify.{channel}.enabled"
             )
-        peer = _peer(request)
+        peer = peer_of(request)
         if channel != "wall" or to not in (None, peer.name):
-            self._admit(request)
+            admit(peer_of(request), self._admin_group)
         to = to or (None if channel == "log" else peer.name)
         uid = peer.uid if to == peer.name else None
         notice = await outbox.send_test(self._store, channel, to, to or peer.name, uid)
-        return _json({"notice": notice}, 202)
+        return answer({"notice": notice}, 202)
 
     def _since_ms(self, text: str) -> int:
         try:
@@ -146,41 +159,19 @@ class Api:
         except ValueError as error:
             raise Problem(400, "bad-request", f"since: {error}") from error
 
-    def _admit(self, request: Request) -> None:
-        if not _peer(request).is_admin(self._admin_group):
-            remedy = "ask root or a member of the group in the setting admin_group"
-            raise Problem(403, "not-an-administrator", "this is for administrators", remedy)
-
-
-def _peer(request: Request) -> Peer:
-    peer: Peer = request.scope["canhazgpu.peer"]
-    return peer
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    raw = b""
-    try:
-        with anyio.fail_after(BODY_TIME):
-            async for chunk in request.stream():
-                raw += chunk
-                if len(raw) > LONGEST_BODY:
-                    raise Problem(413, "too-large", "the request is too large")
-        body = msgspec.json.decode(raw or b"{}")
-    except TimeoutError:
-        raise Problem(408, "too-slow", "the request did not come in time") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Problem(400, "bad-request", f"the request is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise Problem(400, "bad-request", "the request is not a JSON object")
-    return body
-
-
-def _json(value: Any, code: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), code, media_type="application/json")
-
 
 async def _refuse(request: Request, problem: Problem) -> Response:
-    del request
+    if request.method != "GET":
+        peer = peer_of(request)
+        structlog.get_logger().info(
+            "refused",
+            what=f"{request.method} {printable(request.url.path, 100)}",
+            user=peer.name,
+            uid=peer.uid,
+            pid=peer.pid,
+            problem=problem.kind,
+            detail=printable(problem.detail, 200),
+        )
     return problem.response()
 
 

@@ -16,15 +16,22 @@ import structlog
 from anyio.abc import TaskStatus
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.outbox import send_reservation
+from canhazgpu.events.reservations import Record, Reservation
 from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service.admin_routes import AdminRoutes
+from canhazgpu.service.allocator import Allocator
 from canhazgpu.service.api import Api
 from canhazgpu.service.attribution import Attributor
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
+from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
+from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.server import bind, serve_http
 from canhazgpu.service.single import AlreadyRunning, Lock
+from canhazgpu.service.status_view import rfc3339
 from canhazgpu.service.supervision import notify, watchdog
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
@@ -61,19 +68,43 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
     scanner = Scanner(settings, store, provider, Attributor())
+    allocator = Allocator(settings, store)
+    scanner.granted = allocator.wake
+    liveness = Liveness(store, allocator, scanner, _tell(store))
     listener = _bound(Path(settings.socket))
     resources.callback(Path(settings.socket).unlink, missing_ok=True)
-    api = Api(settings, store, scanner, _group(settings.admin_group)).application()
+    group = _group(settings.admin_group)
+    own = ReservationRoutes(settings, store, scanner, allocator, liveness)
+    admin = AdminRoutes(scanner, allocator, own, group)
+    api = Api(settings, store, scanner, [*own.routes(), *admin.routes()], group).application()
     async with anyio.create_task_group() as work:
         support.start_soon(_stop_on_signal, work.cancel_scope)
         await _say_what_is_weak(settings, store)
         if workers is not None:
             await work.start(workers, settings, store, MEMBER)
         work.start_soon(watchdog, scanner)
+        await work.start(liveness.run)
         await work.start(serve_http, api, listener)
         await work.start(scanner.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
+
+
+def _tell(store: Store) -> Tell:
+    async def tell(record: Record, kind: str) -> None:
+        facts = Reservation(
+            id=record.id,
+            kind=record.kind,
+            user=record.user,
+            uid=record.uid,
+            gpus=record.gpus,
+            started=rfc3339(record.started_ms) or "",
+            note=record.note,
+            pid=record.pid,
+        )
+        await send_reservation(store, kind, facts, "wall")
+
+    return tell
 
 
 def _locked(path: Path) -> Lock:

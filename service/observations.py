@@ -1,5 +1,6 @@
 """One scan on its way to Redis: the single argument `observe` takes, and what it answers."""
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
@@ -8,10 +9,12 @@ import msgspec
 
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
 from canhazgpu.events.store import Script, Store
+from canhazgpu.service.rules import Rules, host_keys
 
 OBSERVE = Script("canhazgpu.service", "observe")
 STALL = Script("canhazgpu.service", "stall")
 UNKNOWN_USER = "unknown"
+DEFAULTS = Rules()
 
 _encode = msgspec.json.Encoder().encode
 
@@ -23,24 +26,40 @@ class Observed(msgspec.Struct, frozen=True):
     due_ms: int
     opened: int
     closed: int
+    granted: tuple[str, ...] = ()  # Ids of requests that waited and have their GPUs now.
 
 
-async def observe(store: Store, usages: Sequence[GpuUsage], confirm: float, stale: float) -> Observed:
-    """Store one scan of all GPUs, and open, update and close violations, in one round trip.
+async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
+    store: Store,
+    usages: Sequence[GpuUsage],
+    confirm: float,
+    stale: float,
+    *,
+    age: float = 0.0,
+    rules: Rules = DEFAULTS,
+) -> Observed:
+    """Store one scan of all GPUs, and do what follows from it, in one round trip.
 
-    `confirm` and `stale` are seconds: how far apart the two scans must be that open a violation,
-    and after what gap without a good scan the first of them counts no more. A repeat of the same
-    scan changes nothing. Raises StoreDown.
+    Violations are opened, updated and closed; ended reservations are released; who waits gets what
+    is free now. `confirm` and `stale` are seconds: how far apart the two scans must be that open a
+    violation, and after what gap without a good scan the first of them counts no more; the reading
+    began `age` seconds ago. A repeat of the same scan changes nothing. Raises StoreDown.
     """
     keys = store.keys
-    names = [keys.sequence, keys.events, keys.violations, keys.scan, keys.open, keys.pending, keys.gpus]
     scan = _encode([_gpu(usage) for usage in usages])
-    reply = await store.run(
+    *numbers, granted = await store.run(
         OBSERVE,
-        [*names, *(keys.gpu(usage.index) for usage in usages)],
-        [keys.host, round(confirm * 1000), round(stale * 1000), scan],
+        [
+            *host_keys(keys),
+            keys.violations,
+            keys.open,
+            keys.pending,
+            *(keys.gpu(usage.index) for usage in usages),
+        ],
+        [keys.host, rules.text, round(confirm * 1000), round(stale * 1000), math.ceil(age * 1000), scan],
     )
-    return Observed(*map(int, reply))
+    now_ms, due_ms, opened, closed = map(int, numbers)
+    return Observed(now_ms, due_ms, opened, closed, tuple(name.decode() for name in granted))
 
 
 async def stall(store: Store, reason: str, remedy: str) -> None:
@@ -106,11 +125,13 @@ def _user(
         "evidence": one.evidence,
         "processes": processes,
     }
+    claims = {process.reservation for process in processes}
     shape = [[process.pid, process.start, process.name] for process in processes]
     return {
         "key": key,
         "uid": -1 if one.uid is None else one.uid,
         "signature": _encode([shape, one.person, one.evidence]).decode(),
+        "claim": claims.pop() if len(claims) == 1 and not one.person else None,
         "memory_mb": memory_mb,
         "body": _encode(body).decode(),
     }

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no name for it.
+SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no names for them.
+SO_PEERPIDFD = 77
 _CREDENTIALS = struct.Struct("3i")
 _GROUP = struct.Struct("I")
 GROUPS_BYTES = 1024  # The most Python's getsockopt asks for.
@@ -57,6 +58,30 @@ def peer_of(connection: socket.socket) -> Peer:
     return Peer(uid, gid, pid, groups | {gid}, _on_host(pid))
 
 
+def process_of(connection: socket.socket, peer: Peer) -> int | None:
+    """Return a pidfd of the process that connected, to be closed; None when it cannot be seen or has gone.
+
+    From a kernel before 6.5 it is opened by number: it is that process's if its user is the caller.
+    """
+    if peer.pid <= 0:
+        return None
+    try:
+        return connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError:
+        pass
+    try:
+        process = os.pidfd_open(peer.pid)
+    except OSError:
+        return None
+    try:
+        if os.stat(f"/proc/{peer.pid}").st_uid in (peer.uid, 0):  # noqa: PTH116 - 0: not dumpable
+            return process
+    except OSError:
+        pass
+    os.close(process)
+    return None
+
+
 def _listed_groups(uid: int, gid: int) -> frozenset[int]:
     try:
         return frozenset(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
@@ -83,3 +108,11 @@ def _on_host(pid: int) -> bool | None:
         if theirs != host:
             return False
     return True
+
+
+def uid_of(name: str) -> int | None:
+    """Return the uid of a user of this host, None when there is no such user."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):  # ValueError: a NUL in the name.
+        return None

@@ -1,6 +1,7 @@
 """The loop that looks at the GPUs and tells Redis what it saw. It decides nothing about people."""
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import anyio
@@ -13,10 +14,12 @@ from canhazgpu.events.keys import HOSTS
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown
 from canhazgpu.service.observations import Observed, observe, stall
 from canhazgpu.service.providers import Provider, ProviderError
+from canhazgpu.service.rules import Rules
 from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.usage import judge
 
-CLOSEST = 0.1  # Seconds between two scans that people ask for.
+CLOSEST = 0.1  # Seconds; between two scans that are asked for there is a rest as long as the first took,
+LEAST_REST = 0.005  # but no longer than CLOSEST and no shorter than this.
 LARGEST_MARGIN = 0.1
 SIGN_OF_LIFE = 60.0  # Seconds between two entries in the list of hosts.
 BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
@@ -49,7 +52,9 @@ class Scanner:
         self._stale = self._confirm + 3 * interval + 10.0
         self._known: dict[int, GpuUsage] = {}
         self._stalled = ""
+        self._rules = Rules.of(settings)
         self._wanted = anyio.Event()
+        self.granted: Callable[[], None] = lambda: None  # Called when who waits got their GPUs.
         self._turn = anyio.Event()  # Set when a scan ends, then replaced.
         self._began = self._finished = 0.0  # When the scan began that runs, and the last that ended.
         self._alive_at = -SIGN_OF_LIFE
@@ -77,7 +82,17 @@ class Scanner:
                 task_status.started()
             with anyio.move_on_after(max(0.0, self._began + pause - time.monotonic())):
                 await self._wanted.wait()
-                await anyio.sleep(max(0.0, self._began + min(CLOSEST, self._period) - time.monotonic()))
+                rest = min(CLOSEST, self._period, max(LEAST_REST, self.progress - self._began))
+                await anyio.sleep(max(0.0, self.progress + rest - time.monotonic()))
+
+    @property
+    def known(self) -> Mapping[int, GpuUsage]:
+        """Every GPU ever seen, as the last scan saw it, by index."""
+        return self._known
+
+    def nudge(self) -> None:
+        """Scan soon: something changed that waits for a scan begun after it."""
+        self._wanted.set()
 
     async def fresh(self, patience: float) -> bool:
         """Wait for a scan that began after this call; False when `patience` seconds did not suffice."""
@@ -100,7 +115,10 @@ class Scanner:
             await self._tell_stalled(error)
             return self._period
         usages = [self._usage(reading) for reading in readings] + self._missing(readings)
-        observed = await observe(self._store, usages, self._confirm, self._stale)
+        age = time.monotonic() - self._began
+        observed = await observe(self._store, usages, self._confirm, self._stale, age=age, rules=self._rules)
+        if observed.granted:
+            self.granted()
         if self._stalled:
             structlog.get_logger().info("scanner_resumed")
             self._stalled = ""

@@ -13,7 +13,7 @@ import uvicorn
 from anyio.abc import TaskStatus
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from canhazgpu.service.peer import Peer, peer_of
+from canhazgpu.service.peer import Peer, peer_of, process_of
 
 LONGEST_HEAD = 65536
 HEAD_TIME = 5.0  # Seconds a caller may take for its first request.
@@ -42,7 +42,7 @@ class PeerProtocol(H11Protocol):
         if self.open_by_uid[self._peer.uid] > MOST_OF_ONE_USER and self._peer.uid != 0:
             transport.abort()
             return
-        self.app = _with_peer(self.app, self._peer)
+        self.app = _with_peer(self.app, self._peer, transport.get_extra_info("socket"))
         self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIME, self._cut_off)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -56,9 +56,13 @@ class PeerProtocol(H11Protocol):
             self.transport.abort()
 
 
-def _with_peer(app: Any, peer: Peer) -> Any:
+def _with_peer(app: Any, peer: Peer, connection: socket.socket) -> Any:
+    def process() -> int | None:
+        return process_of(connection, peer)
+
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        await app({**scope, "canhazgpu.peer": peer}, receive, send)
+        who = {"canhazgpu.peer": peer, "canhazgpu.process": process}
+        await app({**scope, **who}, receive, send)
 
     return application
 

@@ -5,18 +5,22 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.violations import Violation
 
 
 class GpuState(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU: its last usage, who holds it, when it was last released (ms), its open violations."""
+    """One GPU: its last usage, who holds it, when it was last released (ms), its open violations.
+
+    `drained` is why it is kept out of allocation; an unmanaged one is none of ours.
+    """
 
     usage: GpuUsage
-    holder: str = ""
-    holder_user: str = ""
+    reservation: Record | None = None
     last_released_ms: int | None = None
     drained: str = ""
+    unmanaged: bool = False
     violations: tuple[Violation, ...] = ()
 
 
@@ -28,6 +32,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     stalled_ms: int | None
     stalled_reason: str
     gpus: tuple[GpuState, ...]
+    reservations: tuple[Record, ...] = ()  # The oldest first.
+    waiting: tuple[Waiting, ...] = ()  # In the order of the queue.
 
 
 async def snapshot(store: Store) -> Snapshot:
@@ -39,18 +45,24 @@ async def snapshot(store: Store) -> Snapshot:
             pipe.time()
             pipe.hgetall(store.keys.scan)
             pipe.hgetall(store.keys.open)
+            pipe.hvals(store.keys.reservations)
+            pipe.hvals(store.keys.queue)
             for index in indices:
                 pipe.hgetall(store.keys.gpu(index))
-            clock, scan, opened, *gpus = await pipe.execute()
+            clock, scan, opened, held, queue, *gpus = await pipe.execute()
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
     violations = open_violations(opened)
+    records = {one.id: one for one in (msgspec.json.decode(text, type=Record) for text in held)}
+    waiting = (msgspec.json.decode(text, type=Waiting) for text in queue)
     return Snapshot(
         now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
         scanned_ms=_whole(scan.get(b"at_ms")),
         stalled_ms=_whole(scan.get(b"stalled_ms")),
         stalled_reason=scan.get(b"stalled_reason", b"").decode("utf-8", "backslashreplace"),
-        gpus=tuple(_gpu(fields, violations) for fields in gpus if b"usage" in fields),
+        gpus=tuple(_gpu(fields, violations, records) for fields in gpus if b"usage" in fields),
+        reservations=tuple(sorted(records.values(), key=lambda one: (one.started_ms, one.id))),
+        waiting=tuple(sorted(waiting, key=lambda one: one.place)),
     )
 
 
@@ -75,14 +87,14 @@ def open_violations(fields: dict[bytes, bytes]) -> list[Violation]:
     return sorted(found, key=lambda violation: (violation.gpu, violation.user))
 
 
-def _gpu(fields: dict[bytes, bytes], violations: list[Violation]) -> GpuState:
+def _gpu(fields: dict[bytes, bytes], violations: list[Violation], records: dict[str, Record]) -> GpuState:
     usage = msgspec.json.decode(fields[b"usage"], type=GpuUsage)
     return GpuState(
         usage=usage,
-        holder=fields.get(b"holder", b"").decode(),
-        holder_user=fields.get(b"holder_user", b"").decode(),
+        reservation=records.get(fields.get(b"holder", b"").decode()),
         last_released_ms=_whole(fields.get(b"last_released")),
         drained=fields.get(b"drained", b"").decode(),
+        unmanaged=b"unmanaged" in fields,
         violations=tuple(one for one in violations if one.gpu == usage.index),
     )
 

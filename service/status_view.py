@@ -6,16 +6,18 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.gpu import ProcessUse
+from canhazgpu.events.reservations import Record
+from canhazgpu.service.rules import OLDEST
 from canhazgpu.service.snapshot import GpuState, Snapshot
-
-OLDEST = 5.0  # Seconds; an older scan says nothing about now (or three intervals, where that is more).
 
 
 def status(snapshot: Snapshot, scan_interval: float) -> list[dict[str, Any]]:
     """Return the host's GPUs by index.
 
-    `status` is AVAILABLE, IN_USE (reserved), UNRESERVED, ERROR or UNKNOWN, the latter two with a
-    `reason`. Times are RFC 3339 in UTC, memory is in MiB.
+    `status` is AVAILABLE, IN_USE (reserved), UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN, the last
+    two and a drained one with a `reason`. `others` are the processes on a reserved GPU that are not its
+    holder's. Times are RFC 3339 in UTC, durations are in seconds, memory is in MiB.
     """
     blind = _blind(snapshot, scan_interval)
     return [_gpu(gpu, snapshot, blind) for gpu in snapshot.gpus]
@@ -35,17 +37,7 @@ def _blind(snapshot: Snapshot, scan_interval: float) -> str | None:
 def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None) -> dict[str, Any]:
     usage = gpu.usage
     state, reason = _state(gpu, blind)
-    processes = [
-        {
-            "pid": process.pid,
-            "name": process.name,
-            "user": process.user,
-            "memory_mb": process.memory_mb,
-            "container": msgspec.to_builtins(process.container),
-            "evidence": process.evidence,
-        }
-        for process in usage.processes
-    ]
+    others = [one for one in usage.processes if gpu.reservation and not is_holders(one, gpu.reservation)]
     return {
         "gpu_id": usage.index,
         "uuid": usage.uuid,
@@ -55,8 +47,11 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None) -> dict[str, Any]
         "users": list(usage.users),
         "memory_mb": usage.memory_mb,
         "memory_total_mb": usage.memory_total_mb,
-        "processes": processes,
-        "reservation": {"id": gpu.holder, "user": gpu.holder_user} if gpu.holder else None,
+        "in_use": usage.in_use,
+        "processes": [_process(one) for one in usage.processes],
+        "others": [_process(one) for one in others],
+        "reservation": reservation(gpu.reservation, snapshot.now_ms) if gpu.reservation else None,
+        "drained": gpu.drained or None,
         "violations": [msgspec.to_builtins(violation) for violation in gpu.violations],
         "mig": [msgspec.to_builtins(instance) for instance in usage.mig],
         "last_released": rfc3339(gpu.last_released_ms),
@@ -65,14 +60,53 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None) -> dict[str, Any]
     }
 
 
+def _process(process: ProcessUse) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "name": process.name,
+        "user": process.user,
+        "memory_mb": process.memory_mb,
+        "container": msgspec.to_builtins(process.container),
+        "evidence": process.evidence,
+    }
+
+
+def is_holders(process: ProcessUse, record: Record) -> bool:
+    """Tell whether a process is on a GPU by right of this reservation."""
+    return process.uid == record.uid or (process.person is None and process.reservation == record.id)
+
+
+def reservation(record: Record, now_ms: int) -> dict[str, Any]:
+    """Return a reservation as other programs read it."""
+    return {
+        "id": record.id,
+        "kind": record.kind,
+        "user": record.user,
+        "label": record.label,
+        "note": record.note,
+        "gpus": list(record.gpus),
+        "pid": record.pid,
+        "started": rfc3339(record.started_ms),
+        "for_s": _ago(now_ms, record.started_ms),
+        "expires": rfc3339(record.expires_ms),
+        "expires_in_s": None if record.expires_ms is None else max(0, (record.expires_ms - now_ms) // 1000),
+        "last_heartbeat_s": _ago(now_ms, record.heartbeat_ms),
+        "lingering_s": _ago(now_ms, record.ended_ms),
+    }
+
+
 def _state(gpu: GpuState, blind: str | None) -> tuple[str, str | None]:
     usage = gpu.usage
+    if gpu.unmanaged:
+        return "UNMANAGED", None
     if blind:
         return "UNKNOWN", blind
     if usage.state != "ok":
         return ("ERROR" if usage.state == "error" else "UNKNOWN"), usage.reason
-    if gpu.holder:
+    if gpu.reservation:
         return "IN_USE", None
+    if gpu.drained and not usage.in_use:
+        return "DRAINED", gpu.drained
     return ("UNRESERVED" if usage.in_use else "AVAILABLE"), None
 
 

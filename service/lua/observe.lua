@@ -1,26 +1,16 @@
 -- observe: takes one scan of every GPU; stores usage; opens, updates and closes violations.
 -- A violation is opened only by a second good scan, at least confirm_ms after the first; a scan that
 -- could not tell (error, unknown) neither opens nor closes anything.
--- Keys: sequence events violations scan open pending gpus gpu...
--- Args: host confirm_ms stale_ms scan
--- Returns: now_ms due_ms opened closed
--- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed
-local sequence, events, violations, scan_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local open_key, pending_key, gpus_key = KEYS[5], KEYS[6], KEYS[7]
-local host, confirm_ms, stale_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local scan = cjson.decode(ARGV[4])
-local KEPT = 100000
+-- An ended reservation that nothing of its own is left of is released, and the queue is gone along.
+-- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending gpu...
+-- Args: host rules confirm_ms stale_ms age_ms scan
+-- Returns: now_ms due_ms opened closed granted
+-- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed reservation.created reservation.released
+local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
+local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local scan = cjson.decode(ARGV[6])
+local FIRST = 12
 local due_ms, opened, closed = 0, 0, 0
-
-local function pairs_of(key)
-  local flat, map = redis.call('HGETALL', key), {}
-  for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
-  return map
-end
-
-local function tell(streams, event_type, subject, data, id)
-  publish(streams, KEPT, host, id or next_id(sequence), 'canhazgpu.' .. event_type, subject, data)
-end
 
 local function record_data(gpu, key, record, extra)
   local head = {violation = record.id, kind = record.kind, gpu = gpu.index, key = key, since = record.since,
@@ -30,7 +20,8 @@ local function record_data(gpu, key, record, extra)
 end
 
 local function about_violation(verb, gpu, key, record, extra, id)
-  tell({events, violations}, 'violation.' .. verb, 'violation/' .. record.id, record_data(gpu, key, record, extra), id)
+  publish({KEYS[2], violations}, EVENTS_KEPT, ARGV[1], id or next_id(KEYS[1]), 'canhazgpu.violation.' .. verb,
+    'violation/' .. record.id, record_data(gpu, key, record, extra))
 end
 
 local function close(gpu, field, key, record, reason)
@@ -52,7 +43,7 @@ local function accuse(gpu, field, user, kind, holder, record, first_ms)
       redis.call('HSET', open_key, field, cjson.encode(record))
     end
   elseif first_ms and now_ms - first_ms >= confirm_ms then
-    local id = next_id(sequence)
+    local id = next_id(KEYS[1])
     local fresh = {id = 'v' .. id, kind = kind, holder = holder, signature = user.signature, body = user.body,
       since = rfc3339(first_ms), since_ms = first_ms, memory_mb = user.memory_mb, peak_mb = user.memory_mb}
     redis.call('HDEL', pending_key, field)
@@ -60,49 +51,66 @@ local function accuse(gpu, field, user, kind, holder, record, first_ms)
     opened = opened + 1
     about_violation('opened', gpu, user.key, fresh, nil, id)
   else
-    if not first_ms then redis.call('HSET', pending_key, field, string.format('%.0f', now_ms)) end
+    if not first_ms then redis.call('HSET', pending_key, field, whole(now_ms)) end
     local due = (first_ms or now_ms) + confirm_ms
     if due_ms == 0 or due < due_ms then due_ms = due end
   end
 end
 
-local last = redis.call('HMGET', scan_key, 'at_ms', 'stalled_ms')
+local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 if last[2] then
-  tell({events}, 'scanner.resumed', 'scanner', cjson.encode({stalled_s = math.floor((now_ms - tonumber(last[2])) / 1000)}))
-  redis.call('HDEL', scan_key, 'stalled_ms', 'stalled_reason')
+  tell('scanner.resumed', 'scanner', cjson.encode({stalled_s = math.floor((now_ms - tonumber(last[2])) / 1000)}))
+  redis.call('HDEL', KEYS[3], 'stalled_ms', 'stalled_reason')
 end
-redis.call('HSET', scan_key, 'at_ms', string.format('%.0f', now_ms))
+redis.call('HSET', KEYS[3], 'at_ms', whole(now_ms), 'began_ms', whole(now_ms - age_ms))
+
+-- Keeps what the scan says of a GPU, and tells what changed; `old` is what was kept before.
+local function keep(gpu, key, old)
+  local subject = 'gpu/' .. gpu.index
+  local summary = old.holder and splice({holder = old.holder_user}, gpu.summary) or gpu.summary
+  if not old.signature then redis.call('ZADD', KEYS[4], gpu.index, gpu.index) end
+  if old.usage ~= gpu.usage then redis.call('HSET', key, 'usage', gpu.usage) end
+  if old.state == 'ok' and gpu.state ~= 'ok' and last[1] then redis.call('HSET', key, 'ok_ms', last[1]) end
+  if gpu.state == 'error' and not old.failed then
+    redis.call('HSET', key, 'failed', '1')
+    tell('gpu.failed', subject, summary)
+  elseif gpu.state == 'ok' and old.failed then
+    redis.call('HDEL', key, 'failed')
+    tell('gpu.recovered', subject, summary)
+  end
+  if old.signature ~= gpu.signature then
+    redis.call('HSET', key, 'signature', gpu.signature, 'state', gpu.state, 'uuid', gpu.uuid)
+    tell('gpu.changed', subject, summary)
+  end
+end
+
+-- Whether a user is on the GPU by right: it is theirs, or what nobody is proven to own says it belongs to
+-- the reservation. Memory without a process is nobody's fault on a GPU that is reserved.
+local function rightful(old, user)
+  local theirs = user.uid >= 0 and tonumber(old.holder_uid) == user.uid
+  return old.holder and (theirs or user.claim == old.holder or user.key == 'unknown')
+end
 
 local open, pending = pairs_of(open_key), pairs_of(pending_key)
 for position, gpu in ipairs(scan) do
-  local key, prefix = KEYS[7 + position], gpu.index .. '/'
-  local old = redis.call('HMGET', key, 'usage', 'signature', 'state', 'uuid', 'failed', 'ok_ms', 'holder', 'holder_uid')
-  local subject = 'gpu/' .. gpu.index
-  local held = old[7] and old[7] ~= ''
-  local summary = held and splice({holder = old[7]}, gpu.summary) or gpu.summary
-  if not old[2] then redis.call('ZADD', gpus_key, gpu.index, gpu.index) end
-  if old[1] ~= gpu.usage then redis.call('HSET', key, 'usage', gpu.usage) end
-  if old[3] == 'ok' and gpu.state ~= 'ok' and last[1] then redis.call('HSET', key, 'ok_ms', last[1]) end
-  if gpu.state == 'error' and not old[5] then
-    redis.call('HSET', key, 'failed', '1')
-    tell({events}, 'gpu.failed', subject, summary)
-  elseif gpu.state == 'ok' and old[5] then
-    redis.call('HDEL', key, 'failed')
-    tell({events}, 'gpu.recovered', subject, summary)
-  end
-  if old[2] ~= gpu.signature then
-    redis.call('HSET', key, 'signature', gpu.signature, 'state', gpu.state, 'uuid', gpu.uuid)
-    tell({events}, 'gpu.changed', subject, summary)
-  end
+  local key, prefix = KEYS[FIRST - 1 + position], gpu.index .. '/'
+  local old = pairs_of(key)
+  keep(gpu, key, old)
   if gpu.state == 'ok' then
-    local good_ms = tonumber((old[3] == 'ok' and last[1]) or old[6] or now_ms)
-    local another = old[4] and old[4] ~= gpu.uuid
-    local users = {}
-    for _, user in ipairs(gpu.users) do users[prefix .. user.key] = user end
+    local good_ms = tonumber((old.state == 'ok' and last[1]) or old.ok_ms or now_ms)
+    local another = old.uuid and old.uuid ~= gpu.uuid
+    local users, overstays = {}, false
+    for _, user in ipairs(old.unmanaged and {} or gpu.users) do
+      users[prefix .. user.key] = user
+      overstays = overstays or tonumber(old.expired_uid) == user.uid
+    end
+    if old.expired_uid and not overstays and now_ms - age_ms > tonumber(old.last_released or 0) then
+      redis.call('HDEL', key, 'expired_uid')
+    end
     for field, text in pairs(open) do
       if string.sub(field, 1, #prefix) == prefix and (another or not users[field]) then
         local name = string.sub(field, #prefix + 1)
-        close(gpu, field, name, cjson.decode(text), gpu.exempt[name] and 'exempted' or 'stopped')
+        close(gpu, field, name, cjson.decode(text), (old.unmanaged or gpu.exempt[name]) and 'exempted' or 'stopped')
         open[field] = nil
       end
     end
@@ -114,13 +122,29 @@ for position, gpu in ipairs(scan) do
     end
     for field, user in pairs(users) do
       local record = open[field] and cjson.decode(open[field])
-      if held and user.uid >= 0 and tonumber(old[8]) == user.uid then
+      if rightful(old, user) then
         if record then close(gpu, field, user.key, record, 'reserved') end
         redis.call('HDEL', pending_key, field)
       else
-        accuse(gpu, field, user, held and 'trespass' or 'unreserved', held and old[7] or nil, record, tonumber(pending[field]))
+        local overstaying = tonumber(old.expired_uid) == user.uid and 'overstaying' or 'unreserved'
+        accuse(gpu, field, user, old.holder and 'trespass' or overstaying, old.holder and old.holder_user, record,
+          tonumber(pending[field]))
       end
     end
   end
 end
-return {now_ms, due_ms, opened, closed}
+
+local settles = redis.call('HLEN', KEYS[6]) > 0
+for _, text in ipairs(redis.call('HVALS', KEYS[5])) do
+  settles = settles or string.find(text, '"ended_ms"', 1, true)
+end
+local granted = {}
+if settles then
+  local host = open_host(FIRST)
+  for _, record in pairs(host.records) do
+    if record.ended_ms and not lingers(host, record) then free(host, record, record.gpus, 'exited') end
+  end
+  if not host.incomplete then walk(host) end
+  granted = host.granted
+end
+return {now_ms, due_ms, opened, closed, granted}

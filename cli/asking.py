@@ -1,0 +1,127 @@
+"""What the commands that ask for GPUs have in common: their options checked, and the wait shown."""
+
+import shutil
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli.words import USAGE, fail
+from canhazgpu.client import Client
+from canhazgpu.client.reservations import Reservation, obtain
+from canhazgpu.events.durations import parse_duration, spell_duration
+from canhazgpu.events.text import printable
+
+FOREVER = "forever"  # What `--wait` alone means.
+MOST = 1024
+
+Gpus = Annotated[int | None, typer.Option("--gpus", "-g", help="How many; 1 unless --gpu-ids names them.")]
+GpuIds = Annotated[str, typer.Option("--gpu-ids", "-G", help="Exactly these, as 1,3.", metavar="IDS")]
+Wait = Annotated[
+    str, typer.Option("--wait", "-w", help="Wait for them; --wait 30m: at most so long.", metavar="[TIME]")
+]
+NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, whatever the settings say.")]
+Note = Annotated[str, typer.Option("--note", "-n", help="A few words, for others to see.")]
+Label = Annotated[
+    str, typer.Option("--user", "-u", help="Who you are on a shared account; shown, not trusted.")
+]
+
+
+def which(gpus: int | None, gpu_ids: str) -> dict[str, Any]:
+    """Return the part of a demand that says which GPUs; end with a usage error for what makes no sense."""
+    if gpus is not None and not 1 <= gpus <= MOST:
+        fail(
+            f"--gpus: {gpus} is no number of GPUs: say 1 or more, as many as `canhazgpu status` lists", USAGE
+        )
+    named = indices(gpu_ids)
+    if named is None:
+        return {"count": gpus or 1}
+    if gpus not in (None, len(named)):
+        fail(f"--gpus says {gpus}, --gpu-ids names {len(named)}: leave one of them out", USAGE)
+    return {"gpus": named}
+
+
+def indices(text: str) -> list[int] | None:
+    """Return the indices in `1,3`, None for an empty text; end with a usage error for anything else."""
+    if not text:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and len(word) < 5 for word in words):  # noqa: PLR2004 - MOST
+        fail(f"--gpu-ids: {printable(text)!r} is no list of GPUs: write it as 1,3", USAGE)
+    found = [int(word) for word in words]
+    if len(set(found)) != len(found):
+        fail(f"--gpu-ids: {text} names a GPU twice", USAGE)
+    return found
+
+
+def checked(option: str, text: str) -> str:
+    """Return a duration as it was written; end with a usage error for one that is none, or is nothing."""
+    try:
+        if parse_duration(text) < 1:
+            fail(f"{option}: '{text}' is too short: at least 1s", USAGE)
+    except ValueError as error:
+        fail(f"{option}: {error}", USAGE)
+    return text
+
+
+def optional(**facts: str) -> dict[str, str]:
+    """Return the facts that were given."""
+    return {name: value for name, value in facts.items() if value}
+
+
+def patience(wait: str, *, nonblock: bool) -> bool | str | None:
+    """Return what a demand says of waiting; None: as the service is configured."""
+    if wait and nonblock:
+        fail("--wait and --nonblock exclude each other", USAGE)
+    if nonblock:
+        return False
+    if wait == FOREVER:
+        return True
+    return checked("--wait", wait) if wait else None
+
+
+def take(demand: dict[str, Any], wait: bool | str | None) -> Reservation:  # noqa: FBT001 - three meanings
+    """Return the reservation; who waits is shown where they stand."""
+    shown = _Shown()
+    try:
+        return obtain(Client(), demand, wait=wait, progress=shown.queued)
+    finally:
+        shown.clear()
+
+
+class _Shown:
+    """The place in the queue: one line kept up to date on a terminal, a line for each change elsewhere."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._line = False
+
+    def queued(self, row: dict[str, Any]) -> None:
+        since = row["queued"][11:19]
+        turn = f", expected {row['expected'][:10]} {row['expected'][11:16]} UTC" if row["expected"] else ""
+        text = printable(
+            f"Waiting since {since} UTC, position {row['position']}{turn}: {row['reason']}", 1000
+        )
+        if self._live:
+            width = shutil.get_terminal_size().columns
+            sys.stderr.write(f"\r\x1b[K{printable(text, max(10, width - 1))}")
+            self._line = True
+        else:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._line:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._line = False
+
+
+def spell_gpus(gpus: list[int]) -> str:
+    """Return `2 GPU(s): [1, 3]`."""
+    return f"{len(gpus)} GPU(s): {gpus}"
+
+
+def lasting(facts: dict[str, Any]) -> str:
+    """Return how long a reservation lasts still."""
+    return spell_duration(facts["expires_in_s"] or 0)

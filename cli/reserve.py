@@ -1,0 +1,100 @@
+"""`canhazgpu reserve`, `extend` and `release`: GPUs for a time, whatever runs on them."""
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from canhazgpu.cli import asking
+from canhazgpu.cli.words import client, examples, print_json
+from canhazgpu.client.reservations import post
+
+RESERVE_EPILOG = examples(
+    "canhazgpu reserve --gpus 1 --duration 4h",
+    "export CUDA_VISIBLE_DEVICES=$(canhazgpu reserve --gpus 2 --short)",
+    "canhazgpu reserve --gpu-ids 1,3 --wait 30m --note 'paper deadline'",
+)
+EXTEND_EPILOG = examples("canhazgpu extend", "canhazgpu extend --duration 2h --gpu-ids 1")
+RELEASE_EPILOG = examples(
+    "canhazgpu release", "canhazgpu release --gpu-ids 3", "canhazgpu release --all  # runs too: they go on"
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+
+
+def reserve(
+    *,
+    gpus: asking.Gpus = None,
+    gpu_ids: asking.GpuIds = "",
+    duration: Annotated[str, typer.Option("--duration", "-d", help="How long: 30m, 4h; else 8h.")] = "",
+    wait: asking.Wait = "",
+    nonblock: asking.NonBlock = False,
+    note: asking.Note = "",
+    user: asking.Label = "",
+    short: Annotated[bool, typer.Option("--short", "-s", help="Print the GPUs alone, as 1,3.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Reserve GPUs for a time; those you use without a reservation come first, and are yours then."""
+    demand = {"kind": "manual", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
+    if duration:
+        demand["duration"] = asking.checked("--duration", duration)
+    held = asking.take(demand, asking.patience(wait, nonblock=nonblock))
+    if as_json:
+        print_json({**held.facts, "environment": held.environment})
+    elif short:
+        sys.stdout.write(f"{held.devices}\n")
+    else:
+        sys.stdout.write(f"Reserved {asking.spell_gpus(held.gpus)} for {asking.lasting(held.facts)}\n")
+        for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+            sys.stdout.write(f"export {name}={shlex.quote(held.environment[name])}\n")
+
+
+def extend(
+    *,
+    duration: Annotated[
+        str, typer.Option("--duration", "-d", help="How much longer: 30m, 4h; else 8h.")
+    ] = "",
+    gpu_ids: asking.GpuIds = "",
+    as_json: AsJson = False,
+) -> None:
+    """Let your reservations last longer: all of them, or those that hold given GPUs."""
+    named = asking.indices(gpu_ids)
+    demand: dict[str, object] = {"gpus": named} if named else {}
+    if duration:
+        demand |= {"duration": asking.checked("--duration", duration)}
+    rows = post(client(), "/v1/reservations/extend", demand)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        sys.stdout.write(f"Extended {asking.spell_gpus(row['gpus'])}, expires in {asking.lasting(row)}\n")
+
+
+def release(
+    *,
+    gpu_ids: asking.GpuIds = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Your runs' reservations too; the commands go on without.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give your reserved GPUs back; those of `run` only by number or with --all."""
+    named = asking.indices(gpu_ids)
+    demand = {"all": everything, **({"gpus": named} if named else {})}
+    rows = post(client(), "/v1/reservations/release", demand)
+    if as_json:
+        print_json(rows)
+        return
+    say_released(rows, "you hold no reservation" if everything else "you hold no manual reservation")
+
+
+def say_released(rows: list[dict[str, object]], nothing: str) -> None:
+    """Print what was released, or that there was nothing."""
+    gpus = sorted(gpu for row in rows for gpu in row["gpus"])  # type: ignore[attr-defined]
+    if not gpus:
+        sys.stdout.write(f"Nothing to release: {nothing}\n")
+        return
+    sys.stdout.write(f"Released {asking.spell_gpus(gpus)}\n")
+    for row in rows:
+        if row["kind"] == "run":
+            sys.stdout.write(f"The command that ran on {row['gpus']} goes on without a reservation\n")

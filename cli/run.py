@@ -1,0 +1,85 @@
+"""`canhazgpu run`: a command with GPUs of its own, for exactly as long as it lives.
+
+The reservation is bound to this very process, which then becomes the command: terminal, signals, exit
+code and everything else are the command's own, and nothing of ours stays behind.
+"""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from canhazgpu.cli import asking
+from canhazgpu.cli.words import USAGE, examples, fail
+from canhazgpu.events.text import printable
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # As a shell says it.
+EPILOG = examples(
+    "canhazgpu run --gpus 2 -- python train.py",
+    "canhazgpu run --gpu-ids 1,3 --timeout 8h -- ./job.sh",
+    "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
+)
+RUN = "canhazgpu run --gpus 1 -- python train.py"
+
+
+def run(
+    *,
+    command: Annotated[list[str] | None, typer.Argument(help="The command, after `--`.")] = None,
+    gpus: asking.Gpus = None,
+    gpu_ids: asking.GpuIds = "",
+    timeout: Annotated[
+        str, typer.Option("--timeout", "-t", help="End it after so long: SIGINT, 30 s later SIGKILL.")
+    ] = "",
+    wait: asking.Wait = "",
+    nonblock: asking.NonBlock = False,
+    note: asking.Note = "",
+    user: asking.Label = "",
+) -> None:
+    """Run a command on GPUs that are reserved for it until it ends, however it ends."""
+    demand = {"kind": "run", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
+    if timeout:
+        demand["timeout"] = asking.checked("--timeout", timeout)
+    patience = asking.patience(wait, nonblock=nonblock)
+    if not command:
+        fail(f"no command given: {RUN}", USAGE)
+    if "--" not in sys.argv:
+        fail(f"put -- before the command: {RUN}", USAGE)
+    path = _look_up(command[0])
+    held = asking.take(demand, patience)
+    become(path, command, held.environment)
+
+
+def _look_up(name: str) -> str:
+    found = shutil.which(name)
+    if found:
+        return found
+    if Path(name).exists() if "/" in name else shutil.which(name, os.F_OK):
+        fail(f"{printable(name)} is not executable; nothing was reserved", NOT_EXECUTABLE)
+    return fail(f"{printable(name)}: command not found; nothing was reserved", NOT_FOUND)
+
+
+def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:
+    """Replace this process by the command, in an environment with `changes`; never returns."""
+    environment = {**os.environ, **changes}
+    if "LC_CTYPE" not in _first_environment():  # Python sets it where the locale is C.
+        environment.pop("LC_CTYPE", None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Which Python ignores.
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execve(path, command, environment)  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        fail(f"{printable(command[0])} cannot be run: {error.strerror}", NOT_EXECUTABLE)
+
+
+def _first_environment() -> set[str]:
+    try:
+        text = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return {"LC_CTYPE"}
+    return {entry.partition(b"=")[0].decode("utf-8", "replace") for entry in text.split(b"\0")}

@@ -1,0 +1,112 @@
+"""A reservation: GPUs that are one user's until it ends. A request: what waits to become one."""
+
+import msgspec
+
+RUN, MANUAL = "run", "manual"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A live reservation as Redis keeps it; moments are milliseconds of Redis' clock.
+
+    `kind` is run (it lives as long as the process `pid` that began at `start`, in clock ticks) or
+    manual (until `expires_ms`). `ended_ms`: its process has ended, its GPUs are still to be found
+    free of it. `label` is what the user wants to be called, shown and never trusted.
+    """
+
+    id: str
+    kind: str
+    user: str
+    uid: int
+    gpus: tuple[int, ...]
+    started_ms: int
+    label: str | None = None
+    note: str | None = None
+    pid: int | None = None
+    start: int | None = None
+    timeout_ms: int | None = None
+    expires_ms: int | None = None
+    heartbeat_ms: int | None = None
+    ended_ms: int | None = None
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A request in the queue as Redis keeps it. It wants `gpus`, or any `count` of them.
+
+    `place` orders the queue. `attached`: somebody listens for the answer; nothing is granted before.
+    """
+
+    id: str
+    kind: str
+    user: str
+    uid: int
+    place: int
+    queued_ms: int
+    count: int | None = None
+    gpus: tuple[int, ...] | None = None
+    label: str | None = None
+    note: str | None = None
+    pid: int | None = None
+    start: int | None = None
+    timeout_ms: int | None = None
+    duration_ms: int | None = None
+    limit: int | None = None
+    attached: bool = False
+
+    @property
+    def need(self) -> int:
+        """How many GPUs it takes."""
+        return len(self.gpus) if self.gpus else self.count or 0
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of the reservation events. Moments are RFC 3339 in UTC.
+
+    On `released`, `gpus` are those it let go of, `kept` those it still has, `held_s` is since it
+    began, `reason` is exited, released, expired, unmanaged, undelivered or admin, `by` who did it.
+    """
+
+    id: str
+    kind: str
+    user: str
+    uid: int
+    gpus: tuple[int, ...]
+    started: str
+    label: str | None = None
+    note: str | None = None
+    pid: int | None = None
+    queued: str | None = None
+    expires: str | None = None
+    ended: str | None = None
+    released: str | None = None
+    held_s: int | None = None
+    kept: tuple[int, ...] | None = None
+    reason: str | None = None
+    by: str | None = None
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of the request events: who waits for what. `reason` says why they left.
+
+    A request that is granted makes no event of its own: it becomes the reservation with its id.
+    """
+
+    id: str
+    kind: str
+    user: str
+    uid: int
+    queued: str
+    count: int | None = None
+    gpus: tuple[int, ...] | None = None
+    label: str | None = None
+    note: str | None = None
+    pid: int | None = None
+    reason: str | None = None  # cancelled, gone, timed-out, impossible
+
+
+class GpuHandling(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of gpu.drained, undrained, managed and unmanaged: what an administrator did to a GPU."""
+
+    index: int
+    uuid: str
+    by: str | None = None
+    reason: str | None = None

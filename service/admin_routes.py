@@ -1,0 +1,129 @@
+"""The routes for administrators: whose GPUs end, which are kept out of allocation, which are handed out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from canhazgpu.service.allocator import Allocator, ReleaseOrder
+from canhazgpu.service.demands import AdminReleaseDemand, DrainDemand, ManageDemand, indices
+from canhazgpu.service.exchange import admit, answer, body, operation_of, peer_of
+from canhazgpu.service.peer import Peer, uid_of
+from canhazgpu.service.problems import Problem
+from canhazgpu.service.reservation_routes import ReservationRoutes, released_row
+from canhazgpu.service.scanner import Scanner
+
+NO_REASON = "by an administrator"
+
+
+class AdminRoutes:
+    """Everything here is for root and the administrators' group, makes events, and is logged."""
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        allocator: Allocator,
+        reservations: ReservationRoutes,
+        group: int | None,
+    ) -> None:
+        """Serve members of `group`, and root."""
+        self._scanner = scanner
+        self._allocator = allocator
+        self._reservations = reservations
+        self._group = group
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/admin/release", self.release, methods=["POST"]),
+            Route("/v1/admin/drain", self.drain, methods=["POST"]),
+            Route("/v1/admin/undrain", self.undrain, methods=["POST"]),
+            Route("/v1/admin/manage", self.manage, methods=["POST"]),
+        ]
+
+    async def release(self, request: Request) -> Response:
+        """End anybody's reservations; their users are told."""
+        peer = self._admin(request)
+        demand = await body(request, AdminReleaseDemand)
+        given = [demand.gpus is not None, demand.user is not None, demand.all]
+        if sum(given) != 1:
+            raise Problem(400, "bad-request", "say one of `gpus`, `user` and `all`")
+        uid = peer.uid if demand.user is None else uid_of(demand.user)
+        if uid is None:
+            raise Problem(400, "no-such-user", "there is no such user on this host")
+        order = ReleaseOrder(
+            uid=uid,
+            by=peer.name,
+            reason="admin",
+            gpus=indices(demand.gpus),
+            all=True,
+            admin=True,
+            everybody=demand.all,
+        )
+        code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
+        if code == "not-yours":
+            free = ", ".join(str(one.gpu) for one in blocked)
+            raise Problem(409, "not-reserved", f"nobody holds GPU {free}: nothing was changed")
+        self._log(peer, "release", [one.id for one in released])
+        await self._reservations.after_release(released, peer.name)
+        return answer([released_row(one) for one in released])
+
+    async def drain(self, request: Request) -> Response:
+        """Keep GPUs out of allocation; who has them keeps them."""
+        peer = self._admin(request)
+        demand = await body(request, DrainDemand)
+        return await self._drain(peer, demand, demand.reason or NO_REASON)
+
+    async def undrain(self, request: Request) -> Response:
+        """Give GPUs back to allocation."""
+        peer = self._admin(request)
+        return await self._drain(peer, await body(request, DrainDemand), None)
+
+    async def manage(self, request: Request) -> Response:
+        """Say which GPUs are handed out; `force` ends reservations that stand in the way."""
+        peer = self._admin(request)
+        demand = await body(request, ManageDemand)
+        gpus = indices(demand.gpus)
+        if gpus is not None and demand.count not in (None, len(gpus)):
+            raise Problem(400, "bad-request", f"{demand.count} GPUs are asked for, and {len(gpus)} are named")
+        if gpus is None:
+            gpus = tuple(range(demand.count)) if demand.count else tuple(sorted(self._scanner.known))
+        if not gpus:
+            raise Problem(409, "no-gpu", "no GPU was found on this host", "`canhazgpu doctor` says why")
+        reply = await self._allocator.manage(
+            peer.uid, operation_of(demand.operation), gpus=gpus, force=demand.force, by=peer.name
+        )
+        if reply["code"] == "missing":
+            raise self._missing(reply["missing"])
+        if reply["code"] == "held":
+            held = ", ".join(f"GPU {one['gpu']} by {one['by']}" for one in reply["held"])
+            raise Problem(409, "held", f"reserved: {held}", "release them first, or say --force")
+        self._log(peer, "manage", list(gpus))
+        self._scanner.nudge()
+        return answer({"managed": list(gpus), "released": [one["gpu"] for one in reply["held"]]})
+
+    async def _drain(self, peer: Peer, demand: DrainDemand, reason: str | None) -> Response:
+        gpus = indices(demand.gpus) or ()
+        reply = await self._allocator.drain(
+            peer.uid, operation_of(demand.operation), gpus=gpus, reason=reason, by=peer.name
+        )
+        if reply["code"] == "missing":
+            raise self._missing(reply["missing"])
+        self._log(peer, "drain" if reason else "undrain", reply["changed"])
+        return answer({"changed": reply["changed"], "reason": reason})
+
+    def _admin(self, request: Request) -> Peer:
+        peer = peer_of(request)
+        admit(peer, self._group)
+        return peer
+
+    def _missing(self, missing: Sequence[int]) -> Problem:
+        named = ", ".join(map(str, missing))
+        known = len(self._scanner.known)
+        return Problem(400, "no-such-gpu", f"there is no GPU {named}: this host has {known}")
+
+    def _log(self, peer: Peer, action: str, what: Sequence[Any]) -> None:
+        structlog.get_logger().info("admin", action=action, by=peer.name, uid=peer.uid, what=what)

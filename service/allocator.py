@@ -1,0 +1,264 @@
+"""The allocator: every change to reservations and the queue, each one script that also tells of it.
+
+An operation has a name of its caller's; a repeat of it changes nothing and gets the same answer.
+Who waits is woken here when something may have changed for them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
+from canhazgpu.service.rules import Rules, host_keys
+
+RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADOPT = (
+    Script("canhazgpu.service", verb)
+    for verb in (
+        "reserve",
+        "release",
+        "extend",
+        "conclude",
+        "expire",
+        "heartbeat",
+        "leave",
+        "drain",
+        "manage",
+        "adopt",
+    )
+)
+ATTEMPTS = 3  # A GPU that appears in the very moment of a call makes it begin again.
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A request for GPUs as `reserve` takes it: `gpus`, or any `count`. Durations are milliseconds.
+
+    `id` names a request that waits already. `limit`: the most GPUs this user may hold.
+    """
+
+    kind: str
+    user: str
+    uid: int
+    count: int | None = None
+    gpus: tuple[int, ...] | None = None
+    label: str | None = None
+    note: str | None = None
+    pid: int | None = None
+    start: int | None = None
+    timeout_ms: int | None = None
+    duration_ms: int | None = None
+    limit: int | None = None
+    wait: bool = False
+    id: str | None = None
+
+
+class Blocked(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU that was named and cannot be had: why, and by whom."""
+
+    gpu: int
+    why: str = "held"
+    by: str | None = None
+    users: tuple[str, ...] | None = None
+    kind: str | None = None
+
+
+class Reserved(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request. `code` is granted, queued, refused, limit, never or gone.
+
+    `counts` has the number of GPUs by what they are to this user: available, held, in_use, claimed,
+    drained, error, unknown, unmanaged.
+    """
+
+    code: str
+    id: str = ""
+    reservation: Record | None = None
+    counts: dict[str, int] = {}
+    blocked: tuple[Blocked, ...] = ()
+    missing: tuple[int, ...] = ()
+    managed: int = 0
+    limit: int | None = None
+    need: int = 0
+
+
+class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which reservations end: those of `uid`, or on `gpus`; `all`: of runs too; `everybody`: of all users.
+
+    `admin` may end what is not theirs. `by` and `reason` are told.
+    """
+
+    uid: int
+    by: str
+    reason: str
+    gpus: tuple[int, ...] | None = None
+    all: bool = False
+    admin: bool = False
+    everybody: bool = False
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """One reservation that ended, or gave up `gpus`; `whole` when none is left to it."""
+
+    id: str
+    kind: str
+    user: str
+    uid: int
+    gpus: tuple[int, ...]
+    whole: bool
+    started_ms: int
+    pid: int | None = None
+
+
+class Allocator:
+    """One host's reservations and queue. Everything raises StoreDown when the outcome is unknown."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        """Work on the host of `store` by the rules of `settings`."""
+        self._store = store
+        self._rules = Rules.of(settings)
+        self._indices: list[int] = []
+        self._listeners: set[anyio.Event] = set()
+
+    async def reserve(self, ask: Ask, operation: str) -> Reserved:
+        """Ask for GPUs; or, with `ask.id`, what became of a request that waits."""
+        reply = await self._change(RESERVE, ask.uid, operation, msgspec.json.encode(ask))
+        return msgspec.convert(reply, Reserved)
+
+    async def release(self, order: ReleaseOrder, operation: str) -> tuple[str, list[Released], list[Blocked]]:
+        """End reservations; return the code (released, none, not-yours), which, and what stood in the way."""
+        reply = await self._change(RELEASE, order.uid, operation, msgspec.json.encode(order))
+        return (
+            reply["code"],
+            msgspec.convert(reply.get("released") or [], list[Released]),
+            msgspec.convert(reply.get("blocked") or [], list[Blocked]),
+        )
+
+    async def extend(
+        self, uid: int, operation: str, *, gpus: Sequence[int] | None, add_ms: int, most_ms: int | None
+    ) -> dict[str, Any]:
+        """Let manual reservations last longer; return the script's reply."""
+        request = {"uid": uid, "add_ms": add_ms, **({"most_ms": most_ms} if most_ms else {})}
+        return await self._change(EXTEND, uid, operation, _named(request, gpus))
+
+    async def drain(
+        self, uid: int, operation: str, *, gpus: Sequence[int], reason: str | None, by: str
+    ) -> dict[str, Any]:
+        """Take GPUs out of allocation for `reason`, or put them back; return the script's reply."""
+        request = {"by": by, **({"reason": reason} if reason else {})}
+        return await self._change(DRAIN, uid, operation, _named(request, gpus))
+
+    async def manage(
+        self, uid: int, operation: str, *, gpus: Sequence[int], force: bool, by: str
+    ) -> dict[str, Any]:
+        """Hand out these GPUs and no others; return the script's reply."""
+        return await self._change(MANAGE, uid, operation, _named({"by": by, "force": force}, gpus))
+
+    async def leave(self, ids: Sequence[str], reason: str) -> bool:
+        """Take requests out of the queue; False when none of them waited."""
+        reply = await self._run(LEAVE, 0, "leave", [reason, *ids])
+        if reply["code"] == "left":
+            self.wake()
+        return bool(reply["code"] == "left")
+
+    async def expire(self) -> tuple[bool, float | None]:
+        """End what is over; return whether anything was, and the seconds until the next end."""
+        reply = await self._run(EXPIRE, 0, "expire", [])
+        if reply["granted"]:
+            self.wake()
+        left = (reply["next_ms"] - reply["now_ms"]) / 1000
+        return bool(reply["expired"]), left if reply["next_ms"] else None
+
+    async def conclude(self, reservation: str) -> bool:
+        """Say that a run's process has ended; False when that was known. A scan must follow."""
+        keys = self._store.keys
+        return bool(
+            await self._store.run(CONCLUDE, host_keys(keys), [keys.host, self._rules.text, reservation])
+        )
+
+    async def heartbeat(self, reservations: Iterable[str]) -> None:
+        """Say that the processes of these runs live."""
+        keys = self._store.keys
+        await self._store.run(HEARTBEAT, [keys.reservations], [keys.host, *reservations])
+
+    async def adopt(self) -> None:
+        """Begin: nobody who waits is listening yet."""
+        keys = self._store.keys
+        await self._store.run(ADOPT, [keys.queue], [keys.host])
+
+    async def reservations(self) -> list[Record]:
+        """Return every live reservation, the oldest first."""
+        rows = await self._rows(self._store.keys.reservations)
+        found = [msgspec.json.decode(text, type=Record) for text in rows.values()]
+        return sorted(found, key=lambda one: (one.started_ms, one.id))
+
+    async def waiting(self) -> list[Waiting]:
+        """Return the queue in its order."""
+        rows = await self._rows(self._store.keys.queue)
+        found = [msgspec.json.decode(text, type=Waiting) for text in rows.values()]
+        return sorted(found, key=lambda one: one.place)
+
+    def listen(self) -> anyio.Event:
+        """Return an event that is set when something may have changed for who waits."""
+        event = anyio.Event()
+        self._listeners.add(event)
+        return event
+
+    def unlisten(self, event: anyio.Event) -> None:
+        """Listen no more."""
+        self._listeners.discard(event)
+
+    def wake(self) -> None:
+        """Wake who listens."""
+        woken, self._listeners = self._listeners, set()
+        for event in woken:
+            event.set()
+
+    async def _change(self, script: Script, uid: int, operation: str, request: bytes) -> dict[str, Any]:
+        reply = await self._run(script, uid, operation, [request])
+        if script is not RESERVE or reply["granted"]:  # Who waits asks by it too, and must not wake itself.
+            self.wake()
+        return reply
+
+    async def _run(
+        self, script: Script, uid: int, operation: str, args: Sequence[str | bytes]
+    ) -> dict[str, Any]:
+        keys = self._store.keys
+        for _ in range(ATTEMPTS):
+            reply = await self._store.run(
+                script,
+                [*host_keys(keys), keys.operation(uid, operation), *map(keys.gpu, self._indices)],
+                [keys.host, self._rules.text, *args],
+            )
+            decoded: dict[str, Any] = msgspec.json.decode(reply)
+            if decoded["code"] != "again":
+                return _lists(decoded)
+            self._indices = await self._known()
+        raise StoreDown("the host's GPUs change faster than they can be read")
+
+    async def _known(self) -> list[int]:
+        try:
+            rows: Any = await self._store.redis.zrange(self._store.keys.gpus, 0, -1)
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        return [int(index) for index in rows]
+
+    async def _rows(self, key: str) -> Mapping[bytes, bytes]:
+        try:
+            rows: Any = await self._store.redis.hgetall(key)
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        return dict(rows)
+
+
+def _named(request: dict[str, Any], gpus: Sequence[int] | None) -> bytes:
+    return msgspec.json.encode({**request, **({"gpus": list(gpus)} if gpus is not None else {})})
+
+
+_LISTS = ("granted", "blocked", "missing", "released", "expired", "extended", "changed", "held", "left")
+
+
+def _lists(reply: dict[str, Any]) -> dict[str, Any]:
+    """Make empty lists of what Redis' JSON library writes as `{}`."""
+    return {name: [] if name in _LISTS and value == {} else value for name, value in reply.items()}

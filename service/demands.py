@@ -1,0 +1,135 @@
+"""What people may ask of reservations, as the API takes it: checked here, decided by the allocator."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.durations import parse_duration, spell_duration
+from canhazgpu.service.peer import Peer, uid_of
+from canhazgpu.service.problems import Problem
+
+MOST_GPUS = 1024
+Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
+Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
+Words = Annotated[str, Meta(max_length=200)]
+Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
+
+
+class Demand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every demand may say: a name for itself, so that it can be repeated without harm."""
+
+    operation: Operation | None = None
+
+
+class ReserveDemand(Demand, frozen=True, kw_only=True):
+    """GPUs, any `count` or exactly `gpus`; durations as `4h`.
+
+    `wait`: true, false, how long, or (not said) as configured. `request` names one that waits already.
+    Whose it is, and of which process, the kernel says.
+    """
+
+    kind: Literal["run", "manual"]
+    count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
+    gpus: Indices | None = None
+    duration: Words | None = None
+    timeout: Words | None = None
+    wait: bool | Words | None = None
+    label: Label | None = None
+    note: Words | None = None
+    request: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class ReleaseDemand(Demand, frozen=True, kw_only=True):
+    """One's own manual reservations; `all`: also those of runs; `gpus`: what holds these GPUs."""
+
+    gpus: Indices | None = None
+    all: bool = False
+
+
+class AdminReleaseDemand(Demand, frozen=True, kw_only=True):
+    """What holds these GPUs, or everything of `user`, or of everybody (`all`)."""
+
+    gpus: Indices | None = None
+    user: Label | None = None
+    all: bool = False
+
+
+class ExtendDemand(Demand, frozen=True, kw_only=True):
+    """One's own manual reservations, or those that hold `gpus`, for `duration` more."""
+
+    gpus: Indices | None = None
+    duration: Words | None = None
+
+
+class DrainDemand(Demand, frozen=True, kw_only=True):
+    """GPUs to keep out of allocation, and why; to put them back, no reason is needed."""
+
+    gpus: Indices
+    reason: Words | None = None
+
+
+class ManageDemand(Demand, frozen=True, kw_only=True):
+    """The GPUs that are handed out: the first `count`, exactly `gpus`, or (neither) all there are."""
+
+    count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
+    gpus: Indices | None = None
+    force: bool = False
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What one user may have: None stands for no limit; `longest` is seconds."""
+
+    gpus: int | None
+    longest: float | None
+
+
+def allowance(settings: Settings, user: str) -> Allowance:
+    """Return what `user` may have by these settings."""
+    limits = settings.limits
+    own = limits.users.get(user)
+    gpus, longest = limits.max_gpus_per_user, limits.max_duration
+    if own is not None and own.max_gpus is not None:
+        gpus = own.max_gpus
+    if own is not None and own.max_duration is not None:
+        longest = parse_duration(own.max_duration)
+    return Allowance(gpus or None, longest or None)
+
+
+def seconds(text: str, what: str) -> float:
+    """Return a positive duration. Raises Problem."""
+    try:
+        found = parse_duration(text)
+    except ValueError as error:
+        raise Problem(400, "bad-request", f"{what}: {error}") from error
+    if found < 1:
+        raise Problem(400, "bad-request", f"{what}: '{text}' is too short: at least 1s")
+    return found
+
+
+def duration_of(text: str | None, default: float | None, may: Allowance, what: str) -> float | None:
+    """Return how long something lasts, within what this user may; a default is cut to it. Raises Problem."""
+    if text is None:
+        bounds = [value for value in (default, may.longest) if value is not None]
+        return min(bounds) if bounds else None
+    found = seconds(text, what)
+    if may.longest is not None and found > may.longest:
+        most = spell_duration(may.longest)
+        raise Problem(403, "too-long", f"{what}: {text} is longer than the {most} you may have")
+    return found
+
+
+def indices(gpus: list[int] | None) -> tuple[int, ...] | None:
+    """Return them in order. Raises Problem for one named twice."""
+    if gpus is not None and len(set(gpus)) != len(gpus):
+        raise Problem(400, "bad-request", "a GPU is named twice", "name each GPU once")
+    return None if gpus is None else tuple(sorted(gpus))
+
+
+def label_of(label: str | None, peer: Peer, *, admin: bool) -> str | None:
+    """Return a label that may be used: nobody is labelled as another user of the host. Raises Problem."""
+    if label is not None and not admin and uid_of(label) not in (None, peer.uid):
+        raise Problem(403, "not-your-name", f"{label} is another user of this host", "choose another label")
+    return label

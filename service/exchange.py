@@ -1,0 +1,103 @@
+"""What every route does alike: who asks, what they sent, and how an answer goes back."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from canhazgpu.service.peer import Peer
+from canhazgpu.service.problems import Problem
+
+BODY_TIME = 5.0
+LONGEST_BODY = 65536
+
+T = TypeVar("T")
+
+
+def peer_of(request: Request) -> Peer:
+    """Return who asks."""
+    peer: Peer = request.scope["canhazgpu.peer"]
+    return peer
+
+
+def process_of(request: Request) -> int | None:
+    """Return a pidfd of the process that asks, to be closed; None when it cannot be seen."""
+    found: int | None = request.scope["canhazgpu.process"]()
+    return found
+
+
+def admit(peer: Peer, group: int | None) -> None:
+    """Refuse who is no administrator."""
+    if not peer.is_admin(group):
+        remedy = "ask root or a member of the group in the setting admin_group"
+        raise Problem(403, "not-an-administrator", "this is for administrators", remedy)
+
+
+async def body(request: Request, kind: type[T]) -> T:
+    """Return the request's JSON as `kind`. Raises Problem when it is late, too long or something else."""
+    raw = b""
+    try:
+        with anyio.fail_after(BODY_TIME):
+            async for chunk in request.stream():
+                raw += chunk
+                if len(raw) > LONGEST_BODY:
+                    raise Problem(413, "too-large", "the request is too large")
+        return msgspec.json.decode(raw or b"{}", type=kind)
+    except TimeoutError:
+        raise Problem(408, "too-slow", "the request did not come in time") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Problem(400, "bad-request", f"the request is not as it should be: {error}") from error
+
+
+def operation_of(named: str | None) -> str:
+    """Return the caller's name for an operation, else one that nobody has used."""
+    return named or uuid.uuid4().hex
+
+
+def answer(value: Any, code: int = 200) -> Response:
+    """Return a value as JSON."""
+    return Response(msgspec.json.encode(value), code, media_type="application/json")
+
+
+class Lines(Response):
+    """JSON lines that end when their caller goes away: then `gone` is awaited, whatever happens."""
+
+    def __init__(
+        self, lines: AsyncIterator[Any], gone: Callable[[], Awaitable[None]], descriptor: int | None
+    ) -> None:
+        """Send `lines`; each is a value, or None for a sign of life. `descriptor` is closed at the end."""
+        super().__init__(media_type="application/jsonl")
+        del self.headers["content-length"]
+        self._lines, self._gone, self._descriptor = lines, gone, descriptor
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send them as they come."""
+        del scope
+        done = False
+        try:
+            async with anyio.create_task_group() as tasks:
+
+                async def watch() -> None:
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(watch)
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                async for line in self._lines:
+                    text = b"\n" if line is None else msgspec.json.encode(line) + b"\n"
+                    await send({"type": "http.response.body", "body": text, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+                done = True
+                tasks.cancel_scope.cancel()
+        finally:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+            if not done:
+                with anyio.CancelScope(shield=True):
+                    await self._gone()

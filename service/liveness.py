@@ -1,0 +1,159 @@
+"""Reservations live exactly as long as they should: runs with their process, manual ones to their end.
+
+A run is bound to one process by a pidfd, so that its end is seen at once and a reused pid never. What
+is found at the start of the service is taken up again: a run whose process lives is watched, one
+whose process has gone is over. While Redis is away nothing is released; it is made up for later.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from canhazgpu.events.reservations import RUN, Record
+from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service.allocator import Allocator
+from canhazgpu.service.processes import Process, open_process, send, tree
+from canhazgpu.service.scanner import Scanner
+
+HEARTBEAT = 15.0  # Seconds between two signs of life of all runs.
+GRACE = 30.0  # Seconds between SIGINT and SIGKILL.
+AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
+RETURN_TIME = 15.0  # Seconds that waiting commands have to come back to a new service.
+
+Tell = Callable[[Record, str], Awaitable[None]]
+
+
+class Liveness:
+    """Watches what ends reservations, and ends them."""
+
+    def __init__(self, store: Store, allocator: Allocator, scanner: Scanner, tell: Tell) -> None:
+        """`tell` is given a reservation and what befalls it (`timeout`), for its user's terminals."""
+        self._store = store
+        self._allocator = allocator
+        self._scanner = scanner
+        self._tell = tell
+        self._runs: dict[str, Process] = {}
+        self._tasks: TaskGroup | None = None
+        self._changed = anyio.Event()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Take up what there is, then watch until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._take_up)
+            tasks.start_soon(self._expire)
+            tasks.start_soon(self._beat)
+            task_status.started()
+
+    def watch(self, record: Record, descriptor: int | None) -> None:
+        """End a run when its process does; the pidfd stays the caller's. None: it has ended already."""
+        if self._tasks is None or record.pid is None or record.start is None:
+            raise ValueError("a run has a process, and is watched by a service that runs")
+        if record.id in self._runs:
+            return
+        self._runs[record.id] = Process(record.pid, record.start)
+        own = None if descriptor is None else os.dup(descriptor)
+        self._tasks.start_soon(self._follow, record, own)
+        self._changed.set()
+
+    def manual(self) -> None:
+        """Say that a manual reservation began, or that its end is another."""
+        self._changed.set()
+
+    async def _take_up(self) -> None:
+        await self._insist(self._allocator.adopt)
+        records: list[Record] = []
+
+        async def read() -> None:
+            records[:] = await self._allocator.reservations()
+
+        await self._insist(read)
+        for record in records:
+            if record.kind == RUN and record.ended_ms is None and record.pid and record.start:
+                descriptor = open_process(Process(record.pid, record.start))
+                self.watch(record, descriptor)
+                if descriptor is not None:
+                    os.close(descriptor)
+        if records:
+            structlog.get_logger().info("reservations_taken_up", count=len(records))
+        await anyio.sleep(RETURN_TIME)
+
+        async def forget() -> None:
+            lost = [one.id for one in await self._allocator.waiting() if not one.attached]
+            if lost:
+                await self._allocator.leave(lost, "gone")
+
+        await self._insist(forget)
+
+    async def _follow(self, record: Record, descriptor: int | None) -> None:
+        if descriptor is not None:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    if record.timeout_ms is not None:
+                        tasks.start_soon(self._end_in_time, record, record.timeout_ms)
+                    await anyio.wait_readable(descriptor)
+                    tasks.cancel_scope.cancel()
+            finally:
+                os.close(descriptor)
+
+        async def conclude() -> None:
+            await self._allocator.conclude(record.id)
+
+        await self._insist(conclude)
+        self._runs.pop(record.id, None)
+        self._scanner.nudge()
+
+    async def _end_in_time(self, record: Record, timeout_ms: int) -> None:
+        left = (record.started_ms + timeout_ms) / 1000 - time.time()  # After a restart: less than all of it.
+        await anyio.sleep(min(max(0.0, left), timeout_ms / 1000))
+        root = self._runs[record.id]
+        found = dict.fromkeys(await anyio.to_thread.run_sync(tree, root))
+        structlog.get_logger().info("timeout", reservation=record.id, processes=len(found))
+        with suppress(StoreDown):
+            await self._tell(record, "timeout")
+        for process in found:
+            send(process, signal.SIGINT)
+        # What stays is ended for good, also when the first process has gone: it is not waited for here.
+        if self._tasks:
+            self._tasks.start_soon(self._kill_rest, root, found)
+
+    async def _kill_rest(self, root: Process, found: dict[Process, None]) -> None:
+        await anyio.sleep(GRACE)
+        for process in (*found, *await anyio.to_thread.run_sync(tree, root)):
+            send(process, signal.SIGKILL)
+
+    async def _expire(self) -> None:
+        while True:
+            self._changed = anyio.Event()
+            left: float | None = AGAIN
+            try:
+                over, left = await self._allocator.expire()
+                if over:
+                    self._scanner.nudge()
+            except StoreDown as down:
+                self._store.lost(down)
+            with anyio.move_on_after(left):
+                await self._changed.wait()
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(HEARTBEAT)
+            if self._runs:
+                try:
+                    await self._allocator.heartbeat(list(self._runs))
+                except StoreDown as down:
+                    self._store.lost(down)
+
+    async def _insist(self, action: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                return await action()
+            except StoreDown as down:
+                self._store.lost(down)
+                await anyio.sleep(AGAIN)

@@ -1,0 +1,38 @@
+-- extend: lets a user's manual reservations last longer; all of them, or those that hold given GPUs.
+-- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
+-- Args: host rules request
+-- Returns: JSON: code (extended, not-yours, none, limit, again), extended, blocked
+-- Events: reservation.extended
+local host, request = open_host(10), cjson.decode(ARGV[3])
+local before = redis.call('GET', KEYS[9])
+if before then return before end
+if host.incomplete then return cjson.encode({code = 'again'}) end
+
+local chosen, blocked, extended = {}, {}, {}
+for _, index in ipairs(request.gpus or {}) do
+  local gpu = host.by_index[index]
+  local record = gpu and gpu.holder and host.records[gpu.holder]
+  if record and record.uid == request.uid and record.kind == 'manual' then
+    chosen[record.id] = record
+  else
+    blocked[#blocked + 1] = {gpu = index, by = record and record.user, kind = record and record.kind}
+  end
+end
+if #blocked > 0 then return answer(host, {code = 'not-yours', blocked = blocked}) end
+if not request.gpus then
+  for id, record in pairs(host.records) do
+    if record.uid == request.uid and record.kind == 'manual' then chosen[id] = record end
+  end
+end
+for _, record in pairs(chosen) do
+  if request.most_ms and record.expires_ms + request.add_ms - now_ms > request.most_ms then
+    return answer(host, {code = 'limit', gpus = record.gpus, left_ms = record.expires_ms - now_ms})
+  end
+end
+for _, record in pairs(chosen) do
+  record.expires_ms = record.expires_ms + request.add_ms
+  save(record)
+  tell('reservation.extended', 'reservation/' .. record.id, facts_of(record))
+  extended[#extended + 1] = record
+end
+return answer(host, {code = #extended > 0 and 'extended' or 'none', extended = extended})

@@ -1,0 +1,54 @@
+-- manage: says which GPUs of the host are handed out; the others are shown and left alone.
+-- A reservation on a GPU that would be left out stands in the way unless it is forced: then it ends.
+-- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
+-- Args: host rules request
+-- Returns: JSON: code (done, missing, held, again), missing, held, managed, left, granted
+-- Events: gpu.managed gpu.unmanaged reservation.created reservation.released request.left
+local host, request = open_host(10), cjson.decode(ARGV[3])
+local before = redis.call('GET', KEYS[9])
+if before then return before end
+if host.incomplete then return cjson.encode({code = 'again'}) end
+local missing, held, managed = {}, {}, 0
+for _, index in ipairs(request.gpus) do
+  if not host.by_index[index] then missing[#missing + 1] = index end
+end
+if #missing > 0 then return answer(host, {code = 'missing', missing = missing, known = #host.gpus}) end
+for _, gpu in ipairs(host.gpus) do
+  local record = gpu.holder and host.records[gpu.holder]
+  if record and not wants(request, gpu.index) then held[#held + 1] = {gpu = gpu.index, by = record.user} end
+end
+if #held > 0 and not request.force then return answer(host, {code = 'held', held = held}) end
+for _, one in ipairs(held) do
+  free(host, host.records[host.by_index[one.gpu].holder], {one.gpu}, 'unmanaged', request.by)
+end
+for _, gpu in ipairs(host.gpus) do
+  local told = cjson.encode({index = gpu.index, uuid = gpu.uuid, by = request.by})
+  if wants(request, gpu.index) then
+    managed = managed + 1
+    if gpu.unmanaged then
+      redis.call('HDEL', gpu.key, 'unmanaged')
+      tell('gpu.managed', 'gpu/' .. gpu.index, told)
+    end
+    gpu.unmanaged = false
+  else
+    if not gpu.unmanaged then
+      redis.call('HSET', gpu.key, 'unmanaged', '1')
+      tell('gpu.unmanaged', 'gpu/' .. gpu.index, told)
+    end
+    gpu.unmanaged = '1'
+  end
+end
+local left, staying = {}, {}
+for _, request_waiting in ipairs(host.requests) do
+  local never = needed(request_waiting) > managed
+  for _, index in ipairs(request_waiting.gpus or {}) do never = never or host.by_index[index].unmanaged end
+  if never then
+    leave(request_waiting, 'impossible')
+    left[#left + 1] = request_waiting.id
+  else
+    staying[#staying + 1] = request_waiting
+  end
+end
+host.requests = staying
+walk(host)
+return answer(host, {code = 'done', managed = managed, held = held, left = left})

@@ -1,0 +1,43 @@
+-- release: ends reservations of a user, or an administrator's choice of anybody's, or their hold on some GPUs.
+-- Without `gpus` and `all` a user's manual ones end; a run's process goes on without its reservation.
+-- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
+-- Args: host rules request
+-- Returns: JSON: code (released, not-yours, none, again), released, blocked, granted
+-- Events: reservation.created reservation.released
+local host, request = open_host(10), cjson.decode(ARGV[3])
+local before = redis.call('GET', KEYS[9])
+if before then return before end
+if host.incomplete then return cjson.encode({code = 'again'}) end
+
+local parts, blocked, released = {}, {}, {}
+local function part_of(record, index)
+  parts[record.id] = parts[record.id] or {}
+  table.insert(parts[record.id], index)
+end
+for _, index in ipairs(request.gpus or {}) do
+  local gpu = host.by_index[index]
+  local record = gpu and gpu.holder and host.records[gpu.holder]
+  if record and (request.admin or record.uid == request.uid) then
+    part_of(record, index)
+  else
+    blocked[#blocked + 1] = {gpu = index, by = record and record.user}
+  end
+end
+if #blocked > 0 then return answer(host, {code = 'not-yours', blocked = blocked}) end
+if not request.gpus then
+  for _, record in pairs(host.records) do
+    local theirs = record.uid == request.uid or (request.admin and request.everybody)
+    if theirs and (request.all or record.kind == 'manual') then
+      for _, index in ipairs(record.gpus) do part_of(record, index) end
+    end
+  end
+end
+for id, gpus in pairs(parts) do
+  local record = host.records[id]
+  released[#released + 1] = {id = id, kind = record.kind, user = record.user, uid = record.uid, pid = record.pid,
+    started_ms = record.started_ms, gpus = gpus, whole = #gpus == #record.gpus}
+  free(host, record, gpus, request.reason, request.by)
+end
+if #released == 0 then return answer(host, {code = 'none'}) end
+walk(host)
+return answer(host, {code = 'released', released = released})

@@ -1,0 +1,69 @@
+-- reserve: gives a request its GPUs, all of them or none; else lets it wait, or says why not.
+-- A request that is known already (by its operation, or by its id after a restart) gets what became of it.
+-- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
+-- Args: host rules request
+-- Returns: JSON: code (granted, queued, refused, limit, never, gone, again), id, reservation, counts, blocked
+-- Events: reservation.created request.queued
+local host, request = open_host(10), cjson.decode(ARGV[3])
+local before = redis.call('GET', KEYS[9])
+before = before and cjson.decode(before)
+if before and before.code ~= 'granted' and before.code ~= 'queued' then return cjson.encode(before) end
+if host.incomplete then return cjson.encode({code = 'again'}) end
+local known = request.id or (before and before.id)
+
+local function granted(record) return answer(host, {code = 'granted', id = record.id, reservation = record}) end
+
+-- What stands in the way, in numbers: how many GPUs are free to this user, and why the others are not.
+local function refuse(code, claimed, may)
+  local counts, blocked = {available = #may}, {}
+  for _, gpu in ipairs(host.gpus) do
+    local why = obstacle(host, gpu, request) or (claimed[gpu.index] and 'claimed')
+    local holder = gpu.holder and host.records[gpu.holder]
+    if why then counts[why] = (counts[why] or 0) + 1 end
+    if why and request.gpus and wants(request, gpu.index) then
+      blocked[#blocked + 1] = {gpu = gpu.index, why = why, by = holder and holder.user, users = why == 'in_use' and usage_of(gpu).users or nil}
+    end
+  end
+  return answer(host, {code = code, counts = counts, blocked = blocked, need = needed(request)})
+end
+
+if known then
+  local record = host.records[known]
+  if record and record.uid == request.uid then return granted(record) end
+  for _, waiting in ipairs(host.requests) do
+    if waiting.id == known and waiting.uid == request.uid then
+      waiting.attached, waiting.limit = true, request.limit
+      redis.call('HSET', KEYS[6], known, cjson.encode(waiting))
+      walk(host)
+      if host.records[known] then return granted(host.records[known]) end
+      return answer(host, {code = 'queued', id = known})
+    end
+  end
+  return answer(host, {code = 'gone', id = known})
+end
+
+local managed, missing = 0, {}
+for _, gpu in ipairs(host.gpus) do
+  if not gpu.unmanaged then managed = managed + 1 end
+end
+for _, index in ipairs(request.gpus or {}) do
+  local gpu = host.by_index[index]
+  if not gpu or gpu.unmanaged then missing[#missing + 1] = index end
+end
+if #missing > 0 or needed(request) > managed or (request.limit and needed(request) > request.limit) then
+  return answer(host, {code = 'never', missing = missing, managed = managed, limit = request.limit, need = needed(request)})
+end
+
+local claimed = walk(host)
+local may, over = usable(host, request, claimed), capped(host, request)
+if not over and #may >= needed(request) then
+  request.id = 'r' .. next_id(KEYS[1])
+  return granted(create(host, request, may))
+end
+if not request.wait then return refuse(over and 'limit' or 'refused', claimed, may) end
+request.id = 'r' .. next_id(KEYS[1])
+request.place = tonumber(string.match(request.id, '(%d+)$'))
+request.queued_ms, request.attached, request.wait = now_ms, true, nil
+redis.call('HSET', KEYS[6], request.id, cjson.encode(request))
+tell('request.queued', 'request/' .. request.id, facts_of(request))
+return answer(host, {code = 'queued', id = request.id})

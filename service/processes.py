@@ -1,0 +1,106 @@
+"""Processes by pidfd: which one it is, whether it lives, its descendants, and signals to no other."""
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+START_FIELD = 19  # Field 22 of /proc/PID/stat, counted from behind the name.
+PARENT_FIELD = 1
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A process of this boot: `start` is in clock ticks since boot, so that a reused pid is another one."""
+
+    pid: int
+    start: int
+
+
+def pid_of(descriptor: int) -> int | None:
+    """Return the pid of a pidfd's process, None when it has ended."""
+    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "Pid":
+            return int(value) if int(value) > 0 and not ended(descriptor) else None
+    return None
+
+
+def ended(descriptor: int) -> bool:
+    """Tell whether a pidfd's process has ended; a zombie has."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def identify(descriptor: int) -> Process | None:
+    """Return which process a pidfd is of, None when it has ended."""
+    pid = pid_of(descriptor)
+    start = None if pid is None else start_of(pid)
+    if pid is None or start is None or ended(descriptor):
+        return None
+    return Process(pid, start)
+
+
+def start_of(pid: int) -> int | None:
+    """Return when the process with this pid began, None when there is none."""
+    fields = _stat(pid)
+    return int(fields[START_FIELD]) if fields else None
+
+
+def open_process(process: Process) -> int | None:
+    """Return a pidfd of exactly this process, to be closed; None when it has ended."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        return None
+    if identify(descriptor) == process:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def tree(root: Process) -> list[Process]:
+    """Return a process and its descendants, parents first; empty when it has ended."""
+    if start_of(root.pid) != root.start:
+        return []
+    children: dict[int, list[Process]] = {}
+    for pid in _pids():
+        fields = _stat(pid)
+        if fields:
+            parent = int(fields[PARENT_FIELD])
+            children.setdefault(parent, []).append(Process(pid, int(fields[START_FIELD])))
+    found = [root]
+    for process in found:  # Grows as it is gone through.
+        found += children.get(process.pid, ())
+    return found
+
+
+def send(process: Process, number: signal.Signals) -> bool:
+    """Send a signal to exactly this process; False when it has ended or may not be signalled."""
+    descriptor = open_process(process)
+    if descriptor is None:
+        return False
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _pids() -> Iterator[int]:
+    for name in os.listdir("/proc"):  # noqa: PTH208 - only the names are wanted
+        if name.isdigit():
+            yield int(name)
+
+
+def _stat(pid: int) -> list[bytes]:
+    with suppress(OSError, ValueError):
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+        return text[text.rindex(b")") + 2 :].split()
+    return []

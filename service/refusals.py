@@ -1,0 +1,92 @@
+"""Why an allocator said no, in one sentence with true numbers, and what to do about it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from canhazgpu.events.durations import spell_duration
+from canhazgpu.service.allocator import Ask, Blocked, Reserved
+from canhazgpu.service.problems import Problem
+
+# In the order in which they are named; what each is, in words.
+WORDS = {
+    "in_use": "in use without reservation",
+    "held": "reserved",
+    "claimed": "claimed by those who wait",
+    "drained": "drained",
+    "error": "in error",
+    "unknown": "unknown",
+}
+LOOK = "run 'canhazgpu status' for details"
+
+
+def refusal(reserved: Reserved, ask: Ask) -> Problem:
+    """Return the problem that a request for GPUs met."""
+    if reserved.code == "never":
+        return _never(reserved)
+    if reserved.code == "limit":
+        detail = f"You may hold {ask.limit} GPU(s) at a time, and hold too many for {reserved.need} more"
+        return Problem(409, "limit", detail, "release some first, or wait with --wait")
+    if reserved.code == "gone":
+        return Problem(409, "request-gone", "the request waits no more", "ask again")
+    if ask.gpus is not None:
+        return _named(reserved)
+    available = reserved.counts.get("available", 0)
+    parts = [
+        f"{_gpus(reserved.counts[kind])} {words}" for kind, words in WORDS.items() if kind in reserved.counts
+    ]
+    why = f" ({', '.join(parts)} - {LOOK})" if parts else ""
+    detail = f"Not enough GPUs available. Requested: {reserved.need}, Available: {available}{why}"
+    return Problem(409, "not-enough-gpus", detail, counts=reserved.counts)
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'' if count == 1 else 's'}"
+
+
+def _named(reserved: Reserved) -> Problem:
+    parts = [f"GPU {one.gpu} is {_state(one)}" for one in reserved.blocked]
+    return Problem(
+        409, "not-available", f"Not available: {', '.join(parts)} - {LOOK}", counts=reserved.counts
+    )
+
+
+def _state(one: Blocked) -> str:
+    words = WORDS.get(one.why, one.why)
+    if one.why == "held" and one.by:
+        return f"{words} by {one.by}"
+    return f"{words} by {', '.join(one.users)}" if one.users else words
+
+
+def _never(reserved: Reserved) -> Problem:
+    if reserved.missing:
+        named = ", ".join(map(str, reserved.missing))
+        detail = f"there is no GPU {named} to be had on this host"
+        return Problem(400, "no-such-gpu", detail, "`canhazgpu status` lists them")
+    if reserved.limit is not None and reserved.need > reserved.limit:
+        return Problem(409, "limit", f"you may hold {reserved.limit} GPU(s) at a time, not {reserved.need}")
+    detail = f"{reserved.need} GPUs are asked for, and this host has {reserved.managed}"
+    return Problem(400, "too-many", detail, "`canhazgpu status` lists them")
+
+
+def not_yours(blocked: Sequence[Blocked], verb: str) -> Problem:
+    """Return the problem of who wants to change what is somebody else's, or nobody's."""
+    parts = [f"GPU {one.gpu} is {_whose(one, verb)}" for one in blocked]
+    other = any(one.by for one in blocked)
+    detail = f"{', '.join(parts)}: nothing was changed"
+    return Problem(403 if other else 409, "not-yours", detail, f"{verb} only what is yours")
+
+
+def _whose(one: Blocked, verb: str) -> str:
+    if one.kind == "run" and verb == "extend":
+        return f"held by a run of {one.by}, which lasts as long as its process"
+    return f"reserved by {one.by}" if one.by else "not reserved"
+
+
+def not_extended(reply: dict[str, Any], longest: float | None) -> Problem:
+    """Return the problem of reservations that cannot last longer."""
+    if reply["code"] == "limit":
+        left, most = spell_duration(reply["left_ms"] / 1000), spell_duration(longest or 0)
+        detail = f"it would last longer than the {most} you may have; {left} are left"
+        return Problem(403, "too-long", detail, "extend it by less")
+    detail = "you have no manual reservation"
+    return Problem(409, "no-reservation", detail, "make one with `canhazgpu reserve`")

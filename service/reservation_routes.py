@@ -1,0 +1,246 @@
+"""The routes of reservations and the queue: who asks is who the kernel says."""
+
+import os
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events import outbox
+from canhazgpu.events.reservations import MANUAL, RUN, Record, Reservation
+from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service.allocator import Allocator, Ask, Blocked, Released, ReleaseOrder
+from canhazgpu.service.demands import (
+    ExtendDemand,
+    ReleaseDemand,
+    ReserveDemand,
+    allowance,
+    duration_of,
+    indices,
+    label_of,
+    seconds,
+)
+from canhazgpu.service.exchange import Lines, answer, body, operation_of, peer_of, process_of
+from canhazgpu.service.liveness import Liveness
+from canhazgpu.service.peer import Peer
+from canhazgpu.service.problems import Problem
+from canhazgpu.service.processes import identify
+from canhazgpu.service.queue_view import queue
+from canhazgpu.service.refusals import not_extended, not_yours, refusal
+from canhazgpu.service.scanner import Scanner
+from canhazgpu.service.snapshot import snapshot
+from canhazgpu.service.status_view import reservation, rfc3339
+from canhazgpu.service.waiting import Place
+
+SCAN_PATIENCE = 3.0  # Seconds for a scan begun after a request; a driver that hangs is given up before.
+
+
+class ReservationRoutes:
+    """What a user may do with their own reservations, and everybody may see."""
+
+    def __init__(
+        self, settings: Settings, store: Store, scanner: Scanner, allocator: Allocator, liveness: Liveness
+    ) -> None:
+        """Serve what these know."""
+        self._settings = settings
+        self._store = store
+        self._scanner = scanner
+        self._allocator = allocator
+        self._liveness = liveness
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/reservations", self.reservations),
+            Route("/v1/reservations", self.reserve, methods=["POST"]),
+            Route("/v1/reservations/release", self.release, methods=["POST"]),
+            Route("/v1/reservations/extend", self.extend, methods=["POST"]),
+            Route("/v1/queue", self.queue),
+            Route("/v1/queue/{request}", self.leave, methods=["DELETE"]),
+        ]
+
+    async def reservations(self, request: Request) -> Response:
+        """Return every live reservation, the oldest first."""
+        del request
+        seen = await snapshot(self._store)
+        return answer([reservation(one, seen.now_ms) for one in seen.reservations])
+
+    async def queue(self, request: Request) -> Response:
+        """Return who waits, in order."""
+        del request
+        return answer(queue(await snapshot(self._store)))
+
+    async def reserve(self, request: Request) -> Response:
+        """Give GPUs, all or none; 201 with the reservation, or with `wait` JSON lines until there are."""
+        peer, demand = peer_of(request), await body(request, ReserveDemand)
+        wait = self._wait_of(demand)
+        operation = operation_of(demand.operation)
+        process = self._process(request) if demand.kind == RUN else None
+        try:
+            ask = self._ask(peer, demand, process, wait=wait is not None)
+            if demand.request is None and not await self._scanner.fresh(SCAN_PATIENCE):
+                raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
+            if wait is not None:
+                begin = partial(self.begin, process=process)
+                place = Place(self._store, self._allocator, ask, operation, begin)
+                lines, process = Lines(place.lines(wait or None), place.gone, process), None
+                return lines
+            reserved = await self._allocator.reserve(ask, operation)
+            if reserved.reservation is None:
+                raise refusal(reserved, ask)
+            return answer(self.begin(reserved.reservation, process=process), 201)
+        finally:
+            if process is not None:
+                os.close(process)
+
+    def begin(self, record: Record, *, process: int | None) -> dict[str, Any]:
+        """Bind a reservation to what ends it; return what its user is told."""
+        if record.kind == RUN:
+            self._liveness.watch(record, process)
+        else:
+            self._liveness.manual()
+        self._scanner.nudge()  # A violation that it ends is closed at once.
+        uuids = [self._scanner.known[index].uuid for index in record.gpus if index in self._scanner.known]
+        numbers = ",".join(map(str, record.gpus))
+        by_uuid = self._settings.run.device_ids == "uuid"
+        environment = {
+            "CUDA_VISIBLE_DEVICES": ",".join(uuids) if by_uuid else numbers,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "NVIDIA_VISIBLE_DEVICES": ",".join(uuids),
+            "CANHAZGPU_RESERVATION": record.id,
+        }
+        shown = reservation(record, record.started_ms)
+        return {"state": "granted", "reservation": shown, "environment": environment}
+
+    async def release(self, request: Request) -> Response:
+        """End one's own reservations; a run that loses its own goes on and is told so."""
+        peer, demand = peer_of(request), await body(request, ReleaseDemand)
+        gpus = indices(demand.gpus)
+        order = ReleaseOrder(uid=peer.uid, by=peer.name, reason="released", gpus=gpus, all=demand.all)
+        code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
+        if code == "not-yours":
+            raise not_yours(blocked, "release")
+        await self.after_release(released, None)
+        return answer([released_row(one) for one in released])
+
+    async def after_release(self, released: list[Released], by: str | None) -> None:
+        """Scan, so that what is free is free; and tell those who would not know."""
+        if released:
+            self._scanner.nudge()
+        for one in released:
+            if by is not None or one.kind == RUN:
+                told = _told(one, by)
+                with suppress(StoreDown):
+                    await outbox.send_reservation(
+                        self._store, "released" if by else "unreserved", told, None if by else "wall"
+                    )
+
+    async def extend(self, request: Request) -> Response:
+        """Let one's own manual reservations last longer."""
+        peer, demand = peer_of(request), await body(request, ExtendDemand)
+        may = allowance(self._settings, peer.name)
+        more = seconds(demand.duration, "duration") if demand.duration else self._settings.reserve.duration
+        reply = await self._allocator.extend(
+            peer.uid,
+            operation_of(demand.operation),
+            gpus=indices(demand.gpus),
+            add_ms=round(more * 1000),
+            most_ms=round(may.longest * 1000) if may.longest else None,
+        )
+        if reply["code"] == "not-yours":
+            raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "extend")
+        if reply["code"] != "extended":
+            raise not_extended(reply, may.longest)
+        self._liveness.manual()
+        seen = await snapshot(self._store)
+        ids = {one["id"] for one in reply["extended"]}
+        return answer([reservation(one, seen.now_ms) for one in seen.reservations if one.id in ids])
+
+    async def leave(self, request: Request) -> Response:
+        """Take one's own request out of the queue."""
+        peer, name = peer_of(request), request.path_params["request"]
+        mine = [one for one in await self._allocator.waiting() if one.id == name]
+        if not mine:
+            raise Problem(404, "no-such-request", "no such request waits", "`canhazgpu queue` lists them")
+        if mine[0].uid != peer.uid:
+            raise Problem(403, "not-yours", f"it is {mine[0].user} who waits there", "leave it to them")
+        await self._allocator.leave([name], "cancelled")
+        return answer({"left": name})
+
+    def _wait_of(self, demand: ReserveDemand) -> float | None:
+        """Return how long to wait in seconds, 0 for as long as it takes, None for not at all."""
+        wait = demand.wait
+        if wait is None:
+            wait = self._settings.run.wait if demand.kind == RUN else self._settings.reserve.wait
+        if isinstance(wait, bool):
+            return 0.0 if wait else None
+        return seconds(wait, "wait")
+
+    def _process(self, request: Request) -> int:
+        process = process_of(request)
+        if process is None:
+            remedy = "in a container of its own processes, use `canhazgpu reserve` on the host"
+            raise Problem(409, "process-not-visible", "your process cannot be seen from the service", remedy)
+        return process
+
+    def _ask(self, peer: Peer, demand: ReserveDemand, descriptor: int | None, *, wait: bool) -> Ask:
+        may = allowance(self._settings, peer.name)
+        gpus = indices(demand.gpus)
+        if gpus is not None and demand.count not in (None, len(gpus)):
+            raise Problem(400, "bad-request", f"{demand.count} GPUs are asked for, and {len(gpus)} are named")
+        if demand.kind == RUN:
+            if demand.duration is not None:
+                raise Problem(400, "bad-request", "a run has a timeout, not a duration")
+            lasts = duration_of(demand.timeout, None, may, "timeout")
+        else:
+            if demand.timeout is not None:
+                raise Problem(400, "bad-request", "a manual reservation has a duration, not a timeout")
+            lasts = duration_of(demand.duration, self._settings.reserve.duration, may, "duration")
+        process = None if descriptor is None else identify(descriptor)
+        if descriptor is not None and process is None:
+            raise Problem(409, "process-not-visible", "your process has ended")
+        may_signal = os.geteuid() in (0, peer.uid)
+        if demand.kind == RUN and lasts is not None and not may_signal:
+            remedy = "leave out --timeout, or have the service run as root"
+            raise Problem(409, "cannot-signal", "the service may not end your processes", remedy)
+        admin = peer.uid == 0 and peer.is_admin(None)
+        lasts_ms = None if lasts is None else round(lasts * 1000)
+        return Ask(
+            kind=demand.kind,
+            user=peer.name,
+            uid=peer.uid,
+            count=None if gpus else demand.count or 1,
+            gpus=gpus,
+            label=label_of(demand.label, peer, admin=admin),
+            note=demand.note,
+            pid=process.pid if process else None,
+            start=process.start if process else None,
+            timeout_ms=lasts_ms if demand.kind == RUN else None,
+            duration_ms=lasts_ms if demand.kind == MANUAL else None,
+            limit=may.gpus,
+            wait=wait,
+            id=demand.request,
+        )
+
+
+def released_row(one: Released) -> dict[str, Any]:
+    """Return what was released, as other programs read it."""
+    return {"id": one.id, "kind": one.kind, "user": one.user, "gpus": sorted(one.gpus), "whole": one.whole}
+
+
+def _told(one: Released, by: str | None) -> Reservation:
+    return Reservation(
+        id=one.id,
+        kind=one.kind,
+        user=one.user,
+        uid=one.uid,
+        gpus=one.gpus,
+        started=rfc3339(one.started_ms) or "",
+        pid=one.pid,
+        by=by,
+    )

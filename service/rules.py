@@ -1,0 +1,42 @@
+"""By which rules GPUs are handed out, and the keys every script needs that hands them out."""
+
+from functools import cached_property
+
+import msgspec
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.keys import Keys
+
+OLDEST = 5.0  # Seconds; an older scan says nothing about now (or three intervals, where that is more).
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """What a script is told: the order in which GPUs are handed out, and how old a scan may be, in ms."""
+
+    policy: str = "lru"
+    stale_ms: int = round(OLDEST * 1000)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Rules":
+        """Return the rules of these settings."""
+        oldest = max(OLDEST, 3 * settings.gpus.scan_interval)
+        return cls(policy=settings.allocation.policy, stale_ms=round(oldest * 1000))
+
+    @cached_property
+    def text(self) -> bytes:
+        """The rules as scripts take them."""
+        return msgspec.json.encode(self)
+
+
+def host_keys(keys: Keys) -> list[str]:
+    """Return the keys 1 to 8 of a script that opens a host (see service/lua/prelude.lua)."""
+    return [
+        keys.sequence,
+        keys.events,
+        keys.scan,
+        keys.gpus,
+        keys.reservations,
+        keys.queue,
+        keys.affinity,
+        keys.ledger,
+    ]
