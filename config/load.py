@@ -169,6 +169,11 @@ def _from_text(option: Option, text: str) -> Any:
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
             text.strip().lower(), text
         )
+    if isinstance(option.default, dict):
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            return text
     if isinstance(option.default, list):
         return [part.strip() for part in text.split(",") if part.strip()]
     if isinstance(option.default, int) and _WHOLE.fullmatch(text.strip()):
@@ -265,7 +270,7 @@ def shown(option: Option, settings: Settings) -> Any:
         value = getattr(value, name)
     if option.is_duration:
         return format_duration(value)
-    return _PASSWORD.sub(_masked, value) if option.is_secret else value
+    return _PASSWORD.sub(_masked, value) if option.is_secret else msgspec.to_builtins(value)
 
 
 def _masked(found: re.Match[str]) -> str:

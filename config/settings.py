@@ -102,7 +102,7 @@ class Reserve(Struct, frozen=True, kw_only=True):
     ] = 8 * 3600.0
 
 
-class UserLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UserLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What one user may have instead of what everybody may: 0 and "0s" stand for no limit."""
 
     max_gpus: Annotated[int, Meta(ge=0)] | None = None

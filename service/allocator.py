@@ -173,19 +173,17 @@ class Allocator:
     async def conclude(self, reservation: str) -> bool:
         """Say that a run's process has ended; False when that was known. A scan must follow."""
         keys = self._store.keys
-        return bool(
-            await self._store.run(CONCLUDE, host_keys(keys), [keys.host, self._rules.text, reservation])
-        )
+        return bool(await self._store.run(CONCLUDE, host_keys(keys)[:5], [keys.host, reservation]))
 
     async def heartbeat(self, reservations: Iterable[str]) -> None:
         """Say that the processes of these runs live."""
         keys = self._store.keys
-        await self._store.run(HEARTBEAT, [keys.reservations], [keys.host, *reservations])
+        await self._store.run(HEARTBEAT, [keys.reservations], list(reservations))
 
     async def adopt(self) -> None:
         """Begin: nobody who waits is listening yet."""
         keys = self._store.keys
-        await self._store.run(ADOPT, [keys.queue], [keys.host])
+        await self._store.run(ADOPT, [keys.queue], [])
 
     async def reservations(self) -> list[Record]:
         """Return every live reservation, the oldest first."""

@@ -1,7 +1,7 @@
 -- adopt: a service begins its work. Nobody who waits has its ear yet: they keep their places and get
 -- nothing until they are back.
 -- Keys: queue
--- Args: host
+-- Args:
 -- Returns: how many wait
 -- Events:
 local requests = redis.call('HGETALL', KEYS[1])

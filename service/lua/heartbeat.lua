@@ -1,11 +1,11 @@
 -- heartbeat: says of runs that their processes live. It makes no event, and revives nothing.
 -- Keys: reservations
--- Args: host id...
+-- Args: id...
 -- Returns: how many of them there are
 -- Events:
 local known = 0
-for position = 2, #ARGV do
-  local text = redis.call('HGET', KEYS[1], ARGV[position])
+for _, id in ipairs(ARGV) do
+  local text = redis.call('HGET', KEYS[1], id)
   if text then
     local record = cjson.decode(text)
     record.heartbeat_ms = now_ms

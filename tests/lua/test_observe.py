@@ -174,13 +174,15 @@ async def test_after_a_long_gap_a_candidate_starts_anew(store: Store) -> None:
 async def test_the_holder_of_a_reservation_does_nothing_wrong(store: Store) -> None:
     """A GPU's holder is respected: others on it trespass, and reserving closes the violation."""
     await twice(store, used(0, process(7)))
-    await store.redis.hset(store.keys.gpu(0), mapping={"holder": "r1", "holder_uid": "1001"})
+    await store.redis.hset(
+        store.keys.gpu(0), mapping={"holder": "r1", "holder_uid": "1001", "holder_user": "bob"}
+    )
     await scan(store, used(0, process(7)))
     last = (await told(store, store.keys.violations))[-1]
     assert (last.type, last.data["reason"]) == ("canhazgpu.violation.closed", "reserved")
     await twice(store, used(0, process(7), process(8, "alice", 1002)))
     last = (await told(store, store.keys.violations))[-1]
-    assert (last.data["user"], last.data["kind"], last.data["holder"]) == ("alice", "trespass", "r1")
+    assert (last.data["user"], last.data["kind"], last.data["holder"]) == ("alice", "trespass", "bob")
 
 
 async def test_a_gpu_that_fails_is_told_once_and_so_is_its_recovery(store: Store) -> None:

@@ -15,6 +15,13 @@ SCRIPTS = sorted(
     for path in (ROOT / folder / "lua").glob("*.lua")
     if path.stem != "prelude"
 )
+# What the functions of the service's prelude tell.
+PRELUDE = {
+    "create": "reservation.created",
+    "walk": "reservation.created",
+    "free": "reservation.released",
+    "leave": "request.left",
+}
 
 
 @pytest.mark.parametrize(("folder", "name"), SCRIPTS)
@@ -22,6 +29,9 @@ def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
     """As many keys and arguments as the header lists are read, and no caller's clock."""
     script = Script(f"canhazgpu.{folder}", name)
     header, body = script.header, script.body
+    first = re.search(r"open_host\((\w+)\)", body)
+    if first:  # It reads a whole host, whose keys begin behind those it has of its own.
+        body += "KEYS[8] ARGV[2]" + ("KEYS[10]" if first[1] == "10" else "KEYS[12]")
     assert set(header) == {"Keys", "Args", "Returns", "Events"}
     assert body.startswith(f"-- {name}: ")
     for listed, used in (("Keys", "KEYS"), ("Args", "ARGV")):
@@ -41,7 +51,10 @@ def test_the_header_names_the_events(folder: str, name: str) -> None:
     listed = set(script.header["Events"].split())
     body = script.body
     nouns = {kind.rpartition(".")[0] for kind in listed}
-    written = set(re.findall(r"'(?:canhazgpu\.)?((?:gpu|scanner|notice)\.[a-z]+)'", body))
+    written = set(re.findall(r"'(?:canhazgpu\.)?((?:gpu|scanner|notice|reservation|request)\.[a-z]+)'", body))
+    for function, event in PRELUDE.items():
+        if re.search(rf"(?<![\w.]){function}\(", re.sub(r"--.*", "", body)):
+            written.add(event)
     if "violation" in nouns:
         written |= {f"violation.{verb}" for verb in re.findall(r"about_violation\('([a-z]+)'", body)}
     assert written == listed

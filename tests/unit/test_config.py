@@ -5,13 +5,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from canhazgpu.config.example import example
 from canhazgpu.config.load import ConfigError, Option, load, options, shown
-from canhazgpu.config.settings import Settings
+from canhazgpu.config.settings import Settings, UserLimit
 
 OPTIONS = list(options())
 KEYS = [option.key for option in OPTIONS]
@@ -27,7 +28,14 @@ def write(folder: Path, text: str) -> str:
 def line(key: str, value: object) -> str:
     """Return the lines of TOML that set one key."""
     section, _, name = key.rpartition(".")
-    return (f"[{section}]\n" if section else "") + f"{name} = {json.dumps(value)}\n"
+    return (f"[{section}]\n" if section else "") + f"{name} = {inline(value)}\n"
+
+
+def inline(value: object) -> str:
+    """Return a value as TOML writes it on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {inline(one)}" for name, one in value.items()) + "}"
+    return json.dumps(value)
 
 
 def get(found: Settings, key: str) -> Any:
@@ -46,10 +54,15 @@ def other(option: Option) -> tuple[str, Any, Any]:
         return str(not option.default).lower(), not option.default, not option.default
     if isinstance(option.default, int):
         return "4321", 4321, 4321
+    if isinstance(option.default, dict):
+        limits = {"alice": {"max_gpus": 8, "max_duration": "2d"}, "bob": {"max_gpus": 0}}
+        return json.dumps(limits), limits, msgspec.convert(limits, dict[str, UserLimit])
     if isinstance(option.default, list):
         return "one@a, two@b", ["one@a", "two@b"], ["one@a", "two@b"]
     chosen = {
         "gpus.provider": "simulated",
+        "allocation.policy": "mru-per-user",
+        "run.device_ids": "uuid",
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
@@ -102,7 +115,7 @@ def test_every_variable_wins_over_the_file(option: Option, tmp_path: Path) -> No
 def test_a_wrong_type_is_refused_with_file_key_and_expectation(option: Option, tmp_path: Path) -> None:
     """The complaint is one line with everything needed to correct it."""
     path = write(tmp_path, line(option.key, 7 if isinstance(option.default, str) else "no"))
-    if isinstance(option.default, str | bool | int | float | list):
+    if isinstance(option.default, str | bool | int | float | list | dict):
         with pytest.raises(ConfigError) as refusal:
             load(path, {})
         text = str(refusal.value)
@@ -141,6 +154,9 @@ def test_a_wrong_shape_is_refused(option: Option, tmp_path: Path) -> None:
         ('host = "a}b"\n', "expected a host name"),
         ("host = \n", "is not TOML"),
         ("[memory]\n[memory]\n", "is not TOML"),
+        ('[limits.users]\nbob = { max_duration = "soon" }\n', "expected a table such as { alice ="),
+        ("[limits.users]\nbob = { gpus = 8 }\n", "expected a table such as { alice ="),
+        ("[limits.users]\nbob = { max_gpus = -1 }\n", "expected a table such as { alice ="),
     ],
 )
 def test_what_is_wrong_is_said(text: str, part: str, tmp_path: Path) -> None:
