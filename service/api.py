@@ -75,6 +75,7 @@ class Api:
             StoreDown: _store_down,
             HTTPException: _http_error,
             ClientDisconnect: _gone,
+            Exception: _broke,
         }
         return Starlette(routes=routes, exception_handlers=handlers)
 
@@ -189,3 +190,8 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 async def _gone(request: Request, error: ClientDisconnect) -> Response:
     del request, error
     return Response(status_code=499)
+
+
+async def _broke(request: Request, error: Exception) -> Response:
+    structlog.get_logger().error("request_broke", path=printable(request.url.path, 100), exc_info=error)
+    return Problem(500, "internal-error", "the service could not do it", "its log says why").response()

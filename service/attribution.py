@@ -13,6 +13,7 @@ from canhazgpu.service.cgroups import NOBODY, container_of, slice_uid
 SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server", "nvidia-cuda-mps"})  # The second: cut by the kernel.
 LONGEST_LIST = 4096
 FIRST_ORDINARY, LAST_ORDINARY = 1000, 60000  # What /etc/login.defs has where it is silent.
+_RESERVATION = re.compile(rb"\0CANHAZGPU_RESERVATION=(r[0-9-]{1,40})\0")
 _UIDS = re.compile(rb"^Uid:\s+([0-9]+)", re.MULTILINE)
 START_FIELD = 19  # Field 22 of /proc/PID/stat, counted from behind the name.
 
@@ -87,6 +88,7 @@ class Attributor:
             person=person,
             evidence=evidence,
             container=container,
+            reservation=None if person else _claimed_reservation(folder),
         )
 
     def _climb(
@@ -130,6 +132,18 @@ def _uid_of(user: str) -> int | None:
         return pwd.getpwnam(user).pw_uid
     except (KeyError, ValueError):  # ValueError: a NUL in the name.
         return None
+
+
+def _claimed_reservation(folder: str) -> str | None:
+    """Return what reservation a process says it belongs to: it inherited the name from `canhazgpu run`.
+
+    A claim, so it is asked only of processes that nobody is proven to own, such as those of containers.
+    """
+    try:
+        found = _RESERVATION.search(b"\0" + Path(folder, "environ").read_bytes())
+    except OSError:  # Not ours to read, or gone.
+        return None
+    return found[1].decode() if found else None
 
 
 def _login_uid(folder: str) -> int | None:

@@ -15,7 +15,7 @@ for _, index in ipairs(request.gpus or {}) do
   if record and record.uid == request.uid and record.kind == 'manual' then
     chosen[record.id] = record
   else
-    blocked[#blocked + 1] = {gpu = index, by = record and record.user, kind = record and record.kind}
+    blocked[#blocked + 1] = {gpu = index, by = record and record.user or nil, kind = record and record.kind or nil}
   end
 end
 if #blocked > 0 then return answer(host, {code = 'not-yours', blocked = blocked}) end

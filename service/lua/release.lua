@@ -20,7 +20,7 @@ for _, index in ipairs(request.gpus or {}) do
   if record and (request.admin or record.uid == request.uid) then
     part_of(record, index)
   else
-    blocked[#blocked + 1] = {gpu = index, by = record and record.user}
+    blocked[#blocked + 1] = {gpu = index, by = record and record.user or nil}
   end
 end
 if #blocked > 0 then return answer(host, {code = 'not-yours', blocked = blocked}) end

@@ -21,7 +21,7 @@ local function refuse(code, claimed, may)
     local holder = gpu.holder and host.records[gpu.holder]
     if why then counts[why] = (counts[why] or 0) + 1 end
     if why and request.gpus and wants(request, gpu.index) then
-      blocked[#blocked + 1] = {gpu = gpu.index, why = why, by = holder and holder.user, users = why == 'in_use' and usage_of(gpu).users or nil}
+      blocked[#blocked + 1] = {gpu = gpu.index, why = why, by = holder and holder.user or nil, users = why == 'in_use' and usage_of(gpu).users or nil}
     end
   end
   return answer(host, {code = code, counts = counts, blocked = blocked, need = needed(request)})

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from support.people import Person
 
 COMMAND = [sys.executable, "-m", "canhazgpu.cli.main"]
 CONFIG = """\
@@ -104,10 +105,12 @@ class Daemon:
         assert self.process is None or self.process.poll() is None, self.log.read_text()
         return self.run("status").returncode == 0
 
-    def run(self, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        """Run a command against it."""
+    def run(
+        self, *words: str, person: Person | None = None, **options: Any
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command against it, as a person where one is named."""
         return subprocess.run(
-            [*COMMAND, *words],
+            person.words(*COMMAND, *words) if person else [*COMMAND, *words],
             env=self.environment,
             capture_output=True,
             text=True,

@@ -25,11 +25,12 @@ class Person:
         subprocess.run(["useradd", "--no-create-home", self.name], check=True)
         entry = pwd.getpwnam(self.name)
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
+        self._spawned: list[subprocess.Popen[bytes]] = []
 
     def spawn(self, *program: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
         """Start `program` as this person; with a terminal as `stdin` it becomes its terminal."""
         wrapped = program if stdin == subprocess.DEVNULL else ("setsid", "--ctty", *program)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             wrapped,
             stdin=stdin,
             stdout=subprocess.DEVNULL,
@@ -39,10 +40,26 @@ class Person:
             extra_groups=[],
             cwd="/",
         )
+        self._spawned.append(process)
+        return process
+
+    def words(self, *program: str) -> list[str]:
+        """Return the words that run `program` as this person; what it reads may lie where they may not."""
+        keep = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        return [
+            "setpriv",
+            f"--reuid={self.uid}",
+            f"--regid={self.gid}",
+            "--clear-groups",
+            *keep,
+            *program,
+        ]
 
     def leave(self) -> None:
         """End everything of theirs and remove the user."""
         subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)
+        for process in self._spawned:
+            process.wait()
         subprocess.run(["userdel", "--force", self.name], check=False, stderr=subprocess.DEVNULL)
 
 

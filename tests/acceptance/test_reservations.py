@@ -1,0 +1,237 @@
+"""Reservations by hand: taken, shown, made longer, given back, ended on time; and what is refused."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from support.daemon import Daemon, gpu, until, use
+from support.people import Person
+
+NO_USE = "[validated: no actual usage detected]"
+
+
+@pytest.fixture
+def four(host: Daemon) -> Daemon:
+    """A host with four idle GPUs."""
+    host.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
+    until(lambda: "GPU 3: AVAILABLE" in host.status())
+    return host
+
+
+def said(done: "subprocess.CompletedProcess[str]") -> str:
+    """What a command that was refused or misused says: one line, and nothing else."""
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.rstrip("\n")
+
+
+def test_reserve_prints_what_to_copy(four: Daemon) -> None:
+    """The GPUs, for how long, and the lines for a shell; --short the GPUs alone, --json everything."""
+    done = four.run("reserve", "--gpu-ids", "1,3", "--duration", "4h")
+    assert done.stdout == (
+        "Reserved 2 GPU(s): [1, 3] for 4h 0m 0s\n"
+        "export CUDA_VISIBLE_DEVICES=1,3\n"
+        "export CUDA_DEVICE_ORDER=PCI_BUS_ID\n"
+    )
+    assert four.run("reserve", "--short").stdout == "0\n"
+    facts = json.loads(four.run("reserve", "--json", "--note", "paper", "--user", "nick").stdout)
+    assert (facts["gpus"], facts["kind"], facts["note"], facts["label"]) == ([2], "manual", "paper", "nick")
+    assert facts["environment"]["NVIDIA_VISIBLE_DEVICES"].startswith("GPU-")
+    assert facts["expires_in_s"] == 8 * 3600
+    assert re.fullmatch(
+        rf"GPU 3: IN USE by root for 0h 0m \ds \(manual, expires in 3h 59m \d+s\) {re.escape(NO_USE)}",
+        four.status().splitlines()[3],
+    )
+    assert "GPU 2: IN USE by root (nick) for" in four.status()
+
+
+def test_what_a_holder_runs_is_validated(four: Daemon, people: list[Person]) -> None:
+    """The line counts the holder's own memory and processes, and names who else is there."""
+    alice, bob = people
+    assert four.run("reserve", "--gpu-ids", "1", person=alice).returncode == 0
+    hers, his = alice.spawn("sleep", "600"), bob.spawn("sleep", "600")
+    four.place(gpu(0), gpu(1, use(hers.pid, 8452), memory_used_mb=45), gpu(2), gpu(3))
+    until(lambda: "[validated: 8452MB, 1 processes]" in four.status())
+    assert four.facts() == []
+    four.place(gpu(0), gpu(1, use(hers.pid, 8452), use(his.pid, 1024)), gpu(2), gpu(3))
+    shown = rf"also used by user {bob.name} - 1024MB used by PID {his.pid} \(sleep\)"
+    until(lambda: re.search(rf"\[validated: 8452MB, 1 processes\], {shown}", four.status()))
+    fact = until(four.facts)[0]
+    assert (fact["kind"], fact["user"], fact["holder"]) == ("trespass", bob.name, alice.name)
+
+
+def test_an_unauthorized_user_makes_it_proper(four: Daemon, people: list[Person]) -> None:
+    """Who is alone on an unreserved GPU and reserves gets that GPU; the violation closes as reserved."""
+    bob = people[1]
+    his = bob.spawn("sleep", "600")
+    four.place(gpu(0), gpu(1), gpu(2, use(his.pid, 1024)), gpu(3))
+    until(four.facts)
+    done = four.run("reserve", "--gpus", "1", "--duration", "4h", person=bob)
+    assert done.stdout.startswith("Reserved 1 GPU(s): [2] for 4h 0m 0s\n")
+    last = until(lambda: [fact for fact in four.facts() if fact["type"].endswith("closed")])[-1]
+    assert (last["reason"], last["user"]) == ("reserved", bob.name)
+    assert f"GPU 2: IN USE by {bob.name} for" in four.status()
+
+
+def test_nobody_takes_a_gpu_that_others_use(four: Daemon, people: list[Person]) -> None:
+    """By number it is refused, naming them; by count it is not among those that are free."""
+    alice, bob = people
+    his = bob.spawn("sleep", "600")
+    four.place(gpu(0), gpu(1), gpu(2, use(his.pid, 1024)), gpu(3, use(his.pid, 1024)))
+    until(lambda: "GPU 3: IN USE WITHOUT" in four.status())
+    refused = four.run("reserve", "--gpu-ids", "2", person=alice)
+    assert refused.returncode == 1
+    assert said(refused) == (
+        f"Error: Not available: GPU 2 is in use without reservation by {bob.name}"
+        " - run 'canhazgpu status' for details"
+    )
+    refused = four.run("run", "--gpus", "3", "--", "true", person=alice)
+    assert refused.returncode == 1
+    assert said(refused) == (
+        "Error: Not enough GPUs available. Requested: 3, Available: 2"
+        " (2 GPUs in use without reservation - run 'canhazgpu status' for details)"
+    )
+    both = four.run("run", "--gpus", "3", "--", "true")
+    assert said(both) == said(refused)  # Root too.
+
+
+def test_the_numbers_of_a_refusal_are_true(four: Daemon) -> None:
+    """Reserved, drained and broken GPUs are each counted as what they are."""
+    four.place(gpu(0), gpu(1), gpu(2), gpu(3, error="GPU_IS_LOST"))
+    four.run("reserve", "--gpu-ids", "0")
+    four.run("admin", "drain", "1")
+    assert said(four.run("reserve", "--gpus", "2")) == (
+        "Error: Not enough GPUs available. Requested: 2, Available: 1"
+        " (1 GPU reserved, 1 GPU drained, 1 GPU in error - run 'canhazgpu status' for details)"
+    )
+
+
+def test_an_end_is_exact_and_makes_room(four: Daemon) -> None:
+    """At its end a reservation is gone, and who asked nothing in between is no hindrance."""
+    for _ in range(2):  # A second time: nothing of the first is left.
+        assert four.run("reserve", "--gpus", "4", "--duration", "1s").returncode == 0
+        until(lambda: "AVAILABLE (last released 0h 0m" in four.status(), 3)
+    with four.redis() as redis:
+        (_, fields) = redis.xrevrange("canhazgpu:{testhost}:ledger", count=1)[0]
+    facts = json.loads(fields[b"data"])
+    assert facts["reason"] == "expired"
+    assert facts["held_s"] == 1
+
+
+def test_who_stays_beyond_the_end_overstays(four: Daemon, people: list[Person]) -> None:
+    """A process that is still there when its user's reservation expires is a violation of its own kind."""
+    alice = people[0]
+    hers = alice.spawn("sleep", "600")
+    four.run("reserve", "--gpu-ids", "1", "--duration", "1s", person=alice)
+    four.place(gpu(0), gpu(1, use(hers.pid, 1024)), gpu(2), gpu(3))
+    fact = until(four.facts)[0]
+    assert (fact["kind"], fact["user"], fact["gpu"]) == ("overstaying", alice.name, 1)
+
+
+def test_extend_and_release(four: Daemon) -> None:
+    """All of one's own, or those that are named; a part of a reservation too."""
+    four.run("reserve", "--gpus", "3", "--duration", "1h")
+    assert re.fullmatch(
+        r"Extended 3 GPU\(s\): \[0, 1, 2\], expires in 2h 59m 5\ds\n", four.run("extend", "-d", "2h").stdout
+    )
+    assert four.run("release", "--gpu-ids", "1").stdout == "Released 1 GPU(s): [1]\n"
+    assert "GPU 1: AVAILABLE" in until(lambda: "UNKNOWN" not in four.status() and four.status())
+    assert four.run("release").stdout == "Released 2 GPU(s): [0, 2]\n"
+    assert four.run("release").stdout == "Nothing to release: you hold no manual reservation\n"
+    assert four.run("extend").returncode == 1
+
+
+def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> None:
+    """The most GPUs, and the longest time, of everybody and of one user."""
+    alice, bob = people
+    four.stop()
+    limits = (
+        f'[limits]\nmax_gpus_per_user = 1\nmax_duration = "2h"\n[limits.users.{bob.name}]\nmax_gpus = 2\n'
+    )
+    config = four.folder / "config.toml"
+    config.write_text(config.read_text() + limits)
+    four.start()
+    assert said(four.run("reserve", "--gpus", "2", person=alice)).startswith("Error: you may hold 1 GPU(s)")
+    assert "for 2h 0m 0s" in four.run("reserve", person=alice).stdout  # The default is cut.
+    assert four.run("reserve", person=alice).returncode == 1
+    refused = four.run("extend", "--duration", "1h", person=alice)
+    assert said(refused).startswith("Error: it would last longer than the 2h 0m 0s you may have")
+    assert four.run("reserve", "--gpus", "2", "--duration", "1h", person=bob).returncode == 0
+    assert four.run("reserve", "--duration", "3h", person=bob).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--gpus", "0", "--", "true"),
+        ("run", "--gpus", "-1", "--", "true"),
+        ("run", "--gpus", "99999", "--", "true"),
+        ("run", "--gpus", "5", "--", "true"),
+        ("reserve", "--gpus", "two"),
+        ("reserve", "--gpu-ids", "1,1"),
+        ("reserve", "--gpu-ids", "99"),
+        ("reserve", "--gpu-ids", "a"),
+        ("reserve", "--gpu-ids", "1,"),
+        ("reserve", "--gpus", "3", "--gpu-ids", "1"),
+        ("reserve", "--duration", "abc"),
+        ("reserve", "--duration", "-5m"),
+        ("reserve", "--duration", "0"),
+        ("reserve", "--duration", "0s"),
+        ("reserve", "--duration", "1e99h"),
+        ("reserve", "--duration", "999999d"),
+        ("reserve", "--wait", "0s"),
+        ("reserve", "--wait", "--nonblock"),
+        ("run", "--timeout", "soon", "--", "true"),
+        ("run", "--gpus", "1"),
+        ("run", "--gpus", "1", "--"),
+        ("run", "--gpus", "1", "python", "train.py"),
+        ("release", "--gpu-ids", "x"),
+        ("extend", "--duration", "-1h"),
+        ("admin",),
+        ("admin", "init", "--gpus", "9"),
+        ("admin", "drain", "7"),
+        ("admin", "release"),
+        ("status", "--json", "--watch"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(four: Daemon, words: tuple[str, ...]) -> None:
+    """Exit code 2, what is wrong and what to do, and no reservation, request or event."""
+    events = "canhazgpu:{testhost}:events"
+    with four.redis() as redis:
+        before = redis.xlen(events)
+        done = four.run(*words)
+        assert (done.returncode, redis.xlen(events)) == (2, before)
+    assert said(done).startswith("Error: ")
+
+
+def test_administrators_end_what_is_anybodys(four: Daemon, people: list[Person]) -> None:
+    """By GPU, by user, or everything; a user cannot."""
+    alice, bob = people
+    four.run("reserve", "--gpus", "2", person=alice)
+    four.run("reserve", "--gpus", "1", person=bob)
+    assert said(four.run("admin", "release", "--all", person=bob)).startswith("Error: this is for admin")
+    assert four.run("admin", "release", "--gpu-ids", "0").stdout == "Released 1 GPU(s): [0]\n"
+    assert four.run("admin", "release", "--user", bob.name).stdout == "Released 1 GPU(s): [2]\n"
+    assert four.run("admin", "release", "--all").stdout == "Released 1 GPU(s): [1]\n"
+    assert four.run("admin", "release", "--all").stdout == "Nothing to release: nobody holds one\n"
+    rows = json.loads(four.run("events", "--json").stdout.replace("\n", ",").join("[]").replace(",]", "]"))
+    mine = [row["data"] for row in rows if row["type"] == "canhazgpu.reservation.released"]
+    assert {(row["reason"], row["by"]) for row in mine} == {("admin", "root")}
+
+
+def test_gpus_are_drained_and_left_out(four: Daemon) -> None:
+    """A drained GPU is not handed out, its holder keeps it; one that is not managed is still shown."""
+    four.run("reserve", "--gpu-ids", "1")
+    assert four.run("admin", "drain", "1,2", "--reason", "ECC").stdout == "Drained 2 GPU(s): [1, 2] (ECC)\n"
+    assert "GPU 2: DRAINED (ECC) [validated: 45MB used]" in four.status()
+    assert f"{NO_USE} (draining: ECC)" in four.status()
+    assert four.run("admin", "undrain", "1,2").stdout == "Undrained 2 GPU(s): [1, 2]\n"
+    assert said(four.run("admin", "--gpus", "1")).startswith("Error: reserved: GPU 1 by root")
+    assert four.run("admin", "--gpus", "1", "--force").stdout == (
+        "Managed: 1 GPU(s): [0]\nReleased by force: 1 GPU(s): [1]\n"
+    )
+    assert "GPU 3: NOT MANAGED" in four.status()
+    assert four.run("reserve", "--gpu-ids", "3").returncode == 2
+    assert four.run("admin", "init").stdout == "Managed: 4 GPU(s): [0, 1, 2, 3]\n"
