@@ -120,6 +120,7 @@ class Allocator:
         self._rules = Rules.of(settings)
         self._indices: list[int] = []
         self._listeners: set[anyio.Event] = set()
+        self.closing = False  # The service ends: who waits keeps the place, and comes back to the next one.
 
     async def reserve(self, ask: Ask, operation: str) -> Reserved:
         """Ask for GPUs; or, with `ask.id`, what became of a request that waits."""
@@ -206,6 +207,11 @@ class Allocator:
     def unlisten(self, event: anyio.Event) -> None:
         """Listen no more."""
         self._listeners.discard(event)
+
+    def close(self) -> None:
+        """Let go of everybody who listens."""
+        self.closing = True
+        self.wake()
 
     def wake(self) -> None:
         """Wake who listens."""

@@ -78,7 +78,12 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     admin = AdminRoutes(scanner, allocator, own, group)
     api = Api(settings, store, scanner, [*own.routes(), *admin.routes()], group).application()
     async with anyio.create_task_group() as work:
-        support.start_soon(_stop_on_signal, work.cancel_scope)
+
+        def stop() -> None:
+            allocator.close()
+            work.cancel_scope.cancel()
+
+        support.start_soon(_stop_on_signal, stop)
         await _say_what_is_weak(settings, store)
         if workers is not None:
             await work.start(workers, settings, store, MEMBER)
@@ -136,13 +141,13 @@ def _group(name: str) -> int | None:
 
 
 async def _stop_on_signal(
-    work: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    stop: Callable[[], None], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:
             structlog.get_logger().info("stopping", signal=signal.Signals(number).name)
-            work.cancel()
+            stop()
 
 
 async def _say_what_is_weak(settings: Settings, store: Store) -> None:

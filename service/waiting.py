@@ -34,7 +34,7 @@ class Place:
         """Yield where the request stands, each time it changes, and what became of it."""
         said: tuple[Any, ...] = ()
         began = anyio.current_time()
-        while True:
+        while not self._allocator.closing:
             event = self._allocator.listen()
             reserved = await self._look()
             if reserved is None:
@@ -80,6 +80,8 @@ class Place:
 
     async def gone(self, why: str = "cancelled") -> None:
         """Give up the place; what was granted and never heard of is given back."""
+        if self._allocator.closing and self._granted is None:
+            return
         try:
             if self._granted is not None and self._granted.kind == MANUAL:
                 order = ReleaseOrder(

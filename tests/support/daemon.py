@@ -115,8 +115,7 @@ class Daemon:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
-            **options,
+            **{"timeout": 60, **options},
         )
 
     def status(self) -> str:

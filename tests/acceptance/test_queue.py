@@ -1,0 +1,219 @@
+"""Waiting: first come, first served, no GPU idle for it, and nothing lost whoever dies."""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until
+from support.people import Person
+
+SLEEP = ("sh", "-c", 'echo "$CUDA_VISIBLE_DEVICES"; exec sleep 600')
+
+
+class Host(Daemon):
+    """A service, and the commands that tests leave running."""
+
+    waiting: list["subprocess.Popen[str]"]
+
+    def begin(self, *words: str, person: Person | None = None) -> "subprocess.Popen[str]":
+        """Start a command and leave it running."""
+        process = subprocess.Popen(
+            person.words(*COMMAND, *words) if person else [*COMMAND, *words],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.waiting.append(process)
+        return process
+
+    def queue(self) -> list[dict[str, Any]]:
+        """Who waits."""
+        rows: list[dict[str, Any]] = json.loads(self.run("queue", "--json").stdout)
+        return rows
+
+    def stand(self, *words: str, person: Person | None = None) -> "subprocess.Popen[str]":
+        """Start a command that waits; return when it stands in the queue."""
+        before = len(self.queue())
+        process = self.begin(*words, person=person)
+        until(lambda: len(self.queue()) > before)
+        return process
+
+
+@pytest.fixture
+def four(folder: Any) -> Iterator[Host]:
+    """A host with four idle GPUs."""
+    daemon = Host(folder)
+    daemon.waiting = []
+    daemon.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
+    daemon.start()
+    yield daemon
+    for process in daemon.waiting:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.communicate()
+    daemon.stop()
+
+
+def first_line(process: "subprocess.Popen[str]", seconds: float = 10) -> str:
+    """The first line a command prints."""
+    assert process.stdout
+    assert select.select([process.stdout], [], [], seconds)[0], "nothing was printed"
+    return process.stdout.readline().strip()
+
+
+def free_count(host: Daemon) -> int:
+    """How many GPUs are available."""
+    return host.status().count(": AVAILABLE")
+
+
+def test_nobody_passes_who_waits(four: Host) -> None:
+    """A newcomer that would fit is refused while an earlier request claims what is free."""
+    four.run("reserve", "--gpus", "2")
+    big = four.stand("run", "--gpus", "4", "--wait", "--", *SLEEP)
+    assert free_count(four) == 2  # It holds nothing until it gets everything.
+    late = four.run("reserve", "--gpus", "1")
+    assert (late.returncode, late.stderr) == (
+        1,
+        "Error: Not enough GPUs available. Requested: 1, Available: 0 (2 GPUs reserved, 2 GPUs claimed by"
+        " those who wait - run 'canhazgpu status' for details)\n",
+    )
+    small = four.stand("run", "--gpus", "1", "--wait", "--", *SLEEP)
+    assert [row["count"] for row in four.queue()] == [4, 1]
+    four.run("release")
+    assert first_line(big) == "0,1,2,3"
+    assert [row["position"] for row in four.queue()] == [1]
+    big.kill()
+    assert first_line(small) in ("0", "1", "2", "3")
+    assert four.queue() == []
+
+
+def test_what_nobody_claims_is_not_kept_idle(four: Host) -> None:
+    """Who waits for a certain GPU leaves the others to those behind, and to newcomers."""
+    four.run("reserve", "--gpu-ids", "1")
+    four.stand("run", "--gpu-ids", "1", "--wait", "--", *SLEEP)
+    assert four.run("run", "--gpus", "3", "--", "true").returncode == 0
+
+
+def test_a_waiter_that_dies_loses_nothing_of_others(four: Host) -> None:
+    """Ctrl-C or kill -9 frees the place at once; those behind move up in their order."""
+    four.run("reserve", "--gpus", "4")
+    places = [four.stand("run", "--gpus", str(4 - n), "--wait", "--", *SLEEP) for n in range(3)]
+    places[0].send_signal(signal.SIGINT)
+    assert places[0].wait(10) == 130
+    until(lambda: [row["count"] for row in four.queue()] == [3, 2])
+    places[1].kill()
+    until(lambda: [row["count"] for row in four.queue()] == [2])
+    assert free_count(four) == 0
+    four.run("release")
+    assert len(first_line(places[2]).split(",")) == 2
+    until(lambda: free_count(four) == 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_of_the_service_keeps_the_order(four: Host, number: signal.Signals) -> None:
+    """Waiting commands come back to their places; a run goes on and its end is seen."""
+    running = four.begin("run", "--gpus", "4", "--", *SLEEP)
+    first_line(running)
+    first = four.stand("run", "--gpus", "4", "--wait", "--", *SLEEP)
+    second = four.stand("reserve", "--gpus", "1", "--wait")
+    ids = [row["id"] for row in four.queue()]
+    four.stop(number)
+    four.start()
+    assert [row["id"] for row in four.queue()] == ids
+    running.kill()
+    running.wait()
+    assert first_line(first, 20) == "0,1,2,3"
+    first.kill()
+    assert first_line(second).startswith("Reserved 1 GPU(s)")
+
+
+def test_what_can_never_be_is_told_at_once(four: Host) -> None:
+    """More GPUs than there are, or one that does not exist, is no reason to wait."""
+    for words in (("--gpus", "5"), ("--gpu-ids", "9")):
+        done = four.run("run", *words, "--wait", "--", "true", timeout=20)
+        assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_wait_has_an_end(four: Host) -> None:
+    """`--wait 1s` waits no longer, says so, and leaves nothing in the queue."""
+    four.run("reserve", "--gpus", "4")
+    began = time.monotonic()
+    done = four.run("reserve", "--wait", "1s")
+    assert done.returncode == 1
+    assert time.monotonic() - began > 1
+    waiting, refused = done.stderr.splitlines()
+    assert waiting.startswith("Waiting since ")
+    assert "position 1" in waiting
+    assert "needs 1 of 4: 4 reserved (GPU 0 by root until 20" in waiting
+    assert refused.startswith("Error: no GPUs became free in time")
+    assert four.queue() == []
+
+
+def test_a_user_at_their_limit_holds_nobody_up(four: Host, people: list[Person]) -> None:
+    """They wait for themselves; those behind are served."""
+    alice, bob = people
+    four.stop()
+    config = four.folder / "config.toml"
+    config.write_text(config.read_text() + "[limits]\nmax_gpus_per_user = 2\n")
+    four.start()
+    four.run("reserve", "--gpus", "2", person=alice)
+    mine = four.stand("reserve", "--gpus", "1", "--wait", person=alice)
+    assert four.queue()[0]["reason"] == "you hold 2 of the 2 GPUs you may have"
+    assert four.run("reserve", "--gpus", "2", person=bob).returncode == 0
+    four.run("release", "--gpu-ids", "0", person=alice)
+    assert first_line(mine).startswith("Reserved 1 GPU(s): [0]")
+
+
+def test_a_terminal_shows_one_live_line(four: Host) -> None:
+    """The place is kept up to date on one line, which is gone when the wait is over."""
+    four.run("reserve", "--gpus", "4")
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "reserve", "--wait"], env=four.environment, stdout=slave, stderr=slave
+    )
+    os.close(slave)
+    until(four.queue)
+    four.run("release")
+    shown = b""
+    with suppress(OSError):  # EIO: it has ended.
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    os.close(master)
+    assert process.wait(10) == 0
+    text = shown.decode()
+    assert text.startswith("\r\x1b[KWaiting since ")
+    assert "\r\x1b[KReserved 1 GPU(s)" in text
+    assert all(len(part) < 80 for part in text.replace("\x1b[K", "\r").split("\r"))
+
+
+def test_the_queue_says_when(four: Host) -> None:
+    """Where holders have an end there is an expected time; behind a run without one there is none."""
+    four.run("reserve", "--gpus", "4", "--duration", "1h")
+    four.stand("reserve", "--gpus", "1", "--wait")
+    four.stand("run", "--gpus", "4", "--wait", "--", "true")
+    first, second = four.queue()
+    assert first["expected"] < second["expected"]
+    table = four.run("queue").stdout.splitlines()
+    assert table[0].split() == ["POSITION", "USER", "GPUS", "WAITING", "EXPECTED", "FOR"]
+    assert len(table) == 3
+
+
+def test_waiting_can_be_the_default(four: Host) -> None:
+    """`run.wait` makes it so, --nonblock undoes it."""
+    four.stop()
+    config = four.folder / "config.toml"
+    config.write_text(config.read_text() + "[reserve]\nwait = true\n")
+    four.start()
+    four.run("reserve", "--gpus", "4")
+    four.stand("reserve")
+    assert four.run("reserve", "--nonblock").returncode == 1
