@@ -69,6 +69,7 @@ local function keep(gpu, key, old)
   local subject = 'gpu/' .. gpu.index
   local summary = old.holder and splice({holder = old.holder_user}, gpu.summary) or gpu.summary
   if not old.signature then redis.call('ZADD', KEYS[4], gpu.index, gpu.index) end
+  if old.unseen and now_ms - age_ms >= tonumber(old.last_released) then redis.call('HDEL', key, 'unseen') end
   if old.usage ~= gpu.usage then redis.call('HSET', key, 'usage', gpu.usage) end
   if old.state == 'ok' and gpu.state ~= 'ok' and last[1] then redis.call('HSET', key, 'ok_ms', last[1]) end
   if gpu.state == 'error' and not old.failed then

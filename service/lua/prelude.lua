@@ -29,10 +29,11 @@ local function open_host(first_gpu)
   host.began_ms = tonumber(scan[2] or 0)
   host.blind = not scan[1] or scan[3] or now_ms - tonumber(scan[1]) > host.rules.stale_ms
   for position = first_gpu, #KEYS do
-    local facts = redis.call('HMGET', KEYS[position], 'state', 'usage', 'holder', 'last_released', 'drained', 'unmanaged', 'uuid')
+    local facts = redis.call('HMGET', KEYS[position], 'state', 'usage', 'holder', 'last_released', 'drained', 'unmanaged',
+      'uuid', 'unseen')
     local gpu = {key = KEYS[position], index = tonumber(string.match(KEYS[position], ':gpu:(%d+)$')), state = facts[1],
       text = facts[2], holder = facts[3], released_ms = tonumber(facts[4] or 0), drained = facts[5], unmanaged = facts[6],
-      uuid = facts[7]}
+      uuid = facts[7], unseen = facts[8]}
     host.gpus[#host.gpus + 1] = gpu
     host.by_index[gpu.index] = gpu
   end
@@ -60,7 +61,7 @@ local function obstacle(host, gpu, request)
   if gpu.holder then return 'held' end
   if gpu.drained then return 'drained' end
   if gpu.state == 'error' then return 'error' end
-  if gpu.state ~= 'ok' or host.blind or gpu.released_ms > host.began_ms then return 'unknown' end
+  if gpu.state ~= 'ok' or host.blind or gpu.unseen then return 'unknown' end
   if not usage_of(gpu).in_use then return nil, false end
   if request.kind == 'manual' and only_by(gpu, request.uid) then return nil, true end
   return 'in_use'
@@ -173,6 +174,10 @@ local function free(host, record, gpus, reason, by)
       gpu.holder, gpu.released_ms = false, now_ms
       redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user')
       redis.call('HSET', gpu.key, 'last_released', whole(now_ms))
+      if reason ~= 'exited' then  -- Nothing of it was left, the scan says; else that is to be seen.
+        gpu.unseen = '1'
+        redis.call('HSET', gpu.key, 'unseen', '1')
+      end
       if reason == 'expired' then redis.call('HSET', gpu.key, 'expired_uid', record.uid) end
     end
     redis.call('HSET', KEYS[7], record.uid .. '/' .. index, whole(now_ms))

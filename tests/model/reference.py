@@ -1,0 +1,246 @@
+"""What reservations and the queue ought to do, in plain Python; time is given, never looked at."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+Event = tuple[str, str]  # The type without its prefix, and the subject.
+
+
+@dataclass
+class Gpu:
+    """One GPU: what the last scan said of it, and what was decided about it."""
+
+    index: int
+    state: str = "ok"
+    users: frozenset[int] = frozenset()
+    released: int = 0
+    settled: bool = True  # Scanned since its last release.
+    drained: bool = False
+    managed: bool = True
+    holder: str | None = None
+
+
+@dataclass
+class Held:
+    """A live reservation."""
+
+    id: str
+    uid: int
+    kind: str
+    gpus: list[int]
+    short: bool = False  # Its time is over as soon as somebody looks.
+    ended: bool = False
+
+
+@dataclass
+class Request:
+    """What somebody wants: certain GPUs, or any number."""
+
+    uid: int
+    kind: str
+    count: int
+    ids: tuple[int, ...] | None = None
+    limit: int | None = None
+    short: bool = False
+    wait: bool = False
+    id: str = ""
+    attached: bool = True
+
+    @property
+    def need(self) -> int:
+        """How many GPUs."""
+        return len(self.ids) if self.ids else self.count
+
+
+@dataclass
+class Reference:
+    """The host. Each operation returns its code; what it tells is in `told` until it is taken."""
+
+    gpus: dict[int, Gpu]
+    held: dict[str, Held] = field(default_factory=dict)
+    queue: list[Request] = field(default_factory=list)
+    told: list[Event] = field(default_factory=list)
+    now: int = 0
+
+    def free(self, gpu: Gpu, request: Request) -> bool:
+        """Whether this request may have this GPU."""
+        if not gpu.managed or gpu.holder or gpu.drained or gpu.state != "ok" or not gpu.settled:
+            return False
+        return not gpu.users or (request.kind == "manual" and gpu.users == {request.uid})
+
+    def candidates(self, request: Request, claimed: set[int]) -> list[int]:
+        """The GPUs it may have now, best first: its own use, longest released, lowest."""
+        wanted = [
+            gpu
+            for gpu in self.gpus.values()
+            if (request.ids is None or gpu.index in request.ids)
+            and gpu.index not in claimed
+            and self.free(gpu, request)
+        ]
+        wanted.sort(key=lambda gpu: (not gpu.users, gpu.released, gpu.index))
+        return [gpu.index for gpu in wanted]
+
+    def over(self, request: Request) -> bool:
+        """Whether it would take its user beyond the limit."""
+        has = sum(len(held.gpus) for held in self.held.values() if held.uid == request.uid)
+        return request.limit is not None and has + request.need > request.limit
+
+    def grant(self, request: Request, chosen: list[int]) -> None:
+        """Make it a reservation."""
+        gpus = sorted(chosen[: request.need])
+        self.held[request.id] = Held(request.id, request.uid, request.kind, gpus, request.short)
+        for index in gpus:
+            self.gpus[index].holder = request.id
+        self.told.append(("reservation.created", f"reservation/{request.id}"))
+
+    def serve(self) -> set[int]:
+        """Go along the queue; return what those who stay claim."""
+        claimed: set[int] = set()
+        staying = []
+        for request in self.queue:
+            may = [] if self.over(request) else self.candidates(request, claimed)
+            if len(may) >= request.need and request.attached:
+                self.grant(request, may)
+                continue
+            staying.append(request)
+            claimed |= set(may[: request.need])
+        self.queue = staying
+        return claimed
+
+    def never(self, request: Request) -> bool:
+        """Whether no patience would ever be rewarded."""
+        managed = {gpu.index for gpu in self.gpus.values() if gpu.managed}
+        impossible = request.ids is not None and not set(request.ids) <= managed
+        return impossible or request.need > len(managed) or request.need > (request.limit or request.need)
+
+    def reserve(self, request: Request) -> str:
+        """Ask; the caller has put the id into the request that Redis gave it."""
+        if self.never(request):
+            return "never"
+        claimed = self.serve()
+        may, over = self.candidates(request, claimed), self.over(request)
+        if len(may) >= request.need and not over:
+            self.grant(request, may)
+            return "granted"
+        if not request.wait:
+            return "limit" if over else "refused"
+        self.queue.append(request)
+        self.told.append(("request.queued", f"request/{request.id}"))
+        return "queued"
+
+    def back(self, request: Request) -> str:
+        """A command that waited has come back to a new service."""
+        if request.id in self.held:
+            return "granted"
+        if request not in self.queue:
+            return "gone"
+        request.attached = True
+        self.serve()
+        return "granted" if request.id in self.held else "queued"
+
+    def let_go(self, held: Held, gpus: Iterable[int], *, seen: bool = False) -> None:
+        """End a reservation's hold on some of its GPUs; `seen`: a scan found nothing left on them."""
+        gpus = list(gpus)
+        for index in gpus:
+            gpu = self.gpus[index]
+            gpu.holder, gpu.released, gpu.settled = None, self.now, seen
+        held.gpus = [index for index in held.gpus if index not in gpus]
+        if not held.gpus:
+            del self.held[held.id]
+        self.told.append(("reservation.released", f"reservation/{held.id}"))
+
+    def release(self, uid: int, ids: tuple[int, ...] | None, *, everything: bool, admin: bool) -> str:
+        """End one's own, or what holds these GPUs."""
+        chosen: dict[str, list[int]] = {}
+        for index in ids or ():
+            held = self.held.get(self.gpus[index].holder or "")
+            if held is None or (held.uid != uid and not admin):
+                return "not-yours"
+            chosen.setdefault(held.id, []).append(index)
+        if ids is None:
+            for held in self.held.values():
+                if held.uid == uid and (everything or held.kind == "manual"):
+                    chosen[held.id] = list(held.gpus)
+        for name, gpus in chosen.items():
+            self.let_go(self.held[name], gpus)
+        if not chosen:
+            return "none"
+        self.serve()
+        return "released"
+
+    def extend(self, uid: int, ids: tuple[int, ...] | None) -> str:
+        """Make manual ones last for long."""
+        if ids is None:
+            chosen = [held for held in self.held.values() if held.uid == uid and held.kind == "manual"]
+        else:
+            named = [self.held.get(self.gpus[index].holder or "") for index in ids]
+            chosen = [held for held in named if held and held.uid == uid and held.kind == "manual"]
+            if len(chosen) < len(named):
+                return "not-yours"
+        for name in {held.id for held in chosen}:
+            self.held[name].short = False
+            self.told.append(("reservation.extended", f"reservation/{name}"))
+        return "extended" if chosen else "none"
+
+    def conclude(self, name: str) -> bool:
+        """The process of a run has ended."""
+        held = self.held.get(name)
+        if held is None or held.ended:
+            return False
+        held.ended = True
+        self.told.append(("reservation.ended", f"reservation/{name}"))
+        return True
+
+    def expire(self) -> None:
+        """End what is over."""
+        over = [held for held in self.held.values() if held.short]
+        for held in over:
+            self.let_go(held, list(held.gpus))
+        if over:
+            self.serve()
+
+    def leave(self, name: str) -> None:
+        """Somebody waits no more."""
+        self.queue = [request for request in self.queue if request.id != name]
+        self.told.append(("request.left", f"request/{name}"))
+        self.serve()
+
+    def drain(self, ids: tuple[int, ...], *, drained: bool) -> None:
+        """Keep GPUs out of allocation, or give them back."""
+        for index in ids:
+            if self.gpus[index].drained != drained:
+                self.gpus[index].drained = drained
+                self.told.append(("gpu.drained" if drained else "gpu.undrained", f"gpu/{index}"))
+        self.serve()
+
+    def manage(self, ids: tuple[int, ...], *, force: bool) -> str:
+        """Hand out these, and no others."""
+        held = [gpu for gpu in self.gpus.values() if gpu.holder and gpu.index not in ids]
+        if held and not force:
+            return "held"
+        for gpu in held:
+            self.let_go(self.held[gpu.holder or ""], [gpu.index])
+        for gpu in self.gpus.values():
+            if gpu.managed != (gpu.index in ids):
+                gpu.managed = gpu.index in ids
+                self.told.append(("gpu.managed" if gpu.managed else "gpu.unmanaged", f"gpu/{gpu.index}"))
+        for request in list(self.queue):
+            if request.need > len(ids) or not set(request.ids or ()) <= set(ids):
+                self.queue.remove(request)
+                self.told.append(("request.left", f"request/{request.id}"))
+        self.serve()
+        return "done"
+
+    def scan(self, seen: dict[int, tuple[str, frozenset[int]]]) -> None:
+        """Take what a scan saw; release what has ended and left nothing behind."""
+        for index, (state, users) in seen.items():
+            gpu = self.gpus[index]
+            gpu.state, gpu.users, gpu.settled = state, users, True
+        for held in [held for held in self.held.values() if held.ended]:
+            gpus = [self.gpus[index] for index in held.gpus]
+            stays = any(
+                gpu.state == "unknown" or (gpu.state == "ok" and held.uid in gpu.users) for gpu in gpus
+            )
+            if not stays:
+                self.let_go(held, list(held.gpus), seen=True)
+        self.serve()

@@ -1,0 +1,47 @@
+"""A host's reservations, queue and GPUs as its events alone tell of them."""
+
+from dataclasses import dataclass, field
+
+from canhazgpu.events.envelope import Event
+
+
+@dataclass
+class Replay:
+    """The state after the events so far."""
+
+    held: dict[str, tuple[int, str, tuple[int, ...], bool]] = field(default_factory=dict)
+    queue: list[str] = field(default_factory=list)
+    drained: set[int] = field(default_factory=set)
+    unmanaged: set[int] = field(default_factory=set)
+
+    def take(self, event: Event) -> None:
+        """Apply one event; those that tell of no state of these change nothing."""
+        noun, _, verb = event.type.removeprefix("canhazgpu.").partition(".")
+        data = event.data
+        if noun == "request":
+            self._request(verb, data["id"])
+        elif noun == "reservation":
+            self._reservation(verb, data["id"], data)
+        elif verb in ("drained", "undrained", "managed", "unmanaged"):
+            marked = self.drained if verb.endswith("drained") else self.unmanaged
+            (marked.add if verb in ("drained", "unmanaged") else marked.remove)(data["index"])
+
+    def _request(self, verb: str, name: str) -> None:
+        if verb == "queued":
+            self.queue.append(name)
+        else:
+            self.queue.remove(name)
+
+    def _reservation(self, verb: str, name: str, data: dict[str, object]) -> None:
+        gpus = tuple(data["gpus"])  # type: ignore[arg-type]
+        if verb == "created":
+            self.held[name] = (int(str(data["uid"])), str(data["kind"]), gpus, False)
+            if "queued" in data:
+                self.queue.remove(name)
+        elif verb == "ended":
+            self.held[name] = (*self.held[name][:3], True)
+        elif verb == "released":
+            uid, kind, before, ended = self.held.pop(name)
+            kept = tuple(index for index in before if index not in gpus)
+            if kept:
+                self.held[name] = (uid, kind, kept, ended)
