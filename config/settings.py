@@ -88,6 +88,9 @@ class Run(Struct, frozen=True, kw_only=True):
     """What `canhazgpu run` does unless it is told otherwise."""
 
     wait: Annotated[bool, _about("Wait for GPUs that are not free; `--nonblock` undoes it.")] = False
+    grace: Annotated[Duration, _about("At its --timeout a run is interrupted, and killed after so long.")] = (
+        30.0
+    )
     device_ids: Annotated[Literal["index", "uuid"], _about("What CUDA_VISIBLE_DEVICES names GPUs by.")] = (
         "index"
     )

@@ -40,7 +40,7 @@ def headline(notice: Notice) -> str:
         "resolved": f"{user}, resolved: you no longer use {gpus} without a reservation.",
         "released": f"{user}, your reservation of {gpus} was released by {_by(notice)}.",
         "unreserved": f"{user}, your run goes on, but {gpus} is no longer reserved for it.",
-        "timeout": f"{user}, the time of your run on {gpus} is over: it is interrupted now, killed in 30 s.",
+        "timeout": f"{user}, the time of your run on {gpus} is over: it is interrupted now.",
         "test": f"{user}, this is a test message. It works.",
     }[notice.kind]
     return f"canhazgpu on {host}: {what} [{notice.notice}]"

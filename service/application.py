@@ -70,7 +70,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     scanner = Scanner(settings, store, provider, Attributor())
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake
-    liveness = Liveness(store, allocator, scanner, _tell(store))
+    liveness = Liveness(store, allocator, scanner, _tell(store), settings.run.grace)
     listener = _bound(Path(settings.socket))
     resources.callback(Path(settings.socket).unlink, missing_ok=True)
     group = _group(settings.admin_group)

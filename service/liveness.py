@@ -22,7 +22,6 @@ from canhazgpu.service.processes import Process, open_process, send, tree
 from canhazgpu.service.scanner import Scanner
 
 HEARTBEAT = 15.0  # Seconds between two signs of life of all runs.
-GRACE = 30.0  # Seconds between SIGINT and SIGKILL.
 AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
 RETURN_TIME = 15.0  # Seconds that waiting commands have to come back to a new service.
 
@@ -32,8 +31,14 @@ Tell = Callable[[Record, str], Awaitable[None]]
 class Liveness:
     """Watches what ends reservations, and ends them."""
 
-    def __init__(self, store: Store, allocator: Allocator, scanner: Scanner, tell: Tell) -> None:
-        """`tell` is given a reservation and what befalls it (`timeout`), for its user's terminals."""
+    def __init__(
+        self, store: Store, allocator: Allocator, scanner: Scanner, tell: Tell, grace: float
+    ) -> None:
+        """`tell` is given a reservation and what befalls it (`timeout`), for its user's terminals.
+
+        `grace`: seconds between SIGINT and SIGKILL.
+        """
+        self._grace = grace
         self._store = store
         self._allocator = allocator
         self._scanner = scanner
@@ -124,7 +129,7 @@ class Liveness:
             self._tasks.start_soon(self._kill_rest, root, found)
 
     async def _kill_rest(self, root: Process, found: dict[Process, None]) -> None:
-        await anyio.sleep(GRACE)
+        await anyio.sleep(self._grace)
         for process in (*found, *await anyio.to_thread.run_sync(tree, root)):
             send(process, signal.SIGKILL)
 

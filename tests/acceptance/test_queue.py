@@ -84,8 +84,10 @@ def test_nobody_passes_who_waits(four: Host) -> None:
     late = four.run("reserve", "--gpus", "1")
     assert (late.returncode, late.stderr) == (
         1,
-        "Error: Not enough GPUs available. Requested: 1, Available: 0 (2 GPUs reserved, 2 GPUs claimed by"
-        " those who wait - run 'canhazgpu status' for details)\n",
+        (
+            "Error: Not enough GPUs available. Requested: 1, Available: 0 (2 GPUs reserved, 2 GPUs claimed"
+            " by those who wait - run 'canhazgpu status' for details)\n"
+        ),
     )
     small = four.stand("run", "--gpus", "1", "--wait", "--", *SLEEP)
     assert [row["count"] for row in four.queue()] == [4, 1]

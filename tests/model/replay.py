@@ -1,6 +1,7 @@
 """A host's reservations, queue and GPUs as its events alone tell of them."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from canhazgpu.events.envelope import Event
 
@@ -32,10 +33,10 @@ class Replay:
         else:
             self.queue.remove(name)
 
-    def _reservation(self, verb: str, name: str, data: dict[str, object]) -> None:
-        gpus = tuple(data["gpus"])  # type: ignore[arg-type]
+    def _reservation(self, verb: str, name: str, data: dict[str, Any]) -> None:
+        gpus = tuple(data["gpus"])
         if verb == "created":
-            self.held[name] = (int(str(data["uid"])), str(data["kind"]), gpus, False)
+            self.held[name] = (data["uid"], data["kind"], gpus, False)
             if "queued" in data:
                 self.queue.remove(name)
         elif verb == "ended":

@@ -120,6 +120,15 @@ class Machine(RuleBasedStateMachine):
         state, users = self.world[index]
         self.world[index] = (state, users ^ {uid})
 
+    @precondition(lambda self: self.model.held)
+    @rule(choice=st.integers(0, 9))
+    def work(self, choice: int) -> None:
+        """A holder uses what is theirs."""
+        names = sorted(self.model.held)
+        held = self.model.held[names[choice % len(names)]]
+        state, users = self.world[held.gpus[0]]
+        self.world[held.gpus[0]] = (state, users | {held.uid})
+
     @rule(index=st.integers(0, 3), state=st.sampled_from(("ok", "ok", "error", "unknown")))
     def break_or_mend(self, index: int, state: str) -> None:
         """A GPU fails, answers no more, or is well."""
@@ -137,7 +146,7 @@ class Machine(RuleBasedStateMachine):
     def reserve(self, ids: tuple[int, ...] | None, **wanted: Any) -> None:
         """Somebody asks for GPUs."""
         request = Request(ids=ids, **wanted)
-        duration = {"duration_ms": SHORT if request.short else LONG} if request.kind == "manual" else {}
+        lasts = SHORT if request.short else LONG
         request.short = request.short and request.kind == "manual"
         ask = Ask(
             kind=request.kind,
@@ -147,7 +156,7 @@ class Machine(RuleBasedStateMachine):
             gpus=ids,
             limit=request.limit,
             wait=request.wait,
-            **duration,
+            duration_ms=lasts if request.kind == "manual" else None,
         )
         operation = uuid.uuid4().hex
         reply = self.do(self.allocator.reserve(ask, operation))
@@ -351,5 +360,5 @@ def test_the_scripts_do_what_the_reference_does(redis_url: str) -> None:
     rounds = 0
     while Machine.steps < STEPS:
         rounds += 1
-        run_state_machine_as_test(Machine, settings=chosen)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Machine, settings=chosen)
     assert Machine.steps >= STEPS

@@ -1,0 +1,225 @@
+"""A run's GPUs are its own for exactly as long as its processes live, however they end."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.people import Person, Terminal
+
+SAY = 'echo "$$ $CUDA_VISIBLE_DEVICES"; '
+FORKS = f"{SAY} sleep 600 & echo child $!; wait"
+
+
+class Run:
+    """A running `canhazgpu run`."""
+
+    def __init__(self, host: Daemon, script: str, *options: str, person: Person | None = None) -> None:
+        words = [*COMMAND, "run", *options, "--", "sh", "-c", script]
+        self.process = subprocess.Popen(
+            person.words(*words) if person else words,
+            env=host.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.gpus = self.line().split()[1]
+
+    def line(self) -> str:
+        """The next line of its output."""
+        assert self.process.stdout
+        return self.process.stdout.readline().decode().strip()
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        """End its first process."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def runs(host: Daemon) -> Iterator[list[Run]]:
+    """Two idle GPUs; the runs that are put into the list end with the test."""
+    host.place(gpu(0), gpu(1))
+    until(lambda: "GPU 1: AVAILABLE" in host.status())
+    made: list[Run] = []
+    yield made
+    for run in made:
+        with suppress(ProcessLookupError):
+            os.killpg(run.process.pid, signal.SIGKILL)
+        run.end()
+
+
+def is_free(host: Daemon, index: int = 0) -> bool:
+    """Whether a GPU is available."""
+    return f"GPU {index}: AVAILABLE (last released" in host.status()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_the_end_frees_the_gpu(host: Daemon, runs: list[Run], number: signal.Signals) -> None:
+    """Whatever ends the process ends its reservation."""
+    runs.append(Run(host, SAY + "exec sleep 600"))
+    assert "GPU 0: IN USE by" in host.status()
+    runs[0].end(number)
+    until(lambda: is_free(host), 2)
+
+
+def test_a_zombie_holds_nothing(host: Daemon, runs: list[Run]) -> None:
+    """A process that has ended and is not reaped by its parent has ended."""
+    runs.append(Run(host, SAY + "exec sleep 600"))
+    os.kill(runs[0].process.pid, signal.SIGKILL)
+    until(lambda: is_free(host), 2)
+    assert "State:\tZ" in Path(f"/proc/{runs[0].process.pid}/status").read_text()
+
+
+def test_what_stays_on_the_gpu_keeps_it(host: Daemon, runs: list[Run]) -> None:
+    """A child that outlives the run and uses its GPU lingers; when it is gone the GPU is free."""
+    runs.append(Run(host, FORKS))
+    child = int(runs[0].line().split()[1])
+    host.place(gpu(0, use(child, 5000)), gpu(1))
+    until(lambda: "[validated: 5000MB, 1 processes]" in host.status())
+    runs[0].end()
+    until(lambda: "lingering) [validated: 5000MB, 1 processes]" in host.status())
+    assert host.run("run", "--gpus", "2", "--", "true").returncode == 1
+    os.kill(child, signal.SIGKILL)
+    until(lambda: is_free(host), 3)
+    assert host.facts() == []  # It was never anybody's fault.
+
+
+def test_a_gpu_that_nobody_uses_yet_is_not_handed_out_again(host: Daemon, runs: list[Run]) -> None:
+    """Reserved and still empty, it is the holder's: the next one gets another, the third none."""
+    runs += [Run(host, SAY + "exec sleep 600"), Run(host, SAY + "exec sleep 600")]
+    assert [run.gpus for run in runs] == ["0", "1"]
+    assert host.run("run", "--", "true").returncode == 1
+
+
+def test_the_end_of_one_run_is_not_the_end_of_another(host: Daemon, runs: list[Run]) -> None:
+    """Two runs of one user are two reservations."""
+    runs += [Run(host, SAY + "exec sleep 600"), Run(host, SAY + "exec sleep 600")]
+    runs[0].end()
+    until(lambda: is_free(host))
+    assert "GPU 1: IN USE by" in host.status()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_of_the_service_changes_nothing(
+    host: Daemon, runs: list[Run], number: signal.Signals
+) -> None:
+    """A run goes on and is watched again; what ended meanwhile is released; manual ones go on."""
+    runs += [Run(host, SAY + "exec sleep 600"), Run(host, SAY + "exec sleep 600")]
+    host.stop(number)
+    runs[1].end()
+    host.start()
+    until(lambda: is_free(host, 1))
+    assert "GPU 0: IN USE by" in host.status()
+    host.run("reserve", "--gpu-ids", "1")
+    host.stop(number)
+    host.start()
+    assert "GPU 1: IN USE by root for 0h 0m" in host.status()
+    runs[0].end()
+    until(lambda: is_free(host, 0))
+
+
+def test_time_over_is_told_and_ends_the_tree(host: Daemon, people: list[Person]) -> None:
+    """--timeout interrupts every process of the run, and the reason is on the user's terminal."""
+    alice = people[0]
+    terminal = Terminal(alice)
+    child = (
+        host.folder / "child.py"
+    )  # A shell starts it with SIGINT ignored, and it is in a session of its own.
+    child.write_text(
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nprint('child', flush=True)\n"
+        "try: time.sleep(600)\nexcept KeyboardInterrupt: print('second interrupted', flush=True)\n"
+    )
+    trap = "trap 'echo first interrupted; exit 0' INT; "
+    script = f"{trap}setsid {sys.executable} {child} & wait; wait"
+    run = Run(host, SAY + script, "--timeout", "2s", person=alice)
+    try:
+        run.line()
+        rest = run.process.stdout.read().decode() if run.process.stdout else ""
+        assert "first interrupted" in rest
+        assert "second interrupted" in rest
+        until(lambda: "the time of your run on GPU 0 is over" in terminal.text)
+        until(lambda: is_free(host))
+    finally:
+        run.end()
+        terminal.close()
+
+
+def test_who_ignores_the_interruption_is_killed(folder: Path) -> None:
+    """After `run.grace` what is left of the run is killed."""
+    daemon = Daemon(folder, '[run]\ngrace = "1s"\n').start()
+    run = Run(daemon, SAY + "trap '' INT; while :; do sleep 1; done", "--timeout", "1s")
+    try:
+        assert run.process.wait(20) == -signal.SIGKILL
+        until(lambda: is_free(daemon))
+    finally:
+        run.end()
+        daemon.stop()
+
+
+def test_a_released_run_goes_on_and_is_told(host: Daemon, people: list[Person]) -> None:
+    """`release` leaves runs alone; with --all they lose their GPUs, and go on."""
+    alice = people[0]
+    terminal = Terminal(alice)
+    run = Run(host, SAY + "exec sleep 600", person=alice)
+    try:
+        assert host.run("release", person=alice).stdout.startswith("Nothing to release")
+        done = host.run("release", "--all", person=alice)
+        assert done.stdout == (
+            "Released 1 GPU(s): [0]\nThe command that ran on [0] goes on without a reservation\n"
+        )
+        until(lambda: "your run goes on, but GPU 0 is no longer reserved for it" in terminal.text)
+        assert run.process.poll() is None
+        until(lambda: is_free(host))
+    finally:
+        run.end()
+        terminal.close()
+
+
+def test_a_holder_is_told_who_took_it(host: Daemon, people: list[Person]) -> None:
+    """What an administrator releases is told on the holder's terminal."""
+    alice = people[0]
+    terminal = Terminal(alice)
+    try:
+        host.run("reserve", person=alice)
+        host.run("admin", "release", "--user", alice.name)
+        until(lambda: "your reservation of GPU 0 was released by root" in terminal.text)
+    finally:
+        terminal.close()
+
+
+def test_a_programs_own_reservation(host: Daemon) -> None:
+    """`with reserve()` holds GPUs for a block, and gives them back also when it breaks."""
+    program = """
+import os
+from canhazgpu.client import reserve
+before = os.environ.get("CUDA_VISIBLE_DEVICES")
+try:
+    with reserve(gpus=1, note="a notebook") as held:
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == held.devices == "0", held
+        print(held.gpus, flush=True)
+        input()
+        raise KeyError
+except KeyError:
+    print(os.environ.get("CUDA_VISIBLE_DEVICES") == before)
+"""
+    process: Any = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=host.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "[0]\n"
+    assert "GPU 0: IN USE by root" in host.status()
+    assert process.communicate("\n")[0] == "True\n"
+    until(lambda: is_free(host))
