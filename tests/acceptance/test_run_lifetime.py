@@ -136,7 +136,8 @@ def test_time_over_is_told_and_ends_the_tree(host: Daemon, people: list[Person])
         host.folder / "child.py"
     )  # A shell starts it with SIGINT ignored, and it is in a session of its own.
     child.write_text(
-        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nprint('child', flush=True)\n"
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "print('child', flush=True)\n"
         "try: time.sleep(600)\nexcept KeyboardInterrupt: print('second interrupted', flush=True)\n"
     )
     trap = "trap 'echo first interrupted; exit 0' INT; "

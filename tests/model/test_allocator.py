@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -19,13 +18,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from model.comparison import compare, usage
 from model.reference import Gpu, Reference, Request
 from model.replay import Replay
 
 from canhazgpu.config.settings import Gpus, Settings
 from canhazgpu.events.envelope import decode
-from canhazgpu.events.gpu import GpuUsage, ProcessUse
-from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.events.store import Store
 from canhazgpu.service.allocator import Allocator, Ask, ReleaseOrder
 from canhazgpu.service.observations import observe
@@ -272,78 +270,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def forget_scripts(self) -> None:
-        """Redis forgets every script."""
+        """Redis forgets them."""
         self.do(self.store.redis.script_flush())
 
     @invariant()
     def the_same(self) -> None:
         """Redis, the model and the replay of the events agree, and nothing is held twice."""
-        self.runner.run(compare(self))
+        self.runner.run(compare(self.store, self.model, self.replay))
 
     def teardown(self) -> None:
         """Close the connections."""
         self.runner.run(self.store.close())
         self.runner.close()
-
-
-async def compare(machine: Machine) -> None:
-    """Read everything and compare it."""
-    store, model = machine.store, machine.model
-    async with store.redis.pipeline(transaction=True) as pipe:
-        pipe.hvals(store.keys.reservations)
-        pipe.hvals(store.keys.queue)
-        pipe.hkeys(store.keys.open)
-        pipe.hkeys(store.keys.pending)
-        for index in range(4):
-            pipe.hmget(store.keys.gpu(index), "holder", "drained", "unmanaged")
-        records, queue, opened, pending, *gpus = await pipe.execute()
-    held = {one.id: one for one in (msgspec.json.decode(text, type=Record) for text in records)}
-    shape = {name: (one.uid, one.kind, one.gpus, one.ended_ms is not None) for name, one in held.items()}
-    assert shape == {
-        name: (one.uid, one.kind, tuple(one.gpus), one.ended) for name, one in model.held.items()
-    }
-    assert shape == machine.replay.held
-    taken = [index for one in held.values() for index in one.gpus]
-    assert len(taken) == len(set(taken))
-    waiting = sorted((msgspec.json.decode(text, type=Waiting) for text in queue), key=lambda one: one.place)
-    assert [(one.id, one.attached) for one in waiting] == [(one.id, one.attached) for one in model.queue]
-    assert [one.id for one in waiting] == machine.replay.queue
-    for index, (holder, drained, unmanaged) in enumerate(gpus):
-        gpu = model.gpus[index]
-        assert (holder.decode() if holder else None) == gpu.holder
-        assert (drained is not None, unmanaged is None) == (gpu.drained, gpu.managed)
-        assert (index in machine.replay.drained, index not in machine.replay.unmanaged) == (
-            gpu.drained,
-            gpu.managed,
-        )
-    accused = {field.decode() for field in (*opened, *pending)}
-    for name, one in held.items():
-        for index in one.gpus:
-            gpu = model.gpus[index]
-            strangers = gpu.users - {one.uid} if gpu.managed and gpu.state == "ok" and gpu.settled else ()
-            assert all(f"{index}/uid:{uid}" in accused for uid in strangers), (name, index)
-
-
-def usage(index: int, state: str, users: frozenset[int]) -> GpuUsage:
-    """A GPU as a scan sees it."""
-    facts: dict[str, Any] = {"index": index, "uuid": f"GPU-{index}", "name": "H100", "state": state}
-    if state != "ok" or not users:
-        return GpuUsage(**facts)
-    processes = tuple(
-        ProcessUse(
-            pid=uid,
-            name="p",
-            user=f"u{uid}",
-            uid=uid,
-            person=f"u{uid}",
-            evidence="uid",
-            memory_mb=900,
-            start=1,
-        )
-        for uid in sorted(users)
-    )
-    names = tuple(one.user for one in processes)
-    return GpuUsage(**facts, in_use=True, memory_mb=900 * len(users), users=names, processes=processes)
 
 
 @pytest.mark.slow
@@ -357,8 +295,6 @@ def test_the_scripts_do_what_the_reference_does(redis_url: str) -> None:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    rounds = 0
     while Machine.steps < STEPS:
-        rounds += 1
         run_state_machine_as_test(Machine, settings=chosen)
     assert Machine.steps >= STEPS

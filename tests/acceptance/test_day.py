@@ -1,0 +1,78 @@
+"""The day with it that the README shows: every one of its commands does what it says."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+DAY = README.partition("## A day with it")[2].partition("## ")[0]
+COMMANDS = re.findall(r"^    (canhazgpu .*)$", DAY, re.MULTILINE)
+PROGRAM = DAY.partition("From Python:")[2]
+SAID = {
+    "status": "GPU 3: AVAILABLE",
+    "run --gpus 2": "trained on 0,1",
+    "reserve --gpus 1": "Reserved 1 GPU(s): [2] for 4h 0m 0s",
+    "reserve --gpu-ids 3": "3",
+    "extend": "Extended 1 GPU(s): [3], expires in 2h 2",
+    "release --gpu-ids": "Released 1 GPU(s): [3]",
+    "queue": "Nobody waits.",
+    "run --gpus 4": "evaluated",
+    "release": "Released 1 GPU(s): [2]",
+    "violations": "No violations in the last 1d.",
+}
+
+
+@pytest.fixture
+def work(host: Daemon) -> Path:
+    """Four idle GPUs, and the programs of the day."""
+    host.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
+    until(lambda: "GPU 3: AVAILABLE" in host.status())
+    (host.folder / "train.py").write_text(
+        "import os\nprint('trained on', os.environ['CUDA_VISIBLE_DEVICES'])\n"
+    )
+    evaluate = host.folder / "evaluate.sh"
+    evaluate.write_text("#!/bin/sh\necho evaluated\n")
+    evaluate.chmod(0o755)
+    return host.folder
+
+
+def test_the_day(host: Daemon, work: Path) -> None:
+    """Ten commands, one after the other; the one that waits gets its turn when GPUs are given back."""
+    assert len(COMMANDS) == len(SAID) == 10
+    for line, (begin, said) in zip(COMMANDS, SAID.items(), strict=True):
+        words = shlex.split(line)[1:]
+        assert line.startswith(f"canhazgpu {begin}")
+        process = subprocess.Popen(
+            [*COMMAND, *words],
+            env=host.environment,
+            cwd=work,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if "--wait" in words:
+            until(lambda: "1 " in host.run("queue").stdout)
+            assert host.run("release").returncode == 0
+            host.run("reserve", "--gpu-ids", "2", "--wait", "20s")
+        out, error = process.communicate(timeout=30)
+        assert process.returncode == 0, (line, error)
+        assert said in out, (line, out, error)
+
+
+def test_the_program(host: Daemon, work: Path) -> None:
+    """The lines of Python run as they stand."""
+    lines = [line[4:] for line in PROGRAM.splitlines() if line.startswith("    ") or not line]
+    done = subprocess.run(
+        [COMMAND[0], "-c", "\n".join(lines)],
+        env=host.environment,
+        cwd=work,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[0, 1]\n", "")

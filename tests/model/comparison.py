@@ -1,0 +1,70 @@
+"""Redis, the reference and the replay of the events, held against each other."""
+
+from typing import Any
+
+import msgspec
+from model.reference import Reference
+from model.replay import Replay
+
+from canhazgpu.events.gpu import GpuUsage, ProcessUse
+from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.store import Store
+
+
+async def compare(store: Store, model: Reference, replay: Replay) -> None:
+    """Read everything and compare it."""
+    async with store.redis.pipeline(transaction=True) as pipe:
+        pipe.hvals(store.keys.reservations)
+        pipe.hvals(store.keys.queue)
+        pipe.hkeys(store.keys.open)
+        pipe.hkeys(store.keys.pending)
+        for index in range(4):
+            pipe.hmget(store.keys.gpu(index), "holder", "drained", "unmanaged")
+        records, queue, opened, pending, *gpus = await pipe.execute()
+    held = {one.id: one for one in (msgspec.json.decode(text, type=Record) for text in records)}
+    shape = {name: (one.uid, one.kind, one.gpus, one.ended_ms is not None) for name, one in held.items()}
+    assert shape == {
+        name: (one.uid, one.kind, tuple(one.gpus), one.ended) for name, one in model.held.items()
+    }
+    assert shape == replay.held
+    taken = [index for one in held.values() for index in one.gpus]
+    assert len(taken) == len(set(taken))
+    waiting = sorted((msgspec.json.decode(text, type=Waiting) for text in queue), key=lambda one: one.place)
+    assert [(one.id, one.attached) for one in waiting] == [(one.id, one.attached) for one in model.queue]
+    assert [one.id for one in waiting] == replay.queue
+    for index, (holder, drained, unmanaged) in enumerate(gpus):
+        gpu = model.gpus[index]
+        assert (holder.decode() if holder else None) == gpu.holder
+        assert (drained is not None, unmanaged is None) == (gpu.drained, gpu.managed)
+        assert (index in replay.drained, index not in replay.unmanaged) == (
+            gpu.drained,
+            gpu.managed,
+        )
+    accused = {field.decode() for field in (*opened, *pending)}
+    for name, one in held.items():
+        for index in one.gpus:
+            gpu = model.gpus[index]
+            strangers = gpu.users - {one.uid} if gpu.managed and gpu.state == "ok" and gpu.settled else ()
+            assert all(f"{index}/uid:{uid}" in accused for uid in strangers), (name, index)
+
+
+def usage(index: int, state: str, users: frozenset[int]) -> GpuUsage:
+    """A GPU as a scan sees it."""
+    facts: dict[str, Any] = {"index": index, "uuid": f"GPU-{index}", "name": "H100", "state": state}
+    if state != "ok" or not users:
+        return GpuUsage(**facts)
+    processes = tuple(
+        ProcessUse(
+            pid=uid,
+            name="p",
+            user=f"u{uid}",
+            uid=uid,
+            person=f"u{uid}",
+            evidence="uid",
+            memory_mb=900,
+            start=1,
+        )
+        for uid in sorted(users)
+    )
+    names = tuple(one.user for one in processes)
+    return GpuUsage(**facts, in_use=True, memory_mb=900 * len(users), users=names, processes=processes)
