@@ -60,7 +60,7 @@ class Reference:
     held: dict[str, Held] = field(default_factory=dict)
     queue: list[Request] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
-    now: int = 0
+    now: int = 10**15  # Later than every release there was; what time it was is put in afterwards.
 
     def free(self, gpu: Gpu, request: Request) -> bool:
         """Whether this request may have this GPU."""
