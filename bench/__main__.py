@@ -4,9 +4,15 @@ import os
 import platform
 import sys
 
-from bench import idle, scan, start
+from bench import allocate, idle, lives, scan, start
 
-ALL = {"start": start.measure, "scan": scan.measure, "idle": idle.measure}
+ALL = {
+    "start": start.measure,
+    "scan": scan.measure,
+    "allocate": allocate.measure,
+    "lives": lives.measure,
+    "idle": idle.measure,
+}
 
 
 def main() -> None:
