@@ -38,7 +38,7 @@ def options(
         fail("put the options behind the command", USAGE)
 
 
-@app.command(epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
+@app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
 def init(*, gpus: asking.Gpus = None, gpu_ids: asking.GpuIds = "", force: Force = False) -> None:
     """Hand out the first GPUs, or these; all that are found when none are named."""
     demand = {} if gpus is None and not gpu_ids else asking.which(gpus, gpu_ids)
@@ -48,7 +48,7 @@ def init(*, gpus: asking.Gpus = None, gpu_ids: asking.GpuIds = "", force: Force 
         sys.stdout.write(f"Released by force: {asking.spell_gpus(reply['released'])}\n")
 
 
-@app.command(epilog=examples("canhazgpu admin drain 3 --reason 'fan is broken'"))
+@app.command("drain", epilog=examples("canhazgpu admin drain 3 --reason 'fan is broken'"))
 def drain(
     gpus: Targets,
     *,
@@ -59,14 +59,16 @@ def drain(
     sys.stdout.write(f"Drained {asking.spell_gpus(reply['changed'])} ({printable(reply['reason'], 200)})\n")
 
 
-@app.command(epilog=examples("canhazgpu admin undrain 3"))
+@app.command("undrain", epilog=examples("canhazgpu admin undrain 3"))
 def undrain(gpus: Targets) -> None:
     """Give GPUs back to allocation."""
     reply = post(client(), "/v1/admin/undrain", {"gpus": _named(gpus)})
     sys.stdout.write(f"Undrained {asking.spell_gpus(reply['changed'])}\n")
 
 
-@app.command(epilog=examples("canhazgpu admin release --gpu-ids 1,3", "canhazgpu admin release --user bob"))
+@app.command(
+    "release", epilog=examples("canhazgpu admin release --gpu-ids 1,3", "canhazgpu admin release --user bob")
+)
 def release(
     *,
     gpu_ids: asking.GpuIds = "",

@@ -232,7 +232,11 @@ class Allocator:
         for _ in range(ATTEMPTS):
             reply = await self._store.run(
                 script,
-                [*host_keys(keys), keys.operation(uid, operation), *map(keys.gpu, self._indices)],
+                [
+                    *host_keys(keys),
+                    keys.operation(uid, f"{script.name}:{operation}"),
+                    *map(keys.gpu, self._indices),
+                ],
                 [keys.host, self._rules.text, *args],
             )
             decoded: dict[str, Any] = msgspec.json.decode(reply)

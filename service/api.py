@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
-from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -16,12 +15,13 @@ from starlette.routing import Route
 from canhazgpu.config.settings import Settings
 from canhazgpu.events import outbox
 from canhazgpu.events.durations import parse_duration
-from canhazgpu.events.notices import CHANNELS
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.text import printable
 from canhazgpu.service import event_feed, history
+from canhazgpu.service.demands import NoticeDemand
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.exchange import admit, answer, body, peer_of
+from canhazgpu.service.openapi import openapi
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.snapshot import snapshot
@@ -30,13 +30,6 @@ from canhazgpu.service.status_view import status
 FRESH = 0.25  # Seconds a status request waits for a scan of its own.
 STREAM_ID = re.compile(r"\d{1,19}(-\d{1,19})?")
 PAST_EVENTS = 100
-
-
-class TestDemand(Struct, frozen=True, kw_only=True):
-    """A test notice by one channel; to oneself, or for administrators to anybody."""
-
-    channel: str
-    to: str | None = None
 
 
 class Api:
@@ -68,6 +61,7 @@ class Api:
             Route("/v1/deadletters", self.deadletters),
             Route("/v1/deadletters/{letter}/replay", self.replay, methods=["POST"]),
             Route("/v1/notices/test", self.test_notice, methods=["POST"]),
+            Route("/v1/openapi.json", self.openapi),
             *self._more,
         ]
         handlers: dict[Any, Callable[..., Any]] = {
@@ -85,6 +79,11 @@ class Api:
         weak = await weaknesses(self._store)
         age = time.monotonic() - self._scanner.progress
         return answer({"host": self._settings.host, "scan_age_s": round(age, 3), "redis_weaknesses": weak})
+
+    async def openapi(self, request: Request) -> Response:
+        """Return the description of this API for machines."""
+        del request
+        return answer(openapi())
 
     async def status(self, request: Request) -> Response:
         """Return every GPU; `fresh=1` waits a moment for a scan that begins now."""
@@ -136,10 +135,8 @@ class Api:
 
     async def test_notice(self, request: Request) -> Response:
         """Send a test notice: `channel`, `to`; to others than oneself for administrators only."""
-        demand = await body(request, TestDemand)
+        demand = await body(request, NoticeDemand)
         channel, to = demand.channel, demand.to
-        if channel not in CHANNELS:
-            raise Problem(400, "bad-request", "`channel` is wrong", f"it is one of {', '.join(CHANNELS)}")
         notify = self._settings.notify
         on = {"wall": notify.wall.enabled, "email": notify.email.enabled, "log": notify.log.enabled}
         if not on[channel]:

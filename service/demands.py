@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_duration
+from canhazgpu.events.notices import CHANNELS
 from canhazgpu.service.peer import Peer, uid_of
 from canhazgpu.service.problems import Problem
 
@@ -15,6 +16,7 @@ Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
 Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
 Words = Annotated[str, Meta(max_length=200)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Channel = Annotated[str, Meta(pattern=f"^({'|'.join(CHANNELS)})$")]
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
 
@@ -77,6 +79,13 @@ class ManageDemand(Demand, frozen=True, kw_only=True):
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
     gpus: Indices | None = None
     force: bool = False
+
+
+class NoticeDemand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A test notice by one channel; to oneself, or for administrators to anybody."""
+
+    channel: Channel
+    to: Words | None = None
 
 
 class Allowance(msgspec.Struct, frozen=True):

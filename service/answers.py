@@ -1,0 +1,150 @@
+"""What the API answers, as types: the OpenAPI document is made from them, and a test compares them."""
+
+from msgspec import Struct
+
+from canhazgpu.events.gpu import Container, MigReading
+from canhazgpu.events.violations import Violation
+
+
+class ProcessAnswer(Struct, kw_only=True):
+    """A process on a GPU; `memory_mb` is null where it cannot be told."""
+
+    pid: int
+    name: str
+    user: str
+    memory_mb: int | None
+    container: Container | None
+    evidence: str
+
+
+class ReservationAnswer(Struct, kw_only=True):
+    """A live reservation. Moments are RFC 3339 in UTC, durations are whole seconds."""
+
+    id: str
+    kind: str
+    user: str
+    label: str | None
+    note: str | None
+    gpus: list[int]
+    pid: int | None
+    started: str
+    for_s: int
+    expires: str | None
+    expires_in_s: int | None
+    last_heartbeat_s: int | None
+    lingering_s: int | None
+
+
+class GpuAnswer(Struct, kw_only=True):
+    """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB."""
+
+    gpu_id: int
+    uuid: str
+    name: str
+    status: str
+    reason: str | None
+    users: list[str]
+    memory_mb: int
+    memory_total_mb: int | None
+    in_use: bool
+    processes: list[ProcessAnswer]
+    others: list[ProcessAnswer]
+    reservation: ReservationAnswer | None
+    drained: str | None
+    violations: list[Violation]
+    mig: list[MigReading]
+    last_released: str | None
+    released_s: int | None
+    scanned_at: str | None
+
+
+class RequestAnswer(Struct, kw_only=True):
+    """A request in the queue; `expected` is null where nothing says when."""
+
+    id: str
+    position: int
+    user: str
+    label: str | None
+    note: str | None
+    kind: str
+    count: int
+    gpus: list[int] | None
+    queued: str
+    waiting_s: int
+    expected: str | None
+    reason: str
+
+
+class GrantedAnswer(Struct, kw_only=True):
+    """GPUs that are the caller's now, and the environment of a program that is to use them."""
+
+    state: str
+    reservation: ReservationAnswer
+    environment: dict[str, str]
+
+
+class ReleasedAnswer(Struct, kw_only=True):
+    """What one reservation let go of; `whole` when it is over."""
+
+    id: str
+    kind: str
+    user: str
+    gpus: list[int]
+    whole: bool
+
+
+class LeftAnswer(Struct, kw_only=True):
+    """The request that waits no more."""
+
+    left: str
+
+
+class DrainAnswer(Struct, kw_only=True):
+    """The GPUs for which something changed."""
+
+    changed: list[int]
+    reason: str | None
+
+
+class ManageAnswer(Struct, kw_only=True):
+    """The GPUs that are handed out, and those whose reservation was ended for it."""
+
+    managed: list[int]
+    released: list[int]
+
+
+class HealthAnswer(Struct, kw_only=True):
+    """Seconds since the last scan, and where Redis is less durable than it should be."""
+
+    host: str
+    scan_age_s: float
+    redis_weaknesses: list[str]
+
+
+class ViolationAnswer(Violation, frozen=True, kw_only=True):
+    """A violation, open or closed."""
+
+    state: str
+
+
+class ReplayAnswer(Struct, kw_only=True):
+    """The dead letter that is tried again."""
+
+    replayed: str
+
+
+class NoticeAnswer(Struct, kw_only=True):
+    """The id of the notice that is on its way."""
+
+    notice: str
+
+
+class ProblemAnswer(Struct, kw_only=True):
+    """Why something was not done (RFC 9457); `counts` says of a request for GPUs how many are what."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    remedy: str
+    counts: dict[str, int] | None = None

@@ -1,0 +1,228 @@
+"""The API for machines: an OpenAPI 3.1 document made from the types of its requests and answers.
+
+`python -m canhazgpu.service.openapi` prints it; docs/openapi.json is its output, and a test says when
+they differ.
+"""
+
+import inspect
+import sys
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from canhazgpu.events.notices import Delivery
+from canhazgpu.events.outbox import DeadLetter
+from canhazgpu.service import answers, demands
+
+TEXT = {"type": "string"}
+FLAG = {"enum": ["0", "1"]}
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One method of one path. `reply` is the type of what comes back, or None for JSON lines."""
+
+    method: str
+    path: str
+    about: str
+    reply: Any
+    code: int = 200
+    body: type[Struct] | None = None
+    query: dict[str, tuple[dict[str, Any], str]] = {}
+    problems: tuple[int, ...] = ()
+
+
+SINCE: dict[str, tuple[dict[str, Any], str]] = {"since": (TEXT, "How far to look back: 30m, 7d.")}
+READS = (400, 503)
+WRITES = (400, 403, 408, 409, 413, 503)
+OPERATIONS = (
+    Operation(method="get", path="/v1/health", about="Whether the parts work.", reply=answers.HealthAnswer),
+    Operation(
+        method="get",
+        path="/v1/status",
+        about="Every GPU.",
+        reply=list[answers.GpuAnswer],
+        query={"fresh": (FLAG, "1: wait a moment for a scan that begins now.")},
+    ),
+    Operation(
+        method="get",
+        path="/v1/violations",
+        about="Use of GPUs without the right to it, oldest first.",
+        reply=list[answers.ViolationAnswer],
+        query={**SINCE, "user": (TEXT, "Only this user's."), "open": (FLAG, "1: only those that last.")},
+    ),
+    Operation(
+        method="get",
+        path="/v1/events",
+        about="Events as JSON lines, each a CloudEvents envelope with its stream_id.",
+        reply=None,
+        query={
+            "after": (TEXT, "A stream id: only what came after it."),
+            "type": (TEXT, "A type or its first words; may be said more than once."),
+            "follow": (FLAG, "1: go on with what comes."),
+        },
+    ),
+    Operation(
+        method="get",
+        path="/v1/deliveries",
+        about="Attempts to deliver notices.",
+        reply=list[Delivery],
+        query={**SINCE, "notice": (TEXT, "Only of this notice.")},
+    ),
+    Operation(
+        method="get",
+        path="/v1/deadletters",
+        about="What channels gave up on; for administrators.",
+        reply=list[DeadLetter],
+        problems=(403,),
+    ),
+    Operation(
+        method="post",
+        path="/v1/deadletters/{letter}/replay",
+        about="Try a dead letter again; for administrators.",
+        reply=answers.ReplayAnswer,
+        problems=(403, 404),
+    ),
+    Operation(
+        method="post",
+        path="/v1/notices/test",
+        about="Send a test notice.",
+        reply=answers.NoticeAnswer,
+        code=202,
+        body=demands.NoticeDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="get",
+        path="/v1/reservations",
+        about="Every live reservation, the oldest first.",
+        reply=list[answers.ReservationAnswer],
+    ),
+    Operation(
+        method="post",
+        path="/v1/reservations",
+        about="Reserve GPUs, all or none; with `wait` JSON lines: queued, granted or refused.",
+        reply=answers.GrantedAnswer,
+        code=201,
+        body=demands.ReserveDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/reservations/release",
+        about="End one's own reservations.",
+        reply=list[answers.ReleasedAnswer],
+        body=demands.ReleaseDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/reservations/extend",
+        about="Let one's own manual reservations last longer.",
+        reply=list[answers.ReservationAnswer],
+        body=demands.ExtendDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="get", path="/v1/queue", about="Who waits, in order.", reply=list[answers.RequestAnswer]
+    ),
+    Operation(
+        method="delete",
+        path="/v1/queue/{request}",
+        about="Take one's own request out of the queue.",
+        reply=answers.LeftAnswer,
+        problems=(403, 404),
+    ),
+    Operation(
+        method="post",
+        path="/v1/admin/release",
+        about="End anybody's reservations; for administrators.",
+        reply=list[answers.ReleasedAnswer],
+        body=demands.AdminReleaseDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/admin/drain",
+        about="Keep GPUs out of allocation; for administrators.",
+        reply=answers.DrainAnswer,
+        body=demands.DrainDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/admin/undrain",
+        about="Give GPUs back to allocation; for administrators.",
+        reply=answers.DrainAnswer,
+        body=demands.DrainDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/admin/manage",
+        about="Say which GPUs are handed out; for administrators.",
+        reply=answers.ManageAnswer,
+        body=demands.ManageDemand,
+        problems=WRITES,
+    ),
+    Operation(method="get", path="/v1/openapi.json", about="This document.", reply=dict[str, Any]),
+)
+
+
+def openapi() -> dict[str, Any]:
+    """Return the document."""
+    types: list[Any] = [answers.ProblemAnswer]
+    for one in OPERATIONS:
+        types += [kind for kind in (one.reply, one.body) if kind is not None]
+    shown, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    schemas = dict(zip(map(str, types), shown, strict=True))
+    for schema in components.values():
+        if "description" in schema:
+            schema["description"] = inspect.cleandoc(schema["description"])
+    paths: dict[str, dict[str, Any]] = {}
+    for one in OPERATIONS:
+        paths.setdefault(one.path, {})[one.method] = _operation(one, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "canhazgpu",
+            "version": "1.0.0",
+            "description": "HTTP over the service's Unix socket. Who asks is who the kernel says.",
+        },
+        "servers": [{"url": "http://localhost"}],
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    lines = {"application/jsonl": {"schema": TEXT}}
+    content = lines if one.reply is None else {"application/json": {"schema": schemas[str(one.reply)]}}
+    problem = {"application/problem+json": {"schema": schemas[str(answers.ProblemAnswer)]}}
+    responses: dict[str, Any] = {str(one.code): {"description": one.about, "content": content}}
+    if one.path == "/v1/reservations" and one.method == "post":
+        responses["200"] = {"description": "Where the request stands, as it changes.", "content": lines}
+    for code in sorted({*READS, *one.problems}):
+        responses[str(code)] = {"description": "Why not, and what to do.", "content": problem}
+    names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names]
+    parameters += [
+        {"name": name, "in": "query", "schema": schema, "description": about}
+        for name, (schema, about) in one.query.items()
+    ]
+    found: dict[str, Any] = {"summary": one.about, "responses": responses}
+    if parameters:
+        found["parameters"] = parameters
+    if one.body:
+        body = {"application/json": {"schema": schemas[str(one.body)]}}
+        found["requestBody"] = {"required": True, "content": body}
+    return found
+
+
+def document() -> str:
+    """Return the document as it is committed."""
+    return msgspec.json.format(msgspec.json.encode(openapi()), indent=2).decode() + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())
