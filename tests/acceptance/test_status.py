@@ -29,7 +29,15 @@ FIELDS = {
     *("gpu_id", "uuid", "name", "status", "users", "memory_mb", "processes", "reservation"),
     *("violations", "last_released", "scanned_at"),
 }
-MORE = {"reason", "memory_total_mb", "mig", "released_s"}  # Beyond the brief's list.
+MORE = {
+    "reason",
+    "memory_total_mb",
+    "mig",
+    "released_s",
+    "in_use",
+    "others",
+    "drained",
+}  # Beyond the brief's list.
 PROCESS = {"pid", "name", "user", "memory_mb", "container"}
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
