@@ -6,6 +6,7 @@ differ.
 
 import json
 import textwrap
+from typing import Any
 
 from canhazgpu.config.load import Option, options, shown
 from canhazgpu.config.settings import Settings
@@ -33,5 +34,14 @@ def example() -> str:
 
 def _entry(option: Option, name: str, settings: Settings) -> str:
     about = textwrap.wrap(option.about, WIDTH, initial_indent="# ", subsequent_indent="# ")
-    value = json.dumps(shown(option, settings))  # What TOML and JSON write alike: texts, numbers, lists.
-    return "\n".join([*about, f"# {name} = {value}", ""])
+    return "\n".join([*about, f"# {name} = {_toml(shown(option, settings))}", ""])
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML writes it; what is not a table JSON writes alike."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -50,6 +50,11 @@ class Option(msgspec.Struct, frozen=True):
         return bool(self.extra.get("duration"))
 
     @property
+    def has_tables(self) -> bool:
+        """Whether it is a list of tables."""
+        return isinstance(self.default, list) and any(isinstance(one, msgspec.Struct) for one in self.default)
+
+    @property
     def is_secret(self) -> bool:
         """Whether its value may hold a password."""
         return bool(self.extra.get("secret"))
@@ -169,7 +174,7 @@ def _from_text(option: Option, text: str) -> Any:
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
             text.strip().lower(), text
         )
-    if isinstance(option.default, dict):
+    if isinstance(option.default, dict) or option.has_tables:
         try:
             return msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError):
@@ -188,6 +193,8 @@ def _convert(option: Option, value: Any, where: str) -> Any:
         result = msgspec.convert(value, option.annotation)
     except msgspec.ValidationError as error:
         message = f"{where}: {_expected(option)}, not {_shown(option, value)}"
+        if isinstance(value, list | dict):
+            message += f" ({_detail(error)})"
         raise ConfigError(message) from error
     if option.key == "redis.url" and not _is_redis_url(result):
         message = f"{where}: expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH"
@@ -207,10 +214,10 @@ def _duration(option: Option, value: Any, where: str) -> float:
     except ValueError as error:
         message = f"{where}: {error}"
         raise ConfigError(message) from error
-    least = option.extra.get("least", 0.0)
-    if seconds < least:
-        message = f"{where}: expected a duration of at least {least:g}s, not {value}"
-        raise ConfigError(message)
+    least, most = option.extra.get("least", 0.0), option.extra.get("most", seconds)
+    if not least <= seconds <= most:
+        bound = f"at least {least:g}s" if seconds < least else f"at most {most:g}s"
+        raise ConfigError(f"{where}: expected a duration of {bound}, not {value}")
     return seconds
 
 
@@ -226,6 +233,12 @@ def _expected(option: Option) -> str:
         return "expected a whole number" + _range(kind)
     names = {inspect.BoolType: "true or false", inspect.StrType: "text in quotes"}
     return "expected " + names.get(type(kind), "a list of texts")
+
+
+def _detail(error: msgspec.ValidationError) -> str:
+    """Return what is wrong inside, without the values that are there."""
+    text, _, where = str(error).partition(" - at ")
+    return " ".join(f"{text} in {where}".split())[:200] if where else text[:200]
 
 
 def _range(kind: inspect.IntType) -> str:
@@ -270,7 +283,17 @@ def shown(option: Option, settings: Settings) -> Any:
         value = getattr(value, name)
     if option.is_duration:
         return format_duration(value)
-    return _PASSWORD.sub(_masked, value) if option.is_secret else msgspec.to_builtins(value)
+    if isinstance(value, str):
+        return _PASSWORD.sub(_masked, value) if option.is_secret else value
+    plain = msgspec.to_builtins(value)
+    return _without_urls(plain) if option.is_secret else plain
+
+
+def _without_urls(value: Any) -> Any:
+    """Return it with every address masked: the one of a webhook is a secret."""
+    if isinstance(value, dict):
+        return {name: "***" if name == "url" else _without_urls(inner) for name, inner in value.items()}
+    return value
 
 
 def _masked(found: re.Match[str]) -> str:

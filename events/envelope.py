@@ -19,6 +19,9 @@ TYPES = (
     "canhazgpu.gpu.unmanaged",
     "canhazgpu.reservation.created",
     "canhazgpu.reservation.extended",
+    "canhazgpu.reservation.expiring",
+    "canhazgpu.reservation.idle",
+    "canhazgpu.reservation.used",
     "canhazgpu.reservation.ended",
     "canhazgpu.reservation.released",
     "canhazgpu.request.queued",
@@ -29,6 +32,10 @@ TYPES = (
     "canhazgpu.violation.updated",
     "canhazgpu.violation.closed",
     "canhazgpu.notice.created",
+    "canhazgpu.notice.attempted",
+    "canhazgpu.silence.added",
+    "canhazgpu.silence.ended",
+    "canhazgpu.process.signalled",
 )
 
 

@@ -10,7 +10,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind` is run (it lives as long as the process `pid` that began at `start`, in clock ticks) or
     manual (until `expires_ms`). `ended_ms`: its process has ended, its GPUs are still to be found
-    free of it. `label` is what the user wants to be called, shown and never trusted.
+    free of it. `label` is what the user wants to be called, shown and never trusted. `warned_ms`: the
+    expiry that was announced. `idle_ms`: since when its user uses none of its GPUs; `idle_told_ms`: when
+    that was announced.
     """
 
     id: str
@@ -27,6 +29,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     expires_ms: int | None = None
     heartbeat_ms: int | None = None
     ended_ms: int | None = None
+    warned_ms: int | None = None
+    idle_ms: int | None = None
+    idle_told_ms: int | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +67,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the reservation events. Moments are RFC 3339 in UTC.
 
     On `released`, `gpus` are those it let go of, `kept` those it still has, `held_s` is since it
-    began, `reason` is exited, released, expired, unmanaged, undelivered or admin, `by` who did it.
+    began, `reason` is exited, released, expired, idle, lost, unmanaged, undelivered or admin, `by` who
+    did it. On `idle`, `idle` is since when, `deadline` when it will be released for it, if so.
     """
 
     id: str
@@ -82,6 +88,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[int, ...] | None = None
     reason: str | None = None
     by: str | None = None
+    idle: str | None = None
+    deadline: str | None = None
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,9 +12,10 @@ import msgspec
 
 from canhazgpu.events.envelope import CONTENT_TYPE, SPECVERSION, TYPES
 from canhazgpu.events.keys import Keys
-from canhazgpu.events.notices import Notice
+from canhazgpu.events.notices import Delivery, Notice
 from canhazgpu.events.reservations import GpuHandling, Request, Reservation
-from canhazgpu.events.violations import Violation
+from canhazgpu.events.silences import Silence
+from canhazgpu.events.violations import Signalled, Violation
 
 
 class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,9 @@ DATA: dict[str, type[msgspec.Struct]] = {
     "request": Request,
     "violation": Violation,
     "notice": Notice,
+    "notice.attempted": Delivery,
+    "silence": Silence,
+    "process.signalled": Signalled,
     "scanner.stalled": Stalled,
     "scanner.resumed": Resumed,
 }
@@ -125,15 +129,23 @@ def asyncapi() -> dict[str, Any]:
         "defaultContentType": CONTENT_TYPE,
         "channels": {
             "events": _channel(keys.events, "Everything that happened, the last 100000.", "canhazgpu."),
-            "violations": _channel(keys.violations, "Violation facts, for 400 days.", "canhazgpu.violation."),
+            "violations": _channel(
+                keys.violations,
+                "Violation facts, for 400 days.",
+                "canhazgpu.violation.",
+                "canhazgpu.process.",
+            ),
             "ledger": _channel(
                 keys.ledger, "Ended reservations, for 400 days.", "canhazgpu.reservation.released"
             ),
-            "notices": _channel(keys.notices, "What to tell whom.", "canhazgpu.notice."),
+            "notices": _channel(keys.notices, "What to tell whom, for 400 days.", "canhazgpu.notice.created"),
+            "deliveries": _channel(
+                keys.deliveries, "Every attempt to tell somebody.", "canhazgpu.notice.attempted"
+            ),
         },
         "operations": {
             name: {"action": "receive", "channel": {"$ref": f"#/channels/{name}"}}
-            for name in ("events", "violations", "ledger", "notices")
+            for name in ("events", "violations", "ledger", "notices", "deliveries")
         },
         "components": {"messages": {name: _message(name) for name in TYPES}, "schemas": _schemas()},
     }

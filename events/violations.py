@@ -9,6 +9,24 @@ UPDATED = "canhazgpu.violation.updated"
 CLOSED = "canhazgpu.violation.closed"
 
 
+class Signalled(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of `canhazgpu.process.signalled`: a process of a violation was told to end.
+
+    `signal` is INT, TERM or KILL; `outcome` is sent, dry-run, or why it was left alone.
+    """
+
+    notice: str
+    violation: str
+    gpu: int
+    user: str
+    uid: int | None
+    pid: int
+    start: int | None
+    name: str
+    signal: str
+    outcome: str
+
+
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the three violation events. Times are RFC 3339 in UTC, memory is in MiB.
 

@@ -14,7 +14,8 @@ import aiosmtplib
 import anyio
 from aiosmtplib import errors
 
-from canhazgpu.config.settings import ADDRESS, Settings
+from canhazgpu.config.kinds import ADDRESS
+from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.text import printable
 from canhazgpu.notifiers.outcome import Outcome
@@ -40,7 +41,7 @@ class Mail:
         self._host = settings.host
         self._sender = self._settings.sender or f"canhazgpu@{settings.host}"
 
-    def recipients(self, notice: Notice) -> list[str]:
+    async def recipients(self, notice: Notice) -> list[str]:
         """Return the person's address, if there is one; of violations administrators hear too."""
         if notice.to:
             return [notice.to if "@" in notice.to else self._address(notice.to) or notice.to]
@@ -61,13 +62,13 @@ class Mail:
             return bad
         try:
             with anyio.fail_after(DEADLINE):
-                return bad + await self._send(self.message(notice, first), good)
+                return bad + await self._send(await self.message(notice, first), good)
         except TimeoutError:
             return bad + [Outcome(one, "retry", f"no end within {DEADLINE:g} s") for one in good]
 
-    def message(self, notice: Notice, first: str | None) -> EmailMessage:
+    async def message(self, notice: Notice, first: str | None) -> EmailMessage:
         """Return the mail. The same notice gives the same Message-ID, so that a copy is recognised."""
-        addresses = self.recipients(notice)
+        addresses = await self.recipients(notice)
         person = self._address(notice.person) if notice.person else None
         mail = EmailMessage()
         mail["Subject"] = subject(notice)

@@ -29,7 +29,7 @@ class Wall:
         """Take the audience from the settings."""
         self._everyone = settings.notify.wall.audience == EVERYONE
 
-    def recipients(self, notice: Notice) -> list[str]:
+    async def recipients(self, notice: Notice) -> list[str]:
         """Return the person, or everyone; nobody when no person is proven."""
         if notice.to:
             return [notice.to]

@@ -54,7 +54,7 @@ class LogTest:
         """Write to `log`."""
         self._log = log
 
-    def recipients(self, notice: Notice) -> list[str]:
+    async def recipients(self, notice: Notice) -> list[str]:
         """Return the log's path for a test of the log."""
         return [str(self._log.path)] if notice.channel == self.name else []
 

@@ -5,35 +5,22 @@ and for whom it is done, is in Redis, so that a restart goes on where it was.
 """
 
 import random
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
-from canhazgpu.events.notices import Notice
+from canhazgpu.events.notices import REACHED, Notice
 from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
+from canhazgpu.notifiers.channel import Channel
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
 
 SETTLE = Script("canhazgpu.workers", "settle")
 RETRY_FIRST_MS, RETRY_LAST_MS = 1_000, 300_000
 GIVE_UP_MS = 24 * 3600 * 1000
-REACHED = frozenset({"delivered", "unproven"})
-
-
-class Channel(Protocol):
-    """One way to reach people; a notifier."""
-
-    name: str
-
-    def recipients(self, notice: Notice) -> list[str]:
-        """Return who this notice is for on this channel."""
-
-    async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> Sequence[Outcome]:
-        """Try to reach them; `first` is the first notice of the episode that reached any."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -127,7 +114,7 @@ class Delivery:
     async def _recipients(self, notice: Notice) -> list[str]:
         if notice.channel not in (None, self._channel.name):
             return []
-        recipients = self._channel.recipients(notice)
+        recipients = await self._channel.recipients(notice)
         if notice.kind != "resolved":
             return recipients
         told = self._keys.told(self._channel.name)

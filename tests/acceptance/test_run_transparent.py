@@ -177,7 +177,7 @@ def test_job_control_works(shell: Screen, host: Daemon) -> None:
     shell.wait_for("ready> ")
     assert "GPU 0: IN USE by " in host.status()
     shell.type("fg\n")
-    shell.wait_for("canhazgpu|python")
+    until(lambda: os.tcgetpgrp(shell.master) != shell.pid)  # Only then does it hear of the size.
     fcntl.ioctl(shell.master, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 60, 0, 0))
     shell.wait_for("size 60 20")
     shell.type("\x1a")

@@ -10,7 +10,8 @@ import anyio
 import pytest
 from support.eventually import eventually
 
-from canhazgpu.config.settings import Email, Notify, Settings
+from canhazgpu.config.channels import Email, Notify
+from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.outbox import deadletters, deliveries, send_test
 from canhazgpu.events.store import Store
@@ -27,12 +28,13 @@ class Breaking:
 
     name = "wall"
 
-    def recipients(self, notice: Notice) -> list[str]:
+    async def recipients(self, notice: Notice) -> list[str]:
         """Return whom the notice names."""
         return [notice.to] if notice.to else []
 
-    async def deliver(self, _notice: Notice, recipients: list[str], _first: str | None) -> Sequence[Outcome]:
+    async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> Sequence[Outcome]:
         """Break for `bad`."""
+        del notice, first
         if "bad" in recipients:
             raise KeyError("secret")
         return [Outcome(one, "delivered") for one in recipients]

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from support.eventually import eventually
 
-from canhazgpu.config.settings import Notices, Settings
+from canhazgpu.config.notices import Notices
+from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import Event, decode
 from canhazgpu.events.keys import GROUP_DISPATCHER
 from canhazgpu.events.notices import Notice

@@ -1,0 +1,40 @@
+"""A silence: for a time nobody is told of some violations. The facts are recorded all the same."""
+
+import msgspec
+
+from canhazgpu.events.violations import Violation
+
+ADDED = "canhazgpu.silence.added"
+ENDED = "canhazgpu.silence.ended"
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of the silence events, and what Redis keeps of a live one. Moments: RFC 3339 in UTC.
+
+    It covers the violations that fit all of `user`, `gpu` and `process` (the name of a process) that
+    are set; at least one is. `ack`: the user's own acknowledgement. `reason` and `by` say why and who;
+    `ended_by` is set on ending by hand, and `ended` on any ending.
+    """
+
+    id: str
+    by: str
+    by_uid: int
+    since: str
+    until: str
+    until_ms: int
+    reason: str
+    user: str | None = None
+    gpu: int | None = None
+    process: str | None = None
+    ack: bool = False
+    ended: str | None = None
+    ended_by: str | None = None
+
+    def covers(self, violation: Violation) -> bool:
+        """Tell whether it is about this violation: `process` has to be the name of every process."""
+        names = {process.name for process in violation.processes}
+        return (
+            self.user in (None, violation.user)
+            and self.gpu in (None, violation.gpu)
+            and (self.process is None or names == {self.process})
+        )
