@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.envelope import Undecodable, decode
+from canhazgpu.events.openings import open_violations
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.violations import Violation
-from canhazgpu.service.snapshot import open_violations
 
 PAGE = 500
 MOST_ROWS = 10_000

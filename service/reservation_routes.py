@@ -37,7 +37,7 @@ from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.status_view import reservation, rfc3339
 from canhazgpu.service.waiting import Place
 
-SCAN_PATIENCE = 3.0  # Seconds for a scan begun after a request; a driver that hangs is given up before.
+SCAN_PATIENCE = 10.0  # Seconds for a scan begun after a request; only a host under great load needs them.
 
 
 class ReservationRoutes:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.openings import open_violations
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.violations import Violation
@@ -64,27 +65,6 @@ async def snapshot(store: Store) -> Snapshot:
         reservations=tuple(sorted(records.values(), key=lambda one: (one.started_ms, one.id))),
         waiting=tuple(sorted(waiting, key=lambda one: one.place)),
     )
-
-
-def open_violations(fields: dict[bytes, bytes]) -> list[Violation]:
-    """Return the violations in the hash of open ones, ordered by GPU and user."""
-    found = []
-    for field, text in fields.items():
-        gpu, _, key = field.decode().partition("/")
-        record = msgspec.json.decode(text)
-        data: dict[str, Any] = {
-            **msgspec.json.decode(record["body"]),
-            "violation": record["id"],
-            "kind": record["kind"],
-            "gpu": int(gpu),
-            "key": key,
-            "since": record["since"],
-            "memory_mb": record["memory_mb"],
-            "peak_memory_mb": record["peak_mb"],
-            "holder": record.get("holder"),
-        }
-        found.append(msgspec.convert(data, Violation))
-    return sorted(found, key=lambda violation: (violation.gpu, violation.user))
 
 
 def _gpu(fields: dict[bytes, bytes], violations: list[Violation], records: dict[str, Record]) -> GpuState:

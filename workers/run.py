@@ -8,10 +8,11 @@ from anyio.abc import TaskStatus
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.store import Script, Store, StoreDown
+from canhazgpu.notifiers.channel import Channel
 from canhazgpu.notifiers.log import AuditLog
 from canhazgpu.notifiers.mail import Mail
 from canhazgpu.notifiers.wall import Wall
-from canhazgpu.workers.audit import Audit, LogTest
+from canhazgpu.workers.audit import Audit, LogChannel
 from canhazgpu.workers.delivery import Delivery
 from canhazgpu.workers.dispatcher import Dispatcher
 
@@ -29,16 +30,20 @@ async def run_workers(
     each process that runs workers at the same time.
     """
     notify = settings.notify
+    channels: list[Channel] = []
+    if notify.wall.enabled:
+        channels.append(Wall(settings))
+    if notify.email.enabled:
+        channels.append(Mail(settings))
     async with anyio.create_task_group() as tasks:
         await tasks.start(Dispatcher(settings, store, name).run)
         if notify.log.enabled:
             log = AuditLog(Path(notify.log.path))
             await tasks.start(Audit(store, log, name).run)
-            await tasks.start(Delivery(store, LogTest(log), name).run)
-        if notify.wall.enabled:
-            await tasks.start(Delivery(store, Wall(settings), name).run)
-        if notify.email.enabled:
-            await tasks.start(Delivery(store, Mail(settings), name).run)
+            channels.append(LogChannel(log))
+        for channel in channels:
+            dry = notify.dry_run and channel.name != "log"
+            await tasks.start(Delivery(store, channel, name, dry_run=dry).run)
         tasks.start_soon(_trim, store)
         task_status.started()
 

@@ -249,7 +249,7 @@ SCALARS = (
     | st.dates().map(lambda day: day.isoformat())
     | st.sampled_from(["5s", "1h30m", "-1s", "simulated", "{user}@example.com", "redis://:x@h"])
 )
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3), max_leaves=5)
+VALUES = SCALARS | st.lists(SCALARS | st.lists(SCALARS, max_size=2), max_size=3)
 
 
 def toml(value: Any) -> str:
