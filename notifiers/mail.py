@@ -16,7 +16,7 @@ from aiosmtplib import errors
 
 from canhazgpu.config.kinds import ADDRESS
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.notices import Notice
+from canhazgpu.events.notices import ADMINS, Notice
 from canhazgpu.events.text import printable
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.notifiers.render import lines, report, subject
@@ -45,9 +45,10 @@ class Mail:
         """Return the person's address, if there is one; of violations administrators hear too."""
         if notice.to:
             return [notice.to if "@" in notice.to else self._address(notice.to) or notice.to]
+        if notice.audience == ADMINS:
+            return list(self._settings.admins)
         person = self._address(notice.person) if notice.person else None
-        admins = [] if notice.reservation else self._settings.admins
-        return list(dict.fromkeys(filter(None, [person, *admins])))
+        return [person] if person else []
 
     def _address(self, user: str) -> str | None:
         if not self._settings.user_address or not _USER.fullmatch(user):

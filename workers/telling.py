@@ -126,8 +126,9 @@ class _Turn:
             step = self.policy.steps[episode.step]
             episode.step += 1
             for audience, channels in self._concerned([step]).items():
-                told = self._emit(self._kind(audience), audience, channels, unreached=forced)
-                episode.unreached |= told and forced and audience.name == ADMINS
+                missed = forced and audience.name != OFFENDER
+                told = self._emit(self._kind(audience), audience, channels, unreached=missed)
+                episode.unreached |= told and missed and audience.name == ADMINS
             if OFFENDER in step.to or forced:
                 episode.forward = episode.stuck and not episode.unreached
 
@@ -237,9 +238,10 @@ class _Turn:
         if not about or (audience.name == OFFENDER and self._person(audience) is None):
             return False
         now, quiet = self._by_quiet(names)
-        if quiet:
+        planned = {one for later in episode.later if later.audience == audience.key for one in later.channels}
+        if fresh := [channel for channel in quiet if channel not in planned]:
             due_ms = min(quiet.values())
-            later = Later(due_ms=due_ms, audience=audience.key, kind=kind, channels=tuple(quiet))
+            later = Later(due_ms=due_ms, audience=audience.key, kind=kind, channels=tuple(fresh))
             episode.later = (*episode.later, later)
         if now:
             self._draft(kind, audience, now, about, unreached=unreached)

@@ -28,6 +28,8 @@ scan_interval = "{scan}"
 confirm = "{confirm}"
 [notices]
 group_wait = "{group_wait}"
+group_interval = "200ms"
+resolve_hold = "{hold}"
 [notify.log]
 path = "{folder}/violations.log"
 """
@@ -66,11 +68,11 @@ class Daemon:
     """One host: its settings, its scenario, its service."""
 
     def __init__(self, folder: Path, more: str = "", **timing: str) -> None:
-        """Write the settings; `more` is appended, `timing` sets scan, confirm, group_wait."""
+        """Write the settings; `more` is appended, `timing` sets scan, confirm, group_wait, hold."""
         self.folder = folder
         self.log = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
-        values = {"host": "testhost", "scan": "200ms", "confirm": "300ms", "group_wait": "200ms", **timing}
+        values = {"host": "testhost", "scan": "200ms", "confirm": "300ms", "group_wait": "200ms", "hold": "200ms", **timing}
         (folder / "config.toml").write_text(CONFIG.format(folder=folder, **values) + more)
         self.place(gpu(0, memory_used_mb=45))
 
