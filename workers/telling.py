@@ -167,7 +167,8 @@ class _Turn:
             self.episode.terminate_ms = self.now_ms + TRY_AGAIN_MS
             return
         if all(one.person for one in self.visible):
-            self._draft("terminate", THE_OFFENDER, (TERMINATE,), self.visible)
+            heard = self.episode.heard.get(THE_OFFENDER.key, ())
+            self._draft("terminate", THE_OFFENDER, (TERMINATE, *heard), self.visible)
         self.episode.terminated = True
 
     def _resolve(self) -> None:

@@ -72,7 +72,14 @@ class Daemon:
         self.folder = folder
         self.log = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
-        values = {"host": "testhost", "scan": "200ms", "confirm": "300ms", "group_wait": "200ms", "hold": "200ms", **timing}
+        values = {
+            "host": "testhost",
+            "scan": "200ms",
+            "confirm": "300ms",
+            "group_wait": "200ms",
+            "hold": "200ms",
+            **timing,
+        }
         (folder / "config.toml").write_text(CONFIG.format(folder=folder, **values) + more)
         self.place(gpu(0, memory_used_mb=45))
 

@@ -61,7 +61,7 @@ LISTS = {"notices.quiet.workdays": ["mon", "tue"], "notices.quiet.holidays": ["2
 def other(option: Option) -> tuple[str, Any, Any]:
     """Return a good value that is not the default: as a variable, as TOML, and as it is kept."""
     if option.is_duration:
-        return "77s", "77s", 77.0
+        return "33s", "33s", 33.0
     if isinstance(option.default, bool):
         return str(not option.default).lower(), not option.default, not option.default
     if isinstance(option.default, int):
