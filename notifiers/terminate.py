@@ -8,6 +8,7 @@ cannot be told is left alone.
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -125,13 +126,9 @@ def _signal(process: ProcessUse, descriptor: int | None, number: signal.Signals,
 
 
 def _has_ended(descriptor: int) -> bool:
-    try:
-        signal.pidfd_send_signal(descriptor, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))  # Also one that its parent has not asked about yet.
 
 
 def _start(pid: int) -> int | None:

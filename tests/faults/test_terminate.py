@@ -18,8 +18,14 @@ from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.notifiers.terminate import Terminate
 
 pytestmark = pytest.mark.anyio
-STUBBORN = "import signal, time\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\nsignal.signal(10, print)\ntime.sleep(600)"
-POLITE = "import signal, time, sys\nsignal.signal(2, lambda *a: sys.exit(0))\nsignal.signal(10, print)\ntime.sleep(600)"
+STUBBORN = (
+    "import signal, time\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\n"
+    "signal.signal(10, print)\ntime.sleep(600)"
+)
+POLITE = (
+    "import signal, time, sys\nsignal.signal(2, lambda *a: sys.exit(0))\n"
+    "signal.signal(10, print)\ntime.sleep(600)"
+)
 
 
 def start_of(pid: int) -> int:
