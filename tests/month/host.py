@@ -73,6 +73,7 @@ class Host:
         self.here: set[str] = set()
         self.using: dict[tuple[int, str], int] = {}
         self.terminals = Terminals(self.here, lambda: self.now_ms)
+        self.lengths: list[int] = []
         self.holding: set[tuple[int, str]] = set()
         self.silences: list[tuple[str, int, int]] = []
         self.pids = 1000
@@ -248,26 +249,37 @@ class Host:
             _, left = await self.allocator.expire()
             self.expiry_ms = self.now_ms + round(left * 1000) + 1 if left is not None else 0
             await self.scan()
-        busy = True
-        while busy:
-            busy = False
-            for consumer, take in self.dispatcher.consumers:
-                if entries := await consumer.new(0):
-                    busy = True
-                    await take(entries)
-            await self.dispatcher.do_due()
-            for delivery in self.deliveries:
-                if entries := await delivery.consumer.new(0):
-                    busy = True
-                    await delivery.take(entries)
+        while True:
+            due, retries, *lengths = await self._look()
+            if due:
+                await self.dispatcher.do_due()
+            for delivery in self.deliveries if retries else ():
                 await delivery.retry_due()
+            if lengths != self.lengths:
+                self.lengths = lengths
+                for consumer, take in self.dispatcher.consumers:
+                    await take(await consumer.new(0))
+                for delivery in self.deliveries:
+                    await delivery.take(await delivery.consumer.new(0))
+            elif not (due or retries):
+                return
+
+    async def _look(self) -> list[int]:
+        """Return whether something is due or to be tried again, and how long the streams are."""
+        keys = self.store.keys
+        async with self.store.redis.pipeline(transaction=False) as pipe:
+            pipe.zcount(keys.due, "-inf", self.now_ms)
+            pipe.zcount(keys.retries("email"), "-inf", self.now_ms)
+            for stream in (keys.violations, keys.events, keys.deliveries, keys.notices):
+                pipe.xlen(stream)
+            return list(await pipe.execute())
 
     async def next_ms(self) -> int | None:
         """When there is something to do next, if nobody does anything."""
         keys, redis = self.store.keys, self.store.redis
         moments: list[int | None] = [self.confirm_ms, self.expiry_ms or None]
         async with redis.pipeline(transaction=False) as pipe:
-            for key in (keys.due, keys.retries("email"), keys.retries("wall")):
+            for key in (keys.due, keys.retries("email")):
                 pipe.zrange(key, 0, 0, withscores=True)
             for rows in await pipe.execute():
                 moments += [int(score) for _, score in rows]

@@ -13,7 +13,7 @@ USERS = [f"user{number:02}" for number in range(24)]
 GOOD = frozenset(USERS[18:])  # They use what they have reserved, and nothing else.
 SHY = frozenset({"user03", "user06"})  # They are never logged in.
 WITHOUT_ADDRESS = frozenset({"user05", "user06"})
-MAILBOX_FULL = frozenset({"user07"})  # The mail server refuses it for good.
+MAILBOX_FULL = frozenset({"user07", "user10", "user13"})  # The mail server refuses it for good.
 LENGTHS = (3 * SECOND, 40 * SECOND, 3 * MINUTE, 25 * MINUTE, 3 * HOUR, 9 * HOUR, 40 * HOUR)
 WEIGHTS = (3, 3, 4, 6, 5, 2, 1)
 
