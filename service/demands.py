@@ -104,7 +104,7 @@ def allowance(settings: Settings, user: str) -> Allowance:
         gpus = own.max_gpus
     if own is not None and own.max_duration is not None:
         longest = parse_duration(own.max_duration)
-    return Allowance(gpus or None, longest or None)
+    return Allowance(gpus if gpus and gpus < MOST_GPUS else None, longest or None)
 
 
 def seconds(text: str, what: str) -> float:

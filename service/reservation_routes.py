@@ -144,18 +144,20 @@ class ReservationRoutes:
         """Let one's own manual reservations last longer."""
         peer, demand = peer_of(request), await body(request, ExtendDemand)
         may = allowance(self._settings, peer.name)
-        more = seconds(demand.duration, "duration") if demand.duration else self._settings.reserve.duration
+        bare = demand.duration is None
+        more = self._settings.reserve.duration if bare else seconds(demand.duration or "", "duration")
         reply = await self._allocator.extend(
             peer.uid,
             operation_of(demand.operation),
             gpus=indices(demand.gpus),
             add_ms=round(more * 1000),
             most_ms=round(may.longest * 1000) if may.longest else None,
+            cut=bare,
         )
         if reply["code"] == "not-yours":
             raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "extend")
         if reply["code"] != "extended":
-            raise not_extended(reply, may.longest)
+            raise not_extended(reply)
         self._liveness.manual()
         seen = await snapshot(self._store)
         ids = {one["id"] for one in reply["extended"]}
