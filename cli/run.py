@@ -30,18 +30,24 @@ def run(
     *,
     command: Annotated[list[str] | None, typer.Argument(help="The command, after `--`.")] = None,
     gpus: asking.Gpus = None,
-    gpu_ids: asking.GpuIds = "",
+    gpu_ids: asking.GpuIds = None,
     timeout: Annotated[
-        str, typer.Option("--timeout", "-t", help="End it after so long: SIGINT, 30 s later SIGKILL.")
-    ] = "",
-    wait: asking.Wait = "",
+        str | None,
+        typer.Option(
+            "--timeout",
+            "-t",
+            help="End it after so long: SIGINT, 30 s later SIGKILL.",
+            callback=asking.given,
+        ),
+    ] = None,
+    wait: asking.Wait = None,
     nonblock: asking.NonBlock = False,
-    note: asking.Note = "",
-    user: asking.Label = "",
+    note: asking.Note = None,
+    user: asking.Label = None,
 ) -> None:
     """Run a command on GPUs that are reserved for it until it ends, however it ends."""
     demand = {"kind": "run", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
-    if timeout:
+    if timeout is not None:
         demand["timeout"] = asking.checked("--timeout", timeout)
     patience = asking.patience(wait, nonblock=nonblock)
     if not command:

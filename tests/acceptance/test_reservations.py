@@ -184,6 +184,26 @@ def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> 
         ("reserve", "--wait", "0s"),
         ("reserve", "--wait", "--nonblock"),
         ("run", "--timeout", "soon", "--", "true"),
+        ("run", "--gpu-ids", "", "--", "true"),
+        ("run", "--timeout", "", "--", "true"),
+        ("run", "--timeout=", "--", "true"),
+        ("run", "--wait=", "--", "true"),
+        ("reserve", "--gpu-ids", ""),
+        ("reserve", "--gpu-ids", " "),
+        ("reserve", "--duration", ""),
+        ("reserve", "--wait="),
+        ("reserve", "--user", ""),
+        ("reserve", "--note", ""),
+        ("reserve", "--note", b"\xff".decode("utf-8", "surrogateescape")),
+        ("release", "--gpu-ids", ""),
+        ("release", "--gpu-ids", "0", "--all"),
+        ("extend", "--gpu-ids", ""),
+        ("extend", "--duration", ""),
+        ("admin", "--gpu-ids", ""),
+        ("admin", "init", "--gpu-ids", ""),
+        ("admin", "drain", ""),
+        ("admin", "drain", "1", "--reason", ""),
+        ("admin", "release", "--user", ""),
         ("run", "--gpus", "1"),
         ("run", "--gpus", "1", "--"),
         ("run", "--gpus", "1", "python", "train.py"),
@@ -200,6 +220,7 @@ def test_bad_input_is_one_line_and_changes_nothing(four: Daemon, words: tuple[st
     """Exit code 2, what is wrong and what to do, and no reservation, request or event."""
     events = "canhazgpu:{testhost}:events"
     with four.redis() as redis:
+        four.run("reserve", "--gpu-ids", "3")  # So that there is something to lose.
         before = redis.xlen(events)
         done = four.run(*words)
         assert (done.returncode, redis.xlen(events)) == (2, before)
@@ -233,5 +254,6 @@ def test_gpus_are_drained_and_left_out(four: Daemon) -> None:
         "Managed: 1 GPU(s): [0]\nReleased by force: 1 GPU(s): [1]\n"
     )
     assert "GPU 3: NOT MANAGED" in four.status()
+    assert "there is no GPU 4, 5, 6 and 92 more: this host has 4" in four.run("admin", "--gpus", "99").stderr
     assert four.run("reserve", "--gpu-ids", "3").returncode == 2
     assert four.run("admin", "init").stdout == "Managed: 4 GPU(s): [0, 1, 2, 3]\n"
