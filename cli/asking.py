@@ -123,17 +123,17 @@ class _Shown:
         self._line = False
 
     def queued(self, row: dict[str, Any]) -> None:
-        since = row["queued"][11:19]
-        turn = f", expected {row['expected'][:10]} {row['expected'][11:16]} UTC" if row["expected"] else ""
-        text = printable(
-            f"Waiting since {since} UTC, position {row['position']}{turn}: {row['reason']}", 1000
-        )
-        if self._live:
+        since, expected = row["queued"], row["expected"]
+        if self._live:  # One line of it has to do.
+            when = f", expected {_short(expected, since)}" if expected else ""
+            text = f"Position {row['position']} since {since[11:16]}{when}, {row['reason']}"
             width = shutil.get_terminal_size().columns
             sys.stderr.write(f"\r\x1b[K{printable(text, max(10, width - 1))}")
             self._line = True
         else:
-            sys.stderr.write(text + "\n")
+            turn = f", expected {expected[:10]} {expected[11:16]} UTC" if expected else ""
+            text = f"Waiting since {since[11:19]} UTC, position {row['position']}{turn}: {row['reason']}"
+            sys.stderr.write(printable(text, 1000) + "\n")
         sys.stderr.flush()
 
     def clear(self) -> None:
@@ -141,6 +141,10 @@ class _Shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._line = False
+
+
+def _short(moment: str, other: str) -> str:
+    return moment[11:16] if moment[:10] == other[:10] else f"{moment[5:10]} {moment[11:16]}"
 
 
 def spell_gpus(gpus: list[int]) -> str:

@@ -190,7 +190,7 @@ def test_ctrl_c_while_it_waits_leaves_the_queue(shell: Screen, host: Daemon) -> 
     """Before there is a command Ctrl-C ends the wait with 130, and nothing is held."""
     host.run("reserve", "--gpus", "1")
     shell.type(LINE.replace(" --gpus", " --wait --gpus") + "true\n")
-    shell.wait_for("Waiting since")
+    shell.wait_for("Position 1 since")
     shell.type("\x03")
     shell.wait_for("ready> ")
     shell.type("echo code $?\n")
