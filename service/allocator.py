@@ -85,15 +85,16 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which reservations end: those of `uid`, or on `gpus`; `all`: of runs too; `everybody`: of all users.
+    """Which reservations end: those of `uid`, or on `gpus`, or `ids`; `all`: of runs too.
 
-    `admin` may end what is not theirs. `by` and `reason` are told.
+    `everybody`: of all users. `admin` may end what is not theirs. `by` and `reason` are told.
     """
 
     uid: int
     by: str
     reason: str
     gpus: tuple[int, ...] | None = None
+    ids: tuple[str, ...] | None = None
     all: bool = False
     admin: bool = False
     everybody: bool = False
@@ -160,9 +161,10 @@ class Allocator:
 
     async def manage(
         self, uid: int, operation: str, *, gpus: Sequence[int], force: bool, by: str
-    ) -> dict[str, Any]:
-        """Hand out these GPUs and no others; return the script's reply."""
-        return await self._change(MANAGE, uid, operation, _named({"by": by, "force": force}, gpus))
+    ) -> tuple[dict[str, Any], list[Released]]:
+        """Hand out these GPUs and no others; return the script's reply, and what it released."""
+        reply = await self._change(MANAGE, uid, operation, _named({"by": by, "force": force}, gpus))
+        return reply, msgspec.convert(reply.get("released") or [], list[Released])
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:
         """Take requests out of the queue; False when none of them waited."""

@@ -14,6 +14,8 @@ from canhazgpu.service.problems import Problem
 MOST_GPUS = 1024
 Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
 Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
+Name = Annotated[str, Meta(max_length=64)]
+Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
 Words = Annotated[str, Meta(max_length=200)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
 Channel = Annotated[str, Meta(pattern=f"^({'|'.join(CHANNELS)})$")]
@@ -41,13 +43,17 @@ class ReserveDemand(Demand, frozen=True, kw_only=True):
     wait: bool | Words | None = None
     label: Label | None = None
     note: Words | None = None
-    request: Annotated[str, Meta(max_length=64)] | None = None
+    request: Name | None = None
 
 
 class ReleaseDemand(Demand, frozen=True, kw_only=True):
-    """One's own manual reservations; `all`: also those of runs; `gpus`: what holds these GPUs."""
+    """One's own manual reservations; `all`: also those of runs; `gpus`: what holds these GPUs.
+
+    `ids`: exactly these reservations; one that is over already is no trouble.
+    """
 
     gpus: Indices | None = None
+    ids: Names | None = None
     all: bool = False
 
 

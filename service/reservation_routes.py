@@ -25,7 +25,8 @@ from canhazgpu.service.demands import (
     label_of,
     seconds,
 )
-from canhazgpu.service.exchange import Lines, answer, body, operation_of, peer_of, process_of
+from canhazgpu.service.exchange import Lines, answer, body, operation_of, peer_of, process_of, when_heard
+from canhazgpu.service.handover import Handover
 from canhazgpu.service.liveness import Liveness
 from canhazgpu.service.peer import Peer
 from canhazgpu.service.problems import Problem
@@ -43,8 +44,14 @@ SCAN_PATIENCE = 10.0  # Seconds for a scan begun after a request; only a host un
 class ReservationRoutes:
     """What a user may do with their own reservations, and everybody may see."""
 
-    def __init__(
-        self, settings: Settings, store: Store, scanner: Scanner, allocator: Allocator, liveness: Liveness
+    def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
+        self,
+        settings: Settings,
+        store: Store,
+        scanner: Scanner,
+        allocator: Allocator,
+        liveness: Liveness,
+        handover: Handover,
     ) -> None:
         """Serve what these know."""
         self._settings = settings
@@ -52,6 +59,7 @@ class ReservationRoutes:
         self._scanner = scanner
         self._allocator = allocator
         self._liveness = liveness
+        self._handover = handover
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -86,24 +94,25 @@ class ReservationRoutes:
             if demand.request is None and not await self._scanner.fresh(SCAN_PATIENCE):
                 raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
             if wait is not None:
-                begin = partial(self.begin, process=process)
+                begin = partial(self.begin, request=request, process=process)
                 place = Place(self._store, self._allocator, ask, operation, begin)
                 lines, process = Lines(place.lines(wait or None), place.gone, process), None
                 return lines
             reserved = await self._allocator.reserve(ask, operation)
             if reserved.reservation is None:
                 raise refusal(reserved, ask)
-            return answer(self.begin(reserved.reservation, process=process), 201)
+            return answer(self.begin(reserved.reservation, request=request, process=process), 201)
         finally:
             if process is not None:
                 os.close(process)
 
-    def begin(self, record: Record, *, process: int | None) -> dict[str, Any]:
+    def begin(self, record: Record, *, request: Request, process: int | None) -> dict[str, Any]:
         """Bind a reservation to what ends it; return what its user is told."""
         if record.kind == RUN:
             self._liveness.watch(record, process)
         else:
             self._liveness.manual()
+            self._handover.send(record, partial(when_heard, request))
         self._scanner.nudge()  # A violation that it ends is closed at once.
         uuids = [self._scanner.known[index].uuid for index in record.gpus if index in self._scanner.known]
         numbers = ",".join(map(str, record.gpus))
@@ -120,8 +129,16 @@ class ReservationRoutes:
     async def release(self, request: Request) -> Response:
         """End one's own reservations; a run that loses its own goes on and is told so."""
         peer, demand = peer_of(request), await body(request, ReleaseDemand)
-        gpus = indices(demand.gpus)
-        order = ReleaseOrder(uid=peer.uid, by=peer.name, reason="released", gpus=gpus, all=demand.all)
+        if (demand.ids is not None) + (demand.gpus is not None) + demand.all > 1:
+            raise Problem(400, "bad-request", "say one of `ids`, `gpus` and `all`")
+        order = ReleaseOrder(
+            uid=peer.uid,
+            by=peer.name,
+            reason="released",
+            gpus=indices(demand.gpus),
+            ids=tuple(sorted(set(demand.ids))) if demand.ids is not None else None,
+            all=demand.all,
+        )
         code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
         if code == "not-yours":
             raise not_yours(blocked, "release")

@@ -242,6 +242,18 @@ local function free(host, record, gpus, reason, by)
   redis.call('XTRIM', KEYS[8], 'MINID', '~', whole(math.max(0, now_ms - LEDGER_KEPT_MS)))
 end
 
+-- Ends the hold of reservations on `parts`, lists of GPUs by reservation; returns what each of them let go.
+local function free_parts(host, parts, reason, by)
+  local released = {}
+  for id, gpus in pairs(parts) do
+    local record = host.records[id]
+    released[#released + 1] = {id = id, kind = record.kind, user = record.user, uid = record.uid, pid = record.pid,
+      started_ms = record.started_ms, gpus = gpus, whole = #gpus == #record.gpus}
+    free(host, record, gpus, reason, by)
+  end
+  return released
+end
+
 local function leave(request, reason)
   redis.call('HDEL', KEYS[6], request.id)
   tell('request.left', 'request/' .. request.id, facts_of(request, {reason = reason}))

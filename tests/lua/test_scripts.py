@@ -20,6 +20,7 @@ PRELUDE = {
     "create": "reservation.created",
     "walk": "reservation.created",
     "free": "reservation.released",
+    "free_parts": "reservation.released",
     "leave": "request.left",
 }
 
@@ -51,7 +52,11 @@ def test_the_header_names_the_events(folder: str, name: str) -> None:
     listed = set(script.header["Events"].split())
     body = script.body
     nouns = {kind.rpartition(".")[0] for kind in listed}
-    written = set(re.findall(r"'(?:canhazgpu\.)?((?:gpu|scanner|notice|reservation|request|silence|process)\.[a-z]+)'", body))
+    written = set(
+        re.findall(
+            r"'(?:canhazgpu\.)?((?:gpu|scanner|notice|reservation|request|silence|process)\.[a-z]+)'", body
+        )
+    )
     for function, event in PRELUDE.items():
         if re.search(rf"(?<![\w.]){function}\(", re.sub(r"--.*", "", body)):
             written.add(event)

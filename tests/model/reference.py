@@ -218,8 +218,8 @@ class Reference:
         held = [gpu for gpu in self.gpus.values() if gpu.holder and gpu.index not in ids]
         if held and not force:
             return "held"
-        for gpu in held:
-            self.let_go(self.held[gpu.holder or ""], [gpu.index])
+        for name in {gpu.holder or "" for gpu in held}:
+            self.let_go(self.held[name], [gpu.index for gpu in held if gpu.holder == name])
         for gpu in self.gpus.values():
             if gpu.managed != (gpu.index in ids):
                 gpu.managed = gpu.index in ids
