@@ -23,6 +23,7 @@ from canhazgpu.service.admin_routes import AdminRoutes
 from canhazgpu.service.allocator import Allocator
 from canhazgpu.service.api import Api
 from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
 from canhazgpu.service.handover import Handover
@@ -157,6 +158,9 @@ async def _say_what_is_weak(settings: Settings, store: Store) -> None:
     log = structlog.get_logger()
     if os.geteuid() != 0:
         log.warning("limited", reason="not root: other users' terminals can be written to by group tty only")
+        if has_longest(settings):
+            reason = "not root: other users' runs are not ended at limits.max_duration"
+            log.warning("limited", reason=reason)
     if settings.redis.url:
         try:
             for weakness in await weaknesses(store):

@@ -224,9 +224,11 @@ class ReservationRoutes:
         if descriptor is not None and process is None:
             raise Problem(409, "process-not-visible", "your process has ended")
         may_signal = os.geteuid() in (0, peer.uid)
-        if demand.kind == RUN and lasts is not None and not may_signal:
-            remedy = "leave out --timeout, or have the service run as root"
-            raise Problem(409, "cannot-signal", "the service may not end your processes", remedy)
+        if demand.kind == RUN and not may_signal:
+            if demand.timeout is not None:
+                remedy = "leave out --timeout, or have the service run as root"
+                raise Problem(409, "cannot-signal", "the service may not end your processes", remedy)
+            lasts = None  # A limit that nobody can enforce; the service's log and `doctor` say so.
         admin = peer.uid == 0 and peer.is_admin(None)
         lasts_ms = None if lasts is None else round(lasts * 1000)
         return Ask(

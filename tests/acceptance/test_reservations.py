@@ -158,6 +158,8 @@ def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> 
     assert four.run("reserve", person=alice).returncode == 1
     refused = four.run("extend", "--duration", "1h", person=alice)
     assert said(refused).startswith("Error: it would last longer than the 2h 0m 0s you may have")
+    again = four.run("extend", person=alice)  # The default is cut here too.
+    assert re.match(r"Extended 1 GPU\(s\): \[0\], expires in (2h 0m 0s|1h 59m 59s)\n", again.stdout)
     assert four.run("reserve", "--gpus", "2", "--duration", "1h", person=bob).returncode == 0
     assert four.run("reserve", "--duration", "3h", person=bob).returncode == 1
 
@@ -207,6 +209,8 @@ def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> 
         ("run", "--gpus", "1"),
         ("run", "--gpus", "1", "--"),
         ("run", "--gpus", "1", "python", "train.py"),
+        ("run", "--gpus", "1", "echo", "--", "hi"),
+        ("reserve", "--user", "\tnick"),
         ("release", "--gpu-ids", "x"),
         ("extend", "--duration", "-1h"),
         ("admin",),
