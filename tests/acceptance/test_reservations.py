@@ -47,6 +47,12 @@ def test_reserve_prints_what_to_copy(four: Daemon) -> None:
     assert "GPU 2: IN USE by root (nick) for" in four.status()
 
 
+def test_a_label_changes_nothing_about_whose_it_is(four: Daemon) -> None:
+    """What was reserved under a label, whatever USER says, is released like any other of one's own."""
+    assert four.run("reserve", "--user", "nick").returncode == 0
+    assert four.run("release").stdout == "Released 1 GPU(s): [0]\n"
+
+
 def test_what_a_holder_runs_is_validated(four: Daemon, people: list[Person]) -> None:
     """The line counts the holder's own memory and processes, and names who else is there."""
     alice, bob = people
