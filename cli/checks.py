@@ -15,6 +15,7 @@ from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.config.load import ConfigError, load
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_server
 from canhazgpu.service.providers import ProviderError, open_provider
@@ -183,6 +184,23 @@ def view(settings: Settings) -> Iterator[Finding]:
         yield "ok", "every process of the host can be seen", ""
 
 
+def limits(settings: Settings) -> Iterator[Finding]:
+    """Check that what is limited can be enforced: only root may end other users' runs."""
+    if not has_longest(settings):
+        yield "ok", "nobody's time is limited", ""
+        return
+    with contextlib.suppress(OSError):
+        owner = Path(settings.socket).stat().st_uid
+        if owner != 0:
+            yield (
+                "warn",
+                "limits.max_duration does not end the runs of others than the service's own user",
+                "run the service as root",
+            )
+            return
+    yield "ok", "the time of reservations and runs is limited", ""
+
+
 ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "service": service,
     "redis": redis,
@@ -191,4 +209,5 @@ ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "terminals": terminals,
     "email": email,
     "log": log,
+    "limits": limits,
 }

@@ -38,8 +38,8 @@ class Reservation:
         return self.environment["CUDA_VISIBLE_DEVICES"]
 
     def release(self) -> None:
-        """End it. Raises Unreachable and Refused."""
-        post(self._client, "/v1/reservations/release", {"gpus": self.gpus})
+        """End it, if it is not over already. Raises Unreachable and Refused."""
+        post(self._client, "/v1/reservations/release", {"ids": [self.id]})
 
     def __repr__(self) -> str:
         """Return it as people name it."""
@@ -74,13 +74,23 @@ def reserve(  # noqa: PLR0913 - each says one thing about the reservation
     os.environ.update(held.environment)
     try:
         yield held
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        held.release()
+    except BaseException as error:
+        _restore(before)
+        try:
+            held.release()
+        except (Refused, Unreachable) as trouble:
+            error.add_note(f"GPUs {held.gpus} are reserved still: {trouble}")
+        raise
+    _restore(before)
+    held.release()
+
+
+def _restore(environment: dict[str, str | None]) -> None:
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def obtain(

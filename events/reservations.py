@@ -1,8 +1,11 @@
 """A reservation: GPUs that are one user's until it ends. A request: what waits to become one."""
 
+from typing import Annotated
+
 import msgspec
 
 RUN, MANUAL = "run", "manual"
+Moment = Annotated[int, msgspec.Meta(ge=0, lt=10**14)]  # Milliseconds since 1970, up to the year 5138.
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,18 +23,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     uid: int
     gpus: tuple[int, ...]
-    started_ms: int
+    started_ms: Moment
     label: str | None = None
     note: str | None = None
     pid: int | None = None
     start: int | None = None
-    timeout_ms: int | None = None
-    expires_ms: int | None = None
-    heartbeat_ms: int | None = None
-    ended_ms: int | None = None
-    warned_ms: int | None = None
-    idle_ms: int | None = None
-    idle_told_ms: int | None = None
+    timeout_ms: Moment | None = None
+    expires_ms: Moment | None = None
+    heartbeat_ms: Moment | None = None
+    ended_ms: Moment | None = None
+    warned_ms: Moment | None = None
+    idle_ms: Moment | None = None
+    idle_told_ms: Moment | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +48,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     uid: int
     place: int
-    queued_ms: int
+    queued_ms: Moment
     count: int | None = None
     gpus: tuple[int, ...] | None = None
     label: str | None = None

@@ -99,8 +99,9 @@ def _state(gpu: GpuState, blind: str | None) -> tuple[str, str | None]:
     usage = gpu.usage
     if gpu.unmanaged:
         return "UNMANAGED", None
-    if blind:
-        return "UNKNOWN", blind
+    if blind or gpu.unreadable:
+        unreadable = f"its reservation {gpu.unreadable} cannot be read: an administrator can release it"
+        return "UNKNOWN", blind or unreadable
     if usage.state != "ok":
         return ("ERROR" if usage.state == "error" else "UNKNOWN"), usage.reason
     if gpu.reservation:

@@ -20,6 +20,7 @@ PRELUDE = {
     "create": "reservation.created",
     "walk": "reservation.created",
     "free": "reservation.released",
+    "free_parts": "reservation.released",
     "leave": "request.left",
 }
 
