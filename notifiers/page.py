@@ -31,7 +31,7 @@ CELL = (
     "padding:6px 12px 6px 0;border-bottom:1px solid rgba(128,128,128,.4);text-align:left;vertical-align:top"
 )
 TITLE = "font-size:16px;line-height:1.4;margin:20px 0 4px"
-ENDED = ("GPU", "From", "Until", "For", "How it ended", "Violation")
+ENDED = ("GPU", "From", "Until", "For", "How it ended")
 LASTING = ("GPU", "Since", "PID", "Process", "Memory")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", re.ASCII)
 SMALL = "margin:0 0 8px;font-size:13px;opacity:.75"
@@ -101,8 +101,8 @@ def _uses(part: Uses) -> str:
 
 
 def _ended(use: Use) -> str:
-    cells = (_gpu(use), _text(use.since), _text(use.until), _text(use.lasted), _text(use.end))
-    return _row((*cells, _text(use.violation)))
+    begin = _text(use.since) + _faint(f"{use.violation}, at most {use.memory}")
+    return _row((_gpu(use), begin, _text(use.until), _text(use.lasted), _text(use.end)))
 
 
 def _lasting(use: Use) -> str:
@@ -110,14 +110,17 @@ def _lasting(use: Use) -> str:
     if use.more:
         rows.append(("", f"and {use.more} more", ""))
     rows = rows or [("", "no process that can be seen", _text(use.memory))]
-    held = f"<br>reserved by {_text(use.holder)}" if use.holder else ""
-    violation = f'<br><span style="opacity:.75">{_text(use.violation)}, {_text(use.memory)} in all</span>'
-    first = (_gpu(use) + held, _text(use.since) + violation)
+    first = (_gpu(use), _text(use.since) + _faint(f"{use.violation}, {use.memory} in all"))
     return "".join(_row((*(first if number == 0 else ("", "")), *row)) for number, row in enumerate(rows))
 
 
 def _gpu(use: Use) -> str:
-    return f'<b>{use.gpu}</b><br><span style="opacity:.75">{_text(use.model)}</span>'
+    held = f"<br>reserved by {_text(use.holder)}" if use.holder else ""
+    return f"<b>{use.gpu}</b>{_faint(use.model)}{held}"
+
+
+def _faint(text: str) -> str:
+    return f'<br><span style="opacity:.75">{_text(text)}</span>'
 
 
 def _process(one: Process) -> str:

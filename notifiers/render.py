@@ -63,9 +63,13 @@ def _uses(part: Uses) -> Iterator[str]:
         yield from _ended(use) if use.until else _lasting(use)
 
 
-def _lasting(use: Use) -> Iterator[str]:
+def _where(use: Use) -> str:
     held = f", reserved by {use.holder}" if use.holder else ""
-    yield f"  GPU {use.gpu} ({use.model}{held}), {use.violation}: {use.memory} used since {use.since} by"
+    return f"  GPU {use.gpu} ({use.model}{held}), {use.violation}"
+
+
+def _lasting(use: Use) -> Iterator[str]:
+    yield f"{_where(use)}: {use.memory} used since {use.since} by"
     for process in use.processes:
         inside = f" in {process.inside}" if process.inside else ""
         yield f"    PID {process.pid} ({process.name}), {process.memory}{inside}"
@@ -77,7 +81,7 @@ def _lasting(use: Use) -> Iterator[str]:
 
 def _ended(use: Use) -> Iterator[str]:
     lasted = f" ({use.lasted})" if use.lasted else ""
-    yield f"  GPU {use.gpu}, {use.violation}: {use.since} to {use.until}{lasted}, {use.end}"
+    yield f"{_where(use)}: {use.since} to {use.until}{lasted}, at most {use.memory}; {use.end}"
 
 
 def _table(part: Table) -> Iterator[str]:
