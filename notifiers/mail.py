@@ -19,7 +19,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import ADMINS, Notice
 from canhazgpu.events.text import printable
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.notifiers.render import lines, report, subject
+from canhazgpu.notifiers.render import lines, subject
 
 DEADLINE = 30.0  # Seconds for one mail, from connecting to the server's last word.
 QUIT_TIME = 2.0
@@ -83,8 +83,7 @@ class Mail:
             mail["In-Reply-To"] = mail["References"] = self._message_id(first)
         mail["Auto-Submitted"] = "auto-generated"
         mail["X-Canhazgpu-Notice"] = printable(notice.notice)
-        body = lines(notice) if notice.person else report(notice)
-        mail.set_content("\n".join([*body, "", "--", f"canhazgpu on {printable(self._host)}", ""]))
+        mail.set_content("\n".join([*lines(notice), "", "--", f"canhazgpu on {printable(self._host)}", ""]))
         return mail
 
     def _message_id(self, notice: str) -> str:
