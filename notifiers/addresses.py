@@ -50,7 +50,8 @@ class Addresses:
                 address = await self._look_up(user)
             if address:
                 return address
-        return self._settings.user_address.replace("{user}", user) or None
+        made = self._settings.user_address.replace("{user}", user)
+        return made if _ADDRESS.fullmatch(made) else None
 
     async def _look_up(self, user: str) -> str | None:
         """Ask the programs; remember the answer, a failure for a shorter time."""
