@@ -18,6 +18,7 @@ from pathlib import Path
 
 import anyio
 import httpx
+from anyio import to_thread
 
 from canhazgpu.config.channels import Webhook as Target
 from canhazgpu.events.durations import parse_duration
@@ -71,6 +72,15 @@ class Webhook:
 
     async def _post(self, notice: Notice) -> int:
         """Return the status that a server answers; what else it says is not read."""
+        url, content, headers, trust = await to_thread.run_sync(self._prepare, notice)
+        async with (
+            httpx.AsyncClient(verify=trust, timeout=None) as client,  # noqa: S113 - _attempt has one for all of it
+            client.stream("POST", url, content=content, headers=headers) as answer,
+        ):
+            return answer.status_code
+
+    def _prepare(self, notice: Notice) -> tuple[str, bytes, dict[str, str], ssl.SSLContext]:
+        """Return all that is read from files or made: address, body, headers, whom to believe."""
         content, headers = encode(notice, self._target.body)
         moment = str(int(time.time()))
         headers |= {
@@ -81,11 +91,7 @@ class Webhook:
         if self._target.secret_file:
             secret = _read("secret_file", self._target.secret_file)
             headers["X-Canhazgpu-Signature"] = f"sha256={signature(secret, moment, content)}"
-        async with (
-            httpx.AsyncClient(verify=ssl.create_default_context(), timeout=None) as client,  # noqa: S113 - _attempt has one for all of it
-            client.stream("POST", self._url(), content=content, headers=headers) as answer,
-        ):
-            return answer.status_code
+        return self._url(), content, headers, ssl.create_default_context()
 
     def _url(self) -> str:
         if not self._target.url_file:

@@ -171,7 +171,7 @@ async def test_no_word_of_it_holds_a_secret(
     caplog.set_level(logging.DEBUG)
     (tmp_path / "secret").write_text(f"signed with {HIDDEN}")
     (tmp_path / "url").write_text(f"http://{HIDDEN}.invalid:99999/{HIDDEN}")
-    signed = {"secret_file": str(tmp_path / "secret"), "timeout": "300ms"}
+    signed: dict[str, Any] = {"secret_file": str(tmp_path / "secret"), "timeout": "300ms"}
     outcomes = [await deliver(Webhook("chat", Target(url_file=str(tmp_path / "url"), **signed)))]
     for behaviour in (answer(200), answer(500), answer(404), answer(302, Location="/"), silent, drip, close):
         receiver.behaviour = behaviour

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import msgspec
+
+from canhazgpu.events.envelope import Event
 from canhazgpu.events.gpu import ProcessUse
-from canhazgpu.events.notices import Notice
+from canhazgpu.events.notices import CREATED, Notice
+from canhazgpu.events.store import Store
 from canhazgpu.events.violations import Violation
 
 
@@ -46,3 +50,17 @@ def notice(*names: str, user: str = "bob", **facts: Any) -> Notice:
         **facts,
     }
     return Notice(**values)
+
+
+async def announce(store: Store, told: Notice) -> None:
+    """Put a notice on the stream, as the dispatcher does."""
+    event = Event(
+        id=told.notice,
+        source=f"//{told.host}/canhazgpu",
+        type=CREATED,
+        subject=f"notice/{told.notice}",
+        time=told.created,
+        data=msgspec.to_builtins(told),
+    )
+    fields: Any = event.to_fields()
+    await store.redis.xadd(store.keys.notices, fields)
