@@ -4,13 +4,12 @@ import contextlib
 import os
 import re
 import shutil
-import smtplib
-import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 
+from canhazgpu.cli import channel_checks
 from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.config.load import ConfigError, load
 from canhazgpu.config.settings import Settings
@@ -21,8 +20,6 @@ from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_serve
 from canhazgpu.service.providers import ProviderError, open_provider
 
 Finding = tuple[str, str, str]
-MAIL_TIME = 5.0
-LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def settings() -> tuple[Settings | None, Finding]:
@@ -123,37 +120,6 @@ def terminals(settings: Settings) -> Iterator[Finding]:
         yield "fail", "wall(1) is not installed", "apt install util-linux (or bsdutils)"
 
 
-def email(settings: Settings) -> Iterator[Finding]:
-    """Check that the mail server answers."""
-    mail = settings.notify.email
-    if not mail.enabled:
-        yield "ok", "the channel is off", ""
-        return
-    if not mail.user_address:
-        yield "warn", "users have no address", 'set notify.email.user_address, such as "{user}@example.com"'
-    if not mail.admins:
-        yield "warn", "there is no administrator's address", "set notify.email.admins"
-    if mail.tls == "none" and mail.host not in LOCAL:
-        yield "warn", f"mail to {mail.host} is not encrypted", "set notify.email.tls to starttls or tls"
-    if mail.password_file and not os.access(mail.password_file, os.R_OK):
-        yield "fail", f"{mail.password_file} cannot be read", "let the service's user read it"
-    try:
-        kind = smtplib.SMTP_SSL if mail.tls == "tls" else smtplib.SMTP
-        with kind(mail.host, mail.port, timeout=MAIL_TIME) as server:
-            server.ehlo()
-            if mail.tls == "starttls" and not server.has_extn("starttls"):
-                yield "fail", f"{mail.host} offers no STARTTLS", "set notify.email.tls to tls or none"
-                return
-    except (OSError, smtplib.SMTPException, ssl.SSLError) as error:
-        yield (
-            "fail",
-            f"{mail.host}:{mail.port}: {error}",
-            "is the server running? are host, port and tls right?",
-        )
-        return
-    yield "ok", f"{mail.host}:{mail.port} answers", ""
-
-
 def log(settings: Settings) -> Iterator[Finding]:
     """Check that the audit log can be written."""
     if not settings.notify.log.enabled:
@@ -207,7 +173,10 @@ ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "gpus": gpus,
     "processes": view,
     "terminals": terminals,
-    "email": email,
+    "email": channel_checks.email,
+    "webhook": channel_checks.webhook,
+    "exec": channel_checks.program,
+    "plugins": channel_checks.plugins,
     "log": log,
     "limits": limits,
 }

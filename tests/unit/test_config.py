@@ -55,7 +55,12 @@ TABLES: dict[str, Any] = {
     "notify.plugins": {"pager": {"key": "value", "levels": [1, 2]}},
     "notify.email.addresses": {"bob": "robert@example.com"},
 }
-LISTS = {"notices.quiet.workdays": ["mon", "tue"], "notices.quiet.holidays": ["2026-12-25", "2027-01-01"]}
+LISTS = {
+    "notices.quiet.workdays": ["mon", "tue"],
+    "notices.quiet.holidays": ["2026-12-25", "2027-01-01"],
+    "notify.exec.command": ["/usr/bin/tell", "--all"],
+    "notify.email.address_command": ["/usr/bin/ask", "mail"],
+}
 
 
 def other(option: Option) -> tuple[str, Any, Any]:
