@@ -12,11 +12,9 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.openings import open_violations
 from canhazgpu.events.store import Script, Store, StoreDown
 from canhazgpu.events.violations import Violation
-from canhazgpu.notifiers.channel import Channel
+from canhazgpu.notifiers.enabled import channels
 from canhazgpu.notifiers.log import AuditLog
-from canhazgpu.notifiers.mail import Mail
 from canhazgpu.notifiers.terminate import Terminate
-from canhazgpu.notifiers.wall import Wall
 from canhazgpu.workers.audit import Audit, LogChannel
 from canhazgpu.workers.delivery import Delivery
 from canhazgpu.workers.dispatcher import Dispatcher
@@ -36,20 +34,16 @@ async def run_workers(
     each process that runs workers at the same time.
     """
     notify = settings.notify
-    channels: list[Channel] = []
-    if notify.wall.enabled:
-        channels.append(Wall(settings))
-    if notify.email.enabled:
-        channels.append(Mail(settings))
+    told = channels(settings)
     async with anyio.create_task_group() as tasks:
         await tasks.start(Dispatcher(settings, store, name).run)
         if notify.log.enabled:
             log = AuditLog(Path(notify.log.path))
             await tasks.start(Audit(store, log, name).run)
-            channels.append(LogChannel(log))
+            told.append(LogChannel(log))
         if settings.notices.terminate.enabled:
-            channels.append(Terminate(settings, partial(open_now, store)))
-        for channel in channels:
+            told.append(Terminate(settings, partial(open_now, store)))
+        for channel in told:
             dry = notify.dry_run and channel.name != "log"
             await tasks.start(Delivery(store, channel, name, dry_run=dry).run)
         tasks.start_soon(_trim, store)
