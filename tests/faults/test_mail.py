@@ -134,20 +134,20 @@ def test_refused_for_good_it_is_a_dead_letter_to_replay(mailing: Mailing, server
     """550 is not tried again but listed; replayed it arrives once, and its end is told like any other."""
     server.answer = lambda command, _: NEVER if command == "RCPT" else OK
     mailing.place(USED)
-    until(lambda: mailing.settled(1))
+    until(lambda: mailing.settled(2))  # Administrators are told that nobody was reached.
     ((recipient, letter),) = mailing.letters().items()
     assert (recipient, NEVER in letter["reason"]) == (BOB, True)
     assert server.tries == 1
     server.answer = lambda _command, _address: OK
     assert mailing.run("deadletters", "replay", letter["id"]).returncode == 0
-    until(lambda: mailing.settled(2))
+    until(lambda: mailing.settled(3))
     again = mailing.run("deadletters", "replay", letter["id"])
     assert (again.returncode, letter["id"] in again.stderr) == (1, True)
     assert mailing.letters() == {}
     ((_, recipients, opened),) = server.taken
     assert recipients == [BOB]
     mailing.place(FREE)
-    until(lambda: mailing.settled(3))
+    until(lambda: mailing.settled(5))
     _, recipients, resolved = server.taken[-1]
     assert (recipients, resolved["In-Reply-To"]) == ([BOB], opened["Message-ID"])
     assert len(server.taken) == 2
