@@ -122,9 +122,15 @@ class HealthAnswer(Struct, kw_only=True):
 
 
 class ViolationAnswer(Violation, frozen=True, kw_only=True):
-    """A violation, open or closed."""
+    """A violation, open or closed.
+
+    `told`: reached, unreached (their user was to be told, and could not be), pending, silenced, or null;
+    `reached_at` is when a notice first reached them.
+    """
 
     state: str
+    told: str | None
+    reached_at: str | None
 
 
 class ReplayAnswer(Struct, kw_only=True):

@@ -35,6 +35,7 @@ from canhazgpu.service.server import bind, serve_http
 from canhazgpu.service.single import AlreadyRunning, Lock
 from canhazgpu.service.status_view import rfc3339
 from canhazgpu.service.supervision import notify, watchdog
+from canhazgpu.service.violation_routes import ViolationRoutes
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
@@ -79,7 +80,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     handover = Handover(store, allocator, scanner)
     own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover)
     admin = AdminRoutes(scanner, allocator, own, group)
-    api = Api(settings, store, scanner, [*own.routes(), *admin.routes()], group).application()
+    audit = ViolationRoutes(store, group)
+    routes = [*own.routes(), *admin.routes(), *audit.routes()]
+    api = Api(settings, store, scanner, routes, group).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:

@@ -14,6 +14,8 @@ from msgspec import Struct
 from canhazgpu.events.notices import Delivery
 from canhazgpu.events.outbox import DeadLetter
 from canhazgpu.service import answers, demands
+from canhazgpu.service.violation_answers import TimelineAnswer
+from canhazgpu.service.violation_filters import KINDS
 
 TEXT = {"type": "string"}
 FLAG = {"enum": ["0", "1"]}
@@ -49,7 +51,22 @@ OPERATIONS = (
         path="/v1/violations",
         about="Use of GPUs without the right to it, oldest first.",
         reply=list[answers.ViolationAnswer],
-        query={**SINCE, "user": (TEXT, "Only this user's."), "open": (FLAG, "1: only those that last.")},
+        query={
+            "since": (TEXT, "Those that lasted then or later: 7d back, 2026-11-25, 2026-11-25T14:30:00Z."),
+            "until": (TEXT, "Those that had begun by then; as since."),
+            "user": (TEXT, "Only this user's."),
+            "gpu": (TEXT, "Only on this GPU."),
+            "kind": ({"enum": list(KINDS)}, "Only of this kind."),
+            "open": (FLAG, "1: only those that last."),
+            "unreached": (FLAG, "1: only those whose user was to be told, and could not be."),
+        },
+    ),
+    Operation(
+        method="get",
+        path="/v1/violations/{violation}",
+        about="One violation, by its id or the beginning of it, and everything that happened to it.",
+        reply=TimelineAnswer,
+        problems=(404,),
     ),
     Operation(
         method="get",
