@@ -62,6 +62,7 @@ def woken(folder: Path) -> list[float]:
             while (line := answer.readline()).strip() == b"" or json.loads(line)["state"] != "granted":
                 stands.set()
             moment.append(time.perf_counter())
+            answer.read()  # To its end: an answer of which some is left unread counts as unheard.
             waiting.close()
 
         waiter = threading.Thread(target=wait)
