@@ -157,7 +157,7 @@ def _crowd(folder: Path) -> str:
 def _commands(folder: Path) -> str:
     """Start two hundred commands at once for 64 GPUs."""
     environment = {**os.environ, "CANHAZGPU_CONFIG": str(folder / "config.toml")}
-    command = [Path(sys.executable).with_name("canhazgpu"), "reserve", "--gpus", "1", "--short"]
+    command = [str(Path(sys.executable).with_name("canhazgpu")), "reserve", "--gpus", "1", "--short"]
     began = time.perf_counter()
     processes = [
         subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
