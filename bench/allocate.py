@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -169,15 +169,15 @@ def _commands(folder: Path) -> str:
     return f"200 processes of `canhazgpu reserve --gpus 1` at once for {GPUS} GPUs: {took:.1f} s ({said})"
 
 
-def at_once() -> list[str]:
-    """Return lines about many who ask at once."""
-    found = []
+def at_once() -> Iterator[str]:
+    """Yield lines about many who ask at once."""
     for ask in (_crowd, _commands):
         with service(GPUS) as (folder, _):
-            found.append(ask(folder))
-    return found
+            yield ask(folder)
 
 
-def measure() -> list[str]:
-    """Return all of it."""
-    return [*by_script(), *by_api(), *at_once()]
+def measure() -> Iterator[str]:
+    """Yield all of it, as it comes."""
+    yield from by_script()
+    yield from by_api()
+    yield from at_once()
