@@ -6,7 +6,7 @@ A demand has a name, so that one whose answer was lost is asked again and done o
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from canhazgpu.client.connection import Client, Refused, Unreachable
@@ -132,8 +132,12 @@ def obtain(
 
 def _follow(client: Client, demand: dict[str, Any], progress: Progress | None) -> dict[str, Any] | None:
     """Return what was granted, None when the service went away; the request's id is put into `demand`."""
-    for line in client.lines("/v1/reservations", demand, silence=SILENCE):
+    lines = client.lines("/v1/reservations", demand, silence=SILENCE)
+    for line in lines:
         if line["state"] == "granted":
+            with suppress(Unreachable):
+                for _ in lines:  # To its very end: an answer of which some is left unread counts as unheard.
+                    pass
             return line
         if line["state"] == "refused":
             kind = str(line["type"]).rpartition(":")[2]

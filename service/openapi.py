@@ -118,7 +118,8 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations",
-        about="Reserve GPUs, all or none; with `wait` JSON lines: queued, granted or refused.",
+        about="Reserve GPUs, all or none; with `wait` JSON lines: queued, granted or refused."
+        " A manual reservation whose answer is not read to its end is given back.",
         reply=answers.GrantedAnswer,
         code=201,
         body=demands.ReserveDemand,

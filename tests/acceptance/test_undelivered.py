@@ -68,6 +68,26 @@ def test_who_hears_keeps_it(host: Daemon) -> None:
         until(lambda: not held(host), 5)
 
 
+def test_what_commands_and_programs_get_stays(host: Daemon) -> None:
+    """Asked for at once, with --wait, or after a real wait: nothing of it is taken for unheard."""
+    host.place(*(gpu(index) for index in range(4)))
+    until(lambda: "GPU 3: AVAILABLE" in host.status())
+    client = Client(str(host.folder / "s"))
+    assert host.run("reserve", "--gpu-ids", "0").returncode == 0
+    assert host.run("reserve", "--gpu-ids", "1", "--wait").returncode == 0
+    program = (
+        "import time\nfrom canhazgpu.client import Client, reserve\n"
+        f"with reserve(gpu_ids=[0, 2], client=Client({client.socket!r})): time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as waiting:
+        until(lambda: client.get("/v1/queue"))
+        client.post("/v1/reservations/release", {"gpus": [0]})
+        until(lambda: len(held(host)) == 2)
+        with pytest.raises(AssertionError):
+            until(lambda: len(held(host)) < 2, 5)
+        waiting.kill()
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_who_asks_again_has_it(host: Daemon, *, wait: bool) -> None:
     """Under the same name of the operation the same reservation is handed out, and it stays."""

@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections.abc import Callable
 
 import pytest
 from support.daemon import Daemon, gpu, until
 
 KEY = "canhazgpu:{testhost}:reservations"
-BROKEN = {
+BROKEN: dict[str, Callable[[str], str]] = {
     "a float": lambda text: re.sub(r'"expires_ms":\d+', '"expires_ms":1e+14', text),
     "no JSON": lambda text: text[:-9],
     "no GPUs": lambda text: json.dumps({**json.loads(text), "gpus": None}),

@@ -66,7 +66,14 @@ async def test_what_is_held_is_refused_whatever_it_lacks(store: Store) -> None:
     held = (await hands.reserve(ask(gpus=(0,), count=None), "first")).reservation
     assert held
     whole = msgspec.to_builtins(held)
-    for change in ({"expires_ms": None}, {"gpus": []}, {"gpus": {}}, {"note": None}, {"started_ms": "now"}):
+    changes: tuple[dict[str, object], ...] = (
+        {"expires_ms": None},
+        {"gpus": []},
+        {"gpus": {}},
+        {"note": None},
+        {"started_ms": "now"},
+    )
+    for change in changes:
         text = msgspec.json.encode({**whole, **change})
         await store.redis.hset(store.keys.reservations, held.id, text)
         refused = await hands.reserve(ask(1002, gpus=(0,), count=None), f"second-{change}")

@@ -13,7 +13,6 @@ from canhazgpu.config.settings import Allocation, Gpus, Settings
 from canhazgpu.events.envelope import decode
 from canhazgpu.events.store import Store
 from canhazgpu.service.allocator import Allocator
-from canhazgpu.service.rules import Rules
 
 ABOUT = ("reservation.", "request.", "gpu.drained", "gpu.undrained", "gpu.managed", "gpu.unmanaged")
 
@@ -38,9 +37,12 @@ class Host(RuleBasedStateMachine):
     def choose(self, policy: Any) -> None:
         """Hand GPUs out by this policy; no scan of these is too old."""
         settings = Settings(gpus=Gpus(scan_interval=1000.0), allocation=Allocation(policy=policy))
-        self.model.policy, self.rules = policy, Rules.of(settings)
-        self.begin_anew = lambda: Allocator(settings, self.store)
-        self.allocator = self.begin_anew()
+        self.model.policy, self.settings = policy, settings
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Start a service, which knows nothing of the one before."""
+        self.allocator = Allocator(self.settings, self.store)
 
     def do(self, work: Any) -> Any:
         """Run one coroutine, and take what it told."""

@@ -15,6 +15,7 @@ from model.reference import Request
 
 from canhazgpu.service.allocator import Ask, ReleaseOrder
 from canhazgpu.service.observations import observe
+from canhazgpu.service.rules import Rules
 
 STEPS = int(os.environ.get("MODEL_STEPS", "20000"))
 LENGTH = 60  # Steps an example has at the most; most have as many.
@@ -38,7 +39,7 @@ class Machine(Host):
     def scan(self) -> None:
         """Publish the world."""
         usages = [usage(index, *seen) for index, seen in self.world.items()]
-        self.do(observe(self.store, usages, 0.0, 60.0, rules=self.rules))
+        self.do(observe(self.store, usages, 0.0, 60.0, rules=Rules.of(self.settings)))
         self.model.scan(self.world)
         self.clock()
         self.agree("", "")
@@ -221,7 +222,7 @@ class Machine(Host):
     @rule()
     def restart(self) -> None:
         """The service begins anew: nobody who waits is heard."""
-        self.allocator = self.begin_anew()
+        self.begin_anew()
         self.again = None
         self.do(self.allocator.adopt())
         for request in self.model.queue:
