@@ -30,6 +30,8 @@ from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.server import bind, serve_http
+from canhazgpu.service.silence_routes import SilenceRoutes
+from canhazgpu.service.silences import Silences
 from canhazgpu.service.single import AlreadyRunning, Lock
 from canhazgpu.service.status_view import rfc3339
 from canhazgpu.service.supervision import notify, watchdog
@@ -76,7 +78,10 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     group = _group(settings.admin_group)
     own = ReservationRoutes(settings, store, scanner, allocator, liveness)
     admin = AdminRoutes(scanner, allocator, own, group)
-    api = Api(settings, store, scanner, [*own.routes(), *admin.routes()], group).application()
+    silences = Silences(store)
+    quiet = SilenceRoutes(settings, store, scanner, silences, group)
+    routes = [*own.routes(), *admin.routes(), *quiet.routes()]
+    api = Api(settings, store, scanner, routes, group).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:
@@ -89,6 +94,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             await work.start(workers, settings, store, MEMBER)
         work.start_soon(watchdog, scanner)
         await work.start(liveness.run)
+        await work.start(silences.run)
         await work.start(serve_http, api, listener)
         await work.start(scanner.run)
         notify("READY=1")

@@ -6,6 +6,7 @@ import msgspec
 
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.violations import Violation
 
@@ -34,6 +35,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[GpuState, ...]
     reservations: tuple[Record, ...] = ()  # The oldest first.
     waiting: tuple[Waiting, ...] = ()  # In the order of the queue.
+    silences: tuple[Silence, ...] = ()  # Those that last, the first to end first.
 
 
 async def snapshot(store: Store) -> Snapshot:
@@ -47,22 +49,28 @@ async def snapshot(store: Store) -> Snapshot:
             pipe.hgetall(store.keys.open)
             pipe.hvals(store.keys.reservations)
             pipe.hvals(store.keys.queue)
+            pipe.hvals(store.keys.silences)
             for index in indices:
                 pipe.hgetall(store.keys.gpu(index))
-            clock, scan, opened, held, queue, *gpus = await pipe.execute()
+            clock, scan, opened, held, queue, silenced, *gpus = await pipe.execute()
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
     violations = open_violations(opened)
     records = {one.id: one for one in (msgspec.json.decode(text, type=Record) for text in held)}
     waiting = (msgspec.json.decode(text, type=Waiting) for text in queue)
+    silences = (msgspec.json.decode(text, type=Silence) for text in silenced)
+    now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
     return Snapshot(
-        now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
+        now_ms=now_ms,
         scanned_ms=_whole(scan.get(b"at_ms")),
         stalled_ms=_whole(scan.get(b"stalled_ms")),
         stalled_reason=scan.get(b"stalled_reason", b"").decode("utf-8", "backslashreplace"),
         gpus=tuple(_gpu(fields, violations, records) for fields in gpus if b"usage" in fields),
         reservations=tuple(sorted(records.values(), key=lambda one: (one.started_ms, one.id))),
         waiting=tuple(sorted(waiting, key=lambda one: one.place)),
+        silences=tuple(
+            sorted((one for one in silences if one.until_ms > now_ms), key=lambda one: (one.until_ms, one.id))
+        ),
     )
 
 
