@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from model.reference import Reference
+from model.reference import NOBODY, Reference
 from model.replay import Replay
 
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
@@ -27,6 +27,15 @@ async def compare(store: Store, model: Reference, replay: Replay) -> None:
         name: (one.uid, one.kind, tuple(one.gpus), one.ended) for name, one in model.held.items()
     }
     assert shape == replay.held
+    assert {name: _notes(one) for name, one in held.items()} == {
+        name: (
+            one.idle is not None,
+            one.told is not None,
+            one.warned is not None and one.warned == one.expires,
+        )
+        for name, one in model.held.items()
+    }
+    assert {name for name, one in held.items() if one.idle_told_ms is not None} == replay.idle
     taken = [index for one in held.values() for index in one.gpus]
     assert len(taken) == len(set(taken))
     waiting = sorted((msgspec.json.decode(text, type=Waiting) for text in queue), key=lambda one: one.place)
@@ -44,8 +53,16 @@ async def compare(store: Store, model: Reference, replay: Replay) -> None:
     for name, one in held.items():
         for index in one.gpus:
             gpu = model.gpus[index]
-            strangers = gpu.users - {one.uid} if gpu.managed and gpu.state == "ok" and gpu.settled else ()
+            strangers = (
+                gpu.users - {one.uid, NOBODY} if gpu.managed and gpu.state == "ok" and gpu.settled else ()
+            )
             assert all(f"{index}/uid:{uid}" in accused for uid in strangers), (name, index)
+
+
+def _notes(record: Record) -> tuple[bool, bool, bool]:
+    """Whether it is idle, was told to be, and whether its end was announced."""
+    warned = record.warned_ms is not None and record.warned_ms == record.expires_ms
+    return record.idle_ms is not None, record.idle_told_ms is not None, warned
 
 
 def usage(index: int, state: str, users: frozenset[int]) -> GpuUsage:
@@ -64,7 +81,7 @@ def usage(index: int, state: str, users: frozenset[int]) -> GpuUsage:
             memory_mb=900,
             start=1,
         )
-        for uid in sorted(users)
+        for uid in sorted(users - {NOBODY})
     )
-    names = tuple(one.user for one in processes)
+    names = tuple(one.user for one in processes) or ("unknown",)
     return GpuUsage(**facts, in_use=True, memory_mb=900 * len(users), users=names, processes=processes)

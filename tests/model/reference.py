@@ -4,6 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 Event = tuple[str, str]  # The type without its prefix, and the subject.
+NOBODY = -1  # The user of memory that no process is seen to have.
+# Minutes: how long a reservation is, how long before its end that is said, after how long without use
+# that is said, and how long after that it ends.
+LONG, WARNING, IDLE, RELEASE = 600, 240, 60, 180
+
+
+def visible(users: frozenset[int]) -> frozenset[int]:
+    """Return what a scan sees: memory without a process only where there is no process."""
+    return (users - {NOBODY}) or users
 
 
 @dataclass
@@ -28,8 +37,13 @@ class Held:
     uid: int
     kind: str
     gpus: list[int]
-    short: bool = False  # Its time is over as soon as somebody looks.
+    started: int
+    expires: int | None  # None for a run; a moment that has come is over as soon as somebody looks.
+    idle: int | None  # Since when.
     ended: bool = False
+    warned: int | None = None  # Which end was announced.
+    told: int | None = None  # When it was told to be idle.
+    until: int | None = None
 
 
 @dataclass
@@ -61,10 +75,12 @@ class Reference:
     queue: list[Request] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
     now: int = 10**15  # Later than every release there was; what time it was is put in afterwards.
+    clock: int = 0  # Minutes since the beginning, as the machine lets them pass.
+    blind: bool = False  # The last scan is too old to say anything.
 
     def free(self, gpu: Gpu, request: Request) -> bool:
         """Whether this request may have this GPU."""
-        if not gpu.managed or gpu.holder or gpu.drained or gpu.state != "ok" or not gpu.settled:
+        if not gpu.managed or gpu.holder or gpu.drained or gpu.state != "ok" or not gpu.settled or self.blind:
             return False
         return not gpu.users or (request.kind == "manual" and gpu.users == {request.uid})
 
@@ -88,7 +104,10 @@ class Reference:
     def grant(self, request: Request, chosen: list[int]) -> None:
         """Make it a reservation."""
         gpus = sorted(chosen[: request.need])
-        self.held[request.id] = Held(request.id, request.uid, request.kind, gpus, request.short)
+        ends = self.clock + (0 if request.short else LONG) if request.kind == "manual" else None
+        self.held[request.id] = Held(
+            request.id, request.uid, request.kind, gpus, self.clock, ends, self.clock
+        )
         for index in gpus:
             self.gpus[index].holder = request.id
         self.told.append(("reservation.created", f"reservation/{request.id}"))
@@ -178,7 +197,7 @@ class Reference:
             if len(chosen) < len(named):
                 return "not-yours"
         for name in {held.id for held in chosen}:
-            self.held[name].short = False
+            self.held[name].expires = (self.held[name].expires or 0) + LONG
             self.told.append(("reservation.extended", f"reservation/{name}"))
         return "extended" if chosen else "none"
 
@@ -192,8 +211,16 @@ class Reference:
         return True
 
     def expire(self) -> None:
-        """End what is over."""
-        over = [held for held in self.held.values() if held.short]
+        """End what is over; announce what soon will be, if it is not short as a whole."""
+        over = [
+            held for held in self.held.values() if held.expires is not None and held.expires <= self.clock
+        ]
+        for held in self.held.values():
+            soon = held.expires is not None and held.expires - WARNING <= self.clock < held.expires
+            long = held.expires is not None and held.expires - held.started >= 2 * WARNING
+            if soon and long and held.warned != held.expires:
+                held.warned = held.expires
+                self.told.append(("reservation.expiring", f"reservation/{held.id}"))
         for held in over:
             self.let_go(held, list(held.gpus))
         if over:
@@ -233,6 +260,7 @@ class Reference:
 
     def scan(self, seen: dict[int, tuple[str, frozenset[int]]]) -> None:
         """Take what a scan saw; release what has ended and left nothing behind."""
+        gap, self.blind = self.blind, False
         for index, (state, users) in seen.items():
             gpu = self.gpus[index]
             gpu.state, gpu.users, gpu.settled = state, users, True
@@ -243,4 +271,28 @@ class Reference:
             )
             if not stays:
                 self.let_go(held, list(held.gpus), seen=True)
+        for held in [held for held in self.held.values() if not held.ended]:
+            if self.idled(held, gap=gap):
+                self.let_go(held, list(held.gpus))
         self.serve()
+
+    def idled(self, held: Held, *, gap: bool) -> bool:
+        """Follow for how long it is idle; return whether that ends it. What is unknown begins anew."""
+        gpus = [self.gpus[index] for index in held.gpus]
+        used = any(gpu.state == "ok" and held.uid in gpu.users for gpu in gpus)
+        if used or any(gpu.state != "ok" or NOBODY in gpu.users for gpu in gpus):
+            held.idle = None
+            if used and held.told is not None:
+                held.told = held.until = None
+                self.told.append(("reservation.used", f"reservation/{held.id}"))
+            return False
+        if held.idle is None or gap:
+            held.idle = self.clock
+        if held.told is None and self.clock - held.idle >= IDLE:
+            held.told, held.until = self.clock, self.clock + RELEASE
+            self.told.append(("reservation.idle", f"reservation/{held.id}"))
+        return (
+            held.kind == "manual"
+            and held.until is not None
+            and self.clock >= max(held.until, held.idle + RELEASE)
+        )

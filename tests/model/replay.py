@@ -14,6 +14,7 @@ class Replay:
     queue: list[str] = field(default_factory=list)
     drained: set[int] = field(default_factory=set)
     unmanaged: set[int] = field(default_factory=set)
+    idle: set[str] = field(default_factory=set)
 
     def take(self, event: Event) -> None:
         """Apply one event; those that tell of no state of these change nothing."""
@@ -41,8 +42,15 @@ class Replay:
                 self.queue.remove(name)
         elif verb == "ended":
             self.held[name] = (*self.held[name][:3], True)
+        elif verb == "idle":
+            assert name not in self.idle
+            self.idle.add(name)
+        elif verb == "used":
+            self.idle.remove(name)
         elif verb == "released":
             uid, kind, before, ended = self.held.pop(name)
             kept = tuple(index for index in before if index not in gpus)
-            if kept:
+            if not kept:
+                self.idle.discard(name)
+            else:
                 self.held[name] = (uid, kind, kept, ended)
