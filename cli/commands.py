@@ -15,6 +15,7 @@ from canhazgpu.cli import (
     notify,
     reserve,
     serve,
+    silence,
     violations,
     waiting,
     worker,
@@ -85,6 +86,7 @@ app.command("release", epilog=reserve.RELEASE_EPILOG)(reserve.release)
 app.command("queue", epilog=waiting.EPILOG)(waiting.queue)
 app.add_typer(admin.app, name="admin")
 app.add_typer(violations.app, name="violations")
+app.add_typer(silence.app, name="silence")
 app.command("events", epilog=events.EPILOG)(events.events)
 app.command("deliveries", epilog=deliveries.EPILOG)(deliveries.deliveries)
 app.add_typer(deliveries.deadletters, name="deadletters")

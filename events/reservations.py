@@ -15,7 +15,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     manual (until `expires_ms`). `ended_ms`: its process has ended, its GPUs are still to be found
     free of it. `label` is what the user wants to be called, shown and never trusted. `warned_ms`: the
     expiry that was announced. `idle_ms`: since when its user uses none of its GPUs; `idle_told_ms`: when
-    that was announced.
+    that was announced; `idle_until_ms`: the release that was announced with it.
     """
 
     id: str
@@ -35,6 +35,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     warned_ms: Moment | None = None
     idle_ms: Moment | None = None
     idle_told_ms: Moment | None = None
+    idle_until_ms: Moment | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

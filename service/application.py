@@ -32,6 +32,8 @@ from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.server import bind, serve_http
+from canhazgpu.service.silence_routes import SilenceRoutes
+from canhazgpu.service.silences import Silences
 from canhazgpu.service.single import AlreadyRunning, Lock
 from canhazgpu.service.status_view import rfc3339
 from canhazgpu.service.supervision import notify, watchdog
@@ -82,6 +84,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     admin = AdminRoutes(scanner, allocator, own, group)
     audit = ViolationRoutes(store, group)
     routes = [*own.routes(), *admin.routes(), *audit.routes()]
+    silences = Silences(store)
+    quiet = SilenceRoutes(settings, store, scanner, silences, group)
+    routes = [*own.routes(), *admin.routes(), *quiet.routes()]
     api = Api(settings, store, scanner, routes, group).application()
     async with anyio.create_task_group() as work:
 
@@ -96,6 +101,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         work.start_soon(watchdog, scanner)
         await work.start(liveness.run)
         await work.start(handover.run)
+        await work.start(silences.run)
         await work.start(serve_http, api, listener)
         await work.start(scanner.run)
         notify("READY=1")

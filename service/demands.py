@@ -4,7 +4,7 @@ import unicodedata
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_duration
@@ -19,6 +19,7 @@ Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
 Name = Annotated[str, Meta(max_length=64)]
 Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
 Words = Annotated[str, Meta(max_length=200)]
+Reason = Annotated[str, Meta(min_length=1, max_length=200)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
 Channel = Annotated[str, Meta(pattern=f"^({'|'.join(CHANNELS)})$")]
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
@@ -87,6 +88,27 @@ class ManageDemand(Demand, frozen=True, kw_only=True):
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
     gpus: Indices | None = None
     force: bool = False
+
+
+class SilenceDemand(Demand, frozen=True, kw_only=True):
+    """A silence `for` a time, of the violations that fit all of `user`, `gpu` and `process` that are set."""
+
+    for_: Words = field(name="for")
+    reason: Reason
+    user: Label | None = None
+    gpu: Index | None = None
+    process: Label | None = None
+
+
+class AckDemand(Demand, frozen=True, kw_only=True):
+    """One's own open violations, known to oneself: `for` a time, or as long as may be."""
+
+    for_: Words | None = field(name="for", default=None)
+    reason: Words | None = None
+
+
+class UnsilenceDemand(Demand, frozen=True, kw_only=True):
+    """The end of a silence before its time."""
 
 
 class NoticeDemand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

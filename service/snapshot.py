@@ -7,6 +7,7 @@ import msgspec
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.openings import open_violations
 from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.violations import Violation
 from canhazgpu.service import kept
@@ -38,6 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[GpuState, ...]
     reservations: tuple[Record, ...] = ()  # The oldest first.
     waiting: tuple[Waiting, ...] = ()  # In the order of the queue.
+    silences: tuple[Silence, ...] = ()  # Those that last, the first to end first.
 
 
 async def snapshot(store: Store) -> Snapshot:
@@ -51,21 +53,27 @@ async def snapshot(store: Store) -> Snapshot:
             pipe.hgetall(store.keys.open)
             pipe.hgetall(store.keys.reservations)
             pipe.hgetall(store.keys.queue)
+            pipe.hvals(store.keys.silences)
             for index in indices:
                 pipe.hgetall(store.keys.gpu(index))
-            clock, scan, opened, held, queue, *gpus = await pipe.execute()
+            clock, scan, opened, held, queue, silenced, *gpus = await pipe.execute()
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
     violations = open_violations(opened)
     records = {one.id: one for one in kept.records(held)}
+    silences = (msgspec.json.decode(text, type=Silence) for text in silenced)
+    now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
     return Snapshot(
-        now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
+        now_ms=now_ms,
         scanned_ms=_whole(scan.get(b"at_ms")),
         stalled_ms=_whole(scan.get(b"stalled_ms")),
         stalled_reason=scan.get(b"stalled_reason", b"").decode("utf-8", "backslashreplace"),
         gpus=tuple(_gpu(fields, violations, records) for fields in gpus if b"usage" in fields),
         reservations=tuple(records.values()),
         waiting=tuple(kept.requests(queue)),
+        silences=tuple(
+            sorted((one for one in silences if one.until_ms > now_ms), key=lambda one: (one.until_ms, one.id))
+        ),
     )
 
 

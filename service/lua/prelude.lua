@@ -1,6 +1,6 @@
 -- Shared by the scripts of the service: a host as it is now, and what can be done to it.
 -- Keys 1 to 8 of a script that opens a host: sequence events scan gpus reservations queue affinity ledger.
--- Its first two arguments: the host's name, and the rules (policy, stale_ms) as JSON.
+-- Its first two arguments: the host's name, and the rules (service/rules.py) as JSON.
 local EVENTS_KEPT = 100000
 local LEDGER_KEPT_MS = 400 * 86400 * 1000
 local OPERATION_KEPT_MS = 3600 * 1000
@@ -179,7 +179,8 @@ local function create(host, request, may)
   local record = {id = request.id, kind = request.kind, user = request.user, uid = request.uid, label = request.label,
     note = request.note, gpus = gpus, pid = request.pid, start = request.start, started_ms = now_ms,
     timeout_ms = request.timeout_ms, heartbeat_ms = request.kind == 'run' and now_ms or nil,
-    expires_ms = request.duration_ms and now_ms + math.min(request.duration_ms, LONGEST_MS) or nil}
+    expires_ms = request.duration_ms and now_ms + math.min(request.duration_ms, LONGEST_MS) or nil,
+    idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil}
   for _, index in ipairs(gpus) do
     local gpu = host.by_index[index]
     gpu.holder = record.id
