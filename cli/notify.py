@@ -1,4 +1,4 @@
-"""`canhazgpu notify`: try the channels."""
+"""`canhazgpu notify`: try the channels, see the notices."""
 
 import sys
 import time
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from canhazgpu.cli import preview
 from canhazgpu.cli.words import REFUSED, USAGE, client, examples, fail
 from canhazgpu.events.text import printable
 
@@ -13,10 +14,11 @@ CHANNELS = ("wall", "email", "log")
 PATIENCE = 20.0
 REACHED = ("delivered", "unproven")
 app = typer.Typer(
-    help="Try the channels that notices go out by.",
+    help="Try the channels that notices go out by, and see what notices say.",
     no_args_is_help=False,
-    epilog=examples("canhazgpu notify test --channel wall"),
+    epilog=examples("canhazgpu notify test --channel wall", "canhazgpu notify preview --list"),
 )
+app.command("preview", epilog=preview.EPILOG)(preview.preview)
 
 
 @app.command(
@@ -56,4 +58,4 @@ def _report(rows: list[dict[str, Any]]) -> None:
 
 @app.callback()
 def options() -> None:
-    """Try the channels that notices go out by."""
+    """Try the channels that notices go out by, and see what notices say."""

@@ -8,17 +8,20 @@ import signal
 import subprocess
 
 import anyio
+import msgspec
 from anyio import to_thread
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import ADMINS, OFFENDER, Notice
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.notifiers.render import lines, report
+from canhazgpu.notifiers.render import QUESTIONS, lines
 from canhazgpu.notifiers.terminals import LONGEST, outcome, terminals_of, write
 
 PROGRAMS = ("/usr/bin/wall", "/bin/wall")
 PATIENCE = 5.0  # Seconds for wall(1), which waits for terminals that take nothing.
 EVERYONE = "everyone"
+CUT = "  … more: canhazgpu status"
+LONGEST_LINE = 480  # Bytes of the first line; no other is ever cut: half a command is a wrong one.
 
 
 class Wall:
@@ -74,15 +77,30 @@ def _tell(notice: Notice, recipient: str) -> list[Outcome]:
 
 
 def message(text: list[str]) -> bytes:
-    """Return what is written to a terminal: one bell, whole lines, at most LONGEST bytes."""
-    kept = ["\a"]
-    cut = "  … more: canhazgpu status"
-    for line in text:
-        if len("\r\n".join([*kept, line, cut, ""]).encode()) > LONGEST:
-            kept.append(cut)
-            break
-        kept.append(line)
-    return "\r\n".join([*kept, ""]).encode()
+    """Return what is written to a terminal: one bell, whole lines, at most LONGEST bytes.
+
+    What does not fit is left out from the first line that is too long on; the last line stays where it
+    says whom to ask.
+    """
+    first, *rest = text or [""]
+    first = _beginning(first)
+    if _size([first, *rest]) > LONGEST:
+        last = [line for line in rest[-1:] if line.startswith(QUESTIONS) and _size([line]) <= LONGEST_LINE]
+        body, rest = rest[: len(rest) - len(last)], []
+        while body and _size([first, *rest, body[0], CUT, *last]) <= LONGEST:
+            rest.append(body.pop(0))
+        rest += [CUT, *last]
+    return "\r\n".join(["\a", first, *rest, ""]).encode()
+
+
+def _size(text: list[str]) -> int:
+    return len("\r\n".join(["\a", *text, ""]).encode())
+
+
+def _beginning(line: str) -> str:
+    """Return a line, or as much of it as leaves room for others."""
+    data = line.encode()
+    return line if len(data) <= LONGEST_LINE else data[:LONGEST_LINE].decode(errors="ignore") + "…"
 
 
 def _uid_of(user: str) -> int | None:
@@ -95,7 +113,7 @@ async def _wall(notice: Notice) -> Outcome:
     program = next((path for path in PROGRAMS if os.access(path, os.X_OK)), None)
     if program is None:
         return Outcome(EVERYONE, "failed", "wall(1) is not installed")
-    text = "\n".join(["", *report(notice), ""]).encode()
+    text = "\n".join(["", *lines(msgspec.structs.replace(notice, audience=ADMINS)), ""]).encode()
     process = await anyio.open_process(
         [program, "-t", "2"],
         stdin=subprocess.PIPE,

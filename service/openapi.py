@@ -70,6 +70,38 @@ OPERATIONS = (
     ),
     Operation(
         method="get",
+        path="/v1/silences",
+        about="Every live silence, the first to end first.",
+        reply=list[answers.SilenceAnswer],
+    ),
+    Operation(
+        method="post",
+        path="/v1/silences",
+        about="For a time nobody is told of some violations; for administrators.",
+        reply=answers.SilenceAnswer,
+        code=201,
+        body=demands.SilenceDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/silences/ack",
+        about="Acknowledge one's own open violations, once an episode.",
+        reply=answers.SilenceAnswer,
+        code=201,
+        body=demands.AckDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/silences/{silence}/expire",
+        about="End a silence now: one's own acknowledgement; administrators any.",
+        reply=answers.SilenceAnswer,
+        body=demands.UnsilenceDemand,
+        problems=(*WRITES, 404),
+    ),
+    Operation(
+        method="get",
         path="/v1/events",
         about="Events as JSON lines, each a CloudEvents envelope with its stream_id.",
         reply=None,
@@ -118,7 +150,8 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations",
-        about="Reserve GPUs, all or none; with `wait` JSON lines: queued, granted or refused.",
+        about="Reserve GPUs, all or none; with `wait` JSON lines: queued, granted or refused."
+        " A manual reservation whose answer is not read to its end is given back.",
         reply=answers.GrantedAnswer,
         code=201,
         body=demands.ReserveDemand,

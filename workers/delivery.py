@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
+from canhazgpu.events.moments import ms_of
 from canhazgpu.events.notices import REACHED, Notice
 from canhazgpu.events.store import Script, Store
 from canhazgpu.notifiers.channel import Channel, goes_by
@@ -99,7 +100,12 @@ class Delivery:
             return
         waiting = await self._waiting()
         before = waiting.pop(entry.id, Progress(notice.episode))
-        if notice.kind in ENDS and any(one.episode == notice.episode for one in waiting.values()):
+        early_ms = ms_of(notice.not_before) - await self._store.now_ms() if notice.not_before else 0
+        if early_ms > 0:
+            await self._settle(entry.id, Settlement(progress=before, retry_ms=early_ms))
+            return
+        earlier = [one for key, one in waiting.items() if _order(key) < _order(entry.id)]
+        if notice.kind in ENDS and any(one.episode == notice.episode for one in earlier):
             # What it resolves has not reached them yet: first things first.
             await self._settle(entry.id, Settlement(progress=before, retry_ms=RETRY_FIRST_MS))
             return
@@ -212,6 +218,11 @@ class Delivery:
         args += [settlement.retry_ms, encode(settlement.told), encode(settlement.dead)]
         args += [encode(settlement.signalled), *settlement.records]
         await self._store.run(SETTLE, names, args)
+
+
+def _order(entry: str) -> tuple[int, ...]:
+    """Return what orders the ids of a stream."""
+    return tuple(map(int, entry.split("-")))
 
 
 def _field(notice: Notice, recipient: str) -> str:

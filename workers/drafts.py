@@ -49,6 +49,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline: str | None = None
     contact: str = ""
     unreached: bool = False
+    not_before: str | None = None
     dry_run: bool = False
     to: str | None = None
 

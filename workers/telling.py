@@ -9,6 +9,7 @@ silence covers everything that is open, nothing is said; in quiet hours the chan
 from collections.abc import Iterable, Sequence
 
 from canhazgpu.config.notices import Step
+from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
@@ -89,16 +90,21 @@ class _Turn:
         if all(place(one) in episode.told for one in self.visible):
             return None
         wanted = self.now_ms if episode.notify_ms is None else episode.notify_ms
-        return wanted if episode.last_ms is None else max(wanted, episode.last_ms + self.policy.interval_ms())
+        return max(wanted, self._after(episode.last_ms))
+
+    def _after(self, last_ms: int | None) -> int:
+        """Return the first moment at which something may follow what was told at `last_ms`."""
+        return self.now_ms if last_ms is None else max(self.now_ms, last_ms + self.policy.interval_ms())
 
     def _step_ms(self) -> int | None:
         """Return when the next step is due; with none left there is still the telling of nobody reached."""
         episode = self.episode
         if episode.first_ms is None:
             return None
-        if episode.forward:
-            return self.now_ms
         left = self.policy.steps[episode.step :]
+        if episode.forward:
+            hurry = left or THE_ADMINS.key not in episode.heard or episode.last_ms is None
+            return self.now_ms if hurry else self._after(episode.last_ms)
         return episode.first_ms + left[0].after_ms if left else None
 
     def _notify(self) -> None:
@@ -167,30 +173,23 @@ class _Turn:
             self.episode.terminate_ms = self.now_ms + TRY_AGAIN_MS
             return
         if all(one.person for one in self.visible):
-            self._draft("terminate", THE_OFFENDER, (TERMINATE,), self.visible)
+            heard = self.episode.heard.get(THE_OFFENDER.key, ())
+            self._draft("terminate", THE_OFFENDER, (TERMINATE, *heard), self.visible)
         self.episode.terminated = True
 
     def _resolve(self) -> None:
-        """Tell those who were told that it is over; who is told quietly hears it when the quiet ends."""
-        episode = self.episode
-        waits: list[int] = []
-        ended = episode.ended.values()
-        for key, channels in list(episode.heard.items()):
+        """Tell those who were told that it is over; by channels that are quiet when that ends."""
+        for key, channels in self.episode.heard.items():
             now, quiet = self._by_quiet(channels)
             audience = Audience.of(key)
-            about = self._about(audience, ended)
+            about = self._about(audience, self.episode.ended.values())
             if now and about:
                 self._draft("resolved", audience, now, about)
             if quiet and about:
-                episode.heard[key] = tuple(quiet)
-                waits += quiet.values()
-            else:
-                del episode.heard[key]
-        episode.told, episode.later, episode.awaiting = {}, (), {}
-        episode.notify_ms = episode.remind_ms = None
-        episode.forward = False
-        self.over = not waits
-        episode.hold_ms = min(waits, default=None)
+                self._draft(
+                    "resolved", audience, tuple(quiet), about, not_before=rfc3339(min(quiet.values()))
+                )
+        self.over = True
 
     def _send_later(self) -> None:
         due = [later for later in self.episode.later if later.due_ms <= self.now_ms]
@@ -253,7 +252,7 @@ class _Turn:
                 episode.awaiting[str(episode.serial)] = trying
         return bool(now or quiet)
 
-    def _draft(
+    def _draft(  # noqa: PLR0913 - what a notice is made of
         self,
         kind: str,
         audience: Audience,
@@ -261,6 +260,7 @@ class _Turn:
         about: Iterable[Violation],
         *,
         unreached: bool = False,
+        not_before: str | None = None,
     ) -> None:
         self.episode.serial += 1
         ordered = tuple(sorted(about, key=lambda one: (one.gpu, one.since)))
@@ -280,6 +280,7 @@ class _Turn:
                 violations=ordered,
                 contact=self.policy.notices.contact,
                 unreached=unreached,
+                not_before=not_before,
                 dry_run=kind == TERMINATE and self.policy.terminate.dry_run,
             )
         )

@@ -62,6 +62,8 @@ def test_every_help_has_an_example(nowhere: Daemon, words: tuple[str, ...]) -> N
         ("notify",),
         ("notify", "test"),
         ("notify", "test", "--channel", "pigeon"),
+        ("notify", "preview", "--kind", "pigeon"),
+        ("notify", "preview", "extra"),
         ("config",),
         ("config", "check", "/nonexistent.toml"),
         ("--config", "/nonexistent.toml", "serve"),
@@ -88,6 +90,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(nowhere: Daemon, words: tuple[str
         ("deliveries",),
         ("deadletters", "list"),
         ("notify", "test", "--channel", "log"),
+        ("notify", "preview", "--violation", "v1"),
     ],
     ids=" ".join,
 )

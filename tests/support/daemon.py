@@ -72,7 +72,14 @@ class Daemon:
         self.folder = folder
         self.log = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
-        values = {"host": "testhost", "scan": "200ms", "confirm": "300ms", "group_wait": "200ms", "hold": "200ms", **timing}
+        values = {
+            "host": "testhost",
+            "scan": "200ms",
+            "confirm": "300ms",
+            "group_wait": "200ms",
+            "hold": "200ms",
+            **timing,
+        }
         (folder / "config.toml").write_text(CONFIG.format(folder=folder, **values) + more)
         self.place(gpu(0, memory_used_mb=45))
 
@@ -125,9 +132,10 @@ class Daemon:
         return self.run("status").stdout
 
     def facts(self) -> list[dict[str, Any]]:
-        """Return the lines of the audit log."""
+        """Return the facts in the audit log; who was told of them is there too."""
         log = self.folder / "violations.log"
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return [line for line in lines if line["type"].startswith("canhazgpu.violation.")]
 
     def redis(self) -> Any:
         """Connect to its Redis."""

@@ -55,8 +55,9 @@ class Bob:
 
     def __init__(self, *steps: Step, channels: tuple[str, ...] = ALL, **notices: Any) -> None:
         """Use these steps, else the default ones, and these settings of notices."""
-        chosen = {"steps": list(steps)} if steps else {}
-        self.policy = Policy(notices=Notices(**chosen, **notices), channels=channels)
+        if steps:
+            notices["steps"] = list(steps)
+        self.policy = Policy(notices=Notices(**notices), channels=channels)
         self.episode: Episode | None = None
         self.drafts: list[Draft] = []
         self.silences: list[Silence] = []

@@ -1,0 +1,147 @@
+"""`canhazgpu notify preview`: every notice as its reader would read it. Nothing is sent."""
+
+import socket
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from canhazgpu.cli.words import REFUSED, USAGE, client, examples, fail, print_json, table
+from canhazgpu.events.text import printable
+
+if TYPE_CHECKING:
+    from canhazgpu.notifiers.sample_notices import Sample
+
+CHANNELS = ("wall", "email")
+LOOK_BACK = "400d"  # As long as violations are kept.
+EPILOG = examples(
+    "canhazgpu notify preview --list",
+    "canhazgpu notify preview --kind opened --audience offender --channel wall",
+    "canhazgpu notify preview --kind digest --html > digest.html",
+    "canhazgpu notify preview --violation v1012",
+)
+
+
+def preview(
+    *,
+    kind: Annotated[
+        str, typer.Option("--kind", help="Only this kind: opened, granted, digest and so on.")
+    ] = "",
+    audience: Annotated[str, typer.Option("--audience", help="offender, holder, admins or address.")] = "",
+    violation: Annotated[
+        str, typer.Option("--violation", metavar="ID", help="As a violation of this host would be told.")
+    ] = "",
+    channel: Annotated[
+        str, typer.Option("--channel", help="wall: as much as a terminal shows; or email.")
+    ] = "",
+    html: Annotated[bool, typer.Option("--html", help="Print the pages that mail has.")] = False,
+    names: Annotated[bool, typer.Option("--list", help="Only say which there are.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
+) -> None:
+    """Show notices without sending any: samples, or what a real violation would be told as."""
+    from canhazgpu.notifiers.samples import AUDIENCES, KINDS, OF_VIOLATIONS  # noqa: PLC0415 - heavy
+
+    _one_of("--channel", channel, CHANNELS)
+    _one_of("--kind", kind, OF_VIOLATIONS if violation else KINDS)
+    _one_of("--audience", audience, AUDIENCES)
+    if html and channel == "wall":
+        fail("--html and --channel wall exclude each other: a terminal shows text", USAGE)
+    chosen = _chosen(_of_violation(violation) if violation else _samples(), kind, audience)
+    if as_json:
+        print_json([_facts(one, whole=not names) for one in chosen])
+    elif names:
+        sys.stdout.write(
+            table(("NOTICE", "WHO READS IT, AND WHAT IT SAYS"), [(one.name, one.about) for one in chosen])
+        )
+        sys.stdout.write("\n")
+    elif html:
+        from canhazgpu.notifiers.page import page  # noqa: PLC0415 - heavy
+
+        sys.stdout.write("".join(page(one.notice) for one in chosen))
+    else:
+        sys.stdout.write("\n".join(_shown(one, channel) for one in chosen))
+
+
+def _samples() -> "list[Sample]":
+    from canhazgpu.notifiers.sample_notices import samples  # noqa: PLC0415 - heavy
+
+    return samples()
+
+
+def _chosen(found: "list[Sample]", kind: str, audience: str) -> "list[Sample]":
+    of_kind = [one for one in found if kind in ("", one.notice.kind)]
+    _one_of(
+        f"--audience: {kind or 'this'} is told to others", audience, (one.notice.audience for one in of_kind)
+    )
+    return [one for one in of_kind if audience in ("", one.notice.audience)]
+
+
+def _one_of(option: str, value: str, allowed: Iterable[str]) -> None:
+    """End with a usage error when a value that was given is none of those there are."""
+    known = list(dict.fromkeys(allowed))
+    if value and value not in known:
+        fail(f"{option}: expected one of {', '.join(known)}, not {printable(value)}", USAGE)
+
+
+def _of_violation(name: str) -> "list[Sample]":
+    """Return one violation as every kind of notice that could tell of it."""
+    import msgspec  # noqa: PLC0415 - heavy
+
+    from canhazgpu.events.violations import Violation  # noqa: PLC0415
+    from canhazgpu.notifiers.samples import of_violation  # noqa: PLC0415
+
+    rows = client().get(f"/v1/violations?since={LOOK_BACK}")
+    found = next((row for row in rows if row["violation"] == name), None)
+    if found is None:
+        fail(
+            f"no violation {printable(name)} in {LOOK_BACK}; `canhazgpu violations --json` has their ids",
+            REFUSED,
+        )
+    host, contact = _host()
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return of_violation(msgspec.convert(found, Violation), host, contact, now)
+
+
+def _host() -> tuple[str, str]:
+    """Return the host's name and whom to ask; who may not read the settings sees the words all the same."""
+    from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
+
+    try:
+        settings = load().settings
+    except ConfigError:
+        return socket.gethostname(), ""
+    return settings.host, settings.notices.contact
+
+
+def _shown(one: "Sample", channel: str) -> str:
+    from canhazgpu.notifiers.render import lines, subject  # noqa: PLC0415 - heavy
+
+    head = f"== {one.name}: {one.about}\n"
+    if channel == "wall":
+        text, size, most = _terminal(one)
+        return f"{head}{text}-- {size} of {most} bytes\n"
+    return "\n".join([f"{head}Subject: {subject(one.notice)}", "", *lines(one.notice), ""])
+
+
+def _terminal(one: "Sample") -> tuple[str, int, int]:
+    """Return what a terminal shows, its length in bytes, and how long it may be."""
+    from canhazgpu.notifiers.render import lines  # noqa: PLC0415 - heavy
+    from canhazgpu.notifiers.terminals import LONGEST  # noqa: PLC0415
+    from canhazgpu.notifiers.wall import message  # noqa: PLC0415
+
+    written = message(lines(one.notice))
+    return written.decode().replace("\r\n", "\n").replace("\a", "").lstrip("\n"), len(written), LONGEST
+
+
+def _facts(one: "Sample", *, whole: bool) -> dict[str, Any]:
+    from canhazgpu.notifiers.page import page  # noqa: PLC0415 - heavy
+    from canhazgpu.notifiers.render import lines, subject  # noqa: PLC0415
+
+    notice = one.notice
+    row = {"name": one.name, "kind": notice.kind, "audience": notice.audience, "about": one.about}
+    if not whole:
+        return row
+    text = {"subject": subject(notice), "lines": lines(notice), "terminal": _terminal(one)[0]}
+    return {**row, **text, "html": page(notice)}

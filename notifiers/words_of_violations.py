@@ -1,0 +1,215 @@
+"""The words about violations: to who does it, to whose GPU it is, and to those who look after the host."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Notice
+from canhazgpu.events.text import printable
+from canhazgpu.events.violations import Violation
+from canhazgpu.notifiers.account import Account, Commands, Part, Sentence, Uses
+from canhazgpu.notifiers.commands_for_violations import looks, next_time, remedies, stops
+from canhazgpu.notifiers.phrases import gpus, joined, length, moment, opening, reader_of
+from canhazgpu.notifiers.uses import use_of
+
+NAMELESS = ("", "unknown")
+VERBS = {  # To the one who does it, and of them to others.
+    "opened": ("you are using", "is using"),
+    "changed": ("you are now using", "is now using"),
+    "reminder": ("you are still using", "is still using"),
+    "resolved": ("you no longer use", "no longer uses"),
+}
+PROOFS = {
+    "reservation": "the reservation that the processes run for",
+    "uid": "the uid of the processes",
+    "subuid": "the owner of the subordinate uids of the processes",
+    "slice": "the systemd slice of the processes",
+    "loginuid": "the login that started the processes",
+}
+
+
+class Case(msgspec.Struct, frozen=True):
+    """A notice about violations, and those of them that its reader is told of."""
+
+    notice: Notice
+    reader: str
+    violations: tuple[Violation, ...]
+
+    @property
+    def user(self) -> str:
+        """Whom it is about."""
+        return "an unknown user" if self.notice.user in NAMELESS else printable(self.notice.user)
+
+    @property
+    def gpus(self) -> str:
+        """Its GPUs."""
+        return gpus(one.gpu for one in self.violations)
+
+    @property
+    def holders(self) -> list[str]:
+        """Whose reserved GPUs are used."""
+        return sorted({printable(one.holder) for one in self.violations if one.holder})
+
+    def greet(self, sentence: str) -> str:
+        """Return the sentence, addressed to its reader by name where they are a person."""
+        if self.reader == OFFENDER:
+            return f"{self.user}, {sentence}"
+        return (
+            f"{printable(self.notice.person or '')}, {sentence}"
+            if self.reader == HOLDER
+            else self.open(sentence)
+        )
+
+    def open(self, sentence: str) -> str:
+        """Return the sentence as one that stands by itself."""
+        return opening(sentence, printable(self.notice.user))
+
+    def doing(self, verbs: tuple[str, str]) -> str:
+        """Return who does what with which GPUs."""
+        who = verbs[0] if self.reader == OFFENDER else f"{self.user} {verbs[1]}"
+        kinds: dict[str, list[int]] = {}
+        for one in self.violations:
+            kinds.setdefault(self._without_right(one), []).append(one.gpu)
+        return f"{who} {', and '.join(gpus(numbers) + how for how, numbers in kinds.items()) or 'no GPU'}"
+
+    def _without_right(self, one: Violation) -> str:
+        if one.holder:
+            yours = self.reader == HOLDER and one.holder == self.notice.person
+            return ", which you have reserved" if yours else f", which {printable(one.holder)} has reserved"
+        if one.kind == "overstaying":
+            return f" beyond the end of {'your' if self.reader == OFFENDER else 'their'} reservation"
+        return " without a reservation"
+
+
+def describe_violations(notice: Notice) -> Account:
+    """Return the words of opened, changed, reminder, resolved and terminate."""
+    reader = reader_of(notice)
+    theirs = tuple(one for one in notice.violations if one.holder and one.holder == notice.person)
+    case = Case(notice, reader, theirs if reader == HOLDER and theirs else notice.violations)
+    if notice.kind == "resolved":
+        return _resolved(case)
+    return _terminated(case) if notice.kind == "terminate" else _lasting(case)
+
+
+def _lasting(case: Case) -> Account:
+    doing = case.doing(VERBS[case.notice.kind])
+    tell = {OFFENDER: _to_offender, HOLDER: _to_holder}.get(case.reader, _to_others)
+    untold = case.notice.unreached and case.reader != OFFENDER
+    return Account(
+        subject=f"{doing}, and could not be told" if untold else doing,
+        headline=case.greet(f"{doing}, {_since(case)}."),
+        parts=tuple(tell(case)),
+        mood="bad",
+    )
+
+
+def _since(case: Case) -> str:
+    moments = sorted({moment(one.since) for one in case.violations})
+    first = min((one.since for one in case.violations), default="")
+    lasted = length(first, case.notice.created) if case.notice.kind == "reminder" else ""
+    since = f"{'the first ' if len(moments) > 1 else ''}since {moments[0] if moments else moment(None)}"
+    return f"for {lasted} now, {since}" if lasted else since
+
+
+def _to_offender(case: Case) -> list[Part]:
+    title = "Please use canhazgpu for GPU reservations. One of these puts it right:"
+    if case.holders:
+        title = f"Please make room for {joined(case.holders)}, and use canhazgpu for GPU reservations:"
+    return [
+        Commands(title, tuple(remedies(case.violations))),
+        _seen(case),
+        Commands("", (*next_time(case.violations), *looks(case.violations)), aside=True),
+    ]
+
+
+def _to_holder(case: Case) -> list[Part]:
+    one = len(case.violations) == 1
+    count = len({violation.gpu for violation in case.violations})
+    elsewhere = f"canhazgpu reserve --gpus {count} --duration 4h"
+    return [
+        Sentence(
+            f"{'It stays' if one else 'They stay'} yours. If this does not end soon, talk to {case.user}"
+            " or to an administrator."
+        ),
+        *_untold(case),
+        _seen(case),
+        Commands("", (("To work elsewhere meanwhile", elsewhere), *looks(case.violations)), aside=True),
+    ]
+
+
+def _to_others(case: Case) -> list[Part]:
+    numbered = case.notice.serial > 1 and case.notice.kind != "opened"
+    counted = [Sentence(f"This is notice {case.notice.serial} about it.")] if numbered else []
+    return [
+        *_untold(case),
+        Sentence(_whose(case)),
+        *counted,
+        _seen(case),
+        Commands(
+            "", tuple(looks(case.violations, case.notice.user, manage=case.reader == ADMINS)), aside=True
+        ),
+    ]
+
+
+def _untold(case: Case) -> list[Part]:
+    if not case.notice.unreached:
+        return []
+    asked = " Please tell them yourself." if case.reader == ADMINS else ""
+    return [Sentence(f"{case.open(case.user)} could not be told: no channel reached them.{asked}")]
+
+
+def _whose(case: Case) -> str:
+    proofs = sorted({one.evidence for one in case.violations if one.person})
+    if proofs:
+        return f"Whose it is: {case.user}, by {joined([PROOFS.get(one, printable(one)) for one in proofs])}."
+    if case.notice.user in NAMELESS:
+        return "Whose it is cannot be seen, so no user is told."
+    return f"It runs as {case.user}. Nothing proves which person started it, so no user is told."
+
+
+def _seen(case: Case, title: str = "What was seen:") -> Uses:
+    return Uses(title, tuple(use_of(one, ended=case.notice.kind == "resolved") for one in case.violations))
+
+
+def _resolved(case: Case) -> Account:
+    doing = case.doing(VERBS["resolved"])
+    free = bool(case.violations) and all(one.reason == "stopped" for one in case.violations)
+    many = len(case.violations) > 1
+    alone = Sentence(f"{'They are' if many else 'It is'} yours alone again.")
+    tail: Sequence[Part] = {
+        OFFENDER: [Sentence("Thank you.")],
+        HOLDER: [alone] if free and case.holders else [],
+    }.get(case.reader, [Commands("", tuple(looks(case.violations)), aside=True)])
+    return Account(
+        subject=f"resolved: {doing}",
+        headline=case.greet(f"resolved: {doing}."),
+        parts=(_seen(case, "How long, and how it ended:"), *tail),
+        mood="good",
+    )
+
+
+def _terminated(case: Case) -> Account:
+    whose = "your processes" if case.reader == OFFENDER else f"the processes of {case.user}"
+    if case.notice.dry_run:
+        what = f"{whose} on {case.gpus} would be ended now; this is a rehearsal, and nothing is ended"
+        how = "With notices.terminate.dry_run off they would get SIGINT, then SIGTERM, then SIGKILL."
+    else:
+        what = f"{whose} on {case.gpus} are being ended"
+        how = "They get SIGINT, then SIGTERM, then SIGKILL, with a pause between to save what they can."
+    why = (
+        f"{case.open(case.doing(VERBS['opened']))}, {_since(case)}, and earlier notices have changed nothing."
+    )
+    own: list[tuple[str, str]] = []
+    if case.reader == OFFENDER:
+        own = [*([] if case.notice.dry_run else stops(case.violations, "To end them yourself"))]
+        own += next_time(case.violations)
+    return Account(
+        subject=what,
+        headline=case.greet(f"{what}."),
+        parts=(
+            Sentence(f"{why} {how}"),
+            _seen(case),
+            Commands("", (*own, *looks(case.violations)), aside=True),
+        ),
+        mood="bad",
+    )

@@ -1,0 +1,287 @@
+"""What notices say: to each reader of each kind who, what, since when, what to type, whom to ask."""
+
+import re
+
+import msgspec
+import pytest
+
+from canhazgpu.events.notices import ADMINS, OFFENDER, Notice
+from canhazgpu.notifiers.render import QUESTIONS, headline, lines, subject
+from canhazgpu.notifiers.sample_facts import PYTHON, reservation, violation
+from canhazgpu.notifiers.sample_notices import Sample, samples
+from canhazgpu.notifiers.samples import AUDIENCES, KINDS, OF_VIOLATIONS
+
+SAMPLES = {one.name: one for one in samples()}
+EVERY = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+
+SAYS = {
+    "opened-offender": [
+        "bob, you are using GPUs 2 and 4 without a reservation, since 2026-11-24 09:15:47 UTC. [n2041]",
+        "Please use canhazgpu for GPU reservations.",
+        "To keep GPUs 2 and 4: canhazgpu reserve --gpu-ids 2,4 --duration 4h",
+        "To stop: kill 12345 67890",
+        "To be left in peace while you finish: canhazgpu silence ack --for 1h",
+        "PID 12345 (python3), 768MB",
+        "Next time: canhazgpu run --gpus 2 -- COMMAND",
+        "canhazgpu violations show v1012",
+    ],
+    "opened-offender-trespass": [
+        "bob, you are using GPU 5, which alice has reserved, since",
+        "Please make room for alice",
+        "To leave GPU 5: kill 12345 67890",
+        "To run on GPUs of your own: canhazgpu run --gpus 1 --wait -- COMMAND",
+    ],
+    "opened-offender-overstaying": [
+        "you are using GPU 6 beyond the end of your reservation",
+        "canhazgpu reserve --gpu-ids 6 ",
+    ],
+    "opened-offender-mixed": [
+        "GPUs 2 and 4 without a reservation, and GPU 5, which alice has reserved, and GPU 6 beyond the end",
+        "To keep GPUs 2, 4 and 6: canhazgpu reserve --gpu-ids 2,4,6 ",
+        "To leave GPU 5: kill 78901",
+    ],
+    "opened-offender-container": [
+        "podman stop 3f2a9c51d0b7; sudo kill 34567",
+        "PID 23456 (python3), 4096MB in podman container 3f2a9c51d0b7…",
+    ],
+    "opened-holder": [
+        "alice, bob is using GPU 5, which you have reserved, since 2026-11-24 09:15:47 UTC.",
+        "It stays yours.",
+        "PID 67890 (jupyter), 256MB",
+        "canhazgpu status",
+    ],
+    "opened-holder-unreached": ["bob could not be told"],
+    "opened-admins": [
+        "bob is using GPUs 2 and 4 without a reservation, since 2026-11-24 09:15:47 UTC.",
+        "Whose it is: bob, by the uid of the processes.",
+        "ps -o user,pid,ppid,lstart,args -p 12345,67890",
+        "canhazgpu silence add --user bob --for 2h --reason 'as agreed'",
+    ],
+    "opened-admins-unproven": [
+        "It runs as root. Nothing proves which person started it, so no user is told."
+    ],
+    "opened-admins-unknown": [
+        "An unknown user is using GPU 1",
+        "no process that can be seen",
+        "canhazgpu silence add --gpu 1 ",
+    ],
+    "opened-address": ["bob is using GPUs 2 and 4 without a reservation", "canhazgpu violations show v1012"],
+    "changed-offender": ["bob, you are now using GPUs 2, 4 and 7", "since 2026-11-24 09:40:02 UTC"],
+    "changed-holder": ["bob is now using GPUs 5 and 7, which you have reserved", "They stay yours."],
+    "changed-admins": [
+        "bob is now using GPUs 2, 4 and 7 without a reservation",
+        "This is notice 2 about it.",
+    ],
+    "changed-address": ["bob is now using GPUs 2, 4 and 7 without a reservation"],
+    "reminder-offender": ["bob, you are still using GPUs 2 and 4 without a reservation, for 4h now, since"],
+    "reminder-holder": ["bob is still using GPU 5, which you have reserved, for 4h now, since"],
+    "reminder-admins": ["bob is still using GPUs 2 and 4", "This is notice 3 about it."],
+    "reminder-admins-unreached": [
+        "bob could not be told: no channel reached them. Please tell them yourself."
+    ],
+    "reminder-address": ["bob is still using GPUs 2 and 4"],
+    "resolved-offender": [
+        "bob, resolved: you no longer use GPUs 2 and 4 without a reservation.",
+        "GPU 2 (NVIDIA H100 80GB HBM3), v1012: 2026-11-24 09:15:47 UTC to 2026-11-24 13:02:11 UTC (3h46m)",
+        "(3h46m), at most 1792MB; the processes have ended",
+        "the GPU is reserved now",
+        "Thank you.",
+    ],
+    "resolved-holder": [
+        "alice, resolved: bob no longer uses GPU 5, which you have reserved.",
+        "to 2026-11-24 13:02:11 UTC (3h46m)",
+        "It is yours alone again.",
+    ],
+    "resolved-admins": ["Resolved: bob no longer uses GPUs 2 and 4"],
+    "resolved-address": ["Resolved: bob no longer uses GPUs 2 and 4"],
+    "terminate-offender": [
+        "bob, your processes on GPUs 2 and 4 are being ended.",
+        "SIGINT, then SIGTERM, then SIGKILL",
+        "PID 12345 (python3), 768MB",
+    ],
+    "terminate-offender-dry-run": ["would be ended now; this is a rehearsal, and nothing is ended"],
+    "terminate-admins": ["The processes of bob on GPUs 2 and 4 are being ended."],
+    "granted-holder": [
+        "alice, GPUs 1 and 3 are yours now",
+        "Reserved until 2026-11-24 13:15:55 UTC.",
+        "export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=1,3",
+    ],
+    "granted-admins": ["GPUs 1 and 3 are alice's now"],
+    "granted-holder-run": ["Your command starts now", "PID 4711"],
+    "expiring-holder": [
+        "alice, your reservation of GPUs 1 and 3 expires in 15m, at 2026-11-24 09:30:55 UTC.",
+        "canhazgpu extend --gpu-ids 1,3 --duration 4h",
+        "paper deadline",
+    ],
+    "expiring-admins": ["alice's reservation of GPUs 1 and 3 expires in 15m"],
+    "idle-holder": [
+        "alice, you have not used GPUs 1 and 3 for 2h, since 2026-11-24 07:15:55 UTC",
+        "The reservation is released at 2026-11-24 10:15:55 UTC, unless its GPUs are used before.",
+        "canhazgpu release --gpu-ids 1,3",
+    ],
+    "idle-admins": ["alice has not used GPUs 1 and 3 for 2h"],
+    "idle-holder-run": ["To end the run: kill 4711", "canhazgpu release --gpu-ids 1,3"],
+    "released-holder-admin": [
+        "alice, your reservation of GPUs 1 and 3 was released by root.",
+        "GPU 6 is still reserved.",
+        "canhazgpu reserve --gpus 2 --duration 4h",
+    ],
+    "released-admins-admin": ["alice's reservation of GPUs 1 and 3 was released by root."],
+    "released-holder-idle": ["was released: it was idle since 2026-11-24 07:15:55 UTC."],
+    "released-holder-lost": ["was lost", "canhazgpu reserve --gpu-ids 1,3 --duration 4h", "kill 4711"],
+    "released-holder-unmanaged": ["was released by root, who no longer lets canhazgpu hand it out."],
+    "unreserved-holder": [
+        "alice, your run goes on, but GPUs 1 and 3 are no longer reserved for it.",
+        "To take it back: canhazgpu reserve --gpu-ids 1,3 --duration 4h",
+        "To stop it: kill 4711",
+    ],
+    "unreserved-admins": ["alice's run goes on, but GPUs 1 and 3 are no longer reserved for it."],
+    "timeout-holder": [
+        "alice, the time of your run on GPUs 1 and 3 is over: it is interrupted now.",
+        "canhazgpu run --gpus 2 --timeout 8h -- COMMAND",
+    ],
+    "timeout-admins": ["The time of alice's run on GPUs 1 and 3 is over"],
+    "stalled-admins": [
+        "Scanning has stopped, since 2026-11-24 09:14:10 UTC: the driver has not answered for 60 s.",
+        "Look for Xid errors",
+        "canhazgpu doctor",
+    ],
+    "resumed-admins": [
+        "Scanning works again.",
+        "The trouble lasted for 26m, from 2026-11-24 09:14:10 UTC to",
+    ],
+    "gpu-failed-admins": ["GPU 3 has failed, since", "canhazgpu admin drain 3 ", "Reset the GPU"],
+    "gpu-recovered-admins": ["GPU 3 works again.", "GPU is lost."],
+    "channel-failing-admins": [
+        "Notices by email do not arrive, since 2026-11-24 09:05:00 UTC: 451 4.3.0",
+        "canhazgpu notify test --channel email",
+    ],
+    "channel-recovered-admins": ["Notices by email arrive again."],
+    "digest-admins": [
+        "6 violations by 3 users, from 2026-11-23 08:00:00 UTC to 2026-11-24 08:00:00 UTC.",
+        "13.8 GPU-hours",
+        "Again and again: bob.",
+        "Of 1 violation nobody could be told",
+        "bob    4           11.3       1           -",
+        "alice  6     run      2026-11-24 01:10:00 UTC",
+        "webhook:chat  1",
+        "gpu/3          2026-11-24 09:14:10 UTC  goes on  GPU is lost",
+        "canhazgpu violations --since 1d",
+    ],
+    "digest-admins-quiet": ["All quiet", "No violation, no idle reservation, and nothing failed."],
+    "test-offender": ["bob, this is a test message. It works."],
+}
+NEVER_SAYS = {
+    "opened-offender-trespass": ["silence ack", "--gpu-ids 5"],  # It is not theirs to keep.
+    "opened-offender-mixed": ["silence ack", "2,4,5"],
+    "opened-holder": ["kill", "without a reservation"],
+    "opened-admins": ["you are", "silence ack", "could not be told", "kill"],
+    "opened-address": ["silence", "ps -o"],
+    "resolved-admins": ["Thank you"],
+    "terminate-offender-dry-run": ["kill"],
+    "granted-admins": ["yours", "canhazgpu extend"],
+    "expiring-admins": ["canhazgpu extend"],
+    "idle-holder-run": ["is released at"],
+    "digest-admins-quiet": ["canhazgpu violations"],
+}
+
+
+def _text(sample: Sample) -> str:
+    return "\n".join(lines(sample.notice))
+
+
+@EVERY
+def test_a_notice_says_what_its_reader_needs(sample: Sample) -> None:
+    """Each sample's own sentences and commands, and none that are for somebody else."""
+    text = _text(sample)
+    if sample.name != "opened-offender-many":
+        assert SAYS[sample.name]
+    for phrase in SAYS.get(sample.name, []):
+        assert phrase in text
+    for phrase in NEVER_SAYS.get(sample.name, []):
+        assert phrase not in text
+
+
+@EVERY
+def test_every_notice_says_where_when_and_whom_to_ask(sample: Sample) -> None:
+    """Its first line names the host and the notice, a moment is in it, its last line says whom to ask."""
+    first, *_, last = lines(sample.notice)
+    assert first == headline(sample.notice)
+    assert first.startswith("canhazgpu on gpu-host-1: ")
+    assert first.endswith(" [n2041]")
+    assert last == f"{QUESTIONS}gpu-admins@example.com, room 214"
+    assert re.search(r"2026-11-2\d \d\d:\d\d:\d\d UTC", _text(sample)) or sample.notice.kind == "test"
+    assert "None" not in _text(sample)
+    assert subject(sample.notice).startswith("[canhazgpu gpu-host-1] ")
+    assert not lines(msgspec.structs.replace(sample.notice, contact=""))[-1].startswith(QUESTIONS)
+
+
+def test_every_kind_that_there_is_has_its_words() -> None:
+    """The kinds are read from where they are defined; each is rendered, to each of its readers."""
+    said = re.search(r"`kind` of (.*?)\n\n", Notice.__doc__ or "", re.DOTALL)
+    assert said
+    plain = re.sub(r"\(.*?\)", "", said[1])
+    kinds = {
+        word.strip().removeprefix("Or ")
+        for sentence in plain.replace("\n", " ").rstrip(".").split(".")
+        for word in sentence.rpartition(":")[2].split(",")
+    }
+    assert len(kinds) == 19
+    assert kinds == set(KINDS) == {one.notice.kind for one in SAMPLES.values()}
+    told = {(one.notice.kind, one.notice.audience) for one in SAMPLES.values()}
+    lasting = {kind for kind in OF_VIOLATIONS if kind != "terminate"}
+    assert {(kind, audience) for kind in lasting for audience in AUDIENCES} <= told
+    assert set(SAYS) | {"opened-offender-many"} == set(SAMPLES)
+
+
+def test_what_nobody_is_proven_to_have_done_is_told_as_to_administrators() -> None:
+    """A notice without a person accuses nobody to their face, whatever its audience."""
+    unproven = SAMPLES["opened-admins-unproven"].notice
+    accusing = msgspec.structs.replace(unproven, audience=OFFENDER)
+    assert lines(accusing) == lines(msgspec.structs.replace(unproven, audience=ADMINS))
+
+
+def test_a_holder_is_told_of_their_own_gpus_only() -> None:
+    """Of several violations the holder hears those on what they have reserved."""
+    mixed = SAMPLES["opened-offender-mixed"].notice
+    text = "\n".join(lines(msgspec.structs.replace(mixed, audience="holder", person="alice")))
+    assert "bob is using GPU 5, which you have reserved, since" in text
+    assert "GPU 2" not in text
+
+
+def test_many_processes_are_counted_not_listed() -> None:
+    """Nine of a GPU are eight and one more; no command names half a PID, or more than it says."""
+    crowd = tuple(msgspec.structs.replace(PYTHON, pid=4_000_000 + number) for number in range(60))
+    crowded = violation(1, 0, *crowd)
+    text = lines(msgspec.structs.replace(SAMPLES["opened-offender"].notice, violations=(crowded,)))
+    assert "    and 52 more" in text
+    (stop,) = [line for line in text if "kill" in line]
+    assert stop.startswith("  To stop (of 60 processes these first): kill 4000000 ")
+    pids = stop.partition(": kill ")[2].split()
+    assert pids == [str(one.pid) for one in crowd[: len(pids)]]
+    assert len(pids) == 50
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("expired", "has expired"),
+        ("exited", "has ended with its process"),
+        ("undelivered", "was taken back: nobody was there to take it"),
+        ("released", "was released by an administrator"),
+        (None, "was released by an administrator"),
+    ],
+)
+def test_every_way_a_reservation_ends_has_its_words(reason: str | None, said: str) -> None:
+    """Also those of which nobody is told today."""
+    held = reservation(reason=reason, gpus=(3,))
+    notice = msgspec.structs.replace(SAMPLES["released-holder-admin"].notice, reservation=held)
+    assert f"your reservation of GPU 3 {said}" in lines(notice)[0]
+
+
+def test_moments_that_cannot_be_read_are_said_to_be_unknown() -> None:
+    """What is no time is never shown as one."""
+    notice = SAMPLES["opened-offender"].notice
+    odd = tuple(msgspec.structs.replace(one, since="yesterday") for one in notice.violations)
+    assert "since an unknown time. [" in lines(msgspec.structs.replace(notice, violations=odd))[0]
+    assert lines(msgspec.structs.replace(notice, kind="reminder", created="x", violations=odd))
