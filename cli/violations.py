@@ -117,6 +117,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
     """Show one violation and all that happened to it: facts, notices, who was told, how and when."""
+    if violation[:1] != "v" or not violation[1:].replace("-", "").isdigit():
+        fail(f"{printable(violation)} is no id of a violation; `canhazgpu violations` shows them", USAGE)
     found = client().get("/v1/violations/" + quote(violation, safe=""))
     if as_json:
         print_json(found)

@@ -1,10 +1,13 @@
 """A past made by hand: facts, notices, attempts and silences appended to the streams at moments of choice."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
+from support.daemon import Daemon
 
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.moments import rfc3339
@@ -120,7 +123,7 @@ class Past:
             **facts,
         }
         made = Notice(**values)
-        self.put([self._keys.events, self._keys.notices], ms, CREATED, f"notice/{made.notice}", made)
+        self.put([self._keys.notices], ms, CREATED, f"notice/{made.notice}", made)
         return made
 
     def attempt(self, ms: int, notice: Notice, channel: str, outcome: str, **facts: Any) -> None:
@@ -171,6 +174,19 @@ class Past:
             over = msgspec.structs.replace(made, ended=rfc3339(ended))
             self.put([self._keys.events], ended, ENDED, f"silence/{name}", over)
         return made
+
+
+def write(daemon: Daemon, tell: Callable[[Past], None]) -> None:
+    """Give a host a past: what `tell` says, written into the Redis of its service."""
+
+    async def writing() -> None:
+        store = Store(f"unix://{daemon.folder}/state/redis/redis.sock", "testhost")
+        past = Past(store)
+        tell(past)
+        await past.flush()
+        await store.close()
+
+    anyio.run(writing)
 
 
 ROOT = Viewer(admin=True, user="root", key="uid:0")
