@@ -81,7 +81,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, scanner)
     own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover)
-    admin = AdminRoutes(scanner, allocator, own, group)
+    admin = AdminRoutes(scanner, allocator, group)
     audit = ViolationRoutes(store, group)
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group)

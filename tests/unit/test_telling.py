@@ -3,7 +3,7 @@
 import pytest
 from support.episode import HOLD, HOUR, MINUTE, SECOND, WAIT, Bob, step, violation
 
-from canhazgpu.events.violations import CLOSED, OPENED, UPDATED
+from canhazgpu.events.violations import OPENED, UPDATED
 
 NOW = "opened offender wall+log"
 
