@@ -79,6 +79,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     contact: str = ""
     unreached: bool = False
     not_before: str | None = None
+    may_ack: bool = True  # Whether its reader may silence it for a time.
     dry_run: bool = False  # Of kind terminate: nothing is ended.
     channel: str | None = None
     to: str | None = None

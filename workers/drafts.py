@@ -50,6 +50,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     contact: str = ""
     unreached: bool = False
     not_before: str | None = None
+    may_ack: bool = True
     dry_run: bool = False
     to: str | None = None
 

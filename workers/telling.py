@@ -279,6 +279,7 @@ class _Turn:
                 channels=channels,
                 violations=ordered,
                 contact=self.policy.notices.contact,
+                may_ack=self.policy.notices.ack_max > 0,
                 unreached=unreached,
                 not_before=not_before,
                 dry_run=kind == TERMINATE and self.policy.terminate.dry_run,
