@@ -1,5 +1,6 @@
 """`canhazgpu notify`: try the channels, see the notices."""
 
+import re
 import sys
 import time
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from canhazgpu.cli import preview
 from canhazgpu.cli.words import REFUSED, USAGE, client, examples, fail
 from canhazgpu.events.text import printable
 
-CHANNELS = ("wall", "email", "log")
+CHANNEL = re.compile(r"[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?")
 PATIENCE = 20.0
 REACHED = ("delivered", "unproven")
 app = typer.Typer(
@@ -26,16 +27,21 @@ app.command("preview", epilog=preview.EPILOG)(preview.preview)
     epilog=examples(
         "canhazgpu notify test --channel wall",
         "canhazgpu notify test --channel email --to bob@example.com",
-        "canhazgpu notify test --channel log",
+        "canhazgpu notify test --channel webhook:chat",
     ),
 )
 def send_test(
-    channel: Annotated[str, typer.Option(help="wall, email or log.")],
+    channel: Annotated[
+        str, typer.Option(help="wall, email, log, exec, webhook:NAME, or one of the site's own.")
+    ],
     to: Annotated[str, typer.Option(help="A user or an address; else yourself.")] = "",
 ) -> None:
     """Send a test message by one channel, and say what became of it."""
-    if channel not in CHANNELS:
-        fail(f"--channel: expected one of {', '.join(CHANNELS)}, not {printable(channel)}", USAGE)
+    if not CHANNEL.fullmatch(channel):
+        fail(
+            f"--channel: expected a channel such as wall, email or webhook:NAME, not {printable(channel)}",
+            USAGE,
+        )
     service = client()
     notice = service.post("/v1/notices/test", {"channel": channel, "to": to or None})["notice"]
     deadline = time.monotonic() + PATIENCE

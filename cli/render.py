@@ -39,9 +39,8 @@ def _available(gpu: dict[str, Any]) -> str:
 def _unreserved(gpu: dict[str, Any]) -> str:
     users = [printable(user) for user in gpu["users"]]
     word = "user" if len(users) == 1 else "users"
-    return (
-        f"IN USE WITHOUT RESERVATION by {word} {_list(users)} - {_use(gpu)}{_draining(gpu)}{_silenced(gpu)}"
-    )
+    after = _draining(gpu) + _silenced(gpu)
+    return f"IN USE WITHOUT RESERVATION by {word} {_list(users)} - {_use(gpu)}{after}"
 
 
 def _draining(gpu: dict[str, Any]) -> str:

@@ -128,3 +128,11 @@ class Notify(Struct, frozen=True, kw_only=True):
     wall: Wall = field(default_factory=Wall)
     email: Email = field(default_factory=Email)
     exec: Exec = field(default_factory=Exec)
+
+    @property
+    def on(self) -> tuple[str, ...]:
+        """The names of the channels that are on."""
+        flags = {"wall": self.wall.enabled, "email": self.email.enabled, "log": self.log.enabled}
+        names = [name for name, on in flags.items() if on]
+        names += ["exec"] if self.exec.command else []
+        return (*names, *(f"webhook:{name}" for name in self.webhook), *self.plugins)

@@ -2,25 +2,27 @@
 
 The file is the truth: when it is opened, the ids in its last part and in its rotated siblings are
 read, and what is there is not written again. One process writes at a time, by a lock beside it.
+Each line is chained to the one before, over rotations and restarts; `chain.py` says how.
 """
 
 import contextlib
 import errno
 import fcntl
-import gzip
+import glob
 import json
 import os
 import threading
 import time
-import zlib
 from pathlib import Path
 
-import msgspec
+import structlog
 
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.notices import Notice
+from canhazgpu.notifiers.anchor import NoAnchor, read_anchor, write_anchor
+from canhazgpu.notifiers.chain import START, fields_of, seal
+from canhazgpu.notifiers.rotation import DAMAGED, TAIL, end_of, last_head
 
-TAIL = 4 * 1024 * 1024  # Bytes read of each file: more than could ever be unacknowledged.
 SIBLINGS_AGE = 2 * 86400.0
 REMEMBERED = 50_000
 
@@ -34,10 +36,11 @@ class AuditLog:
         self._file: int | None = None
         self._lock: int | None = None
         self._ids: dict[str, None] = {}
+        self._head = START
         self._turn = threading.Lock()
 
     def append(self, entry_id: str, line: bytes) -> bool:
-        """Write `line`, fsynced; False when `entry_id` was there already.
+        """Write `line`, sealed and fsynced; False when `entry_id` was there already.
 
         Raises OSError when it cannot be written (no right, full disk, another writer): nothing of
         the line is left then, and it may be tried again.
@@ -49,21 +52,27 @@ class AuditLog:
         file = self._open()
         if entry_id in self._ids:
             return False
+        sealed, head = seal(line, self._head)
         size = os.fstat(file).st_size
         try:
-            _write(file, line)
+            _write(file, sealed)
         except OSError:
             try:
                 os.ftruncate(file, size)
-            except OSError:  # Opened anew it is mended.
-                os.close(file)
-                self._file = None
+            except OSError:  # Opened anew it is mended, and what is in it is read.
+                self._close()
             raise
+        self._head = head
         self._remember(entry_id)
+        self._keep_head()
         return True
 
     def close(self) -> None:
         """Close the file and let go of the lock."""
+        with self._turn:
+            self._close()
+
+    def _close(self) -> None:
         for descriptor in (self._file, self._lock):
             if descriptor is not None:
                 os.close(descriptor)
@@ -102,11 +111,27 @@ class AuditLog:
         for sibling in self._siblings():
             for entry_id in _ids_in(sibling):
                 self._remember(entry_id)
+        self._find_head()
+
+    def _find_head(self) -> None:
+        """Go on where the chain ended: by the files, or by the head file when that is ahead of them."""
+        anchor = None
+        with contextlib.suppress(OSError, NoAnchor):
+            anchor = read_anchor(self.path)
+        self._head = max(anchor or START, last_head(self.path) or START, key=lambda head: head.seq)
+        if self._head != anchor:
+            self._keep_head()
+
+    def _keep_head(self) -> None:
+        try:
+            write_anchor(self.path, self._head)
+        except OSError as error:  # The line is written all the same; the next one tries again.
+            structlog.get_logger().warning("audit_log_head_not_written", reason=str(error))
 
     def _siblings(self) -> list[Path]:
         """Return the log and what it was rotated to lately, the oldest first."""
         found = []
-        for path in self.path.parent.glob(f"{self.path.name}*"):
+        for path in self.path.parent.glob(f"{glob.escape(self.path.name)}*"):
             with contextlib.suppress(OSError):
                 changed = path.stat().st_mtime
                 if path == self.path or time.time() - changed < SIBLINGS_AGE:
@@ -160,20 +185,11 @@ def _mend(file: int) -> None:
 
 
 def _ids_in(path: Path) -> list[str]:
-    with contextlib.suppress(OSError, EOFError, zlib.error):
-        if path.suffix == ".gz":
-            with gzip.open(path) as packed:
-                return [*filter(None, map(_id_of, packed))]
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            return [*filter(None, map(_id_of, file))]
+    with contextlib.suppress(OSError, *DAMAGED):
+        return [*filter(None, map(_id_of, end_of(path)))]
     return []
 
 
 def _id_of(line: bytes) -> str | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        return str(msgspec.json.decode(line)["id"])
-    except (msgspec.DecodeError, TypeError, KeyError):
-        return None
+    fields = fields_of(line) if line.endswith(b"\n") else None
+    return str(fields["id"]) if fields and "id" in fields else None

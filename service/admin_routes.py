@@ -13,7 +13,7 @@ from canhazgpu.service.demands import AdminReleaseDemand, DrainDemand, ManageDem
 from canhazgpu.service.exchange import admit, answer, body, operation_of, peer_of
 from canhazgpu.service.peer import Peer, uid_of
 from canhazgpu.service.problems import Problem
-from canhazgpu.service.reservation_routes import ReservationRoutes, released_row
+from canhazgpu.service.reservation_routes import released_row
 from canhazgpu.service.scanner import Scanner
 
 NAMED = 3  # So many missing GPUs are listed; the others are counted.
@@ -27,13 +27,11 @@ class AdminRoutes:
         self,
         scanner: Scanner,
         allocator: Allocator,
-        reservations: ReservationRoutes,
         group: int | None,
     ) -> None:
         """Serve members of `group`, and root."""
         self._scanner = scanner
         self._allocator = allocator
-        self._reservations = reservations
         self._group = group
 
     def routes(self) -> list[Route]:
@@ -69,7 +67,7 @@ class AdminRoutes:
             free = ", ".join(str(one.gpu) for one in blocked)
             raise Problem(409, "not-reserved", f"nobody holds GPU {free}: nothing was changed")
         self._log(peer, "release", [one.id for one in released])
-        await self._reservations.after_release(released, peer.name)
+        self._scanner.nudge()
         return answer([released_row(one) for one in released])
 
     async def drain(self, request: Request) -> Response:
@@ -104,7 +102,6 @@ class AdminRoutes:
             raise Problem(409, "held", f"reserved: {held}", "release them first, or say --force")
         self._log(peer, "manage", list(gpus))
         self._scanner.nudge()
-        await self._reservations.after_release(released, peer.name)
         return answer(
             {"managed": list(gpus), "released": sorted(gpu for one in released for gpu in one.gpus)}
         )

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from canhazgpu.config.settings import Settings
 from canhazgpu.events import outbox
 from canhazgpu.events.durations import parse_duration
+from canhazgpu.events.notices import CHANNELS
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.text import printable
 from canhazgpu.service import event_feed
@@ -129,16 +130,16 @@ class Api:
         """Send a test notice: `channel`, `to`; to others than oneself for administrators only."""
         demand = await body(request, NoticeDemand)
         channel, to = demand.channel, demand.to
-        notify = self._settings.notify
-        on = {"wall": notify.wall.enabled, "email": notify.email.enabled, "log": notify.log.enabled}
-        if not on[channel]:
+        on = self._settings.notify.on
+        if channel not in on:
+            code = 409 if channel.partition(":")[0] in CHANNELS else 400
             raise Problem(
-                409, "channel-off", f"the channel {channel} is off", f"set notify.{channel}.enabled"
+                code, "channel-off", f"there is no channel {channel}", f"on: {', '.join(on) or 'none'}"
             )
         peer = peer_of(request)
         if channel != "wall" or to not in (None, peer.name):
             admit(peer_of(request), self._admin_group)
-        to = to or (None if channel == "log" else peer.name)
+        to = to or (peer.name if channel in ("wall", "email") else None)
         uid = peer.uid if to == peer.name else None
         notice = await outbox.send_test(self._store, channel, to, to or peer.name, uid)
         return answer({"notice": notice}, 202)

@@ -81,12 +81,11 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, scanner)
     own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover)
-    admin = AdminRoutes(scanner, allocator, own, group)
+    admin = AdminRoutes(scanner, allocator, group)
     audit = ViolationRoutes(store, group)
-    routes = [*own.routes(), *admin.routes(), *audit.routes()]
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group)
-    routes = [*own.routes(), *admin.routes(), *quiet.routes()]
+    routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
     api = Api(settings, store, scanner, routes, group).application()
     async with anyio.create_task_group() as work:
 

@@ -8,7 +8,6 @@ from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_duration
-from canhazgpu.events.notices import CHANNELS
 from canhazgpu.events.text import printable
 from canhazgpu.service.peer import Peer, uid_of
 from canhazgpu.service.problems import Problem
@@ -21,7 +20,7 @@ Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
 Words = Annotated[str, Meta(max_length=200)]
 Reason = Annotated[str, Meta(min_length=1, max_length=200)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
-Channel = Annotated[str, Meta(pattern=f"^({'|'.join(CHANNELS)})$")]
+Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?$")]
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
 

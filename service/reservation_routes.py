@@ -1,7 +1,6 @@
 """The routes of reservations and the queue: who asks is who the kernel says."""
 
 import os
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,9 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events import outbox
-from canhazgpu.events.reservations import MANUAL, RUN, Record, Reservation
-from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.events.reservations import MANUAL, RUN, Record
+from canhazgpu.events.store import Store
 from canhazgpu.service.allocator import Allocator, Ask, Blocked, Released, ReleaseOrder
 from canhazgpu.service.demands import (
     ExtendDemand,
@@ -35,7 +33,7 @@ from canhazgpu.service.queue_view import queue
 from canhazgpu.service.refusals import not_extended, not_yours, refusal
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.snapshot import snapshot
-from canhazgpu.service.status_view import reservation, rfc3339
+from canhazgpu.service.status_view import reservation
 from canhazgpu.service.waiting import Place
 
 SCAN_PATIENCE = 10.0  # Seconds for a scan begun after a request; only a host under great load needs them.
@@ -142,20 +140,9 @@ class ReservationRoutes:
         code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
         if code == "not-yours":
             raise not_yours(blocked, "release")
-        await self.after_release(released, None)
-        return answer([released_row(one) for one in released])
-
-    async def after_release(self, released: list[Released], by: str | None) -> None:
-        """Scan, so that what is free is free; and tell those who would not know."""
         if released:
-            self._scanner.nudge()
-        for one in released:
-            if by is not None or one.kind == RUN:
-                told = _told(one, by)
-                with suppress(StoreDown):
-                    await outbox.send_reservation(
-                        self._store, "released" if by else "unreserved", told, None if by else "wall"
-                    )
+            self._scanner.nudge()  # So that what is free is free.
+        return answer([released_row(one) for one in released])
 
     async def extend(self, request: Request) -> Response:
         """Let one's own manual reservations last longer."""
@@ -252,16 +239,3 @@ class ReservationRoutes:
 def released_row(one: Released) -> dict[str, Any]:
     """Return what was released, as other programs read it."""
     return {"id": one.id, "kind": one.kind, "user": one.user, "gpus": sorted(one.gpus), "whole": one.whole}
-
-
-def _told(one: Released, by: str | None) -> Reservation:
-    return Reservation(
-        id=one.id,
-        kind=one.kind,
-        user=one.user,
-        uid=one.uid,
-        gpus=one.gpus,
-        started=rfc3339(one.started_ms) or "",
-        pid=one.pid,
-        by=by,
-    )

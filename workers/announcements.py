@@ -49,7 +49,7 @@ def _kind(event_type: str, held: Reservation, policy: Policy) -> tuple[str, list
             return "expiring", notices.expiring
         case "idle":
             return "idle", notices.idle
-        case "released" if held.reason in BY_OTHERS:
+        case "released" if held.reason in BY_OTHERS and held.by != held.user:
             return "released", notices.released
         case "released" if held.reason == "released" and held.kind == RUN:
             return "unreserved", ["wall"]

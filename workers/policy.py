@@ -15,15 +15,6 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 LONGEST_QUIET = 400  # Days looked ahead: who has no workday at all is quiet for so long.
 
 
-def enabled(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the channels that are on."""
-    notify = settings.notify
-    flags = {"wall": notify.wall.enabled, "email": notify.email.enabled, "log": notify.log.enabled}
-    names = [name for name, on in flags.items() if on]
-    names += ["exec"] if notify.exec.command else []
-    return (*names, *(f"webhook:{name}" for name in notify.webhook), *notify.plugins)
-
-
 class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The rules of one host, and which channels there are."""
 
@@ -33,7 +24,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @classmethod
     def of(cls, settings: Settings) -> "Policy":
         """Return the rules of these settings."""
-        return cls(notices=settings.notices, channels=enabled(settings))
+        return cls(notices=settings.notices, channels=settings.notify.on)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:

@@ -37,6 +37,7 @@ MORE = {
     "in_use",
     "others",
     "drained",
+    "silenced_s",
 }  # Beyond the brief's list.
 PROCESS = {"pid", "name", "user", "memory_mb", "container"}
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")

@@ -2,71 +2,23 @@
 
 import contextlib
 import gzip
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.audit_log import Disk, ids, line, mounted, pack, size, writer
 from support.daemon import Daemon, gpu, until, use
 
 from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.verify import verify
 
 LINES = 3000
-WRITER = """\
-import contextlib, os, signal, sys, time
-from pathlib import Path
-from canhazgpu.notifiers.log import AuditLog
-path, first, last, batch, torn = Path(sys.argv[1]), *map(int, sys.argv[2:])
-write = os.write
-def half(file, line):
-    write(file, line[:len(line) // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
-log = AuditLog(path)
-for number in range(first, last):
-    if number == torn:
-        os.write = half
-    name = "%05d" % number
-    while True:
-        try:
-            log.append(name, b'{"id": "%s", "padding": "%s"}\\n' % (name.encode(), b"x" * 300))
-            break
-        except BlockingIOError:
-            time.sleep(0.001)
-    if number % batch == batch - 1:
-        log.close()
-        time.sleep(0.001)
-"""
-
-
-def line(name: str, length: int = 100) -> bytes:
-    """Return a line of `length` bytes for the id `name`."""
-    short = json.dumps({"id": name, "padding": ""})
-    return json.dumps({"id": name, "padding": "x" * (length - len(short) - 1)}).encode() + b"\n"
-
-
-def ids(*paths: Path) -> list[str]:
-    """Return the ids in these files; fails on any line that is not JSON, or not ended."""
-    found = []
-    for path in paths:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        assert data.endswith(b"\n") or not data
-        found += [str(json.loads(one)["id"]) for one in data.splitlines()]
-    return found
-
-
-def writer(
-    path: Path, first: int, last: int, batch: int = LINES * 9, torn: int = -1
-) -> "subprocess.Popen[bytes]":
-    """Start a process that writes ids, lets go of the log after each batch, and dies within `torn`."""
-    words = [sys.executable, "-c", WRITER, str(path), *map(str, (first, last, batch, torn))]
-    return subprocess.Popen(words, stdin=subprocess.DEVNULL)
 
 
 @pytest.fixture
@@ -83,34 +35,10 @@ def log(path: Path) -> Iterator[AuditLog]:
     made.close()
 
 
-class Disk:
-    """A file system of one page, so that it can be full."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._mount("size=4k")
-
-    def grow(self) -> None:
-        """Make room."""
-        self._mount("remount,size=256k")
-
-    def _mount(self, options: str) -> None:
-        made = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)],
-            check=False,
-            capture_output=True,
-        )
-        if made.returncode:
-            pytest.skip("mounting a small disk needs root and CAP_SYS_ADMIN")
-
-
 @pytest.fixture
 def disk(folder: Path) -> Iterator[Disk]:
-    """A disk of 4096 bytes."""
-    place = folder / "disk"
-    place.mkdir()
-    yield Disk(place)
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    """A disk with room for 4096 bytes of the log."""
+    yield from mounted(folder / "disk")
 
 
 def test_a_full_disk_leaves_nothing_of_the_line(disk: Disk) -> None:
@@ -132,12 +60,12 @@ def test_a_full_disk_leaves_nothing_of_the_line(disk: Disk) -> None:
     finally:
         log.close()
     assert ids(path) == ["0", "1", "2", "4", "3"]
+    assert verify(path).findings.kept == []
 
 
 def test_a_disk_full_from_the_start_is_waited_for(disk: Disk) -> None:
     """With no byte free the file stays empty, and the first byte of room is used at once."""
-    filler = disk.folder / "filler"
-    filler.write_bytes(b"x" * 4096)
+    filler = disk.fill()
     log = AuditLog(disk.folder / "violations.log")
     try:
         with pytest.raises(OSError, match="No space left"):
@@ -152,7 +80,7 @@ def test_a_disk_full_from_the_start_is_waited_for(disk: Disk) -> None:
 def test_the_service_waits_for_the_disk_and_skips_no_fact(folder: Path, disk: Disk) -> None:
     """Facts found while the disk is full are all in the log when there is room, in their order."""
     path = disk.folder / "violations.log"
-    (disk.folder / "filler").write_bytes(b"x" * 4096)
+    disk.fill()
     daemon = Daemon(folder)
     config = folder / "config.toml"
     config.write_text(config.read_text().replace(str(folder / "violations.log"), str(path)))
@@ -168,6 +96,7 @@ def test_the_service_waits_for_the_disk_and_skips_no_fact(folder: Path, disk: Di
         until(lambda: len(ids(path)) >= 3, 15)
         facts = [fields[b"id"].decode() for _, fields in daemon.redis().xrange(stream)]
         until(lambda: ids(path) == facts)
+        assert verify(path).findings.kept == []
     finally:
         assert daemon.stop() == 0
 
@@ -196,9 +125,7 @@ def test_a_line_that_was_rotated_away_is_not_written_again(
         assert log.append("a", line("a"))
         path.rename(old)
         if packed:
-            plain, old = old, path.with_name("violations.log.1.gz")
-            old.write_bytes(gzip.compress(plain.read_bytes()))
-            plain.unlink()
+            old = pack(old)
         if restart:
             log.close()
             log = AuditLog(path)
@@ -211,11 +138,21 @@ def test_a_line_that_was_rotated_away_is_not_written_again(
 
 def test_a_damaged_rotated_file_does_not_stop_the_log(path: Path, log: AuditLog) -> None:
     """A packed sibling with garbage in its middle is passed over: the line is written."""
-    packed = bytearray(gzip.compress(b"".join(line(str(n), 60 + n % 50) for n in range(2000))))
+    packed = bytearray(gzip.compress(b"".join(line(str(n), 160 + n % 50) for n in range(2000))))
     packed[200:2200] = random.Random(1).randbytes(2000)
     path.with_name("violations.log.1.gz").write_bytes(packed)
     assert log.append("a", line("a"))
     assert ids(path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "harm", [b'{"id": "\xff"}\n', b"[" * 100_000 + b"\n", b'[1]\n{"id": 9' + b"9" * 5000 + b"}\n"]
+)
+def test_hostile_bytes_in_a_rotated_file_do_not_stop_the_log(path: Path, log: AuditLog, harm: bytes) -> None:
+    """What is no line of a log is passed over, whatever it is."""
+    path.with_name("violations.log.1").write_bytes(harm + line("a"))
+    assert not log.append("a", line("a"))
+    assert log.append("b", line("b"))
 
 
 def test_half_a_line_of_a_killed_writer_is_cut_off(path: Path, log: AuditLog) -> None:
@@ -251,11 +188,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:
     assert ends.count(-signal.SIGKILL) >= 3, "it was killed too rarely to prove anything"
     assert writer(path, 0, LINES).wait(20) == 0
     assert ids(path.with_name("violations.log.1"), path) == [f"{number:05}" for number in range(LINES)]
-
-
-def size(path: Path) -> int:
-    """Return the bytes in the log and in what it was rotated to."""
-    return sum(one.stat().st_size for one in path.parent.glob("violations.log*"))
+    assert verify(path).findings.kept == []
 
 
 def test_writers_at_once_lose_and_double_nothing(path: Path) -> None:
@@ -263,6 +196,7 @@ def test_writers_at_once_lose_and_double_nothing(path: Path) -> None:
     all_three = [writer(path, 0, 300, 3), writer(path, 0, 300, 4), writer(path, 300, 400, 5)]
     assert [process.wait(60) for process in all_three] == [0, 0, 0]
     assert Counter(ids(path)) == {f"{number:05}": 1 for number in range(400)}
+    assert verify(path).findings.kept == []
 
 
 def test_a_second_writer_is_refused_while_one_writes(log: AuditLog, path: Path) -> None:

@@ -69,7 +69,8 @@ class Scene:
         if culprit == "mail":  # It takes the connection and says nothing.
             silent = closing.enter_context(socket.create_server(("127.0.0.1", 0)))
             mail = silent.getsockname()[1]
-        self.hook: Any = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+        hook: Any = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+        self.hook = hook
         self.hook.hangs, self.hook.taken, self.hook.freed = culprit == "webhook", [], threading.Event()
         threading.Thread(target=self.hook.serve_forever, daemon=True).start()
         closing.callback(self.hook.server_close)

@@ -101,3 +101,10 @@ def test_what_holds_for_every_history(steps: list[tuple[str, int, int]], twice: 
             assert kinds[0] == "opened"
             assert kinds.count("opened") == 1
             assert "resolved" not in kinds[:-1]
+
+
+def test_a_closed_fact_of_nobody_is_nothing() -> None:
+    """What was told of before there was anything to remember."""
+    bob = Bob()
+    assert bob.at(0, (CLOSED, violation("v1"))) == []
+    assert bob.episode is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from canhazgpu.config.channels import Exec, Notify, Wall, Webhook
 from canhazgpu.config.notices import Digest, Notices, Quiet
 from canhazgpu.config.settings import Settings
-from canhazgpu.workers.policy import Policy, enabled, next_digest, quiet_until
+from canhazgpu.workers.policy import Policy, next_digest, quiet_until
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -95,14 +95,14 @@ def test_when_a_digest_is_due(digest: Digest, at: str, due: str | None) -> None:
 
 def test_the_channels_that_are_on() -> None:
     """Log and terminals by default; webhooks, programs and plugins by being there."""
-    assert enabled(Settings()) == ("wall", "log")
+    assert Settings().notify.on == ("wall", "log")
     notify = Notify(
         wall=Wall(enabled=False),
         webhook={"chat": Webhook(url="https://x/y"), "ops": Webhook(url="https://x/z")},
         exec=Exec(command=["/bin/true"]),
         plugins={"pager": {}},
     )
-    names = enabled(Settings(notify=notify))
+    names = Settings(notify=notify).notify.on
     assert names == ("log", "exec", "webhook:chat", "webhook:ops", "pager")
     policy = Policy(notices=Notices(), channels=names)
     assert policy.concrete(["webhook", "wall", "log", "webhook:ops"]) == (

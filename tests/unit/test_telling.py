@@ -3,7 +3,7 @@
 import pytest
 from support.episode import HOLD, HOUR, MINUTE, SECOND, WAIT, Bob, step, violation
 
-from canhazgpu.events.violations import CLOSED, OPENED, UPDATED
+from canhazgpu.events.violations import OPENED, UPDATED
 
 NOW = "opened offender wall+log"
 
@@ -293,9 +293,3 @@ def test_the_proven_person_is_told(bob: Bob) -> None:
     bob.at(0, (OPENED, violation("v1", 0, person=None, uid=0)), (OPENED, violation("v2", 1)))
     bob.at(WAIT)
     assert (bob.drafts[0].person, bob.drafts[0].uid) == ("bob", 1001)
-
-
-def test_a_closed_fact_of_nobody_is_nothing(bob: Bob) -> None:
-    """What was told of before there was anything to remember."""
-    assert bob.at(0, (CLOSED, violation("v1"))) == []
-    assert bob.episode is None

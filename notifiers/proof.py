@@ -1,0 +1,248 @@
+"""Checks a chain line by line: which lines were edited, removed, moved or repeated. It reads no file.
+
+A line follows another when its value is the hash over it. One that follows nothing known is a stray
+until a later line, or the end, shows what it is: what stands behind removed lines is followed by the
+next line, a moved line by a line elsewhere, a repeated one by nothing new.
+"""
+
+from bisect import bisect_right
+
+import msgspec
+
+from canhazgpu.notifiers.chain import LONGEST, START, Head, Link, fields_of, is_plain, link_of, value
+from canhazgpu.notifiers.findings import MOST, SHOWN, Findings, Kind, Place
+
+
+class _Spot(msgspec.Struct, frozen=True):
+    """A line of the chain: its number, the heads it may be, and how many lines without one stand before."""
+
+    seq: int
+    heads: tuple[Head, ...]  # Two for an edited line: its value as it is, and as it must have been.
+    place: Place
+    broken: int = 0
+    text: bytes = b""
+    certain: bool = True  # False for a first line whose predecessor is not there.
+
+    def leads_to(self, link: Link) -> bool:
+        return any(head.leads_to(link) for head in self.heads)
+
+
+class _Gap(msgspec.Struct):
+    first: int
+    last: int
+    place: Place
+
+
+class Proof:
+    """A check under way. Files come in the order of their chain: `open`, then `take` each line; `end`.
+
+    What was seen so far is a whole chain up to `head`, but for what is among the findings, the gaps and
+    the strays.
+    """
+
+    def __init__(self, anchor: Head | None, fault: str = "") -> None:
+        """Take the head kept beside the log, read before the log was; `fault` says why there is none."""
+        self.findings = Findings()
+        self.names: list[str] = []
+        self.lines = self.before = self.torn = 0
+        self.first = 0
+        self.anchor = anchor
+        self._fault = fault
+        self._anchored = False
+        self._anchor_place: Place | None = None  # Of the line with the number of the kept head.
+        self._place = Place()
+        self._at: _Spot | None = None
+        self._gaps: list[_Gap] = []
+        self._strays: dict[int, _Spot] = {}
+        self._previous: _Spot | None = None  # The line just before, if it is a stray.
+        self._broken = 0
+
+    @property
+    def head(self) -> Head | None:
+        """Where the chain ends; None when there is no line of it."""
+        return self._at.heads[0] if self._at else None
+
+    @property
+    def begins_unproven(self) -> bool:
+        """Whether the first line's text is not proven: the value it is hashed over is nowhere."""
+        return self.first > 1 and (self.anchor is None or self.anchor.seq + 1 != self.first)
+
+    def open(self, name: str) -> None:
+        """Go on with the next file."""
+        self.names.append(name)
+        self._place = Place(self._place.number, name)
+        self._previous = None
+
+    def damaged(self, reason: str) -> None:
+        """Note that this file cannot be read further."""
+        self.findings.add("unreadable", self._place, text=reason)
+
+    def take(self, line: bytes) -> None:
+        """Check the next line. A last one without its line feed is none yet: its writer died."""
+        if not line.endswith(b"\n"):
+            self.torn += 1
+            return
+        self.lines += 1
+        self._place = Place(self.lines, self._place.file, self._place.line + 1)
+        link = link_of(line) if len(line) <= LONGEST else None
+        previous, self._previous = self._previous, None
+        if link:
+            self._take_link(link, previous, _begin_of(line))
+        elif not self._at and len(line) <= LONGEST and is_plain(line):
+            self.before += 1
+        else:
+            self._broken += 1
+            self.findings.add(_fault_of(line), self._place, text=_begin_of(line))
+
+    def end(self) -> None:
+        """Judge what is left, and look whether the end is there."""
+        self._settle()
+        for gap in self._gaps:
+            self.findings.add("removed", gap.place, (gap.first, gap.last))
+        self._check_end()
+        self.findings.sort(self.names)
+
+    def _take_link(self, link: Link, previous: _Spot | None, text: bytes) -> None:
+        spot = _Spot(link.seq, (link.head,), self._place, self._broken, text)
+        self._compare(link.head)
+        at = self._at or self._begin(spot)
+        if not at:
+            return
+        if at.leads_to(link):
+            self._follow(at, spot)
+        elif stray := self._stray_before(link, previous):
+            self._rejoin(at, stray, spot)
+        elif link.seq == at.seq + 1:
+            mended = Head(link.seq, value(at.heads[0].chain, link.body))
+            self._compare(mended)
+            self._find("edited", spot)
+            self._at = msgspec.structs.replace(spot, heads=(link.head, mended))
+        else:
+            self._keep(spot)
+
+    def _begin(self, spot: _Spot) -> _Spot | None:
+        """Return what the first line must follow; None when that is not there, and it is believed."""
+        self.first = spot.seq
+        for known in (START, self.anchor):
+            if known and known.seq + 1 == spot.seq:
+                return _Spot(known.seq, (known,), Place())
+        if self.before:  # Then nothing was rotated away.
+            self._miss(_Spot(0, (), Place()), spot.seq - 1, spot)
+        self._at = msgspec.structs.replace(spot, certain=False)
+        return None
+
+    def _follow(self, at: _Spot, spot: _Spot) -> None:
+        if spot.seq != at.seq + 1:
+            if at.certain:
+                self._find("edited", spot)
+                spot = msgspec.structs.replace(spot, seq=at.seq + 1)
+            else:
+                self._find("edited", at)
+                self.first = spot.seq - 1
+        self._at = spot
+
+    def _stray_before(self, link: Link, previous: _Spot | None) -> _Spot | None:
+        for stray in (self._strays.get(link.seq - 1), previous):
+            if stray and stray.leads_to(link):
+                return stray
+        return None
+
+    def _rejoin(self, at: _Spot, stray: _Spot, spot: _Spot) -> None:
+        """Take a line that follows a stray: the stray's true number is known now."""
+        ahead = spot.seq - 1 > at.seq
+        edited = stray.seq != spot.seq - 1
+        moved = at.place.number > stray.place.number
+        if edited:
+            self._find("edited", stray)
+        elif ahead and moved:
+            self._find("out_of_order", stray)
+        if (edited or ahead) and self._strays.get(stray.seq) is stray:
+            del self._strays[stray.seq]
+        if ahead:
+            self._miss(at, spot.seq - 2, spot if moved else stray)
+        if ahead or spot.seq == at.seq + 1:
+            self._at = spot
+        else:
+            self._keep(spot)
+
+    def _keep(self, stray: _Spot) -> None:
+        if len(self._strays) >= MOST:
+            self._settle()
+        self._previous = stray
+        if stray.seq in self._strays:
+            self._find("duplicated", stray)
+        else:
+            self._strays[stray.seq] = stray
+
+    def _settle(self) -> None:
+        strays, self._strays = self._strays, {}
+        for stray in strays.values():
+            if self._at:
+                self._judge(self._at, stray)
+
+    def _judge(self, at: _Spot, stray: _Spot) -> None:
+        """Say what a stray is that nothing follows."""
+        seq = stray.seq
+        if self.anchor and self.anchor.chain == stray.heads[0].chain and self.anchor.seq != seq:
+            seq = self.anchor.seq
+            self._find("edited", stray)
+        elif seq < self.first or self._fill(seq) or (seq > at.seq and at.place.number > stray.place.number):
+            self._find("out_of_order", stray)
+        elif seq <= at.seq:
+            self._find("duplicated", stray)
+        elif seq == at.seq + 1:
+            self._find("edited", stray)
+        if seq > at.seq:
+            self._miss(at, seq - 1, stray)
+            self._at = msgspec.structs.replace(stray, seq=seq)
+
+    def _miss(self, at: _Spot, last: int, spot: _Spot) -> None:
+        """Note that the lines after `at` to `last` are missing before `spot`, unless bad ones stand there."""
+        if last - at.seq <= spot.broken - at.broken:
+            return
+        if len(self._gaps) < MOST:
+            self._gaps.append(_Gap(at.seq + 1, last, spot.place))
+        else:
+            self.findings.left_out += 1
+
+    def _fill(self, seq: int) -> bool:
+        """Take a number out of the gap it is in; False when it is in none."""
+        position = bisect_right(self._gaps, seq, key=lambda gap: gap.first) - 1
+        gap = self._gaps[position] if position >= 0 else None
+        if not gap or gap.last < seq:
+            return False
+        if len(self._gaps) < 2 * MOST:
+            parts = [_Gap(gap.first, seq - 1, gap.place), _Gap(seq + 1, gap.last, gap.place)]
+            self._gaps[position : position + 1] = [part for part in parts if part.first <= part.last]
+        return True
+
+    def _compare(self, head: Head) -> None:
+        """Compare a line with the head that was kept, if it has the same number."""
+        if self.anchor and head.seq == self.anchor.seq:
+            self._anchored = self._anchored or head == self.anchor
+            self._anchor_place = self._place
+
+    def _check_end(self) -> None:
+        anchor, end = self.anchor, self._at or _Spot(0, (), Place())
+        place = self._at.place if self._at else self._place
+        if not anchor:
+            if self._at or self._fault:
+                self.findings.add("head_missing", Place(), text=self._fault or "it is not there")
+        elif anchor.seq > end.seq:
+            if anchor.seq - end.seq > self._broken - end.broken:
+                self.findings.add("removed_at_end", place, (end.seq + 1, anchor.seq))
+        elif anchor.seq < self.first - 1 or (self._anchor_place and not self._anchored):
+            self.findings.add("head_differs", self._anchor_place or Place(), (anchor.seq, anchor.seq))
+
+    def _find(self, kind: Kind, spot: _Spot) -> None:
+        self.findings.add(kind, spot.place, (spot.seq, spot.seq), spot.text)
+
+
+def _fault_of(line: bytes) -> Kind:
+    if len(line) > LONGEST:
+        return "too_long"
+    return "unsealed" if fields_of(line) is not None else "not_json"
+
+
+def _begin_of(line: bytes) -> bytes:
+    return line[: SHOWN * 4].removesuffix(b"\n")

@@ -1,0 +1,148 @@
+"""The files of one log: the log itself and what it was rotated to, read as a stream, the oldest first.
+
+What is rotated is named like the log with a number or a date behind it, plain or packed. It is only read.
+"""
+
+import contextlib
+import errno
+import gzip
+import os
+import re
+import stat
+import statistics
+import zlib
+from collections.abc import Iterator
+from io import BufferedIOBase
+from itertools import islice
+from pathlib import Path
+
+from canhazgpu.notifiers.chain import LONGEST, Head, Link, link_of
+
+TAIL = 4 * 1024 * 1024  # Bytes read of a plain file's end: more than could ever be unacknowledged.
+TRIES = 20
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+_PACKED = re.compile(r"\.(gz|xz|bz2|zst|lz4|lzma|Z)$")
+_ROTATED = re.compile(r"[.-][0-9][0-9._-]*(\.(gz|xz|bz2|zst|lz4|lzma|Z))?")
+
+
+def files_of(log: Path) -> dict[Path, int]:
+    """Return what there is of the log, each file with its inode; OSError when that cannot be seen.
+
+    A packed file whose plain one is still there is left out: it is just being packed.
+    """
+    with os.scandir(log.parent) as entries:
+        found = {entry.name: entry.inode() for entry in entries if _belongs(entry.name, log.name)}
+    twice = {name for name in found if name != log.name and _PACKED.sub("", name) in found.keys() - {name}}
+    return {log.with_name(name): found[name] for name in sorted(found.keys() - twice)}
+
+
+def _belongs(name: str, log: str) -> bool:
+    return name == log or (name.startswith(log) and bool(_ROTATED.fullmatch(name, len(log))))
+
+
+def base_of(path: Path) -> Path | None:
+    """Return the log that `path` was rotated from, by its name; None when it does not look rotated."""
+    base = re.sub(rf"{_ROTATED.pattern}$", "", path.name)
+    return path.with_name(base) if base not in ("", path.name) else None
+
+
+def can_be_read(path: Path) -> bool:
+    """Say whether a file of the log is plain or packed by gzip, by its name."""
+    return path.suffix == ".gz" or not _PACKED.search(path.name)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BufferedIOBase]:
+    """Open a file of the log for reading, unpacked; OSError for what is no regular file."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    with os.fdopen(file, "rb") as plain:
+        if path.suffix != ".gz":
+            yield plain
+            return
+        with gzip.GzipFile(fileobj=plain) as packed:
+            yield packed
+
+
+@contextlib.contextmanager
+def all_opened(log: Path) -> Iterator[list[tuple[Path, BufferedIOBase]]]:
+    """Open every file of the log as they are at one moment, though they may be rotated meanwhile."""
+    for _ in range(TRIES):
+        with contextlib.ExitStack() as stack:
+            files = files_of(log)
+            try:
+                parts = [(path, stack.enter_context(opened(path))) for path in files]
+            except FileNotFoundError:
+                continue
+            if files_of(log) == files:
+                yield parts
+                return
+    raise OSError(errno.EBUSY, "It is being rotated again and again", str(log))
+
+
+def lines_of(stream: BufferedIOBase) -> Iterator[bytes]:
+    """Yield each line with its line feed; the last one may lack it, when its writer died.
+
+    Of a line longer than LONGEST only the beginning comes, still longer than LONGEST.
+    """
+    while line := stream.readline(LONGEST + 1):
+        if len(line) > LONGEST and not line.endswith(b"\n"):
+            rest = line
+            while rest and not rest.endswith(b"\n"):
+                rest = stream.readline(LONGEST)
+            line += rest[-1:]
+        yield line
+
+
+def in_order(parts: list[tuple[Path, BufferedIOBase]], log: Path) -> list[tuple[Path, BufferedIOBase]]:
+    """Return opened files in the order of their chain, the log itself last; each is at its beginning."""
+
+    def place(part: tuple[Path, BufferedIOBase]) -> tuple[bool, int, float, str]:
+        path, stream = part
+        return path == log, _begins_at(stream), os.fstat(stream.fileno()).st_mtime, path.name
+
+    return sorted(parts, key=place)
+
+
+def _begins_at(stream: BufferedIOBase) -> int:
+    """Return about where a file begins: one edited line does not move it. 0 where there is no chain."""
+    found: list[int] = []
+    with contextlib.suppress(*DAMAGED):
+        found += (link.seq for link in islice(_links_of(stream), 3))
+    stream.seek(0)
+    return statistics.median_low(found) if found else 0
+
+
+def _links_of(stream: BufferedIOBase) -> Iterator[Link]:
+    return filter(None, map(link_of, lines_of(stream)))
+
+
+def last_head(log: Path) -> Head | None:
+    """Return where the chain ends by the files: in the log, else in the newest of what was rotated."""
+    head = _head_in(log)
+    if head:
+        return head
+    begins: dict[Path, int] = {}
+    for path in files_of(log):
+        with contextlib.suppress(OSError), opened(path) as stream:
+            begins[path] = _begins_at(stream)
+    newest = max(begins, key=lambda path: begins[path], default=None)
+    return _head_in(newest) if newest else None
+
+
+def _head_in(path: Path) -> Head | None:
+    last: Link | None = None
+    with contextlib.suppress(OSError, *DAMAGED):
+        for link in filter(None, map(link_of, end_of(path))):
+            last = link
+    return last.head if last else None
+
+
+def end_of(path: Path) -> Iterator[bytes]:
+    """Yield the lines in the last part of a file, of a packed one all; the first may be half a line."""
+    with opened(path) as stream:
+        if path.suffix != ".gz":
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
+        yield from lines_of(stream)

@@ -1,0 +1,41 @@
+"""Reads a log with what it was rotated to, a line at a time, and checks its chain. It writes nothing."""
+
+import errno
+from io import BufferedIOBase
+from pathlib import Path
+
+from canhazgpu.notifiers.anchor import NoAnchor, read_anchor
+from canhazgpu.notifiers.proof import Proof
+from canhazgpu.notifiers.rotation import DAMAGED, all_opened, can_be_read, files_of, in_order, lines_of
+
+
+def verify(log: Path) -> Proof:
+    """Return the check of a log, at its end; it may be written and rotated meanwhile.
+
+    Raises OSError when a file is not there, not regular or not to be read, ValueError for no name of a
+    file. What is wrong with the lines is in the answer.
+    """
+    try:  # First: what is written meanwhile stands behind it.
+        anchor, fault = read_anchor(log), ""
+    except NoAnchor as damaged:
+        anchor, fault = None, str(damaged)
+    if not anchor and not files_of(log):
+        raise FileNotFoundError(errno.ENOENT, "There is no such log", str(log))
+    proof = Proof(anchor, fault)
+    with all_opened(log) as parts:
+        for path, stream in in_order(parts, log):
+            proof.open(path.name)
+            if can_be_read(path):
+                _read(stream, proof)
+            else:
+                proof.damaged("it is not packed by gzip; unpack it")
+    proof.end()
+    return proof
+
+
+def _read(stream: BufferedIOBase, proof: Proof) -> None:
+    try:
+        for line in lines_of(stream):
+            proof.take(line)
+    except DAMAGED as error:
+        proof.damaged(str(error))

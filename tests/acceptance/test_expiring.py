@@ -1,0 +1,162 @@
+"""The end of a reservation is announced to the second, and idle ones are told and released."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.people import Person
+
+from canhazgpu.events.envelope import decode
+
+
+def told(host: Daemon, verb: str) -> list[dict[str, Any]]:
+    """The events of reservations with this verb."""
+    with host.redis() as redis:
+        events = [decode(fields) for _, fields in redis.xrange("canhazgpu:{testhost}:events")]
+    return [
+        {"time": event.time, "data": event.data}
+        for event in events
+        if event.type == f"canhazgpu.reservation.{verb}"
+    ]
+
+
+def status(host: Daemon) -> list[dict[str, Any]]:
+    """The GPUs for programs."""
+    rows: list[dict[str, Any]] = json.loads(host.run("status", "--json").stdout)
+    return rows
+
+
+def between(first: str, second: str) -> float:
+    """Seconds from one moment to another."""
+    return (datetime.fromisoformat(second) - datetime.fromisoformat(first)).total_seconds()
+
+
+def made(folder: Path, settings: str) -> Daemon:
+    """A service on two idle GPUs with these settings of notices."""
+    daemon = Daemon(folder)
+    config = folder / "config.toml"
+    config.write_text(config.read_text().replace("[notices]\n", f"[notices]\n{settings}"))
+    daemon.place(gpu(0), gpu(1))
+    return daemon.start()
+
+
+@pytest.fixture
+def warns(folder: Path) -> Iterator[Daemon]:
+    """It announces an end five seconds before."""
+    daemon = made(folder, 'expiry_warning = "5s"\n')
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def idles(folder: Path) -> Iterator[Daemon]:
+    """It tells of a reservation without use after a second, and releases it eight seconds later."""
+    daemon = made(folder, 'idle_after = "1s"\nidle_release = "8s"\n')
+    yield daemon
+    daemon.stop()
+
+
+@pytest.mark.slow
+def test_an_end_is_announced_to_the_second(warns: Daemon) -> None:
+    """Once, and once more when it was put off; what is short as a whole is not."""
+    warns.run("reserve", "--gpu-ids", "0", "--duration", "12s")
+    warns.run("reserve", "--gpu-ids", "1", "--duration", "9s")
+    until(lambda: told(warns, "expiring"))
+    assert warns.run("extend", "--gpu-ids", "0", "--duration", "6s").returncode == 0
+    until(lambda: len(told(warns, "released")) == 2, 30)
+    events = told(warns, "expiring")
+    assert [event["data"]["gpus"] for event in events] == [[0], [0]]
+    for event in events:
+        assert event["data"]["deadline"] == event["data"]["expires"]
+        assert between(event["time"], event["data"]["deadline"]) == pytest.approx(5, abs=0.5)
+    assert {event["data"]["reason"] for event in told(warns, "released")} == {"expired"}
+
+
+@pytest.mark.slow
+def test_a_crash_repeats_and_misses_nothing(folder: Path) -> None:
+    """What became due while no service ran is announced by the next one; what was announced is not."""
+    host = made(folder, 'expiry_warning = "12s"\n')
+    try:
+        row = json.loads(host.run("reserve", "--gpu-ids", "0", "--duration", "24s", "--json").stdout)
+        host.stop(signal.SIGKILL)
+        due = datetime.fromisoformat(row["expires"]).timestamp() - 12
+        until(lambda: time.time() > due, 20)
+        host.start()
+        (event,) = until(lambda: told(host, "expiring"))
+        assert event["data"]["deadline"] == row["expires"]
+        assert 0 < between(event["time"], row["expires"]) < 12
+        host.stop(signal.SIGKILL)
+        host.start()
+        until(lambda: told(host, "released"), 20)
+        assert len(told(host, "expiring")) == 1
+    finally:
+        host.stop()
+
+
+def test_only_a_holders_own_use_keeps_it(idles: Daemon, people: list[Person]) -> None:
+    """Who uses it keeps it, whoever else is there; who does not is told, and told when it is used again."""
+    alice, bob = people
+    hers, his = alice.spawn("sleep", "600"), bob.spawn("sleep", "600")
+    idles.run("reserve", "--gpu-ids", "0", person=alice)
+    idles.place(gpu(0, use(hers.pid, 900)), gpu(1))
+    idles.run("reserve", "--gpu-ids", "1", person=alice)
+    (event,) = until(lambda: told(idles, "idle"))
+    assert event["data"]["gpus"] == [1]
+    assert between(event["data"]["idle"], event["time"]) == pytest.approx(1, abs=0.7)
+    assert between(event["time"], event["data"]["deadline"]) == pytest.approx(8, abs=0.01)
+    idles.place(gpu(0, use(hers.pid, 900)), gpu(1, use(hers.pid, 900)))
+    until(lambda: told(idles, "used"))
+    assert [one["reservation"]["idle_s"] for one in status(idles)] == [None, None]
+    idles.place(gpu(0, use(his.pid, 900)), gpu(1, use(hers.pid, 900)))
+    (event,) = until(lambda: told(idles, "released"), 20)
+    assert (event["data"]["gpus"], event["data"]["reason"]) == ([0], "idle")
+    assert "idle" not in idles.status()
+    assert idles.run("release", person=alice).stdout == "Released 1 GPU(s): [1]\n"
+
+
+def test_what_is_idle_is_shown_and_released_at_its_deadline(idles: Daemon) -> None:
+    """Not before; a run is told of and never released, and neither is memory that nobody is seen to have."""
+    idles.place(gpu(0), gpu(1), gpu(2, memory_used_mb=0))
+    until(lambda: "GPU 2: AVAILABLE" in idles.status())
+    with subprocess.Popen(
+        [*COMMAND, "run", "--gpu-ids", "1", "--", "sleep", "600"], env=idles.environment
+    ) as run:
+        try:
+            until(lambda: "GPU 1: IN USE" in idles.status())
+            idles.run("reserve", "--gpu-ids", "2")
+            idles.place(gpu(0), gpu(1), gpu(2, memory_used_mb=900))
+            idles.run("reserve", "--gpu-ids", "0")
+            until(lambda: len({event["data"]["id"] for event in told(idles, "idle")}) > 1)
+            rows = status(idles)
+            assert [row["reservation"]["idle_s"] is not None for row in rows] == [True, True, False]
+            idle = {event["data"]["kind"]: event for event in told(idles, "idle")}
+            (event,) = until(lambda: told(idles, "released"), 20)
+            deadline = idle["manual"]["data"]["deadline"]
+            assert 0 <= between(deadline, event["time"]) < 1
+            assert (event["data"]["gpus"], event["data"]["reason"]) == ([0], "idle")
+            assert "deadline" not in idle["run"]["data"]
+            until(lambda: "GPU 0: AVAILABLE (last released" in idles.status())
+            assert [row["status"] for row in status(idles)][1:] == ["IN_USE", "IN_USE"]
+        finally:
+            run.kill()
+
+
+def test_a_crash_tells_nobody_twice_that_it_is_idle(folder: Path) -> None:
+    """A new service goes on from what was told."""
+    host = made(folder, 'idle_after = "1s"\n')
+    try:
+        host.run("reserve", "--gpu-ids", "0")
+        until(lambda: told(host, "idle"))
+        host.stop(signal.SIGKILL)
+        host.start()
+        until(lambda: (status(host)[0]["reservation"]["idle_s"] or 0) >= 2)
+        assert len(told(host, "idle")) == 1
+    finally:
+        host.stop()

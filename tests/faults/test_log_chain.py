@@ -1,0 +1,229 @@
+"""The chain of the audit log is whole after rotation, restart, kill -9, a full disk and an upgrade."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.audit_log import Disk, found, ids, line, mounted, pack, seqs, three_files, write, writer
+from support.daemon import until
+
+from canhazgpu.notifiers.anchor import anchor_path, read_anchor
+from canhazgpu.notifiers.chain import START
+from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.verify import verify
+
+ROUNDS = int(os.environ.get("LOG_KILLS", "50"))
+DYING = """\
+import os, random, signal, sys
+from pathlib import Path
+from canhazgpu.notifiers.log import AuditLog
+path, last, seed = Path(sys.argv[1]), *map(int, sys.argv[2:])
+chance = random.Random(seed)
+left = chance.randrange(1, 40)
+def deadly(call):
+    def called(first, *others):
+        global left
+        left -= 1
+        if not left:
+            if call is write and chance.random() < 0.5:
+                write(first, others[0][:chance.randrange(len(others[0]))])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(first, *others)
+    return called
+write = os.write
+for name in ("write", "fsync", "open", "replace", "ftruncate", "unlink"):
+    setattr(os, name, deadly(getattr(os, name)))
+log = AuditLog(path)
+for number in range(last):
+    log.append("%05d" % number, b'{"id": "%05d"}\\n' % number)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The log's name; there is no file yet."""
+    return tmp_path / "violations.log"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[AuditLog]:
+    """The log."""
+    made = AuditLog(path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def disk(folder: Path) -> Iterator[Disk]:
+    """A disk with room for 4096 bytes of the log."""
+    yield from mounted(folder / "disk")
+
+
+@pytest.fixture
+def three(path: Path) -> list[Path]:
+    """The files of a log with five lines each: the oldest packed, a plain one, the log."""
+    return three_files(path)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_chain_goes_on_from_an_old_file_alone(three: list[Path], log: AuditLog, *, packed: bool) -> None:
+    """After a restart, with neither log nor head, the newest rotated file says where, however old it is."""
+    three[2].unlink()
+    anchor_path(three[2]).unlink()
+    last = pack(three[1]) if packed else three[1]
+    os.utime(last, (time.time() - 400 * 86400,) * 2)
+    write(log, "next")
+    assert seqs(three[2]) == [11]
+    assert found(three[2]) == []
+
+
+def test_lines_from_before_the_chain_are_counted_and_only_at_the_beginning(path: Path, log: AuditLog) -> None:
+    """A log that is older than the chain goes on with seq 1; a line without it later on is a finding."""
+    path.write_bytes(line("old 1") + line("old 2"))
+    assert not log.append("old 1", line("old 1"))
+    write(log, "new 1", "new 2")
+    proof = verify(path)
+    assert (proof.findings.kept, proof.before, proof.lines, proof.first) == ([], 2, 4, 1)
+    with path.open("ab") as file:
+        file.write(line("forged"))
+    assert found(path) == [("unsealed", "violations.log", 5, 0, 0)]
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_instant_breaks_no_chain(path: Path) -> None:
+    """Before, within or behind any write, and between line and head: all goes on, each id once."""
+    seed = int(os.environ.get("LOG_SEED", "20261125"))
+    chance, last, behind, between = random.Random(seed), 12 * ROUNDS, 0, 0
+    for turn in range(ROUNDS):
+        words = [sys.executable, "-c", DYING, str(path), str(last), str(seed + turn)]
+        assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+        if not path.exists():
+            continue
+        proof = verify(path)
+        assert proof.findings.kept == []
+        behind = (proof.head.seq if proof.head else 0) - (proof.anchor.seq if proof.anchor else 0)
+        assert behind in (0, 1)
+        between += behind
+        if chance.random() < 0.3:
+            path.rename(path.with_name(f"violations.log.{ROUNDS - turn}"))
+    assert between > ROUNDS / 20, "it was killed too rarely between line and head"
+    assert writer(path, 0, last).wait(60) == 0
+    parts = sorted(path.parent.glob("violations.log.*"), key=lambda part: -int(part.suffix[1:]))
+    whole = [one for part in (*parts, path) for one in part.read_bytes().split(b"\n") if one.endswith(b"}")]
+    assert [json.loads(one)["id"] for one in whole] == [f"{number:05}" for number in range(last)]
+    assert [json.loads(one)["seq"] for one in whole] == [*range(1, last + 1)]
+    assert found(path) == []
+
+
+def test_rotation_while_it_is_written_breaks_no_chain(path: Path) -> None:
+    """Renamed, then packed, under a writer; each check meanwhile finds the chain whole."""
+    process, checks = writer(path, 0, 2000), 0
+    while process.poll() is None:
+        until(lambda: process.poll() is not None or (path.exists() and path.stat().st_size > 20_000))
+        for number in range(30, 1, -1):
+            old = path.with_name(f"violations.log.{number}.gz")
+            if old.exists():
+                old.rename(path.with_name(f"violations.log.{number + 1}.gz"))
+        one = path.with_name("violations.log.1")
+        if one.exists():
+            subprocess.run(["gzip", one], check=True)
+            one.with_name(f"{one.name}.gz").rename(path.with_name("violations.log.2.gz"))
+        path.rename(one)
+        assert found(path) == []
+        checks += 1
+    assert checks >= 3, "it was rotated too rarely to prove anything"
+    assert process.wait() == 0
+    proof = verify(path)
+    assert (proof.findings.kept, proof.lines, proof.first) == ([], 2000, 1)
+    assert proof.head == read_anchor(path)
+
+
+def test_a_check_sees_one_moment_while_files_are_renamed(path: Path, three: list[Path]) -> None:
+    """However fast the names of the files change, none is read twice or missed."""
+    over = threading.Event()
+
+    def rename() -> None:
+        while not over.is_set():
+            for number in (2, 1):
+                time.sleep(0.0005)
+                names = [path.with_name(f"violations.log.{which}") for which in (number, number + 5)]
+                packed = ".gz" if number == 2 else ""
+                here, there = (name.with_name(name.name + packed) for name in names)
+                here.rename(there)
+                time.sleep(0.0005)
+                there.rename(here)
+
+    thread = threading.Thread(target=rename)
+    thread.start()
+    try:
+        for _ in range(200):
+            proof = verify(three[2])
+            assert (proof.findings.kept, proof.lines) == ([], 15)
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_full_disk_breaks_no_chain(disk: Disk) -> None:
+    """Lines refused for want of room leave no number out; the head beside the log catches up later."""
+    path = disk.folder / "violations.log"
+    log = AuditLog(path)
+    try:
+        write(log, *range(1, 20))
+        with pytest.raises(OSError, match=r"only \d+ of 12"):
+            log.append("20", line("20", 1200))
+        assert found(path) == []
+        assert read_anchor(path) == START, "a new head had room; then this proves less than it says"
+        disk.grow()
+        write(log, 20)
+        assert seqs(path) == [*range(1, 21)]
+        assert (found(path), read_anchor(path)) == ([], verify(path).head)
+    finally:
+        log.close()
+
+
+def test_a_line_that_could_not_be_taken_back_is_not_doubled(
+    path: Path, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When neither fsync nor truncate works, the file is read again: what is in it is in the chain, once."""
+    write(log, 1)
+    with monkeypatch.context() as broken:
+        for name in ("fsync", "ftruncate"):
+            broken.setattr(os, name, _fail)
+        with pytest.raises(OSError, match="broken"):
+            log.append("2", line("2"))
+    assert not log.append("2", line("2"))
+    write(log, 3)
+    assert (ids(path), found(path)) == (["1", "2", "3"], [])
+
+
+def _fail(*_: object) -> None:
+    raise OSError(5, "the disk is broken")
+
+
+def test_threads_that_share_a_log_make_one_chain(path: Path, log: AuditLog) -> None:
+    """Four at once, and one that closes the log again and again: each line is once in a whole chain."""
+
+    def append(which: int) -> None:
+        for number in range(50):
+            log.append(f"{which}-{number}", line(f"{which}-{number}"))
+            if which == 0:
+                log.close()
+
+    threads = [threading.Thread(target=append, args=(which,)) for which in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Counter(ids(path)) == {f"{which}-{number}": 1 for which in range(4) for number in range(50)}
+    assert seqs(path) == [*range(1, 201)]
+    assert (found(path), read_anchor(path)) == ([], verify(path).head)

@@ -1,0 +1,123 @@
+"""A hand in the files of the audit log is found: which line of which file, and what was done to it."""
+
+import gzip
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.audit_log import found, lines, three_files, write
+
+from canhazgpu.notifiers.anchor import read_anchor
+from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.verify import verify
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The log's name; there is no file yet."""
+    return tmp_path / "violations.log"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[AuditLog]:
+    """The log."""
+    made = AuditLog(path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def three(path: Path) -> list[Path]:
+    """The files of a log with five lines each: the oldest packed, a plain one, the log."""
+    return three_files(path)
+
+
+def rewrite(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Put other lines into a file."""
+    new = b"".join(change(lines(path)))
+    path.write_bytes(gzip.compress(new) if path.suffix == ".gz" else new)
+
+
+def edit(kept: list[bytes]) -> list[bytes]:
+    """Change a line in the middle."""
+    return [*kept[:2], kept[2].replace(b"xx", b"xy", 1), *kept[3:]]
+
+
+def swap(kept: list[bytes]) -> list[bytes]:
+    """Let two lines change places."""
+    return [kept[0], kept[2], kept[1], *kept[3:]]
+
+
+@pytest.mark.parametrize("file", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("change", "kind", "place", "seq"),
+    [
+        (edit, "edited", 3, 3),
+        (lambda kept: [*kept[:2], *kept[3:]], "removed", 3, 3),
+        (swap, "out_of_order", 2, 3),
+        (lambda kept: [*kept[:2], b"nothing\n", *kept[3:]], "not_json", 3, 0),
+        (lambda kept: [*kept[:3], kept[0], *kept[3:]], "duplicated", 4, 1),
+    ],
+)
+def test_a_hand_in_a_file_is_found(
+    three: list[Path],
+    file: int,
+    change: Callable[[list[bytes]], list[bytes]],
+    kind: str,
+    place: int,
+    seq: int,
+) -> None:
+    """An edited, removed, moved, spoilt or repeated line is named: in the log, a plain and a packed file."""
+    assert found(three[2]) == []
+    rewrite(three[file], change)
+    number = seq and seq + 5 * file
+    assert found(three[2]) == [(kind, three[file].name, place, number, number)]
+
+
+def test_a_first_line_that_is_gone_is_found(three: list[Path]) -> None:
+    """The first line of a file follows the last one of the file before; of the oldest, nothing."""
+    rewrite(three[1], lambda kept: kept[1:])
+    assert found(three[2]) == [("removed", "violations.log.1", 1, 6, 6)]
+    rewrite(three[0], lambda kept: kept[1:])
+    assert found(three[2]) == [("removed", "violations.log.1", 1, 6, 6)]
+    assert verify(three[2]).first == 2
+
+
+def test_a_rotated_file_that_is_gone_is_found(three: list[Path]) -> None:
+    """One from the middle is missing; the oldest one is rotated away, and that is told."""
+    middle = three[1].read_bytes()
+    three[1].unlink()
+    assert found(three[2]) == [("removed", "violations.log", 1, 6, 10)]
+    three[1].write_bytes(middle)
+    three[0].unlink()
+    proof = verify(three[2])
+    assert (proof.findings.kept, proof.first, proof.begins_unproven) == ([], 6, True)
+
+
+@pytest.mark.parametrize("left", [0, 1, 4])
+def test_a_tail_that_is_cut_off_is_found_and_stays_found(three: list[Path], log: AuditLog, left: int) -> None:
+    """The head beside the log has the last number; the next line continues from it, so that a gap stays."""
+    rewrite(three[2], lambda kept: kept[:left])
+    ((kind, _, _, first, last),) = found(three[2])
+    assert (kind, first, last) == ("removed_at_end", 11 + left, 15)
+    write(log, "next")
+    assert found(three[2]) == [("removed", "violations.log", left + 1, 11 + left, 15)]
+
+
+def test_with_every_file_gone_the_numbers_go_on(three: list[Path], log: AuditLog) -> None:
+    """The head beside the log outlives it: everything is missing, and the next line is no first one."""
+    for path in three:
+        path.unlink()
+    assert found(three[2]) == [("removed_at_end", "", 0, 1, 15)]
+    write(log, "next")
+    proof = verify(three[2])
+    assert (proof.findings.kept, proof.first, proof.head) == ([], 16, read_anchor(three[2]))
+
+
+def test_a_packed_file_that_is_damaged_is_named(three: list[Path]) -> None:
+    """Cut short, it cannot be read further; what then is missing is said as well."""
+    three[0].write_bytes(three[0].read_bytes()[:-30])
+    kinds = {(kind, file) for kind, file, *_ in found(three[2])}
+    assert ("unreadable", three[0].name) in kinds
+    three[0].rename(three[0].with_name("violations.log.2.xz"))
+    assert ("unreadable", "violations.log.2.xz") in {(kind, file) for kind, file, *_ in found(three[2])}

@@ -1,0 +1,229 @@
+"""Idle reservations: only the holder's own use counts, what is unknown is not idle, all is told once."""
+
+from typing import Any
+
+import pytest
+from support.reservations import ALICE, BOB, Lab, process, unused, used
+
+from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.store import Store
+from canhazgpu.service.allocator import Ask
+
+pytestmark = pytest.mark.anyio
+NOTICES = {"idle_after": 3600.0, "idle_release": 1800.0}  # An hour, then half an hour.
+
+
+@pytest.fixture
+def lab(store: Store) -> Lab:
+    """A host where idle reservations are told, and released."""
+    return Lab(store, **NOTICES)
+
+
+async def idle(lab: Lab, name: str, minutes: float = 61) -> None:
+    """Let it be idle for so long, and be seen so."""
+    await lab.later(minutes)
+    await lab.scan()
+    assert (await lab.record(name)).idle_told_ms is not None
+
+
+async def test_without_the_setting_nothing_is_kept_and_nothing_is_written(store: Store) -> None:
+    """idle_after is 0: a record has nothing of it, and a scan writes none."""
+    lab = Lab(store)
+    name = await lab.reserve()
+    await lab.later(600)
+    before = await lab.writes()
+    for _ in range(3):
+        await lab.scan()
+    assert await lab.writes() == before
+    assert b"idle" not in before[1][name.encode()]
+
+
+async def test_it_is_told_once_with_its_beginning_and_its_deadline(lab: Lab) -> None:
+    """It counts from the reservation's beginning; scan after scan of the same writes nothing."""
+    name = await lab.reserve()
+    await lab.later(59)
+    await lab.scan()
+    assert await lab.told("idle") == []
+    await lab.later(2)
+    await lab.scan()
+    (event,) = await lab.told("idle")
+    record = await lab.record(name)
+    assert event.data["idle"] == event.data["started"]
+    assert record.idle_told_ms is not None
+    assert record.idle_until_ms == record.idle_told_ms + 1800_000
+    assert event.data["deadline"] > event.time
+    before = await lab.writes()
+    await lab.store.redis.script_flush()
+    for _ in range(5):
+        await lab.scan()
+    assert await lab.writes() == before
+
+
+@pytest.mark.parametrize(("kind", "release"), [("run", 1800.0), ("manual", 0.0)])
+async def test_what_is_not_released_has_no_deadline(store: Store, kind: str, release: float) -> None:
+    """A run never is, and nothing is where the setting is 0."""
+    lab = Lab(store, idle_after=3600.0, idle_release=release)
+    name = await lab.reserve(kind)
+    await idle(lab, name)
+    assert "deadline" not in (await lab.told("idle"))[0].data
+    await idle(lab, name, 6000 if kind == "run" else 100)
+    assert await lab.told("released") == []
+
+
+async def test_at_the_deadline_it_is_released_in_the_same_step(lab: Lab) -> None:
+    """Not before; its reason is idle, and who waits has the GPU with the next scan."""
+    name = await lab.reserve()
+    await idle(lab, name)
+    await lab.later(29)
+    await lab.scan()
+    assert await lab.told("released") == []
+    ask = Ask(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000, wait=True)
+    assert (await lab.allocator.reserve(ask, "bob")).code == "queued"
+    await lab.later(2)
+    await lab.scan()
+    (event,) = await lab.told("released")
+    assert (event.subject, event.data["reason"]) == (f"reservation/{name}", "idle")
+    assert (await lab.scan()).granted != ()
+
+
+async def test_use_ends_it_and_is_told_to_who_was_told(lab: Lab) -> None:
+    """The count begins anew with the next scan that sees no use."""
+    name = await lab.reserve()
+    await lab.scan(used(0, process(ALICE)))
+    assert await lab.told("used") == []  # Nobody was told of anything.
+    assert (await lab.record(name)).idle_ms is None
+    await lab.scan()
+    since = (await lab.record(name)).idle_ms
+    assert since is not None
+    assert since >= (await lab.record(name)).started_ms
+    await idle(lab, name)
+    await lab.scan(used(0, process(ALICE)))
+    assert [event.subject for event in await lab.told("used")] == [f"reservation/{name}"]
+    record = await lab.record(name)
+    assert (record.idle_ms, record.idle_told_ms, record.idle_until_ms) == (None, None, None)
+    await lab.scan()
+    await idle(lab, name)
+    assert len(await lab.told("idle")) == 2
+
+
+CLAIM = {"user": "root", "person": None, "evidence": "unknown"}
+
+
+@pytest.mark.parametrize("where", [0, 1])
+async def test_use_of_any_of_its_gpus_is_use(lab: Lab, where: int) -> None:
+    """One GPU of two is enough."""
+    name = await lab.reserve(gpus=(0, 1))
+    await lab.later(61)
+    await lab.scan(used(where, process(ALICE)))
+    assert (await lab.record(name)).idle_ms is None
+    assert await lab.told("idle") == []
+
+
+async def test_what_claims_to_belong_to_it_is_its_users(lab: Lab) -> None:
+    """A container's process without a proven owner that says it is of this reservation."""
+    name = await lab.reserve()
+    await idle(lab, name)
+    await lab.scan(used(0, process(0, **CLAIM, reservation=name)))
+    assert len(await lab.told("used")) == 1
+
+
+async def test_what_is_exempt_is_use_all_the_same(lab: Lab) -> None:
+    """A holder whose own process accuses nobody uses the GPU."""
+    name = await lab.reserve()
+    await lab.scan(unused(0, exempt=(process(ALICE),)))
+    assert (await lab.record(name)).idle_ms is None
+
+
+async def test_somebody_elses_use_is_none(lab: Lab) -> None:
+    """Who trespasses does not use it for its holder."""
+    name = await lab.reserve()
+    await lab.later(61)
+    await lab.scan(used(0, process(BOB)))
+    assert (await lab.record(name)).idle_told_ms is not None
+
+
+UNKNOWN = [
+    unused(0, "error", reason="GPU is lost"),
+    unused(0, "unknown", reason="Timeout"),
+    used(0),
+    used(0, process(0, **CLAIM)),
+    used(0, process(0, **CLAIM, reservation="r1-1")),
+    used(0, process(BOB), process(0, **CLAIM)),
+]
+IDS = ["error", "unknown", "memory", "nobody's", "another's", "beside"]
+
+
+@pytest.mark.parametrize("usage", UNKNOWN, ids=IDS)
+async def test_what_is_unknown_is_never_idle(lab: Lab, usage: GpuUsage) -> None:
+    """However long it lasts nothing is told; what is idle afterwards begins to be so then."""
+    name = await lab.reserve()
+    await lab.later(120)
+    await lab.scan(usage)
+    await lab.later(120)
+    await lab.scan(usage)
+    assert await lab.told("idle") == []
+    await lab.scan()
+    assert await lab.told("idle") == []
+    assert (await lab.record(name)).idle_ms is not None
+
+
+@pytest.mark.parametrize("usage", UNKNOWN, ids=IDS)
+async def test_who_was_told_is_not_told_again_after_what_is_unknown(lab: Lab, usage: GpuUsage) -> None:
+    """Nothing is released meanwhile; afterwards there is the whole time to use it again."""
+    name = await lab.reserve()
+    await idle(lab, name)
+    await lab.scan(usage)
+    await lab.later(60)
+    await lab.scan(usage)
+    await lab.scan()
+    await lab.later(29)
+    await lab.scan()
+    assert await lab.told("released", "used") == []
+    await lab.later(2)
+    await lab.scan()
+    assert len(await lab.told("idle")) == 1
+    assert [event.data["reason"] for event in await lab.told("released")] == ["idle"]
+
+
+async def test_a_gap_between_two_scans_is_unknown(lab: Lab) -> None:
+    """A service that was away does not know what happened: the count begins anew."""
+    name = await lab.reserve()
+    await lab.later(50)
+    await lab.store.redis.hincrby(lab.store.keys.scan, "at_ms", -6000)
+    await lab.scan()
+    await lab.later(50)
+    await lab.scan()
+    assert await lab.told("idle") == []
+    await idle(lab, name, 11)
+
+
+async def test_what_has_ended_is_not_idle(lab: Lab) -> None:
+    """A run that lingers is neither told nor counted."""
+    name = await lab.reserve("run")
+    await lab.allocator.conclude(name)
+    await lab.later(61)
+    await lab.scan(unused(0, "unknown", reason="Timeout"))
+    assert await lab.told("idle") == []
+
+
+async def test_a_release_that_is_new_in_the_settings_is_announced_first(store: Store) -> None:
+    """Who was told without a deadline is told again, with one."""
+    before = Lab(store, idle_after=3600.0)
+    name = await before.reserve()
+    await idle(before, name, 300)
+    after = Lab(store, **NOTICES)
+    await after.scan()
+    assert await after.told("released") == []
+    shown: list[Any] = [event.data.get("deadline") for event in await after.told("idle")]
+    assert (shown[0], shown[1] is not None, len(shown)) == (None, True, 2)
+
+
+async def test_what_is_turned_off_is_forgotten(lab: Lab) -> None:
+    """Nothing is told of it, and the record keeps nothing of it."""
+    name = await lab.reserve()
+    await idle(lab, name)
+    after = Lab(lab.store)
+    await after.scan()
+    assert await after.told("used", "released") == []
+    record = await after.record(name)
+    assert (record.idle_ms, record.idle_told_ms, record.idle_until_ms) == (None, None, None)

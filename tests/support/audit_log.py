@@ -1,0 +1,153 @@
+"""The audit log from outside: lines to write, what is in its files, other writers, and a disk to fill."""
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from canhazgpu.notifiers.chain import START, Head, seal
+from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.verify import verify
+
+SEALED = len(', "seq": 1, "chain": ""') + 64
+WRITER = """\
+import os, signal, sys, time
+from pathlib import Path
+from canhazgpu.notifiers.log import AuditLog
+path, first, last, batch, torn = Path(sys.argv[1]), *map(int, sys.argv[2:])
+write = os.write
+def half(file, line):
+    write(file, line[:len(line) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+log = AuditLog(path)
+for number in range(first, last):
+    if number == torn:
+        os.write = half
+    name = "%05d" % number
+    while True:
+        try:
+            log.append(name, b'{"id": "%s", "padding": "%s"}\\n' % (name.encode(), b"x" * 300))
+            break
+        except BlockingIOError:
+            time.sleep(0.001)
+    if number % batch == batch - 1:
+        log.close()
+        time.sleep(0.001)
+"""
+
+
+def line(name: str, length: int = 200) -> bytes:
+    """Return a line for the id `name`; as one of the first nine of a log it has `length` bytes there."""
+    short = json.dumps({"id": name, "padding": ""})
+    return json.dumps({"id": name, "padding": "x" * (length - SEALED - len(short) - 1)}).encode() + b"\n"
+
+
+def chain(length: int, head: Head = START) -> tuple[list[bytes], Head]:
+    """Return the lines of a chain, with the ids 1, 2, 3 …, and its head."""
+    made = []
+    for number in range(1, length + 1):
+        sealed, head = seal(b'{"id": "%d"}\n' % number, head)
+        made.append(sealed)
+    return made, head
+
+
+def lines(path: Path) -> list[bytes]:
+    """Return the lines of a file, plain or packed; fails when the last one is not ended."""
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    assert data.endswith(b"\n") or not data
+    return data.splitlines(keepends=True)
+
+
+def ids(*paths: Path) -> list[str]:
+    """Return the ids in these files; fails on any line that is not JSON, or not ended."""
+    return [str(json.loads(one)["id"]) for path in paths for one in lines(path)]
+
+
+def size(path: Path) -> int:
+    """Return the bytes in the log and in what it was rotated to."""
+    return sum(one.stat().st_size for one in path.parent.glob("violations.log*"))
+
+
+def pack(path: Path) -> Path:
+    """Pack a file as gzip does: the plain one goes when the packed one is there."""
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    return packed
+
+
+def found(path: Path) -> list[tuple[str, str, int, int, int]]:
+    """Return what the check of the log finds: kind, file, line, and the numbers it is about."""
+    kept = verify(path).findings.kept
+    return [(one.kind, one.file, one.line, one.first_seq, one.last_seq) for one in kept]
+
+
+def seqs(*paths: Path) -> list[int]:
+    """Return the numbers of the lines in these files."""
+    return [json.loads(one)["seq"] for path in paths for one in lines(path)]
+
+
+def write(log: AuditLog, *names: object) -> None:
+    """Write a line for each of these ids."""
+    for name in names:
+        assert log.append(str(name), line(str(name)))
+
+
+def three_files(path: Path) -> list[Path]:
+    """Make a log of fifteen lines in three files, five each, the oldest packed; return the files."""
+    log, one, two = AuditLog(path), path.with_name("violations.log.1"), path.with_name("violations.log.2")
+    write(log, *range(1, 6))
+    path.rename(two)
+    write(log, *range(6, 11))
+    path.rename(one)
+    write(log, *range(11, 16))
+    log.close()
+    return [pack(two), one, path]
+
+
+def writer(
+    path: Path, first: int, last: int, batch: int = 1_000_000, torn: int = -1
+) -> "subprocess.Popen[bytes]":
+    """Start a process that writes ids, lets go of the log after each batch, and dies within `torn`."""
+    words = [sys.executable, "-c", WRITER, str(path), *map(str, (first, last, batch, torn))]
+    return subprocess.Popen(words, stdin=subprocess.DEVNULL)
+
+
+class Disk:
+    """A file system of two pages, so that it can be full: one for the log, one for the head beside it."""
+
+    SIZE = 8192
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._mount(f"size={self.SIZE}")
+
+    def fill(self) -> Path:
+        """Take all the room there is; return the file that does."""
+        filler = self.folder / "filler"
+        filler.write_bytes(b"x" * self.SIZE)
+        return filler
+
+    def grow(self) -> None:
+        """Make room."""
+        self._mount("remount,size=256k")
+
+    def _mount(self, options: str) -> None:
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)],
+            check=False,
+            capture_output=True,
+        )
+        if made.returncode:
+            pytest.skip("mounting a small disk needs root and CAP_SYS_ADMIN")
+
+
+def mounted(place: Path) -> Iterator[Disk]:
+    """Make a small disk at `place`, for a fixture."""
+    place.mkdir()
+    yield Disk(place)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
