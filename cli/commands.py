@@ -12,6 +12,7 @@ from canhazgpu.cli import (
     demo,
     doctor,
     events,
+    log,
     notify,
     reserve,
     serve,
@@ -88,6 +89,7 @@ app.command("violations", epilog=violations.EPILOG)(violations.violations)
 app.command("events", epilog=events.EPILOG)(events.events)
 app.command("deliveries", epilog=deliveries.EPILOG)(deliveries.deliveries)
 app.add_typer(deliveries.deadletters, name="deadletters")
+app.add_typer(log.app, name="log")
 app.add_typer(notify.app, name="notify")
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(configuration.app, name="config")
