@@ -22,7 +22,7 @@ from canhazgpu.events.notices import Delivery, Notice
 from canhazgpu.events.outbox import deadletters
 from canhazgpu.workers.policy import quiet_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
 SEED = int(os.environ.get("MONTH_SEED", "11"))
 DAYS = int(os.environ.get("MONTH_DAYS", "30"))
 BEGIN = 1_790_553_600_000  # Monday 2026-09-28, 00:00 UTC: before the ids that Redis gives.
