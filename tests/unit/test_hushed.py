@@ -7,7 +7,7 @@ from support.episode import HOLD, HOUR, MINUTE, START, WAIT, Bob, silence, step,
 from canhazgpu.config.notices import Quiet
 from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import Notice
-from canhazgpu.events.violations import OPENED
+from canhazgpu.events.violations import OPENED, UPDATED
 from canhazgpu.notifiers.render import lines
 
 NOW = "opened offender wall+log"
@@ -114,3 +114,16 @@ def test_an_acknowledgement_is_offered_where_there_is_one(most: float, offered: 
         "episode": "v1",
     }
     assert ("silence ack" in "\n".join(lines(Notice(**facts)))) == offered
+
+
+def test_an_acknowledgement_covers_what_was_there_and_no_trespass() -> None:
+    """Neither another GPU nor one that somebody has reserved since: its holder is told."""
+    bob = Bob()
+    bob.silences = [silence(100 * HOUR + START, user="bob", ack=True, gpus=(0,))]
+    bob.at(0, (OPENED, violation("v1", 0)), (OPENED, violation("v2", 1)))
+    assert bob.at(WAIT) == [NOW]
+    assert named(bob) == ["v2"]
+    bob.hears(WAIT)
+    bob.at(HOUR, (UPDATED, violation("v1", kind="trespass", holder="alice")))
+    bob.at(HOUR + WAIT + 5 * MINUTE)
+    assert "alice" in {draft.person for draft in bob.drafts}
