@@ -1,19 +1,26 @@
 """The time line of one violation, from streams on a real Redis: found, complete, in order, bounded."""
 
+import re
+from typing import Any
+
 import pytest
-from support.past import DAY, HOUR, MINUTE, NOW, SECOND, Past, timeline_of, violation
+from support.past import DAY, HOUR, MINUTE, NOW, ROOT, SECOND, Past, timeline_of, violation
 
 from canhazgpu.events.moments import rfc3339
-from canhazgpu.events.store import Store
+from canhazgpu.events.notices import CREATED, Incident
+from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.violations import OPENED
-from canhazgpu.service import told
+from canhazgpu.service import history, told
+from canhazgpu.service.event_feed import feed
 from canhazgpu.service.masks import Viewer
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.sieve import PAGE
-from canhazgpu.service.timeline import FIRST, LAST
+from canhazgpu.service.timeline import FIRST, LAST, Timeline
+from canhazgpu.service.violation_filters import filters
 from canhazgpu.service.violation_search import find
 
 pytestmark = pytest.mark.anyio
+ADDRESS = re.compile(r"[\w…]+@example\.com")
 ANN = Viewer(admin=False, user="ann", key="uid:1002")
 
 
@@ -116,3 +123,39 @@ async def test_one_that_nothing_can_be_read_of_is_none(store: Store, past: Past)
     await past.flush()
     with pytest.raises(LookupError):
         await timeline_of(store, f"v{NOW}-1")
+
+
+async def test_who_follows_events_sees_no_address_of_others(store: Store, past: Past) -> None:
+    """A notice to an address, and what a mail server said, on the stream of everything."""
+    one = violation(NOW)
+    incident = Incident(subject="channel/email", reason="550 ops@example.com: no", since=rfc3339(NOW))
+    facts: dict[str, Any] = {
+        "person": None,
+        "audience": "address",
+        "to": "team@example.com",
+        "incident": incident,
+    }
+    notice = past.notice(NOW, one, **facts)
+    past.put([store.keys.events], NOW, CREATED, f"notice/{notice.notice}", notice)
+    await past.flush()
+
+    async def seen(viewer: Viewer) -> str:
+        lines = [line async for line in feed(store, "0-0", [], viewer, follow=False)]
+        return b"".join(lines).decode()
+
+    assert sorted(ADDRESS.findall(await seen(ROOT))) == ["ops@example.com", "team@example.com"]
+    assert sorted(ADDRESS.findall(await seen(ANN))) == ["o…@example.com", "t…@example.com"]
+
+
+async def test_without_redis_everything_says_so() -> None:
+    """Neither a list nor a time line is made up."""
+    store = Store("unix:///nonexistent", "h")
+    viewer = Viewer(admin=False, user=None, key=None)
+    for asked in (
+        find(store, "v1"),
+        history.violations(store, filters({}, NOW), NOW),
+        Timeline(store, "v1-1", viewer, NOW).read("0-0", None),
+    ):
+        with pytest.raises(StoreDown):
+            await asked
+    await store.close()
