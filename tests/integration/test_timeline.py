@@ -125,6 +125,47 @@ async def test_one_that_nothing_can_be_read_of_is_none(store: Store, past: Past)
         await timeline_of(store, f"v{NOW}-1")
 
 
+async def test_while_it_lasts_it_is_as_it_is_now(store: Store, past: Past) -> None:
+    """Its memory changes without a fact; once closed, what is left among the open ones counts no more."""
+    one = past.opens(violation(NOW - HOUR), NOW - HOUR)
+    past.lasts(violation(NOW - HOUR, memory_mb=77))
+    await past.flush()
+    assert (await timeline_of(store, one.violation)).violation.memory_mb == 77
+    past.closes(one, NOW)
+    past.lasts(violation(NOW - HOUR, memory_mb=77))
+    await past.flush()
+    assert (await timeline_of(store, one.violation)).violation.closed == rfc3339(NOW)
+
+
+async def test_a_notice_that_is_tried_again_by_hand_is_one(store: Store, past: Past) -> None:
+    """A dead letter comes onto the stream a second time; its attempts are all there."""
+    one = past.opens(violation(NOW - DAY), NOW - DAY)
+    notice = past.notice(NOW - DAY + SECOND, one)
+    past.attempt(NOW - DAY + 2 * SECOND, notice, "wall", "failed")
+    past.put([store.keys.notices], NOW - HOUR, CREATED, f"notice/{notice.notice}", notice)
+    past.attempt(NOW - HOUR, notice, "wall", "delivered")
+    await past.flush()
+    timeline = await timeline_of(store, one.violation)
+    assert [moment.type.rpartition(".")[2] for moment in timeline.moments] == [
+        "opened",
+        "created",
+        "attempted",
+        "attempted",
+    ]
+    assert timeline.verdict == told.Told("reached", rfc3339(NOW - HOUR))
+
+
+async def test_a_silence_is_there_when_its_event_is_trimmed(store: Store, past: Past) -> None:
+    """As long as it lasts, Redis knows it."""
+    one = past.opens(violation(NOW - HOUR), NOW - HOUR)
+    past.silences(NOW - 2 * HOUR, NOW + HOUR, user="bob")
+    await past.flush()
+    await store.redis.delete(store.keys.events)
+    timeline = await timeline_of(store, one.violation)
+    assert [moment.type for moment in timeline.moments][:1] == ["canhazgpu.silence.added"]
+    assert timeline.verdict.told == "silenced"
+
+
 async def test_who_follows_events_sees_no_address_of_others(store: Store, past: Past) -> None:
     """A notice to an address, and what a mail server said, on the stream of everything."""
     one = violation(NOW)
