@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from canhazgpu.cli.asking import given
 from canhazgpu.cli.timeline import head, moments
 from canhazgpu.cli.words import USAGE, client, examples, fail, print_json, table, utc
 from canhazgpu.events.durations import spell_duration
@@ -57,16 +58,22 @@ def _kinds(incomplete: str) -> list[str]:
 def violations(
     context: typer.Context,
     *,
-    user: Annotated[str, typer.Option(help="Only this user's.")] = "",
-    gpu: Annotated[str, typer.Option(help="Only on this GPU.", metavar="GPU")] = "",
+    user: Annotated[str | None, typer.Option(help="Only this user's.", callback=given)] = None,
+    gpu: Annotated[str | None, typer.Option(help="Only on this GPU.", metavar="GPU", callback=given)] = None,
     kind: Annotated[
-        str,
-        typer.Option(help="Only unreserved, trespass or overstaying.", autocompletion=_kinds),
-    ] = "",
+        str | None,
+        typer.Option(help="Only unreserved, trespass or overstaying.", callback=given, autocompletion=_kinds),
+    ] = None,
     since: Annotated[
-        str, typer.Option(help="From when on: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z; 7d unless said.")
-    ] = "",
-    until: Annotated[str, typer.Option(help="Until when, likewise; a date is its first moment, UTC.")] = "",
+        str | None,
+        typer.Option(
+            help="From when on: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z; 7d unless said.", callback=given
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Until when, likewise; a date is its first moment, UTC.", callback=given),
+    ] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only those that last.")] = False,
     unreached: Annotated[
         bool, typer.Option("--unreached", help="Only those whose user could not be told.")
@@ -81,10 +88,10 @@ def violations(
         "kind": kind,
         "since": since,
         "until": until,
-        "open": "1" if only_open else "",
-        "unreached": "1" if unreached else "",
+        "open": "1" if only_open else None,
+        "unreached": "1" if unreached else None,
     }
-    said = {name: word for name, word in words.items() if word}
+    said = {name: word for name, word in words.items() if word is not None}
     if context.invoked_subcommand is not None:
         if said or as_json or as_csv:
             fail("put the options behind the command", USAGE)

@@ -26,7 +26,7 @@ async def violations(store: Store, filters: Filters, now_ms: int) -> list[Violat
     for name, one in opened.items():
         if filters.fits(one) and not (name in rows and rows[name].closed):
             rows[name] = one
-    rows = _newest(rows, MOST_ROWS)
+    rows = newest(rows, MOST_ROWS)
     verdicts = await told(store, rows, now_ms)
     return [
         row(one, verdicts[name])
@@ -71,13 +71,14 @@ async def _past(store: Store, filters: Filters, opened: Container[str]) -> dict[
             else:
                 ends.add(one.violation)
         if len(rows) > 2 * MOST_ROWS:
-            rows = _newest(rows, MOST_ROWS)
+            rows = newest(rows, MOST_ROWS)
             ends &= rows.keys()
         if filters.until_ms is not None and not ends and (read_ms or 0) > filters.until_ms:
             break
     return rows
 
 
-def _newest(rows: dict[str, Violation], most: int) -> dict[str, Violation]:
+def newest(rows: dict[str, Violation], most: int) -> dict[str, Violation]:
+    """Return the `most` rows that began last, oldest first."""
     kept = sorted(rows.values(), key=lambda one: (one.since, one.gpu))[-most:]
     return {one.violation: one for one in kept}

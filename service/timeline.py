@@ -20,7 +20,7 @@ from canhazgpu.service.told import (
     MARGIN_MS,
     Telling,
     Told,
-    known_ms,
+    kept_since_ms,
     live_silences,
     violation_of,
 )
@@ -77,7 +77,7 @@ class Timeline:
         await self._notices(telling)
         await self._attempts(telling)
         live = [one for one in await self._silences() if not one.ended and one.until_ms > self._now_ms]
-        self.verdict = telling.verdicts(live, await known_ms(self._store))[self._name]
+        self.verdict = telling.verdicts(live, await kept_since_ms(self._store))[self._name]
 
     @property
     def violation(self) -> Violation:

@@ -154,7 +154,7 @@ async def told(store: Store, violations: Mapping[str, Violation], now_ms: int) -
                 telling.attempt(attempt)
     lasting = any(one.closed is None for one in violations.values())
     live = [one for one in await live_silences(store) if one.until_ms > now_ms] if lasting else []
-    return telling.verdicts(live, await known_ms(store))
+    return telling.verdicts(live, await kept_since_ms(store))
 
 
 def violation_of(row: Row) -> Violation | None:
@@ -174,7 +174,7 @@ async def live_silences(store: Store) -> list[Silence]:
     return [msgspec.json.decode(text, type=Silence) for text in rows]
 
 
-async def known_ms(store: Store) -> int:
+async def kept_since_ms(store: Store) -> int:
     """Return from when on every attempt is kept; 0: none was trimmed yet."""
     if await store.ask(store.redis.xlen(store.keys.deliveries)) < DELIVERIES_KEPT:
         return 0

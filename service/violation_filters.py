@@ -12,6 +12,7 @@ from canhazgpu.events.text import printable
 from canhazgpu.events.violations import Violation
 
 KINDS = ("unreserved", "trespass", "overstaying")
+NAMES = ("since", "until", "user", "gpu", "kind", "open", "unreached")
 WEEK_MS = 7 * 86_400_000
 MOST_DIGITS = 4  # Of a GPU's index.
 _MOMENT = re.compile(
@@ -47,9 +48,12 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 def filters(words: Mapping[str, str], now_ms: int, spell: Callable[[str], str] = str) -> Filters:
     """Return what is asked for by `since`, `until`, `user`, `gpu`, `kind`, `open` and `unreached`.
 
-    An empty word is none. Raises ValueError with a sentence for people, where `spell` names a filter.
+    Raises ValueError with a sentence for people, where `spell` names a filter.
     """
-    said = {name: word for name, word in words.items() if word}
+    said = {name: words[name] for name in NAMES if name in words}
+    for name, word in said.items():
+        if not word.strip():
+            raise ValueError(f"{spell(name)}: it is empty: leave it out, or say what you want")
     until_ms = _moment(said["until"], now_ms, spell("until")) if "until" in said else None
     end_ms = now_ms if until_ms is None else until_ms
     since_ms = _moment(said["since"], now_ms, spell("since")) if "since" in said else end_ms - WEEK_MS

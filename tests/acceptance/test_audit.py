@@ -16,6 +16,7 @@ from support.past import DAY, HOUR, MINUTE, SECOND, Past, violation, write
 from support.people import Person
 
 from canhazgpu.cli.violations import COLUMNS
+from canhazgpu.client import Client, Refused
 
 NASTY = "\x1b[2J\r\nBcc: victim@example.com\r\n\r\nGPU 7\0\u202e\x9b"
 ADDRESS = re.compile(r"[\w…]+@example\.com")
@@ -147,10 +148,30 @@ def test_a_time_line_is_there_for_people_and_for_programs(audited: Daemon) -> No
     assert found["moments"][2]["attempt"]["outcome"] == "nobody"
 
 
+def test_the_api_refuses_what_makes_no_sense(audited: Daemon) -> None:
+    """Each with a status, a kind and a sentence that names what is wrong."""
+    for query, status, kind, said in (
+        ("?since=soon", 400, "bad-request", "since: 'soon' is not a duration"),
+        ("?since=1h&until=2h", 400, "bad-request", "since is not before until"),
+        ("?gpu=-1", 400, "bad-request", "gpu: '-1' is no GPU"),
+        ("?kind=theft", 400, "bad-request", "there are unreserved, trespass, overstaying"),
+        ("?user=", 400, "bad-request", "user: it is empty"),
+        ("/v9", 404, "no-such-violation", "there is no violation v9"),
+        ("/%1b%5b2J", 404, "no-such-violation", r"there is no violation \x1b[2J"),
+        ("/v1", 400, "ambiguous-id", "v1 begins more than one violation: v1"),
+    ):
+        with pytest.raises(Refused) as no:
+            Client(str(audited.folder / "s")).get(f"/v1/violations{query}")
+        assert (no.value.status, no.value.kind) == (status, kind), query
+        assert said in no.value.detail
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("--kind", "theft"),
+        ("--user", ""),
+        ("--since", ""),
         ("--gpu", "-1"),
         ("--gpu", "all"),
         ("--since", "2026-02-30"),

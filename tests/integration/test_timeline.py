@@ -1,19 +1,26 @@
 """The time line of one violation, from streams on a real Redis: found, complete, in order, bounded."""
 
+import re
+from typing import Any
+
 import pytest
-from support.past import DAY, HOUR, MINUTE, NOW, SECOND, Past, timeline_of, violation
+from support.past import DAY, HOUR, MINUTE, NOW, ROOT, SECOND, Past, timeline_of, violation
 
 from canhazgpu.events.moments import rfc3339
-from canhazgpu.events.store import Store
+from canhazgpu.events.notices import CREATED, Incident
+from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.violations import OPENED
-from canhazgpu.service import told
+from canhazgpu.service import history, told
+from canhazgpu.service.event_feed import feed
 from canhazgpu.service.masks import Viewer
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.sieve import PAGE
-from canhazgpu.service.timeline import FIRST, LAST
+from canhazgpu.service.timeline import FIRST, LAST, Timeline
+from canhazgpu.service.violation_filters import filters
 from canhazgpu.service.violation_search import find
 
 pytestmark = pytest.mark.anyio
+ADDRESS = re.compile(r"[\w…]+@example\.com")
 ANN = Viewer(admin=False, user="ann", key="uid:1002")
 
 
@@ -116,3 +123,80 @@ async def test_one_that_nothing_can_be_read_of_is_none(store: Store, past: Past)
     await past.flush()
     with pytest.raises(LookupError):
         await timeline_of(store, f"v{NOW}-1")
+
+
+async def test_while_it_lasts_it_is_as_it_is_now(store: Store, past: Past) -> None:
+    """Its memory changes without a fact; once closed, what is left among the open ones counts no more."""
+    one = past.opens(violation(NOW - HOUR), NOW - HOUR)
+    past.lasts(violation(NOW - HOUR, memory_mb=77))
+    await past.flush()
+    assert (await timeline_of(store, one.violation)).violation.memory_mb == 77
+    past.closes(one, NOW)
+    past.lasts(violation(NOW - HOUR, memory_mb=77))
+    await past.flush()
+    assert (await timeline_of(store, one.violation)).violation.closed == rfc3339(NOW)
+
+
+async def test_a_notice_that_is_tried_again_by_hand_is_one(store: Store, past: Past) -> None:
+    """A dead letter comes onto the stream a second time; its attempts are all there."""
+    one = past.opens(violation(NOW - DAY), NOW - DAY)
+    notice = past.notice(NOW - DAY + SECOND, one)
+    past.attempt(NOW - DAY + 2 * SECOND, notice, "wall", "failed")
+    past.put([store.keys.notices], NOW - HOUR, CREATED, f"notice/{notice.notice}", notice)
+    past.attempt(NOW - HOUR, notice, "wall", "delivered")
+    await past.flush()
+    timeline = await timeline_of(store, one.violation)
+    assert [moment.type.rpartition(".")[2] for moment in timeline.moments] == [
+        "opened",
+        "created",
+        "attempted",
+        "attempted",
+    ]
+    assert timeline.verdict == told.Told("reached", rfc3339(NOW - HOUR))
+
+
+async def test_a_silence_is_there_when_its_event_is_trimmed(store: Store, past: Past) -> None:
+    """As long as it lasts, Redis knows it."""
+    one = past.opens(violation(NOW - HOUR), NOW - HOUR)
+    past.silences(NOW - 2 * HOUR, NOW + HOUR, user="bob")
+    await past.flush()
+    await store.redis.delete(store.keys.events)
+    timeline = await timeline_of(store, one.violation)
+    assert [moment.type for moment in timeline.moments][:1] == ["canhazgpu.silence.added"]
+    assert timeline.verdict.told == "silenced"
+
+
+async def test_who_follows_events_sees_no_address_of_others(store: Store, past: Past) -> None:
+    """A notice to an address, and what a mail server said, on the stream of everything."""
+    one = violation(NOW)
+    incident = Incident(subject="channel/email", reason="550 ops@example.com: no", since=rfc3339(NOW))
+    facts: dict[str, Any] = {
+        "person": None,
+        "audience": "address",
+        "to": "team@example.com",
+        "incident": incident,
+    }
+    notice = past.notice(NOW, one, **facts)
+    past.put([store.keys.events], NOW, CREATED, f"notice/{notice.notice}", notice)
+    await past.flush()
+
+    async def seen(viewer: Viewer) -> str:
+        lines = [line async for line in feed(store, "0-0", [], viewer, follow=False)]
+        return b"".join(lines).decode()
+
+    assert sorted(ADDRESS.findall(await seen(ROOT))) == ["ops@example.com", "team@example.com"]
+    assert sorted(ADDRESS.findall(await seen(ANN))) == ["o…@example.com", "t…@example.com"]
+
+
+async def test_without_redis_everything_says_so() -> None:
+    """Neither a list nor a time line is made up."""
+    store = Store("unix:///nonexistent", "h")
+    viewer = Viewer(admin=False, user=None, key=None)
+    for asked in (
+        find(store, "v1"),
+        history.violations(store, filters({}, NOW), NOW),
+        Timeline(store, "v1-1", viewer, NOW).read("0-0", None),
+    ):
+        with pytest.raises(StoreDown):
+            await asked
+    await store.close()

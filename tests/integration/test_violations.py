@@ -7,7 +7,7 @@ from support.past import DAY, HOUR, MINUTE, NOW, SECOND, Past, timeline_of, viol
 
 from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.store import Script, Store
-from canhazgpu.events.violations import CLOSED, OPENED
+from canhazgpu.events.violations import CLOSED, OPENED, Violation
 from canhazgpu.service import history, told
 from canhazgpu.service.answers import ViolationAnswer
 from canhazgpu.service.sieve import PAGE
@@ -84,7 +84,9 @@ async def test_what_is_asked_for_is_found(store: Store, past: Past) -> None:
     ]
 
 
-async def test_what_ended_after_the_span_shows_its_end(store: Store, past: Past) -> None:
+async def test_what_ended_after_the_span_shows_its_end(
+    store: Store, past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Asked for by a time at which it lasted, it is closed all the same; who came later is not there."""
     one = past.opens(violation(NOW - 9 * DAY, 1), NOW - 9 * DAY)
     for number in range(2, 2 + PAGE):
@@ -95,6 +97,10 @@ async def test_what_ended_after_the_span_shows_its_end(store: Store, past: Past)
     await past.flush()
     (row,) = await asked(store, since="10d", until=rfc3339(NOW - 9 * DAY + HOUR))
     assert (row.violation, row.state, row.closed) == (one.violation, "closed", rfc3339(NOW - DAY))
+    counted = Counted(store, monkeypatch)
+    assert await asked(store, since="10d", until=rfc3339(NOW - 9 * DAY - HOUR)) == []
+    assert counted.trips == 2, "it reads on where nothing is open"
+    assert counted.most <= PAGE
 
 
 async def test_when_they_were_reached_is_said(store: Store, past: Past) -> None:
@@ -158,11 +164,19 @@ async def test_ten_thousand_are_read_in_pages(
     assert counted.trips <= 15, "it reads on behind what is asked for"
 
 
-async def test_of_too_many_the_newest_are_there(
+async def test_of_too_many_thenewest_are_there(
     store: Store, past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded: at no time more than twice as many rows as are shown."""
+    held: list[int] = []
+    newest = history.newest
+
+    def counting(rows: dict[str, Violation], most: int) -> dict[str, Violation]:
+        held.append(len(rows))
+        return newest(rows, most)
+
     monkeypatch.setattr(history, "MOST_ROWS", 20)
+    monkeypatch.setattr(history, "newest", counting)
     for number in range(3 * PAGE):
         one = violation(NOW - DAY + number, number, gpu=number)
         past.opens(one, NOW - DAY + number)
@@ -170,6 +184,7 @@ async def test_of_too_many_the_newest_are_there(
     lasting = past.opens(violation(NOW - 2 * DAY, 1), NOW - DAY + 3 * PAGE)
     await past.flush()
     assert await names(store) == [str(number) for number in range(3 * PAGE - 20, 3 * PAGE)]
+    assert max(held) <= PAGE + 2 * 20
     assert [one.violation for one in await asked(store, open="1")] == [lasting.violation]
 
 

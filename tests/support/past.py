@@ -78,6 +78,10 @@ class Past:
     def opens(self, one: Violation, ms: int) -> Violation:
         """Open a violation, and keep it among the open ones."""
         self.put([self._keys.violations], ms, OPENED, f"violation/{one.violation}", one)
+        return self.lasts(one)
+
+    def lasts(self, one: Violation) -> Violation:
+        """Keep it among the open ones, as it is now."""
         body = msgspec.to_builtins(one)
         record = {
             "id": one.violation,

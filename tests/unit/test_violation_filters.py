@@ -29,7 +29,7 @@ def test_a_moment_is_a_time_back_or_a_date_in_utc(text: str, expected: int) -> N
 
 def test_what_is_not_said_is_a_week_and_everything() -> None:
     """Without words: seven days back, or seven days before the end that is said."""
-    assert filters({"since": "", "user": "", "gpu": ""}, NOW) == filters({}, NOW)
+    assert filters({"other": ""}, NOW) == filters({}, NOW)
     assert filters({}, NOW).since_ms == NOW - 7 * DAY
     assert filters({"until": "10d"}, NOW).since_ms == NOW - 17 * DAY
 
@@ -52,6 +52,8 @@ def test_what_is_not_said_is_a_week_and_everything() -> None:
         ({"gpu": "1e3"}, "is no GPU"),
         ({"gpu": "٣"}, "is no GPU"),
         ({"gpu": "10000"}, "is no GPU"),
+        ({"user": ""}, "--user: it is empty"),
+        ({"since": " "}, "--since: it is empty"),
         ({"kind": "theft"}, "there are unreserved, trespass, overstaying"),
     ],
 )
