@@ -3,10 +3,11 @@
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterable
 
 from bench import allocate, idle, lives, scan, start
 
-ALL = {
+ALL: dict[str, Callable[[], Iterable[str]]] = {
     "start": start.measure,
     "scan": scan.measure,
     "allocate": allocate.measure,

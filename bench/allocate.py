@@ -3,13 +3,16 @@
 import asyncio
 import http.client
 import json
+import os
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.host import service
@@ -130,6 +133,51 @@ def by_api() -> list[str]:
     return [f"reserve over the socket, one after the other, each with a scan of its own: {spread(times)}"]
 
 
-def measure() -> list[str]:
-    """Return all of it."""
-    return [*by_script(), *by_api()]
+def _crowd(folder: Path) -> str:
+    """Ask two thousand times at once, fifty at a time, for 64 GPUs."""
+
+    def one(_: int) -> int:
+        link = http.client.HTTPConnection("localhost", timeout=60)
+        link.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        link.sock.connect(str(folder / "s"))
+        link.request("POST", "/v1/reservations", '{"kind": "manual", "wait": false}')
+        answer = link.getresponse()
+        answer.read()
+        link.close()
+        return answer.status
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(50) as crowd:
+        codes = Counter(crowd.map(one, range(2000)))
+    took = time.perf_counter() - began
+    said = ", ".join(f"{count} answered {code}" for code, count in sorted(codes.items()))
+    return f"2000 requests for {GPUS} GPUs, 50 at a time, a connection each: {took:.1f} s ({said})"
+
+
+def _commands(folder: Path) -> str:
+    """Start two hundred commands at once for 64 GPUs."""
+    environment = {**os.environ, "CANHAZGPU_CONFIG": str(folder / "config.toml")}
+    command = [str(Path(sys.executable).with_name("canhazgpu")), "reserve", "--gpus", "1", "--short"]
+    began = time.perf_counter()
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(200)
+    ]
+    codes = Counter(process.wait() for process in processes)
+    took = time.perf_counter() - began
+    said = ", ".join(f"{count} ended with {code}" for code, count in sorted(codes.items()))
+    return f"200 processes of `canhazgpu reserve --gpus 1` at once for {GPUS} GPUs: {took:.1f} s ({said})"
+
+
+def at_once() -> Iterator[str]:
+    """Yield lines about many who ask at once."""
+    for ask in (_crowd, _commands):
+        with service(GPUS) as (folder, _):
+            yield ask(folder)
+
+
+def measure() -> Iterator[str]:
+    """Yield all of it, as it comes."""
+    yield from by_script()
+    yield from by_api()
+    yield from at_once()

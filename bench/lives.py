@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.allocate import Link, spread
@@ -62,6 +63,7 @@ def woken(folder: Path) -> list[float]:
             while (line := answer.readline()).strip() == b"" or json.loads(line)["state"] != "granted":
                 stands.set()
             moment.append(time.perf_counter())
+            answer.read()  # To its end: an answer of which some is left unread counts as unheard.
             waiting.close()
 
         waiter = threading.Thread(target=wait)
@@ -95,11 +97,9 @@ def cost(folder: Path) -> list[str]:
     return [f"canhazgpu run --gpus 1 -- true: {whole * 1000:.1f} ms; " + ", ".join(parts)]
 
 
-def measure() -> list[str]:
-    """Return all of it."""
+def measure() -> Iterator[str]:
+    """Yield all of it, as it comes."""
     with service() as (folder, _):
-        return [
-            f"kill -9 of a run until its GPU is free: {spread(freed(folder)).partition(', ')[2]}",
-            f"release until the first who waits has it: {spread(woken(folder)).partition(', ')[2]}",
-            *cost(folder),
-        ]
+        yield f"kill -9 of a run until its GPU is free: {spread(freed(folder)).partition(', ')[2]}"
+        yield f"release until the first who waits has it: {spread(woken(folder)).partition(', ')[2]}"
+        yield from cost(folder)

@@ -27,21 +27,21 @@ NO_GPUS = "say which GPUs, as 1,3"
 
 @app.callback(invoke_without_command=True)
 def options(
-    context: typer.Context, *, gpus: asking.Gpus = None, gpu_ids: asking.GpuIds = "", force: Force = False
+    context: typer.Context, *, gpus: asking.Gpus = None, gpu_ids: asking.GpuIds = None, force: Force = False
 ) -> None:
     """Say which GPUs are handed out (`canhazgpu admin --gpus 8`), or do one of the commands below."""
     if context.invoked_subcommand is None:
-        if gpus is None and not gpu_ids:
+        if gpus is None and gpu_ids is None:
             fail("no command given; `canhazgpu admin --help` lists them", USAGE)
         init(gpus=gpus, gpu_ids=gpu_ids, force=force)
-    elif gpus is not None or gpu_ids or force:
+    elif gpus is not None or gpu_ids is not None or force:
         fail("put the options behind the command", USAGE)
 
 
 @app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
-def init(*, gpus: asking.Gpus = None, gpu_ids: asking.GpuIds = "", force: Force = False) -> None:
+def init(*, gpus: asking.Gpus = None, gpu_ids: asking.GpuIds = None, force: Force = False) -> None:
     """Hand out the first GPUs, or these; all that are found when none are named."""
-    demand = {} if gpus is None and not gpu_ids else asking.which(gpus, gpu_ids)
+    demand = {} if gpus is None and gpu_ids is None else asking.which(gpus, gpu_ids)
     reply = post(client(), "/v1/admin/manage", {**demand, "force": force})
     sys.stdout.write(f"Managed: {asking.spell_gpus(reply['managed'])}\n")
     if reply["released"]:
@@ -52,7 +52,9 @@ def init(*, gpus: asking.Gpus = None, gpu_ids: asking.GpuIds = "", force: Force 
 def drain(
     gpus: Targets,
     *,
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; `status` shows it.")] = "",
+    reason: Annotated[
+        str | None, typer.Option("--reason", "-r", help="Why; `status` shows it.", callback=asking.given)
+    ] = None,
 ) -> None:
     """Keep GPUs out of allocation; who has them keeps them."""
     reply = post(client(), "/v1/admin/drain", {"gpus": _named(gpus), **asking.optional(reason=reason)})
@@ -71,17 +73,18 @@ def undrain(gpus: Targets) -> None:
 )
 def release(
     *,
-    gpu_ids: asking.GpuIds = "",
-    user: Annotated[str, typer.Option("--user", help="Everything this user holds.")] = "",
+    gpu_ids: asking.GpuIds = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Everything this user holds.", callback=asking.given)
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everybody's.")] = False,
 ) -> None:
     """End anybody's reservations; their holders are told."""
-    named = asking.indices(gpu_ids)
-    if sum([named is not None, bool(user), everything]) != 1:
+    if sum([gpu_ids is not None, user is not None, everything]) != 1:
         fail("say one of --gpu-ids, --user and --all", USAGE)
-    demand = {"all": everything, **asking.optional(user=user), **({"gpus": named} if named else {})}
+    demand = {"all": everything, **asking.optional(user=user), **asking.named(gpu_ids)}
     say_released(post(client(), "/v1/admin/release", demand), "nobody holds one")
 
 
 def _named(text: str) -> list[int]:
-    return asking.indices(text) or fail(NO_GPUS, USAGE)
+    return asking.indices(text) if text.strip() else fail(NO_GPUS, USAGE)

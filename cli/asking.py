@@ -15,36 +15,57 @@ from canhazgpu.events.text import printable
 FOREVER = "forever"  # What `--wait` alone means.
 MOST = 1024
 
+
+def given(text: str | None) -> str | None:
+    """Return an option's value; refuse an empty one, which is no way to leave it out, and no text."""
+    if text is None:
+        return None
+    if not text.strip():
+        raise typer.BadParameter("it is empty: leave the option out, or say what you want")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter("it is not written in UTF-8") from None
+    return text
+
+
 Gpus = Annotated[int | None, typer.Option("--gpus", "-g", help="How many; 1 unless --gpu-ids names them.")]
-GpuIds = Annotated[str, typer.Option("--gpu-ids", "-G", help="Exactly these, as 1,3.", metavar="IDS")]
+GpuIds = Annotated[
+    str | None,
+    typer.Option("--gpu-ids", "-G", help="Exactly these, as 1,3.", metavar="IDS", callback=given),
+]
 Wait = Annotated[
-    str, typer.Option("--wait", "-w", help="Wait for them; --wait 30m: at most so long.", metavar="[TIME]")
+    str | None,
+    typer.Option(
+        "--wait", "-w", help="Wait for them; --wait 30m: at most so long.", metavar="[TIME]", callback=given
+    ),
 ]
 NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, whatever the settings say.")]
-Note = Annotated[str, typer.Option("--note", "-n", help="A few words, for others to see.")]
+Note = Annotated[
+    str | None, typer.Option("--note", "-n", help="A few words, for others to see.", callback=given)
+]
 Label = Annotated[
-    str, typer.Option("--user", "-u", help="Who you are on a shared account; shown, not trusted.")
+    str | None,
+    typer.Option("--user", "-u", help="Who you are on a shared account; shown, not trusted.", callback=given),
 ]
 
 
-def which(gpus: int | None, gpu_ids: str) -> dict[str, Any]:
+def which(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
     """Return the part of a demand that says which GPUs; end with a usage error for what makes no sense."""
     if gpus is not None and not 1 <= gpus <= MOST:
         fail(
             f"--gpus: {gpus} is no number of GPUs: say 1 or more, as many as `canhazgpu status` lists", USAGE
         )
-    named = indices(gpu_ids)
-    if named is None:
+    if gpu_ids is None:
         return {"count": gpus or 1}
+    named = indices(gpu_ids)
     if gpus not in (None, len(named)):
         fail(f"--gpus says {gpus}, --gpu-ids names {len(named)}: leave one of them out", USAGE)
     return {"gpus": named}
 
 
-def indices(text: str) -> list[int] | None:
-    """Return the indices in `1,3`, None for an empty text; end with a usage error for anything else."""
-    if not text:
-        return None
+def indices(text: str) -> list[int]:
+    """Return the indices in `1,3`; end with a usage error for anything else."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and len(word) < 5 for word in words):  # noqa: PLR2004 - MOST
         fail(f"--gpu-ids: {printable(text)!r} is no list of GPUs: write it as 1,3", USAGE)
@@ -64,20 +85,25 @@ def checked(option: str, text: str) -> str:
     return text
 
 
-def optional(**facts: str) -> dict[str, str]:
+def named(gpu_ids: str | None) -> dict[str, Any]:
+    """Return the part of a demand that names GPUs, where they are named."""
+    return {} if gpu_ids is None else {"gpus": indices(gpu_ids)}
+
+
+def optional(**facts: str | None) -> dict[str, str]:
     """Return the facts that were given."""
-    return {name: value for name, value in facts.items() if value}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
-def patience(wait: str, *, nonblock: bool) -> bool | str | None:
+def patience(wait: str | None, *, nonblock: bool) -> bool | str | None:
     """Return what a demand says of waiting; None: as the service is configured."""
-    if wait and nonblock:
+    if wait is not None and nonblock:
         fail("--wait and --nonblock exclude each other", USAGE)
     if nonblock:
         return False
     if wait == FOREVER:
         return True
-    return checked("--wait", wait) if wait else None
+    return None if wait is None else checked("--wait", wait)
 
 
 def take(demand: dict[str, Any], wait: bool | str | None) -> Reservation:  # noqa: FBT001 - three meanings
@@ -97,17 +123,17 @@ class _Shown:
         self._line = False
 
     def queued(self, row: dict[str, Any]) -> None:
-        since = row["queued"][11:19]
-        turn = f", expected {row['expected'][:10]} {row['expected'][11:16]} UTC" if row["expected"] else ""
-        text = printable(
-            f"Waiting since {since} UTC, position {row['position']}{turn}: {row['reason']}", 1000
-        )
-        if self._live:
+        since, expected = row["queued"], row["expected"]
+        if self._live:  # One line of it has to do.
+            when = f", expected {_short(expected, since)}" if expected else ""
+            text = f"Position {row['position']} since {since[11:16]}{when}, {row['reason']}"
             width = shutil.get_terminal_size().columns
             sys.stderr.write(f"\r\x1b[K{printable(text, max(10, width - 1))}")
             self._line = True
         else:
-            sys.stderr.write(text + "\n")
+            turn = f", expected {expected[:10]} {expected[11:16]} UTC" if expected else ""
+            text = f"Waiting since {since[11:19]} UTC, position {row['position']}{turn}: {row['reason']}"
+            sys.stderr.write(printable(text, 1000) + "\n")
         sys.stderr.flush()
 
     def clear(self) -> None:
@@ -115,6 +141,10 @@ class _Shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._line = False
+
+
+def _short(moment: str, other: str) -> str:
+    return moment[11:16] if moment[:10] == other[:10] else f"{moment[5:10]} {moment[11:16]}"
 
 
 def spell_gpus(gpus: list[int]) -> str:

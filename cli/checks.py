@@ -4,24 +4,22 @@ import contextlib
 import os
 import re
 import shutil
-import smtplib
-import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 
+from canhazgpu.cli import channel_checks
 from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.config.load import ConfigError, load
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_server
 from canhazgpu.service.providers import ProviderError, open_provider
 
 Finding = tuple[str, str, str]
-MAIL_TIME = 5.0
-LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def settings() -> tuple[Settings | None, Finding]:
@@ -122,37 +120,6 @@ def terminals(settings: Settings) -> Iterator[Finding]:
         yield "fail", "wall(1) is not installed", "apt install util-linux (or bsdutils)"
 
 
-def email(settings: Settings) -> Iterator[Finding]:
-    """Check that the mail server answers."""
-    mail = settings.notify.email
-    if not mail.enabled:
-        yield "ok", "the channel is off", ""
-        return
-    if not mail.user_address:
-        yield "warn", "users have no address", 'set notify.email.user_address, such as "{user}@example.com"'
-    if not mail.admins:
-        yield "warn", "there is no administrator's address", "set notify.email.admins"
-    if mail.tls == "none" and mail.host not in LOCAL:
-        yield "warn", f"mail to {mail.host} is not encrypted", "set notify.email.tls to starttls or tls"
-    if mail.password_file and not os.access(mail.password_file, os.R_OK):
-        yield "fail", f"{mail.password_file} cannot be read", "let the service's user read it"
-    try:
-        kind = smtplib.SMTP_SSL if mail.tls == "tls" else smtplib.SMTP
-        with kind(mail.host, mail.port, timeout=MAIL_TIME) as server:
-            server.ehlo()
-            if mail.tls == "starttls" and not server.has_extn("starttls"):
-                yield "fail", f"{mail.host} offers no STARTTLS", "set notify.email.tls to tls or none"
-                return
-    except (OSError, smtplib.SMTPException, ssl.SSLError) as error:
-        yield (
-            "fail",
-            f"{mail.host}:{mail.port}: {error}",
-            "is the server running? are host, port and tls right?",
-        )
-        return
-    yield "ok", f"{mail.host}:{mail.port} answers", ""
-
-
 def log(settings: Settings) -> Iterator[Finding]:
     """Check that the audit log can be written."""
     if not settings.notify.log.enabled:
@@ -183,12 +150,33 @@ def view(settings: Settings) -> Iterator[Finding]:
         yield "ok", "every process of the host can be seen", ""
 
 
+def limits(settings: Settings) -> Iterator[Finding]:
+    """Check that what is limited can be enforced: only root may end other users' runs."""
+    if not has_longest(settings):
+        yield "ok", "nobody's time is limited", ""
+        return
+    with contextlib.suppress(OSError):
+        owner = Path(settings.socket).stat().st_uid
+        if owner != 0:
+            yield (
+                "warn",
+                "limits.max_duration does not end the runs of others than the service's own user",
+                "run the service as root",
+            )
+            return
+    yield "ok", "the time of reservations and runs is limited", ""
+
+
 ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "service": service,
     "redis": redis,
     "gpus": gpus,
     "processes": view,
     "terminals": terminals,
-    "email": email,
+    "email": channel_checks.email,
+    "webhook": channel_checks.webhook,
+    "exec": channel_checks.program,
+    "plugins": channel_checks.plugins,
     "log": log,
+    "limits": limits,
 }

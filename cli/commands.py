@@ -15,6 +15,7 @@ from canhazgpu.cli import (
     notify,
     reserve,
     serve,
+    silence,
     violations,
     waiting,
     worker,
@@ -84,7 +85,8 @@ app.command("extend", epilog=reserve.EXTEND_EPILOG)(reserve.extend)
 app.command("release", epilog=reserve.RELEASE_EPILOG)(reserve.release)
 app.command("queue", epilog=waiting.EPILOG)(waiting.queue)
 app.add_typer(admin.app, name="admin")
-app.command("violations", epilog=violations.EPILOG)(violations.violations)
+app.add_typer(violations.app, name="violations")
+app.add_typer(silence.app, name="silence")
 app.command("events", epilog=events.EPILOG)(events.events)
 app.command("deliveries", epilog=deliveries.EPILOG)(deliveries.deliveries)
 app.add_typer(deliveries.deadletters, name="deadletters")
@@ -99,22 +101,31 @@ app.command("demo", epilog=demo.EPILOG)(demo.demo)
 ParserError: Any = typer.BadParameter.__mro__[2]
 
 
-def _wait_alone(words: list[str]) -> list[str]:
+def _wait_alone(words: list[str], command: Any) -> list[str]:
     """Let `--wait` stand without a time: it waits for as long as it takes then."""
+    inner = getattr(command, "commands", {}).get(words[0] if words else "")
+    valued = {
+        name
+        for option in getattr(inner, "params", ())
+        if not getattr(option, "is_flag", True)
+        for name in option.opts
+    }
     end = words.index("--") if "--" in words else len(words)
     shown: list[str] = []
+    is_value = False
     for position, word in enumerate(words[:end]):
         timed = position + 1 < end and words[position + 1][:1].isdigit()
-        shown += [word, FOREVER] if word in ("--wait", "-w") and not timed else [word]
+        alone = word in ("--wait", "-w") and not timed and not is_value
+        shown += [word, FOREVER] if alone else [word]
+        is_value = word in valued and not is_value and not alone
     return shown + words[end:]
 
 
 def run(words: list[str]) -> int:
     """Run one command line; return its exit code."""
     try:
-        code = typer.main.get_command(app).main(
-            _wait_alone(words), prog_name="canhazgpu", standalone_mode=False
-        )
+        command = typer.main.get_command(app)
+        code = command.main(_wait_alone(words, command), prog_name="canhazgpu", standalone_mode=False)
     except ParserError as error:
         where = getattr(error, "ctx", None)
         path = where.command_path if where else "canhazgpu"

@@ -71,7 +71,7 @@ def _told(host: DemoHost, mails: int) -> None:
         _tell("this terminal takes no messages, so one was opened for the program; there it says:")
         _tell(_quoted(_terminal(host)))
     _headline(f"and by mail, {took:.1f} s later")
-    _tell(_quoted(_mails(host)[mails - 1].read_text()))
+    _tell(_quoted(_read(_mails(host)[mails - 1])))
 
 
 def _terminal(host: DemoHost) -> str:
@@ -87,6 +87,18 @@ def _terminal(host: DemoHost) -> str:
 
 def _mails(host: DemoHost) -> list[Path]:
     return sorted((host.folder / "mail").glob("*.eml"))
+
+
+def _read(mail: Path) -> str:
+    """Return a mail's headers and its text, without the page beside it."""
+    from email import message_from_bytes  # noqa: PLC0415 - heavy, as are the next ones
+    from email.message import EmailMessage  # noqa: PLC0415
+    from email.policy import default  # noqa: PLC0415
+
+    parsed = message_from_bytes(mail.read_bytes(), _class=EmailMessage, policy=default)
+    text = parsed.get_body(("plain",))
+    headers = "\n".join(f"{name}: {value}" for name, value in parsed.items())
+    return f"{headers}\n\n{text.get_content() if text else ''}"
 
 
 def _facts(host: DemoHost) -> list[dict[str, object]]:

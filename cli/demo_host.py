@@ -39,6 +39,11 @@ scan_interval = "500ms"
 confirm = "1s"
 [notices]
 group_wait = "1s"
+resolve_hold = "500ms"
+steps = [
+  {{ channels = ["wall", "email", "log"], to = ["offender"] }},
+  {{ channels = ["email"], to = ["admins"] }},
+]
 [notify.log]
 path = "{folder}/violations.log"
 [notify.email]

@@ -16,7 +16,7 @@ Finding = tuple[str, str, str]  # ok, warn or fail · what was found · what to 
 def doctor(
     *, as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False
 ) -> None:
-    """Check settings, service, Redis, GPUs, terminals, mail and the log; exit 1 when something fails."""
+    """Check settings, service, Redis, GPUs and every channel; exit 1 when something fails."""
     from canhazgpu.cli import checks  # noqa: PLC0415 - heavy
 
     settings, first = checks.settings()

@@ -39,7 +39,17 @@ def _available(gpu: dict[str, Any]) -> str:
 def _unreserved(gpu: dict[str, Any]) -> str:
     users = [printable(user) for user in gpu["users"]]
     word = "user" if len(users) == 1 else "users"
-    return f"IN USE WITHOUT RESERVATION by {word} {_list(users)} - {_use(gpu)}"
+    return (
+        f"IN USE WITHOUT RESERVATION by {word} {_list(users)} - {_use(gpu)}{_draining(gpu)}{_silenced(gpu)}"
+    )
+
+
+def _draining(gpu: dict[str, Any]) -> str:
+    """Return that a GPU in use is kept out of allocation, without what scripts take for the users' place."""
+    if not gpu["drained"]:
+        return ""
+    why = printable(gpu["drained"], 200).replace("by user", "by\\x20user").replace(" -", "\\x20-")
+    return f" (draining: {why})"
 
 
 def _use(gpu: dict[str, Any]) -> str:
@@ -64,10 +74,9 @@ def _reserved(gpu: dict[str, Any]) -> str:
     own = [process for process in gpu["processes"] if process not in others]
     memory = max(0, gpu["memory_mb"] - sum(process["memory_mb"] or 0 for process in others))
     seen = f"{memory}MB, {len(own)} processes" if own or (gpu["in_use"] and not others) else NO_USE
-    drains = f" (draining: {printable(gpu['drained'], 200)})" if gpu["drained"] else ""
     return (
         f"IN USE by {holder(held)} for {spell_duration(held['for_s'])} ({_bound(held)})"
-        f" [validated: {seen}]{drains}{_trespass(others)}"
+        f" [validated: {seen}]{_draining(gpu)}{_trespass(others)}{_silenced(gpu) if others else ''}"
     )
 
 
@@ -92,6 +101,12 @@ def _trespass(others: list[dict[str, Any]]) -> str:
     memory = sum(process["memory_mb"] or 0 for process in others)
     word = "user" if len(users) == 1 else "users"
     return f", also used by {word} {_list(users)} - {_use({'processes': others, 'memory_mb': memory})}"
+
+
+def _silenced(gpu: dict[str, Any]) -> str:
+    """Return that nobody is told, and for how long: no text of anybody's, for scripts read these lines."""
+    left = gpu["silenced_s"]
+    return "" if left is None else f" [silenced for {spell_duration(left)}]"
 
 
 def _broken(gpu: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli import asking
-from canhazgpu.cli.words import client, examples, print_json
+from canhazgpu.cli.words import USAGE, client, examples, fail, print_json
 from canhazgpu.client.reservations import post
 
 RESERVE_EPILOG = examples(
@@ -25,18 +25,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 def reserve(
     *,
     gpus: asking.Gpus = None,
-    gpu_ids: asking.GpuIds = "",
-    duration: Annotated[str, typer.Option("--duration", "-d", help="How long: 30m, 4h; else 8h.")] = "",
-    wait: asking.Wait = "",
+    gpu_ids: asking.GpuIds = None,
+    duration: Annotated[
+        str | None,
+        typer.Option("--duration", "-d", help="How long: 30m, 4h; else 8h.", callback=asking.given),
+    ] = None,
+    wait: asking.Wait = None,
     nonblock: asking.NonBlock = False,
-    note: asking.Note = "",
-    user: asking.Label = "",
+    note: asking.Note = None,
+    user: asking.Label = None,
     short: Annotated[bool, typer.Option("--short", "-s", help="Print the GPUs alone, as 1,3.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Reserve GPUs for a time; those you use without a reservation come first, and are yours then."""
     demand = {"kind": "manual", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
-    if duration:
+    if duration is not None:
         demand["duration"] = asking.checked("--duration", duration)
     held = asking.take(demand, asking.patience(wait, nonblock=nonblock))
     if as_json:
@@ -52,15 +55,15 @@ def reserve(
 def extend(
     *,
     duration: Annotated[
-        str, typer.Option("--duration", "-d", help="How much longer: 30m, 4h; else 8h.")
-    ] = "",
-    gpu_ids: asking.GpuIds = "",
+        str | None,
+        typer.Option("--duration", "-d", help="How much longer: 30m, 4h; else 8h.", callback=asking.given),
+    ] = None,
+    gpu_ids: asking.GpuIds = None,
     as_json: AsJson = False,
 ) -> None:
     """Let your reservations last longer: all of them, or those that hold given GPUs."""
-    named = asking.indices(gpu_ids)
-    demand: dict[str, object] = {"gpus": named} if named else {}
-    if duration:
+    demand: dict[str, object] = asking.named(gpu_ids)
+    if duration is not None:
         demand |= {"duration": asking.checked("--duration", duration)}
     rows = post(client(), "/v1/reservations/extend", demand)
     if as_json:
@@ -72,15 +75,16 @@ def extend(
 
 def release(
     *,
-    gpu_ids: asking.GpuIds = "",
+    gpu_ids: asking.GpuIds = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Your runs' reservations too; the commands go on without.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Give your reserved GPUs back; those of `run` only by number or with --all."""
-    named = asking.indices(gpu_ids)
-    demand = {"all": everything, **({"gpus": named} if named else {})}
+    if everything and gpu_ids is not None:
+        fail("--gpu-ids and --all exclude each other", USAGE)
+    demand = {"all": everything, **asking.named(gpu_ids)}
     rows = post(client(), "/v1/reservations/release", demand)
     if as_json:
         print_json(rows)

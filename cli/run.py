@@ -4,6 +4,7 @@ The reservation is bound to this very process, which then becomes the command: t
 code and everything else are the command's own, and nothing of ours stays behind.
 """
 
+import errno
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ EPILOG = examples(
     "canhazgpu run --gpu-ids 1,3 --timeout 8h -- ./job.sh",
     "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
 )
+SHELL = "/bin/sh"
 RUN = "canhazgpu run --gpus 1 -- python train.py"
 
 
@@ -30,24 +32,30 @@ def run(
     *,
     command: Annotated[list[str] | None, typer.Argument(help="The command, after `--`.")] = None,
     gpus: asking.Gpus = None,
-    gpu_ids: asking.GpuIds = "",
+    gpu_ids: asking.GpuIds = None,
     timeout: Annotated[
-        str, typer.Option("--timeout", "-t", help="End it after so long: SIGINT, 30 s later SIGKILL.")
-    ] = "",
-    wait: asking.Wait = "",
+        str | None,
+        typer.Option(
+            "--timeout",
+            "-t",
+            help="End it after so long: SIGINT, 30 s later SIGKILL.",
+            callback=asking.given,
+        ),
+    ] = None,
+    wait: asking.Wait = None,
     nonblock: asking.NonBlock = False,
-    note: asking.Note = "",
-    user: asking.Label = "",
+    note: asking.Note = None,
+    user: asking.Label = None,
 ) -> None:
     """Run a command on GPUs that are reserved for it until it ends, however it ends."""
     demand = {"kind": "run", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
-    if timeout:
+    if timeout is not None:
         demand["timeout"] = asking.checked("--timeout", timeout)
     patience = asking.patience(wait, nonblock=nonblock)
     if not command:
         fail(f"no command given: {RUN}", USAGE)
-    if "--" not in sys.argv:
-        fail(f"put -- before the command: {RUN}", USAGE)
+    if "--" not in sys.argv or sys.argv[sys.argv.index("--") + 1 :] != command:
+        fail(f"put -- directly before the command: {RUN}", USAGE)
     path = _look_up(command[0])
     held = asking.take(demand, patience)
     become(path, command, held.environment)
@@ -72,9 +80,19 @@ def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Which Python ignores.
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execve(path, command, environment)  # noqa: S606 - no shell is wanted
+        _execute(path, command, environment)
     except OSError as error:
         fail(f"{printable(command[0])} cannot be run: {error.strerror}", NOT_EXECUTABLE)
+
+
+def _execute(path: str, command: list[str], environment: dict[str, str]) -> NoReturn:
+    """Become the command as execvp(3) does: a script that names no interpreter is the shell's."""
+    try:
+        os.execve(path, command, environment)  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+    os.execve(SHELL, [SHELL, path, *command[1:]], environment)  # noqa: S606 - the script's own
 
 
 def _first_environment() -> set[str]:

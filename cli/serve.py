@@ -20,6 +20,7 @@ def serve(
     import anyio  # noqa: PLC0415 - heavy, as are the next ones
 
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
+    from canhazgpu.notifiers.plugins import PluginFailed, plugins  # noqa: PLC0415
     from canhazgpu.service import application, logs  # noqa: PLC0415
     from canhazgpu.workers.run import run_workers  # noqa: PLC0415
 
@@ -29,6 +30,8 @@ def serve(
         fail(str(error), USAGE)
     logs.configure()
     try:
+        if workers:
+            list(plugins(settings))  # One that is missing is told of before anything starts.
         anyio.run(application.serve, settings, run_workers if workers else None)
-    except application.ServeFailed as failed:
+    except (application.ServeFailed, PluginFailed) as failed:
         fail(str(failed), REFUSED)

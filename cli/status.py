@@ -6,7 +6,7 @@ import time
 from typing import NoReturn
 
 from canhazgpu.cli.render import coloured, line
-from canhazgpu.client import Client
+from canhazgpu.client import Client, Refused, Unreachable
 
 WATCH = 2.0
 CLEAR = "\x1b[2J\x1b[H"
@@ -27,12 +27,20 @@ def show(*, as_json: bool = False, colour: bool = True) -> None:
 
 
 def watch(*, colour: bool) -> NoReturn:
-    """Print the GPUs anew every WATCH seconds: on a terminal in place, elsewhere when a line changed."""
+    """Print the GPUs anew every WATCH seconds: on a terminal in place, elsewhere when a line changed.
+
+    A service that goes away is waited for; one that is not there at first is an error.
+    """
     live, before = sys.stdout.isatty(), ""
     client = Client()
+    bright = colour and live and not os.environ.get("NO_COLOR")
     while True:
-        bright = colour and live and not os.environ.get("NO_COLOR")
-        text = "".join((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in client.status())
+        try:
+            text = "".join((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in client.status())
+        except (Unreachable, Refused) as trouble:
+            if not before:
+                raise
+            text = f"The service does not answer: {trouble}\n"
         if live:
             sys.stdout.write("\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[J" if before else CLEAR + text)
         elif text != before:

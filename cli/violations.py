@@ -1,15 +1,17 @@
-"""`canhazgpu violations`: who used GPUs without the right to, when, and how much."""
+"""`canhazgpu violations`: who used GPUs without the right to, when, how much, and whether they were told."""
 
 import csv
 import sys
-from collections import Counter
+import time
+from collections import defaultdict
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import typer
 
-from canhazgpu.cli.words import USAGE, client, examples, fail, print_json, table
-from canhazgpu.events.durations import parse_duration, spell_duration
+from canhazgpu.cli.timeline import head, moments
+from canhazgpu.cli.words import USAGE, client, examples, fail, print_json, table, utc
+from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.text import printable
 
 COLUMNS = (
@@ -24,32 +26,75 @@ COLUMNS = (
     "peak_memory_mb",
     "reason",
     "evidence",
+    "told",
+    "reached_at",
 )
+HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK", "TOLD", "PROCESSES")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # What a spreadsheet would run.
+MOST_ROWS = 10_000  # As many as the service sends.
+NAMED = 10  # Users in the last line; the others are counted.
 EPILOG = examples(
     "canhazgpu violations --since 30d",
-    "canhazgpu violations --open",
+    "canhazgpu violations --open --gpu 3",
+    "canhazgpu violations --unreached --since 2026-11-01 --until 2026-12-01",
     "canhazgpu violations --user bob --csv > bob.csv",
+    "canhazgpu violations show v17640618",
+)
+app = typer.Typer(
+    help="List use of GPUs without the right to it, oldest first; or show all about one.",
+    epilog=EPILOG,
+    rich_markup_mode=None,
 )
 
 
+def _kinds(incomplete: str) -> list[str]:
+    from canhazgpu.service.violation_filters import KINDS  # noqa: PLC0415 - for completion alone
+
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+@app.callback(invoke_without_command=True)
 def violations(
+    context: typer.Context,
     *,
-    since: Annotated[str, typer.Option(help="How far to look back: 30m, 12h, 7d.")] = "7d",
     user: Annotated[str, typer.Option(help="Only this user's.")] = "",
+    gpu: Annotated[str, typer.Option(help="Only on this GPU.", metavar="GPU")] = "",
+    kind: Annotated[
+        str,
+        typer.Option(help="Only unreserved, trespass or overstaying.", autocompletion=_kinds),
+    ] = "",
+    since: Annotated[
+        str, typer.Option(help="From when on: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z; 7d unless said.")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Until when, likewise; a date is its first moment, UTC.")] = "",
     only_open: Annotated[bool, typer.Option("--open", help="Only those that last.")] = False,
+    unreached: Annotated[
+        bool, typer.Option("--unreached", help="Only those whose user could not be told.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
 ) -> None:
-    """List violations: use of GPUs without a reservation, oldest first."""
-    try:
-        parse_duration(since)
-    except ValueError as error:
-        fail(f"--since: {error}", USAGE)
+    """List use of GPUs without the right to it, oldest first; or show all about one."""
+    words = {
+        "user": user,
+        "gpu": gpu,
+        "kind": kind,
+        "since": since,
+        "until": until,
+        "open": "1" if only_open else "",
+        "unreached": "1" if unreached else "",
+    }
+    said = {name: word for name, word in words.items() if word}
+    if context.invoked_subcommand is not None:
+        if said or as_json or as_csv:
+            fail("put the options behind the command", USAGE)
+        return
+    _check(said)
     if as_json and as_csv:
         fail("--json and --csv exclude each other", USAGE)
-    query = {"since": since, "open": int(only_open), **({"user": user} if user else {})}
-    rows = client().get("/v1/violations?" + urlencode(query))
+    rows = client().get("/v1/violations?" + urlencode(said))
+    if len(rows) >= MOST_ROWS:
+        sys.stderr.write(f"These are the newest {MOST_ROWS}; --since and --until say which others.\n")
     if as_json:
         print_json(rows)
     elif as_csv:
@@ -57,35 +102,84 @@ def violations(
         writer.writerow(COLUMNS)
         writer.writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
     elif rows:
-        sys.stdout.write(
-            table(("USER", "GPU", "SINCE", "LASTED", "PEAK", "PROCESSES"), list(map(_row, rows))) + "\n"
-        )
-        _sum_up(rows)
+        sys.stdout.write(f"{table(HEADER, list(map(_row, rows)))}\n\n{_sum_up(rows)}\n")
     else:
-        sys.stdout.write(
-            f"No violations in the last {since}.\n" if not only_open else "No open violations.\n"
-        )
+        sys.stdout.write(_none(said))
+
+
+@app.command(
+    "show",
+    epilog=examples("canhazgpu violations show v1764061802123-17", "canhazgpu violations show v17640618"),
+)
+def show(
+    violation: Annotated[str, typer.Argument(help="Its id, or the beginning of it.", metavar="ID")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+) -> None:
+    """Show one violation and all that happened to it: facts, notices, who was told, how and when."""
+    found = client().get("/v1/violations/" + quote(violation, safe=""))
+    if as_json:
+        print_json(found)
+        return
+    sys.stdout.write(f"{head(found['violation'])}\n\n{moments(found['moments'])}\n")
+    if found["left_out"]:
+        sys.stdout.write(f"\n{found['left_out']} more in the middle are not shown.\n")
+
+
+def _check(said: dict[str, str]) -> None:
+    from canhazgpu.service.violation_filters import filters  # noqa: PLC0415 - heavy
+
+    try:
+        filters(said, round(time.time() * 1000), lambda name: f"--{name}")
+    except ValueError as error:
+        fail(str(error), USAGE)
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     lasted = "open" if row["state"] == "open" else spell_duration(row["duration_s"] or 0)
     processes = [f"{process['pid']} ({printable(process['name'])})" for process in row["processes"]]
     shown = ", ".join(processes[:3]) + (f" and {len(processes) - 3} more" if len(processes) > 3 else "")  # noqa: PLR2004
-    since = f"{row['since'][:10]} {row['since'][11:19]} UTC"
     return (
+        printable(row["violation"]),
         printable(row["user"]),
         str(row["gpu"]),
-        since,
+        printable(row["kind"]),
+        utc(row["since"]),
         lasted,
         f"{row['peak_memory_mb']}MB",
+        row["told"] or "-",
         shown or "unknown",
     )
 
 
-def _sum_up(rows: list[dict[str, Any]]) -> None:
-    counts = Counter(printable(row["user"]) for row in rows)
-    parts = [f"{user} {count}" for user, count in counts.most_common(10)]
-    sys.stdout.write(f"\n{len(rows)} in all: {', '.join(parts)}\n")
+def _sum_up(rows: list[dict[str, Any]]) -> str:
+    """Return how many there are and how long they lasted, in all and of each user, who has most first."""
+    counts: dict[str, int] = defaultdict(int)
+    hours: dict[str, float] = defaultdict(float)
+    for row in rows:
+        user = printable(row["user"])
+        counts[user] += 1
+        hours[user] += _hours(row)
+    ordered = sorted(counts, key=lambda user: (-counts[user], -hours[user], user))
+    parts = [f"{user} {counts[user]} ({hours[user]:.1f} h)" for user in ordered[:NAMED]]
+    others = len(ordered) - NAMED
+    more = f" and {others} more" if others > 0 else ""
+    return f"{len(rows)} in all ({sum(hours.values()):.1f} h): {', '.join(parts)}{more}"
+
+
+def _hours(row: dict[str, Any]) -> float:
+    if row["state"] == "closed":
+        return float(row["duration_s"] or 0) / 3600
+    from canhazgpu.events.moments import ms_of  # noqa: PLC0415 - only where something is open
+
+    return max(0.0, time.time() - ms_of(row["since"]) / 1000) / 3600
+
+
+def _none(said: dict[str, str]) -> str:
+    if said.keys() <= {"since"}:
+        since = said.get("since", "7d")
+        return f"No violations {'since' if since[4:5] == '-' else 'in the last'} {since}.\n"
+    return "No open violations.\n" if said.keys() <= {"since", "open"} else "No such violations.\n"
 
 
 def _cell(value: object) -> str:

@@ -36,5 +36,5 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
         f"GPU {wanted}" if row["gpus"] else wanted,
         spell_duration(row["waiting_s"]),
         expected,
-        printable(row["reason"], 200),
+        printable(row["reason"], 200) + (f" [{printable(row['note'], 200)}]" if row["note"] else ""),
     )

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import typer
 
 from canhazgpu.client import Client
+from canhazgpu.events.text import printable
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
@@ -32,6 +33,11 @@ def print_json(value: Any) -> None:
     import json  # noqa: PLC0415 - only where it is asked for
 
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def utc(moment: str) -> str:
+    """Return a moment in RFC 3339, in UTC, as people read it."""
+    return printable(f"{moment[:10]} {moment[11:19]} UTC")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -18,6 +18,7 @@ def worker(
     import anyio  # noqa: PLC0415 - heavy, as are the next ones
 
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
+    from canhazgpu.notifiers.plugins import PluginFailed, plugins  # noqa: PLC0415
     from canhazgpu.service import logs  # noqa: PLC0415
     from canhazgpu.service.single import AlreadyRunning  # noqa: PLC0415
 
@@ -29,7 +30,10 @@ def worker(
         fail("--name: expected letters, digits and '-', and not 'daemon'", USAGE)
     logs.configure()
     try:
+        list(plugins(settings))  # One that is missing is told of before anything starts.
         anyio.run(_work, settings, name)
+    except PluginFailed as failed:
+        fail(str(failed), REFUSED)
     except AlreadyRunning as error:
         fail(f"{error}; choose another --name", REFUSED)
     except OSError as error:

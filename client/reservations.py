@@ -6,7 +6,7 @@ A demand has a name, so that one whose answer was lost is asked again and done o
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from canhazgpu.client.connection import Client, Refused, Unreachable
@@ -38,8 +38,8 @@ class Reservation:
         return self.environment["CUDA_VISIBLE_DEVICES"]
 
     def release(self) -> None:
-        """End it. Raises Unreachable and Refused."""
-        post(self._client, "/v1/reservations/release", {"gpus": self.gpus})
+        """End it, if it is not over already. Raises Unreachable and Refused."""
+        post(self._client, "/v1/reservations/release", {"ids": [self.id]})
 
     def __repr__(self) -> str:
         """Return it as people name it."""
@@ -74,13 +74,23 @@ def reserve(  # noqa: PLR0913 - each says one thing about the reservation
     os.environ.update(held.environment)
     try:
         yield held
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        held.release()
+    except BaseException as error:
+        _restore(before)
+        try:
+            held.release()
+        except (Refused, Unreachable) as trouble:
+            error.add_note(f"GPUs {held.gpus} are reserved still: {trouble}")
+        raise
+    _restore(before)
+    held.release()
+
+
+def _restore(environment: dict[str, str | None]) -> None:
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def obtain(
@@ -122,8 +132,12 @@ def obtain(
 
 def _follow(client: Client, demand: dict[str, Any], progress: Progress | None) -> dict[str, Any] | None:
     """Return what was granted, None when the service went away; the request's id is put into `demand`."""
-    for line in client.lines("/v1/reservations", demand, silence=SILENCE):
+    lines = client.lines("/v1/reservations", demand, silence=SILENCE)
+    for line in lines:
         if line["state"] == "granted":
+            with suppress(Unreachable):
+                for _ in lines:  # To its very end: an answer of which some is left unread counts as unheard.
+                    pass
             return line
         if line["state"] == "refused":
             kind = str(line["type"]).rpartition(":")[2]

@@ -11,19 +11,18 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import inspect
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.config.values import complaint
 from canhazgpu.events.durations import EXAMPLES, format_duration, parse_duration
 from canhazgpu.events.paths import CONFIG
 
 PREFIX = "CANHAZGPU_"
 _PASSWORD = re.compile(r"(://[^/:@]*:).*@|([?&]password=)[^&#]*")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
-LONGEST_HOST = 253
 
 
 class ConfigError(Exception):
@@ -196,11 +195,9 @@ def _convert(option: Option, value: Any, where: str) -> Any:
         if isinstance(value, list | dict):
             message += f" ({_detail(error)})"
         raise ConfigError(message) from error
-    if option.key == "redis.url" and not _is_redis_url(result):
-        message = f"{where}: expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH"
-        raise ConfigError(message)
-    if option.key == "host" and not _is_host(result):
-        message = f"{where}: expected a host name of letters, digits, '.' and '-'"
+    expected = complaint(option.key, result)
+    if expected:
+        message = f"{where}: expected {expected}"
         raise ConfigError(message)
     return result
 
@@ -249,20 +246,6 @@ def _range(kind: inspect.IntType) -> str:
 
 def _shown(option: Option, value: Any) -> str:
     return "what is there" if option.is_secret else repr(value)[:60]
-
-
-def _is_redis_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # Raises for one that is no number or out of range.
-    except ValueError:
-        return False
-    by_path = parts.scheme == "unix" and bool(parts.path)
-    return not url or by_path or (parts.scheme in ("redis", "rediss") and bool(parts.hostname))
-
-
-def _is_host(name: str) -> bool:
-    return 0 < len(name) <= LONGEST_HOST and all(c.isascii() and (c.isalnum() or c in ".-_") for c in name)
 
 
 def _build(chosen: Mapping[str, Any]) -> Settings:

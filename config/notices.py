@@ -87,8 +87,8 @@ class Terminate(Struct, frozen=True, kw_only=True):
     after_notices: Annotated[
         int, Meta(ge=1), about("Only who was reached by so many notices of this episode before.")
     ] = 3
-    interrupt_grace: Annotated[Duration, about("Between SIGINT and SIGTERM.")] = 30.0
-    terminate_grace: Annotated[Duration, about("Between SIGTERM and SIGKILL.")] = 30.0
+    interrupt_grace: Annotated[Duration, about("Between SIGINT and SIGTERM.", most=45.0)] = 30.0
+    terminate_grace: Annotated[Duration, about("Between SIGTERM and SIGKILL.", most=45.0)] = 30.0
     max_per_hour: Annotated[int, Meta(ge=1), about("At most so many episodes are ended in an hour.")] = 3
 
 

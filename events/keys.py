@@ -31,6 +31,9 @@ class Keys:
         self.groups = prefix + "notices:groups"  # hash: group -> the dispatcher's state, JSON
         self.due = prefix + "notices:due"  # zset: group, scored by when to look at it again, in ms
         self.silences = prefix + "silences"  # hash: id -> a live silence, JSON
+        self.acks = (
+            prefix + "silences:acks"
+        )  # hash: uid -> when that user's last one of their own ends, in ms
         self.terminations = prefix + "notices:terminations"  # zset: episodes ended lately, scored by when
         self.deliveries = prefix + "deliveries"  # stream: every attempt of every channel
         self.deadletters = prefix + "deadletters"  # stream: what a channel gave up on

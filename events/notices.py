@@ -56,6 +56,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     the first notice of a group to the resolved one, `serial` counts within it. `channels`: by which it
     goes, `webhook` standing for all webhooks; empty: by all. `channel` and `to` narrow a test, or a dead
     letter, to one channel and one recipient. `unreached`: those it is about could not be told.
+    `not_before`: the end of quiet hours.
     """
 
     notice: str
@@ -77,6 +78,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     deadline: str | None = None  # When what it announces happens: an expiry, a release.
     contact: str = ""
     unreached: bool = False
+    not_before: str | None = None
     dry_run: bool = False  # Of kind terminate: nothing is ended.
     channel: str | None = None
     to: str | None = None

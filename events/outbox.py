@@ -1,9 +1,11 @@
 """What became of notices, for those who ask, and notices that people ask for. All of it in Redis."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from canhazgpu.events.envelope import Undecodable, decode
 from canhazgpu.events.notices import Delivery
 from canhazgpu.events.reservations import Reservation
 from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
@@ -57,7 +59,15 @@ async def deliveries(store: Store, since_ms: int = 0, limit: int = 1000) -> list
         rows: Any = await store.redis.xrevrange(store.keys.deliveries, "+", str(since_ms), count=limit)
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
-    return [msgspec.json.decode(fields[b"data"], type=Delivery) for _, fields in reversed(rows)]
+    return list(_attempts(reversed(rows)))
+
+
+def _attempts(rows: Any) -> Iterator[Delivery]:
+    for _, fields in rows:
+        try:
+            yield msgspec.convert(decode(fields).data, Delivery)
+        except (Undecodable, msgspec.ValidationError):  # Whoever consumes it buries it.
+            continue
 
 
 async def deadletters(store: Store, limit: int = 1000) -> list[DeadLetter]:

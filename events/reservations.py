@@ -1,8 +1,11 @@
 """A reservation: GPUs that are one user's until it ends. A request: what waits to become one."""
 
+from typing import Annotated
+
 import msgspec
 
 RUN, MANUAL = "run", "manual"
+Moment = Annotated[int, msgspec.Meta(ge=0, lt=10**14)]  # Milliseconds since 1970, up to the year 5138.
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,7 +15,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     manual (until `expires_ms`). `ended_ms`: its process has ended, its GPUs are still to be found
     free of it. `label` is what the user wants to be called, shown and never trusted. `warned_ms`: the
     expiry that was announced. `idle_ms`: since when its user uses none of its GPUs; `idle_told_ms`: when
-    that was announced.
+    that was announced; `idle_until_ms`: the release that was announced with it.
     """
 
     id: str
@@ -20,18 +23,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     uid: int
     gpus: tuple[int, ...]
-    started_ms: int
+    started_ms: Moment
     label: str | None = None
     note: str | None = None
     pid: int | None = None
     start: int | None = None
-    timeout_ms: int | None = None
-    expires_ms: int | None = None
-    heartbeat_ms: int | None = None
-    ended_ms: int | None = None
-    warned_ms: int | None = None
-    idle_ms: int | None = None
-    idle_told_ms: int | None = None
+    timeout_ms: Moment | None = None
+    expires_ms: Moment | None = None
+    heartbeat_ms: Moment | None = None
+    ended_ms: Moment | None = None
+    warned_ms: Moment | None = None
+    idle_ms: Moment | None = None
+    idle_told_ms: Moment | None = None
+    idle_until_ms: Moment | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +49,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     uid: int
     place: int
-    queued_ms: int
+    queued_ms: Moment
     count: int | None = None
     gpus: tuple[int, ...] | None = None
     label: str | None = None

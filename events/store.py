@@ -127,6 +127,18 @@ class Store:
                 raise
             raise StoreDown(unreachable(error)) from error
 
+    async def ask(self, question: Any) -> Any:
+        """Return the answer to one command, not yet awaited. Raises StoreDown."""
+        try:
+            return await question
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+
+    async def now_ms(self) -> int:
+        """Return the time by Redis' clock, in milliseconds. Raises StoreDown."""
+        clock = await self.ask(self.redis.time())
+        return int(clock[0]) * 1000 + int(clock[1]) // 1000
+
     async def ready(self, deadline: float) -> None:
         """Wait until Redis answers; raise StoreDown with its last word after `deadline` seconds."""
         last: Exception | None = None

@@ -125,13 +125,22 @@ def line_of(event: Event) -> bytes:
     return json.dumps({**head, **event.data}).encode("ascii") + b"\n"
 
 
-def test_line(notice: Notice) -> bytes:
-    """Return the line that a test of this channel writes."""
-    head = {"id": notice.notice, "type": "canhazgpu.notice.test", "time": notice.created}
-    return (
-        json.dumps({**head, "subject": f"notice/{notice.notice}", "user": notice.user}).encode("ascii")
-        + b"\n"
-    )
+def notice_line(notice: Notice) -> bytes:
+    """Return the line that says who is told of what: its head, whom it is about and for, not every detail."""
+    line = {
+        "id": notice.notice,
+        "type": "canhazgpu.notice.test" if notice.kind == "test" else "canhazgpu.notice.created",
+        "time": notice.created,
+        "subject": f"notice/{notice.notice}",
+        "kind": notice.kind,
+        "episode": notice.episode,
+        "user": notice.user,
+        "audience": notice.audience,
+        "person": notice.person,
+        "channels": notice.channels,
+        "violations": [violation.violation for violation in notice.violations],
+    }
+    return json.dumps(line).encode("ascii") + b"\n"
 
 
 def _write(file: int, line: bytes) -> None:

@@ -1,6 +1,7 @@
-"""Notices by mail: one mail a notice, to the person and to the administrators."""
+"""Notices by mail: one mail a notice, to whom it is for, as text and as a page."""
 
 import contextlib
+import hashlib
 import re
 import ssl
 from collections.abc import Mapping
@@ -16,15 +17,16 @@ from aiosmtplib import errors
 
 from canhazgpu.config.kinds import ADDRESS
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.notices import Notice
+from canhazgpu.events.notices import ADMINS, Notice
 from canhazgpu.events.text import printable
+from canhazgpu.notifiers.addresses import Addresses
 from canhazgpu.notifiers.outcome import Outcome
+from canhazgpu.notifiers.page import page
 from canhazgpu.notifiers.render import lines, subject
 
 DEADLINE = 30.0  # Seconds for one mail, from connecting to the server's last word.
 QUIT_TIME = 2.0
 STEP = 15.0  # Seconds for one answer of the server.
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _ADDRESS = re.compile(ADDRESS)
 PERMANENT = range(500, 600)
 LOGIN_CODES = (530, 534, 535, 538)  # The settings are wrong, not the mail: it waits.
@@ -40,19 +42,19 @@ class Mail:
         self._settings = settings.notify.email
         self._host = settings.host
         self._sender = self._settings.sender or f"canhazgpu@{settings.host}"
+        self._addresses = Addresses(self._settings)
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the person's address, if there is one; of violations administrators hear too."""
-        if notice.to:
-            return [notice.to if "@" in notice.to else self._address(notice.to) or notice.to]
-        person = self._address(notice.person) if notice.person else None
-        admins = [] if notice.reservation else self._settings.admins
-        return list(dict.fromkeys(filter(None, [person, *admins])))
+        """Return the person's address, the administrators', or the one that the notice names.
 
-    def _address(self, user: str) -> str | None:
-        if not self._settings.user_address or not _USER.fullmatch(user):
-            return None
-        return self._settings.user_address.replace("{user}", user)
+        Nobody, when the person has no address: somebody else is told then, by the next step.
+        """
+        if notice.to:
+            return [notice.to if "@" in notice.to else await self._addresses.of(notice.to) or notice.to]
+        if notice.audience == ADMINS:
+            return list(dict.fromkeys(self._settings.admins))
+        address = await self._addresses.of(notice.person) if notice.person else None
+        return [address] if address else []
 
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
         """Send one mail to `recipients`; one Outcome for each."""
@@ -62,20 +64,16 @@ class Mail:
             return bad
         try:
             with anyio.fail_after(DEADLINE):
-                return bad + await self._send(await self.message(notice, first), good)
+                return bad + await self._send(self.message(notice, good, first), good)
         except TimeoutError:
             return bad + [Outcome(one, "retry", f"no end within {DEADLINE:g} s") for one in good]
 
-    async def message(self, notice: Notice, first: str | None) -> EmailMessage:
+    def message(self, notice: Notice, recipients: list[str], first: str | None) -> EmailMessage:
         """Return the mail. The same notice gives the same Message-ID, so that a copy is recognised."""
-        addresses = await self.recipients(notice)
-        person = self._address(notice.person) if notice.person else None
         mail = EmailMessage()
         mail["Subject"] = subject(notice)
         mail["From"] = self._sender
-        mail["To"] = _header(addresses[0]) if person else [_header(one) for one in addresses]
-        if person and addresses[1:]:
-            mail["Cc"] = [_header(one) for one in addresses[1:]]
+        mail["To"] = [_header(one) for one in self._named(notice) or recipients]
         mail["Date"] = format_datetime(datetime.fromisoformat(notice.created))
         mail["Message-ID"] = self._message_id(notice.notice)
         if first and first != notice.notice:
@@ -83,7 +81,14 @@ class Mail:
         mail["Auto-Submitted"] = "auto-generated"
         mail["X-Canhazgpu-Notice"] = printable(notice.notice)
         mail.set_content("\n".join([*lines(notice), "", "--", f"canhazgpu on {printable(self._host)}", ""]))
+        mail.add_alternative(page(notice), subtype="html")
+        # A mail that is sent again is the same to the last byte.
+        mail.set_boundary(f"={hashlib.sha256(notice.notice.encode()).hexdigest()[:40]}=")
         return mail
+
+    def _named(self, notice: Notice) -> list[str]:
+        """Return the administrators, who see whom else it is for, also when one of them gets it later."""
+        return self._settings.admins if notice.audience == ADMINS and not notice.to else []
 
     def _message_id(self, notice: str) -> str:
         return f"<{printable(notice)}@{self._host}>"
@@ -98,7 +103,7 @@ class Mail:
             timeout=STEP,
         )
         try:
-            await client.connect()
+            await client.connect(tls_context=self._trust() if tls != "none" else None)
             if self._settings.username:
                 await client.login(self._settings.username, self._password())
             refused, _ = await client.send_message(mail, sender=self._sender, recipients=recipients)
@@ -119,6 +124,17 @@ class Mail:
         finally:
             client.close()
         return _outcomes(recipients, {one: (answer[0], answer[1]) for one, answer in refused.items()})
+
+    def _trust(self) -> ssl.SSLContext:
+        """Return whom to believe: the host's authorities and those of `ca_file`; names are checked."""
+        context = ssl.create_default_context()
+        if self._settings.ca_file:
+            try:
+                context.load_verify_locations(self._settings.ca_file)
+            except OSError as error:
+                why = "is no PEM" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+                raise OSError(f"the file in notify.email.ca_file {why}") from None
+        return context
 
     def _password(self) -> str:
         try:

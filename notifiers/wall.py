@@ -1,6 +1,7 @@
 """Notices on terminals: on those of the person, or with wall(1) on everybody's."""
 
 import contextlib
+import grp
 import os
 import pwd
 import signal
@@ -11,7 +12,7 @@ import msgspec
 from anyio import to_thread
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.notices import ADMINS, Notice
+from canhazgpu.events.notices import ADMINS, OFFENDER, Notice
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.notifiers.render import QUESTIONS, lines
 from canhazgpu.notifiers.terminals import LONGEST, outcome, terminals_of, write
@@ -31,12 +32,15 @@ class Wall:
     def __init__(self, settings: Settings) -> None:
         """Take the audience from the settings."""
         self._everyone = settings.notify.wall.audience == EVERYONE
+        self._admin_group = settings.admin_group
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the person, or everyone; nobody when no person is proven."""
-        if notice.to:
+        """Return the person, or everyone; the administrators of this host; nobody when nobody is proven."""
+        if notice.channel and notice.to:
             return [notice.to]
-        if self._everyone:
+        if notice.audience == ADMINS:
+            return await to_thread.run_sync(administrators, self._admin_group)
+        if self._everyone and notice.violations and notice.audience == OFFENDER:
             return [EVERYONE]
         return [notice.person] if notice.person else []
 
@@ -50,6 +54,15 @@ class Wall:
             else:
                 outcomes += await to_thread.run_sync(_tell, notice, recipient)
         return outcomes
+
+
+def administrators(group: str) -> list[str]:
+    """Return root and the members of the administrators' group who have a terminal; a group may be empty."""
+    names = ["root"]
+    with contextlib.suppress(KeyError):
+        names += grp.getgrnam(group).gr_mem if group else []
+    uids = {name: uid for name in dict.fromkeys(names) if (uid := _uid_of(name)) is not None}
+    return [name for name, uid in uids.items() if terminals_of(uid, name)]
 
 
 def _tell(notice: Notice, recipient: str) -> list[Outcome]:

@@ -16,6 +16,7 @@ from canhazgpu.service.problems import Problem
 from canhazgpu.service.reservation_routes import ReservationRoutes, released_row
 from canhazgpu.service.scanner import Scanner
 
+NAMED = 3  # So many missing GPUs are listed; the others are counted.
 NO_REASON = "by an administrator"
 
 
@@ -93,7 +94,7 @@ class AdminRoutes:
             gpus = tuple(range(demand.count)) if demand.count else tuple(sorted(self._scanner.known))
         if not gpus:
             raise Problem(409, "no-gpu", "no GPU was found on this host", "`canhazgpu doctor` says why")
-        reply = await self._allocator.manage(
+        reply, released = await self._allocator.manage(
             peer.uid, operation_of(demand.operation), gpus=gpus, force=demand.force, by=peer.name
         )
         if reply["code"] == "missing":
@@ -103,7 +104,10 @@ class AdminRoutes:
             raise Problem(409, "held", f"reserved: {held}", "release them first, or say --force")
         self._log(peer, "manage", list(gpus))
         self._scanner.nudge()
-        return answer({"managed": list(gpus), "released": [one["gpu"] for one in reply["held"]]})
+        await self._reservations.after_release(released, peer.name)
+        return answer(
+            {"managed": list(gpus), "released": sorted(gpu for one in released for gpu in one.gpus)}
+        )
 
     async def _drain(self, peer: Peer, demand: DrainDemand, reason: str | None) -> Response:
         gpus = indices(demand.gpus) or ()
@@ -121,7 +125,8 @@ class AdminRoutes:
         return peer
 
     def _missing(self, missing: Sequence[int]) -> Problem:
-        named = ", ".join(map(str, missing))
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        named = ", ".join(map(str, missing[:NAMED])) + more
         known = len(self._scanner.known)
         return Problem(400, "no-such-gpu", f"there is no GPU {named}: this host has {known}")
 

@@ -13,6 +13,7 @@ import msgspec
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
+from canhazgpu.service import kept
 from canhazgpu.service.rules import Rules, host_keys
 
 RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADOPT = (
@@ -84,15 +85,16 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which reservations end: those of `uid`, or on `gpus`; `all`: of runs too; `everybody`: of all users.
+    """Which reservations end: those of `uid`, or on `gpus`, or `ids`; `all`: of runs too.
 
-    `admin` may end what is not theirs. `by` and `reason` are told.
+    `everybody`: of all users. `admin` may end what is not theirs. `by` and `reason` are told.
     """
 
     uid: int
     by: str
     reason: str
     gpus: tuple[int, ...] | None = None
+    ids: tuple[str, ...] | None = None
     all: bool = False
     admin: bool = False
     everybody: bool = False
@@ -136,11 +138,18 @@ class Allocator:
             msgspec.convert(reply.get("blocked") or [], list[Blocked]),
         )
 
-    async def extend(
-        self, uid: int, operation: str, *, gpus: Sequence[int] | None, add_ms: int, most_ms: int | None
+    async def extend(  # noqa: PLR0913 - each says one thing about the extension
+        self,
+        uid: int,
+        operation: str,
+        *,
+        gpus: Sequence[int] | None,
+        add_ms: int,
+        most_ms: int | None,
+        cut: bool = False,
     ) -> dict[str, Any]:
-        """Let manual reservations last longer; return the script's reply."""
-        request = {"uid": uid, "add_ms": add_ms, **({"most_ms": most_ms} if most_ms else {})}
+        """Let manual reservations last longer, with `cut` by less if need be; return the script's reply."""
+        request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
         return await self._change(EXTEND, uid, operation, _named(request, gpus))
 
     async def drain(
@@ -152,9 +161,10 @@ class Allocator:
 
     async def manage(
         self, uid: int, operation: str, *, gpus: Sequence[int], force: bool, by: str
-    ) -> dict[str, Any]:
-        """Hand out these GPUs and no others; return the script's reply."""
-        return await self._change(MANAGE, uid, operation, _named({"by": by, "force": force}, gpus))
+    ) -> tuple[dict[str, Any], list[Released]]:
+        """Hand out these GPUs and no others; return the script's reply, and what it released."""
+        reply = await self._change(MANAGE, uid, operation, _named({"by": by, "force": force}, gpus))
+        return reply, msgspec.convert(reply.get("released") or [], list[Released])
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:
         """Take requests out of the queue; False when none of them waited."""
@@ -188,15 +198,11 @@ class Allocator:
 
     async def reservations(self) -> list[Record]:
         """Return every live reservation, the oldest first."""
-        rows = await self._rows(self._store.keys.reservations)
-        found = [msgspec.json.decode(text, type=Record) for text in rows.values()]
-        return sorted(found, key=lambda one: (one.started_ms, one.id))
+        return kept.records(await self._rows(self._store.keys.reservations))
 
     async def waiting(self) -> list[Waiting]:
         """Return the queue in its order."""
-        rows = await self._rows(self._store.keys.queue)
-        found = [msgspec.json.decode(text, type=Waiting) for text in rows.values()]
-        return sorted(found, key=lambda one: one.place)
+        return kept.requests(await self._rows(self._store.keys.queue))
 
     def listen(self) -> anyio.Event:
         """Return an event that is set when something may have changed for who waits."""

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from canhazgpu.events.gpu import Container, MigReading
+from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
 
 
@@ -18,7 +19,11 @@ class ProcessAnswer(Struct, kw_only=True):
 
 
 class ReservationAnswer(Struct, kw_only=True):
-    """A live reservation. Moments are RFC 3339 in UTC, durations are whole seconds."""
+    """A live reservation. Moments are RFC 3339 in UTC, durations are whole seconds.
+
+    `idle_s`: for how long its user has used none of its GPUs; null where they do, where it cannot be told,
+    and where `notices.idle_after` is 0.
+    """
 
     id: str
     kind: str
@@ -33,10 +38,28 @@ class ReservationAnswer(Struct, kw_only=True):
     expires_in_s: int | None
     last_heartbeat_s: int | None
     lingering_s: int | None
+    idle_s: int | None
+
+
+class SilencedViolation(Violation, frozen=True, kw_only=True):
+    """An open violation; `silenced_until`: until when nobody is told of it, null where somebody is."""
+
+    silenced_until: str | None
+
+
+class SilenceAnswer(Silence, frozen=True, kw_only=True):
+    """A silence; `left_s`: how long it lasts still; `violations`: how many open ones it covers now."""
+
+    left_s: int
+    violations: int
 
 
 class GpuAnswer(Struct, kw_only=True):
-    """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB."""
+    """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
+
+    `silenced_s`: for how long still nobody is told of any of its open violations; null where somebody is,
+    or where there are none.
+    """
 
     gpu_id: int
     uuid: str
@@ -51,7 +74,8 @@ class GpuAnswer(Struct, kw_only=True):
     others: list[ProcessAnswer]
     reservation: ReservationAnswer | None
     drained: str | None
-    violations: list[Violation]
+    violations: list[SilencedViolation]
+    silenced_s: int | None
     mig: list[MigReading]
     last_released: str | None
     released_s: int | None
@@ -122,9 +146,15 @@ class HealthAnswer(Struct, kw_only=True):
 
 
 class ViolationAnswer(Violation, frozen=True, kw_only=True):
-    """A violation, open or closed."""
+    """A violation, open or closed.
+
+    `told`: reached, unreached (their user was to be told, and could not be), pending, silenced, or null;
+    `reached_at` is when a notice first reached them.
+    """
 
     state: str
+    told: str | None
+    reached_at: str | None
 
 
 class ReplayAnswer(Struct, kw_only=True):

@@ -17,10 +17,11 @@ from canhazgpu.events import outbox
 from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.text import printable
-from canhazgpu.service import event_feed, history
+from canhazgpu.service import event_feed
 from canhazgpu.service.demands import NoticeDemand
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.exchange import admit, answer, body, peer_of
+from canhazgpu.service.masks import Viewer
 from canhazgpu.service.openapi import openapi
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.scanner import Scanner
@@ -55,7 +56,6 @@ class Api:
         routes = [
             Route("/v1/health", self.health),
             Route("/v1/status", self.status),
-            Route("/v1/violations", self.violations),
             Route("/v1/events", self.events),
             Route("/v1/deliveries", self.deliveries),
             Route("/v1/deadletters", self.deadletters),
@@ -91,15 +91,6 @@ class Api:
             await self._scanner.fresh(FRESH)
         return answer(status(await snapshot(self._store), self._settings.gpus.scan_interval))
 
-    async def violations(self, request: Request) -> Response:
-        """Return violations: `since` (a duration, 7d), `user`, `open=1`."""
-        query = request.query_params
-        since_ms = self._since_ms(query.get("since", "7d"))
-        rows = await history.violations(
-            self._store, since_ms, query.get("user"), only_open=query.get("open") == "1"
-        )
-        return answer(rows)
-
     async def events(self, request: Request) -> Response:
         """Return events as JSON lines: `after` (a stream id), `type` (repeatable), `follow=1`."""
         query = request.query_params
@@ -108,15 +99,16 @@ class Api:
         if not STREAM_ID.fullmatch(after):
             raise Problem(400, "bad-request", "`after` is not a stream id", "use the stream_id of an event")
         follow = query.get("follow") == "1"
-        lines = event_feed.feed(self._store, after, query.getlist("type"), follow=follow)
+        viewer = Viewer.of(peer_of(request), self._admin_group)
+        lines = event_feed.feed(self._store, after, query.getlist("type"), viewer, follow=follow)
         return StreamingResponse(lines, media_type="application/jsonl")
 
     async def deliveries(self, request: Request) -> Response:
         """Return the attempts to deliver notices: `since` (a duration, 7d), `notice`."""
         query = request.query_params
         rows = await outbox.deliveries(self._store, self._since_ms(query.get("since", "7d")))
-        notice = query.get("notice")
-        return answer([row for row in rows if notice in (None, row.notice)])
+        notice, viewer = query.get("notice"), Viewer.of(peer_of(request), self._admin_group)
+        return answer(viewer.deliveries(row for row in rows if notice in (None, row.notice)))
 
     async def deadletters(self, request: Request) -> Response:
         """Return what channels gave up on; for administrators."""

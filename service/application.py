@@ -23,16 +23,21 @@ from canhazgpu.service.admin_routes import AdminRoutes
 from canhazgpu.service.allocator import Allocator
 from canhazgpu.service.api import Api
 from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
+from canhazgpu.service.handover import Handover
 from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.server import bind, serve_http
+from canhazgpu.service.silence_routes import SilenceRoutes
+from canhazgpu.service.silences import Silences
 from canhazgpu.service.single import AlreadyRunning, Lock
 from canhazgpu.service.status_view import rfc3339
 from canhazgpu.service.supervision import notify, watchdog
+from canhazgpu.service.violation_routes import ViolationRoutes
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
@@ -74,9 +79,15 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     listener = _bound(Path(settings.socket))
     resources.callback(Path(settings.socket).unlink, missing_ok=True)
     group = _group(settings.admin_group)
-    own = ReservationRoutes(settings, store, scanner, allocator, liveness)
+    handover = Handover(store, allocator, scanner)
+    own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover)
     admin = AdminRoutes(scanner, allocator, own, group)
-    api = Api(settings, store, scanner, [*own.routes(), *admin.routes()], group).application()
+    audit = ViolationRoutes(store, group)
+    routes = [*own.routes(), *admin.routes(), *audit.routes()]
+    silences = Silences(store)
+    quiet = SilenceRoutes(settings, store, scanner, silences, group)
+    routes = [*own.routes(), *admin.routes(), *quiet.routes()]
+    api = Api(settings, store, scanner, routes, group).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:
@@ -89,6 +100,8 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             await work.start(workers, settings, store, MEMBER)
         work.start_soon(watchdog, scanner)
         await work.start(liveness.run)
+        await work.start(handover.run)
+        await work.start(silences.run)
         await work.start(serve_http, api, listener)
         await work.start(scanner.run)
         notify("READY=1")
@@ -154,6 +167,9 @@ async def _say_what_is_weak(settings: Settings, store: Store) -> None:
     log = structlog.get_logger()
     if os.geteuid() != 0:
         log.warning("limited", reason="not root: other users' terminals can be written to by group tty only")
+        if has_longest(settings):
+            reason = "not root: other users' runs are not ended at limits.max_duration"
+            log.warning("limited", reason=reason)
     if settings.redis.url:
         try:
             for weakness in await weaknesses(store):

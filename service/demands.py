@@ -1,20 +1,25 @@
 """What people may ask of reservations, as the API takes it: checked here, decided by the allocator."""
 
+import unicodedata
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_duration
 from canhazgpu.events.notices import CHANNELS
+from canhazgpu.events.text import printable
 from canhazgpu.service.peer import Peer, uid_of
 from canhazgpu.service.problems import Problem
 
 MOST_GPUS = 1024
 Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
 Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
+Name = Annotated[str, Meta(max_length=64)]
+Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
 Words = Annotated[str, Meta(max_length=200)]
+Reason = Annotated[str, Meta(min_length=1, max_length=200)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
 Channel = Annotated[str, Meta(pattern=f"^({'|'.join(CHANNELS)})$")]
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
@@ -41,13 +46,17 @@ class ReserveDemand(Demand, frozen=True, kw_only=True):
     wait: bool | Words | None = None
     label: Label | None = None
     note: Words | None = None
-    request: Annotated[str, Meta(max_length=64)] | None = None
+    request: Name | None = None
 
 
 class ReleaseDemand(Demand, frozen=True, kw_only=True):
-    """One's own manual reservations; `all`: also those of runs; `gpus`: what holds these GPUs."""
+    """One's own manual reservations; `all`: also those of runs; `gpus`: what holds these GPUs.
+
+    `ids`: exactly these reservations; one that is over already is no trouble.
+    """
 
     gpus: Indices | None = None
+    ids: Names | None = None
     all: bool = False
 
 
@@ -81,6 +90,27 @@ class ManageDemand(Demand, frozen=True, kw_only=True):
     force: bool = False
 
 
+class SilenceDemand(Demand, frozen=True, kw_only=True):
+    """A silence `for` a time, of the violations that fit all of `user`, `gpu` and `process` that are set."""
+
+    for_: Words = field(name="for")
+    reason: Reason
+    user: Label | None = None
+    gpu: Index | None = None
+    process: Label | None = None
+
+
+class AckDemand(Demand, frozen=True, kw_only=True):
+    """One's own open violations, known to oneself: `for` a time, or as long as may be."""
+
+    for_: Words | None = field(name="for", default=None)
+    reason: Words | None = None
+
+
+class UnsilenceDemand(Demand, frozen=True, kw_only=True):
+    """The end of a silence before its time."""
+
+
 class NoticeDemand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A test notice by one channel; to oneself, or for administrators to anybody."""
 
@@ -104,7 +134,13 @@ def allowance(settings: Settings, user: str) -> Allowance:
         gpus = own.max_gpus
     if own is not None and own.max_duration is not None:
         longest = parse_duration(own.max_duration)
-    return Allowance(gpus or None, longest or None)
+    return Allowance(gpus if gpus and gpus < MOST_GPUS else None, longest or None)
+
+
+def has_longest(settings: Settings) -> bool:
+    """Tell whether anybody's time is limited."""
+    limits = settings.limits
+    return bool(limits.max_duration) or any(own.max_duration for own in limits.users.values())
 
 
 def seconds(text: str, what: str) -> float:
@@ -138,7 +174,18 @@ def indices(gpus: list[int] | None) -> tuple[int, ...] | None:
 
 
 def label_of(label: str | None, peer: Peer, *, admin: bool) -> str | None:
-    """Return a label that may be used: nobody is labelled as another user of the host. Raises Problem."""
-    if label is not None and not admin and uid_of(label) not in (None, peer.uid):
-        raise Problem(403, "not-your-name", f"{label} is another user of this host", "choose another label")
-    return label
+    """Return a label that may be used: nobody is labelled as another user of the host, however it is spelled.
+
+    Raises Problem.
+    """
+    if label is None:
+        return None
+    plain = unicodedata.normalize("NFKC", label).strip()
+    if not plain or printable(label) != label:
+        raise Problem(400, "bad-request", "label: it is blank, or has characters that cannot be seen")
+    for name in (plain, plain.casefold()):
+        if not admin and uid_of(name) not in (None, peer.uid):
+            raise Problem(
+                403, "not-your-name", f"{name} is another user of this host", "choose another label"
+            )
+    return label.strip()

@@ -6,21 +6,26 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.envelope import Event, Undecodable, decode, wanted
+from canhazgpu.events.notices import CREATED
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.service.masks import Viewer
 
 PAGE = 200
 BLOCK = 15.0  # Seconds between two signs of life on a quiet stream.
 
 
-async def feed(store: Store, after: str, types: Sequence[str], *, follow: bool) -> AsyncIterator[bytes]:
+async def feed(
+    store: Store, after: str, types: Sequence[str], viewer: Viewer, *, follow: bool
+) -> AsyncIterator[bytes]:
     """Yield one line an event after the stream id `after`; with `follow` it ends only with its reader.
 
-    Each line has `stream_id`, to go on from. A quiet stream gives an empty line now and then.
+    Each line has `stream_id`, to go on from, and is as `viewer` may see it. A quiet stream gives an empty
+    line now and then.
     """
     async for key, event in _past(store, after):
         after = key
         if wanted(event.type, types):
-            yield _line(key, event)
+            yield _line(key, event, viewer)
     if not follow:
         return
     client = store.blocking(BLOCK)
@@ -39,7 +44,7 @@ async def feed(store: Store, after: str, types: Sequence[str], *, follow: bool) 
                 after = raw.decode()
                 fresh = _event(fields)
                 if fresh and wanted(fresh.type, types):
-                    yield _line(after, fresh)
+                    yield _line(after, fresh, viewer)
     finally:
         await client.aclose()
 
@@ -75,5 +80,6 @@ def _event(fields: dict[bytes, bytes]) -> Event | None:
         return None
 
 
-def _line(key: str, event: Event) -> bytes:
-    return msgspec.json.encode({"stream_id": key, **msgspec.structs.asdict(event)}) + b"\n"
+def _line(key: str, event: Event, viewer: Viewer) -> bytes:
+    data = viewer.notice(event.data) if event.type == CREATED else event.data
+    return msgspec.json.encode({"stream_id": key, **msgspec.structs.asdict(event), "data": data}) + b"\n"

@@ -31,6 +31,11 @@ def process_of(request: Request) -> int | None:
     return found
 
 
+def when_heard(request: Request, heard: Callable[[bool], None]) -> None:
+    """Call `heard` once: with True when the answer has reached who asks, with False when it cannot."""
+    request.scope["canhazgpu.heard"](heard)
+
+
 def admit(peer: Peer, group: int | None) -> None:
     """Refuse who is no administrator."""
     if not peer.is_admin(group):

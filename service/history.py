@@ -1,60 +1,83 @@
 """Violations over time, made from the facts of the violations stream: one row a violation."""
 
-from collections.abc import Iterator
+from collections.abc import Container
 from typing import Any
 
 import msgspec
 
-from canhazgpu.events.envelope import Undecodable, decode
-from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.events.openings import open_violations
+from canhazgpu.events.store import Store
 from canhazgpu.events.violations import Violation
-from canhazgpu.service.snapshot import open_violations
+from canhazgpu.service.answers import ViolationAnswer
+from canhazgpu.service.sieve import sift
+from canhazgpu.service.told import FACTS, MARGIN_MS, UNREACHED, Told, told, violation_of
+from canhazgpu.service.violation_filters import Filters
 
-PAGE = 500
 MOST_ROWS = 10_000
 
 
-async def violations(
-    store: Store, since_ms: int, user: str | None, *, only_open: bool
-) -> list[dict[str, Any]]:
-    """Return the violations since `since_ms`, and every open one, oldest first, at most MOST_ROWS.
+async def violations(store: Store, filters: Filters, now_ms: int) -> list[ViolationAnswer]:
+    """Return the violations asked for, oldest first, the newest MOST_ROWS of them. Raises StoreDown.
 
-    The last fact of each counts; `state` is open or closed. Raises StoreDown.
+    The last fact of each counts; `state` is open or closed, `told` and `reached_at` are as in `Told`.
     """
-    try:
-        rows = {one.violation: one for one in open_violations(await _open(store))}
-        if not only_open:
-            rows = {**await _past(store, since_ms), **rows}
-    except UNREACHABLE as error:
-        raise StoreDown(unreachable(error)) from error
-    wanted = [one for one in rows.values() if user in (None, one.user)]
-    wanted.sort(key=lambda one: (one.since, one.gpu))
+    opened = await lasting(store)
+    rows = {} if filters.open else await _past(store, filters, opened)
+    for name, one in opened.items():
+        if filters.fits(one) and not (name in rows and rows[name].closed):
+            rows[name] = one
+    rows = _newest(rows, MOST_ROWS)
+    verdicts = await told(store, rows, now_ms)
     return [
-        {**msgspec.to_builtins(one), "state": "closed" if one.closed else "open"}
-        for one in wanted[-MOST_ROWS:]
+        row(one, verdicts[name])
+        for name, one in rows.items()
+        if not filters.unreached or verdicts[name].told == UNREACHED
     ]
 
 
-async def _open(store: Store) -> dict[bytes, bytes]:
-    fields: Any = await store.redis.hgetall(store.keys.open)
-    return dict(fields)
+def row(violation: Violation, verdict: Told) -> ViolationAnswer:
+    """Return a violation as the API shows it."""
+    return ViolationAnswer(
+        **msgspec.structs.asdict(violation),
+        state="closed" if violation.closed else "open",
+        told=verdict.told,
+        reached_at=verdict.reached_at,
+    )
 
 
-async def _past(store: Store, since_ms: int) -> dict[str, Violation]:
+async def lasting(store: Store) -> dict[str, Violation]:
+    """Return the violations that are open, by id. Raises StoreDown."""
+    fields: Any = await store.ask(store.redis.hgetall(store.keys.open))
+    return {one.violation: one for one in open_violations(dict(fields))}
+
+
+async def _past(store: Store, filters: Filters, opened: Container[str]) -> dict[str, Violation]:
+    """Return what the facts since `since_ms` tell of; at most twice MOST_ROWS are in memory."""
     rows: dict[str, Violation] = {}
-    start = str(since_ms)
-    while True:
-        page: Any = await store.redis.xrange(store.keys.violations, start, "+", count=PAGE)
-        for one in _decoded(page):
+    span = filters.since_ms - MARGIN_MS, None
+    ends: set[str] = set()  # Those whose end is still to be read.
+    async for page, read_ms in sift(store, store.keys.violations, span, kind=FACTS):
+        for fact in page:
+            one = violation_of(fact)
+            if one is None:
+                continue
+            if not filters.fits(one):  # Its kind may change, and what counts is the last one.
+                rows.pop(one.violation, None)
+                ends.discard(one.violation)
+                continue
             rows[one.violation] = one
-        if len(page) < PAGE:
-            return rows
-        start = "(" + page[-1][0].decode()
+            if one.closed or one.violation in opened:
+                ends.discard(one.violation)
+            else:
+                ends.add(one.violation)
+        if len(rows) > 2 * MOST_ROWS:
+            rows = _newest(rows, MOST_ROWS)
+            ends &= rows.keys()
+        if filters.until_ms is not None and not ends and (read_ms or 0) > filters.until_ms:
+            break
+    return rows
 
 
-def _decoded(page: Any) -> Iterator[Violation]:
-    for _, fields in page:
-        try:
-            yield msgspec.convert(decode(fields).data, Violation)
-        except (Undecodable, msgspec.ValidationError):  # The log's worker buries it; here it is no row.
-            continue
+def _newest(rows: dict[str, Violation], most: int) -> dict[str, Violation]:
+    kept = sorted(rows.values(), key=lambda one: (one.since, one.gpu))[-most:]
+    return {one.violation: one for one in kept}

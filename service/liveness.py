@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service.allocator import Allocator
-from canhazgpu.service.processes import Process, open_process, send, tree
+from canhazgpu.service.processes import Process, marked, open_process, send, tree
 from canhazgpu.service.scanner import Scanner
 
 HEARTBEAT = 15.0  # Seconds between two signs of life of all runs.
@@ -117,8 +117,10 @@ class Liveness:
     async def _end_in_time(self, record: Record, timeout_ms: int) -> None:
         left = (record.started_ms + timeout_ms) / 1000 - time.time()  # After a restart: less than all of it.
         await anyio.sleep(min(max(0.0, left), timeout_ms / 1000))
+        if not await self._holds(record):
+            return
         root = self._runs[record.id]
-        found = dict.fromkeys(await anyio.to_thread.run_sync(tree, root))
+        found = await anyio.to_thread.run_sync(_members, record, root)
         structlog.get_logger().info("timeout", reservation=record.id, processes=len(found))
         with suppress(StoreDown):
             await self._tell(record, "timeout")
@@ -126,12 +128,24 @@ class Liveness:
             send(process, signal.SIGINT)
         # What stays is ended for good, also when the first process has gone: it is not waited for here.
         if self._tasks:
-            self._tasks.start_soon(self._kill_rest, root, found)
+            self._tasks.start_soon(self._kill_rest, record, root, found)
 
-    async def _kill_rest(self, root: Process, found: dict[Process, None]) -> None:
+    async def _kill_rest(self, record: Record, root: Process, found: dict[Process, None]) -> None:
         await anyio.sleep(self._grace)
-        for process in (*found, *await anyio.to_thread.run_sync(tree, root)):
+        if record.id in self._runs and not await self._holds(record):
+            return
+        for process in found | await anyio.to_thread.run_sync(_members, record, root):
             send(process, signal.SIGKILL)
+
+    async def _holds(self, record: Record) -> bool:
+        """Tell whether a run that lives has its reservation: one that lost it goes on, whatever its time."""
+        live: list[str] = []
+
+        async def read() -> None:
+            live[:] = [one.id for one in await self._allocator.reservations()]
+
+        await self._insist(read)
+        return record.id in live
 
     async def _expire(self) -> None:
         while True:
@@ -162,3 +176,9 @@ class Liveness:
             except StoreDown as down:
                 self._store.lost(down)
                 await anyio.sleep(AGAIN)
+
+
+def _members(record: Record, root: Process) -> dict[Process, None]:
+    """Return the processes of a run: what descends from its first, and what carries its name."""
+    carriers = marked(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
+    return dict.fromkeys([*tree(root), *carriers])

@@ -132,6 +132,7 @@ def _user(
         "uid": -1 if one.uid is None else one.uid,
         "signature": _encode([shape, one.person, one.evidence]).decode(),
         "claim": claims.pop() if len(claims) == 1 and not one.person else None,
+        "proven": one.person is not None,
         "memory_mb": memory_mb,
         "body": _encode(body).decode(),
     }

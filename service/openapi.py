@@ -14,6 +14,8 @@ from msgspec import Struct
 from canhazgpu.events.notices import Delivery
 from canhazgpu.events.outbox import DeadLetter
 from canhazgpu.service import answers, demands
+from canhazgpu.service.violation_answers import TimelineAnswer
+from canhazgpu.service.violation_filters import KINDS
 
 TEXT = {"type": "string"}
 FLAG = {"enum": ["0", "1"]}
@@ -49,7 +51,54 @@ OPERATIONS = (
         path="/v1/violations",
         about="Use of GPUs without the right to it, oldest first.",
         reply=list[answers.ViolationAnswer],
-        query={**SINCE, "user": (TEXT, "Only this user's."), "open": (FLAG, "1: only those that last.")},
+        query={
+            "since": (TEXT, "Those that lasted then or later: 7d back, 2026-11-25, 2026-11-25T14:30:00Z."),
+            "until": (TEXT, "Those that had begun by then; as since."),
+            "user": (TEXT, "Only this user's."),
+            "gpu": (TEXT, "Only on this GPU."),
+            "kind": ({"enum": list(KINDS)}, "Only of this kind."),
+            "open": (FLAG, "1: only those that last."),
+            "unreached": (FLAG, "1: only those whose user was to be told, and could not be."),
+        },
+    ),
+    Operation(
+        method="get",
+        path="/v1/violations/{violation}",
+        about="One violation, by its id or the beginning of it, and everything that happened to it.",
+        reply=TimelineAnswer,
+        problems=(404,),
+    ),
+    Operation(
+        method="get",
+        path="/v1/silences",
+        about="Every live silence, the first to end first.",
+        reply=list[answers.SilenceAnswer],
+    ),
+    Operation(
+        method="post",
+        path="/v1/silences",
+        about="For a time nobody is told of some violations; for administrators.",
+        reply=answers.SilenceAnswer,
+        code=201,
+        body=demands.SilenceDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/silences/ack",
+        about="Acknowledge one's own open violations, once an episode.",
+        reply=answers.SilenceAnswer,
+        code=201,
+        body=demands.AckDemand,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/silences/{silence}/expire",
+        about="End a silence now: one's own acknowledgement; administrators any.",
+        reply=answers.SilenceAnswer,
+        body=demands.UnsilenceDemand,
+        problems=(*WRITES, 404),
     ),
     Operation(
         method="get",
@@ -101,7 +150,8 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations",
-        about="Reserve GPUs, all or none; with `wait` JSON lines: queued, granted or refused.",
+        about="Reserve GPUs, all or none; with `wait` JSON lines: queued, granted or refused."
+        " A manual reservation whose answer is not read to its end is given back.",
         reply=answers.GrantedAnswer,
         code=201,
         body=demands.ReserveDemand,

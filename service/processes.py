@@ -1,4 +1,4 @@
-"""Processes by pidfd: which one it is, whether it lives, its descendants, and signals to no other."""
+"""Processes by pidfd: which one it is, whether it lives, what it started, and signals to no other."""
 
 import os
 import select
@@ -77,6 +77,28 @@ def tree(root: Process) -> list[Process]:
     for process in found:  # Grows as it is gone through.
         found += children.get(process.pid, ())
     return found
+
+
+def marked(variable: bytes, value: bytes, uid: int) -> list[Process]:
+    """Return the processes of a user that have this variable with this value in their environment."""
+    entry = variable + b"=" + value
+    return [process for process in _of_user(uid) if entry in _environment(process)]
+
+
+def _of_user(uid: int) -> Iterator[Process]:
+    for pid in _pids():
+        with suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid == uid and (start := start_of(pid)) is not None:  # noqa: PTH116
+                yield Process(pid, start)
+
+
+def _environment(process: Process) -> list[bytes]:
+    """Return what a process began with; empty where it may not be read, or the pid is another's by now."""
+    try:
+        entries = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+    return entries if start_of(process.pid) == process.start else []
 
 
 def send(process: Process, number: signal.Signals) -> bool:

@@ -82,10 +82,10 @@ def _whose(one: Blocked, verb: str) -> str:
     return f"reserved by {one.by}" if one.by else "not reserved"
 
 
-def not_extended(reply: dict[str, Any], longest: float | None) -> Problem:
+def not_extended(reply: dict[str, Any]) -> Problem:
     """Return the problem of reservations that cannot last longer."""
     if reply["code"] == "limit":
-        left, most = spell_duration(reply["left_ms"] / 1000), spell_duration(longest or 0)
+        left, most = (spell_duration(reply[name] / 1000) for name in ("left_ms", "most_ms"))
         detail = f"it would last longer than the {most} you may have; {left} are left"
         return Problem(403, "too-long", detail, "extend it by less")
     detail = "you have no manual reservation"

@@ -25,7 +25,8 @@ from canhazgpu.service.demands import (
     label_of,
     seconds,
 )
-from canhazgpu.service.exchange import Lines, answer, body, operation_of, peer_of, process_of
+from canhazgpu.service.exchange import Lines, answer, body, operation_of, peer_of, process_of, when_heard
+from canhazgpu.service.handover import Handover
 from canhazgpu.service.liveness import Liveness
 from canhazgpu.service.peer import Peer
 from canhazgpu.service.problems import Problem
@@ -37,14 +38,20 @@ from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.status_view import reservation, rfc3339
 from canhazgpu.service.waiting import Place
 
-SCAN_PATIENCE = 3.0  # Seconds for a scan begun after a request; a driver that hangs is given up before.
+SCAN_PATIENCE = 10.0  # Seconds for a scan begun after a request; only a host under great load needs them.
 
 
 class ReservationRoutes:
     """What a user may do with their own reservations, and everybody may see."""
 
-    def __init__(
-        self, settings: Settings, store: Store, scanner: Scanner, allocator: Allocator, liveness: Liveness
+    def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
+        self,
+        settings: Settings,
+        store: Store,
+        scanner: Scanner,
+        allocator: Allocator,
+        liveness: Liveness,
+        handover: Handover,
     ) -> None:
         """Serve what these know."""
         self._settings = settings
@@ -52,6 +59,7 @@ class ReservationRoutes:
         self._scanner = scanner
         self._allocator = allocator
         self._liveness = liveness
+        self._handover = handover
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -86,24 +94,25 @@ class ReservationRoutes:
             if demand.request is None and not await self._scanner.fresh(SCAN_PATIENCE):
                 raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
             if wait is not None:
-                begin = partial(self.begin, process=process)
+                begin = partial(self.begin, request=request, process=process)
                 place = Place(self._store, self._allocator, ask, operation, begin)
                 lines, process = Lines(place.lines(wait or None), place.gone, process), None
                 return lines
             reserved = await self._allocator.reserve(ask, operation)
             if reserved.reservation is None:
                 raise refusal(reserved, ask)
-            return answer(self.begin(reserved.reservation, process=process), 201)
+            return answer(self.begin(reserved.reservation, request=request, process=process), 201)
         finally:
             if process is not None:
                 os.close(process)
 
-    def begin(self, record: Record, *, process: int | None) -> dict[str, Any]:
+    def begin(self, record: Record, *, request: Request, process: int | None) -> dict[str, Any]:
         """Bind a reservation to what ends it; return what its user is told."""
         if record.kind == RUN:
             self._liveness.watch(record, process)
         else:
             self._liveness.manual()
+            self._handover.send(record, partial(when_heard, request))
         self._scanner.nudge()  # A violation that it ends is closed at once.
         uuids = [self._scanner.known[index].uuid for index in record.gpus if index in self._scanner.known]
         numbers = ",".join(map(str, record.gpus))
@@ -120,8 +129,16 @@ class ReservationRoutes:
     async def release(self, request: Request) -> Response:
         """End one's own reservations; a run that loses its own goes on and is told so."""
         peer, demand = peer_of(request), await body(request, ReleaseDemand)
-        gpus = indices(demand.gpus)
-        order = ReleaseOrder(uid=peer.uid, by=peer.name, reason="released", gpus=gpus, all=demand.all)
+        if (demand.ids is not None) + (demand.gpus is not None) + demand.all > 1:
+            raise Problem(400, "bad-request", "say one of `ids`, `gpus` and `all`")
+        order = ReleaseOrder(
+            uid=peer.uid,
+            by=peer.name,
+            reason="released",
+            gpus=indices(demand.gpus),
+            ids=tuple(sorted(set(demand.ids))) if demand.ids is not None else None,
+            all=demand.all,
+        )
         code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
         if code == "not-yours":
             raise not_yours(blocked, "release")
@@ -144,18 +161,20 @@ class ReservationRoutes:
         """Let one's own manual reservations last longer."""
         peer, demand = peer_of(request), await body(request, ExtendDemand)
         may = allowance(self._settings, peer.name)
-        more = seconds(demand.duration, "duration") if demand.duration else self._settings.reserve.duration
+        bare = demand.duration is None
+        more = self._settings.reserve.duration if bare else seconds(demand.duration or "", "duration")
         reply = await self._allocator.extend(
             peer.uid,
             operation_of(demand.operation),
             gpus=indices(demand.gpus),
             add_ms=round(more * 1000),
             most_ms=round(may.longest * 1000) if may.longest else None,
+            cut=bare,
         )
         if reply["code"] == "not-yours":
             raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "extend")
         if reply["code"] != "extended":
-            raise not_extended(reply, may.longest)
+            raise not_extended(reply)
         self._liveness.manual()
         seen = await snapshot(self._store)
         ids = {one["id"] for one in reply["extended"]}
@@ -205,9 +224,11 @@ class ReservationRoutes:
         if descriptor is not None and process is None:
             raise Problem(409, "process-not-visible", "your process has ended")
         may_signal = os.geteuid() in (0, peer.uid)
-        if demand.kind == RUN and lasts is not None and not may_signal:
-            remedy = "leave out --timeout, or have the service run as root"
-            raise Problem(409, "cannot-signal", "the service may not end your processes", remedy)
+        if demand.kind == RUN and not may_signal:
+            if demand.timeout is not None:
+                remedy = "leave out --timeout, or have the service run as root"
+                raise Problem(409, "cannot-signal", "the service may not end your processes", remedy)
+            lasts = None  # A limit that nobody can enforce; the service's log and `doctor` say so.
         admin = peer.uid == 0 and peer.is_admin(None)
         lasts_ms = None if lasts is None else round(lasts * 1000)
         return Ask(

@@ -11,16 +11,29 @@ OLDEST = 5.0  # Seconds; an older scan says nothing about now (or three interval
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """What a script is told: the order in which GPUs are handed out, and how old a scan may be, in ms."""
+    """What a script is told: the order in which GPUs are handed out, and how old a scan may be, in ms.
+
+    `warning_ms`: so long before its end a manual reservation is announced to expire; after `idle_after_ms`
+    without use it is told to be idle, and `idle_release_ms` after that it is released. 0: never.
+    """
 
     policy: str = "lru"
     stale_ms: int = round(OLDEST * 1000)
+    warning_ms: int = 0
+    idle_after_ms: int = 0
+    idle_release_ms: int = 0
 
     @classmethod
     def of(cls, settings: Settings) -> "Rules":
         """Return the rules of these settings."""
-        oldest = max(OLDEST, 3 * settings.gpus.scan_interval)
-        return cls(policy=settings.allocation.policy, stale_ms=round(oldest * 1000))
+        oldest, notices = max(OLDEST, 3 * settings.gpus.scan_interval), settings.notices
+        return cls(
+            policy=settings.allocation.policy,
+            stale_ms=round(oldest * 1000),
+            warning_ms=round(notices.expiry_warning * 1000),
+            idle_after_ms=round(notices.idle_after * 1000),
+            idle_release_ms=round(notices.idle_release * 1000),
+        )
 
     @cached_property
     def text(self) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,8 @@ MOST_OF_ONE_USER = 64
 MODE = 0o666
 BACKLOG = 256
 
+Heard = Callable[[bool], None]
+
 
 class PeerProtocol(H11Protocol):
     """One connection. A user with too many, or who sends nothing, is cut off."""
@@ -33,6 +35,8 @@ class PeerProtocol(H11Protocol):
         """Learn from the kernel who this is."""
         super().connection_made(transport)
         self._peer: Peer | None = None
+        self._heard: Heard | None = None
+        self._over = False
         try:
             self._peer = peer_of(transport.get_extra_info("socket"))
         except OSError:
@@ -42,29 +46,43 @@ class PeerProtocol(H11Protocol):
         if self.open_by_uid[self._peer.uid] > MOST_OF_ONE_USER and self._peer.uid != 0:
             transport.abort()
             return
-        self.app = _with_peer(self.app, self._peer, transport.get_extra_info("socket"))
+        self.app = self._with_peer(self.app, self._peer, transport.get_extra_info("socket"))
         self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIME, self._cut_off)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count it out."""
+        """Count it out, and say whether its last answer was heard: a peer that left some unread resets it."""
+        heard = exc is None and (self.cycle is None or self.cycle.response_complete)
         super().connection_lost(exc)
+        self._over = True
+        self._settle(heard=heard)
         if self._peer is not None:
             self.open_by_uid[self._peer.uid] -= 1
+
+    def when_heard(self, heard: Heard) -> None:
+        """Call `heard` once: with True when the peer asks on or leaves in order, else with False."""
+        self._heard = heard
+        if self._over:
+            self._settle(heard=False)
+
+    def _settle(self, *, heard: bool) -> None:
+        action, self._heard = self._heard, None
+        if action:
+            action(heard)
 
     def _cut_off(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
             self.transport.abort()
 
+    def _with_peer(self, app: Any, peer: Peer, connection: socket.socket) -> Any:
+        def process() -> int | None:
+            return process_of(connection, peer)
 
-def _with_peer(app: Any, peer: Peer, connection: socket.socket) -> Any:
-    def process() -> int | None:
-        return process_of(connection, peer)
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            self._settle(heard=True)
+            who = {"canhazgpu.peer": peer, "canhazgpu.process": process, "canhazgpu.heard": self.when_heard}
+            await app({**scope, **who}, receive, send)
 
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        who = {"canhazgpu.peer": peer, "canhazgpu.process": process}
-        await app({**scope, **who}, receive, send)
-
-    return application
+        return application
 
 
 class _Server(uvicorn.Server):

@@ -5,15 +5,19 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.openings import open_violations
 from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.violations import Violation
+from canhazgpu.service import kept
 
 
 class GpuState(msgspec.Struct, frozen=True, kw_only=True):
     """One GPU: its last usage, who holds it, when it was last released (ms), its open violations.
 
-    `drained` is why it is kept out of allocation; an unmanaged one is none of ours.
+    `drained` is why it is kept out of allocation; an unmanaged one is none of ours. `unreadable` is the
+    id of a reservation that holds it and cannot be read.
     """
 
     usage: GpuUsage
@@ -21,6 +25,7 @@ class GpuState(msgspec.Struct, frozen=True, kw_only=True):
     last_released_ms: int | None = None
     drained: str = ""
     unmanaged: bool = False
+    unreadable: str = ""
     violations: tuple[Violation, ...] = ()
 
 
@@ -34,6 +39,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[GpuState, ...]
     reservations: tuple[Record, ...] = ()  # The oldest first.
     waiting: tuple[Waiting, ...] = ()  # In the order of the queue.
+    silences: tuple[Silence, ...] = ()  # Those that last, the first to end first.
 
 
 async def snapshot(store: Store) -> Snapshot:
@@ -45,53 +51,39 @@ async def snapshot(store: Store) -> Snapshot:
             pipe.time()
             pipe.hgetall(store.keys.scan)
             pipe.hgetall(store.keys.open)
-            pipe.hvals(store.keys.reservations)
-            pipe.hvals(store.keys.queue)
+            pipe.hgetall(store.keys.reservations)
+            pipe.hgetall(store.keys.queue)
+            pipe.hvals(store.keys.silences)
             for index in indices:
                 pipe.hgetall(store.keys.gpu(index))
-            clock, scan, opened, held, queue, *gpus = await pipe.execute()
+            clock, scan, opened, held, queue, silenced, *gpus = await pipe.execute()
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
     violations = open_violations(opened)
-    records = {one.id: one for one in (msgspec.json.decode(text, type=Record) for text in held)}
-    waiting = (msgspec.json.decode(text, type=Waiting) for text in queue)
+    records = {one.id: one for one in kept.records(held)}
+    silences = (msgspec.json.decode(text, type=Silence) for text in silenced)
+    now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
     return Snapshot(
-        now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
+        now_ms=now_ms,
         scanned_ms=_whole(scan.get(b"at_ms")),
         stalled_ms=_whole(scan.get(b"stalled_ms")),
         stalled_reason=scan.get(b"stalled_reason", b"").decode("utf-8", "backslashreplace"),
         gpus=tuple(_gpu(fields, violations, records) for fields in gpus if b"usage" in fields),
-        reservations=tuple(sorted(records.values(), key=lambda one: (one.started_ms, one.id))),
-        waiting=tuple(sorted(waiting, key=lambda one: one.place)),
+        reservations=tuple(records.values()),
+        waiting=tuple(kept.requests(queue)),
+        silences=tuple(
+            sorted((one for one in silences if one.until_ms > now_ms), key=lambda one: (one.until_ms, one.id))
+        ),
     )
-
-
-def open_violations(fields: dict[bytes, bytes]) -> list[Violation]:
-    """Return the violations in the hash of open ones, ordered by GPU and user."""
-    found = []
-    for field, text in fields.items():
-        gpu, _, key = field.decode().partition("/")
-        record = msgspec.json.decode(text)
-        data: dict[str, Any] = {
-            **msgspec.json.decode(record["body"]),
-            "violation": record["id"],
-            "kind": record["kind"],
-            "gpu": int(gpu),
-            "key": key,
-            "since": record["since"],
-            "memory_mb": record["memory_mb"],
-            "peak_memory_mb": record["peak_mb"],
-            "holder": record.get("holder"),
-        }
-        found.append(msgspec.convert(data, Violation))
-    return sorted(found, key=lambda violation: (violation.gpu, violation.user))
 
 
 def _gpu(fields: dict[bytes, bytes], violations: list[Violation], records: dict[str, Record]) -> GpuState:
     usage = msgspec.json.decode(fields[b"usage"], type=GpuUsage)
+    holder = fields.get(b"holder", b"").decode()
     return GpuState(
         usage=usage,
-        reservation=records.get(fields.get(b"holder", b"").decode()),
+        reservation=records.get(holder),
+        unreadable="" if holder in records else holder,
         last_released_ms=_whole(fields.get(b"last_released")),
         drained=fields.get(b"drained", b"").decode(),
         unmanaged=b"unmanaged" in fields,

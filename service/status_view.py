@@ -1,5 +1,6 @@
 """A snapshot as other programs read it: one object per GPU. What cannot be known is UNKNOWN."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,8 @@ import msgspec
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.reservations import Record
+from canhazgpu.events.silences import Silence
+from canhazgpu.events.violations import Violation
 from canhazgpu.service.rules import OLDEST
 from canhazgpu.service.snapshot import GpuState, Snapshot
 
@@ -38,6 +41,7 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None) -> dict[str, Any]
     usage = gpu.usage
     state, reason = _state(gpu, blind)
     others = [one for one in usage.processes if gpu.reservation and not is_holders(one, gpu.reservation)]
+    silenced = [silenced_until(violation, snapshot.silences) for violation in gpu.violations]
     return {
         "gpu_id": usage.index,
         "uuid": usage.uuid,
@@ -52,7 +56,11 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None) -> dict[str, Any]
         "others": [_process(one) for one in others],
         "reservation": reservation(gpu.reservation, snapshot.now_ms) if gpu.reservation else None,
         "drained": gpu.drained or None,
-        "violations": [msgspec.to_builtins(violation) for violation in gpu.violations],
+        "violations": [
+            {**msgspec.to_builtins(violation), "silenced_until": rfc3339(until_ms)}
+            for violation, until_ms in zip(gpu.violations, silenced, strict=True)
+        ],
+        "silenced_s": _left(silenced, snapshot.now_ms),
         "mig": [msgspec.to_builtins(instance) for instance in usage.mig],
         "last_released": rfc3339(gpu.last_released_ms),
         "released_s": _ago(snapshot.now_ms, gpu.last_released_ms),
@@ -92,15 +100,28 @@ def reservation(record: Record, now_ms: int) -> dict[str, Any]:
         "expires_in_s": None if record.expires_ms is None else max(0, (record.expires_ms - now_ms) // 1000),
         "last_heartbeat_s": _ago(now_ms, record.heartbeat_ms),
         "lingering_s": _ago(now_ms, record.ended_ms),
+        "idle_s": None if record.ended_ms else _ago(now_ms, record.idle_ms),
     }
+
+
+def silenced_until(violation: Violation, silences: Sequence[Silence]) -> int | None:
+    """Return when the last silence that covers a violation ends, in ms, None where none does."""
+    return max((one.until_ms for one in silences if one.covers(violation)), default=None)
+
+
+def _left(silenced: Sequence[int | None], now_ms: int) -> int | None:
+    """Return for how many seconds, rounded up, all of them are silenced, None unless they are."""
+    ends = [until_ms for until_ms in silenced if until_ms is not None]
+    return -((now_ms - min(ends)) // 1000) if ends and len(ends) == len(silenced) else None
 
 
 def _state(gpu: GpuState, blind: str | None) -> tuple[str, str | None]:
     usage = gpu.usage
     if gpu.unmanaged:
         return "UNMANAGED", None
-    if blind:
-        return "UNKNOWN", blind
+    if blind or gpu.unreadable:
+        unreadable = f"its reservation {gpu.unreadable} cannot be read: an administrator can release it"
+        return "UNKNOWN", blind or unreadable
     if usage.state != "ok":
         return ("ERROR" if usage.state == "error" else "UNKNOWN"), usage.reason
     if gpu.reservation:

@@ -6,10 +6,9 @@ from typing import Any
 import anyio
 import structlog
 
-from canhazgpu.events.reservations import MANUAL, Record
+from canhazgpu.events.reservations import Record
 from canhazgpu.events.store import Store, StoreDown
-from canhazgpu.service.allocator import Allocator, Ask, ReleaseOrder, Reserved
-from canhazgpu.service.exchange import operation_of
+from canhazgpu.service.allocator import Allocator, Ask, Reserved
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.queue_view import queue
 from canhazgpu.service.refusals import refusal
@@ -28,7 +27,7 @@ class Place:
         self._store, self._allocator = store, allocator
         self._ask, self._operation, self._begin = ask, operation, begin
         self._id: str | None = None
-        self._granted: Record | None = None
+        self._granted = False
 
     async def lines(self, patience: float | None) -> AsyncIterator[dict[str, Any] | None]:
         """Yield where the request stands, each time it changes, and what became of it."""
@@ -40,7 +39,7 @@ class Place:
             if reserved is None:
                 yield None
             elif reserved.reservation is not None:
-                self._granted = reserved.reservation
+                self._granted = True
                 yield self._begin(reserved.reservation)
                 return
             elif reserved.code != "queued":
@@ -64,7 +63,8 @@ class Place:
 
     async def _look(self) -> Reserved | None:
         try:
-            reserved = await self._allocator.reserve(self._ask, self._operation)
+            with anyio.CancelScope(shield=True):  # Whoever leaves now must not leave a reservation behind.
+                reserved = await self._allocator.reserve(self._ask, self._operation)
         except StoreDown as down:
             self._store.lost(down)
             return None
@@ -79,19 +79,10 @@ class Place:
         return next((row for row in rows if row["id"] == name), {})
 
     async def gone(self, why: str = "cancelled") -> None:
-        """Give up the place; what was granted and never heard of is given back."""
-        if self._allocator.closing and self._granted is None:
+        """Give up the place; what was granted is in other hands by then."""
+        if self._allocator.closing or self._granted or self._id is None:
             return
         try:
-            if self._granted is not None and self._granted.kind == MANUAL:
-                order = ReleaseOrder(
-                    uid=self._granted.uid,
-                    by=self._granted.user,
-                    reason="undelivered",
-                    gpus=self._granted.gpus,
-                )
-                await self._allocator.release(order, operation_of(None))
-            elif self._id is not None and self._granted is None:
-                await self._allocator.leave([self._id], why)
+            await self._allocator.leave([self._id], why)
         except StoreDown as down:  # Nobody listens there any more: the next service forgets it.
             structlog.get_logger().warning("request_not_left", request=self._id, reason=str(down))

@@ -15,11 +15,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 from support.daemon import folder, host
 from support.hostile import mailing
+from support.past import past
 from support.people import people
 
 from canhazgpu.events.store import Store
 
-__all__ = ["folder", "host", "mailing", "people"]
+__all__ = ["folder", "host", "mailing", "past", "people"]
 
 
 @pytest.fixture

@@ -5,21 +5,24 @@ and for whom it is done, is in Redis, so that a restart goes on where it was.
 """
 
 import random
-from typing import Any
+from collections.abc import Sequence
 
 import anyio
 import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
+from canhazgpu.events.moments import ms_of
 from canhazgpu.events.notices import REACHED, Notice
-from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
-from canhazgpu.notifiers.channel import Channel
+from canhazgpu.events.store import Script, Store
+from canhazgpu.notifiers.channel import Channel, goes_by
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
 
 SETTLE = Script("canhazgpu.workers", "settle")
 RETRY_FIRST_MS, RETRY_LAST_MS = 1_000, 300_000
+# What is told only to those who were told that it began.
+ENDS = frozenset({"resolved", "resumed", "gpu-recovered", "channel-recovered"})
 GIVE_UP_MS = 24 * 3600 * 1000
 
 
@@ -40,98 +43,95 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     records: list[bytes] = []
     told: dict[str, str] = {}
     dead: list[list[str]] = []
+    signalled: list[str] = []
 
 
 class Delivery:
     """The worker of one channel."""
 
-    def __init__(self, store: Store, channel: Channel, name: str) -> None:
-        """Join the channel's consumer group as `name`."""
+    def __init__(self, store: Store, channel: Channel, name: str, *, dry_run: bool = False) -> None:
+        """Join the channel's consumer group as `name`; `dry_run`: nobody is told, it is only recorded."""
         self._store = store
         self._channel = channel
-        self._consumer = Consumer(store, store.keys.notices, channel.name, name)
+        self._dry_run = dry_run
+        self.consumer = Consumer(store, store.keys.notices, channel.name, name)
         self._keys = store.keys
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled; sleeps while there is no notice and nothing to try again."""
-        await self._consumer.run(self._take, self._retry_due, task_status)
+        await self.consumer.run(self.take, self.retry_due, task_status)
 
-    async def _take(self, entries: list[Entry]) -> None:
+    async def take(self, entries: list[Entry]) -> None:
+        """Deliver what is new."""
         waiting = await self._waiting() if entries else {}
         for entry in entries:
             if entry.id not in waiting:
                 await self._handle(entry)
 
     async def _waiting(self) -> dict[str, Progress]:
-        rows = await self._ask(self._store.redis.hgetall(self._keys.progress(self._channel.name)))
+        rows = await self._store.ask(self._store.redis.hgetall(self._keys.progress(self._channel.name)))
         return {key.decode(): msgspec.json.decode(text, type=Progress) for key, text in rows.items()}
 
-    async def _retry_due(self) -> float:
+    async def retry_due(self) -> float:
         """Try again what is due; return the seconds until the next one is."""
         retries = self._keys.retries(self._channel.name)
-        while rows := await self._ask(self._store.redis.zrange(retries, 0, 0, withscores=True)):
+        while rows := await self._store.ask(self._store.redis.zrange(retries, 0, 0, withscores=True)):
             key, due_ms = rows[0]
-            left_ms = float(due_ms) - await self._now_ms()
+            left_ms = float(due_ms) - await self._store.now_ms()
             if left_ms > 0:
                 return min(LONGEST_BLOCK, left_ms / 1000)
-            entry = await self._consumer.entry(key.decode())
+            entry = await self.consumer.entry(key.decode())
             if entry is None:
                 await self._settle(key.decode(), Settlement())
             else:
                 await self._handle(entry)  # It is settled then, or due later.
         return LONGEST_BLOCK
 
-    async def _now_ms(self) -> int:
-        clock = await self._ask(self._store.redis.time())
-        return int(clock[0]) * 1000 + int(clock[1]) // 1000
-
-    async def _ask(self, question: Any) -> Any:
-        try:
-            return await question
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
-
     async def _handle(self, entry: Entry) -> None:
         try:
             notice = msgspec.convert(entry.event.data, Notice)
         except msgspec.ValidationError as error:
             fields = {name.encode(): value for name, value in entry.event.to_fields().items()}
-            await self._consumer.bury(entry.id, str(error), fields)
+            await self.consumer.bury(entry.id, str(error), fields)
+            await self._settle(entry.id, Settlement())
+            return
+        if not goes_by(notice, self._channel.name):
             await self._settle(entry.id, Settlement())
             return
         waiting = await self._waiting()
         before = waiting.pop(entry.id, Progress(notice.episode))
-        if notice.kind == "resolved" and any(one.episode == notice.episode for one in waiting.values()):
+        early_ms = ms_of(notice.not_before) - await self._store.now_ms() if notice.not_before else 0
+        if early_ms > 0:
+            await self._settle(entry.id, Settlement(progress=before, retry_ms=early_ms))
+            return
+        earlier = [one for key, one in waiting.items() if _order(key) < _order(entry.id)]
+        if notice.kind in ENDS and any(one.episode == notice.episode for one in earlier):
             # What it resolves has not reached them yet: first things first.
             await self._settle(entry.id, Settlement(progress=before, retry_ms=RETRY_FIRST_MS))
             return
-        recipients = list(before.left) or await self._recipients(notice)
+        recipients = list(before.left) or await self._channel.recipients(notice)
+        if notice.kind in ENDS:
+            recipients = await self._told(notice, recipients)
+        elif not recipients:
+            outcome = Outcome("", "nobody", "there is nobody to reach")
+            record = self._record(notice, outcome, before.attempt + 1, final=True)
+            await self._settle(entry.id, Settlement(records=[record]))
+            return
         if recipients:
             await self._attempt(entry, notice, before, recipients)
         else:
             await self._settle(entry.id, Settlement())
 
-    async def _recipients(self, notice: Notice) -> list[str]:
-        if notice.channel not in (None, self._channel.name):
-            return []
-        recipients = await self._channel.recipients(notice)
-        if notice.kind != "resolved":
-            return recipients
+    async def _told(self, notice: Notice, recipients: list[str]) -> list[str]:
+        """Return those who were told of what is over now."""
         told = self._keys.told(self._channel.name)
-        return [
-            one for one in recipients if await self._ask(self._store.redis.hexists(told, _told(notice, one)))
-        ]
+        known = self._store.redis.hexists
+        return [one for one in recipients if await self._store.ask(known(told, _field(notice, one)))]
 
     async def _attempt(self, entry: Entry, notice: Notice, before: Progress, recipients: list[str]) -> None:
         first = await self._first(notice, recipients)
-        try:
-            outcomes = await self._channel.deliver(notice, recipients, first)
-        except Exception as error:  # noqa: BLE001 - a notice that breaks its channel must not stop the others
-            structlog.get_logger().exception("channel_broke", channel=self._channel.name)
-            outcomes = [
-                Outcome(one, "failed", f"{type(error).__name__} in the channel") for one in recipients
-            ]
-        now_ms = await self._now_ms()
+        outcomes = await self._outcomes(notice, recipients, first)
+        now_ms = await self._store.now_ms()
         since_ms = before.since_ms or now_ms
         expired = now_ms - since_ms > GIVE_UP_MS
         left = tuple(one.recipient for one in outcomes if one.verdict == "retry" and not expired)
@@ -155,18 +155,29 @@ class Delivery:
         settlement = Settlement(
             retry_ms=_pause_ms(after.attempt) if left else -1,
             progress=after,
-            records=[self._record(notice, one, after.attempt) for one in outcomes],
-            told={_told(notice, one): _mark(notice) for one in reached},
+            records=[self._record(notice, one, after.attempt, final=not left) for one in outcomes],
+            told={_field(notice, one): _mark(notice) for one in reached},
             dead=dead,
+            signalled=[msgspec.json.encode(fact).decode() for one in outcomes for fact in one.signalled],
         )
         await self._settle(entry.id, settlement)
 
+    async def _outcomes(self, notice: Notice, recipients: list[str], first: str | None) -> Sequence[Outcome]:
+        if self._dry_run:
+            return [Outcome(one, "dry-run", f"{notice.kind} by {self._channel.name}") for one in recipients]
+        try:
+            return await self._channel.deliver(notice, recipients, first)
+        except Exception as error:  # noqa: BLE001 - a notice that breaks its channel must not stop the others
+            structlog.get_logger().exception("channel_broke", channel=self._channel.name)
+            detail = f"{type(error).__name__} in the channel"
+            return [Outcome(one, "failed", detail) for one in recipients]
+
     async def _first(self, notice: Notice, recipients: list[str]) -> str | None:
-        fields = [_told(notice, one) for one in recipients]
-        told = await self._ask(self._store.redis.hmget(self._keys.told(self._channel.name), fields))
+        fields = [_field(notice, one) for one in recipients]
+        told = await self._store.ask(self._store.redis.hmget(self._keys.told(self._channel.name), fields))
         return next((first.decode() for first in told if first), None)
 
-    def _record(self, notice: Notice, outcome: Outcome, attempt: int) -> bytes:
+    def _record(self, notice: Notice, outcome: Outcome, attempt: int, *, final: bool) -> bytes:
         return msgspec.json.encode(
             {
                 "notice": notice.notice,
@@ -176,6 +187,11 @@ class Delivery:
                 "outcome": outcome.verdict,
                 "attempt": attempt,
                 "detail": outcome.detail,
+                "episode": notice.episode,
+                "group": notice.group,
+                "serial": notice.serial,
+                "audience": notice.audience,
+                "final": final,
             }
         )
 
@@ -195,19 +211,26 @@ class Delivery:
 
     async def _settle(self, entry: str, settlement: Settlement) -> None:
         channel, keys = self._channel.name, self._keys
-        names = [keys.notices, keys.deliveries, keys.progress(channel), keys.retries(channel)]
+        names = [keys.sequence, keys.events, keys.violations, keys.notices, keys.deliveries]
+        names += [keys.progress(channel), keys.retries(channel), keys.told(channel), keys.deadletters]
         encode = msgspec.json.encode
-        args: list[str | bytes | int] = [channel, entry, encode(settlement.progress), settlement.retry_ms]
-        args += [encode(settlement.told), encode(settlement.dead), *settlement.records]
-        await self._store.run(SETTLE, [*names, keys.told(channel), keys.deadletters], args)
+        args: list[str | bytes | int] = [keys.host, channel, entry, encode(settlement.progress)]
+        args += [settlement.retry_ms, encode(settlement.told), encode(settlement.dead)]
+        args += [encode(settlement.signalled), *settlement.records]
+        await self._store.run(SETTLE, names, args)
 
 
-def _told(notice: Notice, recipient: str) -> str:
+def _order(entry: str) -> tuple[int, ...]:
+    """Return what orders the ids of a stream."""
+    return tuple(map(int, entry.split("-")))
+
+
+def _field(notice: Notice, recipient: str) -> str:
     return f"{notice.episode} {recipient}"
 
 
 def _mark(notice: Notice) -> str:
-    return "" if notice.kind == "resolved" else notice.notice
+    return "" if notice.kind in ENDS else notice.notice
 
 
 def _is_lost(outcome: Outcome, *, expired: bool) -> bool:

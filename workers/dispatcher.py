@@ -1,12 +1,14 @@
-"""Turns facts about violations into notices: one group a user, its timers kept in Redis.
+"""Turns facts into notices: about violations, one episode a user; about what failed; about reservations.
 
-Each step is computed from the group's state and committed only if that state is still there, with
-the notices and the acknowledgement of the facts in the same script: a notice is neither lost nor
-made twice, whatever dies, and two dispatchers do no harm.
+Each step is computed from the state before it and committed only if that state is still there, with the
+notices and the acknowledgement of the facts in the same script: a notice is neither lost nor made twice,
+whatever dies, and two dispatchers do no harm. Its timers are in Redis.
 """
 
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import anyio
 import msgspec
@@ -14,77 +16,255 @@ import structlog
 from anyio.abc import TaskStatus
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.envelope import Event
 from canhazgpu.events.keys import GROUP_DISPATCHER
-from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
+from canhazgpu.events.notices import REACHED, Delivery
+from canhazgpu.events.silences import Silence
+from canhazgpu.events.store import Script, Store, StoreDown
 from canhazgpu.events.violations import Violation
-from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
-from canhazgpu.workers.grouping import Fact, Group, Timing, advance
+from canhazgpu.workers import digest, incidents, telling
+from canhazgpu.workers.announcements import announce
+from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry, Patience
+from canhazgpu.workers.drafts import Draft
+from canhazgpu.workers.episodes import Episode, Fact
+from canhazgpu.workers.history import material
+from canhazgpu.workers.incidents import Change, Trouble
+from canhazgpu.workers.policy import Policy, next_digest
 
 COMMIT = Script("canhazgpu.workers", "commit")
+INCIDENT = "incident "  # Names of states: this and a subject, `digest`, or a user's key.
+HOUR_MS = 3_600_000
+DONE, CHANGED, TOO_MANY = 1, 0, 2  # What the script says.
+
+# From the state as it was, JSON or nothing: the state as it will be, when it is due again, the notices.
+Step: TypeAlias = Callable[[bytes], tuple[bytes, int | None, list[Draft]]]
 
 
 class Dispatcher:
-    """The one consumer of the violations stream that decides who hears what, and when."""
+    """The one consumer of facts that decides who hears what, and when."""
 
     def __init__(self, settings: Settings, store: Store, name: str) -> None:
-        """Join the group `dispatcher` as `name`."""
-        self._store = store
-        self._consumer = Consumer(store, store.keys.violations, GROUP_DISPATCHER, name)
-        self._timing = Timing(
-            round(settings.notices.group_wait * 1000), round(settings.notices.repeat_interval * 1000)
+        """Join the group `dispatcher` of three streams as `name`."""
+        self._store, self._keys = store, store.keys
+        self._policy = Policy.of(settings)
+        self._wake = anyio.Event()
+
+        def member(stream: str) -> Consumer:
+            return Consumer(store, stream, GROUP_DISPATCHER, name)
+
+        self._violations, self._events = member(store.keys.violations), member(store.keys.events)
+        self._deliveries = member(store.keys.deliveries)
+
+    @property
+    def consumers(self) -> "tuple[tuple[Consumer, Callable[[list[Entry]], Any]], ...]":
+        """What it reads, and what takes it."""
+        return (
+            (self._violations, self.take_facts),
+            (self._events, self.take_events),
+            (self._deliveries, self.take_deliveries),
         )
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled; sleeps while there is no fact and nothing is due."""
-        await self._consumer.run(self._take, self._do_due, task_status)
+        async with anyio.create_task_group() as tasks:
+            for consumer, take in self.consumers:
+                await tasks.start(consumer.run, take, _nothing_due)
+            tasks.start_soon(self._timers)
+            task_status.started()
 
-    async def _do_due(self) -> float:
-        """Advance every group that is due; return the seconds until the next one is."""
+    async def _timers(self) -> None:
+        patience = Patience(self._store)
         while True:
+            self._wake = anyio.Event()
             try:
-                rows: Any = await self._store.redis.zrange(self._store.keys.due, 0, 0, withscores=True)
-                clock: Any = await self._store.redis.time()
-            except UNREACHABLE as error:
-                raise StoreDown(unreachable(error)) from error
+                pause = await self.do_due()
+                patience.reset()
+            except StoreDown as down:
+                await patience.wait(down)
+                continue
+            with anyio.move_on_after(pause):
+                await self._wake.wait()
+
+    async def do_due(self) -> float:
+        """Do all that is due; return the seconds until the next thing is."""
+        await self._plan_digest()
+        while True:
+            rows = await self._store.ask(self._store.redis.zrange(self._keys.due, 0, 0, withscores=True))
             if not rows:
                 return LONGEST_BLOCK
-            group, due_ms = rows[0]
-            left_ms = float(due_ms) - int(clock[0]) * 1000 - int(clock[1]) // 1000
+            name, due_ms = rows[0]
+            left_ms = float(due_ms) - await self._store.now_ms()
             if left_ms > 0:
                 return min(LONGEST_BLOCK, left_ms / 1000)
-            await self._advance(group.decode(), [], [])  # It is due later then, or not at all.
+            await self._look_at(name.decode())  # It is due later then, or not at all.
 
-    async def _take(self, entries: list[Entry]) -> None:
-        by_group: dict[str, list[tuple[str, Fact]]] = defaultdict(list)
+    async def take_facts(self, entries: list[Entry]) -> None:
+        """Apply facts about violations, each user's together."""
+        by_user: dict[str, list[tuple[str, Fact]]] = defaultdict(list)
         for entry in entries:
-            try:
-                violation = msgspec.convert(entry.event.data, Violation)
-            except msgspec.ValidationError as error:
-                fields = {name.encode(): value for name, value in entry.event.to_fields().items()}
-                await self._consumer.bury(entry.id, str(error), fields)
-            else:
-                by_group[violation.key].append((entry.id, (entry.event.type, violation)))
-        for group, rows in by_group.items():
-            await self._advance(group, [fact for _, fact in rows], [entry for entry, _ in rows])
+            if not entry.event.type.startswith("canhazgpu.violation."):
+                await self._violations.acknowledge(entry.id)
+                continue
+            violation = await self._convert(self._violations, entry, Violation)
+            if violation:
+                by_user[violation.key].append((entry.id, (entry.event.type, violation)))
+        for name, rows in by_user.items():
+            acks = [entry for entry, _ in rows]
+            await self._advance_episode(name, [fact for _, fact in rows], self._keys.violations, acks)
 
-    async def _advance(self, name: str, facts: list[Fact], entries: list[str]) -> None:
-        keys = self._store.keys
-        names = [keys.sequence, keys.groups, keys.due, keys.notices, keys.violations, keys.events]
+    async def take_deliveries(self, entries: list[Entry]) -> None:
+        """Apply what became of notices: to the episodes they were of, and to the channels."""
+        for entry in entries:
+            attempt = await self._convert(self._deliveries, entry, Delivery)
+            if attempt is None:
+                continue
+            if attempt.serial and not attempt.group.startswith(INCIDENT):
+                await self._advance_episode(attempt.group, [attempt])
+            if attempt.outcome == "retry" or attempt.outcome in REACHED:
+                detail = attempt.detail if attempt.outcome == "retry" else ""
+                reason = (
+                    f"{attempt.channel}: {detail or 'not delivered'}" if attempt.outcome == "retry" else ""
+                )
+                remedy = "see `canhazgpu deliveries` and `canhazgpu doctor`" if reason else ""
+                change = Change(time=attempt.time, reason=reason, remedy=remedy)
+                await self._advance_incident(f"channel/{attempt.channel}", [change])
+            await self._deliveries.acknowledge(entry.id)
+
+    async def take_events(self, entries: list[Entry]) -> None:
+        """Tell of reservations and of what failed; look again at everything when a silence begins or ends."""
+        for entry in entries:
+            event = entry.event
+            kind = event.type.removeprefix("canhazgpu.")
+            if kind in ("gpu.failed", "gpu.recovered", "scanner.stalled", "scanner.resumed"):
+                await self._advance_incident(event.subject, [_change(kind, event)])
+            elif kind.startswith("silence."):
+                for name in await self._episodes():
+                    await self._advance_episode(name, [])
+            elif kind.startswith("reservation."):
+                await self._announce(entry)
+                continue
+            await self._events.acknowledge(entry.id)
+
+    async def _announce(self, entry: Entry) -> None:
+        now_ms = await self._store.now_ms()
+        try:
+            draft = announce(entry.event, now_ms, self._policy)
+        except (msgspec.ValidationError, ValueError) as error:
+            await self._bury(self._events, entry, error)
+            return
+        drafts = [draft] if draft else []
+        await self._commit("", lambda _: (b"", None, drafts), self._keys.events, [entry.id])
+
+    async def _convert(self, consumer: Consumer, entry: Entry, kind: type[Any]) -> Any:
+        """Return what an entry says; None for one that was buried."""
+        try:
+            return msgspec.convert(entry.event.data, kind)
+        except msgspec.ValidationError as error:
+            await self._bury(consumer, entry, error)
+            return None
+
+    async def _bury(self, consumer: Consumer, entry: Entry, error: Exception) -> None:
+        fields = {name.encode(): value for name, value in entry.event.to_fields().items()}
+        await consumer.bury(entry.id, str(error), fields)
+
+    async def _look_at(self, name: str) -> None:
+        if name == digest.GROUP:
+            await self._send_digest()
+        elif name.startswith(INCIDENT):
+            await self._advance_incident(name.removeprefix(INCIDENT), [])
+        else:
+            await self._advance_episode(name, [])
+
+    async def _episodes(self) -> list[str]:
+        names = await self._store.ask(self._store.redis.hkeys(self._keys.groups))
+        return [
+            name.decode() for name in names if not name.startswith(INCIDENT.encode()) and name != b"digest"
+        ]
+
+    async def _advance_episode(
+        self, name: str, facts: list[Fact], stream: str = "", acks: Sequence[str] = ()
+    ) -> None:
+        silences = await self._silences()
+        now_ms = await self._store.now_ms()
+
+        def step(text: bytes, *, may_terminate: bool = True) -> tuple[bytes, int | None, list[Draft]]:
+            before = msgspec.json.decode(text, type=Episode) if text else None
+            after, drafts = telling.advance(
+                before, facts, now_ms, self._policy, silences, may_terminate=may_terminate
+            )
+            return (msgspec.json.encode(after), after.due_ms, drafts) if after else (b"", None, drafts)
+
+        if await self._commit(name, step, stream, acks) == TOO_MANY:
+            structlog.get_logger().warning("terminate_deferred", user=name, reason="too many within the hour")
+            await self._commit(name, partial(step, may_terminate=False), stream, acks)
+
+    async def _silences(self) -> list[Silence]:
+        rows = await self._store.ask(self._store.redis.hvals(self._keys.silences))
+        return [msgspec.json.decode(text, type=Silence) for text in rows]
+
+    async def _advance_incident(self, subject: str, changes: list[Change]) -> None:
+        now_ms = await self._store.now_ms()
+
+        def step(text: bytes) -> tuple[bytes, int | None, list[Draft]]:
+            before = msgspec.json.decode(text, type=Trouble) if text else None
+            after, drafts = incidents.advance(subject, before, changes, now_ms, self._policy)
+            return (msgspec.json.encode(after), after.due_ms, drafts) if after else (b"", None, drafts)
+
+        await self._commit(INCIDENT + subject, step)
+
+    async def _plan_digest(self) -> None:
+        """See to it that the next digest is due when the settings say."""
+        notices, now_ms = self._policy.notices, await self._store.now_ms()
+        due_ms = next_digest(notices.digest, notices.quiet.timezone, now_ms)
+        planned = await self._store.ask(self._store.redis.zscore(self._keys.due, digest.GROUP))
+        if due_ms is None:
+            if planned is not None:
+                await self._commit(digest.GROUP, lambda _: (b"", None, []))
+        elif planned is None or now_ms < planned != due_ms:
+            await self._commit(digest.GROUP, lambda text: (text or str(now_ms).encode(), due_ms, []))
+
+    async def _send_digest(self) -> None:
+        notices, now_ms = self._policy.notices, await self._store.now_ms()
+        due_ms = next_digest(notices.digest, notices.quiet.timezone, now_ms)
+        since = await self._store.ask(self._store.redis.hget(self._keys.groups, digest.GROUP))
+        since_ms = int(since or now_ms)
+        found = digest.summarise(
+            await material(self._store, since_ms), since_ms, now_ms, notices.digest.repeater
+        )
+        drafts = [digest.draft(found, self._policy)]
+        await self._commit(digest.GROUP, lambda _: (str(now_ms).encode(), due_ms, drafts))
+
+    async def _commit(self, name: str, step: Step, stream: str = "", acks: Sequence[str] = ()) -> int:
+        """Take one step of the state `name`; return DONE or TOO_MANY."""
+        keys, store = self._keys, self._store
+        names = [keys.sequence, keys.groups, keys.due, keys.notices, stream or keys.violations, keys.events]
         while True:
-            try:
-                text: Any = await self._store.redis.hget(keys.groups, name) or b""
-                clock: Any = await self._store.redis.time()
-            except UNREACHABLE as error:
-                raise StoreDown(unreachable(error)) from error
-            before = msgspec.json.decode(text, type=Group) if text else None
-            now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
-            after, drafts = advance(before, facts, now_ms, self._timing)
-            due = "" if after is None or after.due_ms is None else after.due_ms
-            state = msgspec.json.encode(after) if after else b""
-            notices = [msgspec.json.encode(draft) for draft in drafts]
-            acks = msgspec.json.encode(entries)
-            args = [keys.host, name, text, state, due, GROUP_DISPATCHER, acks, *notices]
-            if await self._store.run(COMMIT, names, args):
-                for draft in drafts:
-                    structlog.get_logger().info("notice_created", kind=draft.kind, user=draft.user)
-                return
+            before: bytes = await store.ask(store.redis.hget(keys.groups, name)) or b""
+            after, due_ms, drafts = step(before)
+            if not (before or after or drafts or acks):
+                return DONE
+            limit = self._policy.terminate.max_per_hour
+            args = [keys.host, name, before, after, "" if due_ms is None else due_ms, GROUP_DISPATCHER]
+            args += [msgspec.json.encode(list(acks)), limit, *(draft.text for draft in drafts)]
+            answer = int(await store.run(COMMIT, [*names, keys.terminations], args))
+            if answer != CHANGED:
+                break
+        if answer == DONE:
+            for draft in drafts:
+                structlog.get_logger().info(
+                    "notice_created", kind=draft.kind, user=draft.user, audience=draft.audience
+                )
+            self._wake.set()
+        return answer
+
+
+async def _nothing_due() -> float:
+    return LONGEST_BLOCK
+
+
+def _change(kind: str, event: Event) -> Change:
+    if kind.endswith(("recovered", "resumed")):
+        return Change(time=event.time)
+    reason = str(event.data.get("reason") or "it does not answer")
+    remedy = str(event.data.get("remedy") or "see `nvidia-smi` and the kernel's log; `canhazgpu doctor`")
+    return Change(time=event.time, reason=reason, remedy=remedy)

@@ -1,23 +1,28 @@
 """Starts every worker the settings ask for, in one task group."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.openings import open_violations
 from canhazgpu.events.store import Script, Store, StoreDown
+from canhazgpu.events.violations import Violation
+from canhazgpu.notifiers.enabled import channels
 from canhazgpu.notifiers.log import AuditLog
-from canhazgpu.notifiers.mail import Mail
-from canhazgpu.notifiers.wall import Wall
-from canhazgpu.workers.audit import Audit, LogTest
+from canhazgpu.notifiers.terminate import Terminate
+from canhazgpu.workers.audit import Audit, LogChannel
 from canhazgpu.workers.delivery import Delivery
 from canhazgpu.workers.dispatcher import Dispatcher
 
 TRIM = Script("canhazgpu.workers", "trim")
 KEEP_MS = 400 * 24 * 3600 * 1000
 TRIM_EVERY = 3600.0
+OLDEST_MS = 5_000  # Of a scan that processes may be ended by.
 
 
 async def run_workers(
@@ -29,18 +34,33 @@ async def run_workers(
     each process that runs workers at the same time.
     """
     notify = settings.notify
+    told = channels(settings)
     async with anyio.create_task_group() as tasks:
         await tasks.start(Dispatcher(settings, store, name).run)
         if notify.log.enabled:
             log = AuditLog(Path(notify.log.path))
             await tasks.start(Audit(store, log, name).run)
-            await tasks.start(Delivery(store, LogTest(log), name).run)
-        if notify.wall.enabled:
-            await tasks.start(Delivery(store, Wall(settings), name).run)
-        if notify.email.enabled:
-            await tasks.start(Delivery(store, Mail(settings), name).run)
+            told.append(LogChannel(log))
+        if settings.notices.terminate.enabled:
+            told.append(Terminate(settings, partial(open_now, store)))
+        for channel in told:
+            dry = notify.dry_run and channel.name != "log"
+            await tasks.start(Delivery(store, channel, name, dry_run=dry).run)
         tasks.start_soon(_trim, store)
         task_status.started()
+
+
+async def open_now(store: Store) -> dict[str, Violation] | None:
+    """Return the open violations by id; None when the last scan is too old to act on."""
+    keys, redis = store.keys, store.redis
+    try:
+        scan: Any = await store.ask(redis.hmget(keys.scan, "at_ms", "stalled_ms"))
+        if scan[0] is None or scan[1] is not None or await store.now_ms() - int(scan[0]) > OLDEST_MS:
+            return None
+        fields: Any = await store.ask(redis.hgetall(keys.open))
+    except StoreDown:
+        return None
+    return {one.violation: one for one in open_violations(fields)}
 
 
 async def _trim(store: Store) -> None:

@@ -6,8 +6,10 @@
 -- Events:
 local requests = redis.call('HGETALL', KEYS[1])
 for i = 1, #requests, 2 do
-  local request = cjson.decode(requests[i + 1])
-  request.attached = nil
-  redis.call('HSET', KEYS[1], requests[i], cjson.encode(request))
+  local request = request_of(requests[i + 1])
+  if request then
+    request.attached = nil
+    redis.call('HSET', KEYS[1], requests[i], cjson.encode(request))
+  end
 end
 return #requests / 2

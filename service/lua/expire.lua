@@ -1,17 +1,33 @@
--- expire: ends every manual reservation whose time is over.
+-- expire: ends every manual reservation whose time is over, and announces, once, the end of those that have
+-- little of it left; not of those that are short as a whole.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules
--- Returns: JSON: code (done, again), now_ms, next_ms (0 for none), expired, granted
--- Events: reservation.created reservation.released
+-- Returns: JSON: code (done, again), now_ms, next_ms (when to look again, 0 for never), expired, granted
+-- Events: reservation.created reservation.expiring reservation.released
 local host = open_host(10)
 if host.incomplete then return cjson.encode({code = 'again'}) end
+local warning_ms = host.rules.warning_ms
 local expired, next_ms = {}, 0
+
+local function announce(record)
+  record.warned_ms = record.expires_ms
+  save(record)
+  tell('reservation.expiring', 'reservation/' .. record.id, facts_of(record, {deadline = rfc3339(record.expires_ms)}))
+end
+
 for id, record in pairs(host.records) do
-  if record.expires_ms and record.expires_ms <= now_ms then
+  local ends_ms = record.expires_ms
+  if ends_ms and ends_ms <= now_ms then
     expired[#expired + 1] = id
     free(host, record, record.gpus, 'expired')
-  elseif record.expires_ms and (next_ms == 0 or record.expires_ms < next_ms) then
-    next_ms = record.expires_ms
+  elseif ends_ms then
+    local warns = warning_ms > 0 and record.warned_ms ~= ends_ms and ends_ms - record.started_ms >= 2 * warning_ms
+    if warns and ends_ms - warning_ms <= now_ms then
+      announce(record)
+      warns = false
+    end
+    local look_ms = warns and ends_ms - warning_ms or ends_ms
+    if next_ms == 0 or look_ms < next_ms then next_ms = look_ms end
   end
 end
 if #expired > 0 then walk(host) end

@@ -1,4 +1,5 @@
 -- extend: lets a user's manual reservations last longer; all of them, or those that hold given GPUs.
+-- `most_ms` is how long one may last from now on; with `cut` it gets as much as that allows, else all or nothing.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
 -- Returns: JSON: code (extended, not-yours, none, limit, again), extended, blocked
@@ -24,13 +25,17 @@ if not request.gpus then
     if record.uid == request.uid and record.kind == 'manual' then chosen[id] = record end
   end
 end
-for _, record in pairs(chosen) do
-  if request.most_ms and record.expires_ms + request.add_ms - now_ms > request.most_ms then
-    return answer(host, {code = 'limit', gpus = record.gpus, left_ms = record.expires_ms - now_ms})
+local most_ms = math.min(request.most_ms or LONGEST_MS, LONGEST_MS)
+local more_ms = {}
+for id, record in pairs(chosen) do
+  local left_ms = (record.expires_ms or now_ms) - now_ms
+  more_ms[id] = request.cut and math.min(request.add_ms, most_ms - left_ms) or request.add_ms
+  if more_ms[id] <= 0 or left_ms + more_ms[id] > most_ms then
+    return answer(host, {code = 'limit', gpus = record.gpus, left_ms = left_ms, most_ms = most_ms})
   end
 end
-for _, record in pairs(chosen) do
-  record.expires_ms = record.expires_ms + request.add_ms
+for id, record in pairs(chosen) do
+  record.expires_ms = (record.expires_ms or now_ms) + more_ms[id]
   save(record)
   tell('reservation.extended', 'reservation/' .. record.id, facts_of(record))
   extended[#extended + 1] = record

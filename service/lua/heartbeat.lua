@@ -6,8 +6,8 @@
 local known = 0
 for _, id in ipairs(ARGV) do
   local text = redis.call('HGET', KEYS[1], id)
-  if text then
-    local record = cjson.decode(text)
+  local record = text and record_of(text)
+  if record then
     record.heartbeat_ms = now_ms
     redis.call('HSET', KEYS[1], record.id, cjson.encode(record))
     known = known + 1

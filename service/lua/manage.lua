@@ -2,7 +2,7 @@
 -- A reservation on a GPU that would be left out stands in the way unless it is forced: then it ends.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
--- Returns: JSON: code (done, missing, held, again), missing, held, managed, left, granted
+-- Returns: JSON: code (done, missing, held, again), missing, held, managed, released, left, granted
 -- Events: gpu.managed gpu.unmanaged reservation.created reservation.released request.left
 local host, request = open_host(10), cjson.decode(ARGV[3])
 local before = redis.call('GET', KEYS[9])
@@ -18,9 +18,13 @@ for _, gpu in ipairs(host.gpus) do
   if record and not wants(request, gpu.index) then held[#held + 1] = {gpu = gpu.index, by = record.user} end
 end
 if #held > 0 and not request.force then return answer(host, {code = 'held', held = held}) end
+local parts = {}
 for _, one in ipairs(held) do
-  free(host, host.records[host.by_index[one.gpu].holder], {one.gpu}, 'unmanaged', request.by)
+  local id = host.by_index[one.gpu].holder
+  parts[id] = parts[id] or {}
+  table.insert(parts[id], one.gpu)
 end
+local released = free_parts(host, parts, 'unmanaged', request.by)
 for _, gpu in ipairs(host.gpus) do
   local told = cjson.encode({index = gpu.index, uuid = gpu.uuid, by = request.by})
   if wants(request, gpu.index) then
@@ -51,4 +55,4 @@ for _, request_waiting in ipairs(host.requests) do
 end
 host.requests = staying
 walk(host)
-return answer(host, {code = 'done', managed = managed, held = held, left = left})
+return answer(host, {code = 'done', managed = managed, released = released, left = left})

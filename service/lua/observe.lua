@@ -2,13 +2,14 @@
 -- A violation is opened only by a second good scan, at least confirm_ms after the first; a scan that
 -- could not tell (error, unknown) neither opens nor closes anything.
 -- An ended reservation that nothing of its own is left of is released, and the queue is gone along.
+-- A reservation whose user uses none of its GPUs is told to be idle, and one made by hand may be released for it.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending gpu...
 -- Args: host rules confirm_ms stale_ms age_ms scan
 -- Returns: now_ms due_ms opened closed granted
--- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed reservation.created reservation.released
+-- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed reservation.created reservation.idle reservation.used reservation.released
 local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local scan = cjson.decode(ARGV[6])
+local scan, rules = cjson.decode(ARGV[6]), cjson.decode(ARGV[2])
 local FIRST = 12
 local due_ms, opened, closed = 0, 0, 0
 
@@ -135,16 +136,67 @@ for position, gpu in ipairs(scan) do
   end
 end
 
-local settles = redis.call('HLEN', KEYS[6]) > 0
+-- Whether a reservation's user is on any of its GPUs: used, idle, or unknown where that cannot be told.
+local function use_of(record, by_index)
+  local use = 'idle'
+  for _, index in ipairs(record.gpus) do
+    local gpu = by_index[index]
+    if gpu and gpu.state == 'ok' then
+      if gpu.exempt['uid:' .. whole(record.uid)] then return 'used' end
+      for _, user in ipairs(gpu.users) do
+        if user.uid == record.uid or user.claim == record.id then return 'used' end
+        if not user.proven then use = 'unknown' end
+      end
+    else
+      use = 'unknown'
+    end
+  end
+  return use
+end
+
+-- Follows for how long a reservation is idle; returns whether it is to be released for that. What is unknown,
+-- a gap between two scans too, is not idle: its time begins anew then, and so does the time until the release.
+local function follow(record, use, gap)
+  local since, told, until_ms = record.idle_ms, record.idle_told_ms, record.idle_until_ms
+  local releases = record.kind == 'manual' and rules.idle_release_ms > 0
+  if use == 'idle' then
+    since = not gap and since or now_ms
+    if now_ms - since >= rules.idle_after_ms and (not told or (releases and not until_ms)) then
+      told, until_ms = now_ms, releases and now_ms + rules.idle_release_ms or nil
+      tell('reservation.idle', 'reservation/' .. record.id,
+        facts_of(record, {idle = rfc3339(since), deadline = until_ms and rfc3339(until_ms)}))
+    end
+  else
+    since = nil
+    if use == 'used' and told then tell('reservation.used', 'reservation/' .. record.id, facts_of(record)) end
+    if use ~= 'unknown' then told, until_ms = nil, nil end
+  end
+  if since ~= record.idle_ms or told ~= record.idle_told_ms or until_ms ~= record.idle_until_ms then
+    record.idle_ms, record.idle_told_ms, record.idle_until_ms = since, told, until_ms
+    save(record)
+  end
+  return releases and since and until_ms and now_ms >= math.max(until_ms, since + rules.idle_release_ms)
+end
+
+local settles, over, by_index = redis.call('HLEN', KEYS[6]) > 0, {}, {}
+local gap = not last[1] or now_ms - tonumber(last[1]) > rules.stale_ms
+for _, gpu in ipairs(scan) do by_index[gpu.index] = gpu end
 for _, text in ipairs(redis.call('HVALS', KEYS[5])) do
-  settles = settles or string.find(text, '"ended_ms"', 1, true)
+  if string.find(text, '"ended_ms"', 1, true) then
+    settles = true
+  elseif rules.idle_after_ms > 0 or string.find(text, '"idle_', 1, true) then
+    local record = cjson.decode(text)
+    local use = rules.idle_after_ms > 0 and use_of(record, by_index) or 'not asked'
+    if follow(record, use, gap) then over[#over + 1] = record.id end
+  end
 end
 local granted = {}
-if settles then
+if settles or #over > 0 then
   local host = open_host(FIRST)
   for _, record in pairs(host.records) do
     if record.ended_ms and not lingers(host, record) then free(host, record, record.gpus, 'exited') end
   end
+  for _, id in ipairs(over) do free(host, host.records[id], host.records[id].gpus, 'idle') end
   if not host.incomplete then walk(host) end
   granted = host.granted
 end

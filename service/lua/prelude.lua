@@ -1,9 +1,12 @@
 -- Shared by the scripts of the service: a host as it is now, and what can be done to it.
 -- Keys 1 to 8 of a script that opens a host: sequence events scan gpus reservations queue affinity ledger.
--- Its first two arguments: the host's name, and the rules (policy, stale_ms) as JSON.
+-- Its first two arguments: the host's name, and the rules (service/rules.py) as JSON.
 local EVENTS_KEPT = 100000
 local LEDGER_KEPT_MS = 400 * 86400 * 1000
 local OPERATION_KEPT_MS = 3600 * 1000
+-- No reservation lasts longer from now on: a hundred years, as in events/durations.py.
+local LONGEST_MS = 100 * 365 * 86400 * 1000
+local NO_MOMENT = 1e14  -- From here on the JSON library writes 1e+14, which is no whole number to others.
 
 local function pairs_of(key)
   local flat, map = redis.call('HGETALL', key), {}
@@ -19,23 +22,65 @@ local function tell(event_type, subject, data, more)
   publish(streams, EVENTS_KEPT, ARGV[1], next_id(KEYS[1]), 'canhazgpu.' .. event_type, subject, data)
 end
 
+-- Whether a table has fields of these types; what is in `optional` may be absent.
+local function shaped(value, types, optional)
+  if type(value) ~= 'table' then return false end
+  for name, kind in pairs(types) do
+    local field = value[name]
+    if type(field) ~= kind and not (field == nil and optional) then return false end
+    if kind == 'number' and field and (field < 0 or field >= NO_MOMENT) then return false end
+  end
+  return true
+end
+
+-- A reservation as it is kept, nil for one that cannot be read.
+local function record_of(text)
+  local good, record = pcall(cjson.decode, text)
+  if not good or not shaped(record, {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'})
+    or not shaped(record, {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number'}, true) then
+    return nil
+  end
+  for _, index in ipairs(record.gpus) do
+    if type(index) ~= 'number' then return nil end
+  end
+  return record
+end
+
+-- A request as it is kept, nil for one that cannot be read.
+local function request_of(text)
+  local good, request = pcall(cjson.decode, text)
+  if not good or not shaped(request, {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'})
+    or not shaped(request, {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number'}, true)
+    or not (request.gpus or request.count) then
+    return nil
+  end
+  return request
+end
+
 -- Reads the host; the keys of its GPUs are those from `first_gpu` on. Requests are in the order they came.
 local function open_host(first_gpu)
   local host = {rules = cjson.decode(ARGV[2]), gpus = {}, by_index = {}, records = {}, requests = {}, granted = {}}
-  for id, text in pairs(pairs_of(KEYS[5])) do host.records[id] = cjson.decode(text) end
-  for _, text in pairs(pairs_of(KEYS[6])) do host.requests[#host.requests + 1] = cjson.decode(text) end
+  for id, text in pairs(pairs_of(KEYS[5])) do host.records[id] = record_of(text) end
+  for _, text in pairs(pairs_of(KEYS[6])) do host.requests[#host.requests + 1] = request_of(text) end
   table.sort(host.requests, function(a, b) return a.place < b.place end)
   local scan = redis.call('HMGET', KEYS[3], 'at_ms', 'began_ms', 'stalled_ms')
   host.began_ms = tonumber(scan[2] or 0)
   host.blind = not scan[1] or scan[3] or now_ms - tonumber(scan[1]) > host.rules.stale_ms
   for position = first_gpu, #KEYS do
     local facts = redis.call('HMGET', KEYS[position], 'state', 'usage', 'holder', 'last_released', 'drained', 'unmanaged',
-      'uuid', 'unseen')
+      'uuid', 'unseen', 'holder_user', 'holder_uid')
     local gpu = {key = KEYS[position], index = tonumber(string.match(KEYS[position], ':gpu:(%d+)$')), state = facts[1],
       text = facts[2], holder = facts[3], released_ms = tonumber(facts[4] or 0), drained = facts[5], unmanaged = facts[6],
       uuid = facts[7], unseen = facts[8]}
     host.gpus[#host.gpus + 1] = gpu
     host.by_index[gpu.index] = gpu
+    -- A record that cannot be read still keeps its GPUs from others: until its user or an administrator releases it.
+    if gpu.holder and not host.records[gpu.holder] then
+      host.records[gpu.holder] = {id = gpu.holder, kind = 'manual', user = facts[9] or '', uid = tonumber(facts[10]) or 0,
+        gpus = {}, started_ms = now_ms, unreadable = true}
+    end
+    local record = gpu.holder and host.records[gpu.holder]
+    if record and record.unreadable then table.insert(record.gpus, gpu.index) end
   end
   host.incomplete = redis.call('ZCARD', KEYS[4]) ~= #host.gpus
   return host
@@ -121,7 +166,10 @@ local function facts_of(record, extra)
   return cjson.encode(shown)
 end
 
-local function save(record) redis.call('HSET', KEYS[5], record.id, cjson.encode(record)) end
+local function save(record)
+  record.unreadable = nil
+  redis.call('HSET', KEYS[5], record.id, cjson.encode(record))
+end
 
 -- Gives a request the first GPUs of `may`; it becomes a reservation with the same id.
 local function create(host, request, may)
@@ -131,7 +179,8 @@ local function create(host, request, may)
   local record = {id = request.id, kind = request.kind, user = request.user, uid = request.uid, label = request.label,
     note = request.note, gpus = gpus, pid = request.pid, start = request.start, started_ms = now_ms,
     timeout_ms = request.timeout_ms, heartbeat_ms = request.kind == 'run' and now_ms or nil,
-    expires_ms = request.duration_ms and now_ms + request.duration_ms or nil}
+    expires_ms = request.duration_ms and now_ms + math.min(request.duration_ms, LONGEST_MS) or nil,
+    idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil}
   for _, index in ipairs(gpus) do
     local gpu = host.by_index[index]
     gpu.holder = record.id
@@ -192,6 +241,18 @@ local function free(host, record, gpus, reason, by)
   end
   tell('reservation.released', 'reservation/' .. record.id, facts_of(record, extra), KEYS[8])
   redis.call('XTRIM', KEYS[8], 'MINID', '~', whole(math.max(0, now_ms - LEDGER_KEPT_MS)))
+end
+
+-- Ends the hold of reservations on `parts`, lists of GPUs by reservation; returns what each of them let go.
+local function free_parts(host, parts, reason, by)
+  local released = {}
+  for id, gpus in pairs(parts) do
+    local record = host.records[id]
+    released[#released + 1] = {id = id, kind = record.kind, user = record.user, uid = record.uid, pid = record.pid,
+      started_ms = record.started_ms, gpus = gpus, whole = #gpus == #record.gpus}
+    free(host, record, gpus, reason, by)
+  end
+  return released
 end
 
 local function leave(request, reason)

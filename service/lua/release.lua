@@ -1,5 +1,5 @@
 -- release: ends reservations of a user, or an administrator's choice of anybody's, or their hold on some GPUs.
--- Without `gpus` and `all` a user's manual ones end; a run's process goes on without its reservation.
+-- Without `gpus`, `ids` and `all` a user's manual ones end; a run's process goes on without its reservation.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
 -- Returns: JSON: code (released, not-yours, none, again), released, blocked, granted
@@ -9,7 +9,7 @@ local before = redis.call('GET', KEYS[9])
 if before then return before end
 if host.incomplete then return cjson.encode({code = 'again'}) end
 
-local parts, blocked, released = {}, {}, {}
+local parts, blocked = {}, {}
 local function part_of(record, index)
   parts[record.id] = parts[record.id] or {}
   table.insert(parts[record.id], index)
@@ -23,8 +23,16 @@ for _, index in ipairs(request.gpus or {}) do
     blocked[#blocked + 1] = {gpu = index, by = record and record.user or nil}
   end
 end
+for _, id in ipairs(request.ids or {}) do
+  local record = host.records[id]  -- None: it is over already, which is what was wanted.
+  if record and (request.admin or record.uid == request.uid) then
+    parts[id] = record.gpus
+  elseif record then
+    blocked[#blocked + 1] = {gpu = record.gpus[1], by = record.user}
+  end
+end
 if #blocked > 0 then return answer(host, {code = 'not-yours', blocked = blocked}) end
-if not request.gpus then
+if not request.gpus and not request.ids then
   for _, record in pairs(host.records) do
     local theirs = record.uid == request.uid or (request.admin and request.everybody)
     if theirs and (request.all or record.kind == 'manual') then
@@ -32,12 +40,7 @@ if not request.gpus then
     end
   end
 end
-for id, gpus in pairs(parts) do
-  local record = host.records[id]
-  released[#released + 1] = {id = id, kind = record.kind, user = record.user, uid = record.uid, pid = record.pid,
-    started_ms = record.started_ms, gpus = gpus, whole = #gpus == #record.gpus}
-  free(host, record, gpus, request.reason, request.by)
-end
+local released = free_parts(host, parts, request.reason, request.by)
 if #released == 0 then return answer(host, {code = 'none'}) end
 walk(host)
 return answer(host, {code = 'released', released = released})

@@ -156,7 +156,7 @@ def test_a_wait_has_an_end(four: Host) -> None:
     waiting, refused = done.stderr.splitlines()
     assert waiting.startswith("Waiting since ")
     assert "position 1" in waiting
-    assert "needs 1 of 4: 4 reserved (GPU 0 by root until 20" in waiting
+    assert "needs 1 of 4: 4 reserved (GPU 0 by root until " in waiting
     assert refused.startswith("Error: no GPUs became free in time")
     assert four.queue() == []
 
@@ -193,7 +193,7 @@ def test_a_terminal_shows_one_live_line(four: Host) -> None:
     os.close(master)
     assert process.wait(10) == 0
     text = shown.decode()
-    assert text.startswith("\r\x1b[KWaiting since ")
+    assert text.startswith("\r\x1b[KPosition 1 since ")
     assert "\r\x1b[KReserved 1 GPU(s)" in text
     assert all(len(part) < 80 for part in text.replace("\x1b[K", "\r").split("\r"))
 

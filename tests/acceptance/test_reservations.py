@@ -47,6 +47,12 @@ def test_reserve_prints_what_to_copy(four: Daemon) -> None:
     assert "GPU 2: IN USE by root (nick) for" in four.status()
 
 
+def test_a_label_changes_nothing_about_whose_it_is(four: Daemon) -> None:
+    """What was reserved under a label, whatever USER says, is released like any other of one's own."""
+    assert four.run("reserve", "--user", "nick").returncode == 0
+    assert four.run("release").stdout == "Released 1 GPU(s): [0]\n"
+
+
 def test_what_a_holder_runs_is_validated(four: Daemon, people: list[Person]) -> None:
     """The line counts the holder's own memory and processes, and names who else is there."""
     alice, bob = people
@@ -158,6 +164,8 @@ def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> 
     assert four.run("reserve", person=alice).returncode == 1
     refused = four.run("extend", "--duration", "1h", person=alice)
     assert said(refused).startswith("Error: it would last longer than the 2h 0m 0s you may have")
+    again = four.run("extend", person=alice)  # The default is cut here too.
+    assert re.match(r"Extended 1 GPU\(s\): \[0\], expires in (2h 0m 0s|1h 59m 59s)\n", again.stdout)
     assert four.run("reserve", "--gpus", "2", "--duration", "1h", person=bob).returncode == 0
     assert four.run("reserve", "--duration", "3h", person=bob).returncode == 1
 
@@ -184,9 +192,31 @@ def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> 
         ("reserve", "--wait", "0s"),
         ("reserve", "--wait", "--nonblock"),
         ("run", "--timeout", "soon", "--", "true"),
+        ("run", "--gpu-ids", "", "--", "true"),
+        ("run", "--timeout", "", "--", "true"),
+        ("run", "--timeout=", "--", "true"),
+        ("run", "--wait=", "--", "true"),
+        ("reserve", "--gpu-ids", ""),
+        ("reserve", "--gpu-ids", " "),
+        ("reserve", "--duration", ""),
+        ("reserve", "--wait="),
+        ("reserve", "--user", ""),
+        ("reserve", "--note", ""),
+        ("reserve", "--note", b"\xff".decode("utf-8", "surrogateescape")),
+        ("release", "--gpu-ids", ""),
+        ("release", "--gpu-ids", "0", "--all"),
+        ("extend", "--gpu-ids", ""),
+        ("extend", "--duration", ""),
+        ("admin", "--gpu-ids", ""),
+        ("admin", "init", "--gpu-ids", ""),
+        ("admin", "drain", ""),
+        ("admin", "drain", "1", "--reason", ""),
+        ("admin", "release", "--user", ""),
         ("run", "--gpus", "1"),
         ("run", "--gpus", "1", "--"),
         ("run", "--gpus", "1", "python", "train.py"),
+        ("run", "--gpus", "1", "echo", "--", "hi"),
+        ("reserve", "--user", "\tnick"),
         ("release", "--gpu-ids", "x"),
         ("extend", "--duration", "-1h"),
         ("admin",),
@@ -200,6 +230,7 @@ def test_bad_input_is_one_line_and_changes_nothing(four: Daemon, words: tuple[st
     """Exit code 2, what is wrong and what to do, and no reservation, request or event."""
     events = "canhazgpu:{testhost}:events"
     with four.redis() as redis:
+        four.run("reserve", "--gpu-ids", "3")  # So that there is something to lose.
         before = redis.xlen(events)
         done = four.run(*words)
         assert (done.returncode, redis.xlen(events)) == (2, before)
@@ -233,5 +264,6 @@ def test_gpus_are_drained_and_left_out(four: Daemon) -> None:
         "Managed: 1 GPU(s): [0]\nReleased by force: 1 GPU(s): [1]\n"
     )
     assert "GPU 3: NOT MANAGED" in four.status()
+    assert "there is no GPU 4, 5, 6 and 92 more: this host has 4" in four.run("admin", "--gpus", "99").stderr
     assert four.run("reserve", "--gpu-ids", "3").returncode == 2
     assert four.run("admin", "init").stdout == "Managed: 4 GPU(s): [0, 1, 2, 3]\n"

@@ -167,6 +167,47 @@ def test_who_ignores_the_interruption_is_killed(folder: Path) -> None:
         daemon.stop()
 
 
+def test_what_has_left_the_tree_is_ended_too(folder: Path) -> None:
+    """A process that its parent left behind is still of the run: it is killed with the rest of it."""
+    daemon = Daemon(folder, '[run]\ngrace = "1s"\n').start()
+    run = Run(daemon, SAY + "(sleep 77 & echo child $!); sleep 50", "--timeout", "1s")
+    other = subprocess.Popen(["sleep", "78"], env={**os.environ, "CANHAZGPU_RESERVATION": "r1-1"})
+    try:
+        child = int(run.line().split()[1])
+        run.process.wait(20)
+        until(lambda: not Path(f"/proc/{child}").exists() or "State:\tZ" in status_of(child), 10)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+        run.end()
+        daemon.stop()
+
+
+def status_of(pid: int) -> str:
+    """What the kernel says of a process; nothing of one that is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/status").read_text()
+    return ""
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_who_lost_the_reservation_is_not_ended_for_its_time(
+    host: Daemon, runs: list[Run], *, restarted: bool
+) -> None:
+    """A run that was released goes on beyond its --timeout, also over a restart of the service."""
+    runs.append(Run(host, SAY + "exec sleep 600", "--timeout", "3s"))
+    assert host.run("release", "--all").returncode == 0
+    if restarted:
+        host.stop()
+        host.start()
+    with suppress(subprocess.TimeoutExpired):
+        runs[0].process.wait(5)
+    assert runs[0].process.poll() is None
+    assert "the time of your run" not in host.log.read_text()
+    assert '"timeout"' not in host.log.read_text()
+
+
 def test_a_released_run_goes_on_and_is_told(host: Daemon, people: list[Person]) -> None:
     """`release` leaves runs alone; with --all they lose their GPUs, and go on."""
     alice = people[0]
@@ -186,13 +227,19 @@ def test_a_released_run_goes_on_and_is_told(host: Daemon, people: list[Person]) 
         terminal.close()
 
 
-def test_a_holder_is_told_who_took_it(host: Daemon, people: list[Person]) -> None:
-    """What an administrator releases is told on the holder's terminal."""
+@pytest.mark.parametrize("by_force", [False, True])
+def test_a_holder_is_told_who_took_it(host: Daemon, people: list[Person], *, by_force: bool) -> None:
+    """What an administrator releases, also by leaving the GPU out, is told on the holder's terminal."""
     alice = people[0]
+    host.place(gpu(0), gpu(1))
+    until(lambda: "GPU 1: AVAILABLE" in host.status())
     terminal = Terminal(alice)
     try:
         host.run("reserve", person=alice)
-        host.run("admin", "release", "--user", alice.name)
+        if by_force:
+            assert host.run("admin", "init", "--gpu-ids", "1", "--force").returncode == 0
+        else:
+            host.run("admin", "release", "--user", alice.name)
         until(lambda: "your reservation of GPU 0 was released by root" in terminal.text)
     finally:
         terminal.close()

@@ -92,13 +92,32 @@ def test_what_cannot_be_run_reserves_nothing(host: Daemon, name: str, code: int)
     assert "never reserved" in host.status()
 
 
-def test_a_file_that_is_no_program_frees_its_gpu(host: Daemon) -> None:
+@pytest.mark.parametrize(
+    ("text", "code"), [(b'echo "$0" "$@"; exit 3\n', 3), (b"\x7fELF nonsense", None), (b"", 0)]
+)
+def test_a_script_that_names_no_interpreter_is_the_shells(
+    host: Daemon, text: bytes, code: int | None
+) -> None:
+    """As `env` and every shell run it; what is no program at all frees its GPU."""
+    path = host.folder / "script"
+    path.write_bytes(text)
+    path.chmod(0o755)
+    words = [str(path), "a b"]
+    plain = subprocess.run(["env", *words], env=host.environment, capture_output=True, check=False)
+    free(host)
+    run = subprocess.run([*RUN, *words], env=host.environment, capture_output=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (plain.returncode, plain.stdout, plain.stderr)
+    assert code in (None, run.returncode)
+    free(host)
+
+
+def test_what_cannot_be_started_frees_its_gpu(host: Daemon) -> None:
     """What the kernel refuses after the reservation was made ends it."""
     path = host.folder / "broken"
-    path.write_bytes(b"\x7fELF nonsense")
+    path.write_text("#!/no/such/interpreter\n")
     path.chmod(0o755)
     done = host.run("run", "--", str(path))
-    assert done.returncode == 126
+    assert (done.returncode, done.stderr.count("\n")) == (126, 1)
     free(host)
 
 
@@ -190,7 +209,7 @@ def test_ctrl_c_while_it_waits_leaves_the_queue(shell: Screen, host: Daemon) -> 
     """Before there is a command Ctrl-C ends the wait with 130, and nothing is held."""
     host.run("reserve", "--gpus", "1")
     shell.type(LINE.replace(" --gpus", " --wait --gpus") + "true\n")
-    shell.wait_for("Waiting since")
+    shell.wait_for("Position 1 since")
     shell.type("\x03")
     shell.wait_for("ready> ")
     shell.type("echo code $?\n")

@@ -149,3 +149,34 @@ def test_the_json_has_the_documented_fields(busy: Daemon) -> None:
     assert datetime.fromisoformat(gpus[0]["scanned_at"]).tzinfo is not None
     opened = until(lambda: json.loads(busy.run("status", "--json").stdout)[2]["violations"])
     assert opened[0]["user"] == "bob"
+
+
+@pytest.mark.parametrize("why", ["ECC errors", "used by users x - ask root"])
+def test_a_drained_gpu_in_use_says_so_at_the_end(host: Daemon, why: str) -> None:
+    """The line of use without reservation stays as it is, and scripts find the same users in it."""
+    host.place(gpu(0), gpu(2, *BOB))
+    until(lambda: LINE_BOB in host.status())
+    assert host.run("admin", "drain", "2", "--reason", why).returncode == 0
+    (shown,) = [text for text in host.status().splitlines() if text.startswith("GPU 2")]
+    assert shown.startswith(f"{LINE_BOB} (draining: ")
+    users = re.sub(r".*by users? ([^-]*) -.*", r"\1", shown)
+    assert users == "bob"
+    row = json.loads(host.run("status", "--json").stdout)[1]
+    assert (row["status"], row["drained"]) == ("UNRESERVED", why)
+
+
+def test_watching_goes_on_over_a_restart(host: Daemon) -> None:
+    """A service that goes away is waited for, and its GPUs are shown again."""
+    with subprocess.Popen(
+        [*COMMAND, "status", "--watch"], env=host.environment, stdout=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stdout
+        first = watching.stdout.readline()
+        host.stop()
+        seen = [watching.stdout.readline() for _ in range(2)]
+        host.start()
+        while not (last := watching.stdout.readline()).startswith("GPU 0"):
+            assert last.startswith(("The service does not answer", "\n", "GPU 0")), last
+        assert first.startswith("GPU 0: AVAILABLE")
+        assert "The service does not answer" in "".join(seen)
+        watching.terminate()

@@ -81,7 +81,7 @@ def test_the_document_is_what_the_code_says() -> None:
 def test_every_route_is_in_the_document() -> None:
     """The routes of the service's files and the operations of the document are the same."""
     written = set()
-    for file in ("api", "reservation_routes", "admin_routes"):
+    for file in ("api", "reservation_routes", "admin_routes", "violation_routes", "silence_routes"):
         text = (ROOT / "service" / f"{file}.py").read_text()
         for line in text.splitlines():
             if "Route(" in line and '"/v1/' in line:

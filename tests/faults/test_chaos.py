@@ -39,6 +39,11 @@ scan_interval = "100ms"
 confirm = "150ms"
 [notices]
 group_wait = "200ms"
+resolve_hold = "0s"
+group_interval = "0s"
+[[notices.steps]]
+channels = ["wall", "email"]
+to = ["offender"]
 [notify.log]
 path = "{folder}/violations.log"
 [notify.email]

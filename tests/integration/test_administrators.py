@@ -4,6 +4,8 @@ import grp
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,12 +45,12 @@ def test_the_group_does_not_count_in_a_container(folder: Path, people: list[Pers
         assert daemon.stop() == 0
 
 
-def test_who_runs_a_service_of_their_own_is_its_administrator(folder: Path, people: list[Person]) -> None:
-    """A service without root: its own user may, another user may not."""
-    owner, other = people
-    daemon = Daemon(folder)
+@contextmanager
+def _service_of(owner: Person, folder: Path, more: str = "") -> Iterator[Daemon]:
+    """A service without root."""
+    daemon = Daemon(folder, more)
     os.chown(folder, owner.uid, owner.gid)
-    with (folder / "output.log").open("wb") as log:
+    with daemon.log.open("wb") as log:
         process = subprocess.Popen(
             [*_as(owner), sys.executable, "-m", "canhazgpu.cli.main", "serve"],
             env=daemon.environment,
@@ -58,9 +60,29 @@ def test_who_runs_a_service_of_their_own_is_its_administrator(folder: Path, peop
             cwd="/",
         )
     try:
-        until(lambda: daemon.run("status").returncode == 0, 20, (folder / "output.log").read_text())
-        assert _ask(daemon, *_as(owner)) == 0
-        assert _ask(daemon, *_as(other)) == 1
+        until(lambda: daemon.run("status").returncode == 0, 20, daemon.log.read_text())
+        yield daemon
     finally:
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_who_runs_a_service_of_their_own_is_its_administrator(folder: Path, people: list[Person]) -> None:
+    """A service without root: its own user may, another user may not."""
+    owner, other = people
+    with _service_of(owner, folder) as daemon:
+        assert _ask(daemon, *_as(owner)) == 0
+        assert _ask(daemon, *_as(other)) == 1
+
+
+def test_a_limit_that_cannot_be_enforced_refuses_nobody(folder: Path, people: list[Person]) -> None:
+    """Without root others' runs go on beyond limits.max_duration; the log and `doctor` say so."""
+    owner, other = people
+    with _service_of(owner, folder, '[limits]\nmax_duration = "1h"\n') as daemon:
+        assert daemon.run("run", "--", "true", person=other).returncode == 0
+        until(lambda: "AVAILABLE" in daemon.status())
+        refused = daemon.run("run", "--timeout", "1m", "--", "true", person=other)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert "may not end your processes" in refused.stderr
+        assert "other users' runs are not ended at limits.max_duration" in daemon.log.read_text()
+        assert "limits.max_duration does not end the runs of others" in daemon.run("doctor").stdout

@@ -25,7 +25,10 @@ LONG = 3600.0
 
 def settings(wait: float, repeat: float = LONG) -> Settings:
     """Settings with these times."""
-    return Settings(host="h", notices=Notices(group_wait=wait, repeat_interval=repeat))
+    return Settings(
+        host="h",
+        notices=Notices(group_wait=wait, repeat_interval=repeat, resolve_hold=0.05, group_interval=0.05),
+    )
 
 
 @asynccontextmanager

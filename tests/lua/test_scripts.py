@@ -15,11 +15,13 @@ SCRIPTS = sorted(
     for path in (ROOT / folder / "lua").glob("*.lua")
     if path.stem != "prelude"
 )
+NOUNS = "gpu|scanner|notice|reservation|request|silence|process"
 # What the functions of the service's prelude tell.
 PRELUDE = {
     "create": "reservation.created",
     "walk": "reservation.created",
     "free": "reservation.released",
+    "free_parts": "reservation.released",
     "leave": "request.left",
 }
 
@@ -32,6 +34,8 @@ def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
     first = re.search(r"open_host\((\w+)\)", body)
     if first:  # It reads a whole host, whose keys begin behind those it has of its own.
         body += "KEYS[8] ARGV[2]" + ("KEYS[10]" if first[1] == "10" else "KEYS[12]")
+    elif "tell(" in body:
+        body += "KEYS[2] ARGV[1]"
     assert set(header) == {"Keys", "Args", "Returns", "Events"}
     assert body.startswith(f"-- {name}: ")
     for listed, used in (("Keys", "KEYS"), ("Args", "ARGV")):
@@ -51,7 +55,7 @@ def test_the_header_names_the_events(folder: str, name: str) -> None:
     listed = set(script.header["Events"].split())
     body = script.body
     nouns = {kind.rpartition(".")[0] for kind in listed}
-    written = set(re.findall(r"'(?:canhazgpu\.)?((?:gpu|scanner|notice|reservation|request)\.[a-z]+)'", body))
+    written = set(re.findall(rf"'(?:canhazgpu\.)?((?:{NOUNS})\.[a-z]+)'", body))
     for function, event in PRELUDE.items():
         if re.search(rf"(?<![\w.]){function}\(", re.sub(r"--.*", "", body)):
             written.add(event)

@@ -9,6 +9,7 @@ from model.replay import Replay
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.events.store import Store
+from canhazgpu.service.status_view import rfc3339
 
 
 async def compare(store: Store, model: Reference, replay: Replay) -> None:
@@ -27,6 +28,10 @@ async def compare(store: Store, model: Reference, replay: Replay) -> None:
         name: (one.uid, one.kind, tuple(one.gpus), one.ended) for name, one in model.held.items()
     }
     assert shape == replay.held
+    assert {name: rfc3339(one.expires_ms) for name, one in held.items()} == replay.expires
+    assert {name: one.expires_ms and one.expires_ms - one.started_ms for name, one in held.items()} == {
+        name: one.lasts for name, one in model.held.items()
+    }
     taken = [index for one in held.values() for index in one.gpus]
     assert len(taken) == len(set(taken))
     waiting = sorted((msgspec.json.decode(text, type=Waiting) for text in queue), key=lambda one: one.place)

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from canhazgpu.service.allocator import ReleaseOrder
+
+SHORT = 1  # What lasts no longer is over as soon as somebody looks, in ms.
 Event = tuple[str, str]  # The type without its prefix, and the subject.
 
 
@@ -28,7 +31,7 @@ class Held:
     uid: int
     kind: str
     gpus: list[int]
-    short: bool = False  # Its time is over as soon as somebody looks.
+    lasts: int | None = None  # Milliseconds since it began.
     ended: bool = False
 
 
@@ -41,7 +44,7 @@ class Request:
     count: int
     ids: tuple[int, ...] | None = None
     limit: int | None = None
-    short: bool = False
+    lasts: int | None = None
     wait: bool = False
     id: str = ""
     attached: bool = True
@@ -60,6 +63,8 @@ class Reference:
     held: dict[str, Held] = field(default_factory=dict)
     queue: list[Request] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
+    policy: str = "lru"
+    had: dict[tuple[int, int], int] = field(default_factory=dict)  # When a user had a GPU last.
     now: int = 10**15  # Later than every release there was; what time it was is put in afterwards.
 
     def free(self, gpu: Gpu, request: Request) -> bool:
@@ -69,7 +74,7 @@ class Reference:
         return not gpu.users or (request.kind == "manual" and gpu.users == {request.uid})
 
     def candidates(self, request: Request, claimed: set[int]) -> list[int]:
-        """The GPUs it may have now, best first: its own use, longest released, lowest."""
+        """The GPUs it may have now, best first: its own use, had last if so, longest released, lowest."""
         wanted = [
             gpu
             for gpu in self.gpus.values()
@@ -77,7 +82,11 @@ class Reference:
             and gpu.index not in claimed
             and self.free(gpu, request)
         ]
-        wanted.sort(key=lambda gpu: (not gpu.users, gpu.released, gpu.index))
+        if self.policy == "mru-per-user":
+            had = {gpu.index: self.had.get((request.uid, gpu.index), 0) for gpu in wanted}
+        else:
+            had = dict.fromkeys(self.gpus, 0)
+        wanted.sort(key=lambda gpu: (not gpu.users, -had[gpu.index], gpu.released, gpu.index))
         return [gpu.index for gpu in wanted]
 
     def over(self, request: Request) -> bool:
@@ -88,7 +97,7 @@ class Reference:
     def grant(self, request: Request, chosen: list[int]) -> None:
         """Make it a reservation."""
         gpus = sorted(chosen[: request.need])
-        self.held[request.id] = Held(request.id, request.uid, request.kind, gpus, request.short)
+        self.held[request.id] = Held(request.id, request.uid, request.kind, gpus, request.lasts)
         for index in gpus:
             self.gpus[index].holder = request.id
         self.told.append(("reservation.created", f"reservation/{request.id}"))
@@ -144,23 +153,28 @@ class Reference:
         for index in gpus:
             gpu = self.gpus[index]
             gpu.holder, gpu.released, gpu.settled = None, self.now, seen
+            self.had[held.uid, index] = self.now
         held.gpus = [index for index in held.gpus if index not in gpus]
         if not held.gpus:
             del self.held[held.id]
         self.told.append(("reservation.released", f"reservation/{held.id}"))
 
-    def release(self, uid: int, ids: tuple[int, ...] | None, *, everything: bool, admin: bool) -> str:
-        """End one's own, or what holds these GPUs."""
+    def release(self, order: ReleaseOrder) -> str:
+        """End one's own, or what holds these GPUs, or what has these ids, or everybody's."""
+        if order.gpus is not None:
+            named = [(index, self.held.get(self.gpus[index].holder or "")) for index in order.gpus]
+        elif order.ids is not None:
+            live = [self.held[name] for name in order.ids if name in self.held]
+            named = [(index, held) for held in live for index in held.gpus]
+        else:
+            named = [
+                (index, held) for held in self.held.values() if self.meant(order, held) for index in held.gpus
+            ]
         chosen: dict[str, list[int]] = {}
-        for index in ids or ():
-            held = self.held.get(self.gpus[index].holder or "")
-            if held is None or (held.uid != uid and not admin):
+        for index, held in named:
+            if held is None or not (held.uid == order.uid or order.admin):
                 return "not-yours"
             chosen.setdefault(held.id, []).append(index)
-        if ids is None:
-            for held in self.held.values():
-                if held.uid == uid and (everything or held.kind == "manual"):
-                    chosen[held.id] = list(held.gpus)
         for name, gpus in chosen.items():
             self.let_go(self.held[name], gpus)
         if not chosen:
@@ -168,8 +182,13 @@ class Reference:
         self.serve()
         return "released"
 
-    def extend(self, uid: int, ids: tuple[int, ...] | None) -> str:
-        """Make manual ones last for long."""
+    def meant(self, order: ReleaseOrder, held: Held) -> bool:
+        """Whether an order that names nothing is about this reservation."""
+        theirs = held.uid == order.uid or (order.everybody and order.admin)
+        return theirs and (order.all or held.kind == "manual")
+
+    def extend(self, uid: int, ids: tuple[int, ...] | None, add: int, most: int | None) -> str:
+        """Make manual ones last longer, all or none; what has passed of them is nothing beside `add`."""
         if ids is None:
             chosen = [held for held in self.held.values() if held.uid == uid and held.kind == "manual"]
         else:
@@ -177,8 +196,10 @@ class Reference:
             chosen = [held for held in named if held and held.uid == uid and held.kind == "manual"]
             if len(chosen) < len(named):
                 return "not-yours"
+        if most is not None and any((held.lasts or 0) + add > most for held in chosen):
+            return "limit"
         for name in {held.id for held in chosen}:
-            self.held[name].short = False
+            self.held[name].lasts = (self.held[name].lasts or 0) + add
             self.told.append(("reservation.extended", f"reservation/{name}"))
         return "extended" if chosen else "none"
 
@@ -193,7 +214,7 @@ class Reference:
 
     def expire(self) -> None:
         """End what is over."""
-        over = [held for held in self.held.values() if held.short]
+        over = [held for held in self.held.values() if held.lasts is not None and held.lasts <= SHORT]
         for held in over:
             self.let_go(held, list(held.gpus))
         if over:
@@ -218,8 +239,8 @@ class Reference:
         held = [gpu for gpu in self.gpus.values() if gpu.holder and gpu.index not in ids]
         if held and not force:
             return "held"
-        for gpu in held:
-            self.let_go(self.held[gpu.holder or ""], [gpu.index])
+        for name in {gpu.holder or "" for gpu in held}:
+            self.let_go(self.held[name], [gpu.index for gpu in held if gpu.holder == name])
         for gpu in self.gpus.values():
             if gpu.managed != (gpu.index in ids):
                 gpu.managed = gpu.index in ids

@@ -11,6 +11,7 @@ class Replay:
     """The state after the events so far."""
 
     held: dict[str, tuple[int, str, tuple[int, ...], bool]] = field(default_factory=dict)
+    expires: dict[str, str | None] = field(default_factory=dict)
     queue: list[str] = field(default_factory=list)
     drained: set[int] = field(default_factory=set)
     unmanaged: set[int] = field(default_factory=set)
@@ -35,6 +36,7 @@ class Replay:
 
     def _reservation(self, verb: str, name: str, data: dict[str, Any]) -> None:
         gpus = tuple(data["gpus"])
+        self.expires[name] = data.get("expires")
         if verb == "created":
             self.held[name] = (data["uid"], data["kind"], gpus, False)
             if "queued" in data:
@@ -46,3 +48,5 @@ class Replay:
             kept = tuple(index for index in before if index not in gpus)
             if kept:
                 self.held[name] = (uid, kind, kept, ended)
+            else:
+                del self.expires[name]

@@ -28,6 +28,8 @@ scan_interval = "{scan}"
 confirm = "{confirm}"
 [notices]
 group_wait = "{group_wait}"
+group_interval = "200ms"
+resolve_hold = "{hold}"
 [notify.log]
 path = "{folder}/violations.log"
 """
@@ -66,11 +68,18 @@ class Daemon:
     """One host: its settings, its scenario, its service."""
 
     def __init__(self, folder: Path, more: str = "", **timing: str) -> None:
-        """Write the settings; `more` is appended, `timing` sets scan, confirm, group_wait."""
+        """Write the settings; `more` is appended, `timing` sets scan, confirm, group_wait, hold."""
         self.folder = folder
         self.log = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
-        values = {"host": "testhost", "scan": "200ms", "confirm": "300ms", "group_wait": "200ms", **timing}
+        values = {
+            "host": "testhost",
+            "scan": "200ms",
+            "confirm": "300ms",
+            "group_wait": "200ms",
+            "hold": "200ms",
+            **timing,
+        }
         (folder / "config.toml").write_text(CONFIG.format(folder=folder, **values) + more)
         self.place(gpu(0, memory_used_mb=45))
 
@@ -123,9 +132,10 @@ class Daemon:
         return self.run("status").stdout
 
     def facts(self) -> list[dict[str, Any]]:
-        """Return the lines of the audit log."""
+        """Return the facts in the audit log; who was told of them is there too."""
         log = self.folder / "violations.log"
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return [line for line in lines if line["type"].startswith("canhazgpu.violation.")]
 
     def redis(self) -> Any:
         """Connect to its Redis."""

@@ -16,6 +16,12 @@ from canhazgpu.cli.demo_mail import MailSink
 
 HARMFUL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 MAIL = """
+[[notices.steps]]
+channels = ["wall", "email", "log"]
+to = ["offender"]
+[[notices.steps]]
+channels = ["email"]
+to = ["admins"]
 [notify.email]
 enabled = true
 host = "127.0.0.1"

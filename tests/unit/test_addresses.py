@@ -1,4 +1,4 @@
-"""Addresses and URLs in the settings: refused where they are read, not where they are used."""
+"""Addresses, programs and URLs in the settings: refused where they are read, not where they are used."""
 
 from pathlib import Path
 
@@ -29,6 +29,28 @@ def test_what_is_no_mail_address_is_refused(key: str, value: object, tmp_path: P
     """Before a mail is built of it."""
     with pytest.raises(ConfigError, match=f"notify.email.{key}: expected a .*mail address"):
         load(_file(tmp_path, f"notify.email.{key}", value), {})
+
+
+@pytest.mark.parametrize("address", ["a..b@x", "a.@x", ".a@x", "a@x..y", "a@x.", "a@.x", "a@"])
+def test_the_settings_refuse_what_no_header_takes(address: str, tmp_path: Path) -> None:
+    """An address with a dot at an end or two in a row would break the mail it is put into."""
+    path = tmp_path / "config.toml"
+    path.write_text(f'[notify.email]\nadmins = ["{address}"]\n')
+    with pytest.raises(ConfigError, match=r"notify\.email\.admins: expected a list of mail addresses"):
+        load(str(path), {})
+
+
+@pytest.mark.parametrize("key", ["notify.exec.command", "notify.email.address_command"])
+def test_the_settings_refuse_a_program_without_its_path(key: str, tmp_path: Path) -> None:
+    """What PATH would find is nobody's decision."""
+    path = tmp_path / "config.toml"
+    for command in ('["tell"]', '["./tell"]', '[""]', '["~/tell", "/x"]'):
+        path.write_text(f"{key} = {command}\n")
+        with pytest.raises(ConfigError, match=f"{key}: expected the absolute path") as refusal:
+            load(str(path), {})
+        assert "\n" not in str(refusal.value)
+    path.write_text(f'{key} = ["/usr/bin/tell", "--all"]\n')
+    load(str(path), {})
 
 
 @pytest.mark.parametrize(

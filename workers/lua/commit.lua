@@ -1,20 +1,34 @@
 -- commit: sets the state of one group of notices, if nobody else did meanwhile, with all that follows
 -- from it: when to look at it again, the notices that tell of it, the facts that are dealt with.
--- Keys: sequence groups due notices violations events
--- Args: host group expected state due_ms consumer_group acks notice...
--- Returns: 1 when done, 0 when the state was not `expected`
+-- Notices of kind terminate are counted: more than `most` in an hour change nothing.
+-- Keys: sequence groups due notices stream events terminations
+-- Args: host group expected state due_ms consumer_group acks most notice...
+-- Returns: 1 when done, 0 when the state was not `expected`, 2 when too many were ended within the hour
 -- Events: notice.created
-local sequence, groups, due, notices, violations = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local events = KEYS[6]
+local HOUR_MS = 3600 * 1000
+local sequence, groups, due, notices, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local events, terminations = KEYS[6], KEYS[7]
 local host, group, expected, state, due_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local consumer_group, acks = ARGV[6], cjson.decode(ARGV[7])
+local consumer_group, acks, most = ARGV[6], cjson.decode(ARGV[7]), tonumber(ARGV[8])
 if (redis.call('HGET', groups, group) or '') ~= expected then return 0 end
+local ends = 0
+for position = 9, #ARGV do
+  if cjson.decode(ARGV[position]).kind == 'terminate' then ends = ends + 1 end
+end
+local lately = ends > 0 and redis.call('ZCOUNT', terminations, string.format('(%.0f', now_ms - HOUR_MS), '+inf') or 0
+if lately + ends > most and ends > 0 then return 2 end
 if state == '' then redis.call('HDEL', groups, group) else redis.call('HSET', groups, group, state) end
 if due_ms == '' then redis.call('ZREM', due, group) else redis.call('ZADD', due, due_ms, group) end
-for position = 8, #ARGV do
+for position = 9, #ARGV do
   local id = next_id(sequence)
-  local data = splice({notice = 'n' .. id, host = host, created = now}, ARGV[position])
-  publish({events, notices}, 100000, host, id, 'canhazgpu.notice.created', 'notice/n' .. id, data)
+  local draft = cjson.decode(ARGV[position])
+  local head = {notice = 'n' .. id, host = host, created = now}
+  if not draft.episode then head.episode = 'n' .. id end
+  publish({events, notices}, 100000, host, id, 'canhazgpu.notice.created', 'notice/n' .. id, splice(head, ARGV[position]))
+  if draft.kind == 'terminate' then redis.call('ZADD', terminations, string.format('%.0f', now_ms), 'n' .. id) end
 end
-for _, entry in ipairs(acks) do redis.call('XACK', violations, consumer_group, entry) end
+if ends > 0 then
+  redis.call('ZREMRANGEBYSCORE', terminations, '-inf', string.format('%.0f', now_ms - HOUR_MS))
+end
+for _, entry in ipairs(acks) do redis.call('XACK', stream, consumer_group, entry) end
 return 1

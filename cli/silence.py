@@ -1,0 +1,126 @@
+"""`canhazgpu silence`: for a time nobody is told of some violations; they are recorded all the same."""
+
+import re
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli import asking
+from canhazgpu.cli.words import USAGE, client, examples, fail, print_json, table
+from canhazgpu.client.reservations import post
+from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.text import printable
+
+app = typer.Typer(
+    help="For a time nobody is told of some violations; they are recorded all the same.",
+    no_args_is_help=False,
+    epilog=examples(
+        "canhazgpu silence ack --for 1h",
+        "canhazgpu silence add --gpu 2 --for 2h --reason 'maintenance'",
+        "canhazgpu silence list",
+    ),
+)
+HEADER = ("ID", "WHAT", "LEFT", "BY", "OPEN", "REASON")
+AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+
+
+@app.callback()
+def options() -> None:
+    """For a time nobody is told of some violations; they are recorded all the same."""
+
+
+@app.command(
+    "add",
+    epilog=examples(
+        "canhazgpu silence add --user bob --for 2h --reason 'agreed with the group'",
+        "canhazgpu silence add --gpu 2 --process python3 --for 3d --reason 'benchmarks'",
+    ),
+)
+def add(
+    *,
+    lasts: Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 30m, 2h, at most 30d.")],
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; `silence list` shows it.")],
+    user: Annotated[str, typer.Option("--user", "-u", help="Violations of this user.")] = "",
+    gpu: Annotated[int | None, typer.Option("--gpu", help="Violations on this GPU.")] = None,
+    process: Annotated[
+        str, typer.Option("--process", help="Violations all of whose processes have this name.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Silence the violations that fit everything you say; for administrators."""
+    if not (user or process or gpu is not None):
+        fail("say at least one of --user, --gpu and --process", USAGE)
+    if gpu is not None and not 0 <= gpu < asking.MOST:
+        fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
+    if not reason.strip():
+        fail("--reason: say why", USAGE)
+    demand: dict[str, Any] = {"for": asking.checked("--for", lasts), "reason": reason}
+    demand |= asking.optional(user=user, process=process) | ({} if gpu is None else {"gpu": gpu})
+    _say(post(client(), "/v1/silences", demand), "Silenced", as_json=as_json)
+
+
+@app.command("ack", epilog=examples("canhazgpu silence ack --for 1h", "canhazgpu silence ack"))
+def ack(
+    *,
+    lasts: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="How long: 30m, 1h; else as long as you may.")
+    ] = "",
+    reason: Annotated[str, typer.Option("--reason", "-r", help="A few words, for others to see.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say that you know of your own open violations: for a time you are not told of them, once an episode."""
+    demand = asking.optional(reason=reason)
+    if lasts:
+        demand["for"] = asking.checked("--for", lasts)
+    _say(post(client(), "/v1/silences/ack", demand), "Acknowledged", as_json=as_json)
+
+
+@app.command("list", epilog=examples("canhazgpu silence list", "canhazgpu silence list --json"))
+def list_silences(*, as_json: AsJson = False) -> None:
+    """List the silences that last, the first to end first; `canhazgpu events --type silence` has all."""
+    rows = client().get("/v1/silences")
+    if as_json:
+        print_json(rows)
+    elif rows:
+        sys.stdout.write(table(HEADER, list(map(_row, rows))) + "\n")
+    else:
+        sys.stdout.write("No silences.\n")
+
+
+@app.command("expire", epilog=examples("canhazgpu silence expire s1764000000000-7"))
+def expire(
+    silence: Annotated[str, typer.Argument(metavar="ID", help="The id that `silence list` shows.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """End a silence now: an acknowledgement of yours; administrators any."""
+    if not re.fullmatch(r"s\d{1,19}-\d{1,19}", silence, re.ASCII):
+        fail(f"{printable(silence)} is no id of a silence; `canhazgpu silence list` shows them", USAGE)
+    row = post(client(), f"/v1/silences/{silence}/expire", {})
+    if as_json:
+        print_json(row)
+    else:
+        sys.stdout.write(f"Ended the silence of {_what(row)} ({row['id']})\n")
+
+
+def _say(row: dict[str, Any], done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(row)
+        return
+    count = row["violations"]
+    now = f"{count} open violation{'' if count == 1 else 's'} now"
+    sys.stdout.write(f"{done} {_what(row)} for {spell_duration(row['left_s'])}: {now} ({row['id']})\n")
+
+
+def _what(row: dict[str, Any]) -> str:
+    names = {"user": "user", "gpu": "GPU", "process": "process"}
+    return ", ".join(
+        f"{word} {printable(str(row[key]))}" for key, word in names.items() if row[key] is not None
+    )
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    by = printable(row["by"]) + (" (ack)" if row["ack"] else "")
+    left, count = spell_duration(row["left_s"]), str(row["violations"])
+    return (row["id"], _what(row), left, by, count, printable(row["reason"], 100))

@@ -1,0 +1,61 @@
+"""How one violation is shown to people: what is known of it, and what happened to it."""
+
+from typing import Any
+
+from canhazgpu.cli.words import table, utc
+from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.text import printable
+
+SENTENCE = 400
+SHOWN = 10  # Processes; the others are counted.
+
+
+def head(row: dict[str, Any]) -> str:
+    """Return the facts of a violation, one a line."""
+    uid = "" if row["uid"] is None else f" (uid {row['uid']})"
+    ended = f"{utc(row['closed'])} ({printable(row['reason'] or '')})" if row["closed"] else "it lasts"
+    facts = {
+        "Violation": printable(row["violation"]),
+        "Kind": printable(row["kind"]) + (f" ({printable(row['holder'])} holds it)" if row["holder"] else ""),
+        "User": f"{printable(row['user'])}{uid}",
+        "Known by": printable(row["evidence"]),
+        "GPU": f"{row['gpu']} ({printable(row['gpu_name'])}, {printable(row['gpu_uuid'])})",
+        "Since": utc(row["since"]),
+        "Until": ended,
+        "Lasted": spell_duration(row["duration_s"] or 0) if row["closed"] else "",
+        "Memory": f"{row['memory_mb']}MB, at most {row['peak_memory_mb']}MB",
+        "Processes": _processes(row["processes"]),
+        "Told": _told(row),
+    }
+    return "\n".join(f"{name + ':':<11}{value}" for name, value in facts.items() if value)
+
+
+def moments(rows: list[dict[str, Any]]) -> str:
+    """Return what happened, oldest first, as a table."""
+    cells = [
+        (
+            utc(row["time"]),
+            printable(row["type"].removeprefix("canhazgpu.")),
+            printable(row["sentence"], SENTENCE),
+        )
+        for row in rows
+    ]
+    return table(("TIME", "EVENT", "WHAT HAPPENED"), cells)
+
+
+def _told(row: dict[str, Any]) -> str:
+    words = {
+        "reached": f"reached at {utc(row['reached_at'] or '')}",
+        "unreached": "unreached: they could not be told by any channel",
+        "pending": "pending: it is tried, or waits for its time",
+        "silenced": "silenced: nobody is told for now",
+    }
+    if row["told"]:
+        return words.get(row["told"], printable(row["told"]))
+    return "nobody" if row["person"] else "nobody: it is not proven who it is"
+
+
+def _processes(processes: list[dict[str, Any]]) -> str:
+    names = [f"{process['pid']} ({printable(process['name'])})" for process in processes]
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,33 @@
+"""The channels that the settings turn on, all but the audit log's: that one is not told, it listens."""
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.notifiers.channel import Channel
+from canhazgpu.notifiers.wall import Wall
+
+
+def channels(settings: Settings) -> list[Channel]:
+    """Make every channel that is on. What a channel alone needs is imported with it.
+
+    Raises PluginFailed when a notifier of the site's own cannot be used.
+    """
+    notify = settings.notify
+    made: list[Channel] = []
+    if notify.wall.enabled:
+        made.append(Wall(settings))
+    if notify.email.enabled:
+        from canhazgpu.notifiers.mail import Mail  # noqa: PLC0415 - aiosmtplib, only for those who mail
+
+        made.append(Mail(settings))
+    if notify.webhook:
+        from canhazgpu.notifiers.webhook import Webhook  # noqa: PLC0415 - httpx, only for those who post
+
+        made += (Webhook(name, target) for name, target in notify.webhook.items())
+    if notify.exec.command:
+        from canhazgpu.notifiers.exec import Exec  # noqa: PLC0415 - as these two
+
+        made.append(Exec(settings))
+    if notify.plugins:
+        from canhazgpu.notifiers.plugins import plugins  # noqa: PLC0415 - it reads every package's metadata
+
+        made += plugins(settings)
+    return made

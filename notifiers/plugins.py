@@ -1,0 +1,59 @@
+"""Notifiers of the site's own: found by the name of their entry point, made with their settings."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Any
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.notices import CHANNELS
+from canhazgpu.events.text import printable
+from canhazgpu.notifiers.channel import Channel
+
+GROUP = "canhazgpu.notifiers"
+TAKEN = frozenset({*CHANNELS, "terminate"})  # Names that mean something in `notices.steps` already.
+METHODS = ("recipients", "deliver")
+
+Maker = Callable[[dict[str, Any], Settings], Channel]
+
+
+class PluginFailed(Exception):
+    """A notifier that the settings ask for cannot be used; the message says which and why, on one line."""
+
+
+def plugins(settings: Settings) -> Iterator[Channel]:
+    """Yield every notifier of `notify.plugins`, in the order of the file. Raises PluginFailed."""
+    for name, own in settings.notify.plugins.items():
+        yield _plugin(name, own, settings)
+
+
+def _plugin(name: str, own: dict[str, Any], settings: Settings) -> Channel:
+    if name in TAKEN:
+        raise _failed(name, "this name is taken; its entry point needs another")
+    try:
+        channel = _maker(name)(own, settings)
+    except PluginFailed:
+        raise
+    except Exception as error:
+        raise _failed(name, f"{type(error).__name__}: {error}") from error
+    called = getattr(channel, "name", None)
+    if called != name:
+        raise _failed(name, f"its channel is named {called!r}; it is to be {name!r}")
+    for method in METHODS:
+        if not inspect.iscoroutinefunction(getattr(channel, method, None)):
+            raise _failed(name, f"its channel has no `async def {method}`")
+    return channel
+
+
+def _maker(name: str) -> Maker:
+    found = {point.value: point for point in entry_points(group=GROUP, name=name)}
+    if not found:
+        raise _failed(name, f"no installed package has an entry point of this name in {GROUP}")
+    if len(found) > 1:
+        raise _failed(name, f"several packages have it: {', '.join(sorted(found))}")
+    maker: Maker = next(iter(found.values())).load()
+    return maker
+
+
+def _failed(name: str, why: str) -> PluginFailed:
+    return PluginFailed(printable(f"notify.plugins.{name}: {' '.join(why.split())}", 300))

@@ -1,0 +1,141 @@
+"""Runs a program of the site's own: fed, listened to, ended in time, with nothing of it left behind.
+
+It gets a session, so a process group, of its own. It is not reaped before the whole group was killed:
+until then the kernel gives the group's number to nobody else, and no stranger is ever hit.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+GRACE = 2.0  # Seconds from SIGTERM to SIGKILL, and from there until it is given up on.
+KEPT_FIRST, KEPT_LAST = 1024, 500  # Bytes kept of what it prints, from the beginning and from the end.
+CHUNK = 65536  # What a pipe holds.
+FASTEST = 16e6  # Bytes a second that it may print: more would keep the loop busy.
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How it ended. `status`: as a shell has it, negative for a signal, None when it took too long.
+
+    `first` and `last` are the beginning and the end of what it printed.
+    """
+
+    status: int | None
+    first: bytes
+    last: bytes
+
+
+async def run(
+    command: Sequence[str],
+    environment: dict[str, str],
+    seconds: float,
+    text: bytes = b"",
+    *,
+    with_errors: bool = True,
+) -> Ended:
+    """Run `command` with `text` on its standard input; end it when it takes longer than `seconds`.
+
+    `with_errors`: what it prints to standard error counts as printed. Raises OSError or ValueError
+    when it cannot be started. Cancelled, it ends the program first.
+    """
+    program = await to_thread.run_sync(_Program, command, environment, with_errors)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(program.feed, text)
+            tasks.start_soon(program.listen)
+            in_time = await program.over(seconds)
+            tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            status = await program.end()
+    return Ended(status if in_time else None, bytes(program.first), bytes(program.last))
+
+
+class _Program:
+    """One that runs. Its pipes are never waited for without a task that can be cancelled."""
+
+    def __init__(self, command: Sequence[str], environment: dict[str, str], with_errors: bool) -> None:  # noqa: FBT001 - to_thread passes no names
+        self.first, self.last = bytearray(), bytearray()
+        self._process = subprocess.Popen(
+            command,
+            bufsize=0,
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if with_errors else subprocess.DEVNULL,
+            env={"PATH": PATH, "LC_ALL": "C.UTF-8", **environment},
+            start_new_session=True,
+        )
+        assert self._process.stdin and self._process.stdout  # noqa: S101, PT018 - pipes, as asked for
+        self._input, self._output = self._process.stdin, self._process.stdout
+        try:
+            self._ended = os.pidfd_open(self._process.pid)
+        except OSError:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._close()
+            raise
+        os.set_blocking(self._input.fileno(), False)
+        os.set_blocking(self._output.fileno(), False)
+
+    async def feed(self, text: bytes) -> None:
+        left = memoryview(text)
+        with contextlib.suppress(BrokenPipeError), self._input:
+            while left:
+                await anyio.wait_writable(self._input)
+                with contextlib.suppress(BlockingIOError):
+                    left = left[os.write(self._input.fileno(), left) :]
+
+    async def listen(self) -> None:
+        while True:
+            await anyio.wait_readable(self._output)
+            heard = self._hear()
+            if not heard:
+                return
+            await anyio.sleep(heard / FASTEST)
+
+    def _hear(self) -> int:
+        """Read what there is; return how much, 0 at the end."""
+        try:
+            chunk = os.read(self._output.fileno(), CHUNK)
+        except BlockingIOError:
+            return 0
+        self.first += chunk[: KEPT_FIRST - len(self.first)]
+        self.last = (self.last + chunk)[-KEPT_LAST:]
+        return len(chunk)
+
+    async def over(self, seconds: float) -> bool:
+        """Wait at most so long for its end, without reaping it."""
+        with anyio.move_on_after(seconds) as limit:
+            await anyio.wait_readable(self._ended)
+        return not limit.cancelled_caught
+
+    async def end(self) -> int | None:
+        """End it and all of its group, if need be by force; return its status, None when it cannot die."""
+        if not self._has_ended():
+            self._signal(signal.SIGTERM)
+            await self.over(GRACE)
+        self._signal(signal.SIGKILL)
+        await self.over(GRACE)
+        self._hear()
+        self._close()
+        os.close(self._ended)
+        return self._process.poll()
+
+    def _has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    def _close(self) -> None:
+        self._input.close()
+        self._output.close()

@@ -1,0 +1,185 @@
+"""The last resort: ends a person's processes with SIGINT, then SIGTERM, then SIGKILL, each after a grace.
+
+It is a channel, `terminate`, of a step of its own, and off unless the settings say otherwise. Before each
+signal a process is looked at again: the same one (pid and start time, held by a pidfd), of the same user,
+who is proven, no system user and not exempt, and still on the GPU by a scan of these seconds. Whatever
+cannot be told is left alone.
+"""
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import anyio
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.gpu import PROVEN, ProcessUse
+from canhazgpu.events.notices import Notice
+from canhazgpu.events.violations import Signalled, Violation
+from canhazgpu.notifiers.outcome import Outcome
+
+FIRST_USER = 1000  # Below are the system's own users.
+START_FIELD = 19  # Field 22 of /proc/PID/stat, counted from behind the name.
+Open = Callable[[], Awaitable[dict[str, Violation] | None]]
+
+
+class Terminate:
+    """The channel `terminate`. It runs for as long as the graces are, and holds up no other channel."""
+
+    name = "terminate"
+
+    def __init__(self, settings: Settings, open_now: Open) -> None:
+        """`open_now` returns the open violations by id, None when the last scan is not of these seconds."""
+        self._rules = settings.notices.terminate
+        self._exempt_users = frozenset(settings.violations.exempt_users)
+        self._exempt_names = frozenset(settings.violations.exempt_processes)
+        self._open_now = open_now
+
+    async def recipients(self, notice: Notice) -> list[str]:
+        """Return the person whose processes these are."""
+        return [notice.person] if notice.kind == "terminate" and notice.person else []
+
+    async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
+        """End the processes of the notice's violations that may be ended."""
+        del first
+        facts: list[Signalled] = []
+        stages = [(signal.SIGINT, self._rules.interrupt_grace), (signal.SIGTERM, self._rules.terminate_grace)]
+        with contextlib.ExitStack() as closing:
+            held: dict[int, int] = {}  # pid: a pidfd, from the first signal on.
+            for number, grace in [*stages, (signal.SIGKILL, 1.0)]:
+                sent = await self._stage(notice, number, held, closing)
+                facts += sent
+                if notice.dry_run or not any(fact.outcome == "sent" for fact in sent):
+                    break
+                await _until_ended([held[fact.pid] for fact in sent if fact.pid in held], grace)
+        verdict = "dry-run" if notice.dry_run else "delivered"
+        done = [fact for fact in facts if fact.outcome in ("sent", "dry-run")]
+        detail = f"{len({fact.pid for fact in done})} processes" if done else _why(facts)
+        return [Outcome(one, verdict if done else "skipped", detail, tuple(facts)) for one in recipients]
+
+    async def _stage(
+        self, notice: Notice, number: signal.Signals, held: dict[int, int], closing: contextlib.ExitStack
+    ) -> list[Signalled]:
+        """Send one signal to all that are still there."""
+        current = await self._open_now()
+        facts = []
+        for violation, process in _targets(notice, current):
+            if process.pid in held and _has_ended(held[process.pid]):
+                continue
+            outcome = self._obstacle(notice, violation, process) if current is not None else "not seen lately"
+            if not outcome:
+                if process.pid not in held:
+                    _hold(process, held, closing)
+                outcome = _signal(process, held.get(process.pid), number, dry_run=notice.dry_run)
+            facts.append(_fact(notice, violation, process, number, outcome))
+        return facts
+
+    def _obstacle(self, notice: Notice, violation: Violation, process: ProcessUse) -> str:
+        """Return why this process is left alone, nothing when it is not."""
+        if violation.person is None or violation.person != notice.person:
+            return "not proven to be theirs"
+        if process.person != violation.person or process.evidence not in PROVEN or process.uid is None:
+            return "not proven to be theirs"
+        if process.uid < FIRST_USER or process.pid <= 1:
+            return "of the system"
+        comm = _comm(process.pid)
+        if violation.user in self._exempt_users or {process.name, comm} & self._exempt_names:
+            return "exempt"
+        return ""
+
+
+def _targets(notice: Notice, current: dict[str, Violation] | None) -> Iterator[tuple[Violation, ProcessUse]]:
+    """Yield each process of the notice's violations once, as the last scan saw it."""
+    seen = set()
+    for told in notice.violations:
+        now = told if current is None else current.get(told.violation)
+        for process in now.processes if now else ():
+            if process.pid not in seen and now:
+                seen.add(process.pid)
+                yield now, process
+
+
+def _hold(process: ProcessUse, held: dict[int, int], closing: contextlib.ExitStack) -> None:
+    with contextlib.suppress(OSError):
+        held[process.pid] = os.pidfd_open(process.pid)
+        closing.callback(os.close, held[process.pid])
+
+
+def _signal(process: ProcessUse, descriptor: int | None, number: signal.Signals, *, dry_run: bool) -> str:
+    """Send a signal to exactly this process if it is still who it was; return what came of it."""
+    if descriptor is None or _has_ended(descriptor) or _start(process.pid) != process.start:
+        return "gone"
+    if _real_uid(process.pid) != process.uid:
+        return "another user's by now"
+    if dry_run:
+        return "dry-run"
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return "gone"
+    except OSError as error:
+        return f"not allowed: {error.strerror}"
+    return "sent"
+
+
+def _has_ended(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))  # Also one that its parent has not asked about yet.
+
+
+def _start(pid: int) -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(text[text.rindex(b")") + 2 :].split()[START_FIELD])
+    return None
+
+
+def _real_uid(pid: int) -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    return None
+
+
+def _comm(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", "backslashreplace").strip()
+    return ""
+
+
+async def _until_ended(descriptors: list[int], grace: float) -> None:
+    """Wait until all of these processes have ended, or for `grace` seconds."""
+    with anyio.move_on_after(grace):
+        async with anyio.create_task_group() as tasks:
+            for descriptor in descriptors:
+                tasks.start_soon(_ended, descriptor)
+
+
+async def _ended(descriptor: int) -> None:
+    await anyio.wait_readable(descriptor)
+
+
+def _fact(
+    notice: Notice, violation: Violation, process: ProcessUse, number: signal.Signals, outcome: str
+) -> Signalled:
+    return Signalled(
+        notice=notice.notice,
+        violation=violation.violation,
+        gpu=violation.gpu,
+        user=violation.user,
+        uid=process.uid,
+        pid=process.pid,
+        start=process.start,
+        name=process.name,
+        signal=number.name.removeprefix("SIG"),
+        outcome=outcome,
+    )
+
+
+def _why(facts: list[Signalled]) -> str:
+    return ", ".join(dict.fromkeys(fact.outcome for fact in facts)) or "the processes have gone"

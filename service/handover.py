@@ -1,0 +1,70 @@
+"""Manual reservations on their way to who asked for them: one that nobody hears of is given back."""
+
+from collections.abc import Callable
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from canhazgpu.events.reservations import Record
+from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service.allocator import Allocator, ReleaseOrder
+from canhazgpu.service.exchange import operation_of
+from canhazgpu.service.scanner import Scanner
+
+PATIENCE = 3.0  # Seconds for asking again: a client does so within half a second.
+AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
+
+WhenHeard = Callable[[Callable[[bool], None]], None]
+
+
+class Handover:
+    """Gives back what was granted to somebody who was gone before the answer reached them.
+
+    A client whose connection broke asks again under the same operation or request, and is answered with
+    the same reservation: only when its last answer is lost too does the reservation end.
+    """
+
+    def __init__(self, store: Store, allocator: Allocator, scanner: Scanner) -> None:
+        """Prepare; nothing is on its way."""
+        self._store, self._allocator, self._scanner = store, allocator, scanner
+        self._latest: dict[str, object] = {}  # The last answer on its way, by reservation.
+        self._tasks: TaskGroup | None = None
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Look after them until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            task_status.started()
+            await anyio.sleep_forever()
+
+    def send(self, record: Record, when_heard: WhenHeard) -> None:
+        """Say that an answer with this reservation is on its way; `when_heard` knows what becomes of it."""
+        answer = self._latest[record.id] = object()
+
+        def over(heard: bool) -> None:  # noqa: FBT001 - the one thing there is to say
+            if self._latest.get(record.id) is not answer:
+                return
+            if heard:
+                del self._latest[record.id]
+            elif self._tasks:
+                self._tasks.start_soon(self._give_back, record, answer)
+
+        when_heard(over)
+
+    async def _give_back(self, record: Record, answer: object) -> None:
+        await anyio.sleep(PATIENCE)
+        if self._latest.get(record.id) is not answer:
+            return
+        del self._latest[record.id]
+        structlog.get_logger().info("undelivered", reservation=record.id, user=record.user)
+        order = ReleaseOrder(uid=record.uid, by=record.user, reason="undelivered", ids=(record.id,))
+        operation = operation_of(None)
+        while True:
+            try:
+                await self._allocator.release(order, operation)
+                break
+            except StoreDown as down:
+                self._store.lost(down)
+                await anyio.sleep(AGAIN)
+        self._scanner.nudge()

@@ -1,0 +1,40 @@
+"""Reservations and requests as Redis keeps them; one that cannot be read is left out, and said once."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from canhazgpu.events.reservations import Record, Waiting
+
+T = TypeVar("T", Record, Waiting)
+
+
+def records(rows: Mapping[bytes, bytes]) -> list[Record]:
+    """Return the live reservations in the hash of them, the oldest first."""
+    return sorted(_readable(rows, Record), key=lambda one: (one.started_ms, one.id))
+
+
+def requests(rows: Mapping[bytes, bytes]) -> list[Waiting]:
+    """Return the requests in the hash of them, in the order of the queue."""
+    return sorted(_readable(rows, Waiting), key=lambda one: one.place)
+
+
+def _readable(rows: Mapping[bytes, bytes], kind: type[T]) -> list[T]:
+    found = []
+    for name, text in rows.items():
+        try:
+            found.append(msgspec.json.decode(text, type=kind))
+        except (msgspec.DecodeError, RecursionError) as error:
+            _say(name.decode(errors="backslashreplace"), kind.__name__, str(error), text[:500])
+    return found
+
+
+@lru_cache(maxsize=1000)
+def _say(name: str, kind: str, why: str, text: bytes) -> None:
+    remedy = "its GPUs are kept out of allocation: `canhazgpu admin release --gpu-ids` frees them"
+    structlog.get_logger().error(
+        "unreadable", kind=kind, id=name, why=why, text=repr(text), remedy=remedy if kind == "Record" else ""
+    )

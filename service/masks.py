@@ -1,0 +1,72 @@
+"""Who may see mail addresses: administrators all of them, everybody else only those of their own notices."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from canhazgpu.events.notices import OFFENDER, Delivery
+from canhazgpu.events.text import printable
+from canhazgpu.service.peer import Peer
+
+_ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]])[^\s@<>\"',;:()\[\]]*@([^\s@<>\"',;:()\[\]]+)")
+
+
+def masked(text: str) -> str:
+    """Return `text` with every mail address in it cut to its first letter and domain: `b…@example.com`."""
+    return _ADDRESS.sub(r"\1…@\2", text)
+
+
+class Viewer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who looks: an administrator, a person of this host (`user`; `key` in violations), or neither.
+
+    Who comes from a container may be any person of this host, and so counts as none.
+    """
+
+    admin: bool
+    user: str | None
+    key: str | None
+
+    @classmethod
+    def of(cls, peer: Peer, group: int | None) -> "Viewer":
+        """Return the caller as a viewer; administrators are root and the members of `group`."""
+        known = peer.on_host is not False
+        return cls(
+            admin=peer.is_admin(group),
+            user=printable(peer.name) if known else None,
+            key=f"uid:{peer.uid}" if known else None,
+        )
+
+    def sees(self, person: str | None) -> bool:
+        """Tell whether they may see where notices to this person go."""
+        return self.admin or (person is not None and person == self.user)
+
+    def address(self, text: str, person: str | None) -> str:
+        """Return a text about a notice to this person, as they may see it."""
+        return text if self.sees(person) else masked(text)
+
+    def delivery(self, one: Delivery, person: str | None) -> Delivery:
+        """Return what became of a notice to this person, as they may see it."""
+        if self.sees(person):
+            return one
+        return msgspec.structs.replace(one, recipient=masked(one.recipient), detail=masked(one.detail))
+
+    def deliveries(self, rows: Iterable[Delivery]) -> list[Delivery]:
+        """Return attempts, as they may see them: of one's own violations one sees where notices went."""
+        return [
+            self.delivery(one, self.user if one.audience == OFFENDER and one.group == self.key else None)
+            for one in rows
+        ]
+
+    def notice(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return a notice's data, as they may see it."""
+        if self.sees(data.get("person")):
+            return data
+        seen = dict(data)
+        if isinstance(seen.get("to"), str):
+            seen["to"] = masked(seen["to"])
+        if isinstance(seen.get("incident"), dict):
+            reason = masked(str(seen["incident"].get("reason", "")))
+            seen["incident"] = {**seen["incident"], "reason": reason}
+        return seen

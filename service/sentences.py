@@ -1,0 +1,106 @@
+"""What happened to a violation, each thing in one sentence for people. Foreign text is made harmless here."""
+
+from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Delivery
+from canhazgpu.events.silences import ENDED, Silence
+from canhazgpu.events.text import printable
+from canhazgpu.events.violations import CLOSED, OPENED, Signalled, Violation
+from canhazgpu.service.violation_answers import NoticeFacts
+
+SHOWN = 3  # Processes named; the others are counted.
+LONGEST = 400
+RIGHTS = {"unreserved": " without a reservation", "overstaying": " after their reservation ended"}
+ENDS = {
+    "stopped": "nothing of theirs is left on the GPU",
+    "reserved": "the GPU is reserved for them now",
+    "exempted": "it does not count any more, by the settings",
+}
+NOTICES = {
+    "opened": "First notice for {}",
+    "changed": "Notice for {} of what changed",
+    "reminder": "Reminder for {}",
+    "resolved": "Notice for {} that it is over",
+    "terminate": "Order to end the processes of {}",
+}
+OUTCOMES = {
+    "delivered": "delivered",
+    "unproven": "handed on, and nobody knows whether it arrived",
+    "retry": "not now; it is tried again",
+    "failed": "failed for good",
+    "refused": "refused",
+    "stuck": "the terminal takes nothing",
+    "gone": "it is not there any more",
+    "skipped": "left out",
+    "nobody": "there is nobody to reach",
+    "dry-run": "nothing was sent: a dry run",
+}
+
+
+def of_fact(kind: str, one: Violation) -> str:
+    """Return the sentence of a fact: opened, updated or closed."""
+    if kind == CLOSED:
+        why = ENDS.get(one.reason or "", one.reason or "nobody knows why")
+        return _sentence(f"It is over after {spell_duration(one.duration_s or 0)}: {why}")
+    if kind == OPENED:
+        right = f", which {one.holder} holds" if one.kind == "trespass" else RIGHTS.get(one.kind, "")
+        return _sentence(f"{printable(one.user)} uses GPU {one.gpu}{right}: {_use(one)}")
+    return _sentence(f"Now it is {_use(one)}")
+
+
+def of_notice(one: NoticeFacts) -> str:
+    """Return the sentence of a notice: which, for whom, by which channels."""
+    people = {OFFENDER: one.person, HOLDER: f"{one.person} (who holds the GPU)", ADMINS: "administrators"}
+    whom = people.get(one.audience) or one.to or "nobody"
+    what = NOTICES.get(one.kind, f"{one.kind} for {{}}").replace("{}", whom) + (
+        " (dry run)" if one.dry_run else ""
+    )
+    missed = f": {one.user} could not be reached" if one.unreached else ""
+    channels = f"by {_list(one.channels)}" if one.channels else "by every channel"
+    return _sentence(f"{what}, {channels}{missed}")
+
+
+def of_attempt(one: Delivery) -> str:
+    """Return the sentence of one attempt to deliver a notice."""
+    whom = f"{one.channel} to {one.recipient}" if one.recipient else one.channel
+    again = f", attempt {one.attempt}" if one.attempt > 1 else ""
+    became = OUTCOMES.get(one.outcome, one.outcome)
+    why = f" ({one.detail})" if one.detail not in ("", became) else ""
+    return _sentence(f"By {whom}: {became}{why}{again}")
+
+
+def of_signal(one: Signalled) -> str:
+    """Return the sentence of a process that was told to end."""
+    return _sentence(f"SIG{one.signal} to PID {one.pid} ({printable(one.name)}): {one.outcome}")
+
+
+def of_silence(kind: str, one: Silence) -> str:
+    """Return the sentence of a silence that begins or ends."""
+    if kind == ENDED:
+        return _sentence(
+            f"{one.ended_by} ended the silence of {one.by}"
+            if one.ended_by
+            else f"The silence of {one.by} is over"
+        )
+    scope = [
+        *([f"user {one.user}"] if one.user else []),
+        *([f"GPU {one.gpu}"] if one.gpu is not None else []),
+        *([f"process {one.process}"] if one.process else []),
+    ]
+    until = f"{one.until[:10]} {one.until[11:19]} UTC"
+    did = "acknowledged it" if one.ack else f"silenced {', '.join(scope)}"
+    return _sentence(f"{one.by} {did} until {until}: {one.reason}")
+
+
+def _use(one: Violation) -> str:
+    names = [f"PID {process.pid} ({printable(process.name)})" for process in one.processes]
+    more = len(names) - SHOWN
+    shown = [*names[:SHOWN], *([f"{more} more"] if more > 0 else [])]
+    return f"{one.memory_mb}MB by {_list(shown) if shown else 'unknown processes'}"
+
+
+def _list(names: "tuple[str, ...] | list[str]") -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _sentence(text: str) -> str:
+    return printable(text, LONGEST)

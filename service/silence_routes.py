@@ -1,0 +1,147 @@
+"""The routes of silences: administrators silence what they choose, a user acknowledges what is theirs."""
+
+import re
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.silences import Silence
+from canhazgpu.events.store import Store
+from canhazgpu.events.text import printable
+from canhazgpu.service.demands import AckDemand, SilenceDemand, UnsilenceDemand, seconds
+from canhazgpu.service.exchange import admit, answer, body, operation_of, peer_of
+from canhazgpu.service.peer import Peer
+from canhazgpu.service.problems import Problem
+from canhazgpu.service.scanner import Scanner
+from canhazgpu.service.silences import Draft, Silenced, Silences
+from canhazgpu.service.snapshot import Snapshot, snapshot
+from canhazgpu.service.status_view import rfc3339
+
+LONGEST = 30 * 86400.0
+KNOWN = "acknowledged"  # The reason of who gives none.
+ASK = "ask an administrator"
+ID = re.compile(r"s\d{1,19}-\d{1,19}", re.ASCII)
+
+
+class SilenceRoutes:
+    """Everybody may see them; every change makes an event, and is logged."""
+
+    def __init__(
+        self, settings: Settings, store: Store, scanner: Scanner, silences: Silences, group: int | None
+    ) -> None:
+        """Serve what these know; administrators are root and the members of `group`."""
+        self._longest_ack = settings.notices.ack_max
+        self._store = store
+        self._scanner = scanner
+        self._silences = silences
+        self._group = group
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/silences", self.silences),
+            Route("/v1/silences", self.silence, methods=["POST"]),
+            Route("/v1/silences/ack", self.ack, methods=["POST"]),
+            Route("/v1/silences/{silence}/expire", self.unsilence, methods=["POST"]),
+        ]
+
+    async def silences(self, request: Request) -> Response:
+        """Return every live silence, the first to end first."""
+        del request
+        seen = await snapshot(self._store)
+        return answer([_row(one, seen) for one in seen.silences])
+
+    async def silence(self, request: Request) -> Response:
+        """Silence what fits a user, a GPU and a process; for administrators."""
+        peer = peer_of(request)
+        admit(peer, self._group)
+        demand = await body(request, SilenceDemand)
+        lasts = seconds(demand.for_, "for")
+        if lasts > LONGEST:
+            raise Problem(400, "bad-request", f"for: {demand.for_} is longer than 30d", "renew it in time")
+        if (demand.user, demand.gpu, demand.process) == (None, None, None):
+            raise Problem(400, "bad-request", "say at least one of `user`, `gpu` and `process`")
+        if not demand.reason.strip():
+            raise Problem(400, "bad-request", "a silence needs a reason")
+        if demand.gpu is not None and demand.gpu not in self._scanner.known:
+            remedy = "`canhazgpu status` lists them"
+            raise Problem(400, "no-such-gpu", f"there is no GPU {demand.gpu} on this host", remedy)
+        draft = Draft(
+            by=peer.name,
+            by_uid=peer.uid,
+            reason=demand.reason,
+            user=demand.user,
+            gpu=demand.gpu,
+            process=demand.process,
+        )
+        done = await self._silences.silence(draft, operation_of(demand.operation), lasts=lasts, ack_max=0)
+        return await self._done(peer, "add", done, 201)
+
+    async def ack(self, request: Request) -> Response:
+        """Silence one's own open violations: once an episode, and no longer than `notices.ack_max`."""
+        peer, demand = peer_of(request), await body(request, AckDemand)
+        longest = self._longest_ack
+        if not longest:
+            raise Problem(403, "ack-off", "nobody may acknowledge their own violations here", ASK)
+        lasts = longest if demand.for_ is None else seconds(demand.for_, "for")
+        if lasts > longest:
+            detail = f"for: {demand.for_} is longer than the {spell_duration(longest)} you may have"
+            raise Problem(403, "too-long", detail, ASK)
+        name = printable(peer.name)
+        draft = Draft(
+            by=name, by_uid=peer.uid, reason=(demand.reason or "").strip() or KNOWN, user=name, ack=True
+        )
+        done = await self._silences.silence(
+            draft, operation_of(demand.operation), lasts=lasts, ack_max=longest
+        )
+        if done.code == "none":
+            raise Problem(409, "no-violation", "you have no open violation", "there is nothing to do")
+        if done.code == "acknowledged":
+            until = rfc3339(done.until_ms) or ""
+            detail = f"once an episode, and you did, until {until[:10]} {until[11:19]} UTC"
+            raise Problem(409, "acknowledged", detail, ASK)
+        return await self._done(peer, "ack", done, 201)
+
+    async def unsilence(self, request: Request) -> Response:
+        """End a silence now: an administrator any, a user their own acknowledgement."""
+        peer, demand = peer_of(request), await body(request, UnsilenceDemand)
+        name = request.path_params["silence"]
+        missing = Problem(404, "no-such-silence", f"there is no silence {printable(name)}", "list them first")
+        if not ID.fullmatch(name):
+            raise missing
+        done = await self._silences.unsilence(
+            name,
+            operation_of(demand.operation),
+            uid=peer.uid,
+            by=peer.name,
+            admin=peer.is_admin(self._group),
+        )
+        if done.code == "none":
+            raise missing
+        if done.code == "not-yours":
+            whose = done.silence.by if done.silence else "an administrator"
+            raise Problem(403, "not-yours", f"it is a silence of {printable(whose)}", ASK)
+        return await self._done(peer, "expire", done, 200)
+
+    async def _done(self, peer: Peer, action: str, done: Silenced, code: int) -> Response:
+        if done.silence is None:
+            raise ValueError("a change that was made has a silence")
+        facts = msgspec.structs.asdict(done.silence)
+        what = {key: facts[key] for key in ("id", "user", "gpu", "process", "until", "reason")}
+        structlog.get_logger().info("silence", action=action, by=peer.name, uid=peer.uid, what=what)
+        return answer(_row(done.silence, await snapshot(self._store)), code)
+
+
+def _row(silence: Silence, seen: Snapshot) -> dict[str, object]:
+    covered = [one for gpu in seen.gpus for one in gpu.violations if silence.covers(one)]
+    left_ms = 0 if silence.ended else max(0, silence.until_ms - seen.now_ms)
+    return {
+        **msgspec.to_builtins(silence),
+        "left_s": -(-left_ms // 1000),
+        "violations": 0 if silence.ended else len(covered),
+    }

@@ -1,0 +1,198 @@
+"""Everything that happened to one violation, gathered from the streams and put in order.
+
+Each stream is read once, page by page, from the violation's beginning to some time after its end; what is
+not about it is skipped without being decoded. Of very much the middle is left out, and counted.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from canhazgpu.events.moments import ms_of
+from canhazgpu.events.notices import ATTEMPTED, CREATED, Delivery, Notice
+from canhazgpu.events.silences import ADDED, ENDED, Silence
+from canhazgpu.events.store import Store
+from canhazgpu.events.violations import Signalled, Violation
+from canhazgpu.service import sentences
+from canhazgpu.service.masks import Viewer
+from canhazgpu.service.sieve import Row, sift
+from canhazgpu.service.told import (
+    LATE_MS,
+    MARGIN_MS,
+    Telling,
+    Told,
+    known_ms,
+    live_silences,
+    violation_of,
+)
+from canhazgpu.service.violation_answers import Moment, NoticeFacts
+
+FIRST, LAST = 100, 400  # Of each sort of moment so many are kept from the beginning and from the end.
+LONGEST_SILENCE_MS = 31 * 86_400_000
+SIGNALLED, SILENCES = "canhazgpu.process.signalled", "canhazgpu.silence."
+SORTS = ("violation", "process", "silence", "notice")  # What comes first within a millisecond.
+
+
+class _Ends:
+    """The first and the last of many moments; those between are counted."""
+
+    def __init__(self) -> None:
+        self.first: list[Moment] = []
+        self.last: deque[Moment] = deque(maxlen=LAST)
+        self.left_out = 0
+
+    def add(self, one: Moment) -> None:
+        if len(self.first) < FIRST:
+            self.first.append(one)
+        else:
+            self.left_out += len(self.last) == LAST
+            self.last.append(one)
+
+    def __iter__(self) -> Iterator[Moment]:
+        yield from self.first
+        yield from self.last
+
+
+class Timeline:
+    """One violation's. `read` does all the reading; what was found is in the properties."""
+
+    def __init__(self, store: Store, name: str, viewer: Viewer, now_ms: int) -> None:
+        """Gather what happened to the violation `name`, as `viewer` may see it."""
+        self._store, self._keys = store, store.keys
+        self._name, self._viewer, self._now_ms = name, viewer, now_ms
+        self._moments = {sort: _Ends() for sort in SORTS}
+        self._readers: dict[str, str | None] = {}  # Of each notice.
+        self._episodes: dict[str, None] = {}
+        self._now: Violation | None = None
+        self.verdict = Told()
+
+    async def read(self, start: str, opened: Violation | None) -> None:
+        """Read the streams; `start` is the entry of its first fact, `opened` how it is while it is open.
+
+        Raises StoreDown, and LookupError where no fact can be read.
+        """
+        await self._facts(start)
+        if opened and not (self._now and self._now.closed):
+            self._now = opened
+        telling = Telling([self.violation])
+        await self._notices(telling)
+        await self._attempts(telling)
+        live = [one for one in await self._silences() if not one.ended and one.until_ms > self._now_ms]
+        self.verdict = telling.verdicts(live, await known_ms(self._store))[self._name]
+
+    @property
+    def violation(self) -> Violation:
+        """The violation as it is now. Raises LookupError when there is none."""
+        if self._now is None:
+            raise LookupError(self._name)
+        return self._now
+
+    @property
+    def moments(self) -> list[Moment]:
+        """What happened, oldest first."""
+        return sorted((one for sort in SORTS for one in self._moments[sort]), key=lambda one: one.time)
+
+    @property
+    def left_out(self) -> int:
+        """How many moments there are that `moments` does not have."""
+        return sum(kept.left_out for kept in self._moments.values())
+
+    @property
+    def _span(self) -> tuple[int, int]:
+        """From when to when something may be about it, in ms."""
+        one = self.violation
+        ended_ms = ms_of(one.closed) if one.closed else self._now_ms
+        return ms_of(one.since) - MARGIN_MS, ended_ms + LATE_MS
+
+    def _add(self, moment: Moment) -> None:
+        self._moments[moment.type.split(".")[1]].add(moment)
+
+    async def _facts(self, start: str) -> None:
+        subject = f"violation/{self._name}"
+        async for page, read_ms in sift(
+            self._store, self._keys.violations, (start, None), words=[self._name]
+        ):
+            for row in page:
+                if row.subject == subject:
+                    self._fact(row)
+            if self._now and self._now.closed and (read_ms or 0) > self._span[1]:
+                return
+
+    def _fact(self, row: Row) -> None:
+        if fact := violation_of(row):
+            self._now = fact
+            sentence = sentences.of_fact(row.kind, fact)
+            self._add(Moment(time=row.time, type=row.kind, sentence=sentence, fact=fact))
+        elif row.kind == SIGNALLED and (signal := row.data_as(Signalled)):
+            sentence = sentences.of_signal(signal)
+            self._add(Moment(time=row.time, type=row.kind, sentence=sentence, signal=signal))
+
+    async def _notices(self, telling: Telling) -> None:
+        async for page, _ in sift(self._store, self._keys.notices, self._span, words=[self._name]):
+            for row in page:
+                notice = row.data_as(Notice)
+                if notice and any(one.violation == self._name for one in notice.violations):
+                    telling.notice(notice, row.ms)
+                    self._notice(notice)
+
+    def _notice(self, notice: Notice) -> None:
+        if notice.notice in self._readers:  # A dead letter that is tried again.
+            return
+        self._readers[notice.notice] = notice.person
+        self._episodes[notice.episode] = None
+        facts = NoticeFacts(
+            notice=notice.notice,
+            kind=notice.kind,
+            audience=notice.audience,
+            user=notice.user,
+            person=notice.person,
+            created=notice.created,
+            serial=notice.serial,
+            gpus=sorted({one.gpu for one in notice.violations}),
+            channels=list(notice.channels),
+            to=self._viewer.address(notice.to, notice.person) if notice.to else None,
+            unreached=notice.unreached,
+            dry_run=notice.dry_run,
+        )
+        sentence = sentences.of_notice(facts)
+        self._add(Moment(time=notice.created, type=CREATED, sentence=sentence, notice=facts))
+
+    async def _attempts(self, telling: Telling) -> None:
+        if not self._readers:
+            return
+        words = list(self._episodes)
+        async for page, _ in sift(self._store, self._keys.deliveries, self._span, words=words):
+            for row in page:
+                attempt = row.data_as(Delivery)
+                if attempt and attempt.notice in self._readers:
+                    telling.attempt(attempt)
+                    seen = self._viewer.delivery(attempt, self._readers[attempt.notice])
+                    sentence = sentences.of_attempt(seen)
+                    self._add(Moment(time=seen.time, type=ATTEMPTED, sentence=sentence, attempt=seen))
+
+    async def _silences(self) -> list[Silence]:
+        """Add the silences that covered it; return them as they are now."""
+        found: dict[str, Silence] = {}
+        begin_ms, end_ms = self._span
+        span = begin_ms - LONGEST_SILENCE_MS, end_ms
+        async for page, _ in sift(self._store, self._keys.events, span, kind=SILENCES):
+            for row in page:
+                one = row.data_as(Silence)
+                if one and self._covered(one):
+                    found[one.id] = one  # Its end says all that its beginning said.
+        found |= {one.id: one for one in await live_silences(self._store) if self._covered(one)}
+        ended = self.violation.closed
+        silences = [
+            one
+            for one in found.values()
+            if (ended is None or one.since <= ended) and (one.ended or one.until) >= self.violation.since
+        ]
+        for one in silences:
+            for kind, time in ((ADDED, one.since), (ENDED, one.ended)):
+                if time:
+                    sentence = sentences.of_silence(kind, one)
+                    self._add(Moment(time=time, type=kind, sentence=sentence, silence=one))
+        return silences
+
+    def _covered(self, one: Silence) -> bool:
+        facts = (moment.fact for moment in self._moments["violation"])
+        return any(one.covers(fact) for fact in (self.violation, *facts) if fact)

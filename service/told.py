@@ -1,0 +1,183 @@
+"""Whether the people that violations are about were told: read from the notices and what became of each."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from canhazgpu.events.moments import ms_of
+from canhazgpu.events.notices import OFFENDER, REACHED, Delivery, Notice
+from canhazgpu.events.silences import Silence
+from canhazgpu.events.store import Store
+from canhazgpu.events.violations import Violation
+from canhazgpu.service.sieve import Row, sift
+
+REACHED_THEM, UNREACHED, PENDING, SILENCED = "reached", "unreached", "pending", "silenced"
+NOBODY = frozenset({"log", "terminate"})  # Channels that tell no person.
+NOT_TOLD_BY = frozenset({"resolved", "terminate", "test"})  # Kinds of notices that come after the telling.
+MARGIN_MS = 60_000  # A stream's own clock and that of its events may differ by as much.
+LATE_MS = 7 * 86_400_000  # So long after its end something may still be delivered: retries, dead letters.
+DELIVERIES_KEPT = 100_000
+FACTS = "canhazgpu.violation."
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Whether a violation's user was told, and when first.
+
+    `told`: reached, unreached (nobody could be), pending (tried, or to be tried), silenced (now), or None:
+    nobody is proven, or there was no notice, or what became of it is not known any more.
+    """
+
+    told: str | None = None
+    reached_at: str | None = None
+
+
+class _Named(msgspec.Struct):
+    violation: str
+
+
+class Spoken(msgspec.Struct):
+    """What matters of a notice here; the rest of it is not even decoded."""
+
+    notice: str
+    kind: str
+    violations: tuple[_Named, ...] = ()
+    audience: str = OFFENDER
+    channels: tuple[str, ...] = ()
+    unreached: bool = False
+
+
+class Attempt(msgspec.Struct):
+    """What matters of a delivery here."""
+
+    notice: str
+    channel: str
+    outcome: str
+    time: str
+    final: bool = True
+
+
+class _Way:
+    """One notice to an offender, and how far its channels are."""
+
+    def __init__(self, spoken: Spoken | Notice, created_ms: int) -> None:
+        self.created_ms = created_ms
+        self.channels = frozenset(spoken.channels) - NOBODY
+        self.by_all = not spoken.channels
+        self.reached_at: str | None = None
+        self._final: dict[str, bool] = {}
+
+    def take(self, attempt: Attempt | Delivery) -> None:
+        if attempt.channel in NOBODY:
+            return
+        self._final[attempt.channel] = attempt.final
+        if attempt.outcome in REACHED:
+            self.reached_at = min(self.reached_at or attempt.time, attempt.time)
+
+    @property
+    def done(self) -> bool:
+        """Whether no channel tries it any more."""
+        ended = {name for name, final in self._final.items() if final}
+        families = {name.partition(":")[0] for name in ended}
+        return self._final.keys() <= ended and (
+            bool(ended) if self.by_all else self.channels <= ended | families
+        )
+
+
+class Telling:
+    """What notices and deliveries, fed in their order, say of some violations."""
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        """Ask about these."""
+        self._violations = {one.violation: one for one in violations}
+        self._ways: dict[str, _Way] = {}
+        self._of: dict[str, list[_Way]] = defaultdict(list)
+        self._missed: set[str] = set()
+
+    def notice(self, spoken: Spoken | Notice, created_ms: int) -> None:
+        """Take in a notice."""
+        about = [one.violation for one in spoken.violations if one.violation in self._violations]
+        if spoken.unreached:
+            self._missed.update(about)
+        if spoken.audience != OFFENDER or spoken.kind in NOT_TOLD_BY or not about:
+            return
+        if spoken.notice not in self._ways:  # A dead letter that is tried again is the same notice.
+            way = self._ways[spoken.notice] = _Way(spoken, created_ms)
+            for name in about:
+                self._of[name].append(way)
+
+    def attempt(self, attempt: Attempt | Delivery) -> None:
+        """Take in what became of a notice on one channel."""
+        if attempt.notice in self._ways:
+            self._ways[attempt.notice].take(attempt)
+
+    def verdicts(self, silences: Iterable[Silence], known_ms: int) -> dict[str, Told]:
+        """Return what is known of each. Of notices before `known_ms` no attempts are kept any more."""
+        live = list(silences)
+        return {
+            name: self._verdict(one, silenced=any(silence.covers(one) for silence in live), known_ms=known_ms)
+            for name, one in self._violations.items()
+        }
+
+    def _verdict(self, one: Violation, *, silenced: bool, known_ms: int) -> Told:
+        ways = self._of.get(one.violation, [])
+        reached = [way.reached_at for way in ways if way.reached_at]
+        if reached:
+            return Told(REACHED_THEM, min(reached))
+        if one.person is None:
+            return Told()
+        if one.violation in self._missed:
+            return Told(UNREACHED)
+        if silenced and one.closed is None:
+            return Told(SILENCED)
+        if not ways or any(way.created_ms < known_ms for way in ways):
+            return Told()
+        # While it lasts, what comes next is for the dispatcher to say: another step, or that none is left.
+        waits = one.closed is None or not all(way.done for way in ways)
+        return Told(PENDING if waits else UNREACHED)
+
+
+async def told(store: Store, violations: Mapping[str, Violation], now_ms: int) -> dict[str, Told]:
+    """Return of each violation whether its user was told. Raises StoreDown."""
+    if not violations:
+        return {}
+    keys, telling = store.keys, Telling(violations.values())
+    begin_ms = min(ms_of(one.since) for one in violations.values()) - MARGIN_MS
+    end_ms = max(ms_of(one.closed) if one.closed else now_ms for one in violations.values()) + LATE_MS
+    async for page, _ in sift(store, keys.notices, (begin_ms, end_ms)):
+        for row in page:
+            if spoken := row.data_as(Spoken):
+                telling.notice(spoken, row.ms)
+    async for page, _ in sift(store, keys.deliveries, (begin_ms, end_ms)):
+        for row in page:
+            if attempt := row.data_as(Attempt):
+                telling.attempt(attempt)
+    lasting = any(one.closed is None for one in violations.values())
+    live = [one for one in await live_silences(store) if one.until_ms > now_ms] if lasting else []
+    return telling.verdicts(live, await known_ms(store))
+
+
+def violation_of(row: Row) -> Violation | None:
+    """Return what a fact of the violations stream tells of; None for one that is none."""
+    found = row.data_as(Violation) if row.kind.startswith(FACTS) else None
+    try:
+        return (
+            found if found and ms_of(found.since) >= 0 and ms_of(found.closed or found.since) >= 0 else None
+        )
+    except ValueError:
+        return None
+
+
+async def live_silences(store: Store) -> list[Silence]:
+    """Return the silences that are not over. Raises StoreDown."""
+    rows: Any = await store.ask(store.redis.hvals(store.keys.silences))
+    return [msgspec.json.decode(text, type=Silence) for text in rows]
+
+
+async def known_ms(store: Store) -> int:
+    """Return from when on every attempt is kept; 0: none was trimmed yet."""
+    if await store.ask(store.redis.xlen(store.keys.deliveries)) < DELIVERIES_KEPT:
+        return 0
+    first: Any = await store.ask(store.redis.xrange(store.keys.deliveries, count=1))
+    return int(first[0][0].partition(b"-")[0]) if first else 0

@@ -1,0 +1,56 @@
+"""The routes of violations: those that fit a question, and the time line of one."""
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from canhazgpu.events.store import Store
+from canhazgpu.service import history
+from canhazgpu.service.exchange import answer, peer_of
+from canhazgpu.service.masks import Viewer
+from canhazgpu.service.problems import Problem
+from canhazgpu.service.timeline import Timeline
+from canhazgpu.service.violation_answers import TimelineAnswer
+from canhazgpu.service.violation_filters import filters
+from canhazgpu.service.violation_search import find, missing
+
+
+class ViolationRoutes:
+    """Everybody may see them; where notices went only who `service/masks.py` says."""
+
+    def __init__(self, store: Store, group: int | None) -> None:
+        """Serve what `store` keeps; administrators are root and the members of `group`."""
+        self._store = store
+        self._group = group
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/violations", self.violations),
+            Route("/v1/violations/{violation}", self.violation),
+        ]
+
+    async def violations(self, request: Request) -> Response:
+        """Return the violations that fit the filters of `service/violation_filters.py`."""
+        now_ms = round(time.time() * 1000)
+        try:
+            wanted = filters(request.query_params, now_ms)
+        except ValueError as error:
+            raise Problem(400, "bad-request", str(error)) from error
+        return answer(await history.violations(self._store, wanted, now_ms))
+
+    async def violation(self, request: Request) -> Response:
+        """Return one violation and all that happened to it; the beginning of its id is enough."""
+        name, start = await find(self._store, request.path_params["violation"])
+        now_ms = round(time.time() * 1000)
+        viewer = Viewer.of(peer_of(request), self._group)
+        opened = (await history.lasting(self._store)).get(name)
+        timeline = Timeline(self._store, name, viewer, now_ms)
+        try:
+            await timeline.read(start, opened)
+        except LookupError:
+            raise missing(name) from None
+        head = history.row(timeline.violation, timeline.verdict)
+        return answer(TimelineAnswer(violation=head, moments=timeline.moments, left_out=timeline.left_out))

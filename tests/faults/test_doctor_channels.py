@@ -1,0 +1,114 @@
+"""What the doctor says of channels that would not work, without sending anything and without a secret."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from support.receiver import Receiver, receiving
+
+from canhazgpu.cli import channel_checks
+from canhazgpu.config.channels import Email, Exec, Notify, Webhook
+from canhazgpu.config.settings import Settings
+
+HIDDEN = "hunter2"
+Check = Callable[[Settings], Iterator[channel_checks.Finding]]
+
+
+def found(check: Check, **notify: object) -> list[tuple[str, str]]:
+    """Return what a check says, after looking for secrets and for remedies."""
+    findings = list(check(Settings(notify=Notify(**notify))))  # type: ignore[arg-type]
+    assert HIDDEN not in repr(findings)
+    assert all(remedy for state, _, remedy in findings if state != "ok")
+    return [(state, what) for state, what, _ in findings]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver that works."""
+    with receiving() as made:
+        yield made
+        assert made.taken == [], "the doctor sent something"
+
+
+def test_a_webhook_is_connected_to(receiver: Receiver, tmp_path: Path) -> None:
+    """Each target by its name: one that answers, one that does not, those whose settings are wrong."""
+    (tmp_path / "url").write_text(f"{receiver.url}/{HIDDEN}\n")
+    (tmp_path / "none").write_text(f"ftp://{HIDDEN}")
+    (tmp_path / "bytes").write_bytes(b"\xff" + HIDDEN.encode())
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    targets = {
+        "good": Webhook(url=f"{receiver.url}/{HIDDEN}"),
+        "filed": Webhook(url_file=str(tmp_path / "url")),
+        "missing": Webhook(url_file=str(tmp_path / "missing")),
+        "unsigned": Webhook(url=receiver.url, secret_file=str(tmp_path / "missing")),
+        "none": Webhook(url_file=str(tmp_path / "none")),
+        "bytes": Webhook(url_file=str(tmp_path / "bytes")),
+        "port": Webhook(url=f"http://{HIDDEN}:99999/"),
+        "down": Webhook(url=f"http://127.0.0.1:{port}/{HIDDEN}"),
+    }
+    assert found(channel_checks.webhook, webhook=targets) == [
+        ("ok", "good answers"),
+        ("ok", "filed answers"),
+        ("fail", f"missing: {tmp_path}/missing cannot be read"),
+        ("fail", f"unsigned: {tmp_path}/missing cannot be read"),
+        ("fail", "none: its address is none"),
+        ("fail", "bytes: its address is none"),
+        ("fail", "port: its address is none"),
+        ("warn", "down: Connection refused"),
+    ]
+    assert found(channel_checks.webhook) == [("ok", "the channel is off")]
+
+
+def test_a_webhooks_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a delivery would."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with receiving(context) as receiver:
+        targets = {"chat": Webhook(url=f"{receiver.url}/{HIDDEN}")}
+        assert found(channel_checks.webhook, webhook=targets) == [
+            ("fail", "chat: its certificate is not accepted")
+        ]
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        assert found(channel_checks.webhook, webhook=targets) == [("ok", "chat answers")]
+
+
+def test_a_program_must_be_there_and_executable(tmp_path: Path) -> None:
+    """A folder is none."""
+    (tmp_path / "text").write_text("")
+    for path, state in (("/bin/true", "ok"), ("text", "fail"), ("none", "fail"), (".", "fail")):
+        ((got, _),) = found(channel_checks.program, exec=Exec(command=[str(tmp_path / path)]))
+        assert got == state
+    assert found(channel_checks.program) == [("ok", "the channel is off")]
+
+
+def test_mail_that_would_reach_nobody_is_warned_of(tmp_path: Path) -> None:
+    """Without any way to an address; with one the warning is gone, and its program is looked for."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    plain = {"enabled": True, "host": "127.0.0.1", "port": port}
+    silent = [("fail", f"127.0.0.1:{port}: [Errno 111] Connection refused")]
+    nobody = [("warn", "users have no address"), ("warn", "there is no administrator's address")]
+    assert found(channel_checks.email, email=Email(**plain)) == [*nobody, *silent]
+    for way in ({"gecos": True}, {"addresses": {"a": "b@c"}}, {"user_address": "{user}@c"}):
+        settings = Email(**plain, admins=["a@b"], **way)
+        assert found(channel_checks.email, email=settings) == silent
+    asking = Email(**plain, admins=["a@b"], address_command=[f"{tmp_path}/none"])
+    assert found(channel_checks.email, email=asking) == [
+        ("fail", f"{tmp_path}/none cannot be started"),
+        *silent,
+    ]
+    locked = Email(**plain, admins=["a@b"], gecos=True, ca_file=f"{tmp_path}/ca")
+    assert found(channel_checks.email, email=locked) == [("fail", f"{tmp_path}/ca cannot be read")]
+    assert found(channel_checks.email) == [("ok", "the channel is off")]
+
+
+def test_notifiers_of_the_site_are_made() -> None:
+    """One that is not installed is named."""
+    assert found(channel_checks.plugins) == [("ok", "there are none")]
+    ((state, what),) = found(channel_checks.plugins, plugins={"pager": {}})
+    assert (state, what.startswith("notify.plugins.pager: no installed package")) == ("fail", True)

@@ -1,0 +1,240 @@
+"""Programs that hang, fork, deafen, shout or die: each ends in time, and nothing of it is left."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import msgspec
+import psutil
+import pytest
+from support.eventually import eventually
+from support.notices import notice
+
+from canhazgpu.config.channels import Exec as ExecSettings
+from canhazgpu.config.channels import Notify
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.notices import Notice
+from canhazgpu.notifiers import program
+from canhazgpu.notifiers.exec import Exec
+from canhazgpu.notifiers.outcome import Outcome
+
+pytestmark = pytest.mark.anyio
+LONG_NAMES = ["n" * 64 for _ in range(3000)]  # Three times what a pipe holds.
+Script = Callable[..., Exec]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Make the channel `exec` with a shell script; it leaves its pid, that of its group, in a file."""
+
+    def make(text: str, timeout: float = 10.0) -> Exec:
+        file = tmp_path / "program"
+        file.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\n{text}\n")
+        file.chmod(0o755)
+        return channel(str(file), str(tmp_path), timeout=timeout)
+
+    return make
+
+
+def channel(*command: str, timeout: float = 10.0) -> Exec:
+    """The channel with any program."""
+    return Exec(Settings(notify=Notify(exec=ExecSettings(command=list(command), timeout=timeout))))
+
+
+async def deliver(made: Exec, told: Notice | None = None) -> Outcome:
+    """Deliver one notice; return what became of it."""
+    told = told or notice("python3")
+    recipients = await made.recipients(told)
+    (outcome,) = await made.deliver(told, recipients, None)
+    assert recipients == [outcome.recipient]
+    return outcome
+
+
+def members(folder: Path) -> list[int]:
+    """Return who still runs in the program's process group."""
+    group = int((folder / "pid").read_text())
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != b"Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+async def nobody_is_left(folder: Path) -> None:
+    """Fail unless the program's group is empty within a moment."""
+
+    async def empty() -> bool:
+        return not members(folder)
+
+    await eventually(empty, 2)
+
+
+async def test_the_program_gets_the_notice_and_little_else(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON on its standard input, its arguments, four variables, no file of ours, a session of its own."""
+    monkeypatch.setenv("CANHAZGPU_TEST", "not for others")
+    made = script(
+        'cat > "$1/stdin"; env > "$1/env"; pwd > "$1/cwd"; ls -l /proc/self/fd > "$1/files";'
+        ' cut -d" " -f5,6 /proc/$$/stat > "$1/session"'
+    )
+    told = notice("python3", "日本語", kind="reminder")
+    assert made.name == "exec"
+    assert await deliver(made, told) == Outcome("program", "delivered")
+    assert msgspec.json.decode((tmp_path / "stdin").read_bytes(), type=Notice) == told
+    set_by_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
+    pairs = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
+    assert {name: value for name, value in pairs.items() if name not in set_by_shell} == {
+        "PATH": program.PATH,
+        "LC_ALL": "C.UTF-8",
+        "CANHAZGPU_NOTICE": told.notice,
+        "CANHAZGPU_KIND": "reminder",
+    }
+    assert (tmp_path / "cwd").read_text() == "/\n"
+    assert "socket:" not in (tmp_path / "files").read_text()
+    pid = (tmp_path / "pid").read_text().strip()
+    assert (tmp_path / "session").read_text().split() == [pid, pid]
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "detail"),
+    [
+        ("exit 0", "delivered", ""),
+        ("echo fine", "delivered", ""),
+        ("exit 75", "retry", "exit status 75"),
+        ("echo no network >&2; exit 75", "retry", "exit status 75: no network"),
+        ("exit 1", "failed", "exit status 1"),
+        ("printf 'a\\033[31m\\nb\\377'; exit 3", "failed", "exit status 3: a\\x1b[31m b\\xff"),
+        ("kill -SEGV $$", "failed", "ended by signal 11"),
+    ],
+)
+async def test_what_an_end_means(script: Script, text: str, verdict: str, detail: str) -> None:
+    """Exit status 0, 75, and all others; what it said last is shown without control characters."""
+    assert await deliver(script(text)) == Outcome("program", verdict, detail)
+
+
+async def test_only_the_end_of_what_it_says_is_kept(script: Script) -> None:
+    """500 bytes, also when these begin within a character."""
+    outcome = await deliver(script("echo start; for i in $(seq 9999); do printf ä; done; exit 1"))
+    assert len(outcome.detail) <= 530
+    assert "start" not in outcome.detail
+    assert outcome.detail.endswith("ää")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exec 0<&-; sleep 0.3",
+        "sleep 0.3",
+        "head -c 10 > /dev/null",
+    ],
+    ids=["closes its input", "never reads it", "reads a little"],
+)
+async def test_a_program_may_leave_the_notice_unread(script: Script, text: str) -> None:
+    """A notice larger than a pipe: who does not read it has still done its work."""
+    assert (await deliver(script(text), notice(*LONG_NAMES))).verdict == "delivered"
+
+
+async def test_a_program_that_ignores_sigterm_is_killed(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM first, SIGKILL when it does not help; its children with it."""
+    monkeypatch.setattr(program, "GRACE", 0.5)
+    made = script(
+        f"trap 'echo asked >> {tmp_path}/asked' TERM; (trap '' TERM; sleep 60) &"
+        " while true; do sleep 0.05; done",
+        timeout=0.5,
+    )
+    began = time.monotonic()
+    outcome = await deliver(made)
+    assert 0.9 < time.monotonic() - began < 3
+    assert (outcome.verdict, outcome.detail[:19]) == ("retry", "no end within 500ms")
+    assert (tmp_path / "asked").exists(), "it was never asked to end"
+    await nobody_is_left(tmp_path)
+
+
+async def test_a_program_that_heeds_sigterm_has_time_to_clean_up(script: Script, tmp_path: Path) -> None:
+    """It is not killed while it does, and nobody waits longer than it takes."""
+    made = script(f"trap 'sleep 0.3; touch {tmp_path}/clean; exit 0' TERM; sleep 60 & wait", timeout=0.3)
+    began = time.monotonic()
+    assert (await deliver(made)).verdict == "retry"
+    assert time.monotonic() - began < 1.8
+    assert (tmp_path / "clean").exists()
+    await nobody_is_left(tmp_path)
+
+
+@pytest.mark.parametrize("hold", ["", " > /dev/null 2>&1"], ids=["with its output", "without"])
+async def test_children_it_leaves_behind_end_with_it(script: Script, tmp_path: Path, hold: str) -> None:
+    """A child that keeps its output open delays nobody and does not live on."""
+    began = time.monotonic()
+    assert (await deliver(script(f"sleep 60{hold} & exit 0"))).verdict == "delivered"
+    assert time.monotonic() - began < 1.5
+    await nobody_is_left(tmp_path)
+
+
+async def test_a_program_that_prints_without_end_stops_nobody(script: Script, tmp_path: Path) -> None:
+    """Gigabytes of output: the loop goes on beside it, memory does not grow, it ends in time."""
+    made = script("cat /dev/zero", timeout=1.0)
+    late: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            before = time.monotonic()
+            await anyio.sleep(0.01)
+            late.append(time.monotonic() - before)
+
+    spent = time.process_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tick)
+        outcome = await deliver(made)
+        tasks.cancel_scope.cancel()
+    assert outcome.verdict == "retry"
+    assert len(outcome.detail) < 600
+    assert max(late) < 0.5
+    assert time.process_time() - spent < 0.8, "reading it kept a core busy"
+    await nobody_is_left(tmp_path)
+
+
+async def test_cancelled_it_ends_its_program_first(script: Script, tmp_path: Path) -> None:
+    """The service stops: no program goes on without it."""
+    made = script("sleep 60 & sleep 60")
+
+    async def runs() -> bool:
+        return (tmp_path / "pid").exists() and len(members(tmp_path)) == 3
+
+    began = time.monotonic()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(deliver, made)
+        await eventually(runs)
+        tasks.cancel_scope.cancel()
+    assert time.monotonic() - began < 5
+    await nobody_is_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("/no/such/program", "No such file or directory"),
+        ("/etc/passwd", "Permission denied"),
+        ("/bin/sh\0", "ValueError"),
+    ],
+)
+async def test_what_cannot_be_started_waits(command: str, reason: str) -> None:
+    """The settings are wrong, not the notice."""
+    assert await deliver(channel(command)) == Outcome("program", "retry", f"it cannot be started: {reason}")
+
+
+async def test_nothing_leaks(script: Script) -> None:
+    """A hundred programs later there are no more open files and no children."""
+    made = script("exit 0")
+    await deliver(made)
+    files, children = psutil.Process().num_fds(), psutil.Process().children()
+    for _ in range(100):
+        assert (await deliver(made)).verdict == "delivered"
+    assert psutil.Process().num_fds() == files
+    assert psutil.Process().children() == children, "one was not reaped"

@@ -1,0 +1,146 @@
+"""Whom a mail is for and what is in it: one mail a notice, the same to the last byte when it comes again."""
+
+from email.message import EmailMessage
+from typing import Any
+
+import anyio
+import pytest
+from support.eventually import eventually
+from support.mail_server import NEVER, OK, TRY_LATER, Server
+from support.notices import announce, notice
+
+from canhazgpu.config.channels import Email, Notify
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.notices import Notice
+from canhazgpu.events.outbox import deadletters, deliveries
+from canhazgpu.events.store import Store
+from canhazgpu.notifiers.mail import Mail
+from canhazgpu.notifiers.page import page
+from canhazgpu.notifiers.render import lines
+from canhazgpu.workers.delivery import Delivery
+
+pytestmark = pytest.mark.anyio
+ANN, ADAM = "ann@example.com", "adam@example.com"
+
+
+def channel(port: int = 25, **facts: Any) -> Mail:
+    """The channel `email`, with two administrators."""
+    email = Email(enabled=True, host="127.0.0.1", port=port, **{"admins": [ANN, ADAM], **facts})
+    return Mail(Settings(host="gpu-host-1", notify=Notify(email=email)))
+
+
+TEMPLATE = {"user_address": "{user}@example.com"}
+TABLE = {"addresses": {"bob": "robert@example.org"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "expected"),
+    [
+        (TEMPLATE, {}, ["bob@example.com"]),
+        (TABLE, {}, ["robert@example.org"]),
+        (TEMPLATE | TABLE, {"audience": "holder", "person": "carol"}, ["carol@example.com"]),
+        (TABLE, {"audience": "holder", "person": "carol"}, []),
+        ({}, {}, []),
+        (TEMPLATE, {"person": None}, []),
+        (TEMPLATE, {"audience": "admins", "person": None}, [ANN, ADAM]),
+        ({"admins": [ANN, ANN]}, {"audience": "admins", "person": None}, [ANN]),
+        ({"admins": []}, {"audience": "admins", "person": None}, []),
+        (TEMPLATE, {"audience": "address", "person": None, "to": "lab@example.net"}, ["lab@example.net"]),
+        (TEMPLATE, {"kind": "test", "channel": "email", "to": None}, ["bob@example.com"]),
+        (TABLE, {"kind": "test", "channel": "email", "to": "bob"}, ["robert@example.org"]),
+        (TABLE, {"kind": "test", "channel": "email", "to": "carol"}, ["carol"]),
+        (TEMPLATE, {"audience": "admins", "channel": "email", "to": ADAM}, [ADAM]),
+    ],
+)
+async def test_whom_a_notice_is_for(
+    settings: dict[str, Any], facts: dict[str, Any], expected: list[str]
+) -> None:
+    """The person's address, all administrators, one address: never two of these, and nobody where none is."""
+    assert await channel(**settings).recipients(notice("python3", **facts)) == expected
+
+
+def parts(mail: EmailMessage) -> tuple[str, str]:
+    """Return the text and the page of a mail."""
+    text, html = mail.get_body(("plain",)), mail.get_body(("html",))
+    assert text is not None
+    assert html is not None
+    assert [part.get_content_type() for part in mail.walk()] == [
+        "multipart/alternative",
+        "text/plain",
+        "text/html",
+    ]
+    return text.get_content(), html.get_content()
+
+
+def test_a_mail_is_text_and_a_page() -> None:
+    """The text has the lines of the notice, the page is all of it in HTML; no reader has to have both."""
+    told = notice("日本語", "</pre><script>alert(1)</script>")
+    mail = channel().message(told, ["bob@example.com"], None)
+    text, html = parts(mail)
+    assert text.splitlines() == [*lines(told), "", "--", "canhazgpu on gpu-host-1"]
+    assert html.strip() == page(told).strip()
+    assert "<script>" not in html
+    assert (mail["To"], mail["Cc"], mail["Bcc"]) == ("bob@example.com", None, None)
+    assert (mail["Auto-Submitted"], mail["X-Canhazgpu-Notice"]) == ("auto-generated", told.notice)
+
+
+def test_a_mail_that_comes_again_is_the_same() -> None:
+    """To the last byte, so that whoever has it can drop it; another notice has another name."""
+    told, later = notice("日本語"), notice("日本語", notice="02NOTICE", kind="resolved")
+    first, again = (channel().message(told, ["bob@example.com"], None) for _ in range(2))
+    assert first.as_bytes() == again.as_bytes()
+    answer = channel().message(later, ["bob@example.com"], told.notice)
+    assert answer["Message-ID"] != first["Message-ID"]
+    assert answer["In-Reply-To"] == answer["References"] == first["Message-ID"]
+    assert answer.get_boundary() != first.get_boundary()
+
+
+@pytest.mark.parametrize("answer", [TRY_LATER, NEVER], ids=["for now", "for good"])
+async def test_one_refused_does_not_repeat_the_mail_to_the_other(store: Store, answer: str) -> None:
+    """Of two administrators one is taken: that one gets one mail; the other gets the same later, or never."""
+    server = Server()
+
+    def refuse(command: str, address: str) -> str:
+        return answer if command == "RCPT" and address == ADAM and server.tries < 3 else OK
+
+    server.answer = refuse
+    told = notice("python3", audience="admins", person=None)
+    try:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(Delivery(store, channel(server.port), "test").run)
+            await announce(store, told)
+
+            async def settled() -> bool:
+                ends = {row.recipient for row in await deliveries(store) if row.outcome != "retry"}
+                return ends == {ANN, ADAM}
+
+            await eventually(settled, 15)
+            letters = [letter.recipient for letter in await deadletters(store)]
+            tasks.cancel_scope.cancel()
+    finally:
+        server.controller.stop()
+    assert letters == ([ADAM] if answer == NEVER else [])
+    expected = [[ANN]] if answer == NEVER else [[ANN], [ADAM]]
+    assert [recipients for _, recipients, _ in server.taken] == expected
+    assert len({mail.as_bytes() for _, _, mail in server.taken}) == 1
+    assert server.taken[0][2]["To"] == f"{ANN}, {ADAM}"
+
+
+async def test_a_dead_letter_goes_to_its_recipient_alone(store: Store) -> None:
+    """Replayed it is narrowed: the other administrator has it already."""
+    server = Server()
+    told: Notice = notice("python3", audience="admins", person=None, channel="email", to=ADAM)
+    try:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(Delivery(store, channel(server.port), "test").run)
+            await announce(store, told)
+
+            async def settled() -> bool:
+                return bool(await deliveries(store))
+
+            await eventually(settled)
+            tasks.cancel_scope.cancel()
+    finally:
+        server.controller.stop()
+    ((_, recipients, mail),) = server.taken
+    assert (recipients, mail["To"]) == ([ADAM], ADAM)

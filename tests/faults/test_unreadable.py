@@ -1,0 +1,64 @@
+"""A reservation that nobody can read, or that would last for ever, is no trouble to anybody else."""
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+from support.daemon import Daemon, gpu, until
+
+KEY = "canhazgpu:{testhost}:reservations"
+BROKEN: dict[str, Callable[[str], str]] = {
+    "a float": lambda text: re.sub(r'"expires_ms":\d+', '"expires_ms":1e+14', text),
+    "no JSON": lambda text: text[:-9],
+    "no GPUs": lambda text: json.dumps({**json.loads(text), "gpus": None}),
+    "another shape": lambda _: "[1]",
+    "too late": lambda text: json.dumps({**json.loads(text), "expires_ms": 10**18}),
+}
+
+
+@pytest.fixture
+def two(host: Daemon) -> Daemon:
+    """A host with two idle GPUs."""
+    host.place(gpu(0), gpu(1))
+    until(lambda: "GPU 1: AVAILABLE" in host.status())
+    return host
+
+
+def test_nothing_lasts_for_ever(two: Daemon) -> None:
+    """However often it is extended, a reservation ends within a hundred years."""
+    assert two.run("reserve", "--gpu-ids", "0", "--duration", "36000d").returncode == 0
+    with two.redis() as redis:
+        before = redis.hgetall(KEY)
+        done = two.run("extend", "--duration", "501d")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert done.stderr.startswith("Error: it would last longer than the 876000h 0m 0s you may have")
+        assert redis.hgetall(KEY) == before
+    assert two.run("extend", "--duration", "499d").returncode == 0
+    assert "(manual, expires in 8759" in two.status()
+    two.stop()
+    two.start()
+    assert "(manual, expires in 8759" in two.status()
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_record_that_cannot_be_read_is_kept_apart(two: Daemon, how: str) -> None:
+    """Its GPU is handed to nobody, all the rest works, also from the start; an administrator frees it."""
+    two.run("reserve", "--gpu-ids", "0")
+    with two.redis() as redis:
+        ((name, text),) = redis.hgetall(KEY).items()
+        redis.hset(KEY, name, BROKEN[how](text.decode()))
+    for _ in range(2):
+        assert two.status().startswith(f"GPU 0: UNKNOWN (its reservation {name.decode()} cannot be read")
+        assert two.run("reserve", "--gpus", "2").returncode == 1
+        assert two.run("run", "--", "true").returncode == 0
+        assert two.run("queue").returncode == 0
+        until(lambda: "GPU 1: AVAILABLE" in two.status())
+        assert two.log.read_text().count('"unreadable"') == 1
+        two.log.write_text("")
+        two.stop()
+        two.start()
+    assert two.run("admin", "release", "--gpu-ids", "0").stdout == "Released 1 GPU(s): [0]\n"
+    until(lambda: "GPU 0: AVAILABLE" in two.status())
+    with two.redis() as redis:
+        assert redis.hgetall(KEY) == {}

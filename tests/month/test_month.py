@@ -1,0 +1,273 @@
+"""A month of 24 people on 16 GPUs, on a test's clock: what they are told is what they should be told."""
+
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+from month.host import QUIET, Host
+from month.people import DAY, GOOD, HOUR, MAILBOX_FULL, MINUTE, USERS, WITHOUT_ADDRESS, Lives
+from month.records import Month, read, undisturbed
+
+from canhazgpu.events.moments import ms_of
+from canhazgpu.events.notices import Delivery, Notice
+from canhazgpu.events.outbox import deadletters
+from canhazgpu.workers.policy import quiet_until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
+SEED = int(os.environ.get("MONTH_SEED", "11"))
+DAYS = int(os.environ.get("MONTH_DAYS", "30"))
+BEGIN = 1_790_553_600_000  # Monday 2026-09-28, 00:00 UTC: before the ids that Redis gives.
+LATE = 2 * HOUR  # A mail that is tried again may come so late.
+
+
+async def live(host: Host) -> None:
+    """Live through the month, with restarts, and then until nothing is left to do."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    rng = random.Random(SEED)
+    lives = Lives(SEED, BEGIN, DAYS)
+    await host.go_to(BEGIN)
+    await host.start_workers()
+    await host.scan()
+    restart, crash = BEGIN + HOUR, BEGIN + 3 * HOUR
+    for moment, deed in lives:
+        while (due := await host.next_ms()) is not None and due < moment:
+            await host.go_to(due)
+            await host.turn()
+        await host.go_to(moment)
+        await host.do(deed)
+        if moment > restart:
+            restart = moment + round(rng.expovariate(1 / (5 * HOUR)))
+            await rng.choice((host.start_workers, host.drop_in_the_act))()
+        if moment > crash:
+            crash = moment + round(rng.expovariate(1 / (40 * HOUR)))
+            host.start_redis()
+            await host.start_workers()
+        await host.turn()
+    last = host.now_ms + 30 * DAY
+    while (due := await host.next_ms()) is not None and due < last:
+        await host.go_to(due)
+        await host.turn()
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One event loop for all tests of the month."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def month() -> AsyncIterator[Month]:
+    """The month, lived through once."""
+    with tempfile.TemporaryDirectory(prefix="chg-month-") as folder:
+        host = Host(Path(folder), BEGIN, SEED)
+        began = time.monotonic()
+        try:
+            await live(host)
+            keys = host.store.keys
+            facts = await read(host, keys.violations)
+            notices = [msgspec.convert(one.data, Notice) for one in await read(host, keys.notices)]
+            attempts = [msgspec.convert(one.data, Delivery) for one in await read(host, keys.deliveries)]
+            made = Month(host, facts, notices, attempts)
+            sys.stderr.write(
+                f"{time.monotonic() - began:.0f} s, {len(made.spans)} episodes, {len(notices)} notices,"
+                f" {len(attempts)} attempts, {host.mailbox.failed} of {host.mailbox.begun} mails refused\n"
+            )
+            yield made
+        finally:
+            await host.close()
+
+
+async def test_enough_happened(month: Month) -> None:
+    """More than 180 episodes of at least 15 people, and a third of the mails failed at first."""
+    assert len(month.spans) > 6 * DAYS
+    assert len({span.user for span in month.spans}) >= 15
+    assert 0.25 < month.host.mailbox.failed / month.host.mailbox.begun < 0.42
+
+
+async def test_the_first_notice_comes_in_its_time(month: Month) -> None:
+    """Each episode that outlives the wait is told once on terminals, at that very moment; no other is."""
+    for span in undisturbed(month):
+        first = [one for one in month.of(span) if one.audience == "offender" and one.kind == "opened"]
+        due = span.first_told
+        assert [ms_of(one.created) for one in first] == ([] if due is None else [due]), span
+        assert all(one.channels == ("wall", "log") for one in first)
+
+
+async def test_who_was_not_reached_is_told_the_next_way_at_once(month: Month) -> None:
+    """No terminal: the mail, then or when the quiet ends; no address: administrators, in the same moment."""
+    checked = 0
+    for span in undisturbed(month):
+        notices = month.of(span)
+        first, seen = month.first(span)
+        if first is None or seen:
+            continue
+        made = ms_of(first.created)
+        until = quiet_until(QUIET, made)
+        mails = [one for one in notices if one.audience == "offender" and one.channels == ("email",)]
+        if until is None:
+            assert mails, span
+            assert ms_of(mails[0].created) == made
+            if span.user in WITHOUT_ADDRESS:
+                admins = [one for one in notices if one.audience == "admins"]
+                assert admins, span
+                assert ms_of(admins[0].created) == made
+                assert admins[0].unreached
+                checked += 1
+        elif span.open_at(until):
+            assert until in [ms_of(one.created) for one in mails], span
+    assert checked > 5
+
+
+async def test_steps_come_when_they_are_due(month: Month) -> None:
+    """By mail after 10 minutes, to administrators after an hour, if it lasts so long."""
+    mailed = escalated = 0
+    for span in undisturbed(month):
+        notices = month.of(span)
+        first, seen = month.first(span)
+        if first is None or not seen:
+            continue
+        made = ms_of(first.created)
+        for after, audience in ((10 * MINUTE, "offender"), (HOUR, "admins")):
+            found = [
+                ms_of(one.created)
+                for one in notices
+                if one.audience == audience and "email" in one.channels and one.kind != "resolved"
+            ]
+            due = quiet_until(QUIET, made + after) or made + after
+            if span.over is not None and made + after >= span.over:
+                assert found == [], span
+            elif all(span.open_at(moment) for moment in (made + after, due)):
+                assert due in found, (span.user, made, found)
+                mailed += audience == "offender"
+                escalated += audience == "admins"
+    assert mailed > 20
+    assert escalated > 10
+
+
+async def test_nobody_is_told_who_did_nothing(month: Month) -> None:
+    """Offenders, and holders of what somebody sat on; good people hear of their own reservations only."""
+    for moment, person, notice in month.host.terminals.shown:
+        assert notice.person == person
+        if notice.audience == "offender" and notice.violations:
+            assert notice.user == person
+            assert person not in GOOD
+            assert all(one.user == person for one in notice.violations)
+        elif notice.audience == "holder":
+            assert all(one.holder == person for one in notice.violations)
+        assert moment >= BEGIN
+    for _, address, mail in month.host.mailbox.taken:
+        name = address.partition("@")[0]
+        assert mail["To"] == address
+        assert name == "admins" or name in USERS
+        if name in GOOD:
+            assert "without a reservation" not in mail["Subject"]
+
+
+async def test_no_message_comes_twice(month: Month) -> None:
+    """Each notice once a person and channel; each step of an episode once an audience."""
+    shown = Counter((person, notice.notice) for _, person, notice in month.host.terminals.shown)
+    assert set(shown.values()) == {1}
+    mails = Counter((address, mail["Message-ID"]) for _, address, mail in month.host.mailbox.taken)
+    assert set(mails.values()) == {1}
+    made = Counter((one.group, one.episode, one.serial) for one in month.notices if one.violations)
+    assert set(made.values()) == {1}
+    at_once = Counter(
+        (one.episode, one.audience, one.person, one.created, channel)
+        for one in month.notices
+        if one.violations
+        for channel in one.channels
+    )
+    assert [key for key, times in at_once.items() if times > 1] == []
+
+
+async def test_every_episode_is_resolved_once_to_those_who_were_told(month: Month) -> None:
+    """After the hold, by terminal at once, by mail when it is not quiet; never to others."""
+    told: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for _, person, notice in month.host.terminals.shown:
+        if notice.violations:
+            told[notice.episode, f"wall {person}"].append(notice.kind)
+    by_id = {f"<{one.notice}@month>": one for one in month.notices}
+    for _, address, mail in month.host.mailbox.taken:
+        notice = by_id[mail["Message-ID"]]
+        if notice.violations:
+            told[notice.episode, f"email {address}"].append(notice.kind)
+    over = {span.parts[0][2].violation: span for span in month.spans if span.over}
+    missed = []
+    for (episode, who), kinds in told.items():
+        assert kinds.count("resolved") <= 1, (episode, who, kinds)
+        assert kinds[0] != "resolved", (episode, who, kinds)
+        span = next((one for one in over.values() if episode in {p[2].violation for p in one.parts}), None)
+        if span and "resolved" not in kinds:
+            missed.append((episode, who, kinds))
+    # Whoever logged out meanwhile has no terminal to be told on.
+    assert all(who.startswith("wall ") for _, who, _ in missed)
+    for span in month.spans:
+        ends = [one for one in month.of(span) if one.kind == "resolved"]
+        per = Counter((one.audience, one.person, channel) for one in ends for channel in one.channels)
+        assert all(times == 1 for times in per.values()), (span, per)
+        if span.over and ends:
+            assert min(ms_of(one.created) for one in ends) >= span.over
+
+
+async def test_reminders_come_at_growing_intervals(month: Month) -> None:
+    """4 hours after the first notice, 8 after that, 16, as long as it is open then."""
+    checked = 0
+    for span in undisturbed(month):
+        due, pause = span.first_told, 4 * HOUR
+        while due is not None:
+            due, pause = due + pause, pause * 2
+            if span.over is None or due >= span.over:
+                break
+            if not span.open_at(due):
+                break
+            reminders = [
+                one for one in month.of(span) if one.kind == "reminder" and ms_of(one.created) == due
+            ]
+            assert reminders, (span.user, span.begin, due)
+            checked += 1
+    assert checked > 10
+
+
+async def test_everything_is_delivered_or_a_dead_letter(month: Month) -> None:
+    """Nothing waits, nothing is unacknowledged; what was given up on is listed, and nothing else."""
+    store, keys = month.host.store, month.host.store.keys
+    final: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for attempt in month.attempts:
+        if attempt.final:
+            final[attempt.notice, attempt.channel].append(attempt.outcome)
+    for notice in month.notices:
+        for channel in notice.channels:
+            if notice.kind != "resolved":
+                assert final[notice.notice, channel], (notice.kind, channel)
+    outcomes = Counter(outcome for rows in final.values() for outcome in rows)
+    letters = await deadletters(store, 100_000)
+    assert outcomes["failed"] == len(letters) > 0
+    assert {letter.recipient.partition("@")[0] for letter in letters} == MAILBOX_FULL
+    assert set(outcomes) == {"delivered", "nobody", "failed"}
+    for channel in ("wall", "email", "log"):
+        assert await store.redis.zcard(keys.retries(channel)) == 0
+        assert await store.redis.hlen(keys.progress(channel)) == 0
+    for stream in (keys.violations, keys.notices, keys.deliveries, keys.events):
+        groups: Any = await store.redis.xinfo_groups(stream)
+        assert [group["name"] for group in groups if group["pending"]] == []
+
+
+async def test_mail_keeps_the_quiet_hours(month: Month) -> None:
+    """No mail about violations is made while it is quiet; one that is tried again may come later."""
+    by_id = {f"<{one.notice}@month>": one for one in month.notices}
+    for notice in month.notices:
+        if notice.violations and "email" in notice.channels:
+            moment = ms_of(notice.not_before or notice.created)
+            assert quiet_until(QUIET, moment) is None, (notice.kind, notice.created)
+    for moment, _, mail in month.host.mailbox.taken:
+        notice = by_id[mail["Message-ID"]]
+        assert 0 <= moment - ms_of(notice.not_before or notice.created) <= LATE

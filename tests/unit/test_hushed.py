@@ -1,0 +1,98 @@
+"""Silences and quiet hours: what is not told while they reign, and what is when they end."""
+
+import pytest
+from support.episode import HOLD, HOUR, MINUTE, START, WAIT, Bob, silence, step, violation
+
+from canhazgpu.config.notices import Quiet
+from canhazgpu.events.moments import rfc3339
+from canhazgpu.events.violations import OPENED
+
+NOW = "opened offender wall+log"
+
+
+@pytest.fixture
+def bob() -> Bob:
+    """A user of whom nothing is known, under the default settings."""
+    return Bob()
+
+
+def named(bob: Bob, draft: int = -1) -> list[str]:
+    """The ids of the violations a notice tells of."""
+    return [one.violation for one in bob.drafts[draft].violations]
+
+
+def test_a_silence_stops_notices_and_ends() -> None:
+    """While it covers everything nothing is told; what is open when it ends is told then."""
+    bob = Bob()
+    bob.silences = [silence(10 * MINUTE + START, user="bob")]
+    bob.opens(0, "v1")
+    assert bob.runs(0, 10 * MINUTE - 1) == []
+    assert bob.due == 10 * MINUTE
+    assert bob.at(10 * MINUTE) == [NOW]
+
+
+def test_a_silence_that_is_ended_by_hand_ends_at_once(bob: Bob) -> None:
+    """Nobody waits for the time it would have had."""
+    bob.silences = [silence(10 * HOUR + START, gpu=0)]
+    bob.opens(0, "v1")
+    assert bob.at(HOUR) == []
+    bob.silences = []
+    assert bob.at(HOUR + 1) == [NOW]
+
+
+def test_a_silence_covers_no_other_gpu(bob: Bob) -> None:
+    """The notice shows what is not covered; the rest is told when the silence ends."""
+    bob.silences = [silence(HOUR + START, gpu=1)]
+    bob.at(0, (OPENED, violation("v1", 0)), (OPENED, violation("v2", 1)))
+    assert bob.at(WAIT) == [NOW]
+    assert named(bob) == ["v1"]
+    bob.hears(WAIT)
+    assert bob.runs(WAIT, HOUR - 1) == ["605 reminder offender email"]
+    assert bob.at(HOUR) == ["changed offender wall+log+email"]
+    assert named(bob) == ["v1", "v2"]
+
+
+def test_a_silence_after_the_notice_does_not_hide_the_end(bob: Bob) -> None:
+    """Who was told hears that it is over."""
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    bob.hears(WAIT)
+    bob.silences = [silence(100 * HOUR + START, user="bob")]
+    assert bob.runs(WAIT, HOUR) == []
+    bob.closes(HOUR, "v1")
+    assert bob.at(HOUR + HOLD) == ["resolved offender wall+log"]
+
+
+def test_mail_waits_for_the_end_of_quiet_hours() -> None:
+    """Terminals never do. START is 02:00: the mail that is due at 02:10 goes at 07:00."""
+    bob = Bob(quiet=Quiet(hours="22:00-07:00", timezone="UTC"))
+    bob.opens(0, "v1")
+    assert bob.runs(0, 4 * HOUR) == ["5 opened offender wall+log", "3605 opened admins webhook:chat"]
+    assert bob.runs(4 * HOUR, 5 * HOUR) == [
+        "14405 reminder offender wall+log",
+        "18000 reminder offender email",
+        "18000 opened admins email",
+    ]
+
+
+def test_what_ends_in_quiet_hours_is_never_mailed() -> None:
+    """Neither that it began nor that it is over."""
+    bob = Bob(step("0s", "wall email", "offender"), quiet=Quiet(hours="22:00-07:00", timezone="UTC"))
+    bob.opens(0, "v1")
+    assert bob.at(WAIT) == ["opened offender wall"]
+    bob.hears(WAIT)
+    bob.closes(HOUR, "v1")
+    assert bob.at(HOUR + HOLD) == ["resolved offender wall"]
+    assert bob.episode is None
+
+
+def test_the_end_of_what_was_mailed_waits_for_the_end_of_quiet_hours() -> None:
+    """The mail of the end comes in the morning, to who was mailed; terminals hear at once."""
+    bob = Bob(step("0s", "wall email", "offender"), quiet=Quiet(hours="22:00-07:00", timezone="UTC"))
+    bob.opens(5 * HOUR, "v1")
+    assert bob.at(5 * HOUR + WAIT) == ["opened offender wall+email"]
+    bob.hears(5 * HOUR + WAIT)
+    bob.closes(21 * HOUR, "v1")
+    assert bob.at(21 * HOUR + HOLD) == ["resolved offender wall", "resolved offender email"]
+    assert [draft.not_before for draft in bob.drafts[-2:]] == [None, rfc3339(START + 29 * HOUR)]
+    assert bob.episode is None

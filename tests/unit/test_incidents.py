@@ -1,0 +1,124 @@
+"""What administrators hear of failures, and users of their reservations: pure, on a test's clock."""
+
+from typing import Any
+
+import pytest
+from support.episode import ALL, MINUTE, SECOND, START
+
+from canhazgpu.config.notices import Notices
+from canhazgpu.events.envelope import Event
+from canhazgpu.events.moments import rfc3339
+from canhazgpu.workers.announcements import announce
+from canhazgpu.workers.incidents import Change, Trouble, advance
+from canhazgpu.workers.policy import Policy
+
+POLICY = Policy(notices=Notices(contact="the lab"), channels=ALL)
+
+
+class Subject:
+    """Something that may fail."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.trouble: Trouble | None = None
+
+    def at(self, moment: int, reason: str | None = None) -> list[str]:
+        """Let it fail, be well (no reason), or just let time pass (None); return what is told."""
+        changes = [] if reason is None else [Change(time=rfc3339(START + moment), reason=reason)]
+        self.trouble, drafts = advance(self.name, self.trouble, changes, START + moment, POLICY)
+        assert self.trouble is None or (self.trouble.due_ms or START + moment + 1) > START + moment
+        return [f"{draft.kind} {'+'.join(draft.channels)}" for draft in drafts]
+
+
+def test_a_failure_is_told_once_and_so_is_its_end() -> None:
+    """After incident_wait; the end when it has been well for resolve_hold."""
+    gpu = Subject("gpu/3")
+    assert gpu.at(0, "GPU is lost") == []
+    assert gpu.at(10 * SECOND, "GPU is lost") == []
+    assert gpu.at(MINUTE) == ["gpu-failed email+wall+webhook:chat"]
+    assert gpu.at(2 * MINUTE, "GPU is lost") == []
+    assert gpu.at(3 * MINUTE, "") == []
+    assert gpu.at(4 * MINUTE, "again") == []
+    assert gpu.at(5 * MINUTE, "") == []
+    assert gpu.at(7 * MINUTE - 1) == []
+    assert [one.split()[0] for one in gpu.at(7 * MINUTE)] == ["gpu-recovered"]
+    assert gpu.trouble is None
+    assert gpu.at(8 * MINUTE, "") == []
+
+
+def test_what_recovers_soon_is_not_told() -> None:
+    """Nor is its end."""
+    scanner = Subject("scanner")
+    assert scanner.at(0, "no answer") == []
+    assert scanner.at(59 * SECOND, "") == []
+    assert scanner.trouble is None
+
+
+def test_a_channel_has_more_time_and_does_not_carry_its_own_failure() -> None:
+    """Ten times incident_wait, by the other channels."""
+    mail = Subject("channel/email")
+    assert mail.at(0, "connection refused") == []
+    assert mail.at(9 * MINUTE, "connection refused") == []
+    assert mail.at(10 * MINUTE) == ["channel-failing wall+webhook:chat"]
+    assert mail.at(11 * MINUTE, "") == []
+    assert mail.at(13 * MINUTE) == ["channel-recovered wall+webhook:chat"]
+
+
+def reservation(verb: str, **facts: Any) -> Event:
+    """Return an event about a reservation of bob's."""
+    data: dict[str, Any] = {
+        "id": "r1",
+        "kind": "manual",
+        "user": "bob",
+        "uid": 1001,
+        "gpus": [1, 2],
+        "started": rfc3339(START),
+        **facts,
+    }
+    return Event(
+        id="1-1", source="//h/canhazgpu", type=f"canhazgpu.reservation.{verb}", subject="reservation/r1",
+        time=rfc3339(START), data=data,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (reservation("created"), None),
+        (reservation("created", queued=rfc3339(START - 4000)), None),
+        (reservation("created", queued=rfc3339(START - 6000)), "granted wall"),
+        (reservation("expiring", expires=rfc3339(START + MINUTE)), "expiring wall+email"),
+        (reservation("idle", idle=rfc3339(START)), "idle wall+email"),
+        (reservation("used"), None),
+        (reservation("extended"), None),
+        (reservation("released", reason="released"), None),
+        (reservation("released", reason="expired"), None),
+        (reservation("released", reason="exited", kind="run"), None),
+        (reservation("released", reason="released", kind="run"), "unreserved wall"),
+        (reservation("released", reason="admin", by="root"), "released wall+email"),
+        (reservation("released", reason="idle"), "released wall+email"),
+        (reservation("released", reason="lost"), "released wall+email"),
+        (reservation("released", reason="unmanaged"), "released wall+email"),
+    ],
+)
+def test_what_a_user_hears_of_their_reservation(event: Event, told: str | None) -> None:
+    """Nothing of what they did themselves."""
+    draft = announce(event, START + 1000, POLICY)
+    assert (draft and f"{draft.kind} {'+'.join(draft.channels)}") == told
+    if draft:
+        assert (draft.user, draft.uid, draft.person, draft.contact) == ("bob", 1001, "bob", "the lab")
+
+
+def test_old_news_are_no_news() -> None:
+    """Workers that were away for hours do not tell of what has passed; of a loss they do."""
+    late = START + 2 * 60 * MINUTE
+    assert announce(reservation("created", queued=rfc3339(START - 60_000)), late, POLICY) is None
+    assert announce(reservation("expiring"), late, POLICY) is None
+    assert announce(reservation("released", reason="admin", by="root"), late, POLICY) is not None
+
+
+def test_a_notice_that_is_switched_off_is_not_made() -> None:
+    """An empty list of channels, or none that is on."""
+    policy = Policy(notices=Notices(idle=[], expiring=["email"]), channels=("wall",))
+    assert announce(reservation("idle"), START, policy) is None
+    assert announce(reservation("expiring"), START, policy) is None

@@ -1,0 +1,213 @@
+"""The sentences of a time line, and who sees which mail address in it."""
+
+import msgspec
+import pytest
+from support.hostile import harm
+from support.past import NOW, violation
+
+from canhazgpu.events.notices import Delivery
+from canhazgpu.events.silences import ADDED, ENDED, Silence
+from canhazgpu.events.violations import CLOSED, OPENED, UPDATED, Signalled, Violation
+from canhazgpu.service import sentences
+from canhazgpu.service.masks import Viewer, masked
+from canhazgpu.service.violation_answers import NoticeFacts
+
+NASTY = "\x1b[2J\r\nGPU 7\0\u202e\x9b"
+
+
+def _processes(*names: str) -> list[dict[str, object]]:
+    return [
+        {"pid": 10 + number, "name": name, "user": "bob", "memory_mb": 1, "uid": 1, "start": 1}
+        | {"person": "bob", "evidence": "uid", "container": None}
+        for number, name in enumerate(names)
+    ]
+
+
+def _notice(**facts: object) -> NoticeFacts:
+    values: dict[str, object] = {
+        "notice": "n1",
+        "kind": "opened",
+        "audience": "offender",
+        "user": "bob",
+        "person": "bob",
+        "created": "x",
+        "serial": 1,
+        "gpus": [0],
+        "channels": ["wall", "log"],
+        "to": None,
+        "unreached": False,
+        "dry_run": False,
+    }
+    return msgspec.convert({**values, **facts}, NoticeFacts)
+
+
+def _attempt(**facts: object) -> Delivery:
+    values: dict[str, object] = {
+        "notice": "n1",
+        "kind": "opened",
+        "channel": "email",
+        "recipient": "bob@example.com",
+        "outcome": "delivered",
+        "attempt": 1,
+        "time": "x",
+    }
+    return msgspec.convert({**values, **facts}, Delivery)
+
+
+def _silence(**facts: object) -> Silence:
+    values = {"id": "s", "by": "root", "by_uid": 0, "since": "x", "until": "2026-11-25T18:00:00.000Z"}
+    return msgspec.convert({**values, "until_ms": 0, "reason": "maintenance", **facts}, Silence)
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "said"),
+    [
+        (
+            OPENED,
+            violation(NOW, processes=_processes("python3", "jupyter")),
+            "bob uses GPU 0 without a reservation: 1024MB by PID 10 (python3) and PID 11 (jupyter)",
+        ),
+        (
+            OPENED,
+            violation(NOW, kind="trespass", holder="alice"),
+            "bob uses GPU 0, which alice holds: 1024MB by unknown processes",
+        ),
+        (
+            OPENED,
+            violation(NOW, kind="overstaying", processes=_processes("a")),
+            "bob uses GPU 0 after their reservation ended: 1024MB by PID 10 (a)",
+        ),
+        (
+            UPDATED,
+            violation(NOW, processes=_processes("a", "b", "c", "d", "e")),
+            "Now it is 1024MB by PID 10 (a), PID 11 (b), PID 12 (c) and 2 more",
+        ),
+        (
+            CLOSED,
+            violation(NOW, reason="reserved", duration_s=3723),
+            "It is over after 1h 2m 3s: the GPU is reserved for them now",
+        ),
+    ],
+)
+def test_facts_are_said_in_a_sentence(kind: str, one: Violation, said: str) -> None:
+    """Who, where, by what right, with what; how long and why."""
+    assert sentences.of_fact(kind, one) == said
+
+
+def test_notices_say_for_whom_and_by_what() -> None:
+    """Each audience by its name, and why administrators hear of it."""
+    said = sentences.of_notice
+    assert said(_notice()) == "First notice for bob, by wall and log"
+    assert said(_notice(kind="reminder", channels=[])) == "Reminder for bob, by every channel"
+    assert (
+        said(_notice(audience="holder", person="alice", kind="resolved"))
+        == "Notice for alice (who holds the GPU) that it is over, by wall and log"
+    )
+    assert (
+        said(_notice(audience="admins", person=None, unreached=True, channels=["email"]))
+        == "First notice for administrators, by email: bob could not be reached"
+    )
+    assert (
+        said(_notice(audience="address", person=None, to="team@example.com", channels=["email"]))
+        == "First notice for team@example.com, by email"
+    )
+    assert said(_notice(kind="terminate", channels=["terminate"], dry_run=True)) == (
+        "Order to end the processes of bob (dry run), by terminate"
+    )
+
+
+def test_attempts_say_what_became_of_them() -> None:
+    """Channel, recipient, outcome, why, and which attempt it was when it was not the first."""
+    said = sentences.of_attempt
+    assert said(_attempt()) == "By email to bob@example.com: delivered"
+    assert said(_attempt(outcome="retry", detail="451 later", attempt=3)) == (
+        "By email to bob@example.com: not now; it is tried again (451 later), attempt 3"
+    )
+    assert said(_attempt(channel="wall", recipient="", outcome="nobody")) == (
+        "By wall: there is nobody to reach"
+    )
+
+
+def test_silences_and_signals_say_who_and_why() -> None:
+    """A silence, an acknowledgement, their ends, and a process that was told to end."""
+    assert sentences.of_silence(ADDED, _silence(user="bob", gpu=3, process="jupyter")) == (
+        "root silenced user bob, GPU 3, process jupyter until 2026-11-25 18:00:00 UTC: maintenance"
+    )
+    assert sentences.of_silence(ADDED, _silence(by="bob", user="bob", ack=True, reason="one moment")) == (
+        "bob acknowledged it until 2026-11-25 18:00:00 UTC: one moment"
+    )
+    assert sentences.of_silence(ENDED, _silence()) == "The silence of root is over"
+    assert sentences.of_silence(ENDED, _silence(ended_by="ann")) == "ann ended the silence of root"
+    signal = Signalled(
+        notice="n",
+        violation="v",
+        gpu=0,
+        user="bob",
+        uid=1,
+        pid=7,
+        start=1,
+        name="python3",
+        signal="TERM",
+        outcome="sent",
+    )
+    assert sentences.of_signal(signal) == "SIGTERM to PID 7 (python3): sent"
+
+
+def test_no_sentence_passes_control_characters_on() -> None:
+    """Whatever field the hostile text is in, the sentence is one harmless line."""
+    said = [
+        sentences.of_fact(
+            OPENED, violation(NOW, user=NASTY, kind="trespass", holder=NASTY, processes=_processes(NASTY))
+        ),
+        sentences.of_fact(CLOSED, violation(NOW, reason=NASTY)),
+        sentences.of_notice(_notice(kind=NASTY, person=NASTY, channels=[NASTY])),
+        sentences.of_attempt(_attempt(recipient=NASTY, detail=NASTY, outcome=NASTY, channel=NASTY)),
+        sentences.of_silence(ADDED, _silence(by=NASTY, user=NASTY, process=NASTY, reason=NASTY, until=NASTY)),
+        sentences.of_silence(ENDED, _silence(by=NASTY, ended_by=NASTY)),
+    ]
+    assert [harm(one, "") for one in said] == [set()] * len(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("bob@example.com", "b…@example.com"),
+        ("b@example.com", "b…@example.com"),
+        ("550 <bob.jones+gpu@mail.example.com>: unknown", "550 <b…@mail.example.com>: unknown"),
+        ("bob@a.example, ann@b.example", "b…@a.example, a…@b.example"),
+        ("bob:pts/3", "bob:pts/3"),
+        ("webhook:chat", "webhook:chat"),
+        ("@example.com", "@example.com"),
+        ("", ""),
+    ],
+)
+def test_a_masked_address_keeps_its_first_letter_and_its_domain(text: str, seen: str) -> None:
+    """Also inside of what a mail server said; what is no address stays."""
+    assert masked(text) == seen
+
+
+def test_who_sees_an_address() -> None:
+    """Administrators every one, a person those of their own notices, a caller from a container none."""
+    admin = Viewer(admin=True, user="root", key="uid:0")
+    bob = Viewer(admin=False, user="bob", key="uid:1001")
+    ann = Viewer(admin=False, user="ann", key="uid:1002")
+    contained = Viewer(admin=False, user=None, key=None)
+    one = _attempt(detail="for bob@example.com", group="uid:1001")
+    assert [who.delivery(one, "bob").recipient for who in (admin, bob)] == ["bob@example.com"] * 2
+    for who in (ann, contained):
+        assert (who.delivery(one, "bob").recipient, who.delivery(one, "bob").detail) == (
+            "b…@example.com",
+            "for b…@example.com",
+        )
+        assert who.deliveries([one])[0].recipient == "b…@example.com"
+    assert contained.delivery(one, None).recipient == "b…@example.com"
+    assert bob.deliveries([one]) == [one]
+    assert bob.deliveries([_attempt(group="uid:1001", audience="admins")])[0].recipient == "b…@example.com"
+    data = {"person": None, "to": "ops@example.com", "incident": {"reason": "email: ops@example.com"}}
+    assert admin.notice(data) == data
+    assert ann.notice(data) == {
+        "person": None,
+        "to": "o…@example.com",
+        "incident": {"reason": "email: o…@example.com"},
+    }
+    assert ann.notice({"person": "ann", "to": "ann@example.com"})["to"] == "ann@example.com"

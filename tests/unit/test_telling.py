@@ -1,0 +1,301 @@
+"""The machine that decides who hears what of a user's violations, and when: on a clock of the test's own."""
+
+import pytest
+from support.episode import HOLD, HOUR, MINUTE, SECOND, WAIT, Bob, step, violation
+
+from canhazgpu.events.violations import CLOSED, OPENED, UPDATED
+
+NOW = "opened offender wall+log"
+
+
+@pytest.fixture
+def bob() -> Bob:
+    """A user of whom nothing is known, under the default settings."""
+    return Bob()
+
+
+def named(bob: Bob, draft: int = -1) -> list[str]:
+    """The ids of the violations a notice tells of."""
+    return [one.violation for one in bob.drafts[draft].violations]
+
+
+def test_the_first_notice_waits_for_group_wait(bob: Bob) -> None:
+    """Nothing before, one at that very millisecond, with every GPU that joined meanwhile, by index."""
+    assert bob.opens(0, "v1", 2) == []
+    assert bob.due == WAIT
+    assert bob.opens(WAIT - 1, "v2", 1) == []
+    assert bob.due == WAIT
+    assert bob.at(WAIT) == [NOW]
+    assert named(bob) == ["v2", "v1"]
+    assert (bob.drafts[0].user, bob.drafts[0].uid, bob.drafts[0].person) == ("bob", 1001, "bob")
+    assert (bob.drafts[0].episode, bob.drafts[0].group, bob.drafts[0].serial) == ("v1", "uid:1001", 1)
+
+
+def test_eight_ranks_on_eight_gpus_are_one_notice(bob: Bob) -> None:
+    """However many violations: one message."""
+    facts = [(OPENED, violation(f"v{gpu}", gpu)) for gpu in range(8)]
+    assert bob.at(0, *facts) == []
+    assert bob.at(WAIT) == [NOW]
+    assert len(named(bob)) == 8
+
+
+def test_the_default_steps(bob: Bob) -> None:
+    """At once the terminals and the log, after 10 minutes the mail, after an hour the administrators."""
+    bob.opens(0, "v1")
+    assert bob.runs(0, 2 * HOUR) == [
+        "5 opened offender wall+log",
+        "605 reminder offender email",
+        "3605 opened admins email+webhook:chat",
+    ]
+
+
+def test_a_channel_that_reaches_nobody_falls_through(bob: Bob) -> None:
+    """No terminal: the mail goes at once; no address: the administrators, who read that it is so."""
+    bob.opens(0, "v1")
+    assert bob.at(WAIT) == [NOW]
+    assert bob.hears(WAIT + 1, "delivered", "log") == []
+    assert bob.hears(WAIT + 2, "nobody", "wall") == ["reminder offender email"]
+    assert bob.hears(WAIT + 3, "nobody") == ["opened admins email+webhook:chat unreached"]
+    assert bob.hears(WAIT + 4) == []
+    assert bob.episode
+    assert bob.episode.unreached
+    assert bob.runs(WAIT + 5, 3 * HOUR) == []
+
+
+def test_a_mail_that_is_tried_again_is_waited_for() -> None:
+    """Only what is given up on falls through."""
+    bob = Bob(step("0s", "email", "offender"), step("2h", "email", "admins"))
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    assert bob.hears(WAIT, "retry") == []
+    assert bob.due == WAIT + 2 * HOUR
+    assert bob.hears(HOUR, "failed") == ["opened admins email unreached"]
+
+
+def test_who_was_reached_once_is_reached(bob: Bob) -> None:
+    """One terminal of two took it; what comes of later notices brings nothing forward."""
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    assert bob.hears(WAIT, "refused", "wall") == ["reminder offender email"]
+    late = Bob()
+    late.opens(0, "v1")
+    late.at(WAIT)
+    late.hears(WAIT, "delivered", "wall")
+    assert late.runs(WAIT, 20 * MINUTE, "nobody") == ["605 reminder offender email"]
+
+
+def test_without_proof_administrators_are_told_at_once(bob: Bob) -> None:
+    """Nobody else is."""
+    bob.opens(0, "v1", person=None, uid=None, user="unknown", key="unknown")
+    assert bob.at(WAIT) == ["opened admins email+webhook:chat unreached"]
+    assert bob.drafts[0].person is None
+    assert bob.runs(WAIT, 5 * HOUR) == [f"{4 * 3600 + 5} reminder admins email+webhook:chat"]
+
+
+def test_steps_without_administrators_tell_them_if_nobody_is_reached() -> None:
+    """By notices.admin_channels, once."""
+    bob = Bob(step("0s", "wall", "offender"))
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    assert bob.hears(WAIT, "nobody") == ["opened admins email+wall+webhook:chat unreached"]
+    assert bob.hears(WAIT, "nobody", draft=0) == []
+
+
+def test_a_channel_that_is_off_is_passed_by() -> None:
+    """A step none of whose channels is on reaches nobody."""
+    bob = Bob(channels=("log", "webhook:chat"))
+    bob.opens(0, "v1")
+    assert bob.at(WAIT) == ["opened offender log", "opened admins webhook:chat unreached"]
+
+
+def test_no_channel_at_all_ends_nothing() -> None:
+    """Nothing is on: nothing is told, and nothing runs in circles."""
+    bob = Bob(channels=())
+    bob.opens(0, "v1")
+    assert bob.runs(0, 24 * HOUR) == []
+    bob.closes(25 * HOUR, "v1")
+    assert bob.at(25 * HOUR + HOLD) == []
+    assert bob.episode is None
+
+
+def test_reminders_come_at_growing_intervals() -> None:
+    """4, 8, 16 hours, and so on up to the longest; by every channel the offender is told by."""
+    bob = Bob(step("0s", "wall email", "offender"), repeat_longest=20 * 3600.0)
+    bob.opens(0, "v1")
+    told = bob.runs(0, 80 * HOUR)
+    hours = [int(row.split()[0]) // 3600 for row in told]
+    assert hours == [0, 4, 12, 28, 48, 68]
+    assert {row.partition(" ")[2] for row in told[1:]} == {"reminder offender wall+email"}
+
+
+def test_many_missed_reminders_are_one(bob: Bob) -> None:
+    """Nobody worked for a month: one notice of each sort."""
+    bob.opens(0, "v1")
+    assert bob.at(700 * HOUR) == [NOW]
+    bob.hears(700 * HOUR)
+    assert len(bob.at(1400 * HOUR)) == 3  # Two steps, one reminder.
+    assert bob.at(1400 * HOUR + 1) == []
+
+
+def test_a_gpu_that_joins_makes_one_more_notice(bob: Bob) -> None:
+    """At the earliest group_interval after the last; with all that is open, to those who have heard."""
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    bob.hears(WAIT)
+    assert bob.opens(10 * SECOND, "v2", 1) == []
+    assert bob.due == WAIT + 5 * MINUTE
+    assert bob.at(WAIT + 5 * MINUTE) == ["changed offender wall+log"]
+    assert named(bob) == ["v1", "v2"]
+
+
+def test_a_gpu_that_joins_and_leaves_before_is_not_told(bob: Bob) -> None:
+    """Nor is it resolved."""
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    bob.hears(WAIT)
+    bob.opens(10 * SECOND, "v2", 1)
+    assert bob.closes(20 * SECOND, "v2", 1) == []
+    assert bob.at(WAIT + 5 * MINUTE) == []
+    bob.closes(6 * MINUTE, "v1")
+    assert bob.at(6 * MINUTE + HOLD) == ["resolved offender wall+log"]
+    assert named(bob) == ["v1"]
+
+
+def test_a_job_that_is_started_again_is_the_same_episode(bob: Bob) -> None:
+    """Gone for less than resolve_hold: no resolved notice, no new one, and steps and reminders go on."""
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    bob.hears(WAIT)
+    assert bob.closes(MINUTE, "v1") == []
+    assert bob.due == MINUTE + HOLD
+    assert bob.opens(MINUTE + HOLD - 1, "v2") == []
+    assert bob.runs(MINUTE + HOLD, 20 * MINUTE) == ["605 reminder offender email"]
+    assert bob.drafts[-1].episode == "v1"
+
+
+def test_a_job_that_never_lives_as_long_as_the_wait_is_told_of(bob: Bob) -> None:
+    """Restarting before each notice evades none."""
+    told = []
+    for turn in range(4):
+        told += bob.opens(turn * 3 * SECOND, f"v{turn}")
+        told += bob.closes(turn * 3 * SECOND + 2900, f"v{turn}")
+    assert told == [NOW]
+
+
+def test_resolved_comes_once_to_those_who_were_told(bob: Bob) -> None:
+    """After resolve_hold; administrators who had not heard are not bothered."""
+    bob.at(0, (OPENED, violation("v1")), (OPENED, violation("v2", 1)))
+    bob.at(WAIT)
+    bob.hears(WAIT)
+    assert bob.closes(10 * SECOND, "v1") == []
+    assert bob.closes(11 * SECOND, "v2", 1) == []
+    assert bob.at(11 * SECOND + HOLD - 1) == []
+    assert bob.at(11 * SECOND + HOLD) == ["resolved offender wall+log"]
+    assert named(bob) == ["v1", "v2"]
+    assert bob.episode is None
+    assert bob.closes(12 * MINUTE, "v2", 1) == []
+
+
+def test_everybody_who_was_told_hears_that_it_is_over() -> None:
+    """Each audience by the channels it was told by."""
+    bob = Bob(step("0s", "wall", "offender admins lab@example.com"), step("1m", "email", "offender admins"))
+    bob.opens(0, "v1")
+    bob.runs(0, 2 * MINUTE)
+    bob.closes(3 * MINUTE, "v1")
+    assert sorted(bob.at(3 * MINUTE + HOLD)) == [
+        "resolved admins wall+email",
+        "resolved lab@example.com wall",
+        "resolved offender wall+email",
+    ]
+
+
+@pytest.mark.parametrize("reason", ["reserved", "exempted"])
+def test_what_was_put_right_is_over_at_once(bob: Bob, reason: str) -> None:
+    """A reservation is no restart: who makes one is thanked then and there."""
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    assert bob.closes(MINUTE, "v1", reason=reason) == ["resolved offender wall+log"]
+    assert bob.episode is None
+
+
+def test_what_was_never_told_is_never_resolved(bob: Bob) -> None:
+    """It ends before anybody heard of it."""
+    bob.opens(0, "v1")
+    bob.closes(WAIT - 1, "v1")
+    assert bob.at(WAIT + HOLD) == []
+    assert bob.episode is None
+
+
+def test_the_holder_hears_of_a_trespass_and_of_its_end() -> None:
+    """Only of what is on their GPUs; the offender hears of everything."""
+    bob = Bob()
+    bob.at(
+        0,
+        (OPENED, violation("v1", 0, kind="trespass", holder="alice")),
+        (OPENED, violation("v2", 1)),
+        (OPENED, violation("v3", 2, kind="trespass", holder="carol")),
+    )
+    assert bob.at(WAIT) == [NOW, "opened alice wall+log", "opened carol wall+log"]
+    assert named(bob, 0) == ["v1", "v2", "v3"]
+    assert named(bob, 1) == ["v1"]
+    assert named(bob, 2) == ["v3"]
+    assert (bob.drafts[1].user, bob.drafts[1].person, bob.drafts[1].audience) == ("bob", "alice", "holder")
+    for name, gpu in (("v1", 0), ("v2", 1), ("v3", 2)):
+        facts = {} if gpu == 1 else {"kind": "trespass", "holder": "alice" if gpu == 0 else "carol"}
+        bob.closes(MINUTE, name, gpu, **facts)
+    assert sorted(bob.at(MINUTE + HOLD)) == [
+        "resolved alice wall+log",
+        "resolved carol wall+log",
+        "resolved offender wall+log",
+    ]
+    assert [named(bob, draft) for draft in (-3, -2, -1)] == [["v1", "v2", "v3"], ["v1"], ["v3"]]
+
+
+def test_a_violation_that_becomes_a_trespass_is_told() -> None:
+    """Somebody has reserved the GPU meanwhile: they hear of it too."""
+    bob = Bob()
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    bob.hears(WAIT)
+    assert bob.at(MINUTE, (UPDATED, violation("v1", kind="trespass", holder="alice"))) == []
+    assert bob.at(WAIT + 5 * MINUTE) == ["changed offender wall+log", "opened alice wall+log"]
+
+
+def test_an_update_tells_nobody_but_is_shown(bob: Bob) -> None:
+    """The next notice has the latest facts; an update of what has ended changes nothing."""
+    bob.opens(0, "v1")
+    assert bob.at(1, (UPDATED, violation("v1", memory_mb=9))) == []
+    bob.at(WAIT)
+    assert bob.drafts[0].violations[0].memory_mb == 9
+    bob.closes(10 * SECOND, "v1")
+    assert bob.at(10 * SECOND + 1, (UPDATED, violation("v1"))) == []
+    assert bob.episode
+    assert not bob.episode.open
+
+
+def test_facts_that_come_twice_change_nothing(bob: Bob) -> None:
+    """At-least-once delivery of facts makes no second notice and moves no timer."""
+    bob.opens(0, "v1")
+    bob.opens(SECOND, "v1")
+    assert bob.due == WAIT
+    assert bob.at(WAIT) == [NOW]
+    before = bob.episode
+    assert bob.opens(WAIT + 1, "v1") == []
+    assert bob.episode == before
+    bob.hears(WAIT + 2, "nobody", "wall")
+    again = bob.episode
+    assert bob.hears(WAIT + 3, "nobody", "wall", draft=0) == []
+    assert bob.episode == again
+
+
+def test_the_proven_person_is_told(bob: Bob) -> None:
+    """One violation with proof is enough to know whom to tell."""
+    bob.at(0, (OPENED, violation("v1", 0, person=None, uid=0)), (OPENED, violation("v2", 1)))
+    bob.at(WAIT)
+    assert (bob.drafts[0].person, bob.drafts[0].uid) == ("bob", 1001)
+
+
+def test_a_closed_fact_of_nobody_is_nothing(bob: Bob) -> None:
+    """What was told of before there was anything to remember."""
+    assert bob.at(0, (CLOSED, violation("v1"))) == []
+    assert bob.episode is None

@@ -1,0 +1,56 @@
+"""What a user hears of their own reservations: one notice an event, decided from the event alone."""
+
+import msgspec
+
+from canhazgpu.events.envelope import Event
+from canhazgpu.events.moments import ms_of
+from canhazgpu.events.reservations import RUN, Reservation
+from canhazgpu.workers.drafts import Draft
+from canhazgpu.workers.policy import Policy
+
+WAITED = 5.0  # Seconds; who got their GPUs sooner has seen it.
+STALE_MS = 3_600_000  # What happened longer ago is no news: the workers were away.
+PASSING = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.expiring"})
+BY_OTHERS = frozenset(
+    {"admin", "idle", "lost", "unmanaged"}
+)  # Reasons of a release that its user did not ask for.
+
+
+def announce(event: Event, now_ms: int, policy: Policy) -> Draft | None:
+    """Return the notice that this event makes, None for none. Raises msgspec.ValidationError."""
+    if not event.type.startswith("canhazgpu.reservation."):
+        return None
+    held = msgspec.convert(event.data, Reservation)
+    kind, names = _kind(event.type, held, policy)
+    if not kind or (event.type in PASSING and now_ms - ms_of(event.time) > STALE_MS):
+        return None
+    channels = policy.concrete(names)
+    if not channels:
+        return None
+    return Draft(
+        kind=kind,
+        group=f"reservation {held.id}",
+        user=held.user,
+        uid=held.uid,
+        person=held.user,
+        channels=channels,
+        reservation=held,
+        deadline=held.expires if kind == "expiring" else held.deadline,
+        contact=policy.notices.contact,
+    )
+
+
+def _kind(event_type: str, held: Reservation, policy: Policy) -> tuple[str, list[str]]:
+    notices = policy.notices
+    match event_type.removeprefix("canhazgpu.reservation."):
+        case "created" if held.queued and ms_of(held.started) - ms_of(held.queued) >= WAITED * 1000:
+            return "granted", notices.granted
+        case "expiring":
+            return "expiring", notices.expiring
+        case "idle":
+            return "idle", notices.idle
+        case "released" if held.reason in BY_OTHERS:
+            return "released", notices.released
+        case "released" if held.reason == "released" and held.kind == RUN:
+            return "unreserved", ["wall"]
+    return "", []

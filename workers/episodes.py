@@ -1,0 +1,117 @@
+"""What is remembered of one user's episode, and what facts make of it. Who hears of it: `telling.py`.
+
+An episode is everything one user does without the right to it. It begins with their first violation and
+ends when none has been there for `resolve_hold`, so that a job that is started again is the same one.
+Times are milliseconds of Redis' clock.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from canhazgpu.events.notices import OFFENDER, REACHED, Delivery
+from canhazgpu.events.violations import CLOSED, UPDATED, Violation
+from canhazgpu.workers.policy import Policy
+
+Fact: TypeAlias = tuple[str, Violation] | Delivery  # A violation's with its event's type.
+PUT_RIGHT = frozenset({"reserved", "exempted"})  # Reasons after which nothing has to be waited for.
+NOBODY = frozenset({"log"})  # Channels that reach no person.
+
+
+class Later(msgspec.Struct, frozen=True, kw_only=True):
+    """A notice that waits for the end of quiet hours."""
+
+    due_ms: int
+    audience: str
+    kind: str
+    channels: tuple[str, ...]
+
+
+class Episode(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One user's episode. `first_ms`, when the first notice was due, is what steps count from."""
+
+    episode: str  # The id of its first violation.
+    open: dict[str, Violation] = {}
+    ended: dict[str, Violation] = {}  # Told of, and closed since.
+    told: dict[str, None] = {}  # Places ("GPU/kind") that have been told of, as far as anybody could be.
+    heard: dict[str, tuple[str, ...]] = {}  # Audience: the channels it was told by.
+    notify_ms: int | None = None
+    first_ms: int | None = None
+    last_ms: int | None = None
+    step: int = 0  # The next one to take.
+    forward: bool = False  # It is taken at once: nobody was reached so far.
+    remind_ms: int | None = None
+    reminders: int = 0
+    hold_ms: int | None = None  # When it is over, unless something is open again.
+    wake_ms: int | None = None  # When the first silence over it ends.
+    later: tuple[Later, ...] = ()
+    serial: int = 0
+    awaiting: dict[str, tuple[str, ...]] = {}  # Serial: the channels that still try to reach the offender.
+    reached: dict[str, None] = {}  # Serials of the notices that reached them.
+    unreached: bool = False  # Administrators were told that nobody could be reached.
+    terminated: bool = False
+    terminate_ms: int | None = None  # When it may be tried again: too many were ended lately.
+    due_ms: int | None = None  # When it has to be looked at, if no fact comes before.
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing has reached the offender, and nothing is under way to them."""
+        waits = any(later.audience == OFFENDER for later in self.later)
+        return not (self.reached or self.awaiting or waits)
+
+
+def copy(episode: Episode) -> Episode:
+    """Return one that can be changed."""
+    return msgspec.convert(msgspec.to_builtins(episode), Episode)
+
+
+def place(violation: Violation) -> str:
+    """Return what counts as the same when a job is started again: the GPU, and the kind."""
+    return f"{violation.gpu}/{violation.kind}"
+
+
+def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> Episode | None:
+    """Return the episode after one fact; what was applied before changes nothing."""
+    if isinstance(fact, Delivery):
+        if episode:
+            _hear_back(episode, fact)
+        return episode
+    kind, violation = fact
+    name = violation.violation
+    if kind == CLOSED:
+        if episode and name in episode.open:
+            _close(episode, violation, now_ms, policy)
+        return episode
+    if kind == UPDATED and (episode is None or name not in episode.open):
+        return episode  # Its end is already known: facts of one violation come in order.
+    episode = episode or Episode(episode=name)
+    episode.open[name] = violation
+    episode.hold_ms = None
+    if place(violation) not in episode.told and episode.notify_ms is None:
+        episode.notify_ms = now_ms + policy.wait_ms()
+    return episode
+
+
+def _close(episode: Episode, violation: Violation, now_ms: int, policy: Policy) -> None:
+    del episode.open[violation.violation]
+    if place(violation) in episode.told:
+        episode.ended[violation.violation] = violation
+    if not episode.open:
+        over = violation.reason in PUT_RIGHT
+        episode.hold_ms = now_ms if over else now_ms + policy.hold_ms()
+
+
+def _hear_back(episode: Episode, attempt: Delivery) -> None:
+    """Take in what became of a notice; one that reached nobody brings the next step forward."""
+    serial = str(attempt.serial)
+    if attempt.episode != episode.episode or serial not in (episode.awaiting.keys() | episode.reached.keys()):
+        return
+    if attempt.outcome in REACHED and attempt.channel not in NOBODY:
+        episode.reached[serial] = None
+    if attempt.final and serial in episode.awaiting:
+        left = tuple(one for one in episode.awaiting[serial] if one != attempt.channel)
+        if left:
+            episode.awaiting[serial] = left
+        else:
+            del episode.awaiting[serial]
+    episode.forward = episode.stuck

@@ -1,0 +1,95 @@
+"""When administrators hear that something failed by itself: a pure machine, one incident a subject.
+
+What recovers within `incident_wait` (a channel: ten times that) is not told of; what is told of is told of
+once, and once more when it has been well for `resolve_hold`. Failing again before that is the same incident.
+"""
+
+import msgspec
+
+from canhazgpu.events.notices import ADMINS, Incident
+from canhazgpu.workers.drafts import Draft
+from canhazgpu.workers.policy import Policy
+
+KINDS = {
+    "scanner": ("stalled", "resumed"),
+    "gpu": ("gpu-failed", "gpu-recovered"),
+    "channel": ("channel-failing", "channel-recovered"),
+}
+CHANNEL_PATIENCE = 10  # A channel tries again by itself.
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Something failed, or (no `reason`) is well again, at `time` (RFC 3339)."""
+
+    time: str
+    reason: str = ""
+    remedy: str = ""
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is remembered of an incident. `well`: since when it is over, so far."""
+
+    incident: Incident
+    tell_ms: int | None = None
+    clear_ms: int | None = None
+    well: str | None = None
+    told: bool = False
+    due_ms: int | None = None
+
+
+def advance(
+    subject: str, trouble: Trouble | None, changes: list[Change], now_ms: int, policy: Policy
+) -> tuple[Trouble | None, list[Draft]]:
+    """Return the incident after `changes` and what was due, and the notices to send; None: there is none."""
+    for change in changes:
+        trouble = _apply(subject, trouble, change, now_ms, policy)
+    if trouble is None:
+        return None, []
+    drafts = []
+    if trouble.tell_ms is not None and trouble.tell_ms <= now_ms:
+        trouble = msgspec.structs.replace(trouble, tell_ms=None, told=True)
+        drafts.append(_draft(trouble.incident, KINDS[_family(subject)][0], policy))
+    if trouble.clear_ms is not None and trouble.clear_ms <= now_ms:
+        ended = msgspec.structs.replace(trouble.incident, ended=trouble.well)
+        return None, [*drafts, _draft(ended, KINDS[_family(subject)][1], policy)]
+    moments = [ms for ms in (trouble.tell_ms, trouble.clear_ms) if ms is not None]
+    return msgspec.structs.replace(trouble, due_ms=min(moments, default=None)), drafts
+
+
+def _family(subject: str) -> str:
+    return subject.partition("/")[0]
+
+
+def _apply(
+    subject: str, trouble: Trouble | None, change: Change, now_ms: int, policy: Policy
+) -> Trouble | None:
+    if change.reason:
+        if trouble is None:
+            wait = policy.notices.incident_wait * (CHANNEL_PATIENCE if _family(subject) == "channel" else 1)
+            incident = Incident(
+                subject=subject, reason=change.reason, remedy=change.remedy, since=change.time
+            )
+            return Trouble(incident=incident, tell_ms=now_ms + round(wait * 1000))
+        return msgspec.structs.replace(trouble, clear_ms=None, well=None)
+    if trouble is None or not trouble.told:
+        return None
+    if trouble.clear_ms is not None:
+        return trouble
+    return msgspec.structs.replace(trouble, clear_ms=now_ms + policy.hold_ms(), well=change.time)
+
+
+def _draft(incident: Incident, kind: str, policy: Policy) -> Draft:
+    failed = incident.subject.removeprefix("channel/")
+    names = [name for name in policy.concrete(policy.notices.admin_channels) if name != failed]
+    return Draft(
+        kind=kind,
+        episode=f"{incident.subject} {incident.since}",
+        group=f"incident {incident.subject}",
+        user="",
+        uid=None,
+        person=None,
+        audience=ADMINS,
+        channels=tuple(names),
+        incident=incident,
+        contact=policy.notices.contact,
+    )

@@ -1,0 +1,145 @@
+"""By which rules people are told: the settings of notices as the machines use them, in milliseconds."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from canhazgpu.config.notices import Digest, Notices, Quiet, Step, Terminate
+from canhazgpu.config.settings import Settings
+
+TERMINATE = "terminate"
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+LONGEST_QUIET = 400  # Days looked ahead: who has no workday at all is quiet for so long.
+
+
+def enabled(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the channels that are on."""
+    notify = settings.notify
+    flags = {"wall": notify.wall.enabled, "email": notify.email.enabled, "log": notify.log.enabled}
+    names = [name for name, on in flags.items() if on]
+    names += ["exec"] if notify.exec.command else []
+    return (*names, *(f"webhook:{name}" for name in notify.webhook), *notify.plugins)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """The rules of one host, and which channels there are."""
+
+    notices: Notices
+    channels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Policy":
+        """Return the rules of these settings."""
+        return cls(notices=settings.notices, channels=enabled(settings))
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of telling, in the order of their time."""
+        ordered = sorted(self.notices.steps, key=lambda step: step.after_ms)
+        return tuple(step for step in ordered if step.channels != [TERMINATE])
+
+    @cached_property
+    def terminate_ms(self) -> int | None:
+        """How long after the first notice was due processes are ended, None for never."""
+        due = [step.after_ms for step in self.notices.steps if TERMINATE in step.channels]
+        return min(due) if due and self.notices.terminate.enabled else None
+
+    @property
+    def terminate(self) -> Terminate:
+        """How processes are ended."""
+        return self.notices.terminate
+
+    def concrete(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the channels that are on among `names`, where `webhook` stands for every webhook."""
+        found = [one for name in names for one in self.channels if name in (one, one.partition(":")[0])]
+        return tuple(dict.fromkeys(found))
+
+    def wait_ms(self) -> int:
+        """Return how long a first notice waits for more GPUs."""
+        return round(self.notices.group_wait * 1000)
+
+    def interval_ms(self) -> int:
+        """Return the least time between two notices of one group."""
+        return round(self.notices.group_interval * 1000)
+
+    def hold_ms(self) -> int:
+        """Return how long something has to be over before it is called so."""
+        return round(self.notices.resolve_hold * 1000)
+
+    def pause_ms(self, reminders: int) -> int:
+        """Return how long until the next reminder, after so many."""
+        notices = self.notices
+        pause = notices.repeat_interval * float(notices.repeat_factor ** min(reminders, 64))
+        return round(min(pause, max(notices.repeat_longest, notices.repeat_interval)) * 1000)
+
+    def quiet_until(self, channel: str, now_ms: int) -> int | None:
+        """Return when a channel that is quiet now may be used again, None when it may be now."""
+        names = self.notices.quiet.channels
+        if channel not in names and channel.partition(":")[0] not in names:
+            return None
+        return quiet_until(self.notices.quiet, now_ms)
+
+
+def zone(name: str) -> tzinfo | None:
+    """Return a time zone; None, the host's own, where it has no name. Raises KeyError and OSError."""
+    return ZoneInfo(name) if name else None
+
+
+def local(ms: int, timezone: str) -> datetime:
+    """Return a moment as clocks on the wall show it."""
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone(timezone))
+
+
+def _moment(day: date, at: time, timezone: str) -> datetime:
+    """Return a moment by the clock on the wall."""
+    where = zone(timezone)
+    return datetime.combine(day, at, where) if where else datetime.combine(day, at).astimezone()
+
+
+def quiet_until(quiet: Quiet, now_ms: int) -> int | None:
+    """Return when the quiet that reigns at `now_ms` ends, None when it does not reign."""
+    now = local(now_ms, quiet.timezone)
+    if not _is_quiet(quiet, now):
+        return None
+    hours = _hours(quiet.hours)
+    edges = (time(0), hours[1]) if hours else (time(0),)
+    moments = sorted(
+        _moment(now.date() + timedelta(days=days), edge, quiet.timezone)
+        for days in range(LONGEST_QUIET)
+        for edge in edges
+    )
+    ends = (moment for moment in moments if moment > now and not _is_quiet(quiet, moment))
+    return round(next(ends, moments[-1]).timestamp() * 1000)
+
+
+def _is_quiet(quiet: Quiet, now: datetime) -> bool:
+    if quiet.workdays and DAYS[now.weekday()] not in quiet.workdays:
+        return True
+    if now.date().isoformat() in quiet.holidays:
+        return True
+    hours = _hours(quiet.hours)
+    if hours is None:
+        return False
+    begin, end = hours
+    clock = now.time().replace(tzinfo=None)
+    return begin <= clock < end if begin <= end else clock >= begin or clock < end
+
+
+def _hours(text: str) -> tuple[time, time] | None:
+    begin, _, end = text.partition("-")
+    return (time.fromisoformat(begin), time.fromisoformat(end)) if text else None
+
+
+def next_digest(digest: Digest, timezone: str, now_ms: int) -> int | None:
+    """Return when the first digest after `now_ms` is due, None when there is none."""
+    if digest.every == "off":
+        return None
+    now = local(now_ms, timezone)
+    at = time.fromisoformat(digest.at)
+    days: Sequence[int] = range(9)
+    moments = (_moment(now.date() + timedelta(days=day), at, timezone) for day in days)
+    wanted = (one for one in moments if digest.every == "daily" or DAYS[one.weekday()] == digest.weekday)
+    return round(next(one for one in wanted if one > now).timestamp() * 1000)
