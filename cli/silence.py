@@ -41,15 +41,22 @@ def add(
     *,
     lasts: Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 30m, 2h, at most 30d.")],
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why; `silence list` shows it.")],
-    user: Annotated[str, typer.Option("--user", "-u", help="Violations of this user.")] = "",
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", help="Violations of this user.", callback=asking.given)
+    ] = None,
     gpu: Annotated[int | None, typer.Option("--gpu", help="Violations on this GPU.")] = None,
     process: Annotated[
-        str, typer.Option("--process", help="Violations all of whose processes have this name.")
-    ] = "",
+        str | None,
+        typer.Option(
+            "--process",
+            help="Violations all of whose processes have this name.",
+            callback=asking.given,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Silence the violations that fit everything you say; for administrators."""
-    if not (user or process or gpu is not None):
+    if user is None and process is None and gpu is None:
         fail("say at least one of --user, --gpu and --process", USAGE)
     if gpu is not None and not 0 <= gpu < asking.MOST:
         fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
@@ -64,14 +71,23 @@ def add(
 def ack(
     *,
     lasts: Annotated[
-        str, typer.Option("--for", metavar="TIME", help="How long: 30m, 1h; else as long as you may.")
-    ] = "",
-    reason: Annotated[str, typer.Option("--reason", "-r", help="A few words, for others to see.")] = "",
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="How long: 30m, 1h; else as long as you may.",
+            callback=asking.given,
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", "-r", help="A few words, for others to see.", callback=asking.given),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say that you know of your own open violations: for a time you are not told of them, once an episode."""
     demand = asking.optional(reason=reason)
-    if lasts:
+    if lasts is not None:
         demand["for"] = asking.checked("--for", lasts)
     _say(post(client(), "/v1/silences/ack", demand), "Acknowledged", as_json=as_json)
 
