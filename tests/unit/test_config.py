@@ -80,6 +80,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
     chosen = {
         "gpus.provider": "simulated",
         "notices.quiet.hours": "22:00-07:00",
+        "notices.quiet.timezone": "Europe/Berlin",
         "notices.digest.every": "weekly",
         "notices.digest.at": "09:30",
         "notices.digest.weekday": "fri",
