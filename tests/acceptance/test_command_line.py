@@ -201,6 +201,10 @@ def test_the_log_channel_can_be_tried(host: Daemon) -> None:
     refused = host.run("notify", "test", "--channel", "email")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "notify.email.enabled" in refused.stderr
+    for name in ("webhook", "webhook:chat", "pigeon"):
+        unknown = host.run("notify", "test", "--channel", name)
+        assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+        assert f"there is no channel {name}" in unknown.stderr
 
 
 def test_the_doctor_says_what_works_and_what_to_do(host: Daemon) -> None:
