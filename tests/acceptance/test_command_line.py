@@ -197,10 +197,15 @@ def test_the_log_channel_can_be_tried(host: Daemon) -> None:
     done = host.run("notify", "test", "--channel", "log")
     assert done.returncode == 0, done.stderr
     assert "delivered" in done.stdout
-    assert [fact["type"] for fact in host.facts()] == ["canhazgpu.notice.test"]
+    lines = (host.folder / "violations.log").read_text().splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["canhazgpu.notice.test"]
     refused = host.run("notify", "test", "--channel", "email")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "notify.email.enabled" in refused.stderr
+    assert "there is no channel email (on: wall, log)" in refused.stderr
+    for name in ("webhook", "webhook:chat", "pigeon"):
+        unknown = host.run("notify", "test", "--channel", name)
+        assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+        assert f"there is no channel {name}" in unknown.stderr
 
 
 def test_the_doctor_says_what_works_and_what_to_do(host: Daemon) -> None:

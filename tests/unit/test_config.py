@@ -75,9 +75,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         value = TABLES[option.key]
         return json.dumps(value), value, msgspec.convert(value, option.annotation)
     if isinstance(option.default, list):
-        some = LISTS.get(
-            option.key, ["one@a", "two@b"] if option.key.endswith("admins") else ["wall", "exec"]
-        )
+        some = LISTS.get(option.key, ["one@a", "b@c"] if option.key.endswith("admins") else ["wall", "exec"])
         return ", ".join(some), some, some
     chosen = {
         "gpus.provider": "simulated",
@@ -94,8 +92,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "redis.url": "unix:///run/redis.sock",
         "notify.email.user_address": "{user}@example.com",
     }
-    text = chosen.get(option.key, "something-else")
-    return text, text, text
+    return (chosen.get(option.key, "something-else"),) * 3
 
 
 def wrong(option: Option) -> Any:
