@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
 
@@ -61,7 +62,7 @@ def test_every_help_has_an_example(nowhere: Daemon, words: tuple[str, ...]) -> N
         ("events", "--type", "violations"),
         ("notify",),
         ("notify", "test"),
-        ("notify", "test", "--channel", "pigeon"),
+        ("notify", "test", "--channel", "Pigeon!"),
         ("notify", "preview", "--kind", "pigeon"),
         ("notify", "preview", "extra"),
         ("config",),
@@ -158,6 +159,8 @@ def test_following_events_survives_a_restart_without_loss_or_repeat(host: Daemon
         text=True,
     )
     try:
+        until(lambda: psutil.Process(reader.pid).net_connections("unix"))
+        time.sleep(0.5)  # For its question to arrive.
         host.place(USED)
         until(lambda: len(host.facts()) == 1)
         host.stop(signal.SIGKILL)
