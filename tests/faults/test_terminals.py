@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from support.daemon import Daemon, gpu, until, use
 from support.people import Pane, Person, Terminal
@@ -42,6 +43,19 @@ def test_what_is_written_arrives(person: Person, bare: tuple[int, str]) -> None:
     master, path = bare
     assert write(path, person.uid, TEXT) == ("delivered", "")
     assert os.read(master, 100).replace(b"\r\r", b"\r") == TEXT
+
+
+def test_a_session_that_utmp_does_not_know_is_told(person: Person) -> None:
+    """The terminal of a process is enough: wall(1) and write(1) would say that nobody is there."""
+    terminal = Terminal(person)
+    try:
+        known = {f"/dev/{session.terminal}" for session in psutil.users()}
+        assert terminal.path not in known
+        assert terminals_of(person.uid, person.name) == [terminal.path]
+        assert write(terminal.path, person.uid, TEXT) == ("delivered", "")
+        until(lambda: "hello" in terminal.text)
+    finally:
+        terminal.close()
 
 
 def test_one_closed_to_messages_is_left_alone(person: Person, bare: tuple[int, str]) -> None:
