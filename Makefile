@@ -9,8 +9,11 @@ FOLDERS := cli client config events notifiers service workers
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
 
+# Most tests wait more than they work, so two run at a time; what needs the processors comes after them.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not heavy and not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m heavy -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

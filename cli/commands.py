@@ -12,6 +12,7 @@ from canhazgpu.cli import (
     demo,
     doctor,
     events,
+    log,
     notify,
     reserve,
     serve,
@@ -90,6 +91,7 @@ app.add_typer(silence.app, name="silence")
 app.command("events", epilog=events.EPILOG)(events.events)
 app.command("deliveries", epilog=deliveries.EPILOG)(deliveries.deliveries)
 app.add_typer(deliveries.deadletters, name="deadletters")
+app.add_typer(log.app, name="log")
 app.add_typer(notify.app, name="notify")
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(configuration.app, name="config")

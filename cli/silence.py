@@ -39,22 +39,30 @@ def options() -> None:
 )
 def add(
     *,
-    lasts: Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 30m, 2h, at most 30d.")],
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; `silence list` shows it.")],
-    user: Annotated[str, typer.Option("--user", "-u", help="Violations of this user.")] = "",
+    lasts: Annotated[
+        str,
+        typer.Option("--for", metavar="TIME", help="How long: 30m, 2h, at most 30d.", callback=asking.given),
+    ],
+    reason: Annotated[
+        str, typer.Option("--reason", "-r", help="Why; `silence list` shows it.", callback=asking.given)
+    ],
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", help="Violations of this user.", callback=asking.given)
+    ] = None,
     gpu: Annotated[int | None, typer.Option("--gpu", help="Violations on this GPU.")] = None,
     process: Annotated[
-        str, typer.Option("--process", help="Violations all of whose processes have this name.")
-    ] = "",
+        str | None,
+        typer.Option(
+            "--process", help="Violations all of whose processes have this name.", callback=asking.given
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Silence the violations that fit everything you say; for administrators."""
-    if not (user or process or gpu is not None):
+    if (user, gpu, process) == (None, None, None):
         fail("say at least one of --user, --gpu and --process", USAGE)
     if gpu is not None and not 0 <= gpu < asking.MOST:
         fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
-    if not reason.strip():
-        fail("--reason: say why", USAGE)
     demand: dict[str, Any] = {"for": asking.checked("--for", lasts), "reason": reason}
     demand |= asking.optional(user=user, process=process) | ({} if gpu is None else {"gpu": gpu})
     _say(post(client(), "/v1/silences", demand), "Silenced", as_json=as_json)
@@ -64,14 +72,23 @@ def add(
 def ack(
     *,
     lasts: Annotated[
-        str, typer.Option("--for", metavar="TIME", help="How long: 30m, 1h; else as long as you may.")
-    ] = "",
-    reason: Annotated[str, typer.Option("--reason", "-r", help="A few words, for others to see.")] = "",
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="How long: 30m, 1h; else as long as you may.",
+            callback=asking.given,
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", "-r", help="A few words, for others to see.", callback=asking.given),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say that you know of your own open violations: for a time you are not told of them, once an episode."""
     demand = asking.optional(reason=reason)
-    if lasts:
+    if lasts is not None:
         demand["for"] = asking.checked("--for", lasts)
     _say(post(client(), "/v1/silences/ack", demand), "Acknowledged", as_json=as_json)
 

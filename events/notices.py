@@ -10,6 +10,12 @@ ATTEMPTED = "canhazgpu.notice.attempted"
 CHANNELS = ("wall", "email", "log", "webhook", "exec")  # Those that come along; a site may add more.
 OFFENDER, HOLDER, ADMINS, ADDRESS = "offender", "holder", "admins", "address"
 REACHED = frozenset({"delivered", "unproven"})  # The outcomes of who was told.
+IMPERSONAL = frozenset({"log", "webhook", "exec", "terminate"})  # They may speak of a person, not to one.
+
+
+def is_personal(channel: str) -> bool:
+    """Tell whether a channel, such as `email` or `webhook:chat`, tells the person a notice is for."""
+    return channel.partition(":")[0] not in IMPERSONAL
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +85,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     contact: str = ""
     unreached: bool = False
     not_before: str | None = None
+    may_ack: bool = True  # Whether its reader may silence it for a time.
     dry_run: bool = False  # Of kind terminate: nothing is ended.
     channel: str | None = None
     to: str | None = None

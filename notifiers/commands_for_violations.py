@@ -17,7 +17,7 @@ _ID = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
 Row = tuple[str, str]
 
 
-def remedies(violations: tuple[Violation, ...]) -> Iterator[Row]:
+def remedies(violations: tuple[Violation, ...], *, may_ack: bool) -> Iterator[Row]:
     """Yield what puts it right, for the one who does it.
 
     Somebody else's GPU can only be left; who is on one is not offered to be left in peace.
@@ -31,7 +31,7 @@ def remedies(violations: tuple[Violation, ...]) -> Iterator[Row]:
         yield from stops(free, f"To stop on {gpus(numbers)}" if taken else "To stop")
     if taken:
         yield from stops(taken, f"To leave {gpus(one.gpu for one in taken)}")
-    else:
+    elif may_ack:
         yield "To be left in peace while you finish", "canhazgpu silence ack --for 1h"
 
 

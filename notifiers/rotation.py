@@ -30,8 +30,12 @@ def files_of(log: Path) -> dict[Path, int]:
 
     A packed file whose plain one is still there is left out: it is just being packed.
     """
+    found: dict[str, int] = {}
     with os.scandir(log.parent) as entries:
-        found = {entry.name: entry.inode() for entry in entries if _belongs(entry.name, log.name)}
+        for entry in entries:
+            if _belongs(entry.name, log.name):
+                with contextlib.suppress(FileNotFoundError):
+                    found[entry.name] = entry.stat(follow_symlinks=False).st_ino
     twice = {name for name in found if name != log.name and _PACKED.sub("", name) in found.keys() - {name}}
     return {log.with_name(name): found[name] for name in sorted(found.keys() - twice)}
 
@@ -76,7 +80,8 @@ def all_opened(log: Path) -> Iterator[list[tuple[Path, BufferedIOBase]]]:
                 parts = [(path, stack.enter_context(opened(path))) for path in files]
             except FileNotFoundError:
                 continue
-            if files_of(log) == files:
+            seen = {path: os.fstat(stream.fileno()).st_ino for path, stream in parts}
+            if seen == files == files_of(log):
                 yield parts
                 return
     raise OSError(errno.EBUSY, "It is being rotated again and again", str(log))

@@ -24,6 +24,7 @@ from canhazgpu.notifiers.outcome import Outcome
 FIRST_USER = 1000  # Below are the system's own users.
 START_FIELD = 19  # Field 22 of /proc/PID/stat, counted from behind the name.
 Open = Callable[[], Awaitable[dict[str, Violation] | None]]
+Record = Callable[[list[Signalled]], Awaitable[None]]
 
 
 class Terminate:
@@ -31,12 +32,15 @@ class Terminate:
 
     name = "terminate"
 
-    def __init__(self, settings: Settings, open_now: Open) -> None:
-        """`open_now` returns the open violations by id, None when the last scan is not of these seconds."""
+    def __init__(self, settings: Settings, open_now: Open, record: Record) -> None:
+        """`open_now` returns the open violations that no silence covers, by id; None when that is not known.
+
+        `record` is given what was sent, after each signal.
+        """
         self._rules = settings.notices.terminate
         self._exempt_users = frozenset(settings.violations.exempt_users)
         self._exempt_names = frozenset(settings.violations.exempt_processes)
-        self._open_now = open_now
+        self._open_now, self._record = open_now, record
 
     async def recipients(self, notice: Notice) -> list[str]:
         """Return the person whose processes these are."""
@@ -52,13 +56,14 @@ class Terminate:
             for number, grace in [*stages, (signal.SIGKILL, 1.0)]:
                 sent = await self._stage(notice, number, held, closing)
                 facts += sent
+                await self._record(sent)
                 if notice.dry_run or not any(fact.outcome == "sent" for fact in sent):
                     break
                 await _until_ended([held[fact.pid] for fact in sent if fact.pid in held], grace)
         verdict = "dry-run" if notice.dry_run else "delivered"
         done = [fact for fact in facts if fact.outcome in ("sent", "dry-run")]
         detail = f"{len({fact.pid for fact in done})} processes" if done else _why(facts)
-        return [Outcome(one, verdict if done else "skipped", detail, tuple(facts)) for one in recipients]
+        return [Outcome(one, verdict if done else "skipped", detail) for one in recipients]
 
     async def _stage(
         self, notice: Notice, number: signal.Signals, held: dict[int, int], closing: contextlib.ExitStack

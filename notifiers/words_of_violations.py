@@ -116,7 +116,7 @@ def _to_offender(case: Case) -> list[Part]:
     if case.holders:
         title = f"Please make room for {joined(case.holders)}, and use canhazgpu for GPU reservations:"
     return [
-        Commands(title, tuple(remedies(case.violations))),
+        Commands(title, tuple(remedies(case.violations, may_ack=case.notice.may_ack))),
         _seen(case),
         Commands("", (*next_time(case.violations), *looks(case.violations)), aside=True),
     ]

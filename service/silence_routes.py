@@ -24,6 +24,7 @@ from canhazgpu.service.status_view import rfc3339
 
 LONGEST = 30 * 86400.0
 KNOWN = "acknowledged"  # The reason of who gives none.
+NOTHING = "use of a GPU that somebody else has reserved cannot be"
 ASK = "ask an administrator"
 ID = re.compile(r"s\d{1,19}-\d{1,19}", re.ASCII)
 
@@ -100,7 +101,9 @@ class SilenceRoutes:
             draft, operation_of(demand.operation), lasts=lasts, ack_max=longest
         )
         if done.code == "none":
-            raise Problem(409, "no-violation", "you have no open violation", "there is nothing to do")
+            raise Problem(
+                409, "no-violation", "you have no open violation that you could acknowledge", NOTHING
+            )
         if done.code == "acknowledged":
             until = rfc3339(done.until_ms) or ""
             detail = f"once an episode, and you did, until {until[:10]} {until[11:19]} UTC"

@@ -7,14 +7,13 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.moments import ms_of
-from canhazgpu.events.notices import OFFENDER, REACHED, Delivery, Notice
+from canhazgpu.events.notices import OFFENDER, REACHED, Delivery, Notice, is_personal
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import Store
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.sieve import Row, sift
 
 REACHED_THEM, UNREACHED, PENDING, SILENCED = "reached", "unreached", "pending", "silenced"
-NOBODY = frozenset({"log", "terminate"})  # Channels that tell no person.
 NOT_TOLD_BY = frozenset({"resolved", "terminate", "test"})  # Kinds of notices that come after the telling.
 MARGIN_MS = 60_000  # A stream's own clock and that of its events may differ by as much.
 LATE_MS = 7 * 86_400_000  # So long after its end something may still be delivered: retries, dead letters.
@@ -63,13 +62,13 @@ class _Way:
 
     def __init__(self, spoken: Spoken | Notice, created_ms: int) -> None:
         self.created_ms = created_ms
-        self.channels = frozenset(spoken.channels) - NOBODY
+        self.channels = frozenset(filter(is_personal, spoken.channels))
         self.by_all = not spoken.channels
         self.reached_at: str | None = None
         self._final: dict[str, bool] = {}
 
     def take(self, attempt: Attempt | Delivery) -> None:
-        if attempt.channel in NOBODY:
+        if not is_personal(attempt.channel):
             return
         self._final[attempt.channel] = attempt.final
         if attempt.outcome in REACHED:

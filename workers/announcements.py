@@ -5,7 +5,7 @@ import msgspec
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.moments import ms_of
 from canhazgpu.events.reservations import RUN, Reservation
-from canhazgpu.workers.drafts import Draft
+from canhazgpu.workers.drafts import Draft, hushed
 from canhazgpu.workers.policy import Policy
 
 WAITED = 5.0  # Seconds; who got their GPUs sooner has seen it.
@@ -16,18 +16,18 @@ BY_OTHERS = frozenset(
 )  # Reasons of a release that its user did not ask for.
 
 
-def announce(event: Event, now_ms: int, policy: Policy) -> Draft | None:
-    """Return the notice that this event makes, None for none. Raises msgspec.ValidationError."""
+def announce(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
+    """Return the notices that this event makes, mostly none. Raises msgspec.ValidationError."""
     if not event.type.startswith("canhazgpu.reservation."):
-        return None
+        return []
     held = msgspec.convert(event.data, Reservation)
     kind, names = _kind(event.type, held, policy)
     if not kind or (event.type in PASSING and now_ms - ms_of(event.time) > STALE_MS):
-        return None
+        return []
     channels = policy.concrete(names)
     if not channels:
-        return None
-    return Draft(
+        return []
+    draft = Draft(
         kind=kind,
         group=f"reservation {held.id}",
         user=held.user,
@@ -38,6 +38,7 @@ def announce(event: Event, now_ms: int, policy: Policy) -> Draft | None:
         deadline=held.expires if kind == "expiring" else held.deadline,
         contact=policy.notices.contact,
     )
+    return hushed(draft, now_ms, policy)
 
 
 def _kind(event_type: str, held: Reservation, policy: Policy) -> tuple[str, list[str]]:

@@ -43,7 +43,6 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     records: list[bytes] = []
     told: dict[str, str] = {}
     dead: list[list[str]] = []
-    signalled: list[str] = []
 
 
 class Delivery:
@@ -158,7 +157,6 @@ class Delivery:
             records=[self._record(notice, one, after.attempt, final=not left) for one in outcomes],
             told={_field(notice, one): _mark(notice) for one in reached},
             dead=dead,
-            signalled=[msgspec.json.encode(fact).decode() for one in outcomes for fact in one.signalled],
         )
         await self._settle(entry.id, settlement)
 
@@ -211,12 +209,12 @@ class Delivery:
 
     async def _settle(self, entry: str, settlement: Settlement) -> None:
         channel, keys = self._channel.name, self._keys
-        names = [keys.sequence, keys.events, keys.violations, keys.notices, keys.deliveries]
-        names += [keys.progress(channel), keys.retries(channel), keys.told(channel), keys.deadletters]
+        names = [keys.sequence, keys.notices, keys.deliveries, keys.progress(channel), keys.retries(channel)]
+        names += [keys.told(channel), keys.deadletters]
         encode = msgspec.json.encode
         args: list[str | bytes | int] = [keys.host, channel, entry, encode(settlement.progress)]
         args += [settlement.retry_ms, encode(settlement.told), encode(settlement.dead)]
-        args += [encode(settlement.signalled), *settlement.records]
+        args += settlement.records
         await self._store.run(SETTLE, names, args)
 
 

@@ -7,13 +7,24 @@ import msgspec
 
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.moments import ms_of, rfc3339
-from canhazgpu.events.notices import ADMINS, OFFENDER, REACHED, Delivery, Digest, DigestUser, Notice
+from canhazgpu.events.notices import (
+    ADMINS,
+    OFFENDER,
+    REACHED,
+    Delivery,
+    Digest,
+    DigestUser,
+    Incident,
+    Notice,
+    is_personal,
+)
 from canhazgpu.events.reservations import Reservation
 from canhazgpu.events.violations import Violation
 from canhazgpu.workers.drafts import Draft
 from canhazgpu.workers.policy import Policy
 
 GROUP = "digest"
+RECOVERIES = frozenset({"canhazgpu.gpu.recovered", "canhazgpu.scanner.resumed"})
 INCIDENTS = frozenset({"stalled", "gpu-failed", "channel-failing"})
 
 
@@ -50,7 +61,9 @@ def summarise(material: Material, since_ms: int, until_ms: int, repeater: int) -
         )
         for user, own in rows.items()
     ]
-    failures = Counter(one.channel for one in attempts if one.outcome == "failed")
+    failures = Counter(
+        one.channel for one in attempts if one.outcome == "failed" or (one.outcome == "retry" and one.final)
+    )
     return Digest(
         since=rfc3339(since_ms),
         until=rfc3339(until_ms),
@@ -58,7 +71,11 @@ def summarise(material: Material, since_ms: int, until_ms: int, repeater: int) -
         repeaters=tuple(sorted(one.user for one in users if one.violations >= repeater)),
         idle=tuple(_idle(material.events)),
         failures=dict(sorted(failures.items())),
-        incidents=tuple(one.incident for one in notices if one.incident and one.kind in INCIDENTS),
+        incidents=tuple(
+            _ended(one.incident, material.events, notices)
+            for one in notices
+            if one.incident and one.kind in INCIDENTS
+        ),
     )
 
 
@@ -79,7 +96,7 @@ def draft(digest: Digest, policy: Policy) -> Draft:
 
 def _missed(notices: Iterable[Notice], attempts: Iterable[Delivery]) -> set[str]:
     """Return the violations of which their user was to be told, and was not."""
-    reached = {one.notice for one in attempts if one.outcome in REACHED and one.channel != "log"}
+    reached = {one.notice for one in attempts if one.outcome in REACHED and is_personal(one.channel)}
     tried: dict[str, bool] = {}
     for notice in notices:
         if notice.audience == OFFENDER and notice.kind != "resolved":
@@ -95,6 +112,18 @@ def _idle(events: Iterable[Event]) -> Iterable[Reservation]:
             held = msgspec.convert(event.data, Reservation)
             found[held.id] = held
     return found.values()
+
+
+def _ended(incident: Incident, events: Iterable[Event], notices: Iterable[Notice]) -> Incident:
+    """Return an incident with its end, if it has come."""
+    told = [one.incident.ended for one in notices if one.incident and one.incident.since == incident.since]
+    seen = [
+        one.time
+        for one in events
+        if one.type in RECOVERIES and one.subject == incident.subject and one.time > incident.since
+    ]
+    ends = [end for end in (*told, *seen) if end]
+    return msgspec.structs.replace(incident, ended=min(ends, default=None))
 
 
 def _hours(violation: Violation, since_ms: int, until_ms: int) -> float:

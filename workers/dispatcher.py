@@ -18,14 +18,14 @@ from anyio.abc import TaskStatus
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.keys import GROUP_DISPATCHER
-from canhazgpu.events.notices import REACHED, Delivery
+from canhazgpu.events.notices import REACHED, Delivery, is_personal
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import Script, Store, StoreDown
 from canhazgpu.events.violations import Violation
 from canhazgpu.workers import digest, incidents, telling
 from canhazgpu.workers.announcements import announce
 from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry, Patience
-from canhazgpu.workers.drafts import Draft
+from canhazgpu.workers.drafts import Draft, hushed
 from canhazgpu.workers.episodes import Episode, Fact
 from canhazgpu.workers.history import material
 from canhazgpu.workers.incidents import Change, Trouble
@@ -120,13 +120,8 @@ class Dispatcher:
                 continue
             if attempt.serial and not attempt.group.startswith(INCIDENT):
                 await self._advance_episode(attempt.group, [attempt])
-            if attempt.outcome == "retry" or attempt.outcome in REACHED:
-                detail = attempt.detail if attempt.outcome == "retry" else ""
-                reason = (
-                    f"{attempt.channel}: {detail or 'not delivered'}" if attempt.outcome == "retry" else ""
-                )
-                remedy = "see `canhazgpu deliveries` and `canhazgpu doctor`" if reason else ""
-                change = Change(time=attempt.time, reason=reason, remedy=remedy)
+            change = _of_channel(attempt)
+            if change:
                 await self._advance_incident(f"channel/{attempt.channel}", [change])
             await self._deliveries.acknowledge(entry.id)
 
@@ -148,11 +143,10 @@ class Dispatcher:
     async def _announce(self, entry: Entry) -> None:
         now_ms = await self._store.now_ms()
         try:
-            draft = announce(entry.event, now_ms, self._policy)
+            drafts = announce(entry.event, now_ms, self._policy)
         except (msgspec.ValidationError, ValueError) as error:
             await self._bury(self._events, entry, error)
             return
-        drafts = [draft] if draft else []
         await self._commit("", lambda _: (b"", None, drafts), self._keys.events, [entry.id])
 
     async def _convert(self, consumer: Consumer, entry: Entry, kind: type[Any]) -> Any:
@@ -231,7 +225,7 @@ class Dispatcher:
         found = digest.summarise(
             await material(self._store, since_ms), since_ms, now_ms, notices.digest.repeater
         )
-        drafts = [digest.draft(found, self._policy)]
+        drafts = hushed(digest.draft(found, self._policy), now_ms, self._policy)
         await self._commit(digest.GROUP, lambda _: (str(now_ms).encode(), due_ms, drafts))
 
     async def _commit(self, name: str, step: Step, stream: str = "", acks: Sequence[str] = ()) -> int:
@@ -262,9 +256,18 @@ async def _nothing_due() -> float:
     return LONGEST_BLOCK
 
 
+def _of_channel(attempt: Delivery) -> Change | None:
+    """Return what an attempt says of its channel; a person's address that is refused says nothing."""
+    broken = attempt.outcome == "retry" or (attempt.outcome == "failed" and not is_personal(attempt.channel))
+    if broken:
+        remedy = f"canhazgpu notify test --channel {attempt.channel} tries it"
+        return Change(time=attempt.time, reason=attempt.detail or "nothing is delivered", remedy=remedy)
+    return Change(time=attempt.time) if attempt.outcome in REACHED else None
+
+
 def _change(kind: str, event: Event) -> Change:
     if kind.endswith(("recovered", "resumed")):
         return Change(time=event.time)
     reason = str(event.data.get("reason") or "it does not answer")
-    remedy = str(event.data.get("remedy") or "see `nvidia-smi` and the kernel's log; `canhazgpu doctor`")
+    remedy = str(event.data.get("remedy") or "nvidia-smi and the kernel's log say more")
     return Change(time=event.time, reason=reason, remedy=remedy)

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 
 import msgspec
 
+from canhazgpu.events.moments import ms_of, rfc3339
 from canhazgpu.events.notices import ADDRESS, ADMINS, HOLDER, OFFENDER, Digest, Incident
 from canhazgpu.events.reservations import Reservation
 from canhazgpu.events.violations import Violation
+from canhazgpu.workers.policy import Policy
 
 
 class Audience(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     contact: str = ""
     unreached: bool = False
     not_before: str | None = None
+    may_ack: bool = True
     dry_run: bool = False
     to: str | None = None
 
@@ -58,6 +61,18 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The same as JSON; what a notice cannot do without is said even where it is null."""
         always = {"user": self.user, "uid": self.uid, "person": self.person}
         return msgspec.json.encode({**msgspec.to_builtins(self), **always})
+
+
+def hushed(draft: Draft, now_ms: int, policy: Policy) -> list[Draft]:
+    """Return a notice as it may go: by channels that are quiet when that ends, if it is of use then."""
+    quiet = {one: policy.quiet_until(one, now_ms) for one in draft.channels}
+    now = tuple(one for one, until in quiet.items() if until is None)
+    ends = [until for until in quiet.values() if until is not None]
+    found = [msgspec.structs.replace(draft, channels=now)] if now else []
+    if ends and not (draft.deadline and ms_of(draft.deadline) <= min(ends)):
+        late = tuple(one for one, until in quiet.items() if until is not None)
+        found.append(msgspec.structs.replace(draft, channels=late, not_before=rfc3339(min(ends))))
+    return found
 
 
 def audiences(to: str, violations: Iterable[Violation]) -> list[Audience]:

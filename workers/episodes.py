@@ -9,13 +9,12 @@ from typing import TypeAlias
 
 import msgspec
 
-from canhazgpu.events.notices import OFFENDER, REACHED, Delivery
+from canhazgpu.events.notices import OFFENDER, REACHED, Delivery, is_personal
 from canhazgpu.events.violations import CLOSED, UPDATED, Violation
 from canhazgpu.workers.policy import Policy
 
 Fact: TypeAlias = tuple[str, Violation] | Delivery  # A violation's with its event's type.
 PUT_RIGHT = frozenset({"reserved", "exempted"})  # Reasons after which nothing has to be waited for.
-NOBODY = frozenset({"log"})  # Channels that reach no person.
 
 
 class Later(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +32,7 @@ class Episode(msgspec.Struct, kw_only=True, omit_defaults=True):
     episode: str  # The id of its first violation.
     open: dict[str, Violation] = {}
     ended: dict[str, Violation] = {}  # Told of, and closed since.
-    told: dict[str, None] = {}  # Places ("GPU/kind") that have been told of, as far as anybody could be.
+    told: dict[str, None] = {}  # Places ("GPU/kind/holder") that were told of, if they could be.
     heard: dict[str, tuple[str, ...]] = {}  # Audience: the channels it was told by.
     notify_ms: int | None = None
     first_ms: int | None = None
@@ -49,6 +48,9 @@ class Episode(msgspec.Struct, kw_only=True, omit_defaults=True):
     awaiting: dict[str, tuple[str, ...]] = {}  # Serial: the channels that still try to reach the offender.
     reached: dict[str, None] = {}  # Serials of the notices that reached them.
     unreached: bool = False  # Administrators were told that nobody could be reached.
+    guests: dict[str, dict[str, Violation]] = {}  # Holder: what is, or was, on their GPUs.
+    parting: dict[str, int] = {}  # Holder: when they hear that it is over.
+    rehearsed: bool = False  # It was said what would be ended.
     terminated: bool = False
     terminate_ms: int | None = None  # When it may be tried again: too many were ended lately.
     due_ms: int | None = None  # When it has to be looked at, if no fact comes before.
@@ -66,8 +68,8 @@ def copy(episode: Episode) -> Episode:
 
 
 def place(violation: Violation) -> str:
-    """Return what counts as the same when a job is started again: the GPU, and the kind."""
-    return f"{violation.gpu}/{violation.kind}"
+    """Return what counts as the same when a job is started again: the GPU, the kind, and whose GPU it is."""
+    return f"{violation.gpu}/{violation.kind}/{violation.holder or ''}"
 
 
 def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> Episode | None:
@@ -86,6 +88,8 @@ def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> E
         return episode  # Its end is already known: facts of one violation come in order.
     episode = episode or Episode(episode=name)
     episode.open[name] = violation
+    if violation.holder:
+        episode.guests.setdefault(violation.holder, {})[name] = violation
     episode.hold_ms = None
     if place(violation) not in episode.told and episode.notify_ms is None:
         episode.notify_ms = now_ms + policy.wait_ms()
@@ -94,6 +98,8 @@ def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> E
 
 def _close(episode: Episode, violation: Violation, now_ms: int, policy: Policy) -> None:
     del episode.open[violation.violation]
+    if violation.holder and violation.holder in episode.guests:
+        episode.guests[violation.holder][violation.violation] = violation
     if place(violation) in episode.told:
         episode.ended[violation.violation] = violation
     if not episode.open:
@@ -106,7 +112,7 @@ def _hear_back(episode: Episode, attempt: Delivery) -> None:
     serial = str(attempt.serial)
     if attempt.episode != episode.episode or serial not in (episode.awaiting.keys() | episode.reached.keys()):
         return
-    if attempt.outcome in REACHED and attempt.channel not in NOBODY:
+    if attempt.outcome in REACHED and is_personal(attempt.channel):
         episode.reached[serial] = None
     if attempt.final and serial in episode.awaiting:
         left = tuple(one for one in episode.awaiting[serial] if one != attempt.channel)

@@ -7,7 +7,7 @@ once, and once more when it has been well for `resolve_hold`. Failing again befo
 import msgspec
 
 from canhazgpu.events.notices import ADMINS, Incident
-from canhazgpu.workers.drafts import Draft
+from canhazgpu.workers.drafts import Draft, hushed
 from canhazgpu.workers.policy import Policy
 
 KINDS = {
@@ -45,13 +45,13 @@ def advance(
         trouble = _apply(subject, trouble, change, now_ms, policy)
     if trouble is None:
         return None, []
-    drafts = []
+    drafts: list[Draft] = []
     if trouble.tell_ms is not None and trouble.tell_ms <= now_ms:
         trouble = msgspec.structs.replace(trouble, tell_ms=None, told=True)
-        drafts.append(_draft(trouble.incident, KINDS[_family(subject)][0], policy))
+        drafts += hushed(_draft(trouble.incident, KINDS[_family(subject)][0], policy), now_ms, policy)
     if trouble.clear_ms is not None and trouble.clear_ms <= now_ms:
         ended = msgspec.structs.replace(trouble.incident, ended=trouble.well)
-        return None, [*drafts, _draft(ended, KINDS[_family(subject)][1], policy)]
+        return None, [*drafts, *hushed(_draft(ended, KINDS[_family(subject)][1], policy), now_ms, policy)]
     moments = [ms for ms in (trouble.tell_ms, trouble.clear_ms) if ms is not None]
     return msgspec.structs.replace(trouble, due_ms=min(moments, default=None)), drafts
 

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.openings import open_violations
+from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import Script, Store, StoreDown
-from canhazgpu.events.violations import Violation
+from canhazgpu.events.violations import Signalled, Violation
 from canhazgpu.notifiers.enabled import channels
 from canhazgpu.notifiers.log import AuditLog
 from canhazgpu.notifiers.terminate import Terminate
@@ -19,7 +21,7 @@ from canhazgpu.workers.audit import Audit, LogChannel
 from canhazgpu.workers.delivery import Delivery
 from canhazgpu.workers.dispatcher import Dispatcher
 
-TRIM = Script("canhazgpu.workers", "trim")
+TRIM, WITNESS = Script("canhazgpu.workers", "trim"), Script("canhazgpu.workers", "witness")
 KEEP_MS = 400 * 24 * 3600 * 1000
 TRIM_EVERY = 3600.0
 OLDEST_MS = 5_000  # Of a scan that processes may be ended by.
@@ -42,7 +44,7 @@ async def run_workers(
             await tasks.start(Audit(store, log, name).run)
             told.append(LogChannel(log))
         if settings.notices.terminate.enabled:
-            told.append(Terminate(settings, partial(open_now, store)))
+            told.append(Terminate(settings, partial(open_now, store), partial(witness, store)))
         for channel in told:
             dry = notify.dry_run and channel.name != "log"
             await tasks.start(Delivery(store, channel, name, dry_run=dry).run)
@@ -51,16 +53,36 @@ async def run_workers(
 
 
 async def open_now(store: Store) -> dict[str, Violation] | None:
-    """Return the open violations by id; None when the last scan is too old to act on."""
+    """Return the open violations that no silence covers, by id; None when the last scan is too old."""
     keys, redis = store.keys, store.redis
     try:
         scan: Any = await store.ask(redis.hmget(keys.scan, "at_ms", "stalled_ms"))
         if scan[0] is None or scan[1] is not None or await store.now_ms() - int(scan[0]) > OLDEST_MS:
             return None
         fields: Any = await store.ask(redis.hgetall(keys.open))
+        texts: Any = await store.ask(redis.hvals(keys.silences))
     except StoreDown:
         return None
-    return {one.violation: one for one in open_violations(fields)}
+    silences = [msgspec.json.decode(text, type=Silence) for text in texts]
+    return {
+        one.violation: one
+        for one in open_violations(fields)
+        if not any(silence.covers(one) for silence in silences)
+    }
+
+
+async def witness(store: Store, facts: list[Signalled]) -> None:
+    """Put on record what was sent to processes; while Redis is down, in the service's log only."""
+    for fact in facts:
+        structlog.get_logger().warning(
+            "process_signalled", pid=fact.pid, user=fact.user, outcome=fact.outcome
+        )
+    keys = store.keys
+    try:
+        texts = [msgspec.json.encode(fact) for fact in facts]
+        await store.run(WITNESS, [keys.sequence, keys.events, keys.violations], [keys.host, *texts])
+    except StoreDown as down:
+        store.lost(down)
 
 
 async def _trim(store: Store) -> None:

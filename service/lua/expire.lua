@@ -6,7 +6,7 @@
 -- Events: reservation.created reservation.expiring reservation.released
 local host = open_host(10)
 if host.incomplete then return cjson.encode({code = 'again'}) end
-local warning_ms = host.rules.warning_ms
+local warning_ms = host.rules.warning_ms  -- 0: it would be said at the end, and that is the end.
 local expired, next_ms = {}, 0
 
 local function announce(record)
@@ -21,7 +21,7 @@ for id, record in pairs(host.records) do
     expired[#expired + 1] = id
     free(host, record, record.gpus, 'expired')
   elseif ends_ms then
-    local warns = warning_ms > 0 and record.warned_ms ~= ends_ms and ends_ms - record.started_ms >= 2 * warning_ms
+    local warns = record.warned_ms ~= ends_ms and ends_ms - record.started_ms >= 2 * warning_ms
     if warns and ends_ms - warning_ms <= now_ms then
       announce(record)
       warns = false

@@ -19,10 +19,12 @@ local uid = whole(silence.by_uid)
 if silence.ack then
   local last_ms, own = tonumber(redis.call('HGET', KEYS[5], uid) or 0), 0
   local barred = now_ms < last_ms + request.ack_max_ms
-  for _, text in ipairs(redis.call('HVALS', KEYS[4])) do
+  silence.gpus = {}
+  for field, text in pairs(pairs_of(KEYS[4])) do
     local violation = cjson.decode(text)
-    if cjson.decode(violation.body).person == silence.user then
+    if cjson.decode(violation.body).person == silence.user and not violation.holder then
       own = own + 1
+      silence.gpus[own] = tonumber(string.match(field, '^%d+'))
       barred = barred or violation.since_ms <= last_ms
     end
   end

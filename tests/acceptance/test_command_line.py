@@ -69,6 +69,9 @@ def test_every_help_has_an_example(nowhere: Daemon, words: tuple[str, ...]) -> N
         ("--config", "/nonexistent.toml", "serve"),
         ("--config",),
         ("worker", "--name", "a/b"),
+        ("log",),
+        ("log", "verify", "/nonexistent.log"),
+        ("log", "verify", "one", "two"),
     ],
     ids=" ".join,
 )

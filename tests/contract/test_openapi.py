@@ -23,6 +23,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 
 from canhazgpu.service.openapi import OPERATIONS, document, openapi
 
+pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).parents[2]
 schema = schemathesis.openapi.from_dict(openapi())
 CHECKS = [

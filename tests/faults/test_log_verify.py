@@ -74,6 +74,12 @@ def test_a_hand_in_a_file_is_found(
     assert found(three[2]) == [(kind, three[file].name, place, number, number)]
 
 
+def test_another_number_on_a_first_line_does_not_move_its_file(three: list[Path]) -> None:
+    """Files are read in the order of their chain, and one edited number is one finding."""
+    rewrite(three[0], lambda kept: [kept[0].replace(b'"seq": 1,', b'"seq": 900,'), *kept[1:]])
+    assert found(three[2]) == [("edited", "violations.log.2.gz", 1, 900, 900)]
+
+
 def test_a_first_line_that_is_gone_is_found(three: list[Path]) -> None:
     """The first line of a file follows the last one of the file before; of the oldest, nothing."""
     rewrite(three[1], lambda kept: kept[1:])

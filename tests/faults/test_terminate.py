@@ -2,7 +2,7 @@
 
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from support.daemon import Daemon, gpu, until, use
@@ -13,8 +13,7 @@ from canhazgpu.config.notices import Terminate as Rules
 from canhazgpu.config.settings import Settings, Violations
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.notices import Notice
-from canhazgpu.events.violations import Violation
-from canhazgpu.notifiers.outcome import Outcome
+from canhazgpu.events.violations import Signalled, Violation
 from canhazgpu.notifiers.terminate import Terminate
 
 pytestmark = pytest.mark.anyio
@@ -84,9 +83,17 @@ def violation(who: Person, *processes: ProcessUse, **facts: Any) -> Violation:
     return Violation(**values)
 
 
+class Ended(NamedTuple):
+    """What came of it."""
+
+    recipient: str
+    verdict: str
+    signalled: list[Signalled]
+
+
 async def end(
     told: Violation, now: Violation | str | None = None, *, dry_run: bool = False, **settings: Any
-) -> Outcome:
+) -> Ended:
     """Deliver a notice to end what `told` shows; `now` is what the last scan says, by default the same."""
     chosen = Settings(
         notices=Notices(terminate=Rules(enabled=True, interrupt_grace=0.4, terminate_grace=0.4)),
@@ -109,12 +116,17 @@ async def end(
         violations=(told,),
         dry_run=dry_run,
     )
-    channel = Terminate(chosen, open_now)
+    facts: list[Signalled] = []
+
+    async def record(sent: list[Signalled]) -> None:
+        facts.extend(sent)
+
+    channel = Terminate(chosen, open_now, record)
     recipients = await channel.recipients(notice)
     if not recipients:
-        return Outcome("", "nobody")
+        return Ended("", "nobody", [])
     (outcome,) = await channel.deliver(notice, recipients, None)
-    return outcome
+    return Ended(outcome.recipient, outcome.verdict, facts)
 
 
 async def test_a_polite_process_hears_sigint_and_no_more(people: list[Person]) -> None:

@@ -110,7 +110,7 @@ async def test_what_reaches_nobody_falls_through_to_the_next(store: Store) -> No
     wall, email = Recorder("wall", "nobody"), Recorder("email", "failed")
     async with working(store, wall, email):
         await fact(store, OPENED, violation("v1"))
-        found = await made(store, "opened offender", "reminder offender", "opened admins")
+        found = await made(store, "opened offender", "opened offender", "opened admins")
     assert [one.unreached for one in found] == [False, False, True]
     assert [one.channels for one in found] == [("wall",), ("email",), ("email",)]
     rows = await deliveries(store)
@@ -264,7 +264,7 @@ async def test_a_digest_is_sent_when_it_is_due_and_once(store: Store) -> None:
 
 async def test_too_many_are_not_ended_within_the_hour(store: Store) -> None:
     """The budget is in Redis: three users, one of whom may be ended now, the others later."""
-    rules = Terminate(enabled=True, after_notices=1, max_per_hour=1)
+    rules = Terminate(enabled=True, dry_run=False, after_notices=1, max_per_hour=1)
     steps = [step("0s", "wall", "offender"), step("0s", "terminate", "offender")]
     async with working(store, Recorder("wall"), steps=steps, terminate=rules):
         for uid in (1001, 1002, 1003):

@@ -258,6 +258,7 @@ class Machine(Host):
 
 
 @pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.timeout(900 if STEPS <= 20000 else 36000)
 def test_the_scripts_do_what_the_reference_does(redis_url: str) -> None:
     """No difference in all these steps, made up anew by Hypothesis on every run."""

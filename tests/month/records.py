@@ -30,7 +30,7 @@ class Month:
 
     def first(self, span: Span) -> tuple[Notice | None, bool]:
         """Return the first notice to an episode's user, and whether it was seen on a terminal."""
-        found = (one for one in self.of(span) if one.audience == "offender" and one.kind == "opened")
+        found = (one for one in self.of(span) if one.audience == "offender" and "wall" in one.channels)
         first = next(found, None)
         attempts = self.by_notice[first.notice] if first else []
         return first, any(one.channel == "wall" and one.outcome == "delivered" for one in attempts)

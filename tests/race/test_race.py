@@ -16,6 +16,7 @@ import pytest
 from support.daemon import COMMAND, Daemon, gpu, until
 from support.people import Person
 
+pytestmark = pytest.mark.alone
 GPUS = 64
 REFUSED = re.compile(
     r"Error: Not enough GPUs available\. Requested: 1, Available: 0"

@@ -99,7 +99,9 @@ def test_what_holds_for_every_history(steps: list[tuple[str, int, int]], twice: 
         for audience in {draft.audience for draft in drafts}:
             kinds = [draft.kind for draft in drafts if draft.audience == audience]
             assert kinds[0] == "opened"
-            assert kinds.count("opened") == 1
+            again = kinds.index("reminder") if "reminder" in kinds else len(kinds)
+            assert "opened" not in kinds[again:]
+            assert audience == "offender" or kinds.count("opened") == 1
             assert "resolved" not in kinds[:-1]
 
 

@@ -1,11 +1,14 @@
 """Silences and quiet hours: what is not told while they reign, and what is when they end."""
 
+import msgspec
 import pytest
 from support.episode import HOLD, HOUR, MINUTE, START, WAIT, Bob, silence, step, violation
 
 from canhazgpu.config.notices import Quiet
 from canhazgpu.events.moments import rfc3339
-from canhazgpu.events.violations import OPENED
+from canhazgpu.events.notices import Notice
+from canhazgpu.events.violations import OPENED, UPDATED
+from canhazgpu.notifiers.render import lines
 
 NOW = "opened offender wall+log"
 
@@ -96,3 +99,31 @@ def test_the_end_of_what_was_mailed_waits_for_the_end_of_quiet_hours() -> None:
     assert bob.at(21 * HOUR + HOLD) == ["resolved offender wall", "resolved offender email"]
     assert [draft.not_before for draft in bob.drafts[-2:]] == [None, rfc3339(START + 29 * HOUR)]
     assert bob.episode is None
+
+
+@pytest.mark.parametrize(("most", "offered"), [(0.0, False), (3600.0, True)])
+def test_an_acknowledgement_is_offered_where_there_is_one(most: float, offered: bool) -> None:  # noqa: FBT001
+    """A notice names no command that would be refused."""
+    bob = Bob(ack_max=most)
+    bob.opens(0, "v1")
+    bob.at(WAIT)
+    facts = msgspec.structs.asdict(bob.drafts[0]) | {
+        "notice": "n1",
+        "host": "h",
+        "created": "x",
+        "episode": "v1",
+    }
+    assert ("silence ack" in "\n".join(lines(Notice(**facts)))) == offered
+
+
+def test_an_acknowledgement_covers_what_was_there_and_no_trespass() -> None:
+    """Neither another GPU nor one that somebody has reserved since: its holder is told."""
+    bob = Bob()
+    bob.silences = [silence(100 * HOUR + START, user="bob", ack=True, gpus=(0,))]
+    bob.at(0, (OPENED, violation("v1", 0)), (OPENED, violation("v2", 1)))
+    assert bob.at(WAIT) == [NOW]
+    assert named(bob) == ["v2"]
+    bob.hears(WAIT)
+    bob.at(HOUR, (UPDATED, violation("v1", kind="trespass", holder="alice")))
+    bob.at(HOUR + WAIT + 5 * MINUTE)
+    assert "alice" in {draft.person for draft in bob.drafts}

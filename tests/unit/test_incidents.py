@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.episode import ALL, MINUTE, SECOND, START
 
-from canhazgpu.config.notices import Notices
+from canhazgpu.config.notices import Notices, Quiet
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.moments import rfc3339
 from canhazgpu.workers.announcements import announce
@@ -103,22 +103,44 @@ def reservation(verb: str, **facts: Any) -> Event:
 )
 def test_what_a_user_hears_of_their_reservation(event: Event, told: str | None) -> None:
     """Nothing of what they did themselves."""
-    draft = announce(event, START + 1000, POLICY)
-    assert (draft and f"{draft.kind} {'+'.join(draft.channels)}") == told
-    if draft:
+    drafts = announce(event, START + 1000, POLICY)
+    assert [f"{draft.kind} {'+'.join(draft.channels)}" for draft in drafts] == ([told] if told else [])
+    for draft in drafts:
         assert (draft.user, draft.uid, draft.person, draft.contact) == ("bob", 1001, "bob", "the lab")
 
 
 def test_old_news_are_no_news() -> None:
     """Workers that were away for hours do not tell of what has passed; of a loss they do."""
     late = START + 2 * 60 * MINUTE
-    assert announce(reservation("created", queued=rfc3339(START - 60_000)), late, POLICY) is None
-    assert announce(reservation("expiring"), late, POLICY) is None
-    assert announce(reservation("released", reason="admin", by="root"), late, POLICY) is not None
+    assert announce(reservation("created", queued=rfc3339(START - 60_000)), late, POLICY) == []
+    assert announce(reservation("expiring"), late, POLICY) == []
+    assert announce(reservation("released", reason="admin", by="root"), late, POLICY) != []
 
 
 def test_a_notice_that_is_switched_off_is_not_made() -> None:
     """An empty list of channels, or none that is on."""
     policy = Policy(notices=Notices(idle=[], expiring=["email"]), channels=("wall",))
-    assert announce(reservation("idle"), START, policy) is None
-    assert announce(reservation("expiring"), START, policy) is None
+    assert announce(reservation("idle"), START, policy) == []
+    assert announce(reservation("expiring"), START, policy) == []
+
+
+NIGHT = Policy(
+    notices=Notices(quiet=Quiet(hours="22:00-07:00", timezone="UTC"), incident_wait=0.0), channels=ALL
+)
+
+
+def test_quiet_hours_hold_back_every_mail() -> None:
+    """START is 02:00: terminals at once, mail at 07:00, and none of what has passed by then."""
+    morning = rfc3339(START + 5 * 60 * MINUTE)
+    lost = announce(reservation("released", reason="admin", by="root"), START, NIGHT)
+    assert [(draft.channels, draft.not_before) for draft in lost] == [
+        (("wall",), None),
+        (("email",), morning),
+    ]
+    soon = announce(reservation("expiring", expires=rfc3339(START + MINUTE)), START, NIGHT)
+    assert [draft.channels for draft in soon] == [("wall",)]
+    _, failed = advance("gpu/1", None, [Change(time=rfc3339(START), reason="lost")], START, NIGHT)
+    assert [(draft.channels, draft.not_before) for draft in failed] == [
+        (("wall", "webhook:chat"), None),
+        (("email",), morning),
+    ]

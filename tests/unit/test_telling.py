@@ -54,7 +54,7 @@ def test_a_channel_that_reaches_nobody_falls_through(bob: Bob) -> None:
     bob.opens(0, "v1")
     assert bob.at(WAIT) == [NOW]
     assert bob.hears(WAIT + 1, "delivered", "log") == []
-    assert bob.hears(WAIT + 2, "nobody", "wall") == ["reminder offender email"]
+    assert bob.hears(WAIT + 2, "nobody", "wall") == ["opened offender email"]
     assert bob.hears(WAIT + 3, "nobody") == ["opened admins email+webhook:chat unreached"]
     assert bob.hears(WAIT + 4) == []
     assert bob.episode
@@ -76,7 +76,7 @@ def test_who_was_reached_once_is_reached(bob: Bob) -> None:
     """One terminal of two took it; what comes of later notices brings nothing forward."""
     bob.opens(0, "v1")
     bob.at(WAIT)
-    assert bob.hears(WAIT, "refused", "wall") == ["reminder offender email"]
+    assert bob.hears(WAIT, "refused", "wall") == ["opened offender email"]
     late = Bob()
     late.opens(0, "v1")
     late.at(WAIT)
@@ -224,41 +224,6 @@ def test_what_was_never_told_is_never_resolved(bob: Bob) -> None:
     bob.closes(WAIT - 1, "v1")
     assert bob.at(WAIT + HOLD) == []
     assert bob.episode is None
-
-
-def test_the_holder_hears_of_a_trespass_and_of_its_end() -> None:
-    """Only of what is on their GPUs; the offender hears of everything."""
-    bob = Bob()
-    bob.at(
-        0,
-        (OPENED, violation("v1", 0, kind="trespass", holder="alice")),
-        (OPENED, violation("v2", 1)),
-        (OPENED, violation("v3", 2, kind="trespass", holder="carol")),
-    )
-    assert bob.at(WAIT) == [NOW, "opened alice wall+log", "opened carol wall+log"]
-    assert named(bob, 0) == ["v1", "v2", "v3"]
-    assert named(bob, 1) == ["v1"]
-    assert named(bob, 2) == ["v3"]
-    assert (bob.drafts[1].user, bob.drafts[1].person, bob.drafts[1].audience) == ("bob", "alice", "holder")
-    for name, gpu in (("v1", 0), ("v2", 1), ("v3", 2)):
-        facts = {} if gpu == 1 else {"kind": "trespass", "holder": "alice" if gpu == 0 else "carol"}
-        bob.closes(MINUTE, name, gpu, **facts)
-    assert sorted(bob.at(MINUTE + HOLD)) == [
-        "resolved alice wall+log",
-        "resolved carol wall+log",
-        "resolved offender wall+log",
-    ]
-    assert [named(bob, draft) for draft in (-3, -2, -1)] == [["v1", "v2", "v3"], ["v1"], ["v3"]]
-
-
-def test_a_violation_that_becomes_a_trespass_is_told() -> None:
-    """Somebody has reserved the GPU meanwhile: they hear of it too."""
-    bob = Bob()
-    bob.opens(0, "v1")
-    bob.at(WAIT)
-    bob.hears(WAIT)
-    assert bob.at(MINUTE, (UPDATED, violation("v1", kind="trespass", holder="alice"))) == []
-    assert bob.at(WAIT + 5 * MINUTE) == ["changed offender wall+log", "opened alice wall+log"]
 
 
 def test_an_update_tells_nobody_but_is_shown(bob: Bob) -> None:

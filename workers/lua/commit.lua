@@ -1,6 +1,6 @@
 -- commit: sets the state of one group of notices, if nobody else did meanwhile, with all that follows
 -- from it: when to look at it again, the notices that tell of it, the facts that are dealt with.
--- Notices of kind terminate are counted: more than `most` in an hour change nothing.
+-- Notices of kind terminate are counted, rehearsals are not: more than `most` in an hour change nothing.
 -- Keys: sequence groups due notices stream events terminations
 -- Args: host group expected state due_ms consumer_group acks most notice...
 -- Returns: 1 when done, 0 when the state was not `expected`, 2 when too many were ended within the hour
@@ -13,7 +13,8 @@ local consumer_group, acks, most = ARGV[6], cjson.decode(ARGV[7]), tonumber(ARGV
 if (redis.call('HGET', groups, group) or '') ~= expected then return 0 end
 local ends = 0
 for position = 9, #ARGV do
-  if cjson.decode(ARGV[position]).kind == 'terminate' then ends = ends + 1 end
+  local draft = cjson.decode(ARGV[position])
+  if draft.kind == 'terminate' and not draft.dry_run then ends = ends + 1 end
 end
 local lately = ends > 0 and redis.call('ZCOUNT', terminations, string.format('(%.0f', now_ms - HOUR_MS), '+inf') or 0
 if lately + ends > most and ends > 0 then return 2 end
@@ -25,7 +26,7 @@ for position = 9, #ARGV do
   local head = {notice = 'n' .. id, host = host, created = now}
   if not draft.episode then head.episode = 'n' .. id end
   publish({events, notices}, 100000, host, id, 'canhazgpu.notice.created', 'notice/n' .. id, splice(head, ARGV[position]))
-  if draft.kind == 'terminate' then redis.call('ZADD', terminations, string.format('%.0f', now_ms), 'n' .. id) end
+  if draft.kind == 'terminate' and not draft.dry_run then redis.call('ZADD', terminations, string.format('%.0f', now_ms), 'n' .. id) end
 end
 if ends > 0 then
   redis.call('ZREMRANGEBYSCORE', terminations, '-inf', string.format('%.0f', now_ms - HOUR_MS))

@@ -1,20 +1,16 @@
 -- settle: records what one attempt to deliver a notice came to, and what follows: done, or try again.
--- Keys: sequence events violations notices deliveries progress retries told deadletters
--- Args: host consumer_group entry progress retry_ms told dead signalled delivery...
+-- Keys: sequence notices deliveries progress retries told deadletters
+-- Args: host consumer_group entry progress retry_ms told dead delivery...
 -- Returns: now_ms
--- Events: notice.attempted process.signalled
-local sequence, events, violations, notices, deliveries = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local progress, retries, told, deadletters = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+-- Events: notice.attempted
+local sequence, notices, deliveries, progress = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local retries, told, deadletters = KEYS[5], KEYS[6], KEYS[7]
 local host, consumer_group, entry, tried, retry_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local to_tell, dead, signalled = cjson.decode(ARGV[6]), cjson.decode(ARGV[7]), cjson.decode(ARGV[8])
-for position = 9, #ARGV do
+local to_tell, dead = cjson.decode(ARGV[6]), cjson.decode(ARGV[7])
+for position = 8, #ARGV do
   local data = splice({time = now}, ARGV[position])
   publish({deliveries}, 100000, host, next_id(sequence), 'canhazgpu.notice.attempted',
     'notice/' .. cjson.decode(ARGV[position]).notice, data)
-end
-for _, text in ipairs(signalled) do
-  publish({events, violations}, 100000, host, next_id(sequence), 'canhazgpu.process.signalled',
-    'violation/' .. cjson.decode(text).violation, text)
 end
 for field, notice in pairs(to_tell) do
   if notice == '' then redis.call('HDEL', told, field) else redis.call('HSETNX', told, field, notice) end

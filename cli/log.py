@@ -1,0 +1,181 @@
+"""`canhazgpu log`: whether the audit log is as it was written. It reads the files, and asks no service."""
+
+import errno
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from canhazgpu.cli.words import REFUSED, USAGE, examples, fail, print_json
+from canhazgpu.events.text import printable
+
+if TYPE_CHECKING:
+    from canhazgpu.notifiers.findings import Finding
+    from canhazgpu.notifiers.proof import Proof
+
+app = typer.Typer(
+    help="The audit log.",
+    no_args_is_help=False,
+    epilog=examples("canhazgpu log verify", "canhazgpu log verify /var/log/canhazgpu/violations.log"),
+)
+SENTENCES = {
+    "edited": "edited: this line, or the one before it and its chain value: {text}",
+    "unsealed": "edited: it does not end with seq and chain: {text}",
+    "not_json": "not JSON: {text}",
+    "too_long": "too long to be a line of the log: {text}",
+    "out_of_order": "out of order: {seq} was not written here",
+    "duplicated": "duplicated: {seq} is there already",
+    "removed": "removed: {seq} missing before this line",
+    "removed_at_end": "removed: {seq} missing at the end, after this line",
+    "unreadable": "cannot be read from here on: {text}",
+    "head_missing": "lines removed at the end cannot be found: {text}; the next line renews it",
+    "head_differs": "edited: its chain value is not the one in {anchor}",
+}
+REMEDIES = {
+    errno.EACCES: "run this as root, or as the user the service runs as",
+    errno.EPERM: "run this as root, or as the user the service runs as",
+    errno.ENOENT: "name the log's file, or set notify.log.path",
+    errno.ELOOP: "it is a symbolic link; name the file it leads to",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EBUSY: "try again when that is over",
+    errno.EIO: "the disk cannot be read there",
+}
+
+
+@app.command(
+    "verify",
+    epilog=examples(
+        "canhazgpu log verify",
+        "canhazgpu log verify /var/log/canhazgpu/violations.log",
+        "canhazgpu log verify --json | jq .head",
+    ),
+)
+def verify(
+    file: Annotated[str, typer.Argument(help="The log's file; else notify.log.path of the settings.")] = "",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+) -> None:
+    """Check that no line of the audit log was edited or removed; exit 1 when one was.
+
+    What the log was rotated to, plain or .gz, is read along: files named like it with a number or a date
+    behind. The end is compared with the hidden file .NAME.head beside it.
+    """
+    from canhazgpu.notifiers.verify import verify as check  # noqa: PLC0415 - heavy
+
+    path = Path(file or _configured())
+    _open_as_many_as_there_are()
+    try:
+        _refuse_part(path)
+        proof = check(path)
+    except (OSError, ValueError) as error:
+        _cannot(path, error)
+    if as_json:
+        print_json(_report(path, proof))
+    else:
+        _print(path, proof)
+    if proof.findings.kept:
+        raise typer.Exit(REFUSED)
+
+
+def _configured() -> str:
+    from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
+
+    try:
+        return load().settings.notify.log.path
+    except ConfigError as error:
+        fail(str(error), USAGE)
+
+
+def _refuse_part(path: Path) -> None:
+    """End when `path` is what another log was rotated to: alone it proves little."""
+    from canhazgpu.notifiers.anchor import anchor_path  # noqa: PLC0415 - heavy
+    from canhazgpu.notifiers.rotation import base_of  # noqa: PLC0415 - heavy
+
+    base = base_of(path)
+    if base and anchor_path(base).exists() and not anchor_path(path).exists():
+        fail(f"{printable(str(path), 200)} is a part of {printable(base.name)}: verify that", USAGE)
+
+
+def _open_as_many_as_there_are() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _cannot(path: Path, error: OSError | ValueError) -> NoReturn:
+    name = printable(str(getattr(error, "filename", None) or path), 200)
+    if isinstance(error, OSError):
+        remedy = REMEDIES.get(error.errno or 0, REMEDIES[errno.ENOENT])
+        fail(f"{name}: {error.strerror or error}; {remedy}", USAGE)
+    fail(f"{name}: is no name of a file; {REMEDIES[errno.ENOENT]}", USAGE)
+
+
+def _report(path: Path, proof: "Proof") -> dict[str, Any]:
+    import msgspec  # noqa: PLC0415 - heavy
+
+    shown = {
+        "log": str(path),
+        "whole": not proof.findings.kept,
+        "files": proof.names,
+        "lines": proof.lines,
+        "before_chain": proof.before,
+        "unfinished": proof.torn,
+        "first_seq": proof.first,
+        "first_proven": not proof.begins_unproven,
+        "head": proof.head,
+        "anchor": proof.anchor,
+        "findings": [
+            {**msgspec.structs.asdict(one), "what": _sentence(path, one)} for one in proof.findings.kept
+        ],
+        "findings_left_out": proof.findings.left_out,
+    }
+    return dict(msgspec.to_builtins(shown))
+
+
+def _print(path: Path, proof: "Proof") -> None:
+    for one in proof.findings.kept:
+        sys.stdout.write(_sentence(path, one) + "\n")
+    if proof.findings.left_out:
+        sys.stdout.write(f"And {proof.findings.left_out} more.\n")
+    if not proof.findings.kept:
+        sys.stdout.write(" ".join(_summary(proof)) + "\n")
+
+
+def _sentence(path: Path, one: "Finding") -> str:
+    """Return a finding as one line: the file, the line, and what is wrong there."""
+    seq = f"seq {one.first_seq}" + (f" to {one.last_seq}" if one.last_seq != one.first_seq else "")
+    anchor = f".{path.name}.head"
+    what = SENTENCES[one.kind].format(text=one.text, seq=seq, anchor=printable(anchor))
+    where = one.file or (anchor if one.kind.startswith("head") else path.name)
+    if one.line:
+        line = f", line {one.line}" if one.line == one.last_line else f", lines {one.line} to {one.last_line}"
+    else:
+        line = ""
+    if not line and one.kind == "removed_at_end":
+        what = f"removed: {seq} missing, every line there was"
+    if not line and one.kind == "head_differs":
+        what = f"{seq} is older than every line of the log; it was put there by hand"
+    return f"{printable(where, 200)}{line}: {what}"
+
+
+def _summary(proof: "Proof") -> list[str]:
+    """Return sentences on a chain that is whole."""
+    read = f"{_count(len(proof.names), 'file')}, {_count(proof.lines, 'line')}"
+    if not proof.head:
+        said = [f"{read}: the chain has not begun."]
+    else:
+        said = [f"{read}, seq {proof.first} to {proof.head.seq}: the chain is whole."]
+    if proof.first > 1:
+        said.append(f"It begins at seq {proof.first}: older files were rotated away.")
+    if proof.begins_unproven:
+        said.append("The text of that first line is not proven.")
+    if proof.before:
+        said.append(f"{_count(proof.before, 'line')} from before the chain.")
+    if proof.torn:
+        said.append(f"{_count(proof.torn, 'line')} left unfinished by a writer that died.")
+    return said
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,121 @@
+"""One look at one episode at one moment: whom a step speaks to, and what they are told."""
+
+from collections.abc import Iterable, Sequence
+
+from canhazgpu.config.notices import Step
+from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, is_personal
+from canhazgpu.events.silences import Silence
+from canhazgpu.events.violations import Violation
+from canhazgpu.workers.drafts import Audience, Draft, audiences
+from canhazgpu.workers.episodes import Episode, Later
+from canhazgpu.workers.policy import TERMINATE, Policy
+
+
+class Turn:
+    """Collects the notices of one moment; `visible` is what is open and not silenced."""
+
+    def __init__(self, episode: Episode, now_ms: int, policy: Policy, silences: Iterable[Silence]) -> None:
+        """Look at what is open."""
+        self.episode, self.now_ms, self.policy = episode, now_ms, policy
+        self.drafts: list[Draft] = []
+        self.over = False
+        live = [silence for silence in silences if silence.until_ms > now_ms]
+        self.visible: list[Violation] = []
+        ends = []
+        for violation in episode.open.values():
+            covering = [silence.until_ms for silence in live if silence.covers(violation)]
+            ends += covering
+            if not covering:
+                self.visible.append(violation)
+        episode.wake_ms = min(ends, default=None)
+
+    def concerned(self, steps: Iterable[Step]) -> dict[Audience, tuple[str, ...]]:
+        """Return whom these steps speak to, and by which channels."""
+        found: dict[Audience, tuple[str, ...]] = {}
+        for step in steps:
+            for to in step.to:
+                for audience in audiences(to, self.visible):
+                    found[audience] = (*found.get(audience, ()), *step.channels)
+        return found
+
+    def person(self, audience: Audience) -> str | None:
+        """Return the user who reads it, None for administrators and addresses."""
+        if audience.name == HOLDER:
+            return audience.who
+        people = (one.person for one in self.visible or self.episode.ended.values() if one.person)
+        return next(people, None) if audience.name == OFFENDER else None
+
+    def about(self, audience: Audience, violations: Iterable[Violation]) -> list[Violation]:
+        """Return those that an audience hears of."""
+        return [one for one in violations if audience.name != HOLDER or one.holder == audience.who]
+
+    def by_quiet(self, names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+        """Return the channels that can be used now, and until when the others are quiet."""
+        now, quiet = [], {}
+        for channel in self.policy.concrete(names):
+            until = self.policy.quiet_until(channel, self.now_ms)
+            if until is None:
+                now.append(channel)
+            else:
+                quiet[channel] = until
+        return tuple(now), quiet
+
+    def emit(self, kind: str, audience: Audience, names: Sequence[str], *, unreached: bool = False) -> bool:
+        """Tell an audience of what is visible: now, or by the channels that are quiet when that ends.
+
+        False when there is nobody, or no channel.
+        """
+        episode = self.episode
+        about = self.about(audience, self.visible)
+        if not about or (audience.name == OFFENDER and self.person(audience) is None):
+            return False
+        now, quiet = self.by_quiet(names)
+        planned = {one for later in episode.later if later.audience == audience.key for one in later.channels}
+        if fresh := [channel for channel in quiet if channel not in planned]:
+            due_ms = min(quiet.values())
+            later = Later(due_ms=due_ms, audience=audience.key, kind=kind, channels=tuple(fresh))
+            episode.later = (*episode.later, later)
+        if now:
+            self.draft(kind, audience, now, about, unreached=unreached)
+            episode.last_ms = self.now_ms
+            heard = (*episode.heard.get(audience.key, ()), *now)
+            episode.heard[audience.key] = tuple(dict.fromkeys(heard))
+            trying = tuple(channel for channel in now if is_personal(channel))
+            if audience.name == OFFENDER and trying:
+                episode.awaiting[str(episode.serial)] = trying
+        return bool(now or quiet)
+
+    def draft(  # noqa: PLR0913 - what a notice is made of
+        self,
+        kind: str,
+        audience: Audience,
+        channels: tuple[str, ...],
+        about: Iterable[Violation],
+        *,
+        unreached: bool = False,
+        not_before: str | None = None,
+    ) -> None:
+        """Make a notice."""
+        self.episode.serial += 1
+        ordered = tuple(sorted(about, key=lambda one: (one.gpu, one.since)))
+        whose = next((one for one in ordered if one.person), ordered[0])
+        self.drafts.append(
+            Draft(
+                kind=kind,
+                episode=self.episode.episode,
+                group=whose.key,
+                serial=self.episode.serial,
+                user=whose.user,
+                uid=whose.uid,
+                person=self.person(audience),
+                audience=audience.name,
+                to=audience.who if audience.name not in (OFFENDER, HOLDER, ADMINS) else None,
+                channels=channels,
+                violations=ordered,
+                contact=self.policy.notices.contact,
+                may_ack=self.policy.notices.ack_max > 0,
+                unreached=unreached,
+                not_before=not_before,
+                dry_run=kind == TERMINATE and self.policy.terminate.dry_run,
+            )
+        )
