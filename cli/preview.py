@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from canhazgpu.cli.words import REFUSED, USAGE, client, examples, fail, print_json, table
+from canhazgpu.cli.violations import find
+from canhazgpu.cli.words import USAGE, examples, fail, print_json, table
 from canhazgpu.events.text import printable
 
 if TYPE_CHECKING:
     from canhazgpu.notifiers.sample_notices import Sample
 
 CHANNELS = ("wall", "email")
-LOOK_BACK = "400d"  # As long as violations are kept.
 EPILOG = examples(
     "canhazgpu notify preview --list",
     "canhazgpu notify preview --kind opened --audience offender --channel wall",
@@ -31,7 +31,12 @@ def preview(
     ] = "",
     audience: Annotated[str, typer.Option("--audience", help="offender, holder, admins or address.")] = "",
     violation: Annotated[
-        str, typer.Option("--violation", metavar="ID", help="As a violation of this host would be told.")
+        str,
+        typer.Option(
+            "--violation",
+            metavar="ID",
+            help="As a violation of this host would be told: its id, or the beginning of it.",
+        ),
     ] = "",
     channel: Annotated[
         str, typer.Option("--channel", help="wall: as much as a terminal shows; or email.")
@@ -92,13 +97,7 @@ def _of_violation(name: str) -> "list[Sample]":
     from canhazgpu.events.violations import Violation  # noqa: PLC0415
     from canhazgpu.notifiers.samples import of_violation  # noqa: PLC0415
 
-    rows = client().get(f"/v1/violations?since={LOOK_BACK}")
-    found = next((row for row in rows if row["violation"] == name), None)
-    if found is None:
-        fail(
-            f"no violation {printable(name)} in {LOOK_BACK}; `canhazgpu violations --json` has their ids",
-            REFUSED,
-        )
+    found = find(name)["violation"]
     host, contact = _host()
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return of_violation(msgspec.convert(found, Violation), host, contact, now)

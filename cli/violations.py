@@ -124,15 +124,21 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
     """Show one violation and all that happened to it: facts, notices, who was told, how and when."""
-    if violation[:1] != "v" or not violation[1:].replace("-", "").isdigit():
-        fail(f"{printable(violation)} is no id of a violation; `canhazgpu violations` shows them", USAGE)
-    found = client().get("/v1/violations/" + quote(violation, safe=""))
+    found = find(violation)
     if as_json:
         print_json(found)
         return
     sys.stdout.write(f"{head(found['violation'])}\n\n{moments(found['moments'])}\n")
     if found["left_out"]:
         sys.stdout.write(f"\n{found['left_out']} more in the middle are not shown.\n")
+
+
+def find(text: str) -> dict[str, Any]:
+    """Return one violation and what happened to it, by its id or the beginning of it."""
+    if text[:1] != "v" or not text[1:].replace("-", "").isdigit():
+        fail(f"{printable(text)} is no id of a violation; `canhazgpu violations` shows them", USAGE)
+    found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
+    return found
 
 
 def _check(said: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 from msgspec import inspect
 
+from canhazgpu.config.routing import misdirected
 from canhazgpu.config.settings import Settings
 from canhazgpu.config.values import complaint
 from canhazgpu.events.durations import EXAMPLES, format_duration, parse_duration
@@ -116,7 +117,11 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
         if option:
             chosen[option.key] = _convert(option, _from_text(option, text), variable)
             origins[option.key] = variable
-    return Loaded(_build(chosen), origins)
+    settings = _build(chosen)
+    for key, expected in misdirected(settings):
+        where = origins[key] if origins[key] == known[key].variable else f"{origins[key]}: {key}"
+        raise ConfigError(f"{where}: expected {expected}")
+    return Loaded(settings, origins)
 
 
 def _read(source: str) -> dict[str, Any]:

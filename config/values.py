@@ -1,21 +1,75 @@
 """What a value must be beyond its type. No complaint repeats a value that may hold a secret."""
 
+import zoneinfo
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from canhazgpu.config.channels import Webhook
+from canhazgpu.config.routing import TAKEN
+from canhazgpu.events.text import printable
+
 LONGEST_HOST = 253
-COMMANDS = ("notify.exec.command", "notify.email.address_command")
 
 
 def complaint(key: str, value: Any) -> str | None:
     """Return what was expected of a value of the right type, None when it is as it should be."""
-    if key == "redis.url" and not _is_redis_url(value):
-        return "redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH"
-    if key == "host" and not _is_host(value):
-        return "a host name of letters, digits, '.' and '-'"
-    if key in COMMANDS and value and not value[0].startswith("/"):
-        return f"the absolute path of a program first, not {value[0]!r:.60}"
+    return CHECKS[key](value) if key in CHECKS else None
+
+
+def _redis_url(url: str) -> str | None:
+    good = _is_redis_url(url)
+    return None if good else "redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH"
+
+
+def _host(name: str) -> str | None:
+    return None if _is_host(name) else "a host name of letters, digits, '.' and '-'"
+
+
+def _timezone(name: str) -> str | None:
+    if _is_zone(name):
+        return None
+    if not _is_zone("UTC"):
+        return f"no time zone on a host without their data, not {name!r:.60}: install the package tzdata"
+    return f"a time zone such as Europe/Berlin, not {name!r:.60}"
+
+
+def _contact(text: str) -> str | None:
+    """Return what was expected of what stands in every notice, where all that is hidden is spelled out."""
+    good = printable(text, len(text)) == text
+    return None if good else f"one line without control characters, not {text!r:.60}"
+
+
+def _webhooks(webhooks: dict[str, Webhook]) -> str | None:
+    """Return what was expected where a file is not named from the root; the secret may stand in its place."""
+    for name, webhook in webhooks.items():
+        for key in ("url_file", "secret_file"):
+            path = getattr(webhook, key)
+            if path and not path.startswith("/"):
+                return f"the absolute path of a file as {name}.{key}, such as /etc/canhazgpu/{name}"
     return None
+
+
+def _plugins(plugins: dict[str, Any]) -> str | None:
+    taken = min(TAKEN & plugins.keys(), default=None)
+    return taken and f"a name that is not taken, not {taken}"
+
+
+def _command(command: list[str]) -> str | None:
+    good = not command or command[0].startswith("/")
+    return None if good else f"the absolute path of a program first, not {command[0]!r:.60}"
+
+
+CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "redis.url": _redis_url,
+    "host": _host,
+    "notices.quiet.timezone": _timezone,
+    "notices.contact": _contact,
+    "notify.webhook": _webhooks,
+    "notify.plugins": _plugins,
+    "notify.exec.command": _command,
+    "notify.email.address_command": _command,
+}
 
 
 def _is_redis_url(url: str) -> bool:
@@ -30,3 +84,10 @@ def _is_redis_url(url: str) -> bool:
 
 def _is_host(name: str) -> bool:
     return 0 < len(name) <= LONGEST_HOST and all(c.isascii() and (c.isalnum() or c in ".-_") for c in name)
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        return not name or bool(zoneinfo.ZoneInfo(name))
+    except (ValueError, KeyError, OSError):  # No name of a file below the folder; no such file; a folder.
+        return False

@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any
 
+from canhazgpu.config.routing import TAKEN
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.notices import CHANNELS
 from canhazgpu.events.text import printable
 from canhazgpu.notifiers.channel import Channel
 
 GROUP = "canhazgpu.notifiers"
-TAKEN = frozenset({*CHANNELS, "terminate"})  # Names that mean something in `notices.steps` already.
 METHODS = ("recipients", "deliver")
 
 Maker = Callable[[dict[str, Any], Settings], Channel]

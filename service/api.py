@@ -132,7 +132,7 @@ class Api:
         channel, to = demand.channel, demand.to
         on = self._settings.notify.on
         if channel not in on:
-            code = 409 if channel.partition(":")[0] in CHANNELS else 400
+            code = 409 if channel in CHANNELS and channel != "webhook" else 400  # Webhooks have names.
             raise Problem(
                 code, "channel-off", f"there is no channel {channel}", f"on: {', '.join(on) or 'none'}"
             )

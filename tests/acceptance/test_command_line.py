@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
 
@@ -61,7 +62,7 @@ def test_every_help_has_an_example(nowhere: Daemon, words: tuple[str, ...]) -> N
         ("events", "--type", "violations"),
         ("notify",),
         ("notify", "test"),
-        ("notify", "test", "--channel", "pigeon"),
+        ("notify", "test", "--channel", "Pigeon!"),
         ("notify", "preview", "--kind", "pigeon"),
         ("notify", "preview", "extra"),
         ("config",),
@@ -158,6 +159,8 @@ def test_following_events_survives_a_restart_without_loss_or_repeat(host: Daemon
         text=True,
     )
     try:
+        until(lambda: psutil.Process(reader.pid).net_connections("unix"))
+        time.sleep(0.5)  # For its question to arrive.
         host.place(USED)
         until(lambda: len(host.facts()) == 1)
         host.stop(signal.SIGKILL)
@@ -197,10 +200,15 @@ def test_the_log_channel_can_be_tried(host: Daemon) -> None:
     done = host.run("notify", "test", "--channel", "log")
     assert done.returncode == 0, done.stderr
     assert "delivered" in done.stdout
-    assert [fact["type"] for fact in host.facts()] == ["canhazgpu.notice.test"]
+    lines = (host.folder / "violations.log").read_text().splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["canhazgpu.notice.test"]
     refused = host.run("notify", "test", "--channel", "email")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "notify.email.enabled" in refused.stderr
+    assert "there is no channel email (on: wall, log)" in refused.stderr
+    for name in ("webhook", "webhook:chat", "pigeon"):
+        unknown = host.run("notify", "test", "--channel", name)
+        assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+        assert f"there is no channel {name}" in unknown.stderr
 
 
 def test_the_doctor_says_what_works_and_what_to_do(host: Daemon) -> None:

@@ -232,11 +232,11 @@ def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:
 def test_the_log_of_the_settings_is_verified_while_it_is_written(host: Daemon) -> None:
     """Without a name it is that of the service, which is not asked; a hand in it is found."""
     host.place(gpu(0, use(999_999, 1024, "bob", "python3"), memory_used_mb=45))
-    until(lambda: len(host.facts()) == 1)
+    path = host.folder / "violations.log"
+    until(lambda: path.exists() and "notice.created" in path.read_text())
     assert host.run("notify", "test", "--channel", "log").returncode == 0
     done = host.run("log", "verify")
-    assert (done.returncode, done.stdout) == (0, "1 file, 2 lines, seq 1 to 2: the chain is whole.\n")
-    path = host.folder / "violations.log"
+    assert (done.returncode, done.stdout) == (0, "1 file, 3 lines, seq 1 to 3: the chain is whole.\n")
     path.write_bytes(path.read_bytes().replace(b"bob", b"eve", 1))
     assert host.stop() == 0
     done = host.run("log", "verify")

@@ -77,6 +77,7 @@ def test_a_page_is_a_page(nowhere: Daemon) -> None:
         (("--kind", "stalled", "--audience", "holder"), "stalled is told to others: expected one of admins,"),
         (("--violation", "v1", "--kind", "granted"), "--kind: expected one of opened, changed, reminder, "),
         (("--html", "--channel", "wall"), "exclude each other"),
+        (("--violation", "17"), "17 is no id of a violation; `canhazgpu violations` shows them"),
     ],
 )
 def test_what_there_is_not_is_said_with_what_there_is(
@@ -105,6 +106,7 @@ def test_a_real_violation_is_shown_as_each_notice_and_nothing_is_sent(host: Daem
     assert "canhazgpu on testhost: bob is using GPU 0 without a reservation, since" in shown
     assert "PID 999999 (<b>python3), 1024MB" in shown
     assert "Questions: room 214\n" in shown
+    assert f": violation {name}\n" in host.run("notify", "preview", "--violation", name[:-1]).stdout
     page = host.run("notify", "preview", "--violation", name, "--kind", "opened", "--html").stdout
     assert "&lt;b&gt;python3" in page
     assert host.run("deliveries", "--json").stdout == before

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,18 @@ def test_what_is_silenced_is_recorded_all_the_same(busy: Daemon, people: list[Pe
     assert [row["state"] for row in json.loads(closed)] == ["closed"] * 4
 
 
+def test_what_is_left_out_narrows_nothing(quiet: Daemon) -> None:
+    """A user, a GPU and a program: each alone, or any of them together."""
+    chosen: list[tuple[str, str | int]] = [("user", "alice"), ("gpu", 0), ("process", "sleep")]
+    for some in chain.from_iterable(combinations(chosen, count) for count in (1, 2, 3)):
+        words = [word for name, value in some for word in (f"--{name}", str(value))]
+        done = quiet.run("silence", "add", *words, "--for", "1h", "--reason", "x", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        made = json.loads(done.stdout)
+        assert {name: made[name] for name, _ in chosen if made[name] is not None} == dict(some)
+        assert quiet.run("silence", "expire", made["id"]).returncode == 0
+
+
 def test_one_that_runs_out_ends_to_the_second(busy: Daemon) -> None:
     """Also while no service runs: the next one says so, and when it was."""
     assert busy.run("silence", "add", "--gpu", "0", "--for", "1s", "-r", "short").returncode == 0
@@ -231,8 +244,10 @@ def test_acknowledging_can_be_turned_off(folder: Path, people: list[Person]) -> 
         ("add", "--gpu", "two", "--for", "1h", "--reason", "x"),
         ("add", "--user", "x" * 65, "--for", "1h", "--reason", "x"),
         ("add", "--user", "", "--for", "1h", "--reason", "x"),
+        ("add", "--process", "", "--gpu", "0", "--for", "1h", "--reason", "x"),
         ("ack", "--for", "-1h"),
         ("ack", "--for", ""),
+        ("ack", "--reason", ""),
         ("expire",),
         ("expire", "1"),
         ("expire", "s1-1/../x"),

@@ -90,7 +90,7 @@ async def test_a_name_in_a_chat_is_only_a_name(receiver: Receiver, body: str, na
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_name_in_ntfy_is_only_a_name(receiver: Receiver, name: str) -> None:
     """Plain text under a title: no header of its own, no link, no code."""
-    request = await sent(receiver, "ntfy", notice(name, user=name))
+    request = await sent(receiver, "ntfy", notice(name, user=name, person=None, audience="admins"))
     title = str(make_header(decode_header(request.headers["Title"])))
     text = request.body.decode()
     assert request.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -107,10 +107,10 @@ async def test_a_name_in_ntfy_is_only_a_name(receiver: Receiver, name: str) -> N
 
 async def test_a_title_in_any_writing_arrives(receiver: Receiver) -> None:
     """Headers are ASCII; what is more is encoded, and reads back."""
-    request = await sent(receiver, "ntfy", notice("python3", user="日本語 ü"))
+    request = await sent(receiver, "ntfy", notice("python3", user="日本語 ü", person=None, audience="admins"))
     assert "日本語 ü" in str(make_header(decode_header(request.headers["Title"])))
     assert (
-        (await sent(receiver, "ntfy", notice("x"))).headers["Title"].startswith("[canhazgpu gpu-host-1] bob")
+        (await sent(receiver, "ntfy", notice("x"))).headers["Title"].startswith("[canhazgpu gpu-host-1] you")
     )
 
 

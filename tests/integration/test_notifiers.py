@@ -16,6 +16,7 @@ from support.eventually import eventually
 from support.receiver import receiving
 
 from canhazgpu.config.channels import Email, Exec, Notify, Webhook
+from canhazgpu.config.load import load
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.outbox import deadletters, deliveries, send_test
@@ -136,6 +137,19 @@ def test_without_its_package_nothing_starts(folder: Path, command: str) -> None:
         " canhazgpu.notifiers\n"
     )
     assert "no installed package has an entry point" in host.run("doctor").stdout
+
+
+def test_the_settings_of_the_documents_are_good(tmp_path: Path) -> None:
+    """Each block of settings in docs/notifiers.md loads as it stands."""
+    blocks = re.findall(
+        r"(?:^    (?:\[|\w+ = ).*\n|(?<=\n)\n(?=    \[))+", DOCUMENT.read_text(), re.MULTILINE
+    )
+    settings = [block for block in blocks if block.lstrip().startswith("[")]
+    assert len(settings) == 4
+    for block in settings:
+        path = tmp_path / "config.toml"
+        path.write_text(block)
+        load(str(path), {})
 
 
 @pytest.mark.anyio

@@ -7,7 +7,7 @@ from support.reservations import ALICE, BOB, Lab, process, unused, used
 
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import Ask
+from canhazgpu.service.allocator import Ask, ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 NOTICES = {"idle_after": 3600.0, "idle_release": 1800.0}  # An hour, then half an hour.
@@ -83,7 +83,18 @@ async def test_at_the_deadline_it_is_released_in_the_same_step(lab: Lab) -> None
     await lab.scan()
     (event,) = await lab.told("released")
     assert (event.subject, event.data["reason"]) == (f"reservation/{name}", "idle")
+    assert event.data["idle"] == event.data["started"]  # By now; it never was used.
     assert (await lab.scan()).granted != ()
+
+
+async def test_who_gives_it_back_in_time_is_not_told_since_when(lab: Lab) -> None:
+    """Only what is released for it says since when it was idle."""
+    name = await lab.reserve()
+    await idle(lab, name)
+    order = ReleaseOrder(uid=ALICE, by="u1001", reason="released", gpus=(0,))
+    assert (await lab.allocator.release(order, "give it back"))[0] == "released"
+    (event,) = await lab.told("released")
+    assert (event.data["reason"], event.data.get("idle")) == ("released", None)
 
 
 async def test_use_ends_it_and_is_told_to_who_was_told(lab: Lab) -> None:

@@ -80,6 +80,7 @@ async def test_an_address_in_the_comment_field_is_found(
     assert await found.of(bob.name) == "bob.doe@example.org"
     assert asked(tmp_path) == []
     assert await found.of(carol.name) == "program@example.org"
+    assert await ladder(address_command=command).of(bob.name) == "program@example.org"
     assert await ladder(gecos=True).of("nobody-of-this-name") is None
     assert await ladder(user_address=TEMPLATE).of(bob.name) == f"{bob.name}@example.com"
     subprocess.run(["usermod", "--comment", "Carol Doe <carol@example.org>", carol.name], check=True)

@@ -50,7 +50,7 @@ def get(found: Settings, key: str) -> Any:
 
 TABLES: dict[str, Any] = {
     "limits.users": {"alice": {"max_gpus": 8, "max_duration": "2d"}, "bob": {"max_gpus": 0}},
-    "notices.steps": [{"after": "5m", "channels": ["wall", "webhook:chat"], "to": ["offender", "a@b"]}],
+    "notices.steps": [{"after": "5m", "channels": ["wall", "webhook"], "to": ["offender", "a@b"]}],
     "notify.webhook": {"chat": {"url": "https://chat.example.com/x", "body": "slack", "timeout": "3s"}},
     "notify.plugins": {"pager": {"key": "value", "levels": [1, 2]}},
     "notify.email.addresses": {"bob": "robert@example.com"},
@@ -75,11 +75,12 @@ def other(option: Option) -> tuple[str, Any, Any]:
         value = TABLES[option.key]
         return json.dumps(value), value, msgspec.convert(value, option.annotation)
     if isinstance(option.default, list):
-        some = LISTS.get(option.key, ["one@a", "two@b"] if option.key.endswith("admins") else ["wall", "fax"])
+        some = LISTS.get(option.key, ["one@a", "b@c"] if option.key.endswith("admins") else ["wall", "exec"])
         return ", ".join(some), some, some
     chosen = {
         "gpus.provider": "simulated",
         "notices.quiet.hours": "22:00-07:00",
+        "notices.quiet.timezone": "Europe/Berlin",
         "notices.digest.every": "weekly",
         "notices.digest.at": "09:30",
         "notices.digest.weekday": "fri",
@@ -91,8 +92,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "redis.url": "unix:///run/redis.sock",
         "notify.email.user_address": "{user}@example.com",
     }
-    text = chosen.get(option.key, "something-else")
-    return text, text, text
+    return (chosen.get(option.key, "something-else"),) * 3
 
 
 def wrong(option: Option) -> Any:

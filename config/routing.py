@@ -1,0 +1,51 @@
+"""Whether notices can go the way the settings say: each channel that is named is one of ours or the site's.
+
+A channel that is merely off is named in vain on purpose: the defaults name mail and webhooks, which are
+off until they are set up.
+"""
+
+from collections.abc import Iterator
+
+from canhazgpu.config.notices import Step
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.notices import CHANNELS, OFFENDER
+
+TERMINATE = "terminate"
+TAKEN = frozenset({*CHANNELS, TERMINATE})  # Names that mean something already, and are no plugin's.
+LISTS = ("admin_channels", "granted", "expiring", "idle", "released")
+A_STEP_OF_ITS_OWN = f'["{TERMINATE}"] alone as channels of a step, and ["{OFFENDER}"] as its to'
+
+
+def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the keys under which no notice could arrive, each with what was expected there."""
+    notices = settings.notices
+    for step in notices.steps:
+        if TERMINATE in step.channels:
+            if step.channels != [TERMINATE] or step.to != [OFFENDER]:
+                yield "notices.steps", f"{A_STEP_OF_ITS_OWN}, not {_written(step)}"
+            continue
+        for name in step.channels:
+            yield from _unknown("notices.steps", name, settings)
+    for key in LISTS:
+        for name in getattr(notices, key):
+            yield from _unknown(f"notices.{key}", name, settings)
+    for name in notices.quiet.channels:
+        yield from _unknown("notices.quiet.channels", name, settings)
+
+
+def _unknown(key: str, name: str, settings: Settings) -> Iterator[tuple[str, str]]:
+    family, _, target = name.partition(":")
+    if name == TERMINATE:
+        yield key, f"channels that tell people, not {TERMINATE}: it stands in [[notices.steps]] alone"
+    elif family == "webhook" and target and target not in settings.notify.webhook:
+        yield key, f"a webhook that there is, not {name}: there is no [notify.webhook.{target}]"
+    elif (
+        name not in CHANNELS and name not in settings.notify.plugins and not (family == "webhook" and target)
+    ):
+        known = ", ".join([*CHANNELS, "webhook:NAME", *settings.notify.plugins])
+        yield key, f"channels among {known}, not {name}"
+
+
+def _written(step: Step) -> str:
+    channels, to = (", ".join(f'"{name}"' for name in names) for names in (step.channels, step.to))
+    return f"[{channels}] to [{to}]"

@@ -1,0 +1,134 @@
+"""Settings that could do nothing, or would fail only when they are needed, are refused when they are read."""
+
+import zoneinfo
+from pathlib import Path
+
+import pytest
+
+from canhazgpu.config.load import ConfigError, load
+
+
+def refusal(folder: Path, text: str) -> str:
+    """Return what is said of a settings file, without its name: one line."""
+    path = folder / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load(str(path), {})
+    said = str(refused.value)
+    assert said.startswith(f"{path}: ")
+    assert said.isprintable()
+    return said.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("name", ["Mars/One", "../UTC", "Europe", "zone.tab", "a\\u0000b", "a\\nb"])
+def test_a_time_zone_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
+    """Whatever a name may mean to the file system."""
+    said = refusal(tmp_path, f'[notices.quiet]\ntimezone = "{name}"\n')
+    assert said.startswith("notices.quiet.timezone: expected a time zone such as Europe/Berlin, not '")
+
+
+def test_without_the_data_of_time_zones_none_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing is named; a host that names no zone needs none."""
+
+    def missing(name: str) -> zoneinfo.ZoneInfo:
+        raise zoneinfo.ZoneInfoNotFoundError(name)
+
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", missing)
+    said = refusal(tmp_path, '[notices.quiet]\ntimezone = "Europe/Berlin"\n')
+    assert said.startswith("notices.quiet.timezone: expected no time zone on a host without their data")
+    assert "tzdata" in said
+    (tmp_path / "config.toml").write_text('[notices.quiet]\ntimezone = ""\n')
+    assert load(str(tmp_path / "config.toml"), {}).settings.notices.quiet.timezone == ""
+
+
+@pytest.mark.parametrize("key", ["admin_channels", "granted", "expiring", "idle", "released"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("emial", "channels among wall, email, log, webhook, exec, webhook:NAME, pager, not emial"),
+        ("email:x", "channels among wall, email, log, webhook, exec, webhook:NAME, pager, not email:x"),
+        ("webhook:cat", "a webhook that there is, not webhook:cat: there is no [notify.webhook.cat]"),
+        ("terminate", "channels that tell people, not terminate: it stands in [[notices.steps]] alone"),
+    ],
+)
+def test_a_channel_that_there_is_not_is_refused(key: str, name: str, why: str, tmp_path: Path) -> None:
+    """Wherever it is named, with those that there are."""
+    text = f'[notices]\n{key} = ["wall", "{name}"]\n'
+    assert refusal(tmp_path, text + SITE) == f"notices.{key}: expected {why}"
+    text = f'[notices.quiet]\nchannels = ["{name}"]\n'
+    assert refusal(tmp_path, text + SITE) == f"notices.quiet.channels: expected {why}"
+    if name != "terminate":
+        step = f'[[notices.steps]]\nchannels = ["log", "{name}"]\nto = ["offender"]\n'
+        assert refusal(tmp_path, step + SITE) == f"notices.steps: expected {why}"
+
+
+SITE = '[notify.webhook.chat]\nurl = "https://chat.example.com/x"\n[notify.plugins.pager]\n'
+
+
+def test_a_channel_that_is_off_may_be_named(tmp_path: Path) -> None:
+    """Mail and webhooks that are not set up yet, a webhook by its name, and a notifier of the site's own."""
+    path = tmp_path / "config.toml"
+    steps = '[[notices.steps]]\nchannels = ["terminate"]\nto = ["offender"]\nafter = "9d"\n'
+    path.write_text('[notices]\ngranted = ["email", "webhook", "exec", "wall", "log"]\n' + steps)
+    assert load(str(path), {}).settings.notify.on == ("wall", "log")
+    path.write_text('[notices]\ngranted = ["webhook:chat", "pager"]\n' + SITE)
+    assert load(str(path), {}).settings.notices.granted == ["webhook:chat", "pager"]
+
+
+def test_a_variable_is_named_as_the_place_of_a_wrong_channel(tmp_path: Path) -> None:
+    """Not the file, which does not have it."""
+    (tmp_path / "config.toml").write_text("")
+    with pytest.raises(ConfigError, match=r"^CANHAZGPU_NOTICES_GRANTED: expected channels among .* not fax$"):
+        load(str(tmp_path / "config.toml"), {"CANHAZGPU_NOTICES_GRANTED": "fax"})
+
+
+@pytest.mark.parametrize(
+    ("channels", "to"),
+    [
+        ('"wall", "terminate"', '"offender"'),
+        ('"terminate", "terminate"', '"offender"'),
+        ('"terminate"', '"holder"'),
+        ('"terminate"', '"offender", "admins"'),
+    ],
+)
+def test_a_step_that_terminates_does_nothing_else(channels: str, to: str, tmp_path: Path) -> None:
+    """It says how to write it."""
+    said = refusal(tmp_path, f"[[notices.steps]]\nchannels = [{channels}]\nto = [{to}]\n")
+    assert said == (
+        'notices.steps: expected ["terminate"] alone as channels of a step, and ["offender"] as its to,'
+        f" not [{channels}] to [{to}]"
+    )
+
+
+@pytest.mark.parametrize("name", ["wall", "email", "log", "webhook", "exec", "terminate"])
+def test_a_notifier_of_the_sites_own_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
+    """One that comes along keeps its name."""
+    said = refusal(tmp_path, f"[notify.plugins.pager]\n[notify.plugins.{name}]\n")
+    assert said == f"notify.plugins: expected a name that is not taken, not {name}"
+
+
+@pytest.mark.parametrize("key", ["url_file", "secret_file"])
+def test_a_file_is_named_from_the_root(key: str, tmp_path: Path) -> None:
+    """What stands there is not repeated: it may be the secret itself."""
+    address = "" if key == "url_file" else 'url = "https://chat.example.com/x"\n'
+    said = refusal(tmp_path, f'[notify.webhook.chat]\n{address}{key} = "hunter2"\n')
+    assert said.startswith(f"notify.webhook: expected the absolute path of a file as chat.{key}, such as /")
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "text", ["room\\n214", "room\\r214", "\\u001b[2J", "a\\u2028b", "\\u202e412", "a\\tb"]
+)
+def test_a_contact_is_one_line_that_can_be_printed(text: str, tmp_path: Path) -> None:
+    """It stands in every notice."""
+    said = refusal(tmp_path, f'[notices]\ncontact = "{text}"\n')
+    assert said.startswith("notices.contact: expected one line without control characters, not '")
+
+
+def test_a_contact_may_be_in_any_language(tmp_path: Path) -> None:
+    """Letters are letters."""
+    path = tmp_path / "config.toml"
+    path.write_text('[notices]\ncontact = "Büro 214, 管理者 <gpu@example.com>"\n', encoding="utf-8")
+    assert "Büro" in load(str(path), {}).settings.notices.contact
