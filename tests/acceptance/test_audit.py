@@ -183,6 +183,7 @@ def test_the_api_refuses_what_makes_no_sense(audited: Daemon) -> None:
         ("show",),
         ("show", "v1", "v2"),
         ("show", "nonsense"),
+        ("show", "x17"),
         ("show", ""),
         ("show", "v1/../../health"),
         ("show", "v1?x=\x1b[2J"),

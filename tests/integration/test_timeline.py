@@ -67,7 +67,7 @@ async def test_a_time_line_has_everything_in_order(store: Store, past: Past) -> 
     )
     other = past.notice(began + 13 * SECOND, another, channels=("wall",))
     past.attempt(began + 14 * SECOND, other, "wall", "delivered")
-    past.silences(began + 20 * MINUTE, NOW + HOUR, "s3", user="bob", by="bob", ack=True)
+    past.silences(began + 20 * MINUTE, NOW + HOUR, "s3", user="bob", by="bob", ack=True, gpus=(0,))
     past.updates(violation(began, 7, memory_mb=20), began + HOUR)
     end = past.notice(began + HOUR, one, kind="terminate", channels=("terminate",))
     past.signal(began + HOUR + SECOND, end, one)
