@@ -9,7 +9,7 @@ from typing import Any
 
 from canhazgpu.events.paths import CONFIG, SOCKET
 
-ANSWER_TIME = 30.0
+ANSWER_TIME = 60.0
 
 
 class Unreachable(Exception):

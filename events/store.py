@@ -28,6 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from canhazgpu.events.keys import Keys
 
 ANSWER_TIMEOUT = 5.0  # Seconds one command may take before its outcome counts as unknown.
+TURN_TIMEOUT = 20.0  # Seconds; a crowd is served one after the other.
 SAY_AGAIN = 60.0  # Seconds.
 BLOCK_MARGIN = 5.0  # A blocking read answers late when others are served first.
 # Also a Redis that answers, but not for now: loading, full, a replica, without its master.
@@ -102,7 +103,7 @@ class Store:
             socket_timeout=timeout,
             socket_connect_timeout=ANSWER_TIMEOUT,
             max_connections=connections,
-            timeout=ANSWER_TIMEOUT,  # Who finds all connections taken waits for one so long.
+            timeout=TURN_TIMEOUT,  # Who finds all connections taken waits for one so long.
         )
         return Redis.from_pool(pool)
 

@@ -7,7 +7,8 @@ import msgspec
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.keys import Keys
 
-OLDEST = 5.0  # Seconds; an older scan says nothing about now (or three intervals, where that is more).
+OLDEST = 15.0  # Seconds; an older scan says nothing about now (or three intervals, where that is more).
+# A driver that hangs is told at once by itself: this is for a service that is starved or gone.
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):

@@ -94,7 +94,7 @@ def test_the_last_release_is_told(busy: Daemon) -> None:
 def test_a_driver_that_hangs_makes_gpus_unknown(busy: Daemon) -> None:
     """The status says for how long nothing was seen, and never that a GPU is free."""
     busy.place(gpu(0, name=H100, hang="1h"))
-    lines = until(lambda: "no scan for" in busy.status() and busy.status(), 15)
+    lines = until(lambda: "no scan for" in busy.status() and busy.status(), 40)
     assert all(re.match(r"GPU \d: UNKNOWN \(no scan for 0h 0m \d+s\)$", line) for line in lines.splitlines())
 
 
