@@ -19,7 +19,7 @@ LONGEST_HEAD = 65536
 HEAD_TIME = 5.0  # Seconds a caller may take for its first request.
 IDLE_TIME = 15
 DRAIN_TIME = 5
-MOST_OF_ONE_USER = 64
+MOST_OF_ONE_USER = 128
 MODE = 0o666
 BACKLOG = 256
 

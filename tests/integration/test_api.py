@@ -31,7 +31,7 @@ except Refused as no:
 """
 CROWD = """
 import socket, sys
-held = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+held = [socket.socket(socket.AF_UNIX) for _ in range(200)]
 for one in held:
     one.connect(sys.argv[1])
 print("ready", flush=True)
