@@ -200,7 +200,7 @@ async def test_a_gap_between_two_scans_is_unknown(lab: Lab) -> None:
     """A service that was away does not know what happened: the count begins anew."""
     name = await lab.reserve()
     await lab.later(50)
-    await lab.store.redis.hincrby(lab.store.keys.scan, "at_ms", -6000)
+    await lab.store.redis.hincrby(lab.store.keys.scan, "at_ms", -16_000)
     await lab.scan()
     await lab.later(50)
     await lab.scan()
