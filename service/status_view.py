@@ -1,11 +1,11 @@
 """A snapshot as other programs read it: one object per GPU. What cannot be known is UNKNOWN."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from canhazgpu.events import moments
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.reservations import Record
@@ -137,6 +137,4 @@ def _ago(now_ms: int, then_ms: int | None) -> int | None:
 
 def rfc3339(ms: int | None) -> str | None:
     """Return a moment, given in milliseconds since 1970, as RFC 3339 in UTC."""
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if ms is None else moments.rfc3339(ms)
