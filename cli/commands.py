@@ -1,51 +1,51 @@
-"""Every command of `canhazgpu`, put together."""
+"""Every command of `canhazgpu`, put together; of those that are not called, nothing is loaded."""
 
+import importlib
 import importlib.metadata
 from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli import (
-    admin,
-    configuration,
-    deliveries,
-    demo,
-    doctor,
-    events,
-    log,
-    notify,
-    reserve,
-    serve,
-    silence,
-    violations,
-    waiting,
-    worker,
-)
-from canhazgpu.cli import run as run_command
 from canhazgpu.cli.asking import FOREVER
 from canhazgpu.cli.status import show, watch
 from canhazgpu.cli.words import USAGE, examples, fail
 
 ABOUT = "Share the GPUs of this host: reserve them, run on them, see who uses what and who should not."
 
-app = typer.Typer(
-    name="canhazgpu",
-    help=ABOUT,
-    no_args_is_help=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=examples(
-        "canhazgpu run --gpus 2 -- python train.py",
-        "canhazgpu reserve --gpus 1 --duration 4h",
-        "canhazgpu status",
-        "canhazgpu demo",
-    )
-    + "\n\n\b\nExit codes: 0 done, 1 refused, 2 usage, 3 the service cannot be reached",
+# Name: module of `canhazgpu.cli`, function or group, the function's epilog; in the order of the help.
+COMMANDS = {
+    "status": ("commands", "status", "STATUS_EPILOG"),
+    "run": ("run", "run", "EPILOG"),
+    "reserve": ("reserve", "reserve", "RESERVE_EPILOG"),
+    "extend": ("reserve", "extend", "EXTEND_EPILOG"),
+    "release": ("reserve", "release", "RELEASE_EPILOG"),
+    "queue": ("waiting", "queue", "EPILOG"),
+    "admin": ("admin", "app", None),
+    "violations": ("violations", "app", None),
+    "silence": ("silence", "app", None),
+    "events": ("events", "events", "EPILOG"),
+    "deliveries": ("deliveries", "deliveries", "EPILOG"),
+    "deadletters": ("deliveries", "deadletters", None),
+    "log": ("log", "app", None),
+    "notify": ("notify", "app", None),
+    "doctor": ("doctor", "doctor", "EPILOG"),
+    "config": ("configuration", "app", None),
+    "serve": ("serve", "serve", "EPILOG"),
+    "worker": ("worker", "worker", "EPILOG"),
+    "demo": ("demo", "demo", "EPILOG"),
+}
+STATUS_EPILOG = examples(
+    "canhazgpu status", "canhazgpu status --json | jq -r '.[] | .status'", "canhazgpu status --watch"
 )
+EPILOG = examples(
+    "canhazgpu run --gpus 2 -- python train.py",
+    "canhazgpu reserve --gpus 1 --duration 4h",
+    "canhazgpu status",
+    "canhazgpu demo",
+)
+EXIT_CODES = "\n\n\b\nExit codes: 0 done, 1 refused, 2 usage, 3 the service cannot be reached"
 
 
-@app.callback(invoke_without_command=True)
 def options(
     context: typer.Context,
     *,
@@ -61,11 +61,6 @@ def options(
         fail("no command given; `canhazgpu --help` lists them", USAGE)
 
 
-@app.command(
-    epilog=examples(
-        "canhazgpu status", "canhazgpu status --json | jq -r '.[] | .status'", "canhazgpu status --watch"
-    )
-)
 def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array with one object a GPU.")] = False,
@@ -80,24 +75,28 @@ def status(
     show(as_json=as_json, colour=not no_color)
 
 
-app.command("run", epilog=run_command.EPILOG)(run_command.run)
-app.command("reserve", epilog=reserve.RESERVE_EPILOG)(reserve.reserve)
-app.command("extend", epilog=reserve.EXTEND_EPILOG)(reserve.extend)
-app.command("release", epilog=reserve.RELEASE_EPILOG)(reserve.release)
-app.command("queue", epilog=waiting.EPILOG)(waiting.queue)
-app.add_typer(admin.app, name="admin")
-app.add_typer(violations.app, name="violations")
-app.add_typer(silence.app, name="silence")
-app.command("events", epilog=events.EPILOG)(events.events)
-app.command("deliveries", epilog=deliveries.EPILOG)(deliveries.deliveries)
-app.add_typer(deliveries.deadletters, name="deadletters")
-app.add_typer(log.app, name="log")
-app.add_typer(notify.app, name="notify")
-app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
-app.add_typer(configuration.app, name="config")
-app.command("serve", epilog=serve.EPILOG)(serve.serve)
-app.command("worker", epilog=worker.EPILOG)(worker.worker)
-app.command("demo", epilog=demo.EPILOG)(demo.demo)
+def build(*names: str) -> typer.Typer:
+    """Return the command line with the commands of these names: to build them all takes a while."""
+    app = typer.Typer(
+        name="canhazgpu",
+        help=ABOUT,
+        no_args_is_help=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=EPILOG + EXIT_CODES,
+    )
+    app.callback(invoke_without_command=True)(options)
+    for name in names:
+        module, attribute, epilog = COMMANDS[name]
+        home = importlib.import_module(f"canhazgpu.cli.{module}")
+        command = getattr(home, attribute)
+        if epilog is None:
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, epilog=getattr(home, epilog))(command)
+    return app
+
 
 # Errors of the parser, whichever release of typer brings it along.
 ParserError: Any = typer.BadParameter.__mro__[2]
@@ -125,8 +124,9 @@ def _wait_alone(words: list[str], command: Any) -> list[str]:
 
 def run(words: list[str]) -> int:
     """Run one command line; return its exit code."""
+    names = words[:1] if words and words[0] in COMMANDS else COMMANDS
     try:
-        command = typer.main.get_command(app)
+        command = typer.main.get_command(build(*names))
         code = command.main(_wait_alone(words, command), prog_name="canhazgpu", standalone_mode=False)
     except ParserError as error:
         where = getattr(error, "ctx", None)

@@ -1,0 +1,21 @@
+"""What a command loads before it does anything: most of its time to start."""
+
+import subprocess
+import sys
+
+HEAVY = {"anyio", "asyncio", "httpx", "msgspec", "pydantic", "redis", "rich", "starlette", "structlog"}
+OTHERS = {f"canhazgpu.cli.{name}" for name in ("admin", "demo", "notify", "run", "violations")}
+
+
+def test_a_command_loads_what_it_needs_alone() -> None:
+    """Neither the other commands nor the libraries of the service."""
+    code = (
+        "import sys; from canhazgpu.cli.commands import run\n"
+        "try: run(['reserve', '--gpus', '0'])\n"
+        "except SystemExit as error: assert error.code == 2\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "canhazgpu.cli.reserve" in loaded
+    assert not loaded & (HEAVY | OTHERS)
