@@ -8,7 +8,6 @@ cannot be told is left alone.
 
 import contextlib
 import os
-import select
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -18,11 +17,11 @@ import anyio
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import PROVEN, ProcessUse
 from canhazgpu.events.notices import Notice
+from canhazgpu.events.processes import ended, start_of
 from canhazgpu.events.violations import Signalled, Violation
 from canhazgpu.notifiers.outcome import Outcome
 
 FIRST_USER = 1000  # Below are the system's own users.
-START_FIELD = 19  # Field 22 of /proc/PID/stat, counted from behind the name.
 Open = Callable[[], Awaitable[dict[str, Violation] | None]]
 Record = Callable[[list[Signalled]], Awaitable[None]]
 
@@ -72,7 +71,7 @@ class Terminate:
         current = await self._open_now()
         facts = []
         for violation, process in _targets(notice, current):
-            if process.pid in held and _has_ended(held[process.pid]):
+            if process.pid in held and ended(held[process.pid]):
                 continue
             outcome = self._obstacle(notice, violation, process) if current is not None else "not seen lately"
             if not outcome:
@@ -115,7 +114,7 @@ def _hold(process: ProcessUse, held: dict[int, int], closing: contextlib.ExitSta
 
 def _signal(process: ProcessUse, descriptor: int | None, number: signal.Signals, *, dry_run: bool) -> str:
     """Send a signal to exactly this process if it is still who it was; return what came of it."""
-    if descriptor is None or _has_ended(descriptor) or _start(process.pid) != process.start:
+    if descriptor is None or ended(descriptor) or start_of(process.pid) != process.start:
         return "gone"
     if _real_uid(process.pid) != process.uid:
         return "another user's by now"
@@ -128,19 +127,6 @@ def _signal(process: ProcessUse, descriptor: int | None, number: signal.Signals,
     except OSError as error:
         return f"not allowed: {error.strerror}"
     return "sent"
-
-
-def _has_ended(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))  # Also one that its parent has not asked about yet.
-
-
-def _start(pid: int) -> int | None:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(text[text.rindex(b")") + 2 :].split()[START_FIELD])
-    return None
 
 
 def _real_uid(pid: int) -> int | None:

@@ -15,10 +15,10 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
+from canhazgpu.events.processes import Process, marked, open_process, send, tree
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service.allocator import Allocator
-from canhazgpu.service.processes import Process, marked, open_process, send, tree
 from canhazgpu.service.scanner import Scanner
 
 HEARTBEAT = 15.0  # Seconds between two signs of life of all runs.

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.processes import identify
 from canhazgpu.events.reservations import MANUAL, RUN, Record
 from canhazgpu.events.store import Store
 from canhazgpu.service.allocator import Allocator, Ask, Blocked, Released, ReleaseOrder
@@ -28,7 +29,6 @@ from canhazgpu.service.handover import Handover
 from canhazgpu.service.liveness import Liveness
 from canhazgpu.service.peer import Peer
 from canhazgpu.service.problems import Problem
-from canhazgpu.service.processes import identify
 from canhazgpu.service.queue_view import queue
 from canhazgpu.service.refusals import not_extended, not_yours, refusal
 from canhazgpu.service.scanner import Scanner

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.daemon import until
 
-from canhazgpu.service.processes import Process, marked, start_of, tree
+from canhazgpu.events.processes import Process, marked, start_of, tree
 
 
 @pytest.fixture
