@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -70,10 +71,21 @@ async def _script(url: str) -> list[str]:
     allocations, floor = await _times(cycle), await _times(nothing)
     await store.close()
     ratio = statistics.median(allocations) / statistics.median(floor)
+    bare = _by_redis_benchmark(url, ["EVALSHA", sha, str(len(names)), *names, *map(os.fsdecode, args)])
     return [
         f"reserve 1 of {GPUS} GPUs, by the script: {spread(allocations)}",
         f"an empty script of the same size and keys: {spread(floor)}; ratio {ratio:.1f}",
+        f"the empty script by redis-benchmark, one connection: {bare}",
     ]
+
+
+def _by_redis_benchmark(url: str, command: Sequence[str]) -> str:
+    tool = shutil.which("redis-benchmark")
+    if not tool:
+        return "not installed (Debian's redis-tools)"
+    words = [tool, "-s", url.removeprefix("unix://"), "-c", "1", "-n", "20000", "-q", *command]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return said.replace("\r", "\n").strip().rpartition(": ")[2]
 
 
 def by_script() -> list[str]:
