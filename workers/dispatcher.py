@@ -178,13 +178,19 @@ class Dispatcher:
     async def _advance_episode(
         self, name: str, facts: list[Fact], stream: str = "", acks: Sequence[str] = ()
     ) -> None:
-        silences = await self._silences()
+        silences, acknowledged = await self._silences()
         now_ms = await self._store.now_ms()
 
         def step(text: bytes, *, may_terminate: bool = True) -> tuple[bytes, int | None, list[Draft]]:
             before = msgspec.json.decode(text, type=Episode) if text else None
             after, drafts = telling.advance(
-                before, facts, now_ms, self._policy, silences, may_terminate=may_terminate
+                before,
+                facts,
+                now_ms,
+                self._policy,
+                silences,
+                acknowledged=acknowledged,
+                may_terminate=may_terminate,
             )
             return (msgspec.json.encode(after), after.due_ms, drafts) if after else (b"", None, drafts)
 
@@ -192,9 +198,14 @@ class Dispatcher:
             structlog.get_logger().warning("terminate_deferred", user=name, reason="too many within the hour")
             await self._commit(name, partial(step, may_terminate=False), stream, acks)
 
-    async def _silences(self) -> list[Silence]:
-        rows = await self._store.ask(self._store.redis.hvals(self._keys.silences))
-        return [msgspec.json.decode(text, type=Silence) for text in rows]
+    async def _silences(self) -> tuple[list[Silence], dict[int, int]]:
+        """Return the silences, and by uid when the last acknowledgement ends or ended."""
+        async with self._store.redis.pipeline(transaction=False) as pipe:
+            pipe.hvals(self._keys.silences)
+            pipe.hgetall(self._keys.acks)
+            rows, acks = await self._store.ask(pipe.execute())
+        silences = [msgspec.json.decode(text, type=Silence) for text in rows]
+        return silences, {int(uid): int(until_ms) for uid, until_ms in acks.items()}
 
     async def _advance_incident(self, subject: str, changes: list[Change]) -> None:
         now_ms = await self._store.now_ms()

@@ -6,7 +6,7 @@ the last. Reminders come at growing intervals. When it is over, those who were t
 silence covers everything that is open, nothing is said; in quiet hours the channels that can wait do.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER
@@ -27,18 +27,20 @@ def advance(  # noqa: PLR0913 - the whole of what it depends on
     policy: Policy,
     silences: Iterable[Silence] = (),
     *,
+    acknowledged: Mapping[int, int] | None = None,
     may_terminate: bool = True,
 ) -> tuple[Episode | None, list[Draft]]:
     """Return the episode after `facts` and after what was due at `now_ms`, and the notices to send.
 
-    None stands for no episode. `may_terminate`: not too many episodes were ended by force lately.
+    None stands for no episode. `acknowledged`: when the last acknowledgement of a uid ends or ended.
+    `may_terminate`: not too many episodes were ended by force lately.
     """
     episode = copy(episode) if episode else None
     for fact in facts:
         episode = apply(episode, fact, now_ms, policy)
     if episode is None:
         return None, []
-    turn = _Telling(episode, now_ms, policy, silences)
+    turn = _Telling(episode, now_ms, policy, silences, acknowledged or {})
     turn.take(may_terminate=may_terminate)
     if turn.over:
         return None, turn.drafts

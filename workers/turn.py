@@ -1,8 +1,9 @@
 """One look at one episode at one moment: whom a step speaks to, and what they are told."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from canhazgpu.config.notices import Step
+from canhazgpu.events.moments import ms_of
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, is_personal
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
@@ -14,9 +15,17 @@ from canhazgpu.workers.policy import TERMINATE, Policy
 class Turn:
     """Collects the notices of one moment; `visible` is what is open and not silenced."""
 
-    def __init__(self, episode: Episode, now_ms: int, policy: Policy, silences: Iterable[Silence]) -> None:
+    def __init__(
+        self,
+        episode: Episode,
+        now_ms: int,
+        policy: Policy,
+        silences: Iterable[Silence],
+        acknowledged: Mapping[int, int],
+    ) -> None:
         """Look at what is open."""
         self.episode, self.now_ms, self.policy = episode, now_ms, policy
+        self.acknowledged = acknowledged
         self.drafts: list[Draft] = []
         self.over = False
         live = [silence for silence in silences if silence.until_ms > now_ms]
@@ -85,6 +94,15 @@ class Turn:
                 episode.awaiting[str(episode.serial)] = trying
         return bool(now or quiet)
 
+    def may_ack(self, about: Iterable[Violation]) -> bool:
+        """Tell whether their user may silence these for a time: once an episode."""
+        longest_ms, violations = round(self.policy.notices.ack_max * 1000), list(about)
+        last_ms = max(
+            (self.acknowledged.get(one.uid, 0) for one in violations if one.uid is not None), default=0
+        )
+        begun = all(ms_of(one.since) > last_ms for one in violations)
+        return longest_ms > 0 and begun and self.now_ms >= last_ms + longest_ms
+
     def draft(  # noqa: PLR0913 - what a notice is made of
         self,
         kind: str,
@@ -113,7 +131,7 @@ class Turn:
                 channels=channels,
                 violations=ordered,
                 contact=self.policy.notices.contact,
-                may_ack=self.policy.notices.ack_max > 0,
+                may_ack=self.may_ack(ordered),
                 unreached=unreached,
                 not_before=not_before,
                 dry_run=kind == TERMINATE and self.policy.terminate.dry_run,

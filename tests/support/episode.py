@@ -61,6 +61,7 @@ class Bob:
         self.episode: Episode | None = None
         self.drafts: list[Draft] = []
         self.silences: list[Silence] = []
+        self.acks: dict[int, int] = {}
         self.may_terminate = True
 
     def at(self, moment: int, *facts: Fact) -> list[str]:
@@ -71,6 +72,7 @@ class Bob:
             START + moment,
             self.policy,
             self.silences,
+            acknowledged=self.acks,
             may_terminate=self.may_terminate,
         )
         if self.episode and self.episode.due_ms is not None:

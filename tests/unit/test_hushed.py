@@ -127,3 +127,20 @@ def test_an_acknowledgement_covers_what_was_there_and_no_trespass() -> None:
     bob.at(HOUR, (UPDATED, violation("v1", kind="trespass", holder="alice")))
     bob.at(HOUR + WAIT + 5 * MINUTE)
     assert "alice" in {draft.person for draft in bob.drafts}
+
+
+@pytest.mark.parametrize(
+    ("uid", "ended_ms", "offered"),
+    [
+        (1001, START - 5 * HOUR, True),  # Of an earlier episode, and long ago.
+        (1001, START - MINUTE, False),  # Before this one, but there is one in so long a time.
+        (1001, START + MINUTE, False),  # Of this one: it is used up.
+        (1002, START + MINUTE, True),  # Somebody else's.
+    ],
+)
+def test_what_would_be_refused_is_not_offered(bob: Bob, uid: int, ended_ms: int, *, offered: bool) -> None:
+    """A user may acknowledge an episode once."""
+    bob.acks = {uid: ended_ms}
+    bob.at(0, (OPENED, violation("v1", since=rfc3339(START))))
+    assert bob.runs(0, 5 * MINUTE) == ["5 opened offender wall+log"]
+    assert [draft.may_ack for draft in bob.drafts] == [offered]
