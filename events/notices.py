@@ -61,7 +61,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     about; `person` is who reads it, None for administrators and addresses. `episode` is the same from
     the first notice of a group to the resolved one, `serial` counts within it. `channels`: by which it
     goes, `webhook` standing for all webhooks; empty: by all. `channel` and `to` narrow a test, or a dead
-    letter, to one channel and one recipient. `unreached`: those it is about could not be told.
+    letter, to one channel and one recipient. `unreached`: those it is about could not be told;
+    `unreached_holder`: whose GPU it is, and could not be told.
     `not_before`: the end of quiet hours.
     """
 
@@ -84,6 +85,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     deadline: str | None = None  # When what it announces happens: an expiry, a release.
     contact: str = ""
     unreached: bool = False
+    unreached_holder: str | None = None
     not_before: str | None = None
     may_ack: bool = True  # Whether its reader may silence it for a time.
     dry_run: bool = False  # Of kind terminate: nothing is ended.

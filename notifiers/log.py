@@ -19,8 +19,8 @@ import structlog
 
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.notices import Notice
-from canhazgpu.notifiers.anchor import NoAnchor, read_anchor, write_anchor
-from canhazgpu.notifiers.chain import START, fields_of, seal
+from canhazgpu.notifiers.anchor import Anchor, NoAnchor, read_anchor, write_anchor
+from canhazgpu.notifiers.chain import START, Head, fields_of, seal
 from canhazgpu.notifiers.rotation import DAMAGED, TAIL, end_of, last_head
 
 SIBLINGS_AGE = 2 * 86400.0
@@ -37,6 +37,7 @@ class AuditLog:
         self._lock: int | None = None
         self._ids: dict[str, None] = {}
         self._head = START
+        self._begin: Head | None = None  # After which line this file begins.
         self._turn = threading.Lock()
 
     def append(self, entry_id: str, line: bytes) -> bool:
@@ -54,6 +55,9 @@ class AuditLog:
             return False
         sealed, head = seal(line, self._head)
         size = os.fstat(file).st_size
+        if not size:
+            self._begin = self._head
+            self._keep_head()
         try:
             _write(file, sealed)
         except OSError:
@@ -118,13 +122,15 @@ class AuditLog:
         anchor = None
         with contextlib.suppress(OSError, NoAnchor):
             anchor = read_anchor(self.path)
-        self._head = max(anchor or START, last_head(self.path) or START, key=lambda head: head.seq)
-        if self._head != anchor:
+        kept = anchor or Anchor(START)
+        self._head = max(kept.head, last_head(self.path) or START, key=lambda head: head.seq)
+        self._begin = kept.begin
+        if not anchor or self._head != kept.head:
             self._keep_head()
 
     def _keep_head(self) -> None:
         try:
-            write_anchor(self.path, self._head)
+            write_anchor(self.path, Anchor(self._head, self._begin))
         except OSError as error:  # The line is written all the same; the next one tries again.
             structlog.get_logger().warning("audit_log_head_not_written", reason=str(error))
 

@@ -108,7 +108,8 @@ class Mail:
                 await client.login(self._settings.username, self._password())
             refused, _ = await client.send_message(mail, sender=self._sender, recipients=recipients)
             await _part(client)
-        except errors.SMTPConnectResponseError as error:  # Whatever its code: it says nothing of this mail.
+        except (errors.SMTPConnectResponseError, errors.SMTPSenderRefused) as error:
+            # Whatever its code: it says nothing of those this mail is for.
             return [Outcome(one, "retry", _short(f"{error.code} {error.message}")) for one in recipients]
         except errors.SMTPRecipientsRefused as error:
             refusals = {one.recipient: (one.code, one.message) for one in error.recipients}

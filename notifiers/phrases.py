@@ -63,6 +63,12 @@ def moment(time: str | None) -> str:
     return f"{found[1]} {found[2]} UTC" if found else "an unknown time"
 
 
+def stamp(time: str | None) -> str:
+    """Return `2026-11-24T09:15:47Z` for such a time, as commands take it, and a day for another."""
+    found = _MOMENT.fullmatch(time or "")
+    return f"{found[1]}T{found[2]}Z" if found else "1d"
+
+
 def length(since: str | None, until: str | None) -> str:
     """Return the time between two moments as `4h`, to the minute when it is longer; empty when unknown."""
     try:

@@ -40,13 +40,19 @@ class Proof:
     the strays.
     """
 
-    def __init__(self, anchor: Head | None, fault: str = "") -> None:
-        """Take the head kept beside the log, read before the log was; `fault` says why there is none."""
+    def __init__(self, anchor: Head | None, fault: str = "", begin: Head | None = None) -> None:
+        """Take the head kept beside the log, read before the log was; `fault` says why there is none.
+
+        `begin`: the last line before the log's own file, if that is known.
+        """
         self.findings = Findings()
         self.names: list[str] = []
         self.lines = self.before = self.torn = 0
         self.first = 0
         self.anchor = anchor
+        self.begins_unproven = False  # The value that the first line is hashed over is nowhere.
+        self._begin_head = begin
+        self._live = False
         self._fault = fault
         self._anchored = False
         self._anchor_place: Place | None = None  # Of the line with the number of the kept head.
@@ -62,13 +68,9 @@ class Proof:
         """Where the chain ends; None when there is no line of it."""
         return self._at.heads[0] if self._at else None
 
-    @property
-    def begins_unproven(self) -> bool:
-        """Whether the first line's text is not proven: the value it is hashed over is nowhere."""
-        return self.first > 1 and (self.anchor is None or self.anchor.seq + 1 != self.first)
-
-    def open(self, name: str) -> None:
-        """Go on with the next file."""
+    def open(self, name: str, *, live: bool = False) -> None:
+        """Go on with the next file; `live`: with the log itself, which comes last."""
+        self._live = live
         self.names.append(name)
         self._place = Place(self._place.number, name)
         self._previous = None
@@ -88,7 +90,7 @@ class Proof:
         previous, self._previous = self._previous, None
         if link:
             self._take_link(link, previous, _begin_of(line))
-        elif not self._at and len(line) <= LONGEST and is_plain(line):
+        elif not (self._at or self._known_begin) and len(line) <= LONGEST and is_plain(line):
             self.before += 1
         else:
             self._broken += 1
@@ -123,13 +125,22 @@ class Proof:
     def _begin(self, spot: _Spot) -> _Spot | None:
         """Return what the first line must follow; None when that is not there, and it is believed."""
         self.first = spot.seq
-        for known in (START, self.anchor):
+        begin = self._known_begin
+        for known in (START, begin, self.anchor):
             if known and known.seq + 1 == spot.seq:
                 return _Spot(known.seq, (known,), Place())
+        self.begins_unproven = True
         if self.before:  # Then nothing was rotated away.
             self._miss(_Spot(0, (), Place()), spot.seq - 1, spot)
+        elif begin and self.anchor and begin.seq < spot.seq <= self.anchor.seq:
+            self._miss(_Spot(begin.seq, (), Place()), spot.seq - 1, spot)
         self._at = msgspec.structs.replace(spot, certain=False)
         return None
+
+    @property
+    def _known_begin(self) -> Head | None:
+        """After which line the log's own file begins, if no line of another file came before."""
+        return self._begin_head if self._live and not self._at else None
 
     def _follow(self, at: _Spot, spot: _Spot) -> None:
         if spot.seq != at.seq + 1:

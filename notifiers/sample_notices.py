@@ -95,6 +95,14 @@ def _special() -> list[Sample]:
             unreached=True,
         ),
         _sample(
+            "opened",
+            ADMINS,
+            "Whose GPU it is could not be told.",
+            "holder-unreached",
+            violations=(TAKEN,),
+            unreached_holder="alice",
+        ),
+        _sample(
             "opened", ADMINS, "Nothing proves whose it is.", "unproven", violations=(unproven,), user="root"
         ),
         _sample(

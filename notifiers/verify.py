@@ -21,10 +21,10 @@ def verify(log: Path) -> Proof:
         anchor, fault = None, str(damaged)
     if not anchor and not files_of(log):
         raise FileNotFoundError(errno.ENOENT, "There is no such log", str(log))
-    proof = Proof(anchor, fault)
+    proof = Proof(anchor.head if anchor else None, fault, anchor.begin if anchor else None)
     with all_opened(log) as parts:
         for path, stream in in_order(parts, log):
-            proof.open(path.name)
+            proof.open(path.name, live=path == log)
             if can_be_read(path):
                 _read(stream, proof)
             else:

@@ -6,7 +6,7 @@ from canhazgpu.events.notices import Digest, Incident
 from canhazgpu.events.reservations import RUN, Reservation
 from canhazgpu.events.text import printable
 from canhazgpu.notifiers.account import Account, Commands, Part, Sentence, Table
-from canhazgpu.notifiers.phrases import counted, joined, length, listed, moment, opening, words_of
+from canhazgpu.notifiers.phrases import counted, joined, length, listed, moment, opening, stamp, words_of
 
 Row = tuple[str, str]
 OVER = ("resumed", "gpu-recovered", "channel-recovered")
@@ -87,8 +87,8 @@ def describe_digest(digest: Digest) -> Account:
 def _closer(digest: Digest) -> list[Part]:
     rows = []
     if digest.users:
-        since = length(digest.since, digest.until) or "7d"
-        rows.append(("To see each violation", f"canhazgpu violations --since {since}"))
+        span = f"--since {stamp(digest.since)} --until {stamp(digest.until)}"
+        rows.append(("To see each violation", f"canhazgpu violations {span}"))
     if digest.failures:
         rows.append(("To see what was given up on", "canhazgpu deadletters list"))
     return [Commands("", tuple(rows), aside=True)] if rows else []

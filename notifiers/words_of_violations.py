@@ -152,10 +152,11 @@ def _to_others(case: Case) -> list[Part]:
 
 
 def _untold(case: Case) -> list[Part]:
-    if not case.notice.unreached:
-        return []
     asked = " Please tell them yourself." if case.reader == ADMINS else ""
-    return [Sentence(f"{case.open(case.user)} could not be told: no channel reached them.{asked}")]
+    who = [case.open(case.user)] if case.notice.unreached else []
+    if case.notice.unreached_holder:
+        who.append(f"{printable(case.notice.unreached_holder)}, who has reserved it,")
+    return [Sentence(f"{one} could not be told: no channel reached them.{asked}") for one in who]
 
 
 def _whose(case: Case) -> str:

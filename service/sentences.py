@@ -54,7 +54,8 @@ def of_notice(one: NoticeFacts) -> str:
     what = NOTICES.get(one.kind, f"{one.kind} for {{}}").replace("{}", whom) + (
         " (dry run)" if one.dry_run else ""
     )
-    missed = f": {one.user} could not be reached" if one.unreached else ""
+    who = [one.user] if one.unreached else [one.unreached_holder] if one.unreached_holder else []
+    missed = "".join(f": {printable(name)} could not be reached" for name in who)
     channels = f"by {_list(one.channels)}" if one.channels else "by every channel"
     return _sentence(f"{what}, {channels}{missed}")
 

@@ -151,6 +151,7 @@ class Timeline:
             channels=list(notice.channels),
             to=self._viewer.address(notice.to, notice.person) if notice.to else None,
             unreached=notice.unreached,
+            unreached_holder=notice.unreached_holder,
             dry_run=notice.dry_run,
         )
         sentence = sentences.of_notice(facts)

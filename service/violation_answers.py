@@ -22,6 +22,7 @@ class NoticeFacts(Struct, frozen=True, kw_only=True):
     channels: list[str]
     to: str | None
     unreached: bool
+    unreached_holder: str | None
     dry_run: bool
 
 

@@ -65,5 +65,5 @@ class LogChannel:
         try:
             await to_thread.run_sync(self._log.append, notice.notice, notice_line(notice))
         except OSError as error:
-            return [Outcome(one, "failed", str(error)) for one in recipients]
+            return [Outcome(one, "retry", str(error)) for one in recipients]
         return [Outcome(one, "delivered") for one in recipients]

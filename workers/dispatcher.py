@@ -18,7 +18,7 @@ from anyio.abc import TaskStatus
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.keys import GROUP_DISPATCHER
-from canhazgpu.events.notices import REACHED, Delivery, is_personal
+from canhazgpu.events.notices import Delivery
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import Script, Store, StoreDown
 from canhazgpu.events.violations import Violation
@@ -120,7 +120,7 @@ class Dispatcher:
                 continue
             if attempt.serial and not attempt.group.startswith(INCIDENT):
                 await self._advance_episode(attempt.group, [attempt])
-            change = _of_channel(attempt)
+            change = incidents.of_channel(attempt)
             if change:
                 await self._advance_incident(f"channel/{attempt.channel}", [change])
             await self._deliveries.acknowledge(entry.id)
@@ -265,15 +265,6 @@ class Dispatcher:
 
 async def _nothing_due() -> float:
     return LONGEST_BLOCK
-
-
-def _of_channel(attempt: Delivery) -> Change | None:
-    """Return what an attempt says of its channel; a person's address that is refused says nothing."""
-    broken = attempt.outcome == "retry" or (attempt.outcome == "failed" and not is_personal(attempt.channel))
-    if broken:
-        remedy = f"canhazgpu notify test --channel {attempt.channel} tries it"
-        return Change(time=attempt.time, reason=attempt.detail or "nothing is delivered", remedy=remedy)
-    return Change(time=attempt.time) if attempt.outcome in REACHED else None
 
 
 def _change(kind: str, event: Event) -> Change:

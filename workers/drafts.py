@@ -51,6 +51,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline: str | None = None
     contact: str = ""
     unreached: bool = False
+    unreached_holder: str | None = None
     not_before: str | None = None
     may_ack: bool = True
     dry_run: bool = False

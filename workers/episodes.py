@@ -26,6 +26,15 @@ class Later(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...]
 
 
+class Calling(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How far it is with telling one holder: steps before `step` were tried to reach them."""
+
+    step: int = 0
+    awaiting: dict[str, tuple[str, ...]] = {}  # Serial: the channels that still try to reach them.
+    reached: bool = False
+    given_up: bool = False  # No step was left; administrators heard of it.
+
+
 class Episode(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One user's episode. `first_ms`, when the first notice was due, is what steps count from."""
 
@@ -49,6 +58,7 @@ class Episode(msgspec.Struct, kw_only=True, omit_defaults=True):
     reached: dict[str, None] = {}  # Serials of the notices that reached them.
     unreached: bool = False  # Administrators were told that nobody could be reached.
     guests: dict[str, dict[str, Violation]] = {}  # Holder: what is, or was, on their GPUs.
+    callings: dict[str, Calling] = {}  # Holder: whether they could be told.
     parting: dict[str, int] = {}  # Holder: when they hear that it is over.
     rehearsed: bool = False  # It was said what would be ended.
     terminated: bool = False
@@ -110,14 +120,24 @@ def _close(episode: Episode, violation: Violation, now_ms: int, policy: Policy) 
 def _hear_back(episode: Episode, attempt: Delivery) -> None:
     """Take in what became of a notice; one that reached nobody brings the next step forward."""
     serial = str(attempt.serial)
-    if attempt.episode != episode.episode or serial not in (episode.awaiting.keys() | episode.reached.keys()):
+    reached = attempt.outcome in REACHED and is_personal(attempt.channel)
+    if attempt.episode != episode.episode:
         return
-    if attempt.outcome in REACHED and is_personal(attempt.channel):
+    for calling in episode.callings.values():
+        if serial in calling.awaiting:
+            calling.reached |= reached
+            _strike(calling.awaiting, serial, attempt)
+    if serial not in (episode.awaiting.keys() | episode.reached.keys()):
+        return
+    if reached:
         episode.reached[serial] = None
-    if attempt.final and serial in episode.awaiting:
-        left = tuple(one for one in episode.awaiting[serial] if one != attempt.channel)
-        if left:
-            episode.awaiting[serial] = left
-        else:
-            del episode.awaiting[serial]
+    _strike(episode.awaiting, serial, attempt)
     episode.forward = episode.stuck
+
+
+def _strike(awaiting: dict[str, tuple[str, ...]], serial: str, attempt: Delivery) -> None:
+    """Take off a channel that tries no more."""
+    if attempt.final and serial in awaiting:
+        awaiting[serial] = tuple(one for one in awaiting[serial] if one != attempt.channel)
+        if not awaiting[serial]:
+            del awaiting[serial]

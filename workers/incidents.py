@@ -6,7 +6,7 @@ once, and once more when it has been well for `resolve_hold`. Failing again befo
 
 import msgspec
 
-from canhazgpu.events.notices import ADMINS, Incident
+from canhazgpu.events.notices import ADMINS, REACHED, Delivery, Incident, is_personal
 from canhazgpu.workers.drafts import Draft, hushed
 from canhazgpu.workers.policy import Policy
 
@@ -54,6 +54,16 @@ def advance(
         return None, [*drafts, *hushed(_draft(ended, KINDS[_family(subject)][1], policy), now_ms, policy)]
     moments = [ms for ms in (trouble.tell_ms, trouble.clear_ms) if ms is not None]
     return msgspec.structs.replace(trouble, due_ms=min(moments, default=None)), drafts
+
+
+def of_channel(attempt: Delivery) -> Change | None:
+    """Return what an attempt says of its channel; a server that refuses one address for good does answer."""
+    lost = attempt.outcome == "failed"
+    answered = lost and is_personal(attempt.channel) and attempt.detail[:3].isdigit()
+    if attempt.outcome == "retry" or (lost and not is_personal(attempt.channel)):
+        remedy = f"canhazgpu notify test --channel {attempt.channel} tries it"
+        return Change(time=attempt.time, reason=attempt.detail or "nothing is delivered", remedy=remedy)
+    return Change(time=attempt.time) if answered or attempt.outcome in REACHED else None
 
 
 def _family(subject: str) -> str:

@@ -9,7 +9,7 @@ silence covers everything that is open, nothing is said; in quiet hours the chan
 from collections.abc import Iterable, Mapping, Sequence
 
 from canhazgpu.events.moments import rfc3339
-from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER
+from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, is_personal
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
 from canhazgpu.workers.drafts import THE_ADMINS, THE_OFFENDER, Audience, Draft
@@ -54,13 +54,15 @@ class _Telling(Turn):
     def take(self, *, may_terminate: bool) -> None:
         """Do what is due."""
         episode = self.episode
-        self._part()
         if episode.hold_ms is not None and episode.hold_ms <= self.now_ms:
             self._resolve()
-        elif self.visible:
+            return
+        self._part()
+        if self.visible:
             self._send_later()
             self._notify()
             self._steps()
+            self._fall_through()
             self._remind()
             self._terminate(may_terminate=may_terminate)
 
@@ -121,11 +123,39 @@ class _Telling(Turn):
             step = self.policy.steps[episode.step]
             episode.step += 1
             for audience, channels in self.concerned([step]).items():
+                if audience.name == HOLDER and self._called(audience.who) >= episode.step:
+                    continue  # It was taken early for this holder.
                 missed = forced and audience.name != OFFENDER
                 told = self.emit(self._kind(audience), audience, channels, unreached=missed)
                 episode.unreached |= told and missed and audience.name == ADMINS
             if OFFENDER in step.to or forced:
                 episode.forward = episode.stuck and not episode.unreached
+
+    def _called(self, holder: str) -> int:
+        calling = self.episode.callings.get(holder)
+        return calling.step if calling else 0
+
+    def _fall_through(self) -> None:
+        """Tell holders whom a step could not reach by another that tells people; else administrators."""
+        steps = self.policy.steps
+        present = {one.holder for one in self.visible if one.holder}
+        for holder in sorted(present & self.episode.callings.keys()):
+            calling, audience = self.episode.callings[holder], Audience(HOLDER, holder)
+            while self._is_stuck(audience) and calling.step < len(steps):
+                step, calling.step = steps[calling.step], calling.step + 1
+                heard = self.episode.heard.get(audience.key, ())
+                fresh = [one for one in self.policy.concrete(step.channels) if one not in heard]
+                if HOLDER in step.to or (OFFENDER in step.to and any(map(is_personal, fresh))):
+                    self.emit("opened", audience, fresh)
+            if self._is_stuck(audience):
+                calling.given_up = True
+                names = tuple(self.policy.notices.admin_channels)
+                self.emit(self._kind(THE_ADMINS), THE_ADMINS, names, unreached_holder=holder)
+
+    def _is_stuck(self, holder: Audience) -> bool:
+        calling = self.episode.callings[holder.who]
+        waits = any(later.audience == holder.key for later in self.episode.later)
+        return not (calling.reached or calling.given_up or calling.awaiting or waits)
 
     def _nobody_reached(self) -> None:
         if not self.episode.unreached:
@@ -173,6 +203,10 @@ class _Telling(Turn):
     def _part(self) -> None:
         """Tell each holder who was told when nobody has been on their GPUs for a while."""
         episode = self.episode
+        present = {one.holder for one in episode.open.values()}
+        for holder in [one for one in episode.callings if one not in present]:
+            if Audience(HOLDER, holder).key not in episode.heard:
+                del episode.callings[holder]
         for key in [key for key in episode.heard if Audience.of(key).name == HOLDER]:
             holder = Audience.of(key).who
             if any(one.holder == holder for one in episode.open.values()):
@@ -185,6 +219,7 @@ class _Telling(Turn):
             self._over(Audience.of(key), episode.heard.pop(key), about)
             del episode.parting[holder]
             episode.guests.pop(holder, None)
+            episode.callings.pop(holder, None)
 
     def _gone_from(self, holder: str) -> list[Violation]:
         """Return what was on a holder's GPUs; not what stayed there when they gave them back."""

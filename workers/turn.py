@@ -8,7 +8,7 @@ from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, is_personal
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
 from canhazgpu.workers.drafts import Audience, Draft, audiences
-from canhazgpu.workers.episodes import Episode, Later
+from canhazgpu.workers.episodes import Calling, Episode, Later
 from canhazgpu.workers.policy import TERMINATE, Policy
 
 
@@ -27,6 +27,7 @@ class Turn:
         self.episode, self.now_ms, self.policy = episode, now_ms, policy
         self.acknowledged = acknowledged
         self.drafts: list[Draft] = []
+        self._said: dict[tuple[str, str], set[str]] = {}  # By webhook and kind of notice: the violations.
         self.over = False
         live = [silence for silence in silences if silence.until_ms > now_ms]
         self.visible: list[Violation] = []
@@ -69,7 +70,15 @@ class Turn:
                 quiet[channel] = until
         return tuple(now), quiet
 
-    def emit(self, kind: str, audience: Audience, names: Sequence[str], *, unreached: bool = False) -> bool:
+    def emit(
+        self,
+        kind: str,
+        audience: Audience,
+        names: Sequence[str],
+        *,
+        unreached: bool = False,
+        unreached_holder: str | None = None,
+    ) -> bool:
         """Tell an audience of what is visible: now, or by the channels that are quiet when that ends.
 
         False when there is nobody, or no channel.
@@ -78,6 +87,8 @@ class Turn:
         about = self.about(audience, self.visible)
         if not about or (audience.name == OFFENDER and self.person(audience) is None):
             return False
+        if audience.name == HOLDER:
+            episode.callings.setdefault(audience.who, Calling())
         now, quiet = self.by_quiet(names)
         planned = {one for later in episode.later if later.audience == audience.key for one in later.channels}
         if fresh := [channel for channel in quiet if channel not in planned]:
@@ -85,13 +96,15 @@ class Turn:
             later = Later(due_ms=due_ms, audience=audience.key, kind=kind, channels=tuple(fresh))
             episode.later = (*episode.later, later)
         if now:
-            self.draft(kind, audience, now, about, unreached=unreached)
+            self.draft(kind, audience, now, about, unreached=unreached, unreached_holder=unreached_holder)
             episode.last_ms = self.now_ms
             heard = (*episode.heard.get(audience.key, ()), *now)
             episode.heard[audience.key] = tuple(dict.fromkeys(heard))
             trying = tuple(channel for channel in now if is_personal(channel))
             if audience.name == OFFENDER and trying:
                 episode.awaiting[str(episode.serial)] = trying
+            if audience.name == HOLDER and trying:
+                episode.callings[audience.who].awaiting[str(episode.serial)] = trying
         return bool(now or quiet)
 
     def may_ack(self, about: Iterable[Violation]) -> bool:
@@ -103,6 +116,15 @@ class Turn:
         begun = all(ms_of(one.since) > last_ms for one in violations)
         return longest_ms > 0 and begun and self.now_ms >= last_ms + longest_ms
 
+    def _posted(self, channel: str, kind: str, about: Iterable[Violation]) -> bool:
+        """Tell whether a webhook, which is the same room for everybody, says this already just now."""
+        if channel.partition(":")[0] != "webhook":
+            return False
+        said, names = self._said.setdefault((channel, kind), set()), {one.violation for one in about}
+        known = names <= said
+        said |= names
+        return known
+
     def draft(  # noqa: PLR0913 - what a notice is made of
         self,
         kind: str,
@@ -111,11 +133,16 @@ class Turn:
         about: Iterable[Violation],
         *,
         unreached: bool = False,
+        unreached_holder: str | None = None,
         not_before: str | None = None,
     ) -> None:
         """Make a notice."""
-        self.episode.serial += 1
         ordered = tuple(sorted(about, key=lambda one: (one.gpu, one.since)))
+        if not (unreached or unreached_holder):
+            channels = tuple(one for one in channels if not self._posted(one, kind, ordered))
+        if not channels:
+            return
+        self.episode.serial += 1
         whose = next((one for one in ordered if one.person), ordered[0])
         self.drafts.append(
             Draft(
@@ -133,6 +160,7 @@ class Turn:
                 contact=self.policy.notices.contact,
                 may_ack=self.may_ack(ordered),
                 unreached=unreached,
+                unreached_holder=unreached_holder,
                 not_before=not_before,
                 dry_run=kind == TERMINATE and self.policy.terminate.dry_run,
             )

@@ -109,7 +109,7 @@ def test_without_the_head_beside_the_log_the_end_is_not_proven(three: list[Path]
     done = verify(three[2])
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
     assert ".violations.log.head: lines removed at the end cannot be found: it is not there" in done.stdout
-    anchor.write_text(json.dumps({"seq": 15, "chain": "0" * 64}))
+    anchor.write_text(json.dumps({"head": {"seq": 15, "chain": "0" * 64}}))
     assert verify(three[2]).stdout == (
         "violations.log, line 5: edited: its chain value is not the one in .violations.log.head\n"
     )

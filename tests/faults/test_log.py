@@ -16,7 +16,9 @@ from support.audit_log import Disk, ids, line, mounted, pack, size, writer
 from support.daemon import Daemon, gpu, until, use
 
 from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.sample_notices import samples
 from canhazgpu.notifiers.verify import verify
+from canhazgpu.workers.audit import LogChannel
 
 LINES = 2000
 
@@ -39,6 +41,17 @@ def log(path: Path) -> Iterator[AuditLog]:
 def disk(folder: Path) -> Iterator[Disk]:
     """A disk with room for 4096 bytes of the log."""
     yield from mounted(folder / "disk")
+
+
+@pytest.mark.anyio
+async def test_a_notice_that_cannot_be_written_is_tried_again(log: AuditLog, path: Path) -> None:
+    """As a fact is: who was told is in the log in the end, whatever stood in the way."""
+    channel, notice = LogChannel(log), samples()[0].notice
+    path.mkdir()
+    assert [one.verdict for one in await channel.deliver(notice, [str(path)], None)] == ["retry"]
+    path.rmdir()
+    assert [one.verdict for one in await channel.deliver(notice, [str(path)], None)] == ["delivered"]
+    assert ids(path) == [notice.notice]
 
 
 def test_a_full_disk_leaves_nothing_of_the_line(disk: Disk) -> None:

@@ -100,6 +100,19 @@ def test_a_rotated_file_that_is_gone_is_found(three: list[Path]) -> None:
     assert (proof.findings.kept, proof.first, proof.begins_unproven) == ([], 6, True)
 
 
+@pytest.mark.parametrize("left", [1, 3])
+def test_what_is_cut_off_the_beginning_was_not_rotated_away(three: list[Path], left: int) -> None:
+    """Whatever became of the files before: it is kept after which line the log's own file began."""
+    for path in three[:2]:
+        path.unlink()
+    proof = verify(three[2])
+    assert (proof.findings.kept, proof.first, proof.begins_unproven) == ([], 11, False)
+    rewrite(three[2], lambda kept: kept[-left:])
+    assert found(three[2]) == [("removed", "violations.log", 1, 11, 15 - left)]
+    rewrite(three[2], lambda kept: [b'{"id": "x"}\n', *kept])
+    assert ("unsealed", "violations.log", 1, 0, 0) in found(three[2])
+
+
 @pytest.mark.parametrize("left", [0, 1, 4])
 def test_a_tail_that_is_cut_off_is_found_and_stays_found(three: list[Path], log: AuditLog, left: int) -> None:
     """The head beside the log has the last number; the next line continues from it, so that a gap stays."""
@@ -117,7 +130,9 @@ def test_with_every_file_gone_the_numbers_go_on(three: list[Path], log: AuditLog
     assert found(three[2]) == [("removed_at_end", "", 0, 1, 15)]
     write(log, "next")
     proof = verify(three[2])
-    assert (proof.findings.kept, proof.first, proof.head) == ([], 16, read_anchor(three[2]))
+    anchor = read_anchor(three[2])
+    assert anchor
+    assert (proof.findings.kept, proof.first, proof.head) == ([], 16, anchor.head)
 
 
 def test_a_packed_file_that_is_damaged_is_named(three: list[Path]) -> None:

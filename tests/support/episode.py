@@ -135,4 +135,6 @@ class Bob:
 def spelled(draft: Draft) -> str:
     """A notice as a test writes it."""
     whom = draft.audience if draft.audience in ("offender", "admins") else f"{draft.person or draft.to}"
-    return f"{draft.kind} {whom} {'+'.join(draft.channels)}" + (" unreached" if draft.unreached else "")
+    missed = " unreached" if draft.unreached else ""
+    missed += f" unreached {draft.unreached_holder}" if draft.unreached_holder else ""
+    return f"{draft.kind} {whom} {'+'.join(draft.channels)}{missed}"

@@ -10,7 +10,7 @@ import pytest
 from support.audit_log import chain
 
 from canhazgpu.events.schemas import DATA
-from canhazgpu.notifiers.anchor import NoAnchor, anchor_path, read_anchor, write_anchor
+from canhazgpu.notifiers.anchor import Anchor, NoAnchor, anchor_path, read_anchor, write_anchor
 from canhazgpu.notifiers.chain import LONGEST, START, is_plain, link_of, seal
 from canhazgpu.notifiers.rotation import base_of, files_of, lines_of, opened
 
@@ -71,16 +71,16 @@ def test_the_kept_head_is_read_as_it_was_written(tmp_path: Path) -> None:
     log = tmp_path / "violations.log"
     path = anchor_path(log)
     assert read_anchor(log) is None
-    for head in (START, HEAD):
-        write_anchor(log, head)
-        assert read_anchor(log) == head
+    for anchor in (Anchor(START), Anchor(HEAD, START)):
+        write_anchor(log, anchor)
+        assert read_anchor(log) == anchor
     assert (path.name, path.stat().st_mode & 0o777) == (".violations.log.head", 0o600)
     assert [*tmp_path.iterdir()] == [path]
     for harm in (
         b"",
         b"{}",
-        b'{"seq": 1, "chain": "0"}',
-        b'{"seq": -1, "chain": "%b"}' % (b"0" * 64),
+        b'{"head": {"seq": 1, "chain": "0"}}',
+        b'{"head": {"seq": -1, "chain": "%b"}}' % (b"0" * 64),
         b"\xff",
     ):
         path.write_bytes(harm)
@@ -93,7 +93,7 @@ def test_the_kept_head_is_not_written_through_a_link(tmp_path: Path) -> None:
     log, victim = tmp_path / "log", tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / ".log.head.new").symlink_to(victim)
-    write_anchor(log, HEAD)
+    write_anchor(log, Anchor(HEAD))
     anchor_path(log).unlink()
     anchor_path(log).symlink_to(victim)
     with pytest.raises(OSError, match=r"symbolic|loop|Too many"):

@@ -1,6 +1,6 @@
 """What holders hear: who sits on their GPUs, and when it is over; only of their own."""
 
-from support.episode import HOLD, MINUTE, WAIT, Bob, violation
+from support.episode import HOLD, HOUR, MINUTE, WAIT, Bob, step, violation
 
 from canhazgpu.events.violations import OPENED, UPDATED
 
@@ -34,7 +34,7 @@ def test_the_holder_hears_of_a_trespass_and_of_its_end() -> None:
         "resolved carol wall+log",
         "resolved offender wall+log",
     ]
-    assert [named(bob, draft) for draft in (-3, -2, -1)] == [["v1"], ["v3"], ["v1", "v2", "v3"]]
+    assert [named(bob, draft) for draft in (-3, -2, -1)] == [["v1", "v2", "v3"], ["v1"], ["v3"]]
 
 
 def test_a_holder_hears_of_the_end_on_their_own_gpu() -> None:
@@ -63,7 +63,7 @@ def test_the_next_holder_hears_too() -> None:
     assert bob.at(2 * MINUTE, (UPDATED, violation("v1", 3, kind="trespass", holder="alice"))) == []
     assert bob.at(WAIT + 5 * MINUTE) == ["changed offender wall+log", "opened alice wall+log"]
     bob.closes(8 * MINUTE, "v1", 3, kind="trespass", holder="alice")
-    assert bob.at(8 * MINUTE + HOLD) == ["resolved alice wall+log", "resolved offender wall+log"]
+    assert bob.at(8 * MINUTE + HOLD) == ["resolved offender wall+log", "resolved alice wall+log"]
 
 
 def test_a_violation_that_becomes_a_trespass_is_told() -> None:
@@ -74,3 +74,67 @@ def test_a_violation_that_becomes_a_trespass_is_told() -> None:
     bob.hears(WAIT)
     assert bob.at(MINUTE, (UPDATED, violation("v1", kind="trespass", holder="alice"))) == []
     assert bob.at(WAIT + 5 * MINUTE) == ["changed offender wall+log", "opened alice wall+log"]
+
+
+def test_a_holder_without_a_terminal_gets_mail_at_once() -> None:
+    """The next step that tells people is theirs too, now; administrators hear of whom no step reached."""
+    bob = Bob()
+    bob.opens(0, "v1", 3, kind="trespass", holder="carol")
+    assert bob.at(WAIT) == [NOW, "opened carol wall+log"]
+    assert bob.hears(WAIT, draft=-2) == []
+    assert bob.hears(WAIT + 1, "delivered", "log") == []
+    assert bob.hears(WAIT + 2, "nobody", "wall") == ["opened carol email"]
+    assert bob.hears(WAIT + 3, "retry", "email") == []
+    assert bob.hears(WAIT + 4, "failed", "email") == ["opened admins email+wall+webhook:chat unreached carol"]
+    assert bob.hears(WAIT + 5) == []
+    assert [row.split(" ", 1)[1] for row in bob.runs(WAIT, 2 * HOUR)] == [
+        "reminder offender email",
+        "reminder admins email+webhook:chat",
+    ]
+
+
+def test_a_holder_who_was_reached_hears_no_more() -> None:
+    """Their terminal showed it: no mail, whatever the offender gets."""
+    bob = Bob()
+    bob.opens(0, "v1", 3, kind="trespass", holder="carol")
+    bob.at(WAIT)
+    for draft in (-2, -1):
+        assert bob.hears(WAIT, draft=draft) == []
+    assert not any("carol" in row for row in bob.runs(WAIT, 2 * HOUR))
+
+
+def test_a_holder_who_comes_late_falls_through_too() -> None:
+    """All steps are taken: one that has not told this holder yet still can."""
+    bob = Bob()
+    bob.opens(0, "v1", 1)
+    bob.runs(0, 3 * HOUR)
+    bob.opens(3 * HOUR, "v2", 3, kind="trespass", holder="carol")
+    bob.at(3 * HOUR + WAIT)
+    (said,) = [number for number, draft in enumerate(bob.drafts) if draft.person == "carol"]
+    assert bob.hears(3 * HOUR + MINUTE, "delivered", "log", draft=said) == []
+    assert bob.hears(3 * HOUR + MINUTE, "nobody", "wall", draft=said) == ["opened carol email"]
+    assert bob.hears(3 * HOUR + MINUTE + 1, "nobody", "email") == [
+        "reminder admins email+wall+webhook:chat unreached carol"
+    ]
+
+
+def test_a_holder_whom_no_step_can_tell() -> None:
+    """Their step has no channel that tells people: those that have are not waited for."""
+    bob = Bob(step("0s", "wall log", "offender"), step("0s", "log", "holder"), step("1h", "email", "holder"))
+    bob.opens(0, "v1", 3, kind="trespass", holder="carol")
+    assert bob.at(WAIT) == [NOW, "opened carol log", "opened carol wall"]
+    assert bob.hears(WAIT, "nobody") == ["opened carol email"]
+    assert not any("carol" in row for row in bob.runs(WAIT, 3 * HOUR))
+
+
+def test_a_room_hears_once_what_several_people_are_told() -> None:
+    """Offender, holders and administrators by one webhook: one post when it begins, one when it is over."""
+    bob = Bob(step("0s", "wall webhook:chat", "offender holder"), step("0s", "webhook:chat", "admins"))
+    theirs = {"kind": "trespass", "holder": "carol"}
+    bob.at(0, (OPENED, violation("v1", 3, **theirs)), (OPENED, violation("v2", 1)))
+    assert bob.at(WAIT) == ["opened offender wall+webhook:chat", "opened carol wall"]
+    for draft in (0, 1):
+        bob.hears(WAIT, draft=draft)
+    bob.closes(MINUTE, "v1", 3, **theirs)
+    bob.closes(MINUTE, "v2", 1)
+    assert bob.at(MINUTE + HOLD) == ["resolved offender wall+webhook:chat", "resolved carol wall"]

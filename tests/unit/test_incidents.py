@@ -8,8 +8,9 @@ from support.episode import ALL, MINUTE, SECOND, START
 from canhazgpu.config.notices import Notices, Quiet
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.moments import rfc3339
+from canhazgpu.events.notices import Delivery
 from canhazgpu.workers.announcements import announce
-from canhazgpu.workers.incidents import Change, Trouble, advance
+from canhazgpu.workers.incidents import Change, Trouble, advance, of_channel
 from canhazgpu.workers.policy import Policy
 
 POLICY = Policy(notices=Notices(contact="the lab"), channels=ALL)
@@ -62,6 +63,36 @@ def test_a_channel_has_more_time_and_does_not_carry_its_own_failure() -> None:
     assert mail.at(10 * MINUTE) == ["channel-failing wall+webhook:chat"]
     assert mail.at(11 * MINUTE, "") == []
     assert mail.at(13 * MINUTE) == ["channel-recovered wall+webhook:chat"]
+
+
+@pytest.mark.parametrize(
+    ("channel", "outcome", "detail", "fails"),
+    [
+        ("email", "delivered", "", False),
+        ("email", "retry", "451 greylisted", True),
+        ("email", "failed", "550 no such user", False),  # It answers: that is about this address.
+        ("email", "failed", "is no mail address", None),
+        ("wall", "nobody", "has no terminal", None),
+        ("webhook:chat", "failed", "404 Not Found", True),  # That is the channel's own address.
+        ("log", "retry", "No space left on device", True),
+    ],
+)
+def test_what_an_attempt_says_of_its_channel(
+    channel: str, outcome: str, detail: str, *, fails: bool | None
+) -> None:
+    """It fails, or works, or nothing is said of it."""
+    attempt = Delivery(
+        notice="n",
+        kind="opened",
+        channel=channel,
+        recipient="x",
+        outcome=outcome,
+        attempt=1,
+        time="t",
+        detail=detail,
+    )
+    change = of_channel(attempt)
+    assert (None if change is None else bool(change.reason)) is fails
 
 
 def reservation(verb: str, **facts: Any) -> Event:

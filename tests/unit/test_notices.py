@@ -57,6 +57,7 @@ SAYS = {
         "ps -o user,pid,ppid,lstart,args -p 12345,67890",
         "canhazgpu silence add --user bob --for 2h --reason 'as agreed'",
     ],
+    "opened-admins-holder-unreached": ["alice, who has reserved it, could not be told", "tell them yourself"],
     "opened-admins-unproven": [
         "It runs as root. Nothing proves which person started it, so no user is told."
     ],
@@ -166,7 +167,7 @@ SAYS = {
         "alice  6     run      2026-11-24 01:10:00 UTC",
         "webhook:chat  1",
         "gpu/3          2026-11-24 09:14:10 UTC  goes on  GPU is lost",
-        "canhazgpu violations --since 1d",
+        "canhazgpu violations --since 2026-11-23T08:00:00Z --until 2026-11-24T08:00:00Z",
     ],
     "digest-admins-quiet": ["All quiet", "No violation, no idle reservation, and nothing failed."],
     "test-offender": ["bob, this is a test message. It works."],

@@ -15,10 +15,10 @@ Lines = list[bytes]
 LINES, HEAD = chain(10)
 
 
-def prove(lines: Lines, anchor: Head | None = HEAD) -> Proof:
-    """Return the check of one file with these lines."""
-    proof = Proof(anchor)
-    proof.open("log")
+def prove(lines: Lines, anchor: Head | None = HEAD, begin: Head | None = None) -> Proof:
+    """Return the check of one file with these lines, of which it is known how they began or not."""
+    proof = Proof(anchor, begin=begin)
+    proof.open("log", live=True)
     for one in lines:
         proof.take(one)
     proof.end()
@@ -187,6 +187,27 @@ def test_whatever_is_done_to_the_lines_is_found(
     elif not proof.findings.kept:
         assert proof.begins_unproven
         assert lines[1:] == written[-len(lines) :][1:]
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.integers(1, 8),
+    st.integers(0, 3),
+    st.lists(st.tuples(TOUCHES, st.integers(0, 99), st.integers(0, 99), st.binary(max_size=3)), max_size=4),
+)
+def test_where_it_is_kept_how_the_file_began_the_oldest_lines_are_missed_too(
+    length: int, gone: int, touches: list[tuple[Callable[[Lines, int, int, bytes], None], int, int, bytes]]
+) -> None:
+    """Nothing can be touched: what was rotated away is before the file, and known."""
+    written, head = chain(gone + length)
+    begin = chain(gone)[1]
+    lines = written[gone:]
+    for touch, one, other, new in touches:
+        if lines:
+            touch(lines, one % len(lines), other % len(lines), new.replace(b"\n", b"x"))
+    proof = prove(lines, head, begin)
+    assert bool(proof.findings.kept) == (lines != written[gone:])
+    assert proof.findings.kept or not proof.begins_unproven
 
 
 def test_findings_are_bounded_and_those_that_stand_together_are_one() -> None:

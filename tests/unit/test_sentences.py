@@ -35,6 +35,7 @@ def _notice(**facts: object) -> NoticeFacts:
         "channels": ["wall", "log"],
         "to": None,
         "unreached": False,
+        "unreached_holder": None,
         "dry_run": False,
     }
     return msgspec.convert({**values, **facts}, NoticeFacts)
