@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from support.audit_log import Disk, ids, line, mounted, pack, size, writer
 from support.daemon import Daemon, gpu, until, use
@@ -47,9 +48,9 @@ def disk(folder: Path) -> Iterator[Disk]:
 async def test_a_notice_that_cannot_be_written_is_tried_again(log: AuditLog, path: Path) -> None:
     """As a fact is: who was told is in the log in the end, whatever stood in the way."""
     channel, notice = LogChannel(log), samples()[0].notice
-    path.mkdir()
+    await anyio.Path(path).mkdir()
     assert [one.verdict for one in await channel.deliver(notice, [str(path)], None)] == ["retry"]
-    path.rmdir()
+    await anyio.Path(path).rmdir()
     assert [one.verdict for one in await channel.deliver(notice, [str(path)], None)] == ["delivered"]
     assert ids(path) == [notice.notice]
 
