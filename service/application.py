@@ -79,7 +79,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     listener = _bound(Path(settings.socket))
     resources.callback(Path(settings.socket).unlink, missing_ok=True)
     group = _group(settings.admin_group)
-    handover = Handover(store, allocator, scanner)
+    handover = Handover(store, allocator, liveness, scanner)
     own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover)
     admin = AdminRoutes(scanner, allocator, group)
     audit = ViolationRoutes(store, group)

@@ -39,7 +39,10 @@ class _Play:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.taken: dict[int, float] = {}
+        self.lost = set[int]()  # What no waiting brings.
         for gpu in snapshot.gpus:
+            if gpu.usage.state == "error" or gpu.drained or gpu.unmanaged:
+                self.lost.add(gpu.usage.index)
             broken = gpu.usage.state != "ok" or gpu.drained or gpu.unmanaged or gpu.unreadable
             if broken or (gpu.usage.in_use and not gpu.reservation):
                 self.taken[gpu.usage.index] = math.inf
@@ -56,7 +59,8 @@ class _Play:
             may = [index for index in request.gpus or self.taken if self._free(index, moment)]
             may = [index for index in may if index not in claimed][: request.need]
             if len(may) < request.need:
-                claimed |= set(may)
+                in_reach = set(request.gpus or self.taken) - self.lost
+                claimed |= set(may) if len(in_reach) >= request.need else set()
                 continue
             end = moment + (request.duration_ms or request.timeout_ms or math.inf)
             self.taken |= dict.fromkeys(may, end)

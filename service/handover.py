@@ -1,15 +1,19 @@
-"""Manual reservations on their way to who asked for them: one that nobody hears of is given back."""
+"""Reservations on their way to who asked for them: what nobody hears of is given back.
 
-from collections.abc import Callable
+A client may go at any moment: while it waits, when its turn has just come, before the answer is read.
+"""
+
+from collections.abc import Awaitable, Callable
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
-from canhazgpu.events.reservations import Record
+from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service.allocator import Allocator, ReleaseOrder
 from canhazgpu.service.exchange import operation_of
+from canhazgpu.service.liveness import Liveness
 from canhazgpu.service.scanner import Scanner
 
 PATIENCE = 3.0  # Seconds for asking again: a client does so within half a second.
@@ -25,10 +29,12 @@ class Handover:
     the same reservation: only when its last answer is lost too does the reservation end.
     """
 
-    def __init__(self, store: Store, allocator: Allocator, scanner: Scanner) -> None:
+    def __init__(self, store: Store, allocator: Allocator, liveness: Liveness, scanner: Scanner) -> None:
         """Prepare; nothing is on its way."""
         self._store, self._allocator, self._scanner = store, allocator, scanner
+        self._liveness = liveness
         self._latest: dict[str, object] = {}  # The last answer on its way, by reservation.
+        self._places: dict[str, object] = {}  # Who waits for a request now, by its id.
         self._tasks: TaskGroup | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -51,6 +57,43 @@ class Handover:
                 self._tasks.start_soon(self._give_back, record, answer)
 
         when_heard(over)
+
+    def stand(self, request: str, place: object) -> None:
+        """Say that `place` waits for a request; the one before, of a connection that broke, does no more."""
+        self._places[request] = place
+
+    def settled(self, request: str, place: object) -> None:
+        """Say that what becomes of the request was told at this place."""
+        if self._places.get(request) is place:
+            del self._places[request]
+
+    def vacate(self, place: object, find: Callable[[], Awaitable[str | None]]) -> None:
+        """Give up a place whose owner has gone; `find` returns the request's id, or raises StoreDown."""
+        if self._tasks:
+            self._tasks.start_soon(self._vacate, place, find)
+
+    async def _vacate(self, place: object, find: Callable[[], Awaitable[str | None]]) -> None:
+        served: list[Record] = []
+        while True:
+            try:
+                request = await find()
+                if request is None or self._places.get(request) is not place:
+                    return
+                if not await self._allocator.leave([request], "cancelled"):
+                    served = [one for one in await self._allocator.reservations() if one.id == request]
+                break
+            except StoreDown as down:
+                self._store.lost(down)
+                await anyio.sleep(AGAIN)
+        if self._places.get(request) is not place:
+            return
+        del self._places[request]
+        for record in served:  # Its turn came when nobody stood there any more.
+            if record.kind == RUN:
+                self._liveness.resume(record)
+            else:
+                answer = self._latest[record.id] = object()
+                await self._give_back(record, answer)
 
     async def _give_back(self, record: Record, answer: object) -> None:
         await anyio.sleep(PATIENCE)

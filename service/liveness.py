@@ -67,6 +67,14 @@ class Liveness:
         self._tasks.start_soon(self._follow, record, own)
         self._changed.set()
 
+    def resume(self, record: Record) -> None:
+        """Watch a run of which nothing is at hand but its record; one that has ended is over at once."""
+        if record.kind == RUN and record.ended_ms is None and record.pid and record.start:
+            descriptor = open_process(Process(record.pid, record.start))
+            self.watch(record, descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
+
     def manual(self) -> None:
         """Say that a manual reservation began, or that its end is another."""
         self._changed.set()
@@ -80,11 +88,7 @@ class Liveness:
 
         await self._insist(read)
         for record in records:
-            if record.kind == RUN and record.ended_ms is None and record.pid and record.start:
-                descriptor = open_process(Process(record.pid, record.start))
-                self.watch(record, descriptor)
-                if descriptor is not None:
-                    os.close(descriptor)
+            self.resume(record)
         if records:
             structlog.get_logger().info("reservations_taken_up", count=len(records))
         await anyio.sleep(RETURN_TIME)

@@ -93,7 +93,7 @@ class ReservationRoutes:
                 raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
             if wait is not None:
                 begin = partial(self.begin, request=request, process=process)
-                place = Place(self._store, self._allocator, ask, operation, begin)
+                place = Place(self._store, self._allocator, self._handover, ask, operation, begin=begin)
                 lines, process = Lines(place.lines(wait or None), place.gone, process), None
                 return lines
             reserved = await self._allocator.reserve(ask, operation)

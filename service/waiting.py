@@ -1,14 +1,15 @@
 """A place in the queue for as long as its owner listens: where it stands, and what becomes of it."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
-import structlog
 
 from canhazgpu.events.reservations import Record
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service.allocator import Allocator, Ask, Reserved
+from canhazgpu.service.handover import Handover
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.queue_view import queue
 from canhazgpu.service.refusals import refusal
@@ -22,12 +23,21 @@ Begin = Callable[[Record], dict[str, Any]]
 class Place:
     """A place in the queue, for as long as its owner listens."""
 
-    def __init__(self, store: Store, allocator: Allocator, ask: Ask, operation: str, begin: Begin) -> None:
+    def __init__(  # noqa: PLR0913 - whose place it is, and what becomes of it
+        self,
+        store: Store,
+        allocator: Allocator,
+        handover: Handover,
+        ask: Ask,
+        operation: str,
+        *,
+        begin: Begin,
+    ) -> None:
         """Stand for `ask`; `begin` makes of its reservation what the owner is told."""
-        self._store, self._allocator = store, allocator
+        self._store, self._allocator, self._handover = store, allocator, handover
         self._ask, self._operation, self._begin = ask, operation, begin
-        self._id: str | None = None
-        self._granted = False
+        self._id: str | None = None  # Known to be this user's, by the script.
+        self._over = False
 
     async def lines(self, patience: float | None) -> AsyncIterator[dict[str, Any] | None]:
         """Yield where the request stands, each time it changes, and what became of it."""
@@ -39,10 +49,11 @@ class Place:
             if reserved is None:
                 yield None
             elif reserved.reservation is not None:
-                self._granted = True
+                self._end()
                 yield self._begin(reserved.reservation)
                 return
             elif reserved.code != "queued":
+                self._end()
                 yield refusal(reserved, self._ask).line()
                 return
             else:
@@ -53,8 +64,7 @@ class Place:
             left = SIGN_OF_LIFE
             if patience is not None:
                 left = min(left, began + patience - anyio.current_time())
-            if left <= 0:
-                await self.gone("timed-out")
+            if left <= 0 and await self._give_up():
                 yield Problem(409, "timed-out", "no GPUs became free in time", "wait longer").line()
                 return
             with anyio.move_on_after(left):
@@ -64,12 +74,35 @@ class Place:
     async def _look(self) -> Reserved | None:
         try:
             with anyio.CancelScope(shield=True):  # Whoever leaves now must not leave a reservation behind.
-                reserved = await self._allocator.reserve(self._ask, self._operation)
+                reserved = await self._ask_again()
         except StoreDown as down:
             self._store.lost(down)
             return None
-        self._id = reserved.id or self._id
         return reserved
+
+    async def _ask_again(self) -> Reserved:
+        reserved = await self._allocator.reserve(self._ask, self._operation)
+        if reserved.id and (reserved.reservation is not None or reserved.code == "queued"):
+            self._id = reserved.id
+            self._handover.stand(self._id, self)
+        return reserved
+
+    async def _give_up(self) -> bool:
+        """Leave the queue; False when it is not in it any more, as it has just been served."""
+        left: bool | None = None
+        if self._id is not None:
+            with suppress(StoreDown):
+                left = await self._allocator.leave([self._id], "timed-out")
+        if left:
+            self._end()
+        elif left is None:
+            await self.gone()
+        return left is not False
+
+    def _end(self) -> None:
+        self._over = True
+        if self._id is not None:
+            self._handover.settled(self._id, self)
 
     async def _row(self, name: str) -> dict[str, Any]:
         try:
@@ -78,11 +111,14 @@ class Place:
             return {}
         return next((row for row in rows if row["id"] == name), {})
 
-    async def gone(self, why: str = "cancelled") -> None:
-        """Give up the place; what was granted is in other hands by then."""
-        if self._allocator.closing or self._granted or self._id is None:
-            return
-        try:
-            await self._allocator.leave([self._id], why)
-        except StoreDown as down:  # Nobody listens there any more: the next service forgets it.
-            structlog.get_logger().warning("request_not_left", request=self._id, reason=str(down))
+    async def gone(self) -> None:
+        """Give up the place, whatever becomes of it meanwhile; what was given to its owner stays theirs."""
+        if not (self._allocator.closing or self._over):
+            self._over = True
+            self._handover.vacate(self, self._find)
+
+    async def _find(self) -> str | None:
+        """Return the id of the request, also where the answer that said it was lost. Raises StoreDown."""
+        if self._id is None:
+            await self._ask_again()
+        return self._id

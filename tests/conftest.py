@@ -1,9 +1,7 @@
 """Fixtures for every test: a real Redis of the run's own, a fresh host name per test, real users."""
 
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -17,6 +15,7 @@ from support.daemon import folder, host
 from support.hostile import mailing
 from support.past import past
 from support.people import people
+from support.redis import redis_binary
 
 from canhazgpu.events.store import Store
 
@@ -27,17 +26,6 @@ __all__ = ["folder", "host", "mailing", "past", "people"]
 def anyio_backend() -> str:
     """Run async tests on asyncio, as the service does."""
     return "asyncio"
-
-
-def redis_binary() -> str:
-    """Return the redis-server to test with; without one, skip on a laptop and fail on CI."""
-    beside = Path(sys.executable).parent / "redis-server"
-    found = str(beside) if beside.exists() else shutil.which("redis-server")
-    if found:
-        return found
-    if os.environ.get("CI"):
-        pytest.fail("no redis-server, and tests may not be skipped here")
-    pytest.skip("no redis-server")
 
 
 @pytest.fixture(scope="session")

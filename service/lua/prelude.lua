@@ -194,8 +194,17 @@ local function create(host, request, may)
   return record
 end
 
--- Goes along the queue in order: who can have everything gets it, who cannot claims what it could use.
--- Returns what is claimed, by index.
+-- Whether what a request wants can come free by itself: not while too much of it is drained or broken.
+local function in_reach(host, request)
+  local left = 0
+  for _, gpu in ipairs(host.gpus) do
+    if wants(request, gpu.index) and not (gpu.unmanaged or gpu.drained or gpu.state == 'error') then left = left + 1 end
+  end
+  return left >= needed(request)
+end
+
+-- Goes along the queue in order: who can have everything gets it, who cannot claims what it could use, unless
+-- no waiting would bring the rest. Returns what is claimed, by index.
 local function walk(host)
   local claimed, left = {}, {}
   for _, request in ipairs(host.requests) do
@@ -204,7 +213,8 @@ local function walk(host)
       host.granted[#host.granted + 1] = create(host, request, may).id
     else
       left[#left + 1] = request
-      for i = 1, math.min(#may, needed(request)) do claimed[may[i].index] = request.id end
+      local last = in_reach(host, request) and math.min(#may, needed(request)) or 0
+      for i = 1, last do claimed[may[i].index] = request.id end
     end
   end
   host.requests = left

@@ -106,6 +106,19 @@ def test_what_nobody_claims_is_not_kept_idle(four: Host) -> None:
     assert four.run("run", "--gpus", "3", "--", "true").returncode == 0
 
 
+def test_who_waits_for_what_is_drained_keeps_nothing_idle(four: Host) -> None:
+    """No waiting brings the GPU back: the others are for everybody, until it is there again."""
+    four.run("admin", "drain", "3")
+    big = four.stand("run", "--gpus", "4", "--wait", "--", *SLEEP)
+    assert free_count(four) == 3
+    assert four.run("reserve", "--gpus", "1").returncode == 0
+    four.run("admin", "undrain", "3")
+    late = four.run("reserve", "--gpus", "1")
+    assert "Available: 0 (1 GPU reserved, 3 GPUs claimed by those who wait" in late.stderr
+    four.run("release")
+    assert first_line(big) == "0,1,2,3"
+
+
 def test_a_waiter_that_dies_loses_nothing_of_others(four: Host) -> None:
     """Ctrl-C or kill -9 frees the place at once; those behind move up in their order."""
     four.run("reserve", "--gpus", "4")

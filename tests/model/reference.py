@@ -112,9 +112,16 @@ class Reference:
                 self.grant(request, may)
                 continue
             staying.append(request)
-            claimed |= set(may[: request.need])
+            if self.in_reach(request):
+                claimed |= set(may[: request.need])
         self.queue = staying
         return claimed
+
+    def in_reach(self, request: Request) -> bool:
+        """Whether enough of what it wants is neither drained nor broken."""
+        wanted = [gpu for gpu in self.gpus.values() if request.ids is None or gpu.index in request.ids]
+        whole = [gpu for gpu in wanted if gpu.managed and not gpu.drained and gpu.state != "error"]
+        return len(whole) >= request.need
 
     def never(self, request: Request) -> bool:
         """Whether no patience would ever be rewarded."""

@@ -1,0 +1,113 @@
+"""Those who wait and are killed: together, as their turn comes, while Redis is away. Nothing stays held."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until
+from support.redis import redis_binary
+
+GPUS = 4
+
+
+class Crowd:
+    """Commands that wait."""
+
+    def __init__(self, host: Daemon) -> None:
+        self.host, self.commands = host, list["subprocess.Popen[bytes]"]()
+
+    def wait(self, *words: str) -> None:
+        """Start one, and see it in the queue."""
+        before = len(self.queue())
+        self.commands.append(
+            subprocess.Popen(
+                [*COMMAND, *words],
+                env=self.host.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
+        until(lambda: len(self.queue()) > before)
+
+    def queue(self) -> list[dict[str, Any]]:
+        """Who waits."""
+        rows: list[dict[str, Any]] = json.loads(self.host.run("queue", "--json").stdout)
+        return rows
+
+    def kill(self) -> None:
+        """Kill all at once, the first first."""
+        for command in self.commands:
+            command.kill()
+        for command in self.commands:
+            command.wait()
+        self.commands.clear()
+
+
+def held(host: Daemon) -> int:
+    """How many GPUs are held."""
+    with host.redis() as redis:
+        records = redis.hvals("canhazgpu:{testhost}:reservations")
+    return sum(len(json.loads(text)["gpus"]) for text in records)
+
+
+@pytest.fixture
+def crowd(folder: Path) -> Iterator[Crowd]:
+    """A host with four GPUs, one of them reserved, and those who wait on it."""
+    host = Daemon(folder)
+    host.place(*(gpu(index, memory_used_mb=45) for index in range(GPUS)))
+    host.start()
+    made = Crowd(host)
+    assert host.run("reserve", "--gpu-ids", "3").returncode == 0
+    yield made
+    made.kill()
+    host.stop()
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "--gpus", "1", "--wait", "--", "sleep", "600"), ("reserve", "--gpus", "1", "--wait")]
+)
+def test_who_is_served_as_they_die_holds_nothing(crowd: Crowd, words: tuple[str, ...]) -> None:
+    """The first leaves, those behind are served at that very moment, and are dead already."""
+    for _ in range(3):
+        crowd.wait("reserve", "--gpus", "4", "--wait")
+        for _ in range(3):
+            crowd.wait(*words)
+        crowd.kill()
+        until(lambda: held(crowd.host) == 1 and not crowd.queue(), 10)
+        time.sleep(0.3)
+    assert held(crowd.host) == 1
+
+
+def test_who_dies_while_redis_is_away_leaves_the_queue(folder: Path) -> None:
+    """It is made up for when Redis is back: no place is left that would get GPUs one day."""
+    words = [redis_binary(), "--port", "0", "--unixsocket", f"{folder}/r", "--dir", str(folder), "--save", ""]
+    words += ["--appendonly", "yes", "--appendfsync", "always"]
+    redis = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    host = Daemon(folder, more=f'[redis]\nurl = "unix://{folder}/r"\n')
+    host.place(gpu(0, memory_used_mb=45))
+    host.start()
+    crowd = Crowd(host)
+    try:
+        assert host.run("reserve").returncode == 0
+        crowd.wait("run", "--wait", "--", "sleep", "600")
+        redis.kill()
+        redis.wait()
+        crowd.kill()
+        time.sleep(1)
+        redis = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        until(lambda: crowd.queue() == [], 15)
+        with suppress(AssertionError):
+            until(lambda: host.run("release").returncode == 0)
+        until(lambda: "GPU 0: AVAILABLE" in host.status())
+        assert host.run("reserve").returncode == 0
+    finally:
+        crowd.kill()
+        host.stop()
+        redis.kill()
+        redis.wait()
