@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from canhazgpu.cli.render import foreign
 from canhazgpu.cli.words import USAGE, fail
 from canhazgpu.client import Client
 from canhazgpu.client.reservations import Reservation, obtain
@@ -14,6 +15,7 @@ from canhazgpu.events.text import printable
 
 FOREVER = "forever"  # What `--wait` alone means.
 MOST = 1024
+LINE = 1000
 
 
 def given(text: str | None) -> str | None:
@@ -128,12 +130,12 @@ class _Shown:
             when = f", expected {_short(expected, since)}" if expected else ""
             text = f"Position {row['position']} since {since[11:16]}{when}, {row['reason']}"
             width = shutil.get_terminal_size().columns
-            sys.stderr.write(f"\r\x1b[K{printable(text, max(10, width - 1))}")
+            sys.stderr.write(f"\r\x1b[K{printable(foreign(text, LINE), max(10, width - 1))}")
             self._line = True
         else:
             turn = f", expected {expected[:10]} {expected[11:16]} UTC" if expected else ""
             text = f"Waiting since {since[11:19]} UTC, position {row['position']}{turn}: {row['reason']}"
-            sys.stderr.write(printable(text, 1000) + "\n")
+            sys.stderr.write(foreign(text, LINE) + "\n")
         sys.stderr.flush()
 
     def clear(self) -> None:
