@@ -53,7 +53,8 @@ def drain(
     gpus: Targets,
     *,
     reason: Annotated[
-        str | None, typer.Option("--reason", "-r", help="Why; `status` shows it.", callback=asking.given)
+        str | None,
+        typer.Option("--reason", "-r", help="Why; `status` shows it.", callback=asking.at_most(asking.WORDS)),
     ] = None,
 ) -> None:
     """Keep GPUs out of allocation; who has them keeps them."""
@@ -75,7 +76,8 @@ def release(
     *,
     gpu_ids: asking.GpuIds = None,
     user: Annotated[
-        str | None, typer.Option("--user", help="Everything this user holds.", callback=asking.given)
+        str | None,
+        typer.Option("--user", help="Everything this user holds.", callback=asking.at_most(asking.NAME)),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everybody's.")] = False,
 ) -> None:
@@ -87,4 +89,4 @@ def release(
 
 
 def _named(text: str) -> list[int]:
-    return asking.indices(text) if text.strip() else fail(NO_GPUS, USAGE)
+    return asking.indices(text, "GPUS") if text.strip() else fail(NO_GPUS, USAGE)

@@ -1,11 +1,14 @@
 """What the commands that ask for GPUs have in common: their options checked, and the wait shown."""
 
+import re
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
+from canhazgpu.cli.render import foreign
 from canhazgpu.cli.words import USAGE, fail
 from canhazgpu.client import Client
 from canhazgpu.client.reservations import Reservation, obtain
@@ -14,6 +17,8 @@ from canhazgpu.events.text import printable
 
 FOREVER = "forever"  # What `--wait` alone means.
 MOST = 1024
+LINE = 1000
+WORDS, NAME = 200, 64  # The most characters that the service takes.
 
 
 def given(text: str | None) -> str | None:
@@ -29,7 +34,30 @@ def given(text: str | None) -> str | None:
     return text
 
 
-Gpus = Annotated[int | None, typer.Option("--gpus", "-g", help="How many; 1 unless --gpu-ids names them.")]
+def at_most(limit: int) -> Callable[[str | None], str | None]:
+    """Return a check of an option's value that refuses more than `limit` characters too."""
+
+    def check(text: str | None) -> str | None:
+        if text is not None and len(text) > limit:
+            raise typer.BadParameter(f"it has {len(text)} characters, and may have {limit}")
+        return given(text)
+
+    return check
+
+
+def whole(text: str) -> int:
+    """Return the number that an option says in plain digits; Python's own `1_0` and `٣` are a slip here."""
+    if not re.fullmatch("-?[0-9]{1,9}", text):
+        raise typer.BadParameter(f"{printable(text)!r} is no whole number")
+    return int(text)
+
+
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus", "-g", help="How many; 1 unless --gpu-ids names them.", metavar="NUMBER", parser=whole
+    ),
+]
 GpuIds = Annotated[
     str | None,
     typer.Option("--gpu-ids", "-G", help="Exactly these, as 1,3.", metavar="IDS", callback=given),
@@ -42,11 +70,14 @@ Wait = Annotated[
 ]
 NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, whatever the settings say.")]
 Note = Annotated[
-    str | None, typer.Option("--note", "-n", help="A few words, for others to see.", callback=given)
+    str | None,
+    typer.Option("--note", "-n", help="A few words, for others to see.", callback=at_most(WORDS)),
 ]
 Label = Annotated[
     str | None,
-    typer.Option("--user", "-u", help="Who you are on a shared account; shown, not trusted.", callback=given),
+    typer.Option(
+        "--user", "-u", help="Who you are on a shared account; shown, not trusted.", callback=at_most(NAME)
+    ),
 ]
 
 
@@ -58,20 +89,20 @@ def which(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
         )
     if gpu_ids is None:
         return {"count": gpus or 1}
-    named = indices(gpu_ids)
+    named = indices(gpu_ids, "--gpu-ids")
     if gpus not in (None, len(named)):
         fail(f"--gpus says {gpus}, --gpu-ids names {len(named)}: leave one of them out", USAGE)
     return {"gpus": named}
 
 
-def indices(text: str) -> list[int]:
-    """Return the indices in `1,3`; end with a usage error for anything else."""
+def indices(text: str, option: str) -> list[int]:
+    """Return the indices in `1,3`, the value of `option`; end with a usage error for anything else."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and len(word) < 5 for word in words):  # noqa: PLR2004 - MOST
-        fail(f"--gpu-ids: {printable(text)!r} is no list of GPUs: write it as 1,3", USAGE)
+        fail(f"{option}: {printable(text)!r} is no list of GPUs: write it as 1,3", USAGE)
     found = [int(word) for word in words]
     if len(set(found)) != len(found):
-        fail(f"--gpu-ids: {text} names a GPU twice", USAGE)
+        fail(f"{option}: {text} names a GPU twice", USAGE)
     return found
 
 
@@ -87,7 +118,7 @@ def checked(option: str, text: str) -> str:
 
 def named(gpu_ids: str | None) -> dict[str, Any]:
     """Return the part of a demand that names GPUs, where they are named."""
-    return {} if gpu_ids is None else {"gpus": indices(gpu_ids)}
+    return {} if gpu_ids is None else {"gpus": indices(gpu_ids, "--gpu-ids")}
 
 
 def optional(**facts: str | None) -> dict[str, str]:
@@ -128,12 +159,12 @@ class _Shown:
             when = f", expected {_short(expected, since)}" if expected else ""
             text = f"Position {row['position']} since {since[11:16]}{when}, {row['reason']}"
             width = shutil.get_terminal_size().columns
-            sys.stderr.write(f"\r\x1b[K{printable(text, max(10, width - 1))}")
+            sys.stderr.write(f"\r\x1b[K{printable(foreign(text, LINE), max(10, width - 1))}")
             self._line = True
         else:
             turn = f", expected {expected[:10]} {expected[11:16]} UTC" if expected else ""
             text = f"Waiting since {since[11:19]} UTC, position {row['position']}{turn}: {row['reason']}"
-            sys.stderr.write(printable(text, 1000) + "\n")
+            sys.stderr.write(foreign(text, LINE) + "\n")
         sys.stderr.flush()
 
     def clear(self) -> None:

@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.metadata
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +14,7 @@ from canhazgpu.cli.words import USAGE, examples, fail
 
 ABOUT = "Share the GPUs of this host: reserve them, run on them, see who uses what and who should not."
 
+NAMES = ("canhazgpu", "chg")
 # Name: module of `canhazgpu.cli`, function or group, the function's epilog; in the order of the help.
 COMMANDS = {
     "status": ("commands", "status", "STATUS_EPILOG"),
@@ -112,25 +115,34 @@ def _wait_alone(words: list[str], command: Any) -> list[str]:
         for name in option.opts
     }
     end = words.index("--") if "--" in words else len(words)
+    bare = words[:1] != ["run"] or end < len(words)  # Else the next word is a command that lacks its `--`.
     shown: list[str] = []
     is_value = False
     for position, word in enumerate(words[:end]):
-        timed = position + 1 < end and words[position + 1][:1].isdigit()
+        following = words[position + 1] if position + 1 < end else "-"
+        timed = following.lstrip("-")[:1].isdigit() or (bare and following[:1] != "-")
         alone = word in ("--wait", "-w") and not timed and not is_value
         shown += [word, FOREVER] if alone else [word]
         is_value = word in valued and not is_value and not alone
     return shown + words[end:]
 
 
+def _called() -> str:
+    """Return the name that this command was called by: its completion is of that name."""
+    name = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib would cost time
+    return name if name in NAMES else NAMES[0]
+
+
 def run(words: list[str]) -> int:
     """Run one command line; return its exit code."""
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
+    name = _called()
     try:
         command = typer.main.get_command(build(*names))
-        code = command.main(_wait_alone(words, command), prog_name="canhazgpu", standalone_mode=False)
+        code = command.main(_wait_alone(words, command), prog_name=name, standalone_mode=False)
     except ParserError as error:
         where = getattr(error, "ctx", None)
-        path = where.command_path if where else "canhazgpu"
+        path = where.command_path if where else name
         typer.echo(f"Error: {' '.join(error.format_message().split())} (see `{path} --help`)", err=True)
         return USAGE
     except typer.Abort:

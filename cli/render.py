@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from canhazgpu.events.durations import spell_duration
-from canhazgpu.events.text import printable
+from canhazgpu.events.text import NAME_LIMIT, printable
 
 NO_USE = "no actual usage detected"
+REASON = 200  # Characters of it in a line.
 SHOWN = 2  # Processes named in a line; the others are counted.
 COLOURS = {
     "AVAILABLE": "32",
@@ -17,11 +18,25 @@ COLOURS = {
     "DRAINED": "36",
     "UNMANAGED": "90",
 }
+# What scripts look for in a line of use without reservation; in anybody's words it is spelled otherwise.
+LOOKED_FOR = {
+    "WITHOUT RESERVATION": "WITHOUT\\x20RESERVATION",
+    "by user": "by\\x20user",
+    " -": "\\x20-",
+}
 
 
 def line(gpu: dict[str, Any]) -> str:
     """Return the line of one GPU, as `/v1/status` describes it."""
     return f"GPU {gpu['gpu_id']}: {_STATES[gpu['status']](gpu)}"
+
+
+def foreign(text: str, limit: int = NAME_LIMIT) -> str:
+    """Return somebody's words for a line: scripts find no use without reservation in them."""
+    shown = printable(text, limit)
+    for words, spelled in LOOKED_FOR.items():
+        shown = shown.replace(words, spelled)
+    return shown
 
 
 def coloured(gpu: dict[str, Any]) -> str:
@@ -37,31 +52,23 @@ def _available(gpu: dict[str, Any]) -> str:
 
 
 def _unreserved(gpu: dict[str, Any]) -> str:
-    users = [printable(user) for user in gpu["users"]]
+    users = [foreign(user) for user in gpu["users"]]
     word = "user" if len(users) == 1 else "users"
     after = _draining(gpu) + _silenced(gpu)
     return f"IN USE WITHOUT RESERVATION by {word} {_list(users)} - {_use(gpu)}{after}"
 
 
 def _draining(gpu: dict[str, Any]) -> str:
-    """Return that a GPU in use is kept out of allocation, without what scripts take for the users' place."""
-    if not gpu["drained"]:
-        return ""
-    why = printable(gpu["drained"], 200).replace("by user", "by\\x20user").replace(" -", "\\x20-")
-    return f" (draining: {why})"
+    """Return that a GPU in use is kept out of allocation, and why."""
+    return f" (draining: {foreign(gpu['drained'], REASON)})" if gpu["drained"] else ""
 
 
 def _use(gpu: dict[str, Any]) -> str:
     processes = gpu["processes"]
-    shown = ", ".join(f"PID {process['pid']} ({_name(process)})" for process in processes[:SHOWN])
+    shown = ", ".join(f"PID {process['pid']} ({foreign(process['name'])})" for process in processes[:SHOWN])
     more = len(processes) - SHOWN
     by = shown or "unknown process"
     return f"{gpu['memory_mb']}MB used by {by}" + (f" and {more} more" if more > 0 else "")
-
-
-def _name(process: dict[str, Any]) -> str:
-    """Return a process's name without ` -`: scripts take what stands before the last one for the users."""
-    return printable(process["name"]).replace(" -", "\\x20-")
 
 
 def _list(names: Sequence[str]) -> str:
@@ -81,8 +88,8 @@ def _reserved(gpu: dict[str, Any]) -> str:
 
 def holder(held: dict[str, Any]) -> str:
     """Return a user's name, with the label of theirs where they gave one."""
-    label = f" ({printable(held['label'])})" if held["label"] else ""
-    return printable(held["user"]) + label
+    label = f" ({foreign(held['label'])})" if held["label"] else ""
+    return foreign(held["user"]) + label
 
 
 def _bound(held: dict[str, Any]) -> str:
@@ -96,7 +103,7 @@ def _bound(held: dict[str, Any]) -> str:
 def _trespass(others: list[dict[str, Any]]) -> str:
     if not others:
         return ""
-    users = sorted({printable(process["user"]) for process in others})
+    users = sorted({foreign(process["user"]) for process in others})
     memory = sum(process["memory_mb"] or 0 for process in others)
     word = "user" if len(users) == 1 else "users"
     return f", also used by {word} {_list(users)} - {_use({'processes': others, 'memory_mb': memory})}"
@@ -111,7 +118,7 @@ def _silenced(gpu: dict[str, Any]) -> str:
 def _broken(gpu: dict[str, Any]) -> str:
     held = gpu["reservation"]
     reserved = f"; reserved by {holder(held)}" if held else ""
-    return f"{gpu['status']} ({printable(gpu['reason'] or 'unknown', 200)}{reserved})"
+    return f"{gpu['status']} ({foreign(gpu['reason'] or 'unknown', REASON)}{reserved})"
 
 
 _STATES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -119,7 +126,7 @@ _STATES: dict[str, Callable[[dict[str, Any]], str]] = {
     "IN_USE": _reserved,
     "UNRESERVED": _unreserved,
     "DRAINED": lambda gpu: (
-        f"DRAINED ({printable(gpu['reason'], 200)}) [validated: {gpu['memory_mb']}MB used]"
+        f"DRAINED ({foreign(gpu['reason'], REASON)}) [validated: {gpu['memory_mb']}MB used]"
     ),
     "UNMANAGED": lambda gpu: f"NOT MANAGED [{gpu['memory_mb']}MB used]",
     "ERROR": _broken,

@@ -8,7 +8,8 @@ import typer
 
 from canhazgpu.cli import asking
 from canhazgpu.cli.words import USAGE, client, examples, fail, print_json
-from canhazgpu.client.reservations import post
+from canhazgpu.client import Refused, Unreachable
+from canhazgpu.client.reservations import Reservation, post
 
 RESERVE_EPILOG = examples(
     "canhazgpu reserve --gpus 1 --duration 4h",
@@ -41,15 +42,35 @@ def reserve(
     demand = {"kind": "manual", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
     if duration is not None:
         demand["duration"] = asking.checked("--duration", duration)
-    held = asking.take(demand, asking.patience(wait, nonblock=nonblock))
-    if as_json:
-        print_json({**held.facts, "environment": held.environment})
-    elif short:
-        sys.stdout.write(f"{held.devices}\n")
-    else:
-        sys.stdout.write(f"Reserved {asking.spell_gpus(held.gpus)} for {asking.lasting(held.facts)}\n")
-        for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
-            sys.stdout.write(f"export {name}={shlex.quote(held.environment[name])}\n")
+    patience = asking.patience(wait, nonblock=nonblock)
+    if sys.__stdout__ is None:  # It was closed when Python started; what stands in for it swallows all.
+        raise OSError("it is closed; nothing was reserved")
+    held = asking.take(demand, patience)
+    try:
+        if as_json:
+            print_json({**held.facts, "environment": held.environment})
+        elif short:
+            sys.stdout.write(f"{held.devices}\n")
+        else:
+            _say(held)
+        sys.stdout.flush()
+    except OSError as error:
+        raise _untold(held, error) from error
+
+
+def _say(held: Reservation) -> None:
+    sys.stdout.write(f"Reserved {asking.spell_gpus(held.gpus)} for {asking.lasting(held.facts)}\n")
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        sys.stdout.write(f"export {name}={shlex.quote(held.environment[name])}\n")
+
+
+def _untold(held: Reservation, error: OSError) -> OSError:
+    """Give back what nobody would know of; return what to tell instead, whatever kind of error it was."""
+    try:
+        held.release()
+    except (Refused, Unreachable) as trouble:
+        return OSError(f"{error.strerror}; GPUs {held.gpus} are reserved still: {trouble}")
+    return OSError(f"{error.strerror}; what was reserved is given back")
 
 
 def extend(

@@ -65,9 +65,10 @@ def _look_up(name: str) -> str:
     found = shutil.which(name)
     if found:
         return found
+    shown = printable(name) if name.strip() else f"'{name}'"
     if Path(name).exists() if "/" in name else shutil.which(name, os.F_OK):
-        fail(f"{printable(name)} is not executable; nothing was reserved", NOT_EXECUTABLE)
-    return fail(f"{printable(name)}: command not found; nothing was reserved", NOT_FOUND)
+        fail(f"{shown} is not executable; nothing was reserved", NOT_EXECUTABLE)
+    return fail(f"{shown}: command not found; nothing was reserved", NOT_FOUND)
 
 
 def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:

@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.render import holder
+from canhazgpu.cli.render import REASON, foreign, holder
 from canhazgpu.cli.words import client, examples, print_json, table
 from canhazgpu.events.durations import spell_duration
-from canhazgpu.events.text import printable
 
 EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'")
 HEADER = ("POSITION", "USER", "GPUS", "WAITING", "EXPECTED", "FOR")
@@ -22,19 +21,23 @@ def queue(
     if as_json:
         print_json(rows)
     elif rows:
-        sys.stdout.write(table(HEADER, [_row(row) for row in rows]) + "\n")
+        sys.stdout.write(table(HEADER, [row(one) for one in rows]) + "\n")
     else:
         sys.stdout.write("Nobody waits.\n")
 
 
-def _row(row: dict[str, Any]) -> tuple[str, ...]:
-    wanted = ",".join(map(str, row["gpus"])) if row["gpus"] else str(row["count"])
-    expected = f"{row['expected'][:10]} {row['expected'][11:16]} UTC" if row["expected"] else "unknown"
+def row(request: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a request in the queue."""
+    wanted = ",".join(map(str, request["gpus"])) if request["gpus"] else str(request["count"])
+    expected = (
+        f"{request['expected'][:10]} {request['expected'][11:16]} UTC" if request["expected"] else "unknown"
+    )
     return (
-        str(row["position"]),
-        holder(row),
-        f"GPU {wanted}" if row["gpus"] else wanted,
-        spell_duration(row["waiting_s"]),
+        str(request["position"]),
+        holder(request),
+        f"GPU {wanted}" if request["gpus"] else wanted,
+        spell_duration(request["waiting_s"]),
         expected,
-        printable(row["reason"], 200) + (f" [{printable(row['note'], 200)}]" if row["note"] else ""),
+        foreign(request["reason"], REASON)
+        + (f" [{foreign(request['note'], REASON)}]" if request["note"] else ""),
     )

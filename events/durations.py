@@ -4,7 +4,7 @@ import math
 import re
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 EXAMPLES = "30s, 30m, 2h, 1d, 0.5h or 1h30m"
 LONGEST = 100 * 365 * 86400  # A century: beyond it a typing error is likelier than a wish.
 

@@ -64,6 +64,9 @@ class AdminRoutes:
         )
         code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
         if code == "not-yours":
+            known = self._scanner.known
+            if known and (missing := [one.gpu for one in blocked if one.gpu not in known]):
+                raise self._missing(missing)
             free = ", ".join(str(one.gpu) for one in blocked)
             raise Problem(409, "not-reserved", f"nobody holds GPU {free}: nothing was changed")
         self._log(peer, "release", [one.id for one in released])

@@ -30,7 +30,7 @@ from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.status_view import status
 
 FRESH = 0.25  # Seconds a status request waits for a scan of its own.
-STREAM_ID = re.compile(r"\d{1,19}(-\d{1,19})?")
+STREAM_ID = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
 PAST_EVENTS = 100
 
 

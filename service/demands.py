@@ -1,6 +1,6 @@
 """What people may ask of reservations, as the API takes it: checked here, decided by the allocator."""
 
-import unicodedata
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,7 +8,6 @@ from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_duration
-from canhazgpu.events.text import printable
 from canhazgpu.service.peer import Peer, uid_of
 from canhazgpu.service.problems import Problem
 
@@ -21,6 +20,8 @@ Words = Annotated[str, Meta(max_length=200)]
 Reason = Annotated[str, Meta(min_length=1, max_length=200)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
 Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?$")]
+LABEL = re.compile("[A-Za-z0-9 ._@+:/-]+")  # No letter that looks like another, and no `name (label)`.
+LETTERS = "the letters A to Z, digits, spaces and . _ - @ + : /"
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
 
@@ -173,18 +174,18 @@ def indices(gpus: list[int] | None) -> tuple[int, ...] | None:
 
 
 def label_of(label: str | None, peer: Peer, *, admin: bool) -> str | None:
-    """Return a label that may be used: nobody is labelled as another user of the host, however it is spelled.
+    """Return a label that may be used: nobody is labelled as another user of the host, nor looks like one.
 
     Raises Problem.
     """
     if label is None:
         return None
-    plain = unicodedata.normalize("NFKC", label).strip()
-    if not plain or printable(label) != label:
-        raise Problem(400, "bad-request", "label: it is blank, or has characters that cannot be seen")
+    if not label.strip() or not LABEL.fullmatch(label):
+        raise Problem(400, "bad-request", f"label (--user): it may have {LETTERS}, and no others")
+    plain = label.strip()
     for name in (plain, plain.casefold()):
         if not admin and uid_of(name) not in (None, peer.uid):
             raise Problem(
                 403, "not-your-name", f"{name} is another user of this host", "choose another label"
             )
-    return label.strip()
+    return plain

@@ -55,6 +55,8 @@ async def body(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(raw or b"{}", type=kind)
     except TimeoutError:
         raise Problem(408, "too-slow", "the request did not come in time") from None
+    except UnicodeDecodeError:
+        raise Problem(400, "bad-request", "the request is not written in UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise Problem(400, "bad-request", f"the request is not as it should be: {error}") from error
 

@@ -1,6 +1,6 @@
 """Why an allocator said no, in one sentence with true numbers, and what to do about it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from canhazgpu.events.durations import spell_duration
@@ -59,17 +59,24 @@ def _state(one: Blocked) -> str:
 
 def _never(reserved: Reserved) -> Problem:
     if reserved.missing:
-        named = ", ".join(map(str, reserved.missing))
-        detail = f"there is no GPU {named} to be had on this host"
-        return Problem(400, "no-such-gpu", detail, "`canhazgpu status` lists them")
+        return _no_such_gpu(reserved.missing)
     if reserved.limit is not None and reserved.need > reserved.limit:
         return Problem(409, "limit", f"you may hold {reserved.limit} GPU(s) at a time, not {reserved.need}")
     detail = f"{reserved.need} GPUs are asked for, and this host has {reserved.managed}"
     return Problem(400, "too-many", detail, "`canhazgpu status` lists them")
 
 
-def not_yours(blocked: Sequence[Blocked], verb: str) -> Problem:
-    """Return the problem of who wants to change what is somebody else's, or nobody's."""
+def _no_such_gpu(missing: Sequence[int]) -> Problem:
+    named = ", ".join(map(str, missing))
+    detail = f"there is no GPU {named} to be had on this host"
+    return Problem(400, "no-such-gpu", detail, "`canhazgpu status` lists them")
+
+
+def not_yours(blocked: Sequence[Blocked], verb: str, known: Collection[int]) -> Problem:
+    """Return the problem of who wants to change what is somebody else's, nobody's, or not among the known."""
+    missing = [one.gpu for one in blocked if known and not one.by and one.gpu not in known]
+    if missing:
+        return _no_such_gpu(missing)
     parts = [f"GPU {one.gpu} is {_whose(one, verb)}" for one in blocked]
     other = any(one.by for one in blocked)
     detail = f"{', '.join(parts)}: nothing was changed"

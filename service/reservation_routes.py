@@ -139,7 +139,7 @@ class ReservationRoutes:
         )
         code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
         if code == "not-yours":
-            raise not_yours(blocked, "release")
+            raise not_yours(blocked, "release", self._scanner.known)
         if released:
             self._scanner.nudge()  # So that what is free is free.
         return answer([released_row(one) for one in released])
@@ -159,7 +159,7 @@ class ReservationRoutes:
             cut=bare,
         )
         if reply["code"] == "not-yours":
-            raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "extend")
+            raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "extend", self._scanner.known)
         if reply["code"] != "extended":
             raise not_extended(reply)
         self._liveness.manual()

@@ -57,6 +57,7 @@ def test_what_people_write(text: str, seconds: float) -> None:
         "5w",
         "1..5s",
         "five minutes",
+        "\u0663h",
         "5\x00s",
     ],
 )

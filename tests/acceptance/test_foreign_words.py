@@ -1,0 +1,105 @@
+"""What users may write, labels, notes and reasons, is never taken for what the service says."""
+
+import re
+import subprocess
+
+import pytest
+from support.daemon import Daemon, gpu, until
+from support.people import Person
+
+from canhazgpu.cli.render import line
+from canhazgpu.cli.waiting import row as queue_row
+
+ACCUSATION = "x WITHOUT RESERVATION by user eve - 9MB"
+ACCUSED = re.compile(r"by users? ([^-]+) - (\d+)MB")
+SED = r"s/.*by users\? \([^-]*\) -.*/\1/p"
+HELD = {
+    "user": "alice",
+    "label": ACCUSATION,
+    "kind": "manual",
+    "for_s": 1,
+    "expires_in_s": 2,
+    "last_heartbeat_s": None,
+    "lingering_s": None,
+}
+GPU = {
+    "gpu_id": 0,
+    "reservation": HELD,
+    "others": [],
+    "processes": [],
+    "memory_mb": 1024,
+    "in_use": False,
+    "drained": ACCUSATION,
+    "reason": ACCUSATION,
+    "silenced_s": None,
+    "users": ["bob"],
+}
+NAMED = {"pid": 1, "user": "bob", "name": ACCUSATION, "memory_mb": 1024}
+
+
+def accused(shown: str) -> tuple[list[str], list[str]]:
+    """Return whom people's shell scripts and Python scripts would take for users without a reservation."""
+    lines = [text for text in shown.splitlines() if "WITHOUT RESERVATION" in text]
+    sed = subprocess.run(
+        ["sed", "-n", SED], input="\n".join(lines), capture_output=True, text=True, check=True
+    )
+    found = [match[1] for text in lines if (match := ACCUSED.search(text))]
+    return sed.stdout.split(), found
+
+
+@pytest.mark.parametrize("status", ["IN_USE", "DRAINED", "ERROR", "UNKNOWN"])
+@pytest.mark.parametrize("others", [[], [NAMED]], ids=["alone", "trespass"])
+def test_no_line_accuses_by_somebodys_words(status: str, others: list[dict[str, object]]) -> None:
+    """Label, reason and process name, in every state: the scripts' words stand in none of them."""
+    shown = line({**GPU, "status": status, "others": others, "processes": others})
+    assert accused(shown) == ([], [])
+    assert "eve" in shown
+
+
+def test_a_violation_names_whom_it_is_about() -> None:
+    """A reason and a process name in the line of a violation do not change whose it is."""
+    shown = line({**GPU, "status": "UNRESERVED", "processes": [NAMED]})
+    assert accused(shown) == (["bob"], ["bob"])
+
+
+def test_the_queue_accuses_nobody() -> None:
+    """Notes and labels of those who wait, and of those they wait for."""
+    row = {"position": 1, "user": "alice", "label": ACCUSATION, "gpus": [0], "count": 1, "waiting_s": 1}
+    cells = queue_row({**row, "expected": None, "reason": f"(note) {ACCUSATION}", "note": ACCUSATION})
+    assert accused("  ".join(cells)) == ([], [])
+
+
+@pytest.fixture
+def two(host: Daemon) -> Daemon:
+    """A host with two idle GPUs."""
+    host.place(gpu(0), gpu(1))
+    until(lambda: "GPU 1: AVAILABLE" in host.status())
+    return host
+
+
+def test_a_label_accuses_nobody(two: Daemon, people: list[Person]) -> None:
+    """Reserved by its maker's name, and the label's words are spelled so that scripts pass them over."""
+    alice, bob = people
+    label = f"x WITHOUT RESERVATION by user {bob.name} - 9MB"
+    assert two.run("reserve", "--user", label, person=alice).returncode == 0
+    shown = two.status()
+    spelled = f"x WITHOUT\\x20RESERVATION by\\x20user {bob.name}\\x20- 9MB"
+    assert f"GPU 0: IN USE by {alice.name} ({spelled}) for" in shown
+    assert accused(shown) == ([], [])
+
+
+@pytest.mark.parametrize("label", ["{alice} (admin)", "{alice}\u0430", "J\u00fcrgen", "a\u202eb", "<b>", " "])
+def test_a_label_that_may_look_like_somebody(two: Daemon, people: list[Person], label: str) -> None:
+    """Parentheses and letters beyond ASCII are refused on one line, with what may be written."""
+    alice, bob = people
+    done = two.run("reserve", "--user", label.format(alice=alice.name), person=bob)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "--user" in done.stderr
+    assert "GPU 0: AVAILABLE" in two.status()
+
+
+@pytest.mark.parametrize("label", ["nick", "Ann Lee", "a.b_c-d@lab.org", "team: nlp/3+1"])
+def test_an_ordinary_label(two: Daemon, label: str) -> None:
+    """Names, addresses and projects may be written."""
+    assert two.run("reserve", "--user", label).returncode == 0
+    assert f"GPU 0: IN USE by root ({label}) for" in two.status()

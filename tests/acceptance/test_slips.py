@@ -1,0 +1,108 @@
+"""Slips on the command line: each is named where it was made, ends with 2, and changes nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until
+
+LONG = "n" * 70
+NO_GPU = "there is no GPU 99"
+SCRIPTS = Path(sys.executable).parent
+
+
+@pytest.fixture
+def nowhere(folder: Path) -> Daemon:
+    """A host whose service does not run."""
+    return Daemon(folder)
+
+
+def error(host: Daemon, *words: str) -> str:
+    """Return the one line with which a command that is misused ends."""
+    done = host.run(*words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("reserve", "--gpus", "1_0"), "--gpus"),
+        (("reserve", "--gpus", " 1"), "--gpus"),
+        (("reserve", "--gpus", "\u0661"), "--gpus"),
+        (("admin", "init", "--gpus", "1_0"), "--gpus"),
+        (("reserve", "--duration", "\u0663h"), "--duration: "),
+        (("reserve", "--wait", "abc"), "--wait: 'abc' is not a duration"),
+        (("reserve", "--wait", "-5m"), "--wait: '-5m' is not a duration"),
+        (("reserve", "-w", "abc"), "--wait: 'abc' is not a duration"),
+        (("reserve", "--wait", ""), "'--wait' / '-w': it is empty"),
+        (("run", "--wait", "abc", "--", "true"), "--wait: 'abc' is not a duration"),
+        (("run", "--wait", "-5m", "--", "true"), "--wait: '-5m' is not a duration"),
+        (("run", "--wait", "python", "train.py"), "put -- directly before the command"),
+        (("admin", "drain", "a"), "GPUS: 'a' is no list of GPUs"),
+        (("admin", "undrain", "1,1"), "GPUS: 1,1 names a GPU twice"),
+        (("reserve", "--user", LONG), "'--user' / '-u': it has 70 characters, and may have 64"),
+        (("run", "--user", LONG, "--", "true"), "'--user' / '-u': it has 70 characters, and may have 64"),
+        (("reserve", "--note", "n" * 201), "'--note' / '-n': it has 201 characters, and may have 200"),
+        (("admin", "drain", "1", "--reason", "n" * 201), "it has 201 characters, and may have 200"),
+        (("admin", "release", "--user", LONG), "'--user': it has 70 characters, and may have 64"),
+        (("deadletters", "replay", "\u0661-1"), "is no id of a dead letter"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_a_slip_is_named(nowhere: Daemon, words: tuple[str, ...], said: str) -> None:
+    """Before the service is asked: the option or argument, and what is wrong with it."""
+    assert said in error(nowhere, *words)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_command_without_a_name(nowhere: Daemon, name: str) -> None:
+    """As a shell shows it, in quotes."""
+    done = nowhere.run("run", "--", name)
+    said = f"Error: '{name}': command not found; nothing was reserved\n"
+    assert (done.returncode, done.stderr) == (127, said)
+
+
+def test_a_gpu_that_is_not_there(host: Daemon) -> None:
+    """Whatever is to be done with it: 2; one that is there and not reserved is refused with 1."""
+    host.place(gpu(0), gpu(1))
+    until(lambda: "GPU 1: AVAILABLE" in host.status())
+    assert host.run("reserve", "--gpu-ids", "0").returncode == 0
+    for words in (["reserve"], ["release"], ["extend"], ["admin", "release"], ["admin", "drain"]):
+        for ids in ("99", "0,99", "1,99"):
+            named = [ids] if words[-1] == "drain" else ["--gpu-ids", ids]
+            assert NO_GPU in error(host, *words, *named), (words, ids)
+    assert "GPU 0: IN USE by root for" in host.status()
+    for words in (["release"], ["extend"], ["admin", "release"]):
+        done = host.run(*words, "--gpu-ids", "1")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), words
+
+
+@pytest.mark.parametrize("name", ["canhazgpu", "chg"])
+def test_both_names_speak_for_themselves(nowhere: Daemon, name: str) -> None:
+    """Completion and usage are of the name that was typed."""
+    variable = f"_{name.upper()}_COMPLETE"
+
+    def says(*words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**nowhere.environment, **more}
+        return subprocess.run(
+            [SCRIPTS / name, *words], env=environment, capture_output=True, text=True, check=False
+        )
+
+    assert f"complete -o default -F _{name}_completion {name}" in says(**{variable: "source_bash"}).stdout
+    for shell in ("zsh", "fish"):
+        assert f"{variable}=complete_{shell}" in says(**{variable: f"source_{shell}"}).stdout
+    asked = {variable: "complete_bash", "COMP_WORDS": f"{name} vio", "COMP_CWORD": "1"}
+    assert says(**asked).stdout.split() == ["violations"]
+    assert says("reserve", "--help").stdout.startswith(f"Usage: {name} reserve ")
+    assert f"(see `{name} reserve --help`)" in says("reserve", "--frobnicate").stderr
+
+
+def test_another_name_is_canhazgpu(nowhere: Daemon) -> None:
+    """However it is started."""
+    done = subprocess.run(
+        [*COMMAND, "--help"], env={**os.environ, **nowhere.environment}, capture_output=True, check=True
+    )
+    assert done.stdout.startswith(b"Usage: canhazgpu ")

@@ -1,0 +1,64 @@
+"""A reservation that its user cannot learn of is not kept: its GPUs would be held for nobody."""
+
+import subprocess
+
+import pytest
+from support.daemon import COMMAND, Daemon
+
+FORMS = ["", " --short", " --json", " --wait"]
+
+
+def in_a_shell(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
+    """Run a line of bash in which `$chg` is the command."""
+    return subprocess.run(
+        ["bash", "-c", line],
+        env={**host.environment, "chg": " ".join(COMMAND)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def given_back(host: Daemon, done: "subprocess.CompletedProcess[str]") -> None:
+    """Exit code 1, one line that says so, and a GPU that nobody holds."""
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+    assert done.stderr.startswith("Error: the output cannot be written: ")
+    assert host.run("release").stdout.startswith("Nothing to release")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_cannot_be_written_is_given_back(host: Daemon, form: str) -> None:
+    """A full disk, in every form of the answer; what one holds besides stays."""
+    done = in_a_shell(host, f"exec $chg reserve{form} >/dev/full")
+    assert "given back" in done.stderr
+    assert "No space left on device" in done.stderr
+    given_back(host, done)
+
+
+def test_a_reader_that_has_gone(host: Daemon) -> None:
+    """A pipe that nobody reads is no place to learn of it either."""
+    done = in_a_shell(host, "$chg reserve --short | sleep 0; exit ${PIPESTATUS[0]}")
+    assert "given back" in done.stderr
+    given_back(host, done)
+
+
+def test_a_closed_output(host: Daemon) -> None:
+    """Nothing is reserved at all, whatever else is closed."""
+    for closed in (">&-", ">&- <&-"):
+        done = in_a_shell(host, f"exec $chg reserve --short {closed}")
+        assert "nothing was reserved" in done.stderr
+        given_back(host, done)
+
+
+def test_only_what_was_not_told_of_is_given_back(host: Daemon) -> None:
+    """Not what the user holds besides."""
+    host.place("[[gpus]]\nindex = 0\n[[gpus]]\nindex = 1\n")
+    assert in_a_shell(host, "$chg reserve --gpu-ids 0 --short").stdout == "0\n"
+    assert in_a_shell(host, "$chg reserve --gpus 1 --wait 20s >/dev/full").returncode == 1
+    assert host.run("release").stdout == "Released 1 GPU(s): [0]\n"
+
+
+def test_a_command_runs_without_an_output(host: Daemon) -> None:
+    """For `run` a closed output is the command's own business."""
+    assert in_a_shell(host, "exec $chg run --gpus 1 -- true >&-").returncode == 0

@@ -1,0 +1,62 @@
+"""What is sent to the service is read with care: nonsense is the caller's error on every route."""
+
+import http.client
+import json
+import socket
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from support.daemon import Daemon
+
+from canhazgpu.service.openapi import OPERATIONS
+
+POSTS = sorted(
+    one.path.replace("{silence}", "s1-1").replace("{letter}", "1-1")
+    for one in OPERATIONS
+    if one.method == "post"
+)
+NO_TEXT = [b'{"operation":"\xff"}', b'{"\xff":1}', b'{"operation":"\xed\xa0\x80"}', b"\xff\xfe"]
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP to the service's socket."""
+
+    def __init__(self, host: Daemon) -> None:
+        super().__init__("localhost", timeout=20)
+        self._path = str(host.folder / "s")
+
+    def connect(self) -> None:
+        """Connect to it, whatever the name."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
+def asked(host: Daemon, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+    """Return the status of the answer, and what it says."""
+    with closing(Connection(host)) as connection:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def test_a_body_that_is_no_text(host: Daemon) -> None:
+    """Bytes that are no UTF-8, in a value, a name or anywhere: 400 on every route that reads a body."""
+    assert "/v1/reservations" in POSTS
+    for path in POSTS:
+        if "/replay" in path:  # It reads none.
+            continue
+        for body in NO_TEXT:
+            status, problem = asked(host, "POST", path, body)
+            assert (status, problem["type"]) == (400, "urn:canhazgpu:problem:bad-request"), (path, body)
+    assert "Traceback" not in host.log.read_text()
+    assert "request_broke" not in host.log.read_text()
+
+
+@pytest.mark.parametrize("digits", ["\u0661", "1-\u0661", "\uff11"])
+def test_digits_of_other_scripts(host: Daemon, digits: str) -> None:
+    """They are no numbers: not in the place of a stream, nor in the name of a dead letter."""
+    assert asked(host, "GET", f"/v1/events?after={quote(digits)}")[0] == 400
+    assert asked(host, "POST", f"/v1/deadletters/{quote(digits)}/replay", b"{}")[0] == 404
+    assert "request_broke" not in host.log.read_text()
