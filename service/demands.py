@@ -1,6 +1,7 @@
 """What people may ask of reservations, as the API takes it: checked here, decided by the allocator."""
 
 import re
+import unicodedata
 from typing import Annotated, Literal
 
 import msgspec
@@ -20,8 +21,9 @@ Words = Annotated[str, Meta(max_length=200)]
 Reason = Annotated[str, Meta(min_length=1, max_length=200)]
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
 Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?$")]
-LABEL = re.compile("[A-Za-z0-9 ._@+:/-]+")  # No letter that looks like another, and no `name (label)`.
-LETTERS = "the letters A to Z, digits, spaces and . _ - @ + : /"
+# No alphabet whose letters look like another's, and no `name (label)`.
+LABEL = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e0-9 ._@+:/-]+")
+LETTERS = "Latin letters, digits 0 to 9, spaces and . _ - @ + : /"
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
 
@@ -180,6 +182,7 @@ def label_of(label: str | None, peer: Peer, *, admin: bool) -> str | None:
     """
     if label is None:
         return None
+    label = unicodedata.normalize("NFC", label)
     if not label.strip() or not LABEL.fullmatch(label):
         raise Problem(400, "bad-request", f"label (--user): it may have {LETTERS}, and no others")
     plain = label.strip()
