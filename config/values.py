@@ -2,8 +2,11 @@
 
 import zoneinfo
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct, structs
 
 from canhazgpu.config.channels import Webhook
 from canhazgpu.config.routing import TAKEN
@@ -14,7 +17,29 @@ LONGEST_HOST = 253
 
 def complaint(key: str, value: Any) -> str | None:
     """Return what was expected of a value of the right type, None when it is as it should be."""
-    return CHECKS[key](value) if key in CHECKS else None
+    expected = CHECKS[key](value) if key in CHECKS else None
+    return expected or ("text without a NUL character" if _has_nul(value) else None)
+
+
+def _has_nul(value: Any) -> bool:
+    """Tell whether a text in it has a character that no path, program or address can have."""
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Struct):
+        return _has_nul(structs.asdict(value))
+    if isinstance(value, dict):
+        return any(map(_has_nul, [*value, *value.values()]))
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def _file(path: str) -> str | None:
+    good = Path(path).name not in ("", "..") and "\0" not in path
+    return None if good else f"the path of a file, not {path!r:.60}"
+
+
+def _folder(path: str) -> str | None:
+    good = path and "\0" not in path
+    return None if good else f"the path of a folder, not {path!r:.60}"
 
 
 def _redis_url(url: str) -> str | None:
@@ -63,6 +88,9 @@ def _command(command: list[str]) -> str | None:
 CHECKS: dict[str, Callable[[Any], str | None]] = {
     "redis.url": _redis_url,
     "host": _host,
+    "socket": _file,
+    "state_dir": _folder,
+    "notify.log.path": _file,
     "notices.quiet.timezone": _timezone,
     "notices.contact": _contact,
     "notify.webhook": _webhooks,

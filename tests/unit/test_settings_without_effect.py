@@ -20,6 +20,44 @@ def refusal(folder: Path, text: str) -> str:
     return said.removeprefix(f"{path}: ")
 
 
+def toml(key: str, value: str) -> str:
+    """Return the lines of a settings file that set one key."""
+    section, _, name = key.rpartition(".")
+    return (f"[{section}]\n" if section else "") + f"{name} = {value}\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("socket", '""', "the path of a file, not ''"),
+        ("socket", r'"/tmp/x/\u0000s.sock"', r"the path of a file, not '/tmp/x/\x00s.sock'"),
+        ("state_dir", '""', "the path of a folder, not ''"),
+        ("state_dir", r'"/tmp/\u0000"', r"the path of a folder, not '/tmp/\x00'"),
+        ("notify.log.path", '""', "the path of a file, not ''"),
+        ("notify.log.path", '"/"', "the path of a file, not '/'"),
+        ("notify.log.path", '"."', "the path of a file, not '.'"),
+        ("notify.log.path", '"/var/log/.."', "the path of a file, not '/var/log/..'"),
+        ("notify.log.path", r'"/tmp/a\u0000b"', r"the path of a file, not '/tmp/a\x00b'"),
+        ("gpus.scenario", r'"/tmp/a\u0000b"', "text without a NUL character"),
+        ("admin_group", r'"a\u0000b"', "text without a NUL character"),
+        ("redis.url", r'"unix:///tmp/a\u0000b"', "text without a NUL character"),
+        ("notify.email.ca_file", r'"/tmp/a\u0000b"', "text without a NUL character"),
+        ("notify.email.password_file", r'"/tmp/a\u0000b"', "text without a NUL character"),
+        ("notify.exec.command", r'["/bin/echo", "a\u0000b"]', "text without a NUL character"),
+        ("notify.email.address_command", r'["/bin/a\u0000b"]', "text without a NUL character"),
+        ("notify.webhook.x", r'{ url_file = "/tmp/a\u0000b" }', "text without a NUL character"),
+        ("notify.webhook.x", r'{ url = "http://y/", secret_file = "/\u0000" }', "text without a NUL character"),
+        ("notify.plugins.x", r'{ program = "/tmp/a\u0000b" }', "text without a NUL character"),
+        ("limits.users", r'{ "a\u0000b" = { max_gpus = 1 } }', "text without a NUL character"),
+    ],
+)
+def test_what_no_file_can_be_called_is_refused(key: str, value: str, why: str, tmp_path: Path) -> None:
+    """Nothing, and what has a NUL in it: the service would end with a traceback when it opens it."""
+    said = refusal(tmp_path, toml(key, value))
+    assert said.partition(": ")[2] == f"expected {why}"
+    assert key.startswith(said.partition(": ")[0])
+
+
 @pytest.mark.parametrize("name", ["Mars/One", "../UTC", "Europe", "zone.tab", "a\\u0000b", "a\\nb"])
 def test_a_time_zone_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
     """Whatever a name may mean to the file system."""
