@@ -109,7 +109,7 @@ class Notices(Struct, frozen=True, kw_only=True):
         Duration, about("Remind after this long while a violation lasts.", least=1.0)
     ] = 4 * 3600.0
     repeat_factor: Annotated[
-        int, Meta(ge=1), about("Each pause between reminders is so many times the one before.")
+        int, Meta(ge=1, le=100), about("Each pause between reminders is so many times the one before.")
     ] = 2
     repeat_longest: Annotated[Duration, about("The longest pause between two reminders.", least=1.0)] = (
         7 * 86400.0

@@ -70,7 +70,8 @@ def other(option: Option) -> tuple[str, Any, Any]:
     if isinstance(option.default, bool):
         return str(not option.default).lower(), not option.default, not option.default
     if isinstance(option.default, int):
-        return "4321", 4321, 4321
+        number = 43 if option.key == "notices.repeat_factor" else 4321
+        return str(number), number, number
     if option.key in TABLES:
         value = TABLES[option.key]
         return json.dumps(value), value, msgspec.convert(value, option.annotation)
@@ -167,6 +168,8 @@ def test_a_wrong_shape_is_refused(option: Option, tmp_path: Path) -> None:
         ("[memory]\nthreshold_mb = -1\n", "expected a whole number of at least 0, not -1"),
         ("[notify.email]\nport = 70000\n", "expected a whole number from 1 to 65535, not 70000"),
         ('[notify.email]\ntls = "ssl"\n', "expected one of none, starttls, tls, not 'ssl'"),
+        ("[notices]\nrepeat_factor = 101\n", "expected a whole number from 1 to 100, not 101"),
+        ("[notices]\nrepeat_factor = 99999999999999999999\n", "expected a whole number from 1 to 100, not 9"),
         ("[gpus]\nscan_interval = 5\n", "expected a duration in quotes such as 30s"),
         ('[gpus]\nscan_interval = "1ms"\n', "expected a duration of at least 0.02s, not 1ms"),
         ('[notices]\nrepeat_interval = "0s"\n', "expected a duration of at least 1s"),
