@@ -59,7 +59,9 @@ class Quiet(Struct, frozen=True, kw_only=True):
         about("Days on which nothing is sent either."),
     ] = field(default_factory=list)
     channels: Annotated[
-        Channels, Meta(extra={"kind": CHANNEL_KIND}), about("The channels that wait meanwhile.")
+        Channels,
+        Meta(extra={"kind": CHANNEL_KIND}),
+        about("The channels that wait meanwhile; wall and log never do."),
     ] = field(default_factory=lambda: ["email"])
     timezone: Annotated[str, about("The time zone of these hours and of the digest; empty: the host's.")] = ""
 

@@ -1,7 +1,9 @@
 """What a value must be beyond its type. No complaint repeats a value that may hold a secret."""
 
+import ipaddress
 import zoneinfo
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,9 +67,30 @@ def _contact(text: str) -> str | None:
     return None if good else f"one line without control characters, not {text!r:.60}"
 
 
+def _hours(hours: str) -> str | None:
+    begin, _, end = hours.partition("-")
+    good = not hours or begin != end
+    return None if good else f"hours that begin and end at different times, not {hours}: that is never quiet"
+
+
+def _holidays(days: list[str]) -> str | None:
+    wrong = next((day for day in days if not _is_date(day)), None)
+    return wrong and f"dates that there are, not {wrong}"
+
+
+def _mail_host(name: str) -> str | None:
+    good = name.isprintable() and name.split() == [name]
+    return None if good else f"the name or address of a mail server, not {name!r:.60}"
+
+
 def _webhooks(webhooks: dict[str, Webhook]) -> str | None:
-    """Return what was expected where a file is not named from the root; the secret may stand in its place."""
+    """Return what was expected where an address leads nowhere, or a file is not named from the root.
+
+    What stands there is not repeated: it may be the secret.
+    """
     for name, webhook in webhooks.items():
+        if webhook.url and not _is_address(webhook.url):
+            return f"a host, and a port from 1 to 65535 if any, in {name}.url"
         for key in ("url_file", "secret_file"):
             path = getattr(webhook, key)
             if path and not path.startswith("/"):
@@ -92,7 +115,10 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "state_dir": _folder,
     "notify.log.path": _file,
     "notices.quiet.timezone": _timezone,
+    "notices.quiet.hours": _hours,
+    "notices.quiet.holidays": _holidays,
     "notices.contact": _contact,
+    "notify.email.host": _mail_host,
     "notify.webhook": _webhooks,
     "notify.plugins": _plugins,
     "notify.exec.command": _command,
@@ -108,6 +134,27 @@ def _is_redis_url(url: str) -> bool:
         return False
     by_path = parts.scheme == "unix" and bool(parts.path)
     return not url or by_path or (parts.scheme in ("redis", "rediss") and bool(parts.hostname))
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether a request could be sent to this URL: it has a host that has a form, and a port."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address(host)
+        else:
+            host.encode("idna")  # Raises for a name that no resolver takes.
+    except ValueError:
+        return False
+    return bool(host) and port != 0 and url.isprintable()
+
+
+def _is_date(day: str) -> bool:
+    try:
+        return bool(date.fromisoformat(day))
+    except ValueError:
+        return False
 
 
 def _is_host(name: str) -> bool:
