@@ -1,5 +1,6 @@
 """`canhazgpu notify preview`: every notice as its reader would read it. Nothing is sent."""
 
+import os
 import socket
 import sys
 from collections.abc import Iterable
@@ -104,12 +105,14 @@ def _of_violation(name: str) -> "list[Sample]":
 
 
 def _host() -> tuple[str, str]:
-    """Return the host's name and whom to ask; who may not read the settings sees the words all the same."""
+    """Return the host's name and whom to ask; who may not read the host's settings sees the words without."""
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
 
     try:
         settings = load().settings
-    except ConfigError:
+    except ConfigError as error:
+        if os.environ.get("CANHAZGPU_CONFIG"):  # A file that was named is meant to count.
+            fail(str(error), USAGE)
         return socket.gethostname(), ""
     return settings.host, settings.notices.contact
 
