@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from canhazgpu.cli.words import USAGE, fail
 from canhazgpu.client import Client
 from canhazgpu.client.reservations import Reservation, obtain
 from canhazgpu.events.durations import parse_duration, spell_duration
-from canhazgpu.events.text import printable
+from canhazgpu.events.text import LONGEST_WORDS, NAME_LIMIT, printable
 
 FOREVER = "forever"  # What `--wait` alone means.
 MOST = 1024
@@ -29,6 +30,18 @@ def given(text: str | None) -> str | None:
     return text
 
 
+def _at_most(longest: int) -> Callable[[str | None], str | None]:
+    def bounded(text: str | None) -> str | None:
+        """Return an option's value; refuse what is empty, or longer than the service takes it."""
+        if text is not None and len(text) > longest:
+            raise typer.BadParameter(f"it has {len(text)} characters, and may have {longest}")
+        return given(text)
+
+    return bounded
+
+
+name = _at_most(NAME_LIMIT)
+words = _at_most(LONGEST_WORDS)
 Gpus = Annotated[int | None, typer.Option("--gpus", "-g", help="How many; 1 unless --gpu-ids names them.")]
 GpuIds = Annotated[
     str | None,
@@ -42,11 +55,11 @@ Wait = Annotated[
 ]
 NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, whatever the settings say.")]
 Note = Annotated[
-    str | None, typer.Option("--note", "-n", help="A few words, for others to see.", callback=given)
+    str | None, typer.Option("--note", "-n", help="A few words, for others to see.", callback=words)
 ]
 Label = Annotated[
     str | None,
-    typer.Option("--user", "-u", help="Who you are on a shared account; shown, not trusted.", callback=given),
+    typer.Option("--user", "-u", help="Who you are on a shared account; shown, not trusted.", callback=name),
 ]
 
 
@@ -77,6 +90,8 @@ def indices(text: str) -> list[int]:
 
 def checked(option: str, text: str) -> str:
     """Return a duration as it was written; end with a usage error for one that is none, or is nothing."""
+    if len(text) > LONGEST_WORDS:
+        fail(f"{option}: it has {len(text)} characters, and may have {LONGEST_WORDS}", USAGE)
     try:
         if parse_duration(text) < 1:
             fail(f"{option}: '{text}' is too short: at least 1s", USAGE)

@@ -1,5 +1,6 @@
 """`canhazgpu deliveries` and `canhazgpu deadletters`: what became of notices."""
 
+import re
 import sys
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def list_letters(
 @deadletters.command("replay", epilog=examples("canhazgpu deadletters replay 1764000000000-0"))
 def replay(letter: Annotated[str, typer.Argument(help="The id that `deadletters list` shows.")]) -> None:
     """Try a dead letter again."""
-    if not letter.replace("-", "").isdigit():
+    if not re.fullmatch(r"[0-9]{1,19}(-[0-9]{1,19})?", letter):
         fail(f"{printable(letter)} is no id of a dead letter; `canhazgpu deadletters list` shows them", USAGE)
     client().post(f"/v1/deadletters/{letter}/replay")
     sys.stdout.write(f"Dead letter {letter} is on its way again.\n")

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_duration
-from canhazgpu.events.text import printable
+from canhazgpu.events.text import LONGEST_WORDS, NAME_LIMIT, printable
 from canhazgpu.service.peer import Peer, uid_of
 from canhazgpu.service.problems import Problem
 
@@ -17,9 +17,9 @@ Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
 Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
 Name = Annotated[str, Meta(max_length=64)]
 Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
-Words = Annotated[str, Meta(max_length=200)]
-Reason = Annotated[str, Meta(min_length=1, max_length=200)]
-Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Words = Annotated[str, Meta(max_length=LONGEST_WORDS)]
+Reason = Annotated[str, Meta(min_length=1, max_length=LONGEST_WORDS)]
+Label = Annotated[str, Meta(min_length=1, max_length=NAME_LIMIT)]
 Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?$")]
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
