@@ -53,8 +53,7 @@ def drain(
     gpus: Targets,
     *,
     reason: Annotated[
-        str | None,
-        typer.Option("--reason", "-r", help="Why; `status` shows it.", callback=asking.at_most(asking.WORDS)),
+        str | None, typer.Option("--reason", "-r", help="Why; `status` shows it.", callback=asking.words)
     ] = None,
 ) -> None:
     """Keep GPUs out of allocation; who has them keeps them."""
@@ -76,8 +75,7 @@ def release(
     *,
     gpu_ids: asking.GpuIds = None,
     user: Annotated[
-        str | None,
-        typer.Option("--user", help="Everything this user holds.", callback=asking.at_most(asking.NAME)),
+        str | None, typer.Option("--user", help="Everything this user holds.", callback=asking.name)
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everybody's.")] = False,
 ) -> None:

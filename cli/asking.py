@@ -13,12 +13,11 @@ from canhazgpu.cli.words import USAGE, fail
 from canhazgpu.client import Client
 from canhazgpu.client.reservations import Reservation, obtain
 from canhazgpu.events.durations import parse_duration, spell_duration
-from canhazgpu.events.text import printable
+from canhazgpu.events.text import LONGEST_WORDS, NAME_LIMIT, printable
 
 FOREVER = "forever"  # What `--wait` alone means.
 MOST = 1024
 LINE = 1000
-WORDS, NAME = 200, 64  # The most characters that the service takes.
 
 
 def given(text: str | None) -> str | None:
@@ -34,17 +33,6 @@ def given(text: str | None) -> str | None:
     return text
 
 
-def at_most(limit: int) -> Callable[[str | None], str | None]:
-    """Return a check of an option's value that refuses more than `limit` characters too."""
-
-    def check(text: str | None) -> str | None:
-        if text is not None and len(text) > limit:
-            raise typer.BadParameter(f"it has {len(text)} characters, and may have {limit}")
-        return given(text)
-
-    return check
-
-
 def whole(text: str) -> int:
     """Return the number that an option says in plain digits; Python's own `1_0` and `٣` are a slip here."""
     if not re.fullmatch("-?[0-9]{1,9}", text):
@@ -52,6 +40,18 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def _at_most(longest: int) -> Callable[[str | None], str | None]:
+    def bounded(text: str | None) -> str | None:
+        """Return an option's value; refuse what is empty, or longer than the service takes it."""
+        if text is not None and len(text) > longest:
+            raise typer.BadParameter(f"it has {len(text)} characters, and may have {longest}")
+        return given(text)
+
+    return bounded
+
+
+name = _at_most(NAME_LIMIT)
+words = _at_most(LONGEST_WORDS)
 Gpus = Annotated[
     int | None,
     typer.Option(
@@ -70,14 +70,11 @@ Wait = Annotated[
 ]
 NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, whatever the settings say.")]
 Note = Annotated[
-    str | None,
-    typer.Option("--note", "-n", help="A few words, for others to see.", callback=at_most(WORDS)),
+    str | None, typer.Option("--note", "-n", help="A few words, for others to see.", callback=words)
 ]
 Label = Annotated[
     str | None,
-    typer.Option(
-        "--user", "-u", help="Who you are on a shared account; shown, not trusted.", callback=at_most(NAME)
-    ),
+    typer.Option("--user", "-u", help="Who you are on a shared account; shown, not trusted.", callback=name),
 ]
 
 
@@ -108,6 +105,8 @@ def indices(text: str, option: str) -> list[int]:
 
 def checked(option: str, text: str) -> str:
     """Return a duration as it was written; end with a usage error for one that is none, or is nothing."""
+    if len(text) > LONGEST_WORDS:
+        fail(f"{option}: it has {len(text)} characters, and may have {LONGEST_WORDS}", USAGE)
     try:
         if parse_duration(text) < 1:
             fail(f"{option}: '{text}' is too short: at least 1s", USAGE)

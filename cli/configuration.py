@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from canhazgpu.cli.asking import given
 from canhazgpu.cli.words import USAGE, examples, fail, print_json, table
 
 app = typer.Typer(
@@ -26,9 +27,13 @@ def _load(path: str | None) -> Any:
 @app.command(
     "check", epilog=examples("canhazgpu config check", "canhazgpu config check /etc/canhazgpu/config.toml")
 )
-def check(file: Annotated[str, typer.Argument(help="The file; else the one in force.")] = "") -> None:
+def check(
+    file: Annotated[
+        str | None, typer.Argument(help="The file; else the one in force.", callback=given)
+    ] = None,
+) -> None:
     """Say whether a settings file is good; if not, which key is wrong and what was expected."""
-    loaded = _load(file or None)
+    loaded = _load(file)
     named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
     sys.stdout.write(f"Good: {', '.join(named) if named else 'everything is at its default'}\n")
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from canhazgpu.cli.asking import given
 from canhazgpu.cli.words import USAGE, client, examples, fail
 from canhazgpu.client import Unreachable
 from canhazgpu.events.text import printable
@@ -30,7 +31,9 @@ def events(
     types: Annotated[
         list[str] | None, typer.Option("--type", help="Only these: violation, gpu.failed, … (repeatable).")
     ] = None,
-    after: Annotated[str, typer.Option(help="Only what came after this stream_id.")] = "",
+    after: Annotated[
+        str | None, typer.Option(help="Only what came after this stream_id.", callback=given)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Print the last events, oldest first; with --follow also those to come."""
@@ -54,7 +57,7 @@ def events(
         time.sleep(RETRY)
 
 
-def _check(types: list[str], after: str) -> None:
+def _check(types: list[str], after: str | None) -> None:
     if after and not re.fullmatch(r"[0-9]{1,19}(-[0-9]{1,19})?", after):
         fail("--after: expected a stream_id, as --json shows it", USAGE)
     if types:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from canhazgpu.cli.asking import given
 from canhazgpu.cli.words import REFUSED, USAGE, examples, fail, print_json
 from canhazgpu.events.text import printable
 
@@ -53,7 +54,10 @@ REMEDIES = {
     ),
 )
 def verify(
-    file: Annotated[str, typer.Argument(help="The log's file; else notify.log.path of the settings.")] = "",
+    file: Annotated[
+        str | None,
+        typer.Argument(help="The log's file; else notify.log.path of the settings.", callback=given),
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
@@ -104,7 +108,9 @@ def _open_as_many_as_there_are() -> None:
 
 
 def _cannot(path: Path, error: OSError | ValueError) -> NoReturn:
-    name = printable(str(getattr(error, "filename", None) or path), 200)
+    too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG  # Which the head's is before the log's.
+    named = None if too_long else getattr(error, "filename", None)
+    name = printable(str(named or path), 200)
     if isinstance(error, OSError):
         remedy = REMEDIES.get(error.errno or 0, REMEDIES[errno.ENOENT])
         fail(f"{name}: {error.strerror or error}; {remedy}", USAGE)

@@ -4,7 +4,8 @@ import io
 import os
 import sys
 
-from canhazgpu.client import Refused, Unreachable
+from canhazgpu.client import BadSettings, Refused, Unreachable
+from canhazgpu.client.connection import read_settings
 
 NAME = "canhazgpu"
 BAD_REQUEST = 400
@@ -16,6 +17,8 @@ def main() -> None:
     _have_streams()
     try:
         sys.exit(_run(_take_config(words)))
+    except BadSettings as error:
+        sys.exit(_complain(str(error), 2))
     except Unreachable as error:
         sys.exit(_complain(str(error), 3))
     except Refused as error:
@@ -73,9 +76,18 @@ def _take_config(words: list[str]) -> list[str]:
             continue
         if not equals and position + 1 >= end:
             return words
-        os.environ["CANHAZGPU_CONFIG"] = value if equals else words[position + 1]
+        os.environ["CANHAZGPU_CONFIG"] = _usable(value if equals else words[position + 1])
         return words[:position] + words[position + (1 if equals else 2) :]
     return words
+
+
+def _usable(path: str) -> str:
+    """Return a settings file that was named here; raise BadSettings whether the command needs it or not."""
+    if not path:
+        raise BadSettings("--config: it is empty: leave the option out, or name a file")
+    if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113 - a pipe can be read once
+        read_settings(path)
+    return path
 
 
 def _complain(message: str, code: int) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli import preview
+from canhazgpu.cli import asking, preview
 from canhazgpu.cli.words import REFUSED, USAGE, client, examples, fail
 from canhazgpu.events.text import printable
 
@@ -34,7 +34,9 @@ def send_test(
     channel: Annotated[
         str, typer.Option(help="wall, email, log, exec, webhook:NAME, or one of the site's own.")
     ],
-    to: Annotated[str, typer.Option(help="A user or an address; else yourself.")] = "",
+    to: Annotated[
+        str | None, typer.Option(help="A user or an address; else yourself.", callback=asking.words)
+    ] = None,
 ) -> None:
     """Send a test message by one channel, and say what became of it."""
     if not CHANNEL.fullmatch(channel):
@@ -43,7 +45,7 @@ def send_test(
             USAGE,
         )
     service = client()
-    notice = service.post("/v1/notices/test", {"channel": channel, "to": to or None})["notice"]
+    notice = service.post("/v1/notices/test", {"channel": channel, "to": to})["notice"]
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         rows = service.get(f"/v1/deliveries?since=1h&notice={notice}")

@@ -1,5 +1,6 @@
 """`canhazgpu notify preview`: every notice as its reader would read it. Nothing is sent."""
 
+import os
 import socket
 import sys
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from canhazgpu.cli.asking import given
 from canhazgpu.cli.violations import find
 from canhazgpu.cli.words import USAGE, examples, fail, print_json, table
 from canhazgpu.events.text import printable
@@ -27,20 +29,26 @@ EPILOG = examples(
 def preview(
     *,
     kind: Annotated[
-        str, typer.Option("--kind", help="Only this kind: opened, granted, digest and so on.")
-    ] = "",
-    audience: Annotated[str, typer.Option("--audience", help="offender, holder, admins or address.")] = "",
+        str | None,
+        typer.Option("--kind", help="Only this kind: opened, granted, digest and so on.", callback=given),
+    ] = None,
+    audience: Annotated[
+        str | None,
+        typer.Option("--audience", help="offender, holder, admins or address.", callback=given),
+    ] = None,
     violation: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--violation",
             metavar="ID",
             help="As a violation of this host would be told: its id, or the beginning of it.",
+            callback=given,
         ),
-    ] = "",
+    ] = None,
     channel: Annotated[
-        str, typer.Option("--channel", help="wall: as much as a terminal shows; or email.")
-    ] = "",
+        str | None,
+        typer.Option("--channel", help="wall: as much as a terminal shows; or email.", callback=given),
+    ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print the pages that mail has.")] = False,
     names: Annotated[bool, typer.Option("--list", help="Only say which there are.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
@@ -75,18 +83,18 @@ def _samples() -> "list[Sample]":
     return samples()
 
 
-def _chosen(found: "list[Sample]", kind: str, audience: str) -> "list[Sample]":
-    of_kind = [one for one in found if kind in ("", one.notice.kind)]
+def _chosen(found: "list[Sample]", kind: str | None, audience: str | None) -> "list[Sample]":
+    of_kind = [one for one in found if kind in (None, one.notice.kind)]
     _one_of(
         f"--audience: {kind or 'this'} is told to others", audience, (one.notice.audience for one in of_kind)
     )
-    return [one for one in of_kind if audience in ("", one.notice.audience)]
+    return [one for one in of_kind if audience in (None, one.notice.audience)]
 
 
-def _one_of(option: str, value: str, allowed: Iterable[str]) -> None:
+def _one_of(option: str, value: str | None, allowed: Iterable[str]) -> None:
     """End with a usage error when a value that was given is none of those there are."""
     known = list(dict.fromkeys(allowed))
-    if value and value not in known:
+    if value is not None and value not in known:
         fail(f"{option}: expected one of {', '.join(known)}, not {printable(value)}", USAGE)
 
 
@@ -104,17 +112,19 @@ def _of_violation(name: str) -> "list[Sample]":
 
 
 def _host() -> tuple[str, str]:
-    """Return the host's name and whom to ask; who may not read the settings sees the words all the same."""
+    """Return the host's name and whom to ask; who may not read the host's settings sees the words without."""
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
 
     try:
         settings = load().settings
-    except ConfigError:
+    except ConfigError as error:
+        if os.environ.get("CANHAZGPU_CONFIG"):  # A file that was named is meant to count.
+            fail(str(error), USAGE)
         return socket.gethostname(), ""
     return settings.host, settings.notices.contact
 
 
-def _shown(one: "Sample", channel: str) -> str:
+def _shown(one: "Sample", channel: str | None) -> str:
     from canhazgpu.notifiers.render import lines, subject  # noqa: PLC0415 - heavy
 
     head = f"== {one.name}: {one.about}\n"

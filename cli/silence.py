@@ -1,5 +1,6 @@
 """`canhazgpu silence`: for a time nobody is told of some violations; they are recorded all the same."""
 
+import pwd
 import re
 import sys
 from typing import Annotated, Any
@@ -44,16 +45,19 @@ def add(
         typer.Option("--for", metavar="TIME", help="How long: 30m, 2h, at most 30d.", callback=asking.given),
     ],
     reason: Annotated[
-        str, typer.Option("--reason", "-r", help="Why; `silence list` shows it.", callback=asking.given)
+        str, typer.Option("--reason", "-r", help="Why; `silence list` shows it.", callback=asking.words)
     ],
     user: Annotated[
-        str | None, typer.Option("--user", "-u", help="Violations of this user.", callback=asking.given)
+        str | None, typer.Option("--user", "-u", help="Violations of this user.", callback=asking.name)
     ] = None,
-    gpu: Annotated[int | None, typer.Option("--gpu", help="Violations on this GPU.")] = None,
+    gpu: Annotated[
+        int | None,
+        typer.Option("--gpu", help="Violations on this GPU.", metavar="NUMBER", parser=asking.whole),
+    ] = None,
     process: Annotated[
         str | None,
         typer.Option(
-            "--process", help="Violations all of whose processes have this name.", callback=asking.given
+            "--process", help="Violations all of whose processes have this name.", callback=asking.name
         ),
     ] = None,
     as_json: AsJson = False,
@@ -66,6 +70,10 @@ def add(
     demand: dict[str, Any] = {"for": asking.checked("--for", lasts), "reason": reason}
     demand |= asking.optional(user=user, process=process) | ({} if gpu is None else {"gpu": gpu})
     _say(post(client(), "/v1/silences", demand), "Silenced", as_json=as_json)
+    if user is not None and not as_json and not _is_account(user):
+        sys.stderr.write(
+            f"This host has no account {printable(user)}; users of containers have none either\n"
+        )
 
 
 @app.command("ack", epilog=examples("canhazgpu silence ack --for 1h", "canhazgpu silence ack"))
@@ -82,7 +90,7 @@ def ack(
     ] = None,
     reason: Annotated[
         str | None,
-        typer.Option("--reason", "-r", help="A few words, for others to see.", callback=asking.given),
+        typer.Option("--reason", "-r", help="A few words, for others to see.", callback=asking.words),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -119,6 +127,13 @@ def expire(
         print_json(row)
     else:
         sys.stdout.write(f"Ended the silence of {_what(row)} ({row['id']})\n")
+
+
+def _is_account(user: str) -> bool:
+    try:
+        return bool(pwd.getpwnam(user))
+    except KeyError:
+        return False
 
 
 def _say(row: dict[str, Any], done: str, *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """`canhazgpu violations`: who used GPUs without the right to, when, how much, and whether they were told."""
 
 import csv
+import re
 import sys
 import time
 from collections import defaultdict
@@ -9,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from canhazgpu.cli.asking import given
+from canhazgpu.cli.asking import given, name
 from canhazgpu.cli.timeline import head, moments
 from canhazgpu.cli.words import USAGE, client, examples, fail, print_json, table, utc
 from canhazgpu.events.durations import spell_duration
@@ -31,6 +32,7 @@ COLUMNS = (
     "reached_at",
 )
 HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK", "TOLD", "PROCESSES")
+ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or its beginning.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # What a spreadsheet would run.
 MOST_ROWS = 10_000  # As many as the service sends.
 NAMED = 10  # Users in the last line; the others are counted.
@@ -58,7 +60,7 @@ def _kinds(incomplete: str) -> list[str]:
 def violations(
     context: typer.Context,
     *,
-    user: Annotated[str | None, typer.Option(help="Only this user's.", callback=given)] = None,
+    user: Annotated[str | None, typer.Option(help="Only this user's.", callback=name)] = None,
     gpu: Annotated[str | None, typer.Option(help="Only on this GPU.", metavar="GPU", callback=given)] = None,
     kind: Annotated[
         str | None,
@@ -135,7 +137,7 @@ def show(
 
 def find(text: str) -> dict[str, Any]:
     """Return one violation and what happened to it, by its id or the beginning of it."""
-    if text[:1] != "v" or not text[1:].replace("-", "").isdigit():
+    if not ID.fullmatch(text):
         fail(f"{printable(text)} is no id of a violation; `canhazgpu violations` shows them", USAGE)
     found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
     return found

@@ -12,6 +12,10 @@ from canhazgpu.events.paths import CONFIG, SOCKET
 ANSWER_TIME = 60.0
 
 
+class BadSettings(Exception):
+    """The settings file that was named is of no use; the message says which it is, and what is wrong."""
+
+
 class Unreachable(Exception):
     """The service does not answer; the message says which socket, and how to start it."""
 
@@ -37,25 +41,44 @@ class _Connection(http.client.HTTPConnection):
 
 
 def socket_path() -> str:
-    """Return the service's socket: `$CANHAZGPU_SOCKET`, else as in the settings file, else the default."""
+    """Return the service's socket: `$CANHAZGPU_SOCKET`, else as in the settings file, else the default.
+
+    The host's file may be one that its users cannot read. One that was named, by a `$CANHAZGPU_CONFIG` that
+    is not empty, is meant to count: raises BadSettings when it cannot.
+    """
     named = os.environ.get("CANHAZGPU_SOCKET")
     if named:
         return named
-    config = os.environ.get("CANHAZGPU_CONFIG", CONFIG)
+    config = os.environ.get("CANHAZGPU_CONFIG")
     try:
-        with open(config, "rb") as file:  # noqa: PTH123 - pathlib would cost the command line its speed
+        found = read_settings(config or CONFIG).get("socket", SOCKET)
+    except BadSettings:
+        if config:
+            raise
+        return SOCKET
+    if not isinstance(found, str) or not found or "\0" in found:
+        raise BadSettings(f"{config or CONFIG}: socket: expected the path of a file, not {found!r:.60}")
+    return found
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """Return what a settings file says, unchecked. Raises BadSettings."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib would cost the command line its speed
             import tomllib  # noqa: PLC0415 - only when there is a file
 
-            return str(tomllib.load(file).get("socket", SOCKET))
-    except (OSError, ValueError, RecursionError):
-        return SOCKET
+            return tomllib.load(file)
+    except OSError as error:
+        raise BadSettings(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all measure.
+        raise BadSettings(f"{path}: is not TOML: {error}") from error
 
 
 class Client:
     """Calls to one service. Each is one connection; nothing stays open."""
 
     def __init__(self, socket: str | None = None) -> None:
-        """Talk to `socket`, else to the host's service."""
+        """Talk to `socket`, else to the host's service. Raises BadSettings when a file named it in vain."""
         self.socket = socket or socket_path()
 
     def status(self, *, fresh: bool = True) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ def reserve(  # noqa: PLR0913 - each says one thing about the reservation
     `gpus` is how many, `gpu_ids` names them instead. `wait`: for as long as it takes, not at all
     (False), or at most so long (`"30m"`). `duration` (`"4h"`) bounds it in any case. Within the
     block the environment of this process says CUDA_VISIBLE_DEVICES and what goes with it; a library
-    that looked at it before does not notice. Raises Refused and Unreachable.
+    that looked at it before does not notice. Raises Refused, Unreachable and BadSettings.
     """
     client = client or Client()
     demand = {

@@ -101,12 +101,12 @@ def _meta(annotation: Any) -> tuple[str, dict[str, Any]]:
 def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Return the settings of `path`, else `$CANHAZGPU_CONFIG`, else the host's file if there is one.
 
-    Raises ConfigError, also when a file that was named cannot be read.
+    A variable that is empty names no file. Raises ConfigError, also when a file that was named is not there.
     """
     named = path or environ.get("CANHAZGPU_CONFIG")
     source = named or CONFIG
     known = {option.key: option for option in options()}
-    values = _read(source) if named or Path(source).exists() else {}
+    values = _read(source, must_be=bool(named))
     origins = dict.fromkeys(known, "default")
     chosen: dict[str, Any] = {}
     for key, value in _flatten(values, known, source):
@@ -124,10 +124,12 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
     return Loaded(settings, origins)
 
 
-def _read(source: str) -> dict[str, Any]:
+def _read(source: str, *, must_be: bool) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(source).read_text(encoding="utf-8"))
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not must_be:
+            return {}
         message = f"{source}: cannot be read: {error.strerror}"
         raise ConfigError(message) from error
     except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all measure.

@@ -59,7 +59,9 @@ class Quiet(Struct, frozen=True, kw_only=True):
         about("Days on which nothing is sent either."),
     ] = field(default_factory=list)
     channels: Annotated[
-        Channels, Meta(extra={"kind": CHANNEL_KIND}), about("The channels that wait meanwhile.")
+        Channels,
+        Meta(extra={"kind": CHANNEL_KIND}),
+        about("The channels that wait meanwhile; wall and log never do."),
     ] = field(default_factory=lambda: ["email"])
     timezone: Annotated[str, about("The time zone of these hours and of the digest; empty: the host's.")] = ""
 
@@ -109,7 +111,7 @@ class Notices(Struct, frozen=True, kw_only=True):
         Duration, about("Remind after this long while a violation lasts.", least=1.0)
     ] = 4 * 3600.0
     repeat_factor: Annotated[
-        int, Meta(ge=1), about("Each pause between reminders is so many times the one before.")
+        int, Meta(ge=1, le=100), about("Each pause between reminders is so many times the one before.")
     ] = 2
     repeat_longest: Annotated[Duration, about("The longest pause between two reminders.", least=1.0)] = (
         7 * 86400.0

@@ -6,13 +6,14 @@ off until they are set up.
 
 from collections.abc import Iterator
 
-from canhazgpu.config.notices import Step
+from canhazgpu.config.notices import AUDIENCES, Step
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import CHANNELS, OFFENDER
 
 TERMINATE = "terminate"
 TAKEN = frozenset({*CHANNELS, TERMINATE})  # Names that mean something already, and are no plugin's.
 LISTS = ("admin_channels", "granted", "expiring", "idle", "released")
+NEVER_QUIET = ("wall", "log")  # Who is at a terminal is awake, and a log wakes nobody.
 A_STEP_OF_ITS_OWN = f'["{TERMINATE}"] alone as channels of a step, and ["{OFFENDER}"] as its to'
 
 
@@ -20,17 +21,31 @@ def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield the keys under which no notice could arrive, each with what was expected there."""
     notices = settings.notices
     for step in notices.steps:
-        if TERMINATE in step.channels:
-            if step.channels != [TERMINATE] or step.to != [OFFENDER]:
-                yield "notices.steps", f"{A_STEP_OF_ITS_OWN}, not {_written(step)}"
-            continue
-        for name in step.channels:
-            yield from _unknown("notices.steps", name, settings)
+        yield from _astray(step, settings)
     for key in LISTS:
         for name in getattr(notices, key):
             yield from _unknown(f"notices.{key}", name, settings)
     for name in notices.quiet.channels:
+        if name in NEVER_QUIET:
+            yield (
+                "notices.quiet.channels",
+                f"channels that can wait, not {name}: wall and log are never quiet",
+            )
         yield from _unknown("notices.quiet.channels", name, settings)
+    if settings.notify.email.username and not settings.notify.email.password_file:
+        yield "notify.email.username", "notify.email.password_file beside it: one is no use without the other"
+
+
+def _astray(step: Step, settings: Settings) -> Iterator[tuple[str, str]]:
+    key = "notices.steps"
+    if TERMINATE in step.channels:
+        if step.channels != [TERMINATE] or step.to != [OFFENDER]:
+            yield key, f"{A_STEP_OF_ITS_OWN}, not {_written(step)}"
+        return
+    for name in step.channels:
+        yield from _unknown(key, name, settings)
+    if "wall" in step.channels and not any(one in AUDIENCES for one in step.to):
+        yield key, f"people who have terminals for wall, not {_written(step)}"
 
 
 def _unknown(key: str, name: str, settings: Settings) -> Iterator[tuple[str, str]]:

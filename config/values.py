@@ -1,9 +1,14 @@
 """What a value must be beyond its type. No complaint repeats a value that may hold a secret."""
 
+import ipaddress
 import zoneinfo
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct, structs
 
 from canhazgpu.config.channels import Webhook
 from canhazgpu.config.routing import TAKEN
@@ -14,7 +19,29 @@ LONGEST_HOST = 253
 
 def complaint(key: str, value: Any) -> str | None:
     """Return what was expected of a value of the right type, None when it is as it should be."""
-    return CHECKS[key](value) if key in CHECKS else None
+    expected = CHECKS[key](value) if key in CHECKS else None
+    return expected or ("text without a NUL character" if _has_nul(value) else None)
+
+
+def _has_nul(value: Any) -> bool:
+    """Tell whether a text in it has a character that no path, program or address can have."""
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, Struct):
+        return _has_nul(structs.asdict(value))
+    if isinstance(value, dict):
+        return any(map(_has_nul, [*value, *value.values()]))
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def _file(path: str) -> str | None:
+    good = Path(path).name not in ("", "..") and "\0" not in path
+    return None if good else f"the path of a file, not {path!r:.60}"
+
+
+def _folder(path: str) -> str | None:
+    good = path and "\0" not in path
+    return None if good else f"the path of a folder, not {path!r:.60}"
 
 
 def _redis_url(url: str) -> str | None:
@@ -40,9 +67,30 @@ def _contact(text: str) -> str | None:
     return None if good else f"one line without control characters, not {text!r:.60}"
 
 
+def _hours(hours: str) -> str | None:
+    begin, _, end = hours.partition("-")
+    good = not hours or begin != end
+    return None if good else f"hours that begin and end at different times, not {hours}: that is never quiet"
+
+
+def _holidays(days: list[str]) -> str | None:
+    wrong = next((day for day in days if not _is_date(day)), None)
+    return wrong and f"dates that there are, not {wrong}"
+
+
+def _mail_host(name: str) -> str | None:
+    good = name.isprintable() and name.split() == [name]
+    return None if good else f"the name or address of a mail server, not {name!r:.60}"
+
+
 def _webhooks(webhooks: dict[str, Webhook]) -> str | None:
-    """Return what was expected where a file is not named from the root; the secret may stand in its place."""
+    """Return what was expected where an address leads nowhere, or a file is not named from the root.
+
+    What stands there is not repeated: it may be the secret.
+    """
     for name, webhook in webhooks.items():
+        if webhook.url and not _is_address(webhook.url):
+            return f"a host, and a port from 1 to 65535 if any, in {name}.url"
         for key in ("url_file", "secret_file"):
             path = getattr(webhook, key)
             if path and not path.startswith("/"):
@@ -63,8 +111,14 @@ def _command(command: list[str]) -> str | None:
 CHECKS: dict[str, Callable[[Any], str | None]] = {
     "redis.url": _redis_url,
     "host": _host,
+    "socket": _file,
+    "state_dir": _folder,
+    "notify.log.path": _file,
     "notices.quiet.timezone": _timezone,
+    "notices.quiet.hours": _hours,
+    "notices.quiet.holidays": _holidays,
     "notices.contact": _contact,
+    "notify.email.host": _mail_host,
     "notify.webhook": _webhooks,
     "notify.plugins": _plugins,
     "notify.exec.command": _command,
@@ -80,6 +134,27 @@ def _is_redis_url(url: str) -> bool:
         return False
     by_path = parts.scheme == "unix" and bool(parts.path)
     return not url or by_path or (parts.scheme in ("redis", "rediss") and bool(parts.hostname))
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether a request could be sent to this URL: it has a host that has a form, and a port."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if "[" in parts.netloc:
+            ipaddress.IPv6Address(host)
+        else:
+            host.encode("idna")  # Raises for a name that no resolver takes.
+    except ValueError:
+        return False
+    return bool(host) and port != 0 and url.isprintable()
+
+
+def _is_date(day: str) -> bool:
+    try:
+        return bool(date.fromisoformat(day))
+    except ValueError:
+        return False
 
 
 def _is_host(name: str) -> bool:

@@ -5,6 +5,7 @@ import unicodedata
 # Separators of lines, format characters (bidi, zero width), controls, surrogates, private use, unassigned.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 NAME_LIMIT = 64
+LONGEST_WORDS = 200  # Of a reason, a note and the like.
 
 
 def printable(text: str | bytes, limit: int = NAME_LIMIT) -> str:

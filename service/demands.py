@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_duration
+from canhazgpu.events.text import LONGEST_WORDS, NAME_LIMIT
 from canhazgpu.service.peer import Peer, uid_of
 from canhazgpu.service.problems import Problem
 
@@ -17,9 +18,9 @@ Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
 Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
 Name = Annotated[str, Meta(max_length=64)]
 Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
-Words = Annotated[str, Meta(max_length=200)]
-Reason = Annotated[str, Meta(min_length=1, max_length=200)]
-Label = Annotated[str, Meta(min_length=1, max_length=64)]
+Words = Annotated[str, Meta(max_length=LONGEST_WORDS)]
+Reason = Annotated[str, Meta(min_length=1, max_length=LONGEST_WORDS)]
+Label = Annotated[str, Meta(min_length=1, max_length=NAME_LIMIT)]
 Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?$")]
 # No alphabet whose letters look like another's, and no `name (label)`.
 LABEL = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e0-9 ._@+:/-]+")

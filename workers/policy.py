@@ -9,6 +9,7 @@ import msgspec
 
 from canhazgpu.config.notices import Digest, Notices, Quiet, Step, Terminate
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.durations import LONGEST
 
 TERMINATE = "terminate"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -63,7 +64,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def pause_ms(self, reminders: int) -> int:
         """Return how long until the next reminder, after so many."""
         notices = self.notices
-        pause = notices.repeat_interval * float(notices.repeat_factor ** min(reminders, 64))
+        growth: int = min(notices.repeat_factor ** min(reminders, 64), LONGEST)  # Which is cut below.
+        pause = notices.repeat_interval * growth
         return round(min(pause, max(notices.repeat_longest, notices.repeat_interval)) * 1000)
 
     def quiet_until(self, channel: str, now_ms: int) -> int | None:

@@ -93,6 +93,14 @@ def test_when_a_digest_is_due(digest: Digest, at: str, due: str | None) -> None:
     assert (found and datetime.fromtimestamp(found / 1000, BERLIN).strftime("%Y-%m-%d %H:%M")) == due
 
 
+@pytest.mark.parametrize("factor", [1, 2, 100, 99_999_999_999_999_999_999, 10**400])
+def test_no_factor_makes_a_pause_that_cannot_be_counted(factor: int) -> None:
+    """Pauses grow to the longest and stay there, however many reminders there were."""
+    notices = Notices(repeat_interval=60.0, repeat_factor=factor, repeat_longest=86400.0)
+    pauses = [Policy(notices=notices, channels=()).pause_ms(count) for count in (0, 1, 2, 15, 63, 10**9)]
+    assert pauses == [round(min(60 * min(factor, 10**9) ** n, 86400)) * 1000 for n in (0, 1, 2, 15, 63, 64)]
+
+
 def test_the_channels_that_are_on() -> None:
     """Log and terminals by default; webhooks, programs and plugins by being there."""
     assert Settings().notify.on == ("wall", "log")

@@ -20,6 +20,48 @@ def refusal(folder: Path, text: str) -> str:
     return said.removeprefix(f"{path}: ")
 
 
+def toml(key: str, value: str) -> str:
+    """Return the lines of a settings file that set one key."""
+    section, _, name = key.rpartition(".")
+    return (f"[{section}]\n" if section else "") + f"{name} = {value}\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("socket", '""', "the path of a file, not ''"),
+        ("socket", r'"/tmp/x/\u0000s.sock"', r"the path of a file, not '/tmp/x/\x00s.sock'"),
+        ("state_dir", '""', "the path of a folder, not ''"),
+        ("state_dir", r'"/tmp/\u0000"', r"the path of a folder, not '/tmp/\x00'"),
+        ("notify.log.path", '""', "the path of a file, not ''"),
+        ("notify.log.path", '"/"', "the path of a file, not '/'"),
+        ("notify.log.path", '"."', "the path of a file, not '.'"),
+        ("notify.log.path", '"/var/log/.."', "the path of a file, not '/var/log/..'"),
+        ("notify.log.path", r'"/tmp/a\u0000b"', r"the path of a file, not '/tmp/a\x00b'"),
+        ("gpus.scenario", r'"/tmp/a\u0000b"', "text without a NUL character"),
+        ("admin_group", r'"a\u0000b"', "text without a NUL character"),
+        ("redis.url", r'"unix:///tmp/a\u0000b"', "text without a NUL character"),
+        ("notify.email.ca_file", r'"/tmp/a\u0000b"', "text without a NUL character"),
+        ("notify.email.password_file", r'"/tmp/a\u0000b"', "text without a NUL character"),
+        ("notify.exec.command", r'["/bin/echo", "a\u0000b"]', "text without a NUL character"),
+        ("notify.email.address_command", r'["/bin/a\u0000b"]', "text without a NUL character"),
+        ("notify.webhook.x", r'{ url_file = "/tmp/a\u0000b" }', "text without a NUL character"),
+        (
+            "notify.webhook.x",
+            r'{ url = "http://y/", secret_file = "/\u0000" }',
+            "text without a NUL character",
+        ),
+        ("notify.plugins.x", r'{ program = "/tmp/a\u0000b" }', "text without a NUL character"),
+        ("limits.users", r'{ "a\u0000b" = { max_gpus = 1 } }', "text without a NUL character"),
+    ],
+)
+def test_what_no_file_can_be_called_is_refused(key: str, value: str, why: str, tmp_path: Path) -> None:
+    """Nothing, and what has a NUL in it: the service would end with a traceback when it opens it."""
+    said = refusal(tmp_path, toml(key, value))
+    assert said.partition(": ")[2] == f"expected {why}"
+    assert key.startswith(said.partition(": ")[0])
+
+
 @pytest.mark.parametrize("name", ["Mars/One", "../UTC", "Europe", "zone.tab", "a\\u0000b", "a\\nb"])
 def test_a_time_zone_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
     """Whatever a name may mean to the file system."""
@@ -62,6 +104,97 @@ def test_a_channel_that_there_is_not_is_refused(key: str, name: str, why: str, t
     if name != "terminate":
         step = f'[[notices.steps]]\nchannels = ["log", "{name}"]\nto = ["offender"]\n'
         assert refusal(tmp_path, step + SITE) == f"notices.steps: expected {why}"
+
+
+@pytest.mark.parametrize("name", ["wall", "log"])
+def test_terminals_and_the_log_are_never_quiet(name: str, tmp_path: Path) -> None:
+    """Who sits at a terminal is awake; what is not logged at once may never be."""
+    said = refusal(tmp_path, f'[notices.quiet]\nchannels = ["email", "{name}"]\n')
+    assert said == (
+        f"notices.quiet.channels: expected channels that can wait, not {name}: wall and log are never quiet"
+    )
+    with pytest.raises(ConfigError, match=f"^CANHAZGPU_NOTICES_QUIET_CHANNELS: expected .*, not {name}: "):
+        load("/dev/null", {"CANHAZGPU_NOTICES_QUIET_CHANNELS": name})
+
+
+@pytest.mark.parametrize("channels", ['"wall"', '"wall", "email"'])
+def test_an_address_has_no_terminal(channels: str, tmp_path: Path) -> None:
+    """A step that would write to the terminals of nobody is refused; one for somebody else too is not."""
+    step = f'[[notices.steps]]\nchannels = [{channels}]\nto = ["a@example.com"'
+    said = refusal(tmp_path, f"{step}]\n")
+    assert said == (
+        f'notices.steps: expected people who have terminals for wall, not [{channels}] to ["a@example.com"]'
+    )
+    (tmp_path / "config.toml").write_text(f'{step}, "admins"]\n')
+    assert load(str(tmp_path / "config.toml"), {}).settings.notices.steps[0].to == ["a@example.com", "admins"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        (
+            "notices.quiet.hours",
+            '"22:00-22:00"',
+            "hours that begin and end at different times, not 22:00-22:00: that is never quiet",
+        ),
+        ("notices.repeat_factor", "101", "a whole number from 1 to 100, not 101"),
+        ("notices.repeat_factor", "9" * 20, f"a whole number from 1 to 100, not {'9' * 20}"),
+        ("notices.quiet.holidays", '["2026-12-25", "2026-02-31"]', "dates that there are, not 2026-02-31"),
+        ("notices.quiet.holidays", '["0000-01-01"]', "dates that there are, not 0000-01-01"),
+        ("notify.email.host", '""', "the name or address of a mail server, not ''"),
+        ("notify.email.host", '"mail host"', "the name or address of a mail server, not 'mail host'"),
+        ("notify.email.host", '" mail"', "the name or address of a mail server, not ' mail'"),
+        ("notify.email.host", r'"mail\u0007"', r"the name or address of a mail server, not 'mail\x07'"),
+        (
+            "notify.email.username",
+            '"gpu"',
+            "notify.email.password_file beside it: one is no use without the other",
+        ),
+    ],
+)
+def test_what_could_not_work_is_refused(key: str, value: str, why: str, tmp_path: Path) -> None:
+    """Before it is needed, and with what is wrong with it."""
+    assert refusal(tmp_path, toml(key, value)) == f"{key}: expected {why}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hunter2:99999/",
+        "http://hunter2:0/",
+        "http://hunter2:port/",
+        "http://hunter2:-1/",
+        "http://[::1/hunter2",
+        "http://[hunter2]/",
+        "http://[1::2::3]/hunter2",
+        "http://:80/hunter2",
+        "http:///hunter2",
+        "http://hunter2..example.com/",
+        r"http://y/hunter2\u0007",
+        f"http://{'x' * 64}.example.com/hunter2",
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused(url: str, tmp_path: Path) -> None:
+    """It is not repeated: whoever knows it may post there."""
+    said = refusal(tmp_path, f'[notify.webhook.chat]\nurl = "{url}"\n')
+    assert said == "notify.webhook: expected a host, and a port from 1 to 65535 if any, in chat.url"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://[::1]:8080/x",
+        "http://127.0.0.1/",
+        "https://u:p@chat.example.com:443/a?b=c#d",
+        "http://bücher.de/",
+        "http://my_host./",
+    ],
+)
+def test_an_address_that_leads_somewhere_is_taken(url: str, tmp_path: Path) -> None:
+    """In every form that one may have."""
+    path = tmp_path / "config.toml"
+    path.write_text(f'[notify.webhook.chat]\nurl = "{url}"\n', encoding="utf-8")
+    assert load(str(path), {}).settings.notify.webhook["chat"].url == url
 
 
 SITE = '[notify.webhook.chat]\nurl = "https://chat.example.com/x"\n[notify.plugins.pager]\n'

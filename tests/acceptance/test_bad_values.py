@@ -1,0 +1,114 @@
+"""A value that no option takes is refused before the service is asked, under the option's name."""
+
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon
+
+LONG = "x" * 100_000
+FOR = ("--for", "1h", "--reason", "r")
+
+
+@pytest.fixture
+def nowhere(folder: Path) -> Daemon:
+    """A host whose service does not run: who asks it ends with another exit code."""
+    return Daemon(folder)
+
+
+def refusal(host: Daemon, *words: str) -> str:
+    """What a command that is used wrongly says: one line."""
+    done = host.run(*words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr) < 500
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "most"),
+    [
+        (("silence", "add", "--user", "bob", "--for", "1h", "--reason", LONG), "--reason", 200),
+        (("silence", "add", "--user", "bob", "--for", "1h", "--reason", "x" * 201), "--reason", 200),
+        (("silence", "add", *FOR, "--process", "x" * 300), "--process", 64),
+        (("silence", "add", *FOR, "--user", "x" * 65), "--user", 64),
+        (("silence", "add", "--user", "bob", "--reason", "r", "--for", "0s1h" * 100), "--for", 200),
+        (("silence", "ack", "--reason", LONG), "--reason", 200),
+        (("reserve", "--note", LONG), "--note", 200),
+        (("reserve", "--user", "x" * 65), "--user", 64),
+        (("reserve", "--duration", "0s1h" * 100), "--duration", 200),
+        (("run", "--note", LONG, "--", "true"), "--note", 200),
+        (("admin", "drain", "0", "--reason", LONG), "--reason", 200),
+        (("admin", "release", "--user", LONG), "--user", 64),
+        (("violations", "--user", LONG), "--user", 64),
+        (("notify", "test", "--channel", "wall", "--to", LONG), "--to", 200),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_is_too_long_is_named(nowhere: Daemon, words: tuple[str, ...], option: str, most: int) -> None:
+    """With how long it may be."""
+    said = refusal(nowhere, *words)
+    assert option in said
+    assert f"characters, and may have {most}" in said
+
+
+def test_what_is_just_short_enough_is_asked(nowhere: Daemon) -> None:
+    """As many characters as the service takes, whatever their bytes."""
+    done = nowhere.run("silence", "add", "--for", "1h", "--reason", "ü" * 200, "--process", "ü" * 64)
+    assert done.returncode == 3, done
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("log", "verify", ""),
+        ("log", "verify", " "),
+        ("config", "check", ""),
+        ("notify", "test", "--channel", "wall", "--to", ""),
+        ("notify", "test", "--channel", ""),
+        ("notify", "preview", "--kind", ""),
+        ("notify", "preview", "--audience", ""),
+        ("notify", "preview", "--channel", ""),
+        ("notify", "preview", "--violation", ""),
+        ("violations", "show", ""),
+        ("events", "--after", ""),
+        ("events", "--type", ""),
+        ("deliveries", "--since", ""),
+        ("worker", "--name", ""),
+    ],
+    ids=" ".join,
+)
+def test_what_is_empty_is_no_value(nowhere: Daemon, words: tuple[str, ...]) -> None:
+    """It never stands for the default: in a script it is a variable that was not set."""
+    (nowhere.folder / "violations.log").touch()
+    refusal(nowhere, *words)
+
+
+@pytest.mark.parametrize("name", ["v²", "v\u0661", "v-1", "v1--2", "v1-2-3", "v" + "1" * 20, "v1\n"])
+def test_an_id_of_a_violation_has_digits_as_in_ascii(nowhere: Daemon, name: str) -> None:
+    """Or it is none, also for a preview."""
+    for words in (("violations", "show"), ("notify", "preview", "--violation")):
+        assert "is no id of a violation" in refusal(nowhere, *words, name)
+
+
+@pytest.mark.parametrize("name", ["²", "1-²", "1-", "-1", "1" * 20])
+def test_an_id_of_a_dead_letter_has_digits_as_in_ascii(nowhere: Daemon, name: str) -> None:
+    """Or it is none."""
+    assert "deadletters list" in refusal(nowhere, "deadletters", "replay", "--", name)
+
+
+def test_a_log_whose_name_is_too_long_is_called_by_it(nowhere: Daemon) -> None:
+    """Not by the name of the file beside it, which nobody gave."""
+    for length in (251, 300):
+        name = "v" * length
+        said = refusal(nowhere, "log", "verify", f"/{name}")
+        assert said.startswith("Error: /vvv")
+        assert "File name too long" in said
+
+
+def test_who_has_no_account_is_silenced_with_a_hint(host: Daemon) -> None:
+    """A user of a container may be meant, or a name was mistyped; a program is not talked to."""
+    words = ("silence", "add", *FOR, "--user")
+    done = host.run(*words, "nosuch\x1buser")
+    assert done.returncode == 0
+    assert done.stderr == ("This host has no account nosuch\\x1buser; users of containers have none either\n")
+    assert host.run(*words, "root").stderr == host.run(*words, "nobody-here", "--json").stderr == ""
