@@ -59,7 +59,7 @@ class _Play:
             may = [index for index in request.gpus or self.taken if self._free(index, moment)]
             may = [index for index in may if index not in claimed][: request.need]
             if len(may) < request.need:
-                in_reach = set(request.gpus or self.taken) - self.lost
+                in_reach = (set(request.gpus or self.taken) & self.taken.keys()) - self.lost
                 claimed |= set(may) if len(in_reach) >= request.need else set()
                 continue
             end = moment + (request.duration_ms or request.timeout_ms or math.inf)

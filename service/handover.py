@@ -3,7 +3,7 @@
 A client may go at any moment: while it waits, when its turn has just come, before the answer is read.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import anyio
 import structlog
@@ -19,7 +19,9 @@ from canhazgpu.service.scanner import Scanner
 PATIENCE = 3.0  # Seconds for asking again: a client does so within half a second.
 AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
 
+Name = tuple[int, str]  # A uid, and the operation or the request of that user.
 WhenHeard = Callable[[Callable[[bool], None]], None]
+Find = Callable[[], Awaitable[str | None]]
 
 
 class Handover:
@@ -34,7 +36,7 @@ class Handover:
         self._store, self._allocator, self._scanner = store, allocator, scanner
         self._liveness = liveness
         self._latest: dict[str, object] = {}  # The last answer on its way, by reservation.
-        self._places: dict[str, object] = {}  # Who waits for a request now, by its id.
+        self._places: dict[Name, object] = {}  # Who waits now, by the names of what they wait for.
         self._tasks: TaskGroup | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -58,56 +60,66 @@ class Handover:
 
         when_heard(over)
 
-    def stand(self, request: str, place: object) -> None:
-        """Say that `place` waits for a request; the one before, of a connection that broke, does no more."""
-        self._places[request] = place
+    def stand(self, place: object, *names: Name) -> None:
+        """Say that `place` waits for what has these names; who did before, and has gone, does no more."""
+        self._places |= dict.fromkeys(names, place)
 
-    def settled(self, request: str, place: object) -> None:
-        """Say that what becomes of the request was told at this place."""
-        if self._places.get(request) is place:
-            del self._places[request]
+    def stands(self, place: object, names: Iterable[Name]) -> bool:
+        """Tell whether nobody has come back for any of these since."""
+        return all(self._places.get(name) is place for name in names)
 
-    def vacate(self, place: object, find: Callable[[], Awaitable[str | None]]) -> None:
-        """Give up a place whose owner has gone; `find` returns the request's id, or raises StoreDown."""
+    def settled(self, place: object, names: Iterable[Name]) -> None:
+        """Say that what becomes of it was told at this place."""
+        for name in names:
+            if self._places.get(name) is place:
+                del self._places[name]
+
+    def vacate(self, place: object, names: Collection[Name], find: Find) -> None:
+        """Give up a place whose owner has gone; `find` returns the request's id, or raises StoreDown.
+
+        `names` may grow until then. Nothing is done when the owner comes back meanwhile.
+        """
         if self._tasks:
-            self._tasks.start_soon(self._vacate, place, find)
+            self._tasks.start_soon(self._vacate, place, names, find)
 
-    async def _vacate(self, place: object, find: Callable[[], Awaitable[str | None]]) -> None:
+    async def _vacate(self, place: object, names: Collection[Name], find: Find) -> None:
+        def alone() -> bool:
+            return self.stands(place, names)
+
         served: list[Record] = []
-        while True:
+        while alone():
             try:
                 request = await find()
-                if request is None or self._places.get(request) is not place:
-                    return
+                if request is None or not alone():
+                    break
                 if not await self._allocator.leave([request], "cancelled"):
                     served = [one for one in await self._allocator.reservations() if one.id == request]
                 break
             except StoreDown as down:
                 self._store.lost(down)
                 await anyio.sleep(AGAIN)
-        if self._places.get(request) is not place:
-            return
-        del self._places[request]
-        for record in served:  # Its turn came when nobody stood there any more.
+        for record in served if alone() else ():  # Its turn came when nobody stood there any more.
             if record.kind == RUN:
                 self._liveness.resume(record)
-            else:
-                answer = self._latest[record.id] = object()
-                await self._give_back(record, answer)
+            answer = self._latest[record.id] = object()
+            await self._give_back(record, answer, alone)
+        self.settled(place, names)
 
-    async def _give_back(self, record: Record, answer: object) -> None:
+    async def _give_back(
+        self, record: Record, answer: object, alone: Callable[[], bool] = lambda: True
+    ) -> None:
         await anyio.sleep(PATIENCE)
-        if self._latest.get(record.id) is not answer:
-            return
-        del self._latest[record.id]
-        structlog.get_logger().info("undelivered", reservation=record.id, user=record.user)
         order = ReleaseOrder(uid=record.uid, by=record.user, reason="undelivered", ids=(record.id,))
         operation = operation_of(None)
-        while True:
+        while self._latest.get(record.id) is answer and alone():
             try:
-                await self._allocator.release(order, operation)
+                _, released, _ = await self._allocator.release(order, operation)
+                if released:
+                    structlog.get_logger().info("undelivered", reservation=record.id, user=record.user)
                 break
             except StoreDown as down:
                 self._store.lost(down)
                 await anyio.sleep(AGAIN)
+        if self._latest.get(record.id) is answer:
+            del self._latest[record.id]
         self._scanner.nudge()

@@ -91,15 +91,15 @@ class ReservationRoutes:
             ask = self._ask(peer, demand, process, wait=wait is not None)
             if demand.request is None and not await self._scanner.fresh(SCAN_PATIENCE):
                 raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
+            begin = partial(self.begin, request=request, process=process)
+            place = Place(self._store, self._allocator, self._handover, ask, operation, begin=begin)
             if wait is not None:
-                begin = partial(self.begin, request=request, process=process)
-                place = Place(self._store, self._allocator, self._handover, ask, operation, begin=begin)
                 lines, process = Lines(place.lines(wait or None), place.gone, process), None
                 return lines
-            reserved = await self._allocator.reserve(ask, operation)
+            reserved = await place.once()
             if reserved.reservation is None:
                 raise refusal(reserved, ask)
-            return answer(self.begin(reserved.reservation, request=request, process=process), 201)
+            return answer(begin(reserved.reservation), 201)
         finally:
             if process is not None:
                 os.close(process)

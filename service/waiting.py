@@ -36,11 +36,27 @@ class Place:
         """Stand for `ask`; `begin` makes of its reservation what the owner is told."""
         self._store, self._allocator, self._handover = store, allocator, handover
         self._ask, self._operation, self._begin = ask, operation, begin
+        self._names = [(ask.uid, operation)]
+        if ask.id is not None:
+            self._names.append((ask.uid, ask.id))
         self._id: str | None = None  # Known to be this user's, by the script.
         self._over = False
 
+    async def once(self) -> Reserved:
+        """Ask without waiting. Raises StoreDown; what was given then, unheard of, goes back."""
+        self._handover.stand(self, *self._names)
+        try:
+            return await self._ask_again()
+        except StoreDown:
+            await self.gone()
+            raise
+        finally:
+            if not self._over:
+                self._end()
+
     async def lines(self, patience: float | None) -> AsyncIterator[dict[str, Any] | None]:
         """Yield where the request stands, each time it changes, and what became of it."""
+        self._handover.stand(self, *self._names)
         said: tuple[Any, ...] = ()
         began = anyio.current_time()
         while not self._allocator.closing:
@@ -83,8 +99,10 @@ class Place:
     async def _ask_again(self) -> Reserved:
         reserved = await self._allocator.reserve(self._ask, self._operation)
         if reserved.id and (reserved.reservation is not None or reserved.code == "queued"):
-            self._id = reserved.id
-            self._handover.stand(self._id, self)
+            self._id, name = reserved.id, (self._ask.uid, reserved.id)
+            if name not in self._names and self._handover.stands(self, self._names):
+                self._names.append(name)
+                self._handover.stand(self, name)
         return reserved
 
     async def _give_up(self) -> bool:
@@ -101,8 +119,7 @@ class Place:
 
     def _end(self) -> None:
         self._over = True
-        if self._id is not None:
-            self._handover.settled(self._id, self)
+        self._handover.settled(self, self._names)
 
     async def _row(self, name: str) -> dict[str, Any]:
         try:
@@ -115,7 +132,7 @@ class Place:
         """Give up the place, whatever becomes of it meanwhile; what was given to its owner stays theirs."""
         if not (self._allocator.closing or self._over):
             self._over = True
-            self._handover.vacate(self, self._find)
+            self._handover.vacate(self, self._names, self._find)
 
     async def _find(self) -> str | None:
         """Return the id of the request, also where the answer that said it was lost. Raises StoreDown."""

@@ -52,6 +52,7 @@ def _kind(event_type: str, held: Reservation, policy: Policy) -> tuple[str, list
             return "idle", notices.idle
         case "released" if held.reason in BY_OTHERS and held.by != held.user:
             return "released", notices.released
-        case "released" if held.reason == "released" and held.kind == RUN:
-            return "unreserved", ["wall"]
+        case "released" if held.reason == "undelivered" or (held.reason == "released" and held.kind == RUN):
+            # Who waited, and was not there any more, may have been told that they have them.
+            return ("released" if held.reason == "undelivered" else "unreserved"), ["wall"]
     return "", []

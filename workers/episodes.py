@@ -18,18 +18,21 @@ PUT_RIGHT = frozenset({"reserved", "exempted"})  # Reasons after which nothing h
 
 
 class Later(msgspec.Struct, frozen=True, kw_only=True):
-    """A notice that waits for the end of quiet hours."""
+    """A notice that waits for the end of quiet hours, and what it says of those who could not be told."""
 
     due_ms: int
     audience: str
     kind: str
     channels: tuple[str, ...]
+    unreached: bool = False
+    unreached_holder: str | None = None
 
 
 class Calling(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """How far it is with telling one holder: steps before `step` were tried to reach them."""
+    """How far it is with telling one holder: steps before `step` were tried to reach them, `early` did."""
 
     step: int = 0
+    early: tuple[int, ...] = ()
     awaiting: dict[str, tuple[str, ...]] = {}  # Serial: the channels that still try to reach them.
     reached: bool = False
     given_up: bool = False  # No step was left; administrators heard of it.

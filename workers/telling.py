@@ -108,7 +108,9 @@ class _Telling(Turn):
             episode.remind_ms = self.now_ms + self.policy.pause_ms(0)
         else:
             for audience, channels in self.concerned(self.policy.steps[: episode.step]).items():
-                self.emit("changed" if audience.key in episode.heard else "opened", audience, channels)
+                known = episode.heard.get(audience.key, ())
+                ways = (*channels, *known) if audience.name == HOLDER else channels
+                self.emit("changed" if known else "opened", audience, ways)
         episode.notify_ms = None
         episode.told.update(dict.fromkeys(map(place, self.visible)))
 
@@ -123,7 +125,7 @@ class _Telling(Turn):
             step = self.policy.steps[episode.step]
             episode.step += 1
             for audience, channels in self.concerned([step]).items():
-                if audience.name == HOLDER and self._called(audience.who) >= episode.step:
+                if audience.name == HOLDER and episode.step - 1 in self._early(audience.who):
                     continue  # It was taken early for this holder.
                 missed = forced and audience.name != OFFENDER
                 told = self.emit(self._kind(audience), audience, channels, unreached=missed)
@@ -131,9 +133,9 @@ class _Telling(Turn):
             if OFFENDER in step.to or forced:
                 episode.forward = episode.stuck and not episode.unreached
 
-    def _called(self, holder: str) -> int:
+    def _early(self, holder: str) -> tuple[int, ...]:
         calling = self.episode.callings.get(holder)
-        return calling.step if calling else 0
+        return calling.early if calling else ()
 
     def _fall_through(self) -> None:
         """Tell holders whom a step could not reach by another that tells people; else administrators."""
@@ -145,8 +147,9 @@ class _Telling(Turn):
                 step, calling.step = steps[calling.step], calling.step + 1
                 heard = self.episode.heard.get(audience.key, ())
                 fresh = [one for one in self.policy.concrete(step.channels) if one not in heard]
-                if HOLDER in step.to or (OFFENDER in step.to and any(map(is_personal, fresh))):
-                    self.emit("opened", audience, fresh)
+                wanted = HOLDER in step.to or (OFFENDER in step.to and any(map(is_personal, fresh)))
+                if wanted and self.emit("opened", audience, fresh) and calling.step > self.episode.step:
+                    calling.early = (*calling.early, calling.step - 1)
             if self._is_stuck(audience):
                 calling.given_up = True
                 names = tuple(self.policy.notices.admin_channels)
@@ -247,4 +250,10 @@ class _Telling(Turn):
         due = [later for later in self.episode.later if later.due_ms <= self.now_ms]
         self.episode.later = tuple(later for later in self.episode.later if later not in due)
         for later in due:
-            self.emit(later.kind, Audience.of(later.audience), later.channels)
+            self.emit(
+                later.kind,
+                Audience.of(later.audience),
+                later.channels,
+                unreached=later.unreached,
+                unreached_holder=later.unreached_holder,
+            )

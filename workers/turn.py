@@ -90,10 +90,25 @@ class Turn:
         if audience.name == HOLDER:
             episode.callings.setdefault(audience.who, Calling())
         now, quiet = self.by_quiet(names)
-        planned = {one for later in episode.later if later.audience == audience.key for one in later.channels}
-        if fresh := [channel for channel in quiet if channel not in planned]:
-            due_ms = min(quiet.values())
-            later = Later(due_ms=due_ms, audience=audience.key, kind=kind, channels=tuple(fresh))
+        waits = [later for later in episode.later if later.audience == audience.key]
+        if unreached or unreached_holder:  # One that says so takes the place of those that do not.
+            episode.later = tuple(later for later in episode.later if later not in waits)
+            unreached |= any(later.unreached for later in waits)
+            unreached_holder = unreached_holder or next(
+                (later.unreached_holder for later in waits if later.unreached_holder), None
+            )
+            quiet |= {one: later.due_ms for later in waits for one in later.channels}
+            waits = []
+        planned = {one for later in waits for one in later.channels}
+        if fresh := tuple(channel for channel in quiet if channel not in planned):
+            later = Later(
+                due_ms=min(quiet.values()),
+                audience=audience.key,
+                kind=kind,
+                channels=fresh,
+                unreached=unreached,
+                unreached_holder=unreached_holder,
+            )
             episode.later = (*episode.later, later)
         if now:
             self.draft(kind, audience, now, about, unreached=unreached, unreached_holder=unreached_holder)

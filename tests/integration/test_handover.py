@@ -1,0 +1,161 @@
+"""A place whose owner has gone, and comes back or not, while Redis is away: what was told stays true."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from support.reservations import ALICE, Lab
+
+from canhazgpu.events.reservations import Record
+from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service import handover as module
+from canhazgpu.service.allocator import Allocator, Ask, ReleaseOrder, Reserved
+from canhazgpu.service.handover import Handover
+from canhazgpu.service.waiting import Place
+
+pytestmark = pytest.mark.anyio
+
+
+class Shaky(Allocator):
+    """An allocator whose Redis can be away."""
+
+    away = False
+
+    async def reserve(self, ask: Ask, operation: str) -> Reserved:
+        """Ask, if Redis is there."""
+        if self.away:
+            raise StoreDown("away")
+        return await super().reserve(ask, operation)
+
+
+class Desk:
+    """Places at a host with two idle GPUs, and what became of them."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.allocator = Shaky(lab.settings, lab.store)
+        self.resumed: list[str] = []
+        self.begun: list[str] = []
+        helpers: Any = SimpleNamespace(nudge=lambda: None, resume=lambda one: self.resumed.append(one.id))
+        self.handover = Handover(lab.store, self.allocator, helpers, helpers)
+
+    def ask(self, **wanted: Any) -> Ask:
+        """What somebody wants: one GPU for an hour, or as it is said."""
+        whole = {
+            "kind": "manual",
+            "user": "alice",
+            "uid": ALICE,
+            "count": 1,
+            "duration_ms": 3_600_000,
+            **wanted,
+        }
+        return Ask(**whole)
+
+    def place(self, operation: str = "one", **wanted: Any) -> Place:
+        """Somebody asks."""
+        ask = self.ask(**wanted)
+        return Place(self.lab.store, self.allocator, self.handover, ask, operation, begin=self._begin)
+
+    def _begin(self, record: Record) -> dict[str, Any]:
+        self.begun.append(record.id)
+        self.handover.send(record, lambda heard: heard(True))  # noqa: FBT003 - as the service is told
+        return {"state": "granted"}
+
+    async def held(self) -> int:
+        """How many reservations there are."""
+        return len(await self.allocator.reservations())
+
+
+@pytest.fixture
+async def desk(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+    """It is open; what nobody hears of goes back after half a second."""
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    monkeypatch.setattr(module, "AGAIN", 0.3)
+    lab = Lab(store)
+    await lab.scan()
+    made = Desk(lab)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(made.handover.run)
+        yield made
+        tasks.cancel_scope.cancel()
+
+
+async def first(place: Place) -> Any:
+    """The first line that a place gives; who listens is still there."""
+    lines = place.lines(None)
+    return await anext(lines), lines
+
+
+async def until(question: Callable[[], Awaitable[int]], expected: int) -> None:
+    """Wait for an answer."""
+    with anyio.fail_after(5):
+        while await question() != expected:  # noqa: ASYNC110 - it is Redis that is asked
+            await anyio.sleep(0.05)
+
+
+async def test_who_comes_back_and_is_told_keeps_it(desk: Desk) -> None:
+    """The connection before broke while Redis was away: what looks after it stays out of the way."""
+    desk.allocator.away = True
+    before, after = desk.place(wait=True), desk.place(wait=True)
+    assert (await first(before))[0] is None
+    await before.gone()
+    desk.allocator.away = False
+    assert (await first(after))[0] == {"state": "granted"}
+    await anyio.sleep(1.5)
+    assert (len(desk.begun), await desk.held()) == (1, 1)
+
+
+async def test_who_stands_there_again_is_not_served_at_the_old_place(desk: Desk) -> None:
+    """Whoever asks first when Redis is back: the answer is for who listens."""
+    desk.allocator.away = True
+    before, after = desk.place(wait=True), desk.place(wait=True)
+    assert (await first(before))[0] is None
+    await before.gone()
+    none, lines = await first(after)
+    assert none is None
+    desk.allocator.away = False
+    await anyio.sleep(1.5)
+    desk.allocator.wake()
+    assert await anext(lines) == {"state": "granted"}
+    assert await desk.held() == 1
+
+
+async def test_an_answer_that_was_lost_is_made_up_for(desk: Desk) -> None:
+    """Who did not wait, was told that Redis is away, and never came back: it is as if they had not asked."""
+    await desk.allocator.reserve(desk.ask(), "one")
+    desk.allocator.away = True
+    with pytest.raises(StoreDown):
+        await desk.place().once()
+    assert await desk.held() == 1
+    desk.allocator.away = False
+    await until(desk.held, 0)
+
+
+async def test_who_dies_when_served_is_followed_and_gives_back(desk: Desk) -> None:
+    """A run is watched at once, so that its end frees its GPUs; who never comes back loses them."""
+    hold = await desk.allocator.reserve(desk.ask(count=2), "hold")
+    place = desk.place("two", kind="run", duration_ms=None, pid=1, start=1, wait=True)
+    line, _ = await first(place)
+    await desk.allocator.release(
+        ReleaseOrder(uid=ALICE, by="alice", reason="released", ids=(hold.id,)), "end"
+    )
+    await desk.lab.scan()
+    await desk.allocator.expire()
+    await until(desk.held, 1)
+    await place.gone()
+    await until(desk.held, 0)
+    assert desk.resumed == [line["id"]]
+
+
+async def test_nobody_stands_for_somebody_else(desk: Desk) -> None:
+    """Who names another's request is told that it is gone, and gives up nothing of theirs."""
+    await desk.allocator.reserve(desk.ask(count=2), "hold")
+    line, lines = await first(desk.place("theirs", wait=True))
+    other = desk.place("mine", uid=ALICE + 1, user="bob", wait=True, id=line["id"])
+    assert (await first(other))[0]["state"] != "queued"
+    await other.gone()
+    await anyio.sleep(0.5)
+    assert [one.id for one in await desk.allocator.waiting()] == [line["id"]]
+    del lines
