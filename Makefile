@@ -9,11 +9,11 @@ FOLDERS := cli client config events notifiers service workers
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
 
-# Most tests wait more than they work, so two run at a time; what needs the processors comes after them.
+# Most tests wait more than they work, so three run at a time; what needs the processors comes after them.
 # Many are about time: on a machine that is busy with something else, what failed is run once more, alone.
 AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not heavy and not alone" -n 2 --dist loadfile || $(AGAIN)
+	$(BIN)/python -m pytest -m "not heavy and not alone" -n 3 --dist loadfile || $(AGAIN)
 	$(BIN)/python -m pytest -m heavy -n 2 --dist loadfile || $(AGAIN)
 	$(BIN)/python -m pytest -m alone || $(AGAIN)
 
