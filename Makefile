@@ -13,7 +13,7 @@ demo: $(STAMP)
 # Many are about time: on a machine that is busy with something else, what failed is run once more, alone.
 AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not heavy and not alone" -n 3 --dist loadfile || $(AGAIN)
+	$(BIN)/python -m pytest -m "not heavy and not alone" -n 3 --dist loadfile --no-loadscope-reorder || $(AGAIN)
 	$(BIN)/python -m pytest -m heavy -n 2 --dist loadfile || $(AGAIN)
 	$(BIN)/python -m pytest -m alone || $(AGAIN)
 
