@@ -21,7 +21,13 @@ pytestmark = pytest.mark.anyio
 class Shaky(Allocator):
     """An allocator whose Redis can be away."""
 
-    away = False
+    away = stuck = False
+
+    async def release(self, order: ReleaseOrder, operation: str) -> Any:
+        """Release, if Redis takes it."""
+        if self.stuck:
+            raise StoreDown("away")
+        return await super().release(order, operation)
 
     async def reserve(self, ask: Ask, operation: str) -> Reserved:
         """Ask, if Redis is there."""
@@ -119,6 +125,19 @@ async def test_who_stands_there_again_is_not_served_at_the_old_place(desk: Desk)
     await anyio.sleep(1.5)
     desk.allocator.wake()
     assert await anext(lines) == {"state": "granted"}
+    assert await desk.held() == 1
+
+
+async def test_who_asks_again_while_it_is_given_back_keeps_it(desk: Desk) -> None:
+    """Redis did not take the release at first: the answer that was heard since counts."""
+    desk.allocator.stuck = True
+    given = (await desk.allocator.reserve(desk.ask(), "one")).reservation
+    assert given
+    desk.handover.send(given, lambda heard: heard(False))  # noqa: FBT003 - as the service is told
+    await anyio.sleep(0.9)
+    assert (await first(desk.place(wait=True)))[0] == {"state": "granted"}
+    desk.allocator.stuck = False
+    await anyio.sleep(0.9)
     assert await desk.held() == 1
 
 

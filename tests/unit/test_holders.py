@@ -138,3 +138,27 @@ def test_a_room_hears_once_what_several_people_are_told() -> None:
     bob.closes(MINUTE, "v1", 3, **theirs)
     bob.closes(MINUTE, "v2", 1)
     assert bob.at(MINUTE + HOLD) == ["resolved offender wall+webhook:chat", "resolved carol wall"]
+
+
+def test_a_holder_who_was_mailed_is_mailed_of_the_next_gpu() -> None:
+    """They have no terminal: what reached them before is used at once."""
+    bob = Bob()
+    bob.opens(0, "v1", 3, kind="trespass", holder="carol")
+    bob.at(WAIT)
+    bob.hears(WAIT, draft=-2)
+    bob.hears(WAIT, "delivered", "log")
+    assert bob.hears(WAIT, "nobody", "wall") == ["opened carol email"]
+    bob.hears(WAIT)
+    bob.opens(MINUTE, "v2", 4, kind="trespass", holder="carol")
+    assert "changed carol wall+log+email" in bob.at(WAIT + 5 * MINUTE)
+
+
+def test_a_step_that_told_a_holder_nothing_yet_is_still_theirs() -> None:
+    """It has the channel that was tried in vain: by its time there may be a terminal."""
+    steps = (step("0s", "wall log", "offender holder"), step("30m", "wall", "holder"))
+    bob = Bob(*steps, channels=("wall", "log"))
+    bob.opens(0, "v1", 3, kind="trespass", holder="carol")
+    bob.at(WAIT)
+    bob.hears(WAIT, draft=-2)
+    bob.hears(WAIT, "nobody", "wall")
+    assert bob.runs(WAIT, HOUR) == ["1805 reminder carol wall"]

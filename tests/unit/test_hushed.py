@@ -144,3 +144,15 @@ def test_what_would_be_refused_is_not_offered(bob: Bob, uid: int, ended_ms: int,
     bob.at(0, (OPENED, violation("v1", since=rfc3339(START))))
     assert bob.runs(0, 5 * MINUTE) == ["5 opened offender wall+log"]
     assert [draft.may_ack for draft in bob.drafts] == [offered]
+
+
+def test_what_waits_for_the_morning_keeps_what_it_says() -> None:
+    """Administrators read then whom nobody could tell, in one notice."""
+    steps = (step("0s", "wall log", "offender holder"), step("1h", "email", "admins"))
+    bob = Bob(*steps, admin_channels=["email"], quiet=Quiet(hours="22:00-07:00", timezone="UTC"))
+    bob.opens(0, "v1", 3, kind="trespass", holder="carol")
+    bob.at(WAIT)
+    bob.hears(WAIT, draft=-2)
+    bob.hears(WAIT, "nobody", "wall")
+    told = [row.partition(" ")[2] for row in bob.runs(WAIT, 6 * HOUR) if "admins" in row]
+    assert told == ["opened admins email unreached carol"]

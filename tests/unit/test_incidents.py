@@ -123,6 +123,7 @@ def reservation(verb: str, **facts: Any) -> Event:
         (reservation("used"), None),
         (reservation("extended"), None),
         (reservation("released", reason="released"), None),
+        (reservation("released", reason="undelivered", by="bob"), "released wall"),
         (reservation("released", reason="expired"), None),
         (reservation("released", reason="exited", kind="run"), None),
         (reservation("released", reason="released", kind="run"), "unreserved wall"),
