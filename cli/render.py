@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from canhazgpu.events.durations import spell_duration
-from canhazgpu.events.text import NAME_LIMIT, printable
+from canhazgpu.events.text import LONGEST_WORDS, NAME_LIMIT, printable
 
 NO_USE = "no actual usage detected"
-REASON = 200  # Characters of it in a line.
 SHOWN = 2  # Processes named in a line; the others are counted.
 COLOURS = {
     "AVAILABLE": "32",
@@ -60,7 +59,7 @@ def _unreserved(gpu: dict[str, Any]) -> str:
 
 def _draining(gpu: dict[str, Any]) -> str:
     """Return that a GPU in use is kept out of allocation, and why."""
-    return f" (draining: {foreign(gpu['drained'], REASON)})" if gpu["drained"] else ""
+    return f" (draining: {foreign(gpu['drained'], LONGEST_WORDS)})" if gpu["drained"] else ""
 
 
 def _use(gpu: dict[str, Any]) -> str:
@@ -118,7 +117,7 @@ def _silenced(gpu: dict[str, Any]) -> str:
 def _broken(gpu: dict[str, Any]) -> str:
     held = gpu["reservation"]
     reserved = f"; reserved by {holder(held)}" if held else ""
-    return f"{gpu['status']} ({foreign(gpu['reason'] or 'unknown', REASON)}{reserved})"
+    return f"{gpu['status']} ({foreign(gpu['reason'] or 'unknown', LONGEST_WORDS)}{reserved})"
 
 
 _STATES: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -126,7 +125,7 @@ _STATES: dict[str, Callable[[dict[str, Any]], str]] = {
     "IN_USE": _reserved,
     "UNRESERVED": _unreserved,
     "DRAINED": lambda gpu: (
-        f"DRAINED ({foreign(gpu['reason'], REASON)}) [validated: {gpu['memory_mb']}MB used]"
+        f"DRAINED ({foreign(gpu['reason'], LONGEST_WORDS)}) [validated: {gpu['memory_mb']}MB used]"
     ),
     "UNMANAGED": lambda gpu: f"NOT MANAGED [{gpu['memory_mb']}MB used]",
     "ERROR": _broken,

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.render import REASON, foreign, holder
+from canhazgpu.cli.render import foreign, holder
 from canhazgpu.cli.words import client, examples, print_json, table
 from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.text import LONGEST_WORDS
 
 EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'")
 HEADER = ("POSITION", "USER", "GPUS", "WAITING", "EXPECTED", "FOR")
@@ -38,6 +39,6 @@ def row(request: dict[str, Any]) -> tuple[str, ...]:
         f"GPU {wanted}" if request["gpus"] else wanted,
         spell_duration(request["waiting_s"]),
         expected,
-        foreign(request["reason"], REASON)
-        + (f" [{foreign(request['note'], REASON)}]" if request["note"] else ""),
+        foreign(request["reason"], LONGEST_WORDS)
+        + (f" [{foreign(request['note'], LONGEST_WORDS)}]" if request["note"] else ""),
     )

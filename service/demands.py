@@ -16,7 +16,7 @@ from canhazgpu.service.problems import Problem
 MOST_GPUS = 1024
 Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
 Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
-Name = Annotated[str, Meta(max_length=64)]
+Name = Annotated[str, Meta(max_length=NAME_LIMIT)]
 Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
 Words = Annotated[str, Meta(max_length=LONGEST_WORDS)]
 Reason = Annotated[str, Meta(min_length=1, max_length=LONGEST_WORDS)]

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
+from support.attempts import attempt
 from support.episode import ALL, MINUTE, SECOND, START
 
 from canhazgpu.config.notices import Notices, Quiet
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.moments import rfc3339
-from canhazgpu.events.notices import Delivery
 from canhazgpu.workers.announcements import announce
 from canhazgpu.workers.incidents import Change, Trouble, advance, of_channel
 from canhazgpu.workers.policy import Policy
@@ -81,17 +81,7 @@ def test_what_an_attempt_says_of_its_channel(
     channel: str, outcome: str, detail: str, *, fails: bool | None
 ) -> None:
     """It fails, or works, or nothing is said of it."""
-    attempt = Delivery(
-        notice="n",
-        kind="opened",
-        channel=channel,
-        recipient="x",
-        outcome=outcome,
-        attempt=1,
-        time="t",
-        detail=detail,
-    )
-    change = of_channel(attempt)
+    change = of_channel(attempt(channel=channel, outcome=outcome, detail=detail))
     assert (None if change is None else bool(change.reason)) is fails
 
 

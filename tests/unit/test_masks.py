@@ -1,24 +1,10 @@
 """Who sees which mail address."""
 
-import msgspec
 import pytest
+from support.attempts import attempt
 
-from canhazgpu.events.notices import Delivery
 from canhazgpu.service.masks import Viewer, masked
 from canhazgpu.service.peer import Peer
-
-
-def _attempt(**facts: object) -> Delivery:
-    values: dict[str, object] = {
-        "notice": "n1",
-        "kind": "opened",
-        "channel": "email",
-        "recipient": "bob@example.com",
-        "outcome": "delivered",
-        "attempt": 1,
-        "time": "x",
-    }
-    return msgspec.convert({**values, **facts}, Delivery)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +31,7 @@ def test_who_sees_an_address() -> None:
     bob = Viewer(admin=False, user="bob", key="uid:1001")
     ann = Viewer(admin=False, user="ann", key="uid:1002")
     contained = Viewer(admin=False, user=None, key=None)
-    one = _attempt(detail="for bob@example.com", group="uid:1001")
+    one = attempt(detail="for bob@example.com", group="uid:1001")
     assert [who.delivery(one, "bob").recipient for who in (admin, bob)] == ["bob@example.com"] * 2
     for who in (ann, contained):
         assert (who.delivery(one, "bob").recipient, who.delivery(one, "bob").detail) == (
@@ -55,7 +41,7 @@ def test_who_sees_an_address() -> None:
         assert who.deliveries([one])[0].recipient == "b…@example.com"
     assert contained.delivery(one, None).recipient == "b…@example.com"
     assert bob.deliveries([one]) == [one]
-    assert bob.deliveries([_attempt(group="uid:1001", audience="admins")])[0].recipient == "b…@example.com"
+    assert bob.deliveries([attempt(group="uid:1001", audience="admins")])[0].recipient == "b…@example.com"
     data = {"person": None, "to": "ops@example.com", "incident": {"reason": "email: ops@example.com"}}
     assert admin.notice(data) == data
     assert ann.notice(data) == {

@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
+from support.attempts import attempt
 from support.hostile import harm
 from support.past import NOW, violation
 
-from canhazgpu.events.notices import Delivery
 from canhazgpu.events.silences import ADDED, ENDED, Silence
 from canhazgpu.events.violations import CLOSED, OPENED, UPDATED, Signalled, Violation
 from canhazgpu.service import sentences
@@ -39,19 +39,6 @@ def _notice(**facts: object) -> NoticeFacts:
         "dry_run": False,
     }
     return msgspec.convert({**values, **facts}, NoticeFacts)
-
-
-def _attempt(**facts: object) -> Delivery:
-    values: dict[str, object] = {
-        "notice": "n1",
-        "kind": "opened",
-        "channel": "email",
-        "recipient": "bob@example.com",
-        "outcome": "delivered",
-        "attempt": 1,
-        "time": "x",
-    }
-    return msgspec.convert({**values, **facts}, Delivery)
 
 
 def _silence(**facts: object) -> Silence:
@@ -119,11 +106,11 @@ def test_notices_say_for_whom_and_by_what() -> None:
 def test_attempts_say_what_became_of_them() -> None:
     """Channel, recipient, outcome, why, and which attempt it was when it was not the first."""
     said = sentences.of_attempt
-    assert said(_attempt()) == "By email to bob@example.com: delivered"
-    assert said(_attempt(outcome="retry", detail="451 later", attempt=3)) == (
+    assert said(attempt()) == "By email to bob@example.com: delivered"
+    assert said(attempt(outcome="retry", detail="451 later", attempt=3)) == (
         "By email to bob@example.com: not now; it is tried again (451 later), attempt 3"
     )
-    assert said(_attempt(channel="wall", recipient="", outcome="nobody")) == (
+    assert said(attempt(channel="wall", recipient="", outcome="nobody")) == (
         "By wall: there is nobody to reach"
     )
 
@@ -161,7 +148,7 @@ def test_no_sentence_passes_control_characters_on() -> None:
         ),
         sentences.of_fact(CLOSED, violation(NOW, reason=NASTY)),
         sentences.of_notice(_notice(kind=NASTY, person=NASTY, channels=[NASTY])),
-        sentences.of_attempt(_attempt(recipient=NASTY, detail=NASTY, outcome=NASTY, channel=NASTY)),
+        sentences.of_attempt(attempt(recipient=NASTY, detail=NASTY, outcome=NASTY, channel=NASTY)),
         sentences.of_silence(ADDED, _silence(by=NASTY, user=NASTY, process=NASTY, reason=NASTY, until=NASTY)),
         sentences.of_silence(ENDED, _silence(by=NASTY, ended_by=NASTY)),
     ]
