@@ -56,8 +56,8 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     `user` is what people are shown; `person` is the user to tell, None when no rung of `evidence`
     proves one. `start` is the start time in clock ticks since boot (field 22 of /proc/PID/stat).
     `reservation` is what the environment of a process without a proven person claims to belong to; `run` is
-    the run whose process it descends from, by the kernel's word. `login_uid` is who logged in (the audit login
-    uid), which sudo and su do not change.
+    the run whose process it descends from, by the kernel's word. `login_uid` is who logged in (the audit
+    login uid), which sudo and su do not change.
     """
 
     pid: int
