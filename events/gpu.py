@@ -50,6 +50,18 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
 
 
+class Hint(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a process probably belongs to, and the sentence fragment that says how one can tell.
+
+    Never a proof: whoever started the process may have chosen it. It is shown, and told to holders and
+    administrators as a hint; the user it names is never told.
+    """
+
+    user: str
+    uid: int | None
+    source: str  # Such as: container "train" has /home/jon mounted
+
+
 class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     """A process on a GPU and whose it is.
 
@@ -57,7 +69,7 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     proves one. `start` is the start time in clock ticks since boot (field 22 of /proc/PID/stat).
     `reservation` is what the environment of a process without a proven person claims to belong to; `run` is
     the run whose process it descends from, by the kernel's word. `login_uid` is who logged in (the audit
-    login uid), which sudo and su do not change.
+    login uid), which sudo and su do not change. `hint` is set only where nobody is proven.
     """
 
     pid: int
@@ -72,6 +84,7 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     reservation: str | None = None
     run: str | None = None
     login_uid: int | None = None
+    hint: Hint | None = None
 
 
 # The rungs, best first; on the first five a person may be told.

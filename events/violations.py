@@ -2,7 +2,7 @@
 
 import msgspec
 
-from canhazgpu.events.gpu import ProcessUse
+from canhazgpu.events.gpu import Hint, ProcessUse
 
 OPENED = "canhazgpu.violation.opened"
 UPDATED = "canhazgpu.violation.updated"
@@ -31,7 +31,8 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the three violation events. Times are RFC 3339 in UTC, memory is in MiB.
 
     `key` identifies the user within the host (`uid:1001`, `user:bob`, `unknown`); `person` is the
-    user to tell, None when nobody is proven. `reason`, `closed` and `duration_s` are set on closing.
+    user to tell, None when nobody is proven; `hint` is who it probably is then. `reason`, `closed` and
+    `duration_s` are set on closing.
     """
 
     violation: str
@@ -49,6 +50,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory_mb: int
     processes: tuple[ProcessUse, ...] = ()
     holder: str | None = None
+    hint: Hint | None = None
     reason: str | None = None  # stopped, reserved, exempted
     closed: str | None = None
     duration_s: int | None = None
