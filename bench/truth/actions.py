@@ -1,0 +1,156 @@
+"""What each step of an episode does to the lab, and asks of the product."""
+
+from contextlib import suppress
+from typing import Any
+
+from bench.truth.episode import Episode, kind_of, uid_for
+from bench.truth.lab import ERROR, GONE, OK
+from bench.truth.oracle import Request, uid_of
+from bench.truth.steps import Step
+from canhazgpu.events.store import StoreDown
+from canhazgpu.service.allocator import Ask, ReleaseOrder
+
+LASTS_MS = 4000  # A manual reservation, so that many end by themselves.
+RETRY_MS = 50  # After so long the scanner tries again.
+
+
+class Actions(Episode):
+    """An episode whose steps are done."""
+
+    async def do(self, step: Step) -> None:
+        """Do what a step says, if it can be done."""
+        action = getattr(self, "_" + step.verb.replace("-", "_"))
+        await action(step)
+
+    async def _pause(self, step: Step) -> None:
+        del step
+
+    async def _start(self, step: Step) -> None:
+        self.lab.start(step.name, step.person, step.kind, step.place, step.number)
+
+    async def _use(self, step: Step) -> None:
+        request = self.requests.get(step.place.partition(":")[2])
+        if not step.place.startswith("of:"):
+            await self._start(step)
+        elif request and request.live:
+            held = [uuid for uuid, holder in self.oracle.holders.items() if holder is request]
+            names = [card.name for card in self.lab.cards.values() if card.uuid in held]
+            of_run = kind_of(request) == "run" and step.kind in ("plain", "slice", "sudo")
+            if names:
+                run = request.name if of_run and request.name in self.lab.processes else ""
+                self.lab.start(step.name, step.person, step.kind, names[0], step.number, run)
+
+    async def _exit(self, step: Step) -> None:
+        self.lab.exit(step.name)
+
+    async def _rename(self, step: Step) -> None:
+        self.lab.rename(step.name)
+
+    async def _become_root(self, step: Step) -> None:
+        self.lab.become_root(step.name)
+
+    async def _fork(self, step: Step) -> None:
+        self.lab.fork(step.person, step.name, step.place, step.number)
+
+    async def _spread(self, step: Step) -> None:
+        self.lab.spread(step.name, step.place, step.number)
+
+    async def _reserve(self, step: Step) -> None:
+        if self.product is None or self.lab.stalled:
+            return
+        request = Request(step.name, step.person, step.kind)
+        self.requests[step.name] = request
+        if kind_of(request) == "run":
+            self.lab.start(step.name, step.person, "sudo" if step.kind.startswith("sudo") else "plain", "", 0)
+            if step.name not in self.lab.processes:
+                return
+        await self._scan()
+        cards = self.lab.present()
+        named = [index for index, card in enumerate(cards) if card.name == step.place]
+        root = self.lab.processes.get(step.name)
+        extra: dict[str, Any] = {"login_uid": uid_of(step.person)} if step.kind.startswith("sudo") else {}
+        extra = {key: value for key, value in extra.items() if key in Ask.__struct_fields__}
+        ask = Ask(
+            kind=kind_of(request),
+            user="root" if step.kind.startswith("sudo") else step.person,
+            uid=uid_for(request),
+            count=None if named else step.number,
+            gpus=tuple(named) or None,
+            pid=root.pid if root else None,
+            start=root.start if root else None,
+            duration_ms=None if root else LASTS_MS,
+            wait=step.kind.endswith("wait"),
+            **extra,
+        )
+        await self._ask(request, ask)
+        if kind_of(request) == "run" and not request.id:
+            self.lab.exit(step.name)
+
+    async def _release(self, step: Step) -> None:
+        request = self.requests.get(step.name)
+        if request and request.live and self.product:
+            order = ReleaseOrder(
+                uid=uid_for(request), by=request.person, reason="released", ids=(request.id,)
+            )
+            await self.product.allocator.release(order, f"release-{step.name}-{self.clock.now_ms}")
+            await self._listen()
+            if not self.product.scan:
+                self.product.due_ms = self.clock.now_ms
+
+    async def _run_end(self, step: Step) -> None:
+        request = self.requests.get(step.name)
+        if request and step.name in self.lab.processes:
+            self.lab.exit(step.name)
+            if request.live:
+                await self._conclude(request)
+            elif request.id:
+                await self._leave(step)
+
+    async def _leave(self, step: Step) -> None:
+        request = self.requests.get(step.name)
+        if request and request.id and not request.live and self.product:
+            await self.product.allocator.leave([request.id], "cancelled")
+            request.kind = "gone"
+
+    async def _fail(self, step: Step) -> None:
+        card = self.lab.cards[step.name]
+        if card.state == OK:
+            card.state = step.kind
+
+    async def _mend(self, step: Step) -> None:
+        card = self.lab.cards[step.name]
+        card.state = GONE if card.state == GONE else OK
+
+    async def _vanish(self, step: Step) -> None:
+        self.lab.cards[step.name].state = GONE
+
+    async def _return(self, step: Step) -> None:
+        card = self.lab.cards[step.name]
+        card.state = OK if card.state == GONE else card.state
+
+    async def _replace(self, step: Step) -> None:
+        card = self.lab.cards[step.name]
+        if card.state in (GONE, ERROR):
+            card.replaced += 1
+            card.uuid, card.state = f"GPU-{card.name}-{card.replaced}", OK
+
+    async def _stall(self, step: Step) -> None:
+        self.lab.stalled, self._stalled_ms = True, self.clock.now_ms + step.number
+
+    async def _kill_daemon(self, step: Step) -> None:
+        if self.product:
+            await self.product.die()
+            self.product, self._up_ms = None, self.clock.now_ms + step.number
+
+    async def _kill_redis(self, step: Step) -> None:
+        del step
+        if self.product and self.product.scan:
+            await self._report()
+        self._redis.kill()
+        if self.product:
+            with suppress(StoreDown):
+                await self.product.look()
+                await self.product.report()
+            self.product.due_ms = self.clock.now_ms + RETRY_MS
+        self._redis.start()
+        await self.store.redis.connection_pool.disconnect()

@@ -1,0 +1,262 @@
+"""What is true in the lab and what the product may say of it. It reads events and answers, no product code.
+
+Each check allows for the interval between a call and its answer: what changed in it may be seen either way.
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.truth.lab import OK, THRESHOLD_MB, Process, Sight, used
+from bench.truth.people import EVERYBODY
+
+FALSE, PERSON, GPU = "false accusations", "wrong person", "wrong GPU"
+MISSED, LATE = "missed longer than scan_interval + confirm", "late"
+GRANTED, IDLE = "granted while in use", "idle released while used"
+COLUMNS = (FALSE, PERSON, GPU, MISSED, LATE, GRANTED, IDLE)
+IDLE_MB = 3  # What an idle card's driver has.
+Key = tuple[str, str]  # A card's UUID, and who is on it without right.
+
+
+@dataclass
+class Request:
+    """What somebody asked for; `id` is the product's name for it once it has one."""
+
+    name: str
+    person: str
+    kind: str
+    id: str = ""
+    live: bool = False
+    used_ms: int = 0  # The last look that saw its holder use it.
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the settings promise, in milliseconds; `slack` is how long a scan of the lab may take."""
+
+    interval: int
+    confirm: int
+    idle: int
+    slack: int = 100
+
+    @property
+    def bound(self) -> int:
+        """How long use without right may stay untold."""
+        return self.interval + self.confirm + self.slack
+
+
+@dataclass
+class Accusation:
+    """An open violation as events tell of it."""
+
+    uuid: str
+    who: str
+    wrong_ms: int | None = None  # Since when it is wrong.
+    counted: bool = False
+
+
+@dataclass
+class Oracle:
+    """Holds what the product says against what it knows; `failures` are columns with sentences."""
+
+    promise: Promise
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    requests: dict[str, Request] = field(default_factory=dict)  # By the product's id.
+    holders: dict[str, Request] = field(default_factory=dict)  # By UUID.
+    open: dict[str, Accusation] = field(default_factory=dict)  # By violation.
+    sight: Sight = field(default_factory=lambda: Sight(0, {}))  # The last one the product reported.
+    since: dict[Key, int] = field(default_factory=dict)
+    overdue: dict[Key, int] = field(default_factory=dict)
+    looks: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def fail(self, column: str, text: str) -> None:
+        """Count one failure."""
+        self.failures.append((column, text))
+
+    def rightful(self, process: Process, uuid: str) -> bool:
+        """Tell whether a process is on a card by right: its holder's, its run's, or presumed to be."""
+        holder = self.holders.get(uuid)
+        if holder is None:
+            return False
+        return not process.proven or process.author == holder.person or process.run == holder.name
+
+    def wrong(self, sight: Sight) -> set[Key]:
+        """Return who is where without right."""
+        found = set()
+        for uuid, (_, state, processes) in sight.cards.items():
+            if state == OK and in_use(uuid, processes):
+                found |= {(uuid, one.who) for one in counted(processes) if not self.rightful(one, uuid)}
+        return found
+
+    def pass_time(self, now: Sight, *, seeing: bool) -> None:
+        """Follow who is where without right, for how long, and whether that was told."""
+        wrong = self.wrong(now) if seeing else set()
+        told = {(one.uuid, one.who) for one in self.open.values()}
+        for key in [key for key in self.since if key not in wrong]:
+            del self.since[key]
+            if key in self.overdue and key not in told:
+                self.fail(MISSED, f"{key[1]} on {key[0]} since {self.overdue[key]}")
+            self.overdue.pop(key, None)
+        for key in wrong:
+            since = self.since.setdefault(key, now.at_ms)
+            if key not in told and now.at_ms > since + self.promise.bound:
+                self.overdue.setdefault(key, since)
+        for name, one in self.open.items():
+            self._follow(name, one, now, seeing=seeing, stands=(one.uuid, one.who) in wrong)
+
+    def _follow(self, name: str, one: Accusation, now: Sight, *, seeing: bool, stands: bool) -> None:
+        _, state, _ = now.cards.get(one.uuid, (0, "gone", ()))
+        if stands or not seeing or state != OK:
+            one.wrong_ms = None
+            return
+        one.wrong_ms = one.wrong_ms or now.at_ms
+        if not one.counted and now.at_ms > one.wrong_ms + self.promise.interval + self.promise.slack:
+            one.counted = True
+            self.fail(
+                FALSE, f"{name}: {one.who} is still accused on {one.uuid}, wrongly since {one.wrong_ms}"
+            )
+
+    def end(self, now: Sight) -> None:
+        """Count what is still untold."""
+        self.pass_time(now, seeing=True)
+        for key, since in self.overdue.items():
+            self.fail(MISSED, f"{key[1]} on {key[0]} since {since}")
+
+    def looked(self, sight: Sight) -> None:
+        """Take the truth beside a scan whose outcome comes next."""
+        self.sight = sight
+        for key in self.wrong(sight):
+            self.looks[key].append(sight.at_ms)
+        for uuid, (_, state, processes) in sight.cards.items():
+            holder = self.holders.get(uuid)
+            if holder is None or state != OK or not in_use(uuid, processes):
+                continue
+            if any(self.rightful(one, uuid) for one in counted(processes)):
+                holder.used_ms = sight.at_ms
+
+    def hear(self, event_type: str, data: dict[str, Any], now: Sight) -> None:
+        """Judge one event of the product."""
+        noun, _, verb = event_type.removeprefix("canhazgpu.").partition(".")
+        if noun == "violation":
+            self._violation(verb, data, now)
+        elif (noun, verb) == ("reservation", "created"):
+            self._created(data, now)
+        elif (noun, verb) == ("reservation", "released"):
+            self._released(data, now)
+
+    def _violation(self, verb: str, data: dict[str, Any], now: Sight) -> None:
+        name, uuid, who = data["violation"], data["gpu_uuid"], data["person"] or "?"
+        if verb == "closed":
+            self.open.pop(name, None)
+            return
+        accusation = self.open.setdefault(name, Accusation(uuid, who))
+        accusation.uuid, accusation.who = uuid, who
+        column = self._column(verb, data, Accusation(uuid, who), now)
+        if column:
+            self.fail(column, f"{verb} {name}: {json.dumps(data)[:600]}")
+        late = self.overdue.pop((uuid, who), None)
+        if late is not None:
+            self.fail(LATE, f"{name}: {who} on {uuid} since {late} told at {data['since']}")
+
+    def _column(self, verb: str, data: dict[str, Any], said: Accusation, now: Sight) -> str | None:
+        uuid, who = said.uuid, said.who
+        index, _, processes = self.sight.cards.get(uuid, (-1, "", ()))
+        if index != data["gpu"]:
+            return GPU
+        there = {one.pid for one in processes}
+        elsewhere = {one.pid for _, _, others in self.sight.cards.values() for one in others}
+        for one in data["processes"]:
+            if one["pid"] not in there:
+                return GPU if one["pid"] in elsewhere else FALSE
+            if who != "?" and who not in self._authors(one["pid"], now):
+                return PERSON
+        looks = self.looks[uuid, who]
+        if not looks or looks[-1] != self.sight.at_ms:
+            return FALSE
+        short = looks[-1] - looks[0] < self.promise.confirm - self.promise.slack
+        return FALSE if verb == "opened" and short else None
+
+    def _created(self, data: dict[str, Any], now: Sight) -> None:
+        by_index = {index: uuid for uuid, (index, _, _) in self.sight.cards.items()}
+        request = self.requests.get(data["id"])
+        if request is None:
+            self.fail(PERSON, f"a reservation nobody asked for: {json.dumps(data)}")
+            return
+        request.live, request.used_ms = True, 0
+        if data["user"] != ("root" if request.kind.startswith("sudo") else request.person):
+            self.fail(PERSON, f"reserved for another: {json.dumps(data)}")
+        for index in data["gpus"]:
+            uuid = by_index.get(index)
+            if uuid is None:
+                self.fail(GPU, f"a card that is not there was granted: {json.dumps(data)}")
+                continue
+            if uuid in self.holders:
+                self.fail(GRANTED, f"{uuid} is {self.holders[uuid].person}'s already: {json.dumps(data)}")
+            self.holders[uuid] = request
+            if not self._may_have(request, uuid, now):
+                self.fail(GRANTED, f"{uuid}: {json.dumps(data)}")
+
+    def _may_have(self, request: Request, uuid: str, now: Sight) -> bool:
+        _, _, then = self.sight.cards[uuid]
+        _, _, today = now.cards.get(uuid, (0, "", ()))
+        names = {(one.pid, one.start, one.name) for one in then}
+        both = tuple(one for one in today if (one.pid, one.start, one.name) in names)
+        if not in_use(uuid, both):
+            return True
+        adopts = request.kind.endswith(("manual", "manual-wait"))
+        return adopts and all(one.proven and one.author == request.person for one in counted(both))
+
+    def _released(self, data: dict[str, Any], now: Sight) -> None:
+        request = self.requests[data["id"]]
+        cards = [uuid for uuid, holder in self.holders.items() if holder is request]
+        if data["reason"] == "idle" and now.at_ms - request.used_ms < self.promise.idle - self.promise.slack:
+            self.fail(IDLE, f"used {now.at_ms - request.used_ms} ms before: {json.dumps(data)}")
+        kept = data.get("kept") or ()
+        for uuid in cards:
+            index, state, processes = self.sight.cards.get(uuid, (-1, "gone", ()))
+            if index in kept:
+                continue
+            del self.holders[uuid]
+            _, _, today = now.cards.get(uuid, (0, "", ()))
+            own = [one for one in processes if one in today and one.run == request.name]
+            if data["reason"] == "exited" and state == OK and in_use(uuid, processes) and counted(tuple(own)):
+                self.fail(IDLE, f"its run is on {uuid} still: {json.dumps(data)}")
+        request.live = bool(kept)
+
+    def shown(self, person: str | None, pid: int, now: Sight) -> None:
+        """Judge whose a process is said to be, as status shows it."""
+        authors = self._authors(pid, now)
+        if person is not None and person not in authors:
+            self.fail(PERSON, f"pid {pid} is shown as {person}'s, and is {' or '.join(sorted(authors))}'s")
+
+    def _authors(self, pid: int, now: Sight) -> set[str]:
+        """Return whose a pid was when the cards were read, and whose it was when /proc was."""
+        seen = [one for _, _, processes in self.sight.cards.values() for one in processes]
+        return {one.author for one in (*seen, *now.processes) if one.pid == pid}
+
+    def held(self, uuid: str, index: int, reservation: str | None) -> None:
+        """Judge who is shown to hold a card, and as which number it is shown."""
+        holder = self.holders.get(uuid)
+        if (holder.id if holder else None) != reservation:
+            self.fail(GPU, f"{uuid} is shown as held by {reservation}, and is {holder}'s")
+        if uuid in self.sight.cards and self.sight.cards[uuid][0] != index:
+            self.fail(GPU, f"{uuid} is shown as {index}, and is {self.sight.cards[uuid][0]}")
+
+
+def counted(processes: tuple[Process, ...]) -> list[Process]:
+    """Return the processes that make a card count as in use."""
+    return [one for one in processes if not one.kind.exempt]
+
+
+def in_use(uuid: str, processes: tuple[Process, ...]) -> bool:
+    """Tell whether a card counts as in use."""
+    card = uuid.split("-")[1]
+    on = counted(processes)
+    memory = sum(used(one, card) for one in on) + IDLE_MB
+    return any(one.memory[card] < 0 for one in on) or memory > THRESHOLD_MB
+
+
+def uid_of(person: str) -> int:
+    """Return a person's uid."""
+    return EVERYBODY[person]

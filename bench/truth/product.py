@@ -1,0 +1,104 @@
+"""The product in the lab: its real scanner, attribution, judge, scripts and allocator, on the lab's clock."""
+
+import asyncio
+from pathlib import Path
+
+from bench.truth.clock import Clock, LabStore
+from bench.truth.kinds import EXEMPT_NAME
+from bench.truth.lab import THRESHOLD_MB, Lab, Sight
+from canhazgpu.config.notices import Notices
+from canhazgpu.config.settings import Gpus, Memory, Settings, Violations
+from canhazgpu.events.gpu import GpuReading
+from canhazgpu.events.processes import Process
+from canhazgpu.service import scanner
+from canhazgpu.service.allocator import Allocator
+from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.providers import ProviderError
+
+INTERVAL, CONFIRM = 0.2, 0.3
+IDLE_AFTER, IDLE_RELEASE = 2.0, 1.0
+SETTINGS = Settings(
+    host="truth",
+    gpus=Gpus(scan_interval=INTERVAL),
+    memory=Memory(threshold_mb=THRESHOLD_MB),
+    violations=Violations(confirm=CONFIRM, exempt_processes=[EXEMPT_NAME]),
+    notices=Notices(idle_after=IDLE_AFTER, idle_release=IDLE_RELEASE),
+)
+
+
+class LabProvider:
+    """Reads the lab's cards; the rest of a scan may be held up until the lab lets it go on."""
+
+    name = "lab"
+
+    def __init__(self, lab: Lab) -> None:
+        """Read nothing yet."""
+        self._lab = lab
+        self.sight: Sight | None = None
+        self.gate: asyncio.Event | None = None
+        self.has_read = asyncio.Event()
+
+    async def read(self) -> tuple[GpuReading, ...]:
+        """Return what the driver says. Raises ProviderError while it says nothing."""
+        self.sight = None
+        if self._lab.stalled:
+            raise ProviderError("no answer from the driver", "wait")
+        readings, self.sight = self._lab.readings(), self._lab.sight()
+        self.has_read.set()
+        if self.gate:
+            await self.gate.wait()
+        return readings
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+class Product:
+    """One life of the daemon, from its start to its end. What it knows beside Redis ends with it."""
+
+    def __init__(self, lab: Lab, store: LabStore, etc: Path) -> None:
+        """Begin."""
+        self._lab = lab
+        self.store = store
+        self.provider = LabProvider(lab)
+        self.attributor = Attributor(proc=lab.tree.folder, etc=etc)
+        self.allocator = Allocator(SETTINGS, store)
+        self.runs: dict[str, Process] = {}
+        vars(self.attributor)["runs"] = self.runs
+        self.scanner = scanner.Scanner(SETTINGS, store, self.provider, self.attributor)
+        self.due_ms = lab.clock.now_ms
+        self.scan: asyncio.Task[float] | None = None
+
+    async def look(self) -> None:
+        """Begin a scan: the cards are read, the rest of it waits for `report`."""
+        self.provider.gate, self.provider.has_read = asyncio.Event(), asyncio.Event()
+        self.scanner._began = self._lab.clock.monotonic()  # noqa: SLF001 - the lab takes the place of its loop
+        self.scan = asyncio.create_task(self.scanner._scan())  # noqa: SLF001
+        read = asyncio.create_task(self.provider.has_read.wait())
+        await asyncio.wait({self.scan, read}, return_when=asyncio.FIRST_COMPLETED)
+        read.cancel()
+
+    async def report(self) -> Sight | None:
+        """Go on with the scan to its end; return what was true when the cards were read. Raises StoreDown.
+
+        None when the driver said nothing.
+        """
+        if not (self.scan and self.provider.gate):
+            raise RuntimeError("no scan was begun")
+        began = self.scanner._began  # noqa: SLF001
+        self.provider.gate.set()
+        scan, self.scan = self.scan, None
+        pause = await scan
+        self.due_ms = max(self._lab.clock.now_ms + 5, self._lab.clock.at(began + pause))
+        return self.provider.sight
+
+    async def die(self) -> None:
+        """End at once, whatever is under way."""
+        if self.scan:
+            self.scan.cancel()
+            await asyncio.wait({self.scan})
+
+
+def on_the_labs_clock(clock: Clock) -> None:
+    """Let the scanner take its time from the lab."""
+    vars(scanner)["time"] = clock

@@ -1,0 +1,113 @@
+"""The truth bench notices what it is there to notice: the product is broken on purpose, a rule at a time."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from support.redis import redis_binary
+
+from bench.truth import oracle, people, product
+from bench.truth.bench import Bench
+from bench.truth.shrink import shrink
+from bench.truth.steps import Step, make_up
+
+SEED, LENGTH = 7, 400
+
+
+@pytest.fixture(autouse=True)
+def bench() -> Iterator[Bench]:
+    """A bench with its Redis."""
+    redis_binary()
+    with Bench() as bench:
+        yield bench
+
+
+def columns(bench: Bench, steps: Sequence[Step]) -> Counter[str]:
+    """Return what an episode found wrong."""
+    return Counter(column for column, _ in bench.episode(steps))
+
+
+def with_settings(monkeypatch: pytest.MonkeyPatch, section: str, **values: Any) -> None:
+    """Let the product run by other settings than those whose promises the oracle knows."""
+    changed = msgspec.structs.replace(getattr(product.SETTINGS, section), **values)
+    settings = msgspec.structs.replace(product.SETTINGS, **{section: changed})
+    monkeypatch.setattr(product, "SETTINGS", settings)
+
+
+def test_a_product_that_keeps_its_rules_is_never_wrong(bench: Bench) -> None:
+    """Nothing is found where nothing is wrong."""
+    assert bench.episode(make_up(SEED, LENGTH, ["redis"])) == []
+
+
+def test_an_episode_is_the_same_each_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seed is enough to see a failure again, with the same words."""
+    with_settings(monkeypatch, "violations", confirm=1.0)
+    steps = make_up(SEED, LENGTH, [])
+    assert steps == make_up(SEED, LENGTH, [])
+    assert bench.episode(steps) == bench.episode(steps) != []
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "column"),
+    [
+        ("violations", {"confirm": 0.0}, oracle.FALSE),
+        ("violations", {"exempt_users": ["alice", "bob", "carol", "jon"]}, oracle.MISSED),
+        ("violations", {"confirm": 1.0}, oracle.LATE),
+        ("memory", {"threshold_mb": 100000}, oracle.GRANTED),
+    ],
+)
+def test_a_broken_rule_is_seen_in_its_column(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, section: str, values: dict[str, Any], column: str
+) -> None:
+    """Each column counts when the product does what it is about."""
+    with_settings(monkeypatch, section, **values)
+    assert columns(bench, make_up(SEED, LENGTH, []))[column]
+
+
+def test_an_idle_release_of_what_is_used_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that takes every use for none loses the reservations of who works."""
+
+    def blind(name: str, text: str) -> str:
+        changed = text.replace(
+            "local function follow(record, use, gap)",
+            "local function follow(record, _, gap) local use = 'idle'",
+        )
+        assert name != "observe" or changed != text
+        return changed
+
+    with_settings(monkeypatch, "violations", confirm=product.CONFIRM)
+    with Bench(blind) as bench:
+        assert columns(bench, make_up(SEED, 2 * LENGTH, []))[oracle.IDLE]
+
+
+def test_a_wrong_person_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product that takes one person for another is wrong about the person."""
+    monkeypatch.setitem(people.NAMES, people.LOCAL["alice"], "bob")
+    assert columns(bench, make_up(SEED, LENGTH, []))[oracle.PERSON]
+
+
+def test_a_wrong_card_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product that takes one card for another is wrong about the card."""
+    right = product.LabProvider.read
+
+    async def mixed_up(self: product.LabProvider) -> Any:
+        first, second, *rest = await right(self)
+        replace = msgspec.structs.replace
+        return (replace(first, uuid=second.uuid), replace(second, uuid=first.uuid), *rest)
+
+    monkeypatch.setattr(product.LabProvider, "read", mixed_up)
+    assert columns(bench, make_up(SEED, LENGTH, []))[oracle.GPU]
+
+
+def test_a_failure_is_shrunk_to_a_few_steps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed of a failure is about as long as a person would have written it."""
+    with_settings(monkeypatch, "violations", confirm=1.0)
+
+    def fails(steps: Sequence[Step]) -> bool:
+        return columns(bench, steps)[oracle.LATE] > 0
+
+    small = shrink(make_up(SEED, LENGTH, []), fails, seconds=60.0)
+    assert fails(small)
+    assert len(small) <= 5
