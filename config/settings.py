@@ -53,7 +53,11 @@ class Violations(Struct, frozen=True, kw_only=True):
         default_factory=list
     )
     exempt_processes: Annotated[
-        list[str], about("Names of processes that never make a GPU count as in use.")
+        list[str],
+        about(
+            "Programs that never make a GPU count as in use, by file name or path; only where root alone "
+            "could have put the program there."
+        ),
     ] = field(
         default_factory=lambda: [
             "Xorg",
@@ -64,6 +68,11 @@ class Violations(Struct, frozen=True, kw_only=True):
             "nvidia-smi",
         ]
     )
+    exempt_memory_mb: Annotated[
+        int,
+        Meta(ge=0),
+        about("Exempt programs of one user with more memory on a GPU than this, in MiB, count again."),
+    ] = 1024
 
 
 class Allocation(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import anyio
 
@@ -38,7 +38,7 @@ class Terminate:
         """
         self._rules = settings.notices.terminate
         self._exempt_users = frozenset(settings.violations.exempt_users)
-        self._exempt_names = frozenset(settings.violations.exempt_processes)
+        self._exempt_programs = frozenset(settings.violations.exempt_processes)
         self._open_now, self._record = open_now, record
 
     async def recipients(self, notice: Notice) -> list[str]:
@@ -89,8 +89,9 @@ class Terminate:
             return "not proven to be theirs"
         if process.uid < FIRST_USER or process.pid <= 1:
             return "of the system"
-        comm = _comm(process.pid)
-        if violation.user in self._exempt_users or {process.name, comm} & self._exempt_names:
+        program = process.program or ""  # Never its name, which it chooses itself.
+        names = {program, PurePosixPath(program).name}
+        if violation.user in self._exempt_users or names & self._exempt_programs:
             return "exempt"
         return ""
 
@@ -135,12 +136,6 @@ def _real_uid(pid: int) -> int | None:
             if line.startswith(b"Uid:"):
                 return int(line.split()[1])
     return None
-
-
-def _comm(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", "backslashreplace").strip()
-    return ""
 
 
 async def _until_ended(descriptors: list[int], grace: float) -> None:

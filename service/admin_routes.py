@@ -11,10 +11,11 @@ from starlette.routing import Route
 from canhazgpu.service.allocator import Allocator, ReleaseOrder
 from canhazgpu.service.demands import AdminReleaseDemand, DrainDemand, ManageDemand, indices
 from canhazgpu.service.exchange import admit, answer, body, operation_of, peer_of
-from canhazgpu.service.peer import Peer, uid_of
+from canhazgpu.service.peer import Peer
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.reservation_routes import released_row
 from canhazgpu.service.scanner import Scanner
+from canhazgpu.service.users import Users
 
 NAMED = 3  # So many missing GPUs are listed; the others are counted.
 NO_REASON = "by an administrator"
@@ -28,11 +29,13 @@ class AdminRoutes:
         scanner: Scanner,
         allocator: Allocator,
         group: int | None,
+        users: Users,
     ) -> None:
         """Serve members of `group`, and root."""
         self._scanner = scanner
         self._allocator = allocator
         self._group = group
+        self._users = users
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -50,7 +53,7 @@ class AdminRoutes:
         given = [demand.gpus is not None, demand.user is not None, demand.all]
         if sum(given) != 1:
             raise Problem(400, "bad-request", "say one of `gpus`, `user` and `all`")
-        uid = peer.uid if demand.user is None else uid_of(demand.user)
+        uid = peer.uid if demand.user is None else await self._users.uid_of(demand.user)
         if uid is None:
             raise Problem(400, "no-such-user", "there is no such user on this host")
         order = ReleaseOrder(

@@ -54,6 +54,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limit: int | None = None
     wait: bool = False
     id: str | None = None
+    login_uid: int | None = None
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ from canhazgpu.service.silences import Silences
 from canhazgpu.service.single import AlreadyRunning, Lock
 from canhazgpu.service.status_view import rfc3339
 from canhazgpu.service.supervision import notify, watchdog
+from canhazgpu.service.users import Users
 from canhazgpu.service.violation_routes import ViolationRoutes
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
@@ -72,16 +73,19 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     resources.push_async_callback(store.close)
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
-    scanner = Scanner(settings, store, provider, Attributor())
+    users = Users()
+    attributor = Attributor(users=users)
+    scanner = Scanner(settings, store, provider, attributor)
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake
     liveness = Liveness(store, allocator, scanner, _tell(store), settings.run.grace)
+    attributor.runs = liveness.runs
     listener = _bound(Path(settings.socket))
     resources.callback(Path(settings.socket).unlink, missing_ok=True)
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
-    own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover)
-    admin = AdminRoutes(scanner, allocator, group)
+    own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover, users)
+    admin = AdminRoutes(scanner, allocator, group, users)
     audit = ViolationRoutes(store, group)
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group)
@@ -101,7 +105,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(liveness.run)
         await work.start(handover.run)
         await work.start(silences.run)
-        await work.start(serve_http, api, listener)
+        await work.start(serve_http, api, listener, users)
         await work.start(scanner.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)

@@ -1,33 +1,57 @@
-"""Whose a process is: a ladder of evidence read from /proc. It never guesses: unknown is an answer."""
+"""Whose a process is: a ladder of evidence read from /proc. It never guesses: unknown is an answer.
+
+The ladder, what could forge each rung and what follows from it are a table in docs/architecture.md.
+"""
 
 import os
-import pwd
-import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from canhazgpu.events.gpu import Container, ProcessReading, ProcessUse
-from canhazgpu.events.text import printable
-from canhazgpu.service.cgroups import NOBODY, container_of, slice_uid
+import msgspec
 
-# Serves other users' programs, so that its own user says nothing about them.
-SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server", "nvidia-cuda-mps"})  # The second: cut by the kernel.
+from canhazgpu.events.gpu import ProcessReading, ProcessUse
+from canhazgpu.events.processes import PARENT_FIELD, START_FIELD, Process
+from canhazgpu.events.text import printable
+from canhazgpu.service.cgroups import NOBODY
+from canhazgpu.service.executables import executable_of
+from canhazgpu.service.process_facts import Facts, read_facts
+from canhazgpu.service.users import Users
+
 LONGEST_LIST = 4096
-FIRST_ORDINARY, LAST_ORDINARY = 1000, 60000  # What /etc/login.defs has where it is silent.
-_RESERVATION = re.compile(rb"\0CANHAZGPU_RESERVATION=(r[0-9-]{1,40})\0")
-_UIDS = re.compile(rb"^Uid:\s+([0-9]+)", re.MULTILINE)
-START_FIELD = 19  # Field 22 of /proc/PID/stat, counted from behind the name.
+FIRST_ORDINARY, LAST_LOCAL = 1000, 60000  # What /etc/login.defs has where it is silent.
+DYNAMIC = range(61184, 65520)  # systemd gives these to services (DynamicUser=).
+NOBODIES = frozenset({65534, 65535, NOBODY})
+DEEPEST = 64  # Ancestors of a process that are looked at.
+
+
+class _Known(msgspec.Struct):
+    owner: int
+    facts: Facts
+    runs: frozenset[str]
+    generation: int
+    use: ProcessUse
 
 
 class Attributor:
     """Reads what it needs of a process once, and keeps it while the process lives."""
 
-    def __init__(self, proc: Path = Path("/proc"), etc: Path = Path("/etc")) -> None:
-        """Read the ranges of users from `etc`; processes are read from `proc`."""
+    def __init__(
+        self,
+        proc: Path = Path("/proc"),
+        etc: Path = Path("/etc"),
+        users: Users | None = None,
+    ) -> None:
+        """Read the ranges of users from `etc`; processes are read from `proc`.
+
+        `users` knows names.
+        """
         self._proc = proc
-        self._first, self._last = _ordinary_range(etc / "login.defs")
+        self._first, self._last = _local_range(etc / "login.defs")
         self._subuids = _subuid_ranges(etc / "subuid")
-        self._known: dict[int, tuple[int, ProcessUse]] = {}  # By pid, with the owner it was read under.
-        self._names: dict[int, str] = {}
+        self.users = users or Users()
+        self.runs: Mapping[str, Process] = {}  # The first processes of the runs that live, by reservation.
+        self._known: dict[int, _Known] = {}
+        self._generation = self.users.generation
 
     def attribute(self, process: ProcessReading) -> ProcessUse | None:
         """Return whose the process is, or None when it has gone and was not made up whole."""
@@ -39,11 +63,20 @@ class Attributor:
         base = found or ProcessUse(pid=process.pid, name="", user="", memory_mb=None)
         changes: dict[str, object] = {"memory_mb": process.memory_mb}
         if process.name is not None:
-            changes["name"] = printable(process.name)
+            changes["name"] = changes["program"] = printable(process.name)
         if process.user is not None:
             user = printable(process.user)
-            changes |= {"user": user, "person": user, "evidence": "uid", "uid": _uid_of(process.user)}
-        return _replace(base, changes)
+            changes |= {"user": user, "person": user, "evidence": "uid", "uid": self.users.uid(process.user)}
+        return msgspec.structs.replace(base, **changes)
+
+    async def settle(self) -> bool:
+        """Wait a moment for the names that were asked for; whether what was returned is out of date.
+
+        What is not known by then is shown as a number.
+        """
+        await self.users.settle()
+        before, self._generation = self._generation, self.users.generation
+        return before != self._generation
 
     def _of_system(self, pid: int) -> ProcessUse | None:
         folder = f"{self._proc}/{pid}"
@@ -52,110 +85,143 @@ class Attributor:
                 stat = file.read()
             end = stat.rindex(b")")
             name = printable(stat[stat.index(b"(") + 1 : end])
-            start = int(stat[end + 2 :].split()[START_FIELD])
+            fields = stat[end + 2 :].split()
+            start = int(fields[START_FIELD])
             owner = os.stat(folder).st_uid  # noqa: PTH116 - as above
             known = self._known.get(pid)
-            if known and (known[0], known[1].start, known[1].name) == (owner, start, name):
-                return known[1]
-            fresh = self._read(pid, folder, start, name)
+            same = known is not None and self._is_same(known, folder, owner, start, name)
+            if known is None or not same:
+                ancestor = known.facts.run if known and known.facts.start == start else None
+                facts = read_facts(self._proc, folder, start, name, ancestor)
+                known = _Known(owner, facts, frozenset(), -1, _nobody(pid, facts))
         except (OSError, ValueError, IndexError):
             self._known.pop(pid, None)
             return None
         if len(self._known) >= LONGEST_LIST:
             self._known.clear()
-            self._names.clear()
-        self._known[pid] = (owner, fresh)
-        return fresh
+        self._known[pid] = known
+        self._follow_runs(known, pid, int(fields[PARENT_FIELD]))
+        for uid in (known.facts.uid, known.use.uid):
+            if uid is not None:
+                self.users.name(uid)  # Asks again where it is time to.
+        if known.generation != self.users.generation:
+            known.use = self._use(pid, known.facts)
+            known.generation = self.users.generation
+        return known.use
 
-    def _read(self, pid: int, folder: str, start: int, name: str) -> ProcessUse:
-        uids = _UIDS.search(Path(folder, "status").read_bytes())
-        if uids is None:
-            raise ValueError("the status has no Uid")
-        uid = int(uids[1])
-        cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
-        container = container_of(cgroup)
-        owner, evidence = self._climb(uid, cgroup, folder, container)
-        if name in SHARED_SERVERS:
-            owner, evidence = None, "unknown"
-        person = None if owner is None else self._name(owner)
-        return ProcessUse(
-            pid=pid,
-            name=name,
-            user=person or self._name(uid),
-            memory_mb=None,
-            uid=uid if owner is None else owner,
-            start=start,
-            person=person,
-            evidence=evidence,
-            container=container,
-            reservation=None if person else _claimed_reservation(folder),
+    def _is_same(self, known: _Known, folder: str, owner: int, start: int, name: str) -> bool:
+        facts = known.facts
+        if (known.owner, facts.start, facts.name) != (owner, start, name):
+            return False
+        # Another program under the same name is seen where the first is a proof.
+        return facts.program is None or facts.executable is None or executable_of(folder) == facts.executable
+
+    def _use(self, pid: int, facts: Facts) -> ProcessUse:
+        owner, evidence = self._climb(facts)
+        person = None if owner is None else self.users.name(owner) or str(owner)
+        base = _nobody(pid, facts)
+        if owner is None:
+            name = self.users.name(facts.uid) or str(facts.uid)
+            return msgspec.structs.replace(base, user=name) if facts.on_host else base
+        return msgspec.structs.replace(
+            base, user=person, uid=owner, person=person, evidence=evidence, reservation=None
         )
 
-    def _climb(
-        self, uid: int, cgroup: str, folder: str, container: Container | None
-    ) -> tuple[int | None, str]:
+    def _climb(self, facts: Facts) -> tuple[int | None, str]:
         """Return the uid of the person and the rung that proves it."""
-        if self._first <= uid <= self._last:
-            return uid, "uid"
-        for owner, first, count in self._subuids:
-            if first <= uid < first + count and self._first <= owner <= self._last:
-                return owner, "subuid"
-        in_slice = slice_uid(cgroup)
-        if in_slice is not None and self._first <= in_slice <= self._last:
-            return in_slice, "slice"
-        if container is None:  # A container's login uid would be that of who started the runtime.
-            login = _login_uid(folder)
-            if login is not None and self._first <= login <= self._last:
-                return login, "loginuid"
+        if facts.on_host and self._is_person(facts.uid):
+            return facts.uid, "uid"
+        mapped = self._mapped(facts)
+        if mapped is not None and self._is_person(mapped):
+            return mapped, "uid" if mapped == facts.uid else "subuid"
+        if facts.in_slice is not None and self._is_person(facts.in_slice):
+            return facts.in_slice, "slice"
+        if facts.login_uid is not None and self._is_person(facts.login_uid):
+            return facts.login_uid, "loginuid"
         return None, "unknown"
 
-    def _name(self, uid: int) -> str:
-        if uid not in self._names:
-            try:
-                self._names[uid] = printable(pwd.getpwuid(uid).pw_name)
-            except KeyError:
-                self._names[uid] = str(uid)
-        return self._names[uid]
+    def _mapped(self, facts: Facts) -> int | None:
+        """Return whose user namespace a process is in, None where that is not beyond doubt.
+
+        Inside a container of the host anybody may make one, under whatever number the image chose.
+        """
+        namespaces = facts.namespaces
+        if not namespaces.mapped or (facts.container is not None and facts.in_slice is None):
+            return None
+        if namespaces.known:
+            return namespaces.owner
+        if self.users.name(facts.uid) is not None:  # A number with a name is that user.
+            return None
+        for owner, first, count in self._subuids:
+            uid = int(owner) if owner.isdigit() else self.users.uid(owner)
+            if first <= facts.uid < first + count:
+                return uid
+        return None
+
+    def _is_person(self, uid: int) -> bool:
+        """Tell whether a uid is an ordinary user's: of this host, or of a directory that knows its name."""
+        if uid < self._first or uid in DYNAMIC or uid in NOBODIES:
+            return False
+        return uid <= self._last or self.users.name(uid) is not None
+
+    def _follow_runs(self, known: _Known, pid: int, parent: int) -> None:
+        """Find the run that a process descends from. It stays its run when what is between them ends."""
+        runs = self.runs
+        if known.facts.run is not None or known.runs == runs.keys():
+            return
+        known.runs = frozenset(runs)
+        by_process = {process: name for name, process in runs.items()}
+        process = Process(pid, known.facts.start)
+        for _ in range(DEEPEST):
+            run = by_process.get(process)
+            if run is not None:
+                known.facts = msgspec.structs.replace(known.facts, run=run)
+                known.generation = -1
+                return
+            found = self._relation(parent) if parent > 0 else None
+            if found is None:
+                return
+            process, parent = Process(parent, found[0]), found[1]
+
+    def _relation(self, pid: int) -> tuple[int, int] | None:
+        """Return when a process began, and its parent."""
+        try:
+            stat = Path(f"{self._proc}/{pid}/stat").read_bytes()
+            fields = stat[stat.rindex(b")") + 2 :].split()
+            return int(fields[START_FIELD]), int(fields[PARENT_FIELD])
+        except (OSError, ValueError, IndexError):
+            return None
+
+
+def _nobody(pid: int, facts: Facts) -> ProcessUse:
+    """Return a process that no rung proves a person of. The uid of a container's process is the image's."""
+    shown = str(facts.uid)
+    if not facts.on_host:
+        where = f"{facts.container.runtime} {facts.container.id[:12]}" if facts.container else "a container"
+        shown = f"{'root' if facts.uid == 0 else f'uid {facts.uid}'} in {where}"
+    return ProcessUse(
+        pid=pid,
+        name=facts.name,
+        user=printable(shown),
+        memory_mb=None,
+        uid=facts.uid if facts.on_host else None,
+        start=facts.start,
+        container=facts.container,
+        reservation=facts.claim,
+        run=facts.run,
+        login_uid=facts.login_uid,
+        program=facts.program,
+    )
 
 
 def _with_memory(process: ProcessUse, memory_mb: int | None) -> ProcessUse:
-    return process if process.memory_mb == memory_mb else _replace(process, {"memory_mb": memory_mb})
+    return (
+        process if process.memory_mb == memory_mb else msgspec.structs.replace(process, memory_mb=memory_mb)
+    )
 
 
-def _replace(process: ProcessUse, changes: dict[str, object]) -> ProcessUse:
-    fields = {name: getattr(process, name) for name in process.__struct_fields__}
-    return ProcessUse(**{**fields, **changes})
-
-
-def _uid_of(user: str) -> int | None:
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except (KeyError, ValueError):  # ValueError: a NUL in the name.
-        return None
-
-
-def _claimed_reservation(folder: str) -> str | None:
-    """Return what reservation a process says it belongs to: it inherited the name from `canhazgpu run`.
-
-    A claim, so it is asked only of processes that nobody is proven to own, such as those of containers.
-    """
-    try:
-        found = _RESERVATION.search(b"\0" + Path(folder, "environ").read_bytes())
-    except OSError:  # Not ours to read, or gone.
-        return None
-    return found[1].decode() if found else None
-
-
-def _login_uid(folder: str) -> int | None:
-    try:
-        uid = int(Path(folder, "loginuid").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return None if uid == NOBODY else uid
-
-
-def _ordinary_range(path: Path) -> tuple[int, int]:
-    found = {"UID_MIN": FIRST_ORDINARY, "UID_MAX": LAST_ORDINARY}
+def _local_range(path: Path) -> tuple[int, int]:
+    found = {"UID_MIN": FIRST_ORDINARY, "UID_MAX": LAST_LOCAL}
     for line in _lines(path):
         words = line.split()
         if len(words) == 2 and words[0] in found and words[1].isdigit():  # noqa: PLR2004 - a name and a value
@@ -163,14 +229,14 @@ def _ordinary_range(path: Path) -> tuple[int, int]:
     return found["UID_MIN"], found["UID_MAX"]
 
 
-def _subuid_ranges(path: Path) -> list[tuple[int, int, int]]:
+def _subuid_ranges(path: Path) -> list[tuple[str, int, int]]:
+    """Return owners, as names or numbers, and their ranges."""
     ranges = []
     for line in _lines(path):
         owner, _, rest = line.partition(":")
         first, _, count = rest.partition(":")
-        uid = int(owner) if owner.isdigit() else _uid_of(owner)
-        if uid is not None and first.isdigit() and count.isdigit():
-            ranges.append((uid, int(first), int(count)))
+        if owner and first.isdigit() and count.isdigit():
+            ranges.append((owner, int(first), int(count)))
     return ranges
 
 

@@ -10,8 +10,9 @@ from msgspec import Meta, Struct, field
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_duration
 from canhazgpu.events.text import LONGEST_WORDS, NAME_LIMIT
-from canhazgpu.service.peer import Peer, uid_of
+from canhazgpu.service.peer import Peer
 from canhazgpu.service.problems import Problem
+from canhazgpu.service.users import Users
 
 MOST_GPUS = 1024
 Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
@@ -176,7 +177,7 @@ def indices(gpus: list[int] | None) -> tuple[int, ...] | None:
     return None if gpus is None else tuple(sorted(gpus))
 
 
-def label_of(label: str | None, peer: Peer, *, admin: bool) -> str | None:
+async def label_of(label: str | None, peer: Peer, users: Users, *, admin: bool) -> str | None:
     """Return a label that may be used: nobody is labelled as another user of the host, nor looks like one.
 
     Raises Problem.
@@ -188,7 +189,7 @@ def label_of(label: str | None, peer: Peer, *, admin: bool) -> str | None:
         raise Problem(400, "bad-request", f"label (--user): it may have {LETTERS}, and no others")
     plain = label.strip()
     for name in (plain, plain.casefold()):
-        if not admin and uid_of(name) not in (None, peer.uid):
+        if not admin and await users.uid_of(name) not in (None, peer.uid):
             raise Problem(
                 403, "not-your-name", f"{name} is another user of this host", "choose another label"
             )

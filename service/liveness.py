@@ -8,7 +8,7 @@ whose process has gone is over. While Redis is away nothing is released; it is m
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 import anyio
@@ -55,6 +55,11 @@ class Liveness:
             tasks.start_soon(self._expire)
             tasks.start_soon(self._beat)
             task_status.started()
+
+    @property
+    def runs(self) -> Mapping[str, Process]:
+        """The first processes of the runs that live, by reservation."""
+        return self._runs
 
     def watch(self, record: Record, descriptor: int | None) -> None:
         """End a run when its process does; the pidfd stays the caller's. None: it has ended already."""

@@ -6,7 +6,12 @@ import socket
 import struct
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import msgspec
+
+from canhazgpu.service.process_facts import login_uid
+from canhazgpu.service.users import CALLER_PATIENCE, Users
 
 SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no names for them.
 SO_PEERPIDFD = 77
@@ -25,14 +30,9 @@ class Peer(msgspec.Struct, frozen=True):
     pid: int
     groups: frozenset[int]
     on_host: bool | None  # In the host's PID, user and mount namespaces; None: we may not look.
-
-    @property
-    def name(self) -> str:
-        """The user's name, or the uid where it has none."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return str(self.uid)
+    name: str = ""  # The user's name, or the uid where it has none.
+    login_uid: int | None = None  # Who logged in, where that is another uid (sudo, su).
+    listed: bool = True  # Whether `groups` are all of them.
 
     def is_admin(self, group: int | None) -> bool:
         """Whether this is root, the user this service runs as, or a member of the administrators' group.
@@ -50,12 +50,34 @@ def peer_of(connection: socket.socket) -> Peer:
     """Return who connected. Raises OSError when the connection is gone."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(raw)
+    listed = True
     try:
-        listed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GROUPS_BYTES)
-        groups = frozenset(number for (number,) in _GROUP.iter_unpack(listed))
+        numbers = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GROUPS_BYTES)
+        groups = frozenset(number for (number,) in _GROUP.iter_unpack(numbers))
     except OSError:  # Too many for the buffer, or a kernel before 4.13.
-        groups = _listed_groups(uid, gid)
-    return Peer(uid, gid, pid, groups | {gid}, _on_host(pid))
+        groups, listed = frozenset(), False
+    on_host = _on_host(pid)
+    login = login_uid(f"/proc/{pid}") if on_host else None
+    return Peer(
+        uid,
+        gid,
+        pid,
+        groups | {gid},
+        on_host,
+        name=str(uid),
+        login_uid=None if login == uid else login,
+        listed=listed,
+    )
+
+
+async def introduced(peer: Peer, users: Users) -> Peer:
+    """Return the caller with their name, and all their groups where the kernel did not tell them."""
+    groups = peer.groups
+    if not peer.listed:
+        with anyio.move_on_after(CALLER_PATIENCE):
+            more = await anyio.to_thread.run_sync(_listed_groups, peer.uid, peer.gid, abandon_on_cancel=True)
+            groups |= more
+    return msgspec.structs.replace(peer, name=await users.name_of(peer.uid), groups=groups)
 
 
 def process_of(connection: socket.socket, peer: Peer) -> int | None:
@@ -108,11 +130,3 @@ def _on_host(pid: int) -> bool | None:
         if theirs != host:
             return False
     return True
-
-
-def uid_of(name: str) -> int | None:
-    """Return the uid of a user of this host, None when there is no such user."""
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):  # ValueError: a NUL in the name.
-        return None

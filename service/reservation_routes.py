@@ -34,6 +34,7 @@ from canhazgpu.service.refusals import not_extended, not_yours, refusal
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.status_view import reservation
+from canhazgpu.service.users import Users
 from canhazgpu.service.waiting import Place
 
 SCAN_PATIENCE = 10.0  # Seconds for a scan begun after a request; only a host under great load needs them.
@@ -50,6 +51,7 @@ class ReservationRoutes:
         allocator: Allocator,
         liveness: Liveness,
         handover: Handover,
+        users: Users,
     ) -> None:
         """Serve what these know."""
         self._settings = settings
@@ -58,6 +60,7 @@ class ReservationRoutes:
         self._allocator = allocator
         self._liveness = liveness
         self._handover = handover
+        self._users = users
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -88,7 +91,7 @@ class ReservationRoutes:
         operation = operation_of(demand.operation)
         process = self._process(request) if demand.kind == RUN else None
         try:
-            ask = self._ask(peer, demand, process, wait=wait is not None)
+            ask = await self._ask(peer, demand, process, wait=wait is not None)
             if demand.request is None and not await self._scanner.fresh(SCAN_PATIENCE):
                 raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
             begin = partial(self.begin, request=request, process=process)
@@ -194,7 +197,7 @@ class ReservationRoutes:
             raise Problem(409, "process-not-visible", "your process cannot be seen from the service", remedy)
         return process
 
-    def _ask(self, peer: Peer, demand: ReserveDemand, descriptor: int | None, *, wait: bool) -> Ask:
+    async def _ask(self, peer: Peer, demand: ReserveDemand, descriptor: int | None, *, wait: bool) -> Ask:
         may = allowance(self._settings, peer.name)
         gpus = indices(demand.gpus)
         if gpus is not None and demand.count not in (None, len(gpus)):
@@ -222,9 +225,10 @@ class ReservationRoutes:
             kind=demand.kind,
             user=peer.name,
             uid=peer.uid,
+            login_uid=peer.login_uid,
             count=None if gpus else demand.count or 1,
             gpus=gpus,
-            label=label_of(demand.label, peer, admin=admin),
+            label=await label_of(demand.label, peer, self._users, admin=admin),
             note=demand.note,
             pid=process.pid if process else None,
             start=process.start if process else None,

@@ -31,6 +31,9 @@ class Attributing(Protocol):
     def attribute(self, process: ProcessReading) -> ProcessUse | None:
         """Return whose it is."""
 
+    async def settle(self) -> bool:
+        """Wait a moment for what was not known at once; whether that changed an answer."""
+
 
 class Scanner:
     """Scans so often that no state of a GPU stays unseen for longer than `gpus.scan_interval`.
@@ -115,6 +118,8 @@ class Scanner:
             await self._tell_stalled(error)
             return self._period
         usages = [self._usage(reading) for reading in readings] + self._missing(readings)
+        if await self._attributor.settle():
+            usages = [self._usage(reading) for reading in readings] + self._missing(readings)
         age = time.monotonic() - self._began
         observed = await observe(self._store, usages, self._confirm, self._stale, age=age, rules=self._rules)
         if observed.granted:

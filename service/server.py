@@ -13,7 +13,8 @@ import uvicorn
 from anyio.abc import TaskStatus
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from canhazgpu.service.peer import Peer, peer_of, process_of
+from canhazgpu.service.peer import Peer, introduced, peer_of, process_of
+from canhazgpu.service.users import Users
 
 LONGEST_HEAD = 65536
 HEAD_TIME = 5.0  # Seconds a caller may take for its first request.
@@ -100,12 +101,27 @@ class _Server(uvicorn.Server):
         await self.stop.wait()
 
 
+def _introducing(app: Any, users: Users) -> Any:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        peer = await introduced(scope["canhazgpu.peer"], users)
+        await app({**scope, "canhazgpu.peer": peer}, receive, send)
+
+    return application
+
+
 async def serve_http(
-    app: Any, listener: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    app: Any,
+    listener: socket.socket,
+    users: Users,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` on a bound socket until cancelled; then let requests end for DRAIN_TIME seconds."""
+    """Serve `app` on a bound socket until cancelled; then let requests end for DRAIN_TIME seconds.
+
+    `users` knows the names of those who ask.
+    """
     config = uvicorn.Config(
-        app,
+        _introducing(app, users),
         http=PeerProtocol,
         ws="none",
         lifespan="off",

@@ -1,16 +1,23 @@
 """Whether a GPU is in use, and by whom: one reading, its processes and the settings decide."""
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
+
+# Serves other users' programs, as root: its own user says nothing about them.
+SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server"})
+KERNEL_NAME = 15  # Bytes of a process's name; the kernel cuts what is longer.
 
 
 def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settings) -> GpuUsage:
     """Return what one scan says of a GPU.
 
     In use means: memory in use on the device above `memory.threshold_mb`, or by its processes, or a
-    process whose memory cannot be told. Exempt users and processes, and their memory, do not count.
+    process whose memory cannot be told. Exempt users and programs, and their memory, do not count, nor does
+    a shared server beside what it serves.
     A GPU that cannot be read is not judged; one whose memory is unknown is in use by any process.
     """
     if reading.error or reading.unknown:
@@ -22,7 +29,7 @@ def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settin
             reason=reading.error or reading.unknown,
             memory_total_mb=reading.memory_total_mb,
         )
-    exempt = [process for process in processes if _is_exempt(process, settings)]
+    exempt = _exempt(reading, processes, settings)
     counted = sorted((one for one in processes if one not in exempt), key=lambda one: one.pid)
     device = max(0, (reading.memory_used_mb or 0) - sum(one.memory_mb or 0 for one in exempt))
     if any(one.memory_mb is None for one in exempt):
@@ -49,9 +56,36 @@ def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settin
     )
 
 
-def _is_exempt(process: ProcessUse, settings: Settings) -> bool:
+def _exempt(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settings) -> list[ProcessUse]:
+    """Return the processes that do not count: exempt users', and exempt programs' up to a bound of memory."""
     rules = settings.violations
-    return process.name in rules.exempt_processes or process.user in rules.exempt_users
+    by_user = [one for one in processes if one.user in rules.exempt_users]
+    names = {*rules.exempt_processes, *SHARED_SERVERS}
+    by_program = [one for one in processes if one not in by_user and _runs(one, names)]
+    known = sum(one.memory_mb or 0 for one in processes)
+    unexplained = max(0, (reading.memory_used_mb or 0) - known)
+    spent: Counter[int | None] = Counter()
+    for one in by_program:
+        spent[one.uid] += unexplained if one.memory_mb is None else one.memory_mb
+    within = [one for one in by_program if spent[one.uid] <= rules.exempt_memory_mb]
+    return by_user + within
+
+
+def _runs(process: ProcessUse, names: set[str]) -> bool:
+    """Tell whether a process runs one of these programs: names of files, or paths.
+
+    Where only its name in the kernel is known, of a process of root's, that has 15 bytes.
+    """
+    if process.program is None:
+        return False
+    name = PurePosixPath(process.program).name
+    if name in SHARED_SERVERS and process.uid != 0:
+        return False  # It serves that user alone.
+    cut = not process.program.startswith("/")
+    return any(
+        one in {process.program, name} or (cut and one.encode()[:KERNEL_NAME] == name.encode())
+        for one in names
+    )
 
 
 def _users(processes: Sequence[ProcessUse]) -> tuple[str, ...]:

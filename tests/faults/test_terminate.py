@@ -166,8 +166,7 @@ LEFT_ALONE: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]
     "nobody's": ({"person": None, "evidence": "unknown"}, {}, {}, "not proven to be theirs"),
     "a container's claim": ({"evidence": "label"}, {}, {}, "not proven to be theirs"),
     "somebody else's": ({"person": "carol"}, {}, {}, "not proven to be theirs"),
-    "an exempt name": ({"name": "Xorg"}, {}, {}, "exempt"),
-    "an exempt name in truth": ({}, {}, {"exempt_processes": ["python3", "env"]}, "exempt"),
+    "an exempt program": ({"program": "/usr/lib/xorg/Xorg"}, {}, {}, "exempt"),
 }
 
 

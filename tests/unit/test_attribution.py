@@ -9,17 +9,13 @@ from pathlib import Path
 import pytest
 from support.daemon import until
 from support.people import Person
+from support.proc import Host, reading, whose
 
-from canhazgpu.events.gpu import ProcessReading, ProcessUse
+from canhazgpu.events.gpu import ProcessReading
 from canhazgpu.service.attribution import Attributor
 
 NAMELESS = 54321
 A = "a1" * 32
-
-
-def reading(pid: int, memory_mb: int | None = 100) -> ProcessReading:
-    """A process as a provider sees it."""
-    return ProcessReading(pid=pid, memory_mb=memory_mb)
 
 
 @contextmanager
@@ -32,42 +28,6 @@ def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[byte
         process.wait()
         if process.stdin:
             process.stdin.close()
-
-
-class Host:
-    """A /proc and an /etc of a test's own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.proc, self.etc = folder / "proc", folder / "etc"
-        self.proc.mkdir()
-        self.etc.mkdir()
-        self.write("login.defs", "# UID_MAX 5\nUID_MIN 1000\nUID_MAX 60000\n")
-
-    def write(self, name: str, text: str) -> None:
-        """Write a file of /etc."""
-        (self.etc / name).write_text(text)
-
-    def put(
-        self, pid: int, uid: int, cgroup: str = "0::/", start: int = 5, name: str = "a) R (b", login: str = ""
-    ) -> None:
-        """Make or replace a process; what is between its name's parentheses is its own affair."""
-        folder = self.proc / str(pid)
-        folder.mkdir(exist_ok=True)
-        (folder / "stat").write_text(f"{pid} ({name}) S 1 " + "0 " * 17 + f"{start} 0 0\n")
-        (folder / "comm").write_text(name + "\n")
-        (folder / "status").write_text(f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
-        (folder / "cgroup").write_text(cgroup + "\n")
-        (folder / "loginuid").write_text(login or "4294967295")
-
-    def attributor(self) -> Attributor:
-        """Start over on this host."""
-        return Attributor(self.proc, self.etc)
-
-    def whose(self, pid: int) -> ProcessUse:
-        """Return whose a process is."""
-        found = self.attributor().attribute(reading(pid))
-        assert found
-        return found
 
 
 @pytest.fixture
@@ -91,8 +51,7 @@ def test_a_process_of_a_real_user_is_theirs(people: list[Person]) -> None:
     attributor = Attributor()
     for person in people:
         with ended(person.spawn("sleep", "60")) as process:
-            found = attributor.attribute(reading(process.pid, 5))
-            assert found
+            found = whose(process.pid, attributor, 5)
             assert (found.user, found.person, found.uid) == (person.name, person.name, person.uid)
             assert (found.evidence, found.name, found.memory_mb) == ("uid", "sleep", 5)
             assert found.start
@@ -136,8 +95,7 @@ def test_a_pid_that_the_kernel_gave_again_is_the_new_process(people: list[Person
             pytest.skip("this kernel does not let the next pid be chosen")
         with ended(people[1].spawn("tail", "-f", "/dev/null")) as second:
             if second.pid == first.pid:
-                found = attributor.attribute(reading(second.pid))
-                assert found
+                found = whose(second.pid, attributor)
                 assert found.user == people[1].name
                 return
     pytest.skip("the pid was always taken by others")
@@ -170,54 +128,6 @@ def test_a_hostile_name_is_one_visible_line(tmp_path: Path) -> None:
     assert found.name == r"a) R (\n\x1b[1m"
 
 
-def test_the_rungs_of_the_ladder(other: Host) -> None:
-    """The uid, then subordinate uids, then the session's slice, then the login uid, then nobody."""
-    other.write("subuid", "1005:100000:65536\nnobody-has-this-name:200000:65536\nbroken\n1:2\n")
-    session = "0::/user.slice/user-1001.slice/session-1.scope"
-    other.put(1, 1002, session, login="1003")
-    other.put(2, 100999, session, login="1003")
-    other.put(3, 0, session, login="1003")
-    other.put(4, 0, "0::/system.slice/cron.service", login="1003")
-    other.put(5, 0, "0::/system.slice/cron.service")
-    other.put(6, 200001)
-    other.put(7, 70000)
-    found = [other.whose(pid) for pid in range(1, 8)]
-    assert [(one.uid, one.evidence) for one in found] == [
-        (1002, "uid"),
-        (1005, "subuid"),
-        (1001, "slice"),
-        (1003, "loginuid"),
-        (0, "unknown"),
-        (200001, "unknown"),
-        (70000, "unknown"),
-    ]
-    assert [one.person is None for one in found] == [False] * 4 + [True] * 3
-
-
-def test_root_in_a_container_is_nobody(other: Host) -> None:
-    """The login uid is that of whoever started the runtime, and proves nothing."""
-    other.put(1, 0, f"0::/system.slice/docker-{A}.scope", login="1003")
-    found = other.whose(1)
-    assert (found.person, found.evidence, found.uid) == (None, "unknown", 0)
-    assert found.container
-    assert (found.container.runtime, found.container.id) == ("docker", A)
-
-
-def test_subordinate_uids_of_root_prove_nobody(other: Host) -> None:
-    """LXD's and Proxmox's range belongs to root, who is no more a person here than on the other rungs."""
-    other.write("subuid", "root:100000:65536\n")
-    other.put(1, 101000, "0::/lxc.payload.web")
-    found = other.whose(1)
-    assert (found.person, found.evidence) == (None, "unknown")
-
-
-@pytest.mark.parametrize("name", ["nvidia-cuda-mps-server", "nvidia-cuda-mps"])
-def test_a_server_that_works_for_others_is_nobodys(other: Host, name: str) -> None:
-    """The user of an MPS server says nothing about whose work it does."""
-    other.put(1, 1002, name=name)
-    assert (other.whose(1).person, other.whose(1).evidence) == (None, "unknown")
-
-
 @pytest.mark.parametrize("broken", ["stat", "status", "cgroup"])
 def test_a_process_that_ends_while_it_is_read_is_nobodys(other: Host, broken: str) -> None:
     """Whatever file is the first to be missing or cut."""
@@ -234,6 +144,8 @@ def test_what_a_scenario_makes_up_is_taken_as_it_is(people: list[Person]) -> Non
     """A made-up user needs no process, a name alone does; both are shown harmless."""
     attributor = Attributor()
     made_up = ProcessReading(pid=2**22 + 1, memory_mb=5, user=people[0].name, name="a\x1bb")
+    attributor.attribute(made_up)
+    attributor.users.wait(30)
     found = attributor.attribute(made_up)
     assert found
     assert (found.user, found.uid, found.person) == (people[0].name, people[0].uid, people[0].name)

@@ -56,7 +56,7 @@ def test_a_caller_from_a_container_is_nobody_here() -> None:
     """Root of a container can take any uid; who is on the host, or may not be looked at, is who they are."""
 
     def of(*, on_host: bool | None) -> Viewer:
-        return Viewer.of(Peer(1, 1, 7, frozenset({1}), on_host), None)
+        return Viewer.of(Peer(1, 1, 7, frozenset({1}), on_host, "daemon"), None)
 
     assert of(on_host=True) == Viewer(admin=False, user="daemon", key="uid:1")
     assert of(on_host=None) == of(on_host=True)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +15,16 @@ THRESHOLD = 100
 SETTINGS = Settings(
     host="h",
     memory=Memory(threshold_mb=THRESHOLD),
-    violations=Violations(exempt_users=["monitor"], exempt_processes=["Xorg"]),
+    violations=Violations(exempt_users=["monitor"], exempt_processes=["Xorg"], exempt_memory_mb=5000),
 )
 
 
 def process(pid: int, memory_mb: int | None, user: str = "bob", name: str = "python3") -> ProcessUse:
     """A process of somebody."""
-    return ProcessUse(pid=pid, name=name, user=user, memory_mb=memory_mb, uid=1001, person=user)
+    program = f"/usr/bin/{name}"
+    return ProcessUse(
+        pid=pid, name=name, user=user, memory_mb=memory_mb, uid=1001, person=user, program=program
+    )
 
 
 def gpu(*processes: ProcessUse, used: int | None = 0, **facts: Any) -> GpuUsage:
@@ -143,3 +147,37 @@ def test_what_holds_for_every_reading(processes: list[ProcessUse], used: int | N
 def test_more_memory_never_makes_a_gpu_idle(processes: list[ProcessUse], used: int, more: int) -> None:
     """Use is monotonic in the device's memory."""
     assert gpu(*processes, used=used + more).in_use or not gpu(*processes, used=used).in_use
+
+
+def test_a_name_is_no_exemption() -> None:
+    """A process that calls itself Xorg counts like any other; a proven path may be named instead."""
+    named = ProcessUse(pid=7, name="Xorg", user="bob", memory_mb=500, uid=1001, person="bob")
+    found = gpu(named, used=500)
+    assert (found.in_use, found.users, found.exempt) == (True, ("bob",), ())
+    by_path = msgspec.structs.replace(
+        SETTINGS, violations=Violations(exempt_processes=["/usr/bin/train", "nvidia-persistenced"])
+    )
+    reading = GpuReading(index=0, uuid="GPU-0", name="H100", memory_used_mb=500)
+    assert not judge(reading, [process(7, 500, name="train")], by_path).in_use
+    cut = msgspec.structs.replace(named, program="nvidia-persiste", uid=0, person=None)
+    assert not judge(reading, [cut], by_path).in_use
+
+
+def test_an_exempt_program_with_much_memory_counts_again() -> None:
+    """All of one user's together: many small ones hide no more than one large one."""
+    assert not gpu(process(7, 2500, name="Xorg"), process(8, 2500, name="Xorg"), used=5000).in_use
+    found = gpu(process(7, 2500, name="Xorg"), process(8, 2501, name="Xorg"), used=5001)
+    assert (found.users, [one.pid for one in found.processes]) == (("bob",), [7, 8])
+    assert gpu(process(7, None, name="Xorg"), used=5001).users == ("bob",)
+    assert not gpu(process(7, None, name="Xorg"), process(8, 90), used=5090).in_use
+
+
+def test_a_shared_server_of_roots_is_nobodys_use() -> None:
+    """It keeps a little memory on each card beside the programs it serves; a user's own is that user's."""
+    name = "nvidia-cuda-mps-server"
+    server = ProcessUse(pid=7, name=name[:15], user="root", memory_mb=130, uid=0, program=f"/usr/bin/{name}")
+    assert not gpu(server, used=130).in_use
+    assert gpu(server, process(8, 900), used=1030).users == ("bob",)
+    own = msgspec.structs.replace(server, user="bob", person="bob", uid=1001)
+    assert gpu(own, used=130).users == ("bob",)
+    assert gpu(msgspec.structs.replace(server, program=None), used=130).users == ("root",)

@@ -1,0 +1,83 @@
+"""Who made the namespaces a process runs in, by the kernel's word (ioctl_ns(2), user_namespaces(7))."""
+
+import os
+import re
+from contextlib import ExitStack, suppress
+from fcntl import ioctl
+from pathlib import Path
+
+import msgspec
+
+NS_GET_USERNS, NS_GET_PARENT, NS_GET_OWNER_UID = 0xB701, 0xB702, 0xB704  # <linux/nsfs.h>
+DEEPEST = 33  # The kernel nests 32 user namespaces and 32 PID namespaces.
+_PIDS = re.compile(rb"^NSpid:\s+(.*)", re.MULTILINE)
+
+
+class Namespaces(msgspec.Struct, frozen=True):
+    """Where a process runs.
+
+    `host`: in this host's user and PID namespaces. `mapped`: in another user namespace. `owner`: the
+    uid of who made the outermost of those, if whoever made the PID namespaces had no more power; None
+    where root's runtime made them. `known`: whether the kernel let us ask for the owner.
+    """
+
+    host: bool
+    mapped: bool = False
+    owner: int | None = None
+    known: bool = True
+
+
+HOST = Namespaces(host=True)
+
+
+def namespaces_of(proc: Path, folder: str, status: bytes) -> Namespaces:
+    """Return where the process of `folder` (/proc/PID) runs; `status` is the text of its status file."""
+    pids = _PIDS.search(status)
+    nested = pids is not None and len(pids[1].split()) > 1
+    mapped = _map(Path(folder, "uid_map")) != _map(proc / "self/uid_map")
+    if not mapped and not nested:
+        return HOST
+    if not mapped:
+        return Namespaces(host=False)
+    try:
+        return Namespaces(host=False, mapped=True, owner=_owner(proc, folder))
+    except OSError:  # Only who may trace the process may look: a service that is not root may not.
+        return Namespaces(host=False, mapped=True, known=False)
+
+
+def _map(path: Path) -> list[bytes]:
+    with suppress(OSError):
+        return path.read_bytes().split()
+    return [b"0", b"0", b"4294967295"]
+
+
+def _owner(proc: Path, folder: str) -> int | None:
+    with ExitStack() as opened:
+
+        def opening(path: str) -> int:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, descriptor)
+            return descriptor
+
+        def related(descriptor: int, request: int) -> int:
+            found = ioctl(descriptor, request)
+            opened.callback(os.close, found)
+            return found
+
+        ours = {kind: os.fstat(opening(f"{proc}/self/ns/{kind}")) for kind in ("user", "pid")}
+        pid_namespace = opening(f"{folder}/ns/pid")
+        for _ in range(DEEPEST):
+            if os.path.samestat(os.fstat(pid_namespace), ours["pid"]):
+                break
+            if os.path.samestat(os.fstat(related(pid_namespace, NS_GET_USERNS)), ours["user"]):
+                return None  # Only root can make one there.
+            pid_namespace = related(pid_namespace, NS_GET_PARENT)
+        user_namespace = opening(f"{folder}/ns/user")
+        for _ in range(DEEPEST):
+            parent = related(user_namespace, NS_GET_PARENT)
+            if os.path.samestat(os.fstat(parent), ours["user"]):
+                uid = bytearray(4)
+                ioctl(user_namespace, NS_GET_OWNER_UID, uid)
+                return int.from_bytes(uid, "little")
+            user_namespace = parent
+    return None

@@ -1,0 +1,102 @@
+"""What /proc says of a process that does not change while it lives. Most of it only the kernel can say."""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from canhazgpu.events.gpu import Container
+from canhazgpu.events.text import printable
+from canhazgpu.service.cgroups import NOBODY, container_of, slice_uid
+from canhazgpu.service.executables import DELETED, executable_of, is_roots
+from canhazgpu.service.namespaces import Namespaces, namespaces_of
+
+_RESERVATION = re.compile(rb"\0CANHAZGPU_RESERVATION=(r[0-9-]{1,40})\0")
+_UIDS = re.compile(rb"^Uid:\s+([0-9]+)", re.MULTILINE)
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What /proc says of a process: it stays true while its pid, start, owner and name do."""
+
+    uid: int
+    start: int
+    name: str
+    container: Container | None
+    namespaces: Namespaces
+    in_slice: int | None
+    login_uid: int | None
+    claim: str | None
+    executable: str | None
+    program: str | None
+    run: str | None
+
+    @property
+    def on_host(self) -> bool:
+        """Whether its uid is that of a user of the host."""
+        return self.namespaces.host and self.container is None
+
+
+def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) -> Facts:
+    """Read the process of `folder` (/proc/PID), whose start and name are known.
+
+    Raises OSError or ValueError for one that has ended.
+    """
+    status = Path(folder, "status").read_bytes()
+    uids = _UIDS.search(status)
+    if uids is None:
+        raise ValueError("the status has no Uid")
+    uid = int(uids[1])
+    cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
+    container = container_of(cgroup)
+    namespaces = namespaces_of(proc, folder, status)
+    on_host = container is None and namespaces.host
+    executable, program = _program(folder, uid, name) if on_host else (None, None)
+    return Facts(
+        uid=uid,
+        start=start,
+        name=name,
+        container=container,
+        namespaces=namespaces,
+        in_slice=slice_uid(cgroup),
+        # A container's login uid would be that of who started the runtime.
+        login_uid=login_uid(folder) if on_host else None,
+        claim=_claimed_reservation(folder),
+        executable=executable,
+        program=program,
+        run=run,
+    )
+
+
+def login_uid(folder: str) -> int | None:
+    """Return who logged in and started the process of `folder` (/proc/PID), by the kernel's audit."""
+    try:
+        uid = int(Path(folder, "loginuid").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return None if uid == NOBODY else uid
+
+
+def _program(folder: str, uid: int, name: str) -> tuple[str | None, str | None]:
+    """Return the program a process runs, and the program it is proven to be.
+
+    Where it may not be seen, root's process is taken by its name: who has root need not lie.
+    """
+    try:
+        executable = executable_of(folder)
+    except PermissionError:
+        return None, name if uid == 0 else None
+    if executable is None or not is_roots(folder, executable):
+        return executable, None
+    return executable, printable(executable.removesuffix(DELETED))
+
+
+def _claimed_reservation(folder: str) -> str | None:
+    """Return what reservation a process says it belongs to: it inherited the name from `canhazgpu run`.
+
+    A claim, so it is asked only of processes that nobody is proven to own, such as those of containers.
+    """
+    try:
+        found = _RESERVATION.search(b"\0" + Path(folder, "environ").read_bytes())
+    except OSError:  # Not ours to read, or gone.
+        return None
+    return found[1].decode() if found else None

@@ -1,0 +1,124 @@
+"""Names of users, from the host's user database. A look-up never runs on the event loop: LDAP may hang.
+
+Answers age, because users are renamed and uids are given to others. "No such user" is asked again soon,
+because that is also what a directory that is away answers; until it is back the last name is kept.
+"""
+
+import pwd
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+import anyio.to_thread
+import msgspec
+
+from canhazgpu.events.text import printable
+
+PATIENCE = 0.25  # Seconds that a new look-up may hold up a scan, once.
+CALLER_PATIENCE = 2.0  # Seconds that a request waits for its caller's name.
+FRESH = 600.0  # Seconds until a name is asked again,
+RETRY = 30.0  # a missing one,
+KEPT = 3600.0  # and for how long the last name stands in while the directory says there is none.
+LOOK_UPS = 4  # At the same time. Each is a thread that may hang in the C library.
+MOST = 65536
+
+Key = int | str  # A uid asks for its name, a name for its uid.
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    value: str | int | None
+    asked: float
+    confirmed: float  # When the database last gave this value.
+
+
+class Users:
+    """Answers at once from what is known. `name` and `uid` return None for what is not known (yet)."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Prepare; threads start with the first look-up and never keep the process from ending."""
+        self._clock = clock
+        self._answers: dict[Key, _Answer] = {}
+        self._asking: dict[Key, float] = {}
+        self._changed = threading.Condition()
+        self._queue: SimpleQueue[Key] = SimpleQueue()
+        self._threads = 0
+        self.generation = 0  # Grows with each answer that differs from the one before.
+
+    def name(self, uid: int) -> str | None:
+        """Return a user's name, safe to show."""
+        found = self._get(uid)
+        return found if isinstance(found, str) else None
+
+    def uid(self, name: str) -> int | None:
+        """Return a user's uid."""
+        found = self._get(name)
+        return found if isinstance(found, int) else None
+
+    def wait(self, patience: float = PATIENCE) -> None:
+        """Wait for the look-ups that run, but for none longer than `patience` seconds since it began."""
+        with self._changed:
+            while self._asking:
+                left = max(self._asking.values()) + patience - self._clock()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
+
+    async def settle(self, patience: float = PATIENCE) -> None:
+        """Wait as `wait` does, without blocking the loop."""
+        if any(began + patience > self._clock() for began in list(self._asking.values())):
+            await anyio.to_thread.run_sync(self.wait, patience, abandon_on_cancel=True)
+
+    async def name_of(self, uid: int, patience: float = CALLER_PATIENCE) -> str:
+        """Return a user's name, or the uid as text where there is none within `patience` seconds."""
+        if self.name(uid) is None:
+            await self.settle(patience)
+        return self.name(uid) or str(uid)
+
+    async def uid_of(self, name: str, patience: float = CALLER_PATIENCE) -> int | None:
+        """Return a user's uid, None where there is none within `patience` seconds."""
+        if self.uid(name) is None:
+            await self.settle(patience)
+        return self.uid(name)
+
+    def _get(self, key: Key) -> str | int | None:
+        known = self._answers.get(key)
+        now = self._clock()
+        age = FRESH if known and known.value is not None and known.asked == known.confirmed else RETRY
+        if (known is None or now - known.asked >= age) and key not in self._asking:
+            self._ask(key, now)
+        return known.value if known else None
+
+    def _ask(self, key: Key, now: float) -> None:
+        with self._changed:
+            if len(self._answers) >= MOST:
+                self._answers.clear()
+            self._asking[key] = now
+            if self._threads < min(LOOK_UPS, len(self._asking)):
+                self._threads += 1
+                threading.Thread(target=self._look_up, name="users", daemon=True).start()
+        self._queue.put(key)
+
+    def _look_up(self) -> None:
+        while True:
+            key = self._queue.get()
+            value = _look_up(key)
+            with self._changed:
+                now = self._clock()
+                before = self._answers.get(key)
+                kept = value is None and before and now - before.confirmed < KEPT
+                if before and kept:
+                    answer = _Answer(before.value, now, before.confirmed)
+                else:
+                    answer = _Answer(value, now, now)
+                self._answers[key] = answer
+                self.generation += before is None or before.value != answer.value
+                self._asking.pop(key, None)
+                self._changed.notify_all()
+
+
+def _look_up(key: Key) -> str | int | None:
+    try:
+        return printable(pwd.getpwuid(key).pw_name) if isinstance(key, int) else pwd.getpwnam(key).pw_uid
+    except (KeyError, ValueError, OverflowError, OSError):  # ValueError: a NUL in the name.
+        return None

@@ -1,0 +1,119 @@
+"""The ladder of evidence: what proves whose a process is, and what proves nothing."""
+
+from pathlib import Path
+
+import pytest
+from support.proc import Host, whose
+
+from canhazgpu.events.processes import Process
+
+A = "a1" * 32
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Host:
+    """Another host."""
+    return Host(tmp_path)
+
+
+def test_the_rungs_of_the_ladder(other: Host) -> None:
+    """The uid, then subordinate uids, then the session's slice, then the login uid, then nobody."""
+    other.write("subuid", "1005:100000:65536\nnobody-has-this-name:200000:65536\nbroken\n1:2\n")
+    session = "0::/user.slice/user-1001.slice/session-1.scope"
+    other.put(1, 1002, session, login="1003")
+    other.put(2, 100999, session, login="1003", uid_map="0 1005 1 1 100000 65536")
+    other.put(3, 0, session, login="1003")
+    other.put(4, 0, "0::/system.slice/cron.service", login="1003")
+    other.put(5, 0, "0::/system.slice/cron.service")
+    other.put(6, 200001)
+    other.put(7, 70000)
+    found = [other.whose(pid) for pid in range(1, 8)]
+    assert [(one.uid, one.evidence) for one in found] == [
+        (1002, "uid"),
+        (1005, "subuid"),
+        (1001, "slice"),
+        (1003, "loginuid"),
+        (0, "unknown"),
+        (200001, "unknown"),
+        (70000, "unknown"),
+    ]
+    assert [one.person is None for one in found] == [False] * 4 + [True] * 3
+
+
+def test_root_in_a_container_is_nobody(other: Host) -> None:
+    """The login uid is that of whoever started the runtime, and proves nothing."""
+    other.put(1, 0, f"0::/system.slice/docker-{A}.scope", login="1003")
+    found = other.whose(1)
+    assert (found.person, found.evidence, found.uid) == (None, "unknown", None)
+    assert (found.user, found.login_uid) == ("root in docker a1a1a1a1a1a1", None)
+    assert found.container
+    assert (found.container.runtime, found.container.id) == ("docker", A)
+
+
+def test_subordinate_uids_of_root_prove_nobody(other: Host) -> None:
+    """LXD's and Proxmox's range belongs to root, who is no more a person here than on the other rungs."""
+    other.write("subuid", "root:100000:65536\n")
+    other.put(1, 101000, uid_map="0 100000 65536")
+    found = other.whose(1)
+    assert (found.person, found.evidence) == (None, "unknown")
+
+
+@pytest.mark.parametrize("name", ["nvidia-cuda-mps-server", "nvidia-cuda-mps", "nvidia-smi"])
+def test_a_name_hides_nobody(other: Host, name: str) -> None:
+    """A process may call itself what it likes: it stays its user's, and is no known program."""
+    other.put(1, 1002, name=name)
+    found = other.whose(1)
+    assert (found.uid, found.evidence, found.program) == (1002, "uid", None)
+    assert found.person
+
+
+def test_a_uid_in_a_container_proves_nobody(other: Host) -> None:
+    """Images choose their uids: 1000 is jovyan, vscode, ray or node, by chance a user of the host."""
+    for pid, cgroup in enumerate(
+        (f"0::/system.slice/docker-{A}.scope", f"0::/docker/{A}", f"0::/kubepods/podx/{A}", "0::/lxc/web"), 1
+    ):
+        other.put(pid, 1002, cgroup, login="1003")
+        found = other.whose(pid)
+        assert (found.person, found.evidence, found.uid) == (None, "unknown", None)
+        assert found.user.startswith("uid 1002 in ")
+
+
+def test_a_range_of_subordinate_uids_without_a_namespace_proves_nobody(other: Host) -> None:
+    """A directory may give its users the same numbers that useradd gave out as a range."""
+    other.write("subuid", "1005:100000:65536\n")
+    other.put(1, 108472)
+    found = other.whose(1)
+    assert (found.person, found.evidence, found.uid) == (None, "unknown", 108472)
+
+
+def test_services_and_nobody_are_no_persons(other: Host) -> None:
+    """Also those whose uids systemd makes up, above the local users' range."""
+    for pid, uid in enumerate((999, 61184, 65519, 65534, 65535), 1):
+        other.put(pid, uid)
+        assert other.whose(pid).person is None
+
+
+def test_what_descends_from_a_run_is_told_by_the_kernel(other: Host) -> None:
+    """By its ancestors, whoever it has become; it stays the run's when those in between have ended."""
+    attributor = other.attributor()
+    other.put(10, 0, start=3)
+    other.put(11, 0, start=4, parent=10)
+    other.put(12, 1002, start=5, parent=11)
+    other.put(13, 1002, start=5)
+    before = whose(12, attributor)
+    assert before.run is None
+    attributor.runs = {"r7": Process(10, 3), "r8": Process(1, 1)}
+    assert (whose(12, attributor).run, whose(13, attributor).run) == ("r7", None)
+    other.put(12, 1002, start=5, parent=1)
+    attributor.runs = {"r8": Process(1, 1)}
+    assert whose(12, attributor).run == "r7"
+    other.put(12, 1002, start=6, parent=10)
+    attributor.runs = {"r7": Process(10, 9)}
+    assert whose(12, attributor).run is None
+
+
+def test_the_login_uid_is_kept_beside_the_user(other: Host) -> None:
+    """After su or sudo both are known; what never logged in has none."""
+    other.put(1, 1002, login="1003")
+    other.put(2, 1002)
+    assert [other.whose(pid).login_uid for pid in (1, 2)] == [1003, None]

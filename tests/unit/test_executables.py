@@ -1,0 +1,147 @@
+"""Which program a process runs: real programs, copies, links and names that lie."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import until
+from support.people import Person
+
+from canhazgpu.events.gpu import ProcessReading
+from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.executables import executable_of, is_roots
+
+SLEEP = str(Path("/bin/sleep").resolve())
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+
+
+@pytest.fixture
+def roots() -> Iterator[Path]:
+    """A folder where only root puts programs."""
+    folder = Path("/usr/local/lib/canhazgpu-test")
+    folder.mkdir(mode=0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def proven(person: Person, *program: str) -> str | None:
+    """Start a program as a person; return which program it is proven to be."""
+    process = person.spawn(*program)
+    comm = Path(program[0]).name.encode()[:15]
+    until(lambda: Path(f"/proc/{process.pid}/comm").read_bytes().strip() == comm)
+    found = Attributor().attribute(ProcessReading(pid=process.pid, memory_mb=1))
+    assert found
+    return found.program
+
+
+def test_a_system_program_is_what_it_is(people: list[Person]) -> None:
+    """By its path, whoever runs it."""
+    assert proven(people[0], "/bin/sleep", "60") == SLEEP
+
+
+def test_a_link_to_a_system_program_has_no_other_name(people: list[Person], tmp_path: Path) -> None:
+    """The kernel's name of the process is the link's, the program is not."""
+    tmp_path.chmod(0o777)
+    link = Path("/tmp") / f"Xorg{os.getpid()}"  # noqa: S108 - a place where users put things
+    link.symlink_to("/bin/sleep")
+    try:
+        assert proven(people[0], str(link), "60") == SLEEP
+    finally:
+        link.unlink()
+
+
+@pytest.mark.parametrize("owner", ["root", "person"])
+def test_a_copy_where_users_may_write_proves_nothing(people: list[Person], owner: str) -> None:
+    """Root's file too: anybody may put another in its place, or a hard link."""
+    for folder in (Path(f"/tmp/chg{os.getpid()}"), Path(f"/dev/shm/chg{os.getpid()}")):  # noqa: S108 - as above
+        folder.mkdir(mode=0o755)
+        os.chown(folder, people[0].uid, people[0].gid)
+        try:
+            copy = Path(shutil.copy("/bin/sleep", folder / "nvidia-smi"))
+            os.chown(copy, 0 if owner == "root" else people[0].uid, 0)
+            assert proven(people[0], str(copy), "60") is None
+        finally:
+            shutil.rmtree(folder)
+
+
+def test_roots_program_in_roots_place_is_proven_after_an_upgrade_too(
+    people: list[Person], roots: Path
+) -> None:
+    """The file of a running program is deleted when the package is upgraded. Long names count whole."""
+    program = Path(shutil.copy("/bin/sleep", roots / "nvidia-persistenced"))
+    process = people[0].spawn(str(program), "60")
+    until(lambda: Path(f"/proc/{process.pid}/comm").read_bytes() == b"nvidia-persiste\n")
+    attributor = Attributor()
+    reading = ProcessReading(pid=process.pid, memory_mb=1)
+    for _ in range(2):
+        found = attributor.attribute(reading)
+        assert found
+        assert found.program == str(program)
+        program.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("spoil", ["file", "folder", "group"])
+def test_what_others_may_write_is_not_roots(people: list[Person], roots: Path, spoil: str) -> None:
+    """The file itself, or the folder that holds it, by mode or by group."""
+    program = Path(shutil.copy("/bin/sleep", roots / "Xorg"))
+    if spoil == "group":
+        os.chown(roots, 0, people[0].gid)
+    {"file": program, "folder": roots, "group": roots}[spoil].chmod(0o775 if spoil == "group" else 0o777)
+    assert proven(people[0], str(program), "60") is None
+
+
+def test_a_program_that_executes_another_under_its_name_is_seen(people: list[Person], roots: Path) -> None:
+    """Pid, start, owner and name stay the same; the program does not."""
+    folder = Path(f"/tmp/chg{os.getpid()}")  # noqa: S108 - a place of a user's
+    folder.mkdir(mode=0o755)
+    os.chown(folder, people[0].uid, people[0].gid)
+    try:
+        shutil.copy("/bin/sleep", folder / "smi")
+        go = folder / "go"
+        shutil.copy("/bin/sh", roots / "smi")
+        script = f"until [ -e {go} ]; do :; done; exec {folder}/smi 60"
+        process = people[0].spawn(str(roots / "smi"), "-c", script)
+        until(lambda: Path(f"/proc/{process.pid}/comm").read_bytes() == b"smi\n")
+        attributor, reading = Attributor(), ProcessReading(pid=process.pid, memory_mb=1)
+        first = attributor.attribute(reading)
+        go.touch()
+        until(lambda: executable_of(f"/proc/{process.pid}") == str(folder / "smi"))
+        second = attributor.attribute(reading)
+        assert first
+        assert second
+        assert (first.program, second.program) == (str(roots / "smi"), None)
+        assert (first.name, first.start) == (second.name, second.start)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_process_that_calls_itself_otherwise_is_not_exempt(people: list[Person]) -> None:
+    """PR_SET_NAME gives any name of 15 bytes."""
+    script = "$0 = 'nvidia-smi'; sleep 60"  # Which calls prctl(PR_SET_NAME).
+    process = people[0].spawn("/usr/bin/perl", "-e", script)
+    until(lambda: Path(f"/proc/{process.pid}/comm").read_bytes() == b"nvidia-smi\n")
+    found = Attributor().attribute(ProcessReading(pid=process.pid, memory_mb=1))
+    assert found
+    assert found.name == "nvidia-smi"
+    assert not (found.program or "").endswith("nvidia-smi")
+
+
+def test_a_kernel_thread_has_no_program() -> None:
+    """It cannot be told, and is not root's program either."""
+    thread = next((path.parent for path in Path("/proc").glob("[0-9]*/exe") if _is_thread(path)), None)
+    if thread is None:
+        pytest.skip("no kernel threads are seen here")
+    assert executable_of(str(thread)) is None
+    assert not is_roots(str(thread), "/sbin/kthreadd")
+
+
+def _is_thread(path: Path) -> bool:
+    try:
+        return not path.readlink()
+    except FileNotFoundError:
+        return path.parent.exists()
+    except OSError:
+        return False
