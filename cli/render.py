@@ -78,7 +78,9 @@ def _reserved(gpu: dict[str, Any]) -> str:
     held, others = gpu["reservation"], gpu["others"]
     own = [process for process in gpu["processes"] if process not in others]
     memory = max(0, gpu["memory_mb"] - sum(process["memory_mb"] or 0 for process in others))
-    seen = f"{memory}MB, {len(own)} processes" if own or (gpu["in_use"] and not others) else NO_USE
+    presumed = f", {len(gpu['presumed'])} presumed" if gpu.get("presumed") else ""
+    used = own or (gpu["in_use"] and not others)
+    seen = f"{memory}MB, {len(own)} processes{presumed}" if used else NO_USE
     return (
         f"IN USE by {holder(held)} for {spell_duration(held['for_s'])} ({_bound(held)})"
         f" [validated: {seen}]{_draining(gpu)}{_trespass(others)}{_silenced(gpu) if others else ''}"

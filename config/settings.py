@@ -73,6 +73,13 @@ class Violations(Struct, frozen=True, kw_only=True):
         Meta(ge=0),
         about("Exempt programs of one user with more memory on a GPU than this, in MiB, count again."),
     ] = 1024
+    presume_holder: Annotated[
+        bool,
+        about(
+            "On a reserved GPU, use whose user cannot be proven (containers, services) is taken for the"
+            " holder's, unless something points to another user."
+        ),
+    ] = True
 
 
 class Allocation(Struct, frozen=True, kw_only=True):

@@ -60,6 +60,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     timeout_ms: int | None = None
     duration_ms: int | None = None
     limit: int | None = None
+    login_uid: int | None = None
     attached: bool = False
 
     @property

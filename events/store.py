@@ -50,6 +50,9 @@ class StoreDown(Exception):
     """Redis does not answer. Nothing is known of what was asked last."""
 
 
+PRELUDES = ("standing.lua", "prelude.lua")  # In this order, where a package has them.
+
+
 class Script:
     """One Lua verb: `lua/<name>.lua` of a package, with the preludes of events and the package before it."""
 
@@ -67,7 +70,7 @@ class Script:
     def text(self) -> str:
         """What Redis runs: the preludes and the body."""
         packages = dict.fromkeys(("canhazgpu.events", self.package))
-        preludes = [files(package).joinpath("lua", "prelude.lua") for package in packages]
+        preludes = [files(package).joinpath("lua", name) for package in packages for name in PRELUDES]
         return "".join(file.read_text() for file in preludes if file.is_file()) + self.body
 
     @cached_property

@@ -2,13 +2,16 @@
 
 from msgspec import Struct
 
-from canhazgpu.events.gpu import Container, MigReading
+from canhazgpu.events.gpu import Container, Hint, MigReading
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
 
 
 class ProcessAnswer(Struct, kw_only=True):
-    """A process on a GPU; `memory_mb` is null where it cannot be told."""
+    """A process on a GPU; `memory_mb` is null where it cannot be told.
+
+    `hint` says who it probably belongs to where nobody is proven; it is never a proof.
+    """
 
     pid: int
     name: str
@@ -16,6 +19,7 @@ class ProcessAnswer(Struct, kw_only=True):
     memory_mb: int | None
     container: Container | None
     evidence: str
+    hint: Hint | None
 
 
 class ReservationAnswer(Struct, kw_only=True):
@@ -58,7 +62,8 @@ class GpuAnswer(Struct, kw_only=True):
     """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
 
     `silenced_s`: for how long still nobody is told of any of its open violations; null where somebody is,
-    or where there are none.
+    or where there are none. On a reserved GPU `others` are processes that are not its holder's, and
+    `presumed` those taken for the holder's because nobody can be proven.
     """
 
     gpu_id: int
@@ -72,6 +77,7 @@ class GpuAnswer(Struct, kw_only=True):
     in_use: bool
     processes: list[ProcessAnswer]
     others: list[ProcessAnswer]
+    presumed: list[ProcessAnswer]
     reservation: ReservationAnswer | None
     drained: str | None
     violations: list[SilencedViolation]

@@ -90,7 +90,9 @@ class Api:
         """Return every GPU; `fresh=1` waits a moment for a scan that begins now."""
         if request.query_params.get("fresh") == "1":
             await self._scanner.fresh(FRESH)
-        return answer(status(await snapshot(self._store), self._settings.gpus.scan_interval))
+        presume = self._settings.violations.presume_holder
+        seen = await snapshot(self._store)
+        return answer(status(seen, self._settings.gpus.scan_interval, presume_holder=presume))
 
     async def events(self, request: Request) -> Response:
         """Return events as JSON lines: `after` (a stream id), `type` (repeatable), `follow=1`."""

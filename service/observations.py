@@ -15,6 +15,7 @@ OBSERVE = Script("canhazgpu.service", "observe")
 STALL = Script("canhazgpu.service", "stall")
 UNKNOWN_USER = "unknown"
 DEFAULTS = Rules()
+NOBODY = ProcessUse(pid=0, name="", user=UNKNOWN_USER, memory_mb=None)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -77,14 +78,7 @@ def user_key(process: ProcessUse) -> str:
 
 def _gpu(usage: GpuUsage) -> dict[str, Any]:
     users = list(_users(usage)) if usage.in_use else []
-    shown = [
-        usage.state,
-        usage.reason,
-        usage.in_use,
-        usage.users,
-        [p.pid for p in usage.processes],
-        usage.uuid,
-    ]
+    outline = [usage.state, usage.reason, usage.in_use, usage.users, usage.uuid]
     summary = {
         name: getattr(usage, name)
         for name in ("index", "uuid", "name", "state", "reason", "in_use", "users", "memory_mb")
@@ -94,7 +88,8 @@ def _gpu(usage: GpuUsage) -> dict[str, Any]:
         "uuid": usage.uuid,
         "state": usage.state,
         "usage": _encode(usage).decode(),
-        "signature": _encode(shown).decode(),
+        "outline": _encode(outline).decode(),
+        "signature": _encode([process.pid for process in usage.processes]).decode(),
         "summary": _encode(summary).decode(),
         "users": users,
         "exempt": {user_key(process): True for process in usage.exempt},
@@ -103,36 +98,45 @@ def _gpu(usage: GpuUsage) -> dict[str, Any]:
 
 def _users(usage: GpuUsage) -> Iterable[dict[str, Any]]:
     if not usage.processes:
-        nobody = ProcessUse(pid=0, name="", user=UNKNOWN_USER, memory_mb=None)
-        yield _user(usage, UNKNOWN_USER, nobody, [], usage.memory_mb)
+        yield _row(usage, UNKNOWN_USER, NOBODY, [])
     ordered = sorted(usage.processes, key=lambda process: (user_key(process), process.pid))
     for key, group in groupby(ordered, user_key):
         processes = list(group)
-        memory = sum(process.memory_mb or 0 for process in processes)
-        first = min(processes, key=lambda process: (process.person is None, process.pid))
-        yield _user(usage, key, first, processes, memory)
+        first = min(processes, key=lambda one: (one.person is None, one.hint is None, one.pid))
+        yield _row(usage, key, first, processes)
 
 
-def _user(
-    usage: GpuUsage, key: str, one: ProcessUse, processes: list[ProcessUse], memory_mb: int
-) -> dict[str, Any]:
-    body = {
+def _row(usage: GpuUsage, key: str, one: ProcessUse, processes: list[ProcessUse]) -> dict[str, Any]:
+    """Return one user's use of a GPU. A script picks the members that count and adds them to the head."""
+    head = {
         "gpu_uuid": usage.uuid,
         "gpu_name": usage.name,
         "user": one.user,
         "uid": one.uid,
         "person": one.person,
         "evidence": one.evidence,
-        "processes": processes,
+        "hint": one.hint,
     }
-    claims = {process.reservation for process in processes}
-    shape = [[process.pid, process.start, process.name] for process in processes]
     return {
         "key": key,
-        "uid": -1 if one.uid is None else one.uid,
-        "signature": _encode([shape, one.person, one.evidence]).decode(),
-        "claim": claims.pop() if len(claims) == 1 and not one.person else None,
-        "proven": one.person is not None,
-        "memory_mb": memory_mb,
-        "body": _encode(body).decode(),
+        "head": _encode(head).decode(),
+        "identity": _encode([one.person, one.evidence]).decode(),
+        "memory_mb": usage.memory_mb,
+        "members": [_member(key, process) for process in processes],
     }
+
+
+def _member(key: str, process: ProcessUse) -> dict[str, Any]:
+    facts = {
+        "key": key,
+        "uid": process.uid,
+        "login_uid": process.login_uid,
+        "run": process.run,
+        "reservation": process.reservation,
+        "person": process.person,
+        "hint": process.hint,
+        "memory_mb": process.memory_mb,
+        "shape": f"{process.pid}.{process.start}",
+        "process": _encode(process).decode(),
+    }
+    return {name: value for name, value in facts.items() if value is not None}

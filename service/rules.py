@@ -16,6 +16,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     `warning_ms`: so long before its end a manual reservation is announced to expire; after `idle_after_ms`
     without use it is told to be idle, and `idle_release_ms` after that it is released. 0: never.
+    `presume_holder`: use whose user cannot be proven is taken for the holder's on a GPU that is reserved.
     """
 
     policy: str = "lru"
@@ -23,6 +24,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     warning_ms: int = 0
     idle_after_ms: int = 0
     idle_release_ms: int = 0
+    presume_holder: bool = True
 
     @classmethod
     def of(cls, settings: Settings) -> "Rules":
@@ -34,6 +36,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             warning_ms=round(notices.expiry_warning * 1000),
             idle_after_ms=round(notices.idle_after * 1000),
             idle_release_ms=round(notices.idle_release * 1000),
+            presume_holder=settings.violations.presume_holder,
         )
 
     @cached_property

@@ -17,7 +17,8 @@ class GpuState(msgspec.Struct, frozen=True, kw_only=True):
     """One GPU: its last usage, who holds it, when it was last released (ms), its open violations.
 
     `drained` is why it is kept out of allocation; an unmanaged one is none of ours. `unreadable` is the
-    id of a reservation that holds it and cannot be read.
+    id of a reservation that holds it and cannot be read. `disowned` are the keys of users whom the holder
+    said the use of the GPU is not theirs by.
     """
 
     usage: GpuUsage
@@ -26,6 +27,7 @@ class GpuState(msgspec.Struct, frozen=True, kw_only=True):
     drained: str = ""
     unmanaged: bool = False
     unreadable: str = ""
+    disowned: frozenset[str] = frozenset()
     violations: tuple[Violation, ...] = ()
 
 
@@ -87,6 +89,7 @@ def _gpu(fields: dict[bytes, bytes], violations: list[Violation], records: dict[
         last_released_ms=_whole(fields.get(b"last_released")),
         drained=fields.get(b"drained", b"").decode(),
         unmanaged=b"unmanaged" in fields,
+        disowned=frozenset(msgspec.json.decode(fields.get(b"disowned", b"{}"), type=dict[str, bool])),
         violations=tuple(one for one in violations if one.gpu == usage.index),
     )
 

@@ -1,6 +1,7 @@
 """A snapshot as other programs read it: one object per GPU. What cannot be known is UNKNOWN."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,17 +14,19 @@ from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.rules import OLDEST
 from canhazgpu.service.snapshot import GpuState, Snapshot
+from canhazgpu.service.standing import standing
 
 
-def status(snapshot: Snapshot, scan_interval: float) -> list[dict[str, Any]]:
+def status(snapshot: Snapshot, scan_interval: float, *, presume_holder: bool) -> list[dict[str, Any]]:
     """Return the host's GPUs by index.
 
     `status` is AVAILABLE, IN_USE (reserved), UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN, the last
     two and a drained one with a `reason`. `others` are the processes on a reserved GPU that are not its
-    holder's. Times are RFC 3339 in UTC, durations are in seconds, memory is in MiB.
+    holder's; `presumed` are those taken for the holder's without proof, if `presume_holder`. Times are
+    RFC 3339 in UTC, durations are in seconds, memory is in MiB.
     """
     blind = _blind(snapshot, scan_interval)
-    return [_gpu(gpu, snapshot, blind) for gpu in snapshot.gpus]
+    return [_gpu(gpu, snapshot, blind, presume_holder) for gpu in snapshot.gpus]
 
 
 def _blind(snapshot: Snapshot, scan_interval: float) -> str | None:
@@ -37,10 +40,10 @@ def _blind(snapshot: Snapshot, scan_interval: float) -> str | None:
     return f"no scan for {spell_duration(age)}"
 
 
-def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None) -> dict[str, Any]:
+def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: bool) -> dict[str, Any]:  # noqa: FBT001
     usage = gpu.usage
     state, reason = _state(gpu, blind)
-    others = [one for one in usage.processes if gpu.reservation and not is_holders(one, gpu.reservation)]
+    by_standing = _by_standing(gpu, presume_holder)
     silenced = [silenced_until(violation, snapshot.silences) for violation in gpu.violations]
     return {
         "gpu_id": usage.index,
@@ -53,7 +56,8 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None) -> dict[str, Any]
         "memory_total_mb": usage.memory_total_mb,
         "in_use": usage.in_use,
         "processes": [_process(one) for one in usage.processes],
-        "others": [_process(one) for one in others],
+        "others": [_process(one) for one in (*by_standing["hinted"], *by_standing["other"])],
+        "presumed": [_process(one) for one in by_standing["presumed"]],
         "reservation": reservation(gpu.reservation, snapshot.now_ms) if gpu.reservation else None,
         "drained": gpu.drained or None,
         "violations": [
@@ -76,12 +80,17 @@ def _process(process: ProcessUse) -> dict[str, Any]:
         "memory_mb": process.memory_mb,
         "container": msgspec.to_builtins(process.container),
         "evidence": process.evidence,
+        "hint": msgspec.to_builtins(process.hint),
     }
 
 
-def is_holders(process: ProcessUse, record: Record) -> bool:
-    """Tell whether a process is on a GPU by right of this reservation."""
-    return process.uid == record.uid or (process.person is None and process.reservation == record.id)
+def _by_standing(gpu: GpuState, presume_holder: bool) -> Mapping[str, list[ProcessUse]]:  # noqa: FBT001
+    found: dict[str, list[ProcessUse]] = defaultdict(list)
+    if gpu.reservation:
+        for process in gpu.usage.processes:
+            is_ = standing(process, gpu.reservation, gpu.disowned, presume_holder=presume_holder)
+            found[is_].append(process)
+    return found
 
 
 def reservation(record: Record, now_ms: int) -> dict[str, Any]:

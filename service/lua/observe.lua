@@ -1,6 +1,6 @@
 -- observe: takes one scan of every GPU; stores usage; opens, updates and closes violations.
--- A violation is opened only by a second good scan, at least confirm_ms after the first; a scan that
--- could not tell (error, unknown) neither opens nor closes anything.
+-- A violation is opened by use that good scans saw for confirm_ms in all; what comes back within
+-- BURST_WINDOW_MS adds up. A scan that could not tell (error, unknown) neither opens nor closes anything.
 -- An ended reservation that nothing of its own is left of is released, and the queue is gone along.
 -- A reservation whose user uses none of its GPUs is told to be idle, and one made by hand may be released for it.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending gpu...
@@ -11,7 +11,12 @@ local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local scan, rules = cjson.decode(ARGV[6]), cjson.decode(ARGV[2])
 local FIRST = 12
+local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within it adds up.
+-- A user can change the processes of a violation, or of a GPU, at every scan: so many updates are published
+-- as they come, then one in UPDATE_MS, and in a long violation one in a tenth of its age.
+local FREE_UPDATES, UPDATE_MS = 5, 60 * 1000
 local due_ms, opened, closed = 0, 0, 0
+local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
 local function record_data(gpu, key, record, extra)
   local head = {violation = record.id, kind = record.kind, gpu = gpu.index, key = key, since = record.since,
@@ -32,33 +37,71 @@ local function close(gpu, field, key, record, reason)
     duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))})
 end
 
+-- The use of a row by these of its members, as it is kept: body is JSON, signature what an update is told for.
+local function use_by(row, members)
+  local processes, shapes, memory_mb = {}, {}, 0
+  for position, member in ipairs(members) do
+    processes[position], shapes[position] = member.process, member.shape
+    memory_mb = memory_mb + (member.memory_mb or 0)
+  end
+  return {body = string.sub(row.head, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = row.identity,
+    signature = row.identity .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
+end
+
+-- Whether an update that only the user's own processes make may be published now.
+local function due_for_update(record)
+  if (record.updates or 0) < FREE_UPDATES then return true end
+  return now_ms - record.updated_ms >= math.max(UPDATE_MS, (now_ms - record.since_ms) / 10)
+end
+
+local function follow_open(gpu, field, key, use, kind, holder, record)
+  local before = cjson.encode(record)
+  local changed = record.kind ~= kind or record.identity ~= use.identity
+  record.kind, record.holder, record.identity, record.body = kind, holder, use.identity, use.body
+  record.memory_mb, record.peak_mb = use.memory_mb, math.max(record.peak_mb, use.memory_mb)
+  if changed or (record.signature ~= use.signature and due_for_update(record)) then
+    record.signature, record.updates, record.updated_ms = use.signature, (record.updates or 0) + 1, now_ms
+    about_violation('updated', gpu, key, record)
+  end
+  local after = cjson.encode(record)
+  if after ~= before then redis.call('HSET', open_key, field, after) end
+end
+
+-- A candidate as it is kept: when it was first seen, for how long in all, and last.
+local function candidate_of(text)
+  local first, used, seen = string.match(text or '', '^(%d+):(%d+):(%d+)$')
+  return first and {first_ms = tonumber(first), used_ms = tonumber(used), seen_ms = tonumber(seen)}
+end
+
+-- Adds a scan that sees it, where the last good scan of the GPU was at `good_ms`. Use that comes back counts
+-- since then, but one return never suffices.
+local function add_up(candidate, good_ms)
+  if not candidate then return {first_ms = now_ms, used_ms = 0, seen_ms = now_ms} end
+  local returned = candidate.seen_ms < good_ms
+  local more = returned and math.min(now_ms - good_ms, confirm_ms / 2) or now_ms - candidate.seen_ms
+  candidate.used_ms, candidate.seen_ms = candidate.used_ms + math.max(0, more), now_ms
+  return candidate
+end
+
 -- What a user's presence on a GPU that is not theirs means now: a candidate, a new violation, an old one.
-local function accuse(gpu, field, user, kind, holder, record, first_ms)
-  if record then
-    local told = record.signature .. record.kind
-    local before = record.body .. record.memory_mb
-    record.kind, record.holder, record.signature, record.body = kind, holder, user.signature, user.body
-    record.memory_mb, record.peak_mb = user.memory_mb, math.max(record.peak_mb, user.memory_mb)
-    if told ~= user.signature .. kind then about_violation('updated', gpu, user.key, record) end
-    if told ~= user.signature .. kind or before ~= record.body .. record.memory_mb then
-      redis.call('HSET', open_key, field, cjson.encode(record))
-    end
-  elseif first_ms and now_ms - first_ms >= confirm_ms then
+local function accuse(gpu, field, key, use, kind, holder, record, candidate, good_ms)
+  if record then return follow_open(gpu, field, key, use, kind, holder, record) end
+  local known_before = candidate
+  candidate = add_up(candidate, good_ms)
+  if known_before and candidate.used_ms >= confirm_ms then
     local id = next_id(KEYS[1])
-    local fresh = {id = 'v' .. id, kind = kind, holder = holder, signature = user.signature, body = user.body,
-      since = rfc3339(first_ms), since_ms = first_ms, memory_mb = user.memory_mb, peak_mb = user.memory_mb}
+    local fresh = {id = 'v' .. id, kind = kind, holder = holder, signature = use.signature, identity = use.identity, body = use.body,
+      since = rfc3339(candidate.first_ms), since_ms = candidate.first_ms, memory_mb = use.memory_mb, peak_mb = use.memory_mb}
     redis.call('HDEL', pending_key, field)
     redis.call('HSET', open_key, field, cjson.encode(fresh))
     opened = opened + 1
-    about_violation('opened', gpu, user.key, fresh, nil, id)
-  else
-    if not first_ms then redis.call('HSET', pending_key, field, whole(now_ms)) end
-    local due = (first_ms or now_ms) + confirm_ms
-    if due_ms == 0 or due < due_ms then due_ms = due end
+    return about_violation('opened', gpu, key, fresh, nil, id)
   end
+  redis.call('HSET', pending_key, field, whole(candidate.first_ms) .. ':' .. whole(candidate.used_ms) .. ':' .. whole(candidate.seen_ms))
+  local due = now_ms + confirm_ms - candidate.used_ms
+  if due_ms == 0 or due < due_ms then due_ms = due end
 end
 
-local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 if last[2] then
   tell('scanner.resumed', 'scanner', cjson.encode({stalled_s = math.floor((now_ms - tonumber(last[2])) / 1000)}))
   redis.call('HDEL', KEYS[3], 'stalled_ms', 'stalled_reason')
@@ -80,17 +123,37 @@ local function keep(gpu, key, old)
     redis.call('HDEL', key, 'failed')
     tell('gpu.recovered', subject, summary)
   end
-  if old.signature ~= gpu.signature then
-    redis.call('HSET', key, 'signature', gpu.signature, 'state', gpu.state, 'uuid', gpu.uuid)
+  local new_pids = old.signature ~= gpu.signature and now_ms - tonumber(old.changed_ms or 0) >= UPDATE_MS
+  if old.outline ~= gpu.outline or new_pids then
+    redis.call('HSET', key, 'outline', gpu.outline, 'signature', gpu.signature, 'state', gpu.state, 'uuid', gpu.uuid,
+      'changed_ms', whole(now_ms))
     tell('gpu.changed', subject, summary)
   end
 end
 
--- Whether a user is on the GPU by right: it is theirs, or what nobody is proven to own says it belongs to
--- the reservation. Memory without a process is nobody's fault on a GPU that is reserved.
-local function rightful(old, user)
-  local theirs = user.uid >= 0 and tonumber(old.holder_uid) == user.uid
-  return old.holder and (theirs or user.claim == old.holder or user.key == 'unknown')
+-- The reservation that holds a GPU, as far as its standing goes; nil where none does.
+local function holder_of(old)
+  return old.holder and {id = old.holder, user = old.holder_user, uid = tonumber(old.holder_uid), login_uid = tonumber(old.holder_login)}
+end
+
+-- Those of a row that are on the GPU without a right to it, nil where none is. Memory without a process is
+-- nobody's fault on a GPU that is reserved, unless its holder disowns it.
+local function without_right(old, row)
+  local holder, found = holder_of(old), {}
+  if not holder then return row.members end
+  if row.key == 'unknown' and not (old.disowned and cjson.decode(old.disowned)[row.key]) then return nil end
+  for _, member in ipairs(row.members) do
+    if not by_right(rules, old, holder, member) then found[#found + 1] = member end
+  end
+  if #found > 0 or #row.members == 0 then return found end
+end
+
+local function overstays(old, row)
+  local uid, login_uid = tonumber(old.expired_uid), tonumber(old.expired_login)
+  for _, member in ipairs(row.members) do
+    if of_user(member, uid, login_uid) then return true end
+  end
+  return false
 end
 
 local open, pending = pairs_of(open_key), pairs_of(pending_key)
@@ -98,58 +161,69 @@ for position, gpu in ipairs(scan) do
   local key, prefix = KEYS[FIRST - 1 + position], gpu.index .. '/'
   local old = pairs_of(key)
   keep(gpu, key, old)
+  gpu.disowned = old.disowned
   if gpu.state == 'ok' then
     local good_ms = tonumber((old.state == 'ok' and last[1]) or old.ok_ms or now_ms)
     local another = old.uuid and old.uuid ~= gpu.uuid
-    local users, overstays = {}, false
-    for _, user in ipairs(old.unmanaged and {} or gpu.users) do
-      users[prefix .. user.key] = user
-      overstays = overstays or tonumber(old.expired_uid) == user.uid
+    local rows, still = {}, false
+    for _, row in ipairs(old.unmanaged and {} or gpu.users) do
+      rows[prefix .. row.key] = row
+      still = still or (old.expired_uid and overstays(old, row))
     end
-    if old.expired_uid and not overstays and now_ms - age_ms > tonumber(old.last_released or 0) then
-      redis.call('HDEL', key, 'expired_uid')
+    if old.expired_uid and not still and now_ms - age_ms > tonumber(old.last_released or 0) then
+      redis.call('HDEL', key, 'expired_uid', 'expired_login')
     end
     for field, text in pairs(open) do
-      if string.sub(field, 1, #prefix) == prefix and (another or not users[field]) then
+      if string.sub(field, 1, #prefix) == prefix and (another or not rows[field]) then
         local name = string.sub(field, #prefix + 1)
         close(gpu, field, name, cjson.decode(text), (old.unmanaged or gpu.exempt[name]) and 'exempted' or 'stopped')
         open[field] = nil
       end
     end
-    for field in pairs(pending) do
-      if string.sub(field, 1, #prefix) == prefix and (another or not users[field] or now_ms - good_ms > stale_ms) then
+    for field, text in pairs(pending) do
+      local candidate = candidate_of(text)
+      if string.sub(field, 1, #prefix) == prefix and (another or not candidate or now_ms - good_ms > stale_ms
+          or now_ms - candidate.seen_ms > BURST_WINDOW_MS) then
         redis.call('HDEL', pending_key, field)
         pending[field] = nil
       end
     end
-    for field, user in pairs(users) do
-      local record = open[field] and cjson.decode(open[field])
-      if rightful(old, user) then
-        if record then close(gpu, field, user.key, record, 'reserved') end
-        redis.call('HDEL', pending_key, field)
+    for field, row in pairs(rows) do
+      local record, members = open[field] and cjson.decode(open[field]), without_right(old, row)
+      if members then
+        local kind = old.holder and 'trespass' or (old.expired_uid and overstays(old, row) and 'overstaying') or 'unreserved'
+        accuse(gpu, field, row.key, use_by(row, members), kind, old.holder and old.holder_user, record,
+          candidate_of(pending[field]), good_ms)
       else
-        local overstaying = tonumber(old.expired_uid) == user.uid and 'overstaying' or 'unreserved'
-        accuse(gpu, field, user, old.holder and 'trespass' or overstaying, old.holder and old.holder_user, record,
-          tonumber(pending[field]))
+        if record then close(gpu, field, row.key, record, 'reserved') end
+        redis.call('HDEL', pending_key, field)
       end
     end
   end
 end
 
--- Whether a reservation's user is on any of its GPUs: used, idle, or unknown where that cannot be told.
+-- Whether a reservation's user is on one of its GPUs, or presumed to be: used, idle, or unknown where that
+-- cannot be told.
+local function use_on(gpu, record)
+  if not gpu or gpu.state ~= 'ok' then return 'unknown' end
+  if gpu.exempt['uid:' .. whole(record.uid)] then return 'used' end
+  local use = 'idle'
+  for _, row in ipairs(gpu.users) do
+    for _, member in ipairs(row.members) do
+      if by_right(rules, gpu, record, member) then return 'used' end
+      if not known(member.person) then use = 'unknown' end
+    end
+    if #row.members == 0 then use = 'unknown' end
+  end
+  return use
+end
+
 local function use_of(record, by_index)
   local use = 'idle'
   for _, index in ipairs(record.gpus) do
-    local gpu = by_index[index]
-    if gpu and gpu.state == 'ok' then
-      if gpu.exempt['uid:' .. whole(record.uid)] then return 'used' end
-      for _, user in ipairs(gpu.users) do
-        if user.uid == record.uid or user.claim == record.id then return 'used' end
-        if not user.proven then use = 'unknown' end
-      end
-    else
-      use = 'unknown'
-    end
+    local on = use_on(by_index[index], record)
+    if on == 'used' then return on end
+    if on == 'unknown' then use = on end
   end
   return use
 end

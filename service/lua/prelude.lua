@@ -37,7 +37,7 @@ end
 local function record_of(text)
   local good, record = pcall(cjson.decode, text)
   if not good or not shaped(record, {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'})
-    or not shaped(record, {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number'}, true) then
+    or not shaped(record, {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true) then
     return nil
   end
   for _, index in ipairs(record.gpus) do
@@ -50,7 +50,7 @@ end
 local function request_of(text)
   local good, request = pcall(cjson.decode, text)
   if not good or not shaped(request, {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'})
-    or not shaped(request, {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number'}, true)
+    or not shaped(request, {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true)
     or not (request.gpus or request.count) then
     return nil
   end
@@ -68,10 +68,10 @@ local function open_host(first_gpu)
   host.blind = not scan[1] or scan[3] or now_ms - tonumber(scan[1]) > host.rules.stale_ms
   for position = first_gpu, #KEYS do
     local facts = redis.call('HMGET', KEYS[position], 'state', 'usage', 'holder', 'last_released', 'drained', 'unmanaged',
-      'uuid', 'unseen', 'holder_user', 'holder_uid')
+      'uuid', 'unseen', 'holder_user', 'holder_uid', 'disowned')
     local gpu = {key = KEYS[position], index = tonumber(string.match(KEYS[position], ':gpu:(%d+)$')), state = facts[1],
       text = facts[2], holder = facts[3], released_ms = tonumber(facts[4] or 0), drained = facts[5], unmanaged = facts[6],
-      uuid = facts[7], unseen = facts[8]}
+      uuid = facts[7], unseen = facts[8], disowned = facts[11]}
     host.gpus[#host.gpus + 1] = gpu
     host.by_index[gpu.index] = gpu
     -- A record that cannot be read still keeps its GPUs from others: until its user or an administrator releases it.
@@ -92,10 +92,10 @@ local function usage_of(gpu)
 end
 
 -- Whether all use of a GPU is by one user's own processes, beyond doubt.
-local function only_by(gpu, uid)
+local function only_by(gpu, request)
   local processes = usage_of(gpu).processes
   for _, process in ipairs(processes) do
-    if process.uid ~= uid or (process.person == cjson.null and process.container ~= cjson.null) then return false end
+    if not of_user(process, request.uid, request.login_uid) then return false end
   end
   return #processes > 0
 end
@@ -108,7 +108,7 @@ local function obstacle(host, gpu, request)
   if gpu.state == 'error' then return 'error' end
   if gpu.state ~= 'ok' or host.blind or gpu.unseen then return 'unknown' end
   if not usage_of(gpu).in_use then return nil, false end
-  if request.kind == 'manual' and only_by(gpu, request.uid) then return nil, true end
+  if request.kind == 'manual' and only_by(gpu, request) then return nil, true end
   return 'in_use'
 end
 
@@ -178,14 +178,15 @@ local function create(host, request, may)
   table.sort(gpus)
   local record = {id = request.id, kind = request.kind, user = request.user, uid = request.uid, label = request.label,
     note = request.note, gpus = gpus, pid = request.pid, start = request.start, started_ms = now_ms,
-    timeout_ms = request.timeout_ms, heartbeat_ms = request.kind == 'run' and now_ms or nil,
+    timeout_ms = request.timeout_ms, login_uid = request.login_uid, heartbeat_ms = request.kind == 'run' and now_ms or nil,
     expires_ms = request.duration_ms and now_ms + math.min(request.duration_ms, LONGEST_MS) or nil,
     idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil}
   for _, index in ipairs(gpus) do
     local gpu = host.by_index[index]
     gpu.holder = record.id
     redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user)
-    redis.call('HDEL', gpu.key, 'expired_uid')
+    if record.login_uid then redis.call('HSET', gpu.key, 'holder_login', record.login_uid) end
+    redis.call('HDEL', gpu.key, 'expired_uid', 'expired_login')
   end
   host.records[record.id] = record
   save(record)
@@ -231,13 +232,16 @@ local function free(host, record, gpus, reason, by)
     local gpu = host.by_index[index]
     if gpu and gpu.holder == record.id then
       gpu.holder, gpu.released_ms = false, now_ms
-      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user')
+      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_login', 'disowned')
       redis.call('HSET', gpu.key, 'last_released', whole(now_ms))
       if reason ~= 'exited' then  -- Nothing of it was left, the scan says; else that is to be seen.
         gpu.unseen = '1'
         redis.call('HSET', gpu.key, 'unseen', '1')
       end
-      if reason == 'expired' then redis.call('HSET', gpu.key, 'expired_uid', record.uid) end
+      if reason == 'expired' then
+        redis.call('HSET', gpu.key, 'expired_uid', record.uid)
+        if record.login_uid then redis.call('HSET', gpu.key, 'expired_login', record.login_uid) end
+      end
     end
     redis.call('HSET', KEYS[7], record.uid .. '/' .. index, whole(now_ms))
   end
@@ -271,7 +275,8 @@ local function leave(request, reason)
   tell('request.left', 'request/' .. request.id, facts_of(request, {reason = reason}))
 end
 
--- Whether processes of an ended reservation are on its GPUs still; also true where that cannot be known.
+-- Whether processes of an ended reservation are on its GPUs still, a detached container's too; also true
+-- where that cannot be known.
 local function lingers(host, record)
   if host.blind or host.began_ms < record.ended_ms then return true end
   for _, index in ipairs(record.gpus) do
@@ -279,7 +284,7 @@ local function lingers(host, record)
     if gpu and gpu.state == 'unknown' then return true end
     if gpu and gpu.state == 'ok' and usage_of(gpu).in_use then
       for _, process in ipairs(usage_of(gpu).processes) do
-        if process.uid == record.uid or process.reservation == record.id then return true end
+        if by_right(host.rules, gpu, record, process) then return true end
       end
     end
   end

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from support.reservations import ALICE, BOB, Lab, process, unused, used
 
-from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.gpu import GpuUsage, Hint
 from canhazgpu.events.store import Store
 from canhazgpu.service.allocator import Ask, ReleaseOrder
 
 pytestmark = pytest.mark.anyio
-NOTICES = {"idle_after": 3600.0, "idle_release": 1800.0}  # An hour, then half an hour.
+NOTICES: dict[str, Any] = {"idle_after": 3600.0, "idle_release": 1800.0}  # An hour, then half an hour.
 
 
 @pytest.fixture
@@ -153,13 +153,14 @@ async def test_somebody_elses_use_is_none(lab: Lab) -> None:
     assert (await lab.record(name)).idle_told_ms is not None
 
 
+BOBS = Hint(user="bob", uid=BOB, source='container "train" has /home/bob mounted')
 UNKNOWN = [
     unused(0, "error", reason="GPU is lost"),
     unused(0, "unknown", reason="Timeout"),
     used(0),
-    used(0, process(0, **CLAIM)),
+    used(0, process(0, **CLAIM, hint=BOBS)),
     used(0, process(0, **CLAIM, reservation="r1-1")),
-    used(0, process(BOB), process(0, **CLAIM)),
+    used(0, process(BOB), process(0, **CLAIM, hint=BOBS)),
 ]
 IDS = ["error", "unknown", "memory", "nobody's", "another's", "beside"]
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.events.store import Script, Store
+from canhazgpu.events.store import PRELUDES, Script, Store
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(
     (folder, path.stem)
     for folder in ("service", "workers", "events")
     for path in (ROOT / folder / "lua").glob("*.lua")
-    if path.stem != "prelude"
+    if path.name not in PRELUDES
 )
 NOUNS = "gpu|scanner|notice|reservation|request|silence|process"
 # What the functions of the service's prelude tell.

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from canhazgpu.config.notices import Notices
-from canhazgpu.config.settings import Settings
+from canhazgpu.config.settings import Settings, Violations
 from canhazgpu.events.envelope import Event, decode
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
 from canhazgpu.events.reservations import Record
@@ -20,9 +20,12 @@ ALICE, BOB = 1001, 1002
 class Lab:
     """A host of two GPUs with these settings of notices."""
 
-    def __init__(self, store: Store, **notices: Any) -> None:
+    def __init__(self, store: Store, *, presume_holder: bool = True, **notices: Any) -> None:
         self.store = store
-        self.settings = Settings(notices=Notices(**{"expiry_warning": 0.0, **notices}))
+        self.settings = Settings(
+            notices=Notices(**{"expiry_warning": 0.0, **notices}),
+            violations=Violations(presume_holder=presume_holder),
+        )
         self.allocator = Allocator(self.settings, store)
 
     async def scan(self, *usages: GpuUsage) -> Observed:
@@ -32,7 +35,13 @@ class Lab:
         return await observe(self.store, list(seen.values()), 0.0, 60.0, rules=rules)
 
     async def reserve(
-        self, kind: str = "manual", *, uid: int = ALICE, hours: float = 8, gpus: tuple[int, ...] = (0,)
+        self,
+        kind: str = "manual",
+        *,
+        uid: int = ALICE,
+        hours: float = 8,
+        gpus: tuple[int, ...] = (0,),
+        login_uid: int | None = None,
     ) -> str:
         """Alice's reservation of GPU 0, or as it is said; return its id."""
         ask = Ask(
@@ -40,6 +49,7 @@ class Lab:
             user=f"u{uid}",
             uid=uid,
             gpus=gpus,
+            login_uid=login_uid,
             duration_ms=round(hours * 3600_000) if kind == "manual" else None,
         )
         await self.scan()

@@ -1,0 +1,180 @@
+"""What a process is on a reserved GPU: own, presumed, hinted or another's; scripts and status agree."""
+
+import itertools
+from typing import Any
+
+import msgspec
+import pytest
+from support.reservations import ALICE, BOB, Lab, process, used
+
+from canhazgpu.config.settings import Settings, Violations
+from canhazgpu.events.gpu import Container, Hint, ProcessUse
+from canhazgpu.events.openings import open_violations
+from canhazgpu.events.store import Store
+from canhazgpu.events.violations import Violation
+from canhazgpu.service.allocator import Ask
+from canhazgpu.service.observations import OBSERVE, user_key
+from canhazgpu.service.rules import Rules
+from canhazgpu.service.snapshot import snapshot
+from canhazgpu.service.standing import standing
+from canhazgpu.service.status_view import status
+
+pytestmark = pytest.mark.anyio
+NOBODY: dict[str, Any] = {"user": "root", "person": None, "evidence": "unknown"}
+BOBS = Hint(user="u1002", uid=BOB, source='container "train" has /home/u1002 mounted')
+ALICES = Hint(user="u1001", uid=ALICE, source="its environment names u1001")
+
+
+def in_container(**facts: Any) -> ProcessUse:
+    """A process of a container, whose user cannot be proven."""
+    box = Container(runtime="docker", id="0123456789ab")
+    facts = {"user": "root in docker 0123456789ab", "pid": 4242, "container": box, **facts}
+    return ProcessUse(**{"name": "python3", "memory_mb": 900, "start": 1, **facts})
+
+
+async def violations(store: Store) -> list[Violation]:
+    """What is open now."""
+    opened: Any = await store.redis.hgetall(store.keys.open)
+    return open_violations(opened)
+
+
+@pytest.mark.parametrize(
+    ("login_uid", "on_it", "wanted"),
+    [
+        (None, process(ALICE), "own"),
+        (None, process(BOB), "other"),
+        (None, process(BOB, run="ID"), "own"),
+        (None, process(BOB, login_uid=ALICE), "own"),
+        (BOB, process(BOB), "own"),
+        (BOB, process(1003, login_uid=BOB), "own"),
+        (BOB, process(1003), "other"),
+        (None, in_container(), "presumed"),
+        (None, in_container(hint=ALICES), "presumed"),
+        (None, in_container(hint=BOBS), "hinted"),
+        (BOB, in_container(hint=BOBS), "presumed"),
+        (None, in_container(hint=BOBS, reservation="ID"), "own"),
+        (None, in_container(reservation="r1-1"), "hinted"),
+        (None, process(0, **NOBODY), "presumed"),
+        (0, process(0, **NOBODY), "own"),
+    ],
+)
+@pytest.mark.parametrize("presume_holder", [True, False])
+async def test_who_is_on_a_gpu_by_right(
+    store: Store, login_uid: int | None, on_it: ProcessUse, wanted: str, *, presume_holder: bool
+) -> None:
+    """The holder's own use and what is presumed to be theirs open no violation, everything else does."""
+    lab = Lab(store, presume_holder=presume_holder)
+    name = await lab.reserve(login_uid=login_uid)
+    on_it = _of(name, on_it)
+    wanted = "other" if wanted == "presumed" and not presume_holder else wanted
+    for _ in range(2):
+        await lab.scan(used(0, on_it))
+    opened = await violations(store)
+    assert len(opened) == (wanted in {"other", "hinted"})
+    assert [one.hint for one in opened] == [on_it.hint] * len(opened)
+    assert all(one.kind == "trespass" and one.person == on_it.person for one in opened)
+    gpu = status(await snapshot(store), 1.0, presume_holder=presume_holder)[0]
+    assert [one["pid"] for one in gpu["presumed"]] == [on_it.pid] * (wanted == "presumed")
+    assert [one["pid"] for one in gpu["others"]] == [on_it.pid] * (wanted in {"other", "hinted"})
+
+
+async def test_scripts_and_status_agree(store: Store) -> None:
+    """Whatever is known of a process, both come to the same answer."""
+    script = OBSERVE.text[: OBSERVE.text.index(OBSERVE.body)]
+    call = "return standing(cjson.decode(ARGV[1]), {disowned = ARGV[2]}, unpack(cjson.decode(ARGV[3])))"
+    decide = f"{script}\n{call}"
+    lab = Lab(store)
+    for login_uid in (None, BOB):
+        record = await lab.record(
+            await lab.reserve(login_uid=login_uid, gpus=(0 if login_uid is None else 1,))
+        )
+        for one, presume, disowned in itertools.product(_all(record.id), (True, False), (set(), {"uid:0"})):
+            text = _json([record, one])
+            found = await store.redis.eval(
+                decide, 0, Rules(presume_holder=presume).text, _json(dict.fromkeys(disowned, True)), text
+            )
+            assert found.decode() == standing(one, record, disowned, presume_holder=presume), one
+
+
+def _all(name: str) -> list[ProcessUse]:
+    uids, logins = (None, 0, ALICE, BOB), (None, ALICE, BOB)
+    people, hints = (None, "u1002"), (None, ALICES, BOBS, Hint(user="eve", uid=None, source="its label"))
+    claims, runs = (None, name, "r1-1"), (None, name)
+    return [
+        ProcessUse(
+            pid=1,
+            name="x",
+            user="x",
+            memory_mb=1,
+            uid=uid,
+            login_uid=login,
+            person=person,
+            hint=hint,
+            reservation=claim,
+            run=run,
+        )
+        for uid, login, person, hint, claim, run in itertools.product(
+            uids, logins, people, hints, claims, runs
+        )
+    ]
+
+
+def _json(value: Any) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def _of(name: str, process: ProcessUse) -> ProcessUse:
+    """Put the reservation's name where the table has ID."""
+    facts = {field: name for field in ("run", "reservation") if getattr(process, field) == "ID"}
+    return msgspec.structs.replace(process, **facts)
+
+
+async def test_presumed_use_counts_as_used(store: Store) -> None:
+    """A container on the holder's GPU keeps the reservation from being idle."""
+    lab = Lab(store, idle_after=3600.0, idle_release=1800.0)
+    name = await lab.reserve()
+    await lab.later(120)
+    await lab.scan(used(0, in_container()))
+    assert await lab.told("idle") == []
+    assert (await lab.record(name)).idle_ms is None
+
+
+@pytest.mark.parametrize(("on_it", "stays"), [(in_container(), True), (in_container(hint=BOBS), False)])
+async def test_a_detached_container_keeps_its_run(store: Store, on_it: ProcessUse, *, stays: bool) -> None:
+    """A run's reservation stays while a container that is presumed to be its own uses the GPU."""
+    lab = Lab(store)
+    name = await lab.reserve("run")
+    await lab.allocator.conclude(name)
+    await lab.scan(used(0, on_it))
+    assert (name in [one.id for one in await lab.allocator.reservations()]) is stays
+    await lab.scan()
+    assert await lab.allocator.reservations() == []
+
+
+async def test_only_the_members_without_a_right_are_in_a_violation(store: Store) -> None:
+    """Of one user's processes those that descend from the holder's run are left out, and their memory."""
+    lab = Lab(store)
+    name = await lab.reserve("run")
+    bound, free = process(BOB, run=name), msgspec.structs.replace(process(BOB), pid=77)
+    for _ in range(2):
+        await lab.scan(used(0, bound, free))
+    (one,) = await violations(store)
+    assert ([use.pid for use in one.processes], one.memory_mb) == ([77], 900)
+
+
+async def test_a_person_adopts_what_their_login_started(store: Store) -> None:
+    """Use by another account that came from the same login is one's own; a container's never is."""
+    lab = Lab(store)
+    await lab.scan(used(0, process(BOB, login_uid=ALICE)), used(1, in_container(hint=ALICES)))
+    ask = Ask(kind="manual", user="u1001", uid=ALICE, count=1, duration_ms=1000)
+    reply = await lab.allocator.reserve(ask, "first")
+    assert reply.reservation is not None
+    assert reply.reservation.gpus == (0,)
+    assert (await lab.allocator.reserve(ask, "second")).code == "refused"
+
+
+def test_the_setting_reaches_the_rules() -> None:
+    """violations.presume_holder = false makes it strict."""
+    settings = Settings(host="a", violations=Violations(presume_holder=False))
+    assert (Rules.of(settings).presume_holder, Rules().presume_holder) == (False, True)
+    assert user_key(in_container()) == "user:root in docker 0123456789ab"
