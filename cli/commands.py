@@ -22,6 +22,7 @@ COMMANDS = {
     "reserve": ("reserve", "reserve", "RESERVE_EPILOG"),
     "extend": ("reserve", "extend", "EXTEND_EPILOG"),
     "release": ("reserve", "release", "RELEASE_EPILOG"),
+    "disown": ("reserve", "disown", "DISOWN_EPILOG"),
     "queue": ("waiting", "queue", "EPILOG"),
     "admin": ("admin", "app", None),
     "violations": ("violations", "app", None),

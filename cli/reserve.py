@@ -1,4 +1,4 @@
-"""`canhazgpu reserve`, `extend` and `release`: GPUs for a time, whatever runs on them."""
+"""`canhazgpu reserve`, `extend`, `release` and `disown`: GPUs for a time, whatever runs on them."""
 
 import shlex
 import sys
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli import asking
+from canhazgpu.cli.render import foreign
 from canhazgpu.cli.words import USAGE, client, examples, fail, print_json
 from canhazgpu.client import Refused, Unreachable
 from canhazgpu.client.reservations import Reservation, post
@@ -20,6 +21,7 @@ EXTEND_EPILOG = examples("canhazgpu extend", "canhazgpu extend --duration 2h --g
 RELEASE_EPILOG = examples(
     "canhazgpu release", "canhazgpu release --gpu-ids 3", "canhazgpu release --all  # runs too: they go on"
 )
+DISOWN_EPILOG = examples("canhazgpu disown", "canhazgpu disown --gpu-ids 3", "canhazgpu disown --undo")
 AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 
@@ -111,6 +113,26 @@ def release(
         print_json(rows)
         return
     say_released(rows, "you hold no reservation" if everything else "you hold no manual reservation")
+
+
+def disown(
+    *,
+    gpu_ids: asking.GpuIds = None,
+    undo: Annotated[bool, typer.Option("--undo", help="It is yours after all.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say that use of your reserved GPUs is not yours: what `status` calls presumed becomes a violation."""
+    rows = post(client(), "/v1/reservations/disown", {"undo": undo, **asking.named(gpu_ids)})
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        nothing = "nothing was disowned" if undo else "no use of your GPUs is presumed to be yours"
+        sys.stdout.write(f"Nothing to {'undo' if undo else 'disown'}: {nothing}\n")
+    for row in rows:
+        users = ", ".join(foreign(user) for user in row["users"] or ())
+        said = f"the use by {users} is not yours" if users else "the use counts as yours again"
+        sys.stdout.write(f"GPU {row['gpu']}: {said}\n")
 
 
 def say_released(rows: list[dict[str, object]], nothing: str) -> None:

@@ -22,6 +22,7 @@ TYPES = (
     "canhazgpu.reservation.expiring",
     "canhazgpu.reservation.idle",
     "canhazgpu.reservation.used",
+    "canhazgpu.reservation.disowned",
     "canhazgpu.reservation.ended",
     "canhazgpu.reservation.released",
     "canhazgpu.request.queued",

@@ -74,7 +74,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
     On `released`, `gpus` are those it let go of, `kept` those it still has, `held_s` is since it
     began, `reason` is exited, released, expired, idle, lost, unmanaged, undelivered or admin, `by` who
-    did it. On `idle`, `idle` is since when, `deadline` when it will be released for it, if so.
+    did it. On `idle`, `idle` is since when, `deadline` when it will be released for it, if so. On
+    `disowned`, `disowned` names users whose use of `gpus` is not the holder's, None when it is after all.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None = None
     idle: str | None = None
     deadline: str | None = None
+    disowned: tuple[str, ...] | None = None
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

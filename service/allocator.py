@@ -16,7 +16,7 @@ from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreac
 from canhazgpu.service import kept
 from canhazgpu.service.rules import Rules, host_keys
 
-RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADOPT = (
+RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADOPT, DISOWN = (
     Script("canhazgpu.service", verb)
     for verb in (
         "reserve",
@@ -29,6 +29,7 @@ RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADO
         "drain",
         "manage",
         "adopt",
+        "disown",
     )
 )
 ATTEMPTS = 3  # A GPU that appears in the very moment of a call makes it begin again.
@@ -153,6 +154,12 @@ class Allocator:
         request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
         return await self._change(EXTEND, uid, operation, _named(request, gpus))
 
+    async def disown(
+        self, uid: int, operation: str, *, gpus: Sequence[int] | None, undo: bool
+    ) -> dict[str, Any]:
+        """Say that the presumed use of one's GPUs is another's; return the script's reply."""
+        return await self._change(DISOWN, uid, operation, _named({"uid": uid, "undo": undo}, gpus))
+
     async def drain(
         self, uid: int, operation: str, *, gpus: Sequence[int], reason: str | None, by: str
     ) -> dict[str, Any]:
@@ -271,7 +278,18 @@ def _named(request: dict[str, Any], gpus: Sequence[int] | None) -> bytes:
     return msgspec.json.encode({**request, **({"gpus": list(gpus)} if gpus is not None else {})})
 
 
-_LISTS = ("granted", "blocked", "missing", "released", "expired", "extended", "changed", "held", "left")
+_LISTS = (
+    "granted",
+    "blocked",
+    "missing",
+    "released",
+    "expired",
+    "extended",
+    "changed",
+    "held",
+    "left",
+    "disowned",
+)
 
 
 def _lists(reply: dict[str, Any]) -> dict[str, Any]:

@@ -123,6 +123,13 @@ class ReleasedAnswer(Struct, kw_only=True):
     whole: bool
 
 
+class DisownedAnswer(Struct, kw_only=True):
+    """A GPU and the users whose use of it is not its holder's; null when it is after all."""
+
+    gpu: int
+    users: list[str] | None
+
+
 class LeftAnswer(Struct, kw_only=True):
     """The request that waits no more."""
 

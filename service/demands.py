@@ -64,6 +64,13 @@ class ReleaseDemand(Demand, frozen=True, kw_only=True):
     all: bool = False
 
 
+class DisownDemand(Demand, frozen=True, kw_only=True):
+    """That the presumed use of one's GPUs, or of `gpus`, is another's; `undo`: that it is one's own."""
+
+    gpus: Indices | None = None
+    undo: bool = False
+
+
 class AdminReleaseDemand(Demand, frozen=True, kw_only=True):
     """What holds these GPUs, or everything of `user`, or of everybody (`all`)."""
 

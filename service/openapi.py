@@ -174,6 +174,14 @@ OPERATIONS = (
         problems=WRITES,
     ),
     Operation(
+        method="post",
+        path="/v1/reservations/disown",
+        about="Say that the presumed use of one's reserved GPUs is another's.",
+        reply=list[answers.DisownedAnswer],
+        body=demands.DisownDemand,
+        problems=WRITES,
+    ),
+    Operation(
         method="get", path="/v1/queue", about="Who waits, in order.", reply=list[answers.RequestAnswer]
     ),
     Operation(

@@ -15,6 +15,7 @@ from canhazgpu.events.reservations import MANUAL, RUN, Record
 from canhazgpu.events.store import Store
 from canhazgpu.service.allocator import Allocator, Ask, Blocked, Released, ReleaseOrder
 from canhazgpu.service.demands import (
+    DisownDemand,
     ExtendDemand,
     ReleaseDemand,
     ReserveDemand,
@@ -69,6 +70,7 @@ class ReservationRoutes:
             Route("/v1/reservations", self.reserve, methods=["POST"]),
             Route("/v1/reservations/release", self.release, methods=["POST"]),
             Route("/v1/reservations/extend", self.extend, methods=["POST"]),
+            Route("/v1/reservations/disown", self.disown, methods=["POST"]),
             Route("/v1/queue", self.queue),
             Route("/v1/queue/{request}", self.leave, methods=["DELETE"]),
         ]
@@ -169,6 +171,19 @@ class ReservationRoutes:
         seen = await snapshot(self._store)
         ids = {one["id"] for one in reply["extended"]}
         return answer([reservation(one, seen.now_ms) for one in seen.reservations if one.id in ids])
+
+    async def disown(self, request: Request) -> Response:
+        """Say that the presumed use of one's own GPUs is another's; the next scans make it a violation."""
+        peer, demand = peer_of(request), await body(request, DisownDemand)
+        if not demand.undo and not await self._scanner.fresh(SCAN_PATIENCE):
+            raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
+        reply = await self._allocator.disown(
+            peer.uid, operation_of(demand.operation), gpus=indices(demand.gpus), undo=demand.undo
+        )
+        if reply["code"] == "not-yours":
+            raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "disown", self._scanner.known)
+        self._scanner.nudge()
+        return answer([{"gpu": one["gpu"], "users": one.get("users")} for one in reply["disowned"]])
 
     async def leave(self, request: Request) -> Response:
         """Take one's own request out of the queue."""

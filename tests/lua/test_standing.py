@@ -12,7 +12,7 @@ from canhazgpu.events.gpu import Container, Hint, ProcessUse
 from canhazgpu.events.openings import open_violations
 from canhazgpu.events.store import Store
 from canhazgpu.events.violations import Violation
-from canhazgpu.service.allocator import Ask
+from canhazgpu.service.allocator import Ask, ReleaseOrder
 from canhazgpu.service.observations import OBSERVE, user_key
 from canhazgpu.service.rules import Rules
 from canhazgpu.service.snapshot import snapshot
@@ -178,3 +178,61 @@ def test_the_setting_reaches_the_rules() -> None:
     settings = Settings(host="a", violations=Violations(presume_holder=False))
     assert (Rules.of(settings).presume_holder, Rules().presume_holder) == (False, True)
     assert user_key(in_container()) == "user:root in docker 0123456789ab"
+
+
+async def test_a_holder_disowns_what_is_presumed(store: Store) -> None:
+    """Their word makes it a violation, without accusing anybody, until they take it back."""
+    lab = Lab(store)
+    await lab.reserve()
+    for _ in range(2):
+        await lab.scan(used(0, in_container(), process(ALICE)))
+    assert await violations(store) == []
+    reply = await lab.allocator.disown(ALICE, "once", gpus=None, undo=False)
+    assert reply["disowned"] == [{"gpu": 0, "users": ["root in docker 0123456789ab"]}]
+    for _ in range(2):
+        await lab.scan(used(0, in_container(pid=4343), process(ALICE)))
+    (one,) = await violations(store)
+    assert (one.kind, one.person, [use.pid for use in one.processes]) == ("trespass", None, [4343])
+    assert (await lab.allocator.disown(ALICE, "twice", gpus=(0,), undo=False))["code"] == "none"
+    assert (await lab.allocator.disown(ALICE, "back", gpus=(0,), undo=True))["code"] == "disowned"
+    await lab.scan(used(0, in_container(pid=4343), process(ALICE)))
+    assert await violations(store) == []
+    assert [event.data.get("disowned") for event in await lab.told("disowned")] == [
+        ["root in docker 0123456789ab"],
+        None,
+    ]
+
+
+async def test_only_the_holder_disowns(store: Store) -> None:
+    """Nobody changes what another's GPU counts as; a claim and memory without a process can be disowned."""
+    lab = Lab(store)
+    name = await lab.reserve()
+    claimed = in_container(reservation=name)
+    await lab.scan(used(0, claimed))
+    assert (await lab.allocator.disown(BOB, "bob", gpus=(0,), undo=False))["code"] == "not-yours"
+    assert (await lab.allocator.disown(BOB, "bob all", gpus=None, undo=False))["code"] == "none"
+    assert (await lab.allocator.disown(ALICE, "alice", gpus=(0,), undo=False))["code"] == "disowned"
+    for _ in range(2):
+        await lab.scan(used(0, claimed))
+    assert len(await violations(store)) == 1
+    await lab.scan(used(0))
+    assert await violations(store) == []
+    await lab.allocator.disown(ALICE, "memory", gpus=(0,), undo=False)
+    for _ in range(2):
+        await lab.scan(used(0))
+    assert [one.key for one in await violations(store)] == ["unknown"]
+
+
+async def test_what_is_disowned_ends_with_the_reservation(store: Store) -> None:
+    """The next holder's containers are presumed to be theirs."""
+    lab = Lab(store)
+    await lab.reserve()
+    await lab.scan(used(0, in_container()))
+    await lab.allocator.disown(ALICE, "alice", gpus=(0,), undo=False)
+    await lab.scan()
+    await lab.allocator.release(ReleaseOrder(uid=ALICE, by="alice", reason="released"), "over")
+    await lab.scan()
+    await lab.reserve(uid=BOB)
+    for _ in range(2):
+        await lab.scan(used(0, in_container()))
+    assert await violations(store) == []

@@ -1,0 +1,126 @@
+"""How often a user can make events: short bursts add up, what changes at every scan has a bound."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from support.reservations import BOB, process, unused, used
+
+from canhazgpu.events.envelope import decode
+from canhazgpu.events.store import Store
+from canhazgpu.service.observations import observe
+
+pytestmark = pytest.mark.anyio
+CONFIRM = 10.0
+
+
+class Host:
+    """GPU 0 at scans that Redis takes to be some seconds apart."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def scan(self, after: float, *processes: Any) -> list[str]:
+        """One scan so many seconds after the last; return what it published, as types and GPUs' users."""
+        await self._later(round(after * 1000))
+        newest: Any = await self.store.redis.xrevrange(self.store.keys.events, count=1)
+        last = f"({newest[0][0].decode()}" if newest else "-"
+        await observe(self.store, [used(0, *processes) if processes else unused(0)], CONFIRM, 60.0)
+        rows: Any = await self.store.redis.xrange(self.store.keys.events, last)
+        return [decode(fields).type.removeprefix("canhazgpu.") for _, fields in rows]
+
+    async def _later(self, ms: int) -> None:
+        """Move every moment that Redis keeps so far into the past."""
+        redis, keys = self.store.redis, self.store.keys
+        for key, fields in ((keys.scan, ("at_ms", "began_ms")), (keys.gpu(0), ("changed_ms", "ok_ms"))):
+            for field in fields:
+                if await redis.hexists(key, field):
+                    await redis.hincrby(key, field, -ms)
+        pending: Any = await redis.hgetall(keys.pending)
+        for field, text in pending.items():
+            first, use, seen = map(int, text.split(b":"))
+            await redis.hset(keys.pending, field, f"{first - ms}:{use}:{seen - ms}")
+        opened: Any = await redis.hgetall(keys.open)
+        for field, text in opened.items():
+            record = json.loads(text)
+            record |= {name: record[name] - ms for name in ("since_ms", "updated_ms") if name in record}
+            await redis.hset(keys.open, field, json.dumps(record))
+
+
+@pytest.fixture
+def host(store: Store) -> Host:
+    """A host with one GPU."""
+    return Host(store)
+
+
+async def test_a_single_short_look_accuses_nobody(host: Host) -> None:
+    """However the scans fall: use that one scan sees, or that comes back once, is no violation."""
+    for _ in range(3):
+        for _ in range(2):
+            await host.scan(1, process(BOB))
+            assert "violation.opened" not in await host.scan(1)
+        await host.scan(601)
+
+
+async def test_bursts_add_up_to_one_violation(host: Host) -> None:
+    """Use of a second that comes back every half minute is a violation once it was ten seconds in all."""
+    published = []
+    for _ in range(12):
+        await host.scan(29)
+        published += await host.scan(1, process(BOB))
+    assert published.count("violation.opened") == 1
+
+
+async def test_scans_far_apart_do_not_make_one_return_a_violation(host: Host) -> None:
+    """A return counts at most half the time to confirm, however long nobody looked."""
+    await host.scan(1, process(BOB))
+    await host.scan(59)
+    assert "violation.opened" not in await host.scan(59, process(BOB))
+
+
+async def test_bursts_that_are_far_apart_are_forgotten(host: Host) -> None:
+    """After ten minutes without use, use begins anew."""
+    for _ in range(30):
+        await host.scan(601)
+        assert "violation.opened" not in await host.scan(1, process(BOB))
+    assert await host.store.redis.hlen(host.store.keys.pending) == 1
+    await host.scan(601)
+    assert await host.store.redis.hlen(host.store.keys.pending) == 0
+
+
+async def test_a_change_of_name_is_no_event(host: Host) -> None:
+    """A process that renames itself at every scan is kept under its last name, and nothing is told."""
+    await host.scan(1, process(BOB))
+    assert "violation.opened" in await host.scan(10, process(BOB))
+    for number in range(20):
+        renamed = msgspec.structs.replace(process(BOB), name=f"step {number}")
+        assert await host.scan(100, renamed) == []
+    (text,) = await host.store.redis.hvals(host.store.keys.open)
+    assert b"step 19" in text
+
+
+async def test_new_processes_at_every_scan_have_a_bound(host: Host) -> None:
+    """Over a day of a new process every minute there are few events, and the last state is told."""
+    await host.scan(1, process(BOB))
+    await host.scan(10, process(BOB))
+    published = []
+    for pid in range(2000, 2000 + 1440):
+        published += await host.scan(60, msgspec.structs.replace(process(BOB), pid=pid))
+    assert 5 < published.count("violation.updated") < 80
+    assert published.count("gpu.changed") <= 24 * 60
+    late = []
+    for _ in range(300):
+        late += await host.scan(60, msgspec.structs.replace(process(BOB), pid=99))
+    assert late.count("violation.updated") == 1
+    assert "violation.closed" in await host.scan(10)
+
+
+async def test_a_proof_is_told_at_once(host: Host) -> None:
+    """However often the processes changed, who it is and what it is is told with the scan that shows it."""
+    await host.scan(1, process(BOB))
+    await host.scan(10, process(BOB))
+    for pid in range(2000, 2050):
+        await host.scan(1, msgspec.structs.replace(process(BOB), pid=pid))
+    unproven = process(BOB, person=None, evidence="unknown")
+    assert "violation.updated" in await host.scan(1, unproven)
