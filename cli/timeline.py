@@ -4,7 +4,7 @@ from typing import Any
 
 from canhazgpu.cli.words import table, utc
 from canhazgpu.events.durations import spell_duration
-from canhazgpu.events.text import printable
+from canhazgpu.events.text import LONGEST_WORDS, printable
 
 SENTENCE = 400
 SHOWN = 10  # Processes; the others are counted.
@@ -19,6 +19,7 @@ def head(row: dict[str, Any]) -> str:
         "Kind": printable(row["kind"]) + (f" ({printable(row['holder'])} holds it)" if row["holder"] else ""),
         "User": f"{printable(row['user'])}{uid}",
         "Known by": printable(row["evidence"]),
+        "Hint": _hint(row["hint"]),
         "GPU": f"{row['gpu']} ({printable(row['gpu_name'])}, {printable(row['gpu_uuid'])})",
         "Since": utc(row["since"]),
         "Until": ended,
@@ -41,6 +42,11 @@ def moments(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return table(("TIME", "EVENT", "WHAT HAPPENED"), cells)
+
+
+def _hint(hint: dict[str, Any] | None) -> str:
+    """Return who it may be where nobody is proven."""
+    return f"{printable(hint['user'])}: {printable(hint['source'], LONGEST_WORDS)}" if hint else ""
 
 
 def _told(row: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from canhazgpu.events.gpu import Container, ProcessUse
+from canhazgpu.events.gpu import Container, Hint, ProcessUse
 from canhazgpu.events.notices import Digest, DigestUser, Incident
 from canhazgpu.events.reservations import Reservation
 from canhazgpu.events.violations import Violation
@@ -30,6 +30,7 @@ INSIDE = process(
     23456, "python3", 4096, evidence="subuid", container=Container(runtime="podman", id=BOX, name="train")
 )
 AS_ROOT = process(34567, "nccl-tests", 2048, evidence="loginuid")
+BOBS_HOME = Hint(user="bob", uid=1001, source="/home/bob is mounted in the container")
 NOBODYS = process(45678, "python3", None, user="root", uid=0, person=None, evidence="unknown")
 RANKS = tuple(
     tuple(process(20000 + gpu * 100 + rank, "torchrun", 9216) for rank in range(8)) for gpu in range(8)

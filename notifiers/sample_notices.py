@@ -78,6 +78,7 @@ def _special() -> list[Sample]:
     unproven = violation(
         1031, 1, facts.NOBODYS, user="root", uid=0, person=None, key="user:root", memory_mb=5120
     )
+    hinted = msgspec.structs.replace(unproven, kind="trespass", holder="alice", hint=facts.BOBS_HOME)
     orphan = violation(1032, 1, user="unknown", uid=None, person=None, key="unknown", memory_mb=5120)
     reached: dict[str, Any] = {"violations": TWO, "unreached": True, "serial": 3}
     return [
@@ -104,6 +105,12 @@ def _special() -> list[Sample]:
         ),
         _sample(
             "opened", ADMINS, "Nothing proves whose it is.", "unproven", violations=(unproven,), user="root"
+        ),
+        _sample(
+            "opened", HOLDER, "A hint says whose it may be.", "hinted", violations=(hinted,), user="root"
+        ),
+        _sample(
+            "opened", ADMINS, "A hint says whose it may be.", "hinted", violations=(hinted,), user="root"
         ),
         _sample(
             "opened", ADMINS, "Memory without a process.", "unknown", violations=(orphan,), user="unknown"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Notice
-from canhazgpu.events.text import printable
+from canhazgpu.events.text import LONGEST_WORDS, printable
 from canhazgpu.events.violations import Violation
 from canhazgpu.notifiers.account import Account, Commands, Part, Sentence, Uses
 from canhazgpu.notifiers.commands_for_violations import looks, next_time, remedies, stops
@@ -126,11 +126,11 @@ def _to_holder(case: Case) -> list[Part]:
     one = len(case.violations) == 1
     count = len({violation.gpu for violation in case.violations})
     elsewhere = f"canhazgpu reserve --gpus {count} --duration 4h"
+    proven = any(violation.person for violation in case.violations)
+    whom = f"{case.user} or to an administrator" if proven else "an administrator"
     return [
-        Sentence(
-            f"{'It stays' if one else 'They stay'} yours. If this does not end soon, talk to {case.user}"
-            " or to an administrator."
-        ),
+        Sentence(f"{'It stays' if one else 'They stay'} yours. If this does not end soon, talk to {whom}."),
+        *_hints(case),
         *_untold(case),
         _seen(case),
         Commands("", (("To work elsewhere meanwhile", elsewhere), *looks(case.violations)), aside=True),
@@ -143,6 +143,7 @@ def _to_others(case: Case) -> list[Part]:
     return [
         *_untold(case),
         Sentence(_whose(case)),
+        *_hints(case),
         *counted,
         _seen(case),
         Commands(
@@ -166,6 +167,17 @@ def _whose(case: Case) -> str:
     if case.notice.user in NAMELESS:
         return "Whose it is cannot be seen, so no user is told."
     return f"It runs as {case.user}. Nothing proves which person started it, so no user is told."
+
+
+def _hints(case: Case) -> list[Part]:
+    hints = dict.fromkeys(one.hint for one in case.violations if one.hint and not one.person)
+    return [
+        Sentence(
+            f"A hint, not a proof: it may be {printable(hint.user)}'s,"
+            f" because {printable(hint.source, LONGEST_WORDS)}."
+        )
+        for hint in hints
+    ]
 
 
 def _seen(case: Case, title: str = "What was seen:") -> Uses:

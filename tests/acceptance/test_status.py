@@ -36,6 +36,7 @@ MORE = {
     "released_s",
     "in_use",
     "others",
+    "presumed",
     "drained",
     "silenced_s",
 }  # Beyond the brief's list.
@@ -182,7 +183,7 @@ def test_the_json_has_exactly_these_fields(busy: Daemon) -> None:
     assert [one["status"] for one in gpus] == ["AVAILABLE", "ERROR", "UNRESERVED", "UNRESERVED"]
     for one in gpus:
         assert set(one) == FIELDS | MORE
-        assert all(set(process) == PROCESS | {"evidence"} for process in one["processes"])
+        assert all(set(process) == PROCESS | {"evidence", "hint"} for process in one["processes"])
     assert gpus[1]["reason"] == "GPU is lost"
     assert gpus[3]["users"] == ["alice", "bob", "charlie"]
     assert [process["pid"] for process in gpus[3]["processes"]] == [12345, 23456, 34567, 45678]

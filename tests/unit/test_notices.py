@@ -61,6 +61,15 @@ SAYS = {
     "opened-admins-unproven": [
         "It runs as root. Nothing proves which person started it, so no user is told."
     ],
+    "opened-holder-hinted": [
+        "alice, root is using GPU 1, which you have reserved",
+        "A hint, not a proof: it may be bob's, because /home/bob is mounted in the container.",
+        "If this does not end soon, talk to an administrator.",
+    ],
+    "opened-admins-hinted": [
+        "Nothing proves which person started it, so no user is told.",
+        "A hint, not a proof: it may be bob's, because /home/bob is mounted in the container.",
+    ],
     "opened-admins-unknown": [
         "An unknown user is using GPU 1",
         "no process that can be seen",
