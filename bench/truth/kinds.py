@@ -5,7 +5,7 @@ import msgspec
 from bench.truth.people import EVERYBODY, ROOT
 from bench.truth.proc import HOST_IDS
 
-DOCKER = "/system.slice/docker-" + "{number:064x}" + ".scope"
+DOCKER = "/system.slice/docker-{number:012x}" + "0" * 52 + ".scope"
 ROOTLESS = "/user.slice/user-{uid}.slice/user@{uid}.service/user.slice/libpod-" + "{number:064x}" + ".scope"
 SESSION = "/user.slice/user-{uid}.slice/session-3.scope"
 IMAGES_UID = 1000  # Alice's number, and that of most images: jovyan, vscode, node.

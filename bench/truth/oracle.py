@@ -146,7 +146,8 @@ class Oracle:
             self._released(data, now)
 
     def _violation(self, verb: str, data: dict[str, Any], now: Sight) -> None:
-        name, uuid, who = data["violation"], data["gpu_uuid"], data["person"] or "?"
+        container = data["user"].rpartition(" ")[2]
+        name, uuid, who = data["violation"], data["gpu_uuid"], data["person"] or f"?{container}"
         if verb == "closed":
             self.open.pop(name, None)
             return
@@ -169,7 +170,7 @@ class Oracle:
         for one in data["processes"]:
             if one["pid"] not in there:
                 return GPU if one["pid"] in elsewhere else FALSE
-            if who != "?" and who not in self._authors(one["pid"], now):
+            if data["person"] and who not in self._authors(one["pid"], now):
                 return PERSON
         looks = self.looks[uuid, who]
         if not looks or looks[-1] != self.sight.at_ms:

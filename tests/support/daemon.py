@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
+from support.eventually import until as until  # noqa: PLC0414 - tests take it from here
 from support.people import Person
 
 PREFERRED = ["nice", "-n", "-10"] if os.geteuid() == 0 else []  # As its unit has it.
@@ -34,16 +34,6 @@ resolve_hold = "{hold}"
 [notify.log]
 path = "{folder}/violations.log"
 """
-
-
-def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
-    """Return the first true value of `condition()`; fail after `seconds`. What takes longer is asked less."""
-    began = time.monotonic()
-    while not (value := condition()):
-        asked = time.monotonic()
-        assert asked < began + seconds, f"waited {seconds:g} s in vain {what}"
-        time.sleep(min(0.1, max(0.02, (asked - began) / 20)))
-    return value
 
 
 def gpu(index: int, *processes: str, **facts: Any) -> str:

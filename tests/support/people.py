@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.eventually import until
 
 
 class Person:
@@ -74,9 +75,15 @@ class Terminal:
         os.fchmod(slave, mode)
         self.leader = person.spawn("sleep", "3600", stdin=slave)
         os.close(slave)
+        until(self._is_theirs)
         self.chunks: list[tuple[float, bytes]] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def _is_theirs(self) -> bool:
+        """Tell whether the process has the terminal as its controlling one: setsid takes it once it runs."""
+        facts = Path(f"/proc/{self.leader.pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
+        return facts[4] != "0"
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):  # EIO: the last process of the terminal has ended.
