@@ -1,0 +1,127 @@
+"""Use whose user cannot be proven, on a GPU that somebody holds: theirs until they say that it is not."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.people import Person
+
+
+@pytest.fixture
+def services() -> Iterator[int]:
+    """A process of root's that nobody logged in for."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def held(host: Daemon, people: list[Person], services: int) -> Daemon:
+    """Alice holds GPU 0, on which there is a service."""
+    host.place(gpu(0), gpu(1))
+    until(lambda: "GPU 1: AVAILABLE" in host.status())
+    assert host.run("reserve", "--gpu-ids", "0", person=people[0]).returncode == 0
+    host.place(gpu(0, use(services, 900)), gpu(1))
+    until(lambda: "1 presumed" in host.status())
+    return host
+
+
+def test_it_is_shown_as_presumed_and_told_to_nobody(
+    held: Daemon, people: list[Person], services: int
+) -> None:
+    """The line counts it and says that it is presumed; there is no violation and no notice."""
+    line = held.status().splitlines()[0]
+    assert line.startswith(f"GPU 0: IN USE by {people[0].name} for ")
+    assert line.endswith(" [validated: 900MB, 1 processes, 1 presumed]")
+    (row, _) = json.loads(held.run("status", "--json").stdout)
+    assert ([one["pid"] for one in row["presumed"]], row["others"]) == ([services], [])
+    assert held.facts() == []
+
+
+def test_the_holder_says_that_it_is_not_theirs(held: Daemon, people: list[Person], services: int) -> None:
+    """`disown` opens the violation, by nobody who is proven; `--undo` closes it."""
+    alice, bob = people
+    done = held.run("disown", "--gpu-ids", "0", person=alice)
+    assert (done.returncode, done.stdout) == (0, "GPU 0: the use by root is not yours\n")
+    until(lambda: ", also used by user root - " in held.status())
+    (data,) = until(held.facts)
+    assert (data["kind"], data["user"], data["person"], data["holder"]) == (
+        "trespass",
+        "root",
+        None,
+        alice.name,
+    )
+    assert [one["pid"] for one in data["processes"]] == [services]
+    again = held.run("disown", person=alice)
+    assert (again.returncode, again.stdout.count("\n")) == (0, 1)
+    assert again.stdout.startswith("Nothing to disown")
+    refused = held.run("disown", "--gpu-ids", "0", person=bob)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert held.run("disown", "--undo", person=bob).stdout.startswith("Nothing to undo")
+    assert held.run("disown", "--undo", "--json", person=alice).stdout.strip() == json.dumps(
+        [{"gpu": 0, "users": None}], indent=2
+    )
+    until(lambda: "1 presumed" in held.status())
+    until(lambda: held.facts()[-1].get("reason") == "reserved")
+
+
+def test_the_time_line_shows_that_it_was_disowned(held: Daemon, people: list[Person]) -> None:
+    """The event names the users, for whoever reads the stream."""
+    held.run("disown", person=people[0])
+    found = held.run("events", "--type", "reservation.disowned", "--json")
+    assert '"disowned":["root"]' in found.stdout.replace(" ", "")
+
+
+def _scanned(host: Daemon) -> str:
+    return str(json.loads(host.run("status", "--json").stdout)[0]["scanned_at"])
+
+
+LOGGED_IN = """
+import os, sys
+with open("/proc/self/loginuid", "w") as file:
+    file.write(sys.argv[1])
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_a_run_under_sudo_is_the_persons_own(host: Daemon, people: list[Person]) -> None:
+    """Root holds the GPU, the process climbs to who logged in: nobody is accused, idle or left lingering."""
+    alice, _ = people
+    words = [sys.executable, "-c", LOGGED_IN, str(alice.uid), *COMMAND, "run", "--", "sleep", "600"]
+    run = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: "GPU 0: IN USE by root for" in host.status())
+        host.place(gpu(0, use(run.pid, 5000)))
+        until(lambda: "[validated: 5000MB, 1 processes]" in host.status())
+        (row,) = json.loads(host.run("status", "--json").stdout)
+        assert ([one["user"] for one in row["processes"]], row["others"]) == ([alice.name], [])
+        seen: set[str] = set()
+        until(lambda: seen.add(_scanned(host)) or len(seen) > 3)  # type: ignore[func-returns-value]
+        assert host.facts() == []
+    finally:
+        run.kill()
+        run.wait()
+    host.place(gpu(0))
+    until(lambda: "AVAILABLE" in host.status())
+
+
+def test_use_under_sudo_is_adopted_by_who_logged_in(host: Daemon, people: list[Person]) -> None:
+    """What alice started as another account she may make right by reserving; bob may not."""
+    alice, bob = people
+    words = [sys.executable, "-c", LOGGED_IN, str(alice.uid), *bob.words("sleep", "600")]
+    process = subprocess.Popen(words)
+    try:
+        host.place(gpu(0, use(process.pid, 5000)))
+        until(host.facts)
+        (row,) = json.loads(host.run("status", "--json").stdout)
+        assert row["users"] == [bob.name]
+        done = host.run("reserve", "--gpus", "1", person=alice)
+        assert done.returncode == 0, done.stderr
+        until(lambda: host.facts()[-1].get("reason") == "reserved")
+    finally:
+        process.kill()
+        process.wait()
