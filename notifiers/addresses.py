@@ -40,9 +40,12 @@ class Addresses:
         self._kept: dict[str, tuple[float, str | None]] = {}
 
     async def of(self, user: str) -> str | None:
-        """Return the address of a user, None when there is none."""
+        """Return the address of a user, None when there is none.
+
+        A number stands for a user whose name is not known: it names nobody's mailbox.
+        """
         listed = self._settings.addresses.get(user)
-        if listed or not _USER.fullmatch(user):
+        if listed or user.isdecimal() or not _USER.fullmatch(user):
             return listed
         if self._settings.gecos or self._settings.address_command:
             until, address = self._kept.get(user, (0.0, None))

@@ -4,20 +4,25 @@ from email.message import EmailMessage
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from support.eventually import eventually
 from support.mail_server import NEVER, OK, TRY_LATER, Server
-from support.notices import announce, notice
+from support.notices import announce, notice, violation
 
-from canhazgpu.config.channels import Email, Notify
+from canhazgpu.config.channels import Email, Notify, Wall
+from canhazgpu.config.notices import Notices, Step
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.envelope import Event
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.outbox import deadletters, deliveries
 from canhazgpu.events.store import Store
+from canhazgpu.events.violations import OPENED
 from canhazgpu.notifiers.mail import Mail
 from canhazgpu.notifiers.page import page
 from canhazgpu.notifiers.render import lines
 from canhazgpu.workers.delivery import Delivery
+from canhazgpu.workers.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
 ANN, ADAM = "ann@example.com", "adam@example.com"
@@ -42,6 +47,10 @@ TABLE = {"addresses": {"bob": "robert@example.org"}}
         (TABLE, {"audience": "holder", "person": "carol"}, []),
         ({}, {}, []),
         (TEMPLATE, {"person": None}, []),
+        (TEMPLATE, {"person": "23456"}, []),
+        (TEMPLATE, {"audience": "holder", "person": "23456"}, []),
+        (TEMPLATE, {"person": None, "user": "root in docker 0123456789ab"}, []),
+        (TEMPLATE, {"person": None, "user": "unproven"}, []),
         (TEMPLATE, {"audience": "admins", "person": None}, [ANN, ADAM]),
         ({"admins": [ANN, ANN]}, {"audience": "admins", "person": None}, [ANN]),
         ({"admins": []}, {"audience": "admins", "person": None}, []),
@@ -144,3 +153,45 @@ async def test_a_dead_letter_goes_to_its_recipient_alone(store: Store) -> None:
         server.controller.stop()
     ((_, recipients, mail),) = server.taken
     assert (recipients, mail["To"]) == ([ADAM], ADAM)
+
+
+async def test_who_has_only_a_number_is_not_mailed_and_administrators_hear(store: Store) -> None:
+    """Of a user without a name nobody knows the mailbox: the step of the administrators comes at once."""
+    server = Server()
+    steps = [
+        Step(after="0s", channels=["email"], to=["offender"]),
+        Step(after="1h", channels=["email"], to=["admins"]),
+    ]
+    email = Email(
+        enabled=True, host="127.0.0.1", port=server.port, admins=[ANN], user_address="{user}@example.com"
+    )
+    notices = Notices(group_wait=0.05, steps=steps)
+    settings = Settings(host="h", notices=notices, notify=Notify(email=email, wall=Wall(enabled=False)))
+    opened = msgspec.structs.replace(violation("python3", user="23456"), uid=23456, key="uid:23456")
+    event = Event(
+        id="1-1",
+        source="//h/canhazgpu",
+        type=OPENED,
+        subject=f"violation/{opened.violation}",
+        time=opened.since,
+        data=msgspec.to_builtins(opened),
+    )
+    fields: Any = event.to_fields()
+    try:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(Dispatcher(settings, store, "test").run)
+            await tasks.start(Delivery(store, Mail(settings), "test").run)
+            await store.redis.xadd(store.keys.violations, fields)
+
+            async def delivered() -> bool:
+                return any(row.outcome == "delivered" for row in await deliveries(store))
+
+            await eventually(delivered, 15)
+            rows = sorted((row.audience, row.recipient, row.outcome) for row in await deliveries(store))
+            tasks.cancel_scope.cancel()
+    finally:
+        server.controller.stop()
+    assert rows == [("admins", ANN, "delivered"), ("offender", "", "nobody")]
+    ((_, recipients, mail),) = server.taken
+    assert recipients == [ANN]
+    assert "23456 could not be told" in parts(mail)[0]

@@ -184,6 +184,21 @@ async def test_no_program_sees_an_odd_name(
     assert await ladder(addresses={user: "odd@example.org"}).of(user) == "odd@example.org"
 
 
+@pytest.mark.parametrize(
+    "user", ["23456", "0", "4294967295", "root in docker 0123456789ab", "uid 1000 in a container"]
+)
+async def test_what_stands_where_no_name_is_known_is_no_mail_name(
+    program: Callable[[str], list[str]], tmp_path: Path, user: str
+) -> None:
+    """A number, or a container's process, has no address but one from the table; no program is asked."""
+    command = program('echo "$2@directory.example"')
+    nameless = ladder(gecos=True, address_command=command, user_address=TEMPLATE)
+    assert await nameless.of(user) is None
+    assert asked(tmp_path) == []
+    assert await ladder(addresses={user: "known@example.org"}, user_address=TEMPLATE).of(user)
+    assert await nameless.of("u23456") == "u23456@directory.example"
+
+
 async def test_the_template_makes_nothing_but_addresses() -> None:
     """A name that is fine for a user, and not for an address."""
     found = ladder(user_address=TEMPLATE)
