@@ -33,7 +33,7 @@ from canhazgpu.workers.policy import Policy, next_digest
 
 COMMIT = Script("canhazgpu.workers", "commit")
 INCIDENT = "incident "  # Names of states: this and a subject, `digest`, or a user's key.
-HOUR_MS = 3_600_000
+AGAIN_MS = 1_000
 DONE, CHANGED, TOO_MANY = 1, 0, 2  # What the script says.
 
 # From the state as it was, JSON or nothing: the state as it will be, when it is due again, the notices.
@@ -192,7 +192,7 @@ class Dispatcher:
                 acknowledged=acknowledged,
                 may_terminate=may_terminate,
             )
-            return (msgspec.json.encode(after), after.due_ms, drafts) if after else (b"", None, drafts)
+            return _state(after, now_ms, drafts)
 
         if await self._commit(name, step, stream, acks) == TOO_MANY:
             structlog.get_logger().warning("terminate_deferred", user=name, reason="too many within the hour")
@@ -213,7 +213,7 @@ class Dispatcher:
         def step(text: bytes) -> tuple[bytes, int | None, list[Draft]]:
             before = msgspec.json.decode(text, type=Trouble) if text else None
             after, drafts = incidents.advance(subject, before, changes, now_ms, self._policy)
-            return (msgspec.json.encode(after), after.due_ms, drafts) if after else (b"", None, drafts)
+            return _state(after, now_ms, drafts)
 
         await self._commit(INCIDENT + subject, step)
 
@@ -261,6 +261,18 @@ class Dispatcher:
                 )
             self._wake.set()
         return answer
+
+
+def _state(
+    after: Episode | Trouble | None, now_ms: int, drafts: list[Draft]
+) -> tuple[bytes, int | None, list[Draft]]:
+    """Return what is committed. What was looked at is not due again at once, whatever a rule says."""
+    if after is None:
+        return b"", None, drafts
+    due_ms = after.due_ms
+    if due_ms is not None and due_ms <= now_ms:
+        due_ms = now_ms + AGAIN_MS
+    return msgspec.json.encode(after), due_ms, drafts
 
 
 async def _nothing_due() -> float:

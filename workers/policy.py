@@ -1,7 +1,7 @@
 """By which rules people are told: the settings of notices as the machines use them, in milliseconds."""
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from collections.abc import Iterable
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
@@ -14,6 +14,7 @@ from canhazgpu.events.durations import LONGEST
 TERMINATE = "terminate"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 LONGEST_QUIET = 400  # Days looked ahead: who has no workday at all is quiet for so long.
+DAY_MS = 86_400_000
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -86,26 +87,44 @@ def local(ms: int, timezone: str) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone(timezone))
 
 
-def _moment(day: date, at: time, timezone: str) -> datetime:
-    """Return a moment by the clock on the wall."""
-    where = zone(timezone)
-    return datetime.combine(day, at, where) if where else datetime.combine(day, at).astimezone()
-
-
 def quiet_until(quiet: Quiet, now_ms: int) -> int | None:
-    """Return when the quiet that reigns at `now_ms` ends, None when it does not reign."""
-    now = local(now_ms, quiet.timezone)
-    if not _is_quiet(quiet, now):
+    """Return when the quiet that reigns at `now_ms` ends, None when it does not reign.
+
+    It reigns while the clock on the wall shows quiet hours, also where that shows an hour twice or leaves
+    one out. It ends after `now_ms`, and `LONGEST_QUIET` days later at the latest.
+    """
+    moment, last_ms = local(now_ms, quiet.timezone), now_ms + LONGEST_QUIET * DAY_MS
+    if not _is_quiet(quiet, moment):
         return None
     hours = _hours(quiet.hours)
     edges = (time(0), hours[1]) if hours else (time(0),)
-    moments = sorted(
-        _moment(now.date() + timedelta(days=days), edge, quiet.timezone)
-        for days in range(LONGEST_QUIET)
-        for edge in edges
-    )
-    ends = (moment for moment in moments if moment > now and not _is_quiet(quiet, moment))
-    return round(next(ends, moments[-1]).timestamp() * 1000)
+    while _is_quiet(quiet, moment) and _ms(moment) < last_ms:
+        moment = _next(moment, edges, quiet.timezone)
+    return _ms(moment)
+
+
+def _next(now: datetime, edges: Iterable[time], timezone: str) -> datetime:
+    """Return when the clock on the wall shows one of `edges` next, or when it is put forward or back before.
+
+    Counted in UTC: of two moments in one zone Python compares what the clock shows, and an hour comes twice.
+    """
+    clock, old = now.replace(tzinfo=None), now.utcoffset()
+    days = (clock.date(), clock.date() + timedelta(days=1))
+    shown = min(one for day in days for at in edges if (one := datetime.combine(day, at)) > clock)
+    then = local(_ms(now) + (shown - clock) // timedelta(milliseconds=1), timezone)
+    if then.utcoffset() == old:
+        return then
+    before, after = int(now.timestamp()), int(then.timestamp())
+    while after - before > 1:
+        middle = (before + after) // 2
+        before, after = (
+            (middle, after) if local(middle * 1000, timezone).utcoffset() == old else (before, middle)
+        )
+    return local(after * 1000, timezone)
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
 
 
 def _is_quiet(quiet: Quiet, now: datetime) -> bool:
@@ -127,12 +146,15 @@ def _hours(text: str) -> tuple[time, time] | None:
 
 
 def next_digest(digest: Digest, timezone: str, now_ms: int) -> int | None:
-    """Return when the first digest after `now_ms` is due, None when there is none."""
+    """Return when the first digest after `now_ms` is due, None when there is none.
+
+    Where an hour comes twice it is the first time; where its time is left out, as much later.
+    """
     if digest.every == "off":
         return None
-    now = local(now_ms, timezone)
-    at = time.fromisoformat(digest.at)
-    days: Sequence[int] = range(9)
-    moments = (_moment(now.date() + timedelta(days=day), at, timezone) for day in days)
-    wanted = (one for one in moments if digest.every == "daily" or DAYS[one.weekday()] == digest.weekday)
-    return round(next(one for one in wanted if one > now).timestamp() * 1000)
+    today = local(now_ms, timezone).date()
+    at, where = time.fromisoformat(digest.at), zone(timezone)
+    days = (today + timedelta(days=day) for day in range(9))
+    wanted = (day for day in days if digest.every == "daily" or DAYS[day.weekday()] == digest.weekday)
+    moments = (_ms(datetime.combine(day, at, where)) for day in wanted)
+    return next(ms for ms in moments if ms > now_ms)
