@@ -17,6 +17,7 @@ from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_server
+from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.providers import ProviderError, open_provider
 
 Finding = tuple[str, str, str]
@@ -120,6 +121,12 @@ def terminals(settings: Settings) -> Iterator[Finding]:
         yield "fail", "wall(1) is not installed", "apt install util-linux (or bsdutils)"
 
 
+def administrators(settings: Settings) -> Iterator[Finding]:
+    """Check that an administrator hears of what fails, and of whom nobody can tell."""
+    nobody = anyio.run(unheard, settings)
+    yield ("warn", nobody, REMEDY) if nobody else ("ok", "administrators can be told", "")
+
+
 def log(settings: Settings) -> Iterator[Finding]:
     """Check that the audit log can be written."""
     if not settings.notify.log.enabled:
@@ -173,6 +180,7 @@ ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "gpus": gpus,
     "processes": view,
     "terminals": terminals,
+    "admins": administrators,
     "email": channel_checks.email,
     "webhook": channel_checks.webhook,
     "exec": channel_checks.program,

@@ -153,7 +153,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     state_dir: Annotated[str, about("Where the daemon keeps its own state, and Redis its data.")] = (
         "/var/lib/canhazgpu"
     )
-    admin_group: Annotated[str, about("Members of this group may do what root may; empty: root alone.")] = ""
+    admin_group: Annotated[
+        str,
+        about(
+            "Members of this group may do what root may, and hear what administrators do on their terminals."
+            " Empty: root alone may; members of sudo and wheel hear."
+        ),
+    ] = ""
     redis: Redis = field(default_factory=Redis)
     gpus: Gpus = field(default_factory=Gpus)
     memory: Memory = field(default_factory=Memory)

@@ -16,6 +16,7 @@ from canhazgpu.notifiers.outcome import Outcome
 CONSOLES, PSEUDO = 4, range(136, 144)  # Major numbers of terminals, from the kernel's devices list.
 LONGEST = 1024  # Bytes in one write; a terminal that is read takes so much at once.
 MULTIPLEXERS = ("tmux: client", "screen")
+LOGINS = ("agetty", "getty", "mingetty", "login")  # Root's, on terminals where nobody has logged in yet.
 TTY_FIELD, FOREGROUND_FIELD = 4, 5  # Fields 7 and 8 of /proc/PID/stat, counted from behind the name.
 
 
@@ -35,6 +36,16 @@ def terminals_of(uid: int, name: str) -> list[str]:
         found.setdefault(path, False)
     panes = sorted(path for path, shows in found.items() if not shows)
     return panes or sorted(found)
+
+
+def owned_terminals(uid: int, name: str) -> list[str]:
+    """Return those that belong to the user, not to somebody who became this user there."""
+    found = []
+    for path in terminals_of(uid, name):
+        with contextlib.suppress(OSError):
+            if os.lstat(path).st_uid == uid:
+                found.append(path)
+    return found
 
 
 def write(path: str, uid: int, text: bytes) -> tuple[str, str]:
@@ -89,7 +100,7 @@ def _controlling(uid: int) -> Iterator[tuple[int, int]]:
                     continue
                 fields = Path(entry.path, "stat").read_bytes()
                 after = fields[fields.rindex(b")") + 2 :].split()
-                if int(after[TTY_FIELD]):
+                if int(after[TTY_FIELD]) and not (uid == 0 and _comm(int(entry.name)) in LOGINS):
                     yield int(after[TTY_FIELD]) & 0xFFFFFFFF, int(after[FOREGROUND_FIELD])
 
 

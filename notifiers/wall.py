@@ -1,7 +1,6 @@
 """Notices on terminals: on those of the person, or with wall(1) on everybody's."""
 
 import contextlib
-import grp
 import os
 import pwd
 import signal
@@ -12,10 +11,11 @@ import msgspec
 from anyio import to_thread
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.administrators import Administrators
 from canhazgpu.events.notices import ADMINS, OFFENDER, Notice
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.notifiers.render import QUESTIONS, lines
-from canhazgpu.notifiers.terminals import LONGEST, outcome, terminals_of, write
+from canhazgpu.notifiers.terminals import LONGEST, outcome, owned_terminals, terminals_of, write
 
 PROGRAMS = ("/usr/bin/wall", "/bin/wall")
 PATIENCE = 5.0  # Seconds for wall(1), which waits for terminals that take nothing.
@@ -32,14 +32,16 @@ class Wall:
     def __init__(self, settings: Settings) -> None:
         """Take the audience from the settings."""
         self._everyone = settings.notify.wall.audience == EVERYONE
-        self._admin_group = settings.admin_group
+        self._administrators = Administrators(settings.admin_group)
+        self._uids: dict[str, int] = {}  # Of administrators, so that a directory is not asked again.
 
     async def recipients(self, notice: Notice) -> list[str]:
         """Return the person, or everyone; the administrators of this host; nobody when nobody is proven."""
         if notice.channel and notice.to:
             return [notice.to]
         if notice.audience == ADMINS:
-            return await to_thread.run_sync(administrators, self._admin_group)
+            self._uids = {"root": 0} | await self._administrators.logged_in()
+            return await to_thread.run_sync(_with_terminals, self._uids)
         if self._everyone and notice.violations and notice.audience == OFFENDER:
             return [EVERYONE]
         return [notice.person] if notice.person else []
@@ -52,22 +54,22 @@ class Wall:
             if recipient == EVERYONE:
                 outcomes.append(await _wall(notice))
             else:
-                outcomes += await to_thread.run_sync(_tell, notice, recipient)
+                uid = self._uids.get(recipient.partition(":")[0])
+                outcomes += await to_thread.run_sync(_tell, notice, recipient, uid)
         return outcomes
 
 
-def administrators(group: str) -> list[str]:
-    """Return root and the members of the administrators' group who have a terminal; a group may be empty."""
-    names = ["root"]
-    with contextlib.suppress(KeyError):
-        names += grp.getgrnam(group).gr_mem if group else []
-    uids = {name: uid for name in dict.fromkeys(names) if (uid := _uid_of(name)) is not None}
-    return [name for name, uid in uids.items() if terminals_of(uid, name)]
+def _with_terminals(uids: dict[str, int]) -> list[str]:
+    """Return those who have a terminal of their own; root has none where somebody became root on theirs."""
+    return [name for name, uid in uids.items() if owned_terminals(uid, name)]
 
 
-def _tell(notice: Notice, recipient: str) -> list[Outcome]:
+def _tell(notice: Notice, recipient: str, uid: int | None) -> list[Outcome]:
     user, _, only = recipient.partition(":")  # A dead letter's recipient may name one terminal.
-    uid = notice.uid if user == notice.user and notice.uid is not None else _uid_of(user)
+    if user == notice.user and notice.uid is not None:
+        uid = notice.uid
+    elif uid is None:
+        uid = _uid_of(user)
     if uid is None:
         return [Outcome(user, "nobody", "there is no such user on this host")]
     text = message(lines(notice))

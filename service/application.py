@@ -27,6 +27,7 @@ from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
 from canhazgpu.service.handover import Handover
+from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reservation_routes import ReservationRoutes
@@ -173,6 +174,9 @@ async def _say_what_is_weak(settings: Settings, store: Store) -> None:
         if has_longest(settings):
             reason = "not root: other users' runs are not ended at limits.max_duration"
             log.warning("limited", reason=reason)
+    nobody = await unheard(settings)
+    if nobody:
+        log.warning("limited", reason=nobody, remedy=REMEDY)
     if settings.redis.url:
         try:
             for weakness in await weaknesses(store):

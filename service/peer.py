@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from canhazgpu.events.groups import groups_of
 from canhazgpu.service.process_facts import login_uid
 from canhazgpu.service.users import CALLER_PATIENCE, Users
 
@@ -106,7 +107,7 @@ def process_of(connection: socket.socket, peer: Peer) -> int | None:
 
 def _listed_groups(uid: int, gid: int) -> frozenset[int]:
     try:
-        return frozenset(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+        return groups_of(pwd.getpwuid(uid).pw_name, gid)
     except KeyError:
         return frozenset()
 
