@@ -4,6 +4,8 @@ import contextlib
 import os
 import re
 import shutil
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_server
+from canhazgpu.service.hidepid import HIDDEN, hides_others
+from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.providers import ProviderError, open_provider
 
@@ -141,20 +145,26 @@ def log(settings: Settings) -> Iterator[Finding]:
 
 
 def view(settings: Settings) -> Iterator[Finding]:
-    """Check that this process sees every process of the host."""
-    del settings
+    """Check that the service, or this process while there is none, sees every process of the host."""
     if os.readlink("/proc/self/ns/pid") != "pid:[4026531836]":  # noqa: PTH115 - a name, not a path
         yield "fail", "this is a PID namespace of its own", "run on the host, or with --pid=host"
         return
-    hidden = not os.access("/proc/1/stat", os.R_OK)
+    hidden = hides_others(_process_of(settings.socket))
     if hidden:
-        yield (
-            "fail",
-            "other users' processes are hidden (hidepid)",
-            "give the service CAP_SYS_PTRACE, or root",
-        )
+        yield "fail", HIDDEN, HIDEPID_REMEDY
+    elif hidden is None:
+        yield "warn", "it cannot be told what the service sees of /proc", "run doctor as the service's user"
     else:
         yield "ok", "every process of the host can be seen", ""
+
+
+def _process_of(path: str) -> int | None:
+    """Return the pid of the service behind a socket, None where nobody answers."""
+    with socket.socket(socket.AF_UNIX) as link, contextlib.suppress(OSError):
+        link.connect(path)
+        pid: int = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        return pid or None
+    return None
 
 
 def limits(settings: Settings) -> Iterator[Finding]:

@@ -27,6 +27,8 @@ from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
 from canhazgpu.service.handover import Handover
+from canhazgpu.service.hidepid import HIDDEN, hides_others
+from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
@@ -174,6 +176,9 @@ async def _say_what_is_weak(settings: Settings, store: Store) -> None:
         if has_longest(settings):
             reason = "not root: other users' runs are not ended at limits.max_duration"
             log.warning("limited", reason=reason)
+    if hides_others():
+        reason = f"{HIDDEN}: who uses a GPU is not known, and `run` of other users is refused"
+        log.warning("limited", reason=reason, remedy=HIDEPID_REMEDY)
     nobody = await unheard(settings)
     if nobody:
         log.warning("limited", reason=nobody, remedy=REMEDY)

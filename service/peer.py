@@ -11,6 +11,7 @@ import anyio.to_thread
 import msgspec
 
 from canhazgpu.events.groups import groups_of
+from canhazgpu.service.hidepid import hides_others
 from canhazgpu.service.process_facts import login_uid
 from canhazgpu.service.users import CALLER_PATIENCE, Users
 
@@ -115,7 +116,7 @@ def _listed_groups(uid: int, gid: int) -> frozenset[int]:
 def _on_host(pid: int) -> bool | None:
     """Tell whether a process is in the namespaces of PID 1, or of ours where PID 1's cannot be read.
 
-    None where its own cannot be read either, as by a service that is not root.
+    None where its own cannot be read either, as by a service that is not root, or are hidden from it.
     """
     for kind in NAMESPACES:
         try:
@@ -123,7 +124,7 @@ def _on_host(pid: int) -> bool | None:
         except PermissionError:
             return None
         except OSError:
-            return False
+            return None if hides_others() else False
         try:
             host = Path(f"/proc/1/ns/{kind}").readlink()
         except OSError:

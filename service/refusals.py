@@ -4,7 +4,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.processes import ended
 from canhazgpu.service.allocator import Ask, Blocked, Reserved
+from canhazgpu.service.hidepid import HIDDEN, REMEDY, hides_others
 from canhazgpu.service.problems import Problem
 
 # In the order in which they are named; what each is, in words.
@@ -17,6 +19,17 @@ WORDS = {
     "unknown": "unknown",
 }
 LOOK = "run 'canhazgpu status' for details"
+
+
+def not_visible(process: int | None) -> Problem:
+    """Return the problem that the process of a run cannot be told from others; `process` is its pidfd."""
+    if process is not None and ended(process):
+        return Problem(409, "process-not-visible", "your process has ended")
+    if hides_others():
+        remedy = f"{REMEDY}; `canhazgpu reserve` works meanwhile"
+        return Problem(409, "process-not-visible", f"your process cannot be seen: {HIDDEN}", remedy)
+    remedy = "in a container of its own processes, use `canhazgpu reserve` on the host"
+    return Problem(409, "process-not-visible", "your process cannot be seen from the service", remedy)
 
 
 def refusal(reserved: Reserved, ask: Ask) -> Problem:

@@ -31,7 +31,7 @@ from canhazgpu.service.liveness import Liveness
 from canhazgpu.service.peer import Peer
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.queue_view import queue
-from canhazgpu.service.refusals import not_extended, not_yours, refusal
+from canhazgpu.service.refusals import not_extended, not_visible, not_yours, refusal
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.status_view import reservation
@@ -208,8 +208,7 @@ class ReservationRoutes:
     def _process(self, request: Request) -> int:
         process = process_of(request)
         if process is None:
-            remedy = "in a container of its own processes, use `canhazgpu reserve` on the host"
-            raise Problem(409, "process-not-visible", "your process cannot be seen from the service", remedy)
+            raise not_visible(None)
         return process
 
     async def _ask(self, peer: Peer, demand: ReserveDemand, descriptor: int | None, *, wait: bool) -> Ask:
@@ -227,7 +226,7 @@ class ReservationRoutes:
             lasts = duration_of(demand.duration, self._settings.reserve.duration, may, "duration")
         process = None if descriptor is None else identify(descriptor)
         if descriptor is not None and process is None:
-            raise Problem(409, "process-not-visible", "your process has ended")
+            raise not_visible(descriptor)
         may_signal = os.geteuid() in (0, peer.uid)
         if demand.kind == RUN and not may_signal:
             if demand.timeout is not None:
