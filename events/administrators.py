@@ -1,92 +1,83 @@
 """Who may act as root on this host: the members of the administrators' group, else of sudo and wheel.
 
-Looked up in a thread of its own, with a deadline: a directory of users may hang. What was found by then
-counts.
+A directory of users may hang: what was found by the deadline of a look-up counts.
 """
 
 import contextlib
 import grp
 import os
 import pwd
-import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
-import anyio.to_thread
-
+from canhazgpu.events import lookups
 from canhazgpu.events.groups import groups_of
+from canhazgpu.events.lookups import LookUp
 
+Work: TypeAlias = Callable[[dict[str, int]], None]
 GROUPS = ("sudo", "wheel")  # Whose members may become root, as distributions come.
-PATIENCE = 2.0  # Seconds.
 
 
 class Administrators:
-    """Asks who may act as root; while one question hangs no other is asked."""
+    """Asks who may act as root: each user and group by itself, so that one that hangs holds up no other."""
 
     def __init__(self, group: str) -> None:
         """Take the group of the settings; empty: there is none."""
         self.groups = (group,) if group else GROUPS
-        self._asking: _Question | None = None
+        self._asking: dict[int | str, LookUp] = {}  # What hangs is not asked again meanwhile.
 
     async def logged_in(self) -> dict[str, int]:
         """Return, with their uids, those who own a terminal; root is left out."""
-        if self._asking is None or self._asking.answered:
-            self._asking = _Question(self._find_logged_in)
-        return await self._asking.answer()
+        found, _ = await self._ask(self._about_owners())
+        return found
 
     async def members(self) -> tuple[dict[str, int], bool]:
         """Return all that are known, wherever they are, without root; and whether nothing hung."""
-        question = _Question(self._find_members)
-        return await question.answer(), question.answered
+        works: dict[int | str, Work] = {group: partial(_find_members, group) for group in self.groups}
+        return await self._ask(works | self._about_owners())
 
-    def _find_logged_in(self, found: dict[str, int]) -> None:
-        users = [pw for uid in sorted(_owners_of_terminals()) if uid and (pw := _user(uid))]
-        gids = set()
-        for group in self.groups:
-            with contextlib.suppress(KeyError):
-                entry = grp.getgrnam(group)
-                gids.add(entry.gr_gid)
-                found.update((pw.pw_name, pw.pw_uid) for pw in users if pw.pw_name in entry.gr_mem)
-        for pw in users:
-            if gids & groups_of(pw.pw_name, pw.pw_gid):
-                found[pw.pw_name] = pw.pw_uid
+    def _about_owners(self) -> dict[int | str, Work]:
+        return {uid: partial(_find, uid, self.groups) for uid in sorted(_owners_of_terminals()) if uid}
 
-    def _find_members(self, found: dict[str, int]) -> None:
-        local = [line.split(":") for line in Path("/etc/passwd").read_text("utf-8", "replace").splitlines()]
-        for group in self.groups:
-            with contextlib.suppress(KeyError):
-                entry = grp.getgrnam(group)
-                primary = [row[0] for row in local if row[3:4] == [str(entry.gr_gid)]]
-                for name in (*entry.gr_mem, *primary):
-                    with contextlib.suppress(KeyError):
-                        found[name] = pwd.getpwnam(name).pw_uid
-                found.pop("root", None)
-        self._find_logged_in(found)
+    async def _ask(self, works: dict[int | str, Work]) -> tuple[dict[str, int], bool]:
+        """Return what was found by the deadline, and whether that is all."""
+        deadline = time.monotonic() + lookups.PATIENCE
+        for key, work in works.items():
+            if key not in self._asking:
+                self._asking[key] = LookUp(work)
+        found: dict[str, int] = {}
+        for key in works:
+            found |= await self._asking[key].found(max(0.0, deadline - time.monotonic()))
+        whole = all(self._asking[key].ended for key in works)
+        self._asking = {key: one for key, one in self._asking.items() if not one.ended}
+        return found, whole
 
 
-class _Question:
-    """A look-up that began; its thread never keeps the process from ending."""
+def _find(uid: int, groups: Iterable[str], found: dict[str, int]) -> None:
+    """Find out whether a user is in one of these groups."""
+    user, gids = pwd.getpwuid(uid), set()
+    for group in groups:
+        with contextlib.suppress(KeyError):
+            entry = grp.getgrnam(group)
+            gids.add(entry.gr_gid)
+            if user.pw_name in entry.gr_mem:
+                found[user.pw_name] = uid
+    if gids & groups_of(user.pw_name, user.pw_gid):
+        found[user.pw_name] = uid
 
-    def __init__(self, work: Callable[[dict[str, int]], None]) -> None:
-        self._found: dict[str, int] = {}
-        self._done = threading.Event()
-        self._work = work
-        threading.Thread(target=self._run, name="administrators", daemon=True).start()
 
-    @property
-    def answered(self) -> bool:
-        return self._done.is_set()
-
-    async def answer(self) -> dict[str, int]:
-        """Wait as long as it is worth it; return what is known by then."""
-        await anyio.to_thread.run_sync(self._done.wait, PATIENCE, abandon_on_cancel=True)
-        return dict(self._found)
-
-    def _run(self) -> None:
-        try:
-            self._work(self._found)
-        finally:
-            self._done.set()
+def _find_members(group: str, found: dict[str, int]) -> None:
+    """Find the members of a group, also those of this host whose primary group it is."""
+    entry = grp.getgrnam(group)
+    local = [line.split(":") for line in Path("/etc/passwd").read_text("utf-8", "replace").splitlines()]
+    primary = [row[0] for row in local if row[3:4] == [str(entry.gr_gid)]]
+    for name in (*entry.gr_mem, *primary):
+        with contextlib.suppress(KeyError):
+            if uid := pwd.getpwnam(name).pw_uid:
+                found[name] = uid
 
 
 def _owners_of_terminals() -> set[int]:
@@ -99,10 +90,3 @@ def _owners_of_terminals() -> set[int]:
                     with contextlib.suppress(OSError):
                         owners.add(entry.stat(follow_symlinks=False).st_uid)
     return owners
-
-
-def _user(uid: int) -> pwd.struct_passwd | None:
-    try:
-        return pwd.getpwuid(uid)
-    except KeyError:
-        return None

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pwd
 import signal
 import subprocess
 
@@ -12,6 +11,7 @@ from anyio import to_thread
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.administrators import Administrators
+from canhazgpu.events.lookups import LookUp, look_up
 from canhazgpu.events.notices import ADMINS, OFFENDER, Notice
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.notifiers.render import QUESTIONS, lines
@@ -34,6 +34,7 @@ class Wall:
         self._everyone = settings.notify.wall.audience == EVERYONE
         self._administrators = Administrators(settings.admin_group)
         self._uids: dict[str, int] = {}  # Of administrators, so that a directory is not asked again.
+        self._asked: dict[str, LookUp] = {}  # What a directory has not answered yet, by user.
 
     async def recipients(self, notice: Notice) -> list[str]:
         """Return the person, or everyone; the administrators of this host; nobody when nobody is proven."""
@@ -54,9 +55,23 @@ class Wall:
             if recipient == EVERYONE:
                 outcomes.append(await _wall(notice))
             else:
-                uid = self._uids.get(recipient.partition(":")[0])
-                outcomes += await to_thread.run_sync(_tell, notice, recipient, uid)
+                outcomes += await self._tell(notice, recipient)
         return outcomes
+
+    async def _tell(self, notice: Notice, recipient: str) -> list[Outcome]:
+        user, _, only = recipient.partition(":")  # A dead letter's recipient may name one terminal.
+        uid = self._uids.get(user) if notice.audience == ADMINS else None
+        if user == notice.user:
+            uid = notice.uid
+        if uid is None:
+            asked = self._asked.pop(user, None) or look_up(user)
+            uid = (await asked.found()).get(user)
+            if not asked.ended:
+                self._asked[user] = asked  # Next time its answer may be there.
+                return [Outcome(user, "retry", "the user database does not answer")]
+        if uid is None:
+            return [Outcome(user, "nobody", "there is no such user on this host")]
+        return await to_thread.run_sync(_write, notice, user, uid, only)
 
 
 def _with_terminals(uids: dict[str, int]) -> list[str]:
@@ -64,14 +79,7 @@ def _with_terminals(uids: dict[str, int]) -> list[str]:
     return [name for name, uid in uids.items() if owned_terminals(uid, name)]
 
 
-def _tell(notice: Notice, recipient: str, uid: int | None) -> list[Outcome]:
-    user, _, only = recipient.partition(":")  # A dead letter's recipient may name one terminal.
-    if user == notice.user and notice.uid is not None:
-        uid = notice.uid
-    elif uid is None:
-        uid = _uid_of(user)
-    if uid is None:
-        return [Outcome(user, "nobody", "there is no such user on this host")]
+def _write(notice: Notice, user: str, uid: int, only: str) -> list[Outcome]:
     text = message(lines(notice))
     terminals = [f"/dev/{only}"] if only else terminals_of(uid, user)
     told = [outcome(user, path, write(path, uid, text)) for path in terminals]
@@ -103,12 +111,6 @@ def _beginning(line: str) -> str:
     """Return a line, or as much of it as leaves room for others."""
     data = line.encode()
     return line if len(data) <= LONGEST_LINE else data[:LONGEST_LINE].decode(errors="ignore") + "…"
-
-
-def _uid_of(user: str) -> int | None:
-    with contextlib.suppress(KeyError, ValueError):
-        return pwd.getpwnam(user).pw_uid
-    return None
 
 
 async def _wall(notice: Notice) -> Outcome:

@@ -13,9 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 from support.daemon import Daemon, gpu, until, use
+from support.notices import notice
 from support.people import Pane, Person, Terminal
 
+from canhazgpu.config.settings import Settings
 from canhazgpu.notifiers.terminals import terminals_of, write
+from canhazgpu.notifiers.wall import Wall
 
 TEXT = b"hello\r\n"
 QUICK = 1.0  # Seconds; a write that blocks takes for ever.
@@ -55,6 +58,20 @@ def test_a_session_that_utmp_does_not_know_is_told(person: Person) -> None:
         assert terminals_of(person.uid, person.name) == [terminal.path]
         assert write(terminal.path, person.uid, TEXT) == ("delivered", "")
         until(lambda: "hello" in terminal.text)
+    finally:
+        terminal.close()
+
+
+@pytest.mark.anyio
+async def test_who_has_no_name_is_told_by_their_number(person: Person) -> None:
+    """What stands for the name of a holder is a uid; what only looks like one is nobody's."""
+    terminal = Terminal(person)
+    try:
+        told = notice("python3", audience="holder", person=str(person.uid))
+        names = [str(person.uid), f"{str(person.uid)[0]}_{str(person.uid)[1:]}", "nosuch"]
+        outcomes = await Wall(Settings()).deliver(told, names, None)
+        assert [one.verdict for one in outcomes] == ["delivered", "nobody", "nobody"]
+        until(lambda: "GPU 0" in terminal.text)
     finally:
         terminal.close()
 

@@ -1,0 +1,53 @@
+"""Look-ups in the user database that may hang: each in a thread of its own, with a deadline."""
+
+import contextlib
+import pwd
+import threading
+from collections.abc import Callable
+
+import anyio.to_thread
+
+PATIENCE = 2.0  # Seconds.
+
+
+class LookUp:
+    """One that began; its thread never keeps the process from ending. What it found so far counts."""
+
+    def __init__(self, work: Callable[[dict[str, int]], None]) -> None:
+        """Begin; `work` puts names and uids into what it is given, as it finds them."""
+        self._found: dict[str, int] = {}
+        self._done = threading.Event()
+        self._work = work
+        threading.Thread(target=self._run, name="look-up", daemon=True).start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be found."""
+        return self._done.is_set()
+
+    async def found(self, patience: float | None = None) -> dict[str, int]:
+        """Wait so many seconds, else as long as it is worth it; return what is known by then."""
+        if not self.ended:
+            wait = PATIENCE if patience is None else patience
+            await anyio.to_thread.run_sync(self._done.wait, wait, abandon_on_cancel=True)
+        return dict(self._found)
+
+    def _run(self) -> None:
+        try:
+            with contextlib.suppress(KeyError, OSError, ValueError):
+                self._work(self._found)
+        finally:
+            self._done.set()
+
+
+def look_up(name: str) -> LookUp:
+    """Begin to look for the uid of a user; a number stands for a user whose name is not known."""
+
+    def work(found: dict[str, int]) -> None:
+        try:
+            found[name] = pwd.getpwnam(name).pw_uid
+        except KeyError:
+            if name.isascii() and name.isdecimal():
+                found[name] = int(name)
+
+    return LookUp(work)
