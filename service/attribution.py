@@ -12,15 +12,12 @@ import msgspec
 from canhazgpu.events.gpu import ProcessReading, ProcessUse
 from canhazgpu.events.processes import PARENT_FIELD, START_FIELD, Process
 from canhazgpu.events.text import printable
-from canhazgpu.service.cgroups import NOBODY
 from canhazgpu.service.executables import executable_of
+from canhazgpu.service.persons import Persons
 from canhazgpu.service.process_facts import Facts, read_facts
 from canhazgpu.service.users import Users
 
 LONGEST_LIST = 4096
-FIRST_ORDINARY, LAST_LOCAL = 1000, 60000  # What /etc/login.defs has where it is silent.
-DYNAMIC = range(61184, 65520)  # systemd gives these to services (DynamicUser=).
-NOBODIES = frozenset({65534, 65535, NOBODY})
 DEEPEST = 64  # Ancestors of a process that are looked at.
 
 
@@ -46,9 +43,8 @@ class Attributor:
         `users` knows names.
         """
         self._proc = proc
-        self._first, self._last = _local_range(etc / "login.defs")
-        self._subuids = _subuid_ranges(etc / "subuid")
         self.users = users or Users()
+        self.persons = Persons(self.users, etc)
         self.runs: Mapping[str, Process] = {}  # The first processes of the runs that live, by reservation.
         self._known: dict[int, _Known] = {}
         self._generation = self.users.generation
@@ -129,14 +125,14 @@ class Attributor:
 
     def _climb(self, facts: Facts) -> tuple[int | None, str]:
         """Return the uid of the person and the rung that proves it."""
-        if facts.on_host and self._is_person(facts.uid):
+        if facts.on_host and self.persons.includes(facts.uid):
             return facts.uid, "uid"
         mapped = self._mapped(facts)
-        if mapped is not None and self._is_person(mapped):
+        if mapped is not None and self.persons.includes(mapped):
             return mapped, "uid" if mapped == facts.uid else "subuid"
-        if facts.in_slice is not None and self._is_person(facts.in_slice):
+        if facts.in_slice is not None and self.persons.includes(facts.in_slice):
             return facts.in_slice, "slice"
-        if facts.login_uid is not None and self._is_person(facts.login_uid):
+        if facts.login_uid is not None and self.persons.includes(facts.login_uid):
             return facts.login_uid, "loginuid"
         return None, "unknown"
 
@@ -150,19 +146,7 @@ class Attributor:
             return None
         if namespaces.known:
             return namespaces.owner
-        if self.users.name(facts.uid) is not None:  # A number with a name is that user.
-            return None
-        for owner, first, count in self._subuids:
-            uid = int(owner) if owner.isdigit() else self.users.uid(owner)
-            if first <= facts.uid < first + count:
-                return uid
-        return None
-
-    def _is_person(self, uid: int) -> bool:
-        """Tell whether a uid is an ordinary user's: of this host, or of a directory that knows its name."""
-        if uid < self._first or uid in DYNAMIC or uid in NOBODIES:
-            return False
-        return uid <= self._last or self.users.name(uid) is not None
+        return self.persons.owner_of_subuid(facts.uid)
 
     def _follow_runs(self, known: _Known, pid: int, parent: int) -> None:
         """Find the run that a process descends from. It stays its run when what is between them ends."""
@@ -218,30 +202,3 @@ def _with_memory(process: ProcessUse, memory_mb: int | None) -> ProcessUse:
     return (
         process if process.memory_mb == memory_mb else msgspec.structs.replace(process, memory_mb=memory_mb)
     )
-
-
-def _local_range(path: Path) -> tuple[int, int]:
-    found = {"UID_MIN": FIRST_ORDINARY, "UID_MAX": LAST_LOCAL}
-    for line in _lines(path):
-        words = line.split()
-        if len(words) == 2 and words[0] in found and words[1].isdigit():  # noqa: PLR2004 - a name and a value
-            found[words[0]] = int(words[1])
-    return found["UID_MIN"], found["UID_MAX"]
-
-
-def _subuid_ranges(path: Path) -> list[tuple[str, int, int]]:
-    """Return owners, as names or numbers, and their ranges."""
-    ranges = []
-    for line in _lines(path):
-        owner, _, rest = line.partition(":")
-        first, _, count = rest.partition(":")
-        if owner and first.isdigit() and count.isdigit():
-            ranges.append((owner, int(first), int(count)))
-    return ranges
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8", "backslashreplace").splitlines()
-    except OSError:
-        return []

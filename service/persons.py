@@ -1,0 +1,62 @@
+"""Which uids are persons: ordinary users of this host or of its directory, never services or nobody."""
+
+from pathlib import Path
+
+from canhazgpu.service.cgroups import NOBODY
+from canhazgpu.service.users import Users
+
+FIRST_ORDINARY, LAST_LOCAL = 1000, 60000  # What /etc/login.defs has where it is silent.
+DYNAMIC = range(61184, 65520)  # systemd gives these to services (DynamicUser=).
+NOBODIES = frozenset({65534, 65535, NOBODY})
+
+
+class Persons:
+    """Reads the ranges of users once."""
+
+    def __init__(self, users: Users, etc: Path = Path("/etc")) -> None:
+        """Read `login.defs` and `subuid` in `etc`; `users` knows names."""
+        self._users = users
+        self._first, self._last = _local_range(etc / "login.defs")
+        self._subuids = _subuid_ranges(etc / "subuid")
+
+    def includes(self, uid: int) -> bool:
+        """Tell whether a uid is an ordinary user's: of this host, or of a directory that knows its name."""
+        if uid < self._first or uid in DYNAMIC or uid in NOBODIES:
+            return False
+        return uid <= self._last or self._users.name(uid) is not None
+
+    def owner_of_subuid(self, uid: int) -> int | None:
+        """Return who was given the range that a uid is in. A number with a name is that user: None."""
+        if self._users.name(uid) is not None:
+            return None
+        for owner, first, count in self._subuids:
+            if first <= uid < first + count:
+                return int(owner) if owner.isdigit() else self._users.uid(owner)
+        return None
+
+
+def _local_range(path: Path) -> tuple[int, int]:
+    found = {"UID_MIN": FIRST_ORDINARY, "UID_MAX": LAST_LOCAL}
+    for line in _lines(path):
+        words = line.split()
+        if len(words) == 2 and words[0] in found and words[1].isdigit():  # noqa: PLR2004 - a name and a value
+            found[words[0]] = int(words[1])
+    return found["UID_MIN"], found["UID_MAX"]
+
+
+def _subuid_ranges(path: Path) -> list[tuple[str, int, int]]:
+    """Return owners, as names or numbers, and their ranges."""
+    ranges = []
+    for line in _lines(path):
+        owner, _, rest = line.partition(":")
+        first, _, count = rest.partition(":")
+        if owner and first.isdigit() and count.isdigit():
+            ranges.append((owner, int(first), int(count)))
+    return ranges
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8", "backslashreplace").splitlines()
+    except OSError:
+        return []
