@@ -82,6 +82,18 @@ class Violations(Struct, frozen=True, kw_only=True):
     ] = True
 
 
+class Containers(Struct, frozen=True, kw_only=True):
+    """Where more is known of containers on GPUs."""
+
+    docker_socket: Annotated[
+        str,
+        about(
+            "Docker's socket, asked (read only) for the name, labels and user of a container on a GPU, which "
+            "hint at who started it; empty: not asked."
+        ),
+    ] = "/run/docker.sock"
+
+
 class Allocation(Struct, frozen=True, kw_only=True):
     """Which of the free GPUs are handed out first."""
 
@@ -164,6 +176,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     gpus: Gpus = field(default_factory=Gpus)
     memory: Memory = field(default_factory=Memory)
     violations: Violations = field(default_factory=Violations)
+    containers: Containers = field(default_factory=Containers)
     allocation: Allocation = field(default_factory=Allocation)
     run: Run = field(default_factory=Run)
     reserve: Reserve = field(default_factory=Reserve)

@@ -29,6 +29,7 @@ from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
 from canhazgpu.service.handover import Handover
 from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
+from canhazgpu.service.hints import Hints
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
@@ -77,7 +78,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
     users = Users()
-    attributor = Attributor(users=users)
+    attributor = Attributor(users=users, hints=Hints(settings.containers.docker_socket))
     scanner = Scanner(settings, store, provider, attributor)
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake

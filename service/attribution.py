@@ -13,6 +13,7 @@ from canhazgpu.events.gpu import ProcessReading, ProcessUse
 from canhazgpu.events.processes import PARENT_FIELD, START_FIELD, Process
 from canhazgpu.events.text import printable
 from canhazgpu.service.executables import executable_of
+from canhazgpu.service.hints import Clue, Hints
 from canhazgpu.service.persons import Persons
 from canhazgpu.service.process_facts import Facts, read_facts
 from canhazgpu.service.users import Users
@@ -37,17 +38,19 @@ class Attributor:
         proc: Path = Path("/proc"),
         etc: Path = Path("/etc"),
         users: Users | None = None,
+        hints: Hints | None = None,
     ) -> None:
         """Read the ranges of users from `etc`; processes are read from `proc`.
 
-        `users` knows names.
+        `users` knows names, `hints` who containers' processes probably belong to.
         """
         self._proc = proc
         self.users = users or Users()
         self.persons = Persons(self.users, etc)
         self.runs: Mapping[str, Process] = {}  # The first processes of the runs that live, by reservation.
         self._known: dict[int, _Known] = {}
-        self._generation = self.users.generation
+        self._hints = hints
+        self._generation = self._answered()
 
     def attribute(self, process: ProcessReading) -> ProcessUse | None:
         """Return whose the process is, or None when it has gone and was not made up whole."""
@@ -63,6 +66,7 @@ class Attributor:
         if process.user is not None:
             user = printable(process.user)
             changes |= {"user": user, "person": user, "evidence": "uid", "uid": self.users.uid(process.user)}
+            changes["hint"] = None
         return msgspec.structs.replace(base, **changes)
 
     async def settle(self) -> bool:
@@ -71,7 +75,7 @@ class Attributor:
         What is not known by then is shown as a number.
         """
         await self.users.settle()
-        before, self._generation = self._generation, self.users.generation
+        before, self._generation = self._generation, self._answered()
         return before != self._generation
 
     def _of_system(self, pid: int) -> ProcessUse | None:
@@ -100,10 +104,17 @@ class Attributor:
         for uid in (known.facts.uid, known.use.uid):
             if uid is not None:
                 self.users.name(uid)  # Asks again where it is time to.
-        if known.generation != self.users.generation:
+        answered = self._answered()  # Before they are used: what comes meanwhile is used at the next scan.
+        if known.generation != answered:
             known.use = self._use(pid, known.facts)
-            known.generation = self.users.generation
+            known.generation = answered
+        elif self._hints and known.use.person is None and not known.facts.on_host:
+            self._hints.of(pid, known.facts)  # Looks again where it is time to.
         return known.use
+
+    def _answered(self) -> int:
+        """Return a number that grows with each answer that came late."""
+        return self.users.generation + (self._hints.generation if self._hints else 0)
 
     def _is_same(self, known: _Known, folder: str, owner: int, start: int, name: str) -> bool:
         facts = known.facts
@@ -117,8 +128,9 @@ class Attributor:
         person = None if owner is None else self.users.name(owner) or str(owner)
         base = _nobody(pid, facts)
         if owner is None:
-            name = self.users.name(facts.uid) or str(facts.uid)
-            return msgspec.structs.replace(base, user=name) if facts.on_host else base
+            if not facts.on_host:
+                return _with_clue(base, self._hints.of(pid, facts)) if self._hints else base
+            return msgspec.structs.replace(base, user=self.users.name(facts.uid) or str(facts.uid))
         return msgspec.structs.replace(
             base, user=person, uid=owner, person=person, evidence=evidence, reservation=None
         )
@@ -196,6 +208,13 @@ def _nobody(pid: int, facts: Facts) -> ProcessUse:
         login_uid=facts.login_uid,
         program=facts.program,
     )
+
+
+def _with_clue(process: ProcessUse, clue: Clue) -> ProcessUse:
+    container = process.container
+    if container and clue.container:
+        container = msgspec.structs.replace(container, name=clue.container)
+    return msgspec.structs.replace(process, hint=clue.hint, container=container)
 
 
 def _with_memory(process: ProcessUse, memory_mb: int | None) -> ProcessUse:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import NamedTuple, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -23,7 +24,18 @@ KEPT = 3600.0  # and for how long the last name stands in while the directory sa
 LOOK_UPS = 4  # At the same time. Each is a thread that may hang in the C library.
 MOST = 65536
 
-Key = int | str  # A uid asks for its name, a name for its uid.
+
+class HomeOf(NamedTuple):
+    """Asks for the home of a uid."""
+
+    uid: int
+
+
+Key = int | str | HomeOf  # A uid asks for its name, a name for its uid.
+
+
+_Asked = TypeVar("_Asked")
+_Told = TypeVar("_Told")
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -33,7 +45,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class Users:
-    """Answers at once from what is known. `name` and `uid` return None for what is not known (yet)."""
+    """Answers at once from what is known: `name`, `uid` and `home` are None where nothing is known (yet)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Prepare; threads start with the first look-up and never keep the process from ending."""
@@ -55,6 +67,11 @@ class Users:
         found = self._get(name)
         return found if isinstance(found, int) else None
 
+    def home(self, uid: int) -> str | None:
+        """Return a user's home, as the database has it."""
+        found = self._get(HomeOf(uid))
+        return found if isinstance(found, str) else None
+
     def wait(self, patience: float = PATIENCE) -> None:
         """Wait for the look-ups that run, but for none longer than `patience` seconds since it began."""
         with self._changed:
@@ -63,6 +80,14 @@ class Users:
                 if left <= 0:
                     return
                 self._changed.wait(left)
+
+    def ask(self, question: Callable[[_Asked], _Told | None], key: _Asked, until: float) -> _Told | None:
+        """Put a question such as `name` and wait for the answer until a moment of the clock. Blocks."""
+        found = question(key)
+        if found is None:
+            self.wait(until - self._clock())
+            found = question(key)
+        return found
 
     async def settle(self, patience: float = PATIENCE) -> None:
         """Wait as `wait` does, without blocking the loop."""
@@ -119,6 +144,8 @@ class Users:
 
 def _look_up(key: Key) -> str | int | None:
     try:
+        if isinstance(key, HomeOf):
+            return pwd.getpwuid(key.uid).pw_dir
         return printable(pwd.getpwuid(key).pw_name) if isinstance(key, int) else pwd.getpwnam(key).pw_uid
     except (KeyError, ValueError, OverflowError, OSError):  # ValueError: a NUL in the name.
         return None

@@ -1,0 +1,209 @@
+"""Who a container's process probably belongs to, where nobody is proven. A hint is never a proof.
+
+Whoever starts a container can forge all of it; what each rank reads is in docs/architecture.md.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+import msgspec
+
+from canhazgpu.events.gpu import Hint
+from canhazgpu.events.processes import START_FIELD
+from canhazgpu.events.text import LONGEST_WORDS, printable
+from canhazgpu.service import docker_api
+from canhazgpu.service.docker_api import ContainerFacts, DockerAway
+from canhazgpu.service.homes import Homes
+from canhazgpu.service.persons import Persons
+from canhazgpu.service.process_facts import Facts
+from canhazgpu.service.users import Users
+
+DEADLINE = 2.0  # Seconds that names may take for one process.
+FRESH = 600.0  # Seconds until a hint is looked for again,
+RETRY = 30.0  # and at first where something did not answer, or nothing was found; doubled each time.
+LOOK_UPS = 2  # At the same time. Each is a thread that may hang on a file system or a daemon.
+MOST = 4096
+LARGEST_ENVIRONMENT = 2**18  # Bytes of it that are read.
+IMAGE_UIDS = frozenset({1000, 1001})  # Images choose them: jovyan, vscode, ray, node; bitnami, OpenShift.
+USER_LABELS = ("canhazgpu.user",)
+FOLDER_LABELS = ("com.docker.compose.project.working_dir", "devcontainer.local_folder")
+VARIABLES = ("CANHAZGPU_USER", "JUPYTERHUB_USER", "NB_USER", "SUDO_USER", "USER", "LOGNAME")
+_ASKED_OF_DOCKER = frozenset({"docker", "container"})  # The latter: a cgroup of the site's choosing.
+
+Candidates = Iterator[
+    tuple[int | None, str]
+]  # Uids, and the sentence fragments that say what points to them.
+
+
+class Clue(msgspec.Struct, frozen=True):
+    """What is known of a process beside its proof; either may be None."""
+
+    hint: Hint | None = None
+    container: str | None = None  # Its container's name.
+
+
+class _Known(msgspec.Struct):
+    start: int
+    clue: Clue
+    due: float
+    pause: float = RETRY / 2
+    asked: bool = False
+
+
+class Hints:
+    """Answers at once with what is known, and looks for more in threads of its own.
+
+    Invariant: of the best rank that has anything to say, all of it points to one person, or there is no hint.
+    """
+
+    def __init__(
+        self,
+        docker_socket: str,
+        proc: Path = Path("/proc"),
+        etc: Path = Path("/etc"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Prepare; threads start with the first process. Without a `docker_socket` no daemon is asked."""
+        self._socket = docker_socket
+        self._proc = proc
+        self._clock = clock
+        # Not those of attribution: a scan waits for theirs.
+        self._users = Users()
+        self._persons = Persons(self._users, etc)
+        self._homes = Homes(self._users, self._persons, proc)
+        self._known: dict[int, _Known] = {}
+        self._queue: SimpleQueue[tuple[int, Facts, _Known]] = SimpleQueue()
+        self._threads = 0
+        self._counting = threading.Lock()
+        self.generation = 0  # Grows with each answer that differs from the one before.
+
+    def of(self, pid: int, facts: Facts) -> Clue:
+        """Return what is known so far of a container's process whose person is not proven."""
+        known = self._known.get(pid)
+        now = self._clock()
+        if known is None or known.start != facts.start:
+            if len(self._known) >= MOST:
+                self._known.clear()
+            known = self._known[pid] = _Known(facts.start, Clue(), now)
+        if not known.asked and now >= known.due:
+            known.asked = True
+            self._queue.put((pid, facts, known))
+            if self._threads < LOOK_UPS:
+                self._threads += 1
+                threading.Thread(target=self._work, name="hints", daemon=True).start()
+        return known.clue
+
+    def _work(self) -> None:
+        while True:
+            pid, facts, known = self._queue.get()
+            if self._known.get(pid) is not known:
+                continue
+            clue, complete = self._look(pid, facts)
+            known.pause = FRESH if complete and clue.hint else min(known.pause * 2, FRESH)
+            changed = clue != known.clue
+            known.clue, known.due, known.asked = clue, self._clock() + known.pause, False
+            with self._counting:
+                self.generation += changed
+
+    def _look(self, pid: int, facts: Facts) -> tuple[Clue, bool]:
+        """Return what there is, and whether all that was asked has answered."""
+        until = self._clock() + DEADLINE
+        docker, complete = None, True
+        if self._socket and facts.container and facts.container.runtime in _ASKED_OF_DOCKER:
+            try:
+                docker = docker_api.inspect(self._socket, facts.container.id)
+            except DockerAway:
+                complete = False
+        try:
+            clue = Clue(self._best(pid, facts, docker, until), printable(docker.name) if docker else None)
+            same = _start(self._proc / str(pid)) == facts.start
+        except (OSError, ValueError, IndexError):  # It has ended.
+            return Clue(), True
+        return (clue if same else Clue()), complete and self._clock() < until
+
+    def _best(self, pid: int, facts: Facts, docker: ContainerFacts | None, until: float) -> Hint | None:
+        for candidates in self._ranks(pid, facts, docker, until):
+            found: dict[int, Hint] = {}
+            for uid, source in candidates:
+                name = None if uid is None else self._users.ask(self._users.name, uid, until)
+                if uid is not None and name and self._persons.includes(uid):
+                    found.setdefault(uid, Hint(user=name, uid=uid, source=printable(source, LONGEST_WORDS)))
+            if found:
+                return found.popitem()[1] if len(found) == 1 else None
+        return None
+
+    def _ranks(
+        self, pid: int, facts: Facts, docker: ContainerFacts | None, until: float
+    ) -> Iterator[Candidates]:
+        """Go through what may point to a person, the strongest first."""
+        where = _where(facts, docker)
+        labels = docker.labels if docker else {}
+        mounted = self._homes.mounted(pid, facts.container.id if facts.container else None, until)
+        yield ((one.uid, f"{where} has {one.path} mounted") for one in mounted if one.writable)
+        yield (
+            (self._users.ask(self._users.uid, labels[label], until), _labelled(where, label, labels[label]))
+            for label in USER_LABELS
+            if label in labels
+        )
+        yield (
+            (self._homes.owner(labels[label], until), _labelled(where, label, labels[label]))
+            for label in FOLDER_LABELS
+            if labels.get(label, "").startswith("/")
+        )
+        yield ((one.uid, f"{where} has {one.path} mounted read-only") for one in mounted if not one.writable)
+        yield (
+            (self._users.ask(self._users.uid, value, until), f"its environment has {name}={value}")
+            for name, value in self._environment(pid, docker)
+        )
+        yield self._user(pid, facts, docker)
+
+    def _environment(self, pid: int, docker: ContainerFacts | None) -> Iterator[tuple[str, str]]:
+        """Return what names a user, but for what the image says of itself."""
+        try:
+            with (self._proc / str(pid) / "environ").open("rb") as file:
+                text = file.read(LARGEST_ENVIRONMENT).decode("utf-8", "backslashreplace")
+        except PermissionError:
+            return
+        for entry in text.split("\0"):
+            name, _, value = entry.partition("=")
+            if name in VARIABLES and value and not (docker and entry in docker.image_environment):
+                yield name, value
+
+    def _user(self, pid: int, facts: Facts, docker: ContainerFacts | None) -> Candidates:
+        """Return whose uid a process was given, unless its image may have chosen it."""
+        uid = _uid_inside(self._proc / str(pid), facts.uid)
+        if docker and docker.user and docker.user == str(uid):
+            yield uid, f"{_where(facts, docker)} was started with --user {uid}"
+        elif (
+            not facts.namespaces.mapped
+            and uid not in IMAGE_UIDS
+            and not (docker and docker.image_user == str(uid))
+        ):
+            yield uid, f"it runs with uid {uid}"
+
+
+def _where(facts: Facts, docker: ContainerFacts | None) -> str:
+    if docker:
+        return f'container "{printable(docker.name)}"'
+    return f"{facts.container.runtime} {facts.container.id[:12]}" if facts.container else "its container"
+
+
+def _labelled(where: str, label: str, value: str) -> str:
+    return f"{where} has the label {label}={value}"
+
+
+def _uid_inside(folder: Path, uid: int) -> int:
+    """Return what uid a process has in its own user namespace."""
+    for line in (folder / "uid_map").read_text().splitlines():
+        inside, outside, count = map(int, line.split())
+        if outside <= uid < outside + count:
+            return inside + uid - outside
+    return uid
+
+
+def _start(folder: Path) -> int:
+    stat = (folder / "stat").read_bytes()
+    return int(stat[stat.rindex(b")") + 2 :].split()[START_FIELD])

@@ -1,0 +1,163 @@
+"""Whose homes a process has mounted: its mounts, traced to the host's paths, compared with the passwd.
+
+The root of a mount (proc_pid_mountinfo(5)) is relative to its file system, not to the host's root: it is
+put behind every place where the host has that file system.
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from canhazgpu.service.persons import Persons
+from canhazgpu.service.users import Users
+
+LARGEST = 2**20  # Bytes that are read of a list of mounts: whoever has a container may make it long.
+MOST_MOUNTS = 256  # Of a process, and
+MOST_PATHS = 32  # different folders of the host among them that are looked at.
+DEEPEST_HOME = 6  # Components of a home's path.
+MOST_LINKS = 16
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """A line of a list of mounts."""
+
+    device: str
+    root: str
+    point: str
+    writable: bool
+
+
+class Mounted(msgspec.Struct, frozen=True):
+    """A folder of somebody's home that a process has mounted."""
+
+    uid: int
+    path: str
+    writable: bool
+
+
+class Homes:
+    """Knows homes by their owner's name and by their owner's uid: the passwd must say the same."""
+
+    def __init__(self, users: Users, persons: Persons, proc: Path = Path("/proc")) -> None:
+        """`users` knows names and homes; the host's own view of its files is that of process 1 in `proc`."""
+        self._users = users
+        self._persons = persons
+        self._proc = proc
+
+    def mounted(self, pid: int, container: str | None, until: float) -> list[Mounted]:
+        """Return what a process has of homes. Blocks for names, until a moment of the users' clock.
+
+        What a container service mounts of its own, the container's file system first of all, is left out.
+        Raises OSError.
+        """
+        mounts = _outside(read_mounts(self._proc / str(pid) / "mountinfo"), container)
+        host = self._of_host()
+        paths: dict[str, bool] = {}
+        for mount in mounts[:MOST_MOUNTS]:
+            for path in _on_host(mount, host.get(mount.device, [])):
+                paths[path] = paths.get(path, False) or mount.writable
+        found = []
+        for path, writable in list(paths.items())[:MOST_PATHS]:
+            uid = self.owner(path, until)
+            if uid is not None:
+                found.append(Mounted(uid, path, writable))
+        return found
+
+    def owner(self, path: str, until: float) -> int | None:
+        """Return in whose home a path of the host is; the innermost counts, and only one who has it alone."""
+        for above in _ancestors(path):
+            candidates = {self._users.ask(self._users.uid, posixpath.basename(above), until)}
+            with suppress(OSError):
+                candidates.add(os.lstat(f"{self._proc}/1/root{above}").st_uid)
+            owners = {uid for uid in candidates if uid is not None and self._has_home(uid, above, until)}
+            if owners:
+                return owners.pop() if len(owners) == 1 else None
+        return None
+
+    def _has_home(self, uid: int, path: str, until: float) -> bool:
+        home = self._users.ask(self._users.home, uid, until)
+        if home is None or not home.startswith("/") or not self._persons.includes(uid):
+            return False
+        home = posixpath.normpath(home)
+        return path in (home, self._resolved(home))
+
+    def _resolved(self, home: str) -> str:
+        """Follow links as the host does: the service itself may be kept from /home."""
+        parts, so_far, links = home.split("/")[:0:-1], "", 0
+        while parts:
+            step = posixpath.normpath(f"{so_far}/{parts.pop()}")
+            try:
+                target = os.readlink(f"{self._proc}/1/root{step}")  # noqa: PTH115
+            except OSError:
+                so_far = step
+                continue
+            links += 1
+            if links > MOST_LINKS:
+                return home
+            parts += [part for part in target.split("/")[::-1] if part]
+            so_far = "" if target.startswith("/") else so_far
+        return so_far or "/"
+
+    def _of_host(self) -> dict[str, list[Mount]]:
+        found: dict[str, list[Mount]] = {}
+        for process in ("1", "self"):
+            with suppress(OSError):
+                for mount in read_mounts(self._proc / process / "mountinfo"):
+                    found.setdefault(mount.device, []).append(mount)
+                break
+        return found
+
+
+def read_mounts(path: Path) -> list[Mount]:
+    """Read a list of mounts, as long as it is not absurd. Raises OSError."""
+    with path.open("rb") as file:
+        text = file.read(LARGEST).decode("utf-8", "backslashreplace")
+    rows = (line.split(" ") for line in text.split("\n"))
+    return [
+        Mount(row[2], _plain(row[3]), _plain(row[4]), "ro" not in row[5].split(","))
+        for row in rows
+        if len(row) > 5  # noqa: PLR2004 - the last one that is read
+    ]
+
+
+def _plain(field: str) -> str:
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), field)
+
+
+def _outside(mounts: list[Mount], container: str | None) -> list[Mount]:
+    """Leave out a container's own file system and what its service keeps for it, in a home or not."""
+    kept = set()
+    for mount in mounts:
+        parts = mount.root.split("/")
+        if container in parts[2:]:  # Such as /containers/ID/hostname in the service's own folder.
+            kept.add((mount.device, _folder("/".join(parts[: parts.index(container) - 1]))))
+    return [
+        mount
+        for mount in mounts
+        if mount.point != "/"
+        and not any(mount.device == device and mount.root.startswith(folder) for device, folder in kept)
+    ]
+
+
+def _on_host(mount: Mount, places: list[Mount]) -> Iterator[str]:
+    """Return where the host has what is mounted; several places where it is mounted several times."""
+    for place in places:
+        if _folder(mount.root).startswith(_folder(place.root)):
+            inner = _folder(mount.root).removeprefix(_folder(place.root))
+            yield posixpath.normpath(_folder(place.point) + inner)
+
+
+def _folder(path: str) -> str:
+    return path.rstrip("/") + "/"
+
+
+def _ancestors(path: str) -> list[str]:
+    """Return a path and the folders above it, innermost first, as far as a home may lie."""
+    parts = path.split("/")[1 : DEEPEST_HOME + 1]
+    return ["/" + "/".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
