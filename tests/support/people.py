@@ -56,6 +56,10 @@ class Person:
             *program,
         ]
 
+    def move(self, home: str) -> None:
+        """Give them another home; nothing is made there."""
+        subprocess.run(["usermod", "--home", home, self.name], check=True)
+
     def leave(self) -> None:
         """End everything of theirs and remove the user."""
         subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)

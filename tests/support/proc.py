@@ -55,6 +55,12 @@ class Host:
         (folder / "cgroup").write_text(cgroup + "\n")
         (folder / "loginuid").write_text(login or "4294967295")
 
+    def give(self, pid: int, **files: str | bytes) -> None:
+        """Write more of what /proc has of a process, such as `environ`."""
+        (self.proc / str(pid)).mkdir(exist_ok=True)
+        for name, text in files.items():
+            (self.proc / str(pid) / name).write_bytes(text.encode() if isinstance(text, str) else text)
+
     def attributor(self) -> Attributor:
         """Start over on this host."""
         return Attributor(self.proc, self.etc)
