@@ -12,7 +12,6 @@ from queue import SimpleQueue
 import msgspec
 
 from canhazgpu.events.gpu import Hint
-from canhazgpu.events.processes import START_FIELD
 from canhazgpu.events.text import LONGEST_WORDS, printable
 from canhazgpu.service import docker_api
 from canhazgpu.service.docker_api import ContainerFacts, DockerAway
@@ -103,14 +102,14 @@ class Hints:
                 continue
             clue, complete = self._look(pid, facts)
             known.pause = FRESH if complete and clue.hint else min(known.pause * 2, FRESH)
-            changed = clue != known.clue
-            known.clue, known.due, known.asked = clue, self._clock() + known.pause, False
+            changed, known.clue = clue != known.clue, clue
             with self._counting:
                 self.generation += changed
+            known.due, known.asked = self._clock() + known.pause, False
 
     def _look(self, pid: int, facts: Facts) -> tuple[Clue, bool]:
         """Return what there is, and whether all that was asked has answered."""
-        until = self._clock() + DEADLINE
+        until = time.monotonic() + DEADLINE
         docker, complete = None, True
         if self._socket and facts.container and facts.container.runtime in _ASKED_OF_DOCKER:
             try:
@@ -119,10 +118,9 @@ class Hints:
                 complete = False
         try:
             clue = Clue(self._best(pid, facts, docker, until), printable(docker.name) if docker else None)
-            same = _start(self._proc / str(pid)) == facts.start
-        except (OSError, ValueError, IndexError):  # It has ended.
+        except (OSError, ValueError):  # It has ended.
             return Clue(), True
-        return (clue if same else Clue()), complete and self._clock() < until
+        return clue, complete and time.monotonic() < until
 
     def _best(self, pid: int, facts: Facts, docker: ContainerFacts | None, until: float) -> Hint | None:
         for candidates in self._ranks(pid, facts, docker, until):
@@ -202,8 +200,3 @@ def _uid_inside(folder: Path, uid: int) -> int:
         if outside <= uid < outside + count:
             return inside + uid - outside
     return uid
-
-
-def _start(folder: Path) -> int:
-    stat = (folder / "stat").read_bytes()
-    return int(stat[stat.rindex(b")") + 2 :].split()[START_FIELD])

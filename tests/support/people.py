@@ -56,6 +56,11 @@ class Person:
             *program,
         ]
 
+    def become(self, uid: int) -> None:
+        """Give them another uid, as a directory would."""
+        subprocess.run(["usermod", "--uid", str(uid), self.name], check=True)
+        self.uid = uid
+
     def move(self, home: str) -> None:
         """Give them another home; nothing is made there."""
         subprocess.run(["usermod", "--home", home, self.name], check=True)

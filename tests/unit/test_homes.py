@@ -53,7 +53,7 @@ def test_a_home_and_what_is_in_it(other: Host, people: list[Person]) -> None:
      "254:0 /home/{name} / rw", "254:0 /var/cache/man /m rw"],
 )  # fmt: skip
 def test_what_is_nobodys_home(other: Host, people: list[Person], mount: str) -> None:
-    """Folders that are shared, system users', or only look like a home, and a file system the host has not."""
+    """Folders that are shared, system users', or only look like a home, and file systems of no host."""
     assert mounted(other, mount.format(name=people[0].name)) == []
 
 
