@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FOLDERS := cli client config events notifiers service workers
 
-.PHONY: demo test lint bench truth dev clean
+.PHONY: demo test test-containers lint bench truth dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -13,9 +13,14 @@ demo: $(STAMP)
 # Many are about time: on a machine that is busy with something else, what failed is run once more, alone.
 AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not heavy and not alone" -n 3 --dist loadfile --no-loadscope-reorder || $(AGAIN)
+	$(BIN)/python -m pytest -m "not heavy and not alone and not docker" -n 3 --dist loadfile --no-loadscope-reorder || $(AGAIN)
 	$(BIN)/python -m pytest -m heavy -n 2 --dist loadfile || $(AGAIN)
 	$(BIN)/python -m pytest -m alone || $(AGAIN)
+
+# With a Docker daemon of their own, which nothing else on the machine sees. Root installs what is missing.
+test-containers: $(STAMP)
+	tests/containers/install
+	$(BIN)/python -m pytest -m docker tests/containers
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

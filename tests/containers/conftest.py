@@ -1,0 +1,34 @@
+"""Docker daemons, and a service that asks them about the containers on its GPUs."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, gpu, until
+from support.dockerd import Dockerd, Serve, dockerd
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Dockerd]:
+    """Root's daemon, as most hosts have it."""
+    with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name, dockerd(Path(name)) as made:
+        Path(name).chmod(0o755)
+        yield made
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Serve]:
+    """Start a service on two GPUs, with a Docker daemon to ask and more settings."""
+    with ExitStack() as running:
+
+        def start(docker: Dockerd | None = None, more: str = "") -> Daemon:
+            socket = docker.socket if docker else ""
+            daemon = Daemon(folder, f'{more}\n[containers]\ndocker_socket = "{socket}"\n').start()
+            running.callback(daemon.stop)
+            daemon.place(gpu(0), gpu(1))
+            until(lambda: "GPU 1: AVAILABLE" in daemon.status())
+            return daemon
+
+        yield start

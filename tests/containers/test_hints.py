@@ -1,0 +1,135 @@
+"""Who probably started a container: what root reads of a real one, and of `canhazgpu run -- docker run`."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.dockerd import Box, Dockerd, Serve
+from support.people import Person
+
+pytestmark = pytest.mark.docker
+
+
+def process(host: Daemon, index: int = 0) -> dict[str, Any]:
+    """Return the only process on a GPU, as `status --json` has it."""
+    (found,) = json.loads(host.run("status", "--json").stdout)[index]["processes"]
+    return dict(found)
+
+
+def hinted(host: Daemon, box: Box) -> dict[str, Any]:
+    """Put a container on GPU 0; return the hint at its user, when there is one."""
+    host.place(gpu(0, use(box.pid, 900)), gpu(1))
+    until(lambda: json.loads(host.run("status", "--json").stdout)[0]["processes"])
+    return dict(until(lambda: process(host)["hint"]))
+
+
+@pytest.fixture
+def ada(people: list[Person], folder: Path) -> Person:
+    """A person with a home."""
+    home = folder / "home" / people[0].name
+    home.mkdir(parents=True)
+    os.chown(home, people[0].uid, people[0].gid)
+    people[0].move(str(home))
+    return people[0]
+
+
+SOURCES = {
+    "a home": (["--volume={home}:/work"], 'container "{box}" has {home} mounted'),
+    "part of a home, read-only": (
+        ["--volume={home}/sets:/sets:ro"],
+        'container "{box}" has {home}/sets mounted read-only',
+    ),
+    "its label": (["--label=canhazgpu.user={name}"], 'container "{box}" has the label canhazgpu.user={name}'),
+    "its project": (
+        ["--label=com.docker.compose.project.working_dir={home}/p"],
+        'container "{box}" has the label com.docker.compose.project.working_dir={home}/p',
+    ),
+    "its environment": (["--env=USER={name}"], "its environment has USER={name}"),
+    "--user": (["--user={uid}:{uid}"], 'container "{box}" was started with --user {uid}'),
+}
+
+
+@pytest.mark.parametrize(("options", "source"), SOURCES.values(), ids=SOURCES)
+def test_a_hint_is_shown_with_its_source(
+    serve: Serve, docker: Dockerd, ada: Person, folder: Path, options: list[str], source: str
+) -> None:
+    """In `status --json`, and in the violation; it proves nobody."""
+    names = {"home": folder / "home" / ada.name, "name": ada.name, "uid": ada.uid, "box": f"{ada.name}-job"}
+    box = docker.start(f"--name={names['box']}", *(option.format(**names) for option in options))
+    host = serve(docker)
+    assert hinted(host, box) == {"user": ada.name, "uid": ada.uid, "source": source.format(**names)}
+    found = process(host)
+    assert found["evidence"] == "unknown"
+    assert found["container"] == {"runtime": "docker", "id": box.id, "name": names["box"]}
+    (violation,) = until(lambda: json.loads(host.run("violations", "--open", "--json").stdout))
+    assert (violation["person"], violation["uid"]) == (None, None)
+
+
+def test_without_docker_the_kernel_is_asked_only(
+    serve: Serve, docker: Dockerd, ada: Person, people: list[Person], folder: Path
+) -> None:
+    """No socket, no label: a mount is known still, by the container's number."""
+    home = folder / "home" / ada.name
+    box = docker.start(f"--label=canhazgpu.user={people[1].name}", f"--volume={home}:/x")
+    assert hinted(serve(), box)["source"] == f"docker {box.id[:12]} has {home} mounted"
+
+
+def test_an_image_says_nothing_of_its_user(serve: Serve, docker: Dockerd, people: list[Person]) -> None:
+    """Its uid, its environment and its labels were there before; what was chosen beside them counts."""
+    ada, bob = people
+    docker.build("ray:test", f"USER {ada.uid}", f"ENV USER={ada.name}", f"LABEL canhazgpu.user={ada.name}")
+    host = serve(docker)
+    box, chosen = docker.start(image="ray:test"), docker.start(f"--env=LOGNAME={bob.name}", image="ray:test")
+    host.place(gpu(0, use(box.pid, 900)), gpu(1, use(chosen.pid, 900)))
+    until(lambda: host.run("status", "--json").stdout.count('"pid"') >= 2)
+    assert until(lambda: process(host, 1)["hint"])["source"] == f"its environment has LOGNAME={bob.name}"
+    until(lambda: process(host)["container"]["name"])  # Docker has answered for it.
+    assert process(host)["hint"] is None
+
+
+def test_two_homes_point_to_nobody(
+    serve: Serve, docker: Dockerd, ada: Person, people: list[Person], folder: Path
+) -> None:
+    """Who has data of others beside their own cannot be told from the others."""
+    homes = folder / "home"
+    people[1].move(str(homes / people[1].name))
+    box = docker.start(*(f"--volume={homes / one.name}:/{one.name}" for one in (ada, people[1])))
+    host = serve(docker)
+    host.place(gpu(0, use(box.pid, 900)), gpu(1))
+    until(lambda: host.run("status", "--json").stdout.count('"pid"'))
+    until(lambda: process(host)["container"]["name"])
+    assert process(host)["hint"] is None
+
+
+RUN = 'docker --host "unix://$0" run --detach --network=none "$@" busybox:test sleep 600; cat'
+
+
+@pytest.mark.parametrize("options", [[], ["--env=CANHAZGPU_RESERVATION"]], ids=["plain", "passed on"])
+def test_a_run_of_docker(serve: Serve, docker: Dockerd, people: list[Person], options: list[str]) -> None:
+    """The container descends from Docker's daemon, not from the run: only its environment says whose it is.
+
+    Docker passes none of it by itself.
+    """
+    Path(docker.socket).chmod(0o666)
+    host = serve(docker)
+    words = people[0].words(*COMMAND, "run", "--", "sh", "-c", RUN, docker.socket, *options)
+    with subprocess.Popen(
+        words, env=host.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdin
+        assert run.stdout
+        pid = docker.pid(run.stdout.readline().strip())
+        host.place(gpu(0, use(pid, 900)), gpu(1))
+        until(lambda: json.loads(host.run("status", "--json").stdout)[0]["processes"])
+        (row, _) = json.loads(host.run("status", "--json").stdout)
+        with host.redis() as redis:
+            usage = json.loads(redis.hget("canhazgpu:{testhost}:gpu:0", "usage"))
+        (seen,) = usage["processes"]
+        assert (seen["person"], seen["run"]) == (None, None)
+        assert seen["reservation"] == (row["reservation"]["id"] if options else None)
+        assert row["reservation"]["user"] == people[0].name
+        run.stdin.close()

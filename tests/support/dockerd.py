@@ -1,0 +1,142 @@
+"""A Docker daemon of a test's own: its containers have no network, its images one program, busybox."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support.daemon import Daemon, until
+from support.people import Person
+
+IMAGE = "busybox:test"
+PROGRAMS = ("sh", "sleep", "env", "cat", "id", "true")
+ALONE = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"]
+# Rootless: what is root's in /run is hidden, as dockerd-rootless.sh does it.
+HIDE = 'rm -f /run/docker /run/containerd /run/xtables.lock; exec "$@"'
+NEEDED = {"dockerd": "docker.io", "docker": "docker.io (or docker-cli)", "busybox": "busybox-static"}
+ROOTLESS = {"rootlesskit": "rootlesskit", "newuidmap": "uidmap"}
+
+Serve = Callable[..., Daemon]  # Starts a service that asks a Docker daemon.
+
+
+def absent(programs: dict[str, str] | None = None) -> str:
+    """Return why there can be no Docker daemon here, empty where there can be one."""
+    if os.geteuid() != 0:
+        return "only root may start a Docker daemon"
+    missing = sorted({package for name, package in (programs or NEEDED).items() if not shutil.which(name)})
+    return f"not installed: {', '.join(missing)}" if missing else ""
+
+
+class Box(NamedTuple):
+    """A running container; `pid` is that of its first process on the host."""
+
+    id: str
+    pid: int
+
+
+class Dockerd:
+    """One daemon, everything of it in one folder."""
+
+    def __init__(self, folder: Path, *options: str, person: Person | None = None) -> None:
+        """Start it, as a person's own (rootless) where one is named; return when it answers."""
+        self.folder = folder
+        self.socket = str(folder / "d.sock")
+        words = [
+            "dockerd",
+            *ALONE,
+            *options,
+            f"--data-root={folder / 'data'}",
+            f"--exec-root={folder / 'exec'}",
+            f"--pidfile={folder / 'pid'}",
+            f"--host=unix://{self.socket}",
+        ]
+        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        if person:
+            os.chown(folder, person.uid, person.gid)
+            environment |= {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
+            inside = ["rootlesskit", "--net=host", "--copy-up=/etc", "--copy-up=/run", "sh", "-c", HIDE, "sh"]
+            become = ["setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", "--clear-groups"]
+            words = [*become, *inside, *words, "--rootless"]
+        self._log = (folder / "dockerd.log").open("wb")
+        self._process = subprocess.Popen(
+            words, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+        )
+        try:
+            until(self._answers, 60)
+            self.build(IMAGE)
+        except BaseException:
+            self.stop()
+            raise
+
+    def build(self, image: str, *changes: str) -> None:
+        """Make an image; each of the changes is a line of a Dockerfile."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            folder = tarfile.TarInfo("bin")
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(folder)
+            tar.add(str(shutil.which("busybox")), "bin/busybox")
+            for name in PROGRAMS:
+                link = tarfile.TarInfo(f"bin/{name}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+        words = [word for change in changes for word in ("--change", change)]
+        self.docker("import", *words, "-", image, stdin=packed.getvalue())
+
+    def docker(self, *words: str, stdin: bytes = b"") -> str:
+        """Run a command of Docker's; return what it prints."""
+        done = subprocess.run(
+            ["docker", "--host", f"unix://{self.socket}", *words],
+            input=stdin,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode().strip()
+
+    def start(self, *options: str, image: str = IMAGE) -> Box:
+        """Start a container that does nothing for a while."""
+        name = self.docker("run", "--detach", "--network=none", *options, image, "sleep", "600")
+        return Box(name, self.pid(name))
+
+    def pid(self, name: str) -> int:
+        """Return the pid of a container's first process."""
+        return int(json.loads(self.docker("inspect", name))[0]["State"]["Pid"])
+
+    def stop(self) -> None:
+        """End it and all its containers."""
+        if self._process.poll() is None:
+            for name in self.docker("ps", "--quiet").split() if self._answers() else []:
+                self.docker("rm", "--force", name)
+            self._process.terminate()
+            self._process.wait(60)
+        self._log.close()
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self.folder / "dockerd.log").read_text()[-3000:]
+        words = ["docker", "--host", f"unix://{self.socket}", "version"]
+        return subprocess.run(words, capture_output=True, check=False, timeout=20).returncode == 0
+
+
+@contextmanager
+def dockerd(folder: Path, *options: str, person: Person | None = None) -> Iterator[Dockerd]:
+    """Run a daemon until the block ends."""
+    if reason := absent(NEEDED | (ROOTLESS if person else {})):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    try:
+        made = Dockerd(folder, *options, person=person)
+    except AssertionError as failed:
+        if not person:
+            raise
+        pytest.skip(f"a rootless daemon does not run here: {str(failed).splitlines()[-1]}")
+    try:
+        yield made
+    finally:
+        made.stop()
