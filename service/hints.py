@@ -101,6 +101,8 @@ class Hints:
             if self._known.get(pid) is not known:
                 continue
             clue, complete = self._look(pid, facts)
+            if not complete and known.clue.hint:
+                clue = known.clue  # What was found stands while what said so is away.
             known.pause = FRESH if complete and clue.hint else min(known.pause * 2, FRESH)
             changed, known.clue = clue != known.clue, clue
             with self._counting:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.daemon import until
-from support.docker_socket import DockerSocket, docker_socket
+from support.docker_socket import DockerSocket, docker_socket, sending
 from support.people import Person
 from support.proc import Host, reading
 
@@ -236,6 +236,20 @@ def test_what_did_not_answer_is_asked_again(lab: Lab) -> None:
     assert lab.hint() == (lab.ada.name, f'container "train" has the label canhazgpu.user={lab.ada.name}')
     lab.now += 1
     assert lab.hint() == (lab.bob.name, f'container "train" has the label canhazgpu.user={lab.bob.name}')
+
+
+def test_what_was_found_stands_while_docker_is_away(lab: Lab) -> None:
+    """A daemon that is started anew takes no hint away."""
+    lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
+    lab.put(environ="USER={bob}")
+    found = lab.hint()
+    assert found
+    lab.docker.answers[f"/containers/{A}/json"] = sending(b"")
+    lab.now += FRESH
+    assert lab.hint() == found
+    lab.docker.have(A)
+    lab.now += FRESH
+    assert lab.hint() == (lab.bob.name, f"its environment has USER={lab.bob.name}")
 
 
 def test_another_process_by_that_pid_is_looked_at_anew(lab: Lab) -> None:
