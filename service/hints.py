@@ -12,7 +12,7 @@ from queue import SimpleQueue
 import msgspec
 
 from canhazgpu.events.gpu import Hint
-from canhazgpu.events.text import LONGEST_WORDS, printable
+from canhazgpu.events.text import LONGEST_WORDS, NAME_LIMIT, printable
 from canhazgpu.service import docker_api
 from canhazgpu.service.docker_api import ContainerFacts, DockerAway
 from canhazgpu.service.homes import Homes
@@ -144,7 +144,7 @@ class Hints:
         mounted = self._homes.mounted(pid, facts.container.id if facts.container else None, until)
         yield ((one.uid, f"{where} has {one.path} mounted") for one in mounted if one.writable)
         yield (
-            (self._users.ask(self._users.uid, labels[label], until), _labelled(where, label, labels[label]))
+            (self._uid(labels[label], until), _labelled(where, label, labels[label]))
             for label in USER_LABELS
             if label in labels
         )
@@ -155,10 +155,16 @@ class Hints:
         )
         yield ((one.uid, f"{where} has {one.path} mounted read-only") for one in mounted if not one.writable)
         yield (
-            (self._users.ask(self._users.uid, value, until), f"its environment has {name}={value}")
+            (self._uid(value, until), f"its environment has {name}={value}")
             for name, value in self._environment(pid, docker)
         )
         yield self._user(pid, facts, docker)
+
+    def _uid(self, name: str, until: float) -> int | None:
+        """Return whose a name is; a directory is not asked for what can be no name."""
+        if len(name) > NAME_LIMIT or not name.isprintable():
+            return None
+        return self._users.ask(self._users.uid, name, until)
 
     def _environment(self, pid: int, docker: ContainerFacts | None) -> Iterator[tuple[str, str]]:
         """Return what names a user, but for what the image says of itself."""

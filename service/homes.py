@@ -159,5 +159,5 @@ def _folder(path: str) -> str:
 
 def _ancestors(path: str) -> list[str]:
     """Return a path and the folders above it, innermost first, as far as a home may lie."""
-    parts = path.split("/")[1 : DEEPEST_HOME + 1]
+    parts = posixpath.normpath(path).split("/")[1 : DEEPEST_HOME + 1]
     return ["/" + "/".join(parts[:depth]) for depth in range(len(parts), 0, -1)]

@@ -125,8 +125,8 @@ RANKS: dict[str, tuple[Callable[[Lab], None], str]] = {
         NAMED + " has the label canhazgpu.user={ada}",
     ),
     "a folder": (
-        lambda lab: labelled(lab, **{WORKING_DIR: "/home/{ada}/p"}),
-        NAMED + " has the label " + WORKING_DIR + "=/home/{ada}/p",
+        lambda lab: labelled(lab, **{WORKING_DIR: "/home/{bob}/../{ada}/p"}),
+        NAMED + " has the label " + WORKING_DIR + "=/home/{bob}/../{ada}/p",
     ),
     "--user": (started_as_user, NAMED + " was started with --user {uid}"),
 }
