@@ -1,0 +1,83 @@
+"""A holder's containers on their GPUs: presumed to be theirs, unless something points to somebody else."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.dockerd import Dockerd, Serve
+from support.people import Person, Terminal
+
+pytestmark = pytest.mark.docker
+RUN = 'docker --host "unix://$0" run --detach --network=none busybox:test sleep 600; cat'
+
+
+def rows(host: Daemon) -> list[dict[str, Any]]:
+    """Return what `status --json` says of the GPUs."""
+    return list(json.loads(host.run("status", "--json").stdout))
+
+
+@pytest.mark.parametrize("options", [(), ("--user={uid}",), ("--label=canhazgpu.user={name}",)])
+def test_a_holders_container_is_no_violation(
+    serve: Serve, docker: Dockerd, people: list[Person], options: tuple[str, ...]
+) -> None:
+    """It runs as root, and nobody knows who started it: it is theirs as long as nothing says otherwise."""
+    ada, terminal = people[0], Terminal(people[0])
+    try:
+        mine = docker.start(*(option.format(uid=ada.uid, name=ada.name) for option in options))
+        nobodys = docker.start()
+        host = serve(docker)
+        assert host.run("reserve", "--gpu-ids", "0", person=ada).returncode == 0
+        host.place(gpu(0, use(mine.pid, 900)), gpu(1, use(nobodys.pid, 900)))
+        until(lambda: rows(host)[1]["violations"])  # By then the other would have been one too.
+        assert rows(host)[0]["violations"] == []
+        assert [one["pid"] for one in rows(host)[0]["presumed"]] == [mine.pid]
+        assert rows(host)[0]["reservation"]["idle_s"] is None
+        assert terminal.text == ""
+    finally:
+        terminal.close()
+
+
+def test_a_container_that_points_to_another_is_told_to_the_holder(
+    serve: Serve, docker: Dockerd, people: list[Person]
+) -> None:
+    """As a hint with its source. Who is hinted at is told nothing."""
+    steps = '[[notices.steps]]\nchannels = ["wall"]\nto = ["offender", "holder", "admins"]\n'
+    ada, bob = Terminal(people[0]), Terminal(people[1])
+    try:
+        box = docker.start(f"--label=canhazgpu.user={people[1].name}")
+        host = serve(docker, steps)
+        assert host.run("reserve", "--gpu-ids", "0", person=people[0]).returncode == 0
+        host.place(gpu(0, use(box.pid, 900)), gpu(1))
+        (found,) = until(lambda: rows(host)[0]["violations"], 20)
+        assert (found["person"], found["uid"], found["hint"]["user"]) == (None, None, people[1].name)
+        until(lambda: f"canhazgpu.user={people[1].name}" in "".join(ada.text.split("\r\n")), 20)
+        assert bob.text == ""
+    finally:
+        ada.close()
+        bob.close()
+
+
+def test_a_detached_container_keeps_its_runs_gpu(serve: Serve, docker: Dockerd, people: list[Person]) -> None:
+    """It outlives the command that started it: the GPU is free when the container has ended."""
+    Path(docker.socket).chmod(0o666)
+    host = serve(docker)
+    words = people[0].words(*COMMAND, "run", "--", "sh", "-c", RUN, docker.socket)
+    with subprocess.Popen(
+        words, env=host.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdin
+        assert run.stdout
+        box = run.stdout.readline().strip()
+        host.place(gpu(0, use(docker.pid(box), 900)), gpu(1))
+        until(lambda: rows(host)[0]["processes"])
+        run.stdin.close()
+    until(lambda: rows(host)[0]["reservation"]["lingering_s"] is not None)
+    with host.redis() as redis:
+        seen = redis.hget("canhazgpu:{testhost}:scan", "at_ms")
+        until(lambda: redis.hget("canhazgpu:{testhost}:scan", "at_ms") != seen)
+    assert rows(host)[0]["status"] == "IN_USE"
+    docker.docker("rm", "--force", box)
+    until(lambda: rows(host)[0]["status"] == "AVAILABLE")
