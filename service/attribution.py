@@ -70,11 +70,13 @@ class Attributor:
         return msgspec.structs.replace(base, **changes)
 
     async def settle(self) -> bool:
-        """Wait a moment for the names that were asked for; whether what was returned is out of date.
+        """Wait a moment for names and hints that were asked for; whether what was returned is out of date.
 
-        What is not known by then is shown as a number.
+        What is not known by then is shown as a number, or without a hint.
         """
         await self.users.settle()
+        if self._hints:
+            await self._hints.settle()
         before, self._generation = self._generation, self._answered()
         return before != self._generation
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
+import anyio.to_thread
 import msgspec
 
 from canhazgpu.events.gpu import Hint
@@ -20,6 +21,9 @@ from canhazgpu.service.persons import Persons
 from canhazgpu.service.process_facts import Facts
 from canhazgpu.service.users import Users
 
+PATIENCE = (
+    0.25  # Seconds that new processes may hold up a scan; where that is too short no scan waits for RETRY.
+)
 DEADLINE = 2.0  # Seconds that names may take for one process.
 FRESH = 600.0  # Seconds until a hint is looked for again,
 RETRY = 30.0  # and at first where something did not answer, or nothing was found; doubled each time.
@@ -50,6 +54,7 @@ class _Known(msgspec.Struct):
     due: float
     pause: float = RETRY / 2
     asked: bool = False
+    new: bool = True  # Nothing was ever found out.
 
 
 class Hints:
@@ -69,14 +74,16 @@ class Hints:
         self._socket = docker_socket
         self._proc = proc
         self._clock = clock
-        # Not those of attribution: a scan waits for theirs.
+        # Not those of attribution, whose look-ups hold up a scan, each one anew.
         self._users = Users()
         self._persons = Persons(self._users, etc)
         self._homes = Homes(self._users, self._persons, proc)
         self._known: dict[int, _Known] = {}
         self._queue: SimpleQueue[tuple[int, Facts, _Known]] = SimpleQueue()
         self._threads = 0
-        self._counting = threading.Lock()
+        self._changed = threading.Condition()
+        self._new = 0
+        self._hurry = clock()  # Until when no scan waits.
         self.generation = 0  # Grows with each answer that differs from the one before.
 
     def of(self, pid: int, facts: Facts) -> Clue:
@@ -89,24 +96,41 @@ class Hints:
             known = self._known[pid] = _Known(facts.start, Clue(), now)
         if not known.asked and now >= known.due:
             known.asked = True
+            with self._changed:
+                self._new += known.new
             self._queue.put((pid, facts, known))
             if self._threads < LOOK_UPS:
                 self._threads += 1
                 threading.Thread(target=self._work, name="hints", daemon=True).start()
         return known.clue
 
+    async def settle(self) -> None:
+        """Wait for the first look at new processes: a scan shall not presume what the next one denies."""
+        if self._new and self._clock() >= self._hurry:
+            await anyio.to_thread.run_sync(self._wait, time.monotonic() + PATIENCE, abandon_on_cancel=True)
+            if self._new:
+                self._hurry = self._clock() + RETRY
+
+    def _wait(self, until: float) -> None:
+        with self._changed:
+            while self._new and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+
     def _work(self) -> None:
         while True:
             pid, facts, known = self._queue.get()
-            if self._known.get(pid) is not known:
-                continue
-            clue, complete = self._look(pid, facts)
+            clue, complete = known.clue, True
+            if self._known.get(pid) is known:
+                clue, complete = self._look(pid, facts)
             if not complete and known.clue.hint:
                 clue = known.clue  # What was found stands while what said so is away.
             known.pause = FRESH if complete and clue.hint else min(known.pause * 2, FRESH)
             changed, known.clue = clue != known.clue, clue
-            with self._counting:
+            with self._changed:
                 self.generation += changed
+                self._new -= known.new
+                known.new = False
+                self._changed.notify_all()
             known.due, known.asked = self._clock() + known.pause, False
 
     def _look(self, pid: int, facts: Facts) -> tuple[Clue, bool]:

@@ -60,6 +60,22 @@ def test_a_container_that_points_to_another_is_told_to_the_holder(
         bob.close()
 
 
+def test_a_hint_is_there_when_the_service_is_started_anew(
+    serve: Serve, docker: Dockerd, people: list[Person]
+) -> None:
+    """The first scan knows it, so that the violation goes on, and is not over for a moment."""
+    box = docker.start(f"--label=canhazgpu.user={people[1].name}")
+    host = serve(docker)
+    assert host.run("reserve", "--gpu-ids", "0", person=people[0]).returncode == 0
+    host.place(gpu(0, use(box.pid, 900)), gpu(1))
+    (before,) = until(lambda: rows(host)[0]["violations"], 20)
+    for _ in range(3):
+        host.stop()
+        scanned = rows(host.start())[0]["scanned_at"]
+        until(lambda scanned=scanned: rows(host)[0]["scanned_at"] > scanned)  # type: ignore[misc]
+        assert [one["violation"] for one in rows(host)[0]["violations"]] == [before["violation"]]
+
+
 def test_a_detached_container_keeps_its_runs_gpu(serve: Serve, docker: Dockerd, people: list[Person]) -> None:
     """It outlives the command that started it: the GPU is free when the container has ended."""
     Path(docker.socket).chmod(0o666)

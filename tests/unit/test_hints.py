@@ -1,86 +1,12 @@
 """Who a container's process probably belongs to: what counts, in which order, and what does not count."""
 
 import os
-import socket
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from support.daemon import until
-from support.docker_socket import DockerSocket, docker_socket, sending
-from support.people import Person
-from support.proc import Host, reading
-
-from canhazgpu.events.gpu import ProcessUse
-from canhazgpu.service.attribution import Attributor
-from canhazgpu.service.hints import FRESH, RETRY, Hints
+from support.hint_lab import MOUNT, A, Lab
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may make users")
-A = "a1" * 32
-DOCKER = f"0::/system.slice/docker-{A}.scope"
-MOUNT = "9 8 254:0 {} {} rw - ext4 /dev/vda rw\n"
-
-
-class Lab:
-    """A host with processes in containers, and a socket that may answer for them."""
-
-    def __init__(self, host: Host, docker: DockerSocket, people: list[Person]) -> None:
-        self.host, self.docker = host, docker
-        self.ada, self.bob = people
-        self.now = 0.0
-        host.give(1, mountinfo=MOUNT.format("/", "/"))
-        self.start()
-
-    def start(self, **options: Any) -> None:
-        """Begin without knowing anything."""
-        options = {"clock": lambda: self.now, **options}
-        self.hints = Hints(self.docker.path, self.host.proc, self.host.etc, **options)
-        self.attributor = Attributor(self.host.proc, self.host.etc, hints=self.hints)
-
-    def put(
-        self,
-        uid: int = 0,
-        *mounts: str,
-        environ: str = "",
-        cgroup: str = DOCKER,
-        uid_map: str = "0 0 4294967295",
-        **facts: Any,
-    ) -> None:
-        """Put process 7 there; names of people may stand in what is given."""
-        self.host.put(7, uid, cgroup, uid_map=uid_map, **facts)
-        rows = [MOUNT.format(self.text(mount), f"/m{number}") for number, mount in enumerate(mounts)]
-        self.host.give(7, mountinfo="".join(rows), environ=self.text(environ).replace(" ", "\0"))
-
-    def text(self, text: str) -> str:
-        """Put in the names of people."""
-        return text.format(ada=self.ada.name, bob=self.bob.name, uid=self.ada.uid)
-
-    def look(self) -> ProcessUse:
-        """Return what is known at once."""
-        found = self.attributor.attribute(reading(7))
-        assert found
-        return found
-
-    def asked(self) -> ProcessUse:
-        """Return what is known when all that was asked has answered."""
-        self.look()
-        until(lambda: not any(one.asked for one in self.hints._known.values()))  # noqa: SLF001
-        return self.look()
-
-    def hint(self) -> tuple[str, str] | None:
-        """Return who is hinted at, and why."""
-        found = self.asked()
-        assert found.person is None
-        return (found.hint.user, found.hint.source) if found.hint else None
-
-
-@pytest.fixture
-def lab(tmp_path: Path, folder: Path, people: list[Person]) -> Iterator[Lab]:
-    """A host with two people, and a Docker socket that knows no container yet."""
-    with docker_socket(folder / "d") as docker:
-        yield Lab(Host(tmp_path), docker, people)
 
 
 WORKING_DIR = "com.docker.compose.project.working_dir"
@@ -205,60 +131,6 @@ def test_only_where_nobody_is_proven(lab: Lab) -> None:
     lab.put(0, "/home/{ada}", cgroup=f"0::/machine.slice/libpod-{A}.scope", start=7)
     assert lab.hint() == (lab.ada.name, f"podman a1a1a1a1a1a1 has /home/{lab.ada.name} mounted")
     assert lab.docker.requests == []
-
-
-def test_a_scan_waits_for_nothing(lab: Lab) -> None:
-    """A daemon that hangs is asked elsewhere; the process is shown meanwhile, and the hint comes later."""
-
-    def hang(_: socket.socket) -> None:
-        lab.docker.stopping.wait(60)
-
-    lab.docker.answers[f"/containers/{A}/json"] = hang
-    lab.put(0, "/home/{ada}")
-    began = time.monotonic()
-    assert lab.look().hint is None
-    assert time.monotonic() - began < 0.9
-    until(lambda: lab.look().hint)
-
-
-def test_what_did_not_answer_is_asked_again(lab: Lab) -> None:
-    """Soon at first, then more rarely; what was found ages too."""
-    lab.put()
-    assert lab.hint() is None
-    lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
-    lab.now += RETRY - 1
-    assert lab.hint() is None
-    lab.now += 1
-    assert lab.hint()
-    assert lab.look().container
-    lab.docker.have(A, Labels={"canhazgpu.user": lab.bob.name})
-    lab.now += FRESH - 1
-    assert lab.hint() == (lab.ada.name, f'container "train" has the label canhazgpu.user={lab.ada.name}')
-    lab.now += 1
-    assert lab.hint() == (lab.bob.name, f'container "train" has the label canhazgpu.user={lab.bob.name}')
-
-
-def test_what_was_found_stands_while_docker_is_away(lab: Lab) -> None:
-    """A daemon that is started anew takes no hint away."""
-    lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
-    lab.put(environ="USER={bob}")
-    found = lab.hint()
-    assert found
-    lab.docker.answers[f"/containers/{A}/json"] = sending(b"")
-    lab.now += FRESH
-    assert lab.hint() == found
-    lab.docker.have(A)
-    lab.now += FRESH
-    assert lab.hint() == (lab.bob.name, f"its environment has USER={lab.bob.name}")
-
-
-def test_another_process_by_that_pid_is_looked_at_anew(lab: Lab) -> None:
-    """Its start tells them apart."""
-    lab.put(0, "/home/{ada}", start=5)
-    assert lab.hint()
-    lab.put(0, "/home/{bob}", start=6)
-    assert lab.look().hint is None
-    assert lab.hint() == (lab.bob.name, f"docker a1a1a1a1a1a1 has /home/{lab.bob.name} mounted")
 
 
 def test_a_name_that_a_user_chose_is_harmless(lab: Lab) -> None:

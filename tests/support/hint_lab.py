@@ -1,0 +1,79 @@
+"""A host of a test's own with a process in a container, and a Docker socket that may answer for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import until
+from support.docker_socket import DockerSocket, docker_socket
+from support.people import Person
+from support.proc import Host, reading
+
+from canhazgpu.events.gpu import ProcessUse
+from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.hints import Hints
+
+A = "a1" * 32
+DOCKER = f"0::/system.slice/docker-{A}.scope"
+MOUNT = "9 8 254:0 {} {} rw - ext4 /dev/vda rw\n"
+
+
+class Lab:
+    """A host with processes in containers, and a socket that may answer for them."""
+
+    def __init__(self, host: Host, docker: DockerSocket, people: list[Person]) -> None:
+        self.host, self.docker = host, docker
+        self.ada, self.bob = people
+        self.now = 0.0
+        host.give(1, mountinfo=MOUNT.format("/", "/"))
+        self.start()
+
+    def start(self, **options: Any) -> None:
+        """Begin without knowing anything."""
+        options = {"clock": lambda: self.now, **options}
+        self.hints = Hints(self.docker.path, self.host.proc, self.host.etc, **options)
+        self.attributor = Attributor(self.host.proc, self.host.etc, hints=self.hints)
+
+    def put(
+        self,
+        uid: int = 0,
+        *mounts: str,
+        environ: str = "",
+        cgroup: str = DOCKER,
+        uid_map: str = "0 0 4294967295",
+        **facts: Any,
+    ) -> None:
+        """Put process 7 there; names of people may stand in what is given."""
+        self.host.put(7, uid, cgroup, uid_map=uid_map, **facts)
+        rows = [MOUNT.format(self.text(mount), f"/m{number}") for number, mount in enumerate(mounts)]
+        self.host.give(7, mountinfo="".join(rows), environ=self.text(environ).replace(" ", "\0"))
+
+    def text(self, text: str) -> str:
+        """Put in the names of people."""
+        return text.format(ada=self.ada.name, bob=self.bob.name, uid=self.ada.uid)
+
+    def look(self) -> ProcessUse:
+        """Return what is known at once."""
+        found = self.attributor.attribute(reading(7))
+        assert found
+        return found
+
+    def asked(self) -> ProcessUse:
+        """Return what is known when all that was asked has answered."""
+        self.look()
+        until(lambda: not any(one.asked for one in self.hints._known.values()))  # noqa: SLF001
+        return self.look()
+
+    def hint(self) -> tuple[str, str] | None:
+        """Return who is hinted at, and why."""
+        found = self.asked()
+        assert found.person is None
+        return (found.hint.user, found.hint.source) if found.hint else None
+
+
+@pytest.fixture
+def lab(tmp_path: Path, folder: Path, people: list[Person]) -> Iterator[Lab]:
+    """A host with two people, and a Docker socket that knows no container yet."""
+    with docker_socket(folder / "d") as docker:
+        yield Lab(Host(tmp_path), docker, people)

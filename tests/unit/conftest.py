@@ -1,0 +1,5 @@
+"""Fixtures of unit tests."""
+
+from support.hint_lab import lab
+
+__all__ = ["lab"]

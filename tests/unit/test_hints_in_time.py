@@ -1,0 +1,104 @@
+"""When hints are looked for: never so that a scan waits long, again when they may have changed."""
+
+import os
+import socket
+import time
+
+import pytest
+from support.daemon import until
+from support.docker_socket import sending
+from support.hint_lab import A, Lab
+
+from canhazgpu.service import docker_api, hints
+from canhazgpu.service.hints import FRESH, RETRY
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may make users")
+
+
+def hang(lab: Lab) -> None:
+    """Let Docker take a request and say nothing."""
+
+    def wait(_: socket.socket) -> None:
+        lab.docker.stopping.wait(60)
+
+    lab.docker.answers[f"/containers/{A}/json"] = wait
+
+
+def test_a_scan_waits_for_nothing(lab: Lab) -> None:
+    """A daemon that hangs is asked elsewhere; the process is shown meanwhile, and the hint comes later."""
+    hang(lab)
+    lab.put(0, "/home/{ada}")
+    began = time.monotonic()
+    assert lab.look().hint is None
+    assert time.monotonic() - began < 0.9
+    until(lambda: lab.look().hint)
+
+
+@pytest.mark.anyio
+async def test_the_first_scan_has_the_hint(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for new processes until all is known: what it presumed without, the next would take back."""
+    monkeypatch.setattr(hints, "PATIENCE", 60.0)
+    began = time.monotonic()
+    lab.put(0, "/home/{ada}")
+    assert lab.look().hint is None
+    assert await lab.attributor.settle()
+    assert lab.look().hint
+    assert not await lab.attributor.settle()
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.anyio
+async def test_what_hangs_delays_one_scan_only(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts process after process, while Docker does not answer, does not slow scans down."""
+    monkeypatch.setattr(docker_api, "DEADLINE", 20.0)
+    monkeypatch.setattr(hints, "PATIENCE", 0.05)
+    hang(lab)
+    lab.put()
+    lab.look()
+    await lab.attributor.settle()
+    monkeypatch.setattr(hints, "PATIENCE", 60.0)
+    lab.put(start=6)
+    lab.look()
+    began = time.monotonic()
+    await lab.attributor.settle()
+    assert time.monotonic() - began < 10
+
+
+def test_what_did_not_answer_is_asked_again(lab: Lab) -> None:
+    """Soon at first, then more rarely; what was found ages too."""
+    lab.put()
+    assert lab.hint() is None
+    lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
+    lab.now += RETRY - 1
+    assert lab.hint() is None
+    lab.now += 1
+    assert lab.hint()
+    assert lab.look().container
+    lab.docker.have(A, Labels={"canhazgpu.user": lab.bob.name})
+    lab.now += FRESH - 1
+    assert lab.hint() == (lab.ada.name, f'container "train" has the label canhazgpu.user={lab.ada.name}')
+    lab.now += 1
+    assert lab.hint() == (lab.bob.name, f'container "train" has the label canhazgpu.user={lab.bob.name}')
+
+
+def test_what_was_found_stands_while_docker_is_away(lab: Lab) -> None:
+    """A daemon that is started anew takes no hint away."""
+    lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
+    lab.put(environ="USER={bob}")
+    found = lab.hint()
+    assert found
+    lab.docker.answers[f"/containers/{A}/json"] = sending(b"")
+    lab.now += FRESH
+    assert lab.hint() == found
+    lab.docker.have(A)
+    lab.now += FRESH
+    assert lab.hint() == (lab.bob.name, f"its environment has USER={lab.bob.name}")
+
+
+def test_another_process_by_that_pid_is_looked_at_anew(lab: Lab) -> None:
+    """Its start tells them apart."""
+    lab.put(0, "/home/{ada}", start=5)
+    assert lab.hint()
+    lab.put(0, "/home/{bob}", start=6)
+    assert lab.look().hint is None
+    assert lab.hint() == (lab.bob.name, f"docker a1a1a1a1a1a1 has /home/{lab.bob.name} mounted")
