@@ -33,6 +33,14 @@ class Gpus(Struct, frozen=True, kw_only=True):
     ] = "auto"
     scenario: Annotated[str, about("TOML file that the simulated provider reads.")] = ""
     scan_interval: Annotated[Duration, about("The longest time between two scans.", least=0.02)] = 1.0
+    missing_timeout: Annotated[
+        Duration,
+        about(
+            "A GPU that the driver does not find for so long is given up, and its reservation released;"
+            " longer than a reset or a reload of the driver takes.",
+            least=1.0,
+        ),
+    ] = 600.0
 
 
 class Memory(Struct, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ TYPES = (
     "canhazgpu.gpu.undrained",
     "canhazgpu.gpu.managed",
     "canhazgpu.gpu.unmanaged",
+    "canhazgpu.gpu.renumbered",
+    "canhazgpu.gpu.removed",
     "canhazgpu.reservation.created",
     "canhazgpu.reservation.extended",
     "canhazgpu.reservation.expiring",

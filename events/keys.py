@@ -17,7 +17,10 @@ class Keys:
         prefix = f"canhazgpu:{{{host}}}:"
         self.prefix = prefix
         self.sequence = prefix + "sequence"  # string: number of the last event of this host
-        self.gpus = prefix + "gpus"  # zset: index of every GPU ever seen, scored by itself
+        self.gpus = prefix + "gpus"  # zset: index of every GPU, missing ones too, scored by itself
+        self.removed = (
+            prefix + "gpus:removed"
+        )  # hash: UUID -> what is kept of a GPU that is not listed any more, JSON
         self.scan = prefix + "scan"  # hash: the last scan (at_ms, began_ms, stalled_ms, reason)
         self.reservations = prefix + "reservations"  # hash: id -> a live reservation, JSON
         self.queue = prefix + "queue"  # hash: id -> a request that waits, JSON

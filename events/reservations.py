@@ -73,9 +73,10 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the reservation events. Moments are RFC 3339 in UTC.
 
     On `released`, `gpus` are those it let go of, `kept` those it still has, `held_s` is since it
-    began, `reason` is exited, released, expired, idle, lost, unmanaged, undelivered or admin, `by` who
-    did it. On `idle`, `idle` is since when, `deadline` when it will be released for it, if so. On
-    `disowned`, `disowned` names users whose use of `gpus` is not the holder's, None when it is after all.
+    began, `reason` is exited, released, expired, idle, lost, unmanaged, undelivered, vanished or admin, `by`
+    who did it, `was` what vanished GPUs were called when they were last there. On `idle`, `idle` is since
+    when, `deadline` when it will be released for it, if so. On `disowned`, `disowned` names users whose use
+    of `gpus` is not the holder's, None when it is after all.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     released: str | None = None
     held_s: int | None = None
     kept: tuple[int, ...] | None = None
+    was: tuple[int, ...] | None = None
     reason: str | None = None
     by: str | None = None
     idle: str | None = None
@@ -120,7 +122,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuHandling(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of gpu.drained, undrained, managed and unmanaged: what an administrator did to a GPU."""
+    """The `data` of gpu.drained, undrained, managed, unmanaged and removed: what was done to a GPU.
+
+    `by` is the administrator who did it; None where it was so of old and the GPU is back, or was removed.
+    """
 
     index: int
     uuid: str

@@ -19,7 +19,7 @@ from canhazgpu.events.violations import Signalled, Violation
 
 
 class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of the three GPU events. `memory_mb` is what counts as used, in MiB.
+    """The `data` of gpu.changed, failed and recovered. `memory_mb` is what counts as used, in MiB.
 
     `state` is ok, error or unknown; `reason` says why it is not ok; `holder` is there when a
     reservation holds the GPU.
@@ -34,6 +34,20 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[str, ...]
     memory_mb: int
     holder: str | None = None
+
+
+class Renumbering(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU in the `data` of `canhazgpu.gpu.renumbered`: what it was called, and what it is called now."""
+
+    uuid: str
+    was: int
+    index: int
+
+
+class Renumbered(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of `canhazgpu.gpu.renumbered`: the GPUs that got other indices, all at the same moment."""
+
+    gpus: tuple[Renumbering, ...]
 
 
 class Stalled(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +69,8 @@ DATA: dict[str, type[msgspec.Struct]] = {
     "gpu.undrained": GpuHandling,
     "gpu.managed": GpuHandling,
     "gpu.unmanaged": GpuHandling,
+    "gpu.removed": GpuHandling,
+    "gpu.renumbered": Renumbered,
     "reservation": Reservation,
     "request": Request,
     "violation": Violation,

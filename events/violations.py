@@ -51,6 +51,6 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     processes: tuple[ProcessUse, ...] = ()
     holder: str | None = None
     hint: Hint | None = None
-    reason: str | None = None  # stopped, reserved, exempted
+    reason: str | None = None  # stopped, reserved, exempted, vanished
     closed: str | None = None
     duration_s: int | None = None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import anyio
+import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
@@ -14,6 +15,7 @@ from canhazgpu.events.keys import HOSTS
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown
 from canhazgpu.service.observations import Observed, observe, stall
 from canhazgpu.service.providers import Provider, ProviderError
+from canhazgpu.service.renumbering import Renumbering
 from canhazgpu.service.rules import Rules
 from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.usage import judge
@@ -56,6 +58,8 @@ class Scanner:
         self._known: dict[int, GpuUsage] = {}
         self._stalled = ""
         self._rules = Rules.of(settings)
+        self._cards = Renumbering(store, self._rules, settings.gpus.missing_timeout)
+        self._now_ms = 0  # By Redis' clock, when the last scan was stored.
         self._wanted = anyio.Event()
         self.granted: Callable[[], None] = lambda: None  # Called when who waits got their GPUs.
         self._turn = anyio.Event()  # Set when a scan ends, then replaced.
@@ -76,6 +80,7 @@ class Scanner:
                 backoff = BACKOFF_FIRST
             except StoreDown as down:
                 self._store.lost(down)
+                self._cards.lose()
                 pause, backoff = backoff, min(backoff * 2, BACKOFF_LAST)
             self.progress, self._finished = time.monotonic(), self._began
             ended, self._turn = self._turn, anyio.Event()
@@ -117,12 +122,15 @@ class Scanner:
         except ProviderError as error:
             await self._tell_stalled(error)
             return self._period
-        usages = [self._usage(reading) for reading in readings] + self._missing(readings)
+        readings = await self._cards.settle(readings, self._now_ms)
+        self._rename(self._cards.moved)
+        usages = [self._usage(reading) for reading in readings] + self._cards.missing()
         if await self._attributor.settle():
-            usages = [self._usage(reading) for reading in readings] + self._missing(readings)
+            usages = [self._usage(reading) for reading in readings] + self._cards.missing()
         age = time.monotonic() - self._began
         observed = await observe(self._store, usages, self._confirm, self._stale, age=age, rules=self._rules)
-        if observed.granted:
+        self._now_ms = observed.now_ms
+        if observed.granted or self._cards.granted:
             self.granted()
         if self._stalled:
             structlog.get_logger().info("scanner_resumed")
@@ -135,15 +143,11 @@ class Scanner:
         seen = [self._attributor.attribute(process) for process in reading.processes]
         return judge(reading, [process for process in seen if process], self._settings)
 
-    def _missing(self, readings: tuple[GpuReading, ...]) -> list[GpuUsage]:
-        present = {reading.index for reading in readings}
-        return [
-            GpuUsage(
-                index=index, uuid=usage.uuid, name=usage.name, state="error", reason="not found by the driver"
-            )
-            for index, usage in sorted(self._known.items())
-            if index not in present
-        ]
+    def _rename(self, moved: Mapping[int, int]) -> None:
+        """Call what was seen last by the indices of now."""
+        if moved:
+            renamed = ((moved.get(index, index), usage) for index, usage in self._known.items())
+            self._known = {index: msgspec.structs.replace(usage, index=index) for index, usage in renamed}
 
     def _pause(self, observed: Observed) -> float:
         if not observed.due_ms:

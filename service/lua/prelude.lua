@@ -82,7 +82,9 @@ local function open_host(first_gpu)
     local record = gpu.holder and host.records[gpu.holder]
     if record and record.unreadable then table.insert(record.gpus, gpu.index) end
   end
-  host.incomplete = redis.call('ZCARD', KEYS[4]) ~= #host.gpus
+  local listed = redis.call('ZRANGE', KEYS[4], 0, -1)
+  host.incomplete = #listed ~= #host.gpus
+  for _, index in ipairs(listed) do host.incomplete = host.incomplete or not host.by_index[tonumber(index)] end
   return host
 end
 
@@ -224,12 +226,13 @@ end
 
 -- Ends a reservation's hold on `gpus`, all of its GPUs or some.
 local function free(host, record, gpus, reason, by)
-  local kept = {}
+  local kept, was = {}, {}
   for _, index in ipairs(record.gpus) do
     if not wants({gpus = gpus}, index) then kept[#kept + 1] = index end
   end
   for _, index in ipairs(gpus) do
     local gpu = host.by_index[index]
+    if gpu and gpu.was then was[#was + 1] = gpu.was end
     if gpu and gpu.holder == record.id then
       gpu.holder, gpu.released_ms = false, now_ms
       redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_login', 'disowned')
@@ -245,7 +248,7 @@ local function free(host, record, gpus, reason, by)
     end
     redis.call('HSET', KEYS[7], record.uid .. '/' .. index, whole(now_ms))
   end
-  local extra = {gpus = gpus, reason = reason, by = by, released = now, held_s = math.max(0, math.floor((now_ms - record.started_ms) / 1000)),
+  local extra = {gpus = gpus, reason = reason, by = by, released = now, was = #was > 0 and was or nil, held_s = math.max(0, math.floor((now_ms - record.started_ms) / 1000)),
     idle = reason == 'idle' and record.idle_ms and rfc3339(record.idle_ms) or nil}
   if #kept > 0 then
     record.gpus, extra.kept = kept, kept

@@ -1,0 +1,96 @@
+"""Which card is at which index now: pure, from the UUIDs that were known and those that are seen.
+
+A UUID says which card it is where the driver tells it, and of one card only. What is kept of a card that no
+UUID identifies stays at its index: nothing is guessed.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+
+UNTOLD = "unknown-"  # How a UUID begins that the driver did not tell (service/nvml.py).
+ZERO = "GPU-00000000-0000-0000-0000-000000000000"
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """A card as Redis has it at an index. `missing_ms`: since when the driver does not list it.
+
+    `was`: the index it had when it was listed last, for a missing one.
+    """
+
+    uuid: str
+    name: str = ""
+    missing_ms: int | None = None
+    was: int | None = None
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """Where what is kept of a card was, and where it belongs now. `missing`: the driver does not list it."""
+
+    was: int
+    index: int
+    missing: bool
+
+
+def identified(uuids: Mapping[int, str]) -> dict[int, str]:
+    """Return, by index, the UUIDs that say which card it is: told, and of one card only."""
+    count = Counter(uuids.values())
+    return {index: uuid for index, uuid in uuids.items() if is_told(uuid) and count[uuid] == 1}
+
+
+def is_told(uuid: str) -> bool:
+    """Tell whether the driver says so much: not nothing, not our word for that, not zeros."""
+    return uuid not in ("", ZERO) and not uuid.startswith(UNTOLD)
+
+
+def follow(known: Mapping[int, Card], seen: Mapping[int, str]) -> list[Move]:
+    """Return where each known card belongs, given the UUIDs that the driver lists, by index.
+
+    No two belong to one index. A missing card stays where it is unless its index is another card's now;
+    then it gets the first index above all that are taken.
+    """
+    places = _places(known, seen)
+    taken = {*seen, *places.values()}
+    missing = sorted(known.keys() - places.keys())
+    staying = {index for index in missing if index not in taken}
+    taken |= staying
+    moves = [Move(was=was, index=index, missing=False) for was, index in places.items()]
+    for was in missing:
+        index = was
+        if was not in staying:
+            index = max(seen, default=-1) + 1
+            while index in taken:
+                index += 1
+            taken.add(index)
+        moves.append(Move(was=was, index=index, missing=True))
+    return sorted(moves, key=lambda move: move.was)
+
+
+def doubtful(seen: Mapping[int, str]) -> list[str]:
+    """Return sentences about GPUs whose UUIDs do not say which card they are; `seen`: UUIDs by index."""
+    indices: dict[str, list[str]] = {}
+    for index in sorted(seen.keys() - identified(seen).keys()):
+        uuid = seen[index] if is_told(seen[index]) else ""
+        indices.setdefault(uuid, []).append(f"GPU {index}")
+    return [
+        f"{' and '.join(gpus)} {'have' if len(gpus) > 1 else 'has'} "
+        + (f"the same UUID, {uuid}" if uuid else "no UUID")
+        for uuid, gpus in indices.items()
+    ]
+
+
+def _places(known: Mapping[int, Card], seen: Mapping[int, str]) -> dict[int, int]:
+    """Return the index of each known card that is there."""
+    cards = identified({index: card.uuid for index, card in known.items()})
+    present = identified(seen)
+    at = {uuid: index for index, uuid in cards.items()}
+    places = {at[uuid]: index for index, uuid in present.items() if uuid in at}
+    settled = set(places.values())
+    for index in seen.keys() - settled:
+        card = known.get(index)
+        # Without a UUID on either side it is the card of this index, as far as anybody can tell.
+        unsure = index not in present or index not in cards
+        if card and index not in places and unsure and card.was in (None, index):
+            places[index] = index
+    return places

@@ -1,0 +1,92 @@
+-- forget: gives up GPUs that the driver has not listed for missing_ms. What is reserved of them is released,
+-- what is open on them closed. What is the card's own waits for it under its UUID, if that says which it is.
+-- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending removed gpu...
+-- Args: host rules missing_ms cards
+-- Returns: JSON: code (done, again), removed, released, granted
+-- Events: gpu.removed violation.closed request.left reservation.created reservation.released
+local violations, open_key, pending_key, removed_key = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local KEPT = {'drained', 'unmanaged', 'last_released', 'failed'}
+local host, cards = open_host(13), cjson.decode(ARGV[4])
+if host.incomplete then return cjson.encode({code = 'again'}) end
+
+local function about_violation(verb, field, text)
+  local index, key = string.match(field, '^(%d+)/(.*)$')
+  local record = cjson.decode(text)
+  local head = {violation = record.id, kind = record.kind, gpu = tonumber(index), key = key, since = record.since,
+    memory_mb = record.memory_mb, peak_memory_mb = record.peak_mb, holder = record.holder, reason = 'vanished',
+    closed = now, duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))}
+  tell('violation.' .. verb, 'violation/' .. record.id, splice(head, record.body), violations)
+end
+
+-- The fields of a hash that are about a GPU, by `pattern`, which returns its index first.
+local function taken_from(key, pattern, index)
+  local found = {}
+  for field, value in pairs(pairs_of(key)) do
+    if tonumber((string.match(field, pattern))) == index then
+      found[field] = value
+      redis.call('HDEL', key, field)
+    end
+  end
+  return found
+end
+
+local function keep(gpu, card)
+  local had = {}
+  for field, moment in pairs(taken_from(KEYS[7], '/(%d+)$', gpu.index)) do had[string.match(field, '^(.*)/')] = moment end
+  if card.uuid == '' then return end
+  local facts = {}
+  for _, name in ipairs(KEPT) do facts[name] = redis.call('HGET', gpu.key, name) or nil end
+  redis.call('HSET', removed_key, card.uuid, cjson.encode({facts = facts, affinity = had, at_ms = now_ms}))
+end
+
+local gone, parts, removed = {}, {}, {}
+for _, card in ipairs(cards) do
+  local gpu = host.by_index[card.index]
+  local missing = gpu and redis.call('HMGET', gpu.key, 'missing_ms', 'was') or {}
+  local since_ms = tonumber(missing[1] or nil)
+  if since_ms and now_ms - since_ms >= tonumber(ARGV[3]) then
+    gone[card.index], removed[#removed + 1] = card, card.index
+    gpu.was = tonumber(missing[2] or nil)
+    if gpu.holder then
+      parts[gpu.holder] = parts[gpu.holder] or {}
+      table.insert(parts[gpu.holder], card.index)
+    end
+  end
+end
+if #removed == 0 then return cjson.encode({code = 'done'}) end
+local released = free_parts(host, parts, 'vanished')
+
+local left, managed = {}, 0
+for _, gpu in ipairs(host.gpus) do
+  local card = gone[gpu.index]
+  if card then
+    for field, text in pairs(taken_from(open_key, '^(%d+)/', gpu.index)) do about_violation('closed', field, text) end
+    taken_from(pending_key, '^(%d+)/', gpu.index)
+    keep(gpu, card)
+    redis.call('DEL', gpu.key)
+    redis.call('ZREM', KEYS[4], gpu.index)
+    host.by_index[gpu.index] = nil
+    tell('gpu.removed', 'gpu/' .. gpu.index, cjson.encode({index = gpu.index, uuid = gpu.uuid or '', reason = 'not found by the driver'}))
+  else
+    left[#left + 1] = gpu
+    if not gpu.unmanaged then managed = managed + 1 end
+  end
+end
+host.gpus = left
+
+local waiting = {}
+for _, request in ipairs(host.requests) do
+  local never = needed(request) > managed
+  for _, index in ipairs(request.gpus or {}) do never = never or not host.by_index[index] end
+  if never then
+    leave(request, 'impossible')
+  else
+    waiting[#waiting + 1] = request
+  end
+end
+host.requests = waiting
+for uuid, text in pairs(pairs_of(removed_key)) do
+  if now_ms - cjson.decode(text).at_ms > LEDGER_KEPT_MS then redis.call('HDEL', removed_key, uuid) end
+end
+walk(host)
+return cjson.encode({code = 'done', removed = removed, released = released, granted = host.granted})

@@ -1,0 +1,129 @@
+-- renumber: lets everything that is kept of GPUs follow the cards to the indices they have now.
+-- What is kept of a card that the driver does not list any more waits for it, at an index no other card has;
+-- what was kept of one that was given up on (see forget) is taken up again when it is back.
+-- Keys: sequence events scan gpus reservations queue affinity violations open pending silences removed gpu...
+-- Args: host change
+-- Returns: now_ms, 0 when Redis has other cards than the caller thinks: nothing was changed then
+-- Events: gpu.renumbered gpu.drained gpu.unmanaged violation.updated
+local violations, open_key, pending_key = KEYS[8], KEYS[9], KEYS[10]
+local silences_key, removed_key, FIRST = KEYS[11], KEYS[12], 13
+local change = cjson.decode(ARGV[2])
+
+local key_of, facts_at, place, moved = {}, {}, {}, {}
+for position = FIRST, #KEYS do key_of[tonumber(string.match(KEYS[position], ':gpu:(%d+)$'))] = KEYS[position] end
+if redis.call('ZCARD', KEYS[4]) ~= #change.cards then return 0 end
+for _, card in ipairs(change.cards) do
+  local facts = pairs_of(key_of[card.was])
+  if (facts.uuid or '') ~= card.uuid or not redis.call('ZSCORE', KEYS[4], card.was) then return 0 end
+  facts_at[card.was], place[card.was] = facts, card.index
+  if card.was ~= card.index then moved[#moved + 1] = {uuid = card.uuid, was = card.was, index = card.index} end
+end
+
+-- Lists of GPUs as they are called now, in order; nil where that is what they were called.
+local function renamed(indices)
+  local list, differs = {}, false
+  for i, index in ipairs(indices) do
+    list[i] = place[index] or index
+    differs = differs or list[i] ~= index
+  end
+  table.sort(list)
+  return differs and list or nil
+end
+
+-- Renames the GPUs in the JSON values of a hash; what cannot be read stays as it is.
+local function rename_values(key, read)
+  for name, text in pairs(pairs_of(key)) do
+    local value = read(text)
+    local gpus = value and type(value.gpus) == 'table' and renamed(value.gpus)
+    local gpu = value and place[value.gpu]
+    if gpus or (gpu and gpu ~= value.gpu) then
+      value.gpus, value.gpu = gpus or value.gpus, gpu or value.gpu
+      redis.call('HSET', key, name, cjson.encode(value))
+    end
+  end
+end
+
+-- Renames the fields of a hash; `parts` returns what is before, in and behind the index of a field.
+local function rename_fields(key, parts)
+  local fresh, stale = {}, {}
+  for field, value in pairs(pairs_of(key)) do
+    local before, index, behind = string.match(field, parts)
+    local now_at = place[tonumber(index)]
+    if now_at and now_at ~= tonumber(index) then
+      stale[#stale + 1] = field
+      fresh[before .. now_at .. behind] = value
+    end
+  end
+  for _, field in ipairs(stale) do redis.call('HDEL', key, field) end
+  for field, value in pairs(fresh) do redis.call('HSET', key, field, value) end
+  return fresh
+end
+
+local function about_violation(verb, field, text)
+  local index, key = string.match(field, '^(%d+)/(.*)$')
+  local record = cjson.decode(text)
+  local head = {violation = record.id, kind = record.kind, gpu = tonumber(index), key = key, since = record.since,
+    memory_mb = record.memory_mb, peak_memory_mb = record.peak_mb, holder = record.holder}
+  tell('violation.' .. verb, 'violation/' .. record.id, splice(head, record.body), violations)
+end
+
+-- Keeps a card at its index; its usage is what a scan saw of this very card.
+local function put(card, facts)
+  local key, flat = key_of[card.index], {}
+  if facts.usage then facts.usage = string.gsub(facts.usage, '^{"index":%d+', '{"index":' .. card.index) end
+  for name, value in pairs(facts) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  if #flat > 0 then redis.call('HSET', key, unpack(flat)) end
+  redis.call('ZADD', KEYS[4], card.index, card.index)
+end
+
+-- A missing card is an error from this moment on: nobody gets it before the scan is over.
+local function miss(card, facts)
+  if card.missing then
+    if not facts.missing_ms then
+      if facts.state == 'ok' then facts.ok_ms = redis.call('HGET', KEYS[3], 'at_ms') or nil end
+      facts.missing_ms, facts.was, facts.state = whole(now_ms), tostring(card.was), 'error'
+    end
+  else
+    facts.missing_ms, facts.was = nil, nil
+  end
+end
+
+-- What was kept of a card the driver did not list for long: an administrator's word, when it was used last.
+local function take_up(card)
+  local text = redis.call('HGET', removed_key, card.uuid)
+  if not text then return end
+  local kept, key = cjson.decode(text), key_of[card.index]
+  redis.call('ZADD', KEYS[4], card.index, card.index)
+  redis.call('HSET', key, 'uuid', card.uuid)
+  for name, value in pairs(kept.facts) do redis.call('HSETNX', key, name, value) end
+  for uid, had in pairs(kept.affinity) do redis.call('HSETNX', KEYS[7], uid .. '/' .. card.index, had) end
+  redis.call('HDEL', removed_key, card.uuid)
+  local subject, handling = 'gpu/' .. card.index, {index = card.index, uuid = card.uuid, reason = kept.facts.drained}
+  if kept.facts.drained then tell('gpu.drained', subject, cjson.encode(handling)) end
+  handling.reason = nil
+  if kept.facts.unmanaged then tell('gpu.unmanaged', subject, cjson.encode(handling)) end
+end
+
+for _, card in ipairs(change.cards) do
+  redis.call('DEL', key_of[card.was])
+  redis.call('ZREM', KEYS[4], card.was)
+end
+for _, card in ipairs(change.cards) do
+  local facts = facts_at[card.was]
+  miss(card, facts)
+  put(card, facts)
+end
+if #moved > 0 then
+  tell('gpu.renumbered', 'gpu', cjson.encode({gpus = moved}))
+  rename_values(KEYS[5], record_of)
+  rename_values(KEYS[6], request_of)
+  rename_values(silences_key, cjson.decode)
+  rename_fields(KEYS[7], '^(.*/)(%d+)(.-)$')
+  rename_fields(pending_key, '^(.-)(%d+)(/.*)$')
+  for field, text in pairs(rename_fields(open_key, '^(.-)(%d+)(/.*)$')) do about_violation('updated', field, text) end
+end
+for _, card in ipairs(change.new) do take_up(card) end
+return now_ms

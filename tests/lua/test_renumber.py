@@ -1,0 +1,226 @@
+"""`renumber` on a real Redis: everything that is kept of a card follows it to its new index."""
+
+from typing import Any
+
+import pytest
+from support.cards import CardHost
+from support.reservations import ALICE, BOB
+
+from canhazgpu.events.store import Store
+from canhazgpu.service.allocator import ReleaseOrder
+from canhazgpu.service.silences import Draft, Silences
+from canhazgpu.service.snapshot import snapshot
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def host(store: Store) -> CardHost:
+    """A host of no cards yet."""
+    return CardHost(store)
+
+
+async def test_an_unchanged_host_asks_redis_nothing(host: CardHost) -> None:
+    """A scan with the cards of the scan before is one round trip, that of the scan itself."""
+    await host.scan("A", "B")
+    calls = await _calls(host)
+    for _ in range(5):
+        await host.scan("A", "B")
+    assert await _calls(host) - calls == 5
+    await host.scan("B", "A")
+    assert await _calls(host) - calls == 7
+
+
+async def test_what_is_kept_of_two_cards_changes_places_with_them(host: CardHost) -> None:
+    """Holder, drain, use and last release are the card's; what both kept is as it was, at the other index."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    await host.drain(1)
+    host.uses = {"A": (ALICE,)}
+    await host.scan("A", "B")
+    before = {"A": await host.hash(0), "B": await host.hash(1)}
+    await host.scan("B", "A")
+    for name, index in (("A", 1), ("B", 0)):
+        seen = before[name]["usage"].replace(f'{{"index":{1 - index}', f'{{"index":{index}')
+        assert await host.hash(index) == before[name] | {"usage": seen}
+    assert await host.holders() == {"A": ALICE}
+    assert (await host.by_uuid())["B"].drained == "noisy fan"
+    assert await host.accused() == {}
+
+
+async def test_a_rightful_holder_stays_one_when_a_card_falls_off_the_bus(host: CardHost) -> None:
+    """Their card is theirs at its new index; the one that fell off is shown, no other card is held."""
+    await host.scan("A", "B")
+    reserved = await host.reserve(ALICE, 1)
+    host.uses = {"B": (ALICE,)}
+    for cards in (("A", "B"), ("B",), ("B",), ("B",)):
+        await host.scan(*cards)
+    states = await host.states()
+    assert (states[0].usage.uuid, states[1].usage.uuid) == ("B", "A")
+    assert states[0].reservation is not None
+    assert (states[0].reservation.id, states[0].reservation.gpus) == (reserved.id, (0,))
+    assert (states[1].usage.state, states[1].usage.reason) == ("error", "not found by the driver (was GPU 0)")
+    assert states[1].reservation is None
+    assert await host.accused() == {}
+    assert (await host.reserve(BOB, count=1)).code == "refused"
+
+
+async def test_three_cards_rotate(host: CardHost) -> None:
+    """Each of three reservations, one of them of two cards, follows its own through a full turn."""
+    order = ["A", "B", "C", "D"]
+    await host.scan(*order)
+    await host.reserve(ALICE, 0, 2)
+    await host.reserve(BOB, 1)
+    await host.drain(3)
+    for _ in range(4):
+        order = order[1:] + order[:1]
+        await host.scan(*order)
+        assert await host.holders() == {"A": ALICE, "C": ALICE, "B": BOB}
+        states = await host.by_uuid()
+        assert [name for name in order if states[name].drained] == ["D"]
+        for record in (await host.records()).values():
+            assert list(record.gpus) == sorted(record.gpus)
+
+
+async def test_an_open_violation_follows_the_card(host: CardHost) -> None:
+    """It stays the same violation, told as updated with its new index; who waits to be confirmed does too."""
+    host.uses = {"A": (BOB,)}
+    await host.scan("A", "B")
+    await host.scan("A", "B")
+    (before,) = (await host.by_uuid())["A"].violations
+    await host.scan("B", "A")
+    (after,) = (await host.by_uuid())["A"].violations
+    assert (before.gpu, after.gpu) == (0, 1)
+    assert before.violation == after.violation
+    (event,) = await host.told("violation.updated")
+    assert (event.data["gpu"], event.data["gpu_uuid"], event.data["violation"]) == (1, "A", before.violation)
+    assert not await host.told("violation.closed")
+    host.uses = {}
+    await host.scan("B", "A")
+    (closed,) = await host.told("violation.closed")
+    assert (closed.data["gpu"], closed.data["gpu_uuid"]) == (1, "A")
+
+
+async def test_a_candidate_follows_the_card(host: CardHost) -> None:
+    """Use seen once before the cards changed places is confirmed after it, and nobody else's is."""
+    host.uses = {"A": (BOB,)}
+    await host.scan("A", "B")
+    await host.scan("B", "A")
+    assert await host.accused() == {"A": [BOB]}
+    opened = await host.told("violation.opened")
+    assert [event.data["gpu"] for event in opened] == [1]
+
+
+async def test_a_request_that_names_gpus_follows_the_cards(host: CardHost) -> None:
+    """Who waits for one card is given that card when it comes free, whatever it is called then."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    waiting = await host.reserve(BOB, 0, wait=True)
+    assert waiting.code == "queued"
+    await host.scan("B", "A")
+    assert [one.gpus for one in await host.allocator.waiting()] == [(1,)]
+    await _release(host, ALICE)
+    await host.scan("B", "A")
+    assert await host.holders() == {"A": BOB}
+    assert (await host.records())[waiting.id].gpus == (1,)
+
+
+async def test_who_had_a_card_last_is_known_of_the_card(store: Store) -> None:
+    """With mru-per-user a user gets the card they had, under its new index, and not the old index."""
+    host = CardHost(store, policy="mru-per-user")
+    await host.scan("A", "B", "C")
+    await host.reserve(ALICE, 1)
+    await _release(host, ALICE)
+    await host.scan("A", "B", "C")
+    await host.scan("B", "C", "A")
+    reserved = await host.reserve(ALICE, count=1)
+    assert reserved.reservation is not None
+    assert reserved.reservation.gpus == (0,)
+
+
+async def test_the_longest_released_card_is_first_under_any_index(host: CardHost) -> None:
+    """The order in which cards are handed out is theirs, not their indices'."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    await _release(host, ALICE)
+    await host.scan("A", "B")
+    await host.scan("B", "A")
+    reserved = await host.reserve(BOB, count=1)
+    assert reserved.reservation is not None
+    assert reserved.reservation.gpus == (0,)
+    assert await host.holders() == {"B": BOB}
+
+
+async def test_a_silence_follows_the_card(host: CardHost) -> None:
+    """One for a GPU, and a user's acknowledgement of what they do on it, cover the card as before."""
+    host.uses = {"A": (BOB,)}
+    await host.scan("A", "B")
+    await host.scan("A", "B")
+    silences = Silences(host.store)
+    plain = Draft(by="root", by_uid=0, reason="test", gpu=0)
+    await silences.silence(plain, "one", lasts=600, ack_max=600)
+    await silences.silence(
+        Draft(by=f"u{BOB}", by_uid=BOB, reason="mine", user=f"u{BOB}", ack=True), "two", lasts=60, ack_max=60
+    )
+    await host.scan("B", "A")
+    found = (await snapshot(host.store)).silences
+    assert [(one.gpu, one.gpus) for one in found if not one.ack] == [(1, ())]
+    assert [(one.gpu, one.gpus) for one in found if one.ack] == [(None, (1,))]
+    (violation,) = (await host.by_uuid())["A"].violations
+    assert all(one.covers(violation) for one in found)
+
+
+async def test_one_event_tells_of_all_that_changed_places(host: CardHost) -> None:
+    """It says of each card what it was and what it is; those that stayed are not in it."""
+    await host.scan("A", "B", "C")
+    await host.scan("B", "A", "C")
+    (event,) = await host.told("gpu.renumbered")
+    assert event.subject == "gpu"
+    rows = sorted((one["uuid"], one["was"], one["index"]) for one in event.data["gpus"])
+    assert rows == [("A", 0, 1), ("B", 1, 0)]
+    await host.scan("B", "A", "C")
+    assert len(await host.told("gpu.renumbered")) == 1
+
+
+async def test_a_service_that_begins_compares_with_what_redis_has(host: CardHost) -> None:
+    """Cards that changed places while no service ran, and state of before this was known, are followed."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    host.restart()
+    await host.scan("B", "A")
+    assert await host.holders() == {"A": ALICE}
+    assert len(await host.told("gpu.renumbered")) == 1
+
+
+async def test_a_lost_answer_changes_nothing_twice(host: CardHost) -> None:
+    """A service that did not hear what became of it looks again, and finds all in its place."""
+    await host.scan("A", "B", "C")
+    await host.reserve(ALICE, 0)
+    old = host.cards
+    host.restart()
+    await host.scan("B", "C", "A")
+    host.cards = old  # It knows the cards as they were, like one whose reply was lost.
+    await host.scan("B", "C", "A")
+    assert await host.holders() == {"A": ALICE}
+    assert len(await host.told("gpu.renumbered")) == 1
+
+
+async def test_a_record_that_cannot_be_read_keeps_its_card_only(host: CardHost) -> None:
+    """What is garbled in Redis stops no renumbering, and its card stays out of others' hands."""
+    await host.scan("A", "B")
+    reserved = await host.reserve(ALICE, 0)
+    await host.store.redis.hset(host.store.keys.reservations, reserved.id, "{garbled")
+    await host.scan("B", "A")
+    states = await host.by_uuid()
+    assert (states["A"].unreadable, states["B"].unreadable) == (reserved.id, "")
+    assert (await host.reserve(BOB, count=1)).code == "granted"
+    assert await host.store.redis.hget(host.store.keys.gpu(1), "holder") == reserved.id.encode()
+
+
+async def _release(host: CardHost, uid: int) -> None:
+    await host.allocator.release(ReleaseOrder(uid=uid, by=f"u{uid}", reason="released"), f"release {uid}")
+
+
+async def _calls(host: CardHost) -> int:
+    info: Any = await host.store.redis.info("commandstats")
+    return sum(one["calls"] for name, one in info.items() if name in ("cmdstat_evalsha", "cmdstat_eval"))

@@ -1,0 +1,131 @@
+"""A host in Redis whose cards change places: each is named by its UUID, wherever the driver lists it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from support.reservations import process
+
+from canhazgpu.config.notices import Notices
+from canhazgpu.config.settings import Allocation, Settings
+from canhazgpu.events.envelope import Event, decode
+from canhazgpu.events.gpu import GpuReading, GpuUsage
+from canhazgpu.events.reservations import Record
+from canhazgpu.events.store import Store
+from canhazgpu.service.allocator import Allocator, Ask, Reserved
+from canhazgpu.service.observations import Observed, observe
+from canhazgpu.service.renumbering import Renumbering
+from canhazgpu.service.rules import Rules
+from canhazgpu.service.snapshot import GpuState, snapshot
+
+HOUR_MS = 3600_000
+
+
+class CardHost:
+    """A service's scans and reservations, without the service. `uses`: uids on a card, by its UUID."""
+
+    def __init__(self, store: Store, patience: float = 600.0, policy: Any = "lru") -> None:
+        self.store, self.patience = store, patience
+        self.settings = Settings(notices=Notices(expiry_warning=0.0), allocation=Allocation(policy=policy))
+        self.rules = Rules.of(self.settings)
+        self.allocator = Allocator(self.settings, store)
+        self.cards = Renumbering(store, self.rules, patience)
+        self.uses: dict[str, tuple[int, ...]] = {}
+        self.now_ms = 0
+        self._operations = 0
+
+    def restart(self) -> None:
+        """Let another service go on with what is in Redis."""
+        self.cards, self.now_ms = Renumbering(self.store, self.rules, self.patience), 0
+
+    async def scan(self, *uuids: str, failing: Sequence[str] = ()) -> Observed:
+        """Scan cards, listed in this order; what nobody is named for is idle."""
+        readings = [
+            GpuReading(index=index, uuid=uuid, name=f"card {uuid}") for index, uuid in enumerate(uuids)
+        ]
+        settled = await self.cards.settle(readings, self.now_ms)
+        usages = [self._usage(one, failing) for one in settled] + self.cards.missing()
+        observed = await observe(self.store, usages, 0.0, 60.0, rules=self.rules)
+        self.now_ms = observed.now_ms
+        return observed
+
+    def _usage(self, reading: GpuReading, failing: Sequence[str]) -> GpuUsage:
+        plain = GpuUsage(index=reading.index, uuid=reading.uuid, name=reading.name)
+        if reading.uuid in failing:
+            return msgspec.structs.replace(plain, state="error", reason="GPU is lost")
+        processes = tuple(process(uid) for uid in self.uses.get(reading.uuid, ()))
+        if not processes:
+            return plain
+        memory, users = 900 * len(processes), tuple(one.user for one in processes)
+        return msgspec.structs.replace(plain, in_use=True, memory_mb=memory, users=users, processes=processes)
+
+    async def reserve(self, uid: int, *gpus: int, count: int | None = None, **more: Any) -> Reserved:
+        """Ask for these GPUs or for so many, for eight hours."""
+        self._operations += 1
+        ask = Ask(
+            kind="manual",
+            user=f"u{uid}",
+            uid=uid,
+            gpus=gpus or None,
+            count=count,
+            duration_ms=8 * HOUR_MS,
+            **more,
+        )
+        return await self.allocator.reserve(ask, f"operation-{self._operations}")
+
+    async def drain(self, index: int, reason: str | None = "noisy fan") -> None:
+        """Take a GPU out of allocation, or with no reason put it back."""
+        self._operations += 1
+        await self.allocator.drain(0, f"operation-{self._operations}", gpus=[index], reason=reason, by="root")
+
+    async def states(self) -> dict[int, GpuState]:
+        """Every GPU as `status` reads it, by index."""
+        return {one.usage.index: one for one in (await snapshot(self.store)).gpus}
+
+    async def by_uuid(self) -> dict[str, GpuState]:
+        """The same by UUID."""
+        return {one.usage.uuid: one for one in (await self.states()).values()}
+
+    async def holders(self) -> dict[str, int]:
+        """Whose each card is: uids by UUID; the hashes and the reservations must say the same."""
+        states = await self.states()
+        records = await self.records()
+        listed = {index: record for record in records.values() for index in record.gpus}
+        assert sum(len(record.gpus) for record in records.values()) == len(listed)
+        held = {index: one.reservation for index, one in states.items() if one.reservation}
+        assert held == listed
+        return {states[index].usage.uuid: record.uid for index, record in listed.items()}
+
+    async def records(self) -> dict[str, Record]:
+        """The live reservations, by id."""
+        return {one.id: one for one in await self.allocator.reservations()}
+
+    async def accused(self) -> dict[str, list[int]]:
+        """Who is accused on which card: uids by UUID."""
+        states = await self.states()
+        return {
+            one.usage.uuid: [violation.uid or 0 for violation in one.violations]
+            for one in states.values()
+            if one.violations
+        }
+
+    async def hash(self, index: int) -> dict[str, str]:
+        """What Redis has at an index."""
+        fields: Any = await self.store.redis.hgetall(self.store.keys.gpu(index))
+        return {name.decode(): value.decode() for name, value in fields.items()}
+
+    async def told(self, *kinds: str) -> list[Event]:
+        """The events of these types, without `canhazgpu.`."""
+        rows: Any = await self.store.redis.xrange(self.store.keys.events)
+        events = [decode(fields) for _, fields in rows]
+        return [one for one in events if one.type.removeprefix("canhazgpu.") in kinds]
+
+    async def age(self, seconds: float) -> None:
+        """Let the missing cards be missing for so much longer."""
+        for index, card in (await self.states()).items():
+            del card
+            missing = (await self.hash(index)).get("missing_ms")
+            if missing:
+                earlier = int(missing) - round(seconds * 1000)
+                await self.store.redis.hset(self.store.keys.gpu(index), "missing_ms", str(earlier))
+        self.cards.lose()
