@@ -1,0 +1,225 @@
+"""`renumber` and `forget` on a real Redis: cards that vanish, return, are replaced, or are alike."""
+
+import pytest
+from support.cards import CardHost
+from support.reservations import ALICE, BOB
+
+from canhazgpu.events.store import Store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def host(store: Store) -> CardHost:
+    """A host of no cards yet."""
+    return CardHost(store)
+
+
+async def test_a_card_that_returns_has_kept_its_reservation(host: CardHost) -> None:
+    """After a reset everything is as it was, at the old indices; nobody was told of a release."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    await host.reserve(BOB, 1)
+    await host.scan("B")
+    assert await host.holders() == {"A": ALICE, "B": BOB}
+    await host.age(599)
+    await host.scan("A", "B")
+    states = await host.states()
+    assert [states[index].usage.uuid for index in (0, 1)] == ["A", "B"]
+    assert await host.holders() == {"A": ALICE, "B": BOB}
+    assert not await host.told("reservation.released", "gpu.removed")
+    assert "missing_ms" not in await host.hash(0)
+    assert [event.data["index"] for event in await host.told("gpu.failed", "gpu.recovered")] == [1, 0]
+
+
+async def test_a_missing_card_keeps_its_index_until_another_has_it(host: CardHost) -> None:
+    """The last card stays where it was; when a new one is in its place it goes above all others."""
+    await host.scan("A", "B")
+    await host.drain(1)
+    await host.scan("A")
+    assert (await host.states())[1].usage.reason == "not found by the driver"
+    await host.scan("A", "C", "D")
+    states = await host.states()
+    assert [states[index].usage.uuid for index in range(4)] == ["A", "C", "D", "B"]
+    assert states[3].usage.reason == "not found by the driver (was GPU 1)"
+    assert (states[3].drained, states[1].drained) == ("noisy fan", "")
+
+
+async def test_a_replaced_card_inherits_nothing(host: CardHost) -> None:
+    """Another card at the same index is nobody's, free, in no violation and never reserved before."""
+    await host.scan("A")
+    await host.reserve(ALICE, 0)
+    host.uses = {"A": (ALICE, BOB)}
+    await host.scan("A")
+    await host.scan("A")
+    assert await host.accused() == {"A": [BOB]}
+    await host.scan("C")
+    states = await host.by_uuid()
+    assert (states["C"].reservation, states["C"].violations, states["C"].last_released_ms) == (None, (), None)
+    assert (await host.reserve(BOB, 0)).code == "granted"
+    assert await host.holders() == {"A": ALICE, "C": BOB}
+    assert not await host.told("violation.closed")
+
+
+async def test_a_missing_card_is_handed_out_to_nobody(host: CardHost) -> None:
+    """From the moment the renumbering is stored, also before the scan is: not free, not to who waits."""
+    await host.scan("A", "B")
+    await host.cards.settle((), host.now_ms)
+    assert (await host.reserve(ALICE, 0)).code == "refused"
+    assert (await host.reserve(ALICE, count=1)).code == "refused"
+    await host.scan()
+    assert (await host.reserve(ALICE, count=1)).code == "refused"
+    assert (await host.reserve(ALICE, count=1, wait=True)).code == "queued"
+    await host.scan("B")
+    assert await host.holders() == {"B": ALICE}
+
+
+async def test_the_reservation_of_a_vanished_card_is_released_in_time(host: CardHost) -> None:
+    """After missing_timeout, with the reason, and what the card was called when it was there."""
+    await host.scan("A", "B", "C")
+    reserved = await host.reserve(ALICE, 0, 1)
+    await host.scan("B", "C")
+    await host.age(599)
+    await host.scan("B", "C")
+    await host.scan("B", "C")
+    assert await host.holders() == {"A": ALICE, "B": ALICE}
+    await host.age(2)
+    await host.scan("B", "C")
+    await host.scan("B", "C")
+    assert await host.holders() == {"B": ALICE}
+    (event,) = await host.told("reservation.released")
+    facts = [event.data[name] for name in ("id", "reason", "gpus", "was", "kept")]
+    assert facts == [reserved.id, "vanished", [2], [0], [0]]
+    assert sorted(await host.states()) == [0, 1]
+    (gone,) = await host.told("gpu.removed")
+    assert (gone.subject, gone.data["uuid"]) == ("gpu/2", "A")
+
+
+async def test_a_violation_on_a_vanished_card_is_closed_with_it(host: CardHost) -> None:
+    """It stays open while the card is missing, and is closed, as vanished, when it is given up."""
+    host.uses = {"A": (BOB,)}
+    for _ in range(2):
+        await host.scan("A", "B")
+    for _ in range(3):
+        await host.scan("B")
+    assert await host.accused() == {"A": [BOB]}
+    await host.age(601)
+    await host.scan("B")
+    await host.scan("B")
+    assert await host.accused() == {}
+    (closed,) = await host.told("violation.closed")
+    assert (closed.data["reason"], closed.data["gpu"], closed.data["gpu_uuid"]) == ("vanished", 1, "A")
+
+
+async def test_a_card_that_was_given_up_and_is_back_is_known(store: Store) -> None:
+    """Drained, unmanaged, when it was released and who had it last: in another slot, months later."""
+    host = CardHost(store, policy="mru-per-user")
+    await host.scan("A", "B", "C")
+    await host.reserve(ALICE, 0)
+    await host.drain(0)
+    await host.allocator.manage(0, "manage", gpus=[0, 2], force=False, by="root")
+    await host.scan("C")
+    await host.age(601)
+    for _ in range(2):
+        await host.scan("C")
+    assert sorted(await host.states()) == [0]
+    released = (await host.told("reservation.released"))[-1]
+    await host.scan("C", "D", "B", "A")
+    states = await host.by_uuid()
+    assert (states["A"].drained, states["A"].reservation) == ("noisy fan", None)
+    assert states["A"].last_released_ms is not None
+    assert (states["B"].unmanaged, states["C"].unmanaged, states["D"].unmanaged) == (True, False, False)
+    assert [event.data for event in await host.told("gpu.drained")][-1] == {
+        "index": 3,
+        "uuid": "A",
+        "reason": "noisy fan",
+    }
+    assert released.data["reason"] == "vanished"
+    await host.drain(3, None)
+    await host.scan("C", "D", "B", "A")
+    again = await host.reserve(ALICE, count=1)
+    assert again.reservation is not None
+    assert again.reservation.gpus == (3,)
+    assert not await host.store.redis.hkeys(host.store.keys.removed)
+
+
+async def test_who_waits_for_a_vanished_card_waits_no_more(host: CardHost) -> None:
+    """A request that names it, or needs more GPUs than there are now, leaves; the others stay."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0, 1)
+    named = await host.reserve(BOB, 0, wait=True)
+    many = await host.reserve(BOB, count=2, wait=True)
+    one = await host.reserve(BOB, count=1, wait=True)
+    await host.scan("B")
+    assert len(await host.allocator.waiting()) == 3
+    await host.age(601)
+    await host.scan("B")
+    await host.scan("B")
+    left = [(event.data["id"], event.data["reason"]) for event in await host.told("request.left")]
+    assert sorted(left) == sorted([(named.id, "impossible"), (many.id, "impossible")])
+    assert [waiting.id for waiting in await host.allocator.waiting()] == [one.id]
+
+
+async def test_a_driver_that_lists_nothing_for_a_minute_costs_nobody_anything(host: CardHost) -> None:
+    """All cards are missing at their own indices, and back with what they had."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 1)
+    for _ in range(3):
+        await host.scan()
+    states = await host.states()
+    assert [states[index].usage.state for index in (0, 1)] == ["error", "error"]
+    await host.age(60)
+    await host.scan("A", "B")
+    assert await host.holders() == {"B": ALICE}
+    assert not await host.told("gpu.renumbered", "reservation.released")
+
+
+async def test_two_cards_with_one_uuid_keep_what_they_have_by_index(host: CardHost) -> None:
+    """Nothing is guessed of them; the card beside them is followed all the same."""
+    await host.scan("X", "X", "B")
+    await host.reserve(ALICE, 0)
+    await host.reserve(BOB, 2)
+    await host.drain(1)
+    await host.scan("X", "X", "B")
+    await host.scan("X", "X", "C", "B")
+    states = await host.states()
+    assert [states[index].drained for index in range(4)] == ["", "noisy fan", "", ""]
+    holders = {index: one.reservation.uid for index, one in states.items() if one.reservation}
+    assert holders == {0: ALICE, 3: BOB}
+
+
+@pytest.mark.parametrize(
+    "untold", ["", "unknown-0", "GPU-00000000-0000-0000-0000-000000000000"], ids=["empty", "ours", "zeros"]
+)
+async def test_a_card_whose_uuid_is_not_told_is_the_one_of_its_index(host: CardHost, untold: str) -> None:
+    """A broken card often tells none: it keeps its reservation, and its UUID, until it tells it again."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    await host.scan(untold, "B", failing=["A"])
+    states = await host.states()
+    assert (states[0].usage.uuid, len(states)) == ("A", 2)
+    assert await host.holders() == {"A": ALICE}
+    await host.scan("B", "A")
+    assert await host.holders() == {"A": ALICE}
+    assert (await host.states())[1].reservation is not None
+
+
+async def test_a_card_that_never_told_a_uuid_is_followed_by_none(host: CardHost) -> None:
+    """Its reservation stays at its index when it begins to tell one, and is lost to no other card."""
+    await host.scan("", "B")
+    await host.reserve(ALICE, 0)
+    await host.scan("A", "B")
+    assert await host.holders() == {"A": ALICE}
+    await host.scan("B", "A")
+    assert await host.holders() == {"A": ALICE}
+
+
+async def test_an_unidentified_card_is_not_taken_for_a_missing_one(host: CardHost) -> None:
+    """One that tells no UUID, at the index where a missing card is shown, is a card of its own."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    await host.scan("B")
+    await host.scan("B", "")
+    states = await host.states()
+    assert [states[index].usage.uuid for index in range(3)] == ["B", "", "A"]
+    assert await host.holders() == {"A": ALICE}
