@@ -22,6 +22,7 @@ from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_serve
 from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.last_resort import REMEDY, unheard
+from canhazgpu.service.identities import doubtful
 from canhazgpu.service.providers import ProviderError, open_provider
 
 Finding = tuple[str, str, str]
@@ -101,7 +102,9 @@ async def _gpus(settings: Settings) -> list[Finding]:
         reason = reading.error or reading.unknown
         if reason:
             found.append(("fail", f"GPU {reading.index}: {reason}", "look at `dmesg` and `nvidia-smi`"))
-    return found
+    remedy = "reservations stay at their index when the driver numbers GPUs anew: see `nvidia-smi -L`"
+    doubts = doubtful({one.index: one.uuid for one in readings if not (one.error or one.unknown)})
+    return [*found, *(("warn", doubt, remedy) for doubt in doubts)]
 
 
 def terminals(settings: Settings) -> Iterator[Finding]:

@@ -186,6 +186,12 @@ _HELD: list[tuple[Any, ...]] = [
         "an administrator took the GPU away.",
         {"reason": "unmanaged", "by": "root", "gpus": (3,)},
     ),
+    (
+        "released",
+        "vanished",
+        "the driver has not found the GPU for long.",
+        {"reason": "vanished", "gpus": (8,), "was": (3,), "kept": (6,)},
+    ),
     ("unreserved", "", "its command goes on without.", {"pid": 4711, "reason": "released", "by": "alice"}),
     ("timeout", "", "the time of a command is over.", {"pid": 4711, **_NOTE}),
 ]

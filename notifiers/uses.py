@@ -12,6 +12,7 @@ ENDS = {
     "stopped": "the processes have ended",
     "reserved": "the GPU is reserved now",
     "exempted": "the use was exempted",
+    "vanished": "the GPU is gone",
 }
 
 

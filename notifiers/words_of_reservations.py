@@ -37,8 +37,8 @@ class Case(msgspec.Struct, frozen=True):
 
     @property
     def gpus(self) -> str:
-        """Its GPUs."""
-        return gpus(self.held.gpus)
+        """Its GPUs; those that are gone as they were called when they were there."""
+        return gpus(self.held.was or self.held.gpus)
 
     @property
     def many(self) -> bool:
@@ -79,7 +79,7 @@ class Case(msgspec.Struct, frozen=True):
     def _facts(self) -> list[Row]:
         held, pid = self.held, f"run as PID {self.held.pid}" if self.held.pid else "run"
         told: list[tuple[str, str | None]] = [
-            ("GPUs", listed(held.gpus)),
+            ("GPUs", listed(held.was or held.gpus)),
             ("Held as", pid if self.is_run else "reserved by hand"),
             ("Since", moment(held.started)),
             ("Waited since", held.queued and moment(held.queued)),
@@ -145,6 +145,8 @@ def _released(case: Case) -> Account:
     what = f"{case.whose} reservation of {case.gpus} {_how(case)}"
     them = "them" if case.many else "it"
     say = f"What still runs on {them} is now use without a reservation."
+    if case.held.reason == "vanished":
+        say = "GPUs may have other numbers now: look before you name one."
     if case.held.kept:
         say += f" {gpus(case.held.kept)} {'are' if len(case.held.kept) > 1 else 'is'} still reserved."
     rows = [("To reserve again", case.reserve(these=case.held.reason == "lost"))]
@@ -161,6 +163,7 @@ def _how(case: Case) -> str:
     if reason == "unmanaged":
         return f"was released by {by}, who no longer lets canhazgpu hand {'them' if case.many else 'it'} out"
     plain = {
+        "vanished": f"was released: the driver does not find {'them' if case.many else 'it'} any more",
         "lost": "was lost, though its time was not over",
         "expired": "has expired",
         "exited": "has ended with its process",

@@ -126,13 +126,14 @@ class Liveness:
     async def _end_in_time(self, record: Record, timeout_ms: int) -> None:
         left = (record.started_ms + timeout_ms) / 1000 - time.time()  # After a restart: less than all of it.
         await anyio.sleep(min(max(0.0, left), timeout_ms / 1000))
-        if not await self._holds(record):
+        now = await self._held(record)
+        if now is None:
             return
         root = self._runs[record.id]
         found = await anyio.to_thread.run_sync(_members, record, root)
         structlog.get_logger().info("timeout", reservation=record.id, processes=len(found))
         with suppress(StoreDown):
-            await self._tell(record, "timeout")
+            await self._tell(now, "timeout")
         for process in found:
             send(process, signal.SIGINT)
         # What stays is ended for good, also when the first process has gone: it is not waited for here.
@@ -141,20 +142,20 @@ class Liveness:
 
     async def _kill_rest(self, record: Record, root: Process, found: dict[Process, None]) -> None:
         await anyio.sleep(self._grace)
-        if record.id in self._runs and not await self._holds(record):
+        if record.id in self._runs and await self._held(record) is None:
             return
         for process in found | await anyio.to_thread.run_sync(_members, record, root):
             send(process, signal.SIGKILL)
 
-    async def _holds(self, record: Record) -> bool:
-        """Tell whether a run that lives has its reservation: one that lost it goes on, whatever its time."""
-        live: list[str] = []
+    async def _held(self, record: Record) -> Record | None:
+        """Return a run's reservation as it is now: one that lost it goes on, whatever its time."""
+        live: list[Record] = []
 
         async def read() -> None:
-            live[:] = [one.id for one in await self._allocator.reservations()]
+            live[:] = [one for one in await self._allocator.reservations() if one.id == record.id]
 
         await self._insist(read)
-        return record.id in live
+        return live[0] if live else None
 
     async def _expire(self) -> None:
         while True:

@@ -172,7 +172,7 @@ class Renumbering:
                 log.warning("gpu_missing", gpu=move.was, uuid=card.uuid, shown_as=move.index)
             elif card.missing_ms is not None and not move.missing:
                 log.info("gpu_back", gpu=move.index, uuid=card.uuid)
-        doubts = doubtful(seen)
+        doubts = doubtful({index: self._known[index].uuid for index in seen})
         if doubts and doubts != self._doubts:
             log.warning("gpus_without_identity", reason="; ".join(doubts))
         self._doubts = doubts

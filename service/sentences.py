@@ -13,6 +13,7 @@ RIGHTS = {"unreserved": " without a reservation", "overstaying": " after their r
 ENDS = {
     "stopped": "nothing of theirs is left on the GPU",
     "reserved": "the GPU is reserved for them now",
+    "vanished": "the GPU is gone",
     "exempted": "it does not count any more, by the settings",
 }
 NOTICES = {

@@ -12,7 +12,7 @@ WAITED = 5.0  # Seconds; who got their GPUs sooner has seen it.
 STALE_MS = 3_600_000  # What happened longer ago is no news: the workers were away.
 PASSING = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.expiring"})
 BY_OTHERS = frozenset(
-    {"admin", "idle", "lost", "unmanaged"}
+    {"admin", "idle", "lost", "unmanaged", "vanished"}
 )  # Reasons of a release that its user did not ask for.
 
 

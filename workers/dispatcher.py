@@ -131,7 +131,7 @@ class Dispatcher:
             event = entry.event
             kind = event.type.removeprefix("canhazgpu.")
             if kind in ("gpu.failed", "gpu.recovered", "scanner.stalled", "scanner.resumed"):
-                await self._advance_incident(event.subject, [_change(kind, event)])
+                await self._advance_incident(await self._incident(event), [_change(kind, event)])
             elif kind.startswith("silence."):
                 for name in await self._episodes():
                     await self._advance_episode(name, [])
@@ -207,6 +207,15 @@ class Dispatcher:
         silences = [msgspec.json.decode(text, type=Silence) for text in rows]
         return silences, {int(uid): int(until_ms) for uid, until_ms in acks.items()}
 
+    async def _incident(self, event: Event) -> str:
+        """Return what an incident is kept under: a GPU's by its UUID, for indices change."""
+        name = f"gpu/{event.data.get('uuid') or ''}"
+        if not event.subject.startswith("gpu/") or name == "gpu/":
+            return event.subject
+        # One that began before this was so ends under its old name.
+        old = await self._store.ask(self._store.redis.hexists(self._keys.groups, INCIDENT + event.subject))
+        return event.subject if old else name
+
     async def _advance_incident(self, subject: str, changes: list[Change]) -> None:
         now_ms = await self._store.now_ms()
 
@@ -281,7 +290,7 @@ async def _nothing_due() -> float:
 
 def _change(kind: str, event: Event) -> Change:
     if kind.endswith(("recovered", "resumed")):
-        return Change(time=event.time)
+        return Change(time=event.time, called=event.subject)
     reason = str(event.data.get("reason") or "it does not answer")
     remedy = str(event.data.get("remedy") or "nvidia-smi and the kernel's log say more")
-    return Change(time=event.time, reason=reason, remedy=remedy)
+    return Change(time=event.time, reason=reason, remedy=remedy, called=event.subject)

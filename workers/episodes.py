@@ -100,13 +100,24 @@ def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> E
     if kind == UPDATED and (episode is None or name not in episode.open):
         return episode  # Its end is already known: facts of one violation come in order.
     episode = episode or Episode(episode=name)
+    before = episode.open.get(name)
     episode.open[name] = violation
+    if before and before.gpu != violation.gpu:
+        _renumber(episode, before, violation)
     if violation.holder:
         episode.guests.setdefault(violation.holder, {})[name] = violation
     episode.hold_ms = None
     if place(violation) not in episode.told and episode.notify_ms is None:
         episode.notify_ms = now_ms + policy.wait_ms()
     return episode
+
+
+def _renumber(episode: Episode, before: Violation, now: Violation) -> None:
+    """Take over that it was told of a card which has another index now; of its old index nothing was."""
+    if place(before) in episode.told:
+        episode.told[place(now)] = None
+        if all(place(one) != place(before) for one in episode.open.values()):
+            del episode.told[place(before)]
 
 
 def _close(episode: Episode, violation: Violation, now_ms: int, policy: Policy) -> None:

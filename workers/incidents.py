@@ -19,11 +19,15 @@ CHANNEL_PATIENCE = 10  # A channel tries again by itself.
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Something failed, or (no `reason`) is well again, at `time` (RFC 3339)."""
+    """Something failed, or (no `reason`) is well again, at `time` (RFC 3339).
+
+    `called`: what its subject is called now, where that is not what the incident is kept under.
+    """
 
     time: str
     reason: str = ""
     remedy: str = ""
+    called: str = ""
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,6 +46,9 @@ def advance(
 ) -> tuple[Trouble | None, list[Draft]]:
     """Return the incident after `changes` and what was due, and the notices to send; None: there is none."""
     for change in changes:
+        if trouble and change.called:
+            now = msgspec.structs.replace(trouble.incident, subject=change.called)
+            trouble = msgspec.structs.replace(trouble, incident=now)
         trouble = _apply(subject, trouble, change, now_ms, policy)
     if trouble is None:
         return None, []
@@ -77,7 +84,10 @@ def _apply(
         if trouble is None:
             wait = policy.notices.incident_wait * (CHANNEL_PATIENCE if _family(subject) == "channel" else 1)
             incident = Incident(
-                subject=subject, reason=change.reason, remedy=change.remedy, since=change.time
+                subject=change.called or subject,
+                reason=change.reason,
+                remedy=change.remedy,
+                since=change.time,
             )
             return Trouble(incident=incident, tell_ms=now_ms + round(wait * 1000))
         return msgspec.structs.replace(trouble, clear_ms=None, well=None)

@@ -121,6 +121,7 @@ def reservation(verb: str, **facts: Any) -> Event:
         (reservation("released", reason="idle"), "released wall+email"),
         (reservation("released", reason="lost"), "released wall+email"),
         (reservation("released", reason="unmanaged"), "released wall+email"),
+        (reservation("released", reason="vanished"), "released wall+email"),
     ],
 )
 def test_what_a_user_hears_of_their_reservation(event: Event, told: str | None) -> None:

@@ -140,6 +140,10 @@ SAYS = {
     "released-holder-idle": ["was released: it was idle since 2026-11-24 07:15:55 UTC."],
     "released-holder-lost": ["was lost", "canhazgpu reserve --gpu-ids 1,3 --duration 4h", "kill 4711"],
     "released-holder-unmanaged": ["was released by root, who no longer lets canhazgpu hand it out."],
+    "released-holder-vanished": [
+        "alice, your reservation of GPU 3 was released: the driver does not find it any more.",
+        "GPUs may have other numbers now: look before you name one. GPU 6 is still reserved.",
+    ],
     "unreserved-holder": [
         "alice, your run goes on, but GPUs 1 and 3 are no longer reserved for it.",
         "To take it back: canhazgpu reserve --gpu-ids 1,3 --duration 4h",

@@ -1,0 +1,121 @@
+"""What people are told when cards change places: of their card, by what it is called at the time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+from support.cards import CardHost
+from support.eventually import eventually
+from support.reservations import ALICE, BOB
+
+from canhazgpu.config.notices import Notices
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.envelope import decode
+from canhazgpu.events.notices import Notice
+from canhazgpu.events.store import Store
+from canhazgpu.notifiers.render import subject
+from canhazgpu.workers.dispatcher import Dispatcher
+
+pytestmark = pytest.mark.anyio
+QUICK: dict[str, Any] = {"group_wait": 0.0, "group_interval": 0.0, "resolve_hold": 0.0, "incident_wait": 0.0}
+
+
+@asynccontextmanager
+async def telling(store: Store) -> AsyncIterator[None]:
+    """A dispatcher at work until the block ends."""
+    settings = Settings(host="h", notices=Notices(**QUICK))
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(Dispatcher(settings, store, "daemon").run)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def notices(store: Store) -> list[Notice]:
+    """The notices made so far."""
+    rows: Any = await store.redis.xrange(store.keys.notices)
+    return [msgspec.convert(decode(fields).data, Notice) for _, fields in rows]
+
+
+async def made(store: Store, *kinds: str) -> list[Notice]:
+    """Wait until there are so many notices; they must be of these kinds."""
+
+    async def there() -> bool:
+        return len(await notices(store)) >= len(kinds)
+
+    await eventually(there)
+    found = await notices(store)
+    assert [one.kind for one in found] == list(kinds)
+    return found
+
+
+async def test_a_card_that_failed_is_told_to_work_under_its_new_index(store: Store) -> None:
+    """And the failure of the card that has the old index now is told for itself."""
+    host = CardHost(store)
+    async with telling(store):
+        await host.scan("A", "B")
+        await host.scan("A", "B", failing=["A"])
+        (failed,) = await made(store, "gpu-failed")
+        await host.scan("B", "A", failing=["A"])
+        await host.scan("B", "A", failing=["A", "B"])
+        _, other = await made(store, "gpu-failed", "gpu-failed")
+        await host.scan("B", "A", failing=["B"])
+        *_, well = await made(store, "gpu-failed", "gpu-failed", "gpu-recovered")
+    assert [one.incident.subject for one in (failed, other, well) if one.incident] == [
+        "gpu/0",
+        "gpu/0",
+        "gpu/1",
+    ]
+
+
+async def test_an_incident_of_before_ends_under_its_old_name(store: Store) -> None:
+    """One that is kept by index, from an older service, is resolved by the recovery of that index."""
+    host = CardHost(store)
+    async with telling(store):
+        await host.scan("A", "B", failing=["B"])
+        await made(store, "gpu-failed")
+        groups: Any = await store.redis.hgetall(store.keys.groups)
+        await store.redis.hdel(store.keys.groups, b"incident gpu/B")
+        await store.redis.hset(store.keys.groups, b"incident gpu/1", groups[b"incident gpu/B"])
+        await host.scan("A", "B")
+        await made(store, "gpu-failed", "gpu-recovered")
+
+
+async def test_who_was_told_of_a_card_is_not_told_again_when_it_is_renumbered(store: Store) -> None:
+    """The end of it is told by its new index; a card that is joined later is told of as one more."""
+    host = CardHost(store)
+    async with telling(store):
+        host.uses = {"A": (BOB,)}
+        await host.scan("A", "B")
+        await host.scan("A", "B")
+        await made(store, "opened")
+        await host.scan("B", "A")
+        host.uses = {"A": (BOB,), "B": (BOB,)}
+        await host.scan("B", "A")
+        await host.scan("B", "A")
+        _, more = await made(store, "opened", "changed")
+        host.uses = {}
+        await host.scan("B", "A")
+        *_, over = await made(store, "opened", "changed", "resolved")
+    for told in (more, over):
+        assert {(one.gpu, one.gpu_uuid) for one in told.violations} == {(1, "A"), (0, "B")}
+
+
+async def test_the_holder_of_a_vanished_card_is_told(store: Store) -> None:
+    """By what the card was called when it was there; who let go by themselves is told nothing."""
+    host = CardHost(store)
+    async with telling(store):
+        await host.scan("A", "B")
+        await host.reserve(ALICE, 0)
+        for _ in range(2):
+            await host.scan("B")
+        await host.age(601)
+        for _ in range(2):
+            await host.scan("B")
+        _, told = await made(store, "gpu-failed", "released")
+    assert (told.person, told.reservation and told.reservation.was) == (f"u{ALICE}", (0,))
+    assert subject(told).endswith(
+        "your reservation of GPU 0 was released: the driver does not find it any more"
+    )

@@ -1,0 +1,48 @@
+"""What a user was told of stays told when its card has another index."""
+
+from support.episode import MINUTE, WAIT, Bob, violation
+
+from canhazgpu.events.violations import UPDATED
+
+
+def test_a_card_with_another_index_is_not_told_of_again() -> None:
+    """Nor is it lost: reminders say its new index."""
+    bob = Bob()
+    bob.opens(0, "v1", 1)
+    bob.at(WAIT)
+    assert bob.at(MINUTE, (UPDATED, violation("v1", 0))) == []
+    assert bob.episode is not None
+    assert list(bob.episode.told) == ["0/unreserved/"]
+
+
+def test_two_cards_that_change_places_are_both_told_of_still() -> None:
+    """One fact comes after the other, and neither forgets what the other's is."""
+    bob = Bob()
+    bob.opens(0, "v1", 0)
+    bob.opens(0, "v2", 1)
+    bob.at(WAIT)
+    assert bob.at(MINUTE, (UPDATED, violation("v1", 1)), (UPDATED, violation("v2", 0))) == []
+    assert bob.episode is not None
+    assert sorted(bob.episode.told) == ["0/unreserved/", "1/unreserved/"]
+
+
+def test_the_card_that_has_the_old_index_is_another() -> None:
+    """Use of it has not been told of, and is."""
+    bob = Bob(group_interval=0.0)
+    bob.opens(0, "v1", 0)
+    bob.at(WAIT)
+    bob.at(MINUTE, (UPDATED, violation("v1", 1)))
+    bob.opens(2 * MINUTE, "v2", 0)
+    told = bob.at(2 * MINUTE + WAIT)
+    assert [one.split()[0] for one in told] == ["changed"]
+
+
+def test_what_was_not_told_yet_is_told_by_its_new_index() -> None:
+    """A card that is renumbered before its notice is in it once."""
+    bob = Bob()
+    bob.opens(0, "v1", 0)
+    bob.at(1000, (UPDATED, violation("v1", 3)))
+    (told,) = bob.at(WAIT)
+    assert told.startswith("opened offender")
+    (draft,) = bob.drafts
+    assert [one.gpu for one in draft.violations] == [3]
