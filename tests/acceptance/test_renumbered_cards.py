@@ -1,0 +1,90 @@
+"""Cards that fall off the bus, return and change places under a real service: nobody is wrongly accused."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, gpu, until, use
+from support.people import Person
+
+A, B = "GPU-aaaaaaaa-0000-0000-0000-000000000001", "GPU-bbbbbbbb-0000-0000-0000-000000000002"
+
+
+@pytest.fixture
+def two(folder: Path) -> Iterator[Daemon]:
+    """A service on two cards, A and B; one that is not found for five seconds is given up."""
+    daemon = Daemon(folder)
+    settings = folder / "config.toml"
+    settings.write_text(settings.read_text().replace("[gpus]\n", '[gpus]\nmissing_timeout = "5s"\n'))
+    daemon.place(gpu(0, uuid=A), gpu(1, uuid=B))
+    daemon.start()
+    until(lambda: "GPU 1: AVAILABLE" in daemon.status())
+    yield daemon
+    daemon.stop()
+
+
+def line(daemon: Daemon, index: int) -> str:
+    """What `status` says of a GPU; empty where it says nothing."""
+    return next((row for row in daemon.status().splitlines() if row.startswith(f"GPU {index}:")), "")
+
+
+def test_a_card_that_falls_off_the_bus_takes_nobody_else_with_it(two: Daemon, people: list[Person]) -> None:
+    """Its neighbour's holder stays rightful under the new index; its own is told when it is given up."""
+    alice, bob = people
+    assert two.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
+    assert two.run("reserve", "--gpu-ids", "1", person=bob).returncode == 0
+    his = bob.spawn("sleep", "600")
+    two.place(gpu(0, uuid=A), gpu(1, use(his.pid, 9000), uuid=B))
+    until(lambda: "[validated: 9000MB, 1 processes]" in line(two, 1))
+    seen = []
+
+    def given_up() -> bool:
+        seen.append(two.status())
+        return "GPU 1:" not in seen[-1]
+
+    two.place(gpu(0, use(his.pid, 9000), uuid=B))
+    lost = f"GPU 1: ERROR (not found by the driver (was GPU 0); reserved by {alice.name})"
+    until(lambda: lost in two.status())
+    until(given_up)
+    assert not [text for text in seen if "WITHOUT RESERVATION" in text or "also used by" in text]
+    assert line(two, 0).startswith(f"GPU 0: IN USE by {bob.name} for")
+    refused = two.run("reserve", "--gpu-ids", "1", person=alice)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "there is no GPU 1" in refused.stderr
+    two.place(gpu(0, uuid=A), gpu(1, use(his.pid, 9000), uuid=B))
+    until(lambda: line(two, 0).startswith("GPU 0: AVAILABLE (last released"))
+    assert line(two, 1).startswith(f"GPU 1: IN USE by {bob.name} for")
+    assert two.facts() == []
+    events = [json.loads(row) for row in two.run("events", "--json").stdout.splitlines()]
+    released = [one["data"] for one in events if one["type"] == "canhazgpu.reservation.released"]
+    assert [(one["user"], one["reason"], one["was"]) for one in released] == [(alice.name, "vanished", [0])]
+    log = two.log.read_text()
+    assert all(word in log for word in ("gpus_renumbered", "gpu_missing", "gpu_removed"))
+
+
+def test_cards_that_change_places_while_no_service_runs(two: Daemon, people: list[Person]) -> None:
+    """The next service finds each card's reservation and drain with the card."""
+    alice, _ = people
+    assert two.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
+    assert two.run("admin", "drain", "1", "--reason", "noisy fan").returncode == 0
+    hers = alice.spawn("sleep", "600")
+    two.stop(signal.SIGKILL)
+    two.place(gpu(0, uuid=B), gpu(1, use(hers.pid, 9000), uuid=A))
+    two.start()
+    until(lambda: line(two, 1).startswith(f"GPU 1: IN USE by {alice.name} for"))
+    assert line(two, 0) == "GPU 0: DRAINED (noisy fan) [validated: 0MB used]"
+    assert "1 processes]" in line(two, 1)
+    assert two.facts() == []
+
+
+def test_cards_that_cannot_be_told_apart_are_said(two: Daemon) -> None:
+    """The service's log and the doctor name them; they work, by their indices."""
+    two.place(gpu(0, uuid=A), gpu(1, uuid=A))
+    until(lambda: "GPU 0 and GPU 1 have the same UUID" in two.log.read_text())
+    assert line(two, 1).startswith("GPU 1: AVAILABLE")
+    rows = json.loads(two.run("doctor", "--json").stdout)
+    (said,) = [row for row in rows if row["check"] == "gpus" and row["state"] == "warn"]
+    assert said["found"] == f"GPU 0 and GPU 1 have the same UUID, {A}"
+    assert said["remedy"]
