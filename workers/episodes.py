@@ -121,6 +121,10 @@ def _renumber(episode: Episode, before: Violation, now: Violation) -> None:
 
 
 def _close(episode: Episode, violation: Violation, now_ms: int, policy: Policy) -> None:
+    before = episode.open[violation.violation]
+    if before.gpu != violation.gpu:
+        episode.open[violation.violation] = violation
+        _renumber(episode, before, violation)
     del episode.open[violation.violation]
     if violation.holder and violation.holder in episode.guests:
         episode.guests[violation.holder][violation.violation] = violation

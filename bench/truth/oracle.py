@@ -163,6 +163,8 @@ class Oracle:
     def _column(self, verb: str, data: dict[str, Any], said: Accusation, now: Sight) -> str | None:
         uuid, who = said.uuid, said.who
         index, _, processes = self.sight.cards.get(uuid, (-1, "", ()))
+        if verb == "updated" and uuid not in self.sight.cards:  # It says where a missing card is shown.
+            return GPU if data["gpu"] in {one[0] for one in self.sight.cards.values()} else None
         if index != data["gpu"]:
             return GPU
         there = {one.pid for one in processes}

@@ -9,13 +9,13 @@ local violations, open_key, pending_key = KEYS[8], KEYS[9], KEYS[10]
 local silences_key, removed_key, FIRST = KEYS[11], KEYS[12], 13
 local change = cjson.decode(ARGV[2])
 
-local key_of, facts_at, place, moved = {}, {}, {}, {}
+local key_of, facts_at, place, missing, moved = {}, {}, {}, {}, {}
 for position = FIRST, #KEYS do key_of[tonumber(string.match(KEYS[position], ':gpu:(%d+)$'))] = KEYS[position] end
 if redis.call('ZCARD', KEYS[4]) ~= #change.cards then return 0 end
 for _, card in ipairs(change.cards) do
   local facts = pairs_of(key_of[card.was])
   if (facts.uuid or '') ~= card.uuid or not redis.call('ZSCORE', KEYS[4], card.was) then return 0 end
-  facts_at[card.was], place[card.was] = facts, card.index
+  facts_at[card.was], place[card.was], missing[card.index] = facts, card.index, card.missing
   if card.was ~= card.index then moved[#moved + 1] = {uuid = card.uuid, was = card.was, index = card.index} end
 end
 
@@ -59,9 +59,10 @@ local function rename_fields(key, parts)
   return fresh
 end
 
-local function about_violation(verb, field, text)
+-- The scan that follows tells of an open violation under its new index, with who is there now; of one on a
+-- card that is missing no scan can tell more than that.
+local function about_violation(verb, field, record)
   local index, key = string.match(field, '^(%d+)/(.*)$')
-  local record = cjson.decode(text)
   local head = {violation = record.id, kind = record.kind, gpu = tonumber(index), key = key, since = record.since,
     memory_mb = record.memory_mb, peak_memory_mb = record.peak_mb, holder = record.holder}
   tell('violation.' .. verb, 'violation/' .. record.id, splice(head, record.body), violations)
@@ -123,7 +124,12 @@ if #moved > 0 then
   rename_values(silences_key, cjson.decode)
   rename_fields(KEYS[7], '^(.*/)(%d+)(.-)$')
   rename_fields(pending_key, '^(.-)(%d+)(/.*)$')
-  for field, text in pairs(rename_fields(open_key, '^(.-)(%d+)(/.*)$')) do about_violation('updated', field, text) end
+  for field, text in pairs(rename_fields(open_key, '^(.-)(%d+)(/.*)$')) do
+    local record = cjson.decode(text)
+    record.signature = ''
+    redis.call('HSET', open_key, field, cjson.encode(record))
+    if missing[tonumber(string.match(field, '^%d+'))] then about_violation('updated', field, record) end
+  end
 end
 for _, card in ipairs(change.new) do take_up(card) end
 return now_ms

@@ -101,6 +101,28 @@ async def test_an_open_violation_follows_the_card(host: CardHost) -> None:
     assert (closed.data["gpu"], closed.data["gpu_uuid"]) == (1, "A")
 
 
+async def test_use_that_ends_in_the_moment_of_renumbering_is_not_told_of_again(host: CardHost) -> None:
+    """The only fact of it is its end, at the new index."""
+    host.uses = {"A": (BOB,)}
+    await host.scan("A", "B")
+    await host.scan("A", "B")
+    host.uses = {}
+    await host.scan("B", "A")
+    (closed,) = await host.told("violation.closed", "violation.updated")
+    assert (closed.data["reason"], closed.data["gpu"], closed.data["gpu_uuid"]) == ("stopped", 1, "A")
+
+
+async def test_a_violation_on_a_missing_card_is_told_where_the_card_is_shown(host: CardHost) -> None:
+    """No scan can tell more of it, and its old index is another card's."""
+    host.uses = {"A": (BOB,)}
+    await host.scan("A", "B")
+    await host.scan("A", "B")
+    await host.scan("B")
+    await host.scan("B")
+    (event,) = await host.told("violation.closed", "violation.updated")
+    assert (event.type, event.data["gpu"], event.data["gpu_uuid"]) == ("canhazgpu.violation.updated", 1, "A")
+
+
 async def test_a_candidate_follows_the_card(host: CardHost) -> None:
     """Use seen once before the cards changed places is confirmed after it, and nobody else's is."""
     host.uses = {"A": (BOB,)}

@@ -1,6 +1,6 @@
 """What a user was told of stays told when its card has another index."""
 
-from support.episode import MINUTE, WAIT, Bob, violation
+from support.episode import HOLD, MINUTE, WAIT, Bob, violation
 
 from canhazgpu.events.violations import UPDATED
 
@@ -46,3 +46,14 @@ def test_what_was_not_told_yet_is_told_by_its_new_index() -> None:
     assert told.startswith("opened offender")
     (draft,) = bob.drafts
     assert [one.gpu for one in draft.violations] == [3]
+
+
+def test_what_ends_in_the_moment_of_renumbering_is_told_to_be_over() -> None:
+    """Its end is the first that is heard of the new index."""
+    bob = Bob()
+    bob.opens(0, "v1", 1)
+    bob.at(WAIT)
+    bob.closes(MINUTE, "v1", 0)
+    told = bob.at(MINUTE + HOLD)
+    assert [one.split()[0] for one in told] == ["resolved"]
+    assert [one.gpu for one in bob.drafts[-1].violations] == [0]
