@@ -50,7 +50,7 @@ class StoreDown(Exception):
     """Redis does not answer. Nothing is known of what was asked last."""
 
 
-PRELUDES = ("standing.lua", "prelude.lua")  # In this order, where a package has them.
+PRELUDES = ("kept.lua", "standing.lua", "prelude.lua")  # In this order, where a package has them.
 
 
 class Script:

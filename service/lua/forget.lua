@@ -12,10 +12,8 @@ if host.incomplete then return cjson.encode({code = 'again'}) end
 local function about_violation(verb, field, text)
   local index, key = string.match(field, '^(%d+)/(.*)$')
   local record = cjson.decode(text)
-  local head = {violation = record.id, kind = record.kind, gpu = tonumber(index), key = key, since = record.since,
-    memory_mb = record.memory_mb, peak_memory_mb = record.peak_mb, holder = record.holder, reason = 'vanished',
-    closed = now, duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))}
-  tell('violation.' .. verb, 'violation/' .. record.id, splice(head, record.body), violations)
+  local ended = {reason = 'vanished', closed = now, duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))}
+  tell('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record, ended), violations)
 end
 
 -- The fields of a hash that are about a GPU, by `pattern`, which returns its index first.

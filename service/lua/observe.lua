@@ -18,16 +18,9 @@ local FREE_UPDATES, UPDATE_MS = 5, 60 * 1000
 local due_ms, opened, closed = 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
-local function record_data(gpu, key, record, extra)
-  local head = {violation = record.id, kind = record.kind, gpu = gpu.index, key = key, since = record.since,
-    memory_mb = record.memory_mb, peak_memory_mb = record.peak_mb, holder = record.holder}
-  for name, value in pairs(extra or {}) do head[name] = value end
-  return splice(head, record.body)
-end
-
 local function about_violation(verb, gpu, key, record, extra, id)
   publish({KEYS[2], violations}, EVENTS_KEPT, ARGV[1], id or next_id(KEYS[1]), 'canhazgpu.violation.' .. verb,
-    'violation/' .. record.id, record_data(gpu, key, record, extra))
+    'violation/' .. record.id, violation_data(gpu.index, key, record, extra))
 end
 
 local function close(gpu, field, key, record, reason)

@@ -6,7 +6,6 @@ local LEDGER_KEPT_MS = 400 * 86400 * 1000
 local OPERATION_KEPT_MS = 3600 * 1000
 -- No reservation lasts longer from now on: a hundred years, as in events/durations.py.
 local LONGEST_MS = 100 * 365 * 86400 * 1000
-local NO_MOMENT = 1e14  -- From here on the JSON library writes 1e+14, which is no whole number to others.
 
 local function pairs_of(key)
   local flat, map = redis.call('HGETALL', key), {}
@@ -20,41 +19,6 @@ local function tell(event_type, subject, data, more)
   local streams = {KEYS[2]}
   if more then streams[2] = more end
   publish(streams, EVENTS_KEPT, ARGV[1], next_id(KEYS[1]), 'canhazgpu.' .. event_type, subject, data)
-end
-
--- Whether a table has fields of these types; what is in `optional` may be absent.
-local function shaped(value, types, optional)
-  if type(value) ~= 'table' then return false end
-  for name, kind in pairs(types) do
-    local field = value[name]
-    if type(field) ~= kind and not (field == nil and optional) then return false end
-    if kind == 'number' and field and (field < 0 or field >= NO_MOMENT) then return false end
-  end
-  return true
-end
-
--- A reservation as it is kept, nil for one that cannot be read.
-local function record_of(text)
-  local good, record = pcall(cjson.decode, text)
-  if not good or not shaped(record, {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'})
-    or not shaped(record, {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true) then
-    return nil
-  end
-  for _, index in ipairs(record.gpus) do
-    if type(index) ~= 'number' then return nil end
-  end
-  return record
-end
-
--- A request as it is kept, nil for one that cannot be read.
-local function request_of(text)
-  local good, request = pcall(cjson.decode, text)
-  if not good or not shaped(request, {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'})
-    or not shaped(request, {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true)
-    or not (request.gpus or request.count) then
-    return nil
-  end
-  return request
 end
 
 -- Reads the host; the keys of its GPUs are those from `first_gpu` on. Requests are in the order they came.

@@ -59,13 +59,10 @@ local function rename_fields(key, parts)
   return fresh
 end
 
--- The scan that follows tells of an open violation under its new index, with who is there now; of one on a
--- card that is missing no scan can tell more than that.
+-- Where a missing card is shown now: no scan can tell more of it.
 local function about_violation(verb, field, record)
   local index, key = string.match(field, '^(%d+)/(.*)$')
-  local head = {violation = record.id, kind = record.kind, gpu = tonumber(index), key = key, since = record.since,
-    memory_mb = record.memory_mb, peak_memory_mb = record.peak_mb, holder = record.holder}
-  tell('violation.' .. verb, 'violation/' .. record.id, splice(head, record.body), violations)
+  tell('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record), violations)
 end
 
 -- Keeps a card at its index; its usage is what a scan saw of this very card.
@@ -86,6 +83,7 @@ local function miss(card, facts)
     if not facts.missing_ms then
       if facts.state == 'ok' then facts.ok_ms = redis.call('HGET', KEYS[3], 'at_ms') or nil end
       facts.missing_ms, facts.was, facts.state = whole(now_ms), tostring(card.was), 'error'
+      facts.outline = nil  -- The next scan writes the state again, whatever it sees.
     end
   else
     facts.missing_ms, facts.was = nil, nil
@@ -126,7 +124,7 @@ if #moved > 0 then
   rename_fields(pending_key, '^(.-)(%d+)(/.*)$')
   for field, text in pairs(rename_fields(open_key, '^(.-)(%d+)(/.*)$')) do
     local record = cjson.decode(text)
-    record.signature = ''
+    record.identity = ''  -- The scan that follows tells of it, with who is there now.
     redis.call('HSET', open_key, field, cjson.encode(record))
     if missing[tonumber(string.match(field, '^%d+'))] then about_violation('updated', field, record) end
   end

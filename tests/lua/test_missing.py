@@ -74,6 +74,15 @@ async def test_a_missing_card_is_handed_out_to_nobody(host: CardHost) -> None:
     assert await host.holders() == {"B": ALICE}
 
 
+async def test_a_card_that_is_back_before_its_loss_was_stored_is_free_again(host: CardHost) -> None:
+    """A service that dies between the renumbering and the scan leaves nothing broken."""
+    await host.scan("A", "B")
+    await host.cards.settle((), host.now_ms)
+    host.restart()
+    await host.scan("A", "B")
+    assert (await host.reserve(ALICE, count=2)).code == "granted"
+
+
 async def test_the_reservation_of_a_vanished_card_is_released_in_time(host: CardHost) -> None:
     """After missing_timeout, with the reason, and what the card was called when it was there."""
     await host.scan("A", "B", "C")

@@ -141,8 +141,7 @@ SAYS = {
     "released-holder-lost": ["was lost", "canhazgpu reserve --gpu-ids 1,3 --duration 4h", "kill 4711"],
     "released-holder-unmanaged": ["was released by root, who no longer lets canhazgpu hand it out."],
     "released-holder-vanished": [
-        "alice, your reservation of GPU 3 was released: the driver does not find it any more.",
-        "GPUs may have other numbers now: look before you name one. GPU 6 is still reserved.",
+        "your reservation of GPU 3 was released: the driver does not find it any more."
     ],
     "unreserved-holder": [
         "alice, your run goes on, but GPUs 1 and 3 are no longer reserved for it.",

@@ -1,0 +1,45 @@
+-- Shared by the scripts of the service: what is kept as JSON, read with care.
+local NO_MOMENT = 1e14  -- From here on the JSON library writes 1e+14, which is no whole number to others.
+
+-- Whether a table has fields of these types; what is in `optional` may be absent.
+local function shaped(value, types, optional)
+  if type(value) ~= 'table' then return false end
+  for name, kind in pairs(types) do
+    local field = value[name]
+    if type(field) ~= kind and not (field == nil and optional) then return false end
+    if kind == 'number' and field and (field < 0 or field >= NO_MOMENT) then return false end
+  end
+  return true
+end
+
+-- A reservation as it is kept, nil for one that cannot be read.
+local function record_of(text)
+  local good, record = pcall(cjson.decode, text)
+  if not good or not shaped(record, {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'})
+    or not shaped(record, {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true) then
+    return nil
+  end
+  for _, index in ipairs(record.gpus) do
+    if type(index) ~= 'number' then return nil end
+  end
+  return record
+end
+
+-- A request as it is kept, nil for one that cannot be read.
+local function request_of(text)
+  local good, request = pcall(cjson.decode, text)
+  if not good or not shaped(request, {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'})
+    or not shaped(request, {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true)
+    or not (request.gpus or request.count) then
+    return nil
+  end
+  return request
+end
+
+-- What the events say of an open violation, which is kept as `record`; `extra` goes beside it.
+local function violation_data(index, key, record, extra)
+  local head = {violation = record.id, kind = record.kind, gpu = index, key = key, since = record.since,
+    memory_mb = record.memory_mb, peak_memory_mb = record.peak_mb, holder = record.holder}
+  for name, value in pairs(extra or {}) do head[name] = value end
+  return splice(head, record.body)
+end
