@@ -72,11 +72,12 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the reservation events. Moments are RFC 3339 in UTC.
 
-    On `released`, `gpus` are those it let go of, `kept` those it still has, `held_s` is since it
-    began, `reason` is exited, released, expired, idle, lost, unmanaged, undelivered, vanished or admin, `by`
-    who did it, `was` what vanished GPUs were called when they were last there. On `idle`, `idle` is since
-    when, `deadline` when it will be released for it, if so. On `disowned`, `disowned` names users whose use
-    of `gpus` is not the holder's, None when it is after all.
+    On `created` and `released`, `uuids` says which cards `gpus` are, in the same order. On `released`,
+    `gpus` are those it let go of, `kept` those it still has, `held_s` is since it began, `reason` is
+    exited, released, expired, idle, lost, unmanaged, undelivered, vanished or admin, `by` who did it,
+    `was` what vanished GPUs were called when they were last there. On `idle`, `idle` is since when,
+    `deadline` when it will be released for it, if so. On `disowned`, `disowned` names users whose use of
+    `gpus` is not the holder's, None when it is after all.
     """
 
     id: str
@@ -85,6 +86,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     uid: int
     gpus: tuple[int, ...]
     started: str
+    uuids: tuple[str, ...] | None = None
     label: str | None = None
     note: str | None = None
     pid: int | None = None

@@ -31,7 +31,7 @@ def describe_incident(kind: str, incident: Incident) -> Account:
         say = f"The trouble lasted {f'for {lasted}, ' if lasted else ''}{span}: {reason}."
         return Account(subject=what, headline=f"{opening(what, '')}.", parts=(Sentence(say),), mood="good")
     remedy: list[Part] = [Sentence(f"{words_of(incident.remedy)}.")] if incident.remedy else []
-    meaning, rows = _meaning(part, name)
+    meaning, rows = _meaning(part, name, found=not reason.startswith("not found"))
     return Account(
         subject=what,
         headline=f"{opening(what, '')}, since {since}: {reason}.",
@@ -40,13 +40,15 @@ def describe_incident(kind: str, incident: Incident) -> Account:
     )
 
 
-def _meaning(part: str, name: str) -> tuple[str, list[Row]]:
+def _meaning(part: str, name: str, *, found: bool) -> tuple[str, list[Row]]:
     doctor = ("To see what works on this host", "canhazgpu doctor")
     quoted = shlex.quote(name)
     if part == "gpu":
         drain = f"canhazgpu admin drain {quoted} --reason 'it fails'"
         return "It is not handed out while it fails; what runs on it goes on.", [
-            ("To look at it", f"nvidia-smi -q -i {quoted}"),
+            ("To look at it", f"nvidia-smi -q -i {quoted}")
+            if found
+            else ("To see what the driver finds", "nvidia-smi -L"),
             ("To keep it out when it comes back", drain),
             doctor,
         ]

@@ -37,15 +37,18 @@ OUTCOMES = {
 }
 
 
-def of_fact(kind: str, one: Violation) -> str:
-    """Return the sentence of a fact: opened, updated or closed."""
+def of_fact(kind: str, one: Violation, before: Violation | None = None) -> str:
+    """Return the sentence of a fact: opened, updated or closed; `before` is the fact before it."""
     if kind == CLOSED:
         why = ENDS.get(one.reason or "", one.reason or "nobody knows why")
         return _sentence(f"It is over after {spell_duration(one.duration_s or 0)}: {why}")
     if kind == OPENED:
         right = f", which {one.holder} holds" if one.kind == "trespass" else RIGHTS.get(one.kind, "")
         return _sentence(f"{printable(one.user)} uses GPU {one.gpu}{right}: {_use(one)}")
-    return _sentence(f"Now it is {_use(one)}")
+    called = (
+        f"The driver calls the GPU {one.gpu} now: it is" if before and before.gpu != one.gpu else "Now it is"
+    )
+    return _sentence(f"{called} {_use(one)}")
 
 
 def of_notice(one: NoticeFacts) -> str:

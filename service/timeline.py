@@ -119,8 +119,8 @@ class Timeline:
 
     def _fact(self, row: Row) -> None:
         if fact := violation_of(row):
+            sentence = sentences.of_fact(row.kind, fact, self._now)
             self._now = fact
-            sentence = sentences.of_fact(row.kind, fact)
             self._add(Moment(time=row.time, type=row.kind, sentence=sentence, fact=fact))
         elif row.kind == SIGNALLED and (signal := row.data_as(Signalled)):
             sentence = sentences.of_signal(signal)

@@ -132,6 +132,13 @@ local function facts_of(record, extra)
   return cjson.encode(shown)
 end
 
+-- Which cards GPUs are; nil for none.
+local function uuids_of(host, gpus)
+  local found = {}
+  for i, index in ipairs(gpus) do found[i] = host.by_index[index] and host.by_index[index].uuid or '' end
+  return #found > 0 and found or nil
+end
+
 local function save(record)
   record.unreadable = nil
   redis.call('HSET', KEYS[5], record.id, cjson.encode(record))
@@ -157,7 +164,8 @@ local function create(host, request, may)
   host.records[record.id] = record
   save(record)
   if request.queued_ms then redis.call('HDEL', KEYS[6], request.id) end
-  tell('reservation.created', 'reservation/' .. record.id, facts_of(record, {queued = request.queued_ms and rfc3339(request.queued_ms)}))
+  tell('reservation.created', 'reservation/' .. record.id, facts_of(record,
+    {queued = request.queued_ms and rfc3339(request.queued_ms), uuids = uuids_of(host, gpus)}))
   return record
 end
 
@@ -212,7 +220,7 @@ local function free(host, record, gpus, reason, by)
     end
     redis.call('HSET', KEYS[7], record.uid .. '/' .. index, whole(now_ms))
   end
-  local extra = {gpus = gpus, reason = reason, by = by, released = now, was = #was > 0 and was or nil, held_s = math.max(0, math.floor((now_ms - record.started_ms) / 1000)),
+  local extra = {gpus = gpus, uuids = uuids_of(host, gpus), reason = reason, by = by, released = now, was = #was > 0 and was or nil, held_s = math.max(0, math.floor((now_ms - record.started_ms) / 1000)),
     idle = reason == 'idle' and record.idle_ms and rfc3339(record.idle_ms) or nil}
   if #kept > 0 then
     record.gpus, extra.kept = kept, kept

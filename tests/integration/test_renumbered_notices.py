@@ -16,7 +16,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import decode
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.store import Store
-from canhazgpu.notifiers.render import subject
+from canhazgpu.notifiers.render import lines, subject
 from canhazgpu.workers.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
@@ -114,7 +114,8 @@ async def test_the_holder_of_a_vanished_card_is_told(store: Store) -> None:
         await host.age(601)
         for _ in range(2):
             await host.scan("B")
-        _, told = await made(store, "gpu-failed", "released")
+        failed, told = await made(store, "gpu-failed", "released")
+    assert any("nvidia-smi -L" in row for row in lines(failed))
     assert (told.person, told.reservation and told.reservation.was) == (f"u{ALICE}", (0,))
     assert subject(told).endswith(
         "your reservation of GPU 0 was released: the driver does not find it any more"

@@ -97,8 +97,8 @@ async def test_the_reservation_of_a_vanished_card_is_released_in_time(host: Card
     await host.scan("B", "C")
     assert await host.holders() == {"B": ALICE}
     (event,) = await host.told("reservation.released")
-    facts = [event.data[name] for name in ("id", "reason", "gpus", "was", "kept")]
-    assert facts == [reserved.id, "vanished", [2], [0], [0]]
+    facts = [event.data[name] for name in ("id", "reason", "gpus", "uuids", "was", "kept")]
+    assert facts == [reserved.id, "vanished", [2], ["A"], [0], [0]]
     assert sorted(await host.states()) == [0, 1]
     (gone,) = await host.told("gpu.removed")
     assert (gone.subject, gone.data["uuid"]) == ("gpu/2", "A")

@@ -65,6 +65,18 @@ async def test_a_rightful_holder_stays_one_when_a_card_falls_off_the_bus(host: C
     assert (await host.reserve(BOB, count=1)).code == "refused"
 
 
+async def test_reservations_tell_which_cards_they_are_of(host: CardHost) -> None:
+    """The UUIDs are in the order of the indices of the moment, when it begins and when it ends."""
+    await host.scan("A", "B", "C")
+    await host.reserve(ALICE, 0, 2)
+    await host.scan("C", "B", "A")
+    await host.scan("A", "C", "B")
+    await _release(host, ALICE)
+    events = await host.told("reservation.created", "reservation.released")
+    seen = [(event.data["gpus"], event.data["uuids"]) for event in events]
+    assert seen == [([0, 2], ["A", "C"]), ([0, 1], ["A", "C"])]
+
+
 async def test_three_cards_rotate(host: CardHost) -> None:
     """Each of three reservations, one of them of two cards, follows its own through a full turn."""
     order = ["A", "B", "C", "D"]

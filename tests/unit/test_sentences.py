@@ -81,6 +81,12 @@ def test_facts_are_said_in_a_sentence(kind: str, one: Violation, said: str) -> N
     assert sentences.of_fact(kind, one) == said
 
 
+def test_a_gpu_that_is_called_otherwise_is_said() -> None:
+    """An update by which the GPU has another index than in the fact before."""
+    said = sentences.of_fact(UPDATED, violation(NOW, processes=_processes("a")), violation(NOW, gpu=3))
+    assert said == "The driver calls the GPU 0 now: it is 1024MB by PID 10 (a)"
+
+
 def test_notices_say_for_whom_and_by_what() -> None:
     """Each audience by its name, and why administrators hear of it."""
     said = sentences.of_notice
