@@ -21,8 +21,8 @@ from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_server
 from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
-from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.identities import doubtful
+from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.providers import ProviderError, open_provider
 
 Finding = tuple[str, str, str]

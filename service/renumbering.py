@@ -26,16 +26,21 @@ class Renumbering:
 
     def __init__(self, store: Store, rules: Rules, patience: float) -> None:
         """Know nothing yet. A card that is not listed for `patience` seconds is given up."""
-        self._store, self._rules, self._patience_ms = store, rules, round(patience * 1000)
+        self._store, self._rules, self.patience_ms = store, rules, round(patience * 1000)
         self._cards: dict[int, Card] | None = None
         self._seen: dict[int, str] = {}
+        self._blind = True  # What is missing may have been there since the last scan.
         self._doubts: list[str] = []
         self.moved: dict[int, int] = {}  # By the last call of `settle`: old index -> new one.
         self.granted = False  # The same: whether somebody who waited got GPUs.
 
     def lose(self) -> None:
         """Know nothing any more: Redis did not answer, and may not have what it had."""
-        self._cards, self._seen = None, {}
+        self._cards, self._seen, self._blind = None, {}, True
+
+    def stall(self) -> None:
+        """Say that no scan came through: the time for which a card is missing begins anew."""
+        self._blind = True
 
     async def settle(self, readings: Sequence[GpuReading], now_ms: int) -> tuple[GpuReading, ...]:
         """Let Redis follow the cards of this scan; return the readings, each with the UUID of its card.
@@ -44,13 +49,15 @@ class Renumbering:
         """
         self.moved, self.granted = {}, False
         seen = {reading.index: reading.uuid for reading in readings}
-        if self._cards is None or seen != self._seen:
+        again = self._blind and any(card.missing_ms is not None for card in self._known.values())
+        if self._cards is None or seen != self._seen or again:
             await self._renumber(readings, seen)
             self._seen = seen
+        self._blind = False
         overdue = [
             index
             for index, card in self._known.items()
-            if card.missing_ms is not None and card.missing_ms + self._patience_ms <= now_ms
+            if card.missing_ms is not None and card.missing_ms + self.patience_ms <= now_ms
         ]
         if overdue:
             await self._forget(overdue)
@@ -91,7 +98,7 @@ class Renumbering:
             self._cards = None
         else:
             raise StoreDown("the host's GPUs change faster than they can be read")
-        self._cards = _after(before, moves, readings, now_ms)
+        self._cards = _after(before, moves, readings, now_ms, anew=self._blind)
         self.moved = {move.was: move.index for move in moves}
         self._say(before, moves, seen)
 
@@ -117,6 +124,7 @@ class Renumbering:
                 for move in moves
             ],
             "new": [{"index": index, "uuid": uuid} for index, uuid in new.items()],
+            "anew": self._blind,
         }
         keys = self._store.keys
         reply = await self._store.run(
@@ -149,7 +157,7 @@ class Renumbering:
             [
                 keys.host,
                 self._rules.text,
-                self._patience_ms,
+                self.patience_ms,
                 msgspec.json.encode([{"index": index, "uuid": sure.get(index, "")} for index in indices]),
             ],
         )
@@ -179,13 +187,19 @@ class Renumbering:
 
 
 def _after(
-    before: Mapping[int, Card], moves: Iterable[Move], readings: Iterable[GpuReading], now_ms: int
+    before: Mapping[int, Card],
+    moves: Iterable[Move],
+    readings: Iterable[GpuReading],
+    now_ms: int,
+    *,
+    anew: bool,
 ) -> dict[int, Card]:
     """Return the cards as Redis has them when the scan is stored."""
     after = {}
     for move in moves:
         card = before[move.was]
-        missing_ms = (card.missing_ms or now_ms) if move.missing else None
+        since_ms = now_ms if anew or card.missing_ms is None else card.missing_ms
+        missing_ms = since_ms if move.missing else None
         was = (move.was if card.was is None else card.was) if move.missing else None
         after[move.index] = Card(uuid=card.uuid, name=card.name, missing_ms=missing_ms, was=was)
     for reading in readings:

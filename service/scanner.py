@@ -120,6 +120,7 @@ class Scanner:
         try:
             readings = await self._provider.read()
         except ProviderError as error:
+            self._cards.stall()
             await self._tell_stalled(error)
             return self._period
         readings = await self._cards.settle(readings, self._now_ms)

@@ -77,14 +77,16 @@ local function put(card, facts)
   redis.call('ZADD', KEYS[4], card.index, card.index)
 end
 
--- A missing card is an error from this moment on: nobody gets it before the scan is over.
+-- A missing card is an error from this moment on: nobody gets it before the scan is over. With `anew` no scan
+-- came through before this one, and the card may have been there: its time begins anew.
 local function miss(card, facts)
   if card.missing then
     if not facts.missing_ms then
       if facts.state == 'ok' then facts.ok_ms = redis.call('HGET', KEYS[3], 'at_ms') or nil end
-      facts.missing_ms, facts.was, facts.state = whole(now_ms), tostring(card.was), 'error'
+      facts.was, facts.state = tostring(card.was), 'error'
       facts.outline = nil  -- The next scan writes the state again, whatever it sees.
     end
+    if change.anew or not facts.missing_ms then facts.missing_ms = whole(now_ms) end
   else
     facts.missing_ms, facts.was = nil, nil
   end

@@ -22,7 +22,7 @@ async def test_a_card_that_returns_has_kept_its_reservation(host: CardHost) -> N
     await host.reserve(BOB, 1)
     await host.scan("B")
     assert await host.holders() == {"A": ALICE, "B": BOB}
-    await host.age(599)
+    host.age(599)
     await host.scan("A", "B")
     states = await host.states()
     assert [states[index].usage.uuid for index in (0, 1)] == ["A", "B"]
@@ -88,11 +88,11 @@ async def test_the_reservation_of_a_vanished_card_is_released_in_time(host: Card
     await host.scan("A", "B", "C")
     reserved = await host.reserve(ALICE, 0, 1)
     await host.scan("B", "C")
-    await host.age(599)
+    host.age(599)
     await host.scan("B", "C")
     await host.scan("B", "C")
     assert await host.holders() == {"A": ALICE, "B": ALICE}
-    await host.age(2)
+    host.age(2)
     await host.scan("B", "C")
     await host.scan("B", "C")
     assert await host.holders() == {"B": ALICE}
@@ -112,7 +112,7 @@ async def test_a_violation_on_a_vanished_card_is_closed_with_it(host: CardHost) 
     for _ in range(3):
         await host.scan("B")
     assert await host.accused() == {"A": [BOB]}
-    await host.age(601)
+    host.age(601)
     await host.scan("B")
     await host.scan("B")
     assert await host.accused() == {}
@@ -128,7 +128,7 @@ async def test_a_card_that_was_given_up_and_is_back_is_known(store: Store) -> No
     await host.drain(0)
     await host.allocator.manage(0, "manage", gpus=[0, 2], force=False, by="root")
     await host.scan("C")
-    await host.age(601)
+    host.age(601)
     for _ in range(2):
         await host.scan("C")
     assert sorted(await host.states()) == [0]
@@ -161,7 +161,7 @@ async def test_who_waits_for_a_vanished_card_waits_no_more(host: CardHost) -> No
     one = await host.reserve(BOB, count=1, wait=True)
     await host.scan("B")
     assert len(await host.allocator.waiting()) == 3
-    await host.age(601)
+    host.age(601)
     await host.scan("B")
     await host.scan("B")
     left = [(event.data["id"], event.data["reason"]) for event in await host.told("request.left")]
@@ -177,10 +177,31 @@ async def test_a_driver_that_lists_nothing_for_a_minute_costs_nobody_anything(ho
         await host.scan()
     states = await host.states()
     assert [states[index].usage.state for index in (0, 1)] == ["error", "error"]
-    await host.age(60)
+    host.age(60)
     await host.scan("A", "B")
     assert await host.holders() == {"B": ALICE}
     assert not await host.told("gpu.renumbered", "reservation.released")
+
+
+@pytest.mark.parametrize("how", ["stalled", "restarted", "without Redis"])
+async def test_the_time_of_a_missing_card_counts_only_while_scans_come_through(
+    host: CardHost, how: str
+) -> None:
+    """After a time without scans it begins anew: the card may be back in a moment."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    for _ in range(2):
+        await host.scan("B")
+    before = int((await host.hash(1))["missing_ms"])
+    {"stalled": host.cards.stall, "restarted": host.restart, "without Redis": host.cards.lose}[how]()
+    await host.store.redis.hset(host.store.keys.gpu(1), "missing_ms", str(before - 700_000))
+    for _ in range(3):
+        await host.scan("B")
+    assert int((await host.hash(1))["missing_ms"]) >= before
+    assert await host.holders() == {"A": ALICE}
+    host.age(601)
+    await host.scan("B")
+    assert await host.holders() == {}
 
 
 async def test_two_cards_with_one_uuid_keep_what_they_have_by_index(host: CardHost) -> None:

@@ -120,12 +120,6 @@ class CardHost:
         events = [decode(fields) for _, fields in rows]
         return [one for one in events if one.type.removeprefix("canhazgpu.") in kinds]
 
-    async def age(self, seconds: float) -> None:
-        """Let the missing cards be missing for so much longer."""
-        for index, card in (await self.states()).items():
-            del card
-            missing = (await self.hash(index)).get("missing_ms")
-            if missing:
-                earlier = int(missing) - round(seconds * 1000)
-                await self.store.redis.hset(self.store.keys.gpu(index), "missing_ms", str(earlier))
-        self.cards.lose()
+    def age(self, seconds: float) -> None:
+        """Let the missing cards be missing for so much longer: the patience with them is so much shorter."""
+        self.cards.patience_ms = max(0, self.cards.patience_ms - round(seconds * 1000))
