@@ -47,7 +47,14 @@ def coloured(gpu: dict[str, Any]) -> str:
 def _available(gpu: dict[str, Any]) -> str:
     released = gpu.get("released_s")
     when = "never reserved" if released is None else f"last released {spell_duration(released)} ago"
-    return f"AVAILABLE ({when}) [validated: {gpu['memory_mb']}MB used]"
+    return f"AVAILABLE ({when}) [validated: {_seen(gpu)}]"
+
+
+def _seen(gpu: dict[str, Any]) -> str:
+    """Return what a GPU without use was judged by."""
+    if gpu.get("memory_used_mb", 0) is None:
+        return "no processes, memory not reported"
+    return f"{gpu['memory_mb']}MB used"
 
 
 def _unreserved(gpu: dict[str, Any]) -> str:
@@ -126,9 +133,7 @@ _STATES: dict[str, Callable[[dict[str, Any]], str]] = {
     "AVAILABLE": _available,
     "IN_USE": _reserved,
     "UNRESERVED": _unreserved,
-    "DRAINED": lambda gpu: (
-        f"DRAINED ({foreign(gpu['reason'], LONGEST_WORDS)}) [validated: {gpu['memory_mb']}MB used]"
-    ),
+    "DRAINED": lambda gpu: f"DRAINED ({foreign(gpu['reason'], LONGEST_WORDS)}) [validated: {_seen(gpu)}]",
     "UNMANAGED": lambda gpu: f"NOT MANAGED [{gpu['memory_mb']}MB used]",
     "ERROR": _broken,
     "UNKNOWN": _broken,

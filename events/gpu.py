@@ -27,7 +27,9 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
     """One GPU in one scan, as the provider saw it; memory in MiB, reserved memory is not used.
 
     `error`: the GPU is broken or gone. `unknown`: it answers, but not what we must know. Both are
-    a sentence without a final stop; neither ever means idle.
+    a sentence without a final stop; neither ever means idle. No `memory_used_mb` in a reading without
+    either: the GPU has no memory of its own to report, such as one that shares the host's.
+    `processes_reported`: whether the driver says who uses this GPU.
     """
 
     index: int
@@ -37,6 +39,7 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
     memory_used_mb: int | None = None
     utilization_percent: int | None = None
     processes: tuple[ProcessReading, ...] = ()
+    processes_reported: bool = True
     mig: tuple[MigReading, ...] = ()
     error: str | None = None
     unknown: str | None = None

@@ -61,6 +61,7 @@ class SilenceAnswer(Silence, frozen=True, kw_only=True):
 class GpuAnswer(Struct, kw_only=True):
     """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
 
+    `memory_mb` is what is counted; `memory_used_mb` what the GPU itself reports, null where it reports none.
     `silenced_s`: for how long still nobody is told of any of its open violations; null where somebody is,
     or where there are none. On a reserved GPU `others` are processes that are not its holder's, and
     `presumed` those taken for the holder's because nobody can be proven.
@@ -73,6 +74,7 @@ class GpuAnswer(Struct, kw_only=True):
     reason: str | None
     users: list[str]
     memory_mb: int
+    memory_used_mb: int | None
     memory_total_mb: int | None
     in_use: bool
     processes: list[ProcessAnswer]

@@ -12,8 +12,10 @@ from typing import Any
 
 MEBIBYTE = 1024 * 1024
 ATTEMPTS = 4  # The list may grow between asking for its size and for itself.
-NOT_SUPPORTED, NOT_FOUND, INSUFFICIENT_SIZE = 3, 6, 7
-WHOLE_GPU = 0xFFFFFFFF
+INVALID_ARGUMENT, NOT_SUPPORTED, INSUFFICIENT_SIZE, FUNCTION_NOT_FOUND, VERSION_MISMATCH = 2, 3, 7, 13, 25
+# The driver does not have this function, this version of it, or this kind of list.
+MISSING = frozenset({INVALID_ARGUMENT, NOT_SUPPORTED, FUNCTION_NOT_FOUND, VERSION_MISMATCH})
+ABOUT = 0.05  # How far the memory of a card may be from the host's to be taken for it.
 LISTS = {
     "compute": "nvmlDeviceGetComputeRunningProcesses",
     "graphics": "nvmlDeviceGetGraphicsRunningProcesses",
@@ -32,6 +34,10 @@ class Nvml:
             raise ImportError("the module pynvml is not the one of nvidia-ml-py")
         self.lib: Any = pynvml
         pynvml.nvmlInit()
+        self._too_old = getattr(
+            pynvml, "NVMLLibraryMismatchError", ()
+        )  # The driver, to pynvml: no NVMLError.
+        self._hosts: dict[int, bool] = {}
         self.last_pid = int(_first_line("/proc/sys/kernel/pid_max") or 4194304)
 
     def read(self) -> list[dict[str, Any]]:
@@ -39,67 +45,111 @@ class Nvml:
         return [self._gpu(index) for index in range(self.lib.nvmlDeviceGetCount())]
 
     def _gpu(self, index: int) -> dict[str, Any]:
+        """Read one. What it is judged by must be read, or not exist; what is only shown may fail."""
         gpu: dict[str, Any] = {"index": index}
         try:
             handle = self.lib.nvmlDeviceGetHandleByIndex(index)
-            gpu["uuid"] = _text(self.lib.nvmlDeviceGetUUID(handle))
-            gpu["name"] = _text(self.lib.nvmlDeviceGetName(handle))
+            name = self._shown(lambda: _text(lambda: self.lib.nvmlDeviceGetName(handle)))
+            gpu |= {"name": name} if name else {}
+            gpu |= self._identity(handle)
             gpu |= self._memory(handle)
-            gpu["utilization_percent"] = self._value(
+            gpu |= self._processes(handle)
+            gpu["utilization_percent"] = self._shown(
                 lambda: self.lib.nvmlDeviceGetUtilizationRates(handle).gpu
             )
             gpu["mig"] = list(self._mig(handle))
-            gpu["processes"] = self._processes(handle)
         except self.lib.NVMLError as error:
             gpu["error"] = error.value
         except ValueError as error:
             gpu["unbelievable"] = str(error)
         return gpu
 
-    def _value(self, ask: Callable[[], Any]) -> Any:
-        """Return a reading, None where this GPU does not have it."""
+    def _identity(self, handle: Any) -> dict[str, str]:
+        try:
+            uuid = _text(lambda: self.lib.nvmlDeviceGetUUID(handle))
+        except self.lib.NVMLError as error:
+            if error.value != NOT_SUPPORTED:
+                raise
+            uuid = ""
+        if not uuid:
+            raise ValueError("the driver gives it no UUID")
+        return {"uuid": uuid}
+
+    def _shown(self, ask: Callable[[], Any]) -> Any:
+        """Return what nothing is decided by, None where it cannot be had."""
         try:
             return ask()
-        except self.lib.NVMLError as error:
-            if error.value == NOT_SUPPORTED:
-                return None
-            raise
+        except (self.lib.NVMLError, AttributeError, ValueError):
+            return None
 
     def _memory(self, handle: Any) -> dict[str, int | None]:
-        try:
-            memory = self.lib.nvmlDeviceGetMemoryInfo(handle, version=self.lib.nvmlMemory_v2)
-        except (self.lib.NVMLError, AttributeError):
-            memory = self._value(lambda: self.lib.nvmlDeviceGetMemoryInfo(handle))
-        if memory is None:
+        """Return total and used memory, None where the card has none of its own to report."""
+        memory = self._memory_info(handle)
+        if memory is None or not memory.total or self._is_hosts(handle, memory.total):
             return {"memory_total_mb": None, "memory_used_mb": None}
         return {
             "memory_total_mb": memory.total // MEBIBYTE,
             "memory_used_mb": memory.used // MEBIBYTE,
         }
 
-    def _processes(self, handle: Any) -> list[dict[str, Any]]:
+    def _memory_info(self, handle: Any) -> Any:
+        """Return what the driver says, by the second version or else the first; None: not supported."""
+        try:
+            return self.lib.nvmlDeviceGetMemoryInfo(handle, version=self.lib.nvmlMemory_v2)
+        except self.lib.NVMLError as second:
+            try:
+                return self.lib.nvmlDeviceGetMemoryInfo(handle)
+            except self.lib.NVMLError as first:
+                if first.value != NOT_SUPPORTED:
+                    raise
+                if second.value not in MISSING:
+                    raise second from first
+        return None
+
+    def _is_hosts(self, handle: Any, total: int) -> bool:
+        """Tell whether this is the memory of the host, which some drivers report for an integrated GPU.
+
+        Such a GPU has no window into memory of its own (BAR1). Asked once for each amount of memory.
+        """
+        if total not in self._hosts:
+            host = _host_memory()
+            self._hosts[total] = abs(total - host) <= ABOUT * host
+        return self._hosts[total] and not self._shown(
+            lambda: self.lib.nvmlDeviceGetBAR1MemoryInfo(handle).bar1Total
+        )
+
+    def _processes(self, handle: Any) -> dict[str, Any]:
+        """Return who uses it, and whether the driver tells at all."""
         merged: dict[int, dict[str, Any]] = {}
+        reported = True
         for kind, function in LISTS.items():
-            for row in self._list(function, handle):
+            rows = self._list(function, handle)
+            reported = reported and (rows is not None or kind != "compute")
+            for row in rows or ():
                 self._check(row.pid)
                 one = merged.setdefault(row.pid, {"pid": row.pid, "memory_mb": None, "kinds": []})
                 one["kinds"].append(kind)
                 if row.usedGpuMemory:  # None and 0 both mean: not told.
                     one["memory_mb"] = max(one["memory_mb"] or 0, -(-row.usedGpuMemory // MEBIBYTE))
-        return list(merged.values())
+        return {"processes": list(merged.values()), "processes_reported": reported}
 
-    def _list(self, function: str, handle: Any) -> list[Any]:
+    def _list(self, function: str, handle: Any) -> list[Any] | None:
+        """Return one list, None where this GPU does not have it."""
         for attempt in range(ATTEMPTS):
             try:
                 rows: list[Any] = getattr(self.lib, function)(handle)
+            except self._too_old as error:
+                if "MPS" not in function:
+                    raise self.lib.NVMLError(FUNCTION_NOT_FOUND) from error
+                return None
             except self.lib.NVMLError as error:
-                if error.value == NOT_SUPPORTED or (kind_missing(error.value) and "MPS" in function):
-                    return []
+                if error.value == NOT_SUPPORTED or (error.value in MISSING and "MPS" in function):
+                    return None
                 if error.value != INSUFFICIENT_SIZE or attempt == ATTEMPTS - 1:
                     raise
             else:
                 return rows
-        return []
+        return None
 
     def _check(self, pid: int) -> None:
         if not 0 < pid <= self.last_pid:
@@ -114,21 +164,29 @@ class Nvml:
         for position in range(count):
             with contextlib.suppress(self.lib.NVMLError):  # Gaps between instances are normal.
                 mig = self.lib.nvmlDeviceGetMigDeviceHandleByIndex(handle, position)
-                yield {
-                    "uuid": _text(self.lib.nvmlDeviceGetUUID(mig)),
-                    "gpu_instance": self.lib.nvmlDeviceGetGpuInstanceId(mig),
-                    "compute_instance": self.lib.nvmlDeviceGetComputeInstanceId(mig),
-                    **self._memory(mig),
-                }
+                yield self._instance(mig)
+
+    def _instance(self, mig: Any) -> dict[str, Any]:
+        memory = self._shown(lambda: self._memory(mig))
+        return {
+            "uuid": _text(lambda: self.lib.nvmlDeviceGetUUID(mig)),
+            "gpu_instance": self.lib.nvmlDeviceGetGpuInstanceId(mig),
+            "compute_instance": self.lib.nvmlDeviceGetComputeInstanceId(mig),
+            **(memory or {"memory_total_mb": None, "memory_used_mb": None}),
+        }
 
 
-def kind_missing(code: int) -> bool:
-    """Tell whether `code` says that the driver does not have this function or this kind of list."""
-    return code in (2, 13)  # INVALID_ARGUMENT, FUNCTION_NOT_FOUND
+def _text(ask: Callable[[], str]) -> str:
+    """Return a text of the driver's; bytes that are no UTF-8 are spelled out."""
+    try:
+        return ask()
+    except UnicodeDecodeError as error:
+        return bytes(error.object).decode("utf-8", "backslashreplace")
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+def _host_memory() -> int:
+    """Return the memory of the host in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _first_line(path: str) -> str:

@@ -53,6 +53,7 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: b
         "reason": reason,
         "users": list(usage.users),
         "memory_mb": usage.memory_mb,
+        "memory_used_mb": usage.memory_used_mb,
         "memory_total_mb": usage.memory_total_mb,
         "in_use": usage.in_use,
         "processes": [_process(one) for one in usage.processes],

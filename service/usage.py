@@ -9,6 +9,8 @@ from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
 
 # Serves other users' programs, as root: its own user says nothing about them.
 SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server"})
+HOUSEKEEPING = 5  # Percent of utilisation that a GPU may have without anybody's doing.
+NOTHING_REPORTED = "the driver reports neither its memory nor its processes"
 KERNEL_NAME = 15  # Bytes of a process's name; the kernel cuts what is longer.
 
 
@@ -18,7 +20,8 @@ def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settin
     In use means: memory in use on the device above `memory.threshold_mb`, or by its processes, or a
     process whose memory cannot be told. Exempt users and programs, and their memory, do not count, nor does
     a shared server beside what it serves.
-    A GPU that cannot be read is not judged; one whose memory is unknown is in use by any process.
+    A GPU without memory of its own to report is in use by any process, and by work that no process
+    explains. A GPU that cannot be read is not judged, nor is one that reports nothing to judge by.
     """
     if reading.error or reading.unknown:
         return GpuUsage(
@@ -36,14 +39,18 @@ def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settin
         device = 0  # How much of it is theirs cannot be told; what they use is nobody's fault.
     known = sum(one.memory_mb or 0 for one in counted)
     untold = any(one.memory_mb is None for one in counted)
-    nothing_known = reading.memory_used_mb is None and not counted
-    in_use = untold or max(device, known) > settings.memory.threshold_mb
+    reported = reading.memory_used_mb is not None
+    if reported:
+        in_use = untold or max(device, known) > settings.memory.threshold_mb
+    else:
+        in_use = bool(counted) or (not exempt and (reading.utilization_percent or 0) > HOUSEKEEPING)
+    nothing_known = not reported and not reading.processes_reported and not in_use
     return GpuUsage(
         index=reading.index,
         uuid=reading.uuid,
         name=reading.name,
         state="unknown" if nothing_known else "ok",
-        reason="its memory cannot be read" if nothing_known else None,
+        reason=NOTHING_REPORTED if nothing_known else None,
         in_use=in_use,
         memory_mb=known if counted and not untold else max(device, known),
         memory_used_mb=reading.memory_used_mb,

@@ -13,13 +13,24 @@ from redis import Redis
 from redis.exceptions import RedisError
 from support.daemon import folder, host
 from support.hostile import mailing
+from support.nvml import nvml_host, nvml_library, provider, say
 from support.past import past
 from support.people import people
 from support.redis import redis_binary
 
 from canhazgpu.events.store import Store
 
-__all__ = ["folder", "host", "mailing", "past", "people"]
+__all__ = [
+    "folder",
+    "host",
+    "mailing",
+    "nvml_host",
+    "nvml_library",
+    "past",
+    "people",
+    "provider",
+    "say",
+]
 
 
 @pytest.fixture

@@ -3,50 +3,18 @@
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
 import pytest
+from support.nvml import Say
 
 from canhazgpu.service.nvml import NvmlProvider
 from canhazgpu.service.providers import DEADLINE, ProviderError
 
-SOURCE = Path(__file__).parent.parent / "fake_nvml" / "nvml.c"
 GPU0 = "gpu GPU-aaaa H100 81559 45 500\n"
 GPU1 = "gpu GPU-bbbb H100 81559 45 500\n"
 pytestmark = pytest.mark.anyio
-Say = Callable[[str], None]
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fake driver library, compiled once."""
-    folder = tmp_path_factory.mktemp("nvml")
-    target = folder / "libnvidia-ml.so.1"
-    subprocess.run(["gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", target, SOURCE], check=True)
-    return folder
-
-
-@pytest.fixture
-def say(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
-    """Set what the driver answers."""
-    answers = tmp_path / "answers"
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library))
-    monkeypatch.setenv("FAKE_NVML", str(answers))
-
-    def set_answers(text: str) -> None:
-        answers.write_text(text)
-
-    return set_answers
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[NvmlProvider]:
-    """The provider under test."""
-    made = NvmlProvider()
-    yield made
-    await made.aclose()
 
 
 async def test_an_idle_gpu_does_not_count_reserved_memory(say: Say, provider: NvmlProvider) -> None:

@@ -3,8 +3,11 @@
  *   init CODE                     nvmlInit fails with CODE; also: init hang, init crash
  *   gpu UUID NAME TOTAL USED RESERVED    in MiB; the order is the index
  *   handle CODE                   the last gpu's handle cannot be had
- *   memory CODE                   its memory cannot be read
- *   lists CODE                    its process lists cannot be read
+ *   memory CODE                   its memory cannot be read; also memory2 CODE: by the second version only
+ *   lists CODE                    its process lists cannot be read; also compute, graphics or mps CODE: one of them
+ *   uuid CODE | name CODE | util CODE | bar1 CODE | migmode CODE    this cannot be read
+ *   busy PERCENT                  its utilisation, else 37
+ *   migmem CODE                   the memory of its instances cannot be read
  *   short N                       N times the list is said to be too short
  *   hang SECONDS | crash          when its memory is asked for
  *   proc KIND PID MIB             KIND c, g or m; MIB -1: not available
@@ -29,7 +32,8 @@ typedef struct { char uuid[64]; unsigned gi, ci; unsigned long long total, used;
 typedef struct {
   char uuid[64], name[64];
   unsigned long long total, used, reserved;
-  int handle, memory, lists, too_short, hang, crash;
+  int handle, memory, memory2, lists, uuid_code, name_code, util, busy, bar1, migmode, migmem, too_short, hang, crash;
+  int kinds[128]; /* CODE of one list, by the first letter of its kind */
   proc_t procs[64]; int count;
   mig_t migs[8]; int mig_count;
 } gpu_t;
@@ -52,10 +56,22 @@ static void load(void) {
       int left = gpu->too_short;
       memset(gpu, 0, sizeof *gpu);
       gpu->too_short = left;
+      gpu->busy = 37;
       sscanf(line, "gpu %63s %63s %llu %llu %llu", gpu->uuid, gpu->name, &gpu->total, &gpu->used, &gpu->reserved);
     } else if (!gpu) continue;
     else if (sscanf(line, "handle %d", &code) == 1) gpu->handle = code;
-    else if (sscanf(line, "memory %d", &code) == 1) gpu->memory = code;
+    else if (sscanf(line, "memory2 %d", &code) == 1) gpu->memory2 = code;
+    else if (sscanf(line, "memory %d", &code) == 1) gpu->memory = gpu->memory2 = code;
+    else if (sscanf(line, "uuid %d", &code) == 1) gpu->uuid_code = code;
+    else if (sscanf(line, "name %d", &code) == 1) gpu->name_code = code;
+    else if (sscanf(line, "util %d", &code) == 1) gpu->util = code;
+    else if (sscanf(line, "busy %d", &code) == 1) gpu->busy = code;
+    else if (sscanf(line, "bar1 %d", &code) == 1) gpu->bar1 = code;
+    else if (sscanf(line, "migmode %d", &code) == 1) gpu->migmode = code;
+    else if (sscanf(line, "migmem %d", &code) == 1) gpu->migmem = code;
+    else if (sscanf(line, "compute %d", &code) == 1) gpu->kinds['c'] = code;
+    else if (sscanf(line, "graphics %d", &code) == 1) gpu->kinds['g'] = code;
+    else if (sscanf(line, "mps %d", &code) == 1) gpu->kinds['m'] = code;
     else if (sscanf(line, "lists %d", &code) == 1) gpu->lists = code;
     else if (sscanf(line, "short %d", &code) == 1) { if (short_left < 0) short_left = code; gpu->too_short = short_left; }
     else if (sscanf(line, "hang %d", &code) == 1) gpu->hang = code;
@@ -86,14 +102,20 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
 static int is_mig(void *handle) { return (char *)handle < (char *)gpus || (char *)handle >= (char *)(gpus + MOST) ? 1 :
   ((char *)handle - (char *)gpus) % sizeof(gpu_t) != 0; }
 int nvmlDeviceGetUUID(void *handle, char *uuid, unsigned size) {
-  snprintf(uuid, size, "%s", is_mig(handle) ? ((mig_t *)handle)->uuid : ((gpu_t *)handle)->uuid); return OK; }
-int nvmlDeviceGetName(void *handle, char *name, unsigned size) { snprintf(name, size, "%s", ((gpu_t *)handle)->name); return OK; }
+  snprintf(uuid, size, "%s", is_mig(handle) ? ((mig_t *)handle)->uuid : ((gpu_t *)handle)->uuid);
+  return is_mig(handle) ? OK : ((gpu_t *)handle)->uuid_code;
+}
+int nvmlDeviceGetName(void *handle, char *name, unsigned size) {
+  snprintf(name, size, "%s", ((gpu_t *)handle)->name);
+  return ((gpu_t *)handle)->name_code;
+}
 
 typedef struct { unsigned long long total, free, used; } memory_v1;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
 
+static gpu_t *parent(void *mig) { return &gpus[((char *)mig - (char *)gpus) / sizeof(gpu_t)]; }
 static int memory(void *handle, unsigned long long *total, unsigned long long *used, unsigned long long *reserved) {
-  if (is_mig(handle)) { mig_t *m = handle; *total = m->total * MIB; *used = m->used * MIB; *reserved = 0; return OK; }
+  if (is_mig(handle)) { mig_t *m = handle; *total = m->total * MIB; *used = m->used * MIB; *reserved = 0; return parent(m)->migmem; }
   gpu_t *gpu = handle;
   if (gpu->hang) sleep(gpu->hang);
   if (gpu->crash) raise(SIGSEGV);
@@ -109,14 +131,22 @@ int nvmlDeviceGetMemoryInfo(void *handle, memory_v1 *info) {
 int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_v2 *info) {
   int code = memory(handle, &info->total, &info->used, &info->reserved);
   info->free = info->total - info->used - info->reserved;
-  return code;
+  return is_mig(handle) ? code : ((gpu_t *)handle)->memory2;
 }
-int nvmlDeviceGetUtilizationRates(void *handle, unsigned *rates) { (void)handle; rates[0] = 37; rates[1] = 5; return OK; }
+int nvmlDeviceGetUtilizationRates(void *handle, unsigned *rates) {
+  rates[0] = ((gpu_t *)handle)->busy; rates[1] = 5;
+  return ((gpu_t *)handle)->util;
+}
+int nvmlDeviceGetBAR1MemoryInfo(void *handle, unsigned long long *bar1) {
+  bar1[0] = bar1[1] = 64 * 1024 * MIB; bar1[2] = 0;
+  return ((gpu_t *)handle)->bar1;
+}
 
 typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } process_t;
 static int list(gpu_t *gpu, char kind, unsigned *count, process_t *out) {
   unsigned found = 0, room = *count;
   if (gpu->lists) return gpu->lists;
+  if (gpu->kinds[(int)kind]) return gpu->kinds[(int)kind];
   for (int i = 0; i < gpu->count; i++) {
     if (gpu->procs[i].kind != kind) continue;
     if (out && found < room)
@@ -135,7 +165,9 @@ int nvmlDeviceGetGraphicsRunningProcesses_v3(void *h, unsigned *n, process_t *ou
 int nvmlDeviceGetMPSComputeRunningProcesses_v3(void *h, unsigned *n, process_t *out) { return list(h, 'm', n, out); }
 
 int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
-  *current = *pending = ((gpu_t *)handle)->mig_count > 0; return *current ? OK : NOT_SUPPORTED; }
+  *current = *pending = ((gpu_t *)handle)->mig_count > 0;
+  return ((gpu_t *)handle)->migmode ? ((gpu_t *)handle)->migmode : *current ? OK : NOT_SUPPORTED;
+}
 int nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned *count) { (void)handle; *count = 7; return OK; }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned index, void **mig) {
   gpu_t *gpu = handle;

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from canhazgpu.config.settings import Memory, Settings, Violations
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
-from canhazgpu.service.usage import judge
+from canhazgpu.service.usage import NOTHING_REPORTED, judge
 
 THRESHOLD = 100
 SETTINGS = Settings(
@@ -66,13 +66,28 @@ def test_a_process_whose_memory_is_unknown_is_use() -> None:
     assert (found.in_use, found.memory_mb) == (True, 500)
 
 
-def test_a_gpu_whose_memory_is_unknown_and_that_nobody_uses_is_unknown() -> None:
-    """Unknown never becomes idle; a process on it is still use."""
-    found = gpu(used=None)
-    assert (found.state, found.in_use, found.reason) == ("unknown", False, "its memory cannot be read")
-    assert gpu(process(7, 1000), used=None).state == "ok"
-    assert gpu(process(7, None), used=None).in_use
-    assert gpu(process(7, 1000, "monitor"), used=None).state == "unknown"
+def test_a_gpu_that_reports_no_memory_is_judged_by_its_processes() -> None:
+    """Any process is use, however little it has; the exempt are not."""
+    assert (gpu(used=None).state, gpu(used=None).in_use) == ("ok", False)
+    for one in (process(7, 1), process(7, 1000), process(7, None)):
+        assert (gpu(one, used=None).in_use, gpu(one, used=None).users) == (True, ("bob",))
+    assert not gpu(process(7, 1000, "monitor"), used=None).in_use
+
+
+def test_work_that_no_process_explains_is_use_where_no_memory_is_reported() -> None:
+    """A busy GPU is in use by somebody unknown, unless it is the exempt who are busy."""
+    assert gpu(used=None, utilization_percent=6).users == ("unknown",)
+    assert not gpu(used=None, utilization_percent=5).in_use
+    assert not gpu(process(7, None, "monitor"), used=None, utilization_percent=99).in_use
+    assert not gpu(used=0, utilization_percent=99).in_use
+
+
+def test_a_gpu_that_reports_neither_memory_nor_processes_is_unknown() -> None:
+    """Nothing to judge by never becomes idle; what is seen of it all the same is use."""
+    found = gpu(used=None, processes_reported=False)
+    assert (found.state, found.in_use, found.reason) == ("unknown", False, NOTHING_REPORTED)
+    assert gpu(process(7, 1), used=None, processes_reported=False).in_use
+    assert gpu(used=0, processes_reported=False).state == "ok"
 
 
 @pytest.mark.parametrize("exempt", [{"user": "monitor"}, {"name": "Xorg"}])

@@ -1,0 +1,54 @@
+"""A GPU that shares the host's memory, from the driver's library to the line that people read."""
+
+import json
+import subprocess
+
+import pytest
+from support.daemon import COMMAND, Daemon, until
+from support.nvml import Say
+
+GB10 = "gpu GPU-aaaa NVIDIA-GB10 0 0 0\nmemory 3\nbar1 3\nbusy 0\n"
+SEEN = "[validated: no processes, memory not reported]"
+
+
+@pytest.fixture
+def spark(nvml_host: Daemon, say: Say) -> Daemon:
+    """A service on a DGX Spark."""
+    say(GB10)
+    nvml_host.start()
+    until(lambda: SEEN in nvml_host.status())
+    return nvml_host
+
+
+def test_an_idle_one_is_available_and_says_by_what(spark: Daemon, say: Say) -> None:
+    """Its line and its JSON say that no memory is reported; any process, however small, is use."""
+    assert spark.status() == f"GPU 0: AVAILABLE (never reserved) {SEEN}\n"
+    (row,) = json.loads(spark.run("status", "--json").stdout)
+    assert (row["status"], row["memory_used_mb"]) == ("AVAILABLE", None)
+    with subprocess.Popen(["sleep", "600"]) as user:
+        say(f"{GB10}proc c {user.pid} 1\n")
+        until(lambda: f"- 1MB used by PID {user.pid} (sleep)" in spark.status())
+        user.kill()
+    say(GB10)
+    until(lambda: SEEN in spark.status())
+
+
+def test_it_can_be_reserved_and_released(spark: Daemon) -> None:
+    """A reservation of it is like any other."""
+    assert spark.run("reserve", "--duration", "1h").returncode == 0
+    assert "[validated: no actual usage detected]" in spark.status()
+    assert spark.run("release").returncode == 0
+    until(lambda: "AVAILABLE (last released" in spark.status())
+
+
+def test_a_run_on_it_ends(spark: Daemon, say: Say) -> None:
+    """When nothing of the run is on the GPU any more its reservation is over: it lingers no longer."""
+    words = [*COMMAND, "run", "--", "sh", "-c", "echo $$; exec sleep 600"]
+    with subprocess.Popen(words, env=spark.environment, stdout=subprocess.PIPE) as run:
+        assert run.stdout
+        pid = int(run.stdout.readline())
+        say(f"{GB10}proc c {pid} 64\n")
+        until(lambda: "[validated: 64MB, 1 processes]" in spark.status())
+        run.kill()
+    say(GB10)
+    until(lambda: f"AVAILABLE (last released 0h 0m 0s ago) {SEEN}" in spark.status().replace("1s", "0s"))

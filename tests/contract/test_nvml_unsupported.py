@@ -1,0 +1,181 @@
+"""What a driver does not support is not what fails, and what is only shown fails nothing."""
+
+import os
+
+import pytest
+from support.nvml import Say
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
+from canhazgpu.service.nvml import NvmlProvider
+from canhazgpu.service.usage import NOTHING_REPORTED, judge
+
+pytestmark = pytest.mark.anyio
+ME = os.getpid()
+HOST_MB = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+GB10 = "gpu GPU-aaaa NVIDIA-GB10 0 0 0\nmemory 3\nbar1 3\nbusy 0\n"
+H100 = "gpu GPU-aaaa H100 81559 45 500\n"
+
+
+def judged(reading: GpuReading) -> GpuUsage:
+    """What is made of a reading; every process is bob's."""
+    uses = [
+        ProcessUse(pid=one.pid, name="python3", user="bob", memory_mb=one.memory_mb)
+        for one in reading.processes
+    ]
+    return judge(reading, uses, Settings(host="h"))
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        GB10,
+        "gpu GPU-aaaa Thor 0 0 0\nbar1 3\nbusy 0\n",
+        f"gpu GPU-aaaa NVIDIA-GB10 {HOST_MB} 9000 0\nbar1 3\nbusy 0\n",
+        f"gpu GPU-aaaa NVIDIA-GB10 {HOST_MB} 9000 0\nbar1 3\nbusy 0\nmemory2 3\n",
+        GB10 + "util 3\n",
+        GB10 + "busy 5\n",
+    ],
+    ids=["not-supported", "nothing", "the-hosts", "the-hosts-by-v1", "no-utilisation", "housekeeping"],
+)
+async def test_a_gpu_without_memory_of_its_own_is_judged_by_its_processes(
+    say: Say, provider: NvmlProvider, card: str
+) -> None:
+    """Not supported, none, or the host's memory: without a process it is idle, with any it is in use."""
+    say(card)
+    (gpu,) = await provider.read()
+    assert (gpu.memory_total_mb, gpu.memory_used_mb) == (None, None)
+    assert (judged(gpu).state, judged(gpu).in_use) == ("ok", False)
+    for memory in (1, -1):
+        say(f"{card}proc c {ME} {memory}\n")
+        (gpu,) = await provider.read()
+        assert (judged(gpu).in_use, judged(gpu).users) == (True, ("bob",))
+
+
+async def test_work_without_a_process_is_use_where_memory_is_not_reported(
+    say: Say, provider: NvmlProvider
+) -> None:
+    """A busy GPU is not idle because nobody is seen on it; one that reports memory is judged by that."""
+    say(GB10 + "busy 6\n" + "gpu GPU-bbbb H100 81559 45 500\nbusy 100\n")
+    shared, own = map(judged, await provider.read())
+    assert (shared.in_use, shared.users) == (True, ("unknown",))
+    assert not own.in_use
+
+
+async def test_as_much_memory_as_the_host_has_is_a_cards_own_where_it_has_a_window_to_it(
+    say: Say, provider: NvmlProvider
+) -> None:
+    """A discrete card of the host's size is judged by its memory, like every other."""
+    say(f"gpu GPU-aaaa RTX {HOST_MB} 9000 0\nbusy 0\n")
+    (gpu,) = await provider.read()
+    assert (gpu.memory_total_mb, gpu.memory_used_mb) == (HOST_MB, 9000)
+    assert judged(gpu).in_use
+
+
+@pytest.mark.parametrize("code", [4, 10, 17, 999])
+@pytest.mark.parametrize("answers", ["memory {}", "memory 3\nmemory2 {}"])
+async def test_memory_that_fails_is_never_called_idle(
+    say: Say, provider: NvmlProvider, answers: str, code: int
+) -> None:
+    """An error that is none of the kind `not supported` makes the GPU ERROR or UNKNOWN."""
+    say(f"{H100}{answers.format(code)}\n")
+    (gpu,) = await provider.read()
+    assert judged(gpu).state != "ok"
+    assert judged(gpu).reason
+
+
+@pytest.mark.parametrize("code", [2, 3, 13, 25, 999])
+async def test_a_driver_without_the_second_version_is_asked_by_the_first(
+    say: Say, provider: NvmlProvider, code: int
+) -> None:
+    """Its used memory has the reserved in it; it is a reading all the same."""
+    say(f"{H100}memory2 {code}\n")
+    (gpu,) = await provider.read()
+    assert gpu.memory_used_mb == 545
+
+
+@pytest.mark.parametrize("lists", ["lists 3", "compute 3"])
+async def test_without_memory_and_processes_nothing_is_known(
+    say: Say, provider: NvmlProvider, lists: str
+) -> None:
+    """A GPU that reports neither is UNKNOWN with that reason; where one of them is reported it is judged."""
+    say(f"{GB10}{lists}\n{H100}{lists}\n")
+    nothing, memory = map(judged, await provider.read())
+    assert (nothing.state, nothing.reason, nothing.in_use) == ("unknown", NOTHING_REPORTED, False)
+    assert (memory.state, memory.in_use) == ("ok", False)
+
+
+@pytest.mark.parametrize("lists", ["graphics 3", "mps 3", "mps 2", "mps 13"])
+async def test_a_kind_of_list_that_a_driver_does_not_have_hides_no_other(
+    say: Say, provider: NvmlProvider, lists: str
+) -> None:
+    """Who computes is seen though there is no list of graphics or MPS."""
+    say(f"{GB10}{lists}\nproc c {ME} 100\n")
+    (gpu,) = await provider.read()
+    assert [one.pid for one in gpu.processes] == [ME]
+
+
+@pytest.mark.parametrize("kind", ["compute", "graphics", "mps"])
+@pytest.mark.parametrize("code", [4, 999])
+async def test_a_list_that_fails_makes_the_gpu_unknown(
+    say: Say, provider: NvmlProvider, kind: str, code: int
+) -> None:
+    """Without permission to list processes nobody can say that there are none."""
+    say(f"{H100}{kind} {code}\n")
+    (gpu,) = await provider.read()
+    assert judged(gpu).state != "ok"
+
+
+@pytest.mark.parametrize("kind", ["compute", "graphics"])
+async def test_a_driver_too_old_to_list_processes_says_so(
+    say: Say, provider: NvmlProvider, kind: str
+) -> None:
+    """Without the function there is no list of who computes: the GPU is unusable, with NVML's reason."""
+    say(f"{H100}{kind} 13\n")
+    (gpu,) = await provider.read()
+    assert judged(gpu).reason == "Function Not Found"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "util 3",
+        "util 999",
+        "util 15",
+        "name 3",
+        "name 999",
+        "migmode 999",
+        "mig MIG-1 1 0 9728 12\nmigmem 4",
+        "mig MIG-\udcff 1 0 9728 12",
+    ],
+)
+async def test_what_is_only_shown_fails_nothing(say: Say, provider: NvmlProvider, fault: str) -> None:
+    """Name, utilisation and MIG instances may fail as they like: the GPU is idle, and its UUID is known."""
+    say(f"{H100}{fault}\n")
+    (gpu,) = await provider.read()
+    assert (gpu.error, gpu.unknown, gpu.uuid, gpu.memory_used_mb) == (None, None, "GPU-aaaa", 45)
+    assert not judged(gpu).in_use
+
+
+async def test_a_name_that_is_no_utf8_is_spelled_out(say: Say, provider: NvmlProvider) -> None:
+    """Bytes that are no text are shown as what they are; they make no GPU unusable."""
+    say("gpu GPU-aaaa H\udcff100 81559 45 500\n")
+    (gpu,) = await provider.read()
+    assert (gpu.name, gpu.error, gpu.unknown) == ("H\\xff100", None, None)
+
+
+async def test_an_instance_without_its_memory_is_still_shown(say: Say, provider: NvmlProvider) -> None:
+    """MIG instances whose memory may not be read are listed without it; processes there count."""
+    say(f"{H100}mig MIG-1 1 0 9728 12\nmigmem 4\nutil 3\nproc c {ME} -1\n")
+    (gpu,) = await provider.read()
+    assert [(one.uuid, one.memory_used_mb) for one in gpu.mig] == [("MIG-1", None)]
+    assert judged(gpu).in_use
+
+
+@pytest.mark.parametrize("fault", ["uuid 3", "uuid 999", "uuid 4"])
+async def test_a_gpu_without_identity_is_not_handed_out(say: Say, provider: NvmlProvider, fault: str) -> None:
+    """A UUID is decided by: a GPU without one is ERROR or UNKNOWN, under its name."""
+    say(f"{H100}{fault}\n")
+    (gpu,) = await provider.read()
+    assert gpu.error or gpu.unknown
+    assert (gpu.uuid, gpu.name) == ("unknown-0", "H100")
