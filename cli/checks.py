@@ -26,6 +26,7 @@ from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.providers import ProviderError, open_provider
 
 Finding = tuple[str, str, str]
+LOOK = "look at `dmesg` and `nvidia-smi`"
 
 
 def settings() -> tuple[Settings | None, Finding]:
@@ -53,6 +54,9 @@ def service(settings: Settings) -> Iterator[Finding]:
         yield "fail", error.detail, error.remedy
         return
     yield "ok", f"answers on {settings.socket}", ""
+    if health.get("stalled"):
+        yield "fail", f"reads no GPU: {health['stalled']}", health["remedy"] or "look at the service's log"
+        return
     late = health["scan_age_s"] > max(5.0, 3 * settings.gpus.scan_interval)
     age = f"last scan {health['scan_age_s']:.1f} s ago"
     yield ("fail", age, "look at the service's log") if late else ("ok", age, "")
@@ -101,7 +105,7 @@ async def _gpus(settings: Settings) -> list[Finding]:
     for reading in readings:
         reason = reading.error or reading.unknown
         if reason:
-            found.append(("fail", f"GPU {reading.index}: {reason}", "look at `dmesg` and `nvidia-smi`"))
+            found.append(("fail", f"GPU {reading.index}: {reason}", reading.remedy or LOOK))
     remedy = "reservations stay at their index when the driver numbers GPUs anew: see `nvidia-smi -L`"
     doubts = doubtful({one.index: one.uuid for one in readings if not (one.error or one.unknown)})
     return [*found, *(("warn", doubt, remedy) for doubt in doubts)]

@@ -126,7 +126,8 @@ def _silenced(gpu: dict[str, Any]) -> str:
 def _broken(gpu: dict[str, Any]) -> str:
     held = gpu["reservation"]
     reserved = f"; reserved by {holder(held)}" if held else ""
-    return f"{gpu['status']} ({foreign(gpu['reason'] or 'unknown', LONGEST_WORDS)}{reserved})"
+    remedy = f": {foreign(gpu['remedy'], LONGEST_WORDS)}" if gpu.get("remedy") else ""
+    return f"{gpu['status']} ({foreign(gpu['reason'] or 'unknown', LONGEST_WORDS)}{remedy}{reserved})"
 
 
 _STATES: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from canhazgpu.cli.render import coloured, line
 from canhazgpu.client import Client, Refused, Unreachable
+from canhazgpu.events.text import printable
 
 WATCH = 2.0
 CLEAR = "\x1b[2J\x1b[H"
@@ -23,7 +24,13 @@ def show(*, as_json: bool = False, colour: bool = True) -> None:
     bright = colour and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     sys.stdout.writelines((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in gpus)
     if not gpus:
-        sys.stderr.write("No GPU has been seen on this host: canhazgpu doctor says why\n")
+        sys.stderr.write(f"No GPU has been seen on this host: {_why_none()}\n")
+
+
+def _why_none() -> str:
+    health = Client().get("/v1/health")
+    reason, remedy = (printable(health.get(name) or "", 200) for name in ("stalled", "remedy"))
+    return f"{reason}: {remedy}" if reason and remedy else reason or "canhazgpu doctor says why"
 
 
 def watch(*, colour: bool) -> NoReturn:

@@ -43,6 +43,7 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
     mig: tuple[MigReading, ...] = ()
     error: str | None = None
     unknown: str | None = None
+    remedy: str | None = None  # What to do about either of them.
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,8 +101,9 @@ PROVEN = frozenset(EVIDENCE[:5])
 class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     """What one scan says of one GPU; kept as JSON in the field `usage` of the GPU's hash.
 
-    `state` is ok, error or unknown, `reason` says why it is not ok. `memory_mb` is what is counted:
-    the processes' sum where they are known, else the device's. `processes` leaves exempt ones out.
+    `state` is ok, error or unknown, `reason` says why it is not ok, and `remedy` what to do about it.
+    `memory_mb` is what is counted: the processes' sum where they are known, else the device's. `processes`
+    leaves exempt ones out.
     """
 
     index: int
@@ -109,6 +111,7 @@ class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: str = "ok"
     reason: str | None = None
+    remedy: str | None = None
     in_use: bool = False
     memory_mb: int = 0
     memory_used_mb: int | None = None

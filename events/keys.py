@@ -21,7 +21,7 @@ class Keys:
         self.removed = (
             prefix + "gpus:removed"
         )  # hash: UUID -> what is kept of a GPU that is not listed any more, JSON
-        self.scan = prefix + "scan"  # hash: the last scan (at_ms, began_ms, stalled_ms, reason)
+        self.scan = prefix + "scan"  # hash: the last scan (at_ms, began_ms; stalled: ms, reason, remedy)
         self.reservations = prefix + "reservations"  # hash: id -> a live reservation, JSON
         self.queue = prefix + "queue"  # hash: id -> a request that waits, JSON
         self.affinity = prefix + "affinity"  # hash: "uid/GPU" -> when that user had it last, in ms

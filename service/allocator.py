@@ -59,13 +59,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
-    """A GPU that was named and cannot be had: why, and by whom."""
+    """A GPU that cannot be had: why, and by whom; of one in error or unknown the reason and what to do."""
 
     gpu: int
     why: str = "held"
     by: str | None = None
     users: tuple[str, ...] | None = None
     kind: str | None = None
+    reason: str | None = None
+    remedy: str | None = None
 
 
 class Reserved(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,7 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     reservation: Record | None = None
     counts: dict[str, int] = {}
     blocked: tuple[Blocked, ...] = ()
+    troubles: tuple[Blocked, ...] = ()  # Every GPU in error or unknown; 0 alone where none is known.
     missing: tuple[int, ...] = ()
     managed: int = 0
     limit: int | None = None

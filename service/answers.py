@@ -72,6 +72,7 @@ class GpuAnswer(Struct, kw_only=True):
     name: str
     status: str
     reason: str | None
+    remedy: str | None
     users: list[str]
     memory_mb: int
     memory_used_mb: int | None
@@ -153,10 +154,15 @@ class ManageAnswer(Struct, kw_only=True):
 
 
 class HealthAnswer(Struct, kw_only=True):
-    """Seconds since the last scan, and where Redis is less durable than it should be."""
+    """Seconds since the last scan, and where Redis is less durable than it should be.
+
+    `stalled`: why that scan reached no GPU, and its `remedy`; null where it did.
+    """
 
     host: str
     scan_age_s: float
+    stalled: str | None
+    remedy: str | None
     redis_weaknesses: list[str]
 
 

@@ -79,7 +79,16 @@ class Api:
         del request
         weak = await weaknesses(self._store)
         age = time.monotonic() - self._scanner.progress
-        return answer({"host": self._settings.host, "scan_age_s": round(age, 3), "redis_weaknesses": weak})
+        trouble = self._scanner.trouble
+        return answer(
+            {
+                "host": self._settings.host,
+                "scan_age_s": round(age, 3),
+                "stalled": trouble.reason if trouble else None,
+                "remedy": trouble.remedy if trouble else None,
+                "redis_weaknesses": weak,
+            }
+        )
 
     async def openapi(self, request: Request) -> Response:
         """Return the description of this API for machines."""

@@ -124,4 +124,5 @@ def _reading(gpu: dict[str, Any]) -> GpuReading:
         name=gpu["name"],
         error=nvml_errors.sentence(name) if broken else None,
         unknown=None if broken else unbelievable or nvml_errors.sentence(name),
+        remedy=nvml_errors.remedy(name),
     )

@@ -48,9 +48,13 @@ BROKEN = frozenset(
 REMEDIES = {
     "DRIVER_NOT_LOADED": "load the driver: `modprobe nvidia`, or install it",
     "LIBRARY_NOT_FOUND": "install the NVIDIA driver, or set gpus.provider to simulated",
-    "LIB_RM_VERSION_MISMATCH": "the driver was upgraded: restart the host, or reload its kernel module",
+    "LIB_RM_VERSION_MISMATCH": "reboot, or reload the nvidia modules: the driver was upgraded",
     "FUNCTION_NOT_FOUND": "install a driver of version 510 or later",
     "NO_PERMISSION": "run the service as root, or give it access to /dev/nvidia*",
+    "OPERATING_SYSTEM": "let the service open /dev/nvidia*: its unit, cgroup or container forbids it",
+    "INSUFFICIENT_POWER": "connect the power cables of the GPU",
+    "GPU_IS_LOST": "look for Xid in `dmesg`; reset it while the service is stopped, or reboot",
+    "RESET_REQUIRED": "reset it with nvidia-smi while the service is stopped, or reboot",
 }
 REMEDY = "look at `dmesg` and `nvidia-smi`"
 

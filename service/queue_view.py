@@ -3,7 +3,7 @@
 from typing import Any
 
 from canhazgpu.events.reservations import Waiting
-from canhazgpu.events.text import printable
+from canhazgpu.events.text import LONGEST_WORDS, printable
 from canhazgpu.service.forecast import end_of, forecast
 from canhazgpu.service.snapshot import GpuState, Snapshot
 from canhazgpu.service.status_view import rfc3339
@@ -47,6 +47,8 @@ def reason(request: Waiting, snapshot: Snapshot) -> str:
     held = sum(len(record.gpus) for record in snapshot.reservations if record.uid == request.uid)
     if request.limit is not None and held + request.need > request.limit:
         return f"you hold {held} of the {request.limit} GPUs you may have"
+    if snapshot.stalled_reason:
+        return f"no GPU of this host can be read: {printable(snapshot.stalled_reason, LONGEST_WORDS)}"
     wanted = [gpu for gpu in snapshot.gpus if _wants(request, gpu) and not gpu.unmanaged]
     found: dict[str, list[str]] = {}
     for gpu in wanted:

@@ -5,6 +5,7 @@ from typing import Any
 
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.processes import ended
+from canhazgpu.events.text import LONGEST_WORDS, printable
 from canhazgpu.service.allocator import Ask, Blocked, Reserved
 from canhazgpu.service.hidepid import HIDDEN, REMEDY, hides_others
 from canhazgpu.service.problems import Problem
@@ -45,11 +46,24 @@ def refusal(reserved: Reserved, ask: Ask) -> Problem:
         return _named(reserved)
     available = reserved.counts.get("available", 0)
     parts = [
-        f"{_gpus(reserved.counts[kind])} {words}" for kind, words in WORDS.items() if kind in reserved.counts
+        f"{_gpus(reserved.counts[kind])} {words}{_why(kind, reserved)}"
+        for kind, words in WORDS.items()
+        if kind in reserved.counts
     ]
     why = f" ({', '.join(parts)} - {LOOK})" if parts else ""
     detail = f"Not enough GPUs available. Requested: {reserved.need}, Available: {available}{why}"
-    return Problem(409, "not-enough-gpus", detail, counts=reserved.counts)
+    return Problem(409, "not-enough-gpus", detail, _remedy(reserved.troubles), counts=reserved.counts)
+
+
+def _why(kind: str, reserved: Reserved) -> str:
+    """Return the reasons why GPUs are of this kind, each once."""
+    reasons = dict.fromkeys(one.reason for one in reserved.troubles if one.why == kind and one.reason)
+    return f": {'; '.join(printable(reason, LONGEST_WORDS) for reason in reasons)}" if reasons else ""
+
+
+def _remedy(troubles: Sequence[Blocked]) -> str:
+    remedies = dict.fromkeys(one.remedy for one in troubles if one.remedy)
+    return "; ".join(printable(remedy, LONGEST_WORDS) for remedy in remedies)
 
 
 def _gpus(count: int) -> str:
@@ -58,19 +72,23 @@ def _gpus(count: int) -> str:
 
 def _named(reserved: Reserved) -> Problem:
     parts = [f"GPU {one.gpu} is {_state(one)}" for one in reserved.blocked]
-    return Problem(
-        409, "not-available", f"Not available: {', '.join(parts)} - {LOOK}", counts=reserved.counts
-    )
+    detail = f"Not available: {', '.join(parts)} - {LOOK}"
+    return Problem(409, "not-available", detail, _remedy(reserved.blocked), counts=reserved.counts)
 
 
 def _state(one: Blocked) -> str:
     words = WORDS.get(one.why, one.why)
     if one.why == "held" and one.by:
         return f"{words} by {one.by}"
+    if one.reason:
+        return f"{words} ({printable(one.reason, LONGEST_WORDS)})"
     return f"{words} by {', '.join(one.users)}" if one.users else words
 
 
 def _never(reserved: Reserved) -> Problem:
+    for one in reserved.troubles:
+        detail = f"No GPU of this host has been read: {one.reason}"
+        return Problem(409, "no-gpu-read", detail, one.remedy or "")
     if reserved.missing:
         return _no_such_gpu(reserved.missing)
     if reserved.limit is not None and reserved.need > reserved.limit:

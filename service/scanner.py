@@ -57,6 +57,7 @@ class Scanner:
         self._stale = self._confirm + 3 * interval + 10.0
         self._known: dict[int, GpuUsage] = {}
         self._stalled = ""
+        self.trouble: ProviderError | None = None  # Why the last scan reached no GPU.
         self._rules = Rules.of(settings)
         self._cards = Renumbering(store, self._rules, settings.gpus.missing_timeout)
         self._now_ms = 0  # By Redis' clock, when the last scan was stored.
@@ -120,9 +121,11 @@ class Scanner:
         try:
             readings = await self._provider.read()
         except ProviderError as error:
+            self.trouble = error
             self._cards.stall()
             await self._tell_stalled(error)
             return self._period
+        self.trouble = None
         readings = await self._cards.settle(readings, self._now_ms)
         self._rename(self._cards.moved)
         usages = [self._usage(reading) for reading in readings] + self._cards.missing()

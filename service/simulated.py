@@ -68,6 +68,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 name=self.name,
                 error=text if broken else None,
                 unknown=None if broken else text,
+                remedy=nvml_errors.remedy(name),
             )
         used = self.memory_used_mb + sum(process.memory_mb or 0 for process in processes)
         return GpuReading(

@@ -38,6 +38,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     scanned_ms: int | None
     stalled_ms: int | None
     stalled_reason: str
+    stalled_remedy: str = ""
     gpus: tuple[GpuState, ...]
     reservations: tuple[Record, ...] = ()  # The oldest first.
     waiting: tuple[Waiting, ...] = ()  # In the order of the queue.
@@ -70,6 +71,7 @@ async def snapshot(store: Store) -> Snapshot:
         scanned_ms=_whole(scan.get(b"at_ms")),
         stalled_ms=_whole(scan.get(b"stalled_ms")),
         stalled_reason=scan.get(b"stalled_reason", b"").decode("utf-8", "backslashreplace"),
+        stalled_remedy=scan.get(b"stalled_remedy", b"").decode("utf-8", "backslashreplace"),
         gpus=tuple(_gpu(fields, violations, records) for fields in gpus if b"usage" in fields),
         reservations=tuple(records.values()),
         waiting=tuple(kept.requests(queue)),

@@ -16,28 +16,34 @@ from canhazgpu.service.rules import OLDEST
 from canhazgpu.service.snapshot import GpuState, Snapshot
 from canhazgpu.service.standing import standing
 
+BROKEN = ("ERROR", "UNKNOWN")
+
 
 def status(snapshot: Snapshot, scan_interval: float, *, presume_holder: bool) -> list[dict[str, Any]]:
     """Return the host's GPUs by index.
 
     `status` is AVAILABLE, IN_USE (reserved), UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN, the last
-    two and a drained one with a `reason`. `others` are the processes on a reserved GPU that are not its
-    holder's; `presumed` are those taken for the holder's without proof, if `presume_holder`. Times are
-    RFC 3339 in UTC, durations are in seconds, memory is in MiB.
+    two and a drained one with a `reason`, the last two with its `remedy`. `others` are the processes on a
+    reserved GPU that are not its holder's; `presumed` are those taken for the holder's without proof, if
+    `presume_holder`. Times are RFC 3339 in UTC, durations are in seconds, memory is in MiB.
     """
     blind = _blind(snapshot, scan_interval)
     return [_gpu(gpu, snapshot, blind, presume_holder) for gpu in snapshot.gpus]
 
 
 def _blind(snapshot: Snapshot, scan_interval: float) -> str | None:
-    """Return why nothing is known of any GPU now, None when the last scan is recent."""
+    """Return why nothing is known of any GPU now, None when the last scan is recent.
+
+    How old that scan is comes last: the reason is what people look for.
+    """
     scanned = snapshot.scanned_ms
     if scanned is None:
-        return "no scan yet"
+        return snapshot.stalled_reason or "no scan yet"
     age = max(0.0, (snapshot.now_ms - scanned) / 1000)
     if snapshot.stalled_ms is None and age <= max(OLDEST, 3 * scan_interval):
         return None
-    return f"no scan for {spell_duration(age)}"
+    late = f"no scan for {spell_duration(age)}"
+    return f"{snapshot.stalled_reason}, {late}" if snapshot.stalled_reason else late
 
 
 def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: bool) -> dict[str, Any]:  # noqa: FBT001
@@ -51,6 +57,7 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: b
         "name": usage.name,
         "status": state,
         "reason": reason,
+        "remedy": _remedy(gpu, snapshot, blind) if state in BROKEN else None,
         "users": list(usage.users),
         "memory_mb": usage.memory_mb,
         "memory_used_mb": usage.memory_used_mb,
@@ -139,6 +146,10 @@ def _state(gpu: GpuState, blind: str | None) -> tuple[str, str | None]:
     if gpu.drained and not usage.in_use:
         return "DRAINED", gpu.drained
     return ("UNRESERVED" if usage.in_use else "AVAILABLE"), None
+
+
+def _remedy(gpu: GpuState, snapshot: Snapshot, blind: str | None) -> str | None:
+    return snapshot.stalled_remedy or None if blind else gpu.usage.remedy
 
 
 def _ago(now_ms: int, then_ms: int | None) -> int | None:

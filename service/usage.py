@@ -11,6 +11,7 @@ from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
 SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server"})
 HOUSEKEEPING = 5  # Percent of utilisation that a GPU may have without anybody's doing.
 NOTHING_REPORTED = "the driver reports neither its memory nor its processes"
+NEWER_DRIVER = "a newer driver may report them; until then nobody can be given this GPU"
 KERNEL_NAME = 15  # Bytes of a process's name; the kernel cuts what is longer.
 
 
@@ -30,6 +31,7 @@ def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settin
             name=reading.name,
             state="error" if reading.error else "unknown",
             reason=reading.error or reading.unknown,
+            remedy=reading.remedy,
             memory_total_mb=reading.memory_total_mb,
         )
     exempt = _exempt(reading, processes, settings)
@@ -51,6 +53,7 @@ def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settin
         name=reading.name,
         state="unknown" if nothing_known else "ok",
         reason=NOTHING_REPORTED if nothing_known else None,
+        remedy=NEWER_DRIVER if nothing_known else None,
         in_use=in_use,
         memory_mb=known if counted and not untold else max(device, known),
         memory_used_mb=reading.memory_used_mb,

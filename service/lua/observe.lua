@@ -97,7 +97,7 @@ end
 
 if last[2] then
   tell('scanner.resumed', 'scanner', cjson.encode({stalled_s = math.floor((now_ms - tonumber(last[2])) / 1000)}))
-  redis.call('HDEL', KEYS[3], 'stalled_ms', 'stalled_reason')
+  redis.call('HDEL', KEYS[3], 'stalled_ms', 'stalled_reason', 'stalled_remedy')
 end
 redis.call('HSET', KEYS[3], 'at_ms', whole(now_ms), 'began_ms', whole(now_ms - age_ms))
 

@@ -13,18 +13,36 @@ local known = request.id or (before and before.id)
 
 local function granted(record) return answer(host, {code = 'granted', id = record.id, reservation = record}) end
 
+-- Why nothing is known of a GPU, or what is wrong with it, and what to do about it.
+local function trouble(gpu)
+  if host.blind and gpu.state ~= 'error' then
+    local words = redis.call('HMGET', KEYS[3], 'stalled_reason', 'stalled_remedy')
+    return words[1] or 'no scan of late', words[2] or nil
+  elseif gpu.state ~= 'ok' then
+    local usage = usage_of(gpu)
+    return usage.reason, usage.remedy
+  end
+  return 'no scan since it was released'
+end
+
 -- What stands in the way, in numbers: how many GPUs are free to this user, and why the others are not.
 local function refuse(code, claimed, may)
-  local counts, blocked = {available = #may}, {}
+  local counts, blocked, troubles = {available = #may}, {}, {}
   for _, gpu in ipairs(host.gpus) do
     local why = obstacle(host, gpu, request) or (claimed[gpu.index] and 'claimed')
     local holder = gpu.holder and host.records[gpu.holder]
     if why then counts[why] = (counts[why] or 0) + 1 end
+    local reason, remedy
+    if why == 'error' or why == 'unknown' then
+      reason, remedy = trouble(gpu)
+      troubles[#troubles + 1] = {gpu = gpu.index, why = why, reason = reason, remedy = remedy}
+    end
     if why and request.gpus and wants(request, gpu.index) then
-      blocked[#blocked + 1] = {gpu = gpu.index, why = why, by = holder and holder.user or nil, users = why == 'in_use' and usage_of(gpu).users or nil}
+      blocked[#blocked + 1] = {gpu = gpu.index, why = why, by = holder and holder.user or nil, users = why == 'in_use' and usage_of(gpu).users or nil,
+        reason = reason, remedy = remedy}
     end
   end
-  return answer(host, {code = code, counts = counts, blocked = blocked, need = needed(request)})
+  return answer(host, {code = code, counts = counts, blocked = blocked, troubles = #troubles > 0 and troubles or nil, need = needed(request)})
 end
 
 if known then
@@ -51,7 +69,10 @@ for _, index in ipairs(request.gpus or {}) do
   if not gpu or gpu.unmanaged then missing[#missing + 1] = index end
 end
 if #missing > 0 or needed(request) > managed or (request.limit and needed(request) > request.limit) then
-  return answer(host, {code = 'never', missing = missing, managed = managed, limit = request.limit, need = needed(request)})
+  local reason, remedy
+  if #host.gpus == 0 and host.blind then reason, remedy = trouble({}) end
+  return answer(host, {code = 'never', missing = missing, managed = managed, limit = request.limit, need = needed(request),
+    troubles = reason and {{gpu = 0, why = 'unknown', reason = reason, remedy = remedy}} or nil})
 end
 
 local claimed = walk(host)

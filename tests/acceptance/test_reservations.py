@@ -8,6 +8,8 @@ import pytest
 from support.daemon import Daemon, gpu, until, use
 from support.people import Person
 
+from canhazgpu.service import nvml_errors
+
 NO_USE = "[validated: no actual usage detected]"
 
 
@@ -110,7 +112,8 @@ def test_the_numbers_of_a_refusal_are_true(four: Daemon) -> None:
     four.run("admin", "drain", "1")
     assert said(four.run("reserve", "--gpus", "2")) == (
         "Error: Not enough GPUs available. Requested: 2, Available: 1"
-        " (1 GPU reserved, 1 GPU drained, 1 GPU in error - run 'canhazgpu status' for details)"
+        " (1 GPU reserved, 1 GPU drained, 1 GPU in error: GPU is lost - run 'canhazgpu status' for details)"
+        f" ({nvml_errors.remedy('GPU_IS_LOST')})"
     )
 
 

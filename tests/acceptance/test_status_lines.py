@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
 
+from canhazgpu.service import nvml_errors
+
 H100 = "NVIDIA H100 80GB HBM3"
 BOB = (use(12345, 500, "bob", "python3"), use(67890, 524, "bob", "jupyter"))
 THREE = (
@@ -75,7 +77,7 @@ def test_every_line_is_to_the_letter(busy: Daemon) -> None:
         "GPU 1: IN USE WITHOUT RESERVATION by user alice - 101MB used by PID 55555 (python3)",
         LINE_BOB,
         LINE_THREE,
-        "GPU 4: ERROR (GPU is lost)",
+        f"GPU 4: ERROR (GPU is lost: {nvml_errors.remedy('GPU_IS_LOST')})",
         "GPU 5: IN USE WITHOUT RESERVATION by user unknown - 300MB used by unknown process",
     ]
 
@@ -92,10 +94,11 @@ def test_the_last_release_is_told(busy: Daemon) -> None:
 
 
 def test_a_driver_that_hangs_makes_gpus_unknown(busy: Daemon) -> None:
-    """The status says for how long nothing was seen, and never that a GPU is free."""
+    """The status says why, and for how long nothing was seen, and never that a GPU is free."""
     busy.place(gpu(0, name=H100, hang="1h"))
     lines = until(lambda: "no scan for" in busy.status() and busy.status(), 40)
-    assert all(re.match(r"GPU \d: UNKNOWN \(no scan for 0h 0m \d+s\)$", line) for line in lines.splitlines())
+    line = r"GPU \d: UNKNOWN \(no answer from the driver in 2 s, no scan for 0h 0m \d+s: look at .*\)"
+    assert all(re.fullmatch(line, one) for one in lines.splitlines())
 
 
 def test_the_notification_script_finds_the_users(busy: Daemon) -> None:

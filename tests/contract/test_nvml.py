@@ -97,7 +97,7 @@ async def test_one_bad_gpu_hides_no_other(
     ("code", "reason", "remedy"),
     [
         (9, "Driver Not Loaded", "modprobe"),
-        (18, "Driver/library version mismatch", "restart the host"),
+        (18, "Driver/library version mismatch", "reboot"),
         (999, "Unknown Error", "dmesg"),
     ],
 )

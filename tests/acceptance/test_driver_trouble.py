@@ -1,0 +1,103 @@
+"""A driver that does not start: every answer says why, and what to do about it."""
+
+import json
+
+import pytest
+from support.daemon import Daemon, until
+from support.nvml import Say
+
+CARDS = "gpu GPU-aaaa H100 81559 45 500\ngpu GPU-bbbb H100 81559 45 500\n"
+REASON = "Driver/library version mismatch"
+REMEDY = "reboot, or reload the nvidia modules: the driver was upgraded"
+
+
+@pytest.fixture
+def upgraded(nvml_host: Daemon, say: Say) -> Daemon:
+    """A service whose driver was upgraded: it knows its two GPUs from before, and cannot read them."""
+    say(CARDS)
+    nvml_host.start()
+    until(lambda: nvml_host.status().count("AVAILABLE") == 2)
+    nvml_host.stop()
+    say(f"init 18\n{CARDS}")
+    return nvml_host.start()
+
+
+def test_the_lines_and_the_json_say_the_reason_and_the_remedy(upgraded: Daemon, say: Say) -> None:
+    """Each GPU is UNKNOWN with NVML's reason, the remedy, and for how long; all is well once it is mended."""
+    lines = until(lambda: REASON in upgraded.status() and upgraded.status()).splitlines()
+    for index, line in enumerate(lines):
+        assert line.startswith(f"GPU {index}: UNKNOWN ({REASON}, no scan for 0h 0m ")
+        assert line.endswith(f"s: {REMEDY})")
+    for row in json.loads(upgraded.run("status", "--json").stdout):
+        assert (row["status"], row["reason"].partition(", ")[0], row["remedy"]) == ("UNKNOWN", REASON, REMEDY)
+    say(CARDS)
+    until(lambda: upgraded.status().count("AVAILABLE") == 2)
+    assert {row["remedy"] for row in json.loads(upgraded.run("status", "--json").stdout)} == {None}
+
+
+def test_a_refusal_says_why_the_gpus_are_unknown(upgraded: Daemon) -> None:
+    """Asked for some or for this one, the answer names the reason once, and ends with the remedy."""
+    until(lambda: REASON in upgraded.status())
+    some = upgraded.run("reserve", "--gpus", "2", "--nonblock")
+    assert some.returncode == 1
+    assert f"(2 GPUs unknown: {REASON} - run" in some.stderr
+    assert some.stderr.endswith(f"({REMEDY})\n")
+    this = upgraded.run("reserve", "--gpu-ids", "1", "--nonblock")
+    assert f"GPU 1 is unknown ({REASON}) - run" in this.stderr
+    assert this.stderr.endswith(f"({REMEDY})\n")
+
+
+def test_a_request_that_waits_says_what_for(upgraded: Daemon) -> None:
+    """The queue names the driver's reason: GPUs that cannot be read are not free."""
+    until(lambda: REASON in upgraded.status())
+    with upgraded.redis() as redis:
+        request = {
+            "id": "r9",
+            "kind": "manual",
+            "user": "bob",
+            "uid": 1001,
+            "place": 9,
+            "queued_ms": 1,
+            "count": 1,
+        }
+        redis.hset("canhazgpu:{testhost}:queue", "r9", json.dumps(request))
+    assert f"no GPU of this host can be read: {REASON}" in upgraded.run("queue").stdout
+
+
+def test_the_doctor_says_it_of_the_service_and_of_the_driver(upgraded: Daemon) -> None:
+    """Both checks fail, each with the reason and the remedy."""
+    until(lambda: REASON in upgraded.status())
+    rows = {
+        row["check"]: row
+        for row in json.loads(upgraded.run("doctor", "--json").stdout)
+        if row["state"] == "fail"
+    }
+    for check in ("service", "gpus"):
+        assert REASON in rows[check]["found"]
+        assert rows[check]["remedy"] == REMEDY
+
+
+def test_a_host_whose_gpus_were_never_seen_says_it_too(nvml_host: Daemon, say: Say) -> None:
+    """On a fresh installation the status is empty, and says why; so does a refusal."""
+    say(f"init 9\n{CARDS}")
+    nvml_host.start()
+    remedy = "load the driver: `modprobe nvidia`, or install it"
+    told = f"No GPU has been seen on this host: Driver Not Loaded: {remedy}\n"
+    until(lambda: nvml_host.run("status").stderr == told)
+    refused = nvml_host.run("reserve", "--nonblock")
+    assert refused.stderr == f"Error: No GPU of this host has been read: Driver Not Loaded ({remedy})\n"
+
+
+def test_a_gpu_in_trouble_of_its_own_says_what_to_do(nvml_host: Daemon, say: Say) -> None:
+    """One that needs a reset or may not be read has its remedy in its line and in a refusal."""
+    say(f"{CARDS}lists 16\ngpu GPU-cccc H100 81559 45 500\nhandle 4\n")
+    nvml_host.start()
+    reset = "reset it with nvidia-smi while the service is stopped, or reboot"
+    let = "run the service as root, or give it access to /dev/nvidia*"
+    until(lambda: f"GPU 1: ERROR (GPU requires reset: {reset})" in nvml_host.status())
+    assert f"GPU 2: UNKNOWN (Insufficient Permissions: {let})" in nvml_host.status()
+    refused = nvml_host.run("reserve", "--gpus", "3", "--nonblock")
+    assert (
+        "1 GPU in error: GPU requires reset, 1 GPU unknown: Insufficient Permissions - run" in refused.stderr
+    )
+    assert refused.stderr.endswith(f"({reset}; {let})\n")
