@@ -15,6 +15,7 @@ from canhazgpu.cli import channel_checks
 from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.config.load import ConfigError, load
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.gpu import GpuReading
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
@@ -23,9 +24,10 @@ from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.identities import doubtful
 from canhazgpu.service.last_resort import REMEDY, unheard
-from canhazgpu.service.providers import ProviderError, open_provider
+from canhazgpu.service.providers import Provider, ProviderError, Starting, open_provider
 
 Finding = tuple[str, str, str]
+STARTS_IN = 20.0  # Seconds.
 LOOK = "look at `dmesg` and `nvidia-smi`"
 
 
@@ -96,7 +98,7 @@ def gpus(settings: Settings) -> Iterator[Finding]:
 async def _gpus(settings: Settings) -> list[Finding]:
     provider = open_provider(settings)
     try:
-        readings = await provider.read()
+        readings = await _started(provider)
     except ProviderError as error:
         return [("fail", f"{provider.name}: {error.reason}", error.remedy)]
     finally:
@@ -109,6 +111,15 @@ async def _gpus(settings: Settings) -> list[Finding]:
     remedy = "reservations stay at their index when the driver numbers GPUs anew: see `nvidia-smi -L`"
     doubts = doubtful({one.index: one.uuid for one in readings if not (one.error or one.unknown)})
     return [*found, *(("warn", doubt, remedy) for doubt in doubts)]
+
+
+async def _started(provider: Provider) -> tuple[GpuReading, ...]:
+    """Read the GPUs; a driver that is slow to start is given a while."""
+    with anyio.move_on_after(STARTS_IN):
+        while True:
+            with contextlib.suppress(Starting):
+                return await provider.read()
+    return await provider.read()
 
 
 def terminals(settings: Settings) -> Iterator[Finding]:

@@ -1,128 +1,210 @@
 """Real GPUs, read through NVML by a helper process with a deadline; it is replaced, never waited for."""
 
-import contextlib
-import subprocess
-import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 
 from canhazgpu.events.gpu import GpuReading, MigReading, ProcessReading
 from canhazgpu.service import nvml_errors
-from canhazgpu.service.providers import DEADLINE, ProviderError, no_answer
+from canhazgpu.service.nvml_process import Card, Ended, Helper
+from canhazgpu.service.nvml_renewal import DEVICES, FIRST, LAST, Renewal, View, view_of
+from canhazgpu.service.providers import DEADLINE, ProviderError, Starting, no_answer
 
 HOST_PID_NAMESPACE = "pid:[4026531836]"
-LONGEST_ANSWER = 4 * 1024 * 1024
+MOST_STUCK = 2  # Helpers that hang in the kernel, where they cannot be ended, before no other is started.
+PATIENCE = 10.0  # Seconds without progress after which a helper that starts is taken to hang.
 PARTIAL = ProviderError(
     "partial view: this service runs in a PID namespace of its own, where the driver hides other processes",
     "run it on the host, or its container with --pid=host",
 )
+CRASHES = "the driver's library crashes at this GPU"
+HANGS = f"the driver does not answer about this GPU in {DEADLINE:g} s"
 
 
 class NvmlProvider:
-    """Asks the helper for one reading a scan. At most one that cannot be killed is left behind."""
+    """Asks a helper for one reading a scan, and goes on without the cards at which it crashes or hangs.
+
+    Only helpers that cannot be killed are left behind, at most MOST_STUCK.
+    """
 
     name = "nvml"
 
-    def __init__(self, namespace: Path = Path("/proc/self/ns/pid")) -> None:
+    def __init__(
+        self,
+        namespace: Path = Path("/proc/self/ns/pid"),
+        *,
+        patience: float = PATIENCE,
+        devices: Path = DEVICES,
+    ) -> None:
         """Prepare; the helper is started at the first scan."""
         self._namespace = namespace
-        self._helper: Process | None = None
-        self._answers: BufferedByteReceiveStream | None = None
-        self._stuck: Process | None = None
+        self._patience = patience
+        self._helper: Helper | None = None
+        self._stuck: list[Helper] = []
+        self._shut: dict[Card, str] = {}  # Cards that are not asked about, and why.
+        self._seen: set[str] = set()
+        self._pause = FIRST
+        self._renewal = Renewal(self._start, self._end, max(patience, DEADLINE), devices)
 
     async def read(self) -> tuple[GpuReading, ...]:
         """Return every GPU as NVML has it. Raises ProviderError."""
         if str(self._namespace.readlink()) != HOST_PID_NAMESPACE:
             raise PARTIAL
-        if self._stuck is not None:
-            if self._stuck.returncode is None:
-                raise no_answer()
-            await self._stuck.aclose()
-            self._stuck = None
-        try:
-            with anyio.fail_after(DEADLINE):
-                answer = await self._ask()
-        except TimeoutError:
-            self._replace()
-            raise no_answer() from None
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.IncompleteRead, OSError) as error:
-            self._replace()
-            raise ProviderError("the driver's library crashed", nvml_errors.REMEDY) from error
-        except (anyio.DelimiterNotFound, msgspec.DecodeError) as error:
-            self._replace()
-            raise ProviderError("the answer about the GPUs cannot be read", nvml_errors.REMEDY) from error
-        return self._readings(answer)
+        rows = await self._collect()
+        self._renew()
+        return tuple(self._reading(row) for row in rows)
 
     async def aclose(self) -> None:
-        """Kill the helper, and wait for it no longer than a healthy one needs."""
-        self._replace()
-        if self._stuck is not None:
-            with anyio.move_on_after(0.5):
-                await self._stuck.aclose()
+        """Kill the helpers, and wait for them no longer than healthy ones need."""
+        self._renewal.close()
+        self._drop()
+        with anyio.move_on_after(0.5):
+            while not all(one.is_gone() for one in self._stuck):  # noqa: ASYNC110 - half a second, once
+                await anyio.sleep(0.01)
 
-    async def _ask(self) -> dict[str, Any]:
-        if self._helper is None or self._answers is None:
-            self._helper = await anyio.open_process(
-                [sys.executable, "-m", "canhazgpu.service.nvml_helper"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
+    async def _collect(self) -> list[dict[str, Any]]:
+        with anyio.move_on_after(DEADLINE):
+            while True:
+                helper = self._helper = self._helper or self._replaced()
+                try:
+                    if helper.asked:  # At a scan before: too old to be this one's answer.
+                        await helper.answer()
+                    helper.ask(self._shut)
+                    answer = await helper.answer()
+                except (Ended, OSError):
+                    self._without(helper)
+                except ValueError as error:
+                    self._drop()
+                    raise ProviderError(
+                        "the answer about the GPUs cannot be read", nvml_errors.REMEDY
+                    ) from error
+                else:
+                    self._check(helper, answer)
+                    return helper.rows
+        return self._late()
+
+    def _replaced(self) -> Helper:
+        try:
+            return self._start()
+        except OSError as error:
+            raise ProviderError(f"no process can be started: {error}", nvml_errors.REMEDY) from error
+
+    def _start(self) -> Helper:
+        self._stuck = [one for one in self._stuck if not one.is_gone()]
+        if len(self._stuck) >= MOST_STUCK:
+            raise no_answer()
+        return Helper()
+
+    def _end(self, helper: Helper) -> None:
+        helper.kill()
+        self._stuck.append(helper)
+
+    def _drop(self) -> None:
+        helper, self._helper = self._helper, None
+        if helper:
+            self._end(helper)
+
+    def _without(self, helper: Helper) -> None:
+        """Go on after the end of a helper, without the card at which its library crashed."""
+        at = helper.at if helper.faulted else None
+        answered = helper.answered
+        self._drop()
+        if at is not None:
+            self._shut[at] = CRASHES
+        elif not answered:
+            raise ProviderError("the driver's library crashed", nvml_errors.REMEDY)
+
+    def _late(self) -> list[dict[str, Any]]:
+        """Return what was read in time; the card that hangs is left out from now on."""
+        helper = self._helper
+        if helper is None:
+            raise no_answer()
+        if helper.answered and helper.asked:
+            with suppress(Ended, OSError, ValueError):
+                answer = helper.poll()  # It was this service that was late.
+                if answer is not None:
+                    self._check(helper, answer)
+                    return helper.rows
+        slow = helper.quiet < self._patience if not helper.answered else helper.asked_for < DEADLINE * 0.75
+        if slow:
+            raise Starting(
+                f"no answer from the driver in {DEADLINE:g} s: it starts still",
+                "wait; it is quick with nvidia-persistenced, or persistence mode",
             )
-            if self._helper.stdout is None:
-                raise OSError("the helper has no output")
-            self._answers = BufferedByteReceiveStream(self._helper.stdout)
-        if self._helper.stdin is None:
-            raise OSError("the helper has no input")
-        await self._helper.stdin.send(b"\n")
-        line = await self._answers.receive_until(b"\n", LONGEST_ANSWER)
-        return msgspec.json.decode(line, type=dict[str, Any])
+        at, cards, (count, rows) = helper.at, helper.cards, helper.unfinished()
+        self._drop()
+        if at is None:
+            raise no_answer()
+        self._shut[at] = HANGS
+        read = {row["index"] for row in rows}
+        for index in set(range(count)) - read:
+            if index not in cards:
+                raise no_answer()
+            uuid, name = cards[index]
+            trouble = (
+                {"skipped": True} if at in (uuid, index) else {"unbelievable": "not read: another GPU hangs"}
+            )
+            rows.append({"index": index, "uuid": uuid, "name": name, **trouble})
+        return sorted(rows, key=lambda row: int(row["index"]))
 
-    def _replace(self) -> None:
-        helper, self._helper, self._answers = self._helper, None, None
-        if helper is None or helper.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            helper.kill()
-        self._stuck = helper
-
-    def _readings(self, answer: dict[str, Any]) -> tuple[GpuReading, ...]:
+    def _check(self, helper: Helper, answer: dict[str, Any]) -> None:
         if "import" in answer:
+            self._drop()
             raise ProviderError(
                 f"pynvml cannot be used: {answer['import']}",
                 "uninstall the package pynvml and install nvidia-ml-py again",
             )
         if "error" in answer:
-            self._replace()
+            if (
+                time.monotonic() - helper.begun > self._pause
+            ):  # It tries again itself, with what it has loaded.
+                self._drop()
+                self._pause = min(self._pause * 2, LAST)
             name = nvml_errors.BY_CODE.get(answer["error"], "")
             text = nvml_errors.sentence(name) if name else str(answer["text"])
             raise ProviderError(text, nvml_errors.remedy(name))
-        return tuple(_reading(gpu) for gpu in answer["gpus"])
+        self._pause = FIRST
 
+    def _renew(self) -> None:
+        """See to it that a card that was reset, returned or added is seen."""
+        helper = self._helper
+        self._stuck = [one for one in self._stuck if not one.is_gone()]
+        if helper is None or self._stuck:
+            return
+        seen = view_of(helper, frozenset(self._shut))
+        here = set(seen.cards.values()) - {""}
+        gone = self._seen - here
+        self._seen |= here
+        found = self._renewal.step(View(seen.cards, seen.bad | gone, seen.good))
+        if found:
+            self._drop()
+            self._helper, skipped = found
+            self._shut = {card: self._shut.get(card, CRASHES) for card in skipped}
 
-def _reading(gpu: dict[str, Any]) -> GpuReading:
-    code = gpu.pop("error", None)
-    unbelievable = gpu.pop("unbelievable", None)
-    index = gpu["index"]
-    gpu = {"uuid": f"unknown-{index}", "name": "unknown", **gpu}
-    if code is None and unbelievable is None:
-        processes = [msgspec.convert(one, ProcessReading) for one in gpu.pop("processes")]
-        gone = [one.pid for one in processes if not Path(f"/proc/{one.pid}").exists()]
-        mig = tuple(msgspec.convert(one, MigReading) for one in gpu.pop("mig"))
-        living = tuple(one for one in processes if one.pid not in gone)
-        return GpuReading(**gpu, mig=mig, processes=living)
-    name = nvml_errors.BY_CODE.get(code or 0, f"error {code}")
-    broken = name in nvml_errors.BROKEN or name in nvml_errors.HOST
-    return GpuReading(
-        index=index,
-        uuid=gpu["uuid"],
-        name=gpu["name"],
-        error=nvml_errors.sentence(name) if broken else None,
-        unknown=None if broken else unbelievable or nvml_errors.sentence(name),
-        remedy=nvml_errors.remedy(name),
-    )
+    def _reading(self, gpu: dict[str, Any]) -> GpuReading:
+        code = gpu.pop("error", None)
+        unbelievable = gpu.pop("unbelievable", None)
+        skipped = gpu.pop("skipped", False)
+        index = gpu["index"]
+        gpu = {"uuid": f"unknown-{index}", "name": "unknown", **gpu}
+        if code is None and unbelievable is None and not skipped:
+            processes = [msgspec.convert(one, ProcessReading) for one in gpu.pop("processes")]
+            gone = [one.pid for one in processes if not Path(f"/proc/{one.pid}").exists()]
+            mig = tuple(msgspec.convert(one, MigReading) for one in gpu.pop("mig"))
+            living = tuple(one for one in processes if one.pid not in gone)
+            return GpuReading(**gpu, mig=mig, processes=living)
+        shut = self._shut.get(gpu["uuid"], self._shut.get(index)) if skipped else None
+        name = nvml_errors.BY_CODE.get(code or 0, f"error {code}")
+        broken = name in nvml_errors.BROKEN or name in nvml_errors.HOST
+        return GpuReading(
+            index=index,
+            uuid=gpu["uuid"],
+            name=gpu["name"],
+            error=shut or (nvml_errors.sentence(name) if broken else None),
+            unknown=None if broken or shut else unbelievable or nvml_errors.sentence(name),
+            remedy=nvml_errors.remedy(name),
+        )

@@ -1,6 +1,8 @@
-"""The process that talks to NVML: one JSON line in, one out. It may hang or die; its parent replaces it.
+"""The process that talks to NVML: it may hang or die; its parent replaces it.
 
-It imports the standard library and `pynvml` only, and ends when its input is closed.
+It is told in a line of JSON which cards to leave alone, notes in a file what it turns to and what it read,
+each in a line of JSON, and says with a line when it is done. It imports the standard library and `pynvml`
+only, and ends when its input is closed.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ ATTEMPTS = 4  # The list may grow between asking for its size and for itself.
 INVALID_ARGUMENT, NOT_SUPPORTED, INSUFFICIENT_SIZE, FUNCTION_NOT_FOUND, VERSION_MISMATCH = 2, 3, 7, 13, 25
 # The driver does not have this function, this version of it, or this kind of list.
 MISSING = frozenset({INVALID_ARGUMENT, NOT_SUPPORTED, FUNCTION_NOT_FOUND, VERSION_MISMATCH})
+PID_MAX = "/proc/sys/kernel/pid_max"
 ABOUT = 0.05  # How far the memory of a card may be from the host's to be taken for it.
 LISTS = {
     "compute": "nvmlDeviceGetComputeRunningProcesses",
@@ -34,24 +37,37 @@ class Nvml:
             raise ImportError("the module pynvml is not the one of nvidia-ml-py")
         self.lib: Any = pynvml
         pynvml.nvmlInit()
-        self._too_old = getattr(
-            pynvml, "NVMLLibraryMismatchError", ()
-        )  # The driver, to pynvml: no NVMLError.
+        self._too_old = getattr(pynvml, "NVMLLibraryMismatchError", ())  # Of the driver; no NVMLError.
         self._hosts: dict[int, bool] = {}
-        self.last_pid = int(_first_line("/proc/sys/kernel/pid_max") or 4194304)
+        self.last_pid = _last_pid()
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return every GPU; one that fails hides no other."""
-        return [self._gpu(index) for index in range(self.lib.nvmlDeviceGetCount())]
+    def read(self, skip: list[str | int], note: Callable[[dict[str, Any]], None]) -> None:
+        """Note every GPU; one that fails hides no other."""
+        count = self.lib.nvmlDeviceGetCount()
+        note({"count": count})
+        for index in range(count):
+            note({"at": index})
+            gpu: dict[str, Any] = {"index": index}
+            if index in skip:
+                gpu["skipped"] = True
+            else:
+                self._gpu(gpu, skip, note)
+            note({"gpu": gpu})
 
-    def _gpu(self, index: int) -> dict[str, Any]:
+    def _gpu(
+        self, gpu: dict[str, Any], skip: list[str | int], note: Callable[[dict[str, Any]], None]
+    ) -> None:
         """Read one. What it is judged by must be read, or not exist; what is only shown may fail."""
-        gpu: dict[str, Any] = {"index": index}
+        index = gpu["index"]
         try:
             handle = self.lib.nvmlDeviceGetHandleByIndex(index)
             name = self._shown(lambda: _text(lambda: self.lib.nvmlDeviceGetName(handle)))
             gpu |= {"name": name} if name else {}
             gpu |= self._identity(handle)
+            note({"at": index, "uuid": gpu["uuid"]})
+            if gpu["uuid"] in skip:
+                gpu["skipped"] = True
+                return
             gpu |= self._memory(handle)
             gpu |= self._processes(handle)
             gpu["utilization_percent"] = self._shown(
@@ -62,7 +78,6 @@ class Nvml:
             gpu["error"] = error.value
         except ValueError as error:
             gpu["unbelievable"] = str(error)
-        return gpu
 
     def _identity(self, handle: Any) -> dict[str, str]:
         try:
@@ -152,6 +167,8 @@ class Nvml:
         return None
 
     def _check(self, pid: int) -> None:
+        if pid > self.last_pid:  # It can be raised while we run.
+            self.last_pid = _last_pid()
         if not 0 < pid <= self.last_pid:
             raise ValueError(f"the driver's process list is garbage (PID {pid})")
 
@@ -189,29 +206,37 @@ def _host_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _first_line(path: str) -> str:
-    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:  # noqa: PTH123
-        return file.readline().strip()
-    return ""
+def _last_pid() -> int:
+    with contextlib.suppress(OSError, ValueError), open(PID_MAX, encoding="ascii") as file:  # noqa: PTH123
+        return int(file.readline())
+    return 4194304
 
 
-def _answer(nvml: Nvml | None) -> tuple[Nvml | None, dict[str, Any]]:
+def _answer(
+    nvml: Nvml | None, skip: list[str | int], note: Callable[[dict[str, Any]], None]
+) -> tuple[Nvml | None, dict[str, Any]]:
     try:
         nvml = nvml or Nvml()
-        return nvml, {"gpus": nvml.read()}
+        nvml.read(skip, note)
     except ImportError as error:
         return None, {"import": str(error)}
     except Exception as error:  # noqa: BLE001 - NVMLError has no base that is known before the import
         return None, {"error": getattr(error, "value", 0), "text": f"{type(error).__name__}: {error}"[:200]}
+    return nvml, {"done": True}
 
 
 def main() -> None:
-    """Answer each line of input until there is no more."""
+    """Answer each line of input until there is no more; the first argument is the file of notes."""
+    notes = int(sys.argv[1])
     nvml: Nvml | None = None
     output = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # What the driver's library prints is no answer.
-    for _ in sys.stdin:
-        nvml, answer = _answer(nvml)
+
+    def note(what: dict[str, Any]) -> None:
+        os.write(notes, json.dumps(what).encode() + b"\n")
+
+    for line in sys.stdin:
+        nvml, answer = _answer(nvml, json.loads(line), note)
         output.write(json.dumps(answer) + "\n")
         output.flush()
 

@@ -18,6 +18,10 @@ class ProviderError(Exception):
         self.remedy = remedy
 
 
+class Starting(ProviderError):
+    """The driver opens the GPUs still: ask again."""
+
+
 class Provider(Protocol):
     """One source of readings."""
 

@@ -6,6 +6,7 @@ import pytest
 from support.daemon import Daemon, until
 from support.nvml import Say
 
+CRASH = "the driver's library crashes at this GPU: look at `dmesg` and `nvidia-smi`"
 CARDS = "gpu GPU-aaaa H100 81559 45 500\ngpu GPU-bbbb H100 81559 45 500\n"
 REASON = "Driver/library version mismatch"
 REMEDY = "reboot, or reload the nvidia modules: the driver was upgraded"
@@ -101,3 +102,15 @@ def test_a_gpu_in_trouble_of_its_own_says_what_to_do(nvml_host: Daemon, say: Say
         "1 GPU in error: GPU requires reset, 1 GPU unknown: Insufficient Permissions - run" in refused.stderr
     )
     assert refused.stderr.endswith(f"({reset}; {let})\n")
+
+
+def test_a_gpu_at_which_the_library_crashes_hides_no_other(nvml_host: Daemon, say: Say) -> None:
+    """It is in error with the reason, and an event says so; the others can be reserved."""
+    say(f"{CARDS}crash\ngpu GPU-cccc H100 81559 45 500\n")
+    nvml_host.start()
+    until(lambda: nvml_host.status().count("AVAILABLE") == 2)
+    assert f"GPU 1: ERROR ({CRASH})" in nvml_host.status()
+    assert nvml_host.run("reserve", "--gpus", "2", "--nonblock").returncode == 0
+    assert "gpu.failed" in nvml_host.run("events").stdout
+    say(f"{CARDS}gpu GPU-cccc H100 81559 45 500\n")
+    until(lambda: "GPU 1: AVAILABLE" in nvml_host.status(), 30)

@@ -1,6 +1,8 @@
 /* A libnvidia-ml.so.1 that answers from a text file (FAKE_NVML), read again at each call that counts.
  *
  *   init CODE                     nvmlInit fails with CODE; also: init hang, init crash
+ *   sticky                        what is said here stays said until the next nvmlInit
+ *   slow MILLISECONDS             nvmlInit takes so long
  *   gpu UUID NAME TOTAL USED RESERVED    in MiB; the order is the index
  *   handle CODE                   the last gpu's handle cannot be had
  *   memory CODE                   its memory cannot be read; also memory2 CODE: by the second version only
@@ -9,7 +11,7 @@
  *   busy PERCENT                  its utilisation, else 37
  *   migmem CODE                   the memory of its instances cannot be read
  *   short N                       N times the list is said to be too short
- *   hang SECONDS | crash          when its memory is asked for
+ *   hang SECONDS | crash          when its memory is asked for; crash handle: when its handle is
  *   proc KIND PID MIB             KIND c, g or m; MIB -1: not available
  *   mig UUID GI CI TOTAL USED     an instance of it
  */
@@ -41,6 +43,7 @@ typedef struct {
 static gpu_t gpus[MOST];
 static int gpu_count, init_code;
 static char init_word[16];
+static int sticky, slow;
 
 static void load(void) {
   static int short_left = -1;
@@ -50,7 +53,9 @@ static void load(void) {
   gpu_t *gpu = NULL;
   while (file && fgets(line, sizeof line, file)) {
     char word[16] = "", kind; int code; long long mib; unsigned pid; mig_t mig;
-    if (sscanf(line, "init %15s", word) == 1) { strcpy(init_word, word); init_code = atoi(word); }
+    if (!strncmp(line, "sticky", 6)) sticky = 1;
+    else if (sscanf(line, "slow %d", &code) == 1) slow = code;
+    else if (sscanf(line, "init %15s", word) == 1) { strcpy(init_word, word); init_code = atoi(word); }
     else if (!strncmp(line, "gpu ", 4)) {
       gpu = &gpus[gpu_count++];
       int left = gpu->too_short;
@@ -75,6 +80,7 @@ static void load(void) {
     else if (sscanf(line, "lists %d", &code) == 1) gpu->lists = code;
     else if (sscanf(line, "short %d", &code) == 1) { if (short_left < 0) short_left = code; gpu->too_short = short_left; }
     else if (sscanf(line, "hang %d", &code) == 1) gpu->hang = code;
+    else if (!strncmp(line, "crash handle", 12)) gpu->crash = 2;
     else if (!strncmp(line, "crash", 5)) gpu->crash = 1;
     else if (sscanf(line, "proc %c %u %lld", &kind, &pid, &mib) == 3) gpu->procs[gpu->count++] = (proc_t){kind, pid, mib};
     else if (sscanf(line, "mig %63s %u %u %llu %llu", mig.uuid, &mig.gi, &mig.ci, &mig.total, &mig.used) == 5)
@@ -84,7 +90,8 @@ static void load(void) {
 }
 
 int nvmlInitWithFlags(unsigned flags) {
-  (void)flags; load();
+  (void)flags; sticky = slow = 0; load();
+  usleep(slow * 1000);
   if (!strcmp(init_word, "hang")) sleep(600);
   if (!strcmp(init_word, "crash")) raise(SIGSEGV);
   return init_code;
@@ -93,10 +100,11 @@ int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 int nvmlShutdown(void) { return OK; }
 const char *nvmlErrorString(int code) { (void)code; return "an error of the fake"; }
 
-int nvmlDeviceGetCount_v2(unsigned *count) { load(); *count = gpu_count; return OK; }
+int nvmlDeviceGetCount_v2(unsigned *count) { if (!sticky) load(); *count = gpu_count; return OK; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
   if (index >= (unsigned)gpu_count) return INVALID;
   *handle = &gpus[index];
+  if (gpus[index].crash == 2) raise(SIGSEGV);
   return gpus[index].handle;
 }
 static int is_mig(void *handle) { return (char *)handle < (char *)gpus || (char *)handle >= (char *)(gpus + MOST) ? 1 :
@@ -118,7 +126,7 @@ static int memory(void *handle, unsigned long long *total, unsigned long long *u
   if (is_mig(handle)) { mig_t *m = handle; *total = m->total * MIB; *used = m->used * MIB; *reserved = 0; return parent(m)->migmem; }
   gpu_t *gpu = handle;
   if (gpu->hang) sleep(gpu->hang);
-  if (gpu->crash) raise(SIGSEGV);
+  if (gpu->crash == 1) raise(SIGSEGV);
   *total = gpu->total * MIB; *used = gpu->used * MIB; *reserved = gpu->reserved * MIB;
   return gpu->memory;
 }

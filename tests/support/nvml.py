@@ -2,12 +2,15 @@
 
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.daemon import Daemon
 
+from canhazgpu.events.gpu import GpuReading
 from canhazgpu.service.nvml import NvmlProvider
+from canhazgpu.service.providers import Starting
 
 SOURCE = Path(__file__).parent.parent / "fake_nvml" / "nvml.c"
 Say = Callable[[str], None]
@@ -38,10 +41,20 @@ def say(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return set_answers
 
 
+class PatientProvider(NvmlProvider):
+    """The provider, asked again while its helper starts: a busy machine takes longer than a scan may."""
+
+    async def read(self) -> tuple[GpuReading, ...]:
+        """Return every GPU."""
+        while True:
+            with suppress(Starting):
+                return await super().read()
+
+
 @pytest.fixture
 async def provider() -> AsyncIterator[NvmlProvider]:
     """The provider under test."""
-    made = NvmlProvider()
+    made = PatientProvider()
     yield made
     await made.aclose()
 

@@ -1,0 +1,226 @@
+"""One card at which the driver's library crashes or hangs, that is lost, or comes back, hides no other."""
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import pytest
+from support.nvml import PatientProvider, Say
+
+from canhazgpu.events.gpu import GpuReading
+from canhazgpu.service import nvml, nvml_renewal
+from canhazgpu.service.nvml import CRASHES, HANGS, NvmlProvider
+from canhazgpu.service.nvml_process import Helper
+from canhazgpu.service.providers import DEADLINE, ProviderError, Starting
+
+pytestmark = pytest.mark.anyio
+A, B, C = (f"gpu GPU-{name} H100 81559 45 500\n" for name in ("aaaa", "bbbb", "cccc"))
+Readings = tuple[GpuReading, ...]
+FIRST = 0.05
+
+
+@pytest.fixture
+async def keen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[NvmlProvider]:
+    """A provider that looks again soon."""
+    monkeypatch.setattr(nvml_renewal, "FIRST", FIRST)
+    made = PatientProvider(devices=tmp_path / "devices")
+    yield made
+    await made.aclose()
+
+
+class Started(NamedTuple):
+    """A helper that was started: its process, and when."""
+
+    pid: int
+    at: float
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Started]:
+    """The helpers that were started."""
+    found: list[Started] = []
+
+    def start() -> Helper:
+        helper = Helper()
+        found.append(Started(helper.pid, time.monotonic()))
+        return helper
+
+    monkeypatch.setattr(nvml, "Helper", start)
+    return found
+
+
+async def until(provider: NvmlProvider, condition: Callable[[Readings], bool]) -> Readings:
+    """Read until the condition holds, as a scanner does."""
+    with anyio.fail_after(20):
+        while True:
+            with suppress(ProviderError):
+                readings = await provider.read()
+                if condition(readings):
+                    return readings
+            await anyio.sleep(0.02)
+
+
+def states(readings: Readings) -> list[str | None]:
+    """What is wrong with each."""
+    return [one.error or one.unknown for one in readings]
+
+
+async def test_a_card_at_which_the_library_crashes_is_left_out(say: Say, keen: NvmlProvider) -> None:
+    """The very scan in which it crashes has the others, and that card with the reason; so have all later."""
+    say(f"{A}{B}crash\n{C}")
+    for _ in range(3):
+        readings = await keen.read()
+        assert states(readings) == [None, CRASHES, None]
+        assert [one.uuid for one in readings] == ["GPU-aaaa", "GPU-bbbb", "GPU-cccc"]
+        assert readings[1].remedy
+        assert readings[2].memory_used_mb == 45
+
+
+async def test_so_is_one_that_crashes_before_it_says_who_it_is(say: Say, keen: NvmlProvider) -> None:
+    """Without a UUID it is left out by its index."""
+    say(f"{A}{B}crash handle\n{C}")
+    readings = await keen.read()
+    assert states(readings) == [None, CRASHES, None]
+    assert readings[1].uuid == "unknown-1"
+
+
+async def test_two_that_crash_are_both_left_out(say: Say, keen: NvmlProvider) -> None:
+    """One after the other, in one scan."""
+    say(f"{A}crash\n{B}{C}crash\n")
+    assert states(await keen.read()) == [CRASHES, None, CRASHES]
+
+
+async def test_a_card_that_hangs_is_left_out(say: Say, keen: NvmlProvider) -> None:
+    """The scan ends in time with what was read before; the next one has all the others."""
+    say(A + B + C)
+    await keen.read()
+    say(f"{A}{B}hang 600\n{C}")
+    began = time.monotonic()
+    readings = await keen.read()
+    assert time.monotonic() - began < DEADLINE + 2
+    assert states(readings) == [None, HANGS, "not read: another GPU hangs"]
+    assert [one.uuid for one in readings] == ["GPU-aaaa", "GPU-bbbb", "GPU-cccc"]
+    assert states(await until(keen, lambda found: found[2].unknown is None)) == [None, HANGS, None]
+
+
+async def test_a_card_that_hangs_from_the_first_is_left_out(say: Say) -> None:
+    """No scan before it said who the others are: one fails, and a later one has them."""
+    say(f"{A}hang 600\n{B}")
+    provider = NvmlProvider(patience=0.5)
+    with pytest.raises(ProviderError, match="no answer"):
+        await provider.read()
+    await until(provider, lambda found: states(found) == [HANGS, None])
+    await provider.aclose()
+
+
+async def test_a_driver_that_is_slow_to_start_is_waited_for(say: Say, started: list[Started]) -> None:
+    """Scans fail meanwhile, in time and with the reason; the helper is the same."""
+    say(f"slow 3000\n{A}")
+    provider = NvmlProvider()
+    with pytest.raises(Starting, match="starts still"):
+        await provider.read()
+    await until(provider, lambda found: states(found) == [None])
+    assert len(started) == 1
+    await provider.aclose()
+
+
+async def test_a_card_that_is_well_again_is_read_again(say: Say, keen: NvmlProvider) -> None:
+    """A card that was left out is tried by a second helper, and comes back."""
+    say(f"{A}{B}crash\n")
+    assert states(await keen.read()) == [None, CRASHES]
+    say(A + B)
+    await until(keen, lambda found: states(found) == [None, None])
+
+
+async def test_one_of_two_that_is_well_again_is_read_again(say: Say, keen: NvmlProvider) -> None:
+    """That the other still crashes does not keep it out."""
+    say(f"{A}crash\n{B}{C}crash\n")
+    assert states(await keen.read()) == [CRASHES, None, CRASHES]
+    say(f"{A}crash\n{B}{C}")
+    await until(keen, lambda found: states(found) == [CRASHES, None, None])
+
+
+async def test_a_card_that_was_reset_is_seen_by_a_library_that_begins_anew(
+    say: Say, keen: NvmlProvider
+) -> None:
+    """The library that was there keeps the error; the others are read all the while."""
+    say(f"sticky\n{A}{B}lists 16\n")
+    assert states(await keen.read()) == [None, "GPU requires reset"]
+    say(f"sticky\n{A}{B}")
+    others: list[str | None] = []
+    await until(keen, lambda found: others.append(states(found)[0]) or states(found)[1] is None)  # type: ignore[func-returns-value]
+    assert set(others) == {None}
+
+
+async def test_a_card_that_goes_and_returns_is_seen(say: Say, keen: NvmlProvider) -> None:
+    """The driver numbers the rest anew; the card is looked for, and seen when it is there again."""
+    say(A + B)
+    await keen.read()
+    say(f"sticky\n{A}handle 15\n{B}")
+    assert states(await keen.read()) == ["GPU is lost", None]
+    say(f"sticky\n{B}")
+    (left,) = await until(keen, lambda found: len(found) == 1)
+    assert (left.index, left.uuid) == (0, "GPU-bbbb")
+    say(f"sticky\n{B}{A}")
+    both = await until(keen, lambda found: len(found) == 2)
+    assert [one.uuid for one in both] == ["GPU-bbbb", "GPU-aaaa"]
+
+
+async def test_a_card_that_is_added_is_seen(say: Say, keen: NvmlProvider, tmp_path: Path) -> None:
+    """The driver's folder has one more entry: the library is begun anew though nothing is in trouble."""
+    say(f"sticky\n{A}")
+    await keen.read()
+    say(f"sticky\n{A}{B}")
+    (tmp_path / "devices" / "0000:41:00.0").mkdir(parents=True)
+    await until(keen, lambda found: len(found) == 2)
+
+
+async def test_nothing_is_started_while_all_is_well(
+    say: Say, keen: NvmlProvider, started: list[Started]
+) -> None:
+    """A healthy host has one helper, however often it is scanned."""
+    say(A + B)
+    for _ in range(20):
+        await keen.read()
+        await anyio.sleep(0.01)
+    assert len(started) == 1
+
+
+async def test_a_card_that_stays_broken_is_tried_ever_more_seldom(
+    say: Say, keen: NvmlProvider, started: list[Started]
+) -> None:
+    """The pause doubles from one attempt to the next; the scans go on as ever."""
+    say(f"sticky\n{A}{B}lists 16\n")
+    while len(started) < 5:
+        assert states(await keen.read()) == [None, "GPU requires reset"]
+        await anyio.sleep(0.01)
+    pauses = [later.at - earlier.at for earlier, later in pairwise(started)]
+    assert [pause >= FIRST * 2**number for number, pause in enumerate(pauses)] == [True] * 4
+
+
+async def test_a_helper_that_is_killed_is_no_card_to_blame(
+    say: Say, keen: NvmlProvider, started: list[Started]
+) -> None:
+    """It is replaced in the same scan, and every card is read."""
+    say(A + B)
+    await keen.read()
+    os.kill(started[0].pid, signal.SIGKILL)
+    assert states(await keen.read()) == [None, None]
+    assert len(started) == 2
+
+
+async def test_a_driver_that_does_not_start_is_asked_by_the_same_process(
+    say: Say, provider: NvmlProvider, started: list[Started]
+) -> None:
+    """A mismatch that lasts costs no new process at each scan."""
+    say(f"init 18\n{A}")
+    for _ in range(5):
+        with pytest.raises(ProviderError, match="mismatch"):
+            await provider.read()
+    assert len(started) == 1
