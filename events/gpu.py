@@ -4,13 +4,18 @@ import msgspec
 
 
 class ProcessReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One process a provider saw on a GPU. `memory_mb` is None when it cannot be told."""
+    """One process a provider saw on a GPU. `memory_mb` is None when it cannot be told.
+
+    `unseen`: two scans did not find it in /proc: it is hidden, of another PID namespace, or dead with its
+    memory left.
+    """
 
     pid: int
     memory_mb: int | None
     kinds: tuple[str, ...] = ("compute",)  # of compute, graphics, mps
     user: str | None = None  # set by the simulation only: instead of what the system says
     name: str | None = None  # likewise
+    unseen: bool = False
 
 
 class MigReading(msgspec.Struct, frozen=True, kw_only=True):

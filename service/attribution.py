@@ -19,6 +19,7 @@ from canhazgpu.service.process_facts import Facts, read_facts
 from canhazgpu.service.users import Users
 
 LONGEST_LIST = 4096
+UNKNOWN_PROCESS = "unknown process"
 DEEPEST = 64  # Ancestors of a process that are looked at.
 
 
@@ -54,6 +55,10 @@ class Attributor:
 
     def attribute(self, process: ProcessReading) -> ProcessUse | None:
         """Return whose the process is, or None when it has gone and was not made up whole."""
+        if process.unseen:
+            return ProcessUse(
+                pid=process.pid, name=UNKNOWN_PROCESS, user="unknown", memory_mb=process.memory_mb
+            )
         found = self._of_system(process.pid)
         if process.user is None and process.name is None:
             return _with_memory(found, process.memory_mb) if found else None

@@ -1,6 +1,7 @@
 """Real GPUs, read through NVML by a helper process with a deadline; it is replaced, never waited for."""
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class NvmlProvider:
         self._stuck: list[Helper] = []
         self._shut: dict[Card, str] = {}  # Cards that are not asked about, and why.
         self._seen: set[str] = set()
+        self._unseen: set[tuple[str, int]] = set()  # What /proc did not have, by card, at the last scan,
+        self._unseen_before: set[tuple[str, int]] = set()  # and at the one before.
         self._pause = FIRST
         self._renewal = Renewal(self._start, self._end, max(patience, DEADLINE), devices)
 
@@ -56,6 +59,7 @@ class NvmlProvider:
             raise PARTIAL
         rows = await self._collect()
         self._renew()
+        self._unseen_before, self._unseen = self._unseen, set()
         return tuple(self._reading(row) for row in rows)
 
     async def aclose(self) -> None:
@@ -193,10 +197,8 @@ class NvmlProvider:
         gpu = {"uuid": f"unknown-{index}", "name": "unknown", **gpu}
         if code is None and unbelievable is None and not skipped:
             processes = [msgspec.convert(one, ProcessReading) for one in gpu.pop("processes")]
-            gone = [one.pid for one in processes if not Path(f"/proc/{one.pid}").exists()]
             mig = tuple(msgspec.convert(one, MigReading) for one in gpu.pop("mig"))
-            living = tuple(one for one in processes if one.pid not in gone)
-            return GpuReading(**gpu, mig=mig, processes=living)
+            return GpuReading(**gpu, mig=mig, processes=tuple(self._present(gpu["uuid"], processes)))
         shut = self._shut.get(gpu["uuid"], self._shut.get(index)) if skipped else None
         name = nvml_errors.BY_CODE.get(code or 0, f"error {code}")
         broken = name in nvml_errors.BROKEN or name in nvml_errors.HOST
@@ -208,3 +210,13 @@ class NvmlProvider:
             unknown=None if broken or shut else unbelievable or nvml_errors.sentence(name),
             remedy=nvml_errors.remedy(name),
         )
+
+    def _present(self, uuid: str, processes: list[ProcessReading]) -> Iterator[ProcessReading]:
+        """Leave out what has just ended: what /proc does not have at two scans has not."""
+        for process in processes:
+            if Path(f"/proc/{process.pid}").exists():
+                yield process
+                continue
+            self._unseen.add((uuid, process.pid))
+            if (uuid, process.pid) in self._unseen_before:
+                yield msgspec.structs.replace(process, unseen=True)

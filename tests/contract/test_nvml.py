@@ -64,15 +64,6 @@ async def test_a_garbage_process_list_makes_the_gpu_unknown(
     assert good.unknown is None
 
 
-async def test_a_process_that_has_ended_is_left_out(say: Say, provider: NvmlProvider) -> None:
-    """A PID that is no longer there is nobody's use."""
-    child = subprocess.Popen(["true"])
-    child.wait()
-    say(f"{GPU0}proc c {child.pid} 100\nproc c {os.getpid()} 200\n")
-    (gpu,) = await provider.read()
-    assert [process.pid for process in gpu.processes] == [os.getpid()]
-
-
 @pytest.mark.parametrize(
     ("where", "code", "field", "text"),
     [

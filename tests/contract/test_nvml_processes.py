@@ -1,0 +1,94 @@
+"""Processes that the driver lists and /proc does not have, or that have numbers as there were none before."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, until
+from support.nvml import Say
+
+from canhazgpu.service import nvml_process
+from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.nvml import NvmlProvider
+
+CARD = "gpu GPU-aaaa H100 81559 45 500\n"
+OTHER = "gpu GPU-bbbb H100 81559 45 500\n"
+
+
+def ended() -> int:
+    """A pid that was somebody's, and is nobody's now."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return child.pid
+
+
+@pytest.mark.anyio
+async def test_a_process_that_has_just_ended_is_left_out(say: Say, provider: NvmlProvider) -> None:
+    """One look at a process that is gone from /proc is nobody's use, however often another one dies."""
+    for _ in range(3):
+        say(f"{CARD}proc c {ended()} 100\nproc c {os.getpid()} 200\n")
+        (gpu,) = await provider.read()
+        assert [process.pid for process in gpu.processes] == [os.getpid()]
+
+
+@pytest.mark.anyio
+async def test_what_no_proc_has_at_two_scans_is_an_unknown_process(say: Say, provider: NvmlProvider) -> None:
+    """It is shown with its pid and its memory, as nobody's; once gone, it must be seen twice again."""
+    pid = ended()
+    dead = f"{CARD}proc c {pid} 300\n"
+    say(dead)
+    (gpu,) = await provider.read()
+    assert gpu.processes == ()
+    (gpu,) = await provider.read()
+    (process,) = gpu.processes
+    assert (process.pid, process.memory_mb, process.unseen) == (pid, 300, True)
+    use = Attributor().attribute(process)
+    assert use is not None
+    assert (use.pid, use.name, use.user, use.memory_mb) == (pid, "unknown process", "unknown", 300)
+    assert (use.uid, use.person, use.evidence) == (None, None, "unknown")
+    say(CARD)
+    await provider.read()
+    say(dead)
+    assert (await provider.read())[0].processes == ()
+
+
+@pytest.mark.anyio
+async def test_two_cards_are_two_looks(say: Say, provider: NvmlProvider) -> None:
+    """A pid that is on another card at the next scan was seen once on each."""
+    pid = ended()
+    say(f"{CARD}proc c {pid} 300\n{OTHER}")
+    await provider.read()
+    say(f"{CARD}{OTHER}proc c {pid} 300\n")
+    assert [gpu.processes for gpu in await provider.read()] == [(), ()]
+
+
+def test_a_dead_process_that_keeps_its_memory_is_shown_and_counts(nvml_host: Daemon, say: Say) -> None:
+    """The line names its pid, the use is unknown's, and the GPU is not handed out."""
+    pid = ended()
+    say(f"{CARD}proc c {pid} 20000\n")
+    nvml_host.start()
+    line = (
+        f"GPU 0: IN USE WITHOUT RESERVATION by user unknown - 20000MB used by PID {pid} (unknown process)\n"
+    )
+    until(lambda: nvml_host.status() == line)
+    assert nvml_host.run("reserve", "--nonblock").returncode == 1
+
+
+@pytest.mark.anyio
+async def test_a_pid_above_what_was_the_last_is_believed_once_it_can_be_one(
+    say: Say, provider: NvmlProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kernel.pid_max is raised while the helper runs: the list is garbage before, and a list after."""
+    pid_max = tmp_path / "pid_max"
+    pid_max.write_text(f"{os.getpid() - 1}\n")
+    program = "import sys; from canhazgpu.service import nvml_helper; nvml_helper.PID_MAX = sys.argv.pop(1)"
+    program += "; nvml_helper.main()"
+    monkeypatch.setattr(nvml_process, "COMMAND", [sys.executable, "-c", program, str(pid_max)])
+    say(f"{CARD}proc c {os.getpid()} 300\n")
+    (gpu,) = await provider.read()
+    assert gpu.unknown == f"the driver's process list is garbage (PID {os.getpid()})"
+    pid_max.write_text("4194304\n")
+    (gpu,) = await provider.read()
+    assert (gpu.unknown, [process.pid for process in gpu.processes]) == (None, [os.getpid()])
