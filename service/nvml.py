@@ -16,6 +16,7 @@ from canhazgpu.service.nvml_renewal import DEVICES, FIRST, LAST, Renewal, View, 
 from canhazgpu.service.providers import DEADLINE, ProviderError, Starting, no_answer
 
 HOST_PID_NAMESPACE = "pid:[4026531836]"
+PROC = "/proc"
 MOST_STUCK = 2  # Helpers that hang in the kernel, where they cannot be ended, before no other is started.
 PATIENCE = 10.0  # Seconds without progress after which a helper that starts is taken to hang.
 PARTIAL = ProviderError(
@@ -163,9 +164,8 @@ class NvmlProvider:
                 "uninstall the package pynvml and install nvidia-ml-py again",
             )
         if "error" in answer:
-            if (
-                time.monotonic() - helper.begun > self._pause
-            ):  # It tries again itself, with what it has loaded.
+            # It tries again itself, but with the library that it has loaded.
+            if time.monotonic() - helper.begun > self._pause:
                 self._drop()
                 self._pause = min(self._pause * 2, LAST)
             name = nvml_errors.BY_CODE.get(answer["error"], "")
@@ -212,11 +212,15 @@ class NvmlProvider:
         )
 
     def _present(self, uuid: str, processes: list[ProcessReading]) -> Iterator[ProcessReading]:
-        """Leave out what has just ended: what /proc does not have at two scans has not."""
+        """Leave out what has just ended: what /proc does not have at two scans has not.
+
+        Nor is it whatever has its pid in /proc later on, as long as the driver goes on listing it.
+        """
         for process in processes:
-            if Path(f"/proc/{process.pid}").exists():
-                yield process
-                continue
-            self._unseen.add((uuid, process.pid))
-            if (uuid, process.pid) in self._unseen_before:
+            unseen = (uuid, process.pid) in self._unseen_before
+            if unseen or not Path(f"{PROC}/{process.pid}").exists():
+                self._unseen.add((uuid, process.pid))
+            if unseen:
                 yield msgspec.structs.replace(process, unseen=True)
+            elif (uuid, process.pid) not in self._unseen:
+                yield process

@@ -24,6 +24,7 @@ LISTS = {
     "graphics": "nvmlDeviceGetGraphicsRunningProcesses",
     "mps": "nvmlDeviceGetMPSComputeRunningProcesses",
 }
+Note = Callable[[bytes], None]
 
 
 class Nvml:
@@ -38,33 +39,45 @@ class Nvml:
         self.lib: Any = pynvml
         pynvml.nvmlInit()
         self._too_old = getattr(pynvml, "NVMLLibraryMismatchError", ())  # Of the driver; no NVMLError.
+        # By index, which is a card's until NVML begins again: its name, what is noted when it is turned to
+        # once its UUID is known, and what was said of it last.
+        self._names: dict[int, str] = {}
+        self._turned: dict[int, bytes] = {}
+        self._said: dict[int, tuple[dict[str, Any], bytes]] = {}
         self._hosts: dict[int, bool] = {}
         self.last_pid = _last_pid()
 
-    def read(self, skip: list[str | int], note: Callable[[dict[str, Any]], None]) -> None:
+    def read(self, skip: list[str | int], note: Note) -> None:
         """Note every GPU; one that fails hides no other."""
         count = self.lib.nvmlDeviceGetCount()
-        note({"count": count})
+        note(b'{"count":%d}' % count)
         for index in range(count):
-            note({"at": index})
+            note(self._turned.get(index, b'{"at":%d}' % index))
             gpu: dict[str, Any] = {"index": index}
             if index in skip:
                 gpu["skipped"] = True
             else:
                 self._gpu(gpu, skip, note)
-            note({"gpu": gpu})
+            before, text = self._said.get(index, ({}, b""))
+            if gpu != before:  # Encoding costs more than anything else here.
+                text = b'{"gpu":%b}' % json.dumps(gpu).encode()
+                self._said[index] = gpu, text
+            note(text)
 
-    def _gpu(
-        self, gpu: dict[str, Any], skip: list[str | int], note: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def _gpu(self, gpu: dict[str, Any], skip: list[str | int], note: Note) -> None:
         """Read one. What it is judged by must be read, or not exist; what is only shown may fail."""
         index = gpu["index"]
         try:
             handle = self.lib.nvmlDeviceGetHandleByIndex(index)
-            name = self._shown(lambda: _text(lambda: self.lib.nvmlDeviceGetName(handle)))
-            gpu |= {"name": name} if name else {}
+            if index not in self._names:
+                name = self._shown(lambda: _text(lambda: self.lib.nvmlDeviceGetName(handle)))
+                self._names |= {index: name} if name else {}
+            if index in self._names:
+                gpu["name"] = self._names[index]
             gpu |= self._identity(handle)
-            note({"at": index, "uuid": gpu["uuid"]})
+            if index not in self._turned:
+                self._turned[index] = json.dumps({"at": index, "uuid": gpu["uuid"]}).encode()
+                note(self._turned[index])
             if gpu["uuid"] in skip:
                 gpu["skipped"] = True
                 return
@@ -212,9 +225,7 @@ def _last_pid() -> int:
     return 4194304
 
 
-def _answer(
-    nvml: Nvml | None, skip: list[str | int], note: Callable[[dict[str, Any]], None]
-) -> tuple[Nvml | None, dict[str, Any]]:
+def _answer(nvml: Nvml | None, skip: list[str | int], note: Note) -> tuple[Nvml | None, dict[str, Any]]:
     try:
         nvml = nvml or Nvml()
         nvml.read(skip, note)
@@ -232,8 +243,8 @@ def main() -> None:
     output = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # What the driver's library prints is no answer.
 
-    def note(what: dict[str, Any]) -> None:
-        os.write(notes, json.dumps(what).encode() + b"\n")
+    def note(what: bytes) -> None:
+        os.write(notes, what + b"\n")
 
     for line in sys.stdin:
         nvml, answer = _answer(nvml, json.loads(line), note)

@@ -18,6 +18,8 @@ LONGEST_ANSWER = 4 * 1024 * 1024
 FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 REAPED_IN = 0.5  # Seconds in which a process whose output has ended is gone.
 
+_note = msgspec.json.Decoder(dict[str, Any]).decode
+
 Card = str | int  # Its UUID, or its index where that is not known.
 
 
@@ -87,8 +89,8 @@ class Helper:
         if not newline:
             return None
         self._heard, self.asked, self.answered = rest, False, True
-        answer = msgspec.json.decode(line, type=dict[str, Any])
-        self.rows = _gpus(self._read_notes())
+        answer = _note(line)
+        self.rows = self._read_rows()
         self.cards = {
             row["index"]: (row["uuid"], row.get("name", "unknown")) for row in self.rows if "uuid" in row
         }
@@ -102,15 +104,14 @@ class Helper:
 
     def unfinished(self) -> tuple[int, list[dict[str, Any]]]:
         """Return how many GPUs it found, and what it read so far, for a question that is not answered."""
-        notes = self._read_notes()
-        count = next((note["count"] for note in notes if "count" in note), 0)
-        return count, _gpus(notes)
+        count = next((_note(line)["count"] for line in self._lines() if line.startswith(b'{"count"')), 0)
+        return count, self._read_rows()
 
     @property
     def at(self) -> Card | None:
         """The card it has turned to and not finished with."""
-        notes = self._read_notes()
-        last = notes[-1] if notes else {}
+        lines = self._lines()
+        last = _note(lines[-1]) if lines else {}
         return last.get("uuid", last["at"]) if "at" in last else None
 
     @property
@@ -146,13 +147,11 @@ class Helper:
         """Tell whether nothing of it is left; one that hangs in the kernel cannot be ended."""
         return self._process.poll() is not None
 
-    def _read_notes(self) -> list[dict[str, Any]]:
+    def _read_rows(self) -> list[dict[str, Any]]:
+        return [_note(line)["gpu"] for line in self._lines() if line.startswith(b'{"gpu"')]
+
+    def _lines(self) -> list[bytes]:
         size = os.fstat(self._notes).st_size
         if size > LONGEST_ANSWER:
             raise ValueError("the helper says too much")
-        lines = os.pread(self._notes, size, 0).split(b"\n")[:-1]
-        return [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]
-
-
-def _gpus(notes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [note["gpu"] for note in notes if "gpu" in note]
+        return os.pread(self._notes, size, 0).split(b"\n")[:-1]

@@ -181,7 +181,7 @@ async def test_a_card_that_is_added_is_seen(say: Say, keen: NvmlProvider, tmp_pa
     await until(keen, lambda found: len(found) == 2)
 
 
-async def test_nothing_is_started_while_all_is_well(
+async def test_all_being_well_nothing_is_started(
     say: Say, keen: NvmlProvider, started: list[Started]
 ) -> None:
     """A healthy host has one helper, however often it is scanned."""

@@ -9,7 +9,7 @@ import pytest
 from support.daemon import Daemon, until
 from support.nvml import Say
 
-from canhazgpu.service import nvml_process
+from canhazgpu.service import nvml, nvml_process
 from canhazgpu.service.attribution import Attributor
 from canhazgpu.service.nvml import NvmlProvider
 
@@ -17,18 +17,22 @@ CARD = "gpu GPU-aaaa H100 81559 45 500\n"
 OTHER = "gpu GPU-bbbb H100 81559 45 500\n"
 
 
-def ended() -> int:
-    """A pid that was somebody's, and is nobody's now."""
+def nobodys() -> int:
+    """A pid that nobody has, as far as can be from those that are given out now."""
+    last = int(Path("/proc/sys/kernel/pid_max").read_text())
     child = subprocess.Popen(["true"])
     child.wait()
-    return child.pid
+    pid = (child.pid + last // 2) % last or 1
+    while Path(f"/proc/{pid}").exists():
+        pid -= 1
+    return pid
 
 
 @pytest.mark.anyio
 async def test_a_process_that_has_just_ended_is_left_out(say: Say, provider: NvmlProvider) -> None:
     """One look at a process that is gone from /proc is nobody's use, however often another one dies."""
     for _ in range(3):
-        say(f"{CARD}proc c {ended()} 100\nproc c {os.getpid()} 200\n")
+        say(f"{CARD}proc c {nobodys()} 100\nproc c {os.getpid()} 200\n")
         (gpu,) = await provider.read()
         assert [process.pid for process in gpu.processes] == [os.getpid()]
 
@@ -36,7 +40,7 @@ async def test_a_process_that_has_just_ended_is_left_out(say: Say, provider: Nvm
 @pytest.mark.anyio
 async def test_what_no_proc_has_at_two_scans_is_an_unknown_process(say: Say, provider: NvmlProvider) -> None:
     """It is shown with its pid and its memory, as nobody's; once gone, it must be seen twice again."""
-    pid = ended()
+    pid = nobodys()
     dead = f"{CARD}proc c {pid} 300\n"
     say(dead)
     (gpu,) = await provider.read()
@@ -55,9 +59,30 @@ async def test_what_no_proc_has_at_two_scans_is_an_unknown_process(say: Say, pro
 
 
 @pytest.mark.anyio
+async def test_who_has_the_number_of_a_dead_process_is_not_it(
+    say: Say, provider: NvmlProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A pid that was nobody's while the driver listed it is not that of a process which gets it later."""
+    pid, proc = nobodys(), tmp_path / "proc"
+    proc.mkdir()
+    monkeypatch.setattr(nvml, "PROC", str(proc))
+    say(f"{CARD}proc c {pid} 300\n")
+    await provider.read()
+    (proc / str(pid)).mkdir()  # Somebody's new process.
+    for _ in range(2):
+        (process,) = (await provider.read())[0].processes
+        assert process.unseen
+    say(CARD)
+    await provider.read()
+    say(f"{CARD}proc c {pid} 300\n")
+    (process,) = (await provider.read())[0].processes
+    assert not process.unseen  # It is on the GPU itself now.
+
+
+@pytest.mark.anyio
 async def test_two_cards_are_two_looks(say: Say, provider: NvmlProvider) -> None:
     """A pid that is on another card at the next scan was seen once on each."""
-    pid = ended()
+    pid = nobodys()
     say(f"{CARD}proc c {pid} 300\n{OTHER}")
     await provider.read()
     say(f"{CARD}{OTHER}proc c {pid} 300\n")
@@ -66,14 +91,13 @@ async def test_two_cards_are_two_looks(say: Say, provider: NvmlProvider) -> None
 
 def test_a_dead_process_that_keeps_its_memory_is_shown_and_counts(nvml_host: Daemon, say: Say) -> None:
     """The line names its pid, the use is unknown's, and the GPU is not handed out."""
-    pid = ended()
+    pid = nobodys()
     say(f"{CARD}proc c {pid} 20000\n")
     nvml_host.start()
-    line = (
-        f"GPU 0: IN USE WITHOUT RESERVATION by user unknown - 20000MB used by PID {pid} (unknown process)\n"
-    )
-    until(lambda: nvml_host.status() == line)
-    assert nvml_host.run("reserve", "--nonblock").returncode == 1
+    use = f"IN USE WITHOUT RESERVATION by user unknown - 20000MB used by PID {pid} (unknown process)"
+    until(lambda: nvml_host.status() == f"GPU 0: {use}\n")
+    refused = nvml_host.run("reserve", "--nonblock")
+    assert "1 GPU in use without reservation" in refused.stderr
 
 
 @pytest.mark.anyio
