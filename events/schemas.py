@@ -21,8 +21,8 @@ from canhazgpu.events.violations import Signalled, Violation
 class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of gpu.changed, failed and recovered. `memory_mb` is what counts as used, in MiB.
 
-    `state` is ok, error or unknown; `reason` says why it is not ok; `holder` is there when a
-    reservation holds the GPU.
+    `state` is ok, error or unknown; `reason` says why it is not ok, and `remedy` what to do about it;
+    `holder` is there when a reservation holds the GPU.
     """
 
     index: int
@@ -30,6 +30,7 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: str
     reason: str | None
+    remedy: str | None = None
     in_use: bool
     users: tuple[str, ...]
     memory_mb: int

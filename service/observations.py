@@ -81,7 +81,7 @@ def _gpu(usage: GpuUsage) -> dict[str, Any]:
     outline = [usage.state, usage.reason, usage.in_use, usage.users, usage.uuid]
     summary = {
         name: getattr(usage, name)
-        for name in ("index", "uuid", "name", "state", "reason", "in_use", "users", "memory_mb")
+        for name in ("index", "uuid", "name", "state", "reason", "remedy", "in_use", "users", "memory_mb")
     }
     return {
         "index": usage.index,

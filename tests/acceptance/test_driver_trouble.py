@@ -111,6 +111,7 @@ def test_a_gpu_at_which_the_library_crashes_hides_no_other(nvml_host: Daemon, sa
     until(lambda: nvml_host.status().count("AVAILABLE") == 2)
     assert f"GPU 1: ERROR ({CRASH})" in nvml_host.status()
     assert nvml_host.run("reserve", "--gpus", "2", "--nonblock").returncode == 0
-    assert "gpu.failed" in nvml_host.run("events").stdout
+    events = map(json.loads, nvml_host.run("events", "--json", "--type", "gpu.failed").stdout.splitlines())
+    assert [(one["data"]["reason"], one["data"]["remedy"]) for one in events] == [tuple(CRASH.split(": "))]
     say(f"{CARDS}gpu GPU-cccc H100 81559 45 500\n")
     until(lambda: "GPU 1: AVAILABLE" in nvml_host.status(), 30)
