@@ -12,6 +12,8 @@ import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
 from support.people import Person
 
+from canhazgpu.service import nvml_errors
+
 BOB = (
     "GPU 2: IN USE WITHOUT RESERVATION by user bob - 1024MB used by PID 12345 (python3), PID 67890 (jupyter)"
 )
@@ -21,7 +23,7 @@ THREE = (
 )
 LINES = [
     "GPU 0: AVAILABLE (never reserved) [validated: 45MB used]",
-    "GPU 1: ERROR (GPU is lost)",
+    f"GPU 1: ERROR (GPU is lost: {nvml_errors.remedy('GPU_IS_LOST')})",
     BOB,
     THREE,
 ]
@@ -31,6 +33,8 @@ FIELDS = {
 }
 MORE = {
     "reason",
+    "remedy",
+    "memory_used_mb",
     "memory_total_mb",
     "mig",
     "released_s",
@@ -184,7 +188,7 @@ def test_the_json_has_exactly_these_fields(busy: Daemon) -> None:
     for one in gpus:
         assert set(one) == FIELDS | MORE
         assert all(set(process) == PROCESS | {"evidence", "hint"} for process in one["processes"])
-    assert gpus[1]["reason"] == "GPU is lost"
+    assert (gpus[1]["reason"], gpus[1]["remedy"]) == ("GPU is lost", nvml_errors.remedy("GPU_IS_LOST"))
     assert gpus[3]["users"] == ["alice", "bob", "charlie"]
     assert [process["pid"] for process in gpus[3]["processes"]] == [12345, 23456, 34567, 45678]
 

@@ -119,6 +119,28 @@ async def test_a_card_that_hangs_from_the_first_is_left_out(say: Say) -> None:
     await provider.aclose()
 
 
+async def test_no_more_helpers_are_left_behind_than_two(
+    say: Say, started: list[Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that cannot be ended, because they hang in the kernel, are waited for before there is a third."""
+    say(A + B)
+    provider = NvmlProvider()
+    await until(provider, lambda found: states(found) == [None, None])
+    with monkeypatch.context() as kernel:
+        kernel.setattr(Helper, "is_gone", lambda _: False)
+        say(f"{A}hang 600\n{B}")
+        assert (await provider.read())[0].error == HANGS
+        await until(provider, lambda found: states(found) == [HANGS, None])
+        say(f"{A}hang 600\n{B}hang 600\n")
+        assert states(await provider.read()) == [HANGS, HANGS]
+        for _ in range(3):
+            with pytest.raises(ProviderError, match="no answer"):
+                await provider.read()
+        assert len(started) == 2
+    await until(provider, lambda found: states(found) == [HANGS, HANGS])
+    await provider.aclose()
+
+
 async def test_a_driver_that_is_slow_to_start_is_waited_for(say: Say, started: list[Started]) -> None:
     """Scans fail meanwhile, in time and with the reason; the helper is the same."""
     say(f"slow 3000\n{A}")
