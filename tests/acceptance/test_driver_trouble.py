@@ -115,3 +115,19 @@ def test_a_gpu_at_which_the_library_crashes_hides_no_other(nvml_host: Daemon, sa
     assert [(one["data"]["reason"], one["data"]["remedy"]) for one in events] == [tuple(CRASH.split(": "))]
     say(f"{CARDS}gpu GPU-cccc H100 81559 45 500\n")
     until(lambda: "GPU 1: AVAILABLE" in nvml_host.status(), 30)
+
+
+def test_a_reservation_follows_its_card_when_another_falls_off_the_bus(nvml_host: Daemon, say: Say) -> None:
+    """NVML is begun anew, numbers what is left from 0, and the reservation is where its card is now."""
+    lost, held = CARDS.splitlines(keepends=True)
+    say(CARDS)
+    nvml_host.start()
+    until(lambda: nvml_host.status().count("AVAILABLE") == 2)
+    assert nvml_host.run("reserve", "--gpu-ids", "1").returncode == 0
+    say(f"sticky\n{lost}handle 15\n{held}")
+    until(lambda: "GPU 0: ERROR (GPU is lost" in nvml_host.status())
+    say(f"sticky\n{held}")
+    until(lambda: nvml_host.status().startswith("GPU 0: IN USE by "), 30)
+    say(f"sticky\n{CARDS}")
+    until(lambda: "GPU 1: IN USE by " in nvml_host.status(), 60)
+    assert "GPU 0: AVAILABLE" in nvml_host.status()
