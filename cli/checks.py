@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -17,6 +18,7 @@ from canhazgpu.config.load import ConfigError, load
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading
 from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.events.text import printable
 from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_server
@@ -60,8 +62,21 @@ def service(settings: Settings) -> Iterator[Finding]:
         yield "fail", f"reads no GPU: {health['stalled']}", health["remedy"] or "look at the service's log"
         return
     late = health["scan_age_s"] > max(5.0, 3 * settings.gpus.scan_interval)
+    if health["journal_weakness"]:
+        yield "warn", health["journal_weakness"], "reservations are only as safe as Redis: make room for it"
+    if health["restoration"]:
+        yield _restoration(health["restoration"])
     age = f"last scan {health['scan_age_s']:.1f} s ago"
     yield ("fail", age, "look at the service's log") if late else ("ok", age, "")
+
+
+def _restoration(done: dict[str, Any]) -> Finding:
+    lost = f"Redis had lost what it held; at {done['at']} {len(done['restored'])} reservations were restored"
+    conflicts = [
+        f"GPU {one['gpu']} is {printable(one['holder'])}'s, and was promised to {printable(one['loser'])} too"
+        for one in done["conflicts"]
+    ]
+    return "warn", "; ".join([lost, *conflicts]), "the service's log says more: redis_lost_state"
 
 
 def redis(settings: Settings) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ TYPES = (
     "canhazgpu.reservation.idle",
     "canhazgpu.reservation.used",
     "canhazgpu.reservation.disowned",
+    "canhazgpu.reservation.restored",
     "canhazgpu.reservation.ended",
     "canhazgpu.reservation.released",
     "canhazgpu.request.queued",

@@ -36,6 +36,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     idle_ms: Moment | None = None
     idle_told_ms: Moment | None = None
     idle_until_ms: Moment | None = None
+    rev: int = 0  # Grows with every change.
     login_uid: int | None = None  # Who logged in and asked for it, where that is another uid (sudo, su).
 
 

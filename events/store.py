@@ -3,14 +3,16 @@
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
 import anyio
+import msgspec
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -42,15 +44,24 @@ UNREACHABLE = (
     OSError,
 )
 # What redis-py has no exception for, and what a script's own error may carry inside.
-_NOT_NOW = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|OOM|READONLY|MASTERDOWN)\b")
+_NOT_NOW = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|OOM|READONLY|MASTERDOWN|BEHIND)\b")
+_BEHIND = re.compile(r"\bBEHIND\b")
 _HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
+
+
+class Promise(msgspec.Struct, frozen=True, kw_only=True):
+    """What a script must find to work on the data: its name, and at least this many events."""
+
+    dataset: str
+    sequence: int
 
 
 class StoreDown(Exception):
     """Redis does not answer. Nothing is known of what was asked last."""
 
 
-PRELUDES = ("kept.lua", "standing.lua", "prelude.lua")  # In this order, where a package has them.
+# In this order, where a package has them.
+PRELUDES = ("promise.lua", "kept.lua", "standing.lua", "prelude.lua")
 
 
 class Script:
@@ -95,7 +106,10 @@ class Store:
         """Prepare connections to `url` (redis://, rediss:// or unix://); none is opened yet."""
         self.url = url
         self.keys = Keys(host)
+        self.connected: Callable[[], None] = lambda: None  # Called for each new connection.
         self.redis = self._client(ANSWER_TIMEOUT, connections=16)
+        self.promise: Promise | None = None
+        self.recover: Callable[[], Awaitable[None]] | None = None  # Puts back what Redis has lost.
         self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
     def _client(self, timeout: float, connections: int) -> Redis:
@@ -105,10 +119,15 @@ class Store:
             retry=Retry(NoBackoff(), 0),
             socket_timeout=timeout,
             socket_connect_timeout=ANSWER_TIMEOUT,
+            redis_connect_func=self._connect,
             max_connections=connections,
             timeout=TURN_TIMEOUT,  # Who finds all connections taken waits for one so long.
         )
         return Redis.from_pool(pool)
+
+    async def _connect(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        self.connected()
 
     def blocking(self, longest: float) -> Redis:
         """Return a client of its own for reads that block up to `longest` seconds; close it."""
@@ -120,16 +139,28 @@ class Store:
         Raises StoreDown when no answer came; the script may then have run all the same.
         """
         try:
-            try:
-                return await self.redis.evalsha(script.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                return await self.redis.eval(script.text, len(keys), *keys, *args)
+            return await self._run(script, keys, args)
+        except ResponseError as error:
+            if _BEHIND.search(str(error)) and self.recover:
+                await self.recover()
+                return await self._again(script, keys, args)
+            raise _down(error) from error
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
+
+    async def _again(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        try:
+            return await self._run(script, keys, args)
         except ResponseError as error:
-            if not _NOT_NOW.search(str(error)):
-                raise
+            raise _down(error) from error
+        except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
+
+    async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        try:
+            return await self.redis.evalsha(script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self.redis.eval(script.text, len(keys), *keys, *args)
 
     async def ask(self, question: Any) -> Any:
         """Return the answer to one command, not yet awaited. Raises StoreDown."""
@@ -173,6 +204,11 @@ class Store:
     async def close(self) -> None:
         """Close every connection."""
         await self.redis.aclose()
+
+
+def _down(error: ResponseError) -> Exception:
+    """Return what a script's error means: that Redis cannot do it now, or (the error itself) a mistake."""
+    return StoreDown(unreachable(error)) if _NOT_NOW.search(str(error)) else error
 
 
 def unreachable(error: Exception) -> str:

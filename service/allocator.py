@@ -4,7 +4,7 @@ An operation has a name of its caller's; a repeat of it changes nothing and gets
 Who waits is woken here when something may have changed for them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -33,6 +33,10 @@ RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADO
     )
 )
 ATTEMPTS = 3  # A GPU that appears in the very moment of a call makes it begin again.
+
+
+ACKNOWLEDGED = frozenset({"granted", "released", "extended", "done"})
+Acknowledge = Callable[[], Awaitable[bool]]
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -127,6 +131,8 @@ class Allocator:
         self._rules = Rules.of(settings)
         self._indices: list[int] = []
         self._listeners: set[anyio.Event] = set()
+        self.acknowledge: Acknowledge = _nothing  # Awaited before a change is answered.
+        self.note: Callable[[], None] = lambda: None  # Called after a change that nobody waits for.
         self.closing = False  # The service ends: who waits keeps the place, and comes back to the next one.
 
     async def reserve(self, ask: Ask, operation: str) -> Reserved:
@@ -187,6 +193,8 @@ class Allocator:
     async def expire(self) -> tuple[bool, float | None]:
         """End what is over; return whether anything was, and the seconds until the next end."""
         reply = await self._run(EXPIRE, 0, "expire", [])
+        if reply["expired"] or reply["granted"]:
+            self.note()
         if reply["granted"]:
             self.wake()
         left = (reply["next_ms"] - reply["now_ms"]) / 1000
@@ -238,6 +246,13 @@ class Allocator:
 
     async def _change(self, script: Script, uid: int, operation: str, request: bytes) -> dict[str, Any]:
         reply = await self._run(script, uid, operation, [request])
+        if reply["code"] in ACKNOWLEDGED:
+            if (
+                await self.acknowledge() and script is RESERVE
+            ):  # It may be another's, whom it was promised before.
+                reply = await self._run(script, uid, operation, [request])
+        elif reply["code"] == "queued":
+            self.note()
         if script is not RESERVE or reply["granted"]:  # Who waits asks by it too, and must not wake itself.
             self.wake()
         return reply
@@ -254,7 +269,7 @@ class Allocator:
                     keys.operation(uid, f"{script.name}:{operation}"),
                     *map(keys.gpu, self._indices),
                 ],
-                [keys.host, self._rules.text, *args],
+                [keys.host, self._rules.text_for(self._store.promise), *args],
             )
             decoded: dict[str, Any] = msgspec.json.decode(reply)
             if decoded["code"] != "again":
@@ -275,6 +290,10 @@ class Allocator:
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
         return dict(rows)
+
+
+async def _nothing() -> bool:
+    return False
 
 
 def _named(request: dict[str, Any], gpus: Sequence[int] | None) -> bytes:

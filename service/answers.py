@@ -153,10 +153,32 @@ class ManageAnswer(Struct, kw_only=True):
     released: list[int]
 
 
+class ConflictAnswer(Struct, kw_only=True):
+    """A GPU that two reservations had a claim on: whose it is, and who lost it."""
+
+    gpu: int
+    holder: str
+    loser: str
+
+
+class RestorationAnswer(Struct, kw_only=True):
+    """What was put right after Redis had lost it, and when (RFC 3339): ids of reservations.
+
+    `dropped` were over before; old data had brought them back, or they ended while they were lost.
+    """
+
+    at: str
+    restored: list[str]
+    dropped: list[str]
+    conflicts: list[ConflictAnswer]
+
+
 class HealthAnswer(Struct, kw_only=True):
     """Seconds since the last scan, and where Redis is less durable than it should be.
 
     `stalled`: why that scan reached no GPU, and its `remedy`; null where it did.
+    `journal_weakness` says why reservations cannot be written beside Redis, if so; `restoration` is the last
+    one since the service began.
     """
 
     host: str
@@ -164,6 +186,8 @@ class HealthAnswer(Struct, kw_only=True):
     stalled: str | None
     remedy: str | None
     redis_weaknesses: list[str]
+    journal_weakness: str | None
+    restoration: RestorationAnswer | None
 
 
 class ViolationAnswer(Violation, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,6 +26,7 @@ from canhazgpu.service.exchange import admit, answer, body, peer_of
 from canhazgpu.service.masks import Viewer
 from canhazgpu.service.openapi import openapi
 from canhazgpu.service.problems import Problem
+from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.status_view import status
@@ -37,19 +39,21 @@ PAST_EVENTS = 100
 class Api:
     """The routes, over one host's store and scanner."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
         self,
         settings: Settings,
         store: Store,
         scanner: Scanner,
         more: Sequence[Route],
         admin_group: int | None,
+        reconciler: Reconciler,
     ) -> None:
         """Serve what these know, and `more` routes; nothing is opened."""
         self._settings = settings
         self._store = store
         self._scanner = scanner
         self._admin_group = admin_group
+        self._reconciler = reconciler
         self._more = more
 
     def application(self) -> Starlette:
@@ -87,6 +91,8 @@ class Api:
                 "stalled": trouble.reason if trouble else None,
                 "remedy": trouble.remedy if trouble else None,
                 "redis_weaknesses": weak,
+                "journal_weakness": self._reconciler.weakness,
+                "restoration": msgspec.to_builtins(self._reconciler.last),
             }
         )
 

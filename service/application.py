@@ -31,8 +31,10 @@ from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.hints import Hints
 from canhazgpu.service.last_resort import REMEDY, unheard
+from canhazgpu.service.journal import Journal
 from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
+from canhazgpu.service.reconciliation import AGAIN, Reconciler
 from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.server import bind, serve_http
@@ -82,6 +84,10 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     scanner = Scanner(settings, store, provider, attributor)
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake
+    journal = Journal(Path(settings.state_dir, "journal"))
+    resources.callback(journal.close)
+    reconciler = Reconciler(store, journal)
+    allocator.acknowledge, allocator.note, scanner.note = reconciler.sync, reconciler.note, reconciler.note
     liveness = Liveness(store, allocator, scanner, _tell(store), settings.run.grace)
     attributor.runs = liveness.runs
     listener = _bound(Path(settings.socket))
@@ -94,7 +100,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group)
     routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
-    api = Api(settings, store, scanner, routes, group).application()
+    api = Api(settings, store, scanner, routes, group, reconciler).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:
@@ -106,6 +112,8 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         if workers is not None:
             await work.start(workers, settings, store, MEMBER)
         work.start_soon(watchdog, scanner)
+        await _reconciled(store, reconciler)
+        await work.start(reconciler.run)
         await work.start(liveness.run)
         await work.start(handover.run)
         await work.start(silences.run)
@@ -113,6 +121,16 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(scanner.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
+
+
+async def _reconciled(store: Store, reconciler: Reconciler) -> None:
+    """Wait until Redis holds what was promised before this service began."""
+    while True:
+        try:
+            return await reconciler.begin()
+        except StoreDown as down:
+            store.lost(down)
+            await anyio.sleep(AGAIN)
 
 
 def _tell(store: Store) -> Tell:

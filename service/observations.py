@@ -27,6 +27,7 @@ class Observed(msgspec.Struct, frozen=True):
     due_ms: int
     opened: int
     closed: int
+    freed: int = 0
     granted: tuple[str, ...] = ()  # Ids of requests that waited and have their GPUs now.
 
 
@@ -57,10 +58,17 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
             keys.pending,
             *(keys.gpu(usage.index) for usage in usages),
         ],
-        [keys.host, rules.text, round(confirm * 1000), round(stale * 1000), math.ceil(age * 1000), scan],
+        [
+            keys.host,
+            rules.text_for(store.promise),
+            round(confirm * 1000),
+            round(stale * 1000),
+            math.ceil(age * 1000),
+            scan,
+        ],
     )
-    now_ms, due_ms, opened, closed = map(int, numbers)
-    return Observed(now_ms, due_ms, opened, closed, tuple(name.decode() for name in granted))
+    now_ms, due_ms, opened, closed, freed = map(int, numbers)
+    return Observed(now_ms, due_ms, opened, closed, freed, tuple(name.decode() for name in granted))
 
 
 async def stall(store: Store, reason: str, remedy: str) -> None:

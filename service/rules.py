@@ -6,6 +6,7 @@ import msgspec
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.keys import Keys
+from canhazgpu.events.store import Promise
 
 OLDEST = 15.0  # Seconds; an older scan says nothing about now (or three intervals, where that is more).
 # A driver that hangs is told at once by itself: this is for a service that is starved or gone.
@@ -38,6 +39,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             idle_release_ms=round(notices.idle_release * 1000),
             presume_holder=settings.violations.presume_holder,
         )
+
+    def text_for(self, promise: Promise | None) -> bytes:
+        """Return the rules as scripts take them that work only on data that keeps the promise."""
+        if promise is None:
+            return self.text
+        return self.text[:-1] + b"," + msgspec.json.encode(promise)[1:]
 
     @cached_property
     def text(self) -> bytes:

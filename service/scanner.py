@@ -63,6 +63,7 @@ class Scanner:
         self._now_ms = 0  # By Redis' clock, when the last scan was stored.
         self._wanted = anyio.Event()
         self.granted: Callable[[], None] = lambda: None  # Called when who waits got their GPUs.
+        self.note: Callable[[], None] = lambda: None  # Called when a scan changed reservations.
         self._turn = anyio.Event()  # Set when a scan ends, then replaced.
         self._began = self._finished = 0.0  # When the scan began that runs, and the last that ended.
         self._alive_at = -SIGN_OF_LIFE
@@ -136,6 +137,8 @@ class Scanner:
         self._now_ms = observed.now_ms
         if observed.granted or self._cards.granted:
             self.granted()
+        if observed.granted or observed.freed:
+            self.note()
         if self._stalled:
             structlog.get_logger().info("scanner_resumed")
             self._stalled = ""

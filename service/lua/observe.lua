@@ -5,17 +5,18 @@
 -- A reservation whose user uses none of its GPUs is told to be idle, and one made by hand may be released for it.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending gpu...
 -- Args: host rules confirm_ms stale_ms age_ms scan
--- Returns: now_ms due_ms opened closed granted
+-- Returns: now_ms due_ms opened closed freed granted
 -- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed reservation.created reservation.idle reservation.used reservation.released
 local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local scan, rules = cjson.decode(ARGV[6]), cjson.decode(ARGV[2])
+check_promise(rules)
 local FIRST = 12
 local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within it adds up.
 -- A user can change the processes of a violation, or of a GPU, at every scan: so many updates are published
 -- as they come, then one in UPDATE_MS, and in a long violation one in a tenth of its age.
 local FREE_UPDATES, UPDATE_MS = 5, 60 * 1000
-local due_ms, opened, closed = 0, 0, 0
+local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
 local function about_violation(verb, gpu, key, record, extra, id)
@@ -261,10 +262,13 @@ local granted = {}
 if settles or #over > 0 then
   local host = open_host(FIRST)
   for _, record in pairs(host.records) do
-    if record.ended_ms and not lingers(host, record) then free(host, record, record.gpus, 'exited') end
+    if record.ended_ms and not lingers(host, record) then
+      free(host, record, record.gpus, 'exited')
+      freed = freed + 1
+    end
   end
   for _, id in ipairs(over) do free(host, host.records[id], host.records[id].gpus, 'idle') end
   if not host.incomplete then walk(host) end
   granted = host.granted
 end
-return {now_ms, due_ms, opened, closed, granted}
+return {now_ms, due_ms, opened, closed, freed + #over, granted}

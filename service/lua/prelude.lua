@@ -23,7 +23,7 @@ end
 
 -- Reads the host; the keys of its GPUs are those from `first_gpu` on. Requests are in the order they came.
 local function open_host(first_gpu)
-  local host = {rules = cjson.decode(ARGV[2]), gpus = {}, by_index = {}, records = {}, requests = {}, granted = {}}
+  local host = {rules = check_promise(cjson.decode(ARGV[2])), gpus = {}, by_index = {}, records = {}, requests = {}, granted = {}}
   for id, text in pairs(pairs_of(KEYS[5])) do host.records[id] = record_of(text) end
   for _, text in pairs(pairs_of(KEYS[6])) do host.requests[#host.requests + 1] = request_of(text) end
   table.sort(host.requests, function(a, b) return a.place < b.place end)
@@ -140,7 +140,7 @@ local function uuids_of(host, gpus)
 end
 
 local function save(record)
-  record.unreadable = nil
+  record.unreadable, record.rev = nil, (record.rev or 0) + 1
   redis.call('HSET', KEYS[5], record.id, cjson.encode(record))
 end
 

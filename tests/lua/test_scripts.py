@@ -33,7 +33,7 @@ def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
     header, body = script.header, script.body
     first = re.search(r"open_host\((\w+)\)", body)
     if first:  # It reads a whole host, whose keys begin behind those it has of its own.
-        body += "KEYS[8] ARGV[2]" + ("KEYS[10]" if first[1] == "10" else "KEYS[12]")
+        body += "KEYS[8] ARGV[2]" + f"KEYS[{first[1] if first[1].isdigit() else 12}]"
     elif "tell(" in body:
         body += "KEYS[2] ARGV[1]"
     assert set(header) == {"Keys", "Args", "Returns", "Events"}

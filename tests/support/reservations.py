@@ -41,7 +41,7 @@ class Lab:
         uid: int = ALICE,
         hours: float = 8,
         gpus: tuple[int, ...] = (0,),
-        login_uid: int | None = None,
+        **facts: Any,
     ) -> str:
         """Alice's reservation of GPU 0, or as it is said; return its id."""
         ask = Ask(
@@ -49,7 +49,7 @@ class Lab:
             user=f"u{uid}",
             uid=uid,
             gpus=gpus,
-            login_uid=login_uid,
+            **facts,
             duration_ms=round(hours * 3600_000) if kind == "manual" else None,
         )
         await self.scan()

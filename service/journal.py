@@ -1,0 +1,120 @@
+"""The journal: the live reservations in a file of the daemon's own, so that Redis can be held to them.
+
+Each line is the whole state with its checksum; the last good one counts. It never decides anything.
+"""
+
+import errno
+import os
+import zlib
+from pathlib import Path
+
+import msgspec
+
+from canhazgpu.events.reservations import Record, Waiting
+
+LONGEST = 1 << 20  # Bytes; a longer file is replaced by its last line.
+ENDED_KEPT = 4096  # Ended reservations whose names are remembered.
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What administrators said of a GPU: why it is drained, and whether it is not handed out."""
+
+    uuid: str = ""
+    drained: str = ""
+    unmanaged: bool = False
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What was promised. `dataset` names the Redis data it is in, `sequence` its last event's number.
+
+    `ended` has the ids of reservations that are over, the oldest first; `cards` is by index.
+    """
+
+    dataset: str
+    sequence: int = 0
+    ledger: str = "0-0"  # The last entry of the stream of ended reservations.
+    records: dict[str, Record] = {}
+    requests: dict[str, Waiting] = {}
+    ended: tuple[str, ...] = ()
+    cards: dict[str, Card] = {}
+
+
+class Journal:
+    """The file. One process writes it: whoever holds the lock on the state directory."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; nothing is opened yet."""
+        self.path = path
+        self._file = -1
+        self._size = 0
+
+    def read(self) -> State | None:
+        """Return the last state that was written whole, None where there is none. Raises OSError."""
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return None
+        for line in reversed(lines):
+            checksum, _, text = line.partition(b" ")
+            if text and checksum == _checksum(text):
+                try:
+                    return msgspec.json.decode(text, type=State)
+                except msgspec.DecodeError:
+                    continue
+        return None
+
+    def write(self, state: State) -> None:
+        """Write the state; it is on the disk when this returns. Raises OSError, and nothing is lost then."""
+        text = msgspec.json.encode(state)
+        line = _checksum(text) + b" " + text + b"\n"
+        if self._file < 0 or self._size + len(line) > LONGEST or not self._is_in_place():
+            self._replace(line)
+            return
+        try:
+            _append(self._file, line)
+        except OSError:
+            os.ftruncate(self._file, self._size)  # Not half a line, which the next would be joined to.
+            raise
+        self._size += len(line)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _is_in_place(self) -> bool:
+        """Tell whether the file is where it is looked for at the next start."""
+        try:
+            there, ours = self.path.stat(), os.fstat(self._file)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def _replace(self, line: bytes) -> None:
+        self.close()
+        new = self.path.with_suffix(".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.open(new, flags, 0o600)
+        try:
+            _append(self._file, line)
+            new.replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError:
+            self.close()
+            raise
+        self._size = len(line)
+
+
+def _append(file: int, line: bytes) -> None:
+    if os.write(file, line) < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fdatasync(file)
+
+
+def _checksum(text: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(text)

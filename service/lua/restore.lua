@@ -1,0 +1,85 @@
+-- restore: makes the state what was promised: reservations that Redis lost are there again, and what was over
+-- before is over. Requests keep their places; nobody listens to them yet.
+-- Keys: sequence events scan gpus reservations queue affinity ledger gpu...
+-- Args: host rules state
+-- Returns: JSON: restored, dropped, conflicts
+-- Events: reservation.restored reservation.released
+local host, state = open_host(9), cjson.decode(ARGV[3])
+local restored, dropped, conflicts = {}, {}, {}
+
+if tonumber(redis.call('GET', KEYS[1]) or 0) < state.sequence then redis.call('SET', KEYS[1], whole(state.sequence)) end
+redis.call('HSET', KEYS[3], 'dataset', state.dataset)
+
+for _, id in ipairs(state.ended) do
+  local record = host.records[id]
+  if record then
+    free(host, record, record.gpus, 'stale')
+    dropped[#dropped + 1] = id
+  end
+end
+
+local strong, weak = {}, {}
+for _, id in ipairs(state.strong) do strong[id] = true end
+for _, id in ipairs(state.weak) do weak[id] = true end
+
+-- Of two reservations of one GPU the run whose process lives keeps it, else the one that has it. What nobody
+-- was promised yet (its grant is not answered) keeps nothing.
+local function without_conflicts(record)
+  local gpus = {}
+  for _, index in ipairs(record.gpus) do
+    local gpu = host.by_index[index]
+    local other = gpu and gpu.holder and gpu.holder ~= record.id and host.records[gpu.holder]
+    if other then
+      local wins = weak[other.id] or (record.kind == 'run' and not strong[other.id])
+      if wins then free(host, other, {index}, 'lost') end
+      conflicts[#conflicts + 1] = {gpu = index, holder = wins and record.user or other.user, loser = wins and other.user or record.user}
+      other = not wins
+    end
+    if not other then gpus[#gpus + 1] = index end
+  end
+  return gpus
+end
+
+-- GPUs that old data says it has and that it had let go of.
+local function let_go(record)
+  for _, gpu in ipairs(host.gpus) do
+    if gpu.holder == record.id and not wants({gpus = record.gpus}, gpu.index) then
+      gpu.holder = false
+      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_login', 'disowned')
+    end
+  end
+end
+
+for _, text in ipairs(state.records) do
+  local record = record_of(text)
+  let_go(record)
+  record.gpus = without_conflicts(record)
+  if #record.gpus > 0 then
+    host.records[record.id] = record
+    for _, index in ipairs(record.gpus) do
+      local gpu = host.by_index[index]
+      gpu.holder = record.id
+      redis.call('ZADD', KEYS[4], index, index)
+      redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user)
+      if record.login_uid then redis.call('HSET', gpu.key, 'holder_login', record.login_uid) end
+    end
+    save(record)
+    restored[#restored + 1] = record.id
+    tell('reservation.restored', 'reservation/' .. record.id, facts_of(record))
+  end
+end
+
+for index, card in pairs(state.cards) do
+  local gpu = host.by_index[tonumber(index)]
+  if gpu and not gpu.uuid then  -- Redis knows nothing of it any more.
+    if card.drained then redis.call('HSET', gpu.key, 'drained', card.drained) end
+    if card.unmanaged then redis.call('HSET', gpu.key, 'unmanaged', '1') end
+  end
+end
+
+for _, text in ipairs(state.requests) do
+  local request = request_of(text)
+  request.attached = nil
+  redis.call('HSETNX', KEYS[6], request.id, cjson.encode(request))
+end
+return cjson.encode({restored = restored, dropped = dropped, conflicts = conflicts})

@@ -1,0 +1,327 @@
+"""Holds Redis to what was promised: compares it with the journal, and puts back what Redis has lost.
+
+Redis may be wiped, restored from a backup, failed over or replaced; the daemon's journal says which
+reservations it had acknowledged. Nothing is handed out before the two agree: the scripts refuse to work on
+data of another name, or of before the last event that is known (`promise`).
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskStatus
+
+from canhazgpu.events.processes import Process, open_process
+from canhazgpu.events.reservations import RUN, Record, Waiting
+from canhazgpu.events.store import UNREACHABLE, Promise, Script, Store, StoreDown, unreachable
+from canhazgpu.service import kept
+from canhazgpu.service.journal import ENDED_KEPT, Card, Journal, State
+from canhazgpu.service.rules import Rules, host_keys
+
+RESTORE = Script("canhazgpu.service", "restore")
+AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What Redis holds. `dataset` is None where nobody has named it, as after a wipe."""
+
+    now_ms: int
+    dataset: str | None
+    sequence: int
+    ledger: str
+    records: Mapping[str, Record]
+    requests: Mapping[str, Waiting]
+    cards: Mapping[str, Card]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to make Redis what was promised. `over` are those that ended while it was lost."""
+
+    restore: tuple[Record, ...] = ()
+    drop: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    requests: tuple[Waiting, ...] = ()
+    strong: tuple[str, ...] = ()  # Of what Redis holds: runs that were promised and whose process lives.
+    weak: tuple[str, ...] = ()  # Likewise: what nobody was promised yet.
+
+    @property
+    def lost(self) -> bool:
+        """Whether Redis has lost anything."""
+        return bool(self.restore or self.drop or self.over)
+
+
+class Restoration(msgspec.Struct, frozen=True, kw_only=True):
+    """What was put right, and when (RFC 3339): ids, and GPUs that two reservations have a claim on."""
+
+    at: str
+    restored: tuple[str, ...]
+    dropped: tuple[str, ...]
+    conflicts: tuple[dict[str, Any], ...] = ()
+
+
+def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Record], bool]) -> Plan:
+    """Return what Redis has lost of `state`.
+
+    `ended`: ids that the ledger says are over. `alive` tells whether a run's process lives. A reservation
+    that is in neither is lost; one that is over and is there all the same has come back with old data. The
+    later of two versions of one reservation counts.
+    """
+    missing = [one for name, one in state.records.items() if name not in found.records and name not in ended]
+    older = [
+        one
+        for name, one in state.records.items()
+        if name in found.records and one.rev > found.records[name].rev
+    ]
+    gone = [one for one in missing if not _lasts(one, found.now_ms, alive)]
+    over = {one.id for one in gone}
+    drop = tuple(name for name in state.ended if name in found.records)
+    lost = bool(missing or older or drop) or found.dataset != state.dataset or found.sequence < state.sequence
+    return Plan(
+        restore=(*older, *(one for one in missing if one.id not in over)),
+        drop=drop,
+        over=tuple(sorted(over)),
+        requests=tuple(one for name, one in state.requests.items() if name not in found.requests)
+        if lost
+        else (),
+        strong=tuple(
+            name
+            for name, one in found.records.items()
+            if lost and name in state.records and one.kind == RUN and alive(one)
+        ),
+        weak=tuple(name for name in found.records if lost and name not in state.records),
+    )
+
+
+def _lasts(record: Record, now_ms: int, alive: Callable[[Record], bool]) -> bool:
+    if record.expires_ms is not None and record.expires_ms <= now_ms:
+        return False
+    return record.kind != RUN or record.ended_ms is not None or alive(record)
+
+
+def process_lives(record: Record) -> bool:
+    """Tell whether the first process of a run lives."""
+    if record.pid is None or record.start is None:
+        return False
+    descriptor = open_process(Process(record.pid, record.start))
+    if descriptor is None:
+        return False
+    os.close(descriptor)
+    return True
+
+
+class Reconciler:
+    """Keeps the journal, and restores from it. One call of `sync` at a time reaches Redis."""
+
+    def __init__(self, store: Store, journal: Journal) -> None:
+        """Read nothing yet."""
+        self._store = store
+        self._journal = journal
+        self._state: State | None = None
+        self._indices: list[int] = []
+        self._lock = anyio.Lock()
+        self._asked = self._done = self._restorations = 0
+        self._wanted = anyio.Event()
+        self.restored: Callable[[], None] = lambda: None  # Called after something was put right.
+        self.last: Restoration | None = None
+        self.weakness: str | None = None  # Why the journal cannot be written, if so.
+
+    async def begin(self) -> None:
+        """Read the journal and make Redis agree with it. Raises StoreDown."""
+        try:
+            self._state = await anyio.to_thread.run_sync(self._journal.read)
+        except OSError as error:
+            self._failed(error)
+        self._store.recover = self._recover
+        await self.sync()
+        self._store.connected = self.note
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Follow changes that nobody waits for until cancelled."""
+        task_status.started()
+        while True:
+            await self._wanted.wait()
+            self._wanted = anyio.Event()
+            try:
+                await self.sync()
+            except StoreDown as down:
+                self._store.lost(down)
+                self._wanted.set()
+                await anyio.sleep(AGAIN)
+
+    def note(self) -> None:
+        """Say that reservations may have changed; the journal follows soon."""
+        self._wanted.set()
+
+    async def sync(self) -> bool:
+        """Return when everything that Redis holds now is in the journal, and the other way round.
+
+        True when something had to be put right since this was called: what was granted then may be lost to
+        whom it was promised before. Who asks while one is under way shares the next. Raises StoreDown.
+        """
+        self._asked += 1
+        ticket, before = self._asked, self._restorations
+        async with self._lock:
+            if self._done < ticket:
+                upto = self._asked
+                await self._sync()
+                self._done = upto
+        return self._restorations != before
+
+    async def _recover(self) -> None:
+        await self.sync()
+
+    async def _sync(self) -> None:
+        found = await self._read()
+        state = self._state or State(dataset=found.dataset or secrets.token_hex(16))
+        missing = state.records.keys() - found.records.keys()
+        ended = await self._ended(missing, state.ledger) if missing else set()
+        wanted = plan(state, found, ended, process_lives)
+        if (
+            wanted.lost
+            or wanted.requests
+            or found.dataset != state.dataset
+            or found.sequence < state.sequence
+        ):
+            await self._restore(state, wanted, found)
+            found = await self._read()
+        over = [*(name for name in state.records if name not in found.records), *wanted.over]
+        new = State(
+            dataset=state.dataset,
+            sequence=found.sequence,
+            ledger=found.ledger,
+            records=dict(found.records),
+            requests=dict(found.requests),
+            ended=tuple(dict.fromkeys([*state.ended, *over]))[-ENDED_KEPT:],
+            cards=dict(found.cards),
+        )
+        self._store.promise = Promise(dataset=new.dataset, sequence=new.sequence)
+        if self._state is None or _content(new) != _content(self._state) or self.weakness:
+            await self._write(new)
+        self._state = new
+
+    async def _write(self, state: State) -> None:
+        try:
+            await anyio.to_thread.run_sync(self._journal.write, state)
+        except OSError as error:
+            self._failed(error)
+            return
+        if self.weakness:
+            structlog.get_logger().info("journal_back", path=str(self._journal.path))
+            self.weakness = None
+
+    def _failed(self, error: OSError) -> None:
+        reason = f"the journal {self._journal.path} cannot be kept: {error.strerror or error}"
+        if self.weakness != reason:
+            structlog.get_logger().warning("journal_failed", reason=reason)
+        self.weakness = reason
+
+    async def _read(self) -> Found:
+        store, keys = self._store, self._store.keys
+        try:
+            while True:
+                async with store.redis.pipeline(transaction=True) as pipe:
+                    pipe.time()
+                    pipe.hget(keys.scan, "dataset")
+                    pipe.get(keys.sequence)
+                    pipe.xrevrange(keys.ledger, count=1)
+                    pipe.hgetall(keys.reservations)
+                    pipe.hgetall(keys.queue)
+                    pipe.zrange(keys.gpus, 0, -1)
+                    for index in self._indices:
+                        pipe.hmget(keys.gpu(index), "uuid", "drained", "unmanaged")
+                    clock, dataset, sequence, ledger, held, queue, known, *cards = await pipe.execute()
+                indices = [int(index) for index in known]
+                if indices == self._indices:
+                    break
+                self._indices = indices
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        return Found(
+            now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
+            dataset=dataset.decode() if dataset else None,
+            sequence=int(sequence or 0),
+            ledger=ledger[0][0].decode() if ledger else "0-0",
+            records={one.id: one for one in kept.records(held)},
+            requests={one.id: one for one in kept.requests(queue)},
+            cards={str(index): _card(*row) for index, row in zip(indices, cards, strict=True)},
+        )
+
+    async def _ended(self, names: Collection[str], since: str) -> set[str]:
+        """Return which of these reservations the ledger says are over, in its entries after `since`."""
+        rows: Any = await self._store.ask(self._store.redis.xrange(self._store.keys.ledger, f"({since}"))
+        subjects = {f"reservation/{name}".encode(): name for name in names}
+        found = set()
+        for _, fields in rows:
+            name = subjects.get(fields.get(b"subject", b""))
+            if name and "kept" not in msgspec.json.decode(fields[b"data"]):
+                found.add(name)
+        return found
+
+    async def _restore(self, state: State, wanted: Plan, found: Found) -> None:
+        keys = self._store.keys
+        named = {int(index) for index in state.cards} | {gpu for one in wanted.restore for gpu in one.gpus}
+        indices = sorted({*self._indices, *named})
+        promised = {
+            "dataset": state.dataset,
+            "sequence": max(state.sequence, found.sequence),
+            "records": [_as_kept(one) for one in wanted.restore],
+            "requests": [_as_kept(one) for one in wanted.requests],
+            "ended": wanted.drop,
+            "strong": wanted.strong,
+            "weak": wanted.weak,
+            "cards": state.cards,
+        }
+        reply = msgspec.json.decode(
+            await self._store.run(
+                RESTORE,
+                [*host_keys(keys), *map(keys.gpu, indices)],
+                [keys.host, Rules().text, msgspec.json.encode(promised)],
+            )
+        )
+        if not wanted.lost:
+            if self._state is not None:
+                structlog.get_logger().warning("redis_data_changed", dataset=_kind(state, found))
+            return
+        restored, dropped = list(reply["restored"]), [*reply["dropped"], *wanted.over]
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.now_ms / 1000))
+        self.last = Restoration(
+            at=at, restored=tuple(restored), dropped=tuple(dropped), conflicts=tuple(reply["conflicts"])
+        )
+        structlog.get_logger().error(
+            "redis_lost_state",
+            restored=restored,
+            dropped=dropped,
+            conflicts=list(reply["conflicts"]),
+            dataset=_kind(state, found),
+        )
+        self._restorations += 1
+        self.restored()
+
+
+def _kind(state: State, found: Found) -> str:
+    if found.dataset is None:
+        return "empty"
+    return "another's" if found.dataset != state.dataset else "older"
+
+
+def _as_kept(one: Record | Waiting) -> str:
+    """Return a reservation or a request as scripts keep it: what is not known is not there."""
+    facts = msgspec.to_builtins(one)
+    return msgspec.json.encode({name: value for name, value in facts.items() if value is not None}).decode()
+
+
+def _card(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:
+    return Card(
+        uuid=(uuid or b"").decode(), drained=(drained or b"").decode(), unmanaged=unmanaged is not None
+    )
+
+
+def _content(state: State) -> State:
+    """Return what of a state is worth writing: not a heartbeat, nor the number of an event by itself."""
+    records = {name: msgspec.structs.replace(one, heartbeat_ms=None) for name, one in state.records.items()}
+    return msgspec.structs.replace(state, sequence=0, ledger="", records=records)

@@ -1,0 +1,151 @@
+"""Redis loses what it had acknowledged: nothing is handed out twice, and what was promised is there again."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[Daemon]:
+    """A service on four GPUs."""
+    daemon = Daemon(folder)
+    daemon.place(*(gpu(index) for index in range(4)))
+    daemon.start()
+    until(lambda: "GPU 3: AVAILABLE" in daemon.status())
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def run(host: Daemon) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that runs on GPU 0."""
+    words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
+    process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
+    until(lambda: "GPU 0: IN USE by root" in host.status())
+    yield process
+    process.kill()
+    process.wait()
+
+
+def holds(host: Daemon) -> dict[int, str]:
+    """Which reservation holds which GPU."""
+    rows = json.loads(host.run("status", "--json").stdout)
+    return {row["gpu_id"]: row["reservation"]["id"] for row in rows if row["reservation"]}
+
+
+def events(host: Daemon, kind: str) -> list[dict[str, Any]]:
+    """The events of a type."""
+    lines = host.run("events", "--type", kind, "--json").stdout.splitlines()
+    return [json.loads(line)["data"] for line in lines]
+
+
+def take(host: Daemon, *words: str) -> None:
+    """Reserve by hand."""
+    done = host.run("reserve", *words)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wiped_redis_hands_out_nothing_that_is_held(host: Daemon, run: "subprocess.Popen[bytes]") -> None:
+    """A run whose process lives, a reservation by hand and a drained GPU are what they were."""
+    take(host, "--gpu-ids", "1", "--duration", "4h", "--note", "paper")
+    assert host.run("admin", "drain", "2", "--reason", "fan").returncode == 0
+    before = holds(host)
+    with host.redis() as redis:
+        redis.flushall()
+    done = host.run("reserve", "--gpus", "2")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stdout
+    assert "Available: 1" in done.stderr
+    assert holds(host) == before
+    assert {one["id"] for one in events(host, "reservation.restored")} == set(before.values())
+    assert [one["note"] for one in events(host, "reservation.restored") if one["kind"] == "manual"] == [
+        "paper"
+    ]
+    assert "GPU 2: DRAINED (fan)" in host.status()
+    run.kill()
+    until(lambda: "GPU 0: AVAILABLE" in host.status())
+    assert "redis_lost_state" in host.log.read_text()
+
+
+def test_a_wipe_is_noticed_within_a_scan(host: Daemon) -> None:
+    """Nobody has to ask for anything."""
+    take(host, "--gpu-ids", "1")
+    before = holds(host)
+    with host.redis() as redis:
+        redis.flushall()
+    until(lambda: events(host, "reservation.restored"), 3)
+    assert holds(host) == before
+
+
+def test_an_older_copy_of_the_state_is_brought_up_to_date(host: Daemon, folder: Path) -> None:
+    """What was reserved since is there, what was released since is not, and what was extended lasts."""
+    for index in ("0", "1", "2"):
+        take(host, "--gpu-ids", index, "--duration", "4h")
+    host.stop()
+    shutil.copytree(folder / "state" / "redis", folder / "older", ignore=shutil.ignore_patterns("*.sock"))
+    host.start()
+    assert host.run("release", "--gpu-ids", "0").returncode == 0
+    assert host.run("extend", "--gpu-ids", "1", "--duration", "2h").returncode == 0
+    take(host, "--gpu-ids", "3")
+    before = {row["gpu_id"]: row["reservation"] for row in json.loads(host.run("status", "--json").stdout)}
+    host.stop()
+    shutil.rmtree(folder / "state" / "redis")
+    (folder / "older").rename(folder / "state" / "redis")
+    host.start()
+    after = {row["gpu_id"]: row["reservation"] for row in json.loads(host.run("status", "--json").stdout)}
+    assert after[0] is None
+    assert [after[index]["id"] for index in (1, 2, 3)] == [before[index]["id"] for index in (1, 2, 3)]
+    assert after[1]["expires"] == before[1]["expires"]
+    assert [one["reason"] for one in events(host, "reservation.released")] == ["stale"]
+
+
+def test_a_run_that_ended_meanwhile_is_not_brought_back(host: Daemon, folder: Path) -> None:
+    """The service was down, its data are gone, and so is the process: the GPU is free."""
+    words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
+    process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
+    until(lambda: "GPU 0: IN USE by root" in host.status())
+    take(host, "--gpu-ids", "1")
+    host.stop()
+    process.kill()
+    process.wait()
+    shutil.rmtree(folder / "state" / "redis")
+    host.start()
+    assert list(holds(host)) == [1]
+
+
+def test_who_waits_keeps_the_place(host: Daemon) -> None:
+    """Two wait for four GPUs when Redis is wiped; they are served in their order when those are free."""
+    take(host, "--gpus", "4")
+    waiters = []
+    for name in ("first", "second"):
+        words = [*COMMAND, "reserve", "--gpus", "4", "--wait", "--json", "--note", name]
+        waiters.append(subprocess.Popen(words, env=host.environment, stdout=subprocess.PIPE))
+        until(lambda: len(json.loads(host.run("queue", "--json").stdout)) == len(waiters))
+    with host.redis() as redis:
+        redis.flushall()
+    until(lambda: events(host, "reservation.restored"))
+    queued = json.loads(host.run("queue", "--json").stdout)
+    assert [one["note"] for one in queued] == ["first", "second"]
+    assert host.run("release").returncode == 0
+    for waiter, name in zip(waiters, ("first", "second"), strict=True):
+        out, _ = waiter.communicate(timeout=20)
+        assert json.loads(out)["note"] == name
+        assert host.run("release").returncode == 0
+
+
+def test_a_journal_that_cannot_be_written_is_said(host: Daemon, folder: Path) -> None:
+    """Reservations go on, and health says what is weaker meanwhile."""
+    journal = folder / "state" / "journal"
+    journal.unlink()
+    journal.with_suffix(".new").mkdir()
+    take(host, "--gpu-ids", "1")
+    assert "journal" in host.run("doctor").stdout
+    journal.with_suffix(".new").rmdir()
+    take(host, "--gpu-ids", "2")
+    assert "journal_back" in host.log.read_text()
+    assert journal.exists()

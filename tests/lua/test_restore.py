@@ -1,0 +1,127 @@
+"""`restore` on a real Redis, and the scripts that refuse to work on data that lacks what was promised."""
+
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from support.reservations import ALICE, BOB, Lab, process, used
+
+from canhazgpu.events.store import Promise, Store, StoreDown
+from canhazgpu.service.allocator import Ask, ReleaseOrder
+from canhazgpu.service.journal import Journal
+from canhazgpu.service.reconciliation import Reconciler
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def lab(store: Store, tmp_path: Path) -> Lab:
+    """A host whose changes are in a journal before they are answered."""
+    lab = Lab(store)
+    reconciler = Reconciler(store, Journal(tmp_path / "journal"))
+    await reconciler.begin()
+    lab.allocator.acknowledge = reconciler.sync
+    return lab
+
+
+async def wipe(store: Store) -> None:
+    """Everything is gone."""
+    await cast("Awaitable[bool]", store.redis.flushall())
+
+
+async def copy(store: Store) -> dict[bytes, bytes]:
+    """Return all data as they are, for `back`."""
+    names: Any = await store.redis.keys("*")
+    return {name: await store.redis.dump(name) for name in names}
+
+
+async def back(store: Store, data: dict[bytes, bytes]) -> None:
+    """Set Redis back to what it was."""
+    await wipe(store)
+    for name, text in data.items():
+        await store.redis.restore(name, 0, text)
+
+
+async def holders(store: Store) -> list[str]:
+    """The reservations that hold GPU 0 and 1."""
+    found = [await store.redis.hget(store.keys.gpu(index), "holder") for index in range(2)]
+    return [(one or b"").decode() for one in found]
+
+
+async def test_a_wipe_is_repaired_before_the_next_grant(lab: Lab) -> None:
+    """The very call that would hand out what is held puts it back and is refused."""
+    name = await lab.reserve()
+    before = await lab.record(name)
+    await wipe(lab.store)
+    ask = Ask(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
+    assert (await lab.allocator.reserve(ask, "bob")).code == "refused"
+    after = await lab.record(name)
+    assert (after.expires_ms, after.gpus, after.rev) == (before.expires_ms, before.gpus, before.rev + 1)
+    assert [event.subject for event in await lab.told("restored")] == [f"reservation/{name}"]
+    await lab.scan(used(0, process(ALICE)))
+    assert (await lab.allocator.release(ReleaseOrder(uid=ALICE, by="a", reason="released"), "over"))[
+        0
+    ] == "released"
+
+
+async def test_data_that_were_set_back_are_repaired(lab: Lab) -> None:
+    """While the service runs: what was released does not come back, what was granted is there."""
+    first = await lab.reserve()
+    older = await copy(lab.store)
+    await lab.allocator.release(ReleaseOrder(uid=ALICE, by="alice", reason="released"), "over")
+    await lab.scan()
+    second = await lab.reserve(uid=BOB, gpus=(1,))
+    await back(lab.store, older)
+    await lab.scan()
+    assert await holders(lab.store) == ["", second]
+    assert [one.id for one in await lab.allocator.reservations()] == [second]
+    assert [event.data["reason"] for event in await lab.told("released")] == ["stale"]
+    assert first != second
+
+
+async def test_a_loss_that_the_sequence_hides_is_seen_before_a_grant_is_answered(lab: Lab) -> None:
+    """Somebody else wrote events since; what is in the way of the promise goes to whom it was promised."""
+    older = await copy(lab.store)
+    mine = await lab.reserve()
+    await back(lab.store, older)
+    assert lab.store.promise is not None
+    await lab.store.redis.set(lab.store.keys.sequence, lab.store.promise.sequence + 100)
+    await lab.store.redis.hset(lab.store.keys.scan, "dataset", lab.store.promise.dataset)
+    await lab.scan()
+    ask = Ask(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
+    assert (await lab.allocator.reserve(ask, "bob")).code != "granted"
+    assert (await holders(lab.store))[0] == mine
+    assert [one.id for one in await lab.allocator.reservations()] == [mine]
+
+
+async def test_a_living_run_keeps_its_gpu(lab: Lab) -> None:
+    """Of two promises the run whose process lives is kept; the other is told as lost."""
+    before = await copy(lab.store)
+    name = await lab.reserve("run", pid=1, start=0)
+    record = await lab.record(name)
+    await back(lab.store, before)
+    other = Lab(lab.store)
+    held = lab.store.promise
+    lab.store.promise = None  # Another service that does not know of it.
+    theirs = await other.reserve(uid=BOB)
+    lab.store.promise = held
+    assert record.pid == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("canhazgpu.service.reconciliation.process_lives", lambda _: True)
+        await lab.allocator.acknowledge()
+    assert (await holders(lab.store))[0] == name
+    released = await lab.told("released")
+    assert [(one.subject, one.data["reason"]) for one in released] == [(f"reservation/{theirs}", "lost")]
+
+
+async def test_without_a_way_to_recover_nothing_is_handed_out(store: Store) -> None:
+    """The scripts refuse it by themselves, as when Redis is down."""
+    lab = Lab(store)
+    await lab.scan()
+    store.promise = Promise(dataset="d", sequence=0)
+    ask = Ask(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
+    with pytest.raises(StoreDown, match="BEHIND"):
+        await lab.allocator.reserve(ask, "bob")
+    with pytest.raises(StoreDown, match="BEHIND"):
+        await lab.scan()

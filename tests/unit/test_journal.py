@@ -1,0 +1,128 @@
+"""The journal's file: the last whole line counts, whatever happened to the others."""
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from canhazgpu.events.reservations import Record
+from canhazgpu.service import journal
+from canhazgpu.service.journal import Card, Journal, State
+
+
+def state(number: int, count: int = 1) -> State:
+    """A state that tells itself from others."""
+    records = {
+        f"r{one}": Record(id=f"r{one}", kind="manual", user="bob", uid=1001, gpus=(one,), started_ms=number)
+        for one in range(count)
+    }
+    return State(
+        dataset="d", sequence=number, records=records, ended=("r9",), cards={"0": Card(drained="fan")}
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where it is."""
+    return tmp_path / "journal"
+
+
+def test_what_was_written_is_read(path: Path) -> None:
+    """By another process, or the next service; only its own user may look into it."""
+    first = Journal(path)
+    for number in range(3):
+        first.write(state(number))
+    assert Journal(path).read() == state(2)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Journal(path.with_name("none")).read() is None
+
+
+@pytest.mark.parametrize("cut", [2, 5, 40, 200])
+def test_half_a_line_does_not_count(path: Path, cut: int) -> None:
+    """Cut anywhere in the last line, the one before is read."""
+    kept = Journal(path)
+    kept.write(state(1))
+    kept.write(state(2))
+    os.truncate(path, path.stat().st_size - cut)
+    assert Journal(path).read() == state(1)
+    later = Journal(path)
+    later.write(state(3))
+    assert Journal(path).read() == state(3)
+
+
+def test_garbage_is_passed_over(path: Path) -> None:
+    """A byte that changed, lines of something else: the last good line counts."""
+    kept = Journal(path)
+    kept.write(state(1))
+    kept.write(state(2))
+    text = bytearray(path.read_bytes())
+    text[-20] ^= 1
+    path.write_bytes(bytes(text) + b"\x00\x00\xff\nnot a line of it\n")
+    assert Journal(path).read() == state(1)
+    path.write_bytes(b"\x00" * 5000)
+    assert Journal(path).read() is None
+
+
+def test_it_stays_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long file is replaced by its last line; at every moment a reader finds a whole state."""
+    monkeypatch.setattr(journal, "LONGEST", 4000)
+    kept, stop = Journal(path), threading.Event()
+    kept.write(state(0))
+    seen: list[int] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            found = Journal(path).read()
+            seen.append(found.sequence if found else -1)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 200):
+        kept.write(state(number, 4))
+        assert path.stat().st_size <= 4000
+    stop.set()
+    reader.join()
+    assert -1 not in seen
+    assert seen == sorted(seen)
+
+
+def test_a_file_that_was_removed_is_made_again(path: Path) -> None:
+    """What is written goes where the next service looks for it."""
+    kept = Journal(path)
+    kept.write(state(1))
+    path.unlink()
+    kept.write(state(2))
+    assert Journal(path).read() == state(2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """What does not fit raises OSError, and the state before is still read; with room it goes on."""
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path)]
+    if subprocess.run(mounted, check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    path = tmp_path / "journal"
+    (tmp_path / "other").write_bytes(b"x" * 30_000)
+    kept, written = Journal(path), 0
+    try:
+        while _written(kept, state(written + 1, 20)):
+            written += 1
+        assert written > 1
+        assert Journal(path).read() == state(written, 20)
+        (tmp_path / "other").unlink()
+        kept.write(state(written))
+        assert Journal(path).read() == state(written)
+    finally:
+        kept.close()
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def _written(kept: Journal, what: State) -> bool:
+    try:
+        kept.write(what)
+    except OSError as error:
+        assert "No space left" in str(error)  # noqa: PT017 - either may happen
+        return False
+    return True

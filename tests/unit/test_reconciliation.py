@@ -1,0 +1,103 @@
+"""What of the promised state Redis has lost: decided from the journal, from Redis and from the ledger."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.service.journal import State
+from canhazgpu.service.reconciliation import Found, plan
+
+NOW = 1_700_000_000_000
+
+
+def record(name: str, **facts: Any) -> Record:
+    """A reservation by hand with an hour left."""
+    values = {"kind": "manual", "user": "bob", "uid": 1001, "gpus": (0,), "started_ms": NOW - 1000}
+    return Record(id=name, **{**values, "expires_ms": NOW + 3600_000, **facts})
+
+
+def state(*records: Record, **facts: Any) -> State:
+    """What was promised."""
+    return State(**{"dataset": "d", "sequence": 7, "records": {one.id: one for one in records}, **facts})
+
+
+def found(*records: Record, **facts: Any) -> Found:
+    """What Redis holds."""
+    values: dict[str, Any] = {"dataset": "d", "sequence": 7, "ledger": "0-0", "requests": {}, "cards": {}}
+    return Found(now_ms=NOW, records={one.id: one for one in records}, **{**values, **facts})
+
+
+def alive(_: Record) -> bool:
+    """Every process lives."""
+    return True
+
+
+def dead(_: Record) -> bool:
+    """No process lives."""
+    return False
+
+
+def test_nothing_is_lost_where_both_agree() -> None:
+    """Also when Redis has more: what was granted and is not in the journal yet."""
+    a, b = record("a"), record("b")
+    wanted = plan(state(a), found(a, b, sequence=9), (), alive)
+    assert (wanted.lost, wanted.restore, wanted.drop, wanted.requests) == (False, (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("kept", "lives", "restored"),
+    [
+        (record("a"), False, True),
+        (record("a", expires_ms=NOW), True, False),
+        (record("a", kind="run", expires_ms=None, pid=1, start=1), True, True),
+        (record("a", kind="run", expires_ms=None, pid=1, start=1), False, False),
+        (record("a", kind="run", expires_ms=None, ended_ms=NOW), False, True),
+    ],
+)
+def test_what_is_missing_is_restored_while_it_lasts(kept: Record, lives: bool, restored: bool) -> None:  # noqa: FBT001
+    """A manual one until it expires, a run while its process lives, and one that lingers."""
+    wanted = plan(state(kept), found(dataset=None, sequence=0), (), alive if lives else dead)
+    assert (wanted.restore, wanted.over) == (((kept,), ()) if restored else ((), ("a",)))
+    assert wanted.lost
+
+
+def test_what_the_ledger_has_is_over() -> None:
+    """A release whose answer was lost is no loss."""
+    assert not plan(state(record("a")), found(), {"a"}, alive).lost
+
+
+def test_what_was_over_does_not_come_back() -> None:
+    """Old data has it still."""
+    assert plan(state(ended=("a",)), found(record("a"), sequence=3), (), alive).drop == ("a",)
+
+
+def test_the_later_of_two_versions_counts() -> None:
+    """An extension that Redis lost is made again; one the journal does not know of stays."""
+    later, earlier = record("a", rev=4, expires_ms=NOW + 9), record("a", rev=3)
+    assert plan(state(later), found(earlier), (), alive).restore == (later,)
+    assert not plan(state(earlier), found(later), (), alive).lost
+
+
+def test_requests_are_put_back_only_after_a_loss() -> None:
+    """Else they have left by themselves."""
+    waits = Waiting(id="w", kind="manual", user="bob", uid=1, place=1, queued_ms=NOW, count=1)
+    kept = state(record("a"), requests={"w": waits})
+    assert plan(kept, found(record("a")), (), alive).requests == ()
+    assert plan(kept, found(dataset=None, sequence=0), (), alive).requests == (waits,)
+
+
+NAMES = st.sampled_from("abcde")
+
+
+@given(st.sets(NAMES), st.sets(NAMES), st.sets(NAMES), st.sets(NAMES))
+def test_every_promise_is_kept_or_over(
+    promised: set[str], there: set[str], ended: set[str], ledger: set[str]
+) -> None:
+    """Afterwards Redis has exactly what is promised and not over, and what it had besides."""
+    kept = state(*map(record, sorted(promised - ended)), ended=tuple(sorted(ended)))
+    wanted = plan(kept, found(*map(record, sorted(there))), ledger, alive)
+    after = (there - set(wanted.drop)) | {one.id for one in wanted.restore}
+    assert after == ((promised - ended) - (ledger - there)) | (there - ended)
