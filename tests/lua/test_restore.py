@@ -1,8 +1,7 @@
 """`restore` on a real Redis, and the scripts that refuse to work on data that lacks what was promised."""
 
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from support.reservations import ALICE, BOB, Lab, process, used
@@ -27,13 +26,14 @@ async def lab(store: Store, tmp_path: Path) -> Lab:
 
 async def wipe(store: Store) -> None:
     """Everything is gone."""
-    await cast("Awaitable[bool]", store.redis.flushall())
+    await store.redis.flushall()
 
 
 async def copy(store: Store) -> dict[bytes, bytes]:
     """Return all data as they are, for `back`."""
     names: Any = await store.redis.keys("*")
-    return {name: await store.redis.dump(name) for name in names}
+    dumps: list[Any] = [await store.redis.dump(name) for name in names]
+    return dict(zip(names, dumps, strict=True))
 
 
 async def back(store: Store, data: dict[bytes, bytes]) -> None:
@@ -45,7 +45,7 @@ async def back(store: Store, data: dict[bytes, bytes]) -> None:
 
 async def holders(store: Store) -> list[str]:
     """The reservations that hold GPU 0 and 1."""
-    found = [await store.redis.hget(store.keys.gpu(index), "holder") for index in range(2)]
+    found: list[Any] = [await store.redis.hget(store.keys.gpu(index), "holder") for index in range(2)]
     return [(one or b"").decode() for one in found]
 
 
