@@ -36,7 +36,7 @@ ATTEMPTS = 3  # A GPU that appears in the very moment of a call makes it begin a
 
 
 ACKNOWLEDGED = frozenset({"granted", "released", "extended", "done"})
-Acknowledge = Callable[[], Awaitable[bool]]
+Acknowledge = Callable[[Mapping[str, Any]], Awaitable[bool]]
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -248,7 +248,7 @@ class Allocator:
         reply = await self._run(script, uid, operation, [request])
         if reply["code"] in ACKNOWLEDGED:
             if (
-                await self.acknowledge() and script is RESERVE
+                await self.acknowledge(reply) and script is RESERVE
             ):  # It may be another's, whom it was promised before.
                 reply = await self._run(script, uid, operation, [request])
         elif reply["code"] == "queued":
@@ -292,7 +292,7 @@ class Allocator:
         return dict(rows)
 
 
-async def _nothing() -> bool:
+async def _nothing(_: Mapping[str, Any]) -> bool:
     return False
 
 

@@ -87,7 +87,8 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     journal = Journal(Path(settings.state_dir, "journal"))
     resources.callback(journal.close)
     reconciler = Reconciler(store, journal)
-    allocator.acknowledge, allocator.note, scanner.note = reconciler.sync, reconciler.note, reconciler.note
+    allocator.acknowledge = reconciler.acknowledge
+    allocator.note = scanner.note = reconciler.note
     liveness = Liveness(store, allocator, scanner, _tell(store), settings.run.grace)
     attributor.runs = liveness.runs
     listener = _bound(Path(settings.socket))

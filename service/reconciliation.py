@@ -172,6 +172,27 @@ class Reconciler:
                 self._done = upto
         return self._restorations != before
 
+    async def acknowledge(self, reply: Mapping[str, Any]) -> bool:
+        """Return when what an allocator's script replied may be answered; True as `sync` does.
+
+        A grant to which the number of reservations fits is written by itself. Raises StoreDown.
+        """
+        if reply.get("reservation") is None:
+            return await self.sync()
+        record = msgspec.convert(reply["reservation"], Record)
+        async with self._lock:
+            state = self._state
+            if state is not None and reply.get("held") == len(state.records.keys() | {record.id}):
+                await self._write(
+                    msgspec.structs.replace(
+                        state,
+                        sequence=max(state.sequence, int(record.id.rpartition("-")[2])),
+                        records={**state.records, record.id: record},
+                    )
+                )
+                return False
+        return await self.sync()
+
     async def _recover(self) -> None:
         await self.sync()
 
@@ -199,12 +220,13 @@ class Reconciler:
             ended=tuple(dict.fromkeys([*state.ended, *over]))[-ENDED_KEPT:],
             cards=dict(found.cards),
         )
-        self._store.promise = Promise(dataset=new.dataset, sequence=new.sequence)
-        if self._state is None or _content(new) != _content(self._state) or self.weakness:
-            await self._write(new)
-        self._state = new
+        await self._write(new)
 
     async def _write(self, state: State) -> None:
+        before, self._state = self._state, state
+        self._store.promise = Promise(dataset=state.dataset, sequence=state.sequence)
+        if before is not None and _content(state) == _content(before) and not self.weakness:
+            return
         try:
             await anyio.to_thread.run_sync(self._journal.write, state)
         except OSError as error:
