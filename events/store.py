@@ -31,6 +31,7 @@ from canhazgpu.events.keys import Keys
 
 ANSWER_TIMEOUT = 5.0  # Seconds one command may take before its outcome counts as unknown.
 TURN_TIMEOUT = 20.0  # Seconds; a crowd is served one after the other.
+RECOVERIES = 10  # Attempts of a script on data that is lost again and again.
 SAY_AGAIN = 60.0  # Seconds.
 BLOCK_MARGIN = 5.0  # A blocking read answers late when others are served first.
 # Also a Redis that answers, but not for now: loading, full, a replica, without its master.
@@ -138,23 +139,16 @@ class Store:
 
         Raises StoreDown when no answer came; the script may then have run all the same.
         """
-        try:
-            return await self._run(script, keys, args)
-        except ResponseError as error:
-            if _BEHIND.search(str(error)) and self.recover:
-                await self.recover()
-                return await self._again(script, keys, args)
-            raise _down(error) from error
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
-
-    async def _again(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        try:
-            return await self._run(script, keys, args)
-        except ResponseError as error:
-            raise _down(error) from error
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
+        for attempt in range(RECOVERIES):
+            try:
+                return await self._run(script, keys, args)
+            except ResponseError as error:
+                if not (_BEHIND.search(str(error)) and self.recover and attempt < RECOVERIES - 1):
+                    raise _down(error) from error
+            except UNREACHABLE as error:
+                raise StoreDown(unreachable(error)) from error
+            await self.recover()
+        raise AssertionError("the last attempt returns or raises")
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         try:

@@ -131,7 +131,8 @@ class Allocator:
         self._rules = Rules.of(settings)
         self._indices: list[int] = []
         self._listeners: set[anyio.Event] = set()
-        self.acknowledge: Acknowledge = _nothing  # Awaited before a change is answered.
+        # Called before a change; what it returns is awaited with the script's reply before that is answered.
+        self.begin: Callable[[], Acknowledge] = lambda: _at_once
         self.note: Callable[[], None] = lambda: None  # Called after a change that nobody waits for.
         self.closing = False  # The service ends: who waits keeps the place, and comes back to the next one.
 
@@ -245,14 +246,14 @@ class Allocator:
             event.set()
 
     async def _change(self, script: Script, uid: int, operation: str, request: bytes) -> dict[str, Any]:
-        reply = await self._run(script, uid, operation, [request])
-        if reply["code"] in ACKNOWLEDGED:
-            if (
-                await self.acknowledge(reply) and script is RESERVE
-            ):  # It may be another's, whom it was promised before.
-                reply = await self._run(script, uid, operation, [request])
-        elif reply["code"] == "queued":
-            self.note()
+        while True:
+            acknowledge = self.begin()
+            reply = await self._run(script, uid, operation, [request])
+            if reply["code"] == "queued":
+                self.note()
+            # What Redis has lost before it could be promised is asked for again.
+            if reply["code"] not in ACKNOWLEDGED or await acknowledge(reply):
+                break
         if script is not RESERVE or reply["granted"]:  # Who waits asks by it too, and must not wake itself.
             self.wake()
         return reply
@@ -292,8 +293,8 @@ class Allocator:
         return dict(rows)
 
 
-async def _nothing(_: Mapping[str, Any]) -> bool:
-    return False
+async def _at_once(_: Mapping[str, Any]) -> bool:
+    return True
 
 
 def _named(request: dict[str, Any], gpus: Sequence[int] | None) -> bytes:

@@ -87,7 +87,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     journal = Journal(Path(settings.state_dir, "journal"))
     resources.callback(journal.close)
     reconciler = Reconciler(store, journal)
-    allocator.acknowledge = reconciler.acknowledge
+    allocator.begin = reconciler.begin
     allocator.note = scanner.note = reconciler.note
     liveness = Liveness(store, allocator, scanner, _tell(store), settings.run.grace)
     attributor.runs = liveness.runs
@@ -128,7 +128,7 @@ async def _reconciled(store: Store, reconciler: Reconciler) -> None:
     """Wait until Redis holds what was promised before this service began."""
     while True:
         try:
-            return await reconciler.begin()
+            return await reconciler.start()
         except StoreDown as down:
             store.lost(down)
             await anyio.sleep(AGAIN)

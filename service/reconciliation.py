@@ -8,7 +8,8 @@ data of another name, or of before the last event that is known (`promise`).
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -20,6 +21,7 @@ from canhazgpu.events.processes import Process, open_process
 from canhazgpu.events.reservations import RUN, Record, Waiting
 from canhazgpu.events.store import UNREACHABLE, Promise, Script, Store, StoreDown, unreachable
 from canhazgpu.service import kept
+from canhazgpu.service.allocator import Released
 from canhazgpu.service.journal import ENDED_KEPT, Card, Journal, State
 from canhazgpu.service.rules import Rules, host_keys
 
@@ -28,7 +30,10 @@ AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What Redis holds. `dataset` is None where nobody has named it, as after a wipe."""
+    """What Redis holds. `dataset` is None where nobody has named it, as after a wipe.
+
+    `ended` are the reservations that the ledger says are over since the last look.
+    """
 
     now_ms: int
     dataset: str | None
@@ -37,6 +42,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     records: Mapping[str, Record]
     requests: Mapping[str, Waiting]
     cards: Mapping[str, Card]
+    ended: frozenset[str] = frozenset()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +54,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     requests: tuple[Waiting, ...] = ()
     strong: tuple[str, ...] = ()  # Of what Redis holds: runs that were promised and whose process lives.
     weak: tuple[str, ...] = ()  # Likewise: what nobody was promised yet.
+
+    def needed(self, state: State, found: Found) -> bool:
+        """Tell whether anything has to be written to Redis."""
+        named = found.dataset == state.dataset and found.sequence >= state.sequence
+        return self.lost or bool(self.requests) or not named
 
     @property
     def lost(self) -> bool:
@@ -130,7 +141,7 @@ class Reconciler:
         self.last: Restoration | None = None
         self.weakness: str | None = None  # Why the journal cannot be written, if so.
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Read the journal and make Redis agree with it. Raises StoreDown."""
         try:
             self._state = await anyio.to_thread.run_sync(self._journal.read)
@@ -157,67 +168,66 @@ class Reconciler:
         """Say that reservations may have changed; the journal follows soon."""
         self._wanted.set()
 
-    async def sync(self) -> bool:
+    async def sync(self) -> None:
         """Return when everything that Redis holds now is in the journal, and the other way round.
 
-        True when something had to be put right since this was called: what was granted then may be lost to
-        whom it was promised before. Who asks while one is under way shares the next. Raises StoreDown.
+        Who asks while one is under way shares the next with all others. Raises StoreDown.
         """
         self._asked += 1
-        ticket, before = self._asked, self._restorations
+        ticket = self._asked
         async with self._lock:
             if self._done < ticket:
                 upto = self._asked
                 await self._sync()
                 self._done = upto
-        return self._restorations != before
 
-    async def acknowledge(self, reply: Mapping[str, Any]) -> bool:
-        """Return when what an allocator's script replied may be answered; True as `sync` does.
+    def begin(self) -> Callable[[Mapping[str, Any]], Awaitable[bool]]:
+        """Return what is to be awaited with the reply of an allocator's script that is called now.
 
-        A grant to which the number of reservations fits is written by itself. Raises StoreDown.
+        It returns when the reply may be answered; False when Redis has lost what was granted before it was
+        written down: then nobody was promised it. It raises StoreDown.
         """
-        if reply.get("reservation") is None:
-            return await self.sync()
-        record = msgspec.convert(reply["reservation"], Record)
+        return partial(self._acknowledge, self._restorations)
+
+    async def _acknowledge(self, restorations: int, reply: Mapping[str, Any]) -> bool:
+        granted = reply.get("reservation")
+        record = msgspec.convert(granted, Record) if granted else None
         async with self._lock:
             state = self._state
-            if state is not None and reply.get("held") == len(state.records.keys() | {record.id}):
-                await self._write(
-                    msgspec.structs.replace(
-                        state,
-                        sequence=max(state.sequence, int(record.id.rpartition("-")[2])),
-                        records={**state.records, record.id: record},
-                    )
-                )
-                return False
-        return await self.sync()
+            if state is not None:
+                state = self._state = _changed(state, reply)
+                fits = record and reply.get("held") == len(state.records.keys() | {record.id})
+                # Nothing was put right since: if Redis has lost it by now, it is put back with all others.
+                if record is not None and fits and restorations == self._restorations:
+                    number = max(state.sequence, int(record.id.rpartition("-")[2]))
+                    records = {**state.records, record.id: record}
+                    await self._write(msgspec.structs.replace(state, sequence=number, records=records))
+                    return True
+        await self.sync()
+        return record is None or self._state is None or record.id in self._state.records
 
     async def _recover(self) -> None:
         await self.sync()
 
     async def _sync(self) -> None:
-        found = await self._read()
-        state = self._state or State(dataset=found.dataset or secrets.token_hex(16))
-        missing = state.records.keys() - found.records.keys()
-        ended = await self._ended(missing, state.ledger) if missing else set()
-        wanted = plan(state, found, ended, process_lives)
-        if (
-            wanted.lost
-            or wanted.requests
-            or found.dataset != state.dataset
-            or found.sequence < state.sequence
-        ):
-            await self._restore(state, wanted, found)
-            found = await self._read()
-        over = [*(name for name in state.records if name not in found.records), *wanted.over]
+        state, over = self._state, set[str]()
+        while True:
+            found = await self._read(state.ledger if state else None)
+            state = state or State(dataset=found.dataset or secrets.token_hex(16))
+            wanted = plan(state, found, found.ended, process_lives)
+            over |= {*wanted.over, *(state.records.keys() & found.ended)}
+            if not wanted.needed(state, found):
+                break
+            await self._restore(state, wanted, found)  # And look again: it may be lost again by now.
+            lasting = {name: one for name, one in state.records.items() if name not in over}
+            state = msgspec.structs.replace(state, records=lasting, ended=_ended(state, over))
         new = State(
             dataset=state.dataset,
             sequence=found.sequence,
             ledger=found.ledger,
             records=dict(found.records),
             requests=dict(found.requests),
-            ended=tuple(dict.fromkeys([*state.ended, *over]))[-ENDED_KEPT:],
+            ended=_ended(state, over),
             cards=dict(found.cards),
         )
         await self._write(new)
@@ -242,7 +252,7 @@ class Reconciler:
             structlog.get_logger().warning("journal_failed", reason=reason)
         self.weakness = reason
 
-    async def _read(self) -> Found:
+    async def _read(self, ledger_since: str | None) -> Found:
         store, keys = self._store, self._store.keys
         try:
             while True:
@@ -251,12 +261,23 @@ class Reconciler:
                     pipe.hget(keys.scan, "dataset")
                     pipe.get(keys.sequence)
                     pipe.xrevrange(keys.ledger, count=1)
+                    pipe.xrange(keys.ledger, f"({ledger_since}" if ledger_since else "+")
                     pipe.hgetall(keys.reservations)
                     pipe.hgetall(keys.queue)
                     pipe.zrange(keys.gpus, 0, -1)
                     for index in self._indices:
                         pipe.hmget(keys.gpu(index), "uuid", "drained", "unmanaged")
-                    clock, dataset, sequence, ledger, held, queue, known, *cards = await pipe.execute()
+                    (
+                        clock,
+                        dataset,
+                        sequence,
+                        ledger,
+                        released,
+                        held,
+                        queue,
+                        known,
+                        *cards,
+                    ) = await pipe.execute()
                 indices = [int(index) for index in known]
                 if indices == self._indices:
                     break
@@ -268,21 +289,11 @@ class Reconciler:
             dataset=dataset.decode() if dataset else None,
             sequence=int(sequence or 0),
             ledger=ledger[0][0].decode() if ledger else "0-0",
+            ended=frozenset(name for _, fields in released if (name := _whole(fields))),
             records={one.id: one for one in kept.records(held)},
             requests={one.id: one for one in kept.requests(queue)},
             cards={str(index): _card(*row) for index, row in zip(indices, cards, strict=True)},
         )
-
-    async def _ended(self, names: Collection[str], since: str) -> set[str]:
-        """Return which of these reservations the ledger says are over, in its entries after `since`."""
-        rows: Any = await self._store.ask(self._store.redis.xrange(self._store.keys.ledger, f"({since}"))
-        subjects = {f"reservation/{name}".encode(): name for name in names}
-        found = set()
-        for _, fields in rows:
-            name = subjects.get(fields.get(b"subject", b""))
-            if name and "kept" not in msgspec.json.decode(fields[b"data"]):
-                found.add(name)
-        return found
 
     async def _restore(self, state: State, wanted: Plan, found: Found) -> None:
         keys = self._store.keys
@@ -323,6 +334,31 @@ class Reconciler:
         )
         self._restorations += 1
         self.restored()
+
+
+def _whole(fields: Mapping[bytes, bytes]) -> str | None:
+    """Return which reservation an entry of the ledger says is over as a whole."""
+    over = "kept" not in msgspec.json.decode(fields[b"data"])
+    return fields[b"subject"].decode().removeprefix("reservation/") if over else None
+
+
+def _ended(state: State, over: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*state.ended, *sorted(over)]))[-ENDED_KEPT:]
+
+
+def _changed(state: State, reply: Mapping[str, Any]) -> State:
+    """Return the state after what a script replied: what is answered as over must not be put back."""
+    records = dict(state.records)
+    later = msgspec.convert(reply.get("extended", ()), list[Record])
+    released = msgspec.convert(reply.get("released", ()), list[Released])
+    records |= {one.id: one for one in later}
+    for one in released:
+        record = records.pop(one.id, None)
+        if record is not None and not one.whole:
+            gpus = tuple(index for index in record.gpus if index not in one.gpus)
+            records[one.id] = msgspec.structs.replace(record, gpus=gpus, rev=record.rev + 1)
+    over = [one.id for one in released if one.whole]
+    return msgspec.structs.replace(state, records=records, ended=_ended(state, over))
 
 
 def _kind(state: State, found: Found) -> str:

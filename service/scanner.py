@@ -137,7 +137,7 @@ class Scanner:
         self._now_ms = observed.now_ms
         if observed.granted or self._cards.granted:
             self.granted()
-        if observed.granted or observed.freed:
+        if observed.granted or observed.freed or self._known.keys() != {usage.index for usage in usages}:
             self.note()
         if self._stalled:
             structlog.get_logger().info("scanner_resumed")

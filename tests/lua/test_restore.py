@@ -19,8 +19,8 @@ async def lab(store: Store, tmp_path: Path) -> Lab:
     """A host whose changes are in a journal before they are answered."""
     lab = Lab(store)
     reconciler = Reconciler(store, Journal(tmp_path / "journal"))
-    await reconciler.begin()
-    lab.allocator.acknowledge = reconciler.acknowledge
+    await reconciler.start()
+    lab.allocator.begin = reconciler.begin
     return lab
 
 
@@ -109,7 +109,7 @@ async def test_a_living_run_keeps_its_gpu(lab: Lab) -> None:
     assert record.pid == 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("canhazgpu.service.reconciliation.process_lives", lambda _: True)
-        await lab.allocator.acknowledge({})
+        await lab.allocator.begin()({})
     assert (await holders(lab.store))[0] == name
     released = await lab.told("released")
     assert [(one.subject, one.data["reason"]) for one in released] == [(f"reservation/{theirs}", "lost")]
