@@ -75,7 +75,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
     On `created` and `released`, `uuids` says which cards `gpus` are, in the same order. On `released`,
     `gpus` are those it let go of, `kept` those it still has, `held_s` is since it began, `reason` is
-    exited, released, expired, idle, lost, unmanaged, undelivered, vanished or admin, `by` who did it,
+    exited, released, expired, idle, lost, unmanaged, undelivered, vanished, admin or stale (it was over
+    before, and older data had brought it back), `by` who did it,
     `was` what vanished GPUs were called when they were last there. On `idle`, `idle` is since when,
     `deadline` when it will be released for it, if so. On `disowned`, `disowned` names users whose use of
     `gpus` is not the holder's, None when it is after all.

@@ -30,8 +30,8 @@ from canhazgpu.service.handover import Handover
 from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.hints import Hints
-from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.journal import Journal
+from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import AGAIN, Reconciler
