@@ -6,7 +6,7 @@ Two nested groups: what must outlive the work (signals, Redis) around the work i
 import grp
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from canhazgpu.service.journal import Journal
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
-from canhazgpu.service.reconciliation import AGAIN, Reconciler
+from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.server import bind, serve_http
@@ -84,13 +84,11 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     scanner = Scanner(settings, store, provider, attributor)
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake
-    journal = Journal(Path(settings.state_dir, "journal"))
-    resources.callback(journal.close)
-    reconciler = Reconciler(store, journal)
-    allocator.begin = reconciler.begin
-    allocator.note = scanner.note = reconciler.note
     liveness = Liveness(store, allocator, scanner, _tell(store), settings.run.grace)
     attributor.runs = liveness.runs
+    journal = Journal(Path(settings.state_dir, "journal"))
+    resources.callback(journal.close)
+    reconciler = _reconciler(store, journal, scanner, allocator, liveness)
     listener = _bound(Path(settings.socket))
     resources.callback(Path(settings.socket).unlink, missing_ok=True)
     group = _group(settings.admin_group)
@@ -113,9 +111,8 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         if workers is not None:
             await work.start(workers, settings, store, MEMBER)
         work.start_soon(watchdog, scanner)
-        await _reconciled(store, reconciler)
-        await work.start(reconciler.run)
         await work.start(liveness.run)
+        await work.start(reconciler.run)
         await work.start(handover.run)
         await work.start(silences.run)
         await work.start(serve_http, api, listener, users)
@@ -124,14 +121,23 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
 
 
-async def _reconciled(store: Store, reconciler: Reconciler) -> None:
-    """Wait until Redis holds what was promised before this service began."""
-    while True:
-        try:
-            return await reconciler.start()
-        except StoreDown as down:
-            store.lost(down)
-            await anyio.sleep(AGAIN)
+def _reconciler(
+    store: Store, journal: Journal, scanner: Scanner, allocator: Allocator, liveness: Liveness
+) -> Reconciler:
+    """Return what holds Redis to the journal, connected to what changes reservations."""
+    reconciler = Reconciler(store, journal)
+    allocator.begin = reconciler.begin
+    allocator.note = scanner.note = reconciler.note
+
+    def restored(records: Iterable[Record]) -> None:
+        scanner.forget_cards()
+        for record in records:
+            liveness.resume(record)
+        liveness.manual()
+        allocator.wake()
+
+    reconciler.restored = restored
+    return reconciler
 
 
 def _tell(store: Store) -> Tell:

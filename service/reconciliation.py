@@ -137,22 +137,29 @@ class Reconciler:
         self._lock = anyio.Lock()
         self._asked = self._done = self._restorations = 0
         self._wanted = anyio.Event()
-        self.restored: Callable[[], None] = lambda: None  # Called after something was put right.
+        self.restored: Callable[[Iterable[Record]], None] = lambda _: None  # Called with what was put back.
         self.last: Restoration | None = None
         self.weakness: str | None = None  # Why the journal cannot be written, if so.
 
     async def start(self) -> None:
-        """Read the journal and make Redis agree with it. Raises StoreDown."""
+        """Read the journal; from now on no script works on data that lack what is in it."""
         try:
             self._state = await anyio.to_thread.run_sync(self._journal.read)
         except OSError as error:
             self._failed(error)
         self._store.recover = self._recover
-        await self.sync()
+        if self._state is not None:
+            self._store.promise = Promise(dataset=self._state.dataset, sequence=self._state.sequence)
         self._store.connected = self.note
+        self.note()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Follow changes that nobody waits for until cancelled."""
+        """Follow changes that nobody waits for until cancelled; started after a first attempt."""
+        await self.start()
+        try:
+            await self.sync()
+        except StoreDown as down:
+            self._store.lost(down)
         task_status.started()
         while True:
             await self._wanted.wait()
@@ -196,7 +203,7 @@ class Reconciler:
             state = self._state
             if state is not None:
                 state = self._state = _changed(state, reply)
-                fits = record and reply.get("held") == len(state.records.keys() | {record.id})
+                fits = record and reply.get("count") == len(state.records.keys() | {record.id})
                 # Nothing was put right since: if Redis has lost it by now, it is put back with all others.
                 if record is not None and fits and restorations == self._restorations:
                     number = max(state.sequence, int(record.id.rpartition("-")[2]))
@@ -333,7 +340,7 @@ class Reconciler:
             dataset=_kind(state, found),
         )
         self._restorations += 1
-        self.restored()
+        self.restored([one for one in wanted.restore if one.id in restored])
 
 
 def _whole(fields: Mapping[bytes, bytes]) -> str | None:

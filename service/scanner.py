@@ -100,6 +100,10 @@ class Scanner:
         """Every GPU ever seen, as the last scan saw it, by index."""
         return self._known
 
+    def forget_cards(self) -> None:
+        """Ask Redis anew which cards it has: what it held was put back."""
+        self._cards.lose()
+
     def nudge(self) -> None:
         """Scan soon: something changed that waits for a scan begun after it."""
         self._wanted.set()

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import msgspec
 
 from canhazgpu.events.reservations import Record
 from canhazgpu.events.store import Store, StoreDown
@@ -97,7 +98,9 @@ class Place:
         return reserved
 
     async def _ask_again(self) -> Reserved:
-        reserved = await self._allocator.reserve(self._ask, self._operation)
+        # By its id once there is one: Redis may have lost which operation it came by.
+        ask = msgspec.structs.replace(self._ask, id=self._id) if self._id else self._ask
+        reserved = await self._allocator.reserve(ask, self._operation)
         if reserved.id and (reserved.reservation is not None or reserved.code == "queued"):
             self._id, name = reserved.id, (self._ask.uid, reserved.id)
             if name not in self._names and self._handover.stands(self, self._names):

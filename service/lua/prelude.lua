@@ -268,7 +268,7 @@ end
 
 -- The script's reply, kept under its operation so that a repeat gets the same.
 local function answer(host, reply)
-  reply.granted, reply.held = host.granted, redis.call('HLEN', KEYS[5])
+  reply.granted, reply.count = host.granted, redis.call('HLEN', KEYS[5])
   local text = cjson.encode(reply)
   redis.call('SET', KEYS[9], text, 'PX', OPERATION_KEPT_MS)
   return text

@@ -73,6 +73,7 @@ for index, card in pairs(state.cards) do
   local gpu = host.by_index[tonumber(index)]
   redis.call('ZADD', KEYS[4], index, index)
   if gpu and not gpu.uuid then  -- Redis knows nothing of it any more.
+    if card.uuid then redis.call('HSET', gpu.key, 'uuid', card.uuid) end  -- So that what is kept follows the card.
     if card.drained then redis.call('HSET', gpu.key, 'drained', card.drained) end
     if card.unmanaged then redis.call('HSET', gpu.key, 'unmanaged', '1') end
   end

@@ -160,7 +160,6 @@ class Campaign:
         base = "canhazgpu:{chaos}:"
         return {
             "open": redis.hlen(base + "violations:open"),
-            "pending": redis.hlen(base + "violations:pending"),
             "groups": redis.hlen(base + "notices:groups"),
             "backlog": [
                 (stream, group[b"name"] if b"name" in group else group["name"], group["pending"])

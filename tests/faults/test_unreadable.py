@@ -2,10 +2,13 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 
 import pytest
 from support.daemon import Daemon, gpu, until
+
+from canhazgpu.service.embedded import find_server
 
 KEY = "canhazgpu:{testhost}:reservations"
 BROKEN: dict[str, Callable[[str], str]] = {
@@ -41,13 +44,54 @@ def test_nothing_lasts_for_ever(two: Daemon) -> None:
     assert "(manual, expires in 8759" in two.status()
 
 
+def _broken(host: Daemon, how: Callable[[str], str]) -> bytes:
+    """Break the one record while no service runs; return its name."""
+    folder = host.folder / "state" / "redis"
+    words = [
+        "--port",
+        "0",
+        "--unixsocket",
+        "redis.sock",
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+    ]
+    server = subprocess.Popen([find_server(), *words], stdout=subprocess.DEVNULL)
+    try:
+        until((folder / "redis.sock").exists)
+        with host.redis() as redis:
+            until(redis.ping)
+            ((name, text),) = redis.hgetall(KEY).items()
+            redis.hset(KEY, name, how(text.decode()))
+            return bytes(name)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_a_record_that_cannot_be_read_is_put_back_from_the_journal(two: Daemon) -> None:
+    """With the next change at the latest."""
+    two.run("reserve", "--gpu-ids", "0")
+    with two.redis() as redis:
+        ((name, text),) = redis.hgetall(KEY).items()
+        redis.hset(KEY, name, b"broken")
+        two.run("reserve", "--gpu-ids", "1")
+        two.run("extend", "--gpu-ids", "1")
+        assert json.loads(redis.hget(KEY, name))["expires_ms"] == json.loads(text)["expires_ms"]
+    assert two.status().count("IN USE by root") == 2
+
+
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_record_that_cannot_be_read_is_kept_apart(two: Daemon, how: str) -> None:
     """Its GPU is handed to nobody, all the rest works, also from the start; an administrator frees it."""
     two.run("reserve", "--gpu-ids", "0")
-    with two.redis() as redis:
-        ((name, text),) = redis.hgetall(KEY).items()
-        redis.hset(KEY, name, BROKEN[how](text.decode()))
+    two.stop()
+    (two.folder / "state" / "journal").unlink()
+    name = _broken(two, BROKEN[how])
+    two.start()
     for _ in range(2):
         assert two.status().startswith(f"GPU 0: UNKNOWN (its reservation {name.decode()} cannot be read")
         assert two.run("reserve", "--gpus", "2").returncode == 1

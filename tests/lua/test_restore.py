@@ -20,6 +20,7 @@ async def lab(store: Store, tmp_path: Path) -> Lab:
     lab = Lab(store)
     reconciler = Reconciler(store, Journal(tmp_path / "journal"))
     await reconciler.start()
+    await reconciler.sync()
     lab.allocator.begin = reconciler.begin
     return lab
 

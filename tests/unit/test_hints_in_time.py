@@ -29,7 +29,8 @@ def test_a_scan_waits_for_nothing(lab: Lab) -> None:
     hang(lab)
     lab.put(0, "/home/{ada}")
     began = time.monotonic()
-    assert lab.look().hint is None
+    seen = lab.look().hint
+    assert seen is None or seen.user == lab.bob.name
     assert time.monotonic() - began < 0.9
     until(lambda: lab.look().hint)
 
