@@ -65,7 +65,8 @@ def _check(types: list[str], after: str | None) -> None:
 
         for name in types:
             if not any(wanted(known, [name]) for known in TYPES):
-                known = ", ".join(one.removeprefix("canhazgpu.") for one in TYPES)
+                nouns = ", ".join(dict.fromkeys(one.split(".")[1] for one in TYPES))
+                known = f"{nouns}, or one such as violation.opened (docs/events.md lists them)"
                 fail(f"--type: there is no event {printable(name)}; there are {known}", USAGE)
 
 

@@ -4,7 +4,7 @@ An operation has a name of its caller's; a repeat of it changes nothing and gets
 Who waits is woken here when something may have changed for them.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -15,6 +15,7 @@ from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
 from canhazgpu.service import kept
 from canhazgpu.service.rules import Rules, host_keys
+from canhazgpu.service.script_calls import ACKNOWLEDGED, Acknowledge, at_once, lists, named
 
 RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADOPT, DISOWN = (
     Script("canhazgpu.service", verb)
@@ -33,10 +34,6 @@ RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADO
     )
 )
 ATTEMPTS = 3  # A GPU that appears in the very moment of a call makes it begin again.
-
-
-ACKNOWLEDGED = frozenset({"granted", "released", "extended", "done"})
-Acknowledge = Callable[[Mapping[str, Any]], Awaitable[bool]]
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,7 +129,7 @@ class Allocator:
         self._indices: list[int] = []
         self._listeners: set[anyio.Event] = set()
         # Called before a change; what it returns is awaited with the script's reply before that is answered.
-        self.begin: Callable[[], Acknowledge] = lambda: _at_once
+        self.begin: Callable[[], Acknowledge] = lambda: at_once
         self.note: Callable[[], None] = lambda: None  # Called after a change that nobody waits for.
         self.closing = False  # The service ends: who waits keeps the place, and comes back to the next one.
 
@@ -162,26 +159,26 @@ class Allocator:
     ) -> dict[str, Any]:
         """Let manual reservations last longer, with `cut` by less if need be; return the script's reply."""
         request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
-        return await self._change(EXTEND, uid, operation, _named(request, gpus))
+        return await self._change(EXTEND, uid, operation, named(request, gpus))
 
     async def disown(
         self, uid: int, operation: str, *, gpus: Sequence[int] | None, undo: bool
     ) -> dict[str, Any]:
         """Say that the presumed use of one's GPUs is another's; return the script's reply."""
-        return await self._change(DISOWN, uid, operation, _named({"uid": uid, "undo": undo}, gpus))
+        return await self._change(DISOWN, uid, operation, named({"uid": uid, "undo": undo}, gpus))
 
     async def drain(
         self, uid: int, operation: str, *, gpus: Sequence[int], reason: str | None, by: str
     ) -> dict[str, Any]:
         """Take GPUs out of allocation for `reason`, or put them back; return the script's reply."""
         request = {"by": by, **({"reason": reason} if reason else {})}
-        return await self._change(DRAIN, uid, operation, _named(request, gpus))
+        return await self._change(DRAIN, uid, operation, named(request, gpus))
 
     async def manage(
         self, uid: int, operation: str, *, gpus: Sequence[int], force: bool, by: str
     ) -> tuple[dict[str, Any], list[Released]]:
         """Hand out these GPUs and no others; return the script's reply, and what it released."""
-        reply = await self._change(MANAGE, uid, operation, _named({"by": by, "force": force}, gpus))
+        reply = await self._change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus))
         return reply, msgspec.convert(reply.get("released") or [], list[Released])
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:
@@ -274,7 +271,7 @@ class Allocator:
             )
             decoded: dict[str, Any] = msgspec.json.decode(reply)
             if decoded["code"] != "again":
-                return _lists(decoded)
+                return lists(decoded)
             self._indices = await self._known()
         raise StoreDown("the host's GPUs change faster than they can be read")
 
@@ -291,30 +288,3 @@ class Allocator:
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
         return dict(rows)
-
-
-async def _at_once(_: Mapping[str, Any]) -> bool:
-    return True
-
-
-def _named(request: dict[str, Any], gpus: Sequence[int] | None) -> bytes:
-    return msgspec.json.encode({**request, **({"gpus": list(gpus)} if gpus is not None else {})})
-
-
-_LISTS = (
-    "granted",
-    "blocked",
-    "missing",
-    "released",
-    "expired",
-    "extended",
-    "changed",
-    "held",
-    "left",
-    "disowned",
-)
-
-
-def _lists(reply: dict[str, Any]) -> dict[str, Any]:
-    """Make empty lists of what Redis' JSON library writes as `{}`."""
-    return {name: [] if name in _LISTS and value == {} else value for name, value in reply.items()}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.service.journal import State
-from canhazgpu.service.reconciliation import Found, plan
+from canhazgpu.service.reconciliation_plan import Found, plan
 
 NOW = 1_700_000_000_000
 

@@ -1,0 +1,125 @@
+"""What Redis has lost of what was promised: pure decisions on the journal's state and on what was found."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from canhazgpu.events.processes import Process, open_process
+from canhazgpu.events.reservations import RUN, Record, Waiting
+from canhazgpu.service.allocator import Released
+from canhazgpu.service.journal import ENDED_KEPT, Card, State
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What Redis holds. `dataset` is None where nobody has named it, as after a wipe.
+
+    `ended` are the reservations that the ledger says are over since the last look.
+    """
+
+    now_ms: int
+    dataset: str | None
+    sequence: int
+    ledger: str
+    records: Mapping[str, Record]
+    requests: Mapping[str, Waiting]
+    cards: Mapping[str, Card]
+    ended: frozenset[str] = frozenset()
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to make Redis what was promised. `over` are those that ended while it was lost."""
+
+    restore: tuple[Record, ...] = ()
+    drop: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    requests: tuple[Waiting, ...] = ()
+    strong: tuple[str, ...] = ()  # Of what Redis holds: runs that were promised and whose process lives.
+    weak: tuple[str, ...] = ()  # Likewise: what nobody was promised yet.
+
+    def needed(self, state: State, found: Found) -> bool:
+        """Tell whether anything has to be written to Redis."""
+        named = found.dataset == state.dataset and found.sequence >= state.sequence
+        return self.lost or bool(self.requests) or not named
+
+    @property
+    def lost(self) -> bool:
+        """Whether Redis has lost anything."""
+        return bool(self.restore or self.drop or self.over)
+
+
+def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Record], bool]) -> Plan:
+    """Return what Redis has lost of `state`.
+
+    `ended`: ids that the ledger says are over. `alive` tells whether a run's process lives. A reservation
+    that is in neither is lost; one that is over and is there all the same has come back with old data. The
+    later of two versions of one reservation counts.
+    """
+    missing = [one for name, one in state.records.items() if name not in found.records and name not in ended]
+    older = [
+        one
+        for name, one in state.records.items()
+        if name in found.records and one.rev > found.records[name].rev
+    ]
+    gone = [one for one in missing if not _lasts(one, found.now_ms, alive)]
+    over = {one.id for one in gone}
+    drop = tuple(name for name in state.ended if name in found.records)
+    lost = bool(missing or older or drop) or found.dataset != state.dataset or found.sequence < state.sequence
+    return Plan(
+        restore=(*older, *(one for one in missing if one.id not in over)),
+        drop=drop,
+        over=tuple(sorted(over)),
+        requests=tuple(one for name, one in state.requests.items() if name not in found.requests)
+        if lost
+        else (),
+        strong=tuple(
+            name
+            for name, one in found.records.items()
+            if lost and name in state.records and one.kind == RUN and alive(one)
+        ),
+        weak=tuple(name for name in found.records if lost and name not in state.records),
+    )
+
+
+def _lasts(record: Record, now_ms: int, alive: Callable[[Record], bool]) -> bool:
+    if record.expires_ms is not None and record.expires_ms <= now_ms:
+        return False
+    return record.kind != RUN or record.ended_ms is not None or alive(record)
+
+
+def process_lives(record: Record) -> bool:
+    """Tell whether the first process of a run lives."""
+    if record.pid is None or record.start is None:
+        return False
+    descriptor = open_process(Process(record.pid, record.start))
+    if descriptor is None:
+        return False
+    os.close(descriptor)
+    return True
+
+
+def whole_release(fields: Mapping[bytes, bytes]) -> str | None:
+    """Return which reservation an entry of the ledger says is over as a whole."""
+    over = "kept" not in msgspec.json.decode(fields[b"data"])
+    return fields[b"subject"].decode().removeprefix("reservation/") if over else None
+
+
+def ended_of(state: State, over: Iterable[str]) -> tuple[str, ...]:
+    """Return the ids of reservations that are over, with those of `over` as the latest."""
+    return tuple(dict.fromkeys([*state.ended, *sorted(over)]))[-ENDED_KEPT:]
+
+
+def changed(state: State, reply: Mapping[str, Any]) -> State:
+    """Return the state after what a script replied: what is answered as over must not be put back."""
+    records = dict(state.records)
+    later = msgspec.convert(reply.get("extended", ()), list[Record])
+    released = msgspec.convert(reply.get("released", ()), list[Released])
+    records |= {one.id: one for one in later}
+    for one in released:
+        record = records.pop(one.id, None)
+        if record is not None and not one.whole:
+            gpus = tuple(index for index in record.gpus if index not in one.gpus)
+            records[one.id] = msgspec.structs.replace(record, gpus=gpus, rev=record.rev + 1)
+    over = [one.id for one in released if one.whole]
+    return msgspec.structs.replace(state, records=records, ended=ended_of(state, over))

@@ -1,0 +1,38 @@
+"""What the allocator's scripts take and reply, and which replies are acknowledged before an answer."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+ACKNOWLEDGED = frozenset({"granted", "released", "extended", "done"})
+Acknowledge = Callable[[Mapping[str, Any]], Awaitable[bool]]
+
+
+async def at_once(_: Mapping[str, Any]) -> bool:
+    """Acknowledge a reply without writing it down."""
+    return True
+
+
+def named(request: dict[str, Any], gpus: Sequence[int] | None) -> bytes:
+    """Return a request as JSON, with the GPUs that it names."""
+    return msgspec.json.encode({**request, **({"gpus": list(gpus)} if gpus is not None else {})})
+
+
+_LISTS = (
+    "granted",
+    "blocked",
+    "missing",
+    "released",
+    "expired",
+    "extended",
+    "changed",
+    "held",
+    "left",
+    "disowned",
+)
+
+
+def lists(reply: dict[str, Any]) -> dict[str, Any]:
+    """Make empty lists of what Redis' JSON library writes as `{}`."""
+    return {name: [] if name in _LISTS and value == {} else value for name, value in reply.items()}
