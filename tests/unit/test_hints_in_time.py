@@ -101,5 +101,6 @@ def test_another_process_by_that_pid_is_looked_at_anew(lab: Lab) -> None:
     lab.put(0, "/home/{ada}", start=5)
     assert lab.hint()
     lab.put(0, "/home/{bob}", start=6)
-    assert lab.look().hint is None
+    seen = lab.look().hint
+    assert seen is None or seen.user == lab.bob.name
     assert lab.hint() == (lab.bob.name, f"docker a1a1a1a1a1a1 has /home/{lab.bob.name} mounted")
