@@ -5,12 +5,13 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from bench import allocate, idle, lives, scan, start
+from bench import allocate, idle, journal, lives, scan, start
 
 ALL: dict[str, Callable[[], Iterable[str]]] = {
     "start": start.measure,
     "scan": scan.measure,
     "allocate": allocate.measure,
+    "journal": journal.measure,
     "lives": lives.measure,
     "idle": idle.measure,
 }

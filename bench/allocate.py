@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.host import service
@@ -88,8 +89,9 @@ def _by_redis_benchmark(url: str, command: Sequence[str]) -> str:
     return said.replace("\r", "\n").strip().rpartition(": ")[2]
 
 
-def by_script() -> list[str]:
-    """Return lines about the script, on a Redis that is as durable as the service's own."""
+@contextmanager
+def durable_redis() -> Iterator[Path]:
+    """Run a Redis that is as durable as the service's own; yield its folder, with the socket `r`."""
     server = Path(sys.executable).with_name("redis-server")
     with tempfile.TemporaryDirectory(prefix="chg-bench-") as folder:
         words = ["--port", "0", "--unixsocket", f"{folder}/r", "--dir", folder, "--save", ""]
@@ -99,10 +101,16 @@ def by_script() -> list[str]:
         try:
             while not Path(folder, "r").exists():
                 time.sleep(0.02)
-            return asyncio.run(_script(f"unix://{folder}/r"))
+            yield Path(folder)
         finally:
             process.terminate()
             process.wait()
+
+
+def by_script() -> list[str]:
+    """Return lines about the script, on a Redis that is as durable as the service's own."""
+    with durable_redis() as folder:
+        return asyncio.run(_script(f"unix://{folder}/r"))
 
 
 class Link:
