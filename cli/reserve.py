@@ -143,5 +143,5 @@ def say_released(rows: list[dict[str, object]], nothing: str) -> None:
         return
     sys.stdout.write(f"Released {asking.spell_gpus(gpus)}\n")
     for row in rows:
-        if row["kind"] == "run":
+        if row["kind"] == "run" and not row["ended"]:
             sys.stdout.write(f"The command that ran on {row['gpus']} goes on without a reservation\n")

@@ -79,6 +79,7 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     `reservation` is what the environment of a process without a proven person claims to belong to; `run` is
     the run whose process it descends from, by the kernel's word. `login_uid` is who logged in (the audit
     login uid), which sudo and su do not change. `hint` is set only where nobody is proven.
+    `began_ms` is when it began, by this host's clock when it was first seen.
     `program` is the path of its executable where only root could have put it there (/proc/PID/exe).
     """
 
@@ -96,6 +97,7 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     login_uid: int | None = None
     hint: Hint | None = None
     program: str | None = None
+    began_ms: int | None = None
 
 
 # The rungs, best first; on the first five a person may be told.

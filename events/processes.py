@@ -79,16 +79,17 @@ def tree(root: Process) -> list[Process]:
     return found
 
 
-def marked(variable: bytes, value: bytes, uid: int) -> list[Process]:
-    """Return the processes of a user that have this variable with this value in their environment."""
+def marked(variable: bytes, value: bytes, uid: int | None = None) -> list[Process]:
+    """Return the processes of a user, or of all, that have this variable with this value."""
     entry = variable + b"=" + value
     return [process for process in _of_user(uid) if entry in _environment(process)]
 
 
-def _of_user(uid: int) -> Iterator[Process]:
+def _of_user(uid: int | None) -> Iterator[Process]:
     for pid in _pids():
         with suppress(OSError):
-            if os.stat(f"/proc/{pid}").st_uid == uid and (start := start_of(pid)) is not None:  # noqa: PTH116
+            owner = os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - called for each process
+            if uid in {None, owner} and (start := start_of(pid)) is not None:
                 yield Process(pid, start)
 
 

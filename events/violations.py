@@ -30,7 +30,8 @@ class Signalled(msgspec.Struct, frozen=True, kw_only=True):
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the three violation events. Times are RFC 3339 in UTC, memory is in MiB.
 
-    `key` identifies the user within the host (`uid:1001`, `user:bob`, `unknown`); `person` is the
+    `key` identifies the user within the host (`uid:1001`, `user:bob`, `unknown`, or
+    `containers` for all those of which nobody is proven); `person` is the
     user to tell, None when nobody is proven; `hint` is who it probably is then. `reason`, `closed` and
     `duration_s` are set on closing.
     """

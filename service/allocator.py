@@ -117,6 +117,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
     started_ms: int
     pid: int | None = None
+    ended: bool = False  # Its process had ended before.
 
 
 class Allocator:

@@ -117,13 +117,14 @@ class GrantedAnswer(Struct, kw_only=True):
 
 
 class ReleasedAnswer(Struct, kw_only=True):
-    """What one reservation let go of; `whole` when it is over."""
+    """What one reservation let go of; `whole` when it is over, `ended` when its process was over before."""
 
     id: str
     kind: str
     user: str
     gpus: list[int]
     whole: bool
+    ended: bool
 
 
 class DisownedAnswer(Struct, kw_only=True):

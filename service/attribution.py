@@ -214,6 +214,7 @@ def _nobody(pid: int, facts: Facts) -> ProcessUse:
         run=facts.run,
         login_uid=facts.login_uid,
         program=facts.program,
+        began_ms=facts.began_ms,
     )
 
 

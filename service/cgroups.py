@@ -21,12 +21,16 @@ _BARE = re.compile(_ID)
 _PARENTS = {"docker": "docker", "libpod_parent": "podman", "lxc": "lxc"}
 # Only where systemd itself puts it: whoever may make cgroups below could choose any name there.
 _SLICE = re.compile(r"/user\.slice/user-([0-9]{1,10})\.slice(/user@\1\.service)?(?:/.*)?")
+# Where users make cgroups of any name themselves (libpam-cgfs, on cgroup v1).
+_OF_USERS = re.compile(r"/user/[^/]+/")
 NOBODY = 2**32 - 1
 
 
 def container_of(cgroup: str) -> Container | None:
     """Return the innermost container that `/proc/PID/cgroup` names, None outside of any."""
     for path in _paths(cgroup):
+        if _OF_USERS.match(path):
+            continue
         parts = path.split("/")
         for position in range(len(parts) - 1, -1, -1):
             found = _container(parts, position)

@@ -30,7 +30,6 @@ RETRY = 30.0  # and at first where something did not answer, or nothing was foun
 LOOK_UPS = 2  # At the same time. Each is a thread that may hang on a file system or a daemon.
 MOST = 4096
 LARGEST_ENVIRONMENT = 2**18  # Bytes of it that are read.
-IMAGE_UIDS = frozenset({1000, 1001})  # Images choose them: jovyan, vscode, ray, node; bitnami, OpenShift.
 USER_LABELS = ("canhazgpu.user",)
 FOLDER_LABELS = ("com.docker.compose.project.working_dir", "devcontainer.local_folder")
 VARIABLES = ("CANHAZGPU_USER", "JUPYTERHUB_USER", "NB_USER", "SUDO_USER", "USER", "LOGNAME")
@@ -203,16 +202,10 @@ class Hints:
                 yield name, value
 
     def _user(self, pid: int, facts: Facts, docker: ContainerFacts | None) -> Candidates:
-        """Return whose uid a process was given, unless its image may have chosen it."""
+        """Return whose uid a process was given by who started its container; any other the image chose."""
         uid = _uid_inside(self._proc / str(pid), facts.uid)
-        if docker and docker.user and docker.user == str(uid):
+        if docker and docker.user and docker.user.partition(":")[0] == str(uid):
             yield uid, f"{_where(facts, docker)} was started with --user {uid}"
-        elif (
-            not facts.namespaces.mapped
-            and uid not in IMAGE_UIDS
-            and not (docker and docker.image_user == str(uid))
-        ):
-            yield uid, f"it runs with uid {uid}"
 
 
 def _where(facts: Facts, docker: ContainerFacts | None) -> str:

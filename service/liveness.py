@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import anyio
 import structlog
@@ -19,8 +20,10 @@ from canhazgpu.events.processes import Process, marked, open_process, send, tree
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service.allocator import Allocator
+from canhazgpu.service.cgroups import container_of
 from canhazgpu.service.scanner import Scanner
 
+LOOK_AGAIN = 10.0  # Seconds until it is looked whether a run whose containers live was released.
 HEARTBEAT = 15.0  # Seconds between two signs of life of all runs.
 AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
 RETURN_TIME = 15.0  # Seconds that waiting commands have to come back to a new service.
@@ -116,12 +119,27 @@ class Liveness:
             finally:
                 os.close(descriptor)
 
+        await self._wait_for_containers(record)
+
         async def conclude() -> None:
             await self._allocator.conclude(record.id)
 
         await self._insist(conclude)
         self._runs.pop(record.id, None)
         self._scanner.nudge()
+
+    async def _wait_for_containers(self, record: Record) -> None:
+        """Wait for containers that carry a run's name: they outlive the command that started them."""
+        while containers := await anyio.to_thread.run_sync(_containers, record):
+            descriptor = open_process(containers[0])
+            if descriptor is not None:
+                try:
+                    with anyio.move_on_after(LOOK_AGAIN):
+                        await anyio.wait_readable(descriptor)
+                finally:
+                    os.close(descriptor)
+            if await self._held(record) is None:
+                return
 
     async def _end_in_time(self, record: Record, timeout_ms: int) -> None:
         left = (record.started_ms + timeout_ms) / 1000 - time.time()  # After a restart: less than all of it.
@@ -186,6 +204,22 @@ class Liveness:
             except StoreDown as down:
                 self._store.lost(down)
                 await anyio.sleep(AGAIN)
+
+
+def _containers(record: Record) -> list[Process]:
+    """Return the processes in containers that carry a run's name in their environment."""
+    return [
+        process
+        for process in marked(b"CANHAZGPU_RESERVATION", record.id.encode())
+        if container_of(_cgroup(process)) is not None
+    ]
+
+
+def _cgroup(process: Process) -> str:
+    try:
+        return Path(f"/proc/{process.pid}/cgroup").read_text("utf-8", "backslashreplace")
+    except OSError:
+        return ""
 
 
 def _members(record: Record, root: Process) -> dict[Process, None]:

@@ -16,9 +16,9 @@ _PIDS = re.compile(rb"^NSpid:\s+(.*)", re.MULTILINE)
 class Namespaces(msgspec.Struct, frozen=True):
     """Where a process runs.
 
-    `host`: in this host's user and PID namespaces. `mapped`: in another user namespace. `owner`: the
-    uid of who made the outermost of those, if whoever made the PID namespaces had no more power; None
-    where root's runtime made them. `known`: whether the kernel let us ask for the owner.
+    `host`: in this host's user and PID namespaces, and with its root directory. `mapped`: in another user
+    namespace. `owner`: the uid of who made the outermost of those, if whoever made the PID namespaces had no
+    more power; None where root's runtime made them. `known`: whether the kernel let us ask for the owner.
     """
 
     host: bool
@@ -36,13 +36,24 @@ def namespaces_of(proc: Path, folder: str, status: bytes) -> Namespaces:
     nested = pids is not None and len(pids[1].split()) > 1
     mapped = _map(Path(folder, "uid_map")) != _map(proc / "self/uid_map")
     if not mapped and not nested:
-        return HOST
+        return HOST if _has_hosts_root(folder) else Namespaces(host=False)
     if not mapped:
         return Namespaces(host=False)
     try:
         return Namespaces(host=False, mapped=True, owner=_owner(proc, folder))
     except OSError:  # Only who may trace the process may look: a service that is not root may not.
         return Namespaces(host=False, mapped=True, known=False)
+
+
+def _has_hosts_root(folder: str) -> bool:
+    """Tell whether a process sees the service's files: in a tree of its own a uid is whose that tree says.
+
+    True where that may not be seen.
+    """
+    try:
+        return os.path.samestat(os.stat(f"{folder}/root/."), os.stat("/"))  # noqa: PTH116
+    except OSError:
+        return True
 
 
 def _map(path: Path) -> list[bytes]:

@@ -13,7 +13,7 @@ from canhazgpu.service.rules import Rules, host_keys
 
 OBSERVE = Script("canhazgpu.service", "observe")
 STALL = Script("canhazgpu.service", "stall")
-UNKNOWN_USER = "unknown"
+UNKNOWN_USER, CONTAINERS = "unknown", "containers"
 DEFAULTS = Rules()
 NOBODY = ProcessUse(pid=0, name="", user=UNKNOWN_USER, memory_mb=None)
 
@@ -78,7 +78,16 @@ async def stall(store: Store, reason: str, remedy: str) -> None:
 
 
 def user_key(process: ProcessUse) -> str:
-    """Return what identifies the process's user on this host."""
+    """Return whose violation a process is part of.
+
+    There is one for all containers that nobody is proven to own: who starts them decides how many there are.
+    """
+    unproven = process.uid is None and process.person is None
+    return CONTAINERS if unproven and process.container is not None else identity_key(process)
+
+
+def identity_key(process: ProcessUse) -> str:
+    """Return what identifies the process's user on this host; of a container's its own."""
     if process.uid is not None:
         return f"uid:{process.uid}"
     return f"user:{process.user}" if process.person or process.user != UNKNOWN_USER else UNKNOWN_USER
@@ -119,7 +128,7 @@ def _row(usage: GpuUsage, key: str, one: ProcessUse, processes: list[ProcessUse]
     head = {
         "gpu_uuid": usage.uuid,
         "gpu_name": usage.name,
-        "user": one.user,
+        "user": _named(one, processes),
         "uid": one.uid,
         "person": one.person,
         "evidence": one.evidence,
@@ -130,19 +139,25 @@ def _row(usage: GpuUsage, key: str, one: ProcessUse, processes: list[ProcessUse]
         "head": _encode(head).decode(),
         "identity": _encode([one.person, one.evidence]).decode(),
         "memory_mb": usage.memory_mb,
-        "members": [_member(key, process) for process in processes],
+        "members": [_member(process) for process in processes],
     }
 
 
-def _member(key: str, process: ProcessUse) -> dict[str, Any]:
+def _named(one: ProcessUse, processes: list[ProcessUse]) -> str:
+    others = len({process.user for process in processes} - {one.user})
+    return f"{one.user} and {others} more" if others else one.user
+
+
+def _member(process: ProcessUse) -> dict[str, Any]:
     facts = {
-        "key": key,
+        "key": identity_key(process),
         "uid": process.uid,
         "login_uid": process.login_uid,
         "run": process.run,
         "reservation": process.reservation,
         "person": process.person,
         "hint": process.hint,
+        "began_ms": process.began_ms,
         "memory_mb": process.memory_mb,
         "shape": f"{process.pid}.{process.start}",
         "process": _encode(process).decode(),

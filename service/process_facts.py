@@ -1,6 +1,8 @@
 """What /proc says of a process that does not change while it lives. Most of it only the kernel can say."""
 
+import os
 import re
+import time
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ from canhazgpu.service.cgroups import NOBODY, container_of, slice_uid
 from canhazgpu.service.executables import DELETED, executable_of, is_roots
 from canhazgpu.service.namespaces import Namespaces, namespaces_of
 
+TICKS = os.sysconf("SC_CLK_TCK")
 _RESERVATION = re.compile(rb"\0CANHAZGPU_RESERVATION=(r[0-9-]{1,40})\0")
 _UIDS = re.compile(rb"^Uid:\s+([0-9]+)", re.MULTILINE)
 
@@ -29,6 +32,7 @@ class Facts(msgspec.Struct, frozen=True):
     executable: str | None
     program: str | None
     run: str | None
+    began_ms: int | None = None
 
     @property
     def on_host(self) -> bool:
@@ -64,7 +68,14 @@ def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) 
         executable=executable,
         program=program,
         run=run,
+        began_ms=_began_ms(start),
     )
+
+
+def _began_ms(start: int) -> int:
+    """Return when a process began, in milliseconds since 1970; `start` is in clock ticks since boot."""
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - start / TICKS
+    return round((time.time() - age) * 1000)
 
 
 def login_uid(folder: str) -> int | None:

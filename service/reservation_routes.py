@@ -256,4 +256,11 @@ class ReservationRoutes:
 
 def released_row(one: Released) -> dict[str, Any]:
     """Return what was released, as other programs read it."""
-    return {"id": one.id, "kind": one.kind, "user": one.user, "gpus": sorted(one.gpus), "whole": one.whole}
+    return {
+        "id": one.id,
+        "kind": one.kind,
+        "user": one.user,
+        "gpus": sorted(one.gpus),
+        "whole": one.whole,
+        "ended": one.ended,
+    }

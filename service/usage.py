@@ -10,6 +10,7 @@ from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
 # Serves other users' programs, as root: its own user says nothing about them.
 SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server"})
 HOUSEKEEPING = 5  # Percent of utilisation that a GPU may have without anybody's doing.
+DESKTOP = 50  # The same beside exempt programs, which draw a screen.
 NOTHING_REPORTED = "the driver reports neither its memory nor its processes"
 NEWER_DRIVER = "a newer driver may report them; until then nobody can be given this GPU"
 KERNEL_NAME = 15  # Bytes of a process's name; the kernel cuts what is longer.
@@ -45,7 +46,10 @@ def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settin
     if reported:
         in_use = untold or max(device, known) > settings.memory.threshold_mb
     else:
-        in_use = bool(counted) or (not exempt and (reading.utilization_percent or 0) > HOUSEKEEPING)
+        # No memory bounds exempt programs there, and a user may have one load what they like.
+        idle_work = DESKTOP if exempt else HOUSEKEEPING
+        explained = any(one.user in settings.violations.exempt_users for one in exempt)
+        in_use = bool(counted) or (not explained and (reading.utilization_percent or 0) > idle_work)
     nothing_known = not reported and not reading.processes_reported and not in_use
     return GpuUsage(
         index=reading.index,

@@ -43,8 +43,8 @@ class Process:
 
     @property
     def who(self) -> str:
-        """Who is to be told of it, `?` and its container where nobody can be proven."""
-        return self.author if self.proven else f"?{self.pid:012x}"
+        """Who is to be told of it, `?` where nobody can be proven."""
+        return self.author if self.proven else "?"
 
 
 @dataclass

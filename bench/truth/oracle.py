@@ -146,8 +146,7 @@ class Oracle:
             self._released(data, now)
 
     def _violation(self, verb: str, data: dict[str, Any], now: Sight) -> None:
-        container = data["user"].rpartition(" ")[2]
-        name, uuid, who = data["violation"], data["gpu_uuid"], data["person"] or f"?{container}"
+        name, uuid, who = data["violation"], data["gpu_uuid"], data["person"] or "?"
         if verb == "closed":
             self.open.pop(name, None)
             return

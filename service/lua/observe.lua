@@ -13,6 +13,7 @@ local scan, rules = cjson.decode(ARGV[6]), cjson.decode(ARGV[2])
 check_promise(rules)
 local FIRST = 12
 local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within it adds up.
+local RETURNS = 4  -- So many at least it takes, however long nobody looked before each.
 -- A user can change the processes of a violation, or of a GPU, at every scan: so many updates are published
 -- as they come, then one in UPDATE_MS, and in a long violation one in a tenth of its age.
 local FREE_UPDATES, UPDATE_MS = 5, 60 * 1000
@@ -61,18 +62,19 @@ local function follow_open(gpu, field, key, use, kind, holder, record)
   if after ~= before then redis.call('HSET', open_key, field, after) end
 end
 
--- A candidate as it is kept: when it was first seen, for how long in all, and last.
+-- A candidate as it is kept: since when it is there this time, for how long it was in all, and when last.
 local function candidate_of(text)
-  local first, used, seen = string.match(text or '', '^(%d+):(%d+):(%d+)$')
-  return first and {first_ms = tonumber(first), used_ms = tonumber(used), seen_ms = tonumber(seen)}
+  local since, used, seen = string.match(text or '', '^(%d+):(%d+):(%d+)$')
+  return since and {since_ms = tonumber(since), used_ms = tonumber(used), seen_ms = tonumber(seen)}
 end
 
 -- Adds a scan that sees it, where the last good scan of the GPU was at `good_ms`. Use that comes back counts
 -- since then, but one return never suffices.
 local function add_up(candidate, good_ms)
-  if not candidate then return {first_ms = now_ms, used_ms = 0, seen_ms = now_ms} end
+  if not candidate then return {since_ms = now_ms, used_ms = 0, seen_ms = now_ms} end
   local returned = candidate.seen_ms < good_ms
-  local more = returned and math.min(now_ms - good_ms, confirm_ms / 2) or now_ms - candidate.seen_ms
+  local more = returned and math.min(now_ms - good_ms, confirm_ms / RETURNS) or now_ms - candidate.seen_ms
+  if returned then candidate.since_ms = now_ms end
   candidate.used_ms, candidate.seen_ms = candidate.used_ms + math.max(0, more), now_ms
   return candidate
 end
@@ -85,13 +87,13 @@ local function accuse(gpu, field, key, use, kind, holder, record, candidate, goo
   if known_before and candidate.used_ms >= confirm_ms then
     local id = next_id(KEYS[1])
     local fresh = {id = 'v' .. id, kind = kind, holder = holder, signature = use.signature, identity = use.identity, body = use.body,
-      since = rfc3339(candidate.first_ms), since_ms = candidate.first_ms, memory_mb = use.memory_mb, peak_mb = use.memory_mb}
+      since = rfc3339(candidate.since_ms), since_ms = candidate.since_ms, memory_mb = use.memory_mb, peak_mb = use.memory_mb}
     redis.call('HDEL', pending_key, field)
     redis.call('HSET', open_key, field, cjson.encode(fresh))
     opened = opened + 1
     return about_violation('opened', gpu, key, fresh, nil, id)
   end
-  redis.call('HSET', pending_key, field, whole(candidate.first_ms) .. ':' .. whole(candidate.used_ms) .. ':' .. whole(candidate.seen_ms))
+  redis.call('HSET', pending_key, field, whole(candidate.since_ms) .. ':' .. whole(candidate.used_ms) .. ':' .. whole(candidate.seen_ms))
   local due = now_ms + confirm_ms - candidate.used_ms
   if due_ms == 0 or due < due_ms then due_ms = due end
 end
@@ -127,7 +129,8 @@ end
 
 -- The reservation that holds a GPU, as far as its standing goes; nil where none does.
 local function holder_of(old)
-  return old.holder and {id = old.holder, user = old.holder_user, uid = tonumber(old.holder_uid), login_uid = tonumber(old.holder_login)}
+  return old.holder and {id = old.holder, user = old.holder_user, uid = tonumber(old.holder_uid), login_uid = tonumber(old.holder_login),
+    started_ms = tonumber(old.holder_since) or 0}
 end
 
 -- Those of a row that are on the GPU without a right to it, nil where none is. Memory without a process is

@@ -157,7 +157,8 @@ local function create(host, request, may)
   for _, index in ipairs(gpus) do
     local gpu = host.by_index[index]
     gpu.holder = record.id
-    redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user)
+    redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user,
+      'holder_since', whole(record.started_ms))
     if record.login_uid then redis.call('HSET', gpu.key, 'holder_login', record.login_uid) end
     redis.call('HDEL', gpu.key, 'expired_uid', 'expired_login')
   end
@@ -207,7 +208,7 @@ local function free(host, record, gpus, reason, by)
     if gpu and gpu.was then was[#was + 1] = gpu.was end
     if gpu and gpu.holder == record.id then
       gpu.holder, gpu.released_ms = false, now_ms
-      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_login', 'disowned')
+      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_since', 'holder_login', 'disowned')
       redis.call('HSET', gpu.key, 'last_released', whole(now_ms))
       if reason ~= 'exited' then  -- Nothing of it was left, the scan says; else that is to be seen.
         gpu.unseen = '1'
@@ -239,7 +240,7 @@ local function free_parts(host, parts, reason, by)
   for id, gpus in pairs(parts) do
     local record = host.records[id]
     released[#released + 1] = {id = id, kind = record.kind, user = record.user, uid = record.uid, pid = record.pid,
-      started_ms = record.started_ms, gpus = gpus, whole = #gpus == #record.gpus}
+      started_ms = record.started_ms, gpus = gpus, whole = #gpus == #record.gpus, ended = record.ended_ms ~= nil}
     free(host, record, gpus, reason, by)
   end
   return released

@@ -1,5 +1,6 @@
 -- release: ends reservations of a user, or an administrator's choice of anybody's, or their hold on some GPUs.
--- Without `gpus`, `ids` and `all` a user's manual ones end; a run's process goes on without its reservation.
+-- Without `gpus`, `ids` and `all` a user's manual ones end, and runs whose process has ended and that linger; the
+-- process of another run goes on without its reservation.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
 -- Returns: JSON: code (released, not-yours, none, again), released, blocked, granted
@@ -35,7 +36,7 @@ if #blocked > 0 then return answer(host, {code = 'not-yours', blocked = blocked}
 if not request.gpus and not request.ids then
   for _, record in pairs(host.records) do
     local theirs = record.uid == request.uid or (request.admin and request.everybody)
-    if theirs and (request.all or record.kind == 'manual') then
+    if theirs and (request.all or record.kind == 'manual' or record.ended_ms) then
       for _, index in ipairs(record.gpus) do part_of(record, index) end
     end
   end

@@ -45,7 +45,7 @@ local function let_go(record)
   for _, gpu in ipairs(host.gpus) do
     if gpu.holder == record.id and not wants({gpus = record.gpus}, gpu.index) then
       gpu.holder = false
-      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_login', 'disowned')
+      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_since', 'holder_login', 'disowned')
     end
   end
 end
@@ -60,7 +60,8 @@ for _, text in ipairs(state.records) do
       local gpu = host.by_index[index]
       gpu.holder = record.id
       redis.call('ZADD', KEYS[4], index, index)
-      redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user)
+      redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user,
+        'holder_since', whole(record.started_ms))
       if record.login_uid then redis.call('HSET', gpu.key, 'holder_login', record.login_uid) end
     end
     save(record)

@@ -97,3 +97,29 @@ def test_a_detached_container_keeps_its_runs_gpu(serve: Serve, docker: Dockerd, 
     assert rows(host)[0]["status"] == "IN_USE"
     docker.docker("rm", "--force", box)
     until(lambda: rows(host)[0]["status"] == "AVAILABLE")
+
+
+def test_a_detached_container_that_has_not_touched_its_gpu_yet_keeps_it(
+    serve: Serve, docker: Dockerd, people: list[Person]
+) -> None:
+    """What carries the run's name holds the GPU from its start to its end, also over a restart."""
+    Path(docker.socket).chmod(0o666)
+    host = serve(docker)
+    carrying = RUN.replace("--detach", "--detach --env=CANHAZGPU_RESERVATION").removesuffix("; cat")
+    words = people[0].words(*COMMAND, "run", "--", "sh", "-c", carrying, docker.socket)
+    done = subprocess.run(
+        words, env=host.environment, text=True, stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
+    box = done.stdout.strip()
+    with host.redis() as redis:
+        seen = redis.hget("canhazgpu:{testhost}:scan", "at_ms")
+        until(lambda: redis.hget("canhazgpu:{testhost}:scan", "at_ms") != seen)
+    assert rows(host)[0]["reservation"]["user"] == people[0].name
+    host.stop()
+    host.start()
+    assert rows(host)[0]["reservation"]["user"] == people[0].name
+    host.place(gpu(0, use(docker.pid(box), 900)), gpu(1))
+    until(lambda: rows(host)[0]["processes"])
+    assert rows(host)[0]["others"] == []
+    docker.docker("rm", "--force", box)
+    until(lambda: rows(host)[0]["status"] == "AVAILABLE", 20)

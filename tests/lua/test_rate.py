@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from support.reservations import BOB, process, unused, used
 
-from canhazgpu.events.envelope import decode
+from canhazgpu.events.envelope import Event, decode
 from canhazgpu.events.store import Store
 from canhazgpu.service.observations import observe
 
@@ -29,6 +29,11 @@ class Host:
         await observe(self.store, [used(0, *processes) if processes else unused(0)], CONFIRM, 60.0)
         rows: Any = await self.store.redis.xrange(self.store.keys.events, last)
         return [decode(fields).type.removeprefix("canhazgpu.") for _, fields in rows]
+
+    async def events(self) -> list[Event]:
+        """Everything that was published."""
+        rows: Any = await self.store.redis.xrange(self.store.keys.events)
+        return [decode(fields) for _, fields in rows]
 
     async def _later(self, ms: int) -> None:
         """Move every moment that Redis keeps so far into the past."""
@@ -66,10 +71,12 @@ async def test_a_single_short_look_accuses_nobody(host: Host) -> None:
 async def test_bursts_add_up_to_one_violation(host: Host) -> None:
     """Use of a second that comes back every half minute is a violation once it was ten seconds in all."""
     published = []
-    for _ in range(12):
+    for _ in range(13):
         await host.scan(29)
         published += await host.scan(1, process(BOB))
     assert published.count("violation.opened") == 1
+    closed = [event for event in await host.events() if event.type.endswith("violation.closed")]
+    assert [one.data["duration_s"] for one in closed] == [29]  # Of the last burst: the next look was then.
 
 
 async def test_scans_far_apart_do_not_make_one_return_a_violation(host: Host) -> None:

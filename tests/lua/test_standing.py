@@ -13,7 +13,7 @@ from canhazgpu.events.openings import open_violations
 from canhazgpu.events.store import Store
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.allocator import Ask, ReleaseOrder
-from canhazgpu.service.observations import OBSERVE, user_key
+from canhazgpu.service.observations import OBSERVE, identity_key, user_key
 from canhazgpu.service.rules import Rules
 from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.standing import standing
@@ -52,7 +52,12 @@ async def violations(store: Store) -> list[Violation]:
         (None, in_container(hint=ALICES), "presumed"),
         (None, in_container(hint=BOBS), "hinted"),
         (BOB, in_container(hint=BOBS), "presumed"),
-        (None, in_container(hint=BOBS, reservation="ID"), "own"),
+        (None, in_container(hint=BOBS, reservation="ID"), "hinted"),
+        (None, in_container(hint=ALICES, reservation="ID"), "own"),
+        (None, in_container(began_ms=1), "other"),
+        (None, in_container(began_ms=1, hint=ALICES), "presumed"),
+        (None, in_container(began_ms=1, reservation="ID"), "own"),
+        (None, in_container(began_ms=2**42), "presumed"),
         (None, in_container(reservation="r1-1"), "hinted"),
         (None, process(0, **NOBODY), "presumed"),
         (0, process(0, **NOBODY), "own"),
@@ -99,7 +104,7 @@ async def test_scripts_and_status_agree(store: Store) -> None:
 def _all(name: str) -> list[ProcessUse]:
     uids, logins = (None, 0, ALICE, BOB), (None, ALICE, BOB)
     people, hints = (None, "u1002"), (None, ALICES, BOBS, Hint(user="eve", uid=None, source="its label"))
-    claims, runs = (None, name, "r1-1"), (None, name)
+    claims, runs, began = (None, name, "r1-1"), (None, name), (None, 1, 2**42)
     return [
         ProcessUse(
             pid=1,
@@ -112,9 +117,10 @@ def _all(name: str) -> list[ProcessUse]:
             hint=hint,
             reservation=claim,
             run=run,
+            began_ms=began_ms,
         )
-        for uid, login, person, hint, claim, run in itertools.product(
-            uids, logins, people, hints, claims, runs
+        for uid, login, person, hint, claim, run, began_ms in itertools.product(
+            uids, logins, people, hints, claims, runs, began
         )
     ]
 
@@ -177,7 +183,10 @@ def test_the_setting_reaches_the_rules() -> None:
     """violations.presume_holder = false makes it strict."""
     settings = Settings(host="a", violations=Violations(presume_holder=False))
     assert (Rules.of(settings).presume_holder, Rules().presume_holder) == (False, True)
-    assert user_key(in_container()) == "user:root in docker 0123456789ab"
+    assert (user_key(in_container()), identity_key(in_container())) == (
+        "containers",
+        "user:root in docker 0123456789ab",
+    )
 
 
 async def test_a_holder_disowns_what_is_presumed(store: Store) -> None:
@@ -236,3 +245,16 @@ async def test_what_is_disowned_ends_with_the_reservation(store: Store) -> None:
     for _ in range(2):
         await lab.scan(used(0, in_container()))
     assert await violations(store) == []
+
+
+async def test_containers_are_one_violation_however_many_there_are(store: Store) -> None:
+    """Each new container is part of it, also of bursts that add up, and the count is in its user's name."""
+    lab = Lab(store)
+    boxes = [in_container(pid=number, user=f"root in docker {number:012x}") for number in range(1, 5)]
+    await lab.scan(used(0, boxes[0]))
+    await lab.scan(used(0, boxes[1]))
+    (one,) = await violations(store)
+    assert (one.key, one.user) == ("containers", "root in docker 000000000002")
+    await lab.scan(used(0, *boxes))
+    (more,) = await violations(store)
+    assert (more.violation, more.user) == (one.violation, "root in docker 000000000001 and 3 more")

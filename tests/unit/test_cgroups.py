@@ -184,3 +184,12 @@ def test_no_text_raises(cgroup: str) -> None:
     assert found is None or found.id
     uid = slice_uid(cgroup)
     assert uid is None or 0 <= uid < 2**32 - 1
+
+
+def test_a_folder_that_a_user_made_is_no_container() -> None:
+    """On cgroup v1 users may have folders of their own, and call them as they like."""
+    cgroup = (
+        f"12:freezer:/user/alice/0/docker/{A}\n1:name=systemd:/user.slice/user-1000.slice/session-1.scope"
+    )
+    assert container_of(cgroup) is None
+    assert slice_uid(cgroup) == 1000

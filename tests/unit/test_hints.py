@@ -26,12 +26,6 @@ def mounted_read_only(lab: Lab) -> None:
     lab.host.give(7, mountinfo=lab.text(MOUNT.format("/home/{ada}", "/d")).replace(" rw -", " ro -"))
 
 
-def with_a_uid_of_their_own(lab: Lab) -> None:
-    """Run process 7 with a uid that no image chooses."""
-    lab.ada.become(1002345)
-    lab.put(1002345)
-
-
 def started_as_user(lab: Lab) -> None:
     """Start the container with --user."""
     lab.put(lab.ada.uid)
@@ -45,7 +39,6 @@ RANKS: dict[str, tuple[Callable[[Lab], None], str]] = {
         lambda lab: lab.put(environ="A=b USER={ada} NB_USER=no-user-has-this LOGNAME={ada}"),
         "its environment has USER={ada}",
     ),
-    "its uid": (with_a_uid_of_their_own, "it runs with uid 1002345"),
     "a label": (
         lambda lab: labelled(lab, **{"canhazgpu.user": "{ada}"}),
         NAMED + " has the label canhazgpu.user={ada}",
@@ -111,6 +104,14 @@ def test_a_uid_that_images_choose_points_to_nobody(lab: Lab) -> None:
     assert lab.hint() is None
     lab.start()
     lab.put(100000, uid_map=f"{lab.ada.uid} 100000 10")
+    assert lab.hint() is None
+
+
+@pytest.mark.parametrize("user", ["", "app", "app:app", "0"])
+def test_a_uid_that_the_container_chose_itself_points_to_nobody(lab: Lab, user: str) -> None:
+    """An image's user by name, or one that its entrypoint becomes, may have the number of a person here."""
+    lab.docker.have(A, User=user)
+    lab.put(lab.ada.uid)
     assert lab.hint() is None
 
 

@@ -142,3 +142,15 @@ def test_roots_map_onto_a_user_proves_nobody(
     found = whose(inner.pid)
     assert f"\nUid:\t{people[0].uid}\t" in Path(f"/proc/{inner.pid}/status").read_text()
     assert (found.person, found.uid) == (None, None)
+
+
+def test_a_uid_in_a_tree_of_its_own_proves_nobody(
+    people: list[Person], started: list["subprocess.Popen[bytes]"]
+) -> None:
+    """Root starts it in another root directory, whose passwd has that number for somebody else."""
+    uid = people[0].uid
+    inside = ["chroot", f"--userspec={uid}:{uid}", "/usr", "/bin/sleep", "600"]
+    started.append(subprocess.Popen(["unshare", "--mount", *inside]))
+    until(lambda: Path(f"/proc/{started[0].pid}/comm").read_text() == "sleep\n")
+    found = whose(started[0].pid)
+    assert (found.person, found.uid, found.user) == (None, None, f"uid {uid} in a container")
