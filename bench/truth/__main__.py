@@ -11,6 +11,8 @@ import msgspec
 
 from bench.truth import jobs
 from bench.truth.bench import Bench, Failed, Found
+from bench.truth.real import rounds
+from bench.truth.real.people import missing
 from bench.truth.report import Run, as_json, as_markdown, story, table
 from bench.truth.shrink import shrink
 from bench.truth.steps import HAZARDS, Step, make_up
@@ -35,6 +37,9 @@ def _arguments() -> argparse.Namespace:
         "--replay", metavar="SEED|FILE", help="run one episode: of a seed, or the steps of a file"
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time (default: %(default)s)")
+    parser.add_argument(
+        "--real", type=float, metavar="SECONDS", help="run for so long with real processes, users and daemon"
+    )
     parser.add_argument("--shrink-seconds", type=float, default=60.0, help="for each failure that is shown")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -50,6 +55,8 @@ def main() -> int:
         sys.exit(f"Error: no hazard {', '.join(sorted(unknown))}; there are {', '.join(HAZARDS)}")
     hazards = tuple(name for name in HAZARDS if name not in without)
     began = time.monotonic()
+    if asked.real:
+        return _real(asked.seed, asked.real, began)
     with Bench() as bench:
         if asked.replay:
             found = _replay(bench, asked.replay, asked.length, hazards)
@@ -68,6 +75,17 @@ def main() -> int:
         for failed in found.failed[:SHOWN]:
             _explain(bench, failed, asked.shrink_seconds)
     return 1 if found.failed else 0
+
+
+def _real(seed: int, seconds: float, began: float) -> int:
+    if why := missing():
+        print(f"skipped, with real processes: {why}", flush=True)
+        return 0
+    found, stories, remarks = rounds.run(seed, seconds)
+    result = Run(seed=seed, length=0, hazards=(), found=found, seconds=time.monotonic() - began)
+    print("\n".join([table(result), *remarks]), flush=True)
+    print("\n\n".join(stories[:SHOWN]), file=sys.stderr, flush=True)
+    return 1 if stories else 0
 
 
 def _replay(bench: Bench, what: str, length: int, hazards: Sequence[str]) -> Found:
