@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +33,10 @@ AGENT = ("sh", "-c", SCRIPT)
 JOIN = 'd=$(printf "$0" "$$" 0); mkdir -p "$d" && echo "$$" > "$d/cgroup.procs" && exec "$@"'
 
 
+IMAGES_UIDS = (1000, 1001)  # They point to nobody: most images have them.
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
 class Gone(Exception):
     """The process has ended, or does not answer."""
 
@@ -40,7 +44,7 @@ class Gone(Exception):
 class Agent:
     """A process of ours that forks, renames itself and becomes another program when told."""
 
-    def __init__(self, words: Sequence[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str] = ENVIRONMENT) -> None:
         """Start it."""
         self._process = subprocess.Popen(
             words,
@@ -104,7 +108,7 @@ class Kinds:
         """Find out; who is not there is named in `left_out` with the reason."""
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # Orphans' pids are ours to free.
         self._folder = folder
-        self._people = people
+        self.image_user = next(person for person in people if person.uid not in IMAGES_UIDS)
         self._cgroups = _cgroups()
         self.left_out: dict[str, str] = {}
         self.made = ["plain", "exempt", "disguised", "rootless"]
@@ -126,14 +130,17 @@ class Kinds:
         else:
             self.made.append(kind)
 
-    def start(self, kind: str, person: Person, pid: int | None = None) -> Agent:
-        """Start a process of a kind, if it can be with this pid. Raises Gone."""
+    def start(self, kind: str, person: Person, pid: int | None, hint: str) -> Agent:
+        """Start a process of a kind, if it can be with this pid; `hint` is its user by its environment.
+
+        Raises Gone.
+        """
         words = self._words(kind, person)
         for _ in range(ATTEMPTS):
             with suppress(OSError):
                 if pid is not None:
                     LAST_PID.write_text(str(pid - 1))
-            agent = Agent(words)
+            agent = Agent(words, ENVIRONMENT | ({"USER": hint} if hint else {}))
             if pid in (None, agent.pid) or Path(f"/proc/{pid}").exists():
                 break
             agent.end()
@@ -158,7 +165,7 @@ class Kinds:
             mapped = ["unshare", "--user", "--map-root-user", "--map-auto", *inside]
             return person.plain_words(*(mapped if _subuids(person) else mapped[:3]), *AGENT)
         if kind in ("container", "container-uid"):
-            as_somebody = self._people[0].plain_words() if kind == "container-uid" else []
+            as_somebody = self.image_user.plain_words() if kind == "container-uid" else []
             return self._in(f"{self._cgroups}/docker-%012x%052d.scope", *as_somebody, *AGENT)
         if kind == "slice":
             uid = f"user-{person.uid}.slice"

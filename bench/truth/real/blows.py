@@ -72,7 +72,7 @@ class Blows:
         self._cure = ""
         if not self._host.runs:
             self._host.start()
-        elif self._host.status(fresh=True) is not None:
+        elif self._host.sees():
             self._blow.ended = since(now_ms())
             self._lab.history.note("the daemon sees again")
             self._blow = None

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,18 @@ class Host:
         except (OSError, HTTPException, Refused, Unreachable):
             return None
 
+    def sees(self) -> bool:
+        """Tell whether it answers, and has looked at the cards since it was asked."""
+        asked = datetime.now(UTC)
+        found = self.status(fresh=True)
+        return bool(found) and all(
+            gpu["scanned_at"] and datetime.fromisoformat(gpu["scanned_at"]) > asked for gpu in found or ()
+        )
+
     def wait(self) -> None:
-        """Wait until it answers with a scan of now. Raises RuntimeError."""
+        """Wait until it sees. Raises RuntimeError."""
         deadline = time.monotonic() + PATIENCE
-        while self.status(fresh=True) is None:
+        while not self.sees():
             if not self.runs or time.monotonic() > deadline:
                 raise RuntimeError(f"the daemon does not answer: {self.log.read_text()[-2000:]}")
             time.sleep(0.05)

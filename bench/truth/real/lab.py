@@ -49,15 +49,16 @@ class Lab:
         """Return a person by name."""
         return next(person for person in self.people if person.name == uid_name)
 
-    def start(self, name: str, kind: str, person: Person, pid: int | None) -> None:
+    def start(self, name: str, kind: str, person: Person, pid: int | None, hint: str) -> None:
         """Let a process begin, with this pid if it can be had."""
         began = now_ms()
         try:
-            agent = self.kinds.start(kind, person, pid)
+            agent = self.kinds.start(kind, person, pid, hint)
         except (Gone, OSError):
             return
         author = "root" if KINDS[kind].exempt else person.name
-        self.begin(name, agent.pid, author, kind, agent, None, began)
+        hint = self.kinds.image_user.name if kind == "container-uid" else hint
+        self.begin(name, agent.pid, author, kind, agent, None, began, hint=hint)
 
     def begin(  # noqa: PLR0913, PLR0917 - each says one thing about it
         self,
@@ -69,10 +70,11 @@ class Lab:
         parent: Live | None,
         began: int,
         run: str = "",
+        hint: str = "",
     ) -> None:
         """Take over a process that has begun, and is `author`'s."""
         run = parent.process.run if parent else run
-        made = Process(name, pid, 0, author, KINDS[kind], "", 0, None, run=run, memory={})
+        made = Process(name, pid, 0, author, KINDS[kind], "", 0, None, run=run, hint=hint, memory={})
         live = Live(made, agent, parent, Presence(since(began), process=made, card=""))
         self.history.presences.append(live.life)
         self.live[name] = live
@@ -90,6 +92,7 @@ class Lab:
         self.history.presences.append(live.on[card])
         said = f"{name}, {live.process.author}'s, pid {live.process.pid}, {kind_of(live.process)}"
         run = f", of {live.process.run}" if live.process.run else ""
+        run += f", points to {live.process.hint}" if live.process.hint else ""
         self.history.note(f"{said}{run}: uses {card}, {memory} MiB", card)
 
     def fork(self, name: str, child: str, card: str, memory: int) -> None:

@@ -119,7 +119,8 @@ class RandomActs:
         memory = self._random.choice(EXEMPT_MEMORY if kind == "exempt" else MEMORY)
         pid = self.lab.freed.pop() if self.lab.freed and self._random.random() < 2 / 3 else None
         name = self._new("p")
-        self.lab.start(name, kind, person, pid)
+        hint = self._person().name if kind == "container" and self._random.random() < 0.4 else ""  # noqa: PLR2004
+        self.lab.start(name, kind, person, pid, hint)
         self.lab.use(name, card, memory)
 
     def _start(self) -> None:
