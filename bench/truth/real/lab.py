@@ -41,6 +41,7 @@ class Lab:
         self.states: dict[str, CardState] = {}
         self.stalled = False
         self.freed: list[int] = []  # Pids that were somebody's.
+        self.reused = 0
         self._say()
         for card in self.cards:
             self._set_state(card, "ok", since(0))
@@ -57,6 +58,7 @@ class Lab:
         except (Gone, OSError):
             return
         author = "root" if KINDS[kind].exempt else person.name
+        self.reused += agent.pid == pid
         hint = self.kinds.image_user.name if kind == "container-uid" else hint
         self.begin(name, agent.pid, author, kind, agent, None, began, hint=hint)
 

@@ -14,7 +14,7 @@ from bench.truth.real.judge import Shown
 from bench.truth.real.lab import CARDS, Lab
 from bench.truth.real.people import Person
 
-MOST_PROCESSES = 20
+MOST_PROCESSES = 9  # So that there are GPUs to hand out, too.
 STATUS_EVERY = 0.3
 MEMORY = (30, 60, 600, 600, 5000, 20000, -1)
 EXEMPT_MEMORY = (30, 60, 300)
@@ -29,15 +29,15 @@ KINDS = {
     "slice": 2,
 }
 VERBS = {
-    "start": 22,
-    "use": 14,
+    "start": 14,
+    "use": 18,
     "exit": 18,
     "fork": 6,
     "spread": 3,
     "rename": 3,
-    "reserve": 8,
+    "reserve": 10,
     "release": 4,
-    "run": 3,
+    "run": 4,
     "run_end": 3,
     "fail": 1,
     "mend": 2,
@@ -91,8 +91,8 @@ class RandomActs:
 
     def close(self) -> None:
         """End everybody."""
-        self.calls.close()
         self.lab.close()
+        self.calls.close()
 
     def _choose(self, weights: dict[str, int]) -> str:
         return self._random.choices(list(weights), list(weights.values()))[0]

@@ -4,6 +4,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +46,10 @@ class Lateness:
         self._over.set()
 
 
-def judged(host: Host, one: RandomActs, end_ms: int, lateness_ms: int) -> list[tuple[Failure, str]]:
-    """Return what was wrong in a round, each with its story."""
+def judged(
+    host: Host, one: RandomActs, end_ms: int, lateness_ms: int
+) -> tuple[list[tuple[Failure, str]], str]:
+    """Return what was wrong in a round, each with its story; and what happened in it, in numbers."""
     promise = Promise(
         round(INTERVAL * 1000),
         round(CONFIRM * 1000),
@@ -59,7 +62,15 @@ def judged(host: Host, one: RandomActs, end_ms: int, lateness_ms: int) -> list[t
     adopted(heard, lost, {one.request.id for one in answered})
     judge = Judge(one.lab.history, promise)
     failures = judge.judge(heard, one.shown, answered, [request for _, request in lost], end_ms)
-    return [(failure, story(failure, one.lab.history, heard)) for failure in failures]
+    kinds = Counter(one.kind.removeprefix("canhazgpu.") for one in heard)
+    reasons = Counter(one.data["reason"] for one in heard if one.kind == "canhazgpu.reservation.released")
+    did = [
+        f"{kinds['violation.opened']} violations",
+        f"{kinds['reservation.created']} reservations ({_listed(reasons)})",
+        f"{one.lab.reused} pids reused",
+        f"the machine was up to {lateness_ms} ms late",
+    ]
+    return [(failure, story(failure, one.lab.history, heard)) for failure in failures], ", ".join(did)
 
 
 def run(seed: int, seconds: float) -> tuple[Found, list[str], list[str]]:
@@ -76,18 +87,18 @@ def run(seed: int, seconds: float) -> tuple[Found, list[str], list[str]]:
             provider = "nvml" if has_compiler() and (seed + number) % 2 else "simulated"
             folder = Path(name) / f"round-{number}"
             folder.mkdir(mode=0o755)
-            failed, steps, late = _round(seed + number, folder, provider, who, kinds, seconds / rounds)
+            failed, steps, did = _round(seed + number, folder, provider, who, kinds, seconds / rounds)
             found.steps += steps
             found.columns.update(failure.column for failure, _ in failed)
             stories += [f"seed {seed + number}, {provider}: {text}" for _, text in failed]
-            remarks.append(f"seed {seed + number}, {provider}: the machine was up to {late} ms late")
+            remarks.append(f"seed {seed + number}, {provider}: {did}")
         kinds.clean()
     return found, stories, remarks
 
 
 def _round(  # noqa: PLR0913, PLR0917 - each says one thing about it
     seed: int, folder: Path, provider: str, who: Sequence[Person], kinds: Kinds, seconds: float
-) -> tuple[list[tuple[Failure, str]], int, int]:
+) -> tuple[list[tuple[Failure, str]], int, str]:
     host = Host(folder, provider, [f"GPU-c{number}-0" for number in range(CARDS)])
     one = RandomActs(seed, host, who, kinds)
     lateness = Lateness()
@@ -99,8 +110,13 @@ def _round(  # noqa: PLR0913, PLR0917 - each says one thing about it
         one.run(seconds)
         end_ms = one.settle(INTERVAL + CONFIRM + 2 * SLACK_MS / 1000)
         lateness.end()
-        return judged(host, one, end_ms, lateness.worst_ms), one.steps, lateness.worst_ms
+        failed, did = judged(host, one, end_ms, lateness.worst_ms)
+        return failed, one.steps, did
     finally:
         one.close()
         host.signal(signal.SIGCONT)
         host.signal(signal.SIGTERM)
+
+
+def _listed(counted: Counter[str]) -> str:
+    return ", ".join(f"{counted[name]} {name}" for name in sorted(counted))
