@@ -17,7 +17,7 @@ from bench.truth.real.people import Person
 MOST_PROCESSES = 9  # So that there are GPUs to hand out, too.
 STATUS_EVERY = 0.3
 MEMORY = (30, 60, 600, 600, 5000, 20000, -1)
-EXEMPT_MEMORY = (30, 60, 300)
+BY_KIND = {"exempt": (30, 60, 300), "disguised": (600, 600, 20000, -1)}  # Above a bound nothing is exempt.
 KINDS = {
     "plain": 12,
     "exempt": 2,
@@ -116,7 +116,7 @@ class RandomActs:
         kind = self._choose(self._kinds)
         if kind == "sudo":
             person = self._sudoer
-        memory = self._random.choice(EXEMPT_MEMORY if kind == "exempt" else MEMORY)
+        memory = self._random.choice(BY_KIND.get(kind, MEMORY))
         pid = self.lab.freed.pop() if self.lab.freed and self._random.random() < 2 / 3 else None
         name = self._new("p")
         hint = self._person().name if kind == "container" and self._random.random() < 0.4 else ""  # noqa: PLR2004
@@ -137,9 +137,10 @@ class RandomActs:
         call = self._random.choice(calls)
         card = f"c{self._random.choice(list(call.gpus))}"
         name = call.request.name
-        if name in self.lab.live and self._random.random() < 0.5:  # noqa: PLR2004 - as often as not
+        run = self.lab.live.get(name)
+        if run and card not in run.on:
             self.lab.use(name, card, self._random.choice(MEMORY))
-        elif name in self.lab.live:
+        elif run:
             self.lab.fork(name, self._new("p"), card, self._random.choice(MEMORY))
         else:
             self._begin(self.lab.name_of(call.request.person), card)
@@ -185,8 +186,10 @@ class RandomActs:
 
     def _run_end(self) -> None:
         runs = [call.request.name for call in self.calls.made if call.request.name in self.lab.live]
+        parents = {one.parent.process.name for one in self.lab.live.values() if one.parent}
         if runs:
-            self.lab.exit(self._random.choice(runs), listed=True)
+            runs.sort(key=parents.__contains__)
+            self.lab.exit(runs[-1], listed=True)  # Children, if there are any, use its GPUs still.
 
     def _fail(self) -> None:
         self.lab.set_state(self._card(), self._random.choice(("error", "unknown")))
