@@ -126,6 +126,7 @@ class Judge:
             name = holder.id if holder else None
             if not self._held[uuid] or self._held[uuid][-1][1] != name:
                 self._held[uuid].append((one.at_ms, name))
+        self._change(one.at_ms)  # From here on somebody may be on a card by right, or by no right any more.
 
     def _look(self, one: Shown, _: int) -> None:
         first, last = one.asked
