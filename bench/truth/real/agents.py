@@ -113,6 +113,9 @@ class Kinds:
         self.left_out: dict[str, str] = {}
         self.made = ["plain", "exempt", "disguised", "rootless"]
         self._add("sudo", None if _loginuid() else "no audit login uid in this kernel")
+        self.reuses_pids = os.access(LAST_PID, os.W_OK)
+        if not self.reuses_pids:
+            self.left_out["pids reused"] = f"{LAST_PID} cannot be written"
         self._add("container", None if self._cgroups else "no cgroups may be made here")
         self._add("container-uid", None if self._cgroups else "no cgroups may be made here")
         self._add("slice", None if self._cgroups else "no cgroups may be made here")

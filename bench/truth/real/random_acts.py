@@ -54,6 +54,7 @@ class RandomActs:
         self._random = random.Random(seed)
         self._host = host
         self._people = who
+        self._may_sudo = "sudo" in kinds.made
         self._kinds = {kind: weight for kind, weight in KINDS.items() if kind in kinds.made}
         self.lab = Lab(host, who, kinds)
         self.calls = Calls(host, self.lab)
@@ -118,6 +119,7 @@ class RandomActs:
             person = self._sudoer
         memory = self._random.choice(BY_KIND.get(kind, MEMORY))
         pid = self.lab.freed.pop() if self.lab.freed and self._random.random() < 2 / 3 else None
+        pid = pid if self.lab.kinds.reuses_pids else None
         name = self._new("p")
         hint = self._person().name if kind == "container" and self._random.random() < 0.4 else ""  # noqa: PLR2004
         self.lab.start(name, kind, person, pid, hint)
@@ -165,6 +167,7 @@ class RandomActs:
 
     def _reserve(self) -> None:
         kind = self._random.choice(("manual", "manual", "manual-wait", "sudo-manual"))
+        kind = kind if self._may_sudo else kind.removeprefix("sudo-")
         person = self._sudoer if kind.startswith("sudo") else self._person()
         named = self._which()
         demand: dict[str, Any] = {"gpus": named} if named else {"count": self._random.choice((1, 1, 2))}
@@ -179,6 +182,7 @@ class RandomActs:
         if sum(call.agent is not None and not call.asked and not call.lost for call in self.calls.made) > 1:
             return
         kind = self._random.choice(("run", "run", "run-wait", "sudo-run"))
+        kind = kind if self._may_sudo else kind.removeprefix("sudo-")
         person = self._sudoer if kind.startswith("sudo") else self._person()
         named = self._which()
         options = [f"--gpu-ids={named[0]}"] if named else ["--gpus=1"]
