@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -55,8 +55,9 @@ def main() -> int:
         sys.exit(f"Error: no hazard {', '.join(sorted(unknown))}; there are {', '.join(HAZARDS)}")
     hazards = tuple(name for name in HAZARDS if name not in without)
     began = time.monotonic()
+    form = as_json if asked.json else as_markdown if asked.markdown else table
     if asked.real:
-        return _real(asked.seed, asked.real, began)
+        return _real(asked.seed, asked.real, form, began)
     with Bench() as bench:
         if asked.replay:
             found = _replay(bench, asked.replay, asked.length, hazards)
@@ -71,19 +72,20 @@ def main() -> int:
             found=found,
             seconds=time.monotonic() - began,
         )
-        print((as_json if asked.json else as_markdown if asked.markdown else table)(result), flush=True)
+        print(form(result), flush=True)
         for failed in found.failed[:SHOWN]:
             _explain(bench, failed, asked.shrink_seconds)
     return 1 if found.failed else 0
 
 
-def _real(seed: int, seconds: float, began: float) -> int:
+def _real(seed: int, seconds: float, form: Callable[[Run], str], began: float) -> int:
     if why := missing():
         print(f"skipped, with real processes: {why}", flush=True)
         return 0
     found, stories, remarks = rounds.run(seed, seconds)
     result = Run(seed=seed, length=0, hazards=(), found=found, seconds=time.monotonic() - began)
-    print("\n".join([table(result), *remarks]), flush=True)
+    print(form(result), flush=True)
+    print("\n".join(remarks), file=sys.stderr, flush=True)
     print("\n\n".join(stories[:SHOWN]), file=sys.stderr, flush=True)
     return 1 if stories else 0
 

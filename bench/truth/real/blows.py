@@ -72,7 +72,7 @@ class Blows:
         self._cure = ""
         if not self._host.runs:
             self._host.start()
-        elif self._host.sees():
+        elif self._host.sees(sum(card.state != "ok" for card in self._lab.states.values())):
             self._blow.ended = since(now_ms())
             self._lab.history.note("the daemon sees again")
             self._blow = None

@@ -133,12 +133,15 @@ class Host:
         except (OSError, HTTPException, Refused, Unreachable):
             return None
 
-    def sees(self) -> bool:
-        """Tell whether it answers, and has looked at the cards since it was asked."""
+    def sees(self, failed: int = 0) -> bool:
+        """Tell whether it answers, and has looked since it was asked at all cards but `failed` ones."""
         asked = datetime.now(UTC)
-        found = self.status(fresh=True)
-        return bool(found) and all(
-            gpu["scanned_at"] and datetime.fromisoformat(gpu["scanned_at"]) > asked for gpu in found or ()
+        found = self.status(fresh=True) or []
+        unread = sum(gpu["status"] in ("ERROR", "UNKNOWN") for gpu in found)
+        return (
+            bool(found)
+            and unread <= failed
+            and all(gpu["scanned_at"] and datetime.fromisoformat(gpu["scanned_at"]) > asked for gpu in found)
         )
 
     def wait(self) -> None:
