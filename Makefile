@@ -33,9 +33,12 @@ bench: $(STAMP)
 
 # What the product says of a made-up lab, against what is true there; docs/reliability.md says how to read it.
 STEPS ?= 50000
+JOBS ?= 2
+REAL ?= 60
 WITHOUT ?= containers,ranges,directory,sudo,disguise,cards
 truth: $(STAMP)
-	$(BIN)/python -m bench.truth --steps $(STEPS) --without "$(WITHOUT)"
+	$(BIN)/python -m bench.truth --steps $(STEPS) --jobs $(JOBS) --without "$(WITHOUT)"
+	$(BIN)/python -m bench.truth --real $(REAL)
 
 dev: $(STAMP)
 

@@ -3,13 +3,16 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from bench.truth import jobs
 from bench.truth.bench import Bench, Failed, Found
+from bench.truth.real import rounds
+from bench.truth.real.people import missing
 from bench.truth.report import Run, as_json, as_markdown, story, table
 from bench.truth.shrink import shrink
 from bench.truth.steps import HAZARDS, Step, make_up
@@ -33,6 +36,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--replay", metavar="SEED|FILE", help="run one episode: of a seed, or the steps of a file"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time (default: %(default)s)")
+    parser.add_argument(
+        "--real", type=float, metavar="SECONDS", help="run for so long with real processes, users and daemon"
+    )
     parser.add_argument("--shrink-seconds", type=float, default=60.0, help="for each failure that is shown")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -48,23 +55,39 @@ def main() -> int:
         sys.exit(f"Error: no hazard {', '.join(sorted(unknown))}; there are {', '.join(HAZARDS)}")
     hazards = tuple(name for name in HAZARDS if name not in without)
     began = time.monotonic()
+    form = as_json if asked.json else as_markdown if asked.markdown else table
+    if asked.real:
+        return _real(asked.seed, asked.real, form, began)
     with Bench() as bench:
         if asked.replay:
             found = _replay(bench, asked.replay, asked.length, hazards)
         else:
             progress = partial(_say, [began])
-            found = bench.run(asked.seed, asked.steps, asked.length, hazards, progress)
-        run = Run(
+            run = partial(jobs.run, jobs=asked.jobs) if asked.jobs > 1 else bench.run
+            found = run(asked.seed, asked.steps, asked.length, hazards, progress)
+        result = Run(
             seed=asked.seed,
             length=asked.length,
             hazards=hazards,
             found=found,
             seconds=time.monotonic() - began,
         )
-        print((as_json if asked.json else as_markdown if asked.markdown else table)(run), flush=True)
+        print(form(result), flush=True)
         for failed in found.failed[:SHOWN]:
             _explain(bench, failed, asked.shrink_seconds)
     return 1 if found.failed else 0
+
+
+def _real(seed: int, seconds: float, form: Callable[[Run], str], began: float) -> int:
+    if why := missing():
+        print(f"skipped, with real processes: {why}", flush=True)
+        return 0
+    found, stories, remarks = rounds.run(seed, seconds)
+    result = Run(seed=seed, length=0, hazards=(), found=found, seconds=time.monotonic() - began)
+    print(form(result), flush=True)
+    print("\n".join(remarks), file=sys.stderr, flush=True)
+    print("\n\n".join(stories[:SHOWN]), file=sys.stderr, flush=True)
+    return 1 if stories else 0
 
 
 def _replay(bench: Bench, what: str, length: int, hazards: Sequence[str]) -> Found:
@@ -90,11 +113,10 @@ def _explain(bench: Bench, failed: Failed, seconds: float) -> None:
 
     small = shrink(failed.steps, fails, seconds)
     found = [said for name, said in bench.episode(small) if name == column]
-    print(
-        f"shrunk to {len(small)} steps: {found[0] if found else 'no failure the second time'}",
-        file=sys.stderr,
-    )
-    print(story(small), file=sys.stderr, flush=True)
+    if not found:
+        print(f"not seen a second time: --replay {failed.seed} runs the episode again", file=sys.stderr)
+        return
+    print(f"shrunk to {len(small)} steps: {found[0]}\n{story(small)}", file=sys.stderr, flush=True)
 
 
 def _say(last: list[float], found: Found) -> None:
@@ -104,4 +126,5 @@ def _say(last: list[float], found: Found) -> None:
         print(f"{found.steps:,} steps, {sum(found.columns.values())} failures", file=sys.stderr, flush=True)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

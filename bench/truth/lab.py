@@ -32,6 +32,7 @@ class Process:
     parent: int = 1
     run: str = ""  # The request whose run it descends from.
     claim: str = ""  # The reservation its environment names.
+    hint: str = ""  # Whom what is known of it points to, where nobody is proven.
     memory: dict[str, int] = field(
         default_factory=dict
     )  # By card, in MiB; below 0: the driver does not tell.

@@ -79,7 +79,9 @@ class Oracle:
         holder = self.holders.get(uuid)
         if holder is None:
             return False
-        return not process.proven or process.author == holder.person or process.run == holder.name
+        if not process.proven:
+            return process.hint in ("", holder.person) or process.run == holder.name
+        return process.author == holder.person or process.run == holder.name
 
     def wrong(self, sight: Sight) -> set[Key]:
         """Return who is where without right."""

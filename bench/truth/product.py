@@ -6,6 +6,7 @@ from pathlib import Path
 from bench.truth.clock import Clock, LabStore
 from bench.truth.kinds import EXEMPT_NAME
 from bench.truth.lab import THRESHOLD_MB, Lab, Sight
+from bench.truth.people import EVERYBODY, NAMES
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.settings import Gpus, Memory, Settings, Violations
 from canhazgpu.events.gpu import GpuReading
@@ -14,6 +15,7 @@ from canhazgpu.service import scanner
 from canhazgpu.service.allocator import Allocator
 from canhazgpu.service.attribution import Attributor
 from canhazgpu.service.providers import ProviderError
+from canhazgpu.service.users import Users
 
 INTERVAL, CONFIRM = 0.2, 0.3
 IDLE_AFTER, IDLE_RELEASE = 2.0, 1.0
@@ -24,6 +26,18 @@ SETTINGS = Settings(
     violations=Violations(confirm=CONFIRM, exempt_processes=[EXEMPT_NAME]),
     notices=Notices(idle_after=IDLE_AFTER, idle_release=IDLE_RELEASE),
 )
+
+
+class LabUsers(Users):
+    """Knows the lab's people at once: how long a directory takes is no part of the lab's time."""
+
+    def name(self, uid: int) -> str | None:
+        """Return a user's name."""
+        return NAMES.get(uid)
+
+    def uid(self, name: str) -> int | None:
+        """Return a user's uid."""
+        return EVERYBODY.get(name)
 
 
 class LabProvider:
@@ -61,7 +75,7 @@ class Product:
         self._lab = lab
         self.store = store
         self.provider = LabProvider(lab)
-        self.attributor = Attributor(proc=lab.tree.folder, etc=etc)
+        self.attributor = Attributor(proc=lab.tree.folder, etc=etc, users=LabUsers())
         self.allocator = Allocator(SETTINGS, store)
         self.runs: dict[str, Process] = {}
         vars(self.attributor)["runs"] = self.runs

@@ -56,7 +56,8 @@ def as_markdown(run: Run) -> str:
     ).stdout.strip()
     today = datetime.now(UTC).date()
     hazards = ", ".join(run.hazards) or "no hazards"
-    said = f"{today}, commit {commit}, seed {run.seed}, episodes of {run.length} steps with {hazards};"
+    what = f"episodes of {run.length} steps with {hazards}" if run.length else "real processes"
+    said = f"{today}, commit {commit}, seed {run.seed}, {what};"
     lines = [
         f"{said} {run.seconds / 60:.0f} minutes, {run.rate} steps a second.",
         "",

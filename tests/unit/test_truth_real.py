@@ -1,0 +1,158 @@
+"""What the real part of the truth bench counts: the product's words against a history of intervals."""
+
+from typing import Any
+
+import pytest
+
+from bench.truth import oracle
+from bench.truth.kinds import KINDS
+from bench.truth.lab import Process
+from bench.truth.oracle import Promise, Request
+from bench.truth.real.history import CardState, History, Presence, Span
+from bench.truth.real.judge import Answered, Heard, Judge, Shown, adopted, story
+
+UUID, PID, END = "GPU-c0-0", 100, 20_000
+PROMISE = Promise(interval=200, confirm=1000, idle=3000, slack=500)
+
+
+@pytest.fixture
+def history() -> History:
+    """One card that is well."""
+    return History({"c0": UUID}, states=[CardState((0, 0), card="c0", state="ok")])
+
+
+def uses(
+    history: History, person: str, began: int, ended: int | None, kind: str = "plain", hint: str = ""
+) -> None:
+    """Let a person's process use the card; each change takes 10 ms."""
+    process = Process(person, PID, 0, person, KINDS[kind], "", 0, None, hint=hint, memory={"c0": 600})
+    span = (began, began + 10), None if ended is None else (ended, ended + 10)
+    history.presences += [Presence(*span, process=process, card=card) for card in ("", "c0")]
+
+
+def violation(at_ms: int, person: str, verb: str = "opened", pid: int = PID) -> Heard:
+    """Return an event about the card."""
+    data = {"violation": "v1", "gpu": 0, "gpu_uuid": UUID, "user": person, "person": person, "since": ""}
+    return Heard(at_ms, f"canhazgpu.violation.{verb}", {**data, "processes": [{"pid": pid}]})
+
+
+def reservation(at_ms: int, user: str, verb: str = "created", **more: Any) -> Heard:
+    """Return an event about a reservation of the card."""
+    return Heard(at_ms, f"canhazgpu.reservation.{verb}", {"id": "r1", "user": user, "gpus": [0], **more})
+
+
+def asked(
+    person: str, began: int, ended: int, kind: str = "manual", gpus: tuple[int, ...] = (0,)
+) -> Answered:
+    """Return what a person was told who asked for the card."""
+    return Answered((began, ended), Request("a", person, kind, id="r1"), gpus)
+
+
+def wrong(history: History, *said: Heard | Shown | Answered) -> list[str]:
+    """Return the columns in which the product was wrong."""
+    found = Judge(history, PROMISE).judge(
+        [one for one in said if isinstance(one, Heard)],
+        [one for one in said if isinstance(one, Shown)],
+        [one for one in said if isinstance(one, Answered)],
+        [],
+        END,
+    )
+    return [failure.column for failure in found]
+
+
+def test_a_rightful_violation_is_no_failure(history: History) -> None:
+    """Who used a card without right, was told in time, and no longer than it lasted, was rightly told."""
+    uses(history, "ann", 1000, 5000)
+    assert wrong(history, violation(2300, "ann"), violation(5200, "ann", "closed")) == []
+
+
+def test_what_may_have_been_excuses(history: History) -> None:
+    """A scan that began before a process ended may tell of it after."""
+    uses(history, "ann", 1000, 2600)
+    assert wrong(history, violation(2900, "ann"), violation(3100, "ann", "closed")) == []
+
+
+def test_who_was_not_there_is_falsely_accused(history: History) -> None:
+    """A violation needs a process that was on the card when it was looked at."""
+    uses(history, "ann", 1000, 2000)
+    assert wrong(history, violation(5000, "ann"), violation(5200, "ann", "closed")) == [oracle.FALSE]
+
+
+def test_another_is_the_wrong_person(history: History) -> None:
+    """A violation in another's name is counted, and that the right person's was missed."""
+    uses(history, "ann", 1000, 5000)
+    found = wrong(history, violation(2300, "bob"), violation(2400, "bob", "closed"))
+    assert found == [oracle.PERSON, oracle.MISSED]
+
+
+def test_a_pid_that_is_anothers_by_now_is_the_wrong_person(history: History) -> None:
+    """The same pid, later, is another process."""
+    uses(history, "ann", 1000, 3000)
+    uses(history, "bob", 3020, 8000)
+    said = [violation(2300, "ann"), violation(3100, "ann", "closed"), violation(4200, "ann")]
+    assert oracle.PERSON in wrong(history, *said)
+
+
+def test_use_that_is_never_told_is_missed(history: History) -> None:
+    """Use without right that lasts too long is missed, unless the daemon could not see it."""
+    uses(history, "ann", 1000, 5000)
+    assert wrong(history) == [oracle.MISSED]
+    history.blind.append(Span((2000, 2000), (4000, 4000)))
+    assert wrong(history) == []
+
+
+def test_use_that_is_told_late_is_late(history: History) -> None:
+    """What was told after its time is counted as late, not as missed."""
+    uses(history, "ann", 1000, 5000)
+    assert wrong(history, violation(4000, "ann"), violation(5200, "ann", "closed")) == [oracle.LATE]
+
+
+def test_a_card_that_was_used_all_through_the_call_is_not_granted(history: History) -> None:
+    """It is, where the process may have ended before the last look; the holder's own is no obstacle."""
+    uses(history, "ann", 1000, 2400)
+    grant = reservation(2300, "bob")
+    assert wrong(history, grant, asked("bob", 2000, 2400)) == [oracle.GRANTED]
+    history.presences.clear()
+    uses(history, "ann", 1000, 2100)
+    assert wrong(history, grant, asked("bob", 2000, 2400)) == []
+    history.presences.clear()
+    uses(history, "bob", 1000, None)
+    assert wrong(history, grant, asked("bob", 2000, 2400)) == []
+
+
+def test_a_card_in_use_is_not_released_as_idle(history: History) -> None:
+    """A container whose user is not known is its holder's use; one that points to another is not."""
+    uses(history, "?", 1000, None, "container")
+    created, idle = reservation(500, "bob"), reservation(9000, "bob", "released", reason="idle")
+    assert wrong(history, created, idle, asked("bob", 400, 600)) == [oracle.IDLE, oracle.MISSED]
+    history.presences.clear()
+    uses(history, "?", 1000, None, "container", hint="ann")
+    assert wrong(history, created, idle, asked("bob", 400, 600)) == [oracle.MISSED]
+
+
+def test_what_is_told_is_what_was_decided(history: History) -> None:
+    """An answer that names another card than the event is counted."""
+    assert wrong(history, reservation(500, "bob"), asked("bob", 400, 600, gpus=(1,))) == [oracle.GPU]
+
+
+def test_status_is_judged(history: History) -> None:
+    """A process shown as another's, or a card as held that is not, is counted."""
+    uses(history, "ann", 1000, 2000)
+    process = {"pid": PID, "user": "ann", "evidence": "uid"}
+    gpu = {"gpu_id": 0, "uuid": UUID, "status": "UNRESERVED", "processes": [process], "reservation": None}
+    assert wrong(history, Shown((1500, 1510), [gpu])) == []
+    other = gpu | {"processes": [process | {"user": "bob"}]}
+    assert wrong(history, Shown((1500, 1510), [other])) == [oracle.PERSON]
+    assert wrong(history, Shown((1500, 1510), [gpu | {"reservation": {"id": "r9"}}])) == [oracle.GPU]
+
+
+def test_an_answer_that_was_lost_is_found_again(history: History) -> None:
+    """Who was killed with a daemon's answer on its way is known by the event, and the story has its time."""
+    request = Request("a", "bob", "manual")
+    heard = [reservation(500, "bob")]
+    adopted(heard, [((400, 900), request)], set())
+    assert request.id == "r1"
+    uses(history, "ann", 1000, 5000)
+    (failure,) = Judge(history, PROMISE).judge([], [], [], [], END)
+    history.note("ann does something", at_ms=failure.at_ms - 1500)
+    assert "  -1.500 s  ann does something" in story(failure, history, heard)
