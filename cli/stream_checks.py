@@ -42,9 +42,10 @@ def _abandoned(group: dict[str, Any], key: str) -> Finding:
     if group["abandoned"] == "memory":
         why = "the streams would use more memory than streams.memory_mb"
     gone = f", and {group['missing']} that it never saw are gone" if group["missing"] else ""
-    name, behind = group["group"], group["behind"]
+    name, count = group["group"], group["behind"]
+    behind = "1 entry" if count == 1 else f"{count} entries"
     return (
         "warn",
-        f"the group {name} on {group['stream']} is abandoned: {why}; it is {behind} entries behind{gone}",
+        f"the group {name} on {group['stream']} is abandoned: {why}; it is {behind} behind{gone}",
         f"read it again, or remove it: XGROUP DESTROY '{key}' '{name}'",
     )

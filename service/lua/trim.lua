@@ -26,8 +26,12 @@ local facts = map_of(redis.call('XINFO', 'STREAM', stream))
 local entries, last = facts['length'], id_of(facts['last-generated-id'])
 local first = entries > 0 and id_of(facts['first-entry'][1]) or {ms = last.ms, number = last.number + 1}
 
--- How many entries come after `id`, and how many that came after it are gone: by their numbers.
-local function after(id) return math.max(0, math.min(entries, last.number - math.max(id.number, first.number - 1))) end
+-- How many entries come after `id`, and how many that came after it are gone: by their numbers, where they have any.
+local function after(id)
+  if not before(id, last) then return 0 end
+  if before(id, first) then return entries end
+  return math.max(1, math.min(entries, last.number - id.number))
+end
 local function gone(id)
   if id.number == 0 and id.ms > 0 then return nil end  -- A moment, or an entry of before they were numbered.
   return math.max(0, first.number - 1 - id.number)
@@ -45,7 +49,7 @@ local function look(group)
   local pending = redis.call('XPENDING', stream, label)
   local record = {at_ms = now_ms, place = delivered.text .. ' ' .. pending[1] .. ' ' .. (pending[2] or ''), delivered = delivered,
     shown = string.gsub(label, '[^ -~]', '?'), needs = pending[1] > 0 and id_of(pending[2]) or delivered}
-  record.behind = pending[1] + (before(delivered, last) and after(delivered) or 0)
+  record.behind = pending[1] + after(delivered)
   local text = redis.call('HGET', consumers, name .. '/' .. label)
   local known = text and cjson.decode(text)
   record.text = text
