@@ -80,7 +80,7 @@ async def test_of_a_moment_it_is_told_that_some_may_be_missing(store: Store) -> 
 
 
 async def test_a_stream_that_was_begun_anew_is_a_gap(store: Store) -> None:
-    """After a wipe numbers begin again: a reader from before is told that it is not known how many are gone."""
+    """After a wipe numbers begin again: a reader from before is told that nobody knows what is gone."""
     ids = await happen(store, 10)
     await store.redis.delete(store.keys.events)
     anew = await happen(store, 2)
@@ -91,7 +91,7 @@ async def test_a_stream_that_was_begun_anew_is_a_gap(store: Store) -> None:
 async def test_a_follower_who_is_overtaken_is_told(store: Store) -> None:
     """Also what is trimmed while somebody follows, faster than they read, is told as a gap."""
     ids = await happen(store, 3)
-    follower = feed(store, ids[2], [], ROOT, follow=True)
+    follower: Any = feed(store, ids[2], [], ROOT, follow=True)
     with anyio.fail_after(10):
         await happen(store, 1)
         assert json.loads(await anext(follower))["type"] != GAP

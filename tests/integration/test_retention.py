@@ -1,30 +1,22 @@
 """What is trimmed from the streams, and what is not: a real Redis with real groups."""
 
 import json
-import time
 from typing import Any
 
 import msgspec
 import pytest
+from support.streams import DAY_MS, GROUP, fill, happens, number_of, numbers, read, told
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.config.streams import Consumers, Streams
-from canhazgpu.events.envelope import decode
 from canhazgpu.events.outbox import send_test
 from canhazgpu.events.store import Store
 from canhazgpu.service import retention
 from canhazgpu.service.retention import FOREVER_MS, GroupReport, Retention
 
 pytestmark = pytest.mark.anyio
-DAY_MS = 86_400_000
-GROUP = "billing"
 ABOUT = 100  # Entries in one node of a stream: fewer than these may stay beyond what is to be kept.
 MANY = 200_000
-FILL = """
-for number = 1, tonumber(ARGV[1]) do
-  redis.call('XADD', KEYS[1], ARGV[3] .. '-' .. string.format('%.0f', ARGV[2] + number), 'data', ARGV[4])
-end
-"""
 
 
 def keeper(store: Store, abandon_after: float = 30 * 86400.0, memory_mb: int = 512) -> Retention:
@@ -35,46 +27,6 @@ def keeper(store: Store, abandon_after: float = 30 * 86400.0, memory_mb: int = 5
         streams=Streams(memory_mb=memory_mb),
     )
     return Retention(settings, store)
-
-
-async def fill(store: Store, stream: str, count: int, first: int = 0, text: str = "{}") -> None:
-    """Append entries with the numbers after `first`, a day ago."""
-    ms = round(time.time() * 1000) - DAY_MS
-    for begin in range(first, first + count, 10_000):
-        chunk = min(10_000, first + count - begin)
-        await store.redis.eval(FILL, 1, stream, str(chunk), str(begin), str(ms), text)
-
-
-async def read(store: Store, stream: str, count: int, *, acknowledge: bool = True) -> list[int]:
-    """Read as a member of the group; return the numbers of what came."""
-    reply: Any = await store.redis.xreadgroup(GROUP, "reader", {stream: ">"}, count=count)
-    ids = [key.decode() for key, _ in reply[0][1]] if reply else []
-    if acknowledge and ids:
-        await store.redis.xack(stream, GROUP, *ids)
-    return [number_of(key) for key in ids]
-
-
-def number_of(key: str) -> int:
-    """The number of an entry."""
-    return int(key.partition("-")[2])
-
-
-async def numbers(store: Store, stream: str) -> tuple[int, int]:
-    """The numbers of the first and the last entry of a stream."""
-    first: Any = await store.redis.xrange(stream, count=1)
-    last: Any = await store.redis.xrevrange(stream, count=1)
-    return number_of(first[0][0].decode()), number_of(last[0][0].decode())
-
-
-async def told(store: Store) -> list[dict[str, Any]]:
-    """What the last events say of consumer groups."""
-    rows: Any = await store.redis.xrevrange(store.keys.events, count=20)
-    found = [decode(fields) for _, fields in reversed(rows) if b"type" in fields]
-    return [
-        {"verb": event.type.rpartition(".")[2], **event.data}
-        for event in found
-        if event.type.startswith("canhazgpu.consumer_group.")
-    ]
 
 
 async def groups(kept: Retention) -> list[GroupReport]:
@@ -136,7 +88,8 @@ async def test_a_group_behind_many_entries_loses_none(store: Store, stream: str)
     """A group that acknowledged 10 of 200,000 gets every one of the others; then the oldest may go."""
     key = store.keys.streams[stream]
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
-    await fill(store, key, MANY)
+    await fill(store, key, MANY - 1)
+    await happens(store, stream)
     assert await read(store, key, 10) == list(range(1, 11))
     kept = keeper(store)
     (group,) = await groups(kept)
@@ -177,9 +130,8 @@ async def test_what_was_read_and_not_acknowledged_stays(
 async def test_an_abandoned_group_holds_nothing_back(store: Store) -> None:
     """After 30 days without anybody reading it: one event, and what it kept goes; before, nothing does."""
     key = store.keys.violations
-    ms = round(time.time() * 1000) - 500 * DAY_MS
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
-    await store.redis.eval(FILL, 1, key, "3000", "0", str(ms), "{}")
+    await fill(store, key, 3000, days=500)
     await fill(store, key, 10, 3000)
     kept = keeper(store)
     await kept.turn()
@@ -201,9 +153,8 @@ async def test_an_abandoned_group_holds_nothing_back(store: Store) -> None:
 async def test_a_group_that_is_read_again_is_told_what_it_missed(store: Store) -> None:
     """It holds entries back again from where it is, and an event says how many it never saw."""
     key = store.keys.violations
-    ms = round(time.time() * 1000) - 500 * DAY_MS
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
-    await store.redis.eval(FILL, 1, key, "3000", "0", str(ms), "{}")
+    await fill(store, key, 3000, days=500)
     await fill(store, key, 10, 3000)
     await read(store, key, 100)
     kept = keeper(store)

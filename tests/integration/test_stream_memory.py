@@ -125,10 +125,8 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis in cluster mode: it refuses scripts whose keys are not in one slot."""
     folder = tmp_path_factory.mktemp("cluster")
     words = ["--port", "0", "--unixsocket", str(folder / "s"), "--dir", str(folder), "--save", ""]
-    server = subprocess.Popen(
-        [redis_binary(), *words, "--cluster-enabled", "yes"], stdout=subprocess.DEVNULL
-    )
-    client = Redis(unix_socket_path=str(folder / "s"))
+    server = subprocess.Popen([redis_binary(), *words, "--cluster-enabled", "yes"], stdout=subprocess.DEVNULL)
+    client: Any = Redis(unix_socket_path=str(folder / "s"))
 
     def ready() -> bool:
         try:
@@ -168,7 +166,8 @@ async def test_every_key_of_a_host_is_in_one_slot_of_a_cluster(clustered: list[S
     for store in clustered:
         names: Any = [key async for key in store.redis.scan_iter(store.keys.prefix.replace("{", "\\{") + "*")]
         assert len(names) >= 4
-        found = {await store.redis.execute_command("CLUSTER", "KEYSLOT", name) for name in names}
+        ask: Any = store.redis.execute_command
+        found = {await ask("CLUSTER", "KEYSLOT", name) for name in names}
         (slot,) = found
         slots.append(slot)
     assert len(set(slots)) == 3
