@@ -63,7 +63,7 @@ def refused(server: AclRedis, user: str, words: list[str]) -> bool:
     try:
         client.execute_command(*words)
     except (RedisError, OSError) as error:
-        return "permissions to run" in str(error)
+        return "permissions to run" in str(error) or "command not allowed" in str(error)
     finally:
         client.close()
     return False

@@ -99,7 +99,7 @@ def used(user: str, known: Container[str]) -> set[str]:
         for path in (ROOT / folder).glob("lua/*.lua"):
             calls = re.findall(r"redis\.p?call\('(\w+)'(?:, '(\w+)')?", path.read_text())
             found |= {_named(command.lower(), more.lower()) for command, more in calls}
-    return found
+    return found - WITHOUT_AUTH
 
 
 def _of_call(node: ast.Call, function: ast.Attribute) -> set[str]:
