@@ -20,8 +20,8 @@ end
 async def fill(store: Store, stream: str, count: int, first: int = 0, days: int = 1) -> None:
     """Append entries with the numbers after `first`, so many days ago."""
     ms = round(time.time() * 1000) - days * DAY_MS
-    for begin in range(first, first + count, 10_000):
-        chunk = min(10_000, first + count - begin)
+    for begin in range(first, first + count, 5_000):
+        chunk = min(5_000, first + count - begin)
         await store.redis.eval(FILL, 1, stream, str(chunk), str(begin), str(ms), "{}")
 
 
