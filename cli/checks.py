@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from canhazgpu.cli import channel_checks
+from canhazgpu.cli import channel_checks, stream_checks
 from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.config.load import ConfigError, load
 from canhazgpu.config.settings import Settings
@@ -220,6 +220,7 @@ def limits(settings: Settings) -> Iterator[Finding]:
 ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "service": service,
     "redis": redis,
+    "streams": stream_checks.streams,
     "gpus": gpus,
     "processes": view,
     "terminals": terminals,

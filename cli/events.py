@@ -47,7 +47,10 @@ def events(
         try:
             for event in service.lines("/v1/events?" + urlencode(query)):
                 after, came_back = event["stream_id"], True
-                _print(event, as_json=as_json)
+                if event["type"] == "canhazgpu.stream.gap" and not as_json:
+                    _say_what_is_missing(event["data"])
+                else:
+                    _print(event, as_json=as_json)
         except Unreachable:
             if not (follow and came_back):
                 raise
@@ -55,6 +58,17 @@ def events(
             return
         came_back = True
         time.sleep(RETRY)
+
+
+def _say_what_is_missing(gap: dict[str, Any]) -> None:
+    count = gap["missing"]
+    known = {None: "events are missing, it is not known how many", 1: "1 event is missing"}
+    said = known.get(count, f"{count} events are missing")
+    sys.stdout.flush()
+    sys.stderr.write(
+        f"canhazgpu: {said} between {printable(gap['after'])} and {printable(gap['before'])}:"
+        " they are not kept any more\n"
+    )
 
 
 def _check(types: list[str], after: str | None) -> None:

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 from canhazgpu.config.channels import Notify
 from canhazgpu.config.kinds import Duration, about
 from canhazgpu.config.notices import Notices
+from canhazgpu.config.streams import Consumers, Streams
 from canhazgpu.events.durations import parse_duration
 
 
@@ -181,6 +182,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     redis: Redis = field(default_factory=Redis)
+    streams: Streams = field(default_factory=Streams)
+    consumers: Consumers = field(default_factory=Consumers)
     gpus: Gpus = field(default_factory=Gpus)
     memory: Memory = field(default_factory=Memory)
     violations: Violations = field(default_factory=Violations)

@@ -40,7 +40,11 @@ TYPES = (
     "canhazgpu.silence.added",
     "canhazgpu.silence.ended",
     "canhazgpu.process.signalled",
+    "canhazgpu.consumer_group.abandoned",
+    "canhazgpu.consumer_group.resumed",
 )
+
+GAP = "canhazgpu.stream.gap"  # In no stream: tells a reader that events are missing.
 
 
 def wanted(event_type: str, types: Sequence[str]) -> bool:

@@ -39,7 +39,19 @@ class Keys:
         )  # hash: uid -> when that user's last one of their own ends, in ms
         self.terminations = prefix + "notices:terminations"  # zset: episodes ended lately, scored by when
         self.deliveries = prefix + "deliveries"  # stream: every attempt of every channel
+        self.consumers = prefix + "consumers"  # hash: "stream/group" -> since when it is where it is, JSON
         self.deadletters = prefix + "deadletters"  # stream: what a channel gave up on
+
+    @property
+    def streams(self) -> dict[str, str]:
+        """The public streams by name: everything whose retention consumer groups have a say in."""
+        return {
+            "events": self.events,
+            "violations": self.violations,
+            "ledger": self.ledger,
+            "notices": self.notices,
+            "deliveries": self.deliveries,
+        }
 
     def gpu(self, index: int) -> str:
         """Return the hash of GPU `index`: usage, holder, last_released, drained."""

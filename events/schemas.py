@@ -64,6 +64,33 @@ class Resumed(msgspec.Struct, frozen=True, kw_only=True):
     stalled_s: int
 
 
+class GroupAbandoned(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of `canhazgpu.consumer_group.abandoned`: no entry is kept for the group any more.
+
+    It has `behind` entries to acknowledge; `read` is since when its place is the same. `reason`: unread (as
+    `consumers.abandon_after` says) or memory (the streams used more than `streams.memory_mb`).
+    """
+
+    stream: str
+    group: str
+    behind: int
+    read: str
+    reason: str
+
+
+class GroupResumed(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of `canhazgpu.consumer_group.resumed`: an abandoned group is read again.
+
+    `missing` entries that it had not been handed are gone; it is absent where that is not known.
+    """
+
+    stream: str
+    group: str
+    behind: int
+    read: str
+    missing: int | None = None
+
+
 DATA: dict[str, type[msgspec.Struct]] = {
     "gpu": GpuSummary,
     "gpu.drained": GpuHandling,
@@ -81,6 +108,8 @@ DATA: dict[str, type[msgspec.Struct]] = {
     "process.signalled": Signalled,
     "scanner.stalled": Stalled,
     "scanner.resumed": Resumed,
+    "consumer_group.abandoned": GroupAbandoned,
+    "consumer_group.resumed": GroupResumed,
 }
 
 
@@ -145,7 +174,7 @@ def asyncapi() -> dict[str, Any]:
         },
         "defaultContentType": CONTENT_TYPE,
         "channels": {
-            "events": _channel(keys.events, "Everything that happened, the last 100000.", "canhazgpu."),
+            "events": _channel(keys.events, "Everything that happened, the last 100000 or so.", "canhazgpu."),
             "violations": _channel(
                 keys.violations,
                 "Violation facts, for 400 days.",

@@ -5,6 +5,7 @@ from msgspec import Struct
 from canhazgpu.events.gpu import Container, Hint, MigReading
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
+from canhazgpu.service.retention import StreamsReport
 
 
 class ProcessAnswer(Struct, kw_only=True):
@@ -179,7 +180,7 @@ class HealthAnswer(Struct, kw_only=True):
 
     `stalled`: why that scan reached no GPU, and its `remedy`; null where it did.
     `journal_weakness` says why reservations cannot be written beside Redis, if so; `restoration` is the last
-    one since the service began.
+    one since the service began. `streams`: what they hold, and who reads them; null before it is known.
     """
 
     host: str
@@ -189,6 +190,7 @@ class HealthAnswer(Struct, kw_only=True):
     redis_weaknesses: list[str]
     journal_weakness: str | None
     restoration: RestorationAnswer | None
+    streams: StreamsReport | None
 
 
 class ViolationAnswer(Violation, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from canhazgpu.service.masks import Viewer
 from canhazgpu.service.openapi import openapi
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.reconciliation import Reconciler
+from canhazgpu.service.retention import Retention
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.status_view import status
@@ -47,6 +48,7 @@ class Api:
         more: Sequence[Route],
         admin_group: int | None,
         reconciler: Reconciler,
+        retention: Retention,
     ) -> None:
         """Serve what these know, and `more` routes; nothing is opened."""
         self._settings = settings
@@ -54,6 +56,7 @@ class Api:
         self._scanner = scanner
         self._admin_group = admin_group
         self._reconciler = reconciler
+        self._retention = retention
         self._more = more
 
     def application(self) -> Starlette:
@@ -93,6 +96,7 @@ class Api:
                 "redis_weaknesses": weak,
                 "journal_weakness": self._reconciler.weakness,
                 "restoration": msgspec.to_builtins(self._reconciler.last),
+                "streams": msgspec.to_builtins(self._retention.report),
             }
         )
 

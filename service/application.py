@@ -36,6 +36,7 @@ from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.reservation_routes import ReservationRoutes
+from canhazgpu.service.retention import Retention
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.server import bind, serve_http
 from canhazgpu.service.silence_routes import SilenceRoutes
@@ -99,7 +100,8 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group)
     routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
-    api = Api(settings, store, scanner, routes, group, reconciler).application()
+    retention = Retention(settings, store)
+    api = Api(settings, store, scanner, routes, group, reconciler, retention).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:
@@ -115,6 +117,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(reconciler.run)
         await work.start(handover.run)
         await work.start(silences.run)
+        await work.start(retention.run)
         await work.start(serve_http, api, listener, users)
         await work.start(scanner.run)
         notify("READY=1")

@@ -5,9 +5,11 @@ from typing import Any
 
 import msgspec
 
-from canhazgpu.events.envelope import Event, Undecodable, decode, wanted
+from canhazgpu.events.envelope import GAP, Event, Undecodable, decode, wanted
+from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import CREATED
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.events.stream_ids import before, missing, missing_since, place_of
 from canhazgpu.service.masks import Viewer
 
 PAGE = 200
@@ -19,13 +21,13 @@ async def feed(
 ) -> AsyncIterator[bytes]:
     """Yield one line an event after the stream id `after`; with `follow` it ends only with its reader.
 
-    Each line has `stream_id`, to go on from, and is as `viewer` may see it. A quiet stream gives an empty
-    line now and then.
+    Each line has `stream_id`, to go on from, and is as `viewer` may see it. A line of the type GAP comes,
+    whatever types are asked for, where entries are missing. A quiet stream gives an empty line now and then.
     """
-    async for key, event in _past(store, after):
-        after = key
-        if wanted(event.type, types):
-            yield _line(key, event, viewer)
+    feed = _Feed(store, after, types, viewer)
+    async for page in _past(store, after):
+        for line in await feed.lines(page):
+            yield line
     if not follow:
         return
     client = store.blocking(BLOCK)
@@ -33,20 +35,44 @@ async def feed(
         while True:
             try:
                 reply: Any = await client.xread(
-                    {store.keys.events: after}, count=PAGE, block=int(BLOCK * 1000)
+                    {store.keys.events: feed.after}, count=PAGE, block=int(BLOCK * 1000)
                 )
-            except UNREACHABLE:
+                lines = await feed.lines(reply[0][1]) if reply else [b"\n"]
+            except (*UNREACHABLE, StoreDown):
                 return  # The reader comes back, and goes on from where it was.
-            if not reply:
-                yield b"\n"
-                continue
-            for raw, fields in reply[0][1]:
-                after = raw.decode()
-                fresh = _event(fields)
-                if fresh and wanted(fresh.type, types):
-                    yield _line(after, fresh, viewer)
+            for line in lines:
+                yield line
     finally:
         await client.aclose()
+
+
+class _Feed:
+    """What one reader gets, from the stream id `after` on."""
+
+    def __init__(self, store: Store, after: str, types: Sequence[str], viewer: Viewer) -> None:
+        self.after = after
+        self._store, self._types, self._viewer = store, types, viewer
+        self._begun = False
+
+    async def lines(self, rows: Any) -> list[bytes]:
+        """Return the lines of the next entries of the stream. Raises StoreDown."""
+        found = []
+        for raw, fields in rows:
+            key = raw.decode()
+            gone = await self._gone(key)
+            if gone != 0:
+                found.append(_gap(self._store.keys.host, self.after, key, gone))
+            self.after, event = key, _event(fields)
+            if event and wanted(event.type, self._types):
+                found.append(_line(key, event, self._viewer))
+        return found
+
+    async def _gone(self, key: str) -> int | None:
+        begun, self._begun = self._begun, True
+        if begun or place_of(self.after)[1]:
+            return missing(self.after, key)
+        first: Any = await self._store.ask(self._store.redis.xrange(self._store.keys.events, count=1))
+        return missing_since(self.after, first[0][0].decode()) if first else 0
 
 
 async def newest(store: Store, count: int) -> str:
@@ -55,22 +81,21 @@ async def newest(store: Store, count: int) -> str:
         rows: Any = await store.redis.xrevrange(store.keys.events, count=count + 1)
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
-    return rows[count][0].decode() if len(rows) > count else "0-0"
+    if len(rows) > count:
+        return str(rows[count][0].decode())
+    return before(rows[-1][0].decode()) if rows else "0-0"
 
 
-async def _past(store: Store, after: str) -> AsyncIterator[tuple[str, Event]]:
+async def _past(store: Store, after: str) -> AsyncIterator[Any]:
     while True:
         try:
             page: Any = await store.redis.xrange(store.keys.events, f"({after}", "+", count=PAGE)
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
-        for raw, fields in page:
-            after = raw.decode()
-            event = _event(fields)
-            if event:
-                yield after, event
+        yield page
         if len(page) < PAGE:
             return
+        after = page[-1][0].decode()
 
 
 def _event(fields: dict[bytes, bytes]) -> Event | None:
@@ -83,3 +108,17 @@ def _event(fields: dict[bytes, bytes]) -> Event | None:
 def _line(key: str, event: Event, viewer: Viewer) -> bytes:
     data = viewer.notice(event.data) if event.type == CREATED else event.data
     return msgspec.json.encode({"stream_id": key, **msgspec.structs.asdict(event), "data": data}) + b"\n"
+
+
+def _gap(host: str, after: str, key: str, gone: int | None) -> bytes:
+    """Return the line that says how many events between `after` and the entry `key` are missing."""
+    place = before(key)
+    event = Event(
+        id=place,
+        source=f"//{host}/canhazgpu",
+        type=GAP,
+        subject="stream/events",
+        time=rfc3339(place_of(key)[0]),
+        data={"missing": gone, "after": after, "before": key},
+    )
+    return msgspec.json.encode({"stream_id": place, **msgspec.structs.asdict(event)}) + b"\n"

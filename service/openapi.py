@@ -103,7 +103,8 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/v1/events",
-        about="Events as JSON lines, each a CloudEvents envelope with its stream_id.",
+        about="Events as JSON lines, each a CloudEvents envelope with its stream_id. A line of the type "
+        "canhazgpu.stream.gap says in data.missing how many are not kept any more (null: not known).",
         reply=None,
         query={
             "after": (TEXT, "A stream id: only what came after it."),

@@ -10,6 +10,7 @@ from canhazgpu.events.moments import ms_of
 from canhazgpu.events.notices import OFFENDER, REACHED, Delivery, Notice, is_personal
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import Store
+from canhazgpu.events.stream_ids import place_of
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.sieve import Row, sift
 
@@ -17,7 +18,6 @@ REACHED_THEM, UNREACHED, PENDING, SILENCED = "reached", "unreached", "pending", 
 NOT_TOLD_BY = frozenset({"resolved", "terminate", "test"})  # Kinds of notices that come after the telling.
 MARGIN_MS = 60_000  # A stream's own clock and that of its events may differ by as much.
 LATE_MS = 7 * 86_400_000  # So long after its end something may still be delivered: retries, dead letters.
-DELIVERIES_KEPT = 100_000
 FACTS = "canhazgpu.violation."
 
 
@@ -176,7 +176,6 @@ async def live_silences(store: Store) -> list[Silence]:
 
 async def kept_since_ms(store: Store) -> int:
     """Return from when on every attempt is kept; 0: none was trimmed yet."""
-    if await store.ask(store.redis.xlen(store.keys.deliveries)) < DELIVERIES_KEPT:
-        return 0
     first: Any = await store.ask(store.redis.xrange(store.keys.deliveries, count=1))
-    return int(first[0][0].partition(b"-")[0]) if first else 0
+    ms, number = place_of(first[0][0].decode()) if first else (0, 0)
+    return ms if number > 1 else 0

@@ -21,9 +21,7 @@ from canhazgpu.workers.audit import Audit, LogChannel
 from canhazgpu.workers.delivery import Delivery
 from canhazgpu.workers.dispatcher import Dispatcher
 
-TRIM, WITNESS = Script("canhazgpu.workers", "trim"), Script("canhazgpu.workers", "witness")
-KEEP_MS = 400 * 24 * 3600 * 1000
-TRIM_EVERY = 3600.0
+WITNESS = Script("canhazgpu.workers", "witness")
 OLDEST_MS = 5_000  # Of a scan that processes may be ended by.
 
 
@@ -48,7 +46,6 @@ async def run_workers(
         for channel in told:
             dry = notify.dry_run and channel.name != "log"
             await tasks.start(Delivery(store, channel, name, dry_run=dry).run)
-        tasks.start_soon(_trim, store)
         task_status.started()
 
 
@@ -83,13 +80,3 @@ async def witness(store: Store, facts: list[Signalled]) -> None:
         await store.run(WITNESS, [keys.sequence, keys.events, keys.violations], [keys.host, *texts])
     except StoreDown as down:
         store.lost(down)
-
-
-async def _trim(store: Store) -> None:
-    while True:
-        for stream in (store.keys.violations, store.keys.notices):
-            try:
-                await store.run(TRIM, [stream], [KEEP_MS])
-            except StoreDown as down:
-                structlog.get_logger().warning("not_trimmed", stream=stream, reason=str(down))
-        await anyio.sleep(TRIM_EVERY)

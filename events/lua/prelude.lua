@@ -34,15 +34,33 @@ local function next_id(sequence_key)
   return string.format('%.0f-%d', now_ms, redis.call('INCR', sequence_key))
 end
 
--- Appends one event to each stream of `streams`; `limit` entries are kept in the first, 0 for all.
-local function publish(streams, limit, host, id, event_type, subject, data)
-  for position, stream in ipairs(streams) do
-    local entry = {'id', id, 'source', '//' .. host .. '/canhazgpu', 'specversion', '1.0', 'type', event_type,
-      'subject', subject, 'time', now, 'datacontenttype', 'application/json', 'data', data}
-    if position == 1 and limit > 0 then
-      redis.call('XADD', stream, 'MAXLEN', '~', limit, '*', unpack(entry))
-    else
-      redis.call('XADD', stream, '*', unpack(entry))
+-- The last entry's id of each stream that this script appended to, as {ms, number}.
+local heads = {}
+
+-- Appends an entry. The second part of its id counts the entries of the stream: 1, 2, 3 and so on, so that
+-- whoever reads two that do not follow each other knows how many are missing in between.
+local function append(stream, entry)
+  local head = heads[stream]
+  if not head then
+    head = {0, 0}
+    local facts = redis.pcall('XINFO', 'STREAM', stream)  -- An error where there is no stream yet.
+    for i = 1, #facts, 2 do
+      if facts[i] == 'last-generated-id' then
+        local ms, number = string.match(facts[i + 1], '^(%d+)-(%d+)$')
+        head = {tonumber(ms), tonumber(number)}
+      end
     end
+    heads[stream] = head
+  end
+  head[1], head[2] = math.max(now_ms, head[1]), head[2] + 1
+  if head[2] >= 1e15 then head[1], head[2] = head[1] + 1, 1 end  -- No number of ours.
+  redis.call('XADD', stream, string.format('%.0f-%.0f', head[1], head[2]), unpack(entry))
+end
+
+-- Appends one event to each stream of `streams`. What is not needed any more is trimmed by service/retention.py.
+local function publish(streams, host, id, event_type, subject, data)
+  for _, stream in ipairs(streams) do
+    append(stream, {'id', id, 'source', '//' .. host .. '/canhazgpu', 'specversion', '1.0', 'type', event_type,
+      'subject', subject, 'time', now, 'datacontenttype', 'application/json', 'data', data})
   end
 end

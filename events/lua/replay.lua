@@ -13,6 +13,6 @@ for i = 1, #fields, 2 do
   end
 end
 if #raw == 0 then return 0 end
-redis.call('XADD', KEYS[2], '*', unpack(raw))
+append(KEYS[2], raw)
 redis.call('XDEL', KEYS[1], ARGV[1])
 return 1

@@ -21,7 +21,7 @@ local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
 local function about_violation(verb, gpu, key, record, extra, id)
-  publish({KEYS[2], violations}, EVENTS_KEPT, ARGV[1], id or next_id(KEYS[1]), 'canhazgpu.violation.' .. verb,
+  publish({KEYS[2], violations}, ARGV[1], id or next_id(KEYS[1]), 'canhazgpu.violation.' .. verb,
     'violation/' .. record.id, violation_data(gpu.index, key, record, extra))
 end
 

@@ -1,7 +1,6 @@
 -- Shared by the scripts of the service: a host as it is now, and what can be done to it.
 -- Keys 1 to 8 of a script that opens a host: sequence events scan gpus reservations queue affinity ledger.
 -- Its first two arguments: the host's name, and the rules (service/rules.py) as JSON.
-local EVENTS_KEPT = 100000
 local LEDGER_KEPT_MS = 400 * 86400 * 1000
 local OPERATION_KEPT_MS = 3600 * 1000
 -- No reservation lasts longer from now on: a hundred years, as in events/durations.py.
@@ -18,7 +17,7 @@ local function whole(number) return string.format('%.0f', number) end
 local function tell(event_type, subject, data, more)
   local streams = {KEYS[2]}
   if more then streams[2] = more end
-  publish(streams, EVENTS_KEPT, ARGV[1], next_id(KEYS[1]), 'canhazgpu.' .. event_type, subject, data)
+  publish(streams, ARGV[1], next_id(KEYS[1]), 'canhazgpu.' .. event_type, subject, data)
 end
 
 -- Reads the host; the keys of its GPUs are those from `first_gpu` on. Requests are in the order they came.
@@ -231,7 +230,6 @@ local function free(host, record, gpus, reason, by)
     redis.call('HDEL', KEYS[5], record.id)
   end
   tell('reservation.released', 'reservation/' .. record.id, facts_of(record, extra), KEYS[8])
-  redis.call('XTRIM', KEYS[8], 'MINID', '~', whole(math.max(0, now_ms - LEDGER_KEPT_MS)))
 end
 
 -- Ends the hold of reservations on `parts`, lists of GPUs by reservation; returns what each of them let go.

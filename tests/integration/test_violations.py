@@ -215,19 +215,18 @@ async def test_poison_in_the_streams_is_passed_over(store: Store, past: Past) ->
     assert len((await timeline_of(store, one.violation)).moments) == 3
 
 
-async def test_when_attempts_are_trimmed_nothing_is_claimed(
-    store: Store, past: Past, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_when_attempts_are_trimmed_nothing_is_claimed(store: Store, past: Past) -> None:
     """A notice from before the oldest attempt that is kept: whether it was delivered is not known."""
-    monkeypatch.setattr(told, "DELIVERIES_KEPT", 1)
     old, new = violation(NOW - 3 * HOUR, 1), violation(NOW - HOUR, 2)
     for one in (old, new):
         began = int(one.violation[1:].partition("-")[0])
         past.opens(one, began)
         notice = past.notice(began, one)
         past.closes(one, began + MINUTE)
-    past.attempt(NOW - HOUR, notice, "wall", "nobody")
+        past.attempt(began, notice, "wall", "nobody")
     await past.flush()
+    assert [one.told for one in await asked(store)] == ["unreached", "unreached"]
+    await store.redis.xtrim(store.keys.deliveries, maxlen=1, approximate=False)
     assert [one.told for one in await asked(store)] == [None, "unreached"]
 
 

@@ -1,6 +1,7 @@
 """A past made by hand: facts, notices, attempts and silences appended to the streams at moments of choice."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -52,13 +53,15 @@ class Past:
         """Append to the streams of `store`."""
         self._redis, self._keys = store.redis.pipeline(transaction=False), store.keys
         self._count = itertools.count(1)
+        self._entries: Counter[str] = Counter()
         self._told: list[tuple[int, int, str, dict[str, bytes]]] = []
 
     async def flush(self) -> None:
         """Write what was said so far; what is said later has to be later."""
-        for ms, number, stream, event in sorted(self._told, key=lambda one: one[:3]):
+        for ms, _, stream, event in sorted(self._told, key=lambda one: one[:3]):
             fields: Any = event
-            self._redis.xadd(stream, fields, id=f"{ms}-{number}")
+            self._entries[stream] += 1
+            self._redis.xadd(stream, fields, id=f"{ms}-{self._entries[stream]}")
         self._told.clear()
         await self._redis.execute()
 

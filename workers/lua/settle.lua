@@ -9,7 +9,7 @@ local host, consumer_group, entry, tried, retry_ms = ARGV[1], ARGV[2], ARGV[3], 
 local to_tell, dead = cjson.decode(ARGV[6]), cjson.decode(ARGV[7])
 for position = 8, #ARGV do
   local data = splice({time = now}, ARGV[position])
-  publish({deliveries}, 100000, host, next_id(sequence), 'canhazgpu.notice.attempted',
+  publish({deliveries}, host, next_id(sequence), 'canhazgpu.notice.attempted',
     'notice/' .. cjson.decode(ARGV[position]).notice, data)
 end
 for field, notice in pairs(to_tell) do

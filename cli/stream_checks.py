@@ -1,0 +1,51 @@
+"""What `canhazgpu doctor` says of the event streams: their memory, and consumer groups that are behind."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from canhazgpu.client import Client, Refused, Unreachable
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.keys import Keys
+
+Finding = tuple[str, str, str]
+MIB = 2**20
+NEARLY = 0.8  # Of the memory that streams may use.
+
+
+def streams(settings: Settings) -> Iterator[Finding]:
+    """Check what the streams hold, and that somebody reads every group that is behind."""
+    try:
+        found = Client(settings.socket).get("/v1/health")["streams"]
+    except (Unreachable, Refused):
+        yield "warn", "it cannot be told what they hold", "start the service"
+        return
+    if found is None:
+        yield "warn", "it is not known yet what they hold", "run doctor again in a minute"
+        return
+    yield _memory(found)
+    for group in found["groups"]:
+        if group["abandoned"]:
+            yield _abandoned(group, Keys(settings.host).streams[group["stream"]])
+
+
+def _memory(found: dict[str, Any]) -> Finding:
+    entries = ", ".join(f"{one['stream']} {one['entries']}" for one in found["streams"])
+    used, limit = found["bytes"], found["limit_bytes"]
+    text = f"{used / MIB:.1f} MiB of {limit / MIB:.0f} MiB; entries: {entries}"
+    if used > NEARLY * limit:
+        return "warn", text, "raise streams.memory_mb, or have the groups read that are behind"
+    return "ok", text, ""
+
+
+def _abandoned(group: dict[str, Any], key: str) -> Finding:
+    why = f"nobody has read it since {group['read']}"
+    if group["abandoned"] == "memory":
+        why = "the streams would use more memory than streams.memory_mb"
+    gone = f", and {group['missing']} that it never saw are gone" if group["missing"] else ""
+    name, count = group["group"], group["behind"]
+    behind = "1 entry" if count == 1 else f"{count} entries"
+    return (
+        "warn",
+        f"the group {name} on {group['stream']} is abandoned: {why}; it is {behind} behind{gone}",
+        f"read it again, or remove it: XGROUP DESTROY '{key}' '{name}'",
+    )

@@ -1,0 +1,181 @@
+"""Trims the event streams: what nobody needs any more goes, what an active consumer group needs stays.
+
+Three rules, the strongest first: the streams together use no more memory than `streams.memory_mb`; what an
+active group has not acknowledged stays; each stream keeps so many entries, or so many days. Where the first
+two cannot both be kept, the group that is furthest behind is abandoned, which is an event.
+"""
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskStatus
+from redis.exceptions import ResponseError
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.moments import rfc3339
+from canhazgpu.events.store import Script, Store, StoreDown
+
+TRIM = Script("canhazgpu.service", "trim")
+EVERY = 60.0  # Seconds.
+MOST = 500  # Entries that one call of the script drops: no scan waits longer than some milliseconds for it.
+CALLS = 2000  # Of the script for one stream in one turn; the next turn goes on.
+ROUNDS = 16  # Of making room in one turn.
+ROOM = 1.05  # What is freed where too much is used, as a multiple of what is too much.
+LEAST = 1000  # Entries that a stream keeps however little memory there may be.
+DAYS_MS = 400 * 86_400_000
+FOREVER_MS = 10**14
+ANY_NUMBER = 10**15
+KEPT: dict[str, tuple[int, int]] = {  # For so many ms, and so many entries.
+    "events": (FOREVER_MS, 100_000),
+    "violations": (DAYS_MS, ANY_NUMBER),
+    "ledger": (DAYS_MS, ANY_NUMBER),
+    "notices": (DAYS_MS, ANY_NUMBER),
+    "deliveries": (FOREVER_MS, 100_000),
+}
+MIB = 2**20
+
+
+class _Group(msgspec.Struct, frozen=True):
+    behind: int
+    at_ms: int
+    abandoned: str | None = None
+    missing: int | None = None
+
+
+class _Trimmed(msgspec.Struct, frozen=True):
+    entries: int
+    trimmed: int
+    held: bool
+    groups: dict[str, _Group]
+
+
+class GroupReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A consumer group: how many entries it has to acknowledge, and since when its place is the same.
+
+    `abandoned`: unread (nobody has read it for long), memory (room was needed), or null. `missing`: how many
+    entries an abandoned group was never handed that are gone; null where that is not known.
+    """
+
+    stream: str
+    group: str
+    behind: int
+    read: str
+    abandoned: str | None
+    missing: int | None
+
+
+class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A stream: how many entries it has, and the memory it uses."""
+
+    stream: str
+    entries: int
+    bytes: int
+
+
+class StreamsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All streams, and the most bytes that they may use together."""
+
+    bytes: int
+    limit_bytes: int
+    streams: tuple[StreamReport, ...]
+    groups: tuple[GroupReport, ...]
+
+
+class Retention:
+    """Trims one host's streams; `report` is what the last turn saw."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        """Trim nothing yet."""
+        self._store = store
+        self._abandon_ms = round(settings.consumers.abandon_after * 1000)
+        self._limit = settings.streams.memory_mb * MIB
+        self._seen: dict[str, _Trimmed] = {}
+        self.report: StreamsReport | None = None
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Trim now and then until cancelled."""
+        task_status.started()
+        while True:
+            try:
+                await self.turn()
+            except StoreDown as down:
+                self._store.lost(down)
+            except ResponseError as error:  # A key that is no stream, or a user who may not ask.
+                structlog.get_logger().warning("not_trimmed", reason=str(error))
+            await anyio.sleep(EVERY)
+
+    async def turn(self) -> None:
+        """Trim every stream, then make room where they use too much memory. Raises StoreDown."""
+        for stream, (keep_ms, keep) in KEPT.items():
+            await self._trim(stream, keep_ms, keep)
+        sizes = await self._make_room()
+        self.report = self._reported(sizes)
+
+    async def _make_room(self) -> dict[str, int]:
+        full = set()  # Streams of which nothing more can go.
+        for _ in range(ROUNDS):
+            sizes = {name: await self._bytes(key) for name, key in self._store.keys.streams.items()}
+            over = sum(sizes.values()) - self._limit
+            left = {name: size for name, size in sizes.items() if name not in full}
+            if over <= 0 or not left:
+                return sizes
+            largest = max(left, key=lambda name: left[name])
+            share = max(0.0, 1 - ROOM * over / max(1, sizes[largest]))
+            keep = max(LEAST, int(self._seen[largest].entries * share))
+            before = self._seen[largest].entries
+            await self._trim(largest, KEPT[largest][0], keep)
+            if self._seen[largest].held and self._seen[largest].entries > keep:
+                await self._call(largest, KEPT[largest][0], keep, pressed=True)
+            elif self._seen[largest].entries == before:
+                full.add(largest)
+        return sizes
+
+    async def _trim(self, stream: str, keep_ms: int, keep: int) -> None:
+        for _ in range(CALLS):
+            if not await self._call(stream, keep_ms, keep):
+                return
+
+    async def _call(self, stream: str, keep_ms: int, keep: int, *, pressed: bool = False) -> int:
+        """Call the script once; return how many entries it dropped."""
+        keys = self._store.keys
+        names = [keys.sequence, keys.events, keys.streams[stream], keys.consumers]
+        args: list[str | bytes | int] = [keys.host, keep_ms, keep, MOST, self._abandon_ms, int(pressed)]
+        found = msgspec.json.decode(await self._store.run(TRIM, names, args), type=_Trimmed)
+        known = self._seen.get(stream)
+        for name, group in found.groups.items():
+            past = known.groups.get(name) if known else None
+            if group.abandoned and not (past and past.abandoned):
+                structlog.get_logger().warning(
+                    "consumer_group_abandoned",
+                    stream=stream,
+                    group=name,
+                    behind=group.behind,
+                    reason=group.abandoned,
+                )
+        self._seen[stream] = found
+        return found.trimmed
+
+    async def _bytes(self, key: str) -> int:
+        return await self._store.ask(self._store.redis.memory_usage(key)) or 0
+
+    def _reported(self, sizes: dict[str, int]) -> StreamsReport:
+        return StreamsReport(
+            bytes=sum(sizes.values()),
+            limit_bytes=self._limit,
+            streams=tuple(
+                StreamReport(stream=name, entries=self._seen[name].entries, bytes=size)
+                for name, size in sizes.items()
+            ),
+            groups=tuple(
+                GroupReport(
+                    stream=name,
+                    group=group,
+                    behind=facts.behind,
+                    read=rfc3339(facts.at_ms),
+                    abandoned=facts.abandoned,
+                    missing=facts.missing,
+                )
+                for name, seen in self._seen.items()
+                for group, facts in seen.groups.items()
+            ),
+        )

@@ -1,0 +1,155 @@
+"""The users of config/redis.acl may do what they have to, and nothing else: a real Redis with that file."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from support.acl import (
+    READER,
+    ROOT,
+    SERVICE,
+    WITHOUT_AUTH,
+    WORKER,
+    AclRedis,
+    every_command,
+    granted,
+    serving,
+    used,
+)
+from support.daemon import COMMAND, Daemon, gpu, use
+from support.eventually import until
+
+from canhazgpu.events.keys import Keys
+
+KEYS = Keys("gpu-host-1")  # As in the document.
+DOCUMENT = (ROOT / "docs" / "events.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AclRedis]:
+    """A Redis with the shipped users."""
+    with serving(tmp_path_factory.mktemp("acl")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("user", [SERVICE, WORKER])
+def test_the_file_grants_what_the_code_uses_and_no_more(server: AclRedis, user: str) -> None:
+    """Each command in a script or a call is in the user's line, and each in the line is in the code."""
+    assert granted(user) == used(user, every_command(server.admin))
+
+
+def test_the_file_grants_readers_what_the_document_tells_them() -> None:
+    """Each command that docs/events.md names to readers is in their line, and the other way round."""
+    named = set(re.findall(r"`(X[A-Z]+(?: [A-Z]+)?)`", DOCUMENT))
+    named |= {" ".join(words[:2] if words[0] in ("XGROUP", "XINFO") else words[:1]) for words in documented()}
+    assert granted(READER) == {"ping", "select"} | {name.lower().replace(" ", "|") for name in named}
+
+
+def documented() -> list[list[str]]:
+    """The calls of redis-cli in the document, as words."""
+    calls = re.findall(r"^    redis-cli -s \S+ \\\n +(.+)$", DOCUMENT, re.MULTILINE)
+    assert len(calls) >= 5
+    return [shlex.split(call) for call in calls]
+
+
+def refused(server: AclRedis, user: str, words: list[str]) -> bool:
+    """Tell whether a user may not call a command at all, on a connection of its own."""
+    client = server.client(user)
+    try:
+        client.execute_command(*words)
+    except (RedisError, OSError) as error:
+        return "permissions to run" in str(error) or "command not allowed" in str(error)
+    finally:
+        client.close()
+    return False
+
+
+@pytest.mark.parametrize("user", [SERVICE, WORKER, READER])
+def test_everything_else_is_refused(server: AclRedis, user: str) -> None:
+    """Of all commands the server has, with their subcommands, exactly those of the file are let through."""
+    commands = every_command(server.admin)
+    assert len(commands) > 200
+    allowed = {name for name, words in commands.items() if not refused(server, user, words)}
+    assert allowed - WITHOUT_AUTH == granted(user)
+
+
+def test_a_reader_does_what_the_document_says(server: AclRedis) -> None:
+    """Each line of docs/events.md, to the letter: a group is made, read, acknowledged and destroyed."""
+    server.admin.xadd(KEYS.violations, {"data": "{}"}, id="1795600000000-17")
+    reader = server.client(READER)
+    replies = [reader.execute_command(*words) for words in documented()]
+    assert b"1795600000000-17" in repr(replies[1]).encode()
+    acknowledged = [words[0] for words in documented()].index("XACK")
+    assert replies[acknowledged] == 1
+    assert replies[-1] == 1
+    for ask in (reader.xinfo_stream, reader.xinfo_groups, reader.xlen, reader.xrange, reader.xrevrange):
+        for key in KEYS.streams.values():
+            server.admin.xadd(key, {"data": "{}"})
+            ask(key)
+    reader.close()
+
+
+def test_a_reader_reads_no_other_key_and_writes_none(server: AclRedis) -> None:
+    """Only the five public streams, and nothing is appended to or taken from them."""
+    reader = server.client(READER)
+    others = [value for name, value in vars(KEYS).items() if name not in (*KEYS.streams, "host", "prefix")]
+    assert len(others) > 10
+    for key in (*others, KEYS.gpu(0), KEYS.retries("email"), "canhazgpu:hosts", "other"):
+        with pytest.raises(NoPermissionError):
+            reader.xrange(key)
+    for words in (
+        ("XADD", KEYS.events, "*", "a", "b"),
+        ("XTRIM", KEYS.events, "MAXLEN", 0),
+        ("DEL", KEYS.events),
+    ):
+        with pytest.raises(NoPermissionError):
+            reader.execute_command(*words)
+    reader.close()
+
+
+@pytest.mark.parametrize("user", [SERVICE, WORKER])
+def test_no_user_reaches_keys_of_other_programs(server: AclRedis, user: str) -> None:
+    """A Redis that is shared: what is not canhazgpu's is out of reach, by a script too."""
+    client = server.client(user)
+    with pytest.raises(NoPermissionError):
+        client.get("other")
+    with pytest.raises(ResponseError, match=r"(?i)permission|no access"):
+        client.eval("return redis.call('GET', KEYS[1])", 1, "other")
+    client.close()
+
+
+def test_service_and_workers_do_their_work_as_these_users(folder: Path, server: AclRedis) -> None:
+    """A day of both, each under its user: reservations, a violation, notices, retention, and no refusal."""
+    daemon = Daemon(folder, f'[redis]\nurl = "{server.url(SERVICE)}"\n')
+    worker = daemon.environment | {"CANHAZGPU_REDIS_URL": server.url(WORKER)}
+    daemon.place(gpu(0, memory_used_mb=45), gpu(1, use(4242, 8000, "bob", "python")))
+    server.admin.acl_log_reset()
+    daemon.start("--no-workers")
+    workers = subprocess.Popen([*COMMAND, "worker"], env=worker, stderr=subprocess.DEVNULL)
+    try:
+        for words in (
+            ("reserve", "--gpus", "1", "--duration", "1h"),
+            ("extend",),
+            ("release",),
+            ("status",),
+            ("violations",),
+            ("events", "--json"),
+            ("deliveries",),
+            ("notify", "test", "wall"),
+        ):
+            answer: Any = daemon.run(*words)
+            assert "NOPERM" not in answer.stdout + answer.stderr, words
+        until(lambda: any(one["type"].endswith("opened") for one in daemon.facts()), 20)
+        assert "streams" in daemon.run("doctor").stdout
+        assert workers.poll() is None
+    finally:
+        workers.terminate()
+        workers.wait(20)
+        daemon.stop()
+    denied = {one["object"] for one in server.admin.acl_log()}
+    assert denied <= {"client", "client|setinfo"}  # The library says its version, and goes on without.
