@@ -37,16 +37,19 @@ from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.scanner import Scanner
-from canhazgpu.service.server import bind, serve_http
+from canhazgpu.service.server import serve_http
 from canhazgpu.service.silence_routes import SilenceRoutes
 from canhazgpu.service.silences import Silences
 from canhazgpu.service.single import AlreadyRunning, Lock
+from canhazgpu.service.socket_file import SocketFile
 from canhazgpu.service.status_view import rfc3339
 from canhazgpu.service.supervision import notify, watchdog
 from canhazgpu.service.users import Users
 from canhazgpu.service.violation_routes import ViolationRoutes
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
+END_IT = "end it first, or set another socket and state_dir"
+LOOK_AGAIN = 5.0  # Seconds at the most until a socket that was deleted is put back.
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
 
 
@@ -60,8 +63,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
     Raises ServeFailed when it cannot start.
     """
     async with AsyncExitStack() as resources:
-        for path in (Path(settings.socket + ".lock"), Path(settings.state_dir, "lock")):
-            resources.callback(_locked(path).release)
+        resources.callback(_locked(Path(settings.state_dir)).release)
         try:
             async with anyio.create_task_group() as support:
                 try:
@@ -89,8 +91,8 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     journal = Journal(Path(settings.state_dir, "journal"))
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
-    listener = _bound(Path(settings.socket))
-    resources.callback(Path(settings.socket).unlink, missing_ok=True)
+    door = _bound(Path(settings.socket))
+    resources.callback(door.remove)
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
     own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover, users)
@@ -115,7 +117,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(reconciler.run)
         await work.start(handover.run)
         await work.start(silences.run)
-        await work.start(serve_http, api, listener, users)
+        await work.start(serve_http, api, door, users, min(settings.gpus.scan_interval, LOOK_AGAIN))
         await work.start(scanner.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
@@ -157,23 +159,28 @@ def _tell(store: Store) -> Tell:
     return tell
 
 
-def _locked(path: Path) -> Lock:
+def _locked(state_dir: Path) -> Lock:
     try:
-        return Lock(path)
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+        return Lock(state_dir)
     except AlreadyRunning as running:
-        raise ServeFailed(f"{running}; end it first, or set another socket and state_dir") from None
+        raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
-        key = "socket" if path.name.endswith(".sock.lock") else "state_dir"
         raise ServeFailed(
-            f"{path}: {error.strerror}: run as root, or set {key} to a place of yours"
+            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a place of yours"
         ) from error
 
 
-def _bound(path: Path) -> Any:
+def _bound(path: Path) -> SocketFile:
     try:
-        return bind(path)
+        return SocketFile(path)
+    except AlreadyRunning as running:
+        raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
-        raise ServeFailed(f"socket: {path} cannot be bound: {error.strerror or error}") from error
+        raise ServeFailed(
+            f"socket: {path} cannot be bound: {error.strerror or error}:"
+            " run as root, or set socket to a place of yours"
+        ) from error
 
 
 def _group(name: str) -> int | None:
