@@ -31,8 +31,10 @@ from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.hints import Hints
 from canhazgpu.service.journal import Journal
+from canhazgpu.service.last_known import LastKnown
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
+from canhazgpu.service.outage import Outage
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.reservation_routes import ReservationRoutes
@@ -76,8 +78,10 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
 
 
 async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
-    url = settings.redis.url or await support.start(EmbeddedRedis(Path(settings.state_dir)).run)
+    embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir))
+    url = await support.start(embedded.run) if embedded else settings.redis.url
     store = Store(url, settings.host)
+    store.explain = Outage(url, embedded).explain
     resources.push_async_callback(store.close)
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
@@ -91,17 +95,18 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     journal = Journal(Path(settings.state_dir, "journal"))
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
+    last_known = LastKnown(store, scanner, reconciler)
     door = _bound(Path(settings.socket))
     resources.callback(door.remove)
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
-    own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover, users)
+    own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover, users, last_known)
     admin = AdminRoutes(scanner, allocator, group, users)
     audit = ViolationRoutes(store, group)
     silences = Silences(store)
-    quiet = SilenceRoutes(settings, store, scanner, silences, group)
+    quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
     routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
-    api = Api(settings, store, scanner, routes, group, reconciler).application()
+    api = Api(settings, store, scanner, routes, group, reconciler, last_known).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:
@@ -119,6 +124,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(silences.run)
         await work.start(serve_http, api, door, users, min(settings.gpus.scan_interval, LOOK_AGAIN))
         await work.start(scanner.run)
+        await work.start(last_known.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
 
