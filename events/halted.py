@@ -7,7 +7,6 @@ import struct
 STATES = {
     "T": ("is stopped", "kill -CONT {pid}"),
     "t": ("is held by a debugger", "detach it, or kill -CONT {pid}"),
-    "Z": ("has ended", "look at what started it"),
 }
 
 
