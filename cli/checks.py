@@ -48,11 +48,7 @@ def service(settings: Settings) -> Iterator[Finding]:
     try:
         health = Client(settings.socket).get("/v1/health")
     except Unreachable as error:
-        yield (
-            "fail",
-            str(error).partition(";")[0],
-            "start it: `canhazgpu serve`, or `systemctl start canhazgpu`",
-        )
+        yield "fail", error.reason, error.remedy
         return
     except Refused as error:
         yield "fail", error.detail, error.remedy

@@ -15,6 +15,7 @@ from canhazgpu.client import Unreachable
 from canhazgpu.events.text import printable
 
 RETRY = 0.5  # Seconds between attempts to come back to a service that was restarted.
+SILENCE = 45.0  # Seconds; a quiet stream gives a sign of life every 15 s.
 LONGEST = 160
 EPILOG = examples(
     "canhazgpu events",
@@ -45,7 +46,7 @@ def events(
         query += [("after", after)] if after else []
         query += [("follow", "1")] if follow else []
         try:
-            for event in service.lines("/v1/events?" + urlencode(query)):
+            for event in service.lines("/v1/events?" + urlencode(query), silence=SILENCE):
                 after, came_back = event["stream_id"], True
                 if event["type"] == "canhazgpu.stream.gap" and not as_json:
                     _say_what_is_missing(event["data"])

@@ -5,7 +5,7 @@ import os
 import sys
 
 from canhazgpu.client import BadSettings, Refused, Unreachable
-from canhazgpu.client.connection import read_settings
+from canhazgpu.client.connection import WAITING, WARNED, read_settings
 
 NAME = "canhazgpu"
 BAD_REQUEST = 400
@@ -15,6 +15,7 @@ def main() -> None:
     """Run the command line; every trouble is one line on standard error and an exit code."""
     words = sys.argv[1:]
     _have_streams()
+    WAITING[:], WARNED[:] = [_say_on_terminal], [_warn]
     try:
         sys.exit(_run(_take_config(words)))
     except BadSettings as error:
@@ -88,6 +89,16 @@ def _usable(path: str) -> str:
     if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113 - a pipe can be read once
         read_settings(path)
     return path
+
+
+def _say_on_terminal(text: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"Warning: {' '.join(text.split())}\n")
 
 
 def _complain(message: str, code: int) -> int:

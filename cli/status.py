@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from canhazgpu.cli.render import coloured, line
 from canhazgpu.client import Client, Refused, Unreachable
+from canhazgpu.client.connection import WARNED
 from canhazgpu.events.text import printable
 
 WATCH = 2.0
@@ -39,11 +40,15 @@ def watch(*, colour: bool) -> NoReturn:
     A service that goes away is waited for; one that is not there at first is an error.
     """
     live, before = sys.stdout.isatty(), ""
+    warnings: list[str] = []
+    WARNED[:] = [warnings.append]  # In the picture, not beside it.
     client = Client()
     bright = colour and live and not os.environ.get("NO_COLOR")
     while True:
+        warnings.clear()
         try:
             text = "".join((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in client.status())
+            text += "".join(f"Warning: {warning}\n" for warning in warnings)
         except (Unreachable, Refused) as trouble:
             if not before:
                 raise

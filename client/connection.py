@@ -1,15 +1,28 @@
 """HTTP to the service over its Unix socket."""
 
+import errno
 import http.client
 import json
 import os
+import select
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from canhazgpu.events.halted import halted, peer_pid, visible
 from canhazgpu.events.paths import CONFIG, SOCKET
 
-ANSWER_TIME = 60.0
+ANSWER_TIME = 60.0  # Seconds for a service that runs: it may have much to do.
+HALTED_TIME = 10.0  # Seconds for one that cannot go on, as one that was stopped.
+SAY_AFTER = 2.0
+LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
+TURN = 0.05  # Seconds between two attempts to connect to a service with too many callers.
+START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
+Hear = Callable[[str], None]
+WAITING: list[Hear] = []  # They hear what is waited for when an answer takes long,
+WARNED: list[Hear] = []  # and that an answer is only what was last known, and why.
+LOG = "its log says more (`journalctl -u canhazgpu`)"
 
 
 class BadSettings(Exception):
@@ -17,7 +30,12 @@ class BadSettings(Exception):
 
 
 class Unreachable(Exception):
-    """The service does not answer; the message says which socket, and how to start it."""
+    """The service does not answer. The message is the `reason` and the `remedy`."""
+
+    def __init__(self, reason: str, remedy: str = LOG) -> None:
+        """Keep both."""
+        super().__init__(f"{reason}; {remedy}")
+        self.reason, self.remedy = reason, remedy
 
 
 class Refused(Exception):
@@ -37,7 +55,45 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        began = time.monotonic()
+        while True:
+            try:
+                return self.sock.connect(self._path)
+            except BlockingIOError:  # No more callers fit into its queue.
+                if time.monotonic() - began > HALTED_TIME:
+                    raise
+                time.sleep(TURN)
+
+    def await_answer(self) -> None:
+        """Wait for the first byte of an answer. Raises Unreachable with why none comes.
+
+        After SAY_AFTER seconds WAITING hears what is waited for.
+        """
+        pid = peer_pid(self.sock)
+        name = f"the service (PID {pid})" if pid else f"the service on {self._path}"
+        if _readable(self.sock, SAY_AFTER):
+            return
+        halt = halted(pid) if pid else None
+        _hear(WAITING, f"Waiting for {name}" + (f", which {halt[0]}: {halt[1]}" if halt else ""))
+        if _readable(self.sock, HALTED_TIME - SAY_AFTER):
+            return
+        halt = halted(pid) if pid else None
+        if halt:
+            raise Unreachable(f"{name} {halt[0]}", f"{halt[1]} lets it go on")
+        seen = pid and visible(pid)
+        if not seen or not _readable(self.sock, ANSWER_TIME - HALTED_TIME):
+            raise Unreachable(f"{name} {'runs and ' if seen else ''}does not answer")
+
+
+def _hear(hearers: Iterable[Hear], text: str) -> None:
+    for hear in hearers:
+        hear(text)
+
+
+def _readable(link: socket.socket, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(link, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def socket_path() -> str:
@@ -111,16 +167,16 @@ class Client:
                 if line.strip():
                     yield json.loads(line)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable(error, connection) from error
         finally:
             connection.close()
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        connection = _Connection(self.socket, ANSWER_TIME)
+        connection = _Connection(self.socket, HALTED_TIME)
         try:
             return json.loads(self._answer(connection, method, path, body).read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable(error, connection) from error
         finally:
             connection.close()
 
@@ -129,8 +185,12 @@ class Client:
     ) -> http.client.HTTPResponse:
         text = None if body is None else json.dumps(body)
         connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})
+        connection.await_answer()
         answer = connection.getresponse()
         if answer.status < 400:  # noqa: PLR2004 - from here on HTTP means no
+            warning = answer.headers.get("Canhazgpu-Degraded")
+            if warning:
+                _hear(WARNED, warning)
             return answer
         problem = json.loads(answer.read())
         kind = str(problem.get("type", "")).rpartition(":")[2]
@@ -138,9 +198,22 @@ class Client:
             answer.status, kind, str(problem.get("detail", "refused")), str(problem.get("remedy", ""))
         )
 
-    def _unreachable(self, error: Exception) -> Unreachable:
+    def _unreachable(self, error: Exception, connection: _Connection) -> Unreachable:
+        pid = peer_pid(connection.sock) if connection.sock else None
+        halt = halted(pid) if pid and isinstance(error, TimeoutError) else None
+        if halt:
+            return Unreachable(f"the service (PID {pid}) {halt[0]}", f"{halt[1]} lets it go on")
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Unreachable(
-            f"the service does not answer on {self.socket}: {why};"
-            " start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
-        )
+        number, remedy = getattr(error, "errno", None), LOG
+        if number in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
+            remedy = START_IT
+        elif number in (errno.EACCES, errno.EPERM):
+            remedy = "its folder must be open to you: ask an administrator"
+        elif number == errno.EAGAIN:
+            why, remedy = (
+                "too many wait for it already",
+                "is it stopped? `systemctl status canhazgpu` shows it",
+            )
+        elif isinstance(error, OSError) and len(os.fsencode(self.socket)) > LONGEST_SOCKET:
+            remedy = f"a socket's path has at most {LONGEST_SOCKET} bytes: name a shorter one"
+        return Unreachable(f"the service does not answer on {self.socket}: {why}", remedy)

@@ -17,7 +17,7 @@ from msgspec import inspect
 
 from canhazgpu.config.routing import misdirected
 from canhazgpu.config.settings import Settings
-from canhazgpu.config.values import complaint
+from canhazgpu.config.values import complaint, impossible
 from canhazgpu.events.durations import EXAMPLES, format_duration, parse_duration
 from canhazgpu.events.paths import CONFIG
 
@@ -118,7 +118,7 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
             chosen[option.key] = _convert(option, _from_text(option, text), variable)
             origins[option.key] = variable
     settings = _build(chosen)
-    for key, expected in misdirected(settings):
+    for key, expected in (*misdirected(settings), *impossible(settings)):
         where = origins[key] if origins[key] == known[key].variable else f"{origins[key]}: {key}"
         raise ConfigError(f"{where}: expected {expected}")
     return Loaded(settings, origins)

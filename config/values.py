@@ -1,8 +1,9 @@
 """What a value must be beyond its type. No complaint repeats a value that may hold a secret."""
 
 import ipaddress
+import os
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from msgspec import Struct, structs
 
 from canhazgpu.config.channels import Webhook
 from canhazgpu.config.routing import TAKEN
+from canhazgpu.config.settings import Settings
 from canhazgpu.events.text import printable
 
 LONGEST_HOST = 253
+LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
+EMBEDDED_SOCKET = "/redis/redis.sock"  # Where the embedded Redis listens, in state_dir.
 
 
 def complaint(key: str, value: Any) -> str | None:
@@ -39,12 +43,27 @@ def _file(path: str) -> str | None:
     return None if good else f"the path of a file, not {path!r:.60}"
 
 
+def _socket(path: str) -> str | None:
+    return _file(path) or _too_long(path)
+
+
+def _too_long(path: str, inside: str = "") -> str | None:
+    """Return what was expected where a socket at `path`, or there at `inside`, has no room in an address."""
+    length, most = len(os.fsencode(path)), LONGEST_SOCKET - len(inside)
+    if length <= most:
+        return None
+    what = f"the socket {inside[1:]} lies in it" if inside else "it is a socket's"
+    return f"a path of at most {most} bytes, for {what}; it has {length}"
+
+
 def _folder(path: str) -> str | None:
     good = path and "\0" not in path
     return None if good else f"the path of a folder, not {path!r:.60}"
 
 
 def _redis_url(url: str) -> str | None:
+    if url.startswith("unix:") and _is_redis_url(url):
+        return _too_long(urlsplit(url).path)
     good = _is_redis_url(url)
     return None if good else "redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH"
 
@@ -111,7 +130,7 @@ def _command(command: list[str]) -> str | None:
 CHECKS: dict[str, Callable[[Any], str | None]] = {
     "redis.url": _redis_url,
     "host": _host,
-    "socket": _file,
+    "socket": _socket,
     "state_dir": _folder,
     "notify.log.path": _file,
     "notices.quiet.timezone": _timezone,
@@ -124,6 +143,13 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "notify.exec.command": _command,
     "notify.email.address_command": _command,
 }
+
+
+def impossible(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the keys that other settings make impossible, each with what was expected there."""
+    expected = None if settings.redis.url else _too_long(settings.state_dir, EMBEDDED_SOCKET)
+    if expected:
+        yield "state_dir", expected
 
 
 def _is_redis_url(url: str) -> bool:

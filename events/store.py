@@ -32,6 +32,7 @@ from canhazgpu.events.keys import Keys
 ANSWER_TIMEOUT = 5.0  # Seconds one command may take before its outcome counts as unknown.
 TURN_TIMEOUT = 20.0  # Seconds; a crowd is served one after the other.
 RECOVERIES = 10  # Attempts of a script on data that is lost again and again.
+TRY_AGAIN = "try again; running commands go on meanwhile, and nothing is released"
 SAY_AGAIN = 60.0  # Seconds.
 BLOCK_MARGIN = 5.0  # A blocking read answers late when others are served first.
 # Also a Redis that answers, but not for now: loading, full, a replica, without its master.
@@ -47,6 +48,7 @@ UNREACHABLE = (
 # What redis-py has no exception for, and what a script's own error may carry inside.
 _NOT_NOW = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|OOM|READONLY|MASTERDOWN|BEHIND)\b")
 _BEHIND = re.compile(r"\bBEHIND\b")
+_CONNECTING = re.compile(r"Error -?\d+ connecting to (\S+) (.+)")
 _HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
 
 
@@ -111,6 +113,9 @@ class Store:
         self.redis = self._client(ANSWER_TIMEOUT, connections=16)
         self.promise: Promise | None = None
         self.recover: Callable[[], Awaitable[None]] | None = None  # Puts back what Redis has lost.
+        # Says why Redis does not answer, and what to do.
+        self.explain: Callable[[StoreDown], tuple[str, str]] = lambda down: (str(down), TRY_AGAIN)
+        self.trouble: StoreDown | None = None  # The last one, in force while it is `down`.
         self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
     def _client(self, timeout: float, connections: int) -> Redis:
@@ -182,8 +187,14 @@ class Store:
                     return
         raise StoreDown(unreachable(last) if last else "Redis does not answer")
 
+    @property
+    def down(self) -> bool:
+        """Whether Redis did not answer when it was last needed."""
+        return self._said > -SAY_AGAIN
+
     def lost(self, down: StoreDown) -> None:
         """Log that Redis does not answer: at once, then every minute, however many ask for it."""
+        self.trouble = down
         now = time.monotonic()
         if now - self._said >= SAY_AGAIN:
             self._said = now
@@ -208,4 +219,11 @@ def _down(error: ResponseError) -> Exception:
 def unreachable(error: Exception) -> str:
     """Return why Redis cannot be reached, on one line and without the password of its URL."""
     text = " ".join(str(error).split()) or type(error).__name__
+    failed = _CONNECTING.match(text)
+    if failed:
+        where, why = failed[1].rstrip("."), failed[2].rstrip(".")
+        text = {
+            "Connection refused": f"nobody listens on {where}",
+            "No such file or directory": f"there is no socket {where}",
+        }.get(why, f"{why} ({where})")
     return f"Redis does not answer: {text[:200]}"

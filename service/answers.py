@@ -65,7 +65,8 @@ class GpuAnswer(Struct, kw_only=True):
     `memory_mb` is what is counted; `memory_used_mb` what the GPU itself reports, null where it reports none.
     `silenced_s`: for how long still nobody is told of any of its open violations; null where somebody is,
     or where there are none. On a reserved GPU `others` are processes that are not its holder's, and
-    `presumed` those taken for the holder's because nobody can be proven.
+    `presumed` those taken for the holder's because nobody can be proven. `stale_reason`: why this is only
+    what was last known, null where it is of now; `stale_s` is for how long Redis has not confirmed it.
     """
 
     gpu_id: int
@@ -90,6 +91,8 @@ class GpuAnswer(Struct, kw_only=True):
     last_released: str | None
     released_s: int | None
     scanned_at: str | None
+    stale_s: int | None
+    stale_reason: str | None
 
 
 class RequestAnswer(Struct, kw_only=True):

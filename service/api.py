@@ -23,18 +23,19 @@ from canhazgpu.service import event_feed
 from canhazgpu.service.demands import NoticeDemand
 from canhazgpu.service.durability import weaknesses
 from canhazgpu.service.exchange import admit, answer, body, peer_of
+from canhazgpu.service.last_known import LastKnown
 from canhazgpu.service.masks import Viewer
 from canhazgpu.service.openapi import openapi
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.retention import Retention
 from canhazgpu.service.scanner import Scanner
-from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.status_view import status
 
 FRESH = 0.25  # Seconds a status request waits for a scan of its own.
 STREAM_ID = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
 PAST_EVENTS = 100
+READS = ("GET", "HEAD")
 
 
 class Api:
@@ -49,6 +50,7 @@ class Api:
         admin_group: int | None,
         reconciler: Reconciler,
         retention: Retention,
+        last_known: LastKnown,
     ) -> None:
         """Serve what these know, and `more` routes; nothing is opened."""
         self._settings = settings
@@ -58,8 +60,9 @@ class Api:
         self._reconciler = reconciler
         self._retention = retention
         self._more = more
+        self._last_known = last_known
 
-    def application(self) -> Starlette:
+    def application(self) -> Any:
         """Return the ASGI application."""
         routes = [
             Route("/v1/health", self.health),
@@ -74,12 +77,26 @@ class Api:
         ]
         handlers: dict[Any, Callable[..., Any]] = {
             Problem: _refuse,
-            StoreDown: _store_down,
+            StoreDown: self._store_down,
             HTTPException: _http_error,
             ClientDisconnect: _gone,
             Exception: _broke,
         }
-        return Starlette(routes=routes, exception_handlers=handlers)
+        return self._guarded(Starlette(routes=routes, exception_handlers=handlers))
+
+    def _guarded(self, application: Any) -> Any:
+        """Refuse changes at once while Redis is away: who asks is not left to wait for it."""
+
+        async def guarded(scope: Any, receive: Any, send: Any) -> None:
+            refusal = await self._last_known.refusal() if scope["method"] not in READS else None
+            await (refusal.response() if refusal else application)(scope, receive, send)
+
+        return guarded
+
+    async def _store_down(self, request: Request, down: StoreDown) -> Response:
+        del request
+        self._store.lost(down)
+        return self._last_known.problem(down).response()
 
     async def health(self, request: Request) -> Response:
         """Tell whether the parts work, and since how many seconds the last scan is over."""
@@ -110,8 +127,9 @@ class Api:
         if request.query_params.get("fresh") == "1":
             await self._scanner.fresh(FRESH)
         presume = self._settings.violations.presume_holder
-        seen = await snapshot(self._store)
-        return answer(status(seen, self._settings.gpus.scan_interval, presume_holder=presume))
+        seen = await self._last_known.look()
+        rows = status(seen, self._settings.gpus.scan_interval, presume_holder=presume)
+        return self._last_known.answer(rows, seen)
 
     async def events(self, request: Request) -> Response:
         """Return events as JSON lines: `after` (a stream id), `type` (repeatable), `follow=1`."""
@@ -185,12 +203,6 @@ async def _refuse(request: Request, problem: Problem) -> Response:
             detail=printable(problem.detail, 200),
         )
     return problem.response()
-
-
-async def _store_down(request: Request, down: StoreDown) -> Response:
-    del request
-    remedy = "try again; running commands go on meanwhile, and nothing is released"
-    return Problem(503, "store-unavailable", str(down), remedy).response()
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

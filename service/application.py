@@ -31,23 +31,28 @@ from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.hints import Hints
 from canhazgpu.service.journal import Journal
+from canhazgpu.service.last_known import LastKnown
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
+from canhazgpu.service.outage import Outage
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.retention import Retention
 from canhazgpu.service.scanner import Scanner
-from canhazgpu.service.server import bind, serve_http
+from canhazgpu.service.server import serve_http
 from canhazgpu.service.silence_routes import SilenceRoutes
 from canhazgpu.service.silences import Silences
 from canhazgpu.service.single import AlreadyRunning, Lock
+from canhazgpu.service.socket_file import SocketFile
 from canhazgpu.service.status_view import rfc3339
 from canhazgpu.service.supervision import notify, watchdog
 from canhazgpu.service.users import Users
 from canhazgpu.service.violation_routes import ViolationRoutes
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
+END_IT = "end it first, or set another socket and state_dir"
+LOOK_AGAIN = 5.0  # Seconds at the most until a socket that was deleted is put back.
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
 
 
@@ -61,8 +66,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
     Raises ServeFailed when it cannot start.
     """
     async with AsyncExitStack() as resources:
-        for path in (Path(settings.socket + ".lock"), Path(settings.state_dir, "lock")):
-            resources.callback(_locked(path).release)
+        resources.callback(_locked(Path(settings.state_dir)).release)
         try:
             async with anyio.create_task_group() as support:
                 try:
@@ -75,8 +79,10 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
 
 
 async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
-    url = settings.redis.url or await support.start(EmbeddedRedis(Path(settings.state_dir)).run)
+    embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir))
+    url = await support.start(embedded.run) if embedded else settings.redis.url
     store = Store(url, settings.host)
+    store.explain = Outage(url, embedded).explain
     resources.push_async_callback(store.close)
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
@@ -90,18 +96,19 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     journal = Journal(Path(settings.state_dir, "journal"))
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
-    listener = _bound(Path(settings.socket))
-    resources.callback(Path(settings.socket).unlink, missing_ok=True)
+    last_known = LastKnown(store, scanner, reconciler)
+    door = _bound(Path(settings.socket))
+    resources.callback(door.remove)
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
-    own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover, users)
+    own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover, users, last_known)
     admin = AdminRoutes(scanner, allocator, group, users)
     audit = ViolationRoutes(store, group)
     silences = Silences(store)
-    quiet = SilenceRoutes(settings, store, scanner, silences, group)
+    quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
     routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
     retention = Retention(settings, store)
-    api = Api(settings, store, scanner, routes, group, reconciler, retention).application()
+    api = Api(settings, store, scanner, routes, group, reconciler, retention, last_known).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:
@@ -118,8 +125,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(handover.run)
         await work.start(silences.run)
         await work.start(retention.run)
-        await work.start(serve_http, api, listener, users)
+        await work.start(serve_http, api, door, users, min(settings.gpus.scan_interval, LOOK_AGAIN))
         await work.start(scanner.run)
+        await work.start(last_known.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
 
@@ -160,23 +168,28 @@ def _tell(store: Store) -> Tell:
     return tell
 
 
-def _locked(path: Path) -> Lock:
+def _locked(state_dir: Path) -> Lock:
     try:
-        return Lock(path)
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+        return Lock(state_dir)
     except AlreadyRunning as running:
-        raise ServeFailed(f"{running}; end it first, or set another socket and state_dir") from None
+        raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
-        key = "socket" if path.name.endswith(".sock.lock") else "state_dir"
         raise ServeFailed(
-            f"{path}: {error.strerror}: run as root, or set {key} to a place of yours"
+            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a place of yours"
         ) from error
 
 
-def _bound(path: Path) -> Any:
+def _bound(path: Path) -> SocketFile:
     try:
-        return bind(path)
+        return SocketFile(path)
+    except AlreadyRunning as running:
+        raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
-        raise ServeFailed(f"socket: {path} cannot be bound: {error.strerror or error}") from error
+        raise ServeFailed(
+            f"socket: {path} cannot be bound: {error.strerror or error}:"
+            " run as root, or set socket to a place of yours"
+        ) from error
 
 
 def _group(name: str) -> int | None:

@@ -41,6 +41,8 @@ class EmbeddedRedis:
         self.url = f"unix://{self.socket}"
         self.output = self.folder / "redis.log"
         self.pid: int | None = None
+        self.last_words = ""  # Of the server that died last,
+        self.died: float | None = None  # and when that was, on the monotonic clock.
 
     async def run(self, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled, restarting it whenever it dies; started with its URL once it answers.
@@ -66,7 +68,8 @@ class EmbeddedRedis:
                     self.pid = None
                     with anyio.CancelScope(shield=True):
                         await _end(process)
-                structlog.get_logger().error("redis_died", status=status, last_words=self._last_words())
+                self.last_words, self.died = self._last_words(), time.monotonic()
+                structlog.get_logger().error("redis_died", status=status, last_words=self.last_words)
                 pause = RESTART_FIRST if time.monotonic() - began > STEADY else min(pause * 2, RESTART_LAST)
                 await anyio.sleep(pause)
         finally:

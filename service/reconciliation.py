@@ -90,6 +90,11 @@ class Reconciler:
                 self._wanted.set()
                 await anyio.sleep(AGAIN)
 
+    @property
+    def promised(self) -> State | None:
+        """What is in the journal, None before it was read."""
+        return self._state
+
     def note(self) -> None:
         """Say that reservations may have changed; the journal follows soon."""
         self._wanted.set()

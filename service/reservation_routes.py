@@ -27,6 +27,7 @@ from canhazgpu.service.demands import (
 )
 from canhazgpu.service.exchange import Lines, answer, body, operation_of, peer_of, process_of, when_heard
 from canhazgpu.service.handover import Handover
+from canhazgpu.service.last_known import LastKnown
 from canhazgpu.service.liveness import Liveness
 from canhazgpu.service.peer import Peer
 from canhazgpu.service.problems import Problem
@@ -53,6 +54,7 @@ class ReservationRoutes:
         liveness: Liveness,
         handover: Handover,
         users: Users,
+        last_known: LastKnown,
     ) -> None:
         """Serve what these know."""
         self._settings = settings
@@ -62,6 +64,7 @@ class ReservationRoutes:
         self._liveness = liveness
         self._handover = handover
         self._users = users
+        self._last_known = last_known
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -78,13 +81,14 @@ class ReservationRoutes:
     async def reservations(self, request: Request) -> Response:
         """Return every live reservation, the oldest first."""
         del request
-        seen = await snapshot(self._store)
-        return answer([reservation(one, seen.now_ms) for one in seen.reservations])
+        seen = await self._last_known.look()
+        return self._last_known.answer([reservation(one, seen.now_ms) for one in seen.reservations], seen)
 
     async def queue(self, request: Request) -> Response:
         """Return who waits, in order."""
         del request
-        return answer(queue(await snapshot(self._store)))
+        seen = await self._last_known.look()
+        return self._last_known.answer(queue(seen), seen)
 
     async def reserve(self, request: Request) -> Response:
         """Give GPUs, all or none; 201 with the reservation, or with `wait` JSON lines until there are."""
@@ -94,8 +98,8 @@ class ReservationRoutes:
         process = self._process(request) if demand.kind == RUN else None
         try:
             ask = await self._ask(peer, demand, process, wait=wait is not None)
-            if demand.request is None and not await self._scanner.fresh(SCAN_PATIENCE):
-                raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
+            if demand.request is None:
+                await self._scanned(wait=wait is not None)
             begin = partial(self.begin, request=request, process=process)
             place = Place(self._store, self._allocator, self._handover, ask, operation, begin=begin)
             if wait is not None:
@@ -175,8 +179,8 @@ class ReservationRoutes:
     async def disown(self, request: Request) -> Response:
         """Say that the presumed use of one's own GPUs is another's; the next scans make it a violation."""
         peer, demand = peer_of(request), await body(request, DisownDemand)
-        if not demand.undo and not await self._scanner.fresh(SCAN_PATIENCE):
-            raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
+        if not demand.undo:
+            await self._scanned(wait=False)
         reply = await self._allocator.disown(
             peer.uid, operation_of(demand.operation), gpus=indices(demand.gpus), undo=demand.undo
         )
@@ -195,6 +199,14 @@ class ReservationRoutes:
             raise Problem(403, "not-yours", f"it is {mine[0].user} who waits there", "leave it to them")
         await self._allocator.leave([name], "cancelled")
         return answer({"left": name})
+
+    async def _scanned(self, *, wait: bool) -> None:
+        """Return when a scan begun after this call is over; who waits may do so until the driver answers."""
+        if not await self._scanner.fresh(SCAN_PATIENCE):
+            raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
+        trouble = self._scanner.trouble
+        if trouble and not wait:
+            raise Problem(503, "not-scanned", f"the GPUs cannot be read: {trouble.reason}", trouble.remedy)
 
     def _wait_of(self, demand: ReserveDemand) -> float | None:
         """Return how long to wait in seconds, 0 for as long as it takes, None for not at all."""

@@ -24,6 +24,7 @@ CLOSEST = 0.1  # Seconds; between two scans that are asked for there is a rest a
 LEAST_REST = 0.005  # but no longer than CLOSEST and no shorter than this.
 LARGEST_MARGIN = 0.1
 SIGN_OF_LIFE = 60.0  # Seconds between two entries in the list of hosts.
+QUICK = 0.5  # Seconds for a Redis that did not answer the scan before.
 BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
 
 
@@ -68,6 +69,9 @@ class Scanner:
         self._began = self._finished = 0.0  # When the scan began that runs, and the last that ended.
         self._alive_at = -SIGN_OF_LIFE
         self.progress = time.monotonic()
+        self.stored: float | None = None  # When Redis last took a scan, or that there was none; monotonic.
+        self.seen: Mapping[int, GpuUsage] = {}  # As last read, also where Redis did not take it,
+        self.seen_at: float | None = None  # and when that was, on the monotonic clock.
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Scan until cancelled; started once the first turn is over, whatever came of it."""
@@ -79,6 +83,7 @@ class Scanner:
             try:
                 pause = await self._scan()
                 self._store.found()
+                self.stored = time.monotonic()
                 backoff = BACKOFF_FIRST
             except StoreDown as down:
                 self._store.lost(down)
@@ -119,23 +124,25 @@ class Scanner:
 
     async def _scan(self) -> float:
         """Scan once; return how many seconds after its beginning the next one is due."""
-        if not self._known:
-            before = await snapshot(self._store)
-            self._known = {gpu.usage.index: gpu.usage for gpu in before.gpus}
-            self._stalled = before.stalled_reason
         try:
             readings = await self._provider.read()
         except ProviderError as error:
             self.trouble = error
             self._cards.stall()
+            await self._recall()
             await self._tell_stalled(error)
             return self._period
         self.trouble = None
+        if self._store.down:  # What is seen now is shown, and does not wait for Redis.
+            self._show([self._usage(reading) for reading in readings])
+            await self._store.ready(QUICK)
+        await self._recall()
         readings = await self._cards.settle(readings, self._now_ms)
         self._rename(self._cards.moved)
         usages = [self._usage(reading) for reading in readings] + self._cards.missing()
         if await self._attributor.settle():
             usages = [self._usage(reading) for reading in readings] + self._cards.missing()
+        self._show(usages)
         age = time.monotonic() - self._began
         observed = await observe(self._store, usages, self._confirm, self._stale, age=age, rules=self._rules)
         self._now_ms = observed.now_ms
@@ -149,6 +156,17 @@ class Scanner:
         self._known = {usage.index: usage for usage in usages}
         await self._sign_of_life(observed)
         return self._pause(observed)
+
+    async def _recall(self) -> None:
+        """Learn from Redis which GPUs there were, where no scan of this process told so."""
+        if not self._known:
+            before = await snapshot(self._store)
+            self._known = {gpu.usage.index: gpu.usage for gpu in before.gpus}
+            self._stalled = before.stalled_reason
+
+    def _show(self, usages: list[GpuUsage]) -> None:
+        self.seen = {usage.index: usage for usage in usages}
+        self.seen_at = self._began
 
     def _usage(self, reading: GpuReading) -> GpuUsage:
         seen = [self._attributor.attribute(process) for process in reading.processes]

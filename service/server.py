@@ -5,7 +5,6 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
@@ -14,6 +13,7 @@ from anyio.abc import TaskStatus
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from canhazgpu.service.peer import Peer, introduced, peer_of, process_of
+from canhazgpu.service.socket_file import BACKLOG, SocketFile
 from canhazgpu.service.users import Users
 
 LONGEST_HEAD = 65536
@@ -21,8 +21,6 @@ HEAD_TIME = 5.0  # Seconds a caller may take for its first request.
 IDLE_TIME = 15
 DRAIN_TIME = 5
 MOST_OF_ONE_USER = 128
-MODE = 0o666
-BACKLOG = 256
 
 Heard = Callable[[bool], None]
 
@@ -89,7 +87,15 @@ class PeerProtocol(H11Protocol):
 class _Server(uvicorn.Server):
     """Leaves signals to the daemon, and sleeps instead of looking around ten times a second."""
 
-    stop: anyio.Event
+    def __init__(self, config: uvicorn.Config) -> None:
+        """Prepare; nothing is served yet."""
+        super().__init__(config)
+        self.stop = anyio.Event()
+
+    def accept_no_more(self) -> None:
+        """Close the listener; its connections go on."""
+        for server in self.servers:
+            server.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -111,17 +117,45 @@ def _introducing(app: Any, users: Users) -> Any:
 
 async def serve_http(
     app: Any,
-    listener: socket.socket,
+    door: SocketFile,
     users: Users,
+    look_again: float,
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` on a bound socket until cancelled; then let requests end for DRAIN_TIME seconds.
 
-    `users` knows the names of those who ask.
+    `users` knows the names of those who ask. Every `look_again` seconds it is seen that the socket's file is
+    still there: a new one has a listener of its own, and connections through the old one go on.
     """
-    config = uvicorn.Config(
-        _introducing(app, users),
+    application = _introducing(app, users)
+    servers: list[_Server] = []
+    door.listener.listen(BACKLOG)
+    async with anyio.create_task_group() as tasks:
+
+        def serve(listener: socket.socket) -> None:
+            for server in servers[:-1]:
+                server.accept_no_more()
+            servers.append(_Server(_configured(application)))
+            tasks.start_soon(_serve_shielded, servers[-1], listener)
+
+        serve(door.listener)
+        task_status.started()
+        try:
+            while True:
+                await anyio.sleep(look_again)
+                listener = door.renewed()
+                if listener is not None:
+                    serve(listener)
+        finally:
+            for server in servers:
+                server.should_exit = True
+                server.stop.set()
+
+
+def _configured(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         http=PeerProtocol,
         ws="none",
         lifespan="off",
@@ -133,33 +167,8 @@ async def serve_http(
         timeout_graceful_shutdown=DRAIN_TIME,
         h11_max_incomplete_event_size=LONGEST_HEAD,
     )
-    server = _Server(config)
-    server.stop = anyio.Event()
-    listener.listen(BACKLOG)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_serve_shielded, server, listener)
-        task_status.started()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            server.should_exit = True
-            server.stop.set()
 
 
 async def _serve_shielded(server: _Server, listener: socket.socket) -> None:
     with anyio.CancelScope(shield=True):
         await server.serve(sockets=[listener])
-
-
-def bind(path: Path) -> socket.socket:
-    """Bind the socket at `path`, open to every user; an old one there is replaced.
-
-    The caller holds the host's lock: nobody serves the old one any more. Raises OSError.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    path.chmod(MODE)
-    listener.settimeout(0)
-    return listener

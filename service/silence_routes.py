@@ -15,6 +15,7 @@ from canhazgpu.events.store import Store
 from canhazgpu.events.text import printable
 from canhazgpu.service.demands import AckDemand, SilenceDemand, UnsilenceDemand, seconds
 from canhazgpu.service.exchange import admit, answer, body, operation_of, peer_of
+from canhazgpu.service.last_known import LastKnown
 from canhazgpu.service.peer import Peer
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.scanner import Scanner
@@ -32,14 +33,21 @@ ID = re.compile(r"s\d{1,19}-\d{1,19}", re.ASCII)
 class SilenceRoutes:
     """Everybody may see them; every change makes an event, and is logged."""
 
-    def __init__(
-        self, settings: Settings, store: Store, scanner: Scanner, silences: Silences, group: int | None
+    def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
+        self,
+        settings: Settings,
+        store: Store,
+        scanner: Scanner,
+        silences: Silences,
+        group: int | None,
+        last_known: LastKnown,
     ) -> None:
         """Serve what these know; administrators are root and the members of `group`."""
         self._longest_ack = settings.notices.ack_max
         self._store = store
         self._scanner = scanner
         self._silences = silences
+        self._last_known = last_known
         self._group = group
 
     def routes(self) -> list[Route]:
@@ -54,8 +62,8 @@ class SilenceRoutes:
     async def silences(self, request: Request) -> Response:
         """Return every live silence, the first to end first."""
         del request
-        seen = await snapshot(self._store)
-        return answer([_row(one, seen) for one in seen.silences])
+        seen = await self._last_known.look()
+        return self._last_known.answer([_row(one, seen) for one in seen.silences], seen)
 
     async def silence(self, request: Request) -> Response:
         """Silence what fits a user, a GPU and a process; for administrators."""

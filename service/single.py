@@ -1,4 +1,4 @@
-"""One daemon a host: a lock the kernel holds for as long as the process lives."""
+"""One daemon a host: locks that the kernel holds for as long as the process lives."""
 
 import fcntl
 import os
@@ -10,21 +10,74 @@ class AlreadyRunning(Exception):
 
 
 class Lock:
-    """An exclusive lock on a file, with the holder's process id in it."""
+    """An exclusive lock on a folder, or on a file with the holder's process id in it.
+
+    A folder is locked itself: no file in it has to last, and systemd-tmpfiles leaves a locked folder alone.
+    A file may be deleted; `lost` tells, and `renew` takes the lock of the file that is there now.
+    """
 
     def __init__(self, path: Path) -> None:
         """Take it. Raises AlreadyRunning, or OSError when the file cannot be made."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "?"
-            os.close(self._file)
-            raise AlreadyRunning(f"another canhazgpu service (PID {holder}) holds {path}") from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        self.path = path
+        self._file = _taken(path)
+
+    def lost(self) -> bool:
+        """Whether the path leads to another file by now, or to none."""
+        return not _is(self._file, self.path)
+
+    def renew(self) -> None:
+        """Take the lock of what is there now. Raises AlreadyRunning and OSError; the old one is held then."""
+        new = _taken(self.path)
+        os.close(self._file)
+        self._file = new
 
     def release(self) -> None:
         """Let go of it; the file stays, for the next one."""
         os.close(self._file)
+
+
+def _taken(path: Path) -> int:
+    while True:
+        file = _open(path)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is(
+                file, path
+            ):  # Else it was deleted before it was locked, and somebody may hold its successor.
+                if not path.is_dir():
+                    os.ftruncate(file, 0)
+                    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+                return file
+        except BlockingIOError:
+            holder = _holder(file)
+            os.close(file)
+            raise AlreadyRunning(f"another canhazgpu service (PID {holder}) holds {path}") from None
+        except OSError:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _open(path: Path) -> int:
+    if path.is_dir():
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+
+
+def _is(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False
+
+
+def _holder(file: int) -> str:
+    """Return the process that holds the lock, as the kernel lists it."""
+    there = os.fstat(file)
+    name = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
+    try:
+        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        rows = []
+    return next((row[4] for row in rows if row[1:2] == ["FLOCK"] and name in row), "?")

@@ -32,7 +32,10 @@ class GpuState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The host at `now_ms`, Redis' clock. `stalled_ms` is since when no scan reaches the driver."""
+    """The host at `now_ms`, Redis' clock. `stalled_ms` is since when no scan reaches the driver.
+
+    One that is only what was last known has a `stale_reason`, and for how long it has not been confirmed.
+    """
 
     now_ms: int
     scanned_ms: int | None
@@ -43,6 +46,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     reservations: tuple[Record, ...] = ()  # The oldest first.
     waiting: tuple[Waiting, ...] = ()  # In the order of the queue.
     silences: tuple[Silence, ...] = ()  # Those that last, the first to end first.
+    stale_s: int | None = None
+    stale_reason: str = ""
 
 
 async def snapshot(store: Store) -> Snapshot:

@@ -23,7 +23,8 @@ def status(snapshot: Snapshot, scan_interval: float, *, presume_holder: bool) ->
     """Return the host's GPUs by index.
 
     `status` is AVAILABLE, IN_USE (reserved), UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN, the last
-    two and a drained one with a `reason`, the last two with its `remedy`. `others` are the processes on a
+    two and a drained one with a `reason`, the last two with its `remedy`. In a picture that is only what was
+    last known (`stale_reason`) none is AVAILABLE: what was is UNKNOWN. `others` are the processes on a
     reserved GPU that are not its holder's; `presumed` are those taken for the holder's without proof, if
     `presume_holder`. Times are RFC 3339 in UTC, durations are in seconds, memory is in MiB.
     """
@@ -49,6 +50,9 @@ def _blind(snapshot: Snapshot, scan_interval: float) -> str | None:
 def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: bool) -> dict[str, Any]:  # noqa: FBT001
     usage = gpu.usage
     state, reason = _state(gpu, blind)
+    if snapshot.stale_reason and state == "AVAILABLE":
+        since = "" if snapshot.stale_s is None else f" {spell_duration(snapshot.stale_s)} ago"
+        state, reason = "UNKNOWN", f"available{since}; {snapshot.stale_reason}"
     by_standing = _by_standing(gpu, presume_holder)
     silenced = [silenced_until(violation, snapshot.silences) for violation in gpu.violations]
     return {
@@ -77,6 +81,8 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: b
         "last_released": rfc3339(gpu.last_released_ms),
         "released_s": _ago(snapshot.now_ms, gpu.last_released_ms),
         "scanned_at": rfc3339(snapshot.scanned_ms),
+        "stale_s": snapshot.stale_s,
+        "stale_reason": snapshot.stale_reason or None,
     }
 
 

@@ -16,6 +16,7 @@ from canhazgpu.service.queue_view import queue
 from canhazgpu.service.refusals import refusal
 from canhazgpu.service.snapshot import snapshot
 
+JOIN_TIME = 4.0  # Seconds for a Redis that is away to come back, for who has no place in the queue yet.
 SIGN_OF_LIFE = 5.0  # Seconds between two looks at the queue when nothing happens.
 
 Begin = Callable[[Record], dict[str, Any]]
@@ -63,6 +64,11 @@ class Place:
         while not self._allocator.closing:
             event = self._allocator.listen()
             reserved = await self._look()
+            if reserved is None and self._has_no_place(began):
+                down = self._store.trouble or StoreDown("Redis does not answer")
+                await self.gone()
+                yield Problem(503, "store-unavailable", *self._store.explain(down)).line()
+                return
             if reserved is None:
                 yield None
             elif reserved.reservation is not None:
@@ -87,6 +93,10 @@ class Place:
             with anyio.move_on_after(left):
                 await event.wait()
             self._allocator.unlisten(event)
+
+    def _has_no_place(self, began: float) -> bool:
+        """Whether Redis has been away for so long that the queue cannot be joined now."""
+        return self._id is None and self._ask.id is None and anyio.current_time() - began > JOIN_TIME
 
     async def _look(self) -> Reserved | None:
         try:

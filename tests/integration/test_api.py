@@ -249,7 +249,7 @@ def test_a_refusal_repeats_the_path_that_was_asked_for(host: Daemon) -> None:
     assert str(host.folder).encode() not in answer
 
 
-def test_without_redis_every_question_is_answered_with_503(
+def test_without_redis_what_only_it_has_is_answered_with_503(
     folder: Path, redis: "subprocess.Popen[bytes]"
 ) -> None:
     """And the command ends with 1 and one line that says so."""
@@ -259,8 +259,6 @@ def test_without_redis_every_question_is_answered_with_503(
         redis.wait()
         for path in (
             "/v1/health",
-            "/v1/status",
-            "/v1/status?fresh=1",
             "/v1/violations",
             "/v1/deliveries",
             "/v1/deadletters",
@@ -273,7 +271,6 @@ def test_without_redis_every_question_is_answered_with_503(
             assert no.remedy
         assert refusal(daemon, "/v1/notices/test", {"channel": "log"}).status == 503
         for words in (
-            ["status"],
             ["violations"],
             ["deliveries"],
             ["events"],
@@ -281,7 +278,7 @@ def test_without_redis_every_question_is_answered_with_503(
         ):
             done = daemon.run(*words)
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), (words, done.stderr)
-            assert done.stderr.startswith("Error: Redis does not answer")
+            assert done.stderr.startswith(f"Error: Redis does not answer: nobody listens on {folder}/r (")
     finally:
         assert daemon.stop() == 0
 

@@ -1,0 +1,59 @@
+"""Why a process does not answer, as far as the kernel says. Standard library only: the client uses it."""
+
+import os
+import socket
+import struct
+
+STATES = {
+    "T": ("is stopped", "kill -CONT {pid}"),
+    "t": ("is held by a debugger", "detach it, or kill -CONT {pid}"),
+}
+
+
+def peer_pid(link: socket.socket) -> int | None:
+    """Return the process that listens at the other end, None where it is in another PID namespace."""
+    try:
+        raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    except OSError:
+        return None
+    return int(struct.unpack_from("i", raw)[0]) or None
+
+
+def halted(pid: int) -> tuple[str, str] | None:
+    """Return what keeps a process from going on, and what lets it; None where nothing is known to."""
+    state = _state(pid)
+    if state in STATES:
+        what, remedy = STATES[state]
+        return what, remedy.format(pid=pid)
+    group = _frozen_group(pid)
+    return ("is frozen", f"echo 0 > /sys/fs/cgroup{group}/cgroup.freeze") if group else None
+
+
+def visible(pid: int) -> bool:
+    """Whether its state can be read at all."""
+    return _state(pid) is not None
+
+
+def _state(pid: int) -> str | None:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - speed
+            return file.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def _frozen_group(pid: int) -> str | None:
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            path = next((line[4:-1] for line in file if line.startswith("0::/")), None)
+        if path is None:
+            return None
+        while path:  # A group is frozen with the one it is in.
+            if os.path.exists(f"/sys/fs/cgroup/{path}/cgroup.freeze"):  # noqa: PTH110
+                with open(f"/sys/fs/cgroup/{path}/cgroup.freeze", encoding="ascii") as file:  # noqa: PTH123
+                    if file.read().strip() == "1":
+                        return f"/{path}"
+            path = path.rpartition("/")[0]
+    except OSError:
+        return None
+    return None

@@ -1,0 +1,48 @@
+"""Why Redis does not answer, in words, from what can be seen of its process and its disk."""
+
+import socket
+import time
+from urllib.parse import urlsplit
+
+from canhazgpu.events.halted import halted, peer_pid
+from canhazgpu.events.store import TRY_AGAIN, StoreDown
+from canhazgpu.service.disk import no_room
+from canhazgpu.service.embedded import STEADY, EmbeddedRedis
+
+SILENCE = "Redis does not answer"
+
+
+class Outage:
+    """Finds the cause of a StoreDown. `embedded` is the server of this service, if it has one."""
+
+    def __init__(self, url: str, embedded: EmbeddedRedis | None) -> None:
+        """Look at nothing yet."""
+        self._embedded = embedded
+        parts = urlsplit(url)
+        self._path = parts.path if parts.scheme == "unix" else ""
+
+    def explain(self, down: StoreDown) -> tuple[str, str]:
+        """Return why it does not answer, and what to do."""
+        pid = self._pid()
+        halt = halted(pid) if pid else None
+        if halt:
+            return f"{SILENCE}: it (PID {pid}) {halt[0]}", f"{halt[1]} lets it go on"
+        if self._embedded:
+            full = no_room(self._embedded.folder)
+            if full:
+                return f"{SILENCE}: no {full} left on {self._embedded.folder.parent}", "make room there"
+            died = self._embedded.died
+            if died is not None and time.monotonic() - died < STEADY:
+                said = f"{SILENCE}: it ended with: {self._embedded.last_words}"
+                return said, f"it is started again; its log is {self._embedded.output}"
+        return str(down), TRY_AGAIN
+
+    def _pid(self) -> int | None:
+        if not self._path:
+            return None
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
+            try:
+                link.connect(self._path)
+            except OSError:
+                return self._embedded.pid if self._embedded else None
+            return peer_pid(link)

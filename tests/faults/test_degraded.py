@@ -1,0 +1,224 @@
+"""Redis, its disk or the driver is away: the last known picture, its age, and the true reason."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import Daemon, gpu, until, use
+from support.redis import redis_binary
+
+from canhazgpu.client import Client
+from canhazgpu.events.store import StoreDown
+from canhazgpu.service.embedded import EmbeddedRedis
+from canhazgpu.service.outage import Outage
+
+SILENCE = "Redis does not answer"
+
+
+@contextmanager
+def server(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A Redis that is not the service's own."""
+    process = subprocess.Popen(
+        [redis_binary(), *f"--port 0 --unixsocket {folder}/r --dir {folder} --appendonly yes".split()],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def redis_pid(host: Daemon) -> int:
+    """Return the process of the embedded Redis."""
+    pid: int = host.redis().info("server")["process_id"]
+    return pid
+
+
+def rows(host: Daemon) -> list[dict[str, Any]]:
+    """Return what programs read of the GPUs."""
+    found: list[dict[str, Any]] = json.loads(host.run("status", "--json").stdout)
+    return found
+
+
+def check(host: Daemon, reason: str) -> None:
+    """See that the picture is shown with this reason and its age, and that changes are refused with it."""
+    done = host.run("status")
+    held, free, used = done.stdout.splitlines()
+    assert held.startswith("GPU 0: IN USE by root for 0h "), held
+    assert held.endswith("[validated: no actual usage detected]"), held
+    assert free.startswith("GPU 1: UNKNOWN (available 0h 0m "), free
+    assert free.endswith(f"s ago; {reason})"), free
+    assert used.startswith("GPU 2: IN USE WITHOUT RESERVATION by user bob - 1024MB used by PID "), used
+    assert done.returncode == 0
+    warned = done.stderr
+    assert warned.startswith("Warning: last known 0h 0m "), warned
+    assert warned.endswith(f"s ago: {reason}\n"), warned
+    assert warned.count("\n") == 1, warned
+    found = rows(host)
+    assert [one["status"] for one in found] == ["IN_USE", "UNKNOWN", "UNRESERVED"]
+    assert {one["stale_reason"] for one in found} == {reason}
+    assert all(0 <= one["stale_s"] < 60 for one in found)
+    assert found[0]["reservation"]["user"] == "root"
+    assert [one["id"] for one in Client(str(host.folder / "s")).get("/v1/reservations")] == [
+        found[0]["reservation"]["id"]
+    ]
+    for words in (["reserve"], ["reserve", "--wait"], ["run", "--", "true"], ["release"], ["extend"]):
+        began = time.monotonic()
+        refused = host.run(*words)
+        assert refused.returncode == 1, (words, refused)
+        assert refused.stderr.startswith(f"Error: {reason} ("), (words, refused.stderr)
+        assert refused.stderr.count("\n") == 1
+        assert time.monotonic() - began < 10, words
+
+
+def busy(host: Daemon) -> Daemon:
+    """Start it on three GPUs: one that is reserved, one that is free, one in use without a reservation."""
+    host.place(gpu(0, memory_used_mb=45), gpu(1, memory_used_mb=45), gpu(2, use(os.getpid(), 1024, "bob")))
+    host.start()
+    until(lambda: "WITHOUT RESERVATION" in host.status())
+    assert host.run("reserve", "--gpu-ids", "0").returncode == 0
+    host.status()
+    return host
+
+
+def recovers(host: Daemon) -> None:
+    """See that everything is as it was once the cause is gone."""
+    until(lambda: "GPU 1: AVAILABLE" in host.status(), 20)
+    done = host.run("status")
+    assert "GPU 0: IN USE by root" in done.stdout
+    assert done.stderr == ""
+    assert host.run("reserve", "--gpu-ids", "1").returncode == 0
+
+
+def test_redis_that_is_not_there(folder: Path) -> None:
+    """Nobody listens; a service that starts meanwhile shows what its journal knows, and grants nothing."""
+    host = Daemon(folder, f'[redis]\nurl = "unix://{folder}/r"\n')
+    try:
+        with server(folder):
+            busy(host)
+        reason = f"{SILENCE}: nobody listens on {folder}/r"
+        until(lambda: "UNKNOWN" in host.status())
+        check(host, reason)
+        (folder / "r").unlink()
+        reason = f"{SILENCE}: there is no socket {folder}/r"
+        until(lambda: reason in host.status())
+        host.stop()
+        host.start()
+        until(lambda: "IN USE by root" in host.status())
+        done = host.run("status")
+        held, free, used = done.stdout.splitlines()
+        assert held.startswith("GPU 0: IN USE by root for 0h "), held
+        assert free == f"GPU 1: UNKNOWN (available; {reason})"
+        assert used.startswith("GPU 2: IN USE WITHOUT RESERVATION by user bob"), used
+        assert done.stderr == f"Warning: {reason}\n"
+        assert reason in host.run("reserve").stderr
+        with server(folder):
+            recovers(host)
+            assert host.stop() == 0
+    finally:
+        host.stop()
+
+
+def test_redis_that_is_stopped(folder: Path) -> None:
+    """Its process and what lets it go on."""
+    host = busy(Daemon(folder))
+    pid = redis_pid(host)
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            reason = f"{SILENCE}: it (PID {pid}) is stopped"
+            began = time.monotonic()
+            assert reason in host.run("status").stdout
+            assert time.monotonic() - began < 9
+            refused = host.run("reserve")
+            assert refused.stderr == f"Error: {reason} (kill -CONT {pid} lets it go on)\n"
+            assert time.monotonic() - began < 15
+            check(host, reason)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        recovers(host)
+    finally:
+        host.stop()
+
+
+@pytest.fixture
+def small(folder: Path) -> Iterator[Path]:
+    """A file system of its own, with little room, at the service's state directory."""
+    state = folder / "state"
+    state.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mount needs root")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(state)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield state
+    subprocess.run(["umount", "--lazy", str(state)], check=True)
+
+
+def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
+    """No space left, and where; once there is room everything is as it was."""
+    host = busy(Daemon(folder))
+    try:
+        with (small / "filler").open("wb", buffering=0) as filler:
+            while True:
+                try:
+                    filler.write(b"x" * 4096)
+                except OSError:
+                    break
+        reason = f"{SILENCE}: no space left on {small}"
+        until(lambda: reason in host.run("extend", "--gpu-ids", "1").stderr, 30)
+        until(lambda: reason in host.status(), 20)
+        check(host, reason)
+        (small / "filler").unlink()
+        recovers(host)
+    finally:
+        host.stop()
+
+
+def test_the_words_of_a_server_that_died(folder: Path) -> None:
+    """They are the reason for as long as it may have to do with them."""
+    redis = EmbeddedRedis(folder)
+    outage = Outage(redis.url, redis)
+    down = StoreDown(f"{SILENCE}: nobody listens")
+    assert outage.explain(down)[0] == str(down)
+    redis.last_words, redis.died = "Read-only file system; Exiting...", time.monotonic()
+    reason, remedy = outage.explain(down)
+    assert reason == f"{SILENCE}: it ended with: Read-only file system; Exiting..."
+    assert str(redis.output) in remedy
+    redis.died = time.monotonic() - 60
+    assert outage.explain(down)[0] == str(down)
+
+
+@pytest.mark.parametrize("cause", ["LIB_RM_VERSION_MISMATCH", "hang"])
+def test_a_driver_that_is_away(folder: Path, cause: str) -> None:
+    """The driver's own words and the remedy; nothing is granted on an old scan, and a release is possible."""
+    host = Daemon(folder, scan="100ms")
+    busy(host)
+    try:
+        broken = {"hang": "1h"} if cause == "hang" else {"error": cause}
+        host.place(gpu(0, **broken), gpu(1), gpu(2))
+        said = "no answer from the driver in 2 s" if cause == "hang" else "Driver/library version mismatch"
+        remedy = "the host needs a restart" if cause == "hang" else "reboot, or reload the nvidia modules"
+        until(lambda: said in host.run("status").stderr)
+        warned = host.run("status").stderr
+        assert warned.startswith("Warning: last known 0h 0m ")
+        assert remedy in warned
+        refused = host.run("reserve", "--gpu-ids", "1")
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(f"Error: the GPUs cannot be read: {said} (")
+        assert remedy in refused.stderr
+        assert host.run("release", "--gpu-ids", "0").returncode == 0
+        lines = until(lambda: "no scan for" in host.status() and host.status(), 40).splitlines()
+        assert all(f": UNKNOWN ({said}, no scan for 0h 0m " in line for line in lines), lines
+    finally:
+        host.stop()

@@ -1,0 +1,118 @@
+"""A service that cannot go on: commands say so soon, and what lets it go on."""
+
+import os
+import pty
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.daemon import COMMAND, Daemon
+
+from canhazgpu.client import Client, Unreachable
+
+
+def begin(host: Daemon, *words: str, stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+    """Start a command against a host."""
+    return subprocess.Popen(
+        [*COMMAND, *words], env=host.environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+    )
+
+
+def test_a_service_that_is_stopped_is_named(host: Daemon) -> None:
+    """Every command ends after 10 s with its process and the remedy; once it goes on all is well."""
+    assert host.process is not None
+    pid = host.process.pid
+    host.process.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        commands = [
+            begin(host, *words)
+            for words in (
+                ["status"],
+                ["reserve"],
+                ["run", "--", "true"],
+                ["release"],
+                ["violations"],
+                ["events"],
+            )
+        ]
+        said = [command.communicate(timeout=40)[1] for command in commands]
+        assert time.monotonic() - began < 20
+    finally:
+        host.process.send_signal(signal.SIGCONT)
+    expected = f"Error: the service (PID {pid}) is stopped; kill -CONT {pid} lets it go on\n"
+    assert said == [expected] * len(commands)
+    assert [command.returncode for command in commands] == [3] * len(commands)
+    assert host.run("status").returncode == 0
+
+
+def test_on_a_terminal_it_is_said_what_is_waited_for(host: Daemon) -> None:
+    """After 2 s, and the command ends well when the service goes on in time."""
+    assert host.process is not None
+    reader, terminal = pty.openpty()
+    host.process.send_signal(signal.SIGSTOP)
+    try:
+        command = begin(host, "status", stderr=terminal)
+        began = time.monotonic()
+        said = os.read(reader, 1000).decode()
+        assert time.monotonic() - began < 8
+    finally:
+        host.process.send_signal(signal.SIGCONT)
+    pid = host.process.pid
+    assert said == f"Waiting for the service (PID {pid}), which is stopped: kill -CONT {pid}\r\n"
+    assert command.communicate(timeout=20)[0].startswith("GPU 0: ")
+    assert command.returncode == 0
+    os.close(terminal)
+    os.close(reader)
+
+
+def test_doctor_says_the_same(host: Daemon) -> None:
+    """Not that it is to be started."""
+    assert host.process is not None
+    host.process.send_signal(signal.SIGSTOP)
+    try:
+        said = host.run("doctor").stdout
+    finally:
+        host.process.send_signal(signal.SIGCONT)
+    pid = host.process.pid
+    assert f"the service (PID {pid}) is stopped\n" in said
+    assert f"kill -CONT {pid} lets it go on" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [("missing", "canhazgpu serve"), ("long" * 30, "at most 107 bytes"), ("full", "is it stopped?")],
+)
+def test_the_remedy_fits_the_reason(
+    folder: Path, path: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting it is the remedy only where nobody listens."""
+    monkeypatch.setattr("canhazgpu.client.connection.HALTED_TIME", 0.2)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(folder / "full"))
+        listener.listen(0)
+        first.connect(str(folder / "full"))
+        with pytest.raises(Unreachable) as trouble:
+            Client(str(folder / path)).status()
+    assert remedy in trouble.value.remedy
+
+
+def test_one_that_runs_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that works on the answer is not given up like one that is stopped; it is said to run."""
+    monkeypatch.setattr("canhazgpu.client.connection.SAY_AFTER", 0.1)
+    monkeypatch.setattr("canhazgpu.client.connection.HALTED_TIME", 0.2)
+    monkeypatch.setattr("canhazgpu.client.connection.ANSWER_TIME", 0.5)
+    said: list[str] = []
+    monkeypatch.setattr("canhazgpu.client.connection.WAITING", [said.append])
+    client = Client(str(folder / "s"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "s"))
+        listener.listen()
+        began = time.monotonic()
+        with pytest.raises(Unreachable, match="runs and does not answer"):
+            client.status()
+        assert time.monotonic() - began >= 0.5
+    assert said == [f"Waiting for the service (PID {os.getpid()})"]

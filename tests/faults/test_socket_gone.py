@@ -1,0 +1,169 @@
+"""The socket, the locks, or what stands where they stood: deleted, taken, doubled."""
+
+import json
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, until
+
+LOCKS = ("s.lock", "state/lock", "state/redis/lock")
+
+
+def delete(host: Daemon, *names: str) -> None:
+    """Delete what there is of these files, as a cleaner of old files does."""
+    for name in names:
+        (host.folder / name).unlink(missing_ok=True)
+
+
+def refused(other: Daemon) -> str:
+    """Return the one line with which a service that may not start ends."""
+    done = other.run("serve", timeout=20)
+    *_, last = done.stderr.splitlines()
+    assert done.returncode == 1, last
+    return last
+
+
+def logged(host: Daemon, event: str) -> list[dict[str, str]]:
+    """Return the entries of the service's log."""
+    lines = [line for line in host.log.read_text().splitlines() if line.startswith("{")]
+    return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
+
+def another(host: Daemon, name: str, change: Callable[[str], str] = str) -> Daemon:
+    """Return a service with the settings of `host`, changed; its own scenario and log lie elsewhere."""
+    settings = change((host.folder / "config.toml").read_text())
+    folder = host.folder / name
+    folder.mkdir()
+    made = Daemon(folder)
+    (folder / "config.toml").write_text(settings)
+    return made
+
+
+def own_state(settings: str) -> str:
+    """Have another state directory."""
+    return settings.replace('/state"', '/other-state"')
+
+
+def test_a_deleted_socket_is_bound_anew(host: Daemon) -> None:
+    """Within a scan commands reach the service again, all users may, and a stream that was open goes on."""
+    path = host.folder / "s"
+    before = path.stat()
+    with socket.socket(socket.AF_UNIX) as reader:
+        reader.settimeout(10)
+        reader.connect(str(path))
+        reader.sendall(b"GET /v1/events?follow=1&type=reservation HTTP/1.1\r\nHost: x\r\n\r\n")
+        stream = reader.makefile("rb")
+        assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+        for _ in range(3):
+            delete(host, "s", *LOCKS)
+            until(path.exists, 3)
+            assert host.run("status").returncode == 0
+        assert (path.stat().st_mode, (host.folder / "s.lock").exists()) == (before.st_mode, True)
+        assert host.run("reserve").returncode == 0
+        until(lambda: b"reservation.created" in stream.readline() or None, 10)
+    assert host.stop() == 0
+    assert not path.exists()
+
+
+def test_a_folder_that_was_deleted_is_made_anew(folder: Path) -> None:
+    """Also when the socket's folder goes with it."""
+    host = Daemon(folder)
+    settings = folder / "config.toml"
+    settings.write_text(settings.read_text().replace(f'{folder}/s"', f'{folder}/run/s"'))
+    host.start()
+    try:
+        delete(host, "run/s", "run/s.lock")
+        (folder / "run").rmdir()
+        until((folder / "run" / "s").exists, 3)
+        assert host.run("status").returncode == 0
+    finally:
+        host.stop()
+
+
+def test_a_second_service_never_starts_on_the_same_state(host: Daemon) -> None:
+    """Whatever was deleted before: it names the first, which does not notice."""
+    second = another(host, "second", lambda text: text.replace('/s"', '/second/s"'))
+    delete(host, *LOCKS)
+    said = refused(second)
+    assert host.process is not None
+    assert f"another canhazgpu service (PID {host.process.pid}) holds {host.folder}/state;" in said
+    assert host.run("status").returncode == 0
+
+
+def test_a_second_service_never_takes_the_socket(host: Daemon) -> None:
+    """Not with another state either, and without the lock file: somebody answers there."""
+    delete(host, *LOCKS)
+    second = another(host, "second", own_state)
+    before = (host.folder / "s").stat().st_ino
+    said = refused(second)
+    assert "another canhazgpu service (PID" in said
+    assert (host.folder / "s").stat().st_ino == before
+    assert host.run("status").returncode == 0
+
+
+def test_a_socket_that_another_service_took_is_its_own(folder: Path) -> None:
+    """Neither replaces nor removes the other's; when the other has ended, the first is back."""
+    host = Daemon(folder, scan="5s").start()
+    second = another(host, "second", own_state)
+    try:
+        assert host.process is not None
+        host.process.send_signal(signal.SIGSTOP)  # So that it cannot be the first to notice.
+        delete(host, "s", "s.lock")
+        second.start()
+        host.process.send_signal(signal.SIGCONT)
+        (entry,) = until(lambda: logged(host, "socket_lost"), 15)
+        assert second.process is not None
+        assert f"(PID {second.process.pid})" in entry["reason"]
+        taken = (folder / "s").stat().st_ino
+        assert host.stop() == 0  # And leaves what is not its own.
+        assert (folder / "s").stat().st_ino == taken
+        assert second.run("status").returncode == 0
+        assert f"(PID {second.process.pid})" in refused(host)
+    finally:
+        second.stop()
+        host.stop()
+    assert not (folder / "s").exists()
+
+
+def test_what_is_no_socket_is_left_alone(folder: Path) -> None:
+    """A file at the socket's place is somebody's: the service names it and does not start."""
+    (folder / "s").write_text("precious")
+    assert "something is there that is no socket" in refused(Daemon(folder))
+    assert (folder / "s").read_text() == "precious"
+
+
+@pytest.mark.parametrize("last", [107, 108])
+def test_a_path_too_long_for_a_socket_is_refused(folder: Path, last: int) -> None:
+    """`config check` and `serve` say so on one line; the longest that is possible works."""
+    host = Daemon(folder)
+    longest = f"{folder}/".ljust(last, "x")
+    settings = folder / "config.toml"
+    settings.write_text(settings.read_text().replace(f'{folder}/s"', f'{longest}"'))
+    checked = host.run("config", "check", str(settings))
+    if last == 107:
+        assert checked.returncode == 0
+        host.start()
+        assert host.stop() == 0
+        return
+    expected = (
+        f"Error: {settings}: socket: expected a path of at most 107 bytes, for it is a socket's; it has 108\n"
+    )
+    assert (checked.returncode, checked.stderr) == (2, expected)
+    assert host.run("serve").stderr == expected
+
+
+def test_the_sockets_of_redis_may_not_be_too_long_either(folder: Path) -> None:
+    """Of the embedded one, which lies in state_dir, and of one that redis.url names."""
+    host, long = Daemon(folder), "x" * 100
+    settings = folder / "config.toml"
+    for change in (
+        f'state_dir = "{folder}/{long}"',
+        f'state_dir = "{folder}"\nredis.url = "unix:///{long}/redis.s"',
+    ):
+        settings.write_text(f'socket = "{folder}/s"\n{change}\n')
+        checked = host.run("config", "check", str(settings))
+        assert (checked.returncode, checked.stderr.count("\n")) == (2, 1)
+        assert "of at most" in checked.stderr
