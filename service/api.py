@@ -21,7 +21,8 @@ from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.text import printable
 from canhazgpu.service import event_feed
 from canhazgpu.service.demands import NoticeDemand
-from canhazgpu.service.durability import weaknesses
+from canhazgpu.service.durability import describe, weaknesses
+from canhazgpu.service.embedded import EmbeddedRedis
 from canhazgpu.service.exchange import admit, answer, body, peer_of
 from canhazgpu.service.masks import Viewer
 from canhazgpu.service.openapi import openapi
@@ -47,6 +48,7 @@ class Api:
         more: Sequence[Route],
         admin_group: int | None,
         reconciler: Reconciler,
+        embedded: EmbeddedRedis | None,
     ) -> None:
         """Serve what these know, and `more` routes; nothing is opened."""
         self._settings = settings
@@ -54,6 +56,7 @@ class Api:
         self._scanner = scanner
         self._admin_group = admin_group
         self._reconciler = reconciler
+        self._embedded = embedded
         self._more = more
 
     def application(self) -> Starlette:
@@ -90,6 +93,7 @@ class Api:
                 "scan_age_s": round(age, 3),
                 "stalled": trouble.reason if trouble else None,
                 "remedy": trouble.remedy if trouble else None,
+                "redis": await describe(self._store, self._embedded),
                 "redis_weaknesses": weak,
                 "journal_weakness": self._reconciler.weakness,
                 "restoration": msgspec.to_builtins(self._reconciler.last),

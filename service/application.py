@@ -25,7 +25,7 @@ from canhazgpu.service.api import Api
 from canhazgpu.service.attribution import Attributor
 from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
-from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
+from canhazgpu.service.embedded import EmbeddedRedis
 from canhazgpu.service.handover import Handover
 from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
@@ -35,6 +35,7 @@ from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import Reconciler
+from canhazgpu.service.redis_server import EmbeddedFailed
 from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.server import bind, serve_http
@@ -74,7 +75,8 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
 
 
 async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
-    url = settings.redis.url or await support.start(EmbeddedRedis(Path(settings.state_dir)).run)
+    embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir))
+    url = await support.start(embedded.run) if embedded else settings.redis.url
     store = Store(url, settings.host)
     resources.push_async_callback(store.close)
     provider = open_provider(settings)
@@ -99,7 +101,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group)
     routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
-    api = Api(settings, store, scanner, routes, group, reconciler).application()
+    api = Api(settings, store, scanner, routes, group, reconciler, embedded).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:
