@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FOLDERS := cli client config events notifiers service workers
 
-.PHONY: demo test test-containers lint bench truth dev clean
+.PHONY: demo test test-lowest test-containers lint bench truth dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -16,6 +16,19 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -m "not heavy and not alone and not docker" -n 3 --dist loadfile --no-loadscope-reorder || $(AGAIN)
 	$(BIN)/python -m pytest -m heavy -n 2 --dist loadfile || $(AGAIN)
 	$(BIN)/python -m pytest -m alone || $(AGAIN)
+
+# The lowest version of each dependency that pyproject.toml allows, in an environment of its own; the tests' own
+# tools are the newest. The OpenAPI document is left out: in which order it lists types is msgspec's affair.
+LOWEST := build/lowest
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n 2 -p no:cacheprovider tests/unit tests/contract \
+		--deselect tests/contract/test_openapi.py::test_the_document_is_what_the_code_says
+
+$(LOWEST)/.installed: pyproject.toml tests/lowest/constraints.py
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python tests/lowest/constraints.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check -c $(LOWEST)/constraints.txt --editable '.[tests]'
+	touch $@
 
 # With a Docker daemon of their own, which nothing else on the machine sees. Root installs what is missing.
 test-containers: $(STAMP)

@@ -23,6 +23,7 @@ from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.store import Store
 from canhazgpu.service.allocator import RESERVE, Allocator, Ask, ReleaseOrder
 from canhazgpu.service.observations import observe
+from canhazgpu.service.redis_server import any_server
 from canhazgpu.service.rules import Rules, host_keys
 
 GPUS = 64
@@ -92,7 +93,7 @@ def _by_redis_benchmark(url: str, command: Sequence[str]) -> str:
 @contextmanager
 def durable_redis() -> Iterator[Path]:
     """Run a Redis that is as durable as the service's own; yield its folder, with the socket `r`."""
-    server = Path(sys.executable).with_name("redis-server")
+    server = any_server()
     with tempfile.TemporaryDirectory(prefix="chg-bench-") as folder:
         words = ["--port", "0", "--unixsocket", f"{folder}/r", "--dir", folder, "--save", ""]
         process = subprocess.Popen(

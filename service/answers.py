@@ -178,6 +178,19 @@ class RestorationAnswer(Struct, kw_only=True):
     conflicts: list[ConflictAnswer]
 
 
+class RedisAnswer(Struct, kw_only=True):
+    """The server that holds the state: its family (redis or valkey), its version, and its program's path.
+
+    `program` is null where the server is not the service's own; `damage` says what of its file was lost at a
+    start, if anything.
+    """
+
+    server: str
+    version: str
+    program: str | None
+    damage: str | None
+
+
 class HealthAnswer(Struct, kw_only=True):
     """Seconds since the last scan, and where Redis is less durable than it should be.
 
@@ -190,6 +203,7 @@ class HealthAnswer(Struct, kw_only=True):
     scan_age_s: float
     stalled: str | None
     remedy: str | None
+    redis: RedisAnswer
     redis_weaknesses: list[str]
     journal_weakness: str | None
     restoration: RestorationAnswer | None

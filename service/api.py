@@ -21,7 +21,8 @@ from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.text import printable
 from canhazgpu.service import event_feed
 from canhazgpu.service.demands import NoticeDemand
-from canhazgpu.service.durability import weaknesses
+from canhazgpu.service.durability import describe, weaknesses
+from canhazgpu.service.embedded import EmbeddedRedis
 from canhazgpu.service.exchange import admit, answer, body, peer_of
 from canhazgpu.service.last_known import LastKnown
 from canhazgpu.service.masks import Viewer
@@ -51,6 +52,7 @@ class Api:
         reconciler: Reconciler,
         retention: Retention,
         last_known: LastKnown,
+        embedded: EmbeddedRedis | None,
     ) -> None:
         """Serve what these know, and `more` routes; nothing is opened."""
         self._settings = settings
@@ -59,6 +61,7 @@ class Api:
         self._admin_group = admin_group
         self._reconciler = reconciler
         self._retention = retention
+        self._embedded = embedded
         self._more = more
         self._last_known = last_known
 
@@ -110,6 +113,7 @@ class Api:
                 "scan_age_s": round(age, 3),
                 "stalled": trouble.reason if trouble else None,
                 "remedy": trouble.remedy if trouble else None,
+                "redis": await describe(self._store, self._embedded),
                 "redis_weaknesses": weak,
                 "journal_weakness": self._reconciler.weakness,
                 "restoration": msgspec.to_builtins(self._reconciler.last),

@@ -25,7 +25,7 @@ from canhazgpu.service.api import Api
 from canhazgpu.service.attribution import Attributor
 from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
-from canhazgpu.service.embedded import EmbeddedFailed, EmbeddedRedis
+from canhazgpu.service.embedded import EmbeddedRedis
 from canhazgpu.service.handover import Handover
 from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
@@ -37,6 +37,7 @@ from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.outage import Outage
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import Reconciler
+from canhazgpu.service.redis_server import EmbeddedFailed
 from canhazgpu.service.reservation_routes import ReservationRoutes
 from canhazgpu.service.retention import Retention
 from canhazgpu.service.scanner import Scanner
@@ -108,7 +109,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
     routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
     retention = Retention(settings, store)
-    api = Api(settings, store, scanner, routes, group, reconciler, retention, last_known).application()
+    api = Api(
+        settings, store, scanner, routes, group, reconciler, retention, last_known, embedded
+    ).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:

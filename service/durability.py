@@ -5,6 +5,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.service.embedded import EmbeddedRedis
+from canhazgpu.service.redis_server import identify
 
 WANTED = {
     "appendonly": ("yes", "a crash loses reservations: set `appendonly yes`"),
@@ -33,6 +35,14 @@ async def weaknesses(store: Store) -> list[str]:
     if info.get("aof_enabled") and info.get("aof_last_write_status") not in (None, "ok"):
         found.append("Redis could not write its append-only file: look at the disk it is on")
     return found
+
+
+async def describe(store: Store, embedded: EmbeddedRedis | None) -> dict[str, str | None]:
+    """Return which server answers, and what is known of its file. Raises StoreDown."""
+    server = await identify(store)
+    program = embedded.server.program if embedded and embedded.server else None
+    damage = embedded.damage if embedded else None
+    return {"server": server.family, "version": server.version, "program": program, "damage": damage}
 
 
 async def _setting(store: Store, name: str) -> str | None:

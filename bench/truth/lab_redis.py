@@ -1,12 +1,13 @@
 """The lab's Redis: a real one, killed and started again, durable to the last answer."""
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
+
+from canhazgpu.service.redis_server import any_server
 
 PATIENCE = 20.0
 
@@ -23,7 +24,7 @@ class LabRedis:
 
     def start(self) -> None:
         """Start it, or again after it was killed, and wait until it answers."""
-        server = Path(sys.executable).with_name("redis-server")
+        server = any_server()
         words = [
             *("--port", "0", "--unixsocket", f"{self._folder}/s", "--dir", str(self._folder)),
             *("--appendonly", "yes", "--appendfsync", "no", "--save", "", "--loglevel", "warning"),

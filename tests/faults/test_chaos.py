@@ -132,7 +132,7 @@ class Campaign:
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.running["daemon"].pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if "redis-server" in process.name() or "redis-server" in " ".join(process.cmdline()):
+                    if "-server" in process.name() or "-server" in " ".join(process.cmdline()):
                         found.append(process)
         return found
 

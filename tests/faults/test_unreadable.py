@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from support.daemon import Daemon, gpu, until
 
-from canhazgpu.service.embedded import find_server
+from canhazgpu.service.redis_server import any_server
 
 KEY = "canhazgpu:{testhost}:reservations"
 BROKEN: dict[str, Callable[[str], str]] = {
@@ -59,7 +59,7 @@ def _broken(host: Daemon, how: Callable[[str], str]) -> bytes:
         "--appendonly",
         "yes",
     ]
-    server = subprocess.Popen([find_server(), *words], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([any_server(), *words], stdout=subprocess.DEVNULL)
     try:
         until((folder / "redis.sock").exists)
         with host.redis() as redis:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
 from support.people import Person
+from support.redis import redis_binary
 
 from canhazgpu.client import Client, Refused
 
@@ -95,10 +96,9 @@ def post(body: bytes, path: bytes = b"/v1/notices/test") -> bytes:
 @pytest.fixture
 def redis(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
     """A Redis on the socket `r` that a test may end."""
-    beside, path = Path(sys.executable).parent / "redis-server", folder / "r"
+    path = folder / "r"
     words = ["--port", "0", "--unixsocket", str(path), "--save", ""]
-    program = str(beside) if beside.exists() else "redis-server"
-    with subprocess.Popen([program, *words], stdout=subprocess.DEVNULL, cwd=folder) as server:
+    with subprocess.Popen([redis_binary(), *words], stdout=subprocess.DEVNULL, cwd=folder) as server:
         until(path.exists)
         yield server
         server.kill()

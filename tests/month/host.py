@@ -4,7 +4,6 @@ Time goes from one moment at which something is due to the next. Workers and Red
 """
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from canhazgpu.notifiers.mail import Mail
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.service.allocator import Allocator, Ask
 from canhazgpu.service.observations import observe
+from canhazgpu.service.redis_server import any_server
 from canhazgpu.service.rules import Rules
 from canhazgpu.workers.audit import LogChannel
 from canhazgpu.workers.delivery import Delivery
@@ -102,7 +102,7 @@ class Host:
         if self.redis:
             self.redis.kill()
             self.redis.wait()
-        server = Path(sys.executable).with_name("redis-server")
+        server = any_server()
         words = ["--port", "0", "--unixsocket", f"{self.folder}/redis.sock", "--dir", str(self.folder)]
         words += [
             "--appendonly",

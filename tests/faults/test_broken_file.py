@@ -1,0 +1,159 @@
+"""The embedded server's append-only file is cut or broken: what was lost is said, and nothing is hidden."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import anyio
+import pytest
+from redis.exceptions import RedisError
+from structlog.testing import capture_logs
+from support.redis import debians_redis, old_redis, valkey
+
+from canhazgpu.events.store import Store
+from canhazgpu.service import redis_server
+from canhazgpu.service.embedded import EmbeddedRedis
+from canhazgpu.service.redis_server import EmbeddedFailed
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["redis 6.2", "debian", "valkey"])
+def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each server there is, and no other."""
+    found = {"redis 6.2": old_redis, "debian": lambda: debians_redis(monkeypatch), "valkey": valkey}
+    path = found[request.param]()
+    monkeypatch.setattr(redis_server, "_programs", lambda _: iter([path]))
+    return path
+
+
+@pytest.fixture
+async def file(folder: Path, program: str) -> Path:
+    """The append-only file of a server that has ended, with 200 keys in it, k0 first."""
+    del program
+    async with anyio.create_task_group() as tasks:
+        redis = EmbeddedRedis(folder)
+        store = Store(await tasks.start(redis.run), "test")
+        for number in range(200):
+            await store.redis.set(f"k{number}", f"value{number}")
+        await store.close()
+        tasks.cancel_scope.cancel()
+    found = [path for path in redis.folder.rglob("*.aof") if path.stat().st_size > 1000]
+    return found[0]
+
+
+def content(file: Path) -> bytes:
+    """What is in a file."""
+    return file.read_bytes()
+
+
+def break_middle(file: Path) -> bytes:
+    """Overwrite a few bytes in the middle; return what the file holds then."""
+    whole = file.read_bytes()
+    middle = whole.index(b"*3\r\n", len(whole) // 2)
+    file.write_bytes(whole[:middle] + b"XXXXXXX" + whole[middle + 7 :])
+    return file.read_bytes()
+
+
+async def keys(folder: Path) -> tuple[int, str | None]:
+    """Start it; return how many keys it has, and what it says was damaged."""
+    async with anyio.create_task_group() as tasks:
+        redis = EmbeddedRedis(folder)
+        store = Store(await tasks.start(redis.run), "test")
+        size = await store.redis.dbsize()
+        await store.close()
+        tasks.cancel_scope.cancel()
+    return size, redis.damage
+
+
+async def test_a_cut_file_is_told(folder: Path, file: Path) -> None:
+    """It starts with what is whole, and says from which byte on the rest is lost."""
+    os.truncate(file, len(content(file)) // 2)
+    with capture_logs() as logs:
+        size, damage = await keys(folder)
+    assert 50 < size < 150
+    assert damage is not None
+    assert damage.startswith("the end of its append-only file was cut: what came after byte ")
+    assert [line["log_level"] for line in logs if line["event"] == "redis_file_cut"] == ["error"]
+    assert await keys(folder) == (size, None)
+
+
+async def test_a_broken_file_is_repaired_beside_a_journal(folder: Path, file: Path) -> None:
+    """What stands before the damage is kept, the broken file lies beside, and both are said."""
+    broken = break_middle(file)
+    (folder / "journal").write_bytes(b"")
+    with capture_logs() as logs:
+        size, damage = await keys(folder)
+    assert 50 < size < 150
+    (aside,) = (folder / "redis").glob("broken-*.aof")
+    assert aside.read_bytes() == broken
+    assert damage == f"its append-only file was broken, and is cut before the damage; a copy is {aside}"
+    (said,) = [line for line in logs if line["event"] == "redis_file_repaired"]
+    assert "Bad file format reading the append only file" in said["last_words"]
+    assert await keys(folder) == (size, None)
+
+
+async def test_without_a_journal_a_broken_file_is_left_alone(folder: Path, file: Path) -> None:
+    """The message has the server's own words and the remedy; the file is as it was."""
+    broken = break_middle(file)
+    with pytest.raises(EmbeddedFailed) as failed, anyio.fail_after(20):
+        await EmbeddedRedis(folder).run()
+    message = str(failed.value)
+    assert "\n" not in message
+    assert "Bad file format reading the append only file" in message
+    assert f"--fix {file}" in message
+    assert f"or move {folder / 'redis'} away" in message
+    assert content(file) == broken
+    assert not list((folder / "redis").glob("broken-*"))
+
+
+async def test_a_copy_that_cannot_be_made_is_no_repair(
+    folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no room is left for a copy, nothing is cut."""
+    broken = break_middle(file)
+    (folder / "journal").write_bytes(b"")
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("shutil.copy2", full)
+    with pytest.raises(EmbeddedFailed, match="No space left on device"), anyio.fail_after(20):
+        await EmbeddedRedis(folder).run()
+    assert content(file) == broken
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A file system of one megabyte; without root the test is skipped."""
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=False).returncode:
+        pytest.skip("no file system can be mounted")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def test_a_full_disk_is_in_the_log(folder: Path, program: str) -> None:
+    """The last words of the server that died of it are whole."""
+    del program
+    with small_disk(folder / "state"), capture_logs() as logs:
+        async with anyio.create_task_group() as tasks:
+            redis = EmbeddedRedis(folder / "state")
+            store = Store(await tasks.start(redis.run), "test")
+            first = redis.pid
+            with suppress(RedisError):
+                for number in range(100):
+                    await store.redis.set(f"k{number}", "x" * 20_000)
+            with anyio.fail_after(10):
+                while redis.pid == first:  # noqa: ASYNC110 - it has no event for this
+                    await anyio.sleep(0.02)
+            await store.close()
+            tasks.cancel_scope.cancel()
+    died = next(line for line in logs if line["event"] == "redis_died")
+    assert "rite" in died["last_words"]
+    assert "Exiting" in died["last_words"]
+    assert f"(no space left on {folder / 'state' / 'redis'})" in died["last_words"]
