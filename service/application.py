@@ -74,8 +74,11 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
 
 
 async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
-    url = settings.redis.url or await support.start(EmbeddedRedis(Path(settings.state_dir)).run)
-    store = Store(url, settings.host)
+    unreadable = settings.redis.endpoint().unreadable()
+    if unreadable:
+        raise ServeFailed(unreadable)
+    own = "" if settings.redis.url else await support.start(EmbeddedRedis(Path(settings.state_dir)).run)
+    store = Store(settings.redis.endpoint(own), settings.host)
     resources.push_async_callback(store.close)
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
@@ -93,12 +96,12 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     resources.callback(Path(settings.socket).unlink, missing_ok=True)
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
-    own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover, users)
+    reservations = ReservationRoutes(settings, store, scanner, allocator, liveness, handover, users)
     admin = AdminRoutes(scanner, allocator, group, users)
     audit = ViolationRoutes(store, group)
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group)
-    routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
+    routes = [*reservations.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
     api = Api(settings, store, scanner, routes, group, reconciler).application()
     async with anyio.create_task_group() as work:
 
