@@ -64,6 +64,12 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return urlsplit(self.url).scheme.partition("+")[2]
 
     @property
+    def has_password(self) -> bool:
+        """Whether there is a password in the URL."""
+        parts = urlsplit(self.url)
+        return parts.password is not None or "password=" in parts.query
+
+    @property
     def is_encrypted(self) -> bool:
         """Whether connections use TLS."""
         return urlsplit(self.url).scheme.startswith("rediss")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from support.eventually import until
 from support.redis import redis_binary
 
@@ -60,11 +60,16 @@ def _libraries(path: str, environment: dict[str, str]) -> bytes:
 class Server:
     """One server, or Sentinel, on a port of its own; it can be killed, stopped and started again."""
 
-    def __init__(self, folder: Path, *words: str, port: int = 0, tls: bool = False) -> None:
-        """Start it and wait until it answers."""
+    def __init__(
+        self, folder: Path, *words: str, port: int = 0, tls: bool = False, copy: Path | None = None
+    ) -> None:
+        """Start it, on a copy of a folder if one is named, and wait until it answers."""
         self.port = port or free_port()
         self.folder = folder / str(self.port)
         self.folder.mkdir(exist_ok=True)
+        if copy:
+            ignored = shutil.ignore_patterns("*.sock")
+            shutil.copytree(copy, self.folder, dirs_exist_ok=True, ignore=ignored)
         binary, self._environment = program() if tls else (redis_binary(), dict(os.environ))
         where = ("--port", "0", "--tls-port") if tls else ("--port",)
         self._words = [binary, *words, *where, str(self.port), "--dir", str(self.folder)]
@@ -75,12 +80,22 @@ class Server:
         """Start it, again."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self._words, env=self._environment, stdout=log, stderr=log)
-        until(self._listens, 10)
+        until(self._answers, 10)
 
-    def _listens(self) -> bool:
+    def _answers(self) -> bool:
         assert self.process.poll() is None, (self.folder / "log").read_text()
         with socket.socket() as one:
-            return one.connect_ex(("127.0.0.1", self.port)) == 0
+            if one.connect_ex(("127.0.0.1", self.port)):
+                return False
+        if self._tls:
+            return True
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except AuthenticationError:
+            return True
+        except RedisError:  # It loads its data.
+            return False
 
     def client(self) -> Any:
         """Connect to it."""

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.settings import BESIDE, REDIS_FILES
 
 from canhazgpu.config.example import example
 from canhazgpu.config.load import ConfigError, Option, load, options, shown
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.endpoint import FILES
 
 OPTIONS = list(options())
 KEYS = [option.key for option in OPTIONS]
@@ -60,14 +60,6 @@ LISTS = {
     "notify.exec.command": ["/usr/bin/tell", "--all"],
     "notify.email.address_command": ["/usr/bin/ask", "mail"],
 }
-BESIDE = {  # What a key does not go without.
-    "notify.email.username": 'password_file = "/password"\n',
-    "redis.password_file": 'url = "redis://h"\n',
-    "redis.sentinel_password_file": 'url = "redis+sentinel://h/gpus"\n',
-    "redis.ca_file": 'url = "rediss://h"\n',
-    "redis.cert_file": 'url = "rediss://h"\nkey_file = "/key"\n',
-    "redis.key_file": 'url = "rediss://h"\ncert_file = "/cert"\n',
-}
 
 
 def other(option: Option) -> tuple[str, Any, Any]:
@@ -97,7 +89,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
         "redis.url": "unix:///run/redis.sock",
-        **dict.fromkeys((f"redis.{name}" for name in FILES), "/etc/canhazgpu/something-else"),
+        **dict.fromkeys(REDIS_FILES, "/etc/canhazgpu/something-else"),
         "notify.email.user_address": "{user}@example.com",
     }
     return (chosen.get(option.key, "something-else"),) * 3
