@@ -60,6 +60,12 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
 
 
+class Promised(bytes):
+    """An argument of a script that has the promise in it; `anew` makes it of the promise as it is by now."""
+
+    anew: Callable[[Promise | None], bytes]
+
+
 class StoreDown(Exception):
     """Redis does not answer. Nothing is known of what was asked last."""
 
@@ -184,6 +190,7 @@ class Store:
             except UNREACHABLE as error:
                 raise StoreDown(unreachable(error)) from error
             await self.recover()
+            args = [one.anew(self.promise) if isinstance(one, Promised) else one for one in args]
         raise AssertionError("the last attempt returns or raises")
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:

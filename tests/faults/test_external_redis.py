@@ -137,13 +137,18 @@ def test_sentinels_name_another_master(folder: Path, resources: ExitStack, way: 
     assert _role(watched.master()) == "master"
 
 
-def test_a_cluster_loses_the_node_that_has_the_host(folder: Path, resources: ExitStack) -> None:
+@pytest.mark.parametrize("way", ["killed", "replaced"])
+def test_a_cluster_loses_the_node_that_has_the_host(folder: Path, resources: ExitStack, way: str) -> None:
     """Its replica takes over under load, and with it the service; the keys of all hosts are elsewhere."""
     cluster = Cluster(folder, resources, "{testhost}")
     daemon = serving(folder, resources, f'url = "{cluster.url}"\n')
     with Crowd(daemon).at_work() as crowd:
         crowd.more(10)
-        cluster.owner.kill()
+        if way == "killed":
+            cluster.owner.kill()
+        else:  # The old one goes on, as a replica that points to the new one.
+            with cluster.replica.client() as client:
+                client.execute_command("CLUSTER FAILOVER")
         until(lambda: _role(cluster.replica) == "master", 30)
         crowd.more(10)
     assert "Traceback" not in daemon.log.read_text()
