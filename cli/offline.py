@@ -11,6 +11,18 @@ from canhazgpu.events.text import printable
 if TYPE_CHECKING:
     from canhazgpu.events.store import Store
 
+RIGHTS = (
+    "info",
+    "keys",
+    "dump",
+    "pttl",
+    "restore",
+    "rename",
+    "type",
+    "xclaim",
+    "xgroup|setid",
+)  # Beside the service's.
+
 
 def on_state(
     work: Callable[["Store"], Awaitable[dict[str, Any]]], *, alone: bool, about: str
@@ -51,7 +63,9 @@ def _first(error: BaseException) -> BaseException:
 
 def _end(error: BaseException, about: str) -> None:
     """End with one line, where this is an error that users may meet."""
-    from canhazgpu.events.store import StoreDown  # noqa: PLC0415 - heavy
+    from redis.exceptions import NoPermissionError  # noqa: PLC0415 - heavy, as are the next ones
+
+    from canhazgpu.events.store import StoreDown  # noqa: PLC0415
     from canhazgpu.service.backup_file import BadBackup  # noqa: PLC0415
     from canhazgpu.service.copying import CopyFailed  # noqa: PLC0415
     from canhazgpu.service.embedded import EmbeddedFailed  # noqa: PLC0415
@@ -63,6 +77,9 @@ def _end(error: BaseException, about: str) -> None:
         fail(str(error), REFUSED)
     if isinstance(error, StoreDown):
         fail(str(error), UNREACHABLE)
+    if isinstance(error, NoPermissionError):
+        remedy = f"its user also needs +{' +'.join(RIGHTS)}"
+        fail(f"Redis refuses: {' '.join(str(error).split())}; {remedy}", REFUSED)
     if isinstance(error, OSError):
         fail(f"{printable(error.filename or about, 300)}: {error.strerror or error}", REFUSED)
 

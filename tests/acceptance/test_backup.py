@@ -202,6 +202,20 @@ def test_migrate_to_another_redis(host: Daemon) -> None:
         server.close()
 
 
+def test_a_user_of_redis_who_may_not(folder: Path) -> None:
+    """What is missing is said on one line."""
+    server = Server(folder, *DURABLE)
+    try:
+        with server.client() as redis:
+            redis.execute_command("ACL SETUSER", "u", "on", ">p", "~*", "+@all", "-keys")
+        daemon = Daemon(folder, f'[redis]\nurl = "redis://u:p@127.0.0.1:{server.port}"\n')
+        ran = daemon.run("backup", str(folder / "b"))
+    finally:
+        server.close()
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
+    assert "+keys +dump" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
