@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from redis import Redis
 from support.daemon import COMMAND, Daemon, gpu, until
 from support.people import Person
 from support.redis_lab import DURABLE, Server
-
-PREFIX = "canhazgpu:{testhost}:"
 
 
 @pytest.fixture
@@ -80,44 +77,6 @@ def test_a_backup_alone_is_enough(host: Daemon, run: "subprocess.Popen[bytes]") 
     assert "DRAINED (fan)" in host.status()
     run.kill()
     until(lambda: "GPU 0: AVAILABLE" in host.status())
-
-
-def test_a_copy_under_load_is_of_one_moment(host: Daemon) -> None:
-    """Every reservation in it has its GPU, every GPU its reservation; the events tell of exactly these."""
-    over = threading.Event()
-
-    def act() -> None:
-        while not over.is_set():
-            host.run("reserve", "--gpus", "1")
-            host.run("release")
-
-    crowd = [threading.Thread(target=act) for _ in range(3)]
-    for one in crowd:
-        one.start()
-    try:
-        for number in range(5):
-            done(host, "backup", str(host.folder / str(number)))
-    finally:
-        over.set()
-        for one in crowd:
-            one.join()
-    host.stop()
-    host.folder.joinpath("state", "journal").unlink()
-    for number in range(5):
-        done(host, "restore", str(host.folder / str(number)))
-        server = Server(host.folder, *DURABLE, copy=host.folder / "state" / "redis")
-        try:
-            with server.client() as redis:
-                records = redis.hgetall(PREFIX + "reservations")
-                held = {redis.hget(f"{PREFIX}gpu:{index}", "holder") for index in range(4)} - {None}
-                told: set[bytes] = set()
-                for _, fields in redis.xrange(PREFIX + "events"):
-                    name = fields[b"subject"].removeprefix(b"reservation/")
-                    told |= {name} if fields[b"type"].endswith(b"reservation.created") else set()
-                    told -= {name} if fields[b"type"].endswith(b"reservation.released") else set()
-        finally:
-            server.close()
-        assert held == set(records) == told
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "longer", "not one"])

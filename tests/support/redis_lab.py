@@ -60,16 +60,11 @@ def _libraries(path: str, environment: dict[str, str]) -> bytes:
 class Server:
     """One server, or Sentinel, on a port of its own; it can be killed, stopped and started again."""
 
-    def __init__(
-        self, folder: Path, *words: str, port: int = 0, tls: bool = False, copy: Path | None = None
-    ) -> None:
-        """Start it, on a copy of a folder if one is named, and wait until it answers."""
+    def __init__(self, folder: Path, *words: str, port: int = 0, tls: bool = False) -> None:
+        """Start it and wait until it answers."""
         self.port = port or free_port()
         self.folder = folder / str(self.port)
         self.folder.mkdir(exist_ok=True)
-        if copy:
-            ignored = shutil.ignore_patterns("*.sock")
-            shutil.copytree(copy, self.folder, dirs_exist_ok=True, ignore=ignored)
         binary, self._environment = program() if tls else (redis_binary(), dict(os.environ))
         where = ("--port", "0", "--tls-port") if tls else ("--port",)
         self._words = [binary, *words, *where, str(self.port), "--dir", str(self.folder)]
