@@ -102,7 +102,7 @@ def _chosen(state_dir: Path) -> Finding:
 
 
 async def _redis(settings: Settings) -> list[Finding]:
-    store = Store(settings.redis.url or EmbeddedRedis(Path(settings.state_dir)).url, settings.host)
+    store = Store(settings.redis.endpoint(EmbeddedRedis(Path(settings.state_dir)).url), settings.host)
     try:
         weak = await weaknesses(store)
     except StoreDown as down:

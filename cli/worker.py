@@ -53,7 +53,7 @@ async def _work(settings: Any, name: str) -> None:
 
     state = Path(settings.state_dir)
     lock = Lock(state / f"{name}.lock")
-    store = Store(settings.redis.url or EmbeddedRedis(state).url, settings.host)
+    store = Store(settings.redis.endpoint(EmbeddedRedis(state).url), settings.host)
     try:
         async with anyio.create_task_group() as work:
             await work.start(run_workers, settings, store, name)

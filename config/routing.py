@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from canhazgpu.config.notices import AUDIENCES, Step
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.endpoint import FILES
 from canhazgpu.events.notices import CHANNELS, OFFENDER
 
 TERMINATE = "terminate"
@@ -18,7 +19,8 @@ A_STEP_OF_ITS_OWN = f'["{TERMINATE}"] alone as channels of a step, and ["{OFFEND
 
 
 def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the keys under which no notice could arrive, each with what was expected there."""
+    """Yield the keys of no use, such as those under which no notice could arrive, and what was expected."""
+    yield from at_odds(settings)
     notices = settings.notices
     for step in notices.steps:
         yield from _astray(step, settings)
@@ -34,6 +36,24 @@ def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
         yield from _unknown("notices.quiet.channels", name, settings)
     if settings.notify.email.username and not settings.notify.email.password_file:
         yield "notify.email.username", "notify.email.password_file beside it: one is no use without the other"
+
+
+def at_odds(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the keys about Redis that are of no use beside the others, each with what was expected there."""
+    redis = settings.redis
+    there = redis.endpoint()
+    files = {name: path for name in FILES if (path := getattr(redis, name))}
+    if files and not redis.url:
+        yield f"redis.{min(files)}", "redis.url beside it: the daemon's own Redis needs none of this"
+        return
+    encrypted = [name for name in ("ca_file", "cert_file", "key_file") if name in files]
+    if encrypted and not there.is_encrypted:
+        yield f"redis.{encrypted[0]}", "a redis.url that begins with rediss: the connection has no TLS"
+    for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if one in files and other not in files:
+            yield f"redis.{one}", f"redis.{other} beside it: one is no use without the other"
+    if "sentinel_password_file" in files and there.kind != "sentinel":
+        yield "redis.sentinel_password_file", "a redis.url of Sentinels, redis+sentinel://HOST:PORT/NAME"
 
 
 def _astray(step: Step, settings: Settings) -> Iterator[tuple[str, str]]:

@@ -7,13 +7,14 @@ duration is kept in seconds, a path as text, a secret never: only the file that 
 import socket
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from canhazgpu.config.channels import Notify
 from canhazgpu.config.kinds import Duration, about
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.streams import Consumers, Streams
 from canhazgpu.events.durations import parse_duration
+from canhazgpu.events.endpoint import Endpoint
 
 
 class Redis(Struct, frozen=True, kw_only=True):
@@ -21,8 +22,29 @@ class Redis(Struct, frozen=True, kw_only=True):
 
     url: Annotated[
         str,
-        about("Redis to use: redis://, rediss:// or unix://; empty: the daemon runs its own.", secret=True),
+        about(
+            "Redis to use: redis://, rediss:// (TLS), unix://, redis+sentinel:// or redis+cluster://;"
+            " empty: the daemon runs its own.",
+            secret=True,
+        ),
     ] = ""
+    password_file: Annotated[
+        str, about("File that holds the password, readable by the service only; the URL names the user.")
+    ] = ""
+    sentinel_password_file: Annotated[
+        str, about("File that holds the password of the Sentinels, where they ask for one.")
+    ] = ""
+    ca_file: Annotated[
+        str, about("Certificates that sign the servers' own, in PEM; empty: those the host trusts.")
+    ] = ""
+    cert_file: Annotated[str, about("Certificate to show to the servers, in PEM.")] = ""
+    key_file: Annotated[str, about("Its key, in PEM, readable by the service only.")] = ""
+
+    def endpoint(self, own: str = "") -> Endpoint:
+        """Return where Redis is; `own` is the URL of the daemon's own, for where no other is set."""
+        if not self.url:
+            return Endpoint(url=own)
+        return Endpoint(**structs.asdict(self))
 
 
 class Gpus(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 from canhazgpu.config.channels import Webhook
 from canhazgpu.config.routing import TAKEN
 from canhazgpu.config.settings import Settings
+from canhazgpu.events import endpoint
 from canhazgpu.events.text import printable
 
 LONGEST_HOST = 253
@@ -62,10 +63,20 @@ def _folder(path: str) -> str | None:
 
 
 def _redis_url(url: str) -> str | None:
-    if url.startswith("unix:") and _is_redis_url(url):
-        return _too_long(urlsplit(url).path)
-    good = _is_redis_url(url)
-    return None if good else "redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH"
+    try:
+        if url:
+            endpoint.check(url)
+        if url.startswith("unix:"):
+            return _too_long(urlsplit(url).path)
+    except endpoint.BadUrl as bad:
+        return str(bad)
+    return None
+
+
+def _absolute(path: str) -> str | None:
+    """Return what was expected of a file that need not be named."""
+    good = not path or path.startswith("/")
+    return None if good else f"the absolute path of a file, not {path!r:.60}"
 
 
 def _host(name: str) -> str | None:
@@ -129,6 +140,7 @@ def _command(command: list[str]) -> str | None:
 
 CHECKS: dict[str, Callable[[Any], str | None]] = {
     "redis.url": _redis_url,
+    **{f"redis.{name}": _absolute for name in endpoint.FILES},
     "host": _host,
     "socket": _socket,
     "state_dir": _folder,
@@ -150,16 +162,6 @@ def impossible(settings: Settings) -> Iterator[tuple[str, str]]:
     expected = None if settings.redis.url else _too_long(settings.state_dir, EMBEDDED_SOCKET)
     if expected:
         yield "state_dir", expected
-
-
-def _is_redis_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # Raises for one that is no number or out of range.
-    except ValueError:
-        return False
-    by_path = parts.scheme == "unix" and bool(parts.path)
-    return not url or by_path or (parts.scheme in ("redis", "rediss") and bool(parts.hostname))
 
 
 def _is_address(url: str) -> bool:

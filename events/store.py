@@ -27,13 +27,16 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from canhazgpu.events.keys import Keys
+from canhazgpu.events.discovery import LocatedConnection, LocatedSSLConnection, Locator, is_elsewhere
+from canhazgpu.events.endpoint import Endpoint
+from canhazgpu.events.keys import HOSTS, Keys
 
 ANSWER_TIMEOUT = 5.0  # Seconds one command may take before its outcome counts as unknown.
 TURN_TIMEOUT = 20.0  # Seconds; a crowd is served one after the other.
 RECOVERIES = 10  # Attempts of a script on data that is lost again and again.
 TRY_AGAIN = "try again; running commands go on meanwhile, and nothing is released"
 SAY_AGAIN = 60.0  # Seconds.
+NEVER = 2**53  # A sequence that no data have.
 BLOCK_MARGIN = 5.0  # A blocking read answers late when others are served first.
 # Also a Redis that answers, but not for now: loading, full, a replica, without its master.
 UNREACHABLE = (
@@ -57,6 +60,12 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset: str
     sequence: int
+
+
+class Promised(bytes):
+    """An argument of a script that has the promise in it; `anew` makes it of the promise as it is by now."""
+
+    anew: Callable[[Promise | None], bytes]
 
 
 class StoreDown(Exception):
@@ -105,34 +114,67 @@ class Store:
     knows whether a repeat is safe.
     """
 
-    def __init__(self, url: str, host: str) -> None:
-        """Prepare connections to `url` (redis://, rediss:// or unix://); none is opened yet."""
-        self.url = url
+    def __init__(self, where: str | Endpoint, host: str) -> None:
+        """Prepare connections to a URL, or to an endpoint; none is opened yet."""
+        self.endpoint = Endpoint(url=where) if isinstance(where, str) else where
         self.keys = Keys(host)
         self.connected: Callable[[], None] = lambda: None  # Called for each new connection.
         self.redis = self._client(ANSWER_TIMEOUT, connections=16)
-        self.promise: Promise | None = None
+        # For keys of all hosts, which another node of a Cluster may have.
+        in_cluster = self.endpoint.kind == "cluster"
+        self.common = self._client(ANSWER_TIMEOUT, connections=1, key=HOSTS) if in_cluster else self.redis
+        self.servers = 0  # How many servers, or starts of one, were connected to.
+        self.compared = 0  # Which of them was the last whose data were compared with what was promised.
+        self._server: str | None = None
+        self._promise: Promise | None = None
         self.recover: Callable[[], Awaitable[None]] | None = None  # Puts back what Redis has lost.
         # Says why Redis does not answer, and what to do.
         self.explain: Callable[[StoreDown], tuple[str, str]] = lambda down: (str(down), TRY_AGAIN)
         self.trouble: StoreDown | None = None  # The last one, in force while it is `down`.
         self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
-    def _client(self, timeout: float, connections: int) -> Redis:
-        pool = BlockingConnectionPool.from_url(
-            self.url,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout,
-            socket_connect_timeout=ANSWER_TIMEOUT,
-            redis_connect_func=self._connect,
-            max_connections=connections,
-            timeout=TURN_TIMEOUT,  # Who finds all connections taken waits for one so long.
-        )
-        return Redis.from_pool(pool)
+    @property
+    def promise(self) -> Promise | None:
+        """What scripts must find: nothing is enough on a server whose data were not compared yet."""
+        if self._promise is None or self.compared == self.servers:
+            return self._promise
+        return msgspec.structs.replace(self._promise, sequence=NEVER)
+
+    @promise.setter
+    def promise(self, promise: Promise | None) -> None:
+        self._promise = promise
+
+    def _client(self, timeout: float, connections: int, key: str | None = None) -> Redis:
+        place, options = self._place(key or self.keys.prefix)
+        options |= {
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": timeout,
+            "socket_connect_timeout": ANSWER_TIMEOUT,
+            "redis_connect_func": self._connect if key is None else None,
+            "max_connections": connections,
+            "timeout": TURN_TIMEOUT,  # Who finds all connections taken waits for one so long.
+        }
+        if place is None:
+            return Redis.from_pool(BlockingConnectionPool(**options))
+        return Redis.from_pool(BlockingConnectionPool.from_url(place, **options))
+
+    def _place(self, key: str) -> tuple[str | None, dict[str, Any]]:
+        """Return the URL of the server, None where it has to be looked for, and how to connect to it."""
+        endpoint = self.endpoint
+        if not endpoint.kind:
+            return endpoint.plain()
+        kind = LocatedSSLConnection if endpoint.is_encrypted else LocatedConnection
+        locate = Locator(endpoint, key).locate
+        return None, {**endpoint.options(), "connection_class": kind, "locate": locate}
 
     async def _connect(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
+        if self.recover is not None:
+            server = await _run_id(connection)
+            if server is None or server != self._server:
+                self._server = server
+                self.servers += 1
         self.connected()
 
     def blocking(self, longest: float) -> Redis:
@@ -153,6 +195,7 @@ class Store:
             except UNREACHABLE as error:
                 raise StoreDown(unreachable(error)) from error
             await self.recover()
+            args = [one.anew(self.promise) if isinstance(one, Promised) else one for one in args]
         raise AssertionError("the last attempt returns or raises")
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
@@ -209,12 +252,23 @@ class Store:
     async def close(self) -> None:
         """Close every connection."""
         await self.redis.aclose()
+        await self.common.aclose()
+
+
+async def _run_id(connection: AbstractConnection) -> str | None:
+    """Return the name that a server gives itself at each start; None when this user may not ask for it."""
+    await connection.send_command("INFO", "server")
+    try:
+        found = re.search(rb"run_id:(\w+)", await connection.read_response(disable_decoding=True))
+    except ResponseError:
+        return None
+    return found[1].decode() if found else None
 
 
 def _down(error: ResponseError) -> Exception:
     """Return what a script's error means: that Redis cannot do it now, or (the error itself) a mistake."""
     # From Redis 7 on the code stands first, and redis-py makes a class of it.
-    not_now = isinstance(error, UNREACHABLE) or _NOT_NOW.search(str(error))
+    not_now = isinstance(error, UNREACHABLE) or _NOT_NOW.search(str(error)) or is_elsewhere(error)
     return StoreDown(unreachable(error)) if not_now else error
 
 

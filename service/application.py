@@ -81,9 +81,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
 
 async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
     embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir))
-    url = await support.start(embedded.run) if embedded else settings.redis.url
-    store = Store(url, settings.host)
-    store.explain = Outage(url, embedded).explain
+    store = await _store(settings, embedded, support)
     resources.push_async_callback(store.close)
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
@@ -102,12 +100,14 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     resources.callback(door.remove)
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
-    own = ReservationRoutes(settings, store, scanner, allocator, liveness, handover, users, last_known)
+    reservations = ReservationRoutes(
+        settings, store, scanner, allocator, liveness, handover, users, last_known
+    )
     admin = AdminRoutes(scanner, allocator, group, users)
     audit = ViolationRoutes(store, group)
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
-    routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
+    routes = [*reservations.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
     retention = Retention(settings, store)
     api = Api(
         settings, store, scanner, routes, group, reconciler, retention, last_known, embedded
@@ -133,6 +133,17 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(last_known.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
+
+
+async def _store(settings: Settings, embedded: EmbeddedRedis | None, support: Any) -> Store:
+    """Return the way to Redis, the service's own or the one that is set."""
+    unreadable = settings.redis.endpoint().unreadable()
+    if unreadable:
+        raise ServeFailed(unreadable)
+    own = await support.start(embedded.run) if embedded else ""
+    store = Store(settings.redis.endpoint(own), settings.host)
+    store.explain = Outage(own or settings.redis.url, embedded).explain
+    return store
 
 
 def _reconciler(

@@ -143,12 +143,15 @@ class Reconciler:
     async def _sync(self) -> None:
         state, over = self._state, set[str]()
         while True:
+            servers = self._store.servers
             found = await self._read(state.ledger if state else None)
             state = state or State(dataset=found.dataset or secrets.token_hex(16))
             wanted = plan(state, found, found.ended, process_lives)
             over |= {*wanted.over, *(state.records.keys() & found.ended)}
             if not wanted.needed(state, found):
-                break
+                if servers == self._store.servers:
+                    break
+                continue  # Another server answers by now; this may have been the one before.
             await self._restore(state, wanted, found)  # And look again: it may be lost again by now.
             lasting = {name: one for name, one in state.records.items() if name not in over}
             state = msgspec.structs.replace(state, records=lasting, ended=ended_of(state, over))
@@ -161,6 +164,7 @@ class Reconciler:
             ended=ended_of(state, over),
             cards=dict(found.cards),
         )
+        self._store.compared = servers
         await self._write(new)
 
     async def _write(self, state: State) -> None:

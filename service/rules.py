@@ -6,7 +6,7 @@ import msgspec
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.keys import Keys
-from canhazgpu.events.store import Promise
+from canhazgpu.events.store import Promise, Promised
 
 OLDEST = 15.0  # Seconds; an older scan says nothing about now (or three intervals, where that is more).
 # A driver that hangs is told at once by itself: this is for a service that is starved or gone.
@@ -44,7 +44,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Return the rules as scripts take them that work only on data that keeps the promise."""
         if promise is None:
             return self.text
-        return self.text[:-1] + b"," + msgspec.json.encode(promise)[1:]
+        text = Promised(self.text[:-1] + b"," + msgspec.json.encode(promise)[1:])
+        text.anew = self.text_for
+        return text
 
     @cached_property
     def text(self) -> bytes:

@@ -194,7 +194,7 @@ class Scanner:
         if time.monotonic() - self._alive_at < SIGN_OF_LIFE:
             return
         try:
-            await self._store.redis.zadd(HOSTS, {self._settings.host: observed.now_ms})
+            await self._store.common.zadd(HOSTS, {self._settings.host: observed.now_ms})
         except UNREACHABLE as error:
             raise StoreDown(str(error)) from error
         self._alive_at = time.monotonic()

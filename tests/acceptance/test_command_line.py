@@ -132,7 +132,7 @@ def test_a_service_that_cannot_start_says_why_on_one_line(nowhere: Daemon, key: 
     rows = [row for row in path.read_text().splitlines() if not row.startswith(f"{key} ")]
     path.write_text("\n".join([f'{key} = "{value}"', *rows]))
     done = nowhere.run("serve")
-    assert done.returncode == 1
+    assert done.returncode == (2 if key == "socket" else 1)  # Too long a path is seen before anything starts.
     last = done.stderr.splitlines()[-1]
     assert last.startswith("Error: ")
     assert key in last

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.settings import BESIDE, REDIS_FILES
 
 from canhazgpu.config.example import example
 from canhazgpu.config.load import ConfigError, Option, load, options, shown
@@ -59,7 +60,6 @@ LISTS = {
     "notify.exec.command": ["/usr/bin/tell", "--all"],
     "notify.email.address_command": ["/usr/bin/ask", "mail"],
 }
-BESIDE = {"notify.email.username": 'password_file = "/password"\n'}  # What a key does not go without.
 
 
 def other(option: Option) -> tuple[str, Any, Any]:
@@ -89,6 +89,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
         "redis.url": "unix:///run/redis.sock",
+        **dict.fromkeys(REDIS_FILES, "/etc/canhazgpu/something-else"),
         "notify.email.user_address": "{user}@example.com",
     }
     return (chosen.get(option.key, "something-else"),) * 3

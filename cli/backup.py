@@ -1,0 +1,93 @@
+"""`canhazgpu backup` and `restore`: what Redis holds of this host, to a file and back; for administrators."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from canhazgpu.cli.asking import given
+from canhazgpu.cli.offline import Progress, on_state
+from canhazgpu.cli.words import REFUSED, examples, fail, print_json
+from canhazgpu.events.text import printable
+
+if TYPE_CHECKING:
+    from canhazgpu.events.store import Store
+
+BACKUP_EPILOG = examples(
+    "canhazgpu backup /var/backups/canhazgpu.backup", "canhazgpu backup state.backup --json | jq .keys"
+)
+RESTORE_EPILOG = examples(
+    "systemctl stop canhazgpu",
+    "canhazgpu restore /var/backups/canhazgpu.backup",
+    "systemctl start canhazgpu",
+)
+File = Annotated[str, typer.Argument(metavar="FILE", help="The backup.", callback=given)]
+Json = Annotated[bool, typer.Option("--json", help="Print one object.")]
+
+
+def backup(file: File, *, as_json: Json = False) -> None:
+    """Copy what Redis holds of this host to a file, while the service runs or not; for root.
+
+    The copy is of one moment. An older file of this name is replaced once the new one is whole.
+    """
+    path = Path(file)
+
+    async def work(store: "Store") -> dict[str, Any]:
+        from canhazgpu.service.backup_file import Head, Key, Writer  # noqa: PLC0415 - heavy
+        from canhazgpu.service.copying import copied  # noqa: PLC0415
+
+        facts: Any = await store.ask(store.redis.info("server"))
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        head = Head(host=store.keys.host, at=at, server=str(facts.get("redis_version", "")))
+        with Writer(path, head) as writer, Progress("copied") as progress:
+            keys = set()
+            async for record in copied(store):
+                writer.write(record)
+                if isinstance(record, Key):
+                    keys.add(record.name)
+                    progress.at(len(keys))
+            size = writer.finish()
+        return {"file": file, "host": head.host, "at": at, "keys": len(keys), "bytes": size}
+
+    done = on_state(work, alone=False, about=file)
+    if as_json:
+        print_json(done)
+    else:
+        sys.stdout.write(f"{printable(file, 300)}: {done['keys']} keys, {done['bytes']} bytes.\n")
+
+
+def restore(file: File, *, as_json: Json = False) -> None:
+    """Put a backup in the place of what Redis holds of this host, while the service is stopped; for root.
+
+    When the service starts it compares the data with its journal: reservations made since the backup are put
+    back, those that ended since stay ended. Notices that were on their way may be sent again.
+    """
+    path = Path(file)
+
+    async def work(store: "Store") -> dict[str, Any]:
+        from canhazgpu.service.backup_file import read_head, records  # noqa: PLC0415 - heavy
+        from canhazgpu.service.copying import Stage  # noqa: PLC0415
+
+        head = read_head(path)
+        if head.host != store.keys.host:
+            remedy = f'set host = "{printable(head.host)}" in the settings if this is that host'
+            fail(f"{file} is of the host {printable(head.host)}, not {store.keys.host}: {remedy}", REFUSED)
+        for _ in records(path):
+            pass  # To the end: whether all of it is there and as it was written.
+        stage = Stage(store)
+        await stage.clear()
+        with Progress("restored") as progress:
+            for record in records(path):
+                await stage.put(record)
+                progress.at(len(stage.names))
+        await stage.commit()
+        return {"file": file, "host": head.host, "at": head.at, "keys": len(stage.names)}
+
+    done = on_state(work, alone=True, about=file)
+    if as_json:
+        print_json(done)
+    else:
+        start = "Start the service: it brings them up to date with its journal."
+        sys.stdout.write(f"Restored {done['keys']} keys as of {printable(done['at'])}. {start}\n")

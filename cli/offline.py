@@ -1,0 +1,109 @@
+"""What the commands that work on Redis themselves have in common: the state, its troubles, the progress."""
+
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from canhazgpu.cli.words import REFUSED, UNREACHABLE, USAGE, fail
+from canhazgpu.events.text import printable
+
+if TYPE_CHECKING:
+    from canhazgpu.events.store import Store
+
+RIGHTS = (
+    "info",
+    "keys",
+    "dump",
+    "pttl",
+    "restore",
+    "rename",
+    "type",
+    "xclaim",
+    "xgroup|setid",
+)  # Beside the service's.
+
+
+def on_state(
+    work: Callable[["Store"], Awaitable[dict[str, Any]]], *, alone: bool, about: str
+) -> dict[str, Any]:
+    """Return what `work` did on this host's state; end with one line for all that goes wrong.
+
+    `alone`: the service must not run meanwhile. `about` is the file or the place that errors are about.
+    """
+    import anyio  # noqa: PLC0415 - heavy, as are the next ones
+
+    from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
+    from canhazgpu.service import logs  # noqa: PLC0415
+    from canhazgpu.service.offline import opened  # noqa: PLC0415
+
+    try:
+        settings = load().settings
+    except ConfigError as error:
+        fail(str(error), USAGE)
+    logs.configure()
+
+    async def run() -> dict[str, Any]:
+        async with opened(settings, alone=alone) as store:
+            return await work(store)
+
+    try:
+        return anyio.run(run)
+    except BaseException as caught:  # noqa: BLE001 - a group; what is not known is raised again
+        first = _first(caught)
+        _end(first, about)
+        raise first from None
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _end(error: BaseException, about: str) -> None:
+    """End with one line, where this is an error that users may meet."""
+    from redis.exceptions import NoPermissionError  # noqa: PLC0415 - heavy, as are the next ones
+
+    from canhazgpu.events.store import StoreDown  # noqa: PLC0415
+    from canhazgpu.service.backup_file import BadBackup  # noqa: PLC0415
+    from canhazgpu.service.copying import CopyFailed  # noqa: PLC0415
+    from canhazgpu.service.embedded import EmbeddedFailed  # noqa: PLC0415
+    from canhazgpu.service.offline import Unavailable  # noqa: PLC0415
+
+    if isinstance(error, BadBackup):
+        fail(f"{printable(about, 300)}: {error}; nothing was changed: use another backup", REFUSED)
+    if isinstance(error, Unavailable | CopyFailed | EmbeddedFailed):
+        fail(str(error), REFUSED)
+    if isinstance(error, StoreDown):
+        fail(str(error), UNREACHABLE)
+    if isinstance(error, NoPermissionError):
+        remedy = f"its user also needs +{' +'.join(RIGHTS)}"
+        fail(f"Redis refuses: {' '.join(str(error).split())}; {remedy}", REFUSED)
+    if isinstance(error, OSError):
+        fail(f"{printable(error.filename or about, 300)}: {error.strerror or error}", REFUSED)
+
+
+class Progress:
+    """A line on a terminal's standard error that says how far it is; nothing where that is no terminal."""
+
+    def __init__(self, verb: str) -> None:
+        """Say `verb` before the number."""
+        self._verb, self._shown = verb, sys.stderr.isatty()
+        self._said = 0.0
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the line away."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+
+    def at(self, number: int) -> None:
+        """Say that so many keys are done, a few times a second."""
+        if self._shown and time.monotonic() - self._said > 0.2:  # noqa: PLR2004
+            self._said = time.monotonic()
+            sys.stderr.write(f"\r{self._verb} {number} keys")
+            sys.stderr.flush()

@@ -1,0 +1,177 @@
+"""A backup: one file with what Redis holds of a host, which is whole or refused.
+
+A line that says what it is, then records with their length before them, the last with the number of the
+others and the SHA-256 of everything before it. It appears under its name when all of it is on the disk.
+"""
+
+import contextlib
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import msgspec
+
+MAGIC = b"canhazgpu backup 1\n"
+LONGEST = 1 << 30  # Bytes of a record; Redis itself has no longer values than half of this.
+_LENGTH = struct.Struct(">Q")
+
+
+class BadBackup(Exception):
+    """A file is no backup, or not a whole one; the message says which, and what to do."""
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """Of which host the data are, when they were copied (RFC 3339), and by which server."""
+
+    host: str
+    at: str
+    server: str
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, tag="key"):
+    """A key, without the host's prefix, as DUMP gives it; it still lasts for `expires_ms`, 0 for ever."""
+
+    name: str
+    expires_ms: int
+    value: bytes
+
+
+class Tail(msgspec.Struct, frozen=True, kw_only=True, tag="tail"):
+    """Entries that a stream got after it was copied."""
+
+    name: str
+    entries: list[tuple[bytes, list[bytes]]]
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, tag="group"):
+    """Where a consumer group of a stream was: `pending` has ids and who has them."""
+
+    name: str
+    group: bytes
+    last: bytes
+    pending: list[tuple[bytes, bytes]]
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
+    """What the whole is: the number of records, and the hash of all before this one."""
+
+    records: int
+    sha256: bytes
+
+
+Record = Key | Tail | Group
+_DECODER: "msgspec.msgpack.Decoder[Key | Tail | Group | End]" = msgspec.msgpack.Decoder(
+    Key | Tail | Group | End
+)
+
+
+class Writer:
+    """Writes a backup beside its name; `finish` puts it there, and without that nothing is left."""
+
+    def __init__(self, path: Path, head: Head) -> None:
+        """Begin. Raises OSError."""
+        self._path, self._new = path, path.with_name(f".{path.name}.{os.getpid()}.new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file: BinaryIO = os.fdopen(os.open(self._new, flags, 0o600), "wb")
+        self._hash = hashlib.sha256()
+        self._records = 0
+        self._put(MAGIC)
+        self._frame(msgspec.msgpack.encode(head))
+
+    def __enter__(self) -> Self:
+        """Write in this block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave nothing behind that is not finished."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._new.unlink(missing_ok=True)
+
+    def write(self, record: Record) -> None:
+        """Add a record. Raises OSError."""
+        self._frame(msgspec.msgpack.encode(record))
+        self._records += 1
+
+    def finish(self) -> int:
+        """Put the file in place once it is on the disk; return its size. Raises OSError."""
+        self._frame(msgspec.msgpack.encode(End(records=self._records, sha256=self._hash.digest())))
+        size = self._file.tell()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._new.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return size
+
+    def _frame(self, text: bytes) -> None:
+        self._put(_LENGTH.pack(len(text)))
+        self._put(text)
+
+    def _put(self, text: bytes) -> None:
+        self._file.write(text)
+        self._hash.update(text)
+
+
+def read_head(path: Path) -> Head:
+    """Return whose data a backup has. Raises BadBackup or OSError."""
+    with path.open("rb") as file:
+        return _head(file, hashlib.sha256())
+
+
+def records(path: Path) -> Iterator[Record]:
+    """Yield the records of a backup. What follows the last one is checked: raises BadBackup or OSError."""
+    digest, count = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        _head(file, digest)
+        while True:
+            before = digest.digest()
+            record = _decoded(_framed(file, digest))
+            if isinstance(record, End):
+                if record.sha256 != before or record.records != count or file.read(1):
+                    raise BadBackup("it was changed after it was written")
+                return
+            count += 1
+            yield record
+
+
+def _head(file: BinaryIO, digest: Any) -> Head:
+    magic = file.read(len(MAGIC))
+    if magic != MAGIC:
+        raise BadBackup("it is no backup of canhazgpu, or one of another version")
+    digest.update(magic)
+    try:
+        return msgspec.msgpack.decode(_framed(file, digest), type=Head)
+    except msgspec.DecodeError:
+        raise BadBackup("it was changed after it was written") from None
+
+
+def _framed(file: BinaryIO, digest: Any) -> bytes:
+    length = file.read(_LENGTH.size)
+    if len(length) < _LENGTH.size:
+        raise BadBackup("it is cut off: its end is missing")
+    (size,) = _LENGTH.unpack(length)
+    if size > LONGEST:
+        raise BadBackup("it was changed after it was written")
+    text = file.read(size)
+    if len(text) < size:
+        raise BadBackup("it is cut off: its end is missing")
+    digest.update(length)
+    digest.update(text)
+    return text
+
+
+def _decoded(text: bytes) -> Record | End:
+    try:
+        return _DECODER.decode(text)
+    except msgspec.DecodeError:
+        raise BadBackup("it was changed after it was written") from None

@@ -1,0 +1,85 @@
+"""A host's state for those who are not its service: beside it, or alone while it is stopped."""
+
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.service.embedded import EmbeddedRedis
+from canhazgpu.service.single import AlreadyRunning, Lock
+
+ANSWERS_WITHIN = 10.0  # Seconds.
+
+
+class Unavailable(Exception):
+    """The state cannot be had; the message says why and what to do."""
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, alone: bool) -> AsyncIterator[Store]:
+    """Open the state of this host, with its own Redis started where no service runs it.
+
+    `alone`: nobody else may work on it; no service starts meanwhile. Raises Unavailable.
+    """
+    state = Path(settings.state_dir)
+    with ExitStack() as held:
+        stopped = _locked(state, held, needed=alone)
+        if alone:
+            _no_workers(state)
+        unreadable = settings.redis.endpoint().unreadable()
+        if unreadable:
+            raise Unavailable(unreadable)
+        embedded = EmbeddedRedis(state)
+        async with anyio.create_task_group() as tasks:
+            if stopped and not settings.redis.url:
+                await tasks.start(embedded.run)
+            store = Store(settings.redis.endpoint(embedded.url), settings.host)
+            try:
+                await store.ready(ANSWERS_WITHIN)
+                yield store
+            except StoreDown as down:
+                raise Unavailable(str(down)) from None
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await store.close()
+            tasks.cancel_scope.cancel()
+
+
+def _locked(state: Path, held: ExitStack, *, needed: bool) -> bool:
+    """Hold the service's lock; return whether it was free."""
+    try:
+        if os.geteuid() not in (0, _owner(state)):
+            raise Unavailable("only root may, and the user the service runs as: run it with sudo")
+        held.callback(Lock(state).release)
+    except AlreadyRunning:
+        if needed:
+            remedy = "`systemctl stop canhazgpu`, and start it afterwards; runs go on meanwhile"
+            raise Unavailable(f"the service is running: {remedy}") from None
+        return False
+    except OSError as error:
+        raise Unavailable(f"state_dir: {state}: {error.strerror or error}") from None
+    return True
+
+
+def _owner(state: Path) -> int:
+    try:
+        return state.stat().st_uid
+    except FileNotFoundError:
+        return os.geteuid()  # It is made; who may not is told so.
+
+
+def _no_workers(state: Path) -> None:
+    for path in state.glob("*.lock"):
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            remedy = "`systemctl stop canhazgpu-worker`, and start it afterwards"
+            raise Unavailable(f"the worker {path.stem} is running: {remedy}") from None
+        finally:
+            os.close(file)

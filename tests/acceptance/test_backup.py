@@ -1,0 +1,191 @@
+"""Backup, restore and migrate, with live reservations: none is lost, none that ended comes back."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from acceptance.test_lost_state import events, holds, take
+from redis import Redis
+from support.daemon import COMMAND, Daemon, gpu, until
+from support.people import Person
+from support.redis_lab import DURABLE, Server
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[Daemon]:
+    """A service on four GPUs."""
+    daemon = Daemon(folder)
+    daemon.place(*(gpu(index) for index in range(4)))
+    daemon.start()
+    until(lambda: "GPU 3: AVAILABLE" in daemon.status())
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def run(host: Daemon) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that runs on GPU 0."""
+    words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
+    process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
+    until(lambda: "GPU 0: IN USE by root" in host.status())
+    yield process
+    process.kill()
+    process.wait()
+
+
+def done(host: Daemon, *words: str) -> str:
+    """Do one command; return what it printed."""
+    ran = host.run(*words)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_a_restored_backup_is_brought_up_to_date(host: Daemon, run: "subprocess.Popen[bytes]") -> None:
+    """The run and what was reserved since are there, what was released since is not, in a wiped Redis too."""
+    file = host.folder / "b"
+    take(host, "--gpu-ids", "1", "--duration", "4h", "--note", "old")
+    take(host, "--gpu-ids", "2", "--duration", "4h")
+    facts = json.loads(done(host, "backup", str(file), "--json"))
+    assert (facts["host"], file.stat().st_mode & 0o777) == ("testhost", 0o600)
+    assert host.run("release", "--gpu-ids", "1").returncode == 0
+    take(host, "--gpu-ids", "3", "--note", "new")
+    before = holds(host)
+    assert sorted(before) == [0, 2, 3]
+    host.stop()
+    assert "Restored" in done(host, "restore", str(file))
+    host.start()
+    until(lambda: holds(host) == before)
+    assert run.poll() is None
+    assert [one["reason"] for one in events(host, "reservation.released")] == ["stale"]
+    assert [one["note"] for one in events(host, "reservation.restored")] == ["new"]
+
+
+def test_a_backup_alone_is_enough(host: Daemon, run: "subprocess.Popen[bytes]") -> None:
+    """Journal and Redis are gone with the disk: all that is in the backup is there, and the run goes on."""
+    file = host.folder / "b"
+    take(host, "--gpu-ids", "1", "--note", "mine")
+    assert host.run("admin", "drain", "2", "--reason", "fan").returncode == 0
+    done(host, "backup", str(file))
+    before = holds(host)
+    host.stop()
+    subprocess.run(["rm", "-r", str(host.folder / "state")], check=True)
+    done(host, "restore", str(file))
+    host.start()
+    until(lambda: holds(host) == before)
+    assert "DRAINED (fan)" in host.status()
+    run.kill()
+    until(lambda: "GPU 0: AVAILABLE" in host.status())
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "longer", "not one"])
+def test_what_is_no_whole_backup_changes_nothing(host: Daemon, damage: str) -> None:
+    """It is refused on one line, and Redis holds what it held."""
+    file = host.folder / "b"
+    take(host, "--gpu-ids", "1")
+    done(host, "backup", str(file))
+    text = bytearray(file.read_bytes())
+    middle = len(text) // 2
+    text[middle] ^= 1
+    whole = file.read_bytes()
+    damaged = {"cut": whole[:middle], "changed": bytes(text), "longer": whole + b"x", "not one": b"x" * 100}
+    file.write_bytes(damaged[damage])
+    take(host, "--gpu-ids", "2")
+    before = holds(host)
+    host.stop()
+    ran = host.run("restore", str(file))
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
+    assert "nothing was changed" in ran.stderr
+    host.start()
+    assert holds(host) == before
+    assert events(host, "reservation.restored") == []
+
+
+def test_the_service_must_be_stopped(host: Daemon) -> None:
+    """Restore and migrate say so on one line; they touch nothing."""
+    file = host.folder / "b"
+    done(host, "backup", str(file))
+    for words in (("restore", str(file)), ("redis", "migrate", "--to", "redis://127.0.0.1:1")):
+        ran = host.run(*words)
+        assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
+        assert "systemctl stop canhazgpu" in ran.stderr
+
+
+def test_only_administrators(host: Daemon, people: list[Person]) -> None:
+    """Another user's attempt is refused on one line."""
+    for words in (("backup", "/nowhere"), ("restore", "/nowhere"), ("redis", "migrate", "--to", "redis://h")):
+        ran = host.run(*words, person=people[0])
+        assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
+        assert "only root may" in ran.stderr
+
+
+def test_a_disk_that_is_full_leaves_nothing(host: Daemon) -> None:
+    """The backup before stays whole, and no part of the new one is left."""
+    ran = host.run("backup", "/dev/full/b")
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
+    ran = host.run("backup", str(host.folder / "nowhere" / "b"))
+    assert "No such file" in ran.stderr
+    assert not list(host.folder.glob(".*.new"))
+
+
+@pytest.mark.usefixtures("run")
+def test_migrate_to_another_redis(host: Daemon) -> None:
+    """Everything is there, the setting is printed, and the service goes on there with all reservations."""
+    take(host, "--gpu-ids", "1", "--note", "mine")
+    before = holds(host)
+    host.stop()
+    server = Server(host.folder, *DURABLE)
+    try:
+        url = f"redis://127.0.0.1:{server.port}"
+        printed = done(host, "redis", "migrate", "--to", url)
+        assert f'[redis]\nurl = "{url}"' in printed
+        assert "2 reservations" in printed
+        again = host.run("redis", "migrate", "--to", url)
+        assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+        assert "--replace" in again.stderr
+        facts = json.loads(done(host, "redis", "migrate", "--to", url, "--replace", "--json"))
+        assert (facts["reservations"], facts["settings"]) == (2, {"redis": {"url": url}})
+        with host.folder.joinpath("config.toml").open("a") as file:
+            file.write(f'[redis]\nurl = "{url}"\n')
+        host.start()
+        assert holds(host) == before
+        assert events(host, "reservation.restored") == []
+        with Redis(port=server.port) as redis:
+            assert {key.partition(b"}")[0] for key in list(redis.keys())} == {
+                b"canhazgpu:{testhost",
+                b"canhazgpu:hosts",
+            }
+        host.stop()
+    finally:
+        server.close()
+
+
+def test_a_user_of_redis_who_may_not(folder: Path) -> None:
+    """What is missing is said on one line."""
+    server = Server(folder, *DURABLE)
+    try:
+        with server.client() as redis:
+            redis.execute_command("ACL SETUSER", "u", "on", ">p", "~*", "+@all", "-keys")
+        daemon = Daemon(folder, f'[redis]\nurl = "redis://u:p@127.0.0.1:{server.port}"\n')
+        ran = daemon.run("backup", str(folder / "b"))
+    finally:
+        server.close()
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
+    assert "+keys +dump" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--to", "http://h"), "redis+sentinel://"),
+        (("--to", "redis://u:secret@h"), "--password-file"),
+        (("--to", "redis://h", "--password-file", "/nowhere"), "--password-file: /nowhere: No such file"),
+    ],
+)
+def test_slips_of_migrate(folder: Path, words: tuple[str, ...], said: str) -> None:
+    """What cannot be is refused before anything is done."""
+    ran = Daemon(folder).run("redis", "migrate", *words)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
+    assert said in ran.stderr
+    assert "secret" not in ran.stderr

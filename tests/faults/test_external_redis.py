@@ -1,0 +1,165 @@
+"""A Redis that administrators run: reached safely, and nothing is lost or doubled when a server dies."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from support.daemon import Daemon, gpu, until
+from support.load import Crowd
+from support.redis_lab import DURABLE, Cluster, Server, Watched, certificates
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+GPUS = 16
+PASSWORD = "a long one, with a space"  # noqa: S105 - of a server that ends with the test
+
+
+@pytest.fixture
+def resources() -> Iterator[ExitStack]:
+    """What is ended after the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def serving(folder: Path, resources: ExitStack, settings: str) -> Daemon:
+    """Start a service on 16 idle GPUs with these settings of Redis."""
+    daemon = Daemon(folder, "[redis]\n" + settings)
+    daemon.place(*(gpu(index, memory_used_mb=45) for index in range(GPUS)))
+    resources.callback(daemon.stop)
+    daemon.start()
+    until(lambda: daemon.status().count("AVAILABLE") == GPUS)
+    return daemon
+
+
+def test_tls_with_a_clients_certificate_and_a_password_in_a_file(folder: Path, resources: ExitStack) -> None:
+    """Both are needed; the password is in no argument and no log; the server dies and comes back."""
+    paths = certificates(folder)
+    (folder / "password").write_text(PASSWORD + "\n")
+    tls = ("--tls-ca-cert-file", paths["ca"], "--tls-cert-file", paths["server"])
+    words = (*DURABLE, *tls, "--tls-key-file", paths["server_key"], "--requirepass", PASSWORD)
+    server = Server(folder, *words, tls=True)
+    resources.callback(server.close)
+    settings = f'url = "rediss://127.0.0.1:{server.port}"\nca_file = "{paths["ca"]}"\n'
+    secrets = f'password_file = "{folder}/password"\ncert_file = "{paths["client"]}"\n'
+    daemon = serving(folder, resources, f'{settings}{secrets}key_file = "{paths["client_key"]}"\n')
+    with Crowd(daemon).at_work() as crowd:
+        crowd.more(10)
+        server.kill()
+        server.start()
+        crowd.more(10)
+    assert daemon.process is not None
+    said = Path(f"/proc/{daemon.process.pid}/cmdline").read_text() + daemon.log.read_text()
+    for command in (["config", "show"], ["doctor"]):
+        done = daemon.run(*command)
+        said += done.stdout + done.stderr
+    assert PASSWORD not in said
+    (folder / "password").write_text("wrong")
+    server.kill()
+    server.start()
+    until(lambda: "password" in daemon.run("release").stderr)
+    (folder / "password").write_text(PASSWORD)  # It is read anew for each connection.
+    until(lambda: "password" not in daemon.run("release").stderr)
+
+
+def test_without_a_certificate_nobody_is_let_in(folder: Path, resources: ExitStack) -> None:
+    """What doctor says is one line that names the reason."""
+    paths = certificates(folder)
+    tls = ("--tls-ca-cert-file", paths["ca"], "--tls-cert-file", paths["server"])
+    server = Server(folder, *DURABLE, *tls, "--tls-key-file", paths["server_key"], tls=True)
+    resources.callback(server.close)
+    settings = f'[redis]\nurl = "rediss://127.0.0.1:{server.port}"\nca_file = "{paths["ca"]}"\n'
+    found = [line for line in Daemon(folder, settings).run("doctor").stdout.splitlines() if " redis " in line]
+    assert [line.split()[0] for line in found] == ["fail"]
+    assert "CERTIFICATE_REQUIRED" in found[0].upper().replace(" ", "_") or "closed" in found[0]
+    untrusted = settings.replace(paths["ca"], paths["client"])
+    found = [
+        line for line in Daemon(folder, untrusted).run("doctor").stdout.splitlines() if " redis " in line
+    ]
+    assert "CERTIFICATE_VERIFY_FAILED" in found[0]
+
+
+def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
+    """The service does not start, and says which setting is wrong on one line."""
+    settings = f'[redis]\nurl = "rediss://127.0.0.1:1"\nca_file = "{folder}/missing.pem"\n'
+    done = Daemon(folder, settings).run("serve")
+    assert done.returncode == 1
+    assert done.stderr == f"Error: redis.ca_file: {folder}/missing.pem: No such file or directory\n"
+
+
+def test_a_unix_socket_of_another_server(folder: Path, resources: ExitStack) -> None:
+    """Its server dies under load and comes back: nothing is lost or doubled."""
+    server = Server(folder, *DURABLE, "--unixsocket", str(folder / "r"), "--requirepass", PASSWORD)
+    resources.callback(server.close)
+    (folder / "password").write_text(PASSWORD)
+    daemon = serving(folder, resources, f'url = "unix://{folder}/r"\npassword_file = "{folder}/password"\n')
+    with Crowd(daemon).at_work() as crowd:
+        crowd.more(10)
+        server.kill()
+        server.start()
+        crowd.more(10)
+
+
+def test_the_last_second_is_lost_with_the_server(folder: Path, resources: ExitStack) -> None:
+    """A server that forgot what it acknowledged last is held to it before it hands out anything."""
+    server = Server(folder, "--appendonly", "no", "--save", "")
+    resources.callback(server.close)
+    daemon = serving(folder, resources, f'url = "redis://127.0.0.1:{server.port}"\n')
+    with Crowd(daemon).at_work() as crowd:
+        crowd.more(10)
+        with server.client() as client:
+            client.save()
+        crowd.more(10)
+        server.kill()  # It starts with what it had when it was saved, under the same name.
+        server.start()
+        crowd.more(10)
+
+
+@pytest.mark.parametrize("way", ["killed", "stopped"])
+def test_sentinels_name_another_master(folder: Path, resources: ExitStack, way: str) -> None:
+    """The master dies, or hangs, under load: the service goes on with the new one and all promises."""
+    watched = Watched(folder, resources)
+    daemon = serving(folder, resources, f'url = "{watched.url}"\n')
+    old = watched.master()
+    with Crowd(daemon).at_work() as crowd:
+        crowd.more(10)
+        old.kill() if way == "killed" else os.kill(old.process.pid, 19)
+        until(lambda: watched.master() is not old, 30)
+        crowd.more(10)
+        if way == "stopped":
+            os.kill(
+                old.process.pid, 18
+            )  # It still thinks that it is the master, until the Sentinels tell it.
+            until(lambda: _role(old) == "slave", 30)
+            crowd.more(10)
+    assert crowd.refused
+    assert _role(watched.master()) == "master"
+
+
+@pytest.mark.parametrize("way", ["killed", "replaced"])
+def test_a_cluster_loses_the_node_that_has_the_host(folder: Path, resources: ExitStack, way: str) -> None:
+    """Its replica takes over under load, and with it the service; the keys of all hosts are elsewhere."""
+    cluster = Cluster(folder, resources, "{testhost}")
+    daemon = serving(folder, resources, f'url = "{cluster.url}"\n')
+    with Crowd(daemon).at_work() as crowd:
+        crowd.more(10)
+        if way == "killed":
+            cluster.owner.kill()
+        else:  # The old one goes on, as a replica that points to the new one.
+            with cluster.replica.client() as client:
+                client.execute_command("CLUSTER FAILOVER")
+        until(lambda: _role(cluster.replica) == "master", 30)
+        crowd.more(10)
+    assert "Traceback" not in daemon.log.read_text()
+    found = []
+    for server in cluster.servers:
+        if server is not cluster.owner:
+            with server.client() as client:
+                found += [(server.port, key) for key in client.keys("*")]
+    assert {key.partition(b"}")[0] for _, key in found} <= {b"canhazgpu:{testhost", b"canhazgpu:hosts"}
+
+
+def _role(server: Server) -> str:
+    with Redis(port=server.port, socket_timeout=5) as client:
+        return str(client.info("replication")["role"])
