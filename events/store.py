@@ -50,11 +50,15 @@ _BEHIND = re.compile(r"\bBEHIND\b")
 _HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
 
 
-class Promise(msgspec.Struct, frozen=True, kw_only=True):
-    """What a script must find to work on the data: its name, and at least this many events."""
+class Promise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a script must find to work on the data: whose they are, their name, and so many events at least.
 
-    dataset: str
-    sequence: int
+    What is empty is not asked for.
+    """
+
+    dataset: str = ""
+    sequence: int = 0
+    owner: str = ""
 
 
 class StoreDown(Exception):
@@ -110,6 +114,8 @@ class Store:
         self.connected: Callable[[], None] = lambda: None  # Called for each new connection.
         self.redis = self._client(ANSWER_TIMEOUT, connections=16)
         self.promise: Promise | None = None
+        self.owner = ""  # The service whose state this is, as it is kept in Redis; empty where nobody says.
+        self.refusal = ""  # Why no script may run yet: the state is not this service's (yet).
         self.recover: Callable[[], Awaitable[None]] | None = None  # Puts back what Redis has lost.
         self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
@@ -134,20 +140,31 @@ class Store:
         """Return a client of its own for reads that block up to `longest` seconds; close it."""
         return self._client(longest + BLOCK_MARGIN, connections=1)
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str | bytes | int],
+        *,
+        repairing: bool = False,
+    ) -> Any:
         """Run `script` once and return its raw reply; loads its text when Redis forgot it.
 
+        `repairing`: it is part of what makes the data what was promised, and waits for nothing of that.
         Raises StoreDown when no answer came; the script may then have run all the same.
         """
+        if self.refusal and not repairing:
+            raise StoreDown(self.refusal)
         for attempt in range(RECOVERIES):
             try:
                 return await self._run(script, keys, args)
             except ResponseError as error:
-                if not (_BEHIND.search(str(error)) and self.recover and attempt < RECOVERIES - 1):
+                recover = None if repairing or attempt == RECOVERIES - 1 else self.recover
+                if recover is None or not _BEHIND.search(str(error)):
                     raise _down(error) from error
             except UNREACHABLE as error:
                 raise StoreDown(unreachable(error)) from error
-            await self.recover()
+            await recover()
         raise AssertionError("the last attempt returns or raises")
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:

@@ -47,6 +47,7 @@ class Api:
         more: Sequence[Route],
         admin_group: int | None,
         reconciler: Reconciler,
+        machine: str,
     ) -> None:
         """Serve what these know, and `more` routes; nothing is opened."""
         self._settings = settings
@@ -54,6 +55,7 @@ class Api:
         self._scanner = scanner
         self._admin_group = admin_group
         self._reconciler = reconciler
+        self._machine = machine
         self._more = more
 
     def application(self) -> Starlette:
@@ -87,6 +89,7 @@ class Api:
         return answer(
             {
                 "host": self._settings.host,
+                "machine": self._machine,
                 "scan_age_s": round(age, 3),
                 "stalled": trouble.reason if trouble else None,
                 "remedy": trouble.remedy if trouble else None,

@@ -30,9 +30,11 @@ from canhazgpu.service.handover import Handover
 from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.hints import Hints
+from canhazgpu.service.host_identity import HostIdentity, NameTaken
 from canhazgpu.service.journal import Journal
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
+from canhazgpu.service.machine import this_machine
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.reservation_routes import ReservationRoutes
@@ -69,7 +71,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
                 finally:
                     notify("STOPPING=1")
                 support.cancel_scope.cancel()
-        except* (EmbeddedFailed, ServeFailed) as failed:
+        except* (EmbeddedFailed, NameTaken, ServeFailed) as failed:
             raise ServeFailed(str(_first(failed))) from None
 
 
@@ -77,6 +79,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     url = settings.redis.url or await support.start(EmbeddedRedis(Path(settings.state_dir)).run)
     store = Store(url, settings.host)
     resources.push_async_callback(store.close)
+    identity = _identity(settings, store)
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
     users = Users()
@@ -89,6 +92,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     journal = Journal(Path(settings.state_dir, "journal"))
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
+    reconciler.hold = identity.hold
     listener = _bound(Path(settings.socket))
     resources.callback(Path(settings.socket).unlink, missing_ok=True)
     group = _group(settings.admin_group)
@@ -99,7 +103,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group)
     routes = [*own.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
-    api = Api(settings, store, scanner, routes, group, reconciler).application()
+    api = Api(settings, store, scanner, routes, group, reconciler, identity.machine.id).application()
     async with anyio.create_task_group() as work:
 
         def stop() -> None:
@@ -108,8 +112,11 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
 
         support.start_soon(_stop_on_signal, stop)
         await _say_what_is_weak(settings, store)
-        if workers is not None:
+        await work.start(identity.run)
+        if workers is not None and identity.claimed.is_set():
             await work.start(workers, settings, store, MEMBER)
+        elif workers is not None:
+            work.start_soon(_when_claimed, identity, workers, settings, store)
         work.start_soon(watchdog, scanner)
         await work.start(liveness.run)
         await work.start(reconciler.run)
@@ -119,6 +126,19 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(scanner.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
+
+
+def _identity(settings: Settings, store: Store) -> HostIdentity:
+    try:
+        machine = this_machine(Path(settings.state_dir))
+    except OSError as error:
+        raise ServeFailed(f"state_dir: no machine id can be kept there: {error.strerror}") from error
+    return HostIdentity(store, machine, settings.gpus.scan_interval, alone=not settings.redis.url)
+
+
+async def _when_claimed(identity: HostIdentity, workers: Workers, settings: Settings, store: Store) -> None:
+    await identity.claimed.wait()
+    await workers(settings, store, MEMBER)
 
 
 def _reconciler(

@@ -56,6 +56,8 @@ class Reconciler:
         self._lock = anyio.Lock()
         self._asked = self._done = self._restorations = 0
         self._wanted = anyio.Event()
+        # Makes sure that the state is this service's; raises StoreDown while it is not.
+        self.hold: Callable[[], Awaitable[None]] | None = None
         self.restored: Callable[[Iterable[Record]], None] = lambda _: None  # Called with what was put back.
         self.last: Restoration | None = None
         self.weakness: str | None = None  # Why the journal cannot be written, if so.
@@ -67,8 +69,7 @@ class Reconciler:
         except OSError as error:
             self._failed(error)
         self._store.recover = self._recover
-        if self._state is not None:
-            self._store.promise = Promise(dataset=self._state.dataset, sequence=self._state.sequence)
+        self._store.promise = self._promise(self._state)
         self._store.connected = self.note
         self.note()
 
@@ -139,6 +140,9 @@ class Reconciler:
         state, over = self._state, set[str]()
         while True:
             found = await self._read(state.ledger if state else None)
+            if self.hold and found.owner != self._store.owner:
+                await self.hold()
+                continue
             state = state or State(dataset=found.dataset or secrets.token_hex(16))
             wanted = plan(state, found, found.ended, process_lives)
             over |= {*wanted.over, *(state.records.keys() & found.ended)}
@@ -160,7 +164,7 @@ class Reconciler:
 
     async def _write(self, state: State) -> None:
         before, self._state = self._state, state
-        self._store.promise = Promise(dataset=state.dataset, sequence=state.sequence)
+        self._store.promise = self._promise(state)
         if before is not None and _content(state) == _content(before) and not self.weakness:
             return
         try:
@@ -171,6 +175,14 @@ class Reconciler:
         if self.weakness:
             structlog.get_logger().info("journal_back", path=str(self._journal.path))
             self.weakness = None
+
+    def _promise(self, state: State | None) -> Promise:
+        owner = self._store.owner
+        return (
+            Promise(dataset=state.dataset, sequence=state.sequence, owner=owner)
+            if state
+            else Promise(owner=owner)
+        )
 
     def _failed(self, error: OSError) -> None:
         reason = f"the journal {self._journal.path} cannot be kept: {error.strerror or error}"
@@ -184,7 +196,7 @@ class Reconciler:
             while True:
                 async with store.redis.pipeline(transaction=True) as pipe:
                     pipe.time()
-                    pipe.hget(keys.scan, "dataset")
+                    pipe.hmget(keys.scan, "dataset", "owner")
                     pipe.get(keys.sequence)
                     pipe.xrevrange(keys.ledger, count=1)
                     pipe.xrange(keys.ledger, f"({ledger_since}" if ledger_since else "+")
@@ -195,7 +207,7 @@ class Reconciler:
                         pipe.hmget(keys.gpu(index), "uuid", "drained", "unmanaged")
                     (
                         clock,
-                        dataset,
+                        (dataset, owner),
                         sequence,
                         ledger,
                         released,
@@ -213,6 +225,7 @@ class Reconciler:
         return Found(
             now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
             dataset=dataset.decode() if dataset else None,
+            owner=owner.decode() if owner else "",
             sequence=int(sequence or 0),
             ledger=ledger[0][0].decode() if ledger else "0-0",
             ended=frozenset(name for _, fields in released if (name := whole_release(fields))),
@@ -226,6 +239,7 @@ class Reconciler:
         named = {int(index) for index in state.cards} | {gpu for one in wanted.restore for gpu in one.gpus}
         indices = sorted({*self._indices, *named})
         promised = {
+            "owner": self._store.owner,
             "dataset": state.dataset,
             "sequence": max(state.sequence, found.sequence),
             "records": [_as_kept(one) for one in wanted.restore],
@@ -240,6 +254,7 @@ class Reconciler:
                 RESTORE,
                 [*host_keys(keys), *map(keys.gpu, indices)],
                 [keys.host, Rules().text, msgspec.json.encode(promised)],
+                repairing=True,
             )
         )
         if not wanted.lost:

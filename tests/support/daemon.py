@@ -91,7 +91,7 @@ class Daemon:
         """Start the service; return when it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*PREFERRED, *COMMAND, "serve", *words],
+                [*PREFERRED, *self.serve, "serve", *words],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -100,6 +100,11 @@ class Daemon:
         if wait:
             until(self.answers, 20, self.log.read_text())
         return self
+
+    @property
+    def serve(self) -> list[str]:
+        """The command that starts it."""
+        return COMMAND
 
     def answers(self) -> bool:
         """Tell whether commands get an answer; fail when the service has ended."""
