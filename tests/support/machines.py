@@ -22,6 +22,7 @@ class Host(Daemon):
         super().__init__(folder, more + (f'[redis]\nurl = "{url}"\n' if url else ""), host=host)
         self.place(*(gpu(index) for index in range(4)))
         self.called = host
+        self.here = False  # It is this machine itself.
         self.has(machine, boot)
 
     def has(self, machine: str, boot: str) -> None:
@@ -37,7 +38,9 @@ class Host(Daemon):
 
     @property
     def serve(self) -> list[str]:
-        """Start it so that it sees these ids."""
+        """Start it so that it sees these ids; root in another namespace is no administrator to it."""
+        if self.here:
+            return super().serve
         mounts = f"mount --bind {self.folder}/machine-id /etc/machine-id"
         mounts += f" && mount --bind {self.folder}/boot-id {BOOT}"
         return ["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh", *COMMAND]
