@@ -140,38 +140,42 @@ class Store:
         """Return a client of its own for reads that block up to `longest` seconds; close it."""
         return self._client(longest + BLOCK_MARGIN, connections=1)
 
-    async def run(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[str | bytes | int],
-        *,
-        repairing: bool = False,
-    ) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         """Run `script` once and return its raw reply; loads its text when Redis forgot it.
 
-        `repairing`: it is part of what makes the data what was promised, and waits for nothing of that.
         Raises StoreDown when no answer came; the script may then have run all the same.
         """
-        if self.refusal and not repairing:
-            raise StoreDown(self.refusal)
         for attempt in range(RECOVERIES):
+            if self.refusal:
+                raise StoreDown(self.refusal)
             try:
                 return await self._run(script, keys, args)
             except ResponseError as error:
-                recover = None if repairing or attempt == RECOVERIES - 1 else self.recover
-                if recover is None or not _BEHIND.search(str(error)):
+                if not (_BEHIND.search(str(error)) and self.recover and attempt < RECOVERIES - 1):
                     raise _down(error) from error
             except UNREACHABLE as error:
                 raise StoreDown(unreachable(error)) from error
-            await recover()
+            await self.recover()
         raise AssertionError("the last attempt returns or raises")
+
+    async def repair(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Run a script that is to make the data what was promised: it waits for nothing of that."""
+        try:
+            return await self._run(script, keys, args)
+        except ResponseError as error:
+            raise _down(error) from error
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         try:
             return await self.redis.evalsha(script.sha, len(keys), *keys, *args)
         except NoScriptError:
             return await self.redis.eval(script.text, len(keys), *keys, *args)
+
+    def hold_to(self, dataset: str, sequence: int) -> None:
+        """Let no script that hands out GPUs run on data that are not these, not so far, or another's."""
+        self.promise = Promise(dataset=dataset, sequence=sequence, owner=self.owner)
 
     async def ask(self, question: Any) -> Any:
         """Return the answer to one command, not yet awaited. Raises StoreDown."""

@@ -122,7 +122,7 @@ class HostIdentity:
 
     async def _take(self, seen: Seen) -> bool:
         args = [self.machine.text, seen.signs]
-        return bool(await self._store.run(CLAIM, [self._store.keys.scan], args, repairing=True))
+        return bool(await self._store.repair(CLAIM, [self._store.keys.scan], args))
 
     async def _is_quiet(self, keys: Keys, seen: Seen) -> bool:
         """Look twice: nobody who lives writes nothing for so long, nor at this very time."""
@@ -167,11 +167,10 @@ class HostIdentity:
         operations = [name for name in names if name.startswith(was.operation(0, "").removesuffix("0:"))]
         state = sorted(set(names).difference(operations))
         try:
-            renamed = await store.run(
+            renamed = await store.repair(
                 RENAME,
                 [keys.sequence, keys.events, keys.scan, was.scan, *_pairs(state, was, keys)],
                 [keys.host, was.host, self.machine.text, seen.signs, self.machine.id],
-                repairing=True,
             )
         except (ClusterCrossSlotError, MovedError) as error:
             raise NameTaken(

@@ -17,7 +17,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from canhazgpu.events.reservations import Record, Waiting
-from canhazgpu.events.store import UNREACHABLE, Promise, Script, Store, StoreDown, unreachable
+from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
 from canhazgpu.service import kept
 from canhazgpu.service.journal import Card, Journal, State
 from canhazgpu.service.reconciliation_plan import (
@@ -69,7 +69,8 @@ class Reconciler:
         except OSError as error:
             self._failed(error)
         self._store.recover = self._recover
-        self._store.promise = self._promise(self._state)
+        state = self._state
+        self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
         self._store.connected = self.note
         self.note()
 
@@ -140,7 +141,10 @@ class Reconciler:
         state, over = self._state, set[str]()
         while True:
             found = await self._read(state.ledger if state else None)
-            if self.hold and found.owner != self._store.owner:
+            wiped = not (
+                found.owner or found.dataset or self._store.refusal
+            )  # `restore` makes it ours again.
+            if self.hold and found.owner != self._store.owner and not wiped:
                 await self.hold()
                 continue
             state = state or State(dataset=found.dataset or secrets.token_hex(16))
@@ -164,7 +168,7 @@ class Reconciler:
 
     async def _write(self, state: State) -> None:
         before, self._state = self._state, state
-        self._store.promise = self._promise(state)
+        self._store.hold_to(state.dataset, state.sequence)
         if before is not None and _content(state) == _content(before) and not self.weakness:
             return
         try:
@@ -175,14 +179,6 @@ class Reconciler:
         if self.weakness:
             structlog.get_logger().info("journal_back", path=str(self._journal.path))
             self.weakness = None
-
-    def _promise(self, state: State | None) -> Promise:
-        owner = self._store.owner
-        return (
-            Promise(dataset=state.dataset, sequence=state.sequence, owner=owner)
-            if state
-            else Promise(owner=owner)
-        )
 
     def _failed(self, error: OSError) -> None:
         reason = f"the journal {self._journal.path} cannot be kept: {error.strerror or error}"
@@ -250,11 +246,10 @@ class Reconciler:
             "cards": state.cards,
         }
         reply = msgspec.json.decode(
-            await self._store.run(
+            await self._store.repair(
                 RESTORE,
                 [*host_keys(keys), *map(keys.gpu, indices)],
                 [keys.host, Rules().text, msgspec.json.encode(promised)],
-                repairing=True,
             )
         )
         if not wanted.lost:

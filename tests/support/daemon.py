@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from redis import Redis
@@ -87,7 +87,7 @@ class Daemon:
         new.write_text("\n".join(gpus))
         new.rename(self.folder / "gpus.toml")
 
-    def start(self, *words: str, wait: bool = True) -> "Daemon":
+    def start(self, *words: str, wait: bool = True) -> Self:
         """Start the service; return when it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
