@@ -18,7 +18,7 @@ from support.redis import redis_binary
 
 from canhazgpu.events.keys import MACHINES, Keys
 from canhazgpu.events.processes import Process
-from canhazgpu.events.store import Script, Store, StoreDown
+from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown
 from canhazgpu.service.host_identity import HostIdentity, NameTaken
 from canhazgpu.service.machine import Machine
 
@@ -77,6 +77,41 @@ async def test_a_redis_that_is_away_is_claimed_when_it_is_there(folder: Path) ->
         if server:
             server.kill()
             server.wait()
+
+
+async def test_a_name_that_is_taken_is_seen_when_redis_is_back(folder: Path) -> None:
+    """Somebody who lives has it: the service that started without Redis ends, having written nothing."""
+    store, other = Store(f"unix://{folder}/r", "h"), some_machine()
+    server = start(folder / "r")
+    await store.ready(10)
+    await store.redis.hset(store.keys.scan, "owner", other.text)
+    await store.redis.save()
+    server.kill()
+    server.wait()
+    (folder / "r").unlink()
+
+    async def live(theirs: Store) -> None:
+        for sign in range(1, 10**6):
+            with contextlib.suppress(*UNREACHABLE):
+                await theirs.redis.hset(theirs.keys.scan, "alive_ms", sign)
+            await anyio.sleep(0.05)
+
+    async def work() -> None:
+        nonlocal server
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(identity(store, some_machine()).run)
+            server = start(folder / "r")
+            tasks.start_soon(live, store)
+
+    try:
+        with pytest.raises(ExceptionGroup) as ended:
+            await work()
+        assert ended.group_contains(NameTaken, match="is alive under the name h")
+        assert await owner(store) == other.text
+    finally:
+        await store.close()
+        server.kill()
+        server.wait()
 
 
 async def test_a_crowd_that_claims_at_once_has_one_winner(redis_url: str) -> None:
