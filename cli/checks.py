@@ -55,6 +55,7 @@ def service(settings: Settings) -> Iterator[Finding]:
         yield "fail", error.detail, error.remedy
         return
     yield "ok", f"answers on {settings.socket}", ""
+    yield "ok", f"keeps the state of host {health['host']}, machine {health['machine']}", ""
     if health.get("stalled"):
         yield "fail", f"reads no GPU: {health['stalled']}", health["remedy"] or "look at the service's log"
         return

@@ -68,8 +68,8 @@ def _end(error: BaseException, about: str) -> None:
     from canhazgpu.events.store import StoreDown  # noqa: PLC0415
     from canhazgpu.service.backup_file import BadBackup  # noqa: PLC0415
     from canhazgpu.service.copying import CopyFailed  # noqa: PLC0415
-    from canhazgpu.service.embedded import EmbeddedFailed  # noqa: PLC0415
     from canhazgpu.service.offline import Unavailable  # noqa: PLC0415
+    from canhazgpu.service.redis_server import EmbeddedFailed  # noqa: PLC0415
 
     if isinstance(error, BadBackup):
         fail(f"{printable(about, 300)}: {error}; nothing was changed: use another backup", REFUSED)

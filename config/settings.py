@@ -189,9 +189,9 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """All settings of one host."""
 
-    host: Annotated[str, about("This host's name in keys, events and notices.")] = field(
-        default_factory=socket.gethostname
-    )
+    host: Annotated[
+        str, about("This host's name in keys, events and notices; unique among those that share a Redis.")
+    ] = field(default_factory=socket.gethostname)
     socket: Annotated[str, about("The Unix socket that commands talk to.")] = "/run/canhazgpu/canhazgpu.sock"
     state_dir: Annotated[str, about("Where the daemon keeps its own state, and Redis its data.")] = (
         "/var/lib/canhazgpu"

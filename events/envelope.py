@@ -30,6 +30,7 @@ TYPES = (
     "canhazgpu.reservation.released",
     "canhazgpu.request.queued",
     "canhazgpu.request.left",
+    "canhazgpu.host.renamed",
     "canhazgpu.scanner.stalled",
     "canhazgpu.scanner.resumed",
     "canhazgpu.violation.opened",

@@ -1,6 +1,7 @@
 """Every Redis key, spelled here and nowhere else. A host's keys share one hash tag (Redis Cluster)."""
 
-HOSTS = "canhazgpu:hosts"
+HOSTS = "canhazgpu:hosts"  # zset: host names, by their last sign of life
+MACHINES = "canhazgpu:machines"  # hash: machine id -> the name its state is kept under
 
 GROUP_DISPATCHER = "dispatcher"
 GROUP_LOG = "log"
@@ -21,7 +22,9 @@ class Keys:
         self.removed = (
             prefix + "gpus:removed"
         )  # hash: UUID -> what is kept of a GPU that is not listed any more, JSON
-        self.scan = prefix + "scan"  # hash: the last scan (at_ms, began_ms; stalled: ms, reason, remedy)
+        self.scan = (
+            prefix + "scan"
+        )  # hash: the last scan (at_ms, began_ms; stalled: ms, reason, remedy), owner, alive_ms
         self.reservations = prefix + "reservations"  # hash: id -> a live reservation, JSON
         self.queue = prefix + "queue"  # hash: id -> a request that waits, JSON
         self.affinity = prefix + "affinity"  # hash: "uid/GPU" -> when that user had it last, in ms

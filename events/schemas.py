@@ -51,6 +51,14 @@ class Renumbered(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[Renumbering, ...]
 
 
+class HostRenamed(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of `canhazgpu.host.renamed`: a machine's state is kept under another name from now on."""
+
+    name: str
+    was: str
+    machine: str
+
+
 class Stalled(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of `canhazgpu.scanner.stalled`: no scan reaches the driver; what to do about it."""
 
@@ -106,6 +114,7 @@ DATA: dict[str, type[msgspec.Struct]] = {
     "notice.attempted": Delivery,
     "silence": Silence,
     "process.signalled": Signalled,
+    "host.renamed": HostRenamed,
     "scanner.stalled": Stalled,
     "scanner.resumed": Resumed,
     "consumer_group.abandoned": GroupAbandoned,

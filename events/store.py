@@ -55,11 +55,15 @@ _CONNECTING = re.compile(r"Error -?\d+ connecting to (\S+) (.+)")
 _HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
 
 
-class Promise(msgspec.Struct, frozen=True, kw_only=True):
-    """What a script must find to work on the data: its name, and at least this many events."""
+class Promise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a script must find to work on the data: whose they are, their name, and so many events at least.
 
-    dataset: str
-    sequence: int
+    What is empty is not asked for.
+    """
+
+    dataset: str = ""
+    sequence: int = 0
+    owner: str = ""
 
 
 class Promised(bytes):
@@ -127,6 +131,8 @@ class Store:
         self.compared = 0  # Which of them was the last whose data were compared with what was promised.
         self._server: str | None = None
         self._promise: Promise | None = None
+        self.owner = ""  # The service whose state this is, as it is kept in Redis; empty where nobody says.
+        self.refusal = ""  # Why no script may run yet: the state is not this service's (yet).
         self.recover: Callable[[], Awaitable[None]] | None = None  # Puts back what Redis has lost.
         # Says why Redis does not answer, and what to do.
         self.explain: Callable[[StoreDown], tuple[str, str]] = lambda down: (str(down), TRY_AGAIN)
@@ -187,6 +193,8 @@ class Store:
         Raises StoreDown when no answer came; the script may then have run all the same.
         """
         for attempt in range(RECOVERIES):
+            if self.refusal:
+                raise StoreDown(self.refusal)
             try:
                 return await self._run(script, keys, args)
             except ResponseError as error:
@@ -198,11 +206,24 @@ class Store:
             args = [one.anew(self.promise) if isinstance(one, Promised) else one for one in args]
         raise AssertionError("the last attempt returns or raises")
 
+    async def repair(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Run a script that is to make the data what was promised: it waits for nothing of that."""
+        try:
+            return await self._run(script, keys, args)
+        except ResponseError as error:
+            raise _down(error) from error
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         try:
             return await self.redis.evalsha(script.sha, len(keys), *keys, *args)
         except NoScriptError:
             return await self.redis.eval(script.text, len(keys), *keys, *args)
+
+    def hold_to(self, dataset: str, sequence: int) -> None:
+        """Let no script that hands out GPUs run on data that are not these, not so far, or another's."""
+        self.promise = Promise(dataset=dataset, sequence=sequence, owner=self.owner)
 
     async def ask(self, question: Any) -> Any:
         """Return the answer to one command, not yet awaited. Raises StoreDown."""

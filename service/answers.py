@@ -194,12 +194,14 @@ class RedisAnswer(Struct, kw_only=True):
 class HealthAnswer(Struct, kw_only=True):
     """Seconds since the last scan, and where Redis is less durable than it should be.
 
+    `machine` is this machine's id, whatever the host is called (not /etc/machine-id itself).
     `stalled`: why that scan reached no GPU, and its `remedy`; null where it did.
     `journal_weakness` says why reservations cannot be written beside Redis, if so; `restoration` is the last
     one since the service began. `streams`: what they hold, and who reads them; null before it is known.
     """
 
     host: str
+    machine: str
     scan_age_s: float
     stalled: str | None
     remedy: str | None

@@ -53,6 +53,7 @@ class Api:
         retention: Retention,
         last_known: LastKnown,
         embedded: EmbeddedRedis | None,
+        machine: str,
     ) -> None:
         """Serve what these know, and `more` routes; nothing is opened."""
         self._settings = settings
@@ -62,6 +63,7 @@ class Api:
         self._reconciler = reconciler
         self._retention = retention
         self._embedded = embedded
+        self._machine = machine
         self._more = more
         self._last_known = last_known
 
@@ -110,6 +112,7 @@ class Api:
         return answer(
             {
                 "host": self._settings.host,
+                "machine": self._machine,
                 "scan_age_s": round(age, 3),
                 "stalled": trouble.reason if trouble else None,
                 "remedy": trouble.remedy if trouble else None,

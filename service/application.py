@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import structlog
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.outbox import send_reservation
@@ -30,10 +30,12 @@ from canhazgpu.service.handover import Handover
 from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.hints import Hints
+from canhazgpu.service.host_identity import HostIdentity, NameTaken
 from canhazgpu.service.journal import Journal
 from canhazgpu.service.last_known import LastKnown
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
+from canhazgpu.service.machine import this_machine
 from canhazgpu.service.outage import Outage
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import Reconciler
@@ -75,7 +77,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
                 finally:
                     notify("STOPPING=1")
                 support.cancel_scope.cancel()
-        except* (EmbeddedFailed, ServeFailed) as failed:
+        except* (EmbeddedFailed, NameTaken, ServeFailed) as failed:
             raise ServeFailed(str(_first(failed))) from None
 
 
@@ -83,6 +85,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir))
     store = await _store(settings, embedded, support)
     resources.push_async_callback(store.close)
+    identity = _identity(settings, store)
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
     users = Users()
@@ -95,6 +98,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     journal = Journal(Path(settings.state_dir, "journal"))
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
+    reconciler.hold = identity.hold
     last_known = LastKnown(store, scanner, reconciler)
     door = _bound(Path(settings.socket))
     resources.callback(door.remove)
@@ -110,7 +114,16 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     routes = [*reservations.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
     retention = Retention(settings, store)
     api = Api(
-        settings, store, scanner, routes, group, reconciler, retention, last_known, embedded
+        settings,
+        store,
+        scanner,
+        routes,
+        group,
+        reconciler,
+        retention,
+        last_known,
+        embedded,
+        identity.machine.id,
     ).application()
     async with anyio.create_task_group() as work:
 
@@ -120,8 +133,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
 
         support.start_soon(_stop_on_signal, stop)
         await _say_what_is_weak(settings, store)
+        await work.start(identity.run)
         if workers is not None:
-            await work.start(workers, settings, store, MEMBER)
+            await _start_workers(work, identity, workers, settings, store)
         work.start_soon(watchdog, scanner)
         await work.start(liveness.run)
         await work.start(reconciler.run)
@@ -144,6 +158,29 @@ async def _store(settings: Settings, embedded: EmbeddedRedis | None, support: An
     store = Store(settings.redis.endpoint(own), settings.host)
     store.explain = Outage(own or settings.redis.url, embedded).explain
     return store
+
+
+def _identity(settings: Settings, store: Store) -> HostIdentity:
+    try:
+        machine = this_machine(Path(settings.state_dir))
+    except OSError as error:
+        raise ServeFailed(f"state_dir: no machine id can be kept there: {error.strerror}") from error
+    return HostIdentity(store, machine, settings.gpus.scan_interval, alone=not settings.redis.url)
+
+
+async def _start_workers(
+    work: TaskGroup, identity: HostIdentity, workers: Workers, settings: Settings, store: Store
+) -> None:
+    """Start the workers, with Redis away as soon as the state is this service's."""
+    if identity.claimed.is_set():
+        await work.start(workers, settings, store, MEMBER)
+    else:
+        work.start_soon(_when_claimed, identity, workers, settings, store)
+
+
+async def _when_claimed(identity: HostIdentity, workers: Workers, settings: Settings, store: Store) -> None:
+    await identity.claimed.wait()
+    await workers(settings, store, MEMBER)
 
 
 def _reconciler(

@@ -74,7 +74,7 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
 async def stall(store: Store, reason: str, remedy: str) -> None:
     """Say that scans do not reach the driver, once for each reason. Raises StoreDown."""
     keys = store.keys
-    await store.run(STALL, [keys.sequence, keys.events, keys.scan], [keys.host, reason, remedy])
+    await store.run(STALL, [keys.sequence, keys.events, keys.scan], [keys.host, reason, remedy, store.owner])
 
 
 def user_key(process: ProcessUse) -> str:

@@ -17,7 +17,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from canhazgpu.events.reservations import Record, Waiting
-from canhazgpu.events.store import UNREACHABLE, Promise, Script, Store, StoreDown, unreachable
+from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
 from canhazgpu.service import kept
 from canhazgpu.service.journal import Card, Journal, State
 from canhazgpu.service.reconciliation_plan import (
@@ -56,6 +56,8 @@ class Reconciler:
         self._lock = anyio.Lock()
         self._asked = self._done = self._restorations = 0
         self._wanted = anyio.Event()
+        # Makes sure that the state is this service's; raises StoreDown while it is not.
+        self.hold: Callable[[], Awaitable[None]] | None = None
         self.restored: Callable[[Iterable[Record]], None] = lambda _: None  # Called with what was put back.
         self.last: Restoration | None = None
         self.weakness: str | None = None  # Why the journal cannot be written, if so.
@@ -67,8 +69,8 @@ class Reconciler:
         except OSError as error:
             self._failed(error)
         self._store.recover = self._recover
-        if self._state is not None:
-            self._store.promise = Promise(dataset=self._state.dataset, sequence=self._state.sequence)
+        state = self._state
+        self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
         self._store.connected = self.note
         self.note()
 
@@ -145,6 +147,12 @@ class Reconciler:
         while True:
             servers = self._store.servers
             found = await self._read(state.ledger if state else None)
+            wiped = not (
+                found.owner or found.dataset or self._store.refusal
+            )  # `restore` makes it ours again.
+            if self.hold and found.owner != self._store.owner and not wiped:
+                await self.hold()
+                continue
             state = state or State(dataset=found.dataset or secrets.token_hex(16))
             wanted = plan(state, found, found.ended, process_lives)
             over |= {*wanted.over, *(state.records.keys() & found.ended)}
@@ -169,7 +177,7 @@ class Reconciler:
 
     async def _write(self, state: State) -> None:
         before, self._state = self._state, state
-        self._store.promise = Promise(dataset=state.dataset, sequence=state.sequence)
+        self._store.hold_to(state.dataset, state.sequence)
         if before is not None and _content(state) == _content(before) and not self.weakness:
             return
         try:
@@ -193,7 +201,7 @@ class Reconciler:
             while True:
                 async with store.redis.pipeline(transaction=True) as pipe:
                     pipe.time()
-                    pipe.hget(keys.scan, "dataset")
+                    pipe.hmget(keys.scan, "dataset", "owner")
                     pipe.get(keys.sequence)
                     pipe.xrevrange(keys.ledger, count=1)
                     pipe.xrange(keys.ledger, f"({ledger_since}" if ledger_since else "+")
@@ -204,7 +212,7 @@ class Reconciler:
                         pipe.hmget(keys.gpu(index), "uuid", "drained", "unmanaged")
                     (
                         clock,
-                        dataset,
+                        (dataset, owner),
                         sequence,
                         ledger,
                         released,
@@ -222,6 +230,7 @@ class Reconciler:
         return Found(
             now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
             dataset=dataset.decode() if dataset else None,
+            owner=owner.decode() if owner else "",
             sequence=int(sequence or 0),
             ledger=ledger[0][0].decode() if ledger else "0-0",
             ended=frozenset(name for _, fields in released if (name := whole_release(fields))),
@@ -235,6 +244,7 @@ class Reconciler:
         named = {int(index) for index in state.cards} | {gpu for one in wanted.restore for gpu in one.gpus}
         indices = sorted({*self._indices, *named})
         promised = {
+            "owner": self._store.owner,
             "dataset": state.dataset,
             "sequence": max(state.sequence, found.sequence),
             "records": [_as_kept(one) for one in wanted.restore],
@@ -245,7 +255,7 @@ class Reconciler:
             "cards": state.cards,
         }
         reply = msgspec.json.decode(
-            await self._store.run(
+            await self._store.repair(
                 RESTORE,
                 [*host_keys(keys), *map(keys.gpu, indices)],
                 [keys.host, Rules().text, msgspec.json.encode(promised)],

@@ -20,6 +20,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     now_ms: int
     dataset: str | None
+    owner: str = ""
     sequence: int
     ledger: str
     records: Mapping[str, Record]

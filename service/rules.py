@@ -42,9 +42,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def text_for(self, promise: Promise | None) -> bytes:
         """Return the rules as scripts take them that work only on data that keeps the promise."""
-        if promise is None:
-            return self.text
-        text = Promised(self.text[:-1] + b"," + msgspec.json.encode(promise)[1:])
+        asked = msgspec.json.encode(promise) if promise else b"{}"
+        text = Promised(self.text if asked == b"{}" else self.text[:-1] + b"," + asked[1:])
         text.anew = self.text_for
         return text
 

@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from support.daemon import folder, host
 from support.hostile import mailing
+from support.machines import machine, shared
 from support.nvml import nvml_host, nvml_library, provider, say
 from support.past import past
 from support.people import people
@@ -23,6 +24,7 @@ from canhazgpu.events.store import Store
 __all__ = [
     "folder",
     "host",
+    "machine",
     "mailing",
     "nvml_host",
     "nvml_library",
@@ -30,6 +32,7 @@ __all__ = [
     "people",
     "provider",
     "say",
+    "shared",
 ]
 
 

@@ -15,7 +15,7 @@ SCRIPTS = sorted(
     for path in (ROOT / folder / "lua").glob("*.lua")
     if path.name not in PRELUDES
 )
-NOUNS = "gpu|scanner|notice|reservation|request|silence|process|consumer_group"
+NOUNS = "gpu|host|scanner|notice|reservation|request|silence|process|consumer_group"
 # What the functions of the service's prelude tell.
 PRELUDE = {
     "create": "reservation.created",

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from redis import Redis
@@ -87,11 +87,11 @@ class Daemon:
         new.write_text("\n".join(gpus))
         new.rename(self.folder / "gpus.toml")
 
-    def start(self, *words: str, wait: bool = True) -> "Daemon":
+    def start(self, *words: str, wait: bool = True) -> Self:
         """Start the service; return when it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*PREFERRED, *COMMAND, "serve", *words],
+                [*PREFERRED, *self.serve, "serve", *words],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -100,6 +100,11 @@ class Daemon:
         if wait:
             until(self.answers, 20, self.log.read_text())
         return self
+
+    @property
+    def serve(self) -> list[str]:
+        """The command that starts it."""
+        return COMMAND
 
     def answers(self) -> bool:
         """Tell whether commands get an answer; fail when the service has ended."""
