@@ -30,6 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from canhazgpu.events.discovery import LocatedConnection, LocatedSSLConnection, Locator, is_elsewhere
 from canhazgpu.events.endpoint import Endpoint
 from canhazgpu.events.keys import HOSTS, Keys
+from canhazgpu.events.promise import Promise, Promised
 
 ANSWER_TIMEOUT = 5.0  # Seconds one command may take before its outcome counts as unknown.
 TURN_TIMEOUT = 20.0  # Seconds; a crowd is served one after the other.
@@ -53,23 +54,6 @@ _NOT_NOW = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|OOM|READONLY|MASTERDOWN|BEHIN
 _BEHIND = re.compile(r"\bBEHIND\b")
 _CONNECTING = re.compile(r"Error -?\d+ connecting to (\S+) (.+)")
 _HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
-
-
-class Promise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a script must find to work on the data: whose they are, their name, and so many events at least.
-
-    What is empty is not asked for.
-    """
-
-    dataset: str = ""
-    sequence: int = 0
-    owner: str = ""
-
-
-class Promised(bytes):
-    """An argument of a script that has the promise in it; `anew` makes it of the promise as it is by now."""
-
-    anew: Callable[[Promise | None], bytes]
 
 
 class StoreDown(Exception):

@@ -16,15 +16,17 @@ import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
-from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.reservations import Record
 from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
 from canhazgpu.service import kept
 from canhazgpu.service.journal import Card, Journal, State
 from canhazgpu.service.reconciliation_plan import (
     Found,
     Plan,
+    as_kept,
     changed,
     ended_of,
+    kind_of,
     plan,
     process_lives,
     whole_release,
@@ -247,8 +249,8 @@ class Reconciler:
             "owner": self._store.owner,
             "dataset": state.dataset,
             "sequence": max(state.sequence, found.sequence),
-            "records": [_as_kept(one) for one in wanted.restore],
-            "requests": [_as_kept(one) for one in wanted.requests],
+            "records": [as_kept(one) for one in wanted.restore],
+            "requests": [as_kept(one) for one in wanted.requests],
             "ended": wanted.drop,
             "strong": wanted.strong,
             "weak": wanted.weak,
@@ -263,7 +265,7 @@ class Reconciler:
         )
         if not wanted.lost:
             if self._state is not None:
-                structlog.get_logger().warning("redis_data_changed", dataset=_kind(state, found))
+                structlog.get_logger().warning("redis_data_changed", dataset=kind_of(state, found))
             return
         restored, dropped = list(reply["restored"]), [*reply["dropped"], *wanted.over]
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.now_ms / 1000))
@@ -275,22 +277,10 @@ class Reconciler:
             restored=restored,
             dropped=dropped,
             conflicts=list(reply["conflicts"]),
-            dataset=_kind(state, found),
+            dataset=kind_of(state, found),
         )
         self._restorations += 1
         self.restored([one for one in wanted.restore if one.id in restored])
-
-
-def _kind(state: State, found: Found) -> str:
-    if found.dataset is None:
-        return "empty"
-    return "another's" if found.dataset != state.dataset else "older"
-
-
-def _as_kept(one: Record | Waiting) -> str:
-    """Return a reservation or a request as scripts keep it: what is not known is not there."""
-    facts = msgspec.to_builtins(one)
-    return msgspec.json.encode({name: value for name, value in facts.items() if value is not None}).decode()
 
 
 def _card(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:

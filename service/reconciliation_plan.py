@@ -124,3 +124,16 @@ def changed(state: State, reply: Mapping[str, Any]) -> State:
             records[one.id] = msgspec.structs.replace(record, gpus=gpus, rev=record.rev + 1)
     over = [one.id for one in released if one.whole]
     return msgspec.structs.replace(state, records=records, ended=ended_of(state, over))
+
+
+def kind_of(state: State, found: Found) -> str:
+    """Return what kind of data Redis holds instead of those that were promised."""
+    if found.dataset is None:
+        return "empty"
+    return "another's" if found.dataset != state.dataset else "older"
+
+
+def as_kept(one: Record | Waiting) -> str:
+    """Return a reservation or a request as scripts keep it: what is not known is not there."""
+    facts = msgspec.to_builtins(one)
+    return msgspec.json.encode({name: value for name, value in facts.items() if value is not None}).decode()

@@ -6,7 +6,7 @@ import msgspec
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.keys import Keys
-from canhazgpu.events.store import Promise, Promised
+from canhazgpu.events.promise import Promise, Promised
 
 OLDEST = 15.0  # Seconds; an older scan says nothing about now (or three intervals, where that is more).
 # A driver that hangs is told at once by itself: this is for a service that is starved or gone.

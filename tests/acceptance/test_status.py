@@ -43,6 +43,8 @@ MORE = {
     "presumed",
     "drained",
     "silenced_s",
+    "stale_s",
+    "stale_reason",
 }  # Beyond the brief's list.
 PROCESS = {"pid", "name", "user", "memory_mb", "container"}
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from support.reservations import ALICE, BOB, Lab, process, used
 
-from canhazgpu.events.store import Promise, Store, StoreDown
+from canhazgpu.events.promise import Promise
+from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.service.allocator import Ask, ReleaseOrder
 from canhazgpu.service.journal import Journal
 from canhazgpu.service.reconciliation import Reconciler
