@@ -55,6 +55,7 @@ def _locked(state: Path, held: ExitStack, *, needed: bool) -> bool:
     try:
         if os.geteuid() not in (0, _owner(state)):
             raise Unavailable("only root may, and the user the service runs as: run it with sudo")
+        state.mkdir(parents=True, exist_ok=True, mode=0o711)
         held.callback(Lock(state).release)
     except AlreadyRunning:
         if needed:
