@@ -4,9 +4,10 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,21 +166,37 @@ def small(folder: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(state)], check=True)
 
 
+@contextmanager
+def filled(path: Path) -> Iterator[None]:
+    """Take all the room of a disk, also what its server gives back when it cuts its file."""
+    over = threading.Event()
+
+    def fill() -> None:
+        with path.open("wb", buffering=0) as filler:
+            while not over.wait(0.005):
+                with suppress(OSError):
+                    while True:
+                        filler.write(b"x" * 512)
+
+    filler = threading.Thread(target=fill)
+    filler.start()
+    try:
+        yield
+    finally:
+        over.set()
+        filler.join()
+        path.unlink()
+
+
 def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
     """No space left, and where; once there is room everything is as it was."""
     host = busy(Daemon(folder))
     try:
-        with (small / "filler").open("wb", buffering=0) as filler:
-            while True:
-                try:
-                    filler.write(b"x" * 4096)
-                except OSError:
-                    break
-        reason = f"{SILENCE}: no space left on {small}"
-        until(lambda: reason in host.run("extend", "--gpu-ids", "1").stderr, 30)
-        until(lambda: reason in host.status(), 20)
-        check(host, reason)
-        (small / "filler").unlink()
+        with filled(small / "filler"):
+            reason = f"{SILENCE}: no space left on {small}"
+            until(lambda: reason in host.run("extend", "--gpu-ids", "1").stderr, 30)
+            until(lambda: reason in host.status(), 20)
+            check(host, reason)
         recovers(host)
     finally:
         host.stop()

@@ -192,7 +192,7 @@ class Reference:
     def meant(self, order: ReleaseOrder, held: Held) -> bool:
         """Whether an order that names nothing is about this reservation."""
         theirs = held.uid == order.uid or (order.everybody and order.admin)
-        return theirs and (order.all or held.kind == "manual")
+        return theirs and (order.all or held.kind == "manual" or held.ended)
 
     def extend(self, uid: int, ids: tuple[int, ...] | None, add: int, most: int | None) -> str:
         """Make manual ones last longer, all or none; what has passed of them is nothing beside `add`."""
