@@ -14,7 +14,7 @@ class LookUp:
     """One that began; its thread never keeps the process from ending. What it found so far counts."""
 
     def __init__(self, work: Callable[[dict[str, int]], None]) -> None:
-        """Begin; `work` puts names and uids into what it is given, as it finds them."""
+        """Start the look-up; `work` adds each name and uid to its argument when it finds them."""
         self._found: dict[str, int] = {}
         self._done = threading.Event()
         self._work = work

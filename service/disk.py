@@ -7,7 +7,7 @@ LEAST_SPACE = 65536  # Bytes; with less a server cannot write.
 
 
 def no_room(folder: Path) -> str | None:
-    """Return of what nothing is left on the file system of `folder`: space or inodes."""
+    """Return what has run out on the file system of `folder`, `space` or `inodes`; None if neither has."""
     try:
         room = os.statvfs(folder)
     except OSError:

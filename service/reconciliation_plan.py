@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from canhazgpu.events.envelope import Undecodable, decode
 from canhazgpu.events.processes import Process, open_process
 from canhazgpu.events.reservations import RUN, Record, Waiting
 from canhazgpu.service.allocator import Released
@@ -100,10 +101,13 @@ def process_lives(record: Record) -> bool:
     return True
 
 
-def whole_release(fields: Mapping[bytes, bytes]) -> str | None:
-    """Return which reservation an entry of the ledger says is over as a whole."""
-    over = "kept" not in msgspec.json.decode(fields[b"data"])
-    return fields[b"subject"].decode().removeprefix("reservation/") if over else None
+def whole_release(fields: dict[bytes, bytes]) -> str | None:
+    """Return which reservation an entry of the ledger says is over as a whole; None for anything else."""
+    try:
+        event = decode(fields)
+    except Undecodable:
+        return None
+    return None if "kept" in event.data else event.subject.removeprefix("reservation/")
 
 
 def ended_of(state: State, over: Iterable[str]) -> tuple[str, ...]:

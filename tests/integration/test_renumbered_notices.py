@@ -1,4 +1,4 @@
-"""What people are told when cards change places: of their card, by what it is called at the time."""
+"""Notices after a renumbering: each names the card by the index it has when the notice is made."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

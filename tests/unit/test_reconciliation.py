@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from canhazgpu.events.envelope import Event
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.service.journal import State
-from canhazgpu.service.reconciliation_plan import Found, plan
+from canhazgpu.service.reconciliation_plan import Found, plan, whole_release
 
 NOW = 1_700_000_000_000
 
@@ -28,6 +29,12 @@ def found(*records: Record, **facts: Any) -> Found:
     """What Redis holds."""
     values: dict[str, Any] = {"dataset": "d", "sequence": 7, "ledger": "0-0", "requests": {}, "cards": {}}
     return Found(now_ms=NOW, records={one.id: one for one in records}, **{**values, **facts})
+
+
+def released(data: dict[str, Any]) -> Event:
+    """An entry of the ledger about reservation r1."""
+    kind = "canhazgpu.reservation.released"
+    return Event(id="1-1", source="//a", type=kind, subject="reservation/r1", time="t", data=data)
 
 
 def alive(_: Record) -> bool:
@@ -87,6 +94,20 @@ def test_requests_are_put_back_only_after_a_loss() -> None:
     kept = state(record("a"), requests={"w": waits})
     assert plan(kept, found(record("a")), (), alive).requests == ()
     assert plan(kept, found(dataset=None, sequence=0), (), alive).requests == (waits,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "over"),
+    [
+        (released({}).to_fields(), "r1"),
+        (released({"kept": [1]}).to_fields(), None),
+        ({"data": b"{}"}, None),
+        ({**released({}).to_fields(), "data": b"\xff"}, None),
+    ],
+)
+def test_only_a_whole_release_ends_a_reservation(fields: dict[str, bytes], over: str | None) -> None:
+    """An entry that somebody else wrote to the ledger says nothing, and stops nothing."""
+    assert whole_release({name.encode(): value for name, value in fields.items()}) == over
 
 
 NAMES = st.sampled_from("abcde")
