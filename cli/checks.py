@@ -103,13 +103,18 @@ def _chosen(state_dir: Path) -> Finding:
 
 
 async def _redis(settings: Settings) -> list[Finding]:
-    store = Store(settings.redis.endpoint(EmbeddedRedis(Path(settings.state_dir)).url), settings.host)
+    endpoint = settings.redis.endpoint(EmbeddedRedis(Path(settings.state_dir)).url)
+    store = Store(endpoint, settings.host)
     try:
         weak = await weaknesses(store)
     except StoreDown as down:
         if not settings.redis.url and not os.access(settings.state_dir, os.X_OK):
             return [("warn", "its settings cannot be read by this user", "run doctor as the service's user")]
-        return [("fail", str(down), "is the service running? is redis.url right?")]
+        remedy = "is the service running? is redis.url right?"
+        # A server that asks for a client's certificate says so, or resets the connection before that is read.
+        if endpoint.is_encrypted and not endpoint.cert_file and "VERIFY_FAILED" not in str(down):
+            remedy = "does it ask for a client's certificate? set redis.cert_file and redis.key_file"
+        return [("fail", str(down), remedy)]
     finally:
         await store.close()
     return [("warn", weakness, "") for weakness in weak] or [

@@ -1,7 +1,8 @@
 """Every Redis key, spelled here and nowhere else. A host's keys share one hash tag (Redis Cluster)."""
 
 HOSTS = "canhazgpu:hosts"  # zset: host names, by their last sign of life
-MACHINES = "canhazgpu:machines"  # hash: machine id -> the name its state is kept under
+# hash: machine id -> the name its state is kept under; the hash tag puts it into the slot of HOSTS
+MACHINES = "canhazgpu:{canhazgpu:hosts}:machines"
 
 GROUP_DISPATCHER = "dispatcher"
 GROUP_LOG = "log"

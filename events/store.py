@@ -3,7 +3,8 @@
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -166,6 +167,15 @@ class Store:
                 self._server = server
                 self.servers += 1
         self.connected()
+
+    @asynccontextmanager
+    async def of(self, host: str) -> AsyncIterator[Redis]:
+        """Give a client for the keys of a host that this one may have been called before."""
+        if host == self.keys.host or self.endpoint.kind != "cluster":
+            yield self.redis
+        else:
+            async with self._client(ANSWER_TIMEOUT, connections=1, key=Keys(host).prefix) as redis:
+                yield redis
 
     def blocking(self, longest: float) -> Redis:
         """Return a client of its own for reads that block up to `longest` seconds; close it."""

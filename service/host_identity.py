@@ -13,7 +13,8 @@ import anyio
 import msgspec
 import structlog
 from anyio.abc import TaskStatus
-from redis.exceptions import ClusterCrossSlotError, MovedError
+from redis.crc import key_slot
+from redis.exceptions import ClusterCrossSlotError
 
 from canhazgpu.events.keys import HOSTS, MACHINES, Keys
 from canhazgpu.events.store import Script, Store, StoreDown
@@ -77,7 +78,7 @@ class HostIdentity:
                 if not self.claimed.is_set():
                     await self._follow_name()
                 await self._claim()
-                await self._ask(self._store.redis.hset(MACHINES, self.machine.id, self._store.keys.host))
+                await self._ask(self._store.common.hset(MACHINES, self.machine.id, self._store.keys.host))
             except StoreDown as down:
                 self._store.lost(down)
             else:
@@ -144,7 +145,7 @@ class HostIdentity:
     async def _follow_name(self) -> None:
         """Let the state follow, where this machine had another name when it was last here."""
         keys = self._store.keys
-        known: Any = await self._ask(self._store.redis.hget(MACHINES, self.machine.id))
+        known: Any = await self._ask(self._store.common.hget(MACHINES, self.machine.id))
         was = (known or b"").decode()
         if not was or was == keys.host:
             return
@@ -163,6 +164,11 @@ class HostIdentity:
 
     async def _rename(self, was: Keys, seen: Seen) -> bool:
         store, keys = self._store, self._store.keys
+        if (
+            key_slot(was.prefix.encode()) != key_slot(keys.prefix.encode())
+            and store.endpoint.kind == "cluster"
+        ):
+            raise NameTaken(_elsewhere(was.host, keys.host))
         names = await self._names(was)
         operations = [name for name in names if name.startswith(was.operation(0, "").removesuffix("0:"))]
         state = sorted(set(names).difference(operations))
@@ -172,11 +178,8 @@ class HostIdentity:
                 [keys.sequence, keys.events, keys.scan, was.scan, *_pairs(state, was, keys)],
                 [keys.host, was.host, self.machine.text, seen.signs, self.machine.id],
             )
-        except (ClusterCrossSlotError, MovedError) as error:
-            raise NameTaken(
-                f"host: the state of {was.host} cannot follow this machine's new name {keys.host} on Redis "
-                f'Cluster: set `host = "{was.host}"` in the settings'
-            ) from error
+        except ClusterCrossSlotError as error:  # A node of a Cluster, by a URL for a single server.
+            raise NameTaken(_elsewhere(was.host, keys.host)) from error
         if not renamed:
             return False
         for first in range(0, len(operations), STEP):
@@ -184,7 +187,7 @@ class HostIdentity:
                 for name in operations[first : first + STEP]:
                     pipe.rename(*_pairs([name], was, keys))
                 await self._ask(pipe.execute(raise_on_error=False))  # They end by themselves after an hour.
-        await self._ask(store.redis.zrem(HOSTS, was.host))
+        await self._ask(store.common.zrem(HOSTS, was.host))
         structlog.get_logger().warning(
             "host_renamed", was=was.host, name=keys.host, machine=self.machine.id, keys=len(state)
         )
@@ -200,8 +203,7 @@ class HostIdentity:
         return [name.decode() for name in names]
 
     async def _look(self, keys: Keys) -> Seen:
-        redis = self._store.redis
-        async with redis.pipeline(transaction=True) as pipe:
+        async with self._store.of(keys.host) as redis, redis.pipeline(transaction=True) as pipe:
             pipe.time()
             pipe.hmget(keys.scan, "owner", "at_ms", "alive_ms")
             clock, signs = await self._ask(pipe.execute())
@@ -241,6 +243,13 @@ class HostIdentity:
             log.info("name_claimed", name=name, machine=owner.id)
         else:
             log.warning("name_taken_over", name=name, was=owner.id, machine=self.machine.id)
+
+
+def _elsewhere(was: str, name: str) -> str:
+    return (
+        f"host: the state of {was} cannot follow this machine's new name {name} on Redis "
+        f'Cluster: set `host = "{was}"` in the settings'
+    )
 
 
 def _pairs(names: list[str], was: Keys, now: Keys) -> list[str]:

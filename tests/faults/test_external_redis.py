@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.crc import key_slot
 from support.daemon import Daemon, gpu, until
 from support.load import Crowd
-from support.redis_lab import DURABLE, Cluster, Server, Watched, certificates
+from support.redis_lab import DURABLE, SLOTS, Cluster, Server, Watched, certificates
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 GPUS = 16
@@ -64,15 +65,16 @@ def test_tls_with_a_clients_certificate_and_a_password_in_a_file(folder: Path, r
 
 
 def test_without_a_certificate_nobody_is_let_in(folder: Path, resources: ExitStack) -> None:
-    """What doctor says is one line that names the reason."""
+    """Doctor names the setting that is missing, or the certificate that is not trusted."""
     paths = certificates(folder)
     tls = ("--tls-ca-cert-file", paths["ca"], "--tls-cert-file", paths["server"])
     server = Server(folder, *DURABLE, *tls, "--tls-key-file", paths["server_key"], tls=True)
     resources.callback(server.close)
     settings = f'[redis]\nurl = "rediss://127.0.0.1:{server.port}"\nca_file = "{paths["ca"]}"\n'
-    found = [line for line in Daemon(folder, settings).run("doctor").stdout.splitlines() if " redis " in line]
+    said = Daemon(folder, settings).run("doctor").stdout
+    found = [line for line in said.splitlines() if " redis " in line]
     assert [line.split()[0] for line in found] == ["fail"]
-    assert "CERTIFICATE_REQUIRED" in found[0].upper().replace(" ", "_") or "closed" in found[0]
+    assert "set redis.cert_file and redis.key_file" in said
     untrusted = settings.replace(paths["ca"], paths["client"])
     found = [
         line for line in Daemon(folder, untrusted).run("doctor").stdout.splitlines() if " redis " in line
@@ -157,7 +159,38 @@ def test_a_cluster_loses_the_node_that_has_the_host(folder: Path, resources: Exi
         if server is not cluster.owner:
             with server.client() as client:
                 found += [(server.port, key) for key in client.keys("*")]
-    assert {key.partition(b"}")[0] for _, key in found} <= {b"canhazgpu:{testhost", b"canhazgpu:hosts"}
+    assert {key.partition(b"}")[0] for _, key in found} <= {
+        b"canhazgpu:{testhost",  # What the replica has.
+        b"canhazgpu:hosts",
+        b"canhazgpu:{canhazgpu:hosts",
+    }
+
+
+def test_a_renamed_host_keeps_its_name_on_a_cluster(folder: Path, resources: ExitStack) -> None:
+    """The state of the old name is in another slot, on another node: the service says which name to set."""
+    cluster = Cluster(folder, resources, "{testhost}")
+    settings = f'url = "{cluster.url}"\n'
+    daemon = serving(folder, resources, settings)
+    assert daemon.run("reserve", "--duration", "1h").returncode == 0
+    daemon.stop()
+    slots = {SLOTS * number // 3 for number in range(4)}
+    names = [f"host{number}" for number in range(50)]
+    elsewhere = next(name for name in names if _node(name, slots) != _node("testhost", slots))
+    renamed = Daemon(folder, "[redis]\n" + settings, host=elsewhere)
+    done = renamed.run("serve")
+    assert done.returncode == 1
+    assert f"host: the state of testhost cannot follow this machine's new name {elsewhere}" in done.stderr
+    assert 'set `host = "testhost"` in the settings' in done.stderr
+    again = Daemon(folder, "[redis]\n" + settings)
+    again.place(*(gpu(index, memory_used_mb=45) for index in range(GPUS)))
+    resources.callback(again.stop)
+    again.start()
+    until(lambda: again.status().count("AVAILABLE") == GPUS - 1)
+
+
+def _node(host: str, firsts: set[int]) -> int:
+    """Return the first slot of the node that has the keys of a host."""
+    return max(first for first in firsts if first <= key_slot(f"{{{host}}}".encode()))
 
 
 def _role(server: Server) -> str:
