@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "canhazgpu.cli.main"]
 DRIVER = Path(__file__).parent.parent / "tests" / "fake_nvml" / "nvml.c"
 GPU = """\
 [[gpus]]
@@ -41,16 +40,20 @@ def _driver(folder: Path, gpus: int) -> dict[str, str]:
 
 
 @contextmanager
-def service(gpus: int = 8, provider: str = "simulated") -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+def service(
+    gpus: int = 8, provider: str = "simulated", checkout: Path | None = None
+) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
     """Run a service with every channel on; yield its folder and its process once it answers.
 
     With the provider `nvml` it reads a driver library that answers from a file, as in the tests.
+    `checkout`: another version, with its .venv.
     """
     with tempfile.TemporaryDirectory(prefix="chg-bench-", dir="/tmp") as name:
         folder = Path(name)
         (folder / "gpus.toml").write_text("".join(GPU.format(index=index) for index in range(gpus)))
         (folder / "config.toml").write_text(CONFIG.format(folder=folder, provider=provider))
-        command = [*COMMAND, "--config", str(folder / "config.toml")]
+        python = checkout / ".venv" / "bin" / "python" if checkout else sys.executable
+        command = [str(python), "-m", "canhazgpu.cli.main", "--config", str(folder / "config.toml")]
         environment = os.environ | (_driver(folder, gpus) if provider == "nvml" else {})
         process = subprocess.Popen([*command, "serve"], stderr=subprocess.DEVNULL, env=environment)
         try:

@@ -24,18 +24,20 @@ anyio.run(main)
 """
 
 
-def _processes(root: int) -> list[psutil.Process]:
+def processes(root: int) -> list[psutil.Process]:
+    """Return a process and all its descendants."""
     first = psutil.Process(root)
     return [first, *first.children(recursive=True)]
 
 
-def _cpu(processes: list[psutil.Process]) -> float:
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
+def cpu(tree: list[psutil.Process]) -> float:
+    """Return the seconds of a processor that they have used."""
+    return sum(sum(process.cpu_times()[:2]) for process in tree)
 
 
-def _memory(processes: list[psutil.Process]) -> tuple[float, float]:
+def memory(tree: list[psutil.Process]) -> tuple[float, float]:
     """Return resident and proportional memory in MB (10^6 bytes): pages shared count in full, and once."""
-    infos = [process.memory_full_info() for process in processes]
+    infos = [process.memory_full_info() for process in tree]
     return sum(info.rss for info in infos) / 1e6, sum(info.pss for info in infos) / 1e6
 
 
@@ -57,13 +59,13 @@ def _measure(provider: str) -> list[str]:
 
 
 def _compare(daemon: int, yardstick: int) -> list[str]:
-    ours, theirs = _processes(daemon), _processes(yardstick)
+    ours, theirs = processes(daemon), processes(yardstick)
     names = ", ".join(f"{Path(process.exe()).name} {process.memory_info().rss / 1e6:.0f}" for process in ours)
-    before, began = (_cpu(ours), _cpu(theirs)), time.monotonic()
+    before, began = (cpu(ours), cpu(theirs)), time.monotonic()
     time.sleep(SECONDS)
     took = time.monotonic() - began
-    core, least = ((_cpu(each) - was) / took * 100 for each, was in zip((ours, theirs), before, strict=True))
-    (rss, pss), (least_rss, _) = _memory(ours), _memory(theirs)
+    core, least = ((cpu(each) - was) / took * 100 for each, was in zip((ours, theirs), before, strict=True))
+    (rss, pss), (least_rss, _) = memory(ours), memory(theirs)
     return [
         (
             f"idle, 8 GPUs, 1 s scan: {core:.2f} % of a core over {took:.0f} s"

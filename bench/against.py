@@ -1,0 +1,80 @@
+"""Compares with another version in one run: `python -m bench.against CHECKOUT`, which has its own .venv.
+
+Both services run side by side on the same made-up GPUs, and commands are started in turns, so that a busy
+moment of the machine hits both.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+
+from bench.host import service
+from bench.idle import SETTLE, cpu, memory, processes
+
+ROUNDS = 60
+SECONDS = 120
+HERE = Path(__file__).parent.parent
+COMMANDS = (["status"], ["violations"], ["reserve", "--help"], ["run", "--", "true"])
+
+
+@contextmanager
+def _both(other: Path, provider: str) -> Iterator[list[tuple[Path, psutil.Process]]]:
+    """Run the service of each checkout, this one's first."""
+    with ExitStack() as stack:
+        started = []
+        for checkout in (HERE, other):
+            folder, daemon = stack.enter_context(service(provider=provider, checkout=checkout))
+            started.append((folder, psutil.Process(daemon.pid)))
+        yield started
+
+
+def _idle(other: Path, provider: str) -> Iterator[str]:
+    with _both(other, provider) as services:
+        time.sleep(SETTLE)
+        trees = [processes(daemon.pid) for _, daemon in services]
+        before, began = [cpu(tree) for tree in trees], time.monotonic()
+        time.sleep(SECONDS)
+        took = time.monotonic() - began
+        cores = [(cpu(tree) - was) / took * 100 for tree, was in zip(trees, before, strict=True)]
+        yield _line(f"{provider}: idle, % of a core", cores)
+        for name, values in zip(
+            ("resident", "proportional"), zip(*map(memory, trees), strict=True), strict=True
+        ):
+            yield _line(f"{provider}: memory of all processes, MB {name}", list(values))
+
+
+def _starts(other: Path) -> Iterator[str]:
+    with _both(other, "simulated") as services:
+        for words in COMMANDS:
+            times: list[list[float]] = [[], []]
+            for turn in range(ROUNDS):
+                for which in (0, 1) if turn % 2 else (1, 0):
+                    program = (HERE, other)[which] / ".venv" / "bin" / "canhazgpu"
+                    environment = os.environ | {"CANHAZGPU_CONFIG": str(services[which][0] / "config.toml")}
+                    began = time.perf_counter()
+                    subprocess.run([program, *words], env=environment, check=True, capture_output=True)
+                    times[which].append(1000 * (time.perf_counter() - began))
+            paired = statistics.median(ours / theirs for ours, theirs in zip(*times, strict=True))
+            line = _line(" ".join(words) + ", ms", [statistics.median(each) for each in times])
+            yield f"{line}, in pairs {paired:.3f}"
+
+
+def _line(what: str, values: list[float]) -> str:
+    return f"{what}: {values[0]:.2f}, before {values[1]:.2f}: ratio {values[0] / values[1]:.3f}"
+
+
+def main() -> None:
+    """Print each figure of both, and their ratio."""
+    other = Path(sys.argv[1]).resolve()
+    for line in (*_starts(other), *_idle(other, "simulated"), *_idle(other, "nvml")):
+        print(line, flush=True)
+
+
+main()
