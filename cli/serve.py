@@ -17,18 +17,20 @@ def serve(
     ] = True,
 ) -> None:
     """Watch this host's GPUs, keep its state, answer commands; until SIGTERM or Ctrl-C."""
-    import anyio  # noqa: PLC0415 - heavy, as are the next ones
+    from canhazgpu.service import logs  # noqa: PLC0415 - heavy, as are the next ones
+
+    logs.configure()
+    import anyio  # noqa: PLC0415
 
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
     from canhazgpu.notifiers.plugins import PluginFailed, plugins  # noqa: PLC0415
-    from canhazgpu.service import application, logs  # noqa: PLC0415
+    from canhazgpu.service import application  # noqa: PLC0415
     from canhazgpu.workers.run import run_workers  # noqa: PLC0415
 
     try:
         settings = load().settings
     except ConfigError as error:
         fail(str(error), USAGE)
-    logs.configure()
     try:
         if workers:
             list(plugins(settings))  # One that is missing is told of before anything starts.

@@ -15,11 +15,13 @@ def worker(
     ] = "worker",
 ) -> None:
     """Turn violations into notices and deliver them, until SIGTERM or Ctrl-C."""
-    import anyio  # noqa: PLC0415 - heavy, as are the next ones
+    from canhazgpu.service import logs  # noqa: PLC0415 - heavy, as are the next ones
+
+    logs.configure()
+    import anyio  # noqa: PLC0415
 
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
     from canhazgpu.notifiers.plugins import PluginFailed, plugins  # noqa: PLC0415
-    from canhazgpu.service import logs  # noqa: PLC0415
     from canhazgpu.service.single import AlreadyRunning  # noqa: PLC0415
 
     try:
@@ -28,7 +30,6 @@ def worker(
         fail(str(error), USAGE)
     if not name.replace("-", "").isalnum() or name == "daemon":
         fail("--name: expected letters, digits and '-', and not 'daemon'", USAGE)
-    logs.configure()
     try:
         list(plugins(settings))  # One that is missing is told of before anything starts.
         anyio.run(_work, settings, name)

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ from canhazgpu.service.violation_routes import ViolationRoutes
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
 END_IT = "end it first, or set another socket and state_dir"
-LOOK_AGAIN = 5.0  # Seconds at the most until a socket that was deleted is put back.
+LOOK_AGAIN = 5.0  # Seconds until a socket that was deleted is put back, where no scan ends before.
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
 
 
@@ -142,7 +143,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(handover.run)
         await work.start(silences.run)
         await work.start(retention.run)
-        await work.start(serve_http, api, door, users, min(settings.gpus.scan_interval, LOOK_AGAIN))
+        await work.start(serve_http, api, door, users, partial(scanner.ended, LOOK_AGAIN))
         await work.start(scanner.run)
         await work.start(last_known.run)
         notify("READY=1")

@@ -162,6 +162,7 @@ class EmbeddedRedis:
             "appendfsync": "always",
             "maxmemory-policy": "noeviction",
             "loglevel": "warning",
+            "hz": "5",  # How often it wakes up by itself in a second.
             "daemonize": "no",
         }
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +16,7 @@ OBSERVE = Script("canhazgpu.service", "observe")
 STALL = Script("canhazgpu.service", "stall")
 UNKNOWN_USER, CONTAINERS = "unknown", "containers"
 DEFAULTS = Rules()
+KNOWN = 64  # Rows of GPUs that are not written anew while nothing changes.
 NOBODY = ProcessUse(pid=0, name="", user=UNKNOWN_USER, memory_mb=None)
 
 _encode = msgspec.json.Encoder().encode
@@ -93,14 +95,15 @@ def identity_key(process: ProcessUse) -> str:
     return f"user:{process.user}" if process.person or process.user != UNKNOWN_USER else UNKNOWN_USER
 
 
-def _gpu(usage: GpuUsage) -> dict[str, Any]:
+@lru_cache(maxsize=KNOWN)
+def _gpu(usage: GpuUsage) -> msgspec.Raw:
     users = list(_users(usage)) if usage.in_use else []
     outline = [usage.state, usage.reason, usage.in_use, usage.users, usage.uuid]
     summary = {
         name: getattr(usage, name)
         for name in ("index", "uuid", "name", "state", "reason", "remedy", "in_use", "users", "memory_mb")
     }
-    return {
+    row = {
         "index": usage.index,
         "uuid": usage.uuid,
         "state": usage.state,
@@ -111,6 +114,7 @@ def _gpu(usage: GpuUsage) -> dict[str, Any]:
         "users": users,
         "exempt": {user_key(process): True for process in usage.exempt},
     }
+    return msgspec.Raw(_encode(row))
 
 
 def _users(usage: GpuUsage) -> Iterable[dict[str, Any]]:

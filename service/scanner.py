@@ -113,6 +113,11 @@ class Scanner:
         """Scan soon: something changed that waits for a scan begun after it."""
         self._wanted.set()
 
+    async def ended(self, patience: float) -> None:
+        """Wait until a scan ends, or for `patience` seconds: what is looked at then wakes nobody."""
+        with anyio.move_on_after(patience):
+            await self._turn.wait()
+
     async def fresh(self, patience: float) -> bool:
         """Wait for a scan that began after this call; False when `patience` seconds did not suffice."""
         asked = time.monotonic()

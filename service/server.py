@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, ClassVar
 
 import anyio
@@ -119,14 +119,14 @@ async def serve_http(
     app: Any,
     door: SocketFile,
     users: Users,
-    look_again: float,
+    time_to_look: Callable[[], Awaitable[None]],
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` on a bound socket until cancelled; then let requests end for DRAIN_TIME seconds.
 
-    `users` knows the names of those who ask. Every `look_again` seconds it is seen that the socket's file is
-    still there: a new one has a listener of its own, and connections through the old one go on.
+    `users` knows the names of those who ask. Each time that `time_to_look` returns, the socket's file
+    is looked for: a new one has a listener of its own, and connections through the old one go on.
     """
     application = _introducing(app, users)
     servers: list[_Server] = []
@@ -143,7 +143,7 @@ async def serve_http(
         task_status.started()
         try:
             while True:
-                await anyio.sleep(look_again)
+                await time_to_look()
                 listener = door.renewed()
                 if listener is not None:
                     serve(listener)
