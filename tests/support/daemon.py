@@ -15,6 +15,9 @@ from redis import Redis
 from support.eventually import until as until  # noqa: PLC0414 - tests take it from here
 from support.people import Person
 
+from canhazgpu.cli.render import line
+from canhazgpu.client import Client, Refused, Unreachable
+
 PREFERRED = ["nice", "-n", "-10"] if os.geteuid() == 0 else []  # As its unit has it.
 COMMAND = [sys.executable, "-m", "canhazgpu.cli.main"]
 CONFIG = """\
@@ -109,7 +112,7 @@ class Daemon:
     def answers(self) -> bool:
         """Tell whether commands get an answer; fail when the service has ended."""
         assert self.process is None or self.process.poll() is None, self.log.read_text()
-        return self.run("status").returncode == 0
+        return self._gpus() is not None
 
     def run(
         self, *words: str, person: Person | None = None, **options: Any
@@ -125,8 +128,14 @@ class Daemon:
         )
 
     def status(self) -> str:
-        """Return what `canhazgpu status` prints."""
-        return self.run("status").stdout
+        """Return the lines that `canhazgpu status` prints, without a process for it, or nothing."""
+        return "".join(line(gpu) + "\n" for gpu in self._gpus() or ())
+
+    def _gpus(self) -> list[dict[str, Any]] | None:
+        try:
+            return Client(str(self.folder / "s")).status()
+        except (Unreachable, Refused):
+            return None
 
     def facts(self) -> list[dict[str, Any]]:
         """Return the facts in the audit log; who was told of them is there too."""
