@@ -1,4 +1,4 @@
-"""The trial on simulated GPUs that the README shows: its files, its commands, and what they print."""
+"""The trial on simulated GPUs in docs/administrators.md: its files, its commands, and what they print."""
 
 import os
 import re
@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from support.daemon import until
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-TRIAL = README.partition("## Try the daemon without GPUs")[2].partition("\n## ")[0]
+PAGE = (Path(__file__).parents[2] / "docs" / "administrators.md").read_text()
+TRIAL = PAGE.partition("## Try it without GPUs")[2].partition("\n## ")[0]
 PROGRAM = str(Path(sys.executable).parent / "canhazgpu")
 
 
 @pytest.fixture
 def text(folder: Path) -> str:
     """The section, with a folder of the test's own in the place of its folder."""
-    return TRIAL.replace("/tmp/trial", str(folder)).replace(".venv/bin/canhazgpu", PROGRAM)  # noqa: S108 - a word of the README
+    return TRIAL.replace("/tmp/trial", str(folder)).replace(".venv/bin/canhazgpu", PROGRAM)  # noqa: S108 - a word of the page
 
 
 def after(text: str, words: str) -> str:
-    """Return the indented lines that follow these words."""
+    """Return the indented lines that follow the line with these words."""
     block = re.match(r"[^\n]*\n\n((?:(?:    [^\n]*)?\n)+)", text.partition(words)[2])
     assert block, words
     return "\n".join(line[4:] for line in block[1].splitlines()).strip() + "\n"

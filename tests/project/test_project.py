@@ -120,6 +120,16 @@ def test_documents_name_what_exists(path: Path) -> None:
         assert key in keys or any(other.startswith(key + ".") for other in keys), key
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_headings(path: Path) -> None:
+    """A link with an anchor leads to a heading of its page, spelled as GitHub does it."""
+    for page, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
+        target = path.parent / page if page else path
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+        slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert anchor in slugs, (page, anchor)
+
+
 def _commands() -> dict[str, set[str]]:
     app = build(*COMMANDS)
     found: dict[str, set[str]] = {command.name or "": set() for command in app.registered_commands}

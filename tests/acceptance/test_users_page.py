@@ -1,0 +1,117 @@
+"""docs/users.md: its script, its Python, its exit codes and its variables are as the page says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until
+
+PAGE = (Path(__file__).parents[2] / "docs" / "users.md").read_text()
+REMAINS = {"CANHAZGPU_CONFIG"}  # Where the tests' service is.
+
+
+def block(language: str) -> str:
+    """Return the only block of one language in the page."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+@pytest.fixture
+def idle(host: Daemon) -> Daemon:
+    """Four idle GPUs, and a folder in which `canhazgpu` is found."""
+    host.place(*(gpu(index) for index in range(4)))
+    until(lambda: host.status().count("AVAILABLE") == 4)
+    programs = host.folder / "bin"
+    programs.mkdir()
+    (programs / "canhazgpu").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    (programs / "canhazgpu").chmod(0o755)
+    return host
+
+
+def environment(host: Daemon) -> dict[str, str]:
+    """Return an environment with the command on its path."""
+    return {**host.environment, "PATH": f"{host.folder}/bin:{os.environ['PATH']}"}
+
+
+def bash(host: Daemon, script: str) -> "subprocess.CompletedProcess[str]":
+    """Run a script in the host's folder."""
+    return subprocess.run(
+        ["bash", "-c", script],
+        env=environment(host),
+        cwd=host.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_script(idle: Daemon) -> None:
+    """Both programs see the GPUs that were reserved; when the script ends, these are free again."""
+    for name in ("prepare", "train"):
+        program = idle.folder / f"{name}.sh"
+        program.write_text(f"#!/bin/sh\necho {name} $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER\n")
+        program.chmod(0o755)
+    done = bash(idle, block("bash"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "prepare 0,1 PCI_BUS_ID",
+        "train 0,1 PCI_BUS_ID",
+        "Released 2 GPU(s): [0, 1]",
+    ]
+    assert idle.status().count("AVAILABLE") == 4
+
+
+def test_the_script_without_gpus(idle: Daemon) -> None:
+    """It ends with the code of `reserve` where there are not enough, and runs nothing."""
+    done = bash(idle, block("bash").replace("--gpus 2", "--gpus 9"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "9 GPUs are asked for" in done.stderr
+
+
+def test_the_python(idle: Daemon) -> None:
+    """It prints the GPUs it got; without a service it says so."""
+    run = [sys.executable, "-c", block("python")]
+    done = subprocess.run(run, env=environment(idle), capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[0, 1] 0,1\n"
+    away = {**environment(idle), "CANHAZGPU_SOCKET": str(idle.folder / "away")}
+    done = subprocess.run(run, env=away, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith("no service: ")
+
+
+def test_the_variables(idle: Daemon) -> None:
+    """`run` adds the variables of the table to the environment and changes nothing else."""
+    named = set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE))
+    done = idle.run("run", "--", "env", "-0")
+    shown = dict(entry.partition("=")[::2] for entry in done.stdout.split("\0") if entry)
+    assert {name for name in shown if idle.environment.get(name) != shown[name]} == named
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("run -- true", 0),
+        ("run -- sh -c 'exit 7'", 7),
+        ("reserve --gpus 3 --nonblock; canhazgpu reserve --gpus 2", 1),
+        ("reserve --gpus 0", 2),
+        ("--config away.toml status", 2),
+        ("run -- /etc/passwd", 126),
+        ("run -- no-such-command", 127),
+    ],
+)
+def test_the_exit_codes(idle: Daemon, words: str, code: int) -> None:
+    """Each is what the table says; that of a command which ran is its own."""
+    assert bash(idle, f"canhazgpu {words}").returncode == code
+    assert code == 7 or re.search(rf"^\| (?:\d+, )?{code}(?:, \d+)? \|", PAGE, re.MULTILINE)
+
+
+def test_the_available_gpus(idle: Daemon) -> None:
+    """The line with jq names those that are free."""
+    (line,) = re.findall(r"^    (canhazgpu status --json \| jq .*)$", PAGE, re.MULTILINE)
+    if subprocess.run(["which", "jq"], capture_output=True, check=False).returncode:
+        pytest.skip("no jq")
+    assert idle.run("reserve", "--gpu-ids", "2").returncode == 0
+    assert bash(idle, line).stdout.split() == ["0", "1", "3"]
