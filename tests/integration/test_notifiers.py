@@ -139,13 +139,13 @@ def test_without_its_package_nothing_starts(folder: Path, command: str) -> None:
     assert "no installed package has an entry point" in host.run("doctor").stdout
 
 
-def test_the_settings_of_the_documents_are_good(tmp_path: Path) -> None:
-    """Each block of settings in docs/notifiers.md loads as it stands."""
-    blocks = re.findall(
-        r"(?:^    (?:\[|\w+ = ).*\n|(?<=\n)\n(?=    \[))+", DOCUMENT.read_text(), re.MULTILINE
-    )
-    settings = [block for block in blocks if block.lstrip().startswith("[")]
-    assert len(settings) == 4
+@pytest.mark.parametrize(("page", "count"), [("notifiers.md", 3), ("administrators.md", 2), ("redis.md", 1)])
+def test_the_settings_of_the_documents_are_good(tmp_path: Path, page: str, count: int) -> None:
+    """Each block of settings in these pages loads as it stands."""
+    text = DOCUMENT.with_name(page).read_text()
+    blocks = re.findall(r"(?:^    (?:\[[a-z]|\w+ = ).*\n|(?<=\n)\n(?=    \[[a-z]))+", text, re.MULTILINE)
+    settings = [block for block in blocks if re.match(r"\s*\[[a-z.]+\]\n", block)]
+    assert len(settings) == count
     for block in settings:
         path = tmp_path / "config.toml"
         path.write_text(block)
