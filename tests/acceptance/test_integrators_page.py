@@ -1,34 +1,38 @@
 """docs/integrators.md: every call of the API in it works as it stands, in the order of the page."""
 
 import json
-import os
 import re
 import shlex
-import shutil
 import subprocess
+import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.daemon import Daemon, gpu, until, use
+from support.programs import need
 
 PAGE = (Path(__file__).parents[2] / "docs" / "integrators.md").read_text()
 CALLS = re.findall(r"^    (curl (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
 SOCKET = "/run/canhazgpu/canhazgpu.sock"
+GPUS = (gpu(0), gpu(1, use(4242, 1024, "bob", "python3")), gpu(2), gpu(3))
 FIELDS = re.findall(
     r"`(\w+)`", PAGE.partition("The most useful fields:")[2].partition("Reservations, the")[0]
 )
 
 
-@pytest.fixture
-def busy(host: Daemon) -> Daemon:
+@pytest.fixture(scope="module")
+def busy() -> Iterator[Daemon]:
     """Four GPUs; bob uses one without a reservation."""
-    if not shutil.which("curl"):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no curl")
-    host.place(gpu(0), gpu(1, use(4242, 1024, "bob", "python3")), gpu(2), gpu(3))
-    until(lambda: json.loads(host.run("violations", "--json").stdout))
-    return host
+    need("curl")
+    with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
+        daemon = Daemon(Path(name)).start()
+        daemon.place(*GPUS)
+        until(lambda: json.loads(daemon.run("violations", "--json").stdout))
+        yield daemon
+        daemon.stop()
 
 
 def words(host: Daemon, call: str) -> list[str]:
@@ -87,6 +91,7 @@ def test_the_fields_are_there(busy: Daemon) -> None:
     assert set(FIELDS) - states - inside <= set(rows[1])
     assert busy.run("reserve", "--gpu-ids", "0").returncode == 0
     assert inside <= set(json.loads(busy.run("status", "--json").stdout)[0]["reservation"])
+    assert busy.run("release").returncode == 0
 
 
 def test_the_problem_is_as_shown(busy: Daemon) -> None:
@@ -108,3 +113,5 @@ def test_the_scenario_is_good(busy: Daemon) -> None:
     until(lambda: "GPU 2: ERROR (GPU is lost" in busy.status())
     assert "GPU 0: AVAILABLE" in busy.status()
     assert "by user bob" in busy.status()
+    busy.place(*GPUS)
+    until(lambda: busy.status().count("AVAILABLE") == 3)
