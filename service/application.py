@@ -47,7 +47,7 @@ from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.server import serve_http
 from canhazgpu.service.silence_routes import SilenceRoutes
 from canhazgpu.service.silences import Silences
-from canhazgpu.service.single import AlreadyRunning, Lock
+from canhazgpu.service.single import FOLDER_MODE, AlreadyRunning, Lock, keep
 from canhazgpu.service.socket_file import SocketFile
 from canhazgpu.service.status_view import rfc3339
 from canhazgpu.service.supervision import notify, watchdog
@@ -70,9 +70,11 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
     Raises ServeFailed when it cannot start.
     """
     async with AsyncExitStack() as resources:
-        resources.callback(_locked(Path(settings.state_dir)).release)
+        lock = _locked(Path(settings.state_dir))
+        resources.callback(lock.release)
         try:
             async with anyio.create_task_group() as support:
+                support.start_soon(keep, lock, LOOK_AGAIN)
                 try:
                     await _work(settings, workers, support, resources)
                 finally:
@@ -222,7 +224,7 @@ def _tell(store: Store) -> Tell:
 
 def _locked(state_dir: Path) -> Lock:
     try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+        state_dir.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
         return Lock(state_dir)
     except AlreadyRunning as running:
         raise ServeFailed(f"{running}; {END_IT}") from None

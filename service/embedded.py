@@ -5,7 +5,6 @@ holds the lock for as long as any of them lives.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -19,16 +18,18 @@ import structlog
 from anyio.abc import Process, TaskStatus
 
 from canhazgpu.events.store import Store, StoreDown
-from canhazgpu.service import redis_launcher
+from canhazgpu.service import redis_files, redis_launcher
 from canhazgpu.service.redis_repair import RepairFailed, check_command, repair
 from canhazgpu.service.redis_server import EmbeddedFailed, Server, find_server, record
 from canhazgpu.service.redis_words import cut_at, is_broken, last_words
+from canhazgpu.service.single import AlreadyRunning, Lock
 
 LOCK_PATIENCE = 10.0  # Seconds a predecessor may take to write its last words.
 START_PATIENCE = 30.0  # Seconds: a long append-only file takes a while to load.
 RESTART_FIRST, RESTART_LAST = 0.05, 1.0
 STEADY = 10.0  # A server that ran this long did not fail at its start.
 FULL = 1 << 20  # Bytes that are free on a disk that is full: what was cut short is taken back.
+PROTECTED = (7, 0)  # Since this version a server has to be started with the permission to change its folder.
 LONGEST = 200_000  # Bytes of a server's log that are looked at.
 
 
@@ -59,34 +60,37 @@ class EmbeddedRedis:
         try:
             await self._run(lock, task_status)
         finally:
-            os.close(lock)
+            lock.release()
 
-    async def _run(self, lock: int, task_status: TaskStatus[str]) -> None:
+    async def _run(self, lock: Lock, task_status: TaskStatus[str]) -> None:
         started = repaired = False
         pause = RESTART_FIRST
         while True:
             began = time.monotonic()
             try:
+                self._keep_place(lock)
                 server = await anyio.to_thread.run_sync(find_server, self.folder)
-            except EmbeddedFailed as failed:  # Its program was replaced or removed meanwhile.
+            except EmbeddedFailed as failed:  # Its program or its folder was replaced or removed meanwhile.
                 if not started:
                     raise
                 structlog.get_logger().error("redis_cannot_run", reason=str(failed))
                 await anyio.sleep(RESTART_LAST)
                 continue
-            process = await self._start(server.program, lock)
+            process = await self._start(server, lock)
+            store = Store(self.url, "none")
             try:
-                answers = await self._answers(process, None if started else START_PATIENCE)
+                answers = await _answers(store, process, None if started else START_PATIENCE)
                 if answers:
                     self._loaded(server)
                     if not started:
                         started = True
                         task_status.started(self.url)
                     repaired = False
-                    await process.wait()
+                    await self._until_it_ends(process, store, lock)
             finally:
                 self.pid = None
                 with anyio.CancelScope(shield=True):
+                    await store.close()
                     await _end(process)
             if not answers and not repaired and is_broken(self._said()):
                 repaired = await self._repair(server.program, started=started)
@@ -135,22 +139,39 @@ class EmbeddedRedis:
             message = f"state_dir: {self.folder} cannot be used: {error.strerror}"
             raise EmbeddedFailed(message) from error
 
-    async def _lock(self) -> int:
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _keep_place(self, lock: Lock) -> None:
+        """Make what was deleted of the folder and its lock. Raises EmbeddedFailed."""
+        self._make_folder()
+        try:
+            if lock.lost():
+                lock.renew()
+        except (AlreadyRunning, OSError) as error:
+            raise EmbeddedFailed(f"state_dir: {self.folder} cannot be used: {error}") from error
+
+    async def _until_it_ends(self, process: Process, store: Store, lock: Lock) -> None:
+        """Return when the server has ended, as it is to where its files were deleted and are there again."""
+
+        async def watch() -> None:
+            await redis_files.watch(store, self.folder, self.socket, lambda: self._keep_place(lock))
+            process.terminate()  # The next one has a socket that is found.
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await process.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _lock(self) -> Lock:
         deadline = time.monotonic() + LOCK_PATIENCE
         while True:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                return Lock(self.folder / "lock")
+            except AlreadyRunning:
                 if time.monotonic() > deadline:
-                    os.close(lock)
                     message = f"another Redis still runs on {self.folder}; end it, or set another state_dir"
                     raise EmbeddedFailed(message) from None
                 await anyio.sleep(0.05)
-            else:
-                return lock
 
-    async def _start(self, program: str, lock: int) -> Process:
+    async def _start(self, server: Server, lock: Lock) -> Process:
         self.socket.unlink(missing_ok=True)
         settings = {
             "port": "0",
@@ -165,32 +186,21 @@ class EmbeddedRedis:
             "hz": "5",  # How often it wakes up by itself in a second.
             "daemonize": "no",
         }
+        if server.release >= PROTECTED:  # So that it can be told where its folder is now.
+            settings["enable-protected-configs"] = "local"
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
         with self.output.open("ab") as output:
             self._said_from = output.tell()
             process = await anyio.open_process(
-                [sys.executable, "-S", redis_launcher.__file__, str(os.getpid()), program, *words],
+                [sys.executable, "-S", redis_launcher.__file__, str(os.getpid()), server.program, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(lock,),
+                pass_fds=(lock.fileno(),),
                 start_new_session=True,
             )
         self.pid = process.pid
         return process
-
-    async def _answers(self, process: Process, patience: float | None) -> bool:
-        """Wait until the server answers; False when it ended before, or took longer than `patience`."""
-        store = Store(self.url, "none")
-        deadline = time.monotonic() + patience if patience else None
-        try:
-            while process.returncode is None and (deadline is None or time.monotonic() < deadline):
-                with contextlib.suppress(StoreDown):
-                    await store.ready(0.2)
-                    return True
-        finally:
-            await store.close()
-        return False
 
     def _said(self) -> bytes:
         """Return what the present server wrote to its log."""
@@ -228,3 +238,13 @@ async def _end(process: Process) -> None:
     if process.returncode is None:
         process.kill()
     await process.wait()
+
+
+async def _answers(store: Store, process: Process, patience: float | None) -> bool:
+    """Wait until the server answers; False when it ended before, or took longer than `patience`."""
+    deadline = time.monotonic() + patience if patience else None
+    while process.returncode is None and (deadline is None or time.monotonic() < deadline):
+        with contextlib.suppress(StoreDown):
+            await store.ready(0.2)
+            return True
+    return False

@@ -67,7 +67,7 @@ class Journal:
         """Write the state; it is on the disk when this returns. Raises OSError, and nothing is lost then."""
         text = msgspec.json.encode(state)
         line = _checksum(text) + b" " + text + b"\n"
-        if self._file < 0 or self._size + len(line) > LONGEST or not self._is_in_place():
+        if self._file < 0 or self._size + len(line) > LONGEST or not self.is_in_place():
             self._replace(line)
             return
         try:
@@ -77,19 +77,19 @@ class Journal:
             raise
         self._size += len(line)
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def _is_in_place(self) -> bool:
+    def is_in_place(self) -> bool:
         """Tell whether the file is where it is looked for at the next start."""
         try:
             there, ours = self.path.stat(), os.fstat(self._file)
         except OSError:
             return False
         return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def _replace(self, line: bytes) -> None:
         self.close()

@@ -180,7 +180,8 @@ class Reconciler:
     async def _write(self, state: State) -> None:
         before, self._state = self._state, state
         self._store.hold_to(state.dataset, state.sequence)
-        if before is not None and _content(state) == _content(before) and not self.weakness:
+        same = before is not None and _content(state) == _content(before)
+        if same and self._journal.is_in_place() and not self.weakness:
             return
         try:
             await anyio.to_thread.run_sync(self._journal.write, state)

@@ -4,6 +4,11 @@ import fcntl
 import os
 from pathlib import Path
 
+import anyio
+import structlog
+
+FOLDER_MODE = 0o711
+
 
 class AlreadyRunning(Exception):
     """Another daemon serves here; the message says which."""
@@ -21,6 +26,10 @@ class Lock:
         self.path = path
         self._file = _taken(path)
 
+    def fileno(self) -> int:
+        """Return the descriptor that holds it: a process that inherits it holds it too."""
+        return self._file
+
     def lost(self) -> bool:
         """Whether the path leads to another file by now, or to none."""
         return not _is(self._file, self.path)
@@ -34,6 +43,23 @@ class Lock:
     def release(self) -> None:
         """Let go of it; the file stays, for the next one."""
         os.close(self._file)
+
+
+async def keep(lock: Lock, every: float) -> None:
+    """Make the folder of a lock and take it anew where it was deleted; look every so many seconds."""
+    trouble = ""
+    while True:
+        await anyio.sleep(every)
+        try:
+            if lock.lost():
+                lock.path.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+                lock.renew()
+                structlog.get_logger().warning("folder_made_anew", path=str(lock.path))
+            trouble = ""
+        except (AlreadyRunning, OSError) as error:
+            if trouble != str(error):
+                trouble = str(error)
+                structlog.get_logger().error("folder_lost", path=str(lock.path), reason=trouble)
 
 
 def _taken(path: Path) -> int:
