@@ -13,11 +13,12 @@ from typing import Any
 import anyio
 
 from canhazgpu.cli import channel_checks, stream_checks
-from canhazgpu.client import Client, Refused, Unreachable
+from canhazgpu.cli.health import health
+from canhazgpu.client import Refused, Unreachable
 from canhazgpu.config.load import ConfigError, load
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading
-from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.events.store import TRY_AGAIN, Store, StoreDown
 from canhazgpu.events.text import printable
 from canhazgpu.service.demands import has_longest
 from canhazgpu.service.durability import weaknesses
@@ -26,6 +27,7 @@ from canhazgpu.service.hidepid import HIDDEN, hides_others
 from canhazgpu.service.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.identities import doubtful
 from canhazgpu.service.last_resort import REMEDY, unheard
+from canhazgpu.service.outage import Outage
 from canhazgpu.service.providers import Provider, ProviderError, Starting, open_provider
 from canhazgpu.service.redis_server import EmbeddedFailed, find_server
 
@@ -47,7 +49,7 @@ def settings() -> tuple[Settings | None, Finding]:
 def service(settings: Settings) -> Iterator[Finding]:
     """Check that the daemon answers, and that it scans."""
     try:
-        health = Client(settings.socket).get("/v1/health")
+        said = health(settings.socket)
     except Unreachable as error:
         yield "fail", error.reason, error.remedy
         return
@@ -55,16 +57,16 @@ def service(settings: Settings) -> Iterator[Finding]:
         yield "fail", error.detail, error.remedy
         return
     yield "ok", f"answers on {settings.socket}", ""
-    yield "ok", f"keeps the state of host {health['host']}, machine {health['machine']}", ""
-    if health.get("stalled"):
-        yield "fail", f"reads no GPU: {health['stalled']}", health["remedy"] or "look at the service's log"
+    yield "ok", f"keeps the state of host {said['host']}, machine {said['machine']}", ""
+    if said.get("stalled"):
+        yield "fail", f"reads no GPU: {said['stalled']}", said["remedy"] or "look at the service's log"
         return
-    late = health["scan_age_s"] > max(5.0, 3 * settings.gpus.scan_interval)
-    if health["journal_weakness"]:
-        yield "warn", health["journal_weakness"], "reservations are only as safe as Redis: make room for it"
-    if health["restoration"]:
-        yield _restoration(health["restoration"])
-    age = f"last scan {health['scan_age_s']:.1f} s ago"
+    late = said["scan_age_s"] > max(5.0, 3 * settings.gpus.scan_interval)
+    if said["journal_weakness"]:
+        yield "warn", said["journal_weakness"], "reservations are only as safe as Redis: make room for it"
+    if said["restoration"]:
+        yield _restoration(said["restoration"])
+    age = f"last scan {said['scan_age_s']:.1f} s ago"
     yield ("fail", age, "look at the service's log") if late else ("ok", age, "")
 
 
@@ -80,10 +82,10 @@ def _restoration(done: dict[str, Any]) -> Finding:
 def redis(settings: Settings) -> Iterator[Finding]:
     """Check that there is a Redis, and that it keeps what it acknowledges."""
     try:
-        running = Client(settings.socket).get("/v1/health")["redis"]
+        running = health(settings.socket)["redis"]
     except (Unreachable, Refused):
         if not settings.redis.url:
-            yield _chosen(Path(settings.state_dir))
+            yield _chosen(settings)
     else:
         whose = f"the service runs its own ({running['program']})" if running["program"] else "it is used"
         yield "ok", f"{running['server']} {running['version']}: {whose}", ""
@@ -93,28 +95,37 @@ def redis(settings: Settings) -> Iterator[Finding]:
     yield from anyio.run(_redis, settings)
 
 
-def _chosen(state_dir: Path) -> Finding:
+def _chosen(settings: Settings) -> Finding:
     try:
-        server = find_server(EmbeddedRedis(state_dir).folder)
+        server = find_server(EmbeddedRedis(Path(settings.state_dir)).folder)
     except EmbeddedFailed as error:
         reason, _, remedy = str(error).partition(": ")
         return "fail", reason, remedy
-    return "ok", f"{server}: the service would run it ({server.program})", ""
+    what = (
+        "the service's own, as of its last start"
+        if _process_of(settings.socket)
+        else "the service would run it"
+    )
+    return "ok", f"{server}: {what} ({server.program})", ""
 
 
 async def _redis(settings: Settings) -> list[Finding]:
-    endpoint = settings.redis.endpoint(EmbeddedRedis(Path(settings.state_dir)).url)
+    own = EmbeddedRedis(Path(settings.state_dir))
+    endpoint = settings.redis.endpoint(own.url)
     store = Store(endpoint, settings.host)
     try:
         weak = await weaknesses(store)
     except StoreDown as down:
         if not settings.redis.url and not os.access(settings.state_dir, os.X_OK):
             return [("warn", "its settings cannot be read by this user", "run doctor as the service's user")]
-        remedy = "is the service running? is redis.url right?"
+        embedded = None if settings.redis.url else own
+        reason, remedy = Outage(settings.redis.url or own.url, embedded).explain(down)
+        if remedy == TRY_AGAIN:
+            remedy = "is redis.url right?" if settings.redis.url else "is the service running?"
         # A server that asks for a client's certificate says so, or resets the connection before that is read.
         if endpoint.is_encrypted and not endpoint.cert_file and "VERIFY_FAILED" not in str(down):
             remedy = "does it ask for a client's certificate? set redis.cert_file and redis.key_file"
-        return [("fail", str(down), remedy)]
+        return [("fail", reason, remedy)]
     finally:
         await store.close()
     return [("warn", weakness, "") for weakness in weak] or [

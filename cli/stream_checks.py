@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from canhazgpu.client import Client, Refused, Unreachable
+from canhazgpu.cli.health import health
+from canhazgpu.client import Refused, Unreachable
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.keys import Keys
 
@@ -15,9 +16,9 @@ NEARLY = 0.8  # Of the memory that streams may use.
 def streams(settings: Settings) -> Iterator[Finding]:
     """Check what the streams hold, and that somebody reads every group that is behind."""
     try:
-        found = Client(settings.socket).get("/v1/health")["streams"]
-    except (Unreachable, Refused):
-        yield "warn", "it cannot be told what they hold", "start the service"
+        found = health(settings.socket)["streams"]
+    except (Unreachable, Refused) as error:
+        yield "warn", "it cannot be told what they hold", error.remedy
         return
     if found is None:
         yield "warn", "it is not known yet what they hold", "run doctor again in a minute"

@@ -80,6 +80,21 @@ def check(host: Daemon, reason: str) -> None:
         assert time.monotonic() - began < 10, words
 
 
+def doctor_agrees(host: Daemon, reason: str, remedy: str) -> None:
+    """See that the rows of the doctor about Redis have this reason, or none, and this remedy."""
+    rows = json.loads(host.run("doctor", "--json").stdout)
+    bad = [row for row in rows if row["check"] in ("service", "redis", "streams") and row["state"] != "ok"]
+    unknown = "it cannot be told what they hold"
+    assert {(row["check"], row["found"]) for row in bad} == {
+        ("service", reason),
+        ("redis", reason),
+        ("streams", unknown),
+    }
+    assert {row["remedy"] for row in bad} == {remedy}
+    runs = next(row["found"] for row in rows if row["check"] == "redis")
+    assert "the service's own, as of its last start" in runs, runs
+
+
 def busy(host: Daemon) -> Daemon:
     """Start it on three GPUs: one that is reserved, one that is free, one in use without a reservation."""
     host.place(gpu(0, memory_used_mb=45), gpu(1, memory_used_mb=45), gpu(2, use(os.getpid(), 1024, "bob")))
@@ -143,6 +158,7 @@ def test_redis_that_is_stopped(folder: Path) -> None:
             assert refused.stderr == f"Error: {reason} (kill -CONT {pid} lets it go on)\n"
             assert time.monotonic() - began < 15
             check(host, reason)
+            doctor_agrees(host, reason, f"kill -CONT {pid} lets it go on")
         finally:
             os.kill(pid, signal.SIGCONT)
         recovers(host)
@@ -197,6 +213,7 @@ def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
             until(lambda: reason in host.run("extend", "--gpu-ids", "1").stderr, 30)
             until(lambda: reason in host.status(), 20)
             check(host, reason)
+            doctor_agrees(host, reason, "make room there")
         recovers(host)
     finally:
         host.stop()

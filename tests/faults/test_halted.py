@@ -1,5 +1,6 @@
 """A service that cannot go on: commands say so soon, and what lets it go on."""
 
+import json
 import os
 import pty
 import signal
@@ -70,16 +71,21 @@ def test_on_a_terminal_it_is_said_what_is_waited_for(host: Daemon) -> None:
 
 
 def test_doctor_says_the_same(host: Daemon) -> None:
-    """Not that it is to be started."""
+    """Once, not that it is to be started, and it waits for it no longer than any other command."""
     assert host.process is not None
+    pid, began = host.process.pid, time.monotonic()
     host.process.send_signal(signal.SIGSTOP)
     try:
-        said = host.run("doctor").stdout
+        rows = json.loads(host.run("doctor", "--json").stdout)
     finally:
         host.process.send_signal(signal.SIGCONT)
-    pid = host.process.pid
-    assert f"the service (PID {pid}) is stopped\n" in said
-    assert f"kill -CONT {pid} lets it go on" in said
+    assert time.monotonic() - began < 19
+    found = {(row["check"], row["found"]): row["remedy"] for row in rows if row["state"] != "ok"}
+    remedy = f"kill -CONT {pid} lets it go on"
+    assert found["service", f"the service (PID {pid}) is stopped"] == remedy
+    assert found["streams", "it cannot be told what they hold"] == remedy
+    (redis,) = [row["found"] for row in rows if row["check"] == "redis" and "(" in row["found"]]
+    assert "the service's own, as of its last start" in redis
 
 
 @pytest.mark.parametrize(
