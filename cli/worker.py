@@ -49,12 +49,14 @@ async def _work(settings: Any, name: str) -> None:
 
     from canhazgpu.events.store import Store  # noqa: PLC0415
     from canhazgpu.service.embedded import EmbeddedRedis  # noqa: PLC0415
+    from canhazgpu.service.machine import this_machine  # noqa: PLC0415
     from canhazgpu.service.single import Lock  # noqa: PLC0415
     from canhazgpu.workers.run import run_workers  # noqa: PLC0415
 
     state = Path(settings.state_dir)
     lock = Lock(state / f"{name}.lock")
     store = Store(settings.redis.endpoint(EmbeddedRedis(state).url), settings.host)
+    store.owner = this_machine(state).boot_text
     try:
         async with anyio.create_task_group() as work:
             await work.start(run_workers, settings, store, name)

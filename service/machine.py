@@ -27,7 +27,12 @@ class Machine(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """As it is kept in Redis."""
-        return f"{self.id} {self.boot} {self.process.pid}.{self.process.start}"
+        return f"{self.boot_text} {self.process.pid}.{self.process.start}"
+
+    @property
+    def boot_text(self) -> str:
+        """The same of every process of this boot: what `text` begins with."""
+        return f"{self.id} {self.boot}"
 
     @classmethod
     def of(cls, text: str) -> "Machine | None":

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from canhazgpu.events.envelope import Event, Undecodable, decode
 from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
+from canhazgpu.workers.ownership import check_owner
 
 BURY = Script("canhazgpu.workers", "bury")
 CONSUMER = "worker"  # One name for every member: who starts again finds what was left unfinished.
@@ -63,7 +64,11 @@ class Consumer:
                 try:
                     await take(await self.unfinished())
                     while True:
-                        await take(await self.new(await due()))
+                        await check_owner(self.store)
+                        entries = await self.new(await due())
+                        if entries:  # A blocking read lasts: the state may be another's by now.
+                            await check_owner(self.store)
+                            await take(entries)
                         patience.reset()
                 except StoreDown as down:
                     await patience.wait(down)
@@ -77,6 +82,7 @@ class Consumer:
 
     async def unfinished(self) -> list[Entry]:
         """Return what was handed to this member or to one that has gone, and never acknowledged."""
+        await check_owner(self.store)
         found: list[Row] = []
         after = b"0"
         try:
@@ -120,6 +126,7 @@ class Consumer:
 
     async def acknowledge(self, *entries: str) -> None:
         """Say that these entries are dealt with."""
+        await check_owner(self.store)
         try:
             await self.store.redis.xack(self.stream, self.group, *entries)
         except UNREACHABLE as error:
@@ -162,6 +169,7 @@ class Consumer:
 
     async def bury(self, entry: str, reason: str, fields: dict[bytes, bytes]) -> None:
         """Move an entry nobody can read to the dead letters."""
+        await check_owner(self.store)
         structlog.get_logger().error("entry_buried", stream=self.stream, entry=entry, reason=reason)
         flat = [part for pair in fields.items() for part in (b"raw:" + pair[0], pair[1])]
         keys = [self.stream, self.store.keys.deadletters]

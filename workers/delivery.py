@@ -18,6 +18,7 @@ from canhazgpu.events.store import Script, Store
 from canhazgpu.notifiers.channel import Channel, goes_by
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
+from canhazgpu.workers.ownership import check_owner
 
 SETTLE = Script("canhazgpu.workers", "settle")
 RETRY_FIRST_MS, RETRY_LAST_MS = 1_000, 300_000
@@ -87,6 +88,7 @@ class Delivery:
         return LONGEST_BLOCK
 
     async def _handle(self, entry: Entry) -> None:
+        await check_owner(self._store)
         try:
             notice = msgspec.convert(entry.event.data, Notice)
         except msgspec.ValidationError as error:
@@ -211,6 +213,7 @@ class Delivery:
         channel, keys = self._channel.name, self._keys
         names = [keys.sequence, keys.notices, keys.deliveries, keys.progress(channel), keys.retries(channel)]
         names += [keys.told(channel), keys.deadletters]
+        await check_owner(self._store)
         encode = msgspec.json.encode
         args: list[str | bytes | int] = [keys.host, channel, entry, encode(settlement.progress)]
         args += [settlement.retry_ms, encode(settlement.told), encode(settlement.dead)]

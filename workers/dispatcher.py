@@ -29,6 +29,7 @@ from canhazgpu.workers.drafts import Draft, hushed
 from canhazgpu.workers.episodes import Episode, Fact
 from canhazgpu.workers.history import material
 from canhazgpu.workers.incidents import Change, Trouble
+from canhazgpu.workers.ownership import check_owner
 from canhazgpu.workers.policy import Policy, next_digest
 
 COMMIT = Script("canhazgpu.workers", "commit")
@@ -260,6 +261,7 @@ class Dispatcher:
             limit = self._policy.terminate.max_per_hour
             args = [keys.host, name, before, after, "" if due_ms is None else due_ms, GROUP_DISPATCHER]
             args += [msgspec.json.encode(list(acks)), limit, *(draft.text for draft in drafts)]
+            await check_owner(store)
             answer = int(await store.run(COMMIT, [*names, keys.terminations], args))
             if answer != CHANGED:
                 break
