@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from redis import Redis
 from redis.crc import key_slot
 from support.daemon import Daemon, gpu, until
 from support.load import Crowd
@@ -34,17 +33,20 @@ def serving(folder: Path, resources: ExitStack, settings: str) -> Daemon:
     return daemon
 
 
+def shown(paths: dict[str, str]) -> str:
+    """Return the settings of the certificates that the service trusts and shows."""
+    names = {"ca_file": "ca", "cert_file": "client", "key_file": "client_key"}
+    return "".join(f'{key} = "{paths[name]}"\n' for key, name in names.items())
+
+
 def test_tls_with_a_clients_certificate_and_a_password_in_a_file(folder: Path, resources: ExitStack) -> None:
     """Both are needed; the password is in no argument and no log; the server dies and comes back."""
     paths = certificates(folder)
     (folder / "password").write_text(PASSWORD + "\n")
-    tls = ("--tls-ca-cert-file", paths["ca"], "--tls-cert-file", paths["server"])
-    words = (*DURABLE, *tls, "--tls-key-file", paths["server_key"], "--requirepass", PASSWORD)
-    server = Server(folder, *words, tls=True)
+    server = Server(folder, *DURABLE, "--requirepass", PASSWORD, tls=paths)
     resources.callback(server.close)
-    settings = f'url = "rediss://127.0.0.1:{server.port}"\nca_file = "{paths["ca"]}"\n'
-    secrets = f'password_file = "{folder}/password"\ncert_file = "{paths["client"]}"\n'
-    daemon = serving(folder, resources, f'{settings}{secrets}key_file = "{paths["client_key"]}"\n')
+    settings = f'url = "rediss://127.0.0.1:{server.port}"\n'
+    daemon = serving(folder, resources, f'{settings}password_file = "{folder}/password"\n{shown(paths)}')
     with Crowd(daemon).at_work() as crowd:
         crowd.more(10)
         server.kill()
@@ -67,8 +69,7 @@ def test_tls_with_a_clients_certificate_and_a_password_in_a_file(folder: Path, r
 def test_without_a_certificate_nobody_is_let_in(folder: Path, resources: ExitStack) -> None:
     """Doctor names the setting that is missing, or the certificate that is not trusted."""
     paths = certificates(folder)
-    tls = ("--tls-ca-cert-file", paths["ca"], "--tls-cert-file", paths["server"])
-    server = Server(folder, *DURABLE, *tls, "--tls-key-file", paths["server_key"], tls=True)
+    server = Server(folder, *DURABLE, tls=paths)
     resources.callback(server.close)
     settings = f'[redis]\nurl = "rediss://127.0.0.1:{server.port}"\nca_file = "{paths["ca"]}"\n'
     said = Daemon(folder, settings).run("doctor").stdout
@@ -118,11 +119,19 @@ def test_the_last_second_is_lost_with_the_server(folder: Path, resources: ExitSt
         crowd.more(10)
 
 
-@pytest.mark.parametrize("way", ["killed", "stopped"])
-def test_sentinels_name_another_master(folder: Path, resources: ExitStack, way: str) -> None:
-    """The master dies, or hangs, under load: the service goes on with the new one and all promises."""
-    watched = Watched(folder, resources)
-    daemon = serving(folder, resources, f'url = "{watched.url}"\n')
+@pytest.mark.parametrize(
+    ("way", "encrypted"), [("killed", False), ("stopped", False), ("killed", True)], ids=str
+)
+def test_sentinels_name_another_master(
+    folder: Path, resources: ExitStack, way: str, *, encrypted: bool
+) -> None:
+    """The master dies, or hangs, under load: the service goes on with the new one and all promises.
+
+    Encrypted, the Sentinels too ask for the service's certificate.
+    """
+    paths = certificates(folder) if encrypted else None
+    watched = Watched(folder, resources, paths)
+    daemon = serving(folder, resources, f'url = "{watched.url}"\n{shown(paths) if paths else ""}')
     old = watched.master()
     with Crowd(daemon).at_work() as crowd:
         crowd.more(10)
@@ -194,5 +203,5 @@ def _node(host: str, firsts: set[int]) -> int:
 
 
 def _role(server: Server) -> str:
-    with Redis(port=server.port, socket_timeout=5) as client:
+    with server.client() as client:
         return str(client.info("replication")["role"])

@@ -60,13 +60,13 @@ def _libraries(path: str, environment: dict[str, str]) -> bytes:
 class Server:
     """One server, or Sentinel, on a port of its own; it can be killed, stopped and started again."""
 
-    def __init__(self, folder: Path, *words: str, port: int = 0, tls: bool = False) -> None:
-        """Start it and wait until it answers."""
+    def __init__(self, folder: Path, *words: str, port: int = 0, tls: "dict[str, str] | None" = None) -> None:
+        """Start it and wait until it answers; `tls` are certificates, which its clients need too."""
         self.port = port or free_port()
         self.folder = folder / str(self.port)
         self.folder.mkdir(exist_ok=True)
         binary, self._environment = program() if tls else (redis_binary(), dict(os.environ))
-        where = ("--port", "0", "--tls-port") if tls else ("--port",)
+        where = (*_tls_words(tls), "--port", "0", "--tls-port") if tls else ("--port",)
         self._words = [binary, *words, *where, str(self.port), "--dir", str(self.folder)]
         self._tls = tls
         self.start()
@@ -82,8 +82,6 @@ class Server:
         with socket.socket() as one:
             if one.connect_ex(("127.0.0.1", self.port)):
                 return False
-        if self._tls:
-            return True
         try:
             with self.client() as client:
                 return bool(client.ping())
@@ -94,7 +92,12 @@ class Server:
 
     def client(self) -> Any:
         """Connect to it."""
-        return Redis(port=self.port, socket_timeout=5)
+        paths = self._tls
+        if paths is None:
+            return Redis(port=self.port, socket_timeout=5)
+        names = {"ssl_ca_certs": "ca", "ssl_certfile": "client", "ssl_keyfile": "client_key"}
+        shown: dict[str, Any] = {option: paths[name] for option, name in names.items()}
+        return Redis(host="127.0.0.1", port=self.port, socket_timeout=5, ssl=True, **shown)
 
     def kill(self) -> None:
         """End it as the kernel would."""
@@ -105,6 +108,12 @@ class Server:
         """End it, also when it is stopped."""
         self.process.send_signal(signal.SIGCONT)
         self.kill()
+
+
+def _tls_words(paths: dict[str, str]) -> tuple[str, ...]:
+    names = {"ca-cert-file": "ca", "cert-file": "server", "key-file": "server_key"}
+    words = [word for name, path in names.items() for word in (f"--tls-{name}", paths[path])]
+    return (*words, "--tls-replication", "yes")
 
 
 def certificates(folder: Path) -> dict[str, str]:
@@ -132,17 +141,19 @@ def tls_context(paths: dict[str, str]) -> ssl.SSLContext:
 class Watched:
     """A master, a replica, and three Sentinels; when two think that the master is gone the replica is it."""
 
-    def __init__(self, folder: Path, resources: ExitStack) -> None:
+    def __init__(self, folder: Path, resources: ExitStack, tls: "dict[str, str] | None" = None) -> None:
         """Start all, and wait until the replica follows and the Sentinels know each other."""
-        self.servers = [Server(folder, *DURABLE)]
+        self._tls = tls
+        self.servers = [Server(folder, *DURABLE, tls=tls)]
         resources.callback(self.servers[0].close)
-        self.servers.append(Server(folder, *DURABLE, "--replicaof", "127.0.0.1", str(self.servers[0].port)))
+        follow = ("--replicaof", "127.0.0.1", str(self.servers[0].port))
+        self.servers.append(Server(folder, *DURABLE, *follow, tls=tls))
         resources.callback(self.servers[1].close)
         self.sentinels = [self._sentinel(folder, resources) for _ in range(3)]
         until(lambda: self._info(self.servers[1], "replication")["master_link_status"] == "up", 20)
         until(lambda: all(map(self._knows_all, self.sentinels)), 30)
         places = ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels)
-        self.url = f"redis+sentinel://{places}/gpus"
+        self.url = f"{'rediss' if tls else 'redis'}+sentinel://{places}/gpus"
 
     def _sentinel(self, folder: Path, resources: ExitStack) -> Server:
         port = free_port()
@@ -153,7 +164,7 @@ class Watched:
             "sentinel down-after-milliseconds gpus 800\n"
             "sentinel failover-timeout gpus 4000\n"
         )
-        server = Server(folder, str(settings), "--sentinel", port=port)
+        server = Server(folder, str(settings), "--sentinel", port=port, tls=self._tls)
         resources.callback(server.close)
         return server
 
