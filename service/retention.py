@@ -48,6 +48,11 @@ class _Trimmed(msgspec.Struct, frozen=True):
     held: bool
     groups: dict[str, _Group]
 
+    @property
+    def holding(self) -> tuple[int, int]:
+        """How many entries there are, and how many groups hold something back."""
+        return self.entries, sum(group.abandoned is None for group in self.groups.values())
+
 
 class GroupReport(msgspec.Struct, frozen=True, kw_only=True):
     """A consumer group: how many entries it has to acknowledge, and since when its place is the same.
@@ -90,6 +95,7 @@ class Retention:
         self._abandon_ms = round(settings.consumers.abandon_after * 1000)
         self._limit = settings.streams.memory_mb * MIB
         self._seen: dict[str, _Trimmed] = {}
+        self._over = False  # Whether the last turn ended with more than there is room for.
         self.report: StreamsReport | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -112,34 +118,44 @@ class Retention:
         self.report = self._reported(sizes)
 
     async def _make_room(self) -> dict[str, int]:
+        """Return the bytes of each stream once they are within the bound, or once no more can go.
+
+        A group that is being read has until the next turn to catch up, unless twice the bound is in use.
+        """
         full = set()  # Streams of which nothing more can go.
+        sizes = await self._sizes()
+        patient = not self._over and sum(sizes.values()) <= 2 * self._limit
         for _ in range(ROUNDS):
-            sizes = {name: await self._bytes(key) for name, key in self._store.keys.streams.items()}
             over = sum(sizes.values()) - self._limit
             left = {name: size for name, size in sizes.items() if name not in full}
             if over <= 0 or not left:
-                return sizes
+                break
             largest = max(left, key=lambda name: left[name])
             share = max(0.0, 1 - ROOM * over / max(1, sizes[largest]))
             keep = max(LEAST, int(self._seen[largest].entries * share))
-            before = self._seen[largest].entries
+            before = self._seen[largest].holding
             await self._trim(largest, KEPT[largest][0], keep)
             if self._seen[largest].held and self._seen[largest].entries > keep:
-                await self._call(largest, KEPT[largest][0], keep, pressed=True)
-            elif self._seen[largest].entries == before:
+                await self._call(largest, KEPT[largest][0], keep, pressed="spare" if patient else "any")
+            if self._seen[largest].holding == before:
                 full.add(largest)
+            sizes = await self._sizes()
+        self._over = sum(sizes.values()) > self._limit
         return sizes
+
+    async def _sizes(self) -> dict[str, int]:
+        return {name: await self._bytes(key) for name, key in self._store.keys.streams.items()}
 
     async def _trim(self, stream: str, keep_ms: int, keep: int) -> None:
         for _ in range(CALLS):
             if not await self._call(stream, keep_ms, keep):
                 return
 
-    async def _call(self, stream: str, keep_ms: int, keep: int, *, pressed: bool = False) -> int:
+    async def _call(self, stream: str, keep_ms: int, keep: int, *, pressed: str = "") -> int:
         """Call the script once; return how many entries it dropped."""
         keys = self._store.keys
         names = [keys.sequence, keys.events, keys.streams[stream], keys.consumers]
-        args: list[str | bytes | int] = [keys.host, keep_ms, keep, MOST, self._abandon_ms, int(pressed)]
+        args: list[str | bytes | int] = [keys.host, keep_ms, keep, MOST, self._abandon_ms, pressed]
         found = msgspec.json.decode(await self._store.run(TRIM, names, args), type=_Trimmed)
         known = self._seen.get(stream)
         for name, group in found.groups.items():

@@ -1,13 +1,15 @@
 -- trim: drops the oldest entries of a stream that its retention lets go, at most `most` of them, and none that
 -- an active consumer group has not acknowledged. A group that is behind and was not read for abandon_ms is
--- abandoned, and holds nothing back until it is read again; where `pressed` is 1, the one furthest behind is.
+-- abandoned, and holds nothing back until it is read again. Where `pressed` is `spare` or `any`, the one furthest
+-- behind is, and for a minute even if it is read; `spare` leaves out those that were read within the last minute.
 -- Keys: sequence events stream consumers
 -- Args: host keep_ms keep most abandon_ms pressed
 -- Returns: JSON: entries, trimmed, held (whether a group held entries back), and the groups by name
 -- Events: consumer_group.abandoned consumer_group.resumed
 local stream, consumers = KEYS[3], KEYS[4]
 local keep_ms, keep, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local abandon_ms, pressed = tonumber(ARGV[5]), ARGV[6] == '1'
+local abandon_ms, pressed = tonumber(ARGV[5]), ARGV[6]
+local LATELY_MS = 60 * 1000
 local name = string.match(stream, '[^:]+$')
 
 local function id_of(text)
@@ -53,24 +55,32 @@ local function look(group)
   local text = redis.call('HGET', consumers, name .. '/' .. label)
   local known = text and cjson.decode(text)
   record.text = text
-  if known and known.place == record.place then record.at_ms, record.abandoned = known.at_ms, known.abandoned end
+  local moved = known and known.place ~= record.place
+  if known and not moved then record.at_ms = known.at_ms end
+  if known and (not moved or now_ms < (known.until_ms or 0)) then
+    record.abandoned, record.until_ms, record.moved = known.abandoned, known.until_ms, known.moved or moved or nil
+  end
   if known and known.abandoned and not record.abandoned then
-    tell_group('consumer_group.resumed', record, {missing = gone(id_of(string.match(known.place, '^%S+')))})
+    local missing = not known.moved and gone(id_of(string.match(known.place, '^%S+'))) or nil
+    tell_group('consumer_group.resumed', record, {missing = missing})
   end
   return label, record
 end
 
--- Whether none of its members asked for anything in all that time: one that reads the same again and again did.
-local function unread_for_long(label, record)
-  if now_ms - record.at_ms < abandon_ms then return false end
+-- Whether a member asked for anything in that time: one that reads the same again and again did.
+local function read_within(label, span_ms)
   for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, label)) do
-    if map_of(flat)['idle'] < abandon_ms then return false end
+    if map_of(flat)['idle'] < span_ms then return true end
   end
-  return true
+  return false
+end
+local function unread_for_long(label, record)
+  return now_ms - record.at_ms >= abandon_ms and not read_within(label, abandon_ms)
 end
 
 local function abandon(record, reason)
-  record.abandoned = reason
+  record.abandoned, record.moved = reason, nil
+  if reason == 'memory' then record.until_ms = now_ms + LATELY_MS end
   tell_group('consumer_group.abandoned', record, {reason = reason})
 end
 
@@ -81,12 +91,12 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   if record.behind > 0 and not record.abandoned then
     if unread_for_long(label, record) then
       abandon(record, 'unread')
-    elseif not furthest or before(record.needs, groups[furthest].needs) then
-      furthest = label
+    elseif not (furthest and before(groups[furthest].needs, record.needs)) then
+      if pressed ~= 'spare' or not read_within(label, LATELY_MS) then furthest = label end
     end
   end
 end
-if pressed and furthest then abandon(groups[furthest], 'memory') end
+if pressed ~= '' and furthest then abandon(groups[furthest], 'memory') end
 
 local cut = id_of(string.format('%.0f-0', math.max(0, now_ms - keep_ms)))
 if entries > keep then
@@ -107,7 +117,8 @@ for field in pairs(pairs_of(consumers)) do
   if label and not groups[label] then redis.call('HDEL', consumers, field) end
 end
 for label, record in pairs(groups) do
-  local text = cjson.encode({at_ms = record.at_ms, place = record.place, abandoned = record.abandoned})
+  local text = cjson.encode({at_ms = record.at_ms, place = record.place, abandoned = record.abandoned,
+    until_ms = record.until_ms, moved = record.moved})
   if text ~= record.text then redis.call('HSET', consumers, name .. '/' .. label, text) end
   answer.groups[record.shown] = {behind = record.behind, at_ms = record.at_ms, abandoned = record.abandoned,
     missing = record.abandoned and gone(record.delivered)}
