@@ -6,18 +6,20 @@ holds the lock for as long as any of them lives.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import structlog
 from anyio.abc import Process, TaskStatus
 
-from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.events.store import SAY_AGAIN, Store, StoreDown
 from canhazgpu.service import redis_files, redis_launcher
 from canhazgpu.service.redis_repair import RepairFailed, check_command, repair
 from canhazgpu.service.redis_server import EmbeddedFailed, Server, find_server, record
@@ -31,6 +33,7 @@ STEADY = 10.0  # A server that ran this long did not fail at its start.
 FULL = 1 << 20  # Bytes that are free on a disk that is full: what was cut short is taken back.
 PROTECTED = (7, 0)  # Since this version a server has to be started with the permission to change its folder.
 LONGEST = 200_000  # Bytes of a server's log that are looked at.
+_NUMBER = re.compile(r"\d+")
 
 
 class EmbeddedRedis:
@@ -48,6 +51,7 @@ class EmbeddedRedis:
         self.died: float | None = None  # and when that was, on the monotonic clock.
         self.server: Server | None = None  # The one that runs, or ran last.
         self.damage: str | None = None  # What was wrong with its file at the last start, if anything.
+        self._logged: dict[str, float] = {}  # When it was last said, on the monotonic clock.
         self._said_from = 0  # Where in its log the words of the present server begin.
 
     async def run(self, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -73,7 +77,7 @@ class EmbeddedRedis:
             except EmbeddedFailed as failed:  # Its program or its folder was replaced or removed meanwhile.
                 if not started:
                     raise
-                structlog.get_logger().error("redis_cannot_run", reason=str(failed))
+                self._say("redis_cannot_run", reason=str(failed))
                 await anyio.sleep(RESTART_LAST)
                 continue
             process = await self._start(server, lock)
@@ -97,10 +101,21 @@ class EmbeddedRedis:
                 continue
             if not answers and not started:
                 raise EmbeddedFailed(self._failure(process))
-            self.last_words, self.died = self._last_words(), time.monotonic()
-            structlog.get_logger().error("redis_died", status=process.returncode, last_words=self.last_words)
+            self._died(self._last_words(), process.returncode)
             pause = RESTART_FIRST if time.monotonic() - began > STEADY else min(pause * 2, RESTART_LAST)
             await anyio.sleep(pause)
+
+    def _died(self, words: str, status: int | None) -> None:
+        self.last_words, self.died = words, time.monotonic()
+        self._say("redis_died", status=status, last_words=words)
+
+    def _say(self, event: str, **facts: Any) -> None:
+        """Log what went wrong, the same again once a minute only: it may go wrong at every start."""
+        now, same = time.monotonic(), event + _NUMBER.sub("", str(facts))
+        if now - self._logged.get(same, -SAY_AGAIN) >= SAY_AGAIN:
+            recent = {said: at for said, at in self._logged.items() if now - at < SAY_AGAIN}
+            self._logged = {**recent, same: now}
+            structlog.get_logger().error(event, **facts)
 
     def _loaded(self, server: Server) -> None:
         """Write down which server has the data now, and say what of it was lost."""
@@ -108,7 +123,7 @@ class EmbeddedRedis:
         try:
             record(self.folder, server)
         except OSError as error:
-            structlog.get_logger().warning("redis_server_not_recorded", reason=str(error))
+            self._say("redis_server_not_recorded", reason=str(error))
         offset = cut_at(self._said())
         if offset is not None:
             self.damage = f"the end of its append-only file was cut: what came after byte {offset} is lost"

@@ -214,6 +214,9 @@ def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
             until(lambda: reason in host.status(), 20)
             check(host, reason)
             doctor_agrees(host, reason, "make room there")
+            log = host.log.read_text()
+            assert 1 <= log.count('"redis_died"') <= 3, log
+            assert log.count('"redis_server_not_recorded"') <= 1, log
         recovers(host)
     finally:
         host.stop()
