@@ -21,7 +21,7 @@ TURN = 0.05  # Seconds between two attempts to connect to a service with too man
 START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
 Hear = Callable[[str], None]
 WAITING: list[Hear] = []  # They hear what is waited for when an answer takes long,
-WARNED: list[Hear] = []  # and that an answer is only what was last known, and why.
+WARNED: list[Hear] = []  # and of an answer that it is old, or what was restored.
 LOG = "its log says more (`journalctl -u canhazgpu`)"
 
 
@@ -188,9 +188,10 @@ class Client:
         connection.await_answer()
         answer = connection.getresponse()
         if answer.status < 400:  # noqa: PLR2004 - from here on HTTP means no
-            warning = answer.headers.get("Canhazgpu-Degraded")
-            if warning:
-                _hear(WARNED, warning)
+            for header in ("Canhazgpu-Degraded", "Canhazgpu-Restored"):
+                warning = answer.headers.get(header)
+                if warning:
+                    _hear(WARNED, warning)
             return answer
         problem = json.loads(answer.read())
         kind = str(problem.get("type", "")).rpartition(":")[2]

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.moments import ms_of
 from canhazgpu.events.reservations import Record
 from canhazgpu.events.store import Store, StoreDown
 from canhazgpu.events.text import printable
@@ -29,6 +30,7 @@ LOOK = (
 PATIENCE = 4.0  # Seconds for a Redis that answered a moment ago,
 SHORT_PATIENCE = 0.3  # and for one that did not.
 LONGEST_WARNING = 500
+LATELY = 3600.0  # Seconds for which it is said that Redis had lost its state.
 
 
 class LastKnown:
@@ -92,7 +94,22 @@ class LastKnown:
             reply.headers["Canhazgpu-Degraded"] = text.encode("ascii", "backslashreplace").decode()
             if age is not None:
                 reply.headers["Age"] = str(age)
+        told = self._told_of_loss(seen.now_ms)
+        if told:
+            reply.headers["Canhazgpu-Restored"] = told
         return reply
+
+    def _told_of_loss(self, now_ms: int) -> str:
+        """Return what was put right lately, empty where nothing was."""
+        done = self._reconciler.last
+        age = (now_ms - ms_of(done.at)) / 1000 if done else LATELY
+        if done is None or age >= LATELY:
+            return ""
+        count = len(done.restored)
+        restored = "1 reservation was restored" if count == 1 else f"{count} reservations were restored"
+        over = f", {len(done.dropped)} had ended" if done.dropped else ""
+        claims = f"; promised twice: {len(done.conflicts)} GPUs" if done.conflicts else ""
+        return f"Redis had lost its state at {done.at}: {restored}{over}{claims} (canhazgpu doctor)"
 
     def _from_memory(self, reason: str) -> Snapshot:
         heard, now = self._scanner.stored, time.monotonic()
