@@ -155,7 +155,7 @@ def test_migrate_to_another_redis(host: Daemon) -> None:
             assert {key.partition(b"}")[0] for key in list(redis.keys())} == {
                 b"canhazgpu:{testhost",
                 b"canhazgpu:hosts",
-                b"canhazgpu:machines",
+                b"canhazgpu:{canhazgpu:hosts",
             }
         host.stop()
     finally:
