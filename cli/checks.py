@@ -80,19 +80,27 @@ def _restoration(done: dict[str, Any]) -> Finding:
 
 
 def redis(settings: Settings) -> Iterator[Finding]:
-    """Check that there is a Redis, and that it keeps what it acknowledges."""
+    """Check that there is a Redis, and that it keeps what it acknowledges: the service says so of its own."""
     try:
-        running = health(settings.socket)["redis"]
+        said = health(settings.socket)
     except (Unreachable, Refused):
         if not settings.redis.url:
             yield _chosen(settings)
-    else:
-        whose = f"the service runs its own ({running['program']})" if running["program"] else "it is used"
-        yield "ok", f"{running['server']} {running['version']}: {whose}", ""
-        if running["damage"]:
-            remedy = "the journal has restored live reservations; older events may be missing"
-            yield "warn", running["damage"], remedy
-    yield from anyio.run(_redis, settings)
+        yield from anyio.run(_redis, settings)
+        return
+    running = said["redis"]
+    whose = f"the service runs its own ({running['program']})" if running["program"] else "it is used"
+    yield "ok", f"{running['server']} {running['version']}: {whose}", ""
+    if running["damage"]:
+        remedy = "the journal has restored live reservations; older events may be missing"
+        yield "warn", running["damage"], remedy
+    yield from _weak(said["redis_weaknesses"])
+
+
+def _weak(weaknesses: list[str]) -> list[Finding]:
+    return [("warn", weakness, "") for weakness in weaknesses] or [
+        ("ok", "persistence and eviction are as they must be", "")
+    ]
 
 
 def _chosen(settings: Settings) -> Finding:
@@ -116,7 +124,7 @@ async def _redis(settings: Settings) -> list[Finding]:
     try:
         weak = await weaknesses(store)
     except StoreDown as down:
-        if not settings.redis.url and not os.access(settings.state_dir, os.X_OK):
+        if not settings.redis.url and "Permission denied" in str(down):
             return [("warn", "its settings cannot be read by this user", "run doctor as the service's user")]
         embedded = None if settings.redis.url else own
         reason, remedy = Outage(settings.redis.url or own.url, embedded).explain(down)
@@ -128,9 +136,7 @@ async def _redis(settings: Settings) -> list[Finding]:
         return [("fail", reason, remedy)]
     finally:
         await store.close()
-    return [("warn", weakness, "") for weakness in weak] or [
-        ("ok", "persistence and eviction are as they must be", "")
-    ]
+    return _weak(weak)
 
 
 def gpus(settings: Settings) -> Iterator[Finding]:

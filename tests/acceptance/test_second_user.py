@@ -160,3 +160,14 @@ def test_redis_is_the_services_alone(shared: Daemon, people: list[Person]) -> No
     assert refused.stdout == "Permission denied\n", refused.stderr
     subprocess.run([sys.executable, "-c", program, str(socket)], check=True)  # It is there, and listens.
     assert "redis" not in shared.log.read_text().removeprefix(log)
+
+
+def test_the_doctor_of_a_user_says_what_the_service_says(host: Daemon, people: list[Person]) -> None:
+    """The service's own Redis is closed to them: it is not said to be away, nor that it cannot be told."""
+    rows = json.loads(host.run("doctor", "--json", person=people[0]).stdout)
+    found = [(row["state"], row["found"]) for row in rows if row["check"] == "redis"]
+    assert [state for state, _ in found] == ["ok", "ok"], found
+    assert found[1][1] == "persistence and eviction are as they must be"
+    assert host.stop() == 0
+    rows = json.loads(host.run("doctor", "--json", person=people[0]).stdout)
+    assert "fail" in [row["state"] for row in rows if row["check"] == "service"]
