@@ -9,7 +9,7 @@ because that is also what a directory that is away answers; until it is back the
 import pwd
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -26,6 +26,7 @@ RETRY = 30.0  # a missing one,
 KEPT = 3600.0  # and for how long the last name stands in while the directory says there is none.
 LOOK_UPS = 4  # At the same time. Each is a thread that may hang in the C library.
 MOST = 65536
+MOST_DIGITS = 10  # Of a uid.
 
 
 class HomeOf(NamedTuple):
@@ -59,12 +60,19 @@ class Users:
         self._changed = threading.Condition()
         self._queue: SimpleQueue[Key] = SimpleQueue()
         self._threads = 0
+        self._believed: Mapping[int, str] = {}
         self.generation = 0  # Grows with each answer that differs from the one before.
 
     def name(self, uid: int) -> str | None:
         """Return a user's name, safe to show."""
         found = self._get(uid)
-        return found if isinstance(found, str) else None
+        return found if isinstance(found, str) else self._believed.get(uid)
+
+    def believe(self, names: Mapping[int, str]) -> None:
+        """Take these names of uids where the database gives none: what they were called when it answered."""
+        if names != self._believed:
+            self._believed = names
+            self.generation += 1
 
     def uid(self, name: str) -> int | None:
         """Return a user's uid."""
@@ -109,6 +117,15 @@ class Users:
         if self.uid(name) is None:
             await self.settle(patience)
         return self.uid(name)
+
+    async def uid_meant(self, word: str) -> int | None:
+        """Return the uid of a name, of one that is only believed too; a number that is no name is one."""
+        uid = await self.uid_of(word)
+        if uid is None:
+            uid = next((uid for uid, name in self._believed.items() if name == word), None)
+        if uid is None and word.isascii() and word.isdecimal() and len(word) <= MOST_DIGITS:
+            uid = int(word)
+        return uid
 
     def _get(self, key: Key) -> str | int | None:
         known = self._answers.get(key)

@@ -51,7 +51,7 @@ end
 
 local function follow_open(gpu, field, key, use, kind, holder, record)
   local before = cjson.encode(record)
-  local changed = record.kind ~= kind or record.identity ~= use.identity
+  local changed = record.kind ~= kind or record.identity ~= use.identity or (holder or nil) ~= record.holder
   record.kind, record.holder, record.identity, record.body = kind, holder, use.identity, use.body
   record.memory_mb, record.peak_mb = use.memory_mb, math.max(record.peak_mb, use.memory_mb)
   if changed or (record.signature ~= use.signature and due_for_update(record)) then
