@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import gpu, until, use
-from support.directory import HANG, Directory, DirectoryDaemon, needs_root, spawn
+from support.directory import HANG, Directory, DirectoryDaemon, DirectoryPerson
 from support.people import Person, Terminal
 
 from canhazgpu.events.keys import Keys
@@ -69,7 +69,6 @@ class Scans:
 def host(folder: Path, people: list[Person]) -> Iterator[DirectoryDaemon]:
     """A service with a supervisor; processes of a directory's users are on GPU 1."""
     del people  # They are there before the host's files are copied.
-    needs_root()
     daemon = DirectoryDaemon(folder)
     daemon.directory = Directory(folder, **{f"user{uid}": uid for uid in STRANGERS})
     daemon.more_environment = (f"NOTIFY_SOCKET={folder}/notify", "WATCHDOG_USEC=2000000")
@@ -78,16 +77,13 @@ def host(folder: Path, people: list[Person]) -> Iterator[DirectoryDaemon]:
         yield daemon
 
 
-@contextlib.contextmanager
-def running(*uids: int) -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Run a process of each uid."""
-    started = [spawn(uid) for uid in uids]
-    try:
-        yield started
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+@pytest.fixture
+def strangers() -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """A process of each user of the directory."""
+    theirs = [DirectoryPerson(f"user{uid}", uid) for uid in STRANGERS]
+    yield [one.spawn("sleep", "600") for one in theirs]
+    for one in theirs:
+        one.leave()
 
 
 def quickly(daemon: DirectoryDaemon, person: Person, *words: str) -> str:
@@ -99,7 +95,9 @@ def quickly(daemon: DirectoryDaemon, person: Person, *words: str) -> str:
     return done.stdout
 
 
-def test_a_directory_that_hangs_stops_nothing(host: DirectoryDaemon, people: list[Person]) -> None:
+def test_a_directory_that_hangs_stops_nothing(
+    host: DirectoryDaemon, people: list[Person], strangers: list["subprocess.Popen[bytes]"]
+) -> None:
     """Scans go on, the supervisor hears, commands are answered, and a local user is told in time.
 
     Each look-up takes 15 s, for more users than are looked up at the same time.
@@ -111,26 +109,25 @@ def test_a_directory_that_hangs_stops_nothing(host: DirectoryDaemon, people: lis
     host.directory.put("slow")
     scans, since = Scans(host), time.monotonic()
     try:
-        with running(*STRANGERS) as strangers:
-            host.place(gpu(0), gpu(1, *(use(one.pid, 512) for one in strangers)), gpu(2))
-            until(lambda: "GPU 1: IN USE WITHOUT RESERVATION" in host.status(), IN_TIME)
-            host.place(
-                gpu(0, use(terminal.leader.pid, 1024)),
-                gpu(1, *(use(one.pid, 512) for one in strangers)),
-                gpu(2),
-            )
-            began = time.monotonic()
-            until(lambda: terminal.first_seen("GPU 0"), IN_TIME)
-            assert f"{bob.name}" in terminal.text
-            while time.monotonic() - began < HANG + 5:  # As long as look-ups hang, and then some.
-                assert f"user {bob.name} - 1024MB" in quickly(host, alice, "status")
-                quickly(host, alice, "run", "--gpu-ids", "2", "--", "true")
-                quickly(host, alice, "reserve", "--gpu-ids", "2")
-                assert f"GPU 2: IN USE by {alice.name}" in quickly(host, alice, "status")
-                quickly(host, alice, "release")
-            assert max(scans.end()) < IN_TIME
-            assert supervisor.longest_silence(since) < IN_TIME
-            host.directory.take("slow")
+        host.place(gpu(0), gpu(1, *(use(one.pid, 512) for one in strangers)), gpu(2))
+        until(lambda: "GPU 1: IN USE WITHOUT RESERVATION" in host.status(), IN_TIME)
+        host.place(
+            gpu(0, use(terminal.leader.pid, 1024)),
+            gpu(1, *(use(one.pid, 512) for one in strangers)),
+            gpu(2),
+        )
+        began = time.monotonic()
+        until(lambda: terminal.first_seen("GPU 0"), IN_TIME)
+        assert f"{bob.name}" in terminal.text
+        while time.monotonic() - began < HANG + 5:  # As long as look-ups hang, and then some.
+            assert f"user {bob.name} - 1024MB" in quickly(host, alice, "status")
+            quickly(host, alice, "run", "--gpu-ids", "2", "--", "true")
+            quickly(host, alice, "reserve", "--gpu-ids", "2")
+            assert f"GPU 2: IN USE by {alice.name}" in quickly(host, alice, "status")
+            quickly(host, alice, "release")
+        assert max(scans.end()) < IN_TIME
+        assert supervisor.longest_silence(since) < IN_TIME
+        host.directory.take("slow")
     finally:
         scans.end()
         terminal.close()

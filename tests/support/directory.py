@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon
+from support.people import Person
 
 WRAPPER = next(iter(glob("/usr/lib/*/libnss_wrapper.so")), "")  # noqa: PTH207 - two levels, no pattern of Path's
 HANG = 15  # Seconds that each look-up takes while `slow` is there; then it fails.
@@ -128,36 +129,19 @@ class DirectoryDaemon(Daemon):
         """The command that starts it."""
         return [*self.directory.words, *self.more_environment, *COMMAND]
 
-    def run_as(self, uid: int, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command as a user of the directory, whom this host's files do not know."""
-        keep = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-        who = [f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-        return subprocess.run(
-            ["setpriv", *who, *keep, *COMMAND, *words],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
 
+class DirectoryPerson(Person):
+    """A user of the directory, whom the host's files do not know."""
 
-def spawn(uid: int, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
-    """Start a process of a uid that lasts; with a terminal as `stdin` it becomes its terminal."""
-    program = ["sleep", "600"]
-    return subprocess.Popen(
-        program if stdin == subprocess.DEVNULL else ["setsid", "--ctty", *program],
-        stdin=stdin,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        user=uid,
-        group=uid,
-        extra_groups=[],
-        cwd="/",
-    )
+    def __init__(self, name: str, uid: int) -> None:
+        """Nothing is made; needs root."""
+        if os.geteuid() != 0:
+            pytest.skip("processes of other users need root")
+        self.name, self.uid, self.gid = name, uid, uid
+        self._spawned = []
 
-
-def needs_root() -> None:
-    """Skip where processes cannot be given other users."""
-    if os.geteuid() != 0:
-        pytest.skip("processes of other users need root")
+    def leave(self) -> None:
+        """End what was started for them."""
+        for process in self._spawned:
+            process.kill()
+            process.wait()
