@@ -17,6 +17,8 @@ local RETURNS = 4  -- So many at least it takes, however long nobody looked befo
 -- A user can change the processes of a violation, or of a GPU, at every scan: so many updates are published
 -- as they come, then one in UPDATE_MS, and in a long violation one in a tenth of its age.
 local FREE_UPDATES, UPDATE_MS = 5, 60 * 1000
+-- Whether a GPU is used, and by whom, likewise: so many changes are published as they come, then one in UPDATE_MS.
+local FREE_CHANGES = 60
 local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
@@ -119,10 +121,13 @@ local function keep(gpu, key, old)
     redis.call('HDEL', key, 'failed')
     tell('gpu.recovered', subject, summary)
   end
-  local new_pids = old.signature ~= gpu.signature and now_ms - tonumber(old.changed_ms or 0) >= UPDATE_MS
-  if old.outline ~= gpu.outline or new_pids then
+  local passed_ms = now_ms - tonumber(old.changed_ms or 0)
+  local changes = math.max(0, tonumber(old.changes or 0) - passed_ms / UPDATE_MS) + 1
+  local new_pids = old.signature ~= gpu.signature and passed_ms >= UPDATE_MS
+  local another = old.state ~= gpu.state or old.uuid ~= gpu.uuid
+  if another or (old.outline ~= gpu.outline and changes <= FREE_CHANGES) or new_pids then
     redis.call('HSET', key, 'outline', gpu.outline, 'signature', gpu.signature, 'state', gpu.state, 'uuid', gpu.uuid,
-      'changed_ms', whole(now_ms))
+      'changed_ms', whole(now_ms), 'changes', string.format('%.3f', changes))
     tell('gpu.changed', subject, summary)
   end
 end

@@ -26,7 +26,8 @@ def test_a_loop_is_stopped(folder: Path, people: list[Person]) -> None:
     try:
         for _ in range(MOST):
             assert host.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
-            assert host.run("reserve", "--gpu-ids", "0", person=bob).stderr.startswith("Error: Not available: ")
+            refused = host.run("reserve", "--gpu-ids", "0", person=bob)
+            assert refused.stderr.startswith("Error: Not available: ")
             assert host.run("release", person=alice).returncode == 0
         before = events(host)
         for words in (["reserve"], ["run", "--", "true"], ["extend"], ["disown"]):

@@ -123,6 +123,24 @@ async def test_new_processes_at_every_scan_have_a_bound(host: Host) -> None:
     assert "violation.closed" in await host.scan(10)
 
 
+async def test_use_on_and_off_at_every_scan_has_a_bound(host: Host) -> None:
+    """Over ten minutes there are an event a minute and a few besides; the last state is told, and kept at once."""
+    published = []
+    for number in range(300):
+        published += await host.scan(1, process(BOB))
+        published += await host.scan(1)
+        usage: Any = await host.store.redis.hget(host.store.keys.gpu(0), "usage")
+        assert json.loads(usage)["in_use"] is False, number
+    assert 60 < published.count("gpu.changed") <= 60 + 10 + 2
+    await host.scan(1, process(BOB))
+    late = []
+    for _ in range(3):
+        late += await host.scan(60)
+    assert late.count("gpu.changed") <= 1
+    newest = [event for event in await host.events() if event.type == "canhazgpu.gpu.changed"][-1]
+    assert newest.data["in_use"] is False
+
+
 async def test_a_proof_is_told_at_once(host: Host) -> None:
     """However often the processes changed, who it is and what it is is told with the scan that shows it."""
     await host.scan(1, process(BOB))
