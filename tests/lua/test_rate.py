@@ -124,7 +124,7 @@ async def test_new_processes_at_every_scan_have_a_bound(host: Host) -> None:
 
 
 async def test_use_on_and_off_at_every_scan_has_a_bound(host: Host) -> None:
-    """Over ten minutes there are an event a minute and a few besides; the last state is told, and kept at once."""
+    """Over ten minutes there are sixty events and one a minute; the last state is told, and kept at once."""
     published = []
     for number in range(300):
         published += await host.scan(1, process(BOB))
