@@ -82,7 +82,7 @@ class Renumbering:
         ]
 
     def _named(self, reading: GpuReading) -> GpuReading:
-        """Return a reading with the UUID its card told before: a broken one often tells none, or another's."""
+        """Return a reading with the UUID its card told before: a broken one tells none, or another's."""
         card = self._known[reading.index]
         if card.uuid == reading.uuid or not is_told(card.uuid):
             return reading
