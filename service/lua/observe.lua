@@ -19,6 +19,9 @@ local RETURNS = 4  -- So many at least it takes, however long nobody looked befo
 local FREE_UPDATES, UPDATE_MS = 5, 60 * 1000
 -- Whether a GPU is used, and by whom, likewise: so many changes are published as they come, then one in UPDATE_MS.
 local FREE_CHANGES = 60
+-- Who goes on and off a GPU again and again: so many violations end with the scan that sees it, and from then on
+-- one that has ended for UPDATE_MS; until then what comes back is the same violation.
+local FREE_ENDS = 60
 local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
@@ -54,7 +57,7 @@ end
 local function follow_open(gpu, field, key, use, kind, holder, record)
   local before = cjson.encode(record)
   local changed = record.kind ~= kind or record.identity ~= use.identity or (holder or nil) ~= record.holder
-  record.kind, record.holder, record.identity, record.body = kind, holder, use.identity, use.body
+  record.kind, record.holder, record.identity, record.body, record.unused_ms = kind, holder, use.identity, use.body, nil
   record.memory_mb, record.peak_mb = use.memory_mb, math.max(record.peak_mb, use.memory_mb)
   if changed or (record.signature ~= use.signature and due_for_update(record)) then
     record.signature, record.updates, record.updated_ms = use.signature, (record.updates or 0) + 1, now_ms
@@ -150,6 +153,22 @@ local function without_right(old, row)
   if #found > 0 or #row.members == 0 then return found end
 end
 
+-- Whether a violation that a scan does not see any more has ended; then its user has made one more end.
+local function has_ended(key, old, name, record)
+  if (record.kind == 'trespass') ~= (old.holder ~= nil) then return true end
+  local ends, left = old.ends and cjson.decode(old.ends) or {}, {}
+  for user, one in pairs(ends) do
+    local level = one.level - (now_ms - one.at_ms) / UPDATE_MS
+    if level > 0 then left[user] = {level = level, at_ms = now_ms} end
+  end
+  local level = left[name] and left[name].level or 0
+  if level > FREE_ENDS - 1 and now_ms - (record.unused_ms or now_ms) < UPDATE_MS then return false end
+  left[name] = {level = math.min(level + 1, FREE_ENDS), at_ms = now_ms}
+  old.ends = cjson.encode(left)
+  redis.call('HSET', key, 'ends', old.ends)
+  return true
+end
+
 local function overstays(old, row)
   local uid, login_uid = tonumber(old.expired_uid), tonumber(old.expired_login)
   for _, member in ipairs(row.members) do
@@ -177,9 +196,15 @@ for position, gpu in ipairs(scan) do
     end
     for field, text in pairs(open) do
       if string.sub(field, 1, #prefix) == prefix and (another or not rows[field]) then
-        local name = string.sub(field, #prefix + 1)
-        close(gpu, field, name, cjson.decode(text), (old.unmanaged or gpu.exempt[name]) and 'exempted' or 'stopped')
-        open[field] = nil
+        local name, record = string.sub(field, #prefix + 1), cjson.decode(text)
+        local exempted = old.unmanaged or gpu.exempt[name]
+        if another or exempted or has_ended(key, old, name, record) then
+          close(gpu, field, name, record, exempted and 'exempted' or 'stopped')
+          open[field] = nil
+        elseif not record.unused_ms then
+          record.unused_ms = now_ms
+          redis.call('HSET', open_key, field, cjson.encode(record))
+        end
       end
     end
     for field, text in pairs(pending) do
