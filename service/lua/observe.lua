@@ -45,7 +45,7 @@ local function use_by(row, members)
     memory_mb = memory_mb + (member.memory_mb or 0)
   end
   return {body = string.sub(row.head, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = row.identity,
-    signature = row.identity .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
+    signature = row.identity .. row.evidence .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
 end
 
 -- Whether an update that only the user's own processes make may be published now.

@@ -193,3 +193,13 @@ async def test_a_proof_is_told_at_once(host: Host) -> None:
         await host.scan(1, msgspec.structs.replace(process(BOB), pid=pid))
     unproven = process(BOB, person=None, evidence="unknown")
     assert "violation.updated" in await host.scan(1, unproven)
+
+
+async def test_another_proof_of_the_same_person_has_a_bound(host: Host) -> None:
+    """Who is proven now by their uid and now by their login decides nothing about how often that is told."""
+    await host.scan(1, process(BOB))
+    await host.scan(10, process(BOB))
+    published = []
+    for number in range(60):
+        published += await host.scan(1, process(BOB, evidence=("loginuid", "uid")[number % 2]))
+    assert published.count("violation.updated") <= 6
