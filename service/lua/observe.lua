@@ -14,14 +14,6 @@ check_promise(rules)
 local FIRST = 12
 local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within it adds up.
 local RETURNS = 4  -- So many at least it takes, however long nobody looked before each.
--- A user can change the processes of a violation, or of a GPU, at every scan: so many updates are published
--- as they come, then one in UPDATE_MS, and in a long violation one in a tenth of its age.
-local FREE_UPDATES, UPDATE_MS = 5, 60 * 1000
--- Whether a GPU is used, and by whom, likewise: so many changes are published as they come, then one in UPDATE_MS.
-local FREE_CHANGES = 60
--- Who goes on and off a GPU again and again: so many violations end with the scan that sees it, and from then on
--- one that has ended for UPDATE_MS; until then what comes back is the same violation.
-local FREE_ENDS = 60
 local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
@@ -46,12 +38,6 @@ local function use_by(row, members)
   end
   return {body = string.sub(row.head, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = row.identity,
     signature = row.identity .. row.evidence .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
-end
-
--- Whether an update that only the user's own processes make may be published now.
-local function due_for_update(record)
-  if (record.updates or 0) < FREE_UPDATES then return true end
-  return now_ms - record.updated_ms >= math.max(UPDATE_MS, (now_ms - record.since_ms) / 10)
 end
 
 local function follow_open(gpu, field, key, use, kind, holder, record)
@@ -125,7 +111,7 @@ local function keep(gpu, key, old)
     tell('gpu.recovered', subject, summary)
   end
   local passed_ms = now_ms - tonumber(old.changed_ms or 0)
-  local changes = math.max(0, tonumber(old.changes or 0) - passed_ms / UPDATE_MS) + 1
+  local changes = level_now(tonumber(old.changes or 0), tonumber(old.changed_ms or 0)) + 1
   local new_pids = old.signature ~= gpu.signature and passed_ms >= UPDATE_MS
   local another = old.state ~= gpu.state or old.uuid ~= gpu.uuid
   if another or (old.outline ~= gpu.outline and changes <= FREE_CHANGES) or new_pids then
@@ -151,22 +137,6 @@ local function without_right(old, row)
     if not by_right(rules, old, holder, member) then found[#found + 1] = member end
   end
   if #found > 0 or #row.members == 0 then return found end
-end
-
--- Whether a violation that a scan does not see any more has ended; then its user has made one more end.
-local function has_ended(key, old, name, record)
-  if (record.kind == 'trespass') ~= (old.holder ~= nil) then return true end
-  local ends, left = old.ends and cjson.decode(old.ends) or {}, {}
-  for user, one in pairs(ends) do
-    local level = one.level - (now_ms - one.at_ms) / UPDATE_MS
-    if level > 0 then left[user] = {level = level, at_ms = now_ms} end
-  end
-  local level = left[name] and left[name].level or 0
-  if level > FREE_ENDS - 1 and now_ms - (record.unused_ms or now_ms) < UPDATE_MS then return false end
-  left[name] = {level = math.min(level + 1, FREE_ENDS), at_ms = now_ms}
-  old.ends = cjson.encode(left)
-  redis.call('HSET', key, 'ends', old.ends)
-  return true
 end
 
 local function overstays(old, row)

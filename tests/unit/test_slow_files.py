@@ -22,23 +22,23 @@ HOST = "27 1 254:0 / / rw - ext4 /dev/vda rw\n28 27 0:99 / /mnt rw - nfs4 server
 
 
 @pytest.fixture
-def dead(tmp_path: Path) -> Iterator[Path]:
+def dead(folder: Path) -> Iterator[Path]:
     """A file system whose server takes questions and answers none, until the test is over."""
     if os.geteuid() != 0:
         pytest.skip("mount needs root")
-    libc, folder = ctypes.CDLL(None, use_errno=True), tmp_path / "dead"
-    folder.mkdir()
+    libc, place = ctypes.CDLL(None, use_errno=True), folder / "dead"  # A home lies only so deep.
+    place.mkdir()
     try:
         server = os.open("/dev/fuse", os.O_RDWR)
     except OSError as error:
         pytest.skip(f"/dev/fuse: {error.strerror}")
     options = f"fd={server},rootmode=40000,user_id=0,group_id=0"
-    if libc.mount(b"dead", bytes(folder), b"fuse", 0, options.encode()):
+    if libc.mount(b"dead", bytes(place), b"fuse", 0, options.encode()):
         os.close(server)
         pytest.skip(f"fuse cannot be mounted here: {os.strerror(ctypes.get_errno())}")
-    yield folder
+    yield place
     os.close(server)
-    libc.umount2(bytes(folder), DETACH)
+    libc.umount2(bytes(place), DETACH)
 
 
 def owner(path: str) -> int:
