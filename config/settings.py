@@ -179,6 +179,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_duration: Annotated[
         Duration, about("The longest a reservation may still last, and a run in all; 0s: no limit.")
     ] = 0.0
+    changes_per_hour: Annotated[
+        int,
+        Meta(ge=0),
+        about(
+            "How often one user may reserve, run, extend, disown and acknowledge: so often at once, and as "
+            "often again within an hour; 0: no limit. Giving back is always possible."
+        ),
+    ] = 3600
     users: Annotated[
         dict[str, UserLimit],
         Meta(extra={"kind": 'a table such as { alice = { max_gpus = 8, max_duration = "48h" } }'}),

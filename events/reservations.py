@@ -79,7 +79,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     before, and older data had brought it back), `by` who did it,
     `was` what vanished GPUs were called when they were last there. On `idle`, `idle` is since when,
     `deadline` when it will be released for it, if so. On `disowned`, `disowned` names users whose use of
-    `gpus` is not the holder's, None when it is after all.
+    `gpus` is not the holder's, None when it is after all. On `renamed`, `formerly` is what its user was
+    called.
     """
 
     id: str
@@ -104,10 +105,13 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     idle: str | None = None
     deadline: str | None = None
     disowned: tuple[str, ...] | None = None
+    formerly: str | None = None
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the request events: who waits for what. `reason` says why they left.
+
+    On `renamed`, `formerly` is what its user was called.
 
     A request that is granted makes no event of its own: it becomes the reservation with its id.
     """
@@ -123,6 +127,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     pid: int | None = None
     reason: str | None = None  # cancelled, gone, timed-out, impossible
+    formerly: str | None = None
 
 
 class GpuHandling(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
         if self.ack and (violation.holder or violation.gpu not in self.gpus):
             return False
         return (
-            self.user in (None, violation.user)
+            (self.user in (None, violation.user) or (self.ack and self.by_uid == violation.uid))
             and self.gpu in (None, violation.gpu)
             and (self.process is None or names == {self.process})
         )

@@ -62,7 +62,7 @@ class StoreDown(Exception):
 
 
 # In this order, where a package has them.
-PRELUDES = ("promise.lua", "kept.lua", "standing.lua", "prelude.lua")
+PRELUDES = ("promise.lua", "kept.lua", "standing.lua", "rate.lua", "prelude.lua")
 
 
 class Script:

@@ -53,7 +53,7 @@ class AdminRoutes:
         given = [demand.gpus is not None, demand.user is not None, demand.all]
         if sum(given) != 1:
             raise Problem(400, "bad-request", "say one of `gpus`, `user` and `all`")
-        uid = peer.uid if demand.user is None else await self._users.uid_of(demand.user)
+        uid = peer.uid if demand.user is None else await self._users.uid_meant(demand.user)
         if uid is None:
             raise Problem(400, "no-such-user", "there is no such user on this host")
         order = ReleaseOrder(

@@ -27,6 +27,7 @@ from canhazgpu.service.exchange import admit, answer, body, peer_of
 from canhazgpu.service.last_known import LastKnown
 from canhazgpu.service.masks import Viewer
 from canhazgpu.service.openapi import openapi
+from canhazgpu.service.pace import Pace
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.retention import Retention
@@ -87,7 +88,8 @@ class Api:
             ClientDisconnect: _gone,
             Exception: _broke,
         }
-        return self._guarded(Starlette(routes=routes, exception_handlers=handlers))
+        pace = Pace(self._settings.limits.changes_per_hour)
+        return self._guarded(pace.kept(Starlette(routes=routes, exception_handlers=handlers)))
 
     def _guarded(self, application: Any) -> Any:
         """Refuse changes at once while Redis is away: who asks is not left to wait for it."""

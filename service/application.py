@@ -37,6 +37,7 @@ from canhazgpu.service.last_known import LastKnown
 from canhazgpu.service.last_resort import REMEDY, unheard
 from canhazgpu.service.liveness import Liveness, Tell
 from canhazgpu.service.machine import this_machine
+from canhazgpu.service.naming import Naming
 from canhazgpu.service.outage import Outage
 from canhazgpu.service.providers import open_provider
 from canhazgpu.service.reconciliation import Reconciler
@@ -102,6 +103,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
     reconciler.hold = identity.hold
+    scanner.follow_names = Naming(settings, store, users, lambda: reconciler.promised).follow
     last_known = LastKnown(store, scanner, reconciler)
     door = _bound(Path(settings.socket))
     resources.callback(door.remove)
@@ -111,16 +113,15 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         settings, store, scanner, allocator, liveness, handover, users, last_known
     )
     admin = AdminRoutes(scanner, allocator, group, users)
-    audit = ViolationRoutes(store, group)
+    audit = ViolationRoutes(store, group, users)
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
-    routes = [*reservations.routes(), *admin.routes(), *audit.routes(), *quiet.routes()]
     retention = Retention(settings, store)
     api = Api(
         settings,
         store,
         scanner,
-        routes,
+        [*reservations.routes(), *admin.routes(), *audit.routes(), *quiet.routes()],
         group,
         reconciler,
         retention,

@@ -79,6 +79,7 @@ class Attributor:
 
         What is not known by then is shown as a number, or without a hint.
         """
+        self.persons.refresh()
         await self.users.settle()
         if self._hints:
             await self._hints.settle()
@@ -120,8 +121,9 @@ class Attributor:
         return known.use
 
     def _answered(self) -> int:
-        """Return a number that grows with each answer that came late."""
-        return self.users.generation + (self._hints.generation if self._hints else 0)
+        """Return a number that grows with each answer that came late, or is another now."""
+        hints = self._hints.generation if self._hints else 0
+        return self.users.generation + self.persons.generation + hints
 
     def _is_same(self, known: _Known, folder: str, owner: int, start: int, name: str) -> bool:
         facts = known.facts

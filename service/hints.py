@@ -135,6 +135,7 @@ class Hints:
     def _look(self, pid: int, facts: Facts) -> tuple[Clue, bool]:
         """Return what there is, and whether all that was asked has answered."""
         until = time.monotonic() + DEADLINE
+        self._persons.refresh()
         docker, complete = None, True
         if self._socket and facts.container and facts.container.runtime in _ASKED_OF_DOCKER:
             try:

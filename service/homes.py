@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from canhazgpu.service.persons import Persons
+from canhazgpu.service.slow_files import SlowFiles
 from canhazgpu.service.users import Users
 
 LARGEST = 2**20  # Bytes that are read of a list of mounts: whoever has a container may make it long.
@@ -49,6 +50,7 @@ class Homes:
         self._users = users
         self._persons = persons
         self._proc = proc
+        self._files = SlowFiles()
 
     def mounted(self, pid: int, container: str | None, until: float) -> list[Mounted]:
         """Return what a process has of homes. Blocks for names, until a moment of the users' clock.
@@ -73,8 +75,7 @@ class Homes:
         """Return in whose home a path of the host is; the innermost counts, and only one who has it alone."""
         for above in _ancestors(path):
             candidates = {self._users.ask(self._users.uid, posixpath.basename(above), until)}
-            with suppress(OSError):
-                candidates.add(os.lstat(f"{self._proc}/1/root{above}").st_uid)
+            candidates.add(self._files.ask(self._owner_of, above, until))
             owners = {uid for uid in candidates if uid is not None and self._has_home(uid, above, until)}
             if owners:
                 return owners.pop() if len(owners) == 1 else None
@@ -85,10 +86,14 @@ class Homes:
         if home is None or not home.startswith("/") or not self._persons.includes(uid):
             return False
         home = posixpath.normpath(home)
-        return path in (home, self._resolved(home))
+        return path == home or path == self._files.ask(self._resolved, home, until)
+
+    def _owner_of(self, path: str) -> int:
+        """Return whose a folder is; its file system may never answer. Raises OSError."""
+        return os.lstat(f"{self._proc}/1/root{path}").st_uid
 
     def _resolved(self, home: str) -> str:
-        """Follow links as the host does: the service itself may be kept from /home."""
+        """Follow links as the host does: the service itself may be kept from /home. It may never return."""
         parts, so_far, links = home.split("/")[:0:-1], "", 0
         while parts:
             step = posixpath.normpath(f"{so_far}/{parts.pop()}")

@@ -141,7 +141,8 @@ def _row(usage: GpuUsage, key: str, one: ProcessUse, processes: list[ProcessUse]
     return {
         "key": key,
         "head": _encode(head).decode(),
-        "identity": _encode([one.person, one.evidence]).decode(),
+        "identity": _encode(one.person).decode(),
+        "evidence": one.evidence,
         "memory_mb": usage.memory_mb,
         "members": [_member(process) for process in processes],
     }

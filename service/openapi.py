@@ -36,7 +36,7 @@ class Operation(Struct, frozen=True, kw_only=True):
 
 SINCE: dict[str, tuple[dict[str, Any], str]] = {"since": (TEXT, "How far to look back: 30m, 7d.")}
 READS = (400, 503)
-WRITES = (400, 403, 408, 409, 413, 503)
+WRITES = (400, 403, 408, 409, 413, 429, 503)
 OPERATIONS = (
     Operation(method="get", path="/v1/health", about="Whether the parts work.", reply=answers.HealthAnswer),
     Operation(

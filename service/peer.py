@@ -1,7 +1,9 @@
 """Who is at the other end of the socket: the kernel says so, never the request."""
 
+import errno
 import os
 import pwd
+import signal
 import socket
 import struct
 from pathlib import Path
@@ -58,8 +60,7 @@ def peer_of(connection: socket.socket) -> Peer:
         groups = frozenset(number for (number,) in _GROUP.iter_unpack(numbers))
     except OSError:  # Too many for the buffer, or a kernel before 4.13.
         groups, listed = frozenset(), False
-    on_host = _on_host(pid)
-    login = login_uid(f"/proc/{pid}") if on_host else None
+    on_host, login = _process_facts(connection, pid, uid)
     return Peer(
         uid,
         gid,
@@ -82,23 +83,49 @@ async def introduced(peer: Peer, users: Users) -> Peer:
     return msgspec.structs.replace(peer, name=await users.name_of(peer.uid), groups=groups)
 
 
+def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool | None, int | None]:
+    """Return whether the process that connected is on the host, and who logged in.
+
+    When it has ended, its number may be another process's, which says nothing about the caller.
+    """
+    if pid <= 0:
+        return False, None
+    process = _opened(connection, pid, uid)
+    if process is None:
+        return (None if hides_others() else False), None
+    try:
+        on_host = _on_host(pid)
+        login = login_uid(f"/proc/{pid}") if on_host else None
+        signal.pidfd_send_signal(process, 0)
+    except PermissionError:  # It is there: only who is gone for good cannot be asked.
+        return on_host, login
+    except ProcessLookupError:
+        return False, None
+    finally:
+        os.close(process)
+    return on_host, login
+
+
 def process_of(connection: socket.socket, peer: Peer) -> int | None:
     """Return a pidfd of the process that connected, to be closed; None when it cannot be seen or has gone.
 
     From a kernel before 6.5 it is opened by number: it is that process's if its user is the caller.
     """
-    if peer.pid <= 0:
-        return None
+    return _opened(connection, peer.pid, peer.uid) if peer.pid > 0 else None
+
+
+def _opened(connection: socket.socket, pid: int, uid: int) -> int | None:
     try:
         return connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            return None  # It has ended, and its number may be another's.
     try:
-        process = os.pidfd_open(peer.pid)
+        process = os.pidfd_open(pid)
     except OSError:
         return None
     try:
-        if os.stat(f"/proc/{peer.pid}").st_uid in (peer.uid, 0):  # noqa: PTH116 - 0: not dumpable
+        if os.stat(f"/proc/{pid}").st_uid in (uid, 0):  # noqa: PTH116 - 0: not dumpable
             return process
     except OSError:
         pass

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from canhazgpu.service.cgroups import NOBODY
+from canhazgpu.service.host_files import FollowedFile
 from canhazgpu.service.users import Users
 
 FIRST_ORDINARY, LAST_LOCAL = 1000, 60000  # What /etc/login.defs has where it is silent.
@@ -11,13 +12,23 @@ NOBODIES = frozenset({65534, 65535, NOBODY})
 
 
 class Persons:
-    """Reads the ranges of users once."""
+    """Knows the ranges of users as they were at the last `refresh`."""
 
     def __init__(self, users: Users, etc: Path = Path("/etc")) -> None:
         """Read `login.defs` and `subuid` in `etc`; `users` knows names."""
         self._users = users
-        self._first, self._last = _local_range(etc / "login.defs")
-        self._subuids = _subuid_ranges(etc / "subuid")
+        self._defined = FollowedFile(etc / "login.defs", _local_range)
+        self._given = FollowedFile(etc / "subuid", _subuid_ranges)
+        self._first, self._last = self._defined.value()
+        self._subuids = self._given.value()
+        self.generation = 0  # Grows with each change of the files that is seen.
+
+    def refresh(self) -> None:
+        """Look whether the files have changed."""
+        ranges, subuids = self._defined.value(), self._given.value()
+        if (ranges, subuids) != ((self._first, self._last), self._subuids):
+            (self._first, self._last), self._subuids = ranges, subuids
+            self.generation += 1
 
     def includes(self, uid: int) -> bool:
         """Tell whether a uid is an ordinary user's: of this host, or of a directory that knows its name."""
@@ -35,28 +46,21 @@ class Persons:
         return None
 
 
-def _local_range(path: Path) -> tuple[int, int]:
+def _local_range(lines: list[str]) -> tuple[int, int]:
     found = {"UID_MIN": FIRST_ORDINARY, "UID_MAX": LAST_LOCAL}
-    for line in _lines(path):
+    for line in lines:
         words = line.split()
         if len(words) == 2 and words[0] in found and words[1].isdigit():  # noqa: PLR2004 - a name and a value
             found[words[0]] = int(words[1])
     return found["UID_MIN"], found["UID_MAX"]
 
 
-def _subuid_ranges(path: Path) -> list[tuple[str, int, int]]:
+def _subuid_ranges(lines: list[str]) -> list[tuple[str, int, int]]:
     """Return owners, as names or numbers, and their ranges."""
     ranges = []
-    for line in _lines(path):
+    for line in lines:
         owner, _, rest = line.partition(":")
         first, _, count = rest.partition(":")
         if owner and first.isdigit() and count.isdigit():
             ranges.append((owner, int(first), int(count)))
     return ranges
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8", "backslashreplace").splitlines()
-    except OSError:
-        return []

@@ -82,9 +82,9 @@ class Renumbering:
         ]
 
     def _named(self, reading: GpuReading) -> GpuReading:
-        """Return a reading with the UUID the driver told before; a broken card often tells none."""
+        """Return a reading with the UUID its card told before: a broken one tells none, or another's."""
         card = self._known[reading.index]
-        if is_told(reading.uuid) or not is_told(card.uuid):
+        if card.uuid == reading.uuid or not is_told(card.uuid):
             return reading
         return msgspec.structs.replace(reading, uuid=card.uuid, name=card.name)
 
@@ -180,7 +180,8 @@ class Renumbering:
                 log.warning("gpu_missing", gpu=move.was, uuid=card.uuid, shown_as=move.index)
             elif card.missing_ms is not None and not move.missing:
                 log.info("gpu_back", gpu=move.index, uuid=card.uuid)
-        doubts = doubtful({index: self._known[index].uuid for index in seen})
+        told = {index: uuid if is_told(uuid) else self._known[index].uuid for index, uuid in seen.items()}
+        doubts = doubtful(told)
         if doubts and doubts != self._doubts:
             log.warning("gpus_without_identity", reason="; ".join(doubts))
         self._doubts = doubts
@@ -202,9 +203,11 @@ def _after(
         missing_ms = since_ms if move.missing else None
         was = (move.was if card.was is None else card.was) if move.missing else None
         after[move.index] = Card(uuid=card.uuid, name=card.name, missing_ms=missing_ms, was=was)
-    for reading in readings:
+    listed = list(readings)
+    sure = identified({reading.index: reading.uuid for reading in listed})
+    for reading in listed:
         known = after.get(reading.index)
-        if known is None or is_told(reading.uuid) or not is_told(known.uuid):
+        if known is None or reading.index in sure or not is_told(known.uuid):
             after[reading.index] = Card(uuid=reading.uuid, name=reading.name)
     return after
 

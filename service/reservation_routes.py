@@ -101,7 +101,15 @@ class ReservationRoutes:
             if demand.request is None:
                 await self._scanned(wait=wait is not None)
             begin = partial(self.begin, request=request, process=process)
-            place = Place(self._store, self._allocator, self._handover, ask, operation, begin=begin)
+            place = Place(
+                self._store,
+                self._allocator,
+                self._handover,
+                ask,
+                operation,
+                begin=begin,
+                as_now=self._as_now,
+            )
             if wait is not None:
                 lines, process = Lines(place.lines(wait or None), place.gone, process), None
                 return lines
@@ -216,6 +224,10 @@ class ReservationRoutes:
         if isinstance(wait, bool):
             return 0.0 if wait else None
         return seconds(wait, "wait")
+
+    def _as_now(self, ask: Ask) -> Ask:
+        name = self._users.name(ask.uid) or ask.user
+        return msgspec.structs.replace(ask, user=name, limit=allowance(self._settings, name).gpus)
 
     def _process(self, request: Request) -> int:
         process = process_of(request)

@@ -1,7 +1,7 @@
 """The loop that looks at the GPUs and tells Redis what it saw. It decides nothing about people."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import anyio
@@ -65,6 +65,8 @@ class Scanner:
         self._wanted = anyio.Event()
         self.granted: Callable[[], None] = lambda: None  # Called when who waits got their GPUs.
         self.note: Callable[[], None] = lambda: None  # Called when a scan changed reservations.
+        # Gives what is held the names of now, before a scan is judged; whether anything had another.
+        self.follow_names: Callable[[], Awaitable[bool]] = _unnamed
         self._turn = anyio.Event()  # Set when a scan ends, then replaced.
         self._began = self._finished = 0.0  # When the scan began that runs, and the last that ended.
         self._alive_at = -SIGN_OF_LIFE
@@ -148,12 +150,18 @@ class Scanner:
         if await self._attributor.settle():
             usages = [self._usage(reading) for reading in readings] + self._cards.missing()
         self._show(usages)
+        renamed = await self.follow_names()
         age = time.monotonic() - self._began
         observed = await observe(self._store, usages, self._confirm, self._stale, age=age, rules=self._rules)
         self._now_ms = observed.now_ms
         if observed.granted or self._cards.granted:
             self.granted()
-        if observed.granted or observed.freed or self._known.keys() != {usage.index for usage in usages}:
+        if (
+            renamed
+            or observed.granted
+            or observed.freed
+            or self._known.keys() != {usage.index for usage in usages}
+        ):
             self.note()
         if self._stalled:
             structlog.get_logger().info("scanner_resumed")
@@ -203,3 +211,7 @@ class Scanner:
         except UNREACHABLE as error:
             raise StoreDown(str(error)) from error
         self._alive_at = time.monotonic()
+
+
+async def _unnamed() -> bool:
+    return False

@@ -1,5 +1,7 @@
 """Names of users, from the host's user database. A look-up never runs on the event loop: LDAP may hang.
 
+Users of the host's own file need none, so that a directory that hangs keeps nobody from being known who is
+not its own.
 Answers age, because users are renamed and uids are given to others. "No such user" is asked again soon,
 because that is also what a directory that is away answers; until it is back the last name is kept.
 """
@@ -7,7 +9,7 @@ because that is also what a directory that is away answers; until it is back the
 import pwd
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from canhazgpu.events.text import printable
+from canhazgpu.service.host_files import LocalUsers
 
 PATIENCE = 0.25  # Seconds that a new look-up may hold up a scan, once.
 CALLER_PATIENCE = 2.0  # Seconds that a request waits for its caller's name.
@@ -23,6 +26,7 @@ RETRY = 30.0  # a missing one,
 KEPT = 3600.0  # and for how long the last name stands in while the directory says there is none.
 LOOK_UPS = 4  # At the same time. Each is a thread that may hang in the C library.
 MOST = 65536
+MOST_DIGITS = 10  # Of a uid.
 
 
 class HomeOf(NamedTuple):
@@ -47,20 +51,28 @@ class _Answer(msgspec.Struct, frozen=True):
 class Users:
     """Answers at once from what is known: `name`, `uid` and `home` are None where nothing is known (yet)."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, local: LocalUsers | None = None) -> None:
         """Prepare; threads start with the first look-up and never keep the process from ending."""
         self._clock = clock
+        self._local = local or LocalUsers()
         self._answers: dict[Key, _Answer] = {}
         self._asking: dict[Key, float] = {}
         self._changed = threading.Condition()
         self._queue: SimpleQueue[Key] = SimpleQueue()
         self._threads = 0
+        self._believed: Mapping[int, str] = {}
         self.generation = 0  # Grows with each answer that differs from the one before.
 
     def name(self, uid: int) -> str | None:
         """Return a user's name, safe to show."""
         found = self._get(uid)
-        return found if isinstance(found, str) else None
+        return found if isinstance(found, str) else self._believed.get(uid)
+
+    def believe(self, names: Mapping[int, str]) -> None:
+        """Take these names of uids where the database gives none: what they were called when it answered."""
+        if names != self._believed:
+            self._believed = names
+            self.generation += 1
 
     def uid(self, name: str) -> int | None:
         """Return a user's uid."""
@@ -106,18 +118,39 @@ class Users:
             await self.settle(patience)
         return self.uid(name)
 
+    async def uid_meant(self, word: str) -> int | None:
+        """Return the uid of a name, of one that is only believed too; a number that is no name is one."""
+        uid = await self.uid_of(word)
+        if uid is None:
+            uid = next((uid for uid, name in self._believed.items() if name == word), None)
+        if uid is None and word.isascii() and word.isdecimal() and len(word) <= MOST_DIGITS:
+            uid = int(word)
+        return uid
+
     def _get(self, key: Key) -> str | int | None:
         known = self._answers.get(key)
         now = self._clock()
         age = FRESH if known and known.value is not None and known.asked == known.confirmed else RETRY
         if (known is None or now - known.asked >= age) and key not in self._asking:
-            self._ask(key, now)
+            local = self._from_file(key)
+            if local is None:
+                self._ask(key, now)
+            else:
+                self._keep(key, local, now)
+                return local
         return known.value if known else None
+
+    def _from_file(self, key: Key) -> str | int | None:
+        if isinstance(key, str):
+            user = self._local.by_name(key)
+            return user.uid if user else None
+        user = self._local.by_uid(key.uid if isinstance(key, HomeOf) else key)
+        if user is None:
+            return None
+        return user.home if isinstance(key, HomeOf) else user.name
 
     def _ask(self, key: Key, now: float) -> None:
         with self._changed:
-            if len(self._answers) >= MOST:
-                self._answers.clear()
             self._asking[key] = now
             if self._threads < min(LOOK_UPS, len(self._asking)):
                 self._threads += 1
@@ -127,19 +160,22 @@ class Users:
     def _look_up(self) -> None:
         while True:
             key = self._queue.get()
-            value = _look_up(key)
-            with self._changed:
-                now = self._clock()
-                before = self._answers.get(key)
-                kept = value is None and before and now - before.confirmed < KEPT
-                if before and kept:
-                    answer = _Answer(before.value, now, before.confirmed)
-                else:
-                    answer = _Answer(value, now, now)
-                self._answers[key] = answer
-                self.generation += before is None or before.value != answer.value
-                self._asking.pop(key, None)
-                self._changed.notify_all()
+            self._keep(key, _look_up(key), self._clock())
+
+    def _keep(self, key: Key, value: str | int | None, now: float) -> None:
+        with self._changed:
+            before = self._answers.get(key)
+            if len(self._answers) >= MOST:
+                self._answers.clear()
+            kept = value is None and before and now - before.confirmed < KEPT
+            if before and kept:
+                answer = _Answer(before.value, now, before.confirmed)
+            else:
+                answer = _Answer(value, now, now)
+            self._answers[key] = answer
+            self.generation += before is None or before.value != answer.value
+            self._asking.pop(key, None)
+            self._changed.notify_all()
 
 
 def _look_up(key: Key) -> str | int | None:

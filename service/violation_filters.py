@@ -23,12 +23,14 @@ _MOMENT = re.compile(
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """The violations that lasted at some time between two moments, and fit all the rest that is set.
 
-    `until_ms`: None for now. `unreached`: whose user was to be told and could not be.
+    `until_ms`: None for now. `unreached`: whose user was to be told and could not be. `uid`: that of `user`,
+    who had another name, or none, at another time.
     """
 
     since_ms: int
     until_ms: int | None = None
     user: str | None = None
+    uid: int | None = None
     gpu: int | None = None
     kind: str | None = None
     open: bool = False
@@ -37,7 +39,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     def fits(self, violation: Violation) -> bool:
         """Tell whether a violation is asked for, by what is known of it without its notices."""
         return (
-            self.user in (None, violation.user)
+            (self.user in (None, violation.user) or (self.uid is not None and self.uid == violation.uid))
             and self.gpu in (None, violation.gpu)
             and self.kind in (None, violation.kind)
             and (self.until_ms is None or ms_of(violation.since) <= self.until_ms)

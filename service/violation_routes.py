@@ -2,6 +2,7 @@
 
 import time
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -12,6 +13,7 @@ from canhazgpu.service.exchange import answer, peer_of
 from canhazgpu.service.masks import Viewer
 from canhazgpu.service.problems import Problem
 from canhazgpu.service.timeline import Timeline
+from canhazgpu.service.users import Users
 from canhazgpu.service.violation_answers import TimelineAnswer
 from canhazgpu.service.violation_filters import filters
 from canhazgpu.service.violation_search import find, missing
@@ -20,9 +22,10 @@ from canhazgpu.service.violation_search import find, missing
 class ViolationRoutes:
     """Everybody may see them; where notices went only who `service/masks.py` says."""
 
-    def __init__(self, store: Store, group: int | None) -> None:
+    def __init__(self, store: Store, group: int | None, users: Users) -> None:
         """Serve what `store` keeps; administrators are root and the members of `group`."""
         self._store = store
+        self._users = users
         self._group = group
 
     def routes(self) -> list[Route]:
@@ -39,6 +42,9 @@ class ViolationRoutes:
             wanted = filters(request.query_params, now_ms)
         except ValueError as error:
             raise Problem(400, "bad-request", str(error)) from error
+        if wanted.user is not None:
+            uid = await self._users.uid_meant(wanted.user)
+            wanted = msgspec.structs.replace(wanted, uid=uid)
         return answer(await history.violations(self._store, wanted, now_ms))
 
     async def violation(self, request: Request) -> Response:

@@ -34,10 +34,15 @@ class Place:
         operation: str,
         *,
         begin: Begin,
+        as_now: Callable[[Ask], Ask],
     ) -> None:
-        """Stand for `ask`; `begin` makes of its reservation what the owner is told."""
+        """Stand for `ask`; `begin` makes of its reservation what the owner is told.
+
+        `as_now` gives it the name that its user has by now, and what that user may have.
+        """
         self._store, self._allocator, self._handover = store, allocator, handover
         self._ask, self._operation, self._begin = ask, operation, begin
+        self._as_now = as_now
         self._names = [(ask.uid, operation)]
         if ask.id is not None:
             self._names.append((ask.uid, ask.id))
@@ -109,8 +114,9 @@ class Place:
 
     async def _ask_again(self) -> Reserved:
         # By its id once there is one: Redis may have lost which operation it came by.
-        ask = msgspec.structs.replace(self._ask, id=self._id) if self._id else self._ask
-        reserved = await self._allocator.reserve(ask, self._operation)
+        if self._id:
+            self._ask = msgspec.structs.replace(self._as_now(self._ask), id=self._id)
+        reserved = await self._allocator.reserve(self._ask, self._operation)
         if reserved.id and (reserved.reservation is not None or reserved.code == "queued"):
             self._id, name = reserved.id, (self._ask.uid, reserved.id)
             if name not in self._names and self._handover.stands(self, self._names):

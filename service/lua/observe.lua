@@ -14,9 +14,6 @@ check_promise(rules)
 local FIRST = 12
 local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within it adds up.
 local RETURNS = 4  -- So many at least it takes, however long nobody looked before each.
--- A user can change the processes of a violation, or of a GPU, at every scan: so many updates are published
--- as they come, then one in UPDATE_MS, and in a long violation one in a tenth of its age.
-local FREE_UPDATES, UPDATE_MS = 5, 60 * 1000
 local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
@@ -40,19 +37,13 @@ local function use_by(row, members)
     memory_mb = memory_mb + (member.memory_mb or 0)
   end
   return {body = string.sub(row.head, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = row.identity,
-    signature = row.identity .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
-end
-
--- Whether an update that only the user's own processes make may be published now.
-local function due_for_update(record)
-  if (record.updates or 0) < FREE_UPDATES then return true end
-  return now_ms - record.updated_ms >= math.max(UPDATE_MS, (now_ms - record.since_ms) / 10)
+    signature = row.identity .. row.evidence .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
 end
 
 local function follow_open(gpu, field, key, use, kind, holder, record)
   local before = cjson.encode(record)
-  local changed = record.kind ~= kind or record.identity ~= use.identity
-  record.kind, record.holder, record.identity, record.body = kind, holder, use.identity, use.body
+  local changed = record.kind ~= kind or record.identity ~= use.identity or (holder or nil) ~= record.holder
+  record.kind, record.holder, record.identity, record.body, record.unused_ms = kind, holder, use.identity, use.body, nil
   record.memory_mb, record.peak_mb = use.memory_mb, math.max(record.peak_mb, use.memory_mb)
   if changed or (record.signature ~= use.signature and due_for_update(record)) then
     record.signature, record.updates, record.updated_ms = use.signature, (record.updates or 0) + 1, now_ms
@@ -119,10 +110,13 @@ local function keep(gpu, key, old)
     redis.call('HDEL', key, 'failed')
     tell('gpu.recovered', subject, summary)
   end
-  local new_pids = old.signature ~= gpu.signature and now_ms - tonumber(old.changed_ms or 0) >= UPDATE_MS
-  if old.outline ~= gpu.outline or new_pids then
+  local passed_ms = now_ms - tonumber(old.changed_ms or 0)
+  local changes = level_now(tonumber(old.changes or 0), tonumber(old.changed_ms or 0)) + 1
+  local new_pids = old.signature ~= gpu.signature and passed_ms >= UPDATE_MS
+  local another = old.state ~= gpu.state or old.uuid ~= gpu.uuid
+  if another or (old.outline ~= gpu.outline and changes <= FREE_CHANGES) or new_pids then
     redis.call('HSET', key, 'outline', gpu.outline, 'signature', gpu.signature, 'state', gpu.state, 'uuid', gpu.uuid,
-      'changed_ms', whole(now_ms))
+      'changed_ms', whole(now_ms), 'changes', string.format('%.3f', changes))
     tell('gpu.changed', subject, summary)
   end
 end
@@ -172,9 +166,15 @@ for position, gpu in ipairs(scan) do
     end
     for field, text in pairs(open) do
       if string.sub(field, 1, #prefix) == prefix and (another or not rows[field]) then
-        local name = string.sub(field, #prefix + 1)
-        close(gpu, field, name, cjson.decode(text), (old.unmanaged or gpu.exempt[name]) and 'exempted' or 'stopped')
-        open[field] = nil
+        local name, record = string.sub(field, #prefix + 1), cjson.decode(text)
+        local exempted = old.unmanaged or gpu.exempt[name]
+        if another or exempted or has_ended(key, old, name, record) then
+          close(gpu, field, name, record, exempted and 'exempted' or 'stopped')
+          open[field] = nil
+        elseif not record.unused_ms then
+          record.unused_ms = now_ms
+          redis.call('HSET', open_key, field, cjson.encode(record))
+        end
       end
     end
     for field, text in pairs(pending) do

@@ -22,7 +22,9 @@ if silence.ack then
   silence.gpus = {}
   for field, text in pairs(pairs_of(KEYS[4])) do
     local violation = cjson.decode(text)
-    if cjson.decode(violation.body).person == silence.user and not violation.holder then
+    local use = cjson.decode(violation.body)
+    local theirs = use.person == silence.user or (use.person ~= cjson.null and use.uid == silence.by_uid)
+    if theirs and not violation.holder then
       own = own + 1
       silence.gpus[own] = tonumber(string.match(field, '^%d+'))
       barred = barred or violation.since_ms <= last_ms

@@ -62,7 +62,10 @@ class Desk:
     def place(self, operation: str = "one", **wanted: Any) -> Place:
         """Somebody asks."""
         ask = self.ask(**wanted)
-        return Place(self.lab.store, self.allocator, self.handover, ask, operation, begin=self._begin)
+        store, begin = self.lab.store, self._begin
+        return Place(
+            store, self.allocator, self.handover, ask, operation, begin=begin, as_now=lambda now: now
+        )
 
     def _begin(self, record: Record) -> dict[str, Any]:
         self.begun.append(record.id)

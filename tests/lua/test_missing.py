@@ -218,6 +218,28 @@ async def test_two_cards_with_one_uuid_keep_what_they_have_by_index(host: CardHo
     assert holders == {0: ALICE, 3: BOB}
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    "doubtful", [("B", "B"), ("A", "A"), ("X", "X")], ids=["one's", "the other's", "new"]
+)
+async def test_a_driver_that_tells_one_uuid_of_two_known_cards(
+    host: CardHost, doubtful: tuple[str, str], *, restarted: bool
+) -> None:
+    """For as long as it does, both stay what they were; then each is followed, whatever its index is."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    await host.reserve(BOB, 1)
+    for _ in range(2):
+        await host.scan(*doubtful)
+        assert await host.holders() == {"A": ALICE, "B": BOB}
+        if restarted:
+            host.restart()
+    await host.scan("B", "A")
+    assert await host.holders() == {"A": ALICE, "B": BOB}
+    states = await host.states()
+    assert [states[index].usage.uuid for index in sorted(states)] == ["B", "A"]
+
+
 @pytest.mark.parametrize(
     "untold", ["", "unknown-0", "GPU-00000000-0000-0000-0000-000000000000"], ids=["empty", "ours", "zeros"]
 )

@@ -42,6 +42,10 @@ class Host:
             for field in fields:
                 if await redis.hexists(key, field):
                     await redis.hincrby(key, field, -ms)
+        ends = json.loads(await redis.hget(keys.gpu(0), "ends") or "{}")
+        for one in ends.values():
+            one["at_ms"] -= ms
+        await redis.hset(keys.gpu(0), "ends", json.dumps(ends))
         pending: Any = await redis.hgetall(keys.pending)
         for field, text in pending.items():
             first, use, seen = map(int, text.split(b":"))
@@ -49,7 +53,9 @@ class Host:
         opened: Any = await redis.hgetall(keys.open)
         for field, text in opened.items():
             record = json.loads(text)
-            record |= {name: record[name] - ms for name in ("since_ms", "updated_ms") if name in record}
+            record |= {
+                name: record[name] - ms for name in ("since_ms", "updated_ms", "unused_ms") if name in record
+            }
             await redis.hset(keys.open, field, json.dumps(record))
 
 
@@ -123,6 +129,62 @@ async def test_new_processes_at_every_scan_have_a_bound(host: Host) -> None:
     assert "violation.closed" in await host.scan(10)
 
 
+async def test_use_on_and_off_at_every_scan_has_a_bound(host: Host) -> None:
+    """Over ten minutes there are sixty events and one a minute; the last state is told, and kept at once."""
+    published = []
+    for number in range(300):
+        published += await host.scan(1, process(BOB))
+        published += await host.scan(1)
+        usage: Any = await host.store.redis.hget(host.store.keys.gpu(0), "usage")
+        assert json.loads(usage)["in_use"] is False, number
+    assert 60 < published.count("gpu.changed") <= 60 + 10 + 2
+    await host.scan(1, process(BOB))
+    late = []
+    for _ in range(3):
+        late += await host.scan(60)
+    assert late.count("gpu.changed") <= 1
+    newest = [event for event in await host.events() if event.type == "canhazgpu.gpu.changed"][-1]
+    assert newest.data["in_use"] is False
+
+
+async def test_violations_on_and_off_have_a_bound(host: Host) -> None:
+    """Over hours of ten seconds on and one off: sixty and then one a minute; one that is over ends."""
+    published = []
+    for _ in range(60):
+        await host.scan(1, process(BOB))
+        published += await host.scan(10, process(BOB))
+        assert "violation.closed" in await host.scan(1)
+    for _ in range(240):
+        published += await host.scan(1, process(BOB))
+        published += await host.scan(10, process(BOB))
+        published += await host.scan(1)
+    assert 60 <= published.count("violation.opened") <= 60 + 60
+    await host.scan(1, process(BOB))
+    await host.scan(10, process(BOB))
+    late = [await host.scan(seconds) for seconds in (1, 30, 31)]
+    assert [one.count("violation.closed") for one in late].count(1) <= 1
+    assert await host.store.redis.hlen(host.store.keys.open) == 0
+    for _ in range(2):  # After some hours of nothing the next one ends at once.
+        await host.scan(7200)
+        await host.scan(1, process(BOB))
+        await host.scan(10, process(BOB))
+        assert "violation.closed" in await host.scan(1)
+
+
+async def test_what_is_bridged_ends_with_its_kind(host: Host) -> None:
+    """One that lasts only because its user was there again and again ends when the GPU is reserved."""
+    for _ in range(100):
+        await host.scan(1, process(BOB))
+        await host.scan(10, process(BOB))
+        if "violation.closed" not in await host.scan(1):
+            break
+    assert await host.store.redis.hlen(host.store.keys.open) == 1
+    await host.store.redis.hset(
+        host.store.keys.gpu(0), mapping={"holder": "r1", "holder_uid": "1001", "holder_user": "alice"}
+    )
+    assert "violation.closed" in await host.scan(1)
+
+
 async def test_a_proof_is_told_at_once(host: Host) -> None:
     """However often the processes changed, who it is and what it is is told with the scan that shows it."""
     await host.scan(1, process(BOB))
@@ -131,3 +193,13 @@ async def test_a_proof_is_told_at_once(host: Host) -> None:
         await host.scan(1, msgspec.structs.replace(process(BOB), pid=pid))
     unproven = process(BOB, person=None, evidence="unknown")
     assert "violation.updated" in await host.scan(1, unproven)
+
+
+async def test_another_proof_of_the_same_person_has_a_bound(host: Host) -> None:
+    """Who is proven now by their uid and now by their login decides nothing about how often that is told."""
+    await host.scan(1, process(BOB))
+    await host.scan(10, process(BOB))
+    published = []
+    for number in range(60):
+        published += await host.scan(1, process(BOB, evidence=("loginuid", "uid")[number % 2]))
+    assert published.count("violation.updated") <= 6

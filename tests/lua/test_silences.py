@@ -11,6 +11,7 @@ from support.reservations import ALICE, BOB, Lab, process, used
 
 from canhazgpu.events.envelope import decode
 from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.openings import open_violations
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import Store
 from canhazgpu.service.silences import Draft, Silenced, Silences
@@ -194,3 +195,13 @@ async def test_a_user_ends_their_own_acknowledgement_only(store: Store, silences
     assert await end(silences, "s1-1", uid=BOB, admin=False, operation="z") == "none"
     assert set(await live(store)) == {hers.id, made.id}
     assert await end(silences, hers.id) == "ended"
+
+
+async def test_an_acknowledgement_is_its_users_under_any_name(store: Store, silences: Silences) -> None:
+    """A user without a name acknowledges by their uid, and it covers what they do once the name is known."""
+    draft = Draft(by=str(ALICE), by_uid=ALICE, reason="known", user=str(ALICE), ack=True)
+    done = await silences.silence(draft, "ack", lasts=HOUR, ack_max=HOUR)
+    assert (done.code, done.silence and done.silence.gpus) == ("added", (0,))
+    fields: Any = await store.redis.hgetall(store.keys.open)
+    opened = open_violations(fields)
+    assert [one.user for one in opened if done.silence and done.silence.covers(one)] == [f"u{ALICE}"]

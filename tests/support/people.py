@@ -20,13 +20,18 @@ from support.eventually import until
 class Person:
     """A user of this host, gone with all their processes when the test ends."""
 
+    name: str
+    uid: int
+    gid: int
+    _spawned: "list[subprocess.Popen[bytes]]"
+
     def __init__(self) -> None:
         """Make the user; needs root."""
         self.name = f"chg{uuid.uuid4().hex[:8]}"
         subprocess.run(["useradd", "--no-create-home", self.name], check=True)
         entry = pwd.getpwnam(self.name)
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
-        self._spawned: list[subprocess.Popen[bytes]] = []
+        self._spawned = []
 
     def spawn(self, *program: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
         """Start `program` as this person; with a terminal as `stdin` it becomes its terminal."""

@@ -117,3 +117,21 @@ def test_the_login_uid_is_kept_beside_the_user(other: Host) -> None:
     other.put(1, 1002, login="1003")
     other.put(2, 1002)
     assert [other.whose(pid).login_uid for pid in (1, 2)] == [1003, None]
+
+
+@pytest.mark.anyio
+async def test_the_ranges_of_users_are_those_of_now(other: Host) -> None:
+    """A range that is given out, or a limit that is set, while the service runs counts with the next scan."""
+    attributor = other.attributor()
+    other.put(1, 100999, uid_map="0 1005 1 1 100000 65536")
+    other.put(2, 70000)
+    assert (whose(1, attributor).person, whose(2, attributor).person) == (None, None)
+    other.write("subuid", "1005:100000:65536\n")
+    other.write("login.defs", "UID_MIN 1000\nUID_MAX 80000\n")
+    assert await attributor.settle()
+    found = [whose(pid, attributor) for pid in (1, 2)]
+    assert [(one.uid, one.evidence) for one in found] == [(1005, "subuid"), (70000, "uid")]
+    (other.etc / "subuid").unlink()
+    assert await attributor.settle()
+    assert whose(1, attributor).person is None
+    assert not await attributor.settle()

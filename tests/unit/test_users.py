@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.daemon import until
 
+from canhazgpu.service.host_files import LocalUsers
 from canhazgpu.service.users import FRESH, KEPT, RETRY, Users
 
 WRAPPER = next(iter(glob("/usr/lib/*/libnss_wrapper.so")), "")  # noqa: PTH207 - two levels, no pattern of Path's
@@ -183,3 +184,33 @@ async def test_names_can_be_waited_for() -> None:
     before = users.generation
     until(lambda: users.name(0) == "root")
     assert users.generation == before
+
+
+@pytest.mark.anyio
+async def test_a_believed_name_stands_in() -> None:
+    """What a reservation calls its user counts where the database has no name, and never against one."""
+    users = Users()
+    before = users.generation
+    users.believe({3999999999: "ada", 0: "toor"})
+    assert users.generation == before + 1
+    assert await users.name_of(3999999999) == "ada"
+    assert await users.name_of(0) == "root"
+    assert await users.uid_meant("ada") == 3999999999
+    assert await users.uid_meant("4000000000") == 4000000000
+    assert await users.uid_meant("nobody at all") is None
+    users.believe({})
+    assert await users.name_of(3999999999) == "3999999999"
+
+
+def test_users_of_the_host_are_known_at_once(tmp_path: Path) -> None:
+    """From its own file, also while the user database hangs, and as the file is now."""
+    passwd = tmp_path / "passwd"
+    passwd.write_text("+::::::\nann:x:4242:100::/home/ann:/bin/sh\nbroken\nx:y:z:1::/:/\n")
+    now = 0.0
+    users = Users(lambda: now, LocalUsers(passwd))
+    assert (users.name(4242), users.uid("ann"), users.home(4242)) == ("ann", 4242, "/home/ann")
+    passwd.write_text("anna:x:4242:100::/home/ann:/bin/sh\nann:x:4243:100::/:/bin/sh\n")
+    now = FRESH
+    assert (users.name(4242), users.uid("ann")) == ("anna", 4243)
+    passwd.unlink()
+    assert users.name(4244) is None

@@ -1,0 +1,63 @@
+"""Use in bursts under real scans: what comes back adds up to one violation, one short look accuses nobody."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import Daemon, gpu, until, use
+from support.people import Person
+
+from canhazgpu.events.keys import Keys
+
+CONFIRM = 4.0  # Seconds. A burst is seen by a scan or two, 0.2 s apart, and counts at most a quarter of it.
+MOST = 60  # Bursts.
+KEYS = Keys("testhost")
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[Daemon]:
+    """A service that confirms for longer than any burst lasts."""
+    daemon = Daemon(folder, confirm=f"{CONFIRM}s")
+    daemon.place(gpu(0), gpu(1))
+    yield daemon.start()
+    daemon.stop()
+
+
+def burst(host: Daemon, redis: Any, person: Person, index: int) -> None:
+    """Run a process of a person's until a scan has seen it, and wait for a scan that sees it gone."""
+    process = person.spawn("sleep", "600")
+    host.place(*(gpu(one, *([use(process.pid, 1024)] if one == index else [])) for one in range(2)))
+    until(lambda: users_of(redis, index) == [person.name])
+    process.kill()
+    process.wait()
+    host.place(gpu(0), gpu(1))
+    until(lambda: users_of(redis, index) == [])
+
+
+def users_of(redis: Any, index: int) -> Any:
+    """Return who uses a GPU, as the last scan has it."""
+    return json.loads(redis.hget(KEYS.gpu(index), "usage"))["users"]
+
+
+def violations(host: Daemon) -> list[tuple[str, int]]:
+    """Return whose violations there are and were, on which GPU."""
+    rows = json.loads(host.run("violations", "--json").stdout)
+    return [(one["user"], one["gpu"]) for one in rows]
+
+
+def test_short_processes_that_come_back_are_a_violation(host: Daemon, people: list[Person]) -> None:
+    """One of theirs and one notice; who had one short look at another GPU is accused of nothing."""
+    bob, alice = people
+    redis = host.redis()
+    burst(host, redis, alice, 1)
+    burst(host, redis, bob, 0)
+    assert violations(host) == []
+    for _ in range(MOST):
+        burst(host, redis, bob, 0)
+        if opened := [one for one in host.facts() if one["type"].endswith("opened")]:
+            break
+    assert len(opened) == 1
+    assert violations(host) == [(bob.name, 0)]
+    assert [key.decode().rpartition("/")[2] for key in redis.hkeys(KEYS.pending)] == [f"uid:{alice.uid}"]

@@ -1,0 +1,134 @@
+"""Users of a directory, with uids far above those that useradd gives out, are told like all others."""
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Iterator
+from email import message_from_bytes
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from support.daemon import gpu, until, use
+from support.directory import Directory, DirectoryDaemon, DirectoryPerson
+from support.hostile import MAIL
+from support.people import Person, Terminal
+
+from canhazgpu.cli.demo_mail import MailSink
+
+ADA, SAM, NAMELESS = 1505433401, 200001, 3197663  # As Entra, SSSD and AD number users.
+SUBORDINATE = 300000
+GROUPS = [
+    folder for folder in ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd") if Path(folder, "cgroup.procs").exists()
+]
+
+
+@pytest.fixture
+def users() -> Iterator[list[Person]]:
+    """Two of a directory, and one that it does not know."""
+    made = [DirectoryPerson("ada", ADA), DirectoryPerson("sam", SAM), DirectoryPerson("", NAMELESS)]
+    yield list(made)
+    for person in made:
+        person.leave()
+
+
+@pytest.fixture
+def mail(folder: Path) -> Iterator[MailSink]:
+    """A mail server."""
+    (folder / "mail").mkdir()
+    with MailSink(folder / "mail") as sink:
+        Thread(target=sink.serve_forever, daemon=True).start()
+        yield sink
+        sink.shutdown()
+
+
+@pytest.fixture
+def host(folder: Path, mail: MailSink, users: list[Person]) -> Iterator[DirectoryDaemon]:
+    """A service that writes to terminals and sends mail."""
+    daemon = DirectoryDaemon(folder, MAIL.format(port=mail.server_address[1]))
+    daemon.directory = Directory(folder, **{one.name: one.uid for one in users if one.name})
+    daemon.place(*map(gpu, range(6)))
+    yield daemon.start()
+    daemon.stop()
+
+
+@contextlib.contextmanager
+def by_namespace(person: Person) -> Iterator[int]:
+    """A process with a subordinate uid, in a user namespace that a person made, as in rootless containers."""
+    maker = person.spawn("unshare", "--user", "sleep", "600")
+    until(lambda: Path(f"/proc/{maker.pid}/comm").read_text().strip() == "sleep")
+    for kind in ("uid", "gid"):
+        Path(f"/proc/{maker.pid}/{kind}_map").write_text(f"0 {person.uid} 1\n1 {SUBORDINATE} 10")
+    words = ["nsenter", f"--user=/proc/{maker.pid}/ns/user", "--setuid", "1", "--setgid", "1", "sleep", "600"]
+    with ended(subprocess.Popen(words)) as pid:
+        until(lambda: Path(f"/proc/{pid}").stat().st_uid == SUBORDINATE)
+        yield pid
+
+
+@contextlib.contextmanager
+def by_slice(person: Person) -> Iterator[int]:
+    """A process of root's in a session of a person."""
+    top = Path(GROUPS[0], "user.slice")
+    scope = top / f"user-{person.uid}.slice" / "session-1.scope"
+    existed = top.exists()
+    scope.mkdir(parents=True)
+    try:
+        with ended(subprocess.Popen(["sleep", "600"])) as pid:
+            (scope / "cgroup.procs").write_text(str(pid))
+            yield pid
+    finally:
+        for folder in (scope, scope.parent, *([] if existed else [top])):
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def by_login(person: Person) -> Iterator[int]:
+    """A process of root's that a person who logged in has started."""
+    script = f"echo {person.uid} > /proc/self/loginuid; exec sleep 600"
+    with ended(subprocess.Popen(["sh", "-c", script])) as pid:
+        until(lambda: Path(f"/proc/{pid}/comm").read_text().strip() == "sleep")
+        yield pid
+
+
+@contextlib.contextmanager
+def ended(process: "subprocess.Popen[bytes]") -> Iterator[int]:
+    """End a process when it is not needed any more."""
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def mailed(mail: MailSink) -> set[str]:
+    """Return to whom there was mail."""
+    found = (message_from_bytes(one.read_bytes()) for one in mail.folder.glob("*.eml"))
+    return {one["To"] for one in found}
+
+
+def test_users_of_a_directory_are_told(host: DirectoryDaemon, mail: MailSink, users: list[Person]) -> None:
+    """On their terminals and by mail, on every rung of the ladder; a number that is nobody's name is not."""
+    if not GROUPS:
+        pytest.skip("this host has no cgroups of its own")
+    ada, sam, nameless = users
+    with contextlib.ExitStack() as ending:
+        terminals = [Terminal(person) for person in users]
+        for terminal in terminals:
+            ending.callback(terminal.close)
+        hers = [terminals[0].leader.pid]
+        hers += [ending.enter_context(way(ada)) for way in (by_namespace, by_slice, by_login)]
+        pids = [*hers, terminals[1].leader.pid, terminals[2].leader.pid]
+        host.place(*(gpu(index, use(pid, 1024)) for index, pid in enumerate(pids)))
+        until(lambda: all(f"GPU {index}" in terminals[0].text for index in range(4)), 15)
+        until(lambda: "GPU 4" in terminals[1].text, 15)
+        until(lambda: {"ada@example.com", "sam@example.com", "admins@example.com"} <= mailed(mail), 15)
+        found = json.loads(host.run("violations", "--open", "--json").stdout)
+        proof = {one["gpu"]: (one["person"], one["uid"], one["evidence"]) for one in found}
+        assert proof == {
+            **{gpu: ("ada", ADA, way) for gpu, way in enumerate(("uid", "subuid", "slice", "loginuid"))},
+            4: ("sam", SAM, "uid"),
+            5: (None, nameless.uid, "unknown"),
+        }
+        assert mailed(mail) == {"ada@example.com", "sam@example.com", "admins@example.com"}
+        assert "GPU" not in terminals[2].text
+        assert sam.name not in terminals[0].text

@@ -1,0 +1,97 @@
+"""Who is at the other end of a socket: also when their process has ended, and its number is another's."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import until
+
+from canhazgpu.service.peer import peer_of
+
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+CALLER, SOMEBODY = 4241, 4242
+ATTEMPTS = 200  # Other processes of this host may take a number first.
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root chooses pids and login uids")
+
+
+class Caller:
+    """A process that connects and stays until it is told to end; the connection stays open then."""
+
+    def __init__(self, folder: Path) -> None:
+        """Connect."""
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(folder / "s"))
+            listener.listen()
+            self._client = socket.socket(socket.AF_UNIX)
+            self._hold, theirs = socket.socketpair()
+            self.pid = os.fork()
+            if self.pid == 0:
+                Path("/proc/self/loginuid").write_text(str(CALLER))
+                self._client.connect(str(folder / "s"))
+                self._hold.close()
+                theirs.recv(1)
+                os._exit(0)
+            theirs.close()
+            self.connection, _ = listener.accept()
+
+    def end(self) -> None:
+        """Let the process end."""
+        if self._hold.fileno() >= 0:
+            self._hold.close()
+            os.waitpid(self.pid, 0)
+
+    def close(self) -> None:
+        """End everything."""
+        self.end()
+        self._client.close()
+        self.connection.close()
+
+
+@pytest.fixture
+def caller(tmp_path: Path) -> Iterator[Caller]:
+    """Somebody of this host."""
+    one = Caller(tmp_path)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def another(caller: Caller) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process of somebody else's that has the caller's number."""
+    caller.end()
+    words = ["sh", "-c", f"echo {SOMEBODY} > /proc/self/loginuid; exec sleep 600"]
+    for _ in range(ATTEMPTS):
+        try:
+            LAST_PID.write_text(str(caller.pid - 1))
+        except OSError as error:
+            pytest.skip(f"pids cannot be chosen here: {error.strerror}")
+        process = subprocess.Popen(words)
+        if process.pid == caller.pid:
+            break
+        process.kill()
+        process.wait()
+    else:
+        pytest.fail("the number is never free")
+    until(lambda: Path(f"/proc/{process.pid}/loginuid").read_text() == str(SOMEBODY))
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_caller_is_who_logged_in(caller: Caller) -> None:
+    """By the kernel's audit of their process."""
+    peer = peer_of(caller.connection)
+    assert (peer.uid, peer.pid, peer.on_host, peer.login_uid) == (0, caller.pid, True, CALLER)
+    assert peer.is_admin(None)
+
+
+def test_a_caller_that_has_ended_is_nobody_else(caller: Caller, another: "subprocess.Popen[bytes]") -> None:
+    """Who has their number now says neither who logged in nor that they were on the host."""
+    assert another.pid == caller.pid
+    peer = peer_of(caller.connection)
+    assert (peer.uid, peer.pid, peer.on_host, peer.login_uid) == (0, caller.pid, False, None)
+    assert not peer.is_admin(None)

@@ -1,0 +1,93 @@
+"""File systems that never answer, as a home on a server that is away: nothing waits for them for long."""
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import until
+from support.people import Person
+from support.proc import Host
+
+from canhazgpu.service.homes import Homes, Mounted
+from canhazgpu.service.persons import Persons
+from canhazgpu.service.slow_files import MOST, PATIENCE, SlowFiles
+from canhazgpu.service.users import Users
+
+DETACH = 2
+HOST = "27 1 254:0 / / rw - ext4 /dev/vda rw\n28 27 0:99 / /mnt rw - nfs4 server:/ rw\n"
+
+
+@pytest.fixture
+def dead(folder: Path) -> Iterator[Path]:
+    """A file system whose server takes questions and answers none, until the test is over."""
+    if os.geteuid() != 0:
+        pytest.skip("mount needs root")
+    libc, place = ctypes.CDLL(None, use_errno=True), folder / "dead"  # A home lies only so deep.
+    place.mkdir()
+    try:
+        server = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        pytest.skip(f"/dev/fuse: {error.strerror}")
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0"
+    if libc.mount(b"dead", bytes(place), b"fuse", 0, options.encode()):
+        os.close(server)
+        pytest.skip(f"fuse cannot be mounted here: {os.strerror(ctypes.get_errno())}")
+    yield place
+    os.close(server)
+    libc.umount2(bytes(place), DETACH)
+
+
+def owner(path: str) -> int:
+    """Return whose a file is."""
+    return os.lstat(path).st_uid
+
+
+def test_what_hangs_is_waited_for_once(dead: Path, tmp_path: Path) -> None:
+    """Other files have answers; with some that hang, nothing new is asked."""
+    files, until_s = SlowFiles(), time.monotonic() + 60
+    assert files.ask(owner, str(tmp_path), until_s) == 0
+    assert files.ask(owner, str(tmp_path / "nothing"), until_s) is None
+    began = time.monotonic()
+    for name in ("", *map(str, range(MOST - 1))):
+        assert files.ask(owner, str(dead / name), until_s) is None
+        assert files.ask(owner, str(dead / name), until_s) is None
+    assert files.ask(owner, str(tmp_path), until_s) is None
+    assert time.monotonic() - began < MOST * PATIENCE + 10
+    assert sum(thread.name == "slow-files" for thread in threading.enumerate()) == MOST
+
+
+def test_it_is_asked_again_when_it_answers() -> None:
+    """What hung and has ended does not count any more."""
+    files, go_on = SlowFiles(), threading.Event()
+
+    def slow(path: str) -> str:
+        go_on.wait(60)
+        return path
+
+    assert files.ask(slow, "x", time.monotonic()) is None
+    go_on.set()
+    until(lambda: files.ask(slow, "x", time.monotonic() + 60) == "x")
+
+
+def test_a_home_that_hangs_hides_no_other(dead: Path, tmp_path: Path, people: list[Person]) -> None:
+    """Whose home it is is known by its name; the homes of others are found beside it."""
+    ada, bob = people
+    ada.move(str(dead / ada.name))
+    host = Host(tmp_path)
+    host.give(1, mountinfo=HOST.replace("/mnt", str(dead)))
+    (host.proc / "1" / "root").symlink_to("/")
+    rows = [f"0:99 /{ada.name} /a rw", f"254:0 /home/{bob.name} /b rw", "0:99 /else /c rw"]
+    lines = [f"9 8 {row} master:1 - ext4 /dev/vda rw" for row in rows]
+    host.give(7, mountinfo="\n".join(lines))
+    users = Users()
+    began = time.monotonic()
+    found = Homes(users, Persons(users, host.etc), host.proc).mounted(7, None, began + 30)
+    assert found == [
+        Mounted(ada.uid, str(dead / ada.name), writable=True),
+        Mounted(bob.uid, f"/home/{bob.name}", writable=True),
+    ]
+    assert time.monotonic() - began < 20
