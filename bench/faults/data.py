@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
+
 from bench.faults.cell import Cell, Red
 from bench.faults.fault import Fault
 from bench.faults.host import COMMAND
@@ -151,6 +153,13 @@ def _largest(cell: Cell) -> Path:
     return max(_folder(cell).rglob("*.aof"), key=lambda path: path.stat().st_size)
 
 
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # Its launcher was killed with it, and somebody else reaped it.
+        return True
+
+
 @contextlib.contextmanager
 def _without_redis(cell: Cell) -> Iterator[Path]:
     redis, daemon = cell.host.redis_process(), cell.host.daemon
@@ -159,7 +168,7 @@ def _without_redis(cell: Cell) -> Iterator[Path]:
     daemon.send_signal(signal.SIGSTOP)
     try:
         redis.kill()
-        cell.until(lambda: redis.status() == "zombie", 10, "the end of Redis")
+        cell.until(lambda: _has_ended(redis), 10, "the end of Redis")
         yield _folder(cell)
     finally:
         daemon.send_signal(signal.SIGCONT)
