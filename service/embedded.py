@@ -74,7 +74,14 @@ class EmbeddedRedis:
                 structlog.get_logger().error("redis_cannot_run", reason=str(failed))
                 await anyio.sleep(RESTART_LAST)
                 continue
-            process = await self._start(server.program, lock)
+            try:
+                process = await self._start(server.program, lock)
+            except OSError as error:  # The folder became read-only, or there are no descriptors left.
+                if not started:
+                    raise EmbeddedFailed(self._unusable(error)) from error
+                self._died(error.strerror or str(error), None)
+                await anyio.sleep(RESTART_LAST)
+                continue
             try:
                 answers = await self._answers(process, None if started else START_PATIENCE)
                 if answers:
@@ -93,10 +100,13 @@ class EmbeddedRedis:
                 continue
             if not answers and not started:
                 raise EmbeddedFailed(self._failure(process))
-            self.last_words, self.died = self._last_words(), time.monotonic()
-            structlog.get_logger().error("redis_died", status=process.returncode, last_words=self.last_words)
+            self._died(self._last_words(), process.returncode)
             pause = RESTART_FIRST if time.monotonic() - began > STEADY else min(pause * 2, RESTART_LAST)
             await anyio.sleep(pause)
+
+    def _died(self, words: str, status: int | None) -> None:
+        self.last_words, self.died = words, time.monotonic()
+        structlog.get_logger().error("redis_died", status=status, last_words=words)
 
     def _loaded(self, server: Server) -> None:
         """Write down which server has the data now, and say what of it was lost."""
@@ -132,11 +142,16 @@ class EmbeddedRedis:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
         except OSError as error:
-            message = f"state_dir: {self.folder} cannot be used: {error.strerror}"
-            raise EmbeddedFailed(message) from error
+            raise EmbeddedFailed(self._unusable(error)) from error
+
+    def _unusable(self, error: OSError) -> str:
+        return f"state_dir: {self.folder} cannot be used: {error.strerror}"
 
     async def _lock(self) -> int:
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise EmbeddedFailed(self._unusable(error)) from error
         deadline = time.monotonic() + LOCK_PATIENCE
         while True:
             try:

@@ -68,8 +68,8 @@ class DirectoryReadOnly(Fault):
 
     def strike(self, cell: Cell) -> None:
         """Let the file system find an error."""
-        self.device = _output("findmnt", "-no", "SOURCE", str(cell.host.disk))
-        trigger = Path("/sys/fs/ext4") / Path(self.device).name / "trigger_fs_error"
+        device = _output("findmnt", "-no", "SOURCE", str(cell.host.disk))
+        trigger = Path("/sys/fs/ext4") / Path(device).name / "trigger_fs_error"
         trigger.write_text("1")
 
     def hold(self, cell: Cell) -> None:
@@ -85,9 +85,10 @@ class DirectoryReadOnly(Fault):
     def lift(self, cell: Cell) -> None:
         """Stop the service, check the file system, mount it, start."""
         cell.host.end()
-        subprocess.run(["umount", cell.host.disk], check=True)
-        subprocess.run(["e2fsck", "-fy", self.device], check=False, capture_output=True)
-        subprocess.run(["mount", "-o", "errors=remount-ro", self.device, cell.host.disk], check=True)
+        image, place = str(cell.folder / "image"), str(cell.host.disk)
+        subprocess.run(["umount", place], check=True)
+        subprocess.run(["e2fsck", "-fy", image], check=False, capture_output=True)
+        subprocess.run(["mount", "-o", "loop,errors=remount-ro", image, place], check=True)
         cell.host.start()
 
 
