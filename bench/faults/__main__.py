@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from bench.faults import matrix, report
 from bench.faults.states import STATES
@@ -14,6 +15,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="FAULT,...", help=f"of: {', '.join(matrix.FAULTS)}")
     parser.add_argument("--state", default="", metavar="STATE,...", help=f"of: {', '.join(STATES)}")
     parser.add_argument("--jobs", type=int, default=2, help="cells at a time (default: %(default)s)")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="put the cells into FILE, and print all that it has then"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print the section for docs/reliability.md")
@@ -37,6 +41,8 @@ def main() -> int:
         seen.append(one)
         print(report.line(one), file=sys.stderr, flush=True)
     form = report.as_json if asked.json else report.as_markdown if asked.markdown else report.table
+    if asked.keep:
+        seen = report.keep(asked.keep, seen)
     print(form(seen, time.monotonic() - began), flush=True)
     return 0 if all(one.green for one in seen) else 1
 

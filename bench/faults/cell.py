@@ -17,7 +17,7 @@ from bench.faults.mailbox import Mailbox
 from bench.faults.oracle import WORDS, WORKS, Oracle
 from bench.truth.real.people import Person
 
-SLOWEST = 20.0  # Seconds in which every command must have said something.
+SLOWEST = 45.0  # Seconds in which every command must have said something.
 BROKEN = ("Traceback", "Error 111", "Exception")
 PLAIN_LINES = 3  # More is no plain sentence.
 

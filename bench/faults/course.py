@@ -16,7 +16,7 @@ from bench.faults.asking import cards
 from bench.faults.cell import Cell, Red
 from bench.faults.driver import ROOT
 from bench.faults.fault import Fault
-from bench.faults.oracle import CHAIN, DETECTED, DOUBLED, LOGGED, MAILED, RENAMED, WORKS
+from bench.faults.oracle import CHAIN, DETECTED, DOUBLED, LOGGED, MAILED, RENAMED, TRACED, WORKS
 from bench.faults.states import AFTER, LONG, State, closed, found
 from bench.truth.real.people import Person
 
@@ -38,6 +38,7 @@ class Seen:
     facts: Sequence[str]
     seconds: float
     recovered: float | None
+    servers: Mapping[str, str]  # By name, the version that wrote the data.
 
     @property
     def green(self) -> bool:
@@ -45,14 +46,20 @@ class Seen:
         return not self.wrong
 
 
-def run(fault: Fault, state: State, people: Sequence[Person], parts: Mapping[str, str]) -> Seen:
-    """Run a cell in a folder of its own."""
+def run(
+    fault: Fault,
+    state: State,
+    people: Sequence[Person],
+    parts: Mapping[str, str],
+    more: Mapping[str, str] | None = None,
+) -> Seen:
+    """Run a cell in a folder of its own; `more` is put into the environment of the product."""
     began, recovered = time.monotonic(), None
     with tempfile.TemporaryDirectory(prefix="chg-f-", dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
         with disk(fault.disk, folder):
-            environment = {"LD_LIBRARY_PATH": parts["nvml"], **fault.environment(name, parts)}
+            environment = {"LD_LIBRARY_PATH": parts["nvml"], **fault.environment(name, parts), **(more or {})}
             cell = Cell(folder, people, environment, split=fault.split)
             try:
                 recovered = _course(cell, fault, state)
@@ -65,8 +72,8 @@ def run(fault: Fault, state: State, people: Sequence[Person], parts: Mapping[str
                 cell.close()
             if cell.host.restarts:
                 cell.oracle.fail(WORKS, f"the daemon ended by itself, {cell.host.restarts} times")
-            if "Traceback" in cell.host.output.read_text():
-                cell.oracle.fail(WORKS, "a traceback in the service's log")
+            if "Traceback" in (said := cell.host.output.read_text()):
+                cell.oracle.fail(TRACED, f"in {said.count('Traceback')} places")
             wrong = [f"{kind}: {text}" for kind, text in cell.oracle.failures if kind not in fault.excuses]
             if wrong:
                 KEPT.mkdir(parents=True, exist_ok=True)
@@ -75,12 +82,13 @@ def run(fault: Fault, state: State, people: Sequence[Person], parts: Mapping[str
                 cell.seen.append(f"the service's log is {kept.relative_to(ROOT)}")
     unpromised = [f"{kind}: {text}" for kind, text in cell.oracle.failures if kind in fault.excuses]
     seconds = time.monotonic() - began
-    return Seen(fault.name, state.name, wrong, unpromised, cell.seen, seconds, recovered)
+    return Seen(fault.name, state.name, wrong, unpromised, cell.seen, seconds, recovered, cell.host.servers)
 
 
 def _course(cell: Cell, fault: Fault, state: State) -> float:
     cell.host.start()
     cell.healthy(START)
+    cell.host.ask_version()
     cell.base = _reserve(cell)
     ends = cell.caller.reserve()
     fault.prepare(cell)

@@ -12,7 +12,7 @@ class Fault:
     name: ClassVar[str]
     promise: ClassVar[str]
     excuses: ClassVar[Mapping[str, str]] = {}  # What is not promised, by the oracle's kinds, and why.
-    patience: ClassVar[float] = 30.0  # Seconds until all is well once it is lifted.
+    patience: ClassVar[float] = 60.0  # Seconds until all is well once it is lifted.
     disk: ClassVar[str] = ""  # What kind of disk it needs for the state directory.
     split: ClassVar[bool] = False  # Whether the workers are a process of their own.
 

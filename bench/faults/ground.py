@@ -1,6 +1,7 @@
 """Faults of the ground a service stands on: disk, driver, clock, descriptors, mail server."""
 
 import resource
+import shutil
 import struct
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from typing import ClassVar
 
 from bench.faults.cell import Cell
 from bench.faults.fault import Fault
-from bench.faults.oracle import UNHEARD, WORDS
+from bench.faults.oracle import DELAYED, TRACED, UNHEARD, WORDS
 from bench.faults.processes import DIED
 
 HOUR = 3600
@@ -85,8 +86,10 @@ class DirectoryReadOnly(Fault):
     def lift(self, cell: Cell) -> None:
         """Stop the service, check the file system, mount it, start."""
         cell.host.end()
-        image, place = str(cell.folder / "image"), str(cell.host.disk)
+        image, place = str(cell.folder / "repaired"), str(cell.host.disk)
         subprocess.run(["umount", place], check=True)
+        # A copy: while another mount namespace has the old one, it would be mounted again as it is.
+        shutil.copy(cell.folder / "image", image)
         subprocess.run(["e2fsck", "-fy", image], check=False, capture_output=True)
         subprocess.run(["mount", "-o", "loop,errors=remount-ro", image, place], check=True)
         cell.host.start()
@@ -175,6 +178,10 @@ class ClockBack(ClockForward):
 
     name = "clock -1 h"
     promise = "all goes on; what ends at a time of day ends an hour later"
+    excuses: ClassVar[Mapping[str, str]] = {
+        DELAYED: "what is planned for a time waits for it: the next attempt to send a notice, or its next "
+        "step, comes up to an hour later; what happens afterwards is told at once"
+    }
     shift = -HOUR
 
 
@@ -183,6 +190,9 @@ class DescriptorsExhausted(Fault):
 
     name = "descriptors exhausted"
     promise = "the daemon lives; once it may have more, all goes on"
+    excuses: ClassVar[Mapping[str, str]] = {
+        TRACED: "asyncio itself writes a traceback to the log for each connection it cannot accept"
+    }
 
     def strike(self, cell: Cell) -> None:
         """Let it have no more than now."""

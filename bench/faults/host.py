@@ -71,6 +71,7 @@ class Host:
         self.daemon: subprocess.Popen[bytes] | None = None
         self.worker: subprocess.Popen[bytes] | None = None
         self._split = split
+        self.servers: dict[str, str] = {}
         (folder / "config.toml").write_text(CONFIG.format(folder=folder, port=port))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CANHAZGPU_")}
         self.environment = {
@@ -191,6 +192,13 @@ class Host:
             return answer.status, json.loads(answer.read())
         finally:
             connection.close()
+
+    def ask_version(self) -> None:
+        """Note which server its Redis is."""
+        with self.redis() as redis:
+            said = redis.info("server")
+        family = "valkey" if "valkey_version" in said else "redis"
+        self.servers[family] = str(said[f"{family}_version"])
 
     def facts(self) -> list[dict[str, Any]]:
         """Return the lines of the audit log that are about violations."""

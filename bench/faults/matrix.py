@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ from bench.faults.course import Seen
 from bench.faults.course import run as run_cell
 from bench.faults.driver import build
 from bench.faults.fault import Fault
-from bench.truth.real.people import people
+from bench.truth.real.people import Person, people
 
 FAULTS: dict[str, type[Fault]] = {
     fault.name: fault
@@ -66,23 +67,29 @@ def missing() -> str | None:
 
 def run(faults: Sequence[type[Fault]], states: Sequence[type], jobs: int) -> Iterator[Seen]:
     """Run every fault in every state; yield what was seen as it comes."""
+    with lab() as (persons, parts), ThreadPoolExecutor(jobs) as pool:
+        cells = [
+            pool.submit(run_cell, fault(), state(), persons, parts) for fault in faults for state in states
+        ]
+        for cell in as_completed(cells):
+            yield cell.result()
+
+
+@contextmanager
+def lab() -> Iterator[tuple[Sequence[Person], Mapping[str, str]]]:
+    """Make what all cells share: users, and the programs that take the place of others."""
     with tempfile.TemporaryDirectory(prefix="chg-fl-", dir="/tmp") as name, people() as persons:
         nvml, clock = build(Path(name))
-        parts = {
-            "nvml": str(nvml.parent),
-            "clock": str(clock),
-            "redis 6.2": str(Path(sys.executable).parent / "redis-server"),
-            "valkey": str(_valkey()),
-            "PATH": os.environ["PATH"],
-        }
-        with ThreadPoolExecutor(jobs) as pool:
-            cells = [
-                pool.submit(run_cell, fault(), state(), persons, parts)
-                for fault in faults
-                for state in states
-            ]
-            for cell in as_completed(cells):
-                yield cell.result()
+        yield (
+            persons,
+            {
+                "nvml": str(nvml.parent),
+                "clock": str(clock),
+                "redis 6.2": str(Path(sys.executable).parent / "redis-server"),
+                "valkey": str(_valkey()),
+                "PATH": os.environ["PATH"],
+            },
+        )
 
 
 def _valkey() -> Path:

@@ -15,12 +15,14 @@ ORDER = "a waiting command that lost its place"
 RUN = "a run that was disturbed, or is not followed"
 OPEN = "an open violation that did not stay the same one"
 DETECTED = "use without right that is not found afterwards"
-MAILED = "a notice that never arrived"
+MAILED = "a notice of what happened afterwards that never arrived"
+DELAYED = "a notice that was on its way and did not arrive"
 RENAMED = "a notice that came under two Message-IDs"
 LOGGED = "a fact that is not exactly once in the audit log"
 DOUBLED = "a fact that is in the audit log twice"
 CHAIN = "an audit log that does not verify"
 WORDS = "an answer that is no plain sentence, or comes too late"
+TRACED = "a traceback in the log of the service"
 WORKS = "a service that does not work afterwards"
 
 SEEN_AFTER = 2.0  # Seconds after which a process on a card must have been seen.
@@ -90,10 +92,10 @@ class Oracle:
             self._ending.discard(name)
             self._over.add(name)
 
-    def placed(self, pid: int, uuid: str, user: str) -> None:
+    def placed(self, pid: int, uuid: str, user: str, since: float | None = None) -> None:
         """Note that a process is on a card from now on."""
         with self._lock:
-            self._uses[pid] = Use(pid, uuid, user, time.monotonic())
+            self._uses[pid] = Use(pid, uuid, user, time.monotonic() if since is None else since)
 
     def removed(self, pid: int) -> None:
         """Note that a process may have left its card."""
