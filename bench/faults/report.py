@@ -48,8 +48,8 @@ def as_markdown(seen: Sequence[Seen], seconds: float) -> str:
     day = time.strftime("%Y-%m-%d", time.gmtime())
     ran = f"{len(seen)} cells in {seconds / 60:.0f} minutes, {red} red"
     head = [
-        f"Run on {day} at commit {_commit()} with {', '.join(servers)}: {ran}. A cell says how long after the",
-        "fault was lifted `status` had a fresh picture of all GPUs again.",
+        f"Run on {day} at commit {_commit()} with {', '.join(servers)}: {ran}. A cell says how long after",
+        "the fault was lifted `status` had a fresh picture of all GPUs again.",
         "",
         f"| fault | {' | '.join(STATES)} |",
         f"|---|{'---|' * len(STATES)}",
