@@ -14,7 +14,7 @@ from bench.faults.oracle import WORDS, Oracle
 CALLERS = 6
 SURE = 2 * PATIENCE  # Seconds until each request must have been answered.
 ANSWERS = {200, 201, 409}
-NOT_NOW = {503, 507}
+NOT_NOW, BROKEN = {503, 507}, 500
 
 
 class Caller:
@@ -54,7 +54,8 @@ class Caller:
                 return answer
             if status and status not in NOT_NOW:
                 self._oracle.fail(WORDS, f"{status} {answer}")
-                return {}
+                if status < BROKEN:
+                    return {}
             if time.monotonic() > deadline:
                 self._oracle.fail(WORDS, f"no answer for {SURE:.0f} s")
                 return {}

@@ -16,7 +16,7 @@ from bench.faults.asking import cards
 from bench.faults.cell import Cell, Red
 from bench.faults.driver import ROOT
 from bench.faults.fault import Fault
-from bench.faults.oracle import CHAIN, DETECTED, DOUBLED, LOGGED, MAILED, RENAMED, TRACED, WORKS
+from bench.faults.oracle import CHAIN, DETECTED, DOUBLED, ENDED, LOGGED, MAILED, RENAMED, TRACED, WORKS
 from bench.faults.states import AFTER, LONG, State, closed, found
 from bench.truth.real.people import Person
 
@@ -71,7 +71,7 @@ def run(
                 state.abandon()
                 cell.close()
             if cell.host.restarts:
-                cell.oracle.fail(WORKS, f"the daemon ended by itself, {cell.host.restarts} times")
+                cell.oracle.fail(ENDED, f"{cell.host.restarts} times")
             if "Traceback" in (said := cell.host.output.read_text()):
                 cell.oracle.fail(TRACED, f"in {said.count('Traceback')} places")
             wrong = [f"{kind}: {text}" for kind, text in cell.oracle.failures if kind not in fault.excuses]

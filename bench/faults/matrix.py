@@ -71,8 +71,11 @@ def run(faults: Sequence[type[Fault]], states: Sequence[type], jobs: int) -> Ite
         cells = [
             pool.submit(run_cell, fault(), state(), persons, parts) for fault in faults for state in states
         ]
-        for cell in as_completed(cells):
-            yield cell.result()
+        try:
+            for cell in as_completed(cells):
+                yield cell.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ LOGGED = "a fact that is not exactly once in the audit log"
 DOUBLED = "a fact that is in the audit log twice"
 CHAIN = "an audit log that does not verify"
 WORDS = "an answer that is no plain sentence, or comes too late"
+ENDED = "a daemon that ended by itself"
 TRACED = "a traceback in the log of the service"
 WORKS = "a service that does not work afterwards"
 
