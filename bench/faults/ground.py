@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from bench.faults.cell import Cell
 from bench.faults.fault import Fault
-from bench.faults.oracle import DELAYED, ENDED, TRACED, UNHEARD, WORDS
+from bench.faults.oracle import DELAYED, ENDED, UNHEARD, WORDS
 from bench.faults.processes import DIED
 
 HOUR = 3600
@@ -191,7 +191,6 @@ class DescriptorsExhausted(Fault):
     name = "descriptors exhausted"
     promise = "no process is taken for gone that cannot be looked at; once there are more, all goes on"
     excuses: ClassVar[Mapping[str, str]] = {
-        TRACED: "asyncio itself writes a traceback to the log for each connection it cannot accept",
         WORDS: "a command may wait a minute for its connection to be accepted, or hear of an internal error",
         ENDED: "where the daemon cannot go on it ends, and systemd starts it again",
         UNHEARD: DIED,
@@ -203,7 +202,8 @@ class DescriptorsExhausted(Fault):
             return
         self.pid = cell.host.daemon.pid
         self.before = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
-        number = len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+        taken = {int(one.name) for one in Path(f"/proc/{self.pid}/fd").iterdir()}
+        number = min(set(range(len(taken) + 1)) - taken)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (number, self.before[1]))
 
     def hold(self, cell: Cell) -> None:
@@ -213,6 +213,7 @@ class DescriptorsExhausted(Fault):
 
     def lift(self, cell: Cell) -> None:
         """Let it have more."""
+        del cell
         with suppress(ProcessLookupError):
             resource.prlimit(self.pid, resource.RLIMIT_NOFILE, self.before)
 
