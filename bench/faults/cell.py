@@ -14,7 +14,7 @@ from bench.faults.asking import Caller
 from bench.faults.driver import Driver
 from bench.faults.host import Done, Host
 from bench.faults.mailbox import Mailbox
-from bench.faults.oracle import WORDS, WORKS, Oracle
+from bench.faults.oracle import UNHEARD, WORDS, WORKS, Oracle
 from bench.truth.real.people import Person
 
 SLOWEST = 45.0  # Seconds in which every command must have said something.
@@ -125,6 +125,8 @@ class Cell:
             if time.monotonic() > deadline:
                 for kind, text in wrong or [(WORKS, "status has no fresh picture")]:
                     self.oracle.fail(kind, text)
+                    if kind == UNHEARD:  # Its user sees it in `status`, and gives it back.
+                        self.caller.release(text.partition(" ")[0])
                 return
             time.sleep(0.2)
 
@@ -144,6 +146,9 @@ class Cell:
             if agent.poll() is None:
                 agent.kill()
                 agent.wait()
+            for pipe in (agent.stdout, agent.stderr):
+                if pipe:
+                    pipe.close()
         self.mailbox.close()
 
 
