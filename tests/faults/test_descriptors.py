@@ -9,7 +9,7 @@ from support.daemon import COMMAND, Daemon, until
 
 
 def test_a_daemon_without_descriptors_says_so_once(host: Daemon) -> None:
-    """Asyncio would write hundreds of tracebacks a second and do nothing else; who asks is answered at last."""
+    """Not with hundreds of tracebacks a second, and who asks is answered at last."""
     assert host.process is not None
     pid = host.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
