@@ -39,6 +39,7 @@ class Seen:
     seconds: float
     recovered: float | None
     servers: Mapping[str, str]  # By name, the version that wrote the data.
+    commit: str = "unknown"
 
     @property
     def green(self) -> bool:
@@ -82,7 +83,17 @@ def run(
                 cell.seen.append(f"the service's log is {kept.relative_to(ROOT)}")
     unpromised = [f"{kind}: {text}" for kind, text in cell.oracle.failures if kind in fault.excuses]
     seconds = time.monotonic() - began
-    return Seen(fault.name, state.name, wrong, unpromised, cell.seen, seconds, recovered, cell.host.servers)
+    return Seen(
+        fault.name,
+        state.name,
+        wrong,
+        unpromised,
+        cell.seen,
+        seconds,
+        recovered,
+        cell.host.servers,
+        parts["commit"],
+    )
 
 
 def _course(cell: Cell, fault: Fault, state: State) -> float:

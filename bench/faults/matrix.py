@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TypeVar
 from bench.faults import data, ground, processes
 from bench.faults.course import Seen
 from bench.faults.course import run as run_cell
-from bench.faults.driver import build
+from bench.faults.driver import ROOT, build
 from bench.faults.fault import Fault
 from bench.truth.real.people import Person, people
 
@@ -91,8 +92,14 @@ def lab() -> Iterator[tuple[Sequence[Person], Mapping[str, str]]]:
                 "redis 6.2": str(Path(sys.executable).parent / "redis-server"),
                 "valkey": str(_valkey()),
                 "PATH": os.environ["PATH"],
+                "commit": _commit(),
             },
         )
+
+
+def _commit() -> str:
+    words = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def _valkey() -> Path:

@@ -1,7 +1,6 @@
 """Writes down what was seen."""
 
 import json
-import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 from bench.faults.course import Seen
-from bench.faults.driver import ROOT
 from bench.faults.matrix import FAULTS
 from bench.faults.states import STATES
 
@@ -46,9 +44,10 @@ def as_markdown(seen: Sequence[Seen], seconds: float) -> str:
     servers = sorted({f"{name} {version}" for one in seen for name, version in one.servers.items()})
     red = sum(not one.green for one in seen)
     day = time.strftime("%Y-%m-%d", time.gmtime())
+    commits = " and ".join(dict.fromkeys(one.commit for one in seen))
     ran = f"{len(seen)} cells in {seconds / 60:.0f} minutes, {red} red"
     head = [
-        f"Run on {day} at commit {_commit()} with {', '.join(servers)}: {ran}. A cell says how long after",
+        f"Run on {day} at commit {commits} with {', '.join(servers)}: {ran}. A cell says how long after",
         "the fault was lifted `status` had a fresh picture of all GPUs again.",
         "",
         f"| fault | {' | '.join(STATES)} |",
@@ -98,8 +97,3 @@ def _cell(one: Seen | None) -> str:
     if one.recovered is not None:
         text += f", {one.recovered:.1f} s"
     return text
-
-
-def _commit() -> str:
-    words = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
