@@ -40,9 +40,11 @@ def main() -> int:
     for one in matrix.run(faults, states, asked.jobs):
         seen.append(one)
         print(report.line(one), file=sys.stderr, flush=True)
+        if asked.keep:
+            report.keep(asked.keep, [one])
     form = report.as_json if asked.json else report.as_markdown if asked.markdown else report.table
     if asked.keep:
-        seen = report.keep(asked.keep, seen)
+        seen = report.keep(asked.keep, [])
     print(form(seen, time.monotonic() - began), flush=True)
     return 0 if all(one.green for one in seen) else 1
 
