@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FOLDERS := cli client config events notifiers service workers
 
-.PHONY: demo test test-lowest test-containers lint bench truth dev clean
+.PHONY: demo test test-lowest test-containers lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -53,6 +53,12 @@ WITHOUT ?=
 truth: $(STAMP)
 	$(BIN)/python -m bench.truth --seed $(SEED) --steps $(STEPS) --jobs $(JOBS) --without "$(WITHOUT)"
 	test $(REAL) = 0 || $(BIN)/python -m bench.truth --seed $(SEED) --real $(REAL)
+
+# Every fault in every state of a real service; ONLY and STATE choose some. Needs root.
+ONLY ?=
+STATE ?=
+faults: $(STAMP)
+	$(BIN)/python -m bench.faults --only "$(ONLY)" --state "$(STATE)" --jobs $(JOBS)
 
 dev: $(STAMP)
 

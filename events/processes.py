@@ -1,5 +1,6 @@
 """Processes by pidfd: which one it is, whether it lives, what it started, and signals to no other."""
 
+import errno
 import os
 import select
 import signal
@@ -11,6 +12,7 @@ import msgspec
 
 START_FIELD = 19  # Field 22 of /proc/PID/stat, counted from behind the name.
 PARENT_FIELD = 1
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # It says nothing about a process.
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -46,21 +48,29 @@ def identify(descriptor: int) -> Process | None:
 
 
 def start_of(pid: int) -> int | None:
-    """Return when the process with this pid began, None when there is none."""
+    """Return when the process with this pid began, None when there is none. Raises OSError if EXHAUSTED."""
     fields = _stat(pid)
     return int(fields[START_FIELD]) if fields else None
 
 
 def open_process(process: Process) -> int | None:
-    """Return a pidfd of exactly this process, to be closed; None when it has ended."""
+    """Return a pidfd of exactly this process, to be closed; None when it has ended.
+
+    Raises OSError if EXHAUSTED: whether it lives cannot be told.
+    """
     try:
         descriptor = os.pidfd_open(process.pid)
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         return None
-    if identify(descriptor) == process:
-        return descriptor
-    os.close(descriptor)
-    return None
+    same = False
+    try:
+        same = identify(descriptor) == process
+    finally:
+        if not same:
+            os.close(descriptor)
+    return descriptor if same else None
 
 
 def tree(root: Process) -> list[Process]:
@@ -104,16 +114,17 @@ def _environment(process: Process) -> list[bytes]:
 
 def send(process: Process, number: signal.Signals) -> bool:
     """Send a signal to exactly this process; False when it has ended or may not be signalled."""
-    descriptor = open_process(process)
-    if descriptor is None:
-        return False
+    descriptor = None
     try:
-        signal.pidfd_send_signal(descriptor, number)
+        descriptor = open_process(process)
+        if descriptor is not None:
+            signal.pidfd_send_signal(descriptor, number)
     except OSError:
         return False
     finally:
-        os.close(descriptor)
-    return True
+        if descriptor is not None:
+            os.close(descriptor)
+    return descriptor is not None
 
 
 def _pids() -> Iterator[int]:
@@ -123,7 +134,12 @@ def _pids() -> Iterator[int]:
 
 
 def _stat(pid: int) -> list[bytes]:
-    with suppress(OSError, ValueError):
+    try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
         return text[text.rindex(b")") + 2 :].split()
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
+    except ValueError:
+        pass
     return []

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from canhazgpu.events.gpu import ProcessReading, ProcessUse
-from canhazgpu.events.processes import PARENT_FIELD, START_FIELD, Process
+from canhazgpu.events.processes import EXHAUSTED, PARENT_FIELD, START_FIELD, Process
 from canhazgpu.events.text import printable
 from canhazgpu.service.executables import executable_of
 from canhazgpu.service.hints import Clue, Hints
@@ -54,7 +54,10 @@ class Attributor:
         self._generation = self._answered()
 
     def attribute(self, process: ProcessReading) -> ProcessUse | None:
-        """Return whose the process is, or None when it has gone and was not made up whole."""
+        """Return whose the process is, or None when it has gone and was not made up whole.
+
+        Raises OSError if EXHAUSTED: a process that cannot be looked at has not gone.
+        """
         if process.unseen:
             return ProcessUse(
                 pid=process.pid, name=UNKNOWN_PROCESS, user="unknown", memory_mb=process.memory_mb
@@ -102,7 +105,9 @@ class Attributor:
                 ancestor = known.facts.run if known and known.facts.start == start else None
                 facts = read_facts(self._proc, folder, start, name, ancestor)
                 known = _Known(owner, facts, frozenset(), -1, _nobody(pid, facts))
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, IndexError) as error:
+            if isinstance(error, OSError) and error.errno in EXHAUSTED:
+                raise
             self._known.pop(pid, None)
             return None
         if len(self._known) >= LONGEST_LIST:

@@ -80,7 +80,14 @@ class EmbeddedRedis:
                 self._say("redis_cannot_run", reason=str(failed))
                 await anyio.sleep(RESTART_LAST)
                 continue
-            process = await self._start(server, lock)
+            try:
+                process = await self._start(server, lock)
+            except OSError as error:  # The folder became read-only, or there are no descriptors left.
+                if not started:
+                    raise EmbeddedFailed(self._unusable(error)) from error
+                self._died(error.strerror or str(error), None)
+                await anyio.sleep(RESTART_LAST)
+                continue
             store = Store(self.url, "none")
             try:
                 answers = await _answers(store, process, None if started else START_PATIENCE)
@@ -151,8 +158,10 @@ class EmbeddedRedis:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
         except OSError as error:
-            message = f"state_dir: {self.folder} cannot be used: {error.strerror}"
-            raise EmbeddedFailed(message) from error
+            raise EmbeddedFailed(self._unusable(error)) from error
+
+    def _unusable(self, error: OSError) -> str:
+        return f"state_dir: {self.folder} cannot be used: {error.strerror}"
 
     def _keep_place(self, lock: Lock) -> None:
         """Make what was deleted of the folder and its lock. Raises EmbeddedFailed."""
@@ -185,6 +194,8 @@ class EmbeddedRedis:
                     message = f"another Redis still runs on {self.folder}; end it, or set another state_dir"
                     raise EmbeddedFailed(message) from None
                 await anyio.sleep(0.05)
+            except OSError as error:
+                raise EmbeddedFailed(self._unusable(error)) from error
 
     async def _start(self, server: Server, lock: Lock) -> Process:
         self.socket.unlink(missing_ok=True)

@@ -66,22 +66,35 @@ class Liveness:
 
     def watch(self, record: Record, descriptor: int | None) -> None:
         """End a run when its process does; the pidfd stays the caller's. None: it has ended already."""
+        self._begin(record, lambda _: None if descriptor is None else os.dup(descriptor))
+
+    def _begin(self, record: Record, opened: Callable[[Process], int | None]) -> None:
         if self._tasks is None or record.pid is None or record.start is None:
             raise ValueError("a run has a process, and is watched by a service that runs")
         if record.id in self._runs:
             return
-        self._runs[record.id] = Process(record.pid, record.start)
-        own = None if descriptor is None else os.dup(descriptor)
-        self._tasks.start_soon(self._follow, record, own)
+        process = self._runs[record.id] = Process(record.pid, record.start)
+        try:
+            own = opened(process)
+        except OSError:
+            self._tasks.start_soon(self._find, record, process)
+        else:
+            self._tasks.start_soon(self._follow, record, own)
         self._changed.set()
+
+    async def _find(self, record: Record, process: Process) -> None:
+        """Watch a run as soon as there is a descriptor for its process."""
+        while True:
+            await anyio.sleep(AGAIN)
+            with suppress(OSError):
+                own = open_process(process)
+                break
+        await self._follow(record, own)
 
     def resume(self, record: Record) -> None:
         """Watch a run of which nothing is at hand but its record; one that has ended is over at once."""
         if record.kind == RUN and record.ended_ms is None and record.pid and record.start:
-            descriptor = open_process(Process(record.pid, record.start))
-            self.watch(record, descriptor)
-            if descriptor is not None:
-                os.close(descriptor)
+            self._begin(record, open_process)
 
     def manual(self) -> None:
         """Say that a manual reservation began, or that its end is another."""
@@ -130,8 +143,15 @@ class Liveness:
 
     async def _wait_for_containers(self, record: Record) -> None:
         """Wait for containers that carry a run's name: they outlive the command that started them."""
-        while containers := await anyio.to_thread.run_sync(_containers, record):
-            descriptor = open_process(containers[0])
+        while True:
+            try:
+                containers = await anyio.to_thread.run_sync(_containers, record)
+                descriptor = open_process(containers[0]) if containers else None
+            except OSError:  # It cannot be told now.
+                await anyio.sleep(AGAIN)
+                continue
+            if not containers:
+                return
             if descriptor is not None:
                 try:
                     with anyio.move_on_after(LOOK_AGAIN):

@@ -48,8 +48,11 @@ class Machine(msgspec.Struct, frozen=True):
         return (self.id, self.boot) == (other.id, other.boot)
 
     def lives(self) -> bool:
-        """Tell whether this process of the boot we are in lives."""
-        descriptor = open_process(self.process)
+        """Tell whether this process of the boot we are in lives; so does one of which it cannot be told."""
+        try:
+            descriptor = open_process(self.process)
+        except OSError:
+            return True
         if descriptor is not None:
             os.close(descriptor)
         return descriptor is not None

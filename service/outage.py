@@ -40,9 +40,9 @@ class Outage:
     def _pid(self) -> int | None:
         if not self._path:
             return None
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
                 link.connect(self._path)
-            except OSError:
-                return self._embedded.pid if self._embedded else None
-            return peer_pid(link)
+                return peer_pid(link)
+        except OSError:
+            return self._embedded.pid if self._embedded else None

@@ -54,6 +54,7 @@ class Reconciler:
         self._store = store
         self._journal = journal
         self._state: State | None = None
+        self._written: State | None = None  # What of it is on the disk.
         self._indices: list[int] = []
         self._lock = anyio.Lock()
         self._asked = self._done = self._restorations = 0
@@ -72,6 +73,7 @@ class Reconciler:
             self._failed(error)
         self._store.recover = self._recover
         state = self._state
+        self._written = state and _content(state)
         self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
         self._store.connected = self.note
         self.note()
@@ -178,16 +180,16 @@ class Reconciler:
         await self._write(new)
 
     async def _write(self, state: State) -> None:
-        before, self._state = self._state, state
+        self._state, content = state, _content(state)
         self._store.hold_to(state.dataset, state.sequence)
-        same = before is not None and _content(state) == _content(before)
-        if same and self._journal.is_in_place() and not self.weakness:
+        if content == self._written and self._journal.is_in_place() and not self.weakness:
             return
         try:
             await anyio.to_thread.run_sync(self._journal.write, state)
         except OSError as error:
             self._failed(error)
             return
+        self._written = content
         if self.weakness:
             structlog.get_logger().info("journal_back", path=str(self._journal.path))
             self.weakness = None

@@ -91,10 +91,13 @@ def _lasts(record: Record, now_ms: int, alive: Callable[[Record], bool]) -> bool
 
 
 def process_lives(record: Record) -> bool:
-    """Tell whether the first process of a run lives."""
+    """Tell whether the first process of a run lives; so does one of which it cannot be told."""
     if record.pid is None or record.start is None:
         return False
-    descriptor = open_process(Process(record.pid, record.start))
+    try:
+        descriptor = open_process(Process(record.pid, record.start))
+    except OSError:
+        return True
     if descriptor is None:
         return False
     os.close(descriptor)

@@ -1,7 +1,7 @@
 """The loop that looks at the GPUs and tells Redis what it saw. It decides nothing about people."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import anyio
@@ -12,6 +12,7 @@ from anyio.abc import TaskStatus
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessReading, ProcessUse
 from canhazgpu.events.keys import HOSTS
+from canhazgpu.events.processes import EXHAUSTED
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown
 from canhazgpu.service.observations import Observed, observe, stall
 from canhazgpu.service.providers import Provider, ProviderError
@@ -134,11 +135,23 @@ class Scanner:
         try:
             readings = await self._provider.read()
         except ProviderError as error:
-            self.trouble = error
-            self._cards.stall()
-            await self._recall()
-            await self._tell_stalled(error)
-            return self._period
+            return await self._fail(error)
+        try:
+            return await self._look_at(readings)
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            reason = f"the processes on the GPUs cannot be read: {error.strerror}"
+            return await self._fail(ProviderError(reason, "restart the service"))
+
+    async def _fail(self, error: ProviderError) -> float:
+        self.trouble = error
+        self._cards.stall()
+        await self._recall()
+        await self._tell_stalled(error)
+        return self._period
+
+    async def _look_at(self, readings: Sequence[GpuReading]) -> float:
         self.trouble = None
         if self._store.down:  # What is seen now is shown, and does not wait for Redis.
             self._show([self._usage(reading) for reading in readings])

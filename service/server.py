@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, ClassVar
 
 import anyio
+import structlog
 import uvicorn
 from anyio.abc import TaskStatus
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,6 +23,8 @@ HEAD_TIME = 5.0  # Seconds a caller may take for its first request.
 IDLE_TIME = 15
 DRAIN_TIME = 5
 MOST_OF_ONE_USER = 128
+NOT_ACCEPTED = "socket.accept() out of system resource"  # asyncio's words, as often as it may try in a round,
+SAY_AGAIN = 60.0  # with a traceback each; they are said once in so many seconds.
 
 Heard = Callable[[bool], None]
 
@@ -107,6 +111,23 @@ class _Server(uvicorn.Server):
         await self.stop.wait()
 
 
+class _Troubles:
+    """What asyncio wants to be said; it does so hundreds of times while no connection can be accepted."""
+
+    def __init__(self) -> None:
+        self._said = -SAY_AGAIN
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context["message"] != NOT_ACCEPTED:
+            loop.default_exception_handler(context)
+        elif time.monotonic() - self._said >= SAY_AGAIN:
+            self._said = time.monotonic()
+            reason = str(context.get("exception"))
+            structlog.get_logger().error(
+                "connections_not_accepted", reason=reason, remedy="raise LimitNOFILE"
+            )
+
+
 def _introducing(app: Any, users: Users) -> Any:
     async def application(scope: Any, receive: Any, send: Any) -> None:
         peer = await introduced(scope["canhazgpu.peer"], users)
@@ -131,6 +152,7 @@ async def serve_http(
     application = _introducing(app, users)
     servers: list[_Server] = []
     door.listener.listen(BACKLOG)
+    asyncio.get_running_loop().set_exception_handler(_Troubles())
     async with anyio.create_task_group() as tasks:
 
         def serve(listener: socket.socket) -> None:
@@ -165,6 +187,7 @@ def _configured(app: Any) -> uvicorn.Config:
         date_header=False,
         timeout_keep_alive=IDLE_TIME,
         timeout_graceful_shutdown=DRAIN_TIME,
+        backlog=BACKLOG,
         h11_max_incomplete_event_size=LONGEST_HEAD,
     )
 

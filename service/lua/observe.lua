@@ -100,7 +100,12 @@ local function keep(gpu, key, old)
   local subject = 'gpu/' .. gpu.index
   local summary = old.holder and splice({holder = old.holder_user}, gpu.summary) or gpu.summary
   if not old.signature then redis.call('ZADD', KEYS[4], gpu.index, gpu.index) end
-  if old.unseen and now_ms - age_ms >= tonumber(old.last_released) then redis.call('HDEL', key, 'unseen') end
+  local released_ms = tonumber(old.last_released or 0)
+  if old.unseen and released_ms > now_ms then  -- The clock was set back: the next scan begins after it.
+    redis.call('HSET', key, 'last_released', whole(now_ms))
+  elseif old.unseen and now_ms - age_ms >= released_ms then
+    redis.call('HDEL', key, 'unseen')
+  end
   if old.usage ~= gpu.usage then redis.call('HSET', key, 'usage', gpu.usage) end
   if old.state == 'ok' and gpu.state ~= 'ok' and last[1] then redis.call('HSET', key, 'ok_ms', last[1]) end
   if gpu.state == 'error' and not old.failed then
@@ -265,7 +270,10 @@ local granted = {}
 if settles or #over > 0 then
   local host = open_host(FIRST)
   for _, record in pairs(host.records) do
-    if record.ended_ms and not lingers(host, record) then
+    if record.ended_ms and record.ended_ms > now_ms then  -- The clock was set back.
+      record.ended_ms = now_ms
+      save(record)
+    elseif record.ended_ms and not lingers(host, record) then
       free(host, record, record.gpus, 'exited')
       freed = freed + 1
     end

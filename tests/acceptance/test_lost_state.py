@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +120,21 @@ def test_a_run_that_ended_meanwhile_is_not_brought_back(host: Daemon, folder: Pa
     shutil.rmtree(folder / "state" / "redis")
     host.start()
     assert list(holds(host)) == [1]
+
+
+@pytest.mark.parametrize("last", ["release", "extend"])
+def test_what_was_answered_last_is_in_the_journal(host: Daemon, folder: Path, last: str) -> None:
+    """The power fails after the answer, and only the journal is left: the release, or the new time, stays."""
+    take(host, "--gpu-ids", "0", "--duration", "4h")
+    assert host.run(last).returncode == 0
+    before = {row["gpu_id"]: row["reservation"] for row in json.loads(host.run("status", "--json").stdout)}
+    host.stop(signal.SIGKILL)
+    shutil.rmtree(folder / "state" / "redis")
+    host.start()
+    after = {row["gpu_id"]: row["reservation"] for row in json.loads(host.run("status", "--json").stdout)}
+    assert [one and one["expires"] for one in after.values()] == [
+        one and one["expires"] for one in before.values()
+    ]
 
 
 def test_who_waits_keeps_the_place(host: Daemon) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.daemon import Daemon, gpu, until, use
+from support.descriptors import none_left
 from support.redis import redis_binary
 
 from canhazgpu.client import Client
@@ -233,6 +234,8 @@ def test_the_words_of_a_server_that_died(folder: Path) -> None:
     reason, remedy = outage.explain(down)
     assert reason == f"{SILENCE}: it ended with: Read-only file system; Exiting..."
     assert str(redis.output) in remedy
+    with none_left():  # Nor does looking for the cause end the service.
+        assert outage.explain(down)[0] == reason
     redis.died = time.monotonic() - 60
     assert outage.explain(down)[0] == str(down)
 

@@ -13,6 +13,7 @@ import anyio
 import psutil
 import pytest
 from support.daemon import until
+from support.eventually import eventually
 
 from canhazgpu.events.store import Store
 from canhazgpu.service.durability import weaknesses
@@ -123,6 +124,42 @@ async def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
     with pytest.raises(EmbeddedFailed, match="Bad file format reading the append only file"):
         with anyio.fail_after(20):
             await redis.run()
+
+
+async def test_one_that_cannot_be_started_again_is_tried_until_it_can(folder: Path) -> None:
+    """Its folder may be read-only for a while: that does not end the daemon, and is the reason meanwhile."""
+    async with running(folder) as redis:
+        store = Store(redis.url, "test")
+        await store.redis.set("key", "value")
+        redis.socket.unlink()
+        (redis.socket / "in the way").mkdir(parents=True)
+        assert redis.pid is not None
+        os.kill(redis.pid, signal.SIGKILL)
+        await eventually(lambda: _says(redis, "Is a directory"))
+        (redis.socket / "in the way").rmdir()
+        redis.socket.rmdir()
+        await store.ready(5)
+        assert await store.redis.get("key") == b"value"
+        await store.close()
+
+
+async def _says(redis: EmbeddedRedis, words: str) -> bool:
+    return words in redis.last_words
+
+
+async def test_a_folder_that_is_read_only_is_said(folder: Path) -> None:
+    """At the start it is one sentence with the folder."""
+    async with running(folder):
+        pass
+    place = str(folder / "redis")
+    if subprocess.run(["mount", "--bind", place, place], check=False).returncode:
+        pytest.skip("nothing can be mounted")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+        with pytest.raises(EmbeddedFailed, match=f"{place} cannot be used: Read-only file system"):
+            await EmbeddedRedis(folder).run()
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 async def test_without_a_server_it_says_what_to_install(

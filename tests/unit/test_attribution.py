@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import until
+from support.descriptors import none_left
 from support.people import Person
 from support.proc import Host, reading, whose
 
@@ -44,6 +45,16 @@ def test_a_process_that_has_gone_is_nobodys() -> None:
     assert attributor.attribute(reading(process.pid)) is None
     assert attributor.attribute(reading(2**22 + 1)) is None
     assert attributor.attribute(reading(-1)) is None
+
+
+def test_a_process_that_cannot_be_looked_at_has_not_gone() -> None:
+    """Without a descriptor nothing is said of it: else a violation would end, and begin as a stranger's."""
+    attributor = Attributor()
+    with ended(subprocess.Popen(["sleep", "60"])) as process:
+        before = attributor.attribute(reading(process.pid))
+        with none_left(), pytest.raises(OSError, match="Too many open files"):
+            attributor.attribute(reading(process.pid))
+        assert attributor.attribute(reading(process.pid)) == before
 
 
 def test_a_process_of_a_real_user_is_theirs(people: list[Person]) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 from support.daemon import until
+from support.descriptors import none_left
 
-from canhazgpu.events.processes import Process, marked, start_of, tree
+from canhazgpu.events.processes import Process, marked, open_process, start_of, tree
+from canhazgpu.events.reservations import Record
+from canhazgpu.service.reconciliation_plan import process_lives
 
 
 @pytest.fixture
@@ -42,3 +45,21 @@ def test_what_carries_a_reservation_is_found(odd: subprocess.Popen[bytes]) -> No
     assert marked(b"CANHAZGPU_RESERVATION", b"r7-1", os.getuid()) == [found]
     assert marked(b"CANHAZGPU_RESERVATION", b"r7", os.getuid()) == []
     assert marked(b"CANHAZGPU_RESERVATION", b"r7-1", os.getuid() + 1) == []
+
+
+def test_without_a_descriptor_nobody_has_ended(odd: subprocess.Popen[bytes]) -> None:
+    """A process that cannot be looked at is not taken for one that is gone, nor its run for over."""
+    start = start_of(odd.pid)
+    assert start is not None
+    record = Record(
+        id="r1", kind="run", user="bob", uid=1001, gpus=(0,), started_ms=0, pid=odd.pid, start=start
+    )
+    with none_left():
+        with pytest.raises(OSError, match="Too many open files"):
+            start_of(odd.pid)
+        with pytest.raises(OSError, match="Too many open files"):
+            open_process(Process(odd.pid, start))
+        assert process_lives(record)
+    descriptor = open_process(Process(odd.pid, start))
+    assert descriptor is not None
+    os.close(descriptor)

@@ -1,0 +1,30 @@
+"""A daemon that has as many descriptors as it may have: it lives, says so once, and goes on."""
+
+import resource
+import subprocess
+import time
+from pathlib import Path
+
+from support.daemon import COMMAND, Daemon, until
+
+
+def test_a_daemon_without_descriptors_says_so_once(host: Daemon) -> None:
+    """Not with hundreds of tracebacks a second, and who asks is answered at last."""
+    assert host.process is not None
+    pid = host.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    taken = {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    lowest = min(set(range(len(taken) + 1)) - taken)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        command = subprocess.Popen(
+            [*COMMAND, "status"], env=host.environment, stdout=subprocess.PIPE, text=True
+        )
+        until(lambda: "Too many open files" in host.log.read_text())
+        time.sleep(2.5)  # It tries again each second.
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    assert command.communicate(timeout=60)[0].startswith("GPU 0: ")
+    said = host.log.read_text()
+    assert said.count("connections_not_accepted") == 1
+    assert "Traceback" not in said

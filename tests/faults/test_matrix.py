@@ -1,0 +1,55 @@
+"""A few cells of the fault matrix, which `make faults` runs, and what it says of a broken product."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.faults import matrix
+from bench.faults.course import run
+from bench.faults.oracle import LOST
+from bench.faults.states import STATES
+from bench.truth.real.people import Person, missing
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+BROKEN = """\
+from canhazgpu.service import reconciliation_plan as module
+module.plan = lambda *_: module.Plan()
+"""
+Lab = tuple[Sequence[Person], Mapping[str, str]]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Users and programs that all cells share."""
+    if why := missing() or matrix.missing():
+        if os.environ.get("CI"):
+            pytest.fail(f"{why}, and tests may not be skipped here")
+        pytest.skip(why)
+    with matrix.lab() as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [
+        ("daemon killed", "waiters in the queue"),
+        ("Redis wiped", "allocation storm"),
+        ("disk full", "open violations"),
+        ("mail server down", "notices in flight"),
+    ],
+)
+def test_a_cell_is_green(lab: Lab, fault: str, state: str) -> None:
+    """What is promised holds."""
+    seen = run(matrix.FAULTS[fault](), STATES[state](), *lab)
+    assert list(seen.wrong) == []
+
+
+def test_a_service_that_restores_nothing_is_red(lab: Lab, tmp_path: Path) -> None:
+    """A daemon that finds nothing missing after a wipe loses the reservation, and the oracle says so."""
+    (tmp_path / "sitecustomize.py").write_text(BROKEN)
+    tmp_path.chmod(0o755)
+    more = {"PYTHONPATH": str(tmp_path)}
+    seen = run(matrix.FAULTS["Redis wiped"](), STATES["idle"](), *lab, more)
+    assert any(text.startswith(LOST) for text in seen.wrong), seen

@@ -1,0 +1,39 @@
+"""The clock is set back an hour: what was released or ended before is free at once, not an hour later."""
+
+import pytest
+from support.reservations import ALICE, Lab
+
+from canhazgpu.events.store import Store
+from canhazgpu.service.allocator import ReleaseOrder
+
+pytestmark = pytest.mark.anyio
+HOUR_MS = 3600_000
+
+
+@pytest.fixture
+def lab(store: Store) -> Lab:
+    """A host of two GPUs."""
+    return Lab(store)
+
+
+async def test_a_gpu_that_was_released_can_be_had(lab: Lab) -> None:
+    """It was released at a time that has yet to come, and no scan was made since."""
+    name = await lab.reserve()
+    order = ReleaseOrder(uid=ALICE, by="alice", reason="released", ids=(name,))
+    await lab.allocator.release(order, "release")
+    key = lab.store.keys.gpu(0)
+    await lab.store.redis.hincrby(key, "last_released", HOUR_MS)
+    await lab.scan()
+    assert await lab.store.redis.hexists(key, "unseen")  # That scan may have begun before the release.
+    await lab.scan()
+    assert await lab.reserve(uid=ALICE + 1)
+
+
+async def test_a_run_that_ended_is_over(lab: Lab) -> None:
+    """Its process ended at a time that has yet to come."""
+    name = await lab.reserve("run", pid=77, start=1)
+    await lab.allocator.conclude(name)
+    await lab.later(-60)
+    await lab.scan()
+    await lab.scan()
+    assert await lab.allocator.reservations() == []
