@@ -59,7 +59,6 @@ class Lab:
             return
         author = "root" if KINDS[kind].exempt else person.name
         self.reused += agent.pid == pid
-        hint = self.kinds.image_user.name if kind == "container-uid" else hint
         self.begin(name, agent.pid, author, kind, agent, None, began, hint=hint)
 
     def begin(  # noqa: PLR0913, PLR0917 - each says one thing about it
