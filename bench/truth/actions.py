@@ -5,7 +5,8 @@ from typing import Any
 
 from bench.truth.episode import Episode, kind_of, uid_for
 from bench.truth.lab import ERROR, GONE, OK
-from bench.truth.oracle import Request, uid_of
+from bench.truth.oracle import uid_of
+from bench.truth.rights import Request
 from bench.truth.steps import Step
 from canhazgpu.events.store import StoreDown
 from canhazgpu.service.allocator import Ask, ReleaseOrder

@@ -36,6 +36,7 @@ class Process:
     memory: dict[str, int] = field(
         default_factory=dict
     )  # By card, in MiB; below 0: the driver does not tell.
+    began: tuple[int, int] | None = None  # From when to when it may have begun, in milliseconds.
 
     @property
     def proven(self) -> bool:

@@ -8,27 +8,15 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.truth.lab import OK, THRESHOLD_MB, Process, Sight, used
+from bench.truth.lab import OK, Process, Sight
 from bench.truth.people import EVERYBODY
+from bench.truth.rights import Request, by_right, counted, in_use
 
 FALSE, PERSON, GPU = "false accusations", "wrong person", "wrong GPU"
 MISSED, LATE = "missed longer than scan_interval + confirm", "late"
 GRANTED, IDLE = "granted while in use", "idle released while used"
 COLUMNS = (FALSE, PERSON, GPU, MISSED, LATE, GRANTED, IDLE)
-IDLE_MB = 3  # What an idle card's driver has.
 Key = tuple[str, str]  # A card's UUID, and who is on it without right.
-
-
-@dataclass
-class Request:
-    """What somebody asked for; `id` is the product's name for it once it has one."""
-
-    name: str
-    person: str
-    kind: str
-    id: str = ""
-    live: bool = False
-    used_ms: int = 0  # The last look that saw its holder use it.
 
 
 @dataclass(frozen=True)
@@ -74,26 +62,26 @@ class Oracle:
         """Count one failure."""
         self.failures.append((column, text))
 
-    def rightful(self, process: Process, uuid: str) -> bool:
-        """Tell whether a process is on a card by right: its holder's, its run's, or presumed to be."""
+    def rightful(self, process: Process, uuid: str, *, surely: bool = True) -> bool:
+        """Tell whether a process is on a card by right; not `surely`: or the product may think so."""
         holder = self.holders.get(uuid)
-        if holder is None:
-            return False
-        if not process.proven:
-            return process.hint in ("", holder.person) or process.run == holder.name
-        return process.author == holder.person or process.run == holder.name
+        return holder is not None and by_right(process, holder, surely=surely)
 
-    def wrong(self, sight: Sight) -> set[Key]:
-        """Return who is where without right."""
+    def wrong(self, sight: Sight, *, surely: bool = False) -> set[Key]:
+        """Return who is where without right; not `surely`: or may be taken to be."""
         found = set()
         for uuid, (_, state, processes) in sight.cards.items():
             if state == OK and in_use(uuid, processes):
-                found |= {(uuid, one.who) for one in counted(processes) if not self.rightful(one, uuid)}
+                others = (
+                    one for one in counted(processes) if not self.rightful(one, uuid, surely=not surely)
+                )
+                found |= {(uuid, one.who) for one in others}
         return found
 
     def pass_time(self, now: Sight, *, seeing: bool) -> None:
         """Follow who is where without right, for how long, and whether that was told."""
-        wrong = self.wrong(now) if seeing else set()
+        wrong = self.wrong(now, surely=True) if seeing else set()
+        doubtful = self.wrong(now)
         told = {(one.uuid, one.who) for one in self.open.values()}
         for key in [key for key in self.since if key not in wrong]:
             del self.since[key]
@@ -105,7 +93,7 @@ class Oracle:
             if key not in told and now.at_ms > since + self.promise.bound:
                 self.overdue.setdefault(key, since)
         for name, one in self.open.items():
-            self._follow(name, one, now, seeing=seeing, stands=(one.uuid, one.who) in wrong)
+            self._follow(name, one, now, seeing=seeing, stands=(one.uuid, one.who) in doubtful)
 
     def _follow(self, name: str, one: Accusation, now: Sight, *, seeing: bool, stands: bool) -> None:
         _, state, _ = now.cards.get(one.uuid, (0, "gone", ()))
@@ -187,7 +175,7 @@ class Oracle:
         if request is None:
             self.fail(PERSON, f"a reservation nobody asked for: {json.dumps(data)}")
             return
-        request.live, request.used_ms = True, 0
+        request.live, request.used_ms, request.since_ms = True, 0, now.at_ms
         if data["user"] != ("root" if request.kind.startswith("sudo") else request.person):
             self.fail(PERSON, f"reserved for another: {json.dumps(data)}")
         for index in data["gpus"]:
@@ -246,19 +234,6 @@ class Oracle:
             self.fail(GPU, f"{uuid} is shown as held by {reservation}, and is {holder}'s")
         if uuid in self.sight.cards and self.sight.cards[uuid][0] != index:
             self.fail(GPU, f"{uuid} is shown as {index}, and is {self.sight.cards[uuid][0]}")
-
-
-def counted(processes: tuple[Process, ...]) -> list[Process]:
-    """Return the processes that make a card count as in use."""
-    return [one for one in processes if not one.kind.exempt]
-
-
-def in_use(uuid: str, processes: tuple[Process, ...]) -> bool:
-    """Tell whether a card counts as in use."""
-    card = uuid.split("-")[1]
-    on = counted(processes)
-    memory = sum(used(one, card) for one in on) + IDLE_MB
-    return any(one.memory[card] < 0 for one in on) or memory > THRESHOLD_MB
 
 
 def uid_of(person: str) -> int:

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from bench.truth.lab import Sight
-from bench.truth.oracle import GPU, Oracle, Promise, Request
+from bench.truth.oracle import GPU, Oracle, Promise
 from bench.truth.real.history import History, Interval
+from bench.truth.rights import Request
 from canhazgpu.events.gpu import PROVEN
 
 BEFORE_MS, AFTER_MS = 6000, 1000  # What is told of the time around a failure.
