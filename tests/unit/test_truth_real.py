@@ -161,6 +161,17 @@ def test_an_answer_that_was_lost_is_found_again(history: History) -> None:
     assert "  -1.500 s  ann does something" in story(failure, history, heard)
 
 
+def test_a_card_that_has_just_failed_was_not_well_all_the_time(history: History) -> None:
+    """A run that has ended may be released when its card fails, whoever is on it; not while it is well."""
+    process = Process("a", PID, 0, "bob", KINDS["plain"], "", 0, None, run="a", memory={"c0": 600})
+    history.presences += [Presence((1000, 1010), process=process, card=card) for card in ("", "c0")]
+    said = reservation(900, "bob"), reservation(3000, "bob", "released", reason="exited")
+    assert oracle.IDLE in wrong(history, *said, asked("bob", 800, 950, "run"))
+    history.states[0].ended = (2940, 2950)
+    history.states.append(CardState((2940, 2950), card="c0", state="error"))
+    assert wrong(history, *said, asked("bob", 800, 950, "run")) == []
+
+
 def test_a_card_that_hung_excuses_until_it_is_read_again(history: History) -> None:
     """A card that is left alone after it hung is told of no more, and no longer than that."""
     well = history.states[0]

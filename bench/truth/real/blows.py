@@ -95,11 +95,12 @@ class Blows:
     def _reads(self) -> bool:
         """Tell whether the daemon reads all cards but those that failed, or that it says hung."""
         found = self._host.looked()
-        unread = [gpu for gpu in found if gpu["status"] in ("ERROR", "UNKNOWN")]
-        hang = {f"c{gpu['gpu_id']}" for gpu in unread if HANGS.search(gpu["reason"] or "")}
+        unread = {f"c{gpu['gpu_id']}": gpu for gpu in found if gpu["status"] in ("ERROR", "UNKNOWN")}
+        hang = {card for card, gpu in unread.items() if HANGS.search(gpu["reason"] or "")}
         failed = {card for card, state in self._lab.states.items() if state.state != "ok"}
-        if not found or {f"c{gpu['gpu_id']}" for gpu in unread} - hang - failed:
+        excused = failed | (hang & self._lab.unread.keys())
+        if not found or unread.keys() - excused:
             return False
-        for card in set(self._lab.unread) - hang:
+        for card in self._lab.unread.keys() - unread.keys():
             self._lab.read_again(card)
-        return not hang - set(self._lab.unread)
+        return True

@@ -69,7 +69,7 @@ class History:
     def throughout(self, first: int, last: int) -> Sight:
         """Return what was so all the time."""
         states = [one for one in self.states if one.at_all(first, last)]
-        states.sort(key=lambda one: one.state == "ok" and one.throughout(first, last))
+        states.sort(key=lambda one: one.state == "ok")
         worst = {one.card: one.state for one in reversed(states)}
         return self._sight(last, (one for one in self.presences if one.throughout(first, last)), worst)
 
