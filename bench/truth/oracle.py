@@ -209,9 +209,9 @@ class Oracle:
             index, state, processes = self.sight.cards.get(uuid, (-1, "gone", ()))
             if index in kept:
                 continue
-            del self.holders[uuid]
             _, _, today = now.cards.get(uuid, (0, "", ()))
-            own = [one for one in processes if one in today and one.run == request.name]
+            own = [one for one in processes if one in today and self.rightful(one, uuid)]
+            del self.holders[uuid]
             if data["reason"] == "exited" and state == OK and in_use(uuid, processes) and counted(tuple(own)):
                 self.fail(IDLE, f"its run is on {uuid} still: {json.dumps(data)}")
         request.live = bool(kept)

@@ -82,6 +82,34 @@ def test_an_idle_release_of_what_is_used_is_seen(monkeypatch: pytest.MonkeyPatch
         assert columns(bench, make_up(SEED, 2 * LENGTH, []))[oracle.IDLE]
 
 
+@pytest.mark.parametrize(
+    ("rule", "broken", "seed", "column"),
+    [
+        ("local BEGAN_MARGIN_MS = 5000", "local BEGAN_MARGIN_MS = 1e15", 7, oracle.LATE),
+        (
+            "= known(process.hint), known(process.reservation)",
+            "= nil, known(process.reservation)",
+            7,
+            oracle.LATE,
+        ),
+        ("= known(process.hint), known(process.reservation)", "= known(process.hint), nil", 10, oracle.LATE),
+        ("rules.presume_holder and 'presumed' or 'other'", "'other'", 10, oracle.FALSE),
+        ("if by_right(host.rules, gpu, record, process)", "if process.run == record.id", 14, oracle.IDLE),
+    ],
+)
+def test_a_broken_presumption_is_seen(rule: str, broken: str, seed: int, column: str) -> None:
+    """A container counts as its holder's by what is known of it: when it began, its hint, its claim."""
+    changed = []
+
+    def change(name: str, text: str) -> str:
+        changed.append(rule in text and name)
+        return text.replace(rule, broken)
+
+    with Bench(change) as bench:
+        assert columns(bench, make_up(seed, LENGTH, ["containers"]))[column]
+    assert "observe" in changed
+
+
 def test_a_wrong_person_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A product that takes one person for another is wrong about the person."""
     monkeypatch.setitem(people.NAMES, people.LOCAL["alice"], "bob")
