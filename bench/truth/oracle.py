@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.truth.bursts import Use
 from bench.truth.lab import OK, Process, Sight
 from bench.truth.people import EVERYBODY
 from bench.truth.rights import Request, by_right, counted, in_use
@@ -56,7 +57,8 @@ class Oracle:
     sight: Sight = field(default_factory=lambda: Sight(0, {}))  # The last one the product reported.
     since: dict[Key, int] = field(default_factory=dict)
     overdue: dict[Key, int] = field(default_factory=dict)
-    looks: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(list))
+    looks: dict[Key, int] = field(default_factory=dict)  # The last one that saw somebody without right.
+    uses: dict[Key, Use] = field(default_factory=lambda: defaultdict(Use))
 
     def fail(self, column: str, text: str) -> None:
         """Count one failure."""
@@ -67,19 +69,30 @@ class Oracle:
         holder = self.holders.get(uuid)
         return holder is not None and by_right(process, holder, surely=surely)
 
-    def wrong(self, sight: Sight, *, surely: bool = False) -> set[Key]:
-        """Return who is where without right; not `surely`: or may be taken to be."""
+    def wrong(self, sight: Sight, *, surely: bool = False, failed: bool = False) -> set[Key]:
+        """Return who is where without right; not `surely`: or may be taken to be.
+
+        On cards that `failed` too, or only on those that are well.
+        """
         found = set()
         for uuid, (_, state, processes) in sight.cards.items():
-            if state == OK and in_use(uuid, processes):
+            if (failed or state == OK) and in_use(uuid, processes):
                 others = (
                     one for one in counted(processes) if not self.rightful(one, uuid, surely=not surely)
                 )
                 found |= {(uuid, one.who) for one in others}
         return found
 
-    def pass_time(self, now: Sight, *, seeing: bool) -> None:
-        """Follow who is where without right, for how long, and whether that was told."""
+    def pass_time(self, now: Sight, *, seeing: bool, possible: Sight | None = None) -> None:
+        """Follow who is where without right, for how long, and whether that was told.
+
+        `possible` is what may be so, where `now` is only what is so beyond doubt.
+        """
+        there = self.wrong(possible or now, failed=True)
+        for key in there | self.uses.keys():
+            unseen_ms = self.promise.interval + self.promise.slack
+            seen = seeing and now.cards.get(key[0], (0, "gone", ()))[1] == OK
+            self.uses[key].pass_time(now.at_ms, unseen_ms, there=key in there, seen=seen)
         wrong = self.wrong(now, surely=True) if seeing else set()
         doubtful = self.wrong(now)
         told = {(one.uuid, one.who) for one in self.open.values()}
@@ -117,7 +130,7 @@ class Oracle:
         """Take the truth beside a scan whose outcome comes next."""
         self.sight = sight
         for key in self.wrong(sight):
-            self.looks[key].append(sight.at_ms)
+            self.looks[key] = sight.at_ms
         for uuid, (_, state, processes) in sight.cards.items():
             holder = self.holders.get(uuid)
             if holder is None or state != OK or not in_use(uuid, processes):
@@ -139,6 +152,7 @@ class Oracle:
         name, uuid, who = data["violation"], data["gpu_uuid"], data["person"] or "?"
         if verb == "closed":
             self.open.pop(name, None)
+            self.uses.pop((uuid, who), None)
             return
         accusation = self.open.setdefault(name, Accusation(uuid, who))
         accusation.uuid, accusation.who = uuid, who
@@ -158,16 +172,18 @@ class Oracle:
             return GPU
         there = {one.pid for one in processes}
         elsewhere = {one.pid for _, _, others in self.sight.cards.values() for one in others}
-        for one in data["processes"]:
-            if one["pid"] not in there:
-                return GPU if one["pid"] in elsewhere else FALSE
-            if data["person"] and who not in self._authors(one["pid"], now):
-                return PERSON
-        looks = self.looks[uuid, who]
-        if not looks or looks[-1] != self.sight.at_ms:
+        for pid in (one["pid"] for one in data["processes"]):
+            if pid not in there or (data["person"] and who not in self._authors(pid, now)):
+                return PERSON if pid in there else GPU if pid in elsewhere else FALSE
+        if self.looks.get((uuid, who)) != self.sight.at_ms:
             return FALSE
-        short = looks[-1] - looks[0] < self.promise.confirm - self.promise.slack
-        return FALSE if verb == "opened" and short else None
+        return FALSE if verb == "opened" and self._was_short((uuid, who)) else None
+
+    def _was_short(self, key: Key) -> bool:
+        """Tell whether it was too little use to be told of; what comes now counts anew."""
+        enough = self.uses[key].enough(self.promise.confirm)
+        self.uses[key] = Use(bursts=1, last_ms=self.uses[key].last_ms, there=True)
+        return enough < self.promise.confirm - self.promise.slack
 
     def _created(self, data: dict[str, Any], now: Sight) -> None:
         by_index = {index: uuid for uuid, (index, _, _) in self.sight.cards.items()}

@@ -161,6 +161,22 @@ def test_an_answer_that_was_lost_is_found_again(history: History) -> None:
     assert "  -1.500 s  ann does something" in story(failure, history, heard)
 
 
+def test_a_few_short_looks_are_no_violation(history: History) -> None:
+    """Use that comes back adds up slowly, and anew after each violation; four returns suffice."""
+    for began in (1000, 3000):
+        uses(history, "ann", began, began + 100)
+    assert oracle.FALSE in wrong(history, violation(3090, "ann"), violation(3200, "ann", "closed"))
+    for began in (5000, 7000, 9000):
+        uses(history, "ann", began, began + 100)
+    assert wrong(history, violation(9090, "ann"), violation(9200, "ann", "closed")) == []
+    history.presences.clear()
+    uses(history, "ann", 1000, 3000)
+    uses(history, "ann", 5000, 5100)
+    first = [violation(2300, "ann"), violation(3100, "ann", "closed")]
+    assert wrong(history, *first) == []
+    assert oracle.FALSE in wrong(history, *first, violation(5090, "ann"), violation(5200, "ann", "closed"))
+
+
 def test_a_card_that_has_just_failed_was_not_well_all_the_time(history: History) -> None:
     """A run that has ended may be released when its card fails, whoever is on it; not while it is well."""
     process = Process("a", PID, 0, "bob", KINDS["plain"], "", 0, None, run="a", memory={"c0": 600})
