@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from support.redis import redis_binary
 
-from bench.truth import oracle, people, product
+from bench.truth import lab, oracle, people, product
 from bench.truth.bench import Bench
 from bench.truth.shrink import shrink
 from bench.truth.steps import Step, make_up
@@ -108,6 +108,24 @@ def test_a_broken_presumption_is_seen(rule: str, broken: str, seed: int, column:
     with Bench(change) as bench:
         assert columns(bench, make_up(seed, LENGTH, ["containers"]))[column]
     assert "observe" in changed
+
+
+def test_a_pid_that_is_anothers_within_a_scan_is_no_false_accusation(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is there for long enough is told of, also where the first scan was of who had their pid before."""
+    monkeypatch.setattr(lab, "PIDS", range(100, 101))
+    for moment in range(2, 180, 12):  # Somewhere in it the cards are read before the exit, and /proc after.
+        steps = [
+            Step(1000, "start", name="p1", person="bob", kind="container", place="c1", number=600),
+            Step(700 + moment, "pause"),
+            Step(10, "exit", name="p1", split=3),
+            Step(0, "start", name="p2", person="jon", kind="plain", place="c1", number=600),
+            Step(1, "pause"),
+            Step(1, "pause"),
+            Step(600, "pause"),
+        ]
+        assert bench.episode(steps) == [], moment
 
 
 def test_a_wrong_person_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

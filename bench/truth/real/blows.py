@@ -24,6 +24,7 @@ class Blows:
         self._left = [(begin + gap * (place + 1), blow) for place, blow in enumerate(EACH)]
         self._blow: Span | None = None  # Because of which the daemon does not see; it has no end yet.
         self._over = self._asked = 0.0
+        self._back_ms = 0  # When the daemon saw again.
         self._cure = ""
 
     @property
@@ -77,6 +78,7 @@ class Blows:
             self._host.start()
         elif self._reads():
             self._blow.ended = since(now_ms())
+            self._back_ms = now_ms()
             self._lab.history.note("the daemon sees again")
             self._blow = None
 
@@ -86,7 +88,7 @@ class Blows:
             self._asked = time.monotonic()
             self._reads()
             for card, state in self._lab.unread.items():
-                self._check_renewed(card, max(state.began[1], self._lab.states[card].began[1]))
+                self._check_renewed(card, max(state.began[1], self._lab.states[card].began[1], self._back_ms))
 
     def _check_renewed(self, card: str, since_ms: int) -> None:
         if self._lab.states[card].state == "ok" and now_ms() - since_ms > RENEWED_IN * 1000:
