@@ -67,6 +67,15 @@ class Sight:
     cards: dict[str, tuple[int, str, tuple[Process, ...]]]  # By UUID: index, state, processes.
     processes: tuple[Process, ...] = ()  # All there are.
 
+    def until(self, later: "Sight") -> "Sight":
+        """Return what was on the cards and still lived at a later moment."""
+        alive = {one.name for one in later.processes}
+        cards = {
+            uuid: (index, state, tuple(one for one in on if one.name in alive))
+            for uuid, (index, state, on) in self.cards.items()
+        }
+        return Sight(later.at_ms, cards, later.processes)
+
 
 class Lab:
     """Cards, processes, and the clock. Nothing here is the product's."""

@@ -138,21 +138,23 @@ class Oracle:
             if any(self.rightful(one, uuid) for one in counted(processes)):
                 holder.used_ms = sight.at_ms
 
-    def hear(self, event_type: str, data: dict[str, Any], now: Sight) -> None:
-        """Judge one event of the product."""
+    def hear(self, event_type: str, data: dict[str, Any], now: Sight, sure: Sight | None = None) -> None:
+        """Judge one event of the product; `sure` is what was so all through the scan."""
         noun, _, verb = event_type.removeprefix("canhazgpu.").partition(".")
         if noun == "violation":
-            self._violation(verb, data, now)
+            self._violation(verb, data, now, sure)
         elif (noun, verb) == ("reservation", "created"):
             self._created(data, now)
         elif (noun, verb) == ("reservation", "released"):
             self._released(data, now)
 
-    def _violation(self, verb: str, data: dict[str, Any], now: Sight) -> None:
+    def _violation(self, verb: str, data: dict[str, Any], now: Sight, sure: Sight | None) -> None:
         name, uuid, who = data["violation"], data["gpu_uuid"], data["person"] or "?"
         if verb == "closed":
             self.open.pop(name, None)
             self.uses.pop((uuid, who), None)
+            if (uuid, who) not in self.wrong(sure or self.sight.until(now), surely=True):
+                self._begin_anew((uuid, who), now)
             return
         accusation = self.open.setdefault(name, Accusation(uuid, who))
         accusation.uuid, accusation.who = uuid, who
@@ -162,6 +164,12 @@ class Oracle:
         late = self.overdue.pop((uuid, who), None)
         if late is not None:
             self.fail(LATE, f"{name}: {who} on {uuid} since {late} told at {data['since']}")
+
+    def _begin_anew(self, key: Key, now: Sight) -> None:
+        """Take it that a scan saw nobody there: one ended in it, and another came."""
+        if key in self.since:
+            self.since[key] = now.at_ms
+        self.overdue.pop(key, None)
 
     def _column(self, verb: str, data: dict[str, Any], said: Accusation, now: Sight) -> str | None:
         uuid, who = said.uuid, said.who

@@ -128,6 +128,24 @@ def test_a_pid_that_is_anothers_within_a_scan_is_no_false_accusation(
         assert bench.episode(steps) == [], moment
 
 
+def test_a_container_that_follows_another_within_a_scan_is_not_late(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan of which neither was seen to the end closes the violation; the next one has its own time."""
+    monkeypatch.setattr(lab, "PIDS", range(100, 102))
+    for moment in range(2, 180, 12):
+        steps = [
+            Step(1000, "start", name="p1", person="bob", kind="container", place="c1", number=600),
+            Step(700 + moment, "pause"),
+            Step(10, "start", name="p2", person="jon", kind="container", place="c1", number=600, split=3),
+            Step(1, "exit", name="p1"),
+            Step(1, "pause"),
+            Step(1, "pause"),
+            Step(600, "pause"),
+        ]
+        assert bench.episode(steps) == [], moment
+
+
 def test_a_wrong_person_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A product that takes one person for another is wrong about the person."""
     monkeypatch.setitem(people.NAMES, people.LOCAL["alice"], "bob")

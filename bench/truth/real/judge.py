@@ -122,7 +122,7 @@ class Judge:
             if one.kind == "canhazgpu.reservation.created":
                 self._created[one.data["id"]] = one.data["gpus"]
         self._oracle.sight = sight
-        self._oracle.hear(one.kind, one.data, sight)
+        self._oracle.hear(one.kind, one.data, sight, self.history.throughout(began, one.at_ms))
         for uuid in self._uuids:
             holder = self._oracle.holders.get(uuid)
             name = holder.id if holder else None
