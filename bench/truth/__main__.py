@@ -82,7 +82,11 @@ def _real(seed: int, seconds: float, form: Callable[[Run], str], began: float) -
     if why := missing():
         print(f"skipped, with real processes: {why}", flush=True)
         return 0
-    found, stories, remarks = rounds.run(seed, seconds)
+    try:
+        found, stories, remarks = rounds.run(seed, seconds)
+    except RuntimeError as error:  # The daemon does not come back, or leaves a card alone that is well.
+        print(f"Error: seed {seed}: {error}", file=sys.stderr, flush=True)
+        return 1
     result = Run(seed=seed, length=0, hazards=(), found=found, seconds=time.monotonic() - began)
     print(form(result), flush=True)
     print("\n".join(remarks), file=sys.stderr, flush=True)

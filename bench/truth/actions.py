@@ -5,7 +5,8 @@ from typing import Any
 
 from bench.truth.episode import Episode, kind_of, uid_for
 from bench.truth.lab import ERROR, GONE, OK
-from bench.truth.oracle import Request, uid_of
+from bench.truth.oracle import uid_of
+from bench.truth.rights import Request
 from bench.truth.steps import Step
 from canhazgpu.events.store import StoreDown
 from canhazgpu.service.allocator import Ask, ReleaseOrder
@@ -26,7 +27,12 @@ class Actions(Episode):
         del step
 
     async def _start(self, step: Step) -> None:
-        self.lab.start(step.name, step.person, step.kind, step.place, step.number)
+        traces = {"claim": self._claim(step), "hint": step.hint}
+        self.lab.start(step.name, step.person, step.kind, step.place, step.number, **traces)
+
+    def _claim(self, step: Step) -> str:
+        request = self.requests.get(step.claim)
+        return request.id if request else ""
 
     async def _use(self, step: Step) -> None:
         request = self.requests.get(step.place.partition(":")[2])
@@ -38,7 +44,8 @@ class Actions(Episode):
             of_run = kind_of(request) == "run" and step.kind in ("plain", "slice", "sudo")
             if names:
                 run = request.name if of_run and request.name in self.lab.processes else ""
-                self.lab.start(step.name, step.person, step.kind, names[0], step.number, run)
+                traces = {"run": run, "claim": self._claim(step), "hint": step.hint}
+                self.lab.start(step.name, step.person, step.kind, names[0], step.number, **traces)
 
     async def _exit(self, step: Step) -> None:
         self.lab.exit(step.name)

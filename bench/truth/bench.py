@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from bench.truth.actions import Actions
 from bench.truth.clock import Change
 from bench.truth.lab_redis import LabRedis
 from bench.truth.people import user_database
+from bench.truth.product import on_the_clock
 from bench.truth.steps import Step, make_up
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there
@@ -55,6 +57,7 @@ class Bench:
         self._open.enter_context(user_database())
         structlog.configure(processors=[_drop])
         self._open.callback(structlog.reset_defaults)
+        self._open.callback(on_the_clock, time)
         self._open.callback(self._end_redis)
         return self
 

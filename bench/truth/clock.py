@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
+from time import CLOCK_BOOTTIME
 from typing import Any
 
 from redis.exceptions import NoScriptError
@@ -11,6 +12,7 @@ from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreac
 
 READ = "redis.call('TIME')"
 BEGIN_MS = 1_700_000_000_000
+BOOT_MS = BEGIN_MS - 10_000
 
 Change = Callable[[str, str], str]  # From the name and the text of a script to the text that is to run.
 
@@ -26,7 +28,9 @@ def timed(package: str, name: str) -> str:
 
 
 class Clock:
-    """How late it is in the lab. It has the one method of the module `time` that the scanner calls."""
+    """How late it is in the lab. It has what the scanner and the reader of /proc use of the module `time`."""
+
+    CLOCK_BOOTTIME = CLOCK_BOOTTIME
 
     def __init__(self) -> None:
         """Begin on some day."""
@@ -35,6 +39,20 @@ class Clock:
     def monotonic(self) -> float:
         """Return the seconds since some moment."""
         return (self.now_ms - BEGIN_MS) / 1000
+
+    def clock_gettime(self, clock: int) -> float:
+        """Return the seconds since the lab was booted."""
+        del clock
+        return (self.now_ms - BOOT_MS) / 1000
+
+    def time(self) -> float:
+        """Return the seconds since 1970."""
+        return self.now_ms / 1000
+
+    @property
+    def ticks(self) -> int:
+        """The clock ticks since the lab was booted."""
+        return (self.now_ms - BOOT_MS) // 10
 
     @staticmethod
     def at(seconds: float) -> int:

@@ -10,9 +10,10 @@ from typing import Any
 from bench.truth.clock import Change, Clock, LabStore
 from bench.truth.lab import Lab
 from bench.truth.lab_redis import LabRedis
-from bench.truth.oracle import Oracle, Promise, Request, uid_of
+from bench.truth.oracle import Oracle, Promise, uid_of
 from bench.truth.people import ROOT, write_etc
-from bench.truth.product import CONFIRM, IDLE_AFTER, IDLE_RELEASE, INTERVAL, Product, on_the_labs_clock
+from bench.truth.product import CONFIRM, IDLE_AFTER, IDLE_RELEASE, INTERVAL, Product, on_the_clock
+from bench.truth.rights import Request
 from bench.truth.steps import CARDS, Step
 from canhazgpu.events.processes import Process as Started
 from canhazgpu.service.allocator import Ask
@@ -35,7 +36,7 @@ class Episode:
         self._etc = folder / "etc"
         self._redis = redis
         self.clock = Clock()
-        on_the_labs_clock(self.clock)
+        on_the_clock(self.clock)
         self.lab = Lab(folder / "proc", CARDS, self.clock)
         self.store = LabStore(redis.url, f"truth-{uuid.uuid4().hex[:8]}", self.clock, change)
         idle = round((IDLE_AFTER + IDLE_RELEASE) * 1000)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.truth.clock import BEGIN_MS, Clock
+from bench.truth.clock import Clock
 from bench.truth.kinds import KINDS, Kind
 from bench.truth.people import EVERYBODY, ROOT
 from bench.truth.proc import ProcTree
@@ -36,6 +36,7 @@ class Process:
     memory: dict[str, int] = field(
         default_factory=dict
     )  # By card, in MiB; below 0: the driver does not tell.
+    began: tuple[int, int] | None = None  # From when to when it may have begun, in milliseconds.
 
     @property
     def proven(self) -> bool:
@@ -66,6 +67,15 @@ class Sight:
     cards: dict[str, tuple[int, str, tuple[Process, ...]]]  # By UUID: index, state, processes.
     processes: tuple[Process, ...] = ()  # All there are.
 
+    def until(self, later: "Sight") -> "Sight":
+        """Return what was on the cards and still lived at a later moment."""
+        alive = {one.name for one in later.processes}
+        cards = {
+            uuid: (index, state, tuple(one for one in on if one.name in alive))
+            for uuid, (index, state, on) in self.cards.items()
+        }
+        return Sight(later.at_ms, cards, later.processes)
+
 
 class Lab:
     """Cards, processes, and the clock. Nothing here is the product's."""
@@ -79,27 +89,27 @@ class Lab:
         self.stalled = False
         self._next_pid = 0
 
-    def start(  # noqa: PLR0913, PLR0917 - each says one thing about it
-        self, name: str, person: str, kind_name: str, card: str, memory: int, run: str = "", claim: str = ""
-    ) -> None:
-        """Let a process begin on a card, where there is a pid for it."""
+    def start(self, name: str, person: str, kind_name: str, card: str, memory: int, **more: str) -> None:
+        """Let a process begin on a card, where there is a pid for it; `more` says its run, claim and hint."""
         kind = KINDS[kind_name]
         if kind.owner not in ("", person):
             kind = KINDS["plain"]
         author = kind.owner or ("root" if kind.exempt else person)
         uid = EVERYBODY[author] if kind.uid is None else kind.uid
         login = EVERYBODY[author] if kind.logged_in else kind.login
+        run, claim = more.get("run", ""), more.get("claim", "")
         parent = self.processes[run].pid if run in self.processes else 1
         if kind.exempt:
             memory = min(abs(memory), MOST_EXEMPT_MB)
-        made = Process(name, 0, self.ticks, author, kind, kind.name, uid, login, parent, run, claim)
+        hint = "" if kind.proven else more.get("hint", "")
+        made = Process(name, 0, 0, author, kind, kind.name, uid, login, parent, run, claim, hint)
         self._begin(replace(made, memory={card: memory} if card else {}))
 
     def fork(self, name: str, child: str, card: str, memory: int) -> None:
         """Let a process make another, which is as it is."""
         one = self.processes.get(name)
         if one and not one.kind.exempt:
-            self._begin(replace(one, name=child, start=self.ticks, parent=one.pid, memory={card: memory}))
+            self._begin(replace(one, name=child, parent=one.pid, memory={card: memory}))
 
     def exit(self, name: str) -> None:
         """Let a process end; its pid is free."""
@@ -124,11 +134,6 @@ class Lab:
         one = self.processes.get(name)
         if one and one.memory and not one.kind.exempt:
             self.processes[name] = replace(one, memory=one.memory | {card: memory})
-
-    @property
-    def ticks(self) -> int:
-        """The clock ticks since the lab's boot."""
-        return (self.clock.now_ms - BEGIN_MS) // 10 + 1000
 
     def on(self, card: Card) -> tuple[Process, ...]:
         """Return the processes on a card."""
@@ -174,7 +179,8 @@ class Lab:
         if free:
             pid = next((pid for pid in free if pid >= self._next_pid), free[0])
             self._next_pid = pid + 1
-            self._put(replace(one, pid=pid))
+            now = self.clock.now_ms
+            self._put(replace(one, pid=pid, start=self.clock.ticks, began=(now, now)))
 
     def _put(self, one: Process) -> None:
         self.processes[one.name] = one

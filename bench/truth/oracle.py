@@ -8,27 +8,16 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.truth.lab import OK, THRESHOLD_MB, Process, Sight, used
+from bench.truth.bursts import Use
+from bench.truth.lab import OK, Process, Sight
 from bench.truth.people import EVERYBODY
+from bench.truth.rights import Request, by_right, counted, in_use
 
 FALSE, PERSON, GPU = "false accusations", "wrong person", "wrong GPU"
 MISSED, LATE = "missed longer than scan_interval + confirm", "late"
 GRANTED, IDLE = "granted while in use", "idle released while used"
 COLUMNS = (FALSE, PERSON, GPU, MISSED, LATE, GRANTED, IDLE)
-IDLE_MB = 3  # What an idle card's driver has.
 Key = tuple[str, str]  # A card's UUID, and who is on it without right.
-
-
-@dataclass
-class Request:
-    """What somebody asked for; `id` is the product's name for it once it has one."""
-
-    name: str
-    person: str
-    kind: str
-    id: str = ""
-    live: bool = False
-    used_ms: int = 0  # The last look that saw its holder use it.
 
 
 @dataclass(frozen=True)
@@ -68,32 +57,44 @@ class Oracle:
     sight: Sight = field(default_factory=lambda: Sight(0, {}))  # The last one the product reported.
     since: dict[Key, int] = field(default_factory=dict)
     overdue: dict[Key, int] = field(default_factory=dict)
-    looks: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(list))
+    looks: dict[Key, int] = field(default_factory=dict)  # The last one that saw somebody without right.
+    uses: dict[Key, Use] = field(default_factory=lambda: defaultdict(Use))
 
     def fail(self, column: str, text: str) -> None:
         """Count one failure."""
         self.failures.append((column, text))
 
-    def rightful(self, process: Process, uuid: str) -> bool:
-        """Tell whether a process is on a card by right: its holder's, its run's, or presumed to be."""
+    def rightful(self, process: Process, uuid: str, *, surely: bool = True) -> bool:
+        """Tell whether a process is on a card by right; not `surely`: or the product may think so."""
         holder = self.holders.get(uuid)
-        if holder is None:
-            return False
-        if not process.proven:
-            return process.hint in ("", holder.person) or process.run == holder.name
-        return process.author == holder.person or process.run == holder.name
+        return holder is not None and by_right(process, holder, surely=surely)
 
-    def wrong(self, sight: Sight) -> set[Key]:
-        """Return who is where without right."""
+    def wrong(self, sight: Sight, *, surely: bool = False, failed: bool = False) -> set[Key]:
+        """Return who is where without right; not `surely`: or may be taken to be.
+
+        On cards that `failed` too, or only on those that are well.
+        """
         found = set()
         for uuid, (_, state, processes) in sight.cards.items():
-            if state == OK and in_use(uuid, processes):
-                found |= {(uuid, one.who) for one in counted(processes) if not self.rightful(one, uuid)}
+            if (failed or state == OK) and in_use(uuid, processes):
+                others = (
+                    one for one in counted(processes) if not self.rightful(one, uuid, surely=not surely)
+                )
+                found |= {(uuid, one.who) for one in others}
         return found
 
-    def pass_time(self, now: Sight, *, seeing: bool) -> None:
-        """Follow who is where without right, for how long, and whether that was told."""
-        wrong = self.wrong(now) if seeing else set()
+    def pass_time(self, now: Sight, *, seeing: bool, possible: Sight | None = None) -> None:
+        """Follow who is where without right, for how long, and whether that was told.
+
+        `possible` is what may be so, where `now` is only what is so beyond doubt.
+        """
+        there = self.wrong(possible or now, failed=True)
+        for key in there | self.uses.keys():
+            unseen_ms = self.promise.interval + self.promise.slack
+            seen = seeing and now.cards.get(key[0], (0, "gone", ()))[1] == OK
+            self.uses[key].pass_time(now.at_ms, unseen_ms, there=key in there, seen=seen)
+        wrong = self.wrong(now, surely=True) if seeing else set()
+        doubtful = self.wrong(now)
         told = {(one.uuid, one.who) for one in self.open.values()}
         for key in [key for key in self.since if key not in wrong]:
             del self.since[key]
@@ -105,7 +106,7 @@ class Oracle:
             if key not in told and now.at_ms > since + self.promise.bound:
                 self.overdue.setdefault(key, since)
         for name, one in self.open.items():
-            self._follow(name, one, now, seeing=seeing, stands=(one.uuid, one.who) in wrong)
+            self._follow(name, one, now, seeing=seeing, stands=(one.uuid, one.who) in doubtful)
 
     def _follow(self, name: str, one: Accusation, now: Sight, *, seeing: bool, stands: bool) -> None:
         _, state, _ = now.cards.get(one.uuid, (0, "gone", ()))
@@ -129,7 +130,7 @@ class Oracle:
         """Take the truth beside a scan whose outcome comes next."""
         self.sight = sight
         for key in self.wrong(sight):
-            self.looks[key].append(sight.at_ms)
+            self.looks[key] = sight.at_ms
         for uuid, (_, state, processes) in sight.cards.items():
             holder = self.holders.get(uuid)
             if holder is None or state != OK or not in_use(uuid, processes):
@@ -137,20 +138,23 @@ class Oracle:
             if any(self.rightful(one, uuid) for one in counted(processes)):
                 holder.used_ms = sight.at_ms
 
-    def hear(self, event_type: str, data: dict[str, Any], now: Sight) -> None:
-        """Judge one event of the product."""
+    def hear(self, event_type: str, data: dict[str, Any], now: Sight, sure: Sight | None = None) -> None:
+        """Judge one event of the product; `sure` is what was so all through the scan."""
         noun, _, verb = event_type.removeprefix("canhazgpu.").partition(".")
         if noun == "violation":
-            self._violation(verb, data, now)
+            self._violation(verb, data, now, sure)
         elif (noun, verb) == ("reservation", "created"):
             self._created(data, now)
         elif (noun, verb) == ("reservation", "released"):
             self._released(data, now)
 
-    def _violation(self, verb: str, data: dict[str, Any], now: Sight) -> None:
+    def _violation(self, verb: str, data: dict[str, Any], now: Sight, sure: Sight | None) -> None:
         name, uuid, who = data["violation"], data["gpu_uuid"], data["person"] or "?"
         if verb == "closed":
             self.open.pop(name, None)
+            self.uses.pop((uuid, who), None)
+            if (uuid, who) not in self.wrong(sure or self.sight.until(now), surely=True):
+                self._begin_anew((uuid, who), now)
             return
         accusation = self.open.setdefault(name, Accusation(uuid, who))
         accusation.uuid, accusation.who = uuid, who
@@ -161,6 +165,12 @@ class Oracle:
         if late is not None:
             self.fail(LATE, f"{name}: {who} on {uuid} since {late} told at {data['since']}")
 
+    def _begin_anew(self, key: Key, now: Sight) -> None:
+        """Take it that a scan saw nobody there: one ended in it, and another came."""
+        if key in self.since:
+            self.since[key] = now.at_ms
+        self.overdue.pop(key, None)
+
     def _column(self, verb: str, data: dict[str, Any], said: Accusation, now: Sight) -> str | None:
         uuid, who = said.uuid, said.who
         index, _, processes = self.sight.cards.get(uuid, (-1, "", ()))
@@ -170,16 +180,18 @@ class Oracle:
             return GPU
         there = {one.pid for one in processes}
         elsewhere = {one.pid for _, _, others in self.sight.cards.values() for one in others}
-        for one in data["processes"]:
-            if one["pid"] not in there:
-                return GPU if one["pid"] in elsewhere else FALSE
-            if data["person"] and who not in self._authors(one["pid"], now):
-                return PERSON
-        looks = self.looks[uuid, who]
-        if not looks or looks[-1] != self.sight.at_ms:
+        for pid in (one["pid"] for one in data["processes"]):
+            if pid not in there or (data["person"] and who not in self._authors(pid, now)):
+                return PERSON if pid in there else GPU if pid in elsewhere else FALSE
+        if self.looks.get((uuid, who)) != self.sight.at_ms:
             return FALSE
-        short = looks[-1] - looks[0] < self.promise.confirm - self.promise.slack
-        return FALSE if verb == "opened" and short else None
+        return FALSE if verb == "opened" and self._was_short((uuid, who)) else None
+
+    def _was_short(self, key: Key) -> bool:
+        """Tell whether it was too little use to be told of; what comes now counts anew."""
+        enough = self.uses[key].enough(self.promise.confirm)
+        self.uses[key] = Use(bursts=1, last_ms=self.uses[key].last_ms, there=True)
+        return enough < self.promise.confirm - self.promise.slack
 
     def _created(self, data: dict[str, Any], now: Sight) -> None:
         by_index = {index: uuid for uuid, (index, _, _) in self.sight.cards.items()}
@@ -187,7 +199,7 @@ class Oracle:
         if request is None:
             self.fail(PERSON, f"a reservation nobody asked for: {json.dumps(data)}")
             return
-        request.live, request.used_ms = True, 0
+        request.live, request.used_ms, request.since_ms = True, 0, now.at_ms
         if data["user"] != ("root" if request.kind.startswith("sudo") else request.person):
             self.fail(PERSON, f"reserved for another: {json.dumps(data)}")
         for index in data["gpus"]:
@@ -221,9 +233,9 @@ class Oracle:
             index, state, processes = self.sight.cards.get(uuid, (-1, "gone", ()))
             if index in kept:
                 continue
-            del self.holders[uuid]
             _, _, today = now.cards.get(uuid, (0, "", ()))
-            own = [one for one in processes if one in today and one.run == request.name]
+            own = [one for one in processes if one in today and self.rightful(one, uuid)]
+            del self.holders[uuid]
             if data["reason"] == "exited" and state == OK and in_use(uuid, processes) and counted(tuple(own)):
                 self.fail(IDLE, f"its run is on {uuid} still: {json.dumps(data)}")
         request.live = bool(kept)
@@ -246,19 +258,6 @@ class Oracle:
             self.fail(GPU, f"{uuid} is shown as held by {reservation}, and is {holder}'s")
         if uuid in self.sight.cards and self.sight.cards[uuid][0] != index:
             self.fail(GPU, f"{uuid} is shown as {index}, and is {self.sight.cards[uuid][0]}")
-
-
-def counted(processes: tuple[Process, ...]) -> list[Process]:
-    """Return the processes that make a card count as in use."""
-    return [one for one in processes if not one.kind.exempt]
-
-
-def in_use(uuid: str, processes: tuple[Process, ...]) -> bool:
-    """Tell whether a card counts as in use."""
-    card = uuid.split("-")[1]
-    on = counted(processes)
-    memory = sum(used(one, card) for one in on) + IDLE_MB
-    return any(one.memory[card] < 0 for one in on) or memory > THRESHOLD_MB
 
 
 def uid_of(person: str) -> int:

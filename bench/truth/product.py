@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from types import ModuleType
 
 from bench.truth.clock import Clock, LabStore
 from bench.truth.kinds import EXEMPT_NAME
@@ -9,11 +10,13 @@ from bench.truth.lab import THRESHOLD_MB, Lab, Sight
 from bench.truth.people import EVERYBODY, NAMES
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.settings import Gpus, Memory, Settings, Violations
-from canhazgpu.events.gpu import GpuReading
+from canhazgpu.events.gpu import GpuReading, Hint
 from canhazgpu.events.processes import Process
-from canhazgpu.service import scanner
+from canhazgpu.service import process_facts, scanner
 from canhazgpu.service.allocator import Allocator
 from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.hints import Clue, Hints
+from canhazgpu.service.process_facts import Facts
 from canhazgpu.service.providers import ProviderError
 from canhazgpu.service.users import Users
 
@@ -38,6 +41,25 @@ class LabUsers(Users):
     def uid(self, name: str) -> int | None:
         """Return a user's uid."""
         return EVERYBODY.get(name)
+
+
+class LabHints(Hints):
+    """Knows at once whom a container's process points to."""
+
+    def __init__(self, lab: Lab) -> None:
+        """Know what the lab knows."""
+        self._lab = lab
+        self.generation = 0
+
+    def of(self, pid: int, facts: Facts) -> Clue:
+        """Return what is known of a process."""
+        for one in self._lab.processes.values():
+            if (one.pid, one.start) == (pid, facts.start) and one.hint:
+                return Clue(Hint(user=one.hint, uid=EVERYBODY[one.hint], source="the lab says so"))
+        return Clue()
+
+    async def settle(self) -> None:
+        """Do nothing."""
 
 
 class LabProvider:
@@ -75,7 +97,7 @@ class Product:
         self._lab = lab
         self.store = store
         self.provider = LabProvider(lab)
-        self.attributor = Attributor(proc=lab.tree.folder, etc=etc, users=LabUsers())
+        self.attributor = Attributor(proc=lab.tree.folder, etc=etc, users=LabUsers(), hints=LabHints(lab))
         self.allocator = Allocator(SETTINGS, store)
         self.runs: dict[str, Process] = {}
         vars(self.attributor)["runs"] = self.runs
@@ -113,6 +135,6 @@ class Product:
             await asyncio.wait({self.scan})
 
 
-def on_the_labs_clock(clock: Clock) -> None:
-    """Let the scanner take its time from the lab."""
-    vars(scanner)["time"] = clock
+def on_the_clock(clock: Clock | ModuleType) -> None:
+    """Let the product take its time from the lab, or from the module `time` again."""
+    vars(scanner)["time"] = vars(process_facts)["time"] = clock

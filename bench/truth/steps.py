@@ -26,6 +26,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str = ""
     place: str = ""
     number: int = 0
+    claim: str = ""  # The request whose reservation its environment names,
+    hint: str = ""  # and the person it points to where nobody is proven.
     split: int = 0  # A scan that is due then reads the cards now, and /proc so many steps later.
 
 
@@ -70,6 +72,7 @@ class Author:
         self._people += [*DIRECTORY] if "directory" in hazards else []
         self._people += [*IN_A_RANGE] if "ranges" in hazards else []
         self._sudo = "sudo" in hazards
+        self._traced = "containers" in hazards
         self._kinds: dict[str, int] = dict(KINDS[""])
         self._verbs: dict[str, float] = dict(VERBS)
         for hazard in hazards:
@@ -112,7 +115,8 @@ class Author:
         name = self._new("p")
         self._alive.append(name)
         person, kind = self._random.choice(self._people), self._choose(self._kinds)
-        return {"name": name, "person": person, "kind": kind, "place": self._card(), "number": self._memory()}
+        made = {"name": name, "person": person, "kind": kind, "place": self._card(), "number": self._memory()}
+        return made | self._traces("")
 
     def _use(self, verb: str) -> dict[str, Any]:
         """Let a holder use what they have, also with a kind of process that proves nobody."""
@@ -128,7 +132,16 @@ class Author:
             "kind": kind,
             "place": f"of:{request}",
             "number": self._memory(),
+            **self._traces(request),
         }
+
+    def _traces(self, request: str) -> dict[str, str]:
+        """Return what is known of a container beside what the kernel says: often nothing."""
+        if not self._traced or self._random.random() < 0.5:  # noqa: PLR2004
+            return {}
+        names = [name for name, _ in self._requests[-6:]]
+        claim = self._random.choice(("", "", request, *names))
+        return {"claim": claim, "hint": self._random.choice(("", self._random.choice(self._people)))}
 
     def _reserve(self, verb: str) -> dict[str, Any]:
         del verb

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from support.redis import redis_binary
 
-from bench.truth import oracle, people, product
+from bench.truth import lab, oracle, people, product
 from bench.truth.bench import Bench
 from bench.truth.shrink import shrink
 from bench.truth.steps import Step, make_up
@@ -80,6 +80,70 @@ def test_an_idle_release_of_what_is_used_is_seen(monkeypatch: pytest.MonkeyPatch
     with_settings(monkeypatch, "violations", confirm=product.CONFIRM)
     with Bench(blind) as bench:
         assert columns(bench, make_up(SEED, 2 * LENGTH, []))[oracle.IDLE]
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken", "seed", "column"),
+    [
+        ("local BEGAN_MARGIN_MS = 5000", "local BEGAN_MARGIN_MS = 1e15", 7, oracle.LATE),
+        (
+            "= known(process.hint), known(process.reservation)",
+            "= nil, known(process.reservation)",
+            7,
+            oracle.LATE,
+        ),
+        ("= known(process.hint), known(process.reservation)", "= known(process.hint), nil", 10, oracle.LATE),
+        ("rules.presume_holder and 'presumed' or 'other'", "'other'", 10, oracle.FALSE),
+        ("if by_right(host.rules, gpu, record, process)", "if process.run == record.id", 14, oracle.IDLE),
+    ],
+)
+def test_a_broken_presumption_is_seen(rule: str, broken: str, seed: int, column: str) -> None:
+    """A container counts as its holder's by what is known of it: when it began, its hint, its claim."""
+    changed = []
+
+    def change(name: str, text: str) -> str:
+        changed.append(rule in text and name)
+        return text.replace(rule, broken)
+
+    with Bench(change) as bench:
+        assert columns(bench, make_up(seed, LENGTH, ["containers"]))[column]
+    assert "observe" in changed
+
+
+def test_a_pid_that_is_anothers_within_a_scan_is_no_false_accusation(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is there for long enough is told of, also where the first scan was of who had their pid before."""
+    monkeypatch.setattr(lab, "PIDS", range(100, 101))
+    for moment in range(2, 180, 12):  # Somewhere in it the cards are read before the exit, and /proc after.
+        steps = [
+            Step(1000, "start", name="p1", person="bob", kind="container", place="c1", number=600),
+            Step(700 + moment, "pause"),
+            Step(10, "exit", name="p1", split=3),
+            Step(0, "start", name="p2", person="jon", kind="plain", place="c1", number=600),
+            Step(1, "pause"),
+            Step(1, "pause"),
+            Step(600, "pause"),
+        ]
+        assert bench.episode(steps) == [], moment
+
+
+def test_a_container_that_follows_another_within_a_scan_is_not_late(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan of which neither was seen to the end closes the violation; the next one has its own time."""
+    monkeypatch.setattr(lab, "PIDS", range(100, 102))
+    for moment in range(2, 180, 12):
+        steps = [
+            Step(1000, "start", name="p1", person="bob", kind="container", place="c1", number=600),
+            Step(700 + moment, "pause"),
+            Step(10, "start", name="p2", person="jon", kind="container", place="c1", number=600, split=3),
+            Step(1, "exit", name="p1"),
+            Step(1, "pause"),
+            Step(1, "pause"),
+            Step(600, "pause"),
+        ]
+        assert bench.episode(steps) == [], moment
 
 
 def test_a_wrong_person_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What the real part of the truth bench counts: the product's words against a history of intervals."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from bench.truth import oracle
 from bench.truth.kinds import KINDS
 from bench.truth.lab import Process
-from bench.truth.oracle import Promise, Request
+from bench.truth.oracle import Promise
 from bench.truth.real.history import CardState, History, Presence, Span
 from bench.truth.real.judge import Answered, Heard, Judge, Shown, adopted, story
+from bench.truth.rights import Request
 
 UUID, PID, END = "GPU-c0-0", 100, 20_000
 PROMISE = Promise(interval=200, confirm=1000, idle=3000, slack=500)
@@ -26,6 +28,7 @@ def uses(
 ) -> None:
     """Let a person's process use the card; each change takes 10 ms."""
     process = Process(person, PID, 0, person, KINDS[kind], "", 0, None, hint=hint, memory={"c0": 600})
+    process = replace(process, began=(began, began + 10))
     span = (began, began + 10), None if ended is None else (ended, ended + 10)
     history.presences += [Presence(*span, process=process, card=card) for card in ("", "c0")]
 
@@ -156,3 +159,62 @@ def test_an_answer_that_was_lost_is_found_again(history: History) -> None:
     (failure,) = Judge(history, PROMISE).judge([], [], [], [], END)
     history.note("ann does something", at_ms=failure.at_ms - 1500)
     assert "  -1.500 s  ann does something" in story(failure, history, heard)
+
+
+def test_a_few_short_looks_are_no_violation(history: History) -> None:
+    """Use that comes back adds up slowly, and anew after each violation; four returns suffice."""
+    for began in (1000, 3000):
+        uses(history, "ann", began, began + 100)
+    assert oracle.FALSE in wrong(history, violation(3090, "ann"), violation(3200, "ann", "closed"))
+    for began in (5000, 7000, 9000):
+        uses(history, "ann", began, began + 100)
+    assert wrong(history, violation(9090, "ann"), violation(9200, "ann", "closed")) == []
+    history.presences.clear()
+    uses(history, "ann", 1000, 3000)
+    uses(history, "ann", 5000, 5100)
+    first = [violation(2300, "ann"), violation(3100, "ann", "closed")]
+    assert wrong(history, *first) == []
+    assert oracle.FALSE in wrong(history, *first, violation(5090, "ann"), violation(5200, "ann", "closed"))
+
+
+def test_a_card_that_has_just_failed_was_not_well_all_the_time(history: History) -> None:
+    """A run that has ended may be released when its card fails, whoever is on it; not while it is well."""
+    process = Process("a", PID, 0, "bob", KINDS["plain"], "", 0, None, run="a", memory={"c0": 600})
+    history.presences += [Presence((1000, 1010), process=process, card=card) for card in ("", "c0")]
+    said = reservation(900, "bob"), reservation(3000, "bob", "released", reason="exited")
+    assert oracle.IDLE in wrong(history, *said, asked("bob", 800, 950, "run"))
+    history.states[0].ended = (2940, 2950)
+    history.states.append(CardState((2940, 2950), card="c0", state="error"))
+    assert wrong(history, *said, asked("bob", 800, 950, "run")) == []
+
+
+def test_a_card_that_hung_excuses_until_it_is_read_again(history: History) -> None:
+    """A card that is left alone after it hung is told of no more, and no longer than that."""
+    well = history.states[0]
+
+    def hung(began: int, ended: int) -> list[CardState]:
+        again = CardState((ended + 10, ended + 10), card="c0", state="ok")
+        return [well, CardState((began, began), (ended, ended), card="c0", state="unread"), again]
+
+    uses(history, "ann", 1000, 9000)
+    history.states = hung(1500, 6000)
+    assert wrong(history, violation(7300, "ann"), violation(9200, "ann", "closed")) == []
+    assert wrong(history, violation(8200, "ann"), violation(9200, "ann", "closed")) == [oracle.LATE]
+    history.presences.clear()
+    uses(history, "ann", 1000, 3000)
+    stays = [violation(2300, "ann"), violation(6200, "ann", "closed")]
+    history.states = hung(2400, 6000)
+    assert wrong(history, *stays) == []
+    history.states = hung(2400, 3500)
+    assert wrong(history, *stays) == [oracle.FALSE]
+
+
+def test_an_old_container_is_not_presumed_to_be_a_new_holders(history: History) -> None:
+    """Who began long before the reservation and cannot be proven is told of; who began about then may be."""
+    told = [violation(7400, "?"), violation(9200, "?", "closed")]
+    for began, expected in ((500, False), (1000, False), (1500, True)):
+        history.presences.clear()
+        uses(history, "?", began, 9000, "container")
+        granted, answer = reservation(6000, "bob"), asked("bob", 5900, 6100)
+        found = wrong(history, violation(2900, "?"), granted, answer, *told)
+        assert (oracle.FALSE in found) == expected, began

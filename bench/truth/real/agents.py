@@ -33,7 +33,6 @@ AGENT = ("sh", "-c", SCRIPT)
 JOIN = 'd=$(printf "$0" "$$" 0); mkdir -p "$d" && echo "$$" > "$d/cgroup.procs" && exec "$@"'
 
 
-IMAGES_UIDS = (1000, 1001)  # They point to nobody: most images have them.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
@@ -108,7 +107,7 @@ class Kinds:
         """Find out; who is not there is named in `left_out` with the reason."""
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # Orphans' pids are ours to free.
         self._folder = folder
-        self.image_user = next(person for person in people if person.uid not in IMAGES_UIDS)
+        self._image_user = people[0]  # Whose uid an image chose: that points to nobody.
         self._cgroups = _cgroups()
         self.left_out: dict[str, str] = {}
         self.made = ["plain", "exempt", "disguised", "rootless"]
@@ -168,7 +167,7 @@ class Kinds:
             mapped = ["unshare", "--user", "--map-root-user", "--map-auto", *inside]
             return person.plain_words(*(mapped if _subuids(person) else mapped[:3]), *AGENT)
         if kind in ("container", "container-uid"):
-            as_somebody = self.image_user.plain_words() if kind == "container-uid" else []
+            as_somebody = self._image_user.plain_words() if kind == "container-uid" else []
             return self._in(f"{self._cgroups}/docker-%012x%052d.scope", *as_somebody, *AGENT)
         if kind == "slice":
             uid = f"user-{person.uid}.slice"

@@ -5,10 +5,12 @@ import signal
 import time
 
 from bench.truth.real.history import Span, now_ms, since
-from bench.truth.real.host import PATIENCE, Host
+from bench.truth.real.host import HANGS, PATIENCE, Host
 from bench.truth.real.lab import Lab
 
 EACH = ("kill_daemon", "kill_redis", "freeze", "stall")  # In its turn, evenly over a round.
+FOLLOW_EVERY = 0.3  # Seconds.
+RENEWED_IN = 20.0  # Seconds in which a card that hung, and is well, has to be read again.
 
 
 class Blows:
@@ -21,7 +23,8 @@ class Blows:
         gap = seconds / (len(EACH) + 1)
         self._left = [(begin + gap * (place + 1), blow) for place, blow in enumerate(EACH)]
         self._blow: Span | None = None  # Because of which the daemon does not see; it has no end yet.
-        self._over = 0.0
+        self._over = self._asked = 0.0
+        self._back_ms = 0  # When the daemon saw again.
         self._cure = ""
 
     @property
@@ -55,6 +58,7 @@ class Blows:
 
     def _stall(self) -> None:
         self._hit("the driver does not answer", 1.0, "answer")
+        self._lab.leave_unread()
         self._lab.stalled = True
         self._lab.say_again()
 
@@ -72,7 +76,33 @@ class Blows:
         self._cure = ""
         if not self._host.runs:
             self._host.start()
-        elif self._host.sees(sum(card.state != "ok" for card in self._lab.states.values())):
+        elif self._reads():
             self._blow.ended = since(now_ms())
+            self._back_ms = now_ms()
             self._lab.history.note("the daemon sees again")
             self._blow = None
+
+    def follow(self) -> None:
+        """See which cards that hung are read again; the product says of each why it is not."""
+        if self.sees and self._lab.unread and time.monotonic() > self._asked + FOLLOW_EVERY:
+            self._asked = time.monotonic()
+            self._reads()
+            for card, state in self._lab.unread.items():
+                self._check_renewed(card, max(state.began[1], self._lab.states[card].began[1], self._back_ms))
+
+    def _check_renewed(self, card: str, since_ms: int) -> None:
+        if self._lab.states[card].state == "ok" and now_ms() - since_ms > RENEWED_IN * 1000:
+            raise RuntimeError(f"{card} is well, and is not read for more than {RENEWED_IN:.0f} s")
+
+    def _reads(self) -> bool:
+        """Tell whether the daemon reads all cards but those that failed, or that it says hung."""
+        found = self._host.looked()
+        unread = {f"c{gpu['gpu_id']}": gpu for gpu in found if gpu["status"] in ("ERROR", "UNKNOWN")}
+        hang = {card for card, gpu in unread.items() if HANGS.search(gpu["reason"] or "")}
+        failed = {card for card, state in self._lab.states.items() if state.state != "ok"}
+        excused = failed | (hang & self._lab.unread.keys())
+        if not found or unread.keys() - excused:
+            return False
+        for card in self._lab.unread.keys() - unread.keys():
+            self._lab.read_again(card)
+        return True

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.truth.oracle import Request
 from bench.truth.real.agents import AGENT, Agent, Gone
 from bench.truth.real.history import Interval, now_ms, since
 from bench.truth.real.host import COMMAND, ROOT, Host
 from bench.truth.real.lab import Lab
 from bench.truth.real.people import Person
+from bench.truth.rights import Request
 
 
 @dataclass

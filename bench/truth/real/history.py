@@ -69,7 +69,7 @@ class History:
     def throughout(self, first: int, last: int) -> Sight:
         """Return what was so all the time."""
         states = [one for one in self.states if one.at_all(first, last)]
-        states.sort(key=lambda one: one.state == "ok" and one.throughout(first, last))
+        states.sort(key=lambda one: one.state == "ok")
         worst = {one.card: one.state for one in reversed(states)}
         return self._sight(last, (one for one in self.presences if one.throughout(first, last)), worst)
 
@@ -86,9 +86,10 @@ class History:
         return not any(span.at_all(first, last) for span in self.blind)
 
     def moments(self) -> list[int]:
-        """Return when something was begun or done."""
+        """Return when something was begun or done, and when it is over beyond doubt."""
         spans: list[Span] = [*self.presences, *self.states, *self.blind]
-        return sorted({at for span in spans for edge in (span.began, span.ended) if edge for at in edge})
+        edges = [edge for span in spans for edge in (span.began, span.ended) if edge]
+        return sorted({at for first, last in edges for at in (first, last, last + 1)})
 
     def _sight(self, at_ms: int, presences: Iterable[Presence], states: Mapping[str, str]) -> Sight:
         on: dict[str, list[Process]] = {card: [] for card in self.uuids}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[3]
 LIBRARY = ROOT / "tests" / "fake_nvml" / "nvml.c"
 INTERVAL, CONFIRM, IDLE_AFTER, IDLE_RELEASE = 0.2, 1.0, 2.0, 1.0
 PREFERRED = ["nice", "-n", "-10"]  # As its unit has it.
+HANGS = re.compile(r"does not answer|another GPU hangs")  # Why a card that hung is left alone for a while.
 COMMAND = [sys.executable, "-m", "canhazgpu.cli.main"]
 PATIENCE = 60.0
 IDLE_MB = 3
@@ -133,21 +135,17 @@ class Host:
         except (OSError, HTTPException, Refused, Unreachable):
             return None
 
-    def sees(self, failed: int = 0) -> bool:
-        """Tell whether it answers, and has looked since it was asked at all cards but `failed` ones."""
+    def looked(self) -> list[dict[str, Any]]:
+        """Return what it says of all cards; nothing if it has not looked at them since this call."""
         asked = datetime.now(UTC)
         found = self.status(fresh=True) or []
-        unread = sum(gpu["status"] in ("ERROR", "UNKNOWN") for gpu in found)
-        return (
-            bool(found)
-            and unread <= failed
-            and all(gpu["scanned_at"] and datetime.fromisoformat(gpu["scanned_at"]) > asked for gpu in found)
-        )
+        scanned = (gpu["scanned_at"] for gpu in found)
+        return found if all(at and datetime.fromisoformat(at) > asked for at in scanned) else []
 
     def wait(self) -> None:
         """Wait until it sees. Raises RuntimeError."""
         deadline = time.monotonic() + PATIENCE
-        while not self.sees():
+        while not self.looked():
             if not self.runs or time.monotonic() > deadline:
                 raise RuntimeError(f"the daemon does not answer: {self.log.read_text()[-2000:]}")
             time.sleep(0.05)

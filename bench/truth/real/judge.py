@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from bench.truth.lab import Sight
-from bench.truth.oracle import GPU, Oracle, Promise, Request
+from bench.truth.oracle import GPU, Oracle, Promise
 from bench.truth.real.history import History, Interval
+from bench.truth.rights import Request
 from canhazgpu.events.gpu import PROVEN
 
 BEFORE_MS, AFTER_MS = 6000, 1000  # What is told of the time around a failure.
@@ -102,9 +103,10 @@ class Judge:
     def _change(self, at_ms: int) -> None:
         """Follow the lab: who has been where, with what right, for how long."""
         oracle, history = self._oracle, self.history
-        oracle.pass_time(history.throughout(at_ms, at_ms), seeing=history.sees(at_ms, at_ms))
-        for key in oracle.wrong(history.at_all(at_ms, at_ms)):
-            oracle.looks[key].append(at_ms)
+        sure, possible = history.throughout(at_ms, at_ms), history.at_all(at_ms, at_ms)
+        oracle.pass_time(sure, seeing=history.sees(at_ms, at_ms), possible=possible)
+        for key in oracle.wrong(possible):
+            oracle.looks[key] = at_ms
         oracle.looked(history.throughout(at_ms - self._scan_ms, at_ms))
 
     def _hear(self, one: Heard, _: int) -> None:
@@ -113,14 +115,14 @@ class Judge:
         if one.kind.startswith("canhazgpu.violation."):
             sight = self.history.at_all(began, one.at_ms)
             for key in self._oracle.wrong(sight):
-                self._oracle.looks[key].append(one.at_ms)
+                self._oracle.looks[key] = one.at_ms
         else:
             call = self._calls.get(str(one.data.get("id")), (0, 0))
             sight = self.history.throughout(max(began - self.promise.interval, call[0]), one.at_ms)
             if one.kind == "canhazgpu.reservation.created":
                 self._created[one.data["id"]] = one.data["gpus"]
         self._oracle.sight = sight
-        self._oracle.hear(one.kind, one.data, sight)
+        self._oracle.hear(one.kind, one.data, sight, self.history.throughout(began, one.at_ms))
         for uuid in self._uuids:
             holder = self._oracle.holders.get(uuid)
             name = holder.id if holder else None

@@ -39,6 +39,7 @@ class Lab:
         self.history = History(self.cards)
         self.live: dict[str, Live] = {}
         self.states: dict[str, CardState] = {}
+        self.unread: dict[str, CardState] = {}  # Cards that the product leaves alone after they hung.
         self.stalled = False
         self.freed: list[int] = []  # Pids that were somebody's.
         self.reused = 0
@@ -59,7 +60,6 @@ class Lab:
             return
         author = "root" if KINDS[kind].exempt else person.name
         self.reused += agent.pid == pid
-        hint = self.kinds.image_user.name if kind == "container-uid" else hint
         self.begin(name, agent.pid, author, kind, agent, None, began, hint=hint)
 
     def begin(  # noqa: PLR0913, PLR0917 - each says one thing about it
@@ -76,8 +76,11 @@ class Lab:
     ) -> None:
         """Take over a process that has begun, and is `author`'s."""
         run = parent.process.run if parent else run
-        made = Process(name, pid, 0, author, KINDS[kind], "", 0, None, run=run, hint=hint, memory={})
-        live = Live(made, agent, parent, Presence(since(began), process=made, card=""))
+        span = since(began)
+        made = Process(
+            name, pid, 0, author, KINDS[kind], "", 0, None, run=run, hint=hint, memory={}, began=span
+        )
+        live = Live(made, agent, parent, Presence(span, process=made, card=""))
         self.history.presences.append(live.life)
         self.live[name] = live
 
@@ -165,6 +168,21 @@ class Lab:
     def _set_state(self, card: str, state: str, began: Interval) -> None:
         self.states[card] = CardState(began, card=card, state=state)
         self.history.states.append(self.states[card])
+
+    def leave_unread(self) -> None:
+        """Take it that the product reads no card from now on, until it is seen to."""
+        now = now_ms()
+        for card in self.cards:
+            if card not in self.unread:
+                self.unread[card] = CardState((now, now), card=card, state="unread")
+                self.history.states.append(self.unread[card])
+
+    def read_again(self, card: str) -> None:
+        """Take it that the product reads a card again."""
+        state = self.unread.pop(card, None)
+        if state:
+            state.ended = since(now_ms())
+            self.history.note(f"{card} is read again", card)
 
     def say_again(self) -> None:
         """Let the driver say what is so, after `stalled` was changed."""

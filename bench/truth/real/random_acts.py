@@ -71,6 +71,7 @@ class RandomActs:
         while time.monotonic() < end or not blows.sees:
             self.calls.listen()
             blows.recover()
+            blows.follow()
             blows.strike()
             if time.monotonic() > asked + STATUS_EVERY and blows.sees:
                 asked = time.monotonic()
