@@ -1,4 +1,4 @@
-"""What the commands that ask for GPUs have in common: their options checked, and the wait shown."""
+"""Options shared by the commands that request GPUs: how they are parsed, and how waiting is displayed."""
 
 import re
 import shutil
@@ -54,27 +54,29 @@ name = _at_most(NAME_LIMIT)
 words = _at_most(LONGEST_WORDS)
 Gpus = Annotated[
     int | None,
-    typer.Option(
-        "--gpus", "-g", help="How many; 1 unless --gpu-ids names them.", metavar="NUMBER", parser=whole
-    ),
+    typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=whole),
 ]
 GpuIds = Annotated[
     str | None,
-    typer.Option("--gpu-ids", "-G", help="Exactly these, as 1,3.", metavar="IDS", callback=given),
+    typer.Option("--gpu-ids", "-G", help="GPU numbers, for example 1,3.", metavar="IDS", callback=given),
 ]
 Wait = Annotated[
     str | None,
     typer.Option(
-        "--wait", "-w", help="Wait for them; --wait 30m: at most so long.", metavar="[TIME]", callback=given
+        "--wait",
+        "-w",
+        help="Wait for free GPUs; 30m: for at most 30 minutes.",
+        metavar="[TIME]",
+        callback=given,
     ),
 ]
-NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, whatever the settings say.")]
+NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, even if the settings say to.")]
 Note = Annotated[
-    str | None, typer.Option("--note", "-n", help="A few words, for others to see.", callback=words)
+    str | None, typer.Option("--note", "-n", help="A short note that other users can see.", callback=words)
 ]
 Label = Annotated[
     str | None,
-    typer.Option("--user", "-u", help="Who you are on a shared account; shown, not trusted.", callback=name),
+    typer.Option("--user", "-u", help="Your name on a shared account; shown, not verified.", callback=name),
 ]
 
 

@@ -1,4 +1,4 @@
-"""`canhazgpu backup` and `restore`: what Redis holds of this host, to a file and back; for administrators."""
+"""`canhazgpu backup` and `restore`: save this host's Redis data to a file and load it again; root only."""
 
 import sys
 import time
@@ -23,14 +23,15 @@ RESTORE_EPILOG = examples(
     "canhazgpu restore /var/backups/canhazgpu.backup",
     "systemctl start canhazgpu",
 )
-File = Annotated[str, typer.Argument(metavar="FILE", help="The backup.", callback=given)]
-Json = Annotated[bool, typer.Option("--json", help="Print one object.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="The backup file.", callback=given)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def backup(file: File, *, as_json: Json = False) -> None:
-    """Copy what Redis holds of this host to a file, while the service runs or not; for root.
+    """Save this host's Redis data to a file (root only).
 
-    The copy is of one moment. An older file of this name is replaced once the new one is whole.
+    The service may be running. The backup is a consistent snapshot. An existing file is replaced only when
+    the new one is complete.
     """
     path = Path(file)
 
@@ -59,10 +60,11 @@ def backup(file: File, *, as_json: Json = False) -> None:
 
 
 def restore(file: File, *, as_json: Json = False) -> None:
-    """Put a backup in the place of what Redis holds of this host, while the service is stopped; for root.
+    """Replace this host's Redis data with a backup (root only).
 
-    When the service starts it compares the data with its journal: reservations made since the backup are put
-    back, those that ended since stay ended. Notices that were on their way may be sent again.
+    Stop the service first. When it starts again, it compares the data with its journal: it restores
+    reservations made after the backup, and ends those that were released after it. Notices that were being
+    delivered at the time of the backup may be sent again.
     """
     path = Path(file)
 

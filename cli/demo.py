@@ -1,4 +1,4 @@
-"""`canhazgpu demo`: the main job on simulated GPUs, told step by step, with everything else real."""
+"""`canhazgpu demo`: a demonstration with simulated GPUs, explained step by step; everything else is real."""
 
 import json
 import time
@@ -17,12 +17,13 @@ PATIENCE = 10.0  # Seconds within which each step has to happen.
 
 def demo(
     *,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the service running afterwards.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the service running afterwards.")] = False,
 ) -> None:
-    """Show the main job on 8 simulated GPUs: use without a reservation is seen, and its user is told.
+    """Show with 8 simulated GPUs how violations are handled.
 
-    Everything but the GPUs is real: the processes, Redis, the terminal, the mail server, the log.
-    It ends by itself in under 30 seconds and leaves nothing behind.
+    A program uses two GPUs without a reservation, and its user is notified. Only the GPUs are simulated: the
+    processes, Redis, the terminal, the mail server and the log are real. The demonstration takes less than 30
+    seconds and removes everything it created.
     """
     host = DemoHost()
     try:

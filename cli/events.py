@@ -1,4 +1,4 @@
-"""`canhazgpu events`: what happened, and what happens, on this host."""
+"""`canhazgpu events`: print the event stream of this host, past and live."""
 
 import json
 import re
@@ -27,17 +27,23 @@ EPILOG = examples(
 def events(
     *,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Keep printing new events until Ctrl-C.")
     ] = False,
     types: Annotated[
-        list[str] | None, typer.Option("--type", help="Only these: violation, gpu.failed, … (repeatable).")
+        list[str] | None,
+        typer.Option(
+            "--type", help="Only events of this type, for example violation or gpu.failed (repeatable)."
+        ),
     ] = None,
     after: Annotated[
-        str | None, typer.Option(help="Only what came after this stream_id.", callback=given)
+        str | None, typer.Option(help="Only events after this stream_id.", callback=given)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Print the last events, oldest first; with --follow also those to come."""
+    """Print recent events, oldest first.
+
+    With --follow, new events are printed as they happen.
+    """
     _check(types or [], after)
     service = client()
     came_back = False

@@ -1,4 +1,4 @@
-"""`canhazgpu log`: whether the audit log is as it was written. It reads the files, and asks no service."""
+"""`canhazgpu log`: verify that the audit log was not changed. Reads only files; needs no running service."""
 
 import errno
 import resource
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from canhazgpu.notifiers.proof import Proof
 
 app = typer.Typer(
-    help="The audit log.",
+    help="Verify the audit log.",
     no_args_is_help=False,
     epilog=examples("canhazgpu log verify", "canhazgpu log verify /var/log/canhazgpu/violations.log"),
 )
@@ -56,15 +56,15 @@ REMEDIES = {
 def verify(
     file: Annotated[
         str | None,
-        typer.Argument(help="The log's file; else notify.log.path of the settings.", callback=given),
+        typer.Argument(help="The log file (default: the notify.log.path setting).", callback=given),
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check that no line of the audit log was edited or removed; exit 1 when one was.
+    """Check that no line of the audit log was edited or removed; exit 1 if one was.
 
-    What the log was rotated to, plain or .gz, is read along: files named like it with a number or a date
-    behind. The end is compared with the hidden file .NAME.head beside it.
+    Rotated files, plain or .gz, are read too: files with the log's name followed by a number or a date. The
+    last line is compared with the hidden file .NAME.head in the same folder.
     """
     from canhazgpu.notifiers.verify import verify as check  # noqa: PLC0415 - heavy
 

@@ -1,4 +1,4 @@
-"""`canhazgpu notify preview`: every notice as its reader would read it. Nothing is sent."""
+"""`canhazgpu notify preview`: print notices as their recipients would see them. Nothing is sent."""
 
 import os
 import socket
@@ -30,30 +30,30 @@ def preview(
     *,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", help="Only this kind: opened, granted, digest and so on.", callback=given),
+        typer.Option("--kind", help="Only this kind, for example opened, granted or digest.", callback=given),
     ] = None,
     audience: Annotated[
         str | None,
-        typer.Option("--audience", help="offender, holder, admins or address.", callback=given),
+        typer.Option("--audience", help="Only for offender, holder, admins or address.", callback=given),
     ] = None,
     violation: Annotated[
         str | None,
         typer.Option(
             "--violation",
             metavar="ID",
-            help="As a violation of this host would be told: its id, or the beginning of it.",
+            help="Preview the notices about this violation (id or the start of one).",
             callback=given,
         ),
     ] = None,
     channel: Annotated[
         str | None,
-        typer.Option("--channel", help="wall: as much as a terminal shows; or email.", callback=given),
+        typer.Option("--channel", help="wall: as shown on a terminal; or email.", callback=given),
     ] = None,
-    html: Annotated[bool, typer.Option("--html", help="Print the pages that mail has.")] = False,
-    names: Annotated[bool, typer.Option("--list", help="Only say which there are.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Print the HTML part of mails.")] = False,
+    names: Annotated[bool, typer.Option("--list", help="List the available notices.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
-    """Show notices without sending any: samples, or what a real violation would be told as."""
+    """Print sample notices, or those for a real violation, without sending them."""
     from canhazgpu.notifiers.samples import AUDIENCES, KINDS, OF_VIOLATIONS  # noqa: PLC0415 - heavy
 
     _one_of("--channel", channel, CHANNELS)

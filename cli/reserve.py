@@ -1,4 +1,4 @@
-"""`canhazgpu reserve`, `extend`, `release` and `disown`: GPUs for a time, whatever runs on them."""
+"""`canhazgpu reserve`, `extend`, `release` and `disown`: manual reservations, which last for a fixed time."""
 
 import shlex
 import sys
@@ -19,10 +19,10 @@ RESERVE_EPILOG = examples(
 )
 EXTEND_EPILOG = examples("canhazgpu extend", "canhazgpu extend --duration 2h --gpu-ids 1")
 RELEASE_EPILOG = examples(
-    "canhazgpu release", "canhazgpu release --gpu-ids 3", "canhazgpu release --all  # runs too: they go on"
+    "canhazgpu release", "canhazgpu release --gpu-ids 3", "canhazgpu release --all  # includes run"
 )
 DISOWN_EPILOG = examples("canhazgpu disown", "canhazgpu disown --gpu-ids 3", "canhazgpu disown --undo")
-AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def reserve(
@@ -31,16 +31,21 @@ def reserve(
     gpu_ids: asking.GpuIds = None,
     duration: Annotated[
         str | None,
-        typer.Option("--duration", "-d", help="How long: 30m, 4h; else 8h.", callback=asking.given),
+        typer.Option(
+            "--duration", "-d", help="How long, for example 30m or 4h (default: 8h).", callback=asking.given
+        ),
     ] = None,
     wait: asking.Wait = None,
     nonblock: asking.NonBlock = False,
     note: asking.Note = None,
     user: asking.Label = None,
-    short: Annotated[bool, typer.Option("--short", "-s", help="Print the GPUs alone, as 1,3.")] = False,
+    short: Annotated[bool, typer.Option("--short", "-s", help="Print only the GPU numbers, as 1,3.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Reserve GPUs for a time; those you use without a reservation come first, and are yours then."""
+    """Reserve GPUs for a fixed time.
+
+    GPUs that you already use without a reservation are chosen first.
+    """
     demand = {"kind": "manual", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
     if duration is not None:
         demand["duration"] = asking.checked("--duration", duration)
@@ -79,12 +84,15 @@ def extend(
     *,
     duration: Annotated[
         str | None,
-        typer.Option("--duration", "-d", help="How much longer: 30m, 4h; else 8h.", callback=asking.given),
+        typer.Option("--duration", "-d", help="How much longer (default: 8h).", callback=asking.given),
     ] = None,
     gpu_ids: asking.GpuIds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let your reservations last longer: all of them, or those that hold given GPUs."""
+    """Extend your reservations.
+
+    Without --gpu-ids, all of your manual reservations are extended.
+    """
     demand: dict[str, object] = asking.named(gpu_ids)
     if duration is not None:
         demand |= {"duration": asking.checked("--duration", duration)}
@@ -100,11 +108,14 @@ def release(
     *,
     gpu_ids: asking.GpuIds = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Your runs' reservations too; the commands go on without.")
+        bool, typer.Option("--all", help="Include reservations of `run`; their commands keep running.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give your reserved GPUs back; those of `run` only by number or with --all."""
+    """Release your reserved GPUs.
+
+    Reservations of `run` are released only with --gpu-ids or --all.
+    """
     if everything and gpu_ids is not None:
         fail("--gpu-ids and --all exclude each other", USAGE)
     demand = {"all": everything, **asking.named(gpu_ids)}
@@ -118,10 +129,13 @@ def release(
 def disown(
     *,
     gpu_ids: asking.GpuIds = None,
-    undo: Annotated[bool, typer.Option("--undo", help="It is yours after all.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo: the use is yours after all.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say that use of your reserved GPUs is not yours: what `status` calls presumed becomes a violation."""
+    """Declare that presumed use of your GPUs is not yours.
+
+    The use that `status` marks as presumed then counts as a violation.
+    """
     rows = post(client(), "/v1/reservations/disown", {"undo": undo, **asking.named(gpu_ids)})
     if as_json:
         print_json(rows)

@@ -1,7 +1,7 @@
-"""`canhazgpu run`: a command with GPUs of its own, for exactly as long as it lives.
+"""`canhazgpu run`: run a command on reserved GPUs and release them when it ends.
 
-The reservation is bound to this very process, which then becomes the command: terminal, signals, exit
-code and everything else are the command's own, and nothing of ours stays behind.
+The reservation is bound to this process, which then becomes the command with execve(2). The terminal, the
+signals and the exit code are therefore the command's own, and no wrapper process remains.
 """
 
 import errno
@@ -30,7 +30,7 @@ RUN = "canhazgpu run --gpus 1 -- python train.py"
 
 def run(
     *,
-    command: Annotated[list[str] | None, typer.Argument(help="The command, after `--`.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(help="The command to run, after `--`.")] = None,
     gpus: asking.Gpus = None,
     gpu_ids: asking.GpuIds = None,
     timeout: Annotated[
@@ -38,7 +38,7 @@ def run(
         typer.Option(
             "--timeout",
             "-t",
-            help="End it after so long: SIGINT, 30 s later SIGKILL.",
+            help="Stop the command after this time: SIGINT, then SIGKILL 30 s later.",
             callback=asking.given,
         ),
     ] = None,
@@ -47,7 +47,10 @@ def run(
     note: asking.Note = None,
     user: asking.Label = None,
 ) -> None:
-    """Run a command on GPUs that are reserved for it until it ends, however it ends."""
+    """Run a command on reserved GPUs.
+
+    The GPUs are released when the command ends.
+    """
     demand = {"kind": "run", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
     if timeout is not None:
         demand["timeout"] = asking.checked("--timeout", timeout)

@@ -1,4 +1,4 @@
-"""`canhazgpu violations`: who used GPUs without the right to, when, how much, and whether they were told."""
+"""`canhazgpu violations`: list who used GPUs without the right to, when, how much, and whether they know."""
 
 import csv
 import re
@@ -44,7 +44,7 @@ EPILOG = examples(
     "canhazgpu violations show v17640618",
 )
 app = typer.Typer(
-    help="List use of GPUs without the right to it, oldest first; or show all about one.",
+    help="List GPU use without a valid reservation, or show one case.",
     epilog=EPILOG,
     rich_markup_mode=None,
 )
@@ -60,30 +60,30 @@ def _kinds(incomplete: str) -> list[str]:
 def violations(
     context: typer.Context,
     *,
-    user: Annotated[str | None, typer.Option(help="Only this user's.", callback=name)] = None,
-    gpu: Annotated[str | None, typer.Option(help="Only on this GPU.", metavar="GPU", callback=given)] = None,
+    user: Annotated[str | None, typer.Option(help="Only violations of this user.", callback=name)] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Only violations on this GPU.", metavar="GPU", callback=given)
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option(help="Only unreserved, trespass or overstaying.", callback=given, autocompletion=_kinds),
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            help="From when on: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z; 7d unless said.", callback=given
-        ),
+        typer.Option(help="Start: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z (default: 7d).", callback=given),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="Until when, likewise; a date is its first moment, UTC.", callback=given),
+        typer.Option(help="End, in the same formats; a date means 00:00 UTC.", callback=given),
     ] = None,
-    only_open: Annotated[bool, typer.Option("--open", help="Only those that last.")] = False,
+    only_open: Annotated[bool, typer.Option("--open", help="Only open violations.")] = False,
     unreached: Annotated[
-        bool, typer.Option("--unreached", help="Only those whose user could not be told.")
+        bool, typer.Option("--unreached", help="Only violations whose user could not be notified.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """List use of GPUs without the right to it, oldest first; or show all about one."""
+    """List GPU use without a valid reservation, oldest first."""
     words = {
         "user": user,
         "gpu": gpu,
@@ -121,11 +121,11 @@ def violations(
     epilog=examples("canhazgpu violations show v1764061802123-17", "canhazgpu violations show v17640618"),
 )
 def show(
-    violation: Annotated[str, typer.Argument(help="Its id, or the beginning of it.", metavar="ID")],
+    violation: Annotated[str, typer.Argument(help="The id, or the start of it.", metavar="ID")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one violation and all that happened to it: facts, notices, who was told, how and when."""
+    """Show one violation: its facts, its history and its notices."""
     found = find(violation)
     if as_json:
         print_json(found)
