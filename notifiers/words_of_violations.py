@@ -207,7 +207,7 @@ def _terminated(case: Case) -> Account:
     whose = "your processes" if case.reader == OFFENDER else f"the processes of {case.user}"
     if case.notice.dry_run:
         what = f"{whose} on {case.gpus} would be ended now; this is a rehearsal, and nothing is ended"
-        how = "If notices.terminate.dry_run were off, the processes would get SIGINT, then SIGTERM, then SIGKILL."
+        how = "Without notices.terminate.dry_run, the processes would get SIGINT, SIGTERM and SIGKILL."
     else:
         what = f"{whose} on {case.gpus} are being ended"
         how = "The processes get SIGINT, then SIGTERM, then SIGKILL, with time in between to save their work."
