@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 Force = Annotated[bool, typer.Option("--force", help="Release GPUs that are no longer managed.")]
 Targets = Annotated[str, typer.Argument(metavar="GPUS", help="GPU numbers, for example 1,3.")]
-NO_GPUS = "say which GPUs, as 1,3"
+NO_GPUS = "no GPUs given: name them, for example 1,3"
 
 
 @app.callback(invoke_without_command=True)
@@ -35,7 +35,7 @@ def options(
             fail("no command given; `canhazgpu admin --help` lists them", USAGE)
         init(gpus=gpus, gpu_ids=gpu_ids, force=force)
     elif gpus is not None or gpu_ids is not None or force:
-        fail("put the options behind the command", USAGE)
+        fail("put the options after the command", USAGE)
 
 
 @app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
@@ -82,9 +82,9 @@ def release(
 ) -> None:
     """End reservations of any user; the users are notified."""
     if sum([gpu_ids is not None, user is not None, everything]) != 1:
-        fail("say one of --gpu-ids, --user and --all", USAGE)
+        fail("specify exactly one of --gpu-ids, --user and --all", USAGE)
     demand = {"all": everything, **asking.optional(user=user), **asking.named(gpu_ids)}
-    say_released(post(client(), "/v1/admin/release", demand), "nobody holds one")
+    say_released(post(client(), "/v1/admin/release", demand), "there is no matching reservation")
 
 
 def _named(text: str) -> list[int]:

@@ -74,10 +74,12 @@ def restore(file: File, *, as_json: Json = False) -> None:
 
         head = read_head(path)
         if head.host != store.keys.host:
-            remedy = f'set host = "{printable(head.host)}" in the settings if this is that host'
-            fail(f"{file} is of the host {printable(head.host)}, not {store.keys.host}: {remedy}", REFUSED)
+            remedy = f'if this is the same host, set host = "{printable(head.host)}" in the settings'
+            fail(
+                f"{file} is a backup of host {printable(head.host)}, not {store.keys.host}: {remedy}", REFUSED
+            )
         for _ in records(path):
-            pass  # To the end: whether all of it is there and as it was written.
+            pass  # Reading to the end verifies that the file is complete and unchanged.
         stage = Stage(store)
         await stage.clear()
         with Progress("restored") as progress:
@@ -91,5 +93,5 @@ def restore(file: File, *, as_json: Json = False) -> None:
     if as_json:
         print_json(done)
     else:
-        start = "Start the service: it brings them up to date with its journal."
+        start = "Start the service to apply the later changes from its journal."
         sys.stdout.write(f"Restored {done['keys']} keys as of {printable(done['at'])}. {start}\n")

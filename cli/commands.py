@@ -81,14 +81,14 @@ def status(
     A GPU is available, in use, in use without a reservation, drained, not managed, or its state is unknown.
     """
     if as_json and watching:
-        fail("--json and --watch exclude each other: ask again, or follow `canhazgpu events`", USAGE)
+        fail("--json and --watch cannot be used together; try `canhazgpu events --follow --json`", USAGE)
     if watching:
         watch(colour=not no_color)
     show(as_json=as_json, colour=not no_color)
 
 
 def build(*names: str) -> typer.Typer:
-    """Return the command line with the commands of these names: to build them all takes a while."""
+    """Return the command line with only these commands, because building all of them is slow."""
     app = typer.Typer(
         name="canhazgpu",
         help=ABOUT,
@@ -115,7 +115,7 @@ ParserError: Any = typer.BadParameter.__mro__[2]
 
 
 def _wait_alone(words: list[str], command: Any) -> list[str]:
-    """Let `--wait` stand without a time: it waits for as long as it takes then."""
+    """Allow `--wait` without a time, which means to wait indefinitely."""
     inner = getattr(command, "commands", {}).get(words[0] if words else "")
     valued = {
         name
@@ -124,7 +124,7 @@ def _wait_alone(words: list[str], command: Any) -> list[str]:
         for name in option.opts
     }
     end = words.index("--") if "--" in words else len(words)
-    bare = words[:1] != ["run"] or end < len(words)  # Else the next word is a command that lacks its `--`.
+    bare = words[:1] != ["run"] or end < len(words)  # Else the next word is a command without its `--`.
     shown: list[str] = []
     is_value = False
     for position, word in enumerate(words[:end]):
@@ -137,7 +137,7 @@ def _wait_alone(words: list[str], command: Any) -> list[str]:
 
 
 def _called() -> str:
-    """Return the name that this command was called by: its completion is of that name."""
+    """Return the name that this command was called by; shell completion depends on it."""
     name = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib would cost time
     return name if name in NAMES else NAMES[0]
 

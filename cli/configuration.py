@@ -35,7 +35,7 @@ def check(
     """Check a settings file. If it is invalid, name the wrong key and the expected value."""
     loaded = _load(file)
     named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
-    sys.stdout.write(f"Good: {', '.join(named) if named else 'everything is at its default'}\n")
+    sys.stdout.write(f"Good: {', '.join(named) if named else 'all settings have their defaults'}\n")
 
 
 @app.command("show", epilog=examples("canhazgpu config show", "canhazgpu config show --json"))

@@ -58,6 +58,9 @@ def list_letters(
 def replay(letter: Annotated[str, typer.Argument(help="An id from `deadletters list`.")]) -> None:
     """Try to deliver a dead letter again."""
     if not re.fullmatch("[0-9]{1,19}(-[0-9]{1,19})?", letter):
-        fail(f"{printable(letter)} is no id of a dead letter; `canhazgpu deadletters list` shows them", USAGE)
+        fail(
+            f"{printable(letter)} is not the id of a dead letter; `canhazgpu deadletters list` shows the ids",
+            USAGE,
+        )
     client().post(f"/v1/deadletters/{letter}/replay")
-    sys.stdout.write(f"Dead letter {letter} is on its way again.\n")
+    sys.stdout.write(f"Dead letter {letter} will be delivered again.\n")

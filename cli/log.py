@@ -25,23 +25,23 @@ SENTENCES = {
     "edited": "edited: this line, or the one before it and its chain value: {text}",
     "unsealed": "edited: it does not end with seq and chain: {text}",
     "not_json": "not JSON: {text}",
-    "too_long": "too long to be a line of the log: {text}",
+    "too_long": "the line is too long for the log: {text}",
     "out_of_order": "out of order: {seq} was not written here",
-    "duplicated": "duplicated: {seq} is there already",
+    "duplicated": "duplicated: {seq} already exists",
     "removed": "removed: {seq} missing before this line",
     "removed_at_end": "removed: {seq} missing at the end, after this line",
-    "unreadable": "cannot be read from here on: {text}",
-    "head_missing": "lines removed at the end cannot be found: {text}; the next line renews it",
+    "unreadable": "cannot be read from this point: {text}",
+    "head_missing": "lines removed at the end cannot be detected: {text}; the next line recreates it",
     "head_differs": "edited: its chain value is not the one in {anchor}",
 }
 REMEDIES = {
-    errno.EACCES: "run this as root, or as the user the service runs as",
-    errno.EPERM: "run this as root, or as the user the service runs as",
-    errno.ENOENT: "name the log's file, or set notify.log.path",
-    errno.ELOOP: "it is a symbolic link; name the file it leads to",
+    errno.EACCES: "run this as root or as the service's user",
+    errno.EPERM: "run this as root or as the service's user",
+    errno.ENOENT: "give the path of the log file, or set notify.log.path",
+    errno.ELOOP: "it is a symbolic link; give the path of its target",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.EBUSY: "try again when that is over",
-    errno.EIO: "the disk cannot be read there",
+    errno.EBUSY: "try again later",
+    errno.EIO: "the disk has a read error",
 }
 
 
@@ -93,13 +93,16 @@ def _configured() -> str:
 
 
 def _refuse_part(path: Path) -> None:
-    """End when `path` is what another log was rotated to: alone it proves little."""
+    """Exit if `path` is a rotated file of another log, because it proves little by itself."""
     from canhazgpu.notifiers.anchor import anchor_path  # noqa: PLC0415 - heavy
     from canhazgpu.notifiers.rotation import base_of  # noqa: PLC0415 - heavy
 
     base = base_of(path)
     if base and anchor_path(base).exists() and not anchor_path(path).exists():
-        fail(f"{printable(str(path), 200)} is a part of {printable(base.name)}: verify that", USAGE)
+        fail(
+            f"{printable(str(path), 200)} is a rotated file of {printable(base.name)}: verify that log",
+            USAGE,
+        )
 
 
 def _open_as_many_as_there_are() -> None:
@@ -108,13 +111,13 @@ def _open_as_many_as_there_are() -> None:
 
 
 def _cannot(path: Path, error: OSError | ValueError) -> NoReturn:
-    too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG  # Which the head's is before the log's.
+    too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG  # The head's name is the longer one.
     named = None if too_long else getattr(error, "filename", None)
     name = printable(str(named or path), 200)
     if isinstance(error, OSError):
         remedy = REMEDIES.get(error.errno or 0, REMEDIES[errno.ENOENT])
         fail(f"{name}: {error.strerror or error}; {remedy}", USAGE)
-    fail(f"{name}: is no name of a file; {REMEDIES[errno.ENOENT]}", USAGE)
+    fail(f"{name}: not a valid file name; {REMEDIES[errno.ENOENT]}", USAGE)
 
 
 def _report(path: Path, proof: "Proof") -> dict[str, Any]:
@@ -159,27 +162,27 @@ def _sentence(path: Path, one: "Finding") -> str:
     else:
         line = ""
     if not line and one.kind == "removed_at_end":
-        what = f"removed: {seq} missing, every line there was"
+        what = f"removed: {seq} missing, which were all lines"
     if not line and one.kind == "head_differs":
-        what = f"{seq} is older than every line of the log; it was put there by hand"
+        what = f"{seq} is older than every line of the log; it was put there manually"
     return f"{printable(where, 200)}{line}: {what}"
 
 
 def _summary(proof: "Proof") -> list[str]:
-    """Return sentences on a chain that is whole."""
+    """Return the summary of an intact chain."""
     read = f"{_count(len(proof.names), 'file')}, {_count(proof.lines, 'line')}"
     if not proof.head:
-        said = [f"{read}: the chain has not begun."]
+        said = [f"{read}: the chain has not started."]
     else:
         said = [f"{read}, seq {proof.first} to {proof.head.seq}: the chain is whole."]
     if proof.first > 1:
         said.append(f"It begins at seq {proof.first}: older files were rotated away.")
     if proof.begins_unproven:
-        said.append("The text of that first line is not proven.")
+        said.append("The content of that first line cannot be verified.")
     if proof.before:
         said.append(f"{_count(proof.before, 'line')} from before the chain.")
     if proof.torn:
-        said.append(f"{_count(proof.torn, 'line')} left unfinished by a writer that died.")
+        said.append(f"{_count(proof.torn, 'line')} left incomplete by a writer that died.")
     return said
 
 

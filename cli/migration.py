@@ -87,7 +87,7 @@ def _refuse_slips(there: "Endpoint") -> None:
     except BadUrl as bad:
         fail(f"--to: expected {bad}", USAGE)
     if there.has_password:
-        fail("--to: every user can see the password in it: use --password-file", USAGE)
+        fail("--to: every user can see a password on the command line: use --password-file", USAGE)
     unreadable = there.unreadable()
     if unreadable:
         option = unreadable.removeprefix("redis.").replace("_", "-", unreadable.partition(":")[0].count("_"))
@@ -103,9 +103,9 @@ async def _copy(store: "Store", there: "Endpoint", *, replace: bool) -> dict[str
     try:
         await target.ready(10.0)
         if await _is_same(store, target):
-            fail("--to: the state is there already: nothing to do", REFUSED)
+            fail("--to: the state is already there: nothing to do", REFUSED)
         if await names(target) and not replace:
-            fail(f"--to: it holds data of the host {store.keys.host}: --replace replaces them", REFUSED)
+            fail(f"--to: it has data of host {store.keys.host}: use --replace to overwrite it", REFUSED)
         for weakness in await weaknesses(target):
             sys.stderr.write(f"Warning: {weakness}\n")
         stage = Stage(target)

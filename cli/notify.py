@@ -53,7 +53,7 @@ def send_test(
             _report(rows)
             return
         time.sleep(0.1)
-    fail(f"the message waits: no worker has delivered it within {PATIENCE:g} s; does one run?", REFUSED)
+    fail(f"no worker delivered the message within {PATIENCE:g} s; check that one is running", REFUSED)
 
 
 def _report(rows: list[dict[str, Any]]) -> None:

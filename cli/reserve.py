@@ -50,8 +50,8 @@ def reserve(
     if duration is not None:
         demand["duration"] = asking.checked("--duration", duration)
     patience = asking.patience(wait, nonblock=nonblock)
-    if sys.__stdout__ is None:  # It was closed when Python started; what stands in for it swallows all.
-        raise OSError("it is closed; nothing was reserved")
+    if sys.__stdout__ is None:  # It was closed when Python started, and was replaced by /dev/null.
+        raise OSError("standard output is closed; nothing was reserved")
     held = asking.take(demand, patience)
     try:
         if as_json:
@@ -72,12 +72,12 @@ def _say(held: Reservation) -> None:
 
 
 def _untold(held: Reservation, error: OSError) -> OSError:
-    """Give back what nobody would know of; return what to tell instead, whatever kind of error it was."""
+    """Release a reservation that could not be printed; return the error to report."""
     try:
         held.release()
     except (Refused, Unreachable) as trouble:
-        return OSError(f"{error.strerror}; GPUs {held.gpus} are reserved still: {trouble}")
-    return OSError(f"{error.strerror}; what was reserved is given back")
+        return OSError(f"{error.strerror}; GPUs {held.gpus} are still reserved: {trouble}")
+    return OSError(f"{error.strerror}; the reservation was released")
 
 
 def extend(
@@ -117,7 +117,7 @@ def release(
     Reservations of `run` are released only with --gpu-ids or --all.
     """
     if everything and gpu_ids is not None:
-        fail("--gpu-ids and --all exclude each other", USAGE)
+        fail("--gpu-ids and --all cannot be used together", USAGE)
     demand = {"all": everything, **asking.named(gpu_ids)}
     rows = post(client(), "/v1/reservations/release", demand)
     if as_json:
@@ -150,7 +150,7 @@ def disown(
 
 
 def say_released(rows: list[dict[str, object]], nothing: str) -> None:
-    """Print what was released, or that there was nothing."""
+    """Print the released GPUs, or that there were none."""
     gpus = sorted(gpu for row in rows for gpu in row["gpus"])  # type: ignore[attr-defined]
     if not gpus:
         sys.stdout.write(f"Nothing to release: {nothing}\n")
@@ -158,4 +158,4 @@ def say_released(rows: list[dict[str, object]], nothing: str) -> None:
     sys.stdout.write(f"Released {asking.spell_gpus(gpus)}\n")
     for row in rows:
         if row["kind"] == "run" and not row["ended"]:
-            sys.stdout.write(f"The command that ran on {row['gpus']} goes on without a reservation\n")
+            sys.stdout.write(f"The command on {row['gpus']} keeps running without a reservation\n")

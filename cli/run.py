@@ -18,7 +18,7 @@ from canhazgpu.cli import asking
 from canhazgpu.cli.words import USAGE, examples, fail
 from canhazgpu.events.text import printable
 
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # As a shell says it.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # The exit codes of a shell.
 EPILOG = examples(
     "canhazgpu run --gpus 2 -- python train.py",
     "canhazgpu run --gpu-ids 1,3 --timeout 8h -- ./job.sh",
@@ -75,13 +75,13 @@ def _look_up(name: str) -> str:
 
 
 def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:
-    """Replace this process by the command, in an environment with `changes`; never returns."""
+    """Replace this process with the command, in an environment with `changes`; never returns."""
     environment = {**os.environ, **changes}
     if "LC_CTYPE" not in _first_environment():  # Python sets it where the locale is C.
         environment.pop("LC_CTYPE", None)
     sys.stdout.flush()
     sys.stderr.flush()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Which Python ignores.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these.
         signal.signal(number, signal.SIG_DFL)
     try:
         _execute(path, command, environment)
@@ -90,7 +90,7 @@ def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:
 
 
 def _execute(path: str, command: list[str], environment: dict[str, str]) -> NoReturn:
-    """Become the command as execvp(3) does: a script that names no interpreter is the shell's."""
+    """Execute the command like execvp(3): a script without an interpreter line is run by the shell."""
     try:
         os.execve(path, command, environment)  # noqa: S606 - no shell is wanted
     except OSError as error:

@@ -35,7 +35,7 @@ def serve(
         fail(str(error), USAGE)
     try:
         if workers:
-            list(plugins(settings))  # One that is missing is told of before anything starts.
+            list(plugins(settings))  # Report a missing plugin before anything starts.
         anyio.run(application.serve, settings, run_workers if workers else None)
     except (application.ServeFailed, PluginFailed) as failed:
         fail(str(failed), REFUSED)

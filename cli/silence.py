@@ -70,7 +70,7 @@ def add(
 ) -> None:
     """Silence the violations that match all given options (administrators only)."""
     if (user, gpu, process) == (None, None, None):
-        fail("say at least one of --user, --gpu and --process", USAGE)
+        fail("specify at least one of --user, --gpu and --process", USAGE)
     if gpu is not None and not 0 <= gpu < asking.MOST:
         fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
     demand: dict[str, Any] = {"for": asking.checked("--for", lasts), "reason": reason}
@@ -78,7 +78,7 @@ def add(
     _say(post(client(), "/v1/silences", demand), "Silenced", as_json=as_json)
     if user is not None and not as_json and not _is_account(user):
         sys.stderr.write(
-            f"This host has no account {printable(user)}; users of containers have none either\n"
+            f"Note: there is no account {printable(user)} on this host; users of containers have none\n"
         )
 
 
@@ -138,7 +138,9 @@ def expire(
     Users can end their own acknowledgements; administrators can end any silence.
     """
     if not re.fullmatch(r"s\d{1,19}-\d{1,19}", silence, re.ASCII):
-        fail(f"{printable(silence)} is no id of a silence; `canhazgpu silence list` shows them", USAGE)
+        fail(
+            f"{printable(silence)} is not the id of a silence; `canhazgpu silence list` shows the ids", USAGE
+        )
     row = post(client(), f"/v1/silences/{silence}/expire", {})
     if as_json:
         print_json(row)

@@ -32,10 +32,10 @@ COLUMNS = (
     "reached_at",
 )
 HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK", "TOLD", "PROCESSES")
-ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or its beginning.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # What a spreadsheet would run.
-MOST_ROWS = 10_000  # As many as the service sends.
-NAMED = 10  # Users in the last line; the others are counted.
+ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or the start of one.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # A spreadsheet would execute these.
+MOST_ROWS = 10_000  # The service sends no more.
+NAMED = 10  # Users listed in the last line; the rest are counted.
 EPILOG = examples(
     "canhazgpu violations --since 30d",
     "canhazgpu violations --open --gpu 3",
@@ -96,14 +96,14 @@ def violations(
     said = {name: word for name, word in words.items() if word is not None}
     if context.invoked_subcommand is not None:
         if said or as_json or as_csv:
-            fail("put the options behind the command", USAGE)
+            fail("put the options after the command", USAGE)
         return
     _check(said)
     if as_json and as_csv:
-        fail("--json and --csv exclude each other", USAGE)
+        fail("--json and --csv cannot be used together", USAGE)
     rows = client().get("/v1/violations?" + urlencode(said))
     if len(rows) >= MOST_ROWS:
-        sys.stderr.write(f"These are the newest {MOST_ROWS}; --since and --until say which others.\n")
+        sys.stderr.write(f"Only the newest {MOST_ROWS} are shown; use --since and --until to see others.\n")
     if as_json:
         print_json(rows)
     elif as_csv:
@@ -132,13 +132,13 @@ def show(
         return
     sys.stdout.write(f"{head(found['violation'])}\n\n{moments(found['moments'])}\n")
     if found["left_out"]:
-        sys.stdout.write(f"\n{found['left_out']} more in the middle are not shown.\n")
+        sys.stdout.write(f"\n{found['left_out']} entries in the middle are not shown.\n")
 
 
 def find(text: str) -> dict[str, Any]:
-    """Return one violation and what happened to it, by its id or the beginning of it."""
+    """Return one violation and its history, by its id or the start of it."""
     if not ID.fullmatch(text):
-        fail(f"{printable(text)} is no id of a violation; `canhazgpu violations` shows them", USAGE)
+        fail(f"{printable(text)} is not the id of a violation; `canhazgpu violations` shows the ids", USAGE)
     found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
     return found
 
@@ -170,7 +170,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _sum_up(rows: list[dict[str, Any]]) -> str:
-    """Return how many there are and how long they lasted, in all and of each user, who has most first."""
+    """Return the number and total duration of violations, overall and for each user, the most first."""
     counts: dict[str, int] = defaultdict(int)
     hours: dict[str, float] = defaultdict(float)
     for row in rows:

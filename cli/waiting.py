@@ -22,7 +22,7 @@ def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON 
     elif rows:
         sys.stdout.write(table(HEADER, [row(one) for one in rows]) + "\n")
     else:
-        sys.stdout.write("Nobody waits.\n")
+        sys.stdout.write("The queue is empty.\n")
 
 
 def row(request: dict[str, Any]) -> tuple[str, ...]:

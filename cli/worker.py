@@ -31,7 +31,7 @@ def worker(
     if not name.replace("-", "").isalnum() or name == "daemon":
         fail("--name: expected letters, digits and '-', and not 'daemon'", USAGE)
     try:
-        list(plugins(settings))  # One that is missing is told of before anything starts.
+        list(plugins(settings))  # Report a missing plugin before anything starts.
         anyio.run(_work, settings, name)
     except PluginFailed as failed:
         fail(str(failed), REFUSED)

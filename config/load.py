@@ -1,4 +1,4 @@
-"""Reads settings from a TOML file and the environment, and refuses what it does not know.
+"""Reads settings from a TOML file and the environment, and rejects unknown keys.
 
 `CANHAZGPU_<SECTION>_<KEY>` wins over the file, the file over the default. Every complaint names
 the file (or variable), the key, and what was expected.
@@ -133,7 +133,7 @@ def _read(source: str, *, must_be: bool) -> dict[str, Any]:
         message = f"{source}: cannot be read: {error.strerror}"
         raise ConfigError(message) from error
     except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all measure.
-        message = f"{source}: is not TOML: {error}"
+        message = f"{source}: is not valid TOML: {error}"
         raise ConfigError(message) from error
 
 
@@ -156,7 +156,7 @@ def _flatten(
 
 def _guess(key: str, known: Mapping[str, Option]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {near[0]}?" if near else "; expected one of those in `canhazgpu config show`"
+    return f"; did you mean {near[0]}?" if near else "; `canhazgpu config show` lists all keys"
 
 
 # Variables of ours that are no settings.
@@ -235,8 +235,8 @@ def _expected(option: Option) -> str:
         return "expected one of " + ", ".join(map(str, kind.values))
     if isinstance(kind, inspect.IntType):
         return "expected a whole number" + _range(kind)
-    names = {inspect.BoolType: "true or false", inspect.StrType: "text in quotes"}
-    return "expected " + names.get(type(kind), "a list of texts")
+    names = {inspect.BoolType: "true or false", inspect.StrType: "a string in quotes"}
+    return "expected " + names.get(type(kind), "a list of strings")
 
 
 def _detail(error: msgspec.ValidationError) -> str:
@@ -252,7 +252,7 @@ def _range(kind: inspect.IntType) -> str:
 
 
 def _shown(option: Option, value: Any) -> str:
-    return "what is there" if option.is_secret else repr(value)[:60]
+    return "the given value" if option.is_secret else repr(value)[:60]
 
 
 def _build(chosen: Mapping[str, Any]) -> Settings:

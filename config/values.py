@@ -53,8 +53,8 @@ def _too_long(path: str, inside: str = "") -> str | None:
     length, most = len(os.fsencode(path)), LONGEST_SOCKET - len(inside)
     if length <= most:
         return None
-    what = f"the socket {inside[1:]} lies in it" if inside else "it is a socket's"
-    return f"a path of at most {most} bytes, for {what}; it has {length}"
+    what = f"it contains the socket {inside[1:]}" if inside else "it is the path of a socket"
+    return f"a path of at most {most} bytes, because {what}; this one has {length}"
 
 
 def _folder(path: str) -> str | None:
@@ -87,7 +87,7 @@ def _timezone(name: str) -> str | None:
     if _is_zone(name):
         return None
     if not _is_zone("UTC"):
-        return f"no time zone on a host without their data, not {name!r:.60}: install the package tzdata"
+        return f"no time zone, because this host has no data for {name!r:.60}: install the package tzdata"
     return f"a time zone such as Europe/Berlin, not {name!r:.60}"
 
 
@@ -100,12 +100,12 @@ def _contact(text: str) -> str | None:
 def _hours(hours: str) -> str | None:
     begin, _, end = hours.partition("-")
     good = not hours or begin != end
-    return None if good else f"hours that begin and end at different times, not {hours}: that is never quiet"
+    return None if good else f"different start and end times, not {hours}"
 
 
 def _holidays(days: list[str]) -> str | None:
     wrong = next((day for day in days if not _is_date(day)), None)
-    return wrong and f"dates that there are, not {wrong}"
+    return wrong and f"dates that exist, not {wrong}"
 
 
 def _mail_host(name: str) -> str | None:
@@ -120,7 +120,7 @@ def _webhooks(webhooks: dict[str, Webhook]) -> str | None:
     """
     for name, webhook in webhooks.items():
         if webhook.url and not _is_address(webhook.url):
-            return f"a host, and a port from 1 to 65535 if any, in {name}.url"
+            return f"a host name, and a valid port if one is given, in {name}.url"
         for key in ("url_file", "secret_file"):
             path = getattr(webhook, key)
             if path and not path.startswith("/"):
@@ -130,12 +130,12 @@ def _webhooks(webhooks: dict[str, Webhook]) -> str | None:
 
 def _plugins(plugins: dict[str, Any]) -> str | None:
     taken = min(TAKEN & plugins.keys(), default=None)
-    return taken and f"a name that is not taken, not {taken}"
+    return taken and f"a name other than {taken}, which is a built-in channel"
 
 
 def _command(command: list[str]) -> str | None:
     good = not command or command[0].startswith("/")
-    return None if good else f"the absolute path of a program first, not {command[0]!r:.60}"
+    return None if good else f"the absolute path of a program as the first item, not {command[0]!r:.60}"
 
 
 CHECKS: dict[str, Callable[[Any], str | None]] = {

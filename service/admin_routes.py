@@ -52,7 +52,7 @@ class AdminRoutes:
         demand = await body(request, AdminReleaseDemand)
         given = [demand.gpus is not None, demand.user is not None, demand.all]
         if sum(given) != 1:
-            raise Problem(400, "bad-request", "say one of `gpus`, `user` and `all`")
+            raise Problem(400, "bad-request", "specify exactly one of `gpus`, `user` and `all`")
         uid = peer.uid if demand.user is None else await self._users.uid_of(demand.user)
         if uid is None:
             raise Problem(400, "no-such-user", "there is no such user on this host")
@@ -71,7 +71,7 @@ class AdminRoutes:
             if known and (missing := [one.gpu for one in blocked if one.gpu not in known]):
                 raise self._missing(missing)
             free = ", ".join(str(one.gpu) for one in blocked)
-            raise Problem(409, "not-reserved", f"nobody holds GPU {free}: nothing was changed")
+            raise Problem(409, "not-reserved", f"GPU {free} is not reserved: nothing was changed")
         self._log(peer, "release", [one.id for one in released])
         self._scanner.nudge()
         return answer([released_row(one) for one in released])
@@ -93,11 +93,11 @@ class AdminRoutes:
         demand = await body(request, ManageDemand)
         gpus = indices(demand.gpus)
         if gpus is not None and demand.count not in (None, len(gpus)):
-            raise Problem(400, "bad-request", f"{demand.count} GPUs are asked for, and {len(gpus)} are named")
+            raise Problem(400, "bad-request", f"`count` is {demand.count}, but {len(gpus)} GPUs are named")
         if gpus is None:
             gpus = tuple(range(demand.count)) if demand.count else tuple(sorted(self._scanner.known))
         if not gpus:
-            raise Problem(409, "no-gpu", "no GPU was found on this host", "`canhazgpu doctor` says why")
+            raise Problem(409, "no-gpu", "no GPU was found on this host", "run `canhazgpu doctor`")
         reply, released = await self._allocator.manage(
             peer.uid, operation_of(demand.operation), gpus=gpus, force=demand.force, by=peer.name
         )
@@ -105,7 +105,7 @@ class AdminRoutes:
             raise self._missing(reply["missing"])
         if reply["code"] == "held":
             held = ", ".join(f"GPU {one['gpu']} by {one['by']}" for one in reply["held"])
-            raise Problem(409, "held", f"reserved: {held}", "release them first, or say --force")
+            raise Problem(409, "held", f"reserved: {held}", "release them first, or use --force")
         self._log(peer, "manage", list(gpus))
         self._scanner.nudge()
         return answer(

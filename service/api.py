@@ -180,7 +180,10 @@ class Api:
         if channel not in on:
             code = 409 if channel in CHANNELS and channel != "webhook" else 400  # Webhooks have names.
             raise Problem(
-                code, "channel-off", f"there is no channel {channel}", f"on: {', '.join(on) or 'none'}"
+                code,
+                "channel-off",
+                f"there is no channel {channel}",
+                f"enabled channels: {', '.join(on) or 'none'}",
             )
         peer = peer_of(request)
         if channel != "wall" or to not in (None, peer.name):
@@ -224,4 +227,4 @@ async def _gone(request: Request, error: ClientDisconnect) -> Response:
 
 async def _broke(request: Request, error: Exception) -> Response:
     structlog.get_logger().error("request_broke", path=printable(request.url.path, 100), exc_info=error)
-    return Problem(500, "internal-error", "the service could not do it", "its log says why").response()
+    return Problem(500, "internal-error", "the service failed", "see its log").response()

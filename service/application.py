@@ -55,7 +55,7 @@ from canhazgpu.service.users import Users
 from canhazgpu.service.violation_routes import ViolationRoutes
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
-END_IT = "end it first, or set another socket and state_dir"
+END_IT = "stop it first, or set another socket and state_dir"
 LOOK_AGAIN = 5.0  # Seconds until a socket that was deleted is put back, where no scan ends before.
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
 
@@ -165,7 +165,7 @@ def _identity(settings: Settings, store: Store) -> HostIdentity:
     try:
         machine = this_machine(Path(settings.state_dir))
     except OSError as error:
-        raise ServeFailed(f"state_dir: no machine id can be kept there: {error.strerror}") from error
+        raise ServeFailed(f"state_dir: the machine id cannot be stored there: {error.strerror}") from error
     return HostIdentity(store, machine, settings.gpus.scan_interval, alone=not settings.redis.url)
 
 
@@ -228,7 +228,7 @@ def _locked(state_dir: Path) -> Lock:
         raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
         raise ServeFailed(
-            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a place of yours"
+            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a folder of yours"
         ) from error
 
 

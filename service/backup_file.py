@@ -138,7 +138,7 @@ def records(path: Path) -> Iterator[Record]:
             record = _decoded(_framed(file, digest))
             if isinstance(record, End):
                 if record.sha256 != before or record.records != count or file.read(1):
-                    raise BadBackup("it was changed after it was written")
+                    raise BadBackup("the file was changed after it was written")
                 return
             count += 1
             yield record
@@ -147,24 +147,24 @@ def records(path: Path) -> Iterator[Record]:
 def _head(file: BinaryIO, digest: Any) -> Head:
     magic = file.read(len(MAGIC))
     if magic != MAGIC:
-        raise BadBackup("it is no backup of canhazgpu, or one of another version")
+        raise BadBackup("not a backup of canhazgpu, or one of an unsupported version")
     digest.update(magic)
     try:
         return msgspec.msgpack.decode(_framed(file, digest), type=Head)
     except msgspec.DecodeError:
-        raise BadBackup("it was changed after it was written") from None
+        raise BadBackup("the file was changed after it was written") from None
 
 
 def _framed(file: BinaryIO, digest: Any) -> bytes:
     length = file.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
-        raise BadBackup("it is cut off: its end is missing")
+        raise BadBackup("the file is truncated")
     (size,) = _LENGTH.unpack(length)
     if size > LONGEST:
-        raise BadBackup("it was changed after it was written")
+        raise BadBackup("the file was changed after it was written")
     text = file.read(size)
     if len(text) < size:
-        raise BadBackup("it is cut off: its end is missing")
+        raise BadBackup("the file is truncated")
     digest.update(length)
     digest.update(text)
     return text
@@ -174,4 +174,4 @@ def _decoded(text: bytes) -> Record | End:
     try:
         return _DECODER.decode(text)
     except msgspec.DecodeError:
-        raise BadBackup("it was changed after it was written") from None
+        raise BadBackup("the file was changed after it was written") from None

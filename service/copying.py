@@ -54,7 +54,7 @@ async def copied(store: Store) -> AsyncIterator[Record]:
                 return
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
-    raise CopyFailed("keys come and go all the time; stop the service, and try again")
+    raise CopyFailed("the keys change too fast; stop the service and try again")
 
 
 async def _stream(store: Store, name: str) -> tuple[_Stream, Record]:
@@ -135,8 +135,8 @@ class Stage:
             if "DUMP payload" not in str(error):
                 raise CopyFailed(f"{self._store.keys.prefix}{record.name}: {error}") from error
             raise CopyFailed(
-                "this Redis is older than the one that the data are of, or of another make;"
-                " use the same one, or a newer"
+                "this server is older than the one that the data comes from, or of another kind;"
+                " use the same version or a newer one"
             ) from error
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error

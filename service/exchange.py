@@ -40,7 +40,7 @@ def admit(peer: Peer, group: int | None) -> None:
     """Refuse who is no administrator."""
     if not peer.is_admin(group):
         remedy = "ask root or a member of the group in the setting admin_group"
-        raise Problem(403, "not-an-administrator", "this is for administrators", remedy)
+        raise Problem(403, "not-an-administrator", "only administrators can do this", remedy)
 
 
 async def body(request: Request, kind: type[T]) -> T:
@@ -54,11 +54,11 @@ async def body(request: Request, kind: type[T]) -> T:
                     raise Problem(413, "too-large", "the request is too large")
         return msgspec.json.decode(raw or b"{}", type=kind)
     except TimeoutError:
-        raise Problem(408, "too-slow", "the request did not come in time") from None
+        raise Problem(408, "too-slow", "the request did not arrive in time") from None
     except UnicodeDecodeError:
-        raise Problem(400, "bad-request", "the request is not written in UTF-8") from None
+        raise Problem(400, "bad-request", "the request is not valid UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Problem(400, "bad-request", f"the request is not as it should be: {error}") from error
+        raise Problem(400, "bad-request", f"the request is invalid: {error}") from error
 
 
 def operation_of(named: str | None) -> str:

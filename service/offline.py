@@ -54,12 +54,12 @@ def _locked(state: Path, held: ExitStack, *, needed: bool) -> bool:
     """Hold the service's lock; return whether it was free."""
     try:
         if os.geteuid() not in (0, _owner(state)):
-            raise Unavailable("only root may, and the user the service runs as: run it with sudo")
+            raise Unavailable("only root and the service's user can do this: use sudo")
         state.mkdir(parents=True, exist_ok=True, mode=0o711)
         held.callback(Lock(state).release)
     except AlreadyRunning:
         if needed:
-            remedy = "`systemctl stop canhazgpu`, and start it afterwards; runs go on meanwhile"
+            remedy = "stop it with `systemctl stop canhazgpu` and start it afterwards; runs are not affected"
             raise Unavailable(f"the service is running: {remedy}") from None
         return False
     except OSError as error:
@@ -80,7 +80,7 @@ def _no_workers(state: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            remedy = "`systemctl stop canhazgpu-worker`, and start it afterwards"
+            remedy = "stop it with `systemctl stop canhazgpu-worker` and start it afterwards"
             raise Unavailable(f"the worker {path.stem} is running: {remedy}") from None
         finally:
             os.close(file)

@@ -137,7 +137,7 @@ class ReservationRoutes:
         """End one's own reservations; a run that loses its own goes on and is told so."""
         peer, demand = peer_of(request), await body(request, ReleaseDemand)
         if (demand.ids is not None) + (demand.gpus is not None) + demand.all > 1:
-            raise Problem(400, "bad-request", "say one of `ids`, `gpus` and `all`")
+            raise Problem(400, "bad-request", "specify only one of `ids`, `gpus` and `all`")
         order = ReleaseOrder(
             uid=peer.uid,
             by=peer.name,
@@ -194,16 +194,20 @@ class ReservationRoutes:
         peer, name = peer_of(request), request.path_params["request"]
         mine = [one for one in await self._allocator.waiting() if one.id == name]
         if not mine:
-            raise Problem(404, "no-such-request", "no such request waits", "`canhazgpu queue` lists them")
+            raise Problem(
+                404, "no-such-request", "no such request is in the queue", "`canhazgpu queue` lists them"
+            )
         if mine[0].uid != peer.uid:
-            raise Problem(403, "not-yours", f"it is {mine[0].user} who waits there", "leave it to them")
+            raise Problem(
+                403, "not-yours", f"the request belongs to {mine[0].user}", "you can cancel only your own"
+            )
         await self._allocator.leave([name], "cancelled")
         return answer({"left": name})
 
     async def _scanned(self, *, wait: bool) -> None:
         """Return when a scan begun after this call is over; who waits may do so until the driver answers."""
         if not await self._scanner.fresh(SCAN_PATIENCE):
-            raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
+            raise Problem(503, "not-scanned", "the GPUs do not answer", "run `canhazgpu doctor`")
         trouble = self._scanner.trouble
         if trouble and not wait:
             raise Problem(503, "not-scanned", f"the GPUs cannot be read: {trouble.reason}", trouble.remedy)
@@ -227,7 +231,7 @@ class ReservationRoutes:
         may = allowance(self._settings, peer.name)
         gpus = indices(demand.gpus)
         if gpus is not None and demand.count not in (None, len(gpus)):
-            raise Problem(400, "bad-request", f"{demand.count} GPUs are asked for, and {len(gpus)} are named")
+            raise Problem(400, "bad-request", f"`count` is {demand.count}, but {len(gpus)} GPUs are named")
         if demand.kind == RUN:
             if demand.duration is not None:
                 raise Problem(400, "bad-request", "a run has a timeout, not a duration")
@@ -242,9 +246,11 @@ class ReservationRoutes:
         may_signal = os.geteuid() in (0, peer.uid)
         if demand.kind == RUN and not may_signal:
             if demand.timeout is not None:
-                remedy = "leave out --timeout, or have the service run as root"
-                raise Problem(409, "cannot-signal", "the service may not end your processes", remedy)
-            lasts = None  # A limit that nobody can enforce; the service's log and `doctor` say so.
+                remedy = "leave out --timeout, or run the service as root"
+                raise Problem(
+                    409, "cannot-signal", "the service is not allowed to end your processes", remedy
+                )
+            lasts = None  # The limit cannot be enforced; the service's log and `doctor` report this.
         admin = peer.uid == 0 and peer.is_admin(None)
         lasts_ms = None if lasts is None else round(lasts * 1000)
         return Ask(

@@ -96,7 +96,7 @@ def _refuse_another(path: Path) -> None:
     """Raise AlreadyRunning where somebody listens at `path`, and OSError where something else is there."""
     try:
         if not S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError(17, "something is there that is no socket", str(path))
+            raise FileExistsError(17, "the path exists and is not a socket", str(path))
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:

@@ -53,21 +53,19 @@ def filters(words: Mapping[str, str], now_ms: int, spell: Callable[[str], str] =
     said = {name: words[name] for name in NAMES if name in words}
     for name, word in said.items():
         if not word.strip():
-            raise ValueError(f"{spell(name)}: it is empty: leave it out, or say what you want")
+            raise ValueError(f"{spell(name)}: the value is empty: leave it out, or give a value")
     until_ms = _moment(said["until"], now_ms, spell("until")) if "until" in said else None
     end_ms = now_ms if until_ms is None else until_ms
     since_ms = _moment(said["since"], now_ms, spell("since")) if "since" in said else end_ms - WEEK_MS
     if since_ms > end_ms or since_ms == until_ms:
         later = f"not before {spell('until')}" if until_ms is not None else "in the future"
-        raise ValueError(f"{spell('since')} is {later}; a date is its first moment, in UTC")
+        raise ValueError(f"{spell('since')} is {later}; a date means 00:00 UTC")
     gpu, kind = said.get("gpu"), said.get("kind")
     if gpu is not None and not (gpu.isascii() and gpu.isdigit() and len(gpu) <= MOST_DIGITS):
-        raise ValueError(
-            f"{spell('gpu')}: '{printable(gpu, 20)}' is no GPU: say one as `status` does, 0 or 3"
-        )
+        raise ValueError(f"{spell('gpu')}: '{printable(gpu, 20)}' is not the number of a GPU, such as 0 or 3")
     if kind is not None and kind not in KINDS:
         raise ValueError(
-            f"{spell('kind')}: there is no '{printable(kind, 20)}'; there are {', '.join(KINDS)}"
+            f"{spell('kind')}: there is no kind '{printable(kind, 20)}'; use one of {', '.join(KINDS)}"
         )
     return Filters(
         since_ms=max(0, since_ms),
@@ -95,5 +93,5 @@ def _moment(text: str, now_ms: int, name: str) -> int:
     except (ValueError, OverflowError):
         shown = printable(text, 40)
         raise ValueError(
-            f"{name}: '{shown}' is no moment: write 2026-11-25 or 2026-11-25T14:30:00Z"
+            f"{name}: '{shown}' is not a time: write 2026-11-25 or 2026-11-25T14:30:00Z"
         ) from None

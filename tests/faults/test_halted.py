@@ -43,7 +43,7 @@ def test_a_service_that_is_stopped_is_named(host: Daemon) -> None:
         assert time.monotonic() - began < 20
     finally:
         host.process.send_signal(signal.SIGCONT)
-    expected = f"Error: the service (PID {pid}) is stopped; kill -CONT {pid} lets it go on\n"
+    expected = f"Error: the service (PID {pid}) is stopped; to resume it: kill -CONT {pid}\n"
     assert said == [expected] * len(commands)
     assert [command.returncode for command in commands] == [3] * len(commands)
     assert host.run("status").returncode == 0
@@ -79,7 +79,7 @@ def test_doctor_says_the_same(host: Daemon) -> None:
         host.process.send_signal(signal.SIGCONT)
     pid = host.process.pid
     assert f"the service (PID {pid}) is stopped\n" in said
-    assert f"kill -CONT {pid} lets it go on" in said
+    assert f"to resume it: kill -CONT {pid}" in said
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_one_that_runs_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPat
         listener.bind(str(folder / "s"))
         listener.listen()
         began = time.monotonic()
-        with pytest.raises(Unreachable, match="runs and does not answer"):
+        with pytest.raises(Unreachable, match="is running but does not answer"):
             client.status()
         assert time.monotonic() - began >= 0.5
     assert said == [f"Waiting for the service (PID {os.getpid()})"]

@@ -129,7 +129,7 @@ def test_silences_and_signals_say_who_and_why() -> None:
     assert sentences.of_silence(ADDED, _silence(by="bob", user="bob", ack=True, reason="one moment")) == (
         "bob acknowledged it until 2026-11-25 18:00:00 UTC: one moment"
     )
-    assert sentences.of_silence(ENDED, _silence()) == "The silence of root is over"
+    assert sentences.of_silence(ENDED, _silence()) == "The silence of root has ended"
     assert sentences.of_silence(ENDED, _silence(ended_by="ann")) == "ann ended the silence of root"
     signal = Signalled(
         notice="n",
