@@ -38,7 +38,7 @@ def _run(check: Callable[[Any], Iterator[Finding]], settings: Any) -> list[Findi
     try:
         return list(check(settings))
     except Exception as error:  # noqa: BLE001 - one check that breaks must not hide the others
-        return [("fail", f"{type(error).__name__}: {error}", "this check itself broke; please report it")]
+        return [("fail", f"{type(error).__name__}: {error}", "the check itself failed; please report this")]
 
 
 def _print(found: list[tuple[str, Finding]]) -> None:

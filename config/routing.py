@@ -31,7 +31,7 @@ def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
         if name in NEVER_QUIET:
             yield (
                 "notices.quiet.channels",
-                f"other channels than {name}: quiet hours never apply to wall and log",
+                f"channels that can be delayed, not {name}: quiet hours never apply to wall and log",
             )
         yield from _unknown("notices.quiet.channels", name, settings)
     if settings.notify.email.username and not settings.notify.email.password_file:

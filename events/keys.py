@@ -1,4 +1,4 @@
-"""Every Redis key, spelled here and nowhere else. A host's keys share one hash tag (Redis Cluster)."""
+"""The names of all Redis keys; no other file has any. A host's keys share one hash tag (Redis Cluster)."""
 
 HOSTS = "canhazgpu:hosts"  # zset: host names, by their last sign of life
 # hash: machine id -> the name its state is kept under; the hash tag puts it into the slot of HOSTS
@@ -11,7 +11,7 @@ GROUP_EMAIL = "email"
 
 
 class Keys:
-    """The key names of one host, as Redis holds them."""
+    """The names of the keys of one host."""
 
     def __init__(self, host: str) -> None:
         """Prefix every key with `canhazgpu:{host}:`."""
@@ -48,7 +48,7 @@ class Keys:
 
     @property
     def streams(self) -> dict[str, str]:
-        """The public streams by name: everything whose retention consumer groups have a say in."""
+        """The public streams by name. Their retention takes consumer groups into account."""
         return {
             "events": self.events,
             "violations": self.violations,
@@ -62,15 +62,15 @@ class Keys:
         return f"{self.prefix}gpu:{index}"
 
     def operation(self, uid: int, name: str) -> str:
-        """Return the string with the result of a user's operation `name`; it expires, being a cache."""
+        """Return the string with the result of a user's operation `name`; it is a cache and expires."""
         return f"{self.prefix}operation:{uid}:{name}"
 
     def retries(self, channel: str) -> str:
-        """Return the zset of `channel`: stream id of a notice to try again, scored by when, in ms."""
+        """Return the zset of `channel`: stream ids of notices to retry, scored by the time in ms."""
         return f"{self.prefix}retries:{channel}"
 
     def progress(self, channel: str) -> str:
-        """Return the hash of `channel`: stream id -> what was tried for that notice so far, JSON."""
+        """Return the hash of `channel`: stream id -> the attempts for that notice so far, JSON."""
         return f"{self.prefix}progress:{channel}"
 
     def told(self, channel: str) -> str:

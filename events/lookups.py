@@ -1,4 +1,4 @@
-"""Look-ups in the user database that may hang: each in a thread of its own, with a deadline."""
+"""Look-ups in the user database, which may hang: each one has its own thread and a deadline."""
 
 import contextlib
 import pwd
@@ -11,10 +11,10 @@ PATIENCE = 2.0  # Seconds.
 
 
 class LookUp:
-    """One that began; its thread never keeps the process from ending. What it found so far counts."""
+    """A look-up in progress. Its thread does not prevent the process from exiting."""
 
     def __init__(self, work: Callable[[dict[str, int]], None]) -> None:
-        """Start the look-up; `work` adds each name and uid to its argument when it finds them."""
+        """Start the look-up; `work` adds every name and uid that it finds to its argument."""
         self._found: dict[str, int] = {}
         self._done = threading.Event()
         self._work = work
@@ -22,11 +22,11 @@ class LookUp:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will be found."""
+        """Whether the look-up has finished."""
         return self._done.is_set()
 
     async def found(self, patience: float | None = None) -> dict[str, int]:
-        """Wait so many seconds, else as long as it is worth it; return what is known by then."""
+        """Wait for `seconds`, or the default time; return the results so far."""
         if not self.ended:
             wait = PATIENCE if patience is None else patience
             await anyio.to_thread.run_sync(self._done.wait, wait, abandon_on_cancel=True)
@@ -41,7 +41,7 @@ class LookUp:
 
 
 def look_up(name: str) -> LookUp:
-    """Begin to look for the uid of a user; a number stands for a user whose name is not known."""
+    """Start to look up the uid of a user; a number means a user whose name is not known."""
 
     def work(found: dict[str, int]) -> None:
         try:

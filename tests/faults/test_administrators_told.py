@@ -221,7 +221,7 @@ def test_that_nobody_hears_is_said(
         assert service.wait(20) == 0
     for text in (daemon.log.read_text(), doctor):
         for words in (
-            "administrators hear only where root logs in",
+            "notices to administrators appear only where root is logged in",
             said or "nobody is in",
             "set admin_group",
         ):

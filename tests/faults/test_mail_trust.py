@@ -105,7 +105,7 @@ async def test_a_wrong_password_waits_for_the_right_one(authority: trustme.CA, t
         (tmp_path / "password").write_text("guess")
         assert await deliver(chosen) == Outcome(BOB, "retry", "the server refuses our login (535)")
         ((state, found, _),) = doctor(chosen)
-        assert (state, "refuses the login (535)" in found) == ("fail", True)
+        assert (state, "rejects the login (535)" in found) == ("fail", True)
         assert set(server.logins) == {False}
         assert server.tries == 0
         (tmp_path / "password").write_text(LOGIN[1])

