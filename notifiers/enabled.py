@@ -1,4 +1,4 @@
-"""The channels that the settings turn on, all but the audit log's: that one is not told, it listens."""
+"""Creates the enabled channels. The audit log is not one of them, because it reads the events itself."""
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.notifiers.channel import Channel
@@ -6,9 +6,9 @@ from canhazgpu.notifiers.wall import Wall
 
 
 def channels(settings: Settings) -> list[Channel]:
-    """Make every channel that is on. What a channel alone needs is imported with it.
+    """Create all enabled channels. The modules of a channel are imported only if it is enabled.
 
-    Raises PluginFailed when a notifier of the site's own cannot be used.
+    Raises PluginFailed if a plugin cannot be used.
     """
     notify = settings.notify
     made: list[Channel] = []

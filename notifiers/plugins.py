@@ -1,4 +1,4 @@
-"""Notifiers of the site's own: found by the name of their entry point, made with their settings."""
+"""Custom notifiers: they are found by the name of their entry point and created with their settings."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Maker = Callable[[dict[str, Any], Settings], Channel]
 
 
 class PluginFailed(Exception):
-    """A notifier that the settings ask for cannot be used; the message says which and why, on one line."""
+    """A configured plugin cannot be used; the message says which one and why, on one line."""
 
 
 def plugins(settings: Settings) -> Iterator[Channel]:

@@ -99,7 +99,7 @@ def _never(reserved: Reserved) -> Problem:
 
 def _no_such_gpu(missing: Sequence[int]) -> Problem:
     named = ", ".join(map(str, missing))
-    detail = f"GPU {named} does not exist or is not managed on this host"
+    detail = f"there is no GPU {named} on this host, or it is not managed"
     return Problem(400, "no-such-gpu", detail, "`canhazgpu status` lists them")
 
 
