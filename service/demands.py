@@ -30,16 +30,16 @@ Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
 
 class Demand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every demand may say: a name for itself, so that it can be repeated without harm."""
+    """The base of all requests: an operation id makes it safe to repeat them."""
 
     operation: Operation | None = None
 
 
 class ReserveDemand(Demand, frozen=True, kw_only=True):
-    """GPUs, any `count` or exactly `gpus`; durations as `4h`.
+    """A request for any `count` of GPUs, or exactly for `gpus`. Durations are strings such as `4h`.
 
-    `wait`: true, false, how long, or (not said) as configured. `request` names one that waits already.
-    Whose it is, and of which process, the kernel says.
+    `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
+    already waiting. The user and the process are taken from the socket.
     """
 
     kind: Literal["run", "manual"]
@@ -54,9 +54,9 @@ class ReserveDemand(Demand, frozen=True, kw_only=True):
 
 
 class ReleaseDemand(Demand, frozen=True, kw_only=True):
-    """One's own manual reservations; `all`: also those of runs; `gpus`: what holds these GPUs.
+    """Release the caller's manual reservations; `all`: also those of runs; `gpus`: those with these GPUs.
 
-    `ids`: exactly these reservations; one that is over already is no trouble.
+    `ids`: exactly these reservations; it is no error if one has already ended.
     """
 
     gpus: Indices | None = None
@@ -65,14 +65,14 @@ class ReleaseDemand(Demand, frozen=True, kw_only=True):
 
 
 class DisownDemand(Demand, frozen=True, kw_only=True):
-    """That the presumed use of one's GPUs, or of `gpus`, is another's; `undo`: that it is one's own."""
+    """Disown the presumed use of the caller's GPUs, or of `gpus`; `undo` reverts this."""
 
     gpus: Indices | None = None
     undo: bool = False
 
 
 class AdminReleaseDemand(Demand, frozen=True, kw_only=True):
-    """What holds these GPUs, or everything of `user`, or of everybody (`all`)."""
+    """Release the reservations on these GPUs, those of `user`, or those of all users (`all`)."""
 
     gpus: Indices | None = None
     user: Label | None = None
@@ -80,21 +80,21 @@ class AdminReleaseDemand(Demand, frozen=True, kw_only=True):
 
 
 class ExtendDemand(Demand, frozen=True, kw_only=True):
-    """One's own manual reservations, or those that hold `gpus`, for `duration` more."""
+    """Extend the caller's manual reservations, or those with `gpus`, by `duration`."""
 
     gpus: Indices | None = None
     duration: Words | None = None
 
 
 class DrainDemand(Demand, frozen=True, kw_only=True):
-    """GPUs to keep out of allocation, and why; to put them back, no reason is needed."""
+    """Drain or undrain GPUs; `reason` is only for draining."""
 
     gpus: Indices
     reason: Words | None = None
 
 
 class ManageDemand(Demand, frozen=True, kw_only=True):
-    """The GPUs that are handed out: the first `count`, exactly `gpus`, or (neither) all there are."""
+    """Set the managed GPUs: the first `count`, exactly `gpus`, or by default all of them."""
 
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
     gpus: Indices | None = None
@@ -102,7 +102,7 @@ class ManageDemand(Demand, frozen=True, kw_only=True):
 
 
 class SilenceDemand(Demand, frozen=True, kw_only=True):
-    """A silence `for` a time, of the violations that fit all of `user`, `gpu` and `process` that are set."""
+    """Silence the violations that match `user`, `gpu` and `process`, as far as set, `for` a time."""
 
     for_: Words = field(name="for")
     reason: Reason
@@ -112,18 +112,18 @@ class SilenceDemand(Demand, frozen=True, kw_only=True):
 
 
 class AckDemand(Demand, frozen=True, kw_only=True):
-    """One's own open violations, known to oneself: `for` a time, or as long as may be."""
+    """Acknowledge the caller's open violations, `for` a time, or by default for the longest allowed time."""
 
     for_: Words | None = field(name="for", default=None)
     reason: Words | None = None
 
 
 class UnsilenceDemand(Demand, frozen=True, kw_only=True):
-    """The end of a silence before its time."""
+    """End a silence."""
 
 
 class NoticeDemand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A test notice by one channel; to oneself, or for administrators to anybody."""
+    """Send a test notice through one channel, to the caller, or (administrators only) to anybody."""
 
     channel: Channel
     to: Words | None = None

@@ -1,7 +1,7 @@
-"""The daemon's own Redis: on a Unix socket in its state directory, durable, started again when it dies.
+"""The embedded Redis: durable, on a Unix socket in the state directory, and restarted if it dies.
 
-Two never run on one directory: the lock's descriptor is inherited by the server, so that the kernel
-holds the lock for as long as any of them lives.
+Two servers never use the same directory: the server inherits the descriptor of a lock, so that the kernel
+holds the lock as long as one of the processes lives.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from canhazgpu.service.redis_repair import RepairFailed, check_command, repair
 from canhazgpu.service.redis_server import EmbeddedFailed, Server, find_server, record
 from canhazgpu.service.redis_words import cut_at, is_broken, last_words
 
-LOCK_PATIENCE = 10.0  # Seconds a predecessor may take to write its last words.
+LOCK_PATIENCE = 10.0  # Seconds to wait for a previous server to exit.
 START_PATIENCE = 30.0  # Seconds: a long append-only file takes a while to load.
 RESTART_FIRST, RESTART_LAST = 0.05, 1.0
 STEADY = 10.0  # A server that ran this long did not fail at its start.
@@ -33,10 +33,10 @@ LONGEST = 200_000  # Bytes of a server's log that are looked at.
 
 
 class EmbeddedRedis:
-    """A Redis in `state_dir/redis`, durable to the last acknowledged write (`appendfsync always`)."""
+    """A Redis in `state_dir/redis` that loses no acknowledged write (`appendfsync always`)."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Name its places; nothing is made yet."""
+        """Set the paths; nothing is created yet."""
         self.folder = state_dir / "redis"
         self.journal = state_dir / "journal"
         self.socket = self.folder / "redis.sock"
@@ -50,9 +50,9 @@ class EmbeddedRedis:
         self._said_from = 0  # Where in its log the words of the present server begin.
 
     async def run(self, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Run until cancelled, restarting it whenever it dies; started with its URL once it answers.
+        """Run until cancelled, and restart the server if it dies. Started, with its URL, once it answers.
 
-        Raises EmbeddedFailed when it cannot be started the first time.
+        Raises EmbeddedFailed if the first start fails.
         """
         self._make_folder()
         lock = await self._lock()
@@ -99,7 +99,7 @@ class EmbeddedRedis:
             await anyio.sleep(pause)
 
     def _loaded(self, server: Server) -> None:
-        """Write down which server has the data now, and say what of it was lost."""
+        """Record which server has the data now, and log any loss of data."""
         self.server = server
         try:
             record(self.folder, server)
@@ -111,7 +111,7 @@ class EmbeddedRedis:
             structlog.get_logger().error("redis_file_cut", reason=self.damage)
 
     async def _repair(self, program: str, *, started: bool) -> bool:
-        """Repair a broken file where a journal has what must not be lost. Raises EmbeddedFailed."""
+        """Repair a damaged file, if there is a journal to restore from. Raises EmbeddedFailed."""
         words = self._last_words()
         try:
             if not self.journal.exists():
@@ -180,7 +180,7 @@ class EmbeddedRedis:
         return process
 
     async def _answers(self, process: Process, patience: float | None) -> bool:
-        """Wait until the server answers; False when it ended before, or took longer than `patience`."""
+        """Wait until the server answers; return False if it exits or takes longer than `patience`."""
         store = Store(self.url, "none")
         deadline = time.monotonic() + patience if patience else None
         try:
@@ -193,7 +193,7 @@ class EmbeddedRedis:
         return False
 
     def _said(self) -> bytes:
-        """Return what the present server wrote to its log."""
+        """Return the log of the current server."""
         with contextlib.suppress(OSError), self.output.open("rb") as log:
             log.seek(max(self._said_from, self.output.stat().st_size - LONGEST))
             return log.read()
