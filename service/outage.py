@@ -1,4 +1,4 @@
-"""Why Redis does not answer, in words, from what can be seen of its process and its disk."""
+"""Explains why Redis does not answer, from the state of its process and its disk."""
 
 import socket
 import time
@@ -13,16 +13,16 @@ SILENCE = "Redis does not answer"
 
 
 class Outage:
-    """Finds the cause of a StoreDown. `embedded` is the server of this service, if it has one."""
+    """Finds the cause of a StoreDown. `embedded` is the embedded server, if there is one."""
 
     def __init__(self, url: str, embedded: EmbeddedRedis | None) -> None:
-        """Look at nothing yet."""
+        """Store the parameters."""
         self._embedded = embedded
         parts = urlsplit(url)
         self._path = parts.path if parts.scheme == "unix" else ""
 
     def explain(self, down: StoreDown) -> tuple[str, str]:
-        """Return why it does not answer, and what to do."""
+        """Return the cause and the remedy."""
         pid = self._pid()
         halt = halted(pid) if pid else None
         if halt:

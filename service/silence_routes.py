@@ -1,4 +1,4 @@
-"""The routes of silences: administrators silence what they choose, a user acknowledges what is theirs."""
+"""The API routes of silences. Administrators can silence any violation, users acknowledge their own."""
 
 import re
 
@@ -31,7 +31,7 @@ ID = re.compile(r"s\d{1,19}-\d{1,19}", re.ASCII)
 
 
 class SilenceRoutes:
-    """Everybody may see them; every change makes an event, and is logged."""
+    """The routes. Everybody can list silences; every change creates an event and is logged."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
         self,
@@ -42,7 +42,7 @@ class SilenceRoutes:
         group: int | None,
         last_known: LastKnown,
     ) -> None:
-        """Serve what these know; administrators are root and the members of `group`."""
+        """Store the dependencies; administrators are root and the members of `group`."""
         self._longest_ack = settings.notices.ack_max
         self._store = store
         self._scanner = scanner
@@ -60,13 +60,13 @@ class SilenceRoutes:
         ]
 
     async def silences(self, request: Request) -> Response:
-        """Return every live silence, the first to end first."""
+        """Return all live silences, sorted by their end."""
         del request
         seen = await self._last_known.look()
         return self._last_known.answer([_row(one, seen) for one in seen.silences], seen)
 
     async def silence(self, request: Request) -> Response:
-        """Silence what fits a user, a GPU and a process; for administrators."""
+        """Silence violations that match a user, a GPU and a process; administrators only."""
         peer = peer_of(request)
         admit(peer, self._group)
         demand = await body(request, SilenceDemand)
@@ -92,7 +92,7 @@ class SilenceRoutes:
         return await self._done(peer, "add", done, 201)
 
     async def ack(self, request: Request) -> Response:
-        """Silence one's own open violations: once an episode, and no longer than `notices.ack_max`."""
+        """Acknowledge the caller's open violations: once per episode, for at most `notices.ack_max`."""
         peer, demand = peer_of(request), await body(request, AckDemand)
         longest = self._longest_ack
         if not longest:
@@ -117,7 +117,7 @@ class SilenceRoutes:
         return await self._done(peer, "ack", done, 201)
 
     async def unsilence(self, request: Request) -> Response:
-        """End a silence now: an administrator any, a user their own acknowledgement."""
+        """End a silence. Users can end their own acknowledgements, administrators any silence."""
         peer, demand = peer_of(request), await body(request, UnsilenceDemand)
         name = request.path_params["silence"]
         missing = Problem(404, "no-such-silence", f"there is no silence {printable(name)}", "list them first")
