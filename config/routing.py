@@ -1,7 +1,7 @@
-"""Whether notices can go the way the settings say: each channel that is named is one of ours or the site's.
+"""Checks that all channels named in the settings exist.
 
-A channel that is merely off is named in vain on purpose: the defaults name mail and webhooks, which are
-off until they are set up.
+A named channel may be disabled: the defaults name mail and webhooks, which are disabled until they are
+configured.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from canhazgpu.events.endpoint import FILES
 from canhazgpu.events.notices import CHANNELS, OFFENDER
 
 TERMINATE = "terminate"
-TAKEN = frozenset({*CHANNELS, TERMINATE})  # Names that mean something already, and are no plugin's.
+TAKEN = frozenset({*CHANNELS, TERMINATE})  # Names that a plugin cannot have.
 LISTS = ("admin_channels", "granted", "expiring", "idle", "released")
-NEVER_QUIET = ("wall", "log")  # Who is at a terminal is awake, and a log wakes nobody.
+NEVER_QUIET = ("wall", "log")  # A user at a terminal is awake, and a log disturbs nobody.
 A_STEP_OF_ITS_OWN = f'{TERMINATE} in a step of its own, with channels ["{TERMINATE}"] and to ["{OFFENDER}"]'
 
 
 def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the keys of no use, such as those under which no notice could arrive, and what was expected."""
+    """Yield keys that have no effect, such as channels that reach nobody, with what was expected."""
     yield from at_odds(settings)
     notices = settings.notices
     for step in notices.steps:
@@ -39,7 +39,7 @@ def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def at_odds(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the keys about Redis that are of no use beside the others, each with what was expected there."""
+    """Yield Redis keys that have no effect in combination with others, with what was expected."""
     redis = settings.redis
     there = redis.endpoint()
     files = {name: path for name in FILES if (path := getattr(redis, name))}

@@ -10,7 +10,7 @@ from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
 # A shared server that runs as root for programs of other users.
 SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server"})
 HOUSEKEEPING = 5  # Percent of utilisation that an idle GPU may have.
-DESKTOP = 50  # The same beside exempt programs, which draw a screen.
+DESKTOP = 50  # The same next to exempt programs, which draw a screen.
 NOTHING_REPORTED = "the driver reports neither its memory nor its processes"
 NEWER_DRIVER = "a newer driver may report them; until then nobody can be given this GPU"
 KERNEL_NAME = 15  # Maximum length of a process name in the kernel, in bytes.
@@ -86,15 +86,15 @@ def _exempt(reading: GpuReading, processes: Sequence[ProcessUse], settings: Sett
 
 
 def _runs(process: ProcessUse, names: set[str]) -> bool:
-    """Tell whether a process runs one of these programs: names of files, or paths.
+    """Return whether a process runs one of these programs, given as file names or paths.
 
-    Where only its name in the kernel is known, of a process of root's, that has 15 bytes.
+    For a process of root, only the kernel's name may be known, which is cut to 15 bytes.
     """
     if process.program is None:
         return False
     name = PurePosixPath(process.program).name
     if name in SHARED_SERVERS and process.uid != 0:
-        return False  # It serves that user alone.
+        return False  # It serves only that user.
     cut = not process.program.startswith("/")
     return any(
         one in {process.program, name} or (cut and one.encode()[:KERNEL_NAME] == name.encode())

@@ -1,4 +1,4 @@
-"""Which violations are asked for: the words of the API and of the command, understood in one place."""
+"""Parses the filters for violations, which the API and the command line share."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -21,9 +21,9 @@ _MOMENT = re.compile(
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """The violations that lasted at some time between two moments, and fit all the rest that is set.
+    """Selects the violations that overlap a period and match all other filters that are set.
 
-    `until_ms`: None for now. `unreached`: whose user was to be told and could not be.
+    `until_ms`: None means now. `unreached`: the user could not be notified.
     """
 
     since_ms: int
@@ -35,7 +35,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     unreached: bool = False
 
     def fits(self, violation: Violation) -> bool:
-        """Tell whether a violation is asked for, by what is known of it without its notices."""
+        """Return whether a violation matches, without considering its notices."""
         return (
             self.user in (None, violation.user)
             and self.gpu in (None, violation.gpu)
@@ -46,9 +46,9 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def filters(words: Mapping[str, str], now_ms: int, spell: Callable[[str], str] = str) -> Filters:
-    """Return what is asked for by `since`, `until`, `user`, `gpu`, `kind`, `open` and `unreached`.
+    """Parse `since`, `until`, `user`, `gpu`, `kind`, `open` and `unreached`.
 
-    Raises ValueError with a sentence for people, where `spell` names a filter.
+    Raises ValueError with a readable message, in which `spell` gives the name of a filter.
     """
     said = {name: words[name] for name in NAMES if name in words}
     for name, word in said.items():
@@ -79,7 +79,7 @@ def filters(words: Mapping[str, str], now_ms: int, spell: Callable[[str], str] =
 
 
 def _moment(text: str, now_ms: int, name: str) -> int:
-    """Return a moment in ms: a length of time before now, or a date with or without its time."""
+    """Return a time in ms, given as a duration before now, or as a date with or without a time."""
     try:
         return now_ms - round(parse_duration(text) * 1000)
     except ValueError as error:
