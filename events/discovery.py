@@ -72,7 +72,7 @@ class Locator:
 
     async def locate(self) -> Address:
         """Return host and port of the master. Raises redis' ConnectionError."""
-        why = "nobody was asked"
+        why = "none was asked"
         for seed in [*self._seeds, *(one for one in self._known if one not in self._seeds)]:
             try:
                 found = await self._ask(seed)
@@ -83,7 +83,7 @@ class Locator:
             if found:
                 return found
         what = "Sentinel" if self._endpoint.kind == "sentinel" else "node of the Cluster"
-        raise RedisConnectionError(f"no {what} says where the master is ({why})")
+        raise RedisConnectionError(f"no {what} knows where the master is ({why})")
 
     async def _ask(self, seed: Address) -> Address | None:
         endpoint, by_sentinel = self._endpoint, self._endpoint.kind == "sentinel"
@@ -106,7 +106,7 @@ class Locator:
     async def _of_sentinel(self, client: Redis) -> Address | None:
         answer = await _answer(client, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._endpoint.master)
         if not answer:
-            raise RedisConnectionError(f"it knows no master {self._endpoint.master}")
+            raise RedisConnectionError(f"it does not know the master {self._endpoint.master}")
         return answer[0].decode(), int(answer[1])
 
     async def _of_cluster(self, client: Redis, host: str) -> Address | None:

@@ -22,29 +22,29 @@ class Keys:
         self.gpus = prefix + "gpus"  # zset: index of every GPU, missing ones too, scored by itself
         self.removed = (
             prefix + "gpus:removed"
-        )  # hash: UUID -> what is kept of a GPU that is not listed any more, JSON
+        )  # hash: UUID -> the state of a GPU that is no longer listed, JSON
         self.scan = (
             prefix + "scan"
         )  # hash: the last scan (at_ms, began_ms; stalled: ms, reason, remedy), owner, alive_ms
         self.reservations = prefix + "reservations"  # hash: id -> a live reservation, JSON
-        self.queue = prefix + "queue"  # hash: id -> a request that waits, JSON
+        self.queue = prefix + "queue"  # hash: id -> a waiting request, JSON
         self.affinity = prefix + "affinity"  # hash: "uid/GPU" -> when that user had it last, in ms
         self.ledger = prefix + "ledger"  # stream: finished reservations, kept by time
         self.pending = prefix + "violations:pending"  # hash: "GPU/user key" -> first seen, in ms
         self.open = prefix + "violations:open"  # hash: "GPU/user key" -> the open violation, JSON
         self.events = prefix + "events"  # stream: everything that happened
         self.violations = prefix + "violations"  # stream: violation facts, kept by time
-        self.notices = prefix + "notices"  # stream: what to tell whom
+        self.notices = prefix + "notices"  # stream: notices to deliver
         self.groups = prefix + "notices:groups"  # hash: group -> the dispatcher's state, JSON
-        self.due = prefix + "notices:due"  # zset: group, scored by when to look at it again, in ms
+        self.due = prefix + "notices:due"  # zset: group, scored by the time of its next check, in ms
         self.silences = prefix + "silences"  # hash: id -> a live silence, JSON
         self.acks = (
             prefix + "silences:acks"
         )  # hash: uid -> when that user's last one of their own ends, in ms
         self.terminations = prefix + "notices:terminations"  # zset: episodes ended lately, scored by when
         self.deliveries = prefix + "deliveries"  # stream: every attempt of every channel
-        self.consumers = prefix + "consumers"  # hash: "stream/group" -> since when it is where it is, JSON
-        self.deadletters = prefix + "deadletters"  # stream: what a channel gave up on
+        self.consumers = prefix + "consumers"  # hash: "stream/group" -> its position and since when, JSON
+        self.deadletters = prefix + "deadletters"  # stream: notices that could not be delivered
 
     @property
     def streams(self) -> dict[str, str]:

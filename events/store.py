@@ -34,13 +34,13 @@ from canhazgpu.events.keys import HOSTS, Keys
 from canhazgpu.events.promise import Promise, Promised
 
 ANSWER_TIMEOUT = 5.0  # Timeout of a command in seconds; after that its outcome is unknown.
-TURN_TIMEOUT = 20.0  # Seconds; a crowd is served one after the other.
-RECOVERIES = 10  # Attempts of a script on data that is lost again and again.
-TRY_AGAIN = "try again; running commands go on meanwhile, and nothing is released"
+TURN_TIMEOUT = 20.0  # Seconds; many callers are served one after the other.
+RECOVERIES = 10  # Attempts of a script on data that is lost repeatedly.
+TRY_AGAIN = "try again; running commands are not affected, and nothing is released"
 SAY_AGAIN = 60.0  # Seconds.
 NEVER = 2**53  # A sequence that no data have.
 BLOCK_MARGIN = 5.0  # A blocking read answers late when others are served first.
-# Also a Redis that answers, but not for now: loading, full, a replica, without its master.
+# Also errors of a Redis that is not ready: loading, full, a replica, without its master.
 UNREACHABLE = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -50,7 +50,7 @@ UNREACHABLE = (
     MasterDownError,
     OSError,
 )
-# What redis-py has no exception for, and what a script's own error may carry inside.
+# Errors without an exception in redis-py, also inside errors of scripts.
 _NOT_NOW = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|OOM|READONLY|MASTERDOWN|BEHIND)\b")
 _BEHIND = re.compile(r"\bBEHIND\b")
 _CONNECTING = re.compile(r"Error -?\d+ connecting to (\S+) (.+)")
@@ -112,16 +112,16 @@ class Store:
         # For keys of all hosts, which another node of a Cluster may have.
         in_cluster = self.endpoint.kind == "cluster"
         self.common = self._client(ANSWER_TIMEOUT, connections=1, key=HOSTS) if in_cluster else self.redis
-        self.servers = 0  # How many servers, or starts of one, were connected to.
-        self.compared = 0  # Which of them was the last whose data were compared with what was promised.
+        self.servers = 0  # The number of servers, or server starts, connected to so far.
+        self.compared = 0  # The last of them whose data were compared with the journal.
         self._server: str | None = None
         self._promise: Promise | None = None
-        self.owner = ""  # The service whose state this is, as it is kept in Redis; empty where nobody says.
+        self.owner = ""  # The service that owns the state, as recorded in Redis; empty if unset.
         self.refusal = ""  # Why no script may run yet: the state is not this service's (yet).
-        self.recover: Callable[[], Awaitable[None]] | None = None  # Puts back what Redis has lost.
-        # Says why Redis does not answer, and what to do.
+        self.recover: Callable[[], Awaitable[None]] | None = None  # Restores what Redis has lost.
+        # Explains why Redis does not answer, and what to do.
         self.explain: Callable[[StoreDown], tuple[str, str]] = lambda down: (str(down), TRY_AGAIN)
-        self.trouble: StoreDown | None = None  # The last one, in force while it is `down`.
+        self.trouble: StoreDown | None = None  # The last error, valid while Redis is `down`.
         self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
     @property

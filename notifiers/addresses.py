@@ -94,7 +94,7 @@ class Addresses:
             return None
         answer = (await _first_line([*self._settings.address_command, user])).strip()
         if answer and not _ADDRESS.fullmatch(answer):
-            raise LookupFailed(f"the answer is no mail address: {printable(answer)}")
+            raise LookupFailed(f"the answer is not a mail address: {printable(answer)}")
         return answer or None
 
 

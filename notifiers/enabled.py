@@ -15,11 +15,11 @@ def channels(settings: Settings) -> list[Channel]:
     if notify.wall.enabled:
         made.append(Wall(settings))
     if notify.email.enabled:
-        from canhazgpu.notifiers.mail import Mail  # noqa: PLC0415 - aiosmtplib, only for those who mail
+        from canhazgpu.notifiers.mail import Mail  # noqa: PLC0415 - aiosmtplib, only if mail is enabled
 
         made.append(Mail(settings))
     if notify.webhook:
-        from canhazgpu.notifiers.webhook import Webhook  # noqa: PLC0415 - httpx, only for those who post
+        from canhazgpu.notifiers.webhook import Webhook  # noqa: PLC0415 - httpx, only if webhooks are enabled
 
         made += (Webhook(name, target) for name, target in notify.webhook.items())
     if notify.exec.command:

@@ -49,7 +49,7 @@ class Exec:
             return "delivered", ""
         said = printable(b" ".join(ended.last.split()), KEPT_LAST)
         if ended.status is None:
-            what = f"no end within {format_duration(self._seconds)}"
+            what = f"not finished within {format_duration(self._seconds)}"
         elif ended.status < 0:
             what = f"ended by signal {-ended.status}"
         else:

@@ -59,14 +59,14 @@ class Mail:
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
         """Send one mail to `recipients`; one Outcome for each."""
         good = [address for address in recipients if _ADDRESS.fullmatch(address)]
-        bad = [Outcome(one, "failed", "is no mail address") for one in recipients if one not in good]
+        bad = [Outcome(one, "failed", "not a mail address") for one in recipients if one not in good]
         if not good:
             return bad
         try:
             with anyio.fail_after(DEADLINE):
                 return bad + await self._send(self.message(notice, good, first), good)
         except TimeoutError:
-            return bad + [Outcome(one, "retry", f"no end within {DEADLINE:g} s") for one in good]
+            return bad + [Outcome(one, "retry", f"not finished within {DEADLINE:g} s") for one in good]
 
     def message(self, notice: Notice, recipients: list[str], first: str | None) -> EmailMessage:
         """Return the mail. Its Message-ID depends only on the notice, so duplicates can be recognised."""
@@ -116,7 +116,7 @@ class Mail:
             return _outcomes(recipients, refusals)
         except errors.SMTPAuthenticationError as error:
             return [
-                Outcome(one, "retry", f"the server refuses our login ({error.code})") for one in recipients
+                Outcome(one, "retry", f"the server rejects the login ({error.code})") for one in recipients
             ]
         except errors.SMTPResponseException as error:
             return _outcomes(recipients, dict.fromkeys(recipients, (error.code, error.message)))
@@ -133,7 +133,11 @@ class Mail:
             try:
                 context.load_verify_locations(self._settings.ca_file)
             except OSError as error:
-                why = "is no PEM" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+                why = (
+                    "is not in PEM format"
+                    if isinstance(error, ssl.SSLError)
+                    else f"cannot be read: {error.strerror}"
+                )
                 raise OSError(f"the file in notify.email.ca_file {why}") from None
         return context
 
@@ -141,7 +145,7 @@ class Mail:
         try:
             return Path(self._settings.password_file).read_text(encoding="utf-8").strip()
         except UnicodeDecodeError:
-            raise OSError("the file in notify.email.password_file is no text") from None
+            raise OSError("the file in notify.email.password_file is not text") from None
 
 
 async def _part(client: aiosmtplib.SMTP) -> None:

@@ -237,7 +237,7 @@ class Proof:
         place = self._at.place if self._at else self._place
         if not anchor:
             if self._at or self._fault:
-                self.findings.add("head_missing", Place(), text=self._fault or "it is not there")
+                self.findings.add("head_missing", Place(), text=self._fault or "the file does not exist")
         elif anchor.seq > end.seq:
             if anchor.seq - end.seq > self._broken - end.broken:
                 self.findings.add("removed_at_end", place, (end.seq + 1, anchor.seq))

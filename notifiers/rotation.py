@@ -84,7 +84,7 @@ def all_opened(log: Path) -> Iterator[list[tuple[Path, BufferedIOBase]]]:
             if seen == files == files_of(log):
                 yield parts
                 return
-    raise OSError(errno.EBUSY, "It is being rotated again and again", str(log))
+    raise OSError(errno.EBUSY, "It is being rotated too often", str(log))
 
 
 def lines_of(stream: BufferedIOBase) -> Iterator[bytes]:

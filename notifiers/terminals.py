@@ -67,7 +67,7 @@ def write(path: str, uid: int, text: bytes) -> tuple[str, str]:
 def _write(terminal: int, text: bytes) -> tuple[str, str]:
     written = os.write(terminal, text)
     if written < len(text):
-        return "stuck", f"it took {written} of {len(text)} bytes"
+        return "stuck", f"it accepted {written} of {len(text)} bytes"
     return "delivered", ""
 
 
@@ -75,19 +75,19 @@ def _barred(facts: os.stat_result, uid: int) -> tuple[str, str] | None:
     """Return why the terminal must not be written to, or None if it may be."""
     major = os.major(facts.st_rdev)
     if not stat.S_ISCHR(facts.st_mode) or not (major == CONSOLES or major in PSEUDO):
-        return "refused", "it is no terminal"
+        return "refused", "it is not a terminal"
     if facts.st_uid != uid:
-        return "refused", "it is somebody else's"
+        return "refused", "it belongs to another user"
     if not facts.st_mode & stat.S_IWGRP:
-        return "refused", "it is closed to messages (mesg n)"
+        return "refused", "it does not accept messages (mesg n)"
     return None
 
 
 def _verdict(error: OSError) -> tuple[str, str]:
     if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
-        return "stuck", "it takes nothing: it is stopped or full"
+        return "stuck", "it accepts no output: it is stopped or full"
     if error.errno in (errno.EIO, errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        return "gone", "it is not there any more"
+        return "gone", "it no longer exists"
     return "refused", error.strerror or str(error)
 
 
@@ -134,7 +134,7 @@ def _logind(uid: int) -> Iterator[str]:
 
 
 def _utmp(name: str) -> Iterator[str]:
-    import psutil  # noqa: PLC0415 - heavy, and needed only when somebody is told
+    import psutil  # noqa: PLC0415 - heavy, and only needed for a notice
 
     with contextlib.suppress(OSError):
         for user in psutil.users():

@@ -72,7 +72,9 @@ class Terminate:
         for violation, process in _targets(notice, current):
             if process.pid in held and ended(held[process.pid]):
                 continue
-            outcome = self._obstacle(notice, violation, process) if current is not None else "not seen lately"
+            outcome = (
+                self._obstacle(notice, violation, process) if current is not None else "not seen recently"
+            )
             if not outcome:
                 if process.pid not in held:
                     _hold(process, held, closing)
@@ -117,7 +119,7 @@ def _signal(process: ProcessUse, descriptor: int | None, number: signal.Signals,
     if descriptor is None or ended(descriptor) or start_of(process.pid) != process.start:
         return "gone"
     if _real_uid(process.pid) != process.uid:
-        return "another user's by now"
+        return "now belongs to another user"
     if dry_run:
         return "dry-run"
     try:
@@ -167,4 +169,4 @@ def _fact(
 
 
 def _why(facts: list[Signalled]) -> str:
-    return ", ".join(dict.fromkeys(fact.outcome for fact in facts)) or "the processes have gone"
+    return ", ".join(dict.fromkeys(fact.outcome for fact in facts)) or "the processes are gone"

@@ -28,7 +28,7 @@ def verify(log: Path) -> Proof:
             if can_be_read(path):
                 _read(stream, proof)
             else:
-                proof.damaged("it is not packed by gzip; unpack it")
+                proof.damaged("it is not in gzip format; decompress it")
     proof.end()
     return proof
 

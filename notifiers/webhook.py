@@ -98,7 +98,7 @@ class Webhook:
             return self._target.url
         url = _read("url_file", self._target.url_file).decode("utf-8", "replace")
         if not _URL.fullmatch(url):
-            raise Unusable("what is in its url_file is no address")
+            raise Unusable("its url_file does not contain a URL")
         return url
 
 
@@ -135,11 +135,11 @@ def _reason(error: BaseException) -> str:
     for one in _causes(error):
         if isinstance(one, ssl.SSLCertVerificationError):
             why = "it is for another name" if one.verify_code in OTHER_NAME else one.verify_message
-            return f"its certificate is not accepted: {why}"
+            return f"its certificate is not trusted: {why}"
         if isinstance(one, socket.gaierror):
-            return "its name is not known"
+            return "its host name is not known"
         if isinstance(one, ssl.SSLError):
-            return "TLS with it failed"
+            return "TLS failed"
         if isinstance(one, OSError) and one.errno:
             return os.strerror(one.errno)
     return type(error).__name__

@@ -132,7 +132,9 @@ class Allocator:
         # Called before a change; its result is awaited with the script's reply before the reply is returned.
         self.begin: Callable[[], Acknowledge] = lambda: at_once
         self.note: Callable[[], None] = lambda: None  # Called after a change that no caller waits for.
-        self.closing = False  # The service ends: who waits keeps the place, and comes back to the next one.
+        self.closing = (
+            False  # The service is stopping: waiting requests keep their place and reconnect later.
+        )
 
     async def reserve(self, ask: Ask, operation: str) -> Reserved:
         """Request GPUs, or with `ask.id`, check a waiting request."""

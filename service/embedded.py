@@ -107,7 +107,7 @@ class EmbeddedRedis:
             structlog.get_logger().warning("redis_server_not_recorded", reason=str(error))
         offset = cut_at(self._said())
         if offset is not None:
-            self.damage = f"the end of its append-only file was cut: what came after byte {offset} is lost"
+            self.damage = f"its append-only file was truncated: everything after byte {offset} is lost"
             structlog.get_logger().error("redis_file_cut", reason=self.damage)
 
     async def _repair(self, program: str, *, started: bool) -> bool:
@@ -123,7 +123,7 @@ class EmbeddedRedis:
                 await anyio.sleep(RESTART_LAST)
                 return True
             raise EmbeddedFailed(self._broken(words, str(failed), program)) from failed
-        self.damage = f"its append-only file was broken, and is cut before the damage; a copy is {aside}"
+        self.damage = f"its append-only file was damaged, and was cut before the damage; a copy is {aside}"
         structlog.get_logger().error("redis_file_repaired", last_words=words, copy=str(aside))
         return True
 
@@ -144,7 +144,7 @@ class EmbeddedRedis:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     os.close(lock)
-                    message = f"another Redis still runs on {self.folder}; end it, or set another state_dir"
+                    message = f"another Redis still runs on {self.folder}; stop it, or set another state_dir"
                     raise EmbeddedFailed(message) from None
                 await anyio.sleep(0.05)
             else:
@@ -216,7 +216,7 @@ class EmbeddedRedis:
         return (
             f"the embedded Redis ({self.folder}) does not start: {words}; it was not repaired: {reason}. "
             f"Copy the file and run `{check_command(program, self.folder)}`, or move {self.folder} away, and "
-            "live reservations come back from the journal"
+            "live reservations are restored from the journal"
         )
 
 

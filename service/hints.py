@@ -71,7 +71,7 @@ class Hints:
         self._socket = docker_socket
         self._proc = proc
         self._clock = clock
-        # Not those of attribution, whose look-ups hold up a scan, each one anew.
+        # Separate from those of attribution, whose look-ups delay a scan.
         self._users = Users()
         self._persons = Persons(self._users, etc)
         self._homes = Homes(self._users, self._persons, proc)

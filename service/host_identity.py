@@ -27,8 +27,8 @@ CALM = 2.0  # so many seconds for a driver that is slow and for Redis to be foun
 REINSTALLED = 15.0  # Another machine may just be restarting its service: it is given this longer.
 LOOKS = 0.1  # Seconds between two looks.
 STEP = 500  # Keys that are renamed at once.
-OWN_NAME = "set `host` in the settings to a name of its own"
-NOT_YET = "it is not certain yet that the state under the name {name} is this machine's: try again soon"
+OWN_NAME = "set `host` in the settings to a unique name"
+NOT_YET = "it is not certain yet that the state under the name {name} belongs to this machine: try again soon"
 
 
 class NameTaken(Exception):
@@ -158,7 +158,7 @@ class HostIdentity:
             return
         if not await self._rename(Keys(was), old):
             raise NameTaken(
-                f"host: this machine was called {was} and there is another's state under {keys.host}: "
+                f"host: this machine was called {was}, and {keys.host} has the state of another machine: "
                 f'set `host = "{was}"` in the settings, or {OWN_NAME[4:]}'
             )
 
@@ -222,14 +222,14 @@ class HostIdentity:
     def _taken(self, seen: Seen) -> str:
         name, owner = self._store.keys.host, seen.owner
         if owner is None:
-            return f"host: another service keeps its state under the name {name} in this Redis: {OWN_NAME}"
+            return f"host: another service has its state under the name {name} in this Redis: {OWN_NAME}"
         if owner.shares_boot(self.machine):
             other = f"another service of this machine (PID {owner.process.pid})"
-            return f"host: {other} keeps its state under the name {name} in this Redis: end it, or {OWN_NAME}"
+            return f"host: {other} has its state under the name {name} in this Redis: stop it, or {OWN_NAME}"
         if owner.id == self.machine.id:
             return (
                 f"host: a clone of this machine (machine {owner.id}, another boot) is alive under the name "
-                f"{name} in this Redis: {OWN_NAME}, and give the clone a machine id of its own "
+                f"{name} in this Redis: {OWN_NAME}, and give the clone its own machine id "
                 "(rm /etc/machine-id; systemd-machine-id-setup)"
             )
         return (

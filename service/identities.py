@@ -89,7 +89,7 @@ def _places(known: Mapping[int, Card], seen: Mapping[int, str]) -> dict[int, int
     settled = set(places.values())
     for index in seen.keys() - settled:
         card = known.get(index)
-        # Without a UUID on either side it is the card of this index, as far as anybody can tell.
+        # Without a UUID on either side, assume that it is the same card.
         unsure = index not in present or index not in cards
         if card and index not in places and unsure and card.was in (None, index):
             places[index] = index

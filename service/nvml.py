@@ -137,8 +137,8 @@ class NvmlProvider:
         slow = helper.quiet < self._patience if not helper.answered else helper.asked_for < DEADLINE * 0.75
         if slow:
             raise Starting(
-                f"no answer from the driver in {DEADLINE:g} s: it starts still",
-                "wait; it is quick with nvidia-persistenced, or persistence mode",
+                f"no answer from the driver in {DEADLINE:g} s: it is still starting",
+                "wait; nvidia-persistenced or persistence mode makes it faster",
             )
         at, cards, (count, rows) = helper.at, helper.cards, helper.unfinished()
         self._drop()

@@ -100,7 +100,7 @@ class Nvml:
                 raise
             uuid = ""
         if not uuid:
-            raise ValueError("the driver gives it no UUID")
+            raise ValueError("the driver reports no UUID for it")
         return {"uuid": uuid}
 
     def _shown(self, ask: Callable[[], Any]) -> Any:
@@ -183,7 +183,7 @@ class Nvml:
         if pid > self.last_pid:  # It can be raised while we run.
             self.last_pid = _last_pid()
         if not 0 < pid <= self.last_pid:
-            raise ValueError(f"the driver's process list is garbage (PID {pid})")
+            raise ValueError(f"the driver's process list is invalid (PID {pid})")
 
     def _mig(self, handle: Any) -> Iterator[dict[str, Any]]:
         try:

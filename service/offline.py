@@ -71,7 +71,7 @@ def _owner(state: Path) -> int:
     try:
         return state.stat().st_uid
     except FileNotFoundError:
-        return os.geteuid()  # It is made; who may not is told so.
+        return os.geteuid()  # Not there yet: creating it fails later without permission.
 
 
 def _no_workers(state: Path) -> None:

@@ -26,15 +26,15 @@ class Outage:
         pid = self._pid()
         halt = halted(pid) if pid else None
         if halt:
-            return f"{SILENCE}: it (PID {pid}) {halt[0]}", f"{halt[1]} lets it go on"
+            return f"{SILENCE}: it (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}"
         if self._embedded:
             full = no_room(self._embedded.folder)
             if full:
-                return f"{SILENCE}: no {full} left on {self._embedded.folder.parent}", "make room there"
+                return f"{SILENCE}: no {full} left on {self._embedded.folder.parent}", "free some space there"
             died = self._embedded.died
             if died is not None and time.monotonic() - died < STEADY:
                 said = f"{SILENCE}: it ended with: {self._embedded.last_words}"
-                return said, f"it is started again; its log is {self._embedded.output}"
+                return said, f"it is being restarted; see its log {self._embedded.output}"
         return str(down), TRY_AGAIN
 
     def _pid(self) -> int | None:

@@ -38,7 +38,7 @@ AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retr
 
 
 class Restoration(msgspec.Struct, frozen=True, kw_only=True):
-    """What was restored, and when (RFC 3339): ids, and GPUs that two reservations claimed."""
+    """A restoration: the restored ids, the GPUs that two reservations claimed, and the time (RFC 3339)."""
 
     at: str
     restored: tuple[str, ...]
@@ -192,7 +192,7 @@ class Reconciler:
             self.weakness = None
 
     def _failed(self, error: OSError) -> None:
-        reason = f"the journal {self._journal.path} cannot be kept: {error.strerror or error}"
+        reason = f"the journal {self._journal.path} cannot be written: {error.strerror or error}"
         if self.weakness != reason:
             structlog.get_logger().warning("journal_failed", reason=reason)
         self.weakness = reason

@@ -90,7 +90,7 @@ def _refusal(folder: Path, writer: Server | None, found: list[Server]) -> str:
     reason = f"{here} cannot read it" if here else "no server is installed"
     return (
         f"{folder} was written by {writer}, and {reason}: {install}; or move {folder} away, "
-        "and live reservations come back from the journal"
+        "and live reservations are restored from the journal"
     )
 
 

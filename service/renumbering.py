@@ -32,7 +32,7 @@ class Renumbering:
         self._blind = True  # What is missing may have been there since the last scan.
         self._doubts: list[str] = []
         self.moved: dict[int, int] = {}  # By the last call of `settle`: old index -> new one.
-        self.granted = False  # The same: whether somebody who waited got GPUs.
+        self.granted = False  # By the last call of `settle`: whether waiting requests were granted.
 
     def lose(self) -> None:
         """Discard the knowledge, because Redis did not answer and may have lost data."""

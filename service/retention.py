@@ -100,7 +100,7 @@ class Retention:
                 await self.turn()
             except StoreDown as down:
                 self._store.lost(down)
-            except ResponseError as error:  # A key that is no stream, or a user who may not ask.
+            except ResponseError as error:  # The key is not a stream, or the ACL forbids it.
                 structlog.get_logger().warning("not_trimmed", reason=str(error))
             await anyio.sleep(EVERY)
 

@@ -16,7 +16,7 @@ from canhazgpu.service.providers import DEADLINE, ProviderError, no_answer
 
 NAMESPACE = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 Megabytes = Annotated[int, msgspec.Meta(ge=0)]
-REMEDY = "correct the file; it is read again when it changes"
+REMEDY = "fix the file; it is read again when it changes"
 
 
 class SimulatedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +49,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Raise ValueError for invalid values."""
         if self.error is not None and self.error.removeprefix("NVML_ERROR_") not in nvml_errors.CODES:
-            message = f"error: {self.error[:40]!r} is none of NVML's error names"
+            message = f"error: {self.error[:40]!r} is not the name of an NVML error"
             raise ValueError(message)
         if self.hang is not None:
             parse_duration(self.hang)

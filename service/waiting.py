@@ -25,7 +25,7 @@ Begin = Callable[[Record], dict[str, Any]]
 class Place:
     """A request in the queue, for as long as its client is connected."""
 
-    def __init__(  # noqa: PLR0913 - whose place it is, and what becomes of it
+    def __init__(  # noqa: PLR0913 - all of them describe the request
         self,
         store: Store,
         allocator: Allocator,

@@ -112,7 +112,7 @@ class Delivery:
         if notice.kind in ENDS:
             recipients = await self._told(notice, recipients)
         elif not recipients:
-            outcome = Outcome("", "nobody", "there is nobody to reach")
+            outcome = Outcome("", "nobody", "no recipient")
             record = self._record(notice, outcome, before.attempt + 1, final=True)
             await self._settle(entry.id, Settlement(records=[record]))
             return

@@ -292,5 +292,5 @@ def _change(kind: str, event: Event) -> Change:
     if kind.endswith(("recovered", "resumed")):
         return Change(time=event.time, called=event.subject)
     reason = str(event.data.get("reason") or "it does not answer")
-    remedy = str(event.data.get("remedy") or "nvidia-smi and the kernel's log say more")
+    remedy = str(event.data.get("remedy") or "check nvidia-smi and the kernel log")
     return Change(time=event.time, reason=reason, remedy=remedy, called=event.subject)

@@ -69,7 +69,7 @@ def of_channel(attempt: Delivery) -> Change | None:
     lost = attempt.outcome == "failed"
     answered = lost and is_personal(attempt.channel) and attempt.detail[:3].isdigit()
     if attempt.outcome == "retry" or (lost and not is_personal(attempt.channel)):
-        remedy = f"canhazgpu notify test --channel {attempt.channel} tries it"
+        remedy = f"test it with `canhazgpu notify test --channel {attempt.channel}`"
         return Change(time=attempt.time, reason=attempt.detail or "nothing is delivered", remedy=remedy)
     return Change(time=attempt.time) if answered or attempt.outcome in REACHED else None
 

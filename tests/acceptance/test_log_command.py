@@ -63,7 +63,7 @@ def test_what_is_no_chain_yet_and_what_is_unfinished_is_said(tmp_path: Path) -> 
         file.write(line("torn")[:50])
     assert verify(path).stdout == (
         "1 file, 2 lines, seq 1 to 1: the chain is whole. 1 line from before the chain."
-        " 1 line left unfinished by a writer that died.\n"
+        " 1 line left incomplete by a writer that died.\n"
     )
 
 
@@ -108,7 +108,10 @@ def test_without_the_head_beside_the_log_the_end_is_not_proven(three: list[Path]
     anchor.unlink()
     done = verify(three[2])
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert ".violations.log.head: lines removed at the end cannot be detected: it is not there" in done.stdout
+    assert (
+        ".violations.log.head: lines removed at the end cannot be detected: the file does not exist"
+        in done.stdout
+    )
     anchor.write_text(json.dumps({"head": {"seq": 15, "chain": "0" * 64}}))
     assert verify(three[2]).stdout == (
         "violations.log, line 5: edited: its chain value is not the one in .violations.log.head\n"
@@ -213,7 +216,7 @@ def test_a_log_larger_than_the_memory_is_read(three: list[Path]) -> None:
     limited = f"ulimit -v 80000; exec {' '.join(COMMAND)} log verify {three[2]}"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, ""), done.stderr[-500:]
-    assert "violations.log.2.gz, line 1: too long to be a line of the log: xxx" in done.stdout
+    assert "violations.log.2.gz, line 1: the line is too long for the log: xxx" in done.stdout
 
 
 def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:

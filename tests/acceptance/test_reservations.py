@@ -245,7 +245,7 @@ def test_administrators_end_what_is_anybodys(four: Daemon, people: list[Person])
     alice, bob = people
     four.run("reserve", "--gpus", "2", person=alice)
     four.run("reserve", "--gpus", "1", person=bob)
-    assert said(four.run("admin", "release", "--all", person=bob)).startswith("Error: this is for admin")
+    assert said(four.run("admin", "release", "--all", person=bob)).startswith("Error: only administrators")
     assert four.run("admin", "release", "--gpu-ids", "0").stdout == "Released 1 GPU(s): [0]\n"
     assert four.run("admin", "release", "--user", bob.name).stdout == "Released 1 GPU(s): [2]\n"
     assert four.run("admin", "release", "--all").stdout == "Released 1 GPU(s): [1]\n"

@@ -221,7 +221,7 @@ def test_acknowledging_can_be_turned_off(folder: Path, people: list[Person]) -> 
     config.write_text(config.read_text().replace("[notices]\n", '[notices]\nack_max = "0s"\n'))
     host.start()
     try:
-        assert "nobody may" in refused(host.run("silence", "ack", person=people[0]))
+        assert "is disabled" in refused(host.run("silence", "ack", person=people[0]))
     finally:
         host.stop()
 

@@ -153,7 +153,7 @@ def test_a_fresh_installation_tells_who_may_act_as_root(
         daemon.place(gpu(0, use(daemon.process.pid if daemon.process else 0, 1024)))
         until(lambda: "GPU 0" in terminals[0].text, 15)
         assert terminals[1].text == ""
-        assert "administrators hear only" not in daemon.log.read_text()
+        assert "notices to administrators appear only" not in daemon.log.read_text()
     finally:
         daemon.stop()
 
@@ -195,9 +195,9 @@ def directory(tmp_path: Path) -> Directory:
 @pytest.mark.parametrize(
     ("group", "sudo", "said"),
     [
-        ("", "", "there is no admin_group, and nobody is in sudo or wheel"),
+        ("", "", "admin_group is not set, and nobody is in sudo or wheel"),
         ("", "ann", ""),
-        ("", "gone", "there is no admin_group, and nobody is in sudo or wheel"),
+        ("", "gone", "admin_group is not set, and nobody is in sudo or wheel"),
         ("lab", "ann", "nobody is in lab"),
     ],
 )

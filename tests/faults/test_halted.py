@@ -84,7 +84,7 @@ def test_doctor_says_the_same(host: Daemon) -> None:
 
 @pytest.mark.parametrize(
     ("path", "remedy"),
-    [("missing", "canhazgpu serve"), ("long" * 30, "at most 107 bytes"), ("full", "is it stopped?")],
+    [("missing", "canhazgpu serve"), ("long" * 30, "at most 107 bytes"), ("full", "whether it is stopped")],
 )
 def test_the_remedy_fits_the_reason(
     folder: Path, path: str, remedy: str, monkeypatch: pytest.MonkeyPatch
