@@ -1,4 +1,4 @@
-"""`canhazgpu admin`: which GPUs are handed out, and whose reservations end; for administrators."""
+"""`canhazgpu admin`: choose which GPUs are managed, drain GPUs, and end reservations; administrators only."""
 
 import sys
 from typing import Annotated
@@ -12,7 +12,7 @@ from canhazgpu.client.reservations import post
 from canhazgpu.events.text import printable
 
 app = typer.Typer(
-    help="Say which GPUs are handed out, and end reservations; for root and the administrators' group.",
+    help="Manage GPUs and end reservations (administrators only).",
     epilog=examples(
         "canhazgpu admin init --gpus 8",
         "canhazgpu admin drain 3 --reason 'ECC errors'",
@@ -20,27 +20,27 @@ app = typer.Typer(
     ),
     rich_markup_mode=None,
 )
-Force = Annotated[bool, typer.Option("--force", help="End reservations on GPUs that are left out.")]
-Targets = Annotated[str, typer.Argument(metavar="GPUS", help="GPUs, as 1,3.")]
-NO_GPUS = "say which GPUs, as 1,3"
+Force = Annotated[bool, typer.Option("--force", help="Release GPUs that are no longer managed.")]
+Targets = Annotated[str, typer.Argument(metavar="GPUS", help="GPU numbers, for example 1,3.")]
+NO_GPUS = "no GPUs given: name them, for example 1,3"
 
 
 @app.callback(invoke_without_command=True)
 def options(
     context: typer.Context, *, gpus: asking.Gpus = None, gpu_ids: asking.GpuIds = None, force: Force = False
 ) -> None:
-    """Say which GPUs are handed out (`canhazgpu admin --gpus 8`), or do one of the commands below."""
+    """Run `init` when options such as `canhazgpu admin --gpus 8` are given without a command."""
     if context.invoked_subcommand is None:
         if gpus is None and gpu_ids is None:
             fail("no command given; `canhazgpu admin --help` lists them", USAGE)
         init(gpus=gpus, gpu_ids=gpu_ids, force=force)
     elif gpus is not None or gpu_ids is not None or force:
-        fail("put the options behind the command", USAGE)
+        fail("put the options after the command", USAGE)
 
 
 @app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
 def init(*, gpus: asking.Gpus = None, gpu_ids: asking.GpuIds = None, force: Force = False) -> None:
-    """Hand out the first GPUs, or these; all that are found when none are named."""
+    """Set which GPUs users can reserve: the first ones, a list, or by default all of them."""
     demand = {} if gpus is None and gpu_ids is None else asking.which(gpus, gpu_ids)
     reply = post(client(), "/v1/admin/manage", {**demand, "force": force})
     sys.stdout.write(f"Managed: {asking.spell_gpus(reply['managed'])}\n")
@@ -53,17 +53,18 @@ def drain(
     gpus: Targets,
     *,
     reason: Annotated[
-        str | None, typer.Option("--reason", "-r", help="Why; `status` shows it.", callback=asking.words)
+        str | None,
+        typer.Option("--reason", "-r", help="The reason, shown by `status`.", callback=asking.words),
     ] = None,
 ) -> None:
-    """Keep GPUs out of allocation; who has them keeps them."""
+    """Stop handing out GPUs; existing reservations continue."""
     reply = post(client(), "/v1/admin/drain", {"gpus": _named(gpus), **asking.optional(reason=reason)})
     sys.stdout.write(f"Drained {asking.spell_gpus(reply['changed'])} ({printable(reply['reason'], 200)})\n")
 
 
 @app.command("undrain", epilog=examples("canhazgpu admin undrain 3"))
 def undrain(gpus: Targets) -> None:
-    """Give GPUs back to allocation."""
+    """Make drained GPUs available again."""
     reply = post(client(), "/v1/admin/undrain", {"gpus": _named(gpus)})
     sys.stdout.write(f"Undrained {asking.spell_gpus(reply['changed'])}\n")
 
@@ -75,15 +76,15 @@ def release(
     *,
     gpu_ids: asking.GpuIds = None,
     user: Annotated[
-        str | None, typer.Option("--user", help="Everything this user holds.", callback=asking.name)
+        str | None, typer.Option("--user", help="Release all GPUs of this user.", callback=asking.name)
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Everybody's.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Release the GPUs of all users.")] = False,
 ) -> None:
-    """End anybody's reservations; their holders are told."""
+    """End reservations of any user; the users are notified."""
     if sum([gpu_ids is not None, user is not None, everything]) != 1:
-        fail("say one of --gpu-ids, --user and --all", USAGE)
+        fail("specify exactly one of --gpu-ids, --user and --all", USAGE)
     demand = {"all": everything, **asking.optional(user=user), **asking.named(gpu_ids)}
-    say_released(post(client(), "/v1/admin/release", demand), "nobody holds one")
+    say_released(post(client(), "/v1/admin/release", demand), "there is no matching reservation")
 
 
 def _named(text: str) -> list[int]:

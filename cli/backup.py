@@ -1,4 +1,4 @@
-"""`canhazgpu backup` and `restore`: what Redis holds of this host, to a file and back; for administrators."""
+"""`canhazgpu backup` and `restore`: save this host's Redis data to a file and load it again; root only."""
 
 import sys
 import time
@@ -23,14 +23,15 @@ RESTORE_EPILOG = examples(
     "canhazgpu restore /var/backups/canhazgpu.backup",
     "systemctl start canhazgpu",
 )
-File = Annotated[str, typer.Argument(metavar="FILE", help="The backup.", callback=given)]
-Json = Annotated[bool, typer.Option("--json", help="Print one object.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="The backup file.", callback=given)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def backup(file: File, *, as_json: Json = False) -> None:
-    """Copy what Redis holds of this host to a file, while the service runs or not; for root.
+    """Save this host's Redis data to a file (root only).
 
-    The copy is of one moment. An older file of this name is replaced once the new one is whole.
+    The service may be running. The backup is a consistent snapshot. An existing file is replaced only when
+    the new one is complete.
     """
     path = Path(file)
 
@@ -59,10 +60,11 @@ def backup(file: File, *, as_json: Json = False) -> None:
 
 
 def restore(file: File, *, as_json: Json = False) -> None:
-    """Put a backup in the place of what Redis holds of this host, while the service is stopped; for root.
+    """Replace this host's Redis data with a backup (root only).
 
-    When the service starts it compares the data with its journal: reservations made since the backup are put
-    back, those that ended since stay ended. Notices that were on their way may be sent again.
+    Stop the service first. When it starts again, it compares the data with its journal: it restores
+    reservations made after the backup, and ends those that were released after it. Notices that were being
+    delivered at the time of the backup may be sent again.
     """
     path = Path(file)
 
@@ -72,10 +74,12 @@ def restore(file: File, *, as_json: Json = False) -> None:
 
         head = read_head(path)
         if head.host != store.keys.host:
-            remedy = f'set host = "{printable(head.host)}" in the settings if this is that host'
-            fail(f"{file} is of the host {printable(head.host)}, not {store.keys.host}: {remedy}", REFUSED)
+            remedy = f'if this is the same host, set host = "{printable(head.host)}" in the settings'
+            fail(
+                f"{file} is a backup of host {printable(head.host)}, not {store.keys.host}: {remedy}", REFUSED
+            )
         for _ in records(path):
-            pass  # To the end: whether all of it is there and as it was written.
+            pass  # Reading to the end verifies that the file is complete and unchanged.
         stage = Stage(store)
         await stage.clear()
         with Progress("restored") as progress:
@@ -89,5 +93,5 @@ def restore(file: File, *, as_json: Json = False) -> None:
     if as_json:
         print_json(done)
     else:
-        start = "Start the service: it brings them up to date with its journal."
+        start = "Start the service to apply the later changes from its journal."
         sys.stdout.write(f"Restored {done['keys']} keys as of {printable(done['at'])}. {start}\n")

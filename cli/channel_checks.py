@@ -1,4 +1,4 @@
-"""The checks of `canhazgpu doctor` of the channels that leave the host. None sends a notice."""
+"""`canhazgpu doctor`: checks of the channels that leave the host. They never send a notice."""
 
 import os
 import smtplib
@@ -12,25 +12,25 @@ from canhazgpu.config.channels import Email, Webhook
 from canhazgpu.config.settings import Settings
 
 Finding = tuple[str, str, str]
-OFF: Finding = ("ok", "the channel is off", "")
+OFF: Finding = ("ok", "the channel is disabled", "")
 PATIENCE = 5.0
 LOCAL = ("localhost", "127.0.0.1", "::1")
-READABLE = "let the service's user read it"
+READABLE = "make it readable for the service's user"
 
 
 def email(settings: Settings) -> Iterator[Finding]:
-    """Check that users have addresses, and that the mail server answers and lets us in."""
+    """Check that users have addresses, and that the mail server answers and accepts the login."""
     mail = settings.notify.email
     if not mail.enabled:
         yield OFF
         return
     if not (mail.user_address or mail.addresses or mail.gecos or mail.address_command):
-        remedy = 'set notify.email.user_address, such as "{user}@example.com", addresses, gecos or'
-        yield "warn", "users have no address", f"{remedy} address_command"
+        remedy = 'set notify.email.user_address, for example "{user}@example.com", or addresses, gecos or'
+        yield "warn", "users have no mail address", f"{remedy} address_command"
     if mail.address_command:
         yield from _executable(mail.address_command[0])
     if not mail.admins:
-        yield "warn", "there is no administrator's address", "set notify.email.admins"
+        yield "warn", "administrators have no mail address", "set notify.email.admins"
     if mail.tls == "none" and mail.host not in LOCAL:
         yield "warn", f"mail to {mail.host} is not encrypted", "set notify.email.tls to starttls or tls"
     unreadable = _unreadable(mail.password_file, mail.ca_file)
@@ -49,23 +49,23 @@ def _server(mail: Email) -> Finding:
     try:
         _visit(mail)
     except smtplib.SMTPNotSupportedError as error:
-        remedy = "set notify.email.tls to what it offers, and username to none if it knows none"
+        remedy = "set notify.email.tls to what the server offers; leave username empty if it has no login"
         return "fail", f"{where}: {error}", remedy
     except smtplib.SMTPAuthenticationError as error:
-        remedy = "are username and password_file right?"
-        return "fail", f"{where} refuses the login ({error.smtp_code})", remedy
+        remedy = "check notify.email.username and password_file"
+        return "fail", f"{where} rejects the login ({error.smtp_code})", remedy
     except ssl.SSLCertVerificationError as error:
-        remedy = "set notify.email.ca_file, and host to a name in its certificate"
+        remedy = "set notify.email.ca_file, and set host to a name in the certificate"
         return "fail", f"{where}: {error.verify_message}", remedy
     except (OSError, smtplib.SMTPException) as error:
-        return "fail", f"{where}: {error}", "is the server running? are host, port and tls right?"
+        return "fail", f"{where}: {error}", "check that it is running, and notify.email.host, port and tls"
     except UnicodeDecodeError:
-        return "fail", f"{mail.password_file} is no text", "put the password into it, in UTF-8"
+        return "fail", f"{mail.password_file} is not UTF-8 text", "it must contain only the password"
     return "ok", f"{where} answers", ""
 
 
 def _visit(mail: Email) -> None:
-    """Connect as the channel does, log in, and leave."""
+    """Connect like the channel, log in, and disconnect."""
     trust = ssl.create_default_context()
     if mail.ca_file:
         trust.load_verify_locations(mail.ca_file)
@@ -82,7 +82,7 @@ def _visit(mail: Email) -> None:
 
 
 def webhook(settings: Settings) -> Iterator[Finding]:
-    """Check that each target can be connected to, and that its files can be read. No address is shown."""
+    """Check that each target accepts connections and its files are readable. URLs are not shown."""
     if not settings.notify.webhook:
         yield OFF
     for name, target in settings.notify.webhook.items():
@@ -100,7 +100,7 @@ def _target(name: str, target: Webhook) -> Finding:
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError
     except ValueError:
-        return "fail", f"{name}: its address is none", "it begins with http:// or https:// and a host"
+        return "fail", f"{name}: its URL is not valid", "it must start with http:// or https:// and a host"
     secure = url.scheme == "https"
     try:
         with socket.create_connection((url.hostname, port), PATIENCE) as connection:
@@ -108,17 +108,17 @@ def _target(name: str, target: Webhook) -> Finding:
                 trust = ssl.create_default_context()
                 trust.wrap_socket(connection, server_hostname=url.hostname).close()
     except ssl.SSLCertVerificationError:
-        return "fail", f"{name}: its certificate is not accepted", "this host must know who signed it"
+        return "fail", f"{name}: its certificate is not trusted", "install its CA certificate on this host"
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else type(error).__name__
-        return "warn", f"{name}: {reason}", "right if there is a proxy in the service's environment"
+        return "warn", f"{name}: {reason}", "ignore this if the service uses a proxy"
     if not secure and url.hostname not in LOCAL:
-        return "warn", f"{name} answers, not encrypted", "use an address that begins with https://"
+        return "warn", f"{name} answers, but is not encrypted", "use a URL that starts with https://"
     return "ok", f"{name} answers", ""
 
 
 def program(settings: Settings) -> Iterator[Finding]:
-    """Check that the site's program can be started."""
+    """Check that the configured program can be started."""
     command = settings.notify.exec.command
     if command:
         yield from _executable(command[0])
@@ -130,19 +130,23 @@ def _executable(path: str) -> Iterator[Finding]:
     if os.access(path, os.X_OK) and Path(path).is_file():
         yield "ok", f"{path} can be started", ""
     else:
-        yield "fail", f"{path} cannot be started", "is it there, and executable for the service's user?"
+        yield (
+            "fail",
+            f"{path} cannot be started",
+            "check that it exists and is executable for the service's user",
+        )
 
 
 def plugins(settings: Settings) -> Iterator[Finding]:
-    """Check that each notifier of the site's own is installed and can be made."""
+    """Check that each plugin is installed and can be created."""
     from canhazgpu.notifiers import plugins as found  # noqa: PLC0415 - a function here has this name
 
     if not settings.notify.plugins:
-        yield "ok", "there are none", ""
+        yield "ok", "none are configured", ""
         return
     try:
         names = [channel.name for channel in found.plugins(settings)]
     except found.PluginFailed as failed:
-        yield "fail", str(failed), "install its package where canhazgpu is installed; see docs/notifiers.md"
+        yield "fail", str(failed), "install its package next to canhazgpu; see docs/notifiers.md"
     else:
-        yield "ok", f"{', '.join(names)} can be used", ""
+        yield "ok", f"{', '.join(names)} work", ""

@@ -1,4 +1,4 @@
-"""The checks of `canhazgpu doctor`. Each yields what it found; none changes anything."""
+"""The checks of `canhazgpu doctor`. Each yields findings; none changes anything."""
 
 import contextlib
 import os
@@ -33,21 +33,21 @@ from canhazgpu.service.redis_server import EmbeddedFailed, find_server
 
 Finding = tuple[str, str, str]
 STARTS_IN = 20.0  # Seconds.
-LOOK = "look at `dmesg` and `nvidia-smi`"
+LOOK = "check `dmesg` and `nvidia-smi`"
 
 
 def settings() -> tuple[Settings | None, Finding]:
-    """Load the settings, or say what is wrong with them."""
+    """Load the settings, or report what is wrong with them."""
     try:
         loaded = load()
     except ConfigError as error:
-        return None, ("fail", str(error), "correct it; `canhazgpu config check` says the same")
+        return None, ("fail", str(error), "fix it, then run `canhazgpu config check`")
     named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
-    return loaded.settings, ("ok", f"from {', '.join(named)}" if named else "all at their defaults", "")
+    return loaded.settings, ("ok", f"from {', '.join(named)}" if named else "all have their defaults", "")
 
 
 def service(settings: Settings) -> Iterator[Finding]:
-    """Check that the daemon answers, and that it scans."""
+    """Check that the daemon answers and scans."""
     try:
         said = health(settings.socket)
     except Unreachable as error:
@@ -71,12 +71,13 @@ def service(settings: Settings) -> Iterator[Finding]:
 
 
 def _restoration(done: dict[str, Any]) -> Finding:
-    lost = f"Redis had lost what it held; at {done['at']} {len(done['restored'])} reservations were restored"
+    lost = f"Redis had lost its data; {len(done['restored'])} reservations were restored at {done['at']}"
     conflicts = [
-        f"GPU {one['gpu']} is {printable(one['holder'])}'s, and was promised to {printable(one['loser'])} too"
+        f"GPU {one['gpu']} is held by {printable(one['holder'])},"
+        f" but was also promised to {printable(one['loser'])}"
         for one in done["conflicts"]
     ]
-    return "warn", "; ".join([lost, *conflicts]), "the service's log says more: redis_lost_state"
+    return "warn", "; ".join([lost, *conflicts]), "see redis_lost_state in the service's log"
 
 
 def redis(settings: Settings) -> Iterator[Finding]:
@@ -140,7 +141,7 @@ async def _redis(settings: Settings) -> list[Finding]:
 
 
 def gpus(settings: Settings) -> Iterator[Finding]:
-    """Check that the GPUs can be read."""
+    """Check that the GPUs can be read and identified."""
     yield from anyio.run(_gpus, settings)
 
 
@@ -157,13 +158,13 @@ async def _gpus(settings: Settings) -> list[Finding]:
         reason = reading.error or reading.unknown
         if reason:
             found.append(("fail", f"GPU {reading.index}: {reason}", reading.remedy or LOOK))
-    remedy = "reservations stay at their index when the driver numbers GPUs anew: see `nvidia-smi -L`"
+    remedy = "its reservations cannot follow it if the driver renumbers GPUs: see `nvidia-smi -L`"
     doubts = doubtful({one.index: one.uuid for one in readings if not (one.error or one.unknown)})
     return [*found, *(("warn", doubt, remedy) for doubt in doubts)]
 
 
 async def _started(provider: Provider) -> tuple[GpuReading, ...]:
-    """Read the GPUs; a driver that is slow to start is given a while."""
+    """Read the GPUs, waiting for a driver that is slow to start."""
     with anyio.move_on_after(STARTS_IN):
         while True:
             with contextlib.suppress(Starting):
@@ -172,9 +173,9 @@ async def _started(provider: Provider) -> tuple[GpuReading, ...]:
 
 
 def terminals(settings: Settings) -> Iterator[Finding]:
-    """Check that people can be told on their terminals."""
+    """Check that users can be notified on their terminals."""
     if not settings.notify.wall.enabled:
-        yield "ok", "the channel is off", ""
+        yield "ok", "the channel is disabled", ""
         return
     if os.geteuid() == 0 or 5 in os.getgroups():  # noqa: PLR2004 - the group tty everywhere
         yield "ok", "other users' terminals can be written to", ""
@@ -182,51 +183,51 @@ def terminals(settings: Settings) -> Iterator[Finding]:
         yield (
             "warn",
             "other users' terminals cannot be written to",
-            "run as root, or put the user into group tty",
+            "run the service as root, or add its user to the group tty",
         )
     with contextlib.suppress(OSError):
         mounts = re.findall(r"^devpts /dev/pts \S+ (\S+)", Path("/proc/mounts").read_text(), re.MULTILINE)
         if mounts and "mode=620" not in mounts[-1]:
-            yield "warn", "new terminals are closed to messages", "mount /dev/pts with gid=5,mode=620"
+            yield "warn", "new terminals do not accept messages", "mount /dev/pts with gid=5,mode=620"
     if settings.notify.wall.audience == "everyone" and not shutil.which("wall"):
-        yield "fail", "wall(1) is not installed", "apt install util-linux (or bsdutils)"
+        yield "fail", "wall(1) is not installed", "install util-linux (or bsdutils)"
 
 
 def administrators(settings: Settings) -> Iterator[Finding]:
-    """Check that an administrator hears of what fails, and of whom nobody can tell."""
+    """Check that notices to administrators can reach somebody."""
     nobody = anyio.run(unheard, settings)
-    yield ("warn", nobody, REMEDY) if nobody else ("ok", "administrators can be told", "")
+    yield ("warn", nobody, REMEDY) if nobody else ("ok", "administrators can be notified", "")
 
 
 def log(settings: Settings) -> Iterator[Finding]:
     """Check that the audit log can be written."""
     if not settings.notify.log.enabled:
-        yield "ok", "the channel is off", ""
+        yield "ok", "the channel is disabled", ""
         return
     path = Path(settings.notify.log.path)
     place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
     if os.access(place, os.W_OK):
-        yield "ok", f"{path} can be written", ""
+        yield "ok", f"{path} is writable", ""
     else:
-        yield "fail", f"{path} cannot be written", "run doctor as the service's user, or set notify.log.path"
+        yield "fail", f"{path} is not writable", "run doctor as the service's user, or set notify.log.path"
 
 
 def view(settings: Settings) -> Iterator[Finding]:
-    """Check that the service, or this process while there is none, sees every process of the host."""
+    """Check that the service, or this process if it is not running, sees every process of the host."""
     if os.readlink("/proc/self/ns/pid") != "pid:[4026531836]":  # noqa: PTH115 - a name, not a path
-        yield "fail", "this is a PID namespace of its own", "run on the host, or with --pid=host"
+        yield "fail", "this is not the host's PID namespace", "run on the host, or with --pid=host"
         return
     hidden = hides_others(_process_of(settings.socket))
     if hidden:
         yield "fail", HIDDEN, HIDEPID_REMEDY
     elif hidden is None:
-        yield "warn", "it cannot be told what the service sees of /proc", "run doctor as the service's user"
+        yield "warn", "cannot check what the service sees in /proc", "run doctor as the service's user"
     else:
-        yield "ok", "every process of the host can be seen", ""
+        yield "ok", "all processes of the host are visible", ""
 
 
 def _process_of(path: str) -> int | None:
-    """Return the pid of the service behind a socket, None where nobody answers."""
+    """Return the pid of the service behind a socket, or None if nobody answers."""
     with socket.socket(socket.AF_UNIX) as link, contextlib.suppress(OSError):
         link.connect(path)
         pid: int = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
@@ -235,20 +236,20 @@ def _process_of(path: str) -> int | None:
 
 
 def limits(settings: Settings) -> Iterator[Finding]:
-    """Check that what is limited can be enforced: only root may end other users' runs."""
+    """Check that limits can be enforced: only root can end other users' runs."""
     if not has_longest(settings):
-        yield "ok", "nobody's time is limited", ""
+        yield "ok", "no time limits are set", ""
         return
     with contextlib.suppress(OSError):
         owner = Path(settings.socket).stat().st_uid
         if owner != 0:
             yield (
                 "warn",
-                "limits.max_duration does not end the runs of others than the service's own user",
+                "limits.max_duration cannot end runs of users other than the service's own user",
                 "run the service as root",
             )
             return
-    yield "ok", "the time of reservations and runs is limited", ""
+    yield "ok", "time limits of reservations and runs can be enforced", ""
 
 
 ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {

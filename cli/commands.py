@@ -1,4 +1,4 @@
-"""Every command of `canhazgpu`, put together; of those that are not called, nothing is loaded."""
+"""The list of all `canhazgpu` commands. Only the modules of the called command are imported."""
 
 import importlib
 import importlib.metadata
@@ -12,7 +12,7 @@ from canhazgpu.cli.asking import FOREVER
 from canhazgpu.cli.status import show, watch
 from canhazgpu.cli.words import USAGE, examples, fail
 
-ABOUT = "Share the GPUs of this host: reserve them, run on them, see who uses what and who should not."
+ABOUT = "Reserve this host's GPUs, run commands on them, and see who uses them."
 
 NAMES = ("canhazgpu", "chg")
 # Name: module of `canhazgpu.cli`, function or group, the function's epilog; in the order of the help.
@@ -50,18 +50,18 @@ EPILOG = examples(
     "canhazgpu status",
     "canhazgpu demo",
 )
-EXIT_CODES = "\n\n\b\nExit codes: 0 done, 1 refused, 2 usage, 3 the service cannot be reached"
+EXIT_CODES = "\n\n\b\nExit codes: 0 success, 1 refused, 2 usage error, 3 service not reachable"
 
 
 def options(
     context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     config: Annotated[  # noqa: ARG001 - taken by main.py, wherever it stands; here for the help
-        str, typer.Option("--config", metavar="FILE", help="Settings file; else $CANHAZGPU_CONFIG.")
+        str, typer.Option("--config", metavar="FILE", help="Settings file (default: $CANHAZGPU_CONFIG).")
     ] = "",
 ) -> None:
-    """Share the GPUs of this host: reserve them, run on them, see who uses what and who should not."""
+    """Reserve this host's GPUs, run commands on them, and see who uses them."""
     if version:
         typer.echo(f"canhazgpu {importlib.metadata.version('canhazgpu')}")
     elif context.invoked_subcommand is None:
@@ -70,20 +70,25 @@ def options(
 
 def status(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an array with one object a GPU.")] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours.")] = False,
-    watching: Annotated[bool, typer.Option("--watch", help="Keep it up to date until Ctrl-C.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON array with one object per GPU.")
+    ] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Disable colours.")] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="Refresh the output until Ctrl-C.")] = False,
 ) -> None:
-    """Print one line a GPU: available, in use, in use without reservation, or why it is not known."""
+    """Show the state of every GPU.
+
+    A GPU is available, in use, in use without a reservation, drained, not managed, or its state is unknown.
+    """
     if as_json and watching:
-        fail("--json and --watch exclude each other: ask again, or follow `canhazgpu events`", USAGE)
+        fail("--json and --watch cannot be used together; try `canhazgpu events --follow --json`", USAGE)
     if watching:
         watch(colour=not no_color)
     show(as_json=as_json, colour=not no_color)
 
 
 def build(*names: str) -> typer.Typer:
-    """Return the command line with the commands of these names: to build them all takes a while."""
+    """Return the command line with only these commands, because building all of them is slow."""
     app = typer.Typer(
         name="canhazgpu",
         help=ABOUT,
@@ -110,7 +115,7 @@ ParserError: Any = typer.BadParameter.__mro__[2]
 
 
 def _wait_alone(words: list[str], command: Any) -> list[str]:
-    """Let `--wait` stand without a time: it waits for as long as it takes then."""
+    """Allow `--wait` without a time, which means to wait indefinitely."""
     inner = getattr(command, "commands", {}).get(words[0] if words else "")
     valued = {
         name
@@ -119,7 +124,7 @@ def _wait_alone(words: list[str], command: Any) -> list[str]:
         for name in option.opts
     }
     end = words.index("--") if "--" in words else len(words)
-    bare = words[:1] != ["run"] or end < len(words)  # Else the next word is a command that lacks its `--`.
+    bare = words[:1] != ["run"] or end < len(words)  # Else the next word is a command without its `--`.
     shown: list[str] = []
     is_value = False
     for position, word in enumerate(words[:end]):
@@ -132,7 +137,7 @@ def _wait_alone(words: list[str], command: Any) -> list[str]:
 
 
 def _called() -> str:
-    """Return the name that this command was called by: its completion is of that name."""
+    """Return the name that this command was called by; shell completion depends on it."""
     name = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib would cost time
     return name if name in NAMES else NAMES[0]
 

@@ -1,4 +1,4 @@
-"""`canhazgpu config`: whether the settings are good, and which are in force."""
+"""`canhazgpu config`: check a settings file, and show the settings in force."""
 
 import sys
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from canhazgpu.cli.asking import given
 from canhazgpu.cli.words import USAGE, examples, fail, print_json, table
 
 app = typer.Typer(
-    help="The settings.",
+    help="Check and show the settings.",
     no_args_is_help=False,
     epilog=examples("canhazgpu config show", "canhazgpu config check /etc/canhazgpu/config.toml"),
 )
@@ -29,18 +29,18 @@ def _load(path: str | None) -> Any:
 )
 def check(
     file: Annotated[
-        str | None, typer.Argument(help="The file; else the one in force.", callback=given)
+        str | None, typer.Argument(help="The file (default: the one in use).", callback=given)
     ] = None,
 ) -> None:
-    """Say whether a settings file is good; if not, which key is wrong and what was expected."""
+    """Check a settings file. If it is invalid, name the wrong key and the expected value."""
     loaded = _load(file)
     named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
-    sys.stdout.write(f"Good: {', '.join(named) if named else 'everything is at its default'}\n")
+    sys.stdout.write(f"Good: {', '.join(named) if named else 'all settings have their defaults'}\n")
 
 
 @app.command("show", epilog=examples("canhazgpu config show", "canhazgpu config show --json"))
-def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False) -> None:
-    """Print every setting in force, and where it came from; secrets are masked."""
+def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show every setting in force and where it was set; secrets are masked."""
     from canhazgpu.config.load import options, shown  # noqa: PLC0415 - heavy
 
     loaded = _load(None)
@@ -53,7 +53,7 @@ def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print one obje
 
 @app.command("example", epilog=examples("canhazgpu config example > config.toml"))
 def example() -> None:
-    """Print a settings file with every key, its meaning and its default."""
+    """Print an example settings file with every key, its meaning and its default."""
     from canhazgpu.config.example import example as text  # noqa: PLC0415 - heavy
 
     sys.stdout.write(text())

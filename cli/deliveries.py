@@ -1,4 +1,4 @@
-"""`canhazgpu deliveries` and `canhazgpu deadletters`: what became of notices."""
+"""`canhazgpu deliveries` and `canhazgpu deadletters`: which notices were delivered, and which failed."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from canhazgpu.events.text import printable
 
 EPILOG = examples("canhazgpu deliveries --since 1d", "canhazgpu deliveries --json")
 deadletters = typer.Typer(
-    help="What channels gave up on; for administrators.",
+    help="Show and retry undelivered notices (administrators only).",
     no_args_is_help=False,
     epilog=examples("canhazgpu deadletters list", "canhazgpu deadletters replay 1764000000000-0"),
 )
@@ -20,10 +20,13 @@ deadletters = typer.Typer(
 
 def deliveries(
     *,
-    since: Annotated[str, typer.Option(help="How far to look back: 30m, 12h, 7d.")] = "7d",
-    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
+    since: Annotated[str, typer.Option(help="How far to look back, for example 30m, 12h or 7d.")] = "7d",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
-    """List every attempt to deliver a notice: by which channel, to whom, and what came of it."""
+    """List the attempts to deliver notices.
+
+    Each line shows the channel, the recipient and the outcome.
+    """
     try:
         parse_duration(since)
     except ValueError as error:
@@ -39,9 +42,9 @@ def deliveries(
 
 @deadletters.command("list", epilog=examples("canhazgpu deadletters list --json"))
 def list_letters(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False
 ) -> None:
-    """List what channels gave up on, oldest first."""
+    """List the notices that could not be delivered, oldest first."""
     rows = client().get("/v1/deadletters")
     if as_json:
         print_json(rows)
@@ -52,9 +55,12 @@ def list_letters(
 
 
 @deadletters.command("replay", epilog=examples("canhazgpu deadletters replay 1764000000000-0"))
-def replay(letter: Annotated[str, typer.Argument(help="The id that `deadletters list` shows.")]) -> None:
-    """Try a dead letter again."""
+def replay(letter: Annotated[str, typer.Argument(help="An id from `deadletters list`.")]) -> None:
+    """Try to deliver a dead letter again."""
     if not re.fullmatch("[0-9]{1,19}(-[0-9]{1,19})?", letter):
-        fail(f"{printable(letter)} is no id of a dead letter; `canhazgpu deadletters list` shows them", USAGE)
+        fail(
+            f"{printable(letter)} is not the id of a dead letter; `canhazgpu deadletters list` shows the ids",
+            USAGE,
+        )
     client().post(f"/v1/deadletters/{letter}/replay")
-    sys.stdout.write(f"Dead letter {letter} is on its way again.\n")
+    sys.stdout.write(f"Dead letter {letter} will be delivered again.\n")

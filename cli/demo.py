@@ -1,4 +1,4 @@
-"""`canhazgpu demo`: the main job on simulated GPUs, told step by step, with everything else real."""
+"""`canhazgpu demo`: a demonstration with simulated GPUs, explained step by step; everything else is real."""
 
 import json
 import time
@@ -11,18 +11,19 @@ from canhazgpu.cli.demo_host import DemoFailed, DemoHost
 from canhazgpu.cli.words import examples
 
 EPILOG = examples("canhazgpu demo", "canhazgpu demo --keep")
-MEMORY = {2: 1024, 4: 2048}  # MiB that the offender takes, by GPU.
-PATIENCE = 10.0  # Seconds within which each step has to happen.
+MEMORY = {2: 1024, 4: 2048}  # MiB that the offender uses, by GPU.
+PATIENCE = 10.0  # Timeout of each step, in seconds.
 
 
 def demo(
     *,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the service running afterwards.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the service running afterwards.")] = False,
 ) -> None:
-    """Show the main job on 8 simulated GPUs: use without a reservation is seen, and its user is told.
+    """Show with 8 simulated GPUs how violations are handled.
 
-    Everything but the GPUs is real: the processes, Redis, the terminal, the mail server, the log.
-    It ends by itself in under 30 seconds and leaves nothing behind.
+    A program uses two GPUs without a reservation, and its user is notified. Only the GPUs are simulated: the
+    processes, Redis, the terminal, the mail server and the log are real. The demonstration takes less than 30
+    seconds and removes everything it created.
     """
     host = DemoHost()
     try:
@@ -50,7 +51,7 @@ def _show(host: DemoHost) -> None:
     _tell(f"seen twice, a second apart, and confirmed {took:.1f} s after the program began")
     _status(host)
     _told(host, 1)
-    _headline("The audit log, one line a fact")
+    _headline("The audit log: one line per event")
     _tell(json.dumps(_facts(host)[0])[:700])
     _headline("The same on the event stream: canhazgpu events")
     _tell(host.command("events").stdout.rstrip())
@@ -63,12 +64,12 @@ def _show(host: DemoHost) -> None:
 
 
 def _told(host: DemoHost, mails: int) -> None:
-    took = host.wait(lambda: len(_mails(host)) >= mails, PATIENCE, f"mail {mails} has come")
-    _headline(f"{host.user} is told on the terminal, in one notice for both GPUs")
+    took = host.wait(lambda: len(_mails(host)) >= mails, PATIENCE, f"mail {mails} has arrived")
+    _headline(f"{host.user} is notified on the terminal, with one notice for both GPUs")
     if host.master is None:
         _tell("(it was written to this terminal)")
     else:
-        _tell("this terminal takes no messages, so one was opened for the program; there it says:")
+        _tell("this terminal does not accept messages, so the program runs in another one, which shows:")
         _tell(_quoted(_terminal(host)))
     _headline(f"and by mail, {took:.1f} s later")
     _tell(_quoted(_read(_mails(host)[mails - 1])))
@@ -90,7 +91,7 @@ def _mails(host: DemoHost) -> list[Path]:
 
 
 def _read(mail: Path) -> str:
-    """Return a mail's headers and its text, without the page beside it."""
+    """Return a mail's headers and its text part."""
     from email import message_from_bytes  # noqa: PLC0415 - heavy, as are the next ones
     from email.message import EmailMessage  # noqa: PLC0415
     from email.policy import default  # noqa: PLC0415
@@ -118,11 +119,11 @@ def _status(host: DemoHost) -> None:
 
 def _say_how_to_go_on(host: DemoHost) -> None:
     pids = " ".join(map(str, host.keep()))
-    _headline("The service goes on. To talk to it:")
+    _headline("The service keeps running. To use it:")
     _tell(f"export CANHAZGPU_CONFIG={host.config}")
     _tell("canhazgpu status\ncanhazgpu events --follow")
-    _tell(f"edit {host.folder}/gpus.toml: the simulated GPUs follow it")
-    _headline("To end it:")
+    _tell(f"edit {host.folder}/gpus.toml to change the simulated GPUs")
+    _headline("To stop it:")
     _tell(f"kill {pids}; rm -r {host.folder}")
 
 

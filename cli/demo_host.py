@@ -18,7 +18,7 @@ from pathlib import Path
 
 GPUS = 8
 OFFENDER = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(600)"
-# What a login shell does: takes the terminal, starts a program in it, and is still there afterwards.
+# Like a login shell: takes the terminal, starts a program in it, and stays after it ends.
 SHELL = f"""
 import fcntl, subprocess, sys, termios, time
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -56,7 +56,7 @@ admins = ["gpu-admins@example.com"]
 
 
 class DemoFailed(Exception):
-    """The demonstration could not go on; the message says what did not happen."""
+    """The demonstration failed; the message says which step."""
 
 
 class DemoHost:
@@ -75,12 +75,12 @@ class DemoHost:
 
     @property
     def config(self) -> Path:
-        """The settings file the service runs with."""
+        """The settings file of the service."""
         return self.folder / "config.toml"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which commands find this service, and no other."""
+        """The environment in which commands use this service and no other."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CANHAZGPU_")}
         return {**kept, "CANHAZGPU_CONFIG": str(self.config)}
 
@@ -129,7 +129,7 @@ class DemoHost:
         )
 
     def place(self, memory_mb: dict[int, int]) -> None:
-        """Write the scenario: the offender uses `memory_mb[gpu]` MiB of each GPU named there."""
+        """Write the scenario, in which the offender uses `memory_mb[gpu]` MiB of each GPU in it."""
         parts = []
         for index in range(GPUS):
             parts.append(
@@ -150,7 +150,7 @@ class DemoHost:
         new.rename(self.folder / "gpus.toml")
 
     def offend(self) -> None:
-        """Start a real process, in a terminal of its own where this one takes no messages."""
+        """Start a real process, in its own terminal if this one does not accept messages."""
         if takes_messages():
             program = subprocess.Popen([sys.executable, "-c", OFFENDER], stdin=subprocess.DEVNULL)
             self._scene.callback(_end, program)
@@ -176,7 +176,7 @@ class DemoHost:
             os.kill(self.offender, signal.SIGINT)
 
     def terminal_text(self) -> str:
-        """Return what has appeared on the terminal opened for the offender since the last call."""
+        """Return the output of the offender's terminal since the last call."""
         if self.master is None:
             return ""
         text = b""
@@ -194,24 +194,24 @@ class DemoHost:
         began = time.monotonic()
         while not condition():
             if time.monotonic() - began > seconds:
-                message = f"waited {seconds:g} s in vain until {what}"
+                message = f"timed out after {seconds:g} s waiting until {what}"
                 raise DemoFailed(message)
             time.sleep(0.05)
         return time.monotonic() - began
 
     def keep(self) -> list[int]:
-        """Leave the service running; return the process ids to end it by."""
+        """Leave the service running; return the ids of its processes."""
         self._closing.pop_all()
         return [process.pid for process in self._running]
 
     def close(self) -> None:
-        """End what runs, remove the folder."""
+        """End all processes and remove the folder."""
         self._scene.close()
         self._closing.close()
 
 
 def takes_messages() -> bool:
-    """Tell whether this process has a terminal, its own user's, that is open to messages."""
+    """Return whether this process has a terminal that belongs to its user and accepts messages."""
     try:
         with Path("/dev/tty").open("rb") as terminal:
             name = os.ttyname(terminal.fileno())

@@ -1,4 +1,4 @@
-"""A mail server for the demonstration: takes every mail and keeps it as a file. It sends nothing on."""
+"""A mail server for the demonstration: stores every mail as a file and forwards nothing."""
 
 import socketserver
 import sys
@@ -8,7 +8,7 @@ LONGEST_LINE = 8192
 
 
 class MailSink(socketserver.ThreadingTCPServer):
-    """Listens on a free loopback port; mails become `0001.eml`, `0002.eml`, … in `folder`."""
+    """Listens on a free loopback port and stores mails as `0001.eml`, `0002.eml`, … in `folder`."""
 
     daemon_threads = True
 
@@ -19,7 +19,7 @@ class MailSink(socketserver.ThreadingTCPServer):
         self.count = 0
 
     def keep(self, lines: list[bytes]) -> None:
-        """Write one mail, whole or not at all."""
+        """Write one mail atomically."""
         self.count += 1
         part = self.folder / f".{self.count:04}.part"
         part.write_bytes(b"".join(lines))
@@ -53,7 +53,7 @@ class _Session(socketserver.StreamRequestHandler):
 
 
 def main() -> None:
-    """Serve until killed: `python -m canhazgpu.cli.demo_mail FOLDER` prints the port first."""
+    """Serve until killed. `python -m canhazgpu.cli.demo_mail FOLDER` prints the port first."""
     with MailSink(Path(sys.argv[1])) as sink:
         sys.stdout.write(f"{sink.server_address[1]}\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""`canhazgpu doctor`: what works on this host and what does not, each with its remedy."""
+"""`canhazgpu doctor`: check what works on this host, and suggest a remedy for what does not."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,10 +13,11 @@ EPILOG = examples("canhazgpu doctor", "canhazgpu doctor --json")
 Finding = tuple[str, str, str]  # ok, warn or fail · what was found · what to do
 
 
-def doctor(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False
-) -> None:
-    """Check settings, service, Redis, GPUs and every channel; exit 1 when something fails."""
+def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
+    """Check the settings, the service and the channels.
+
+    Exits 1 if a check fails.
+    """
     from canhazgpu.cli import checks  # noqa: PLC0415 - heavy
 
     settings, first = checks.settings()
@@ -37,7 +38,7 @@ def _run(check: Callable[[Any], Iterator[Finding]], settings: Any) -> list[Findi
     try:
         return list(check(settings))
     except Exception as error:  # noqa: BLE001 - one check that breaks must not hide the others
-        return [("fail", f"{type(error).__name__}: {error}", "this check itself broke; please report it")]
+        return [("fail", f"{type(error).__name__}: {error}", "the check itself failed; please report this")]
 
 
 def _print(found: list[tuple[str, Finding]]) -> None:

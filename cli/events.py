@@ -1,4 +1,4 @@
-"""`canhazgpu events`: what happened, and what happens, on this host."""
+"""`canhazgpu events`: print the event stream of this host, past and live."""
 
 import json
 import re
@@ -14,8 +14,8 @@ from canhazgpu.cli.words import USAGE, client, examples, fail
 from canhazgpu.client import Unreachable
 from canhazgpu.events.text import printable
 
-RETRY = 0.5  # Seconds between attempts to come back to a service that was restarted.
-SILENCE = 45.0  # Seconds; a quiet stream gives a sign of life every 15 s.
+RETRY = 0.5  # Seconds between attempts to reconnect to a service that was restarted.
+SILENCE = 45.0  # Seconds; a quiet stream sends a keep-alive every 15 s.
 LONGEST = 160
 EPILOG = examples(
     "canhazgpu events",
@@ -27,17 +27,23 @@ EPILOG = examples(
 def events(
     *,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Keep printing new events until Ctrl-C.")
     ] = False,
     types: Annotated[
-        list[str] | None, typer.Option("--type", help="Only these: violation, gpu.failed, … (repeatable).")
+        list[str] | None,
+        typer.Option(
+            "--type", help="Only events of this type, for example violation or gpu.failed (repeatable)."
+        ),
     ] = None,
     after: Annotated[
-        str | None, typer.Option(help="Only what came after this stream_id.", callback=given)
+        str | None, typer.Option(help="Only events after this stream_id.", callback=given)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Print the last events, oldest first; with --follow also those to come."""
+    """Print recent events, oldest first.
+
+    With --follow, new events are printed as they happen.
+    """
     _check(types or [], after)
     service = client()
     came_back = False
@@ -63,12 +69,12 @@ def events(
 
 def _say_what_is_missing(gap: dict[str, Any]) -> None:
     count = gap["missing"]
-    known = {None: "events are missing, it is not known how many", 1: "1 event is missing"}
+    known = {None: "an unknown number of events are missing", 1: "1 event is missing"}
     said = known.get(count, f"{count} events are missing")
     sys.stdout.flush()
     sys.stderr.write(
         f"canhazgpu: {said} between {printable(gap['after'])} and {printable(gap['before'])}:"
-        " they are not kept any more\n"
+        " they were removed from the stream\n"
     )
 
 
@@ -82,7 +88,7 @@ def _check(types: list[str], after: str | None) -> None:
             if not any(wanted(known, [name]) for known in TYPES):
                 nouns = ", ".join(dict.fromkeys(one.split(".")[1] for one in TYPES))
                 known = f"{nouns}, or one such as violation.opened (docs/events.md lists them)"
-                fail(f"--type: there is no event {printable(name)}; there are {known}", USAGE)
+                fail(f"--type: there is no event type {printable(name)}; use {known}", USAGE)
 
 
 def _print(event: dict[str, Any], *, as_json: bool) -> None:
@@ -98,7 +104,7 @@ def _print(event: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _told(data: dict[str, Any]) -> str:
-    """Return the values that matter, for people."""
+    """Return the important values for the human-readable output."""
     names = (
         "user",
         "gpu",

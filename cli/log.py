@@ -1,4 +1,4 @@
-"""`canhazgpu log`: whether the audit log is as it was written. It reads the files, and asks no service."""
+"""`canhazgpu log`: verify that the audit log was not changed. Reads only files; needs no running service."""
 
 import errno
 import resource
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from canhazgpu.notifiers.proof import Proof
 
 app = typer.Typer(
-    help="The audit log.",
+    help="Verify the audit log.",
     no_args_is_help=False,
     epilog=examples("canhazgpu log verify", "canhazgpu log verify /var/log/canhazgpu/violations.log"),
 )
@@ -25,23 +25,23 @@ SENTENCES = {
     "edited": "edited: this line, or the one before it and its chain value: {text}",
     "unsealed": "edited: it does not end with seq and chain: {text}",
     "not_json": "not JSON: {text}",
-    "too_long": "too long to be a line of the log: {text}",
+    "too_long": "the line is too long for the log: {text}",
     "out_of_order": "out of order: {seq} was not written here",
-    "duplicated": "duplicated: {seq} is there already",
+    "duplicated": "duplicated: {seq} already exists",
     "removed": "removed: {seq} missing before this line",
     "removed_at_end": "removed: {seq} missing at the end, after this line",
-    "unreadable": "cannot be read from here on: {text}",
-    "head_missing": "lines removed at the end cannot be found: {text}; the next line renews it",
+    "unreadable": "cannot be read from this point: {text}",
+    "head_missing": "lines removed at the end cannot be detected: {text}; the next line recreates it",
     "head_differs": "edited: its chain value is not the one in {anchor}",
 }
 REMEDIES = {
-    errno.EACCES: "run this as root, or as the user the service runs as",
-    errno.EPERM: "run this as root, or as the user the service runs as",
-    errno.ENOENT: "name the log's file, or set notify.log.path",
-    errno.ELOOP: "it is a symbolic link; name the file it leads to",
+    errno.EACCES: "run this as root or as the service's user",
+    errno.EPERM: "run this as root or as the service's user",
+    errno.ENOENT: "give the path of the log file, or set notify.log.path",
+    errno.ELOOP: "it is a symbolic link; give the path of its target",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.EBUSY: "try again when that is over",
-    errno.EIO: "the disk cannot be read there",
+    errno.EBUSY: "try again later",
+    errno.EIO: "the disk has a read error",
 }
 
 
@@ -56,15 +56,15 @@ REMEDIES = {
 def verify(
     file: Annotated[
         str | None,
-        typer.Argument(help="The log's file; else notify.log.path of the settings.", callback=given),
+        typer.Argument(help="The log file (default: the notify.log.path setting).", callback=given),
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check that no line of the audit log was edited or removed; exit 1 when one was.
+    """Check that no line of the audit log was edited or removed; exit 1 if one was.
 
-    What the log was rotated to, plain or .gz, is read along: files named like it with a number or a date
-    behind. The end is compared with the hidden file .NAME.head beside it.
+    Rotated files, plain or .gz, are read too: files with the log's name followed by a number or a date. The
+    last line is compared with the hidden file .NAME.head in the same folder.
     """
     from canhazgpu.notifiers.verify import verify as check  # noqa: PLC0415 - heavy
 
@@ -93,13 +93,16 @@ def _configured() -> str:
 
 
 def _refuse_part(path: Path) -> None:
-    """End when `path` is what another log was rotated to: alone it proves little."""
+    """Exit if `path` is a rotated file of another log, because it proves little by itself."""
     from canhazgpu.notifiers.anchor import anchor_path  # noqa: PLC0415 - heavy
     from canhazgpu.notifiers.rotation import base_of  # noqa: PLC0415 - heavy
 
     base = base_of(path)
     if base and anchor_path(base).exists() and not anchor_path(path).exists():
-        fail(f"{printable(str(path), 200)} is a part of {printable(base.name)}: verify that", USAGE)
+        fail(
+            f"{printable(str(path), 200)} is a rotated file of {printable(base.name)}: verify that log",
+            USAGE,
+        )
 
 
 def _open_as_many_as_there_are() -> None:
@@ -108,13 +111,13 @@ def _open_as_many_as_there_are() -> None:
 
 
 def _cannot(path: Path, error: OSError | ValueError) -> NoReturn:
-    too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG  # Which the head's is before the log's.
+    too_long = getattr(error, "errno", None) == errno.ENAMETOOLONG  # The head's name is the longer one.
     named = None if too_long else getattr(error, "filename", None)
     name = printable(str(named or path), 200)
     if isinstance(error, OSError):
         remedy = REMEDIES.get(error.errno or 0, REMEDIES[errno.ENOENT])
         fail(f"{name}: {error.strerror or error}; {remedy}", USAGE)
-    fail(f"{name}: is no name of a file; {REMEDIES[errno.ENOENT]}", USAGE)
+    fail(f"{name}: not a valid file name; {REMEDIES[errno.ENOENT]}", USAGE)
 
 
 def _report(path: Path, proof: "Proof") -> dict[str, Any]:
@@ -159,27 +162,27 @@ def _sentence(path: Path, one: "Finding") -> str:
     else:
         line = ""
     if not line and one.kind == "removed_at_end":
-        what = f"removed: {seq} missing, every line there was"
+        what = f"removed: {seq} missing, which were all lines"
     if not line and one.kind == "head_differs":
-        what = f"{seq} is older than every line of the log; it was put there by hand"
+        what = f"{seq} is older than every line of the log; it was put there manually"
     return f"{printable(where, 200)}{line}: {what}"
 
 
 def _summary(proof: "Proof") -> list[str]:
-    """Return sentences on a chain that is whole."""
+    """Return the summary of an intact chain."""
     read = f"{_count(len(proof.names), 'file')}, {_count(proof.lines, 'line')}"
     if not proof.head:
-        said = [f"{read}: the chain has not begun."]
+        said = [f"{read}: the chain has not started."]
     else:
         said = [f"{read}, seq {proof.first} to {proof.head.seq}: the chain is whole."]
     if proof.first > 1:
         said.append(f"It begins at seq {proof.first}: older files were rotated away.")
     if proof.begins_unproven:
-        said.append("The text of that first line is not proven.")
+        said.append("The content of that first line cannot be verified.")
     if proof.before:
         said.append(f"{_count(proof.before, 'line')} from before the chain.")
     if proof.torn:
-        said.append(f"{_count(proof.torn, 'line')} left unfinished by a writer that died.")
+        said.append(f"{_count(proof.torn, 'line')} left incomplete by a writer that died.")
     return said
 
 

@@ -1,4 +1,4 @@
-"""The command `canhazgpu`, also called `chg`. It stays light: commands import what they need when called."""
+"""The command `canhazgpu`, also called `chg`. To start quickly, it imports each command only when called."""
 
 import io
 import os
@@ -12,7 +12,7 @@ BAD_REQUEST = 400
 
 
 def main() -> None:
-    """Run the command line; every trouble is one line on standard error and an exit code."""
+    """Run the command line. Every failure is one line on standard error and an exit code."""
     words = sys.argv[1:]
     _have_streams()
     WAITING[:], WARNED[:] = [_say_on_terminal], [_warn]
@@ -29,19 +29,19 @@ def main() -> None:
     except BrokenPipeError:
         _drop_output()
         sys.exit(0)
-    except OSError as error:  # What commands do beside writing has errors of its own.
+    except OSError as error:  # Only writing the output can raise this here.
         _drop_output()
         sys.exit(_complain(f"the output cannot be written: {error.strerror or error}", 1))
 
 
 def _run(words: list[str]) -> int:
-    if words in (["status"], ["status", "--json"]):  # Called most, by scripts too: without the framework.
+    if words in (["status"], ["status", "--json"]):  # Called most often, so it skips the framework.
         from canhazgpu.cli.status import show  # noqa: PLC0415
 
         show(as_json=len(words) > 1)
         sys.stdout.flush()
         return 0
-    from canhazgpu.cli.commands import run  # noqa: PLC0415 - it takes longer than many a command
+    from canhazgpu.cli.commands import run  # noqa: PLC0415 - slower than most commands
 
     code = run(words)
     sys.stdout.flush()
@@ -49,7 +49,7 @@ def _run(words: list[str]) -> int:
 
 
 def _have_streams() -> None:
-    """Open what the caller closed: a write has to go somewhere, and never to a socket of ours."""
+    """Reopen standard streams that the caller closed, so that output never goes to one of our sockets."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -59,17 +59,17 @@ def _have_streams() -> None:
                 stream = open(number, "w", closefd=False)  # noqa: SIM115 - for the whole process
                 sys.stdout, sys.stderr = (stream, sys.stderr) if number == 1 else (sys.stdout, stream)
 
-    for output in (sys.stdout, sys.stderr):  # Where a locale has no such letter it is spelled out.
+    for output in (sys.stdout, sys.stderr):  # Escape characters that the locale does not have.
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is still buffered has no reader either.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Buffered output is dropped too.
 
 
 def _take_config(words: list[str]) -> list[str]:
-    """Let `--config FILE` stand anywhere before `--`; it holds for this process and what it starts."""
+    """Accept `--config FILE` anywhere before `--`; it applies to this process and its children."""
     end = words.index("--") if "--" in words else len(words)
     for position, word in enumerate(words[:end]):
         name, equals, value = word.partition("=")
@@ -83,9 +83,9 @@ def _take_config(words: list[str]) -> list[str]:
 
 
 def _usable(path: str) -> str:
-    """Return a settings file that was named here; raise BadSettings whether the command needs it or not."""
+    """Return the path of a readable settings file; raise BadSettings even if the command does not need it."""
     if not path:
-        raise BadSettings("--config: it is empty: leave the option out, or name a file")
+        raise BadSettings("--config: the value is empty: leave the option out, or name a file")
     if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113 - a pipe can be read once
         read_settings(path)
     return path

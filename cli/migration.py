@@ -1,4 +1,4 @@
-"""`canhazgpu redis migrate`: this host's state to another Redis; for administrators."""
+"""`canhazgpu redis migrate`: move this host's state to another Redis; root only."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from canhazgpu.events.store import Store
 
 app = typer.Typer(
-    help="The Redis that this host's state is in.",
+    help="Move this host's state to another Redis.",
     no_args_is_help=False,
     epilog=examples("canhazgpu redis migrate --to redis://redis.example.com"),
 )
@@ -29,7 +29,7 @@ Name = str | None
 
 @app.callback(invoke_without_command=True)
 def redis(context: typer.Context) -> None:
-    """Work on the Redis that this host's state is in."""
+    """Require a command."""
     if context.invoked_subcommand is None:
         fail("no command given; `canhazgpu redis --help` lists them", USAGE)
 
@@ -37,18 +37,25 @@ def redis(context: typer.Context) -> None:
 @app.command("migrate", epilog=MIGRATE_EPILOG)
 def migrate(
     *,
-    to: Annotated[str, typer.Option("--to", metavar="URL", help="Where, as redis.url.", callback=given)],
-    password_file: Annotated[Name, typer.Option(help="As the setting.", callback=given)] = None,
-    sentinel_password_file: Annotated[Name, typer.Option(help="As the setting.", callback=given)] = None,
-    ca_file: Annotated[Name, typer.Option(help="As the setting.", callback=given)] = None,
-    cert_file: Annotated[Name, typer.Option(help="As the setting.", callback=given)] = None,
-    key_file: Annotated[Name, typer.Option(help="As the setting.", callback=given)] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace what it holds of this host.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL", help="The new Redis, as in redis.url.", callback=given)
+    ],
+    password_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=given)] = None,
+    sentinel_password_file: Annotated[
+        Name, typer.Option(help="See the setting of this name.", callback=given)
+    ] = None,
+    ca_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=given)] = None,
+    cert_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=given)] = None,
+    key_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=given)] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace this host's data in the new Redis.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Copy this host's state to another Redis, while the service is stopped, and compare; for root.
+    """Copy this host's state to another Redis and verify the copy (root only).
 
-    What was there before stays as it is. Then change the settings that are printed, and start the service.
+    Stop the service first. The old data stays as it is. Afterwards, change the settings as printed and start
+    the service.
     """
     from canhazgpu.events.endpoint import Endpoint  # noqa: PLC0415 - heavy
 
@@ -80,7 +87,7 @@ def _refuse_slips(there: "Endpoint") -> None:
     except BadUrl as bad:
         fail(f"--to: expected {bad}", USAGE)
     if there.has_password:
-        fail("--to: every user can see the password in it: use --password-file", USAGE)
+        fail("--to: every user can see a password on the command line: use --password-file", USAGE)
     unreadable = there.unreadable()
     if unreadable:
         option = unreadable.removeprefix("redis.").replace("_", "-", unreadable.partition(":")[0].count("_"))
@@ -96,9 +103,9 @@ async def _copy(store: "Store", there: "Endpoint", *, replace: bool) -> dict[str
     try:
         await target.ready(10.0)
         if await _is_same(store, target):
-            fail("--to: the state is there already: nothing to do", REFUSED)
+            fail("--to: the state is already there: nothing to do", REFUSED)
         if await names(target) and not replace:
-            fail(f"--to: it holds data of the host {store.keys.host}: --replace replaces them", REFUSED)
+            fail(f"--to: it has data of host {store.keys.host}: use --replace to overwrite it", REFUSED)
         for weakness in await weaknesses(target):
             sys.stderr.write(f"Warning: {weakness}\n")
         stage = Stage(target)

@@ -1,4 +1,4 @@
-"""`canhazgpu notify`: try the channels, see the notices."""
+"""`canhazgpu notify`: test the channels and preview the notices."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ CHANNEL = re.compile(r"[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?")
 PATIENCE = 20.0
 REACHED = ("delivered", "unproven")
 app = typer.Typer(
-    help="Try the channels that notices go out by, and see what notices say.",
+    help="Test channels and preview notices.",
     no_args_is_help=False,
     epilog=examples("canhazgpu notify test --channel wall", "canhazgpu notify preview --list"),
 )
@@ -32,13 +32,13 @@ app.command("preview", epilog=preview.EPILOG)(preview.preview)
 )
 def send_test(
     channel: Annotated[
-        str, typer.Option(help="wall, email, log, exec, webhook:NAME, or one of the site's own.")
+        str, typer.Option(help="wall, email, log, exec, webhook:NAME, or the name of a plugin.")
     ],
     to: Annotated[
-        str | None, typer.Option(help="A user or an address; else yourself.", callback=asking.words)
+        str | None, typer.Option(help="A user or an address (default: you).", callback=asking.words)
     ] = None,
 ) -> None:
-    """Send a test message by one channel, and say what became of it."""
+    """Send a test message through one channel and report the outcome."""
     if not CHANNEL.fullmatch(channel):
         fail(
             f"--channel: expected a channel such as wall, email or webhook:NAME, not {printable(channel)}",
@@ -53,7 +53,7 @@ def send_test(
             _report(rows)
             return
         time.sleep(0.1)
-    fail(f"the message waits: no worker has delivered it within {PATIENCE:g} s; does one run?", REFUSED)
+    fail(f"no worker delivered the message within {PATIENCE:g} s; check that one is running", REFUSED)
 
 
 def _report(rows: list[dict[str, Any]]) -> None:
@@ -66,4 +66,4 @@ def _report(rows: list[dict[str, Any]]) -> None:
 
 @app.callback()
 def options() -> None:
-    """Try the channels that notices go out by, and see what notices say."""
+    """Test channels and preview notices."""

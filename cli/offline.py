@@ -1,4 +1,4 @@
-"""What the commands that work on Redis themselves have in common: the state, its troubles, the progress."""
+"""Shared by the commands that access Redis directly: opening the state, errors, progress."""
 
 import sys
 import time
@@ -21,15 +21,15 @@ RIGHTS = (
     "type",
     "xclaim",
     "xgroup|setid",
-)  # Beside the service's.
+)  # In addition to those of the service.
 
 
 def on_state(
     work: Callable[["Store"], Awaitable[dict[str, Any]]], *, alone: bool, about: str
 ) -> dict[str, Any]:
-    """Return what `work` did on this host's state; end with one line for all that goes wrong.
+    """Run `work` on this host's state and return its result; exit with a one-line error if it fails.
 
-    `alone`: the service must not run meanwhile. `about` is the file or the place that errors are about.
+    `alone`: the service must not be running. `about` is the file or URL that errors refer to.
     """
     import anyio  # noqa: PLC0415 - heavy, as are the next ones
 
@@ -49,7 +49,7 @@ def on_state(
 
     try:
         return anyio.run(run)
-    except BaseException as caught:  # noqa: BLE001 - a group; what is not known is raised again
+    except BaseException as caught:  # noqa: BLE001 - a group; unknown errors are raised again
         first = _first(caught)
         _end(first, about)
         raise first from None
@@ -62,7 +62,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _end(error: BaseException, about: str) -> None:
-    """End with one line, where this is an error that users may meet."""
+    """Exit with one line if this is an expected error."""
     from redis.exceptions import NoPermissionError  # noqa: PLC0415 - heavy, as are the next ones
 
     from canhazgpu.events.store import StoreDown  # noqa: PLC0415
@@ -78,31 +78,31 @@ def _end(error: BaseException, about: str) -> None:
     if isinstance(error, StoreDown):
         fail(str(error), UNREACHABLE)
     if isinstance(error, NoPermissionError):
-        remedy = f"its user also needs +{' +'.join(RIGHTS)}"
+        remedy = f"its ACL user also needs +{' +'.join(RIGHTS)}"
         fail(f"Redis refuses: {' '.join(str(error).split())}; {remedy}", REFUSED)
     if isinstance(error, OSError):
         fail(f"{printable(error.filename or about, 300)}: {error.strerror or error}", REFUSED)
 
 
 class Progress:
-    """A line on a terminal's standard error that says how far it is; nothing where that is no terminal."""
+    """A progress line on standard error; nothing is shown if that is not a terminal."""
 
     def __init__(self, verb: str) -> None:
-        """Say `verb` before the number."""
+        """Show `verb` before the number."""
         self._verb, self._shown = verb, sys.stderr.isatty()
         self._said = 0.0
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Start."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._shown:
             sys.stderr.write("\r\x1b[K")
 
     def at(self, number: int) -> None:
-        """Say that so many keys are done, a few times a second."""
+        """Show the number of keys done, a few times per second."""
         if self._shown and time.monotonic() - self._said > 0.2:  # noqa: PLR2004
             self._said = time.monotonic()
             sys.stderr.write(f"\r{self._verb} {number} keys")

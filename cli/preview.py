@@ -1,4 +1,4 @@
-"""`canhazgpu notify preview`: every notice as its reader would read it. Nothing is sent."""
+"""`canhazgpu notify preview`: print notices as their recipients would see them. Nothing is sent."""
 
 import os
 import socket
@@ -30,44 +30,42 @@ def preview(
     *,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", help="Only this kind: opened, granted, digest and so on.", callback=given),
+        typer.Option("--kind", help="Only this kind, for example opened, granted or digest.", callback=given),
     ] = None,
     audience: Annotated[
         str | None,
-        typer.Option("--audience", help="offender, holder, admins or address.", callback=given),
+        typer.Option("--audience", help="Only for offender, holder, admins or address.", callback=given),
     ] = None,
     violation: Annotated[
         str | None,
         typer.Option(
             "--violation",
             metavar="ID",
-            help="As a violation of this host would be told: its id, or the beginning of it.",
+            help="Preview the notices about this violation (id or the start of one).",
             callback=given,
         ),
     ] = None,
     channel: Annotated[
         str | None,
-        typer.Option("--channel", help="wall: as much as a terminal shows; or email.", callback=given),
+        typer.Option("--channel", help="wall: as shown on a terminal; or email.", callback=given),
     ] = None,
-    html: Annotated[bool, typer.Option("--html", help="Print the pages that mail has.")] = False,
-    names: Annotated[bool, typer.Option("--list", help="Only say which there are.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Print the HTML part of mails.")] = False,
+    names: Annotated[bool, typer.Option("--list", help="List the available notices.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
-    """Show notices without sending any: samples, or what a real violation would be told as."""
+    """Print sample notices, or those for a real violation, without sending them."""
     from canhazgpu.notifiers.samples import AUDIENCES, KINDS, OF_VIOLATIONS  # noqa: PLC0415 - heavy
 
     _one_of("--channel", channel, CHANNELS)
     _one_of("--kind", kind, OF_VIOLATIONS if violation else KINDS)
     _one_of("--audience", audience, AUDIENCES)
     if html and channel == "wall":
-        fail("--html and --channel wall exclude each other: a terminal shows text", USAGE)
+        fail("--html and --channel wall cannot be used together: a terminal shows text", USAGE)
     chosen = _chosen(_of_violation(violation) if violation else _samples(), kind, audience)
     if as_json:
         print_json([_facts(one, whole=not names) for one in chosen])
     elif names:
-        sys.stdout.write(
-            table(("NOTICE", "WHO READS IT, AND WHAT IT SAYS"), [(one.name, one.about) for one in chosen])
-        )
+        sys.stdout.write(table(("NOTICE", "AUDIENCE AND CONTENT"), [(one.name, one.about) for one in chosen]))
         sys.stdout.write("\n")
     elif html:
         from canhazgpu.notifiers.page import page  # noqa: PLC0415 - heavy
@@ -85,21 +83,19 @@ def _samples() -> "list[Sample]":
 
 def _chosen(found: "list[Sample]", kind: str | None, audience: str | None) -> "list[Sample]":
     of_kind = [one for one in found if kind in (None, one.notice.kind)]
-    _one_of(
-        f"--audience: {kind or 'this'} is told to others", audience, (one.notice.audience for one in of_kind)
-    )
+    _one_of(f"--audience: {kind or 'this'} has others", audience, (one.notice.audience for one in of_kind))
     return [one for one in of_kind if audience in (None, one.notice.audience)]
 
 
 def _one_of(option: str, value: str | None, allowed: Iterable[str]) -> None:
-    """End with a usage error when a value that was given is none of those there are."""
+    """Exit with a usage error if a value is given that is not allowed."""
     known = list(dict.fromkeys(allowed))
     if value is not None and value not in known:
         fail(f"{option}: expected one of {', '.join(known)}, not {printable(value)}", USAGE)
 
 
 def _of_violation(name: str) -> "list[Sample]":
-    """Return one violation as every kind of notice that could tell of it."""
+    """Return all notices that could be sent about one violation."""
     import msgspec  # noqa: PLC0415 - heavy
 
     from canhazgpu.events.violations import Violation  # noqa: PLC0415
@@ -112,13 +108,13 @@ def _of_violation(name: str) -> "list[Sample]":
 
 
 def _host() -> tuple[str, str]:
-    """Return the host's name and whom to ask; who may not read the host's settings sees the words without."""
+    """Return the host name and the contact; the contact is empty if the settings are not readable."""
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
 
     try:
         settings = load().settings
     except ConfigError as error:
-        if os.environ.get("CANHAZGPU_CONFIG"):  # A file that was named is meant to count.
+        if os.environ.get("CANHAZGPU_CONFIG"):  # A file that was named must be usable.
             fail(str(error), USAGE)
         return socket.gethostname(), ""
     return settings.host, settings.notices.contact
@@ -135,7 +131,7 @@ def _shown(one: "Sample", channel: str | None) -> str:
 
 
 def _terminal(one: "Sample") -> tuple[str, int, int]:
-    """Return what a terminal shows, its length in bytes, and how long it may be."""
+    """Return the text on a terminal, its length in bytes, and the maximum length."""
     from canhazgpu.notifiers.render import lines  # noqa: PLC0415 - heavy
     from canhazgpu.notifiers.terminals import LONGEST  # noqa: PLC0415
     from canhazgpu.notifiers.wall import message  # noqa: PLC0415

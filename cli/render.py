@@ -1,4 +1,4 @@
-"""The lines of `status`, to the letter: other people's scripts read them."""
+"""The output lines of `status`. They are a contract: scripts parse them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.text import LONGEST_WORDS, NAME_LIMIT, printable
 
 NO_USE = "no actual usage detected"
-SHOWN = 2  # Processes named in a line; the others are counted.
+SHOWN = 2  # Processes listed in a line; the rest are counted.
 COLOURS = {
     "AVAILABLE": "32",
     "IN_USE": "34",
@@ -17,7 +17,7 @@ COLOURS = {
     "DRAINED": "36",
     "UNMANAGED": "90",
 }
-# What scripts look for in a line of use without reservation; in anybody's words it is spelled otherwise.
+# Scripts look for these in a line of use without reservation, so they are escaped in text that users wrote.
 LOOKED_FOR = {
     "WITHOUT RESERVATION": "WITHOUT\\x20RESERVATION",
     "by user": "by\\x20user",
@@ -31,7 +31,7 @@ def line(gpu: dict[str, Any]) -> str:
 
 
 def foreign(text: str, limit: int = NAME_LIMIT) -> str:
-    """Return somebody's words for a line: scripts find no use without reservation in them."""
+    """Return text that a user wrote, escaped so that scripts do not take it for unreserved use."""
     shown = printable(text, limit)
     for words, spelled in LOOKED_FOR.items():
         shown = shown.replace(words, spelled)
@@ -39,7 +39,7 @@ def foreign(text: str, limit: int = NAME_LIMIT) -> str:
 
 
 def coloured(gpu: dict[str, Any]) -> str:
-    """Return the same line with its GPU in colour."""
+    """Return the same line with a coloured GPU number."""
     head, colon, rest = line(gpu).partition(":")
     return f"\x1b[{COLOURS[gpu['status']]}m{head}{colon}\x1b[0m{rest}"
 
@@ -51,7 +51,7 @@ def _available(gpu: dict[str, Any]) -> str:
 
 
 def _seen(gpu: dict[str, Any]) -> str:
-    """Return what a GPU without use was judged by."""
+    """Return the reading that shows that a GPU is not used."""
     if gpu.get("memory_used_mb", 0) is None:
         return "no processes, memory not reported"
     return f"{gpu['memory_mb']}MB used"
@@ -65,7 +65,7 @@ def _unreserved(gpu: dict[str, Any]) -> str:
 
 
 def _draining(gpu: dict[str, Any]) -> str:
-    """Return that a GPU in use is kept out of allocation, and why."""
+    """Return the note that a GPU in use is being drained, and why."""
     return f" (draining: {foreign(gpu['drained'], LONGEST_WORDS)})" if gpu["drained"] else ""
 
 
@@ -95,7 +95,7 @@ def _reserved(gpu: dict[str, Any]) -> str:
 
 
 def holder(held: dict[str, Any]) -> str:
-    """Return a user's name, with the label of theirs where they gave one."""
+    """Return the name of a user, with their label if they gave one."""
     label = f" ({foreign(held['label'])})" if held["label"] else ""
     return foreign(held["user"]) + label
 
@@ -118,7 +118,7 @@ def _trespass(others: list[dict[str, Any]]) -> str:
 
 
 def _silenced(gpu: dict[str, Any]) -> str:
-    """Return that nobody is told, and for how long: no text of anybody's, for scripts read these lines."""
+    """Return the note that a violation is silenced, and for how long. It contains no text from users."""
     left = gpu["silenced_s"]
     return "" if left is None else f" [silenced for {spell_duration(left)}]"
 

@@ -1,4 +1,4 @@
-"""`canhazgpu reserve`, `extend`, `release` and `disown`: GPUs for a time, whatever runs on them."""
+"""`canhazgpu reserve`, `extend`, `release` and `disown`: manual reservations, which last for a fixed time."""
 
 import shlex
 import sys
@@ -19,10 +19,10 @@ RESERVE_EPILOG = examples(
 )
 EXTEND_EPILOG = examples("canhazgpu extend", "canhazgpu extend --duration 2h --gpu-ids 1")
 RELEASE_EPILOG = examples(
-    "canhazgpu release", "canhazgpu release --gpu-ids 3", "canhazgpu release --all  # runs too: they go on"
+    "canhazgpu release", "canhazgpu release --gpu-ids 3", "canhazgpu release --all  # includes run"
 )
 DISOWN_EPILOG = examples("canhazgpu disown", "canhazgpu disown --gpu-ids 3", "canhazgpu disown --undo")
-AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def reserve(
@@ -31,22 +31,27 @@ def reserve(
     gpu_ids: asking.GpuIds = None,
     duration: Annotated[
         str | None,
-        typer.Option("--duration", "-d", help="How long: 30m, 4h; else 8h.", callback=asking.given),
+        typer.Option(
+            "--duration", "-d", help="How long, for example 30m or 4h (default: 8h).", callback=asking.given
+        ),
     ] = None,
     wait: asking.Wait = None,
     nonblock: asking.NonBlock = False,
     note: asking.Note = None,
     user: asking.Label = None,
-    short: Annotated[bool, typer.Option("--short", "-s", help="Print the GPUs alone, as 1,3.")] = False,
+    short: Annotated[bool, typer.Option("--short", "-s", help="Print only the GPU numbers, as 1,3.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Reserve GPUs for a time; those you use without a reservation come first, and are yours then."""
+    """Reserve GPUs for a fixed time.
+
+    GPUs that you already use without a reservation are chosen first.
+    """
     demand = {"kind": "manual", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
     if duration is not None:
         demand["duration"] = asking.checked("--duration", duration)
     patience = asking.patience(wait, nonblock=nonblock)
-    if sys.__stdout__ is None:  # It was closed when Python started; what stands in for it swallows all.
-        raise OSError("it is closed; nothing was reserved")
+    if sys.__stdout__ is None:  # It was closed when Python started, and was replaced by /dev/null.
+        raise OSError("standard output is closed; nothing was reserved")
     held = asking.take(demand, patience)
     try:
         if as_json:
@@ -67,24 +72,27 @@ def _say(held: Reservation) -> None:
 
 
 def _untold(held: Reservation, error: OSError) -> OSError:
-    """Give back what nobody would know of; return what to tell instead, whatever kind of error it was."""
+    """Release a reservation that could not be printed; return the error to report."""
     try:
         held.release()
     except (Refused, Unreachable) as trouble:
-        return OSError(f"{error.strerror}; GPUs {held.gpus} are reserved still: {trouble}")
-    return OSError(f"{error.strerror}; what was reserved is given back")
+        return OSError(f"{error.strerror}; GPUs {held.gpus} are still reserved: {trouble}")
+    return OSError(f"{error.strerror}; the reservation was released")
 
 
 def extend(
     *,
     duration: Annotated[
         str | None,
-        typer.Option("--duration", "-d", help="How much longer: 30m, 4h; else 8h.", callback=asking.given),
+        typer.Option("--duration", "-d", help="How much longer (default: 8h).", callback=asking.given),
     ] = None,
     gpu_ids: asking.GpuIds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let your reservations last longer: all of them, or those that hold given GPUs."""
+    """Extend your reservations.
+
+    Without --gpu-ids, all of your manual reservations are extended.
+    """
     demand: dict[str, object] = asking.named(gpu_ids)
     if duration is not None:
         demand |= {"duration": asking.checked("--duration", duration)}
@@ -100,13 +108,16 @@ def release(
     *,
     gpu_ids: asking.GpuIds = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Your runs' reservations too; the commands go on without.")
+        bool, typer.Option("--all", help="Include reservations of `run`; their commands keep running.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give your reserved GPUs back; those of `run` only by number or with --all."""
+    """Release your reserved GPUs.
+
+    Reservations of `run` are released only with --gpu-ids or --all.
+    """
     if everything and gpu_ids is not None:
-        fail("--gpu-ids and --all exclude each other", USAGE)
+        fail("--gpu-ids and --all cannot be used together", USAGE)
     demand = {"all": everything, **asking.named(gpu_ids)}
     rows = post(client(), "/v1/reservations/release", demand)
     if as_json:
@@ -118,10 +129,13 @@ def release(
 def disown(
     *,
     gpu_ids: asking.GpuIds = None,
-    undo: Annotated[bool, typer.Option("--undo", help="It is yours after all.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo: the use is yours after all.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say that use of your reserved GPUs is not yours: what `status` calls presumed becomes a violation."""
+    """Declare that presumed use of your GPUs is not yours.
+
+    The use that `status` marks as presumed then counts as a violation.
+    """
     rows = post(client(), "/v1/reservations/disown", {"undo": undo, **asking.named(gpu_ids)})
     if as_json:
         print_json(rows)
@@ -136,7 +150,7 @@ def disown(
 
 
 def say_released(rows: list[dict[str, object]], nothing: str) -> None:
-    """Print what was released, or that there was nothing."""
+    """Print the released GPUs, or that there were none."""
     gpus = sorted(gpu for row in rows for gpu in row["gpus"])  # type: ignore[attr-defined]
     if not gpus:
         sys.stdout.write(f"Nothing to release: {nothing}\n")
@@ -144,4 +158,4 @@ def say_released(rows: list[dict[str, object]], nothing: str) -> None:
     sys.stdout.write(f"Released {asking.spell_gpus(gpus)}\n")
     for row in rows:
         if row["kind"] == "run" and not row["ended"]:
-            sys.stdout.write(f"The command that ran on {row['gpus']} goes on without a reservation\n")
+            sys.stdout.write(f"The command on {row['gpus']} keeps running without a reservation\n")

@@ -1,7 +1,7 @@
-"""`canhazgpu run`: a command with GPUs of its own, for exactly as long as it lives.
+"""`canhazgpu run`: run a command on reserved GPUs and release them when it ends.
 
-The reservation is bound to this very process, which then becomes the command: terminal, signals, exit
-code and everything else are the command's own, and nothing of ours stays behind.
+The reservation is bound to this process, which then becomes the command with execve(2). The terminal, the
+signals and the exit code are therefore the command's own, and no wrapper process remains.
 """
 
 import errno
@@ -18,7 +18,7 @@ from canhazgpu.cli import asking
 from canhazgpu.cli.words import USAGE, examples, fail
 from canhazgpu.events.text import printable
 
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # As a shell says it.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # The exit codes of a shell.
 EPILOG = examples(
     "canhazgpu run --gpus 2 -- python train.py",
     "canhazgpu run --gpu-ids 1,3 --timeout 8h -- ./job.sh",
@@ -30,7 +30,7 @@ RUN = "canhazgpu run --gpus 1 -- python train.py"
 
 def run(
     *,
-    command: Annotated[list[str] | None, typer.Argument(help="The command, after `--`.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(help="The command to run, after `--`.")] = None,
     gpus: asking.Gpus = None,
     gpu_ids: asking.GpuIds = None,
     timeout: Annotated[
@@ -38,7 +38,7 @@ def run(
         typer.Option(
             "--timeout",
             "-t",
-            help="End it after so long: SIGINT, 30 s later SIGKILL.",
+            help="Stop the command after this time: SIGINT, then SIGKILL 30 s later.",
             callback=asking.given,
         ),
     ] = None,
@@ -47,7 +47,10 @@ def run(
     note: asking.Note = None,
     user: asking.Label = None,
 ) -> None:
-    """Run a command on GPUs that are reserved for it until it ends, however it ends."""
+    """Run a command on reserved GPUs.
+
+    The GPUs are released when the command ends.
+    """
     demand = {"kind": "run", **asking.which(gpus, gpu_ids), **asking.optional(note=note, label=user)}
     if timeout is not None:
         demand["timeout"] = asking.checked("--timeout", timeout)
@@ -72,13 +75,13 @@ def _look_up(name: str) -> str:
 
 
 def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:
-    """Replace this process by the command, in an environment with `changes`; never returns."""
+    """Replace this process with the command, in an environment with `changes`; never returns."""
     environment = {**os.environ, **changes}
     if "LC_CTYPE" not in _first_environment():  # Python sets it where the locale is C.
         environment.pop("LC_CTYPE", None)
     sys.stdout.flush()
     sys.stderr.flush()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Which Python ignores.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these.
         signal.signal(number, signal.SIG_DFL)
     try:
         _execute(path, command, environment)
@@ -87,7 +90,7 @@ def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:
 
 
 def _execute(path: str, command: list[str], environment: dict[str, str]) -> NoReturn:
-    """Become the command as execvp(3) does: a script that names no interpreter is the shell's."""
+    """Execute the command like execvp(3): a script without an interpreter line is run by the shell."""
     try:
         os.execve(path, command, environment)  # noqa: S606 - no shell is wanted
     except OSError as error:

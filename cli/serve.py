@@ -1,4 +1,4 @@
-"""`canhazgpu serve`: the daemon. The one place that puts service and workers together."""
+"""`canhazgpu serve`: run the daemon. This is the only place that combines the service and the workers."""
 
 from typing import Annotated
 
@@ -13,10 +13,12 @@ def serve(
     *,
     workers: Annotated[
         bool,
-        typer.Option("--workers/--no-workers", help="Send notices from here; else run `canhazgpu worker`."),
+        typer.Option(
+            "--workers/--no-workers", help="Send notices from this process, or from `canhazgpu worker`."
+        ),
     ] = True,
 ) -> None:
-    """Watch this host's GPUs, keep its state, answer commands; until SIGTERM or Ctrl-C."""
+    """Run the service until SIGTERM or Ctrl-C."""
     from canhazgpu.service import logs  # noqa: PLC0415 - heavy, as are the next ones
 
     logs.configure()
@@ -33,7 +35,7 @@ def serve(
         fail(str(error), USAGE)
     try:
         if workers:
-            list(plugins(settings))  # One that is missing is told of before anything starts.
+            list(plugins(settings))  # Report a missing plugin before anything starts.
         anyio.run(application.serve, settings, run_workers if workers else None)
     except (application.ServeFailed, PluginFailed) as failed:
         fail(str(failed), REFUSED)

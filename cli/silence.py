@@ -1,4 +1,4 @@
-"""`canhazgpu silence`: for a time nobody is told of some violations; they are recorded all the same."""
+"""`canhazgpu silence`: suppress notices about some violations for a time; they are still recorded."""
 
 import pwd
 import re
@@ -14,7 +14,7 @@ from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.text import printable
 
 app = typer.Typer(
-    help="For a time nobody is told of some violations; they are recorded all the same.",
+    help="Suppress notices about some violations for a time.",
     no_args_is_help=False,
     epilog=examples(
         "canhazgpu silence ack --for 1h",
@@ -23,12 +23,15 @@ app = typer.Typer(
     ),
 )
 HEADER = ("ID", "WHAT", "LEFT", "BY", "OPEN", "REASON")
-AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
 def options() -> None:
-    """For a time nobody is told of some violations; they are recorded all the same."""
+    """Suppress notices about some violations for a time.
+
+    The violations are still recorded.
+    """
 
 
 @app.command(
@@ -42,29 +45,32 @@ def add(
     *,
     lasts: Annotated[
         str,
-        typer.Option("--for", metavar="TIME", help="How long: 30m, 2h, at most 30d.", callback=asking.given),
+        typer.Option(
+            "--for", metavar="TIME", help="How long, for example 2h; at most 30d.", callback=asking.given
+        ),
     ],
     reason: Annotated[
-        str, typer.Option("--reason", "-r", help="Why; `silence list` shows it.", callback=asking.words)
+        str,
+        typer.Option("--reason", "-r", help="The reason, shown by `silence list`.", callback=asking.words),
     ],
     user: Annotated[
-        str | None, typer.Option("--user", "-u", help="Violations of this user.", callback=asking.name)
+        str | None, typer.Option("--user", "-u", help="Only violations of this user.", callback=asking.name)
     ] = None,
     gpu: Annotated[
         int | None,
-        typer.Option("--gpu", help="Violations on this GPU.", metavar="NUMBER", parser=asking.whole),
+        typer.Option("--gpu", help="Only violations on this GPU.", metavar="NUMBER", parser=asking.whole),
     ] = None,
     process: Annotated[
         str | None,
         typer.Option(
-            "--process", help="Violations all of whose processes have this name.", callback=asking.name
+            "--process", help="Only violations whose processes all have this name.", callback=asking.name
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Silence the violations that fit everything you say; for administrators."""
+    """Silence the violations that match all given options (administrators only)."""
     if (user, gpu, process) == (None, None, None):
-        fail("say at least one of --user, --gpu and --process", USAGE)
+        fail("specify at least one of --user, --gpu and --process", USAGE)
     if gpu is not None and not 0 <= gpu < asking.MOST:
         fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
     demand: dict[str, Any] = {"for": asking.checked("--for", lasts), "reason": reason}
@@ -72,7 +78,7 @@ def add(
     _say(post(client(), "/v1/silences", demand), "Silenced", as_json=as_json)
     if user is not None and not as_json and not _is_account(user):
         sys.stderr.write(
-            f"This host has no account {printable(user)}; users of containers have none either\n"
+            f"Note: there is no account {printable(user)} on this host; users of containers have none\n"
         )
 
 
@@ -84,17 +90,22 @@ def ack(
         typer.Option(
             "--for",
             metavar="TIME",
-            help="How long: 30m, 1h; else as long as you may.",
+            help="How long, for example 1h (default: the longest allowed time).",
             callback=asking.given,
         ),
     ] = None,
     reason: Annotated[
         str | None,
-        typer.Option("--reason", "-r", help="A few words, for others to see.", callback=asking.words),
+        typer.Option(
+            "--reason", "-r", help="A short reason that other users can see.", callback=asking.words
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say that you know of your own open violations: for a time you are not told of them, once an episode."""
+    """Acknowledge your own open violations.
+
+    You get no notices about them for a time. Each episode can be acknowledged only once.
+    """
     demand = asking.optional(reason=reason)
     if lasts is not None:
         demand["for"] = asking.checked("--for", lasts)
@@ -103,7 +114,10 @@ def ack(
 
 @app.command("list", epilog=examples("canhazgpu silence list", "canhazgpu silence list --json"))
 def list_silences(*, as_json: AsJson = False) -> None:
-    """List the silences that last, the first to end first; `canhazgpu events --type silence` has all."""
+    """List the active silences, sorted by their end.
+
+    `canhazgpu events --type silence` also shows the ones that ended.
+    """
     rows = client().get("/v1/silences")
     if as_json:
         print_json(rows)
@@ -115,13 +129,18 @@ def list_silences(*, as_json: AsJson = False) -> None:
 
 @app.command("expire", epilog=examples("canhazgpu silence expire s1764000000000-7"))
 def expire(
-    silence: Annotated[str, typer.Argument(metavar="ID", help="The id that `silence list` shows.")],
+    silence: Annotated[str, typer.Argument(metavar="ID", help="An id from `silence list`.")],
     *,
     as_json: AsJson = False,
 ) -> None:
-    """End a silence now: an acknowledgement of yours; administrators any."""
+    """End a silence now.
+
+    Users can end their own acknowledgements; administrators can end any silence.
+    """
     if not re.fullmatch(r"s\d{1,19}-\d{1,19}", silence, re.ASCII):
-        fail(f"{printable(silence)} is no id of a silence; `canhazgpu silence list` shows them", USAGE)
+        fail(
+            f"{printable(silence)} is not the id of a silence; `canhazgpu silence list` shows the ids", USAGE
+        )
     row = post(client(), f"/v1/silences/{silence}/expire", {})
     if as_json:
         print_json(row)

@@ -1,4 +1,4 @@
-"""`canhazgpu status`: every GPU on one line."""
+"""`canhazgpu status`: print one line for every GPU."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ CLEAR = "\x1b[2J\x1b[H"
 
 
 def show(*, as_json: bool = False, colour: bool = True) -> None:
-    """Print the host's GPUs. Raises what the client raises."""
+    """Print the host's GPUs. Raises the errors of the client."""
     gpus = Client().status()
     if as_json:
         import json  # noqa: PLC0415 - plain lines do not need it
@@ -25,23 +25,23 @@ def show(*, as_json: bool = False, colour: bool = True) -> None:
     bright = colour and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     sys.stdout.writelines((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in gpus)
     if not gpus:
-        sys.stderr.write(f"No GPU has been seen on this host: {_why_none()}\n")
+        sys.stderr.write(f"No GPU was found on this host: {_why_none()}\n")
 
 
 def _why_none() -> str:
     health = Client().get("/v1/health")
     reason, remedy = (printable(health.get(name) or "", 200) for name in ("stalled", "remedy"))
-    return f"{reason}: {remedy}" if reason and remedy else reason or "canhazgpu doctor says why"
+    return f"{reason}: {remedy}" if reason and remedy else reason or "run `canhazgpu doctor`"
 
 
 def watch(*, colour: bool) -> NoReturn:
-    """Print the GPUs anew every WATCH seconds: on a terminal in place, elsewhere when a line changed.
+    """Refresh the GPUs every WATCH seconds: in place on a terminal, else when a line has changed.
 
-    A service that goes away is waited for; one that is not there at first is an error.
+    If the service goes away, wait for it. If it is not reachable at the start, that is an error.
     """
     live, before = sys.stdout.isatty(), ""
     warnings: list[str] = []
-    WARNED[:] = [warnings.append]  # In the picture, not beside it.
+    WARNED[:] = [warnings.append]  # Warnings are part of the display.
     client = Client()
     bright = colour and live and not os.environ.get("NO_COLOR")
     while True:

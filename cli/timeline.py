@@ -1,4 +1,4 @@
-"""How one violation is shown to people: what is known of it, and what happened to it."""
+"""Human-readable output about one violation: its facts and its history."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.text import LONGEST_WORDS, printable
 
 SENTENCE = 400
-SHOWN = 10  # Processes; the others are counted.
+SHOWN = 10  # Processes listed; the rest are counted.
 
 
 def head(row: dict[str, Any]) -> str:
-    """Return the facts of a violation, one a line."""
+    """Return the facts of a violation, one per line."""
     uid = "" if row["uid"] is None else f" (uid {row['uid']})"
-    ended = f"{utc(row['closed'])} ({printable(row['reason'] or '')})" if row["closed"] else "it lasts"
+    ended = f"{utc(row['closed'])} ({printable(row['reason'] or '')})" if row["closed"] else "ongoing"
     facts = {
         "Violation": printable(row["violation"]),
         "Kind": printable(row["kind"]) + (f" ({printable(row['holder'])} holds it)" if row["holder"] else ""),
@@ -32,7 +32,7 @@ def head(row: dict[str, Any]) -> str:
 
 
 def moments(rows: list[dict[str, Any]]) -> str:
-    """Return what happened, oldest first, as a table."""
+    """Return the history, oldest first, as a table."""
     cells = [
         (
             utc(row["time"]),
@@ -45,16 +45,16 @@ def moments(rows: list[dict[str, Any]]) -> str:
 
 
 def _hint(hint: dict[str, Any] | None) -> str:
-    """Return who it may be where nobody is proven."""
+    """Return the hint at the user, if there is one."""
     return f"{printable(hint['user'])}: {printable(hint['source'], LONGEST_WORDS)}" if hint else ""
 
 
 def _told(row: dict[str, Any]) -> str:
     words = {
         "reached": f"reached at {utc(row['reached_at'] or '')}",
-        "unreached": "unreached: they could not be told by any channel",
-        "pending": "pending: it is tried, or waits for its time",
-        "silenced": "silenced: nobody is told for now",
+        "unreached": "unreached: no channel could notify them",
+        "pending": "pending: a notice is scheduled or being delivered",
+        "silenced": "silenced: nobody is notified at the moment",
     }
     if row["told"]:
         return words.get(row["told"], printable(row["told"]))

@@ -1,4 +1,4 @@
-"""`canhazgpu violations`: who used GPUs without the right to, when, how much, and whether they were told."""
+"""`canhazgpu violations`: list who used GPUs without the right to, when, how much, and whether they know."""
 
 import csv
 import re
@@ -32,10 +32,10 @@ COLUMNS = (
     "reached_at",
 )
 HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK", "TOLD", "PROCESSES")
-ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or its beginning.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # What a spreadsheet would run.
-MOST_ROWS = 10_000  # As many as the service sends.
-NAMED = 10  # Users in the last line; the others are counted.
+ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or the start of one.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # A spreadsheet would execute these.
+MOST_ROWS = 10_000  # The service sends no more.
+NAMED = 10  # Users listed in the last line; the rest are counted.
 EPILOG = examples(
     "canhazgpu violations --since 30d",
     "canhazgpu violations --open --gpu 3",
@@ -44,7 +44,7 @@ EPILOG = examples(
     "canhazgpu violations show v17640618",
 )
 app = typer.Typer(
-    help="List use of GPUs without the right to it, oldest first; or show all about one.",
+    help="List GPU use without a valid reservation, or show one case.",
     epilog=EPILOG,
     rich_markup_mode=None,
 )
@@ -60,30 +60,30 @@ def _kinds(incomplete: str) -> list[str]:
 def violations(
     context: typer.Context,
     *,
-    user: Annotated[str | None, typer.Option(help="Only this user's.", callback=name)] = None,
-    gpu: Annotated[str | None, typer.Option(help="Only on this GPU.", metavar="GPU", callback=given)] = None,
+    user: Annotated[str | None, typer.Option(help="Only violations of this user.", callback=name)] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Only violations on this GPU.", metavar="GPU", callback=given)
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option(help="Only unreserved, trespass or overstaying.", callback=given, autocompletion=_kinds),
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            help="From when on: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z; 7d unless said.", callback=given
-        ),
+        typer.Option(help="Start: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z (default: 7d).", callback=given),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="Until when, likewise; a date is its first moment, UTC.", callback=given),
+        typer.Option(help="End, in the same formats; a date means 00:00 UTC.", callback=given),
     ] = None,
-    only_open: Annotated[bool, typer.Option("--open", help="Only those that last.")] = False,
+    only_open: Annotated[bool, typer.Option("--open", help="Only open violations.")] = False,
     unreached: Annotated[
-        bool, typer.Option("--unreached", help="Only those whose user could not be told.")
+        bool, typer.Option("--unreached", help="Only violations whose user could not be notified.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """List use of GPUs without the right to it, oldest first; or show all about one."""
+    """List GPU use without a valid reservation, oldest first."""
     words = {
         "user": user,
         "gpu": gpu,
@@ -96,14 +96,14 @@ def violations(
     said = {name: word for name, word in words.items() if word is not None}
     if context.invoked_subcommand is not None:
         if said or as_json or as_csv:
-            fail("put the options behind the command", USAGE)
+            fail("put the options after the command", USAGE)
         return
     _check(said)
     if as_json and as_csv:
-        fail("--json and --csv exclude each other", USAGE)
+        fail("--json and --csv cannot be used together", USAGE)
     rows = client().get("/v1/violations?" + urlencode(said))
     if len(rows) >= MOST_ROWS:
-        sys.stderr.write(f"These are the newest {MOST_ROWS}; --since and --until say which others.\n")
+        sys.stderr.write(f"Only the newest {MOST_ROWS} are shown; use --since and --until to see others.\n")
     if as_json:
         print_json(rows)
     elif as_csv:
@@ -121,24 +121,24 @@ def violations(
     epilog=examples("canhazgpu violations show v1764061802123-17", "canhazgpu violations show v17640618"),
 )
 def show(
-    violation: Annotated[str, typer.Argument(help="Its id, or the beginning of it.", metavar="ID")],
+    violation: Annotated[str, typer.Argument(help="The id, or the start of it.", metavar="ID")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one violation and all that happened to it: facts, notices, who was told, how and when."""
+    """Show one violation: its facts, its history and its notices."""
     found = find(violation)
     if as_json:
         print_json(found)
         return
     sys.stdout.write(f"{head(found['violation'])}\n\n{moments(found['moments'])}\n")
     if found["left_out"]:
-        sys.stdout.write(f"\n{found['left_out']} more in the middle are not shown.\n")
+        sys.stdout.write(f"\n{found['left_out']} entries in the middle are not shown.\n")
 
 
 def find(text: str) -> dict[str, Any]:
-    """Return one violation and what happened to it, by its id or the beginning of it."""
+    """Return one violation and its history, by its id or the start of it."""
     if not ID.fullmatch(text):
-        fail(f"{printable(text)} is no id of a violation; `canhazgpu violations` shows them", USAGE)
+        fail(f"{printable(text)} is not the id of a violation; `canhazgpu violations` shows the ids", USAGE)
     found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
     return found
 
@@ -170,7 +170,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _sum_up(rows: list[dict[str, Any]]) -> str:
-    """Return how many there are and how long they lasted, in all and of each user, who has most first."""
+    """Return the number and total duration of violations, overall and for each user, the most first."""
     counts: dict[str, int] = defaultdict(int)
     hours: dict[str, float] = defaultdict(float)
     for row in rows:

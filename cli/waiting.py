@@ -1,4 +1,4 @@
-"""`canhazgpu queue`: who waits for GPUs, for what, and until when."""
+"""`canhazgpu queue`: show who is waiting for GPUs, for what, and the expected start."""
 
 import sys
 from typing import Annotated, Any
@@ -14,17 +14,15 @@ EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .use
 HEADER = ("POSITION", "USER", "GPUS", "WAITING", "EXPECTED", "FOR")
 
 
-def queue(
-    *, as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False
-) -> None:
-    """List who waits, in the order in which they are served; a newcomer never passes."""
+def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
+    """List the requests that wait for GPUs, in the order in which they are served."""
     rows = client().get("/v1/queue")
     if as_json:
         print_json(rows)
     elif rows:
         sys.stdout.write(table(HEADER, [row(one) for one in rows]) + "\n")
     else:
-        sys.stdout.write("Nobody waits.\n")
+        sys.stdout.write("The queue is empty.\n")
 
 
 def row(request: dict[str, Any]) -> tuple[str, ...]:

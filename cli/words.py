@@ -1,4 +1,4 @@
-"""How commands speak: one line to standard error and an exit code for trouble, examples in every help."""
+"""The output conventions of commands: one-line errors with exit codes, examples in every help, tables."""
 
 import sys
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 
 def examples(*lines: str) -> str:
-    """Return the end of a command's help: lines to copy, kept as they are."""
+    """Return the examples at the end of a command's help, with line breaks preserved."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say what is wrong on one line, and end with `code`."""
+    """Print a one-line error and exit with `code`."""
     sys.stderr.write(f"Error: {' '.join(message.split())}\n")
     raise typer.Exit(code)
 
@@ -29,14 +29,14 @@ def client() -> Client:
 
 
 def print_json(value: Any) -> None:
-    """Print `value` as JSON in ASCII, so that no foreign text reaches a terminal unescaped."""
+    """Print `value` as ASCII JSON, so that no text from users reaches a terminal unescaped."""
     import json  # noqa: PLC0415 - only where it is asked for
 
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def utc(moment: str) -> str:
-    """Return a moment in RFC 3339, in UTC, as people read it."""
+    """Return an RFC 3339 time in a readable form, in UTC."""
     return printable(f"{moment[:10]} {moment[11:19]} UTC")
 
 

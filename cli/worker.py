@@ -1,4 +1,4 @@
-"""`canhazgpu worker`: the workers in a process of their own, beside `canhazgpu serve --no-workers`."""
+"""`canhazgpu worker`: run the workers in a separate process, next to `canhazgpu serve --no-workers`."""
 
 from typing import Annotated, Any
 
@@ -11,10 +11,10 @@ EPILOG = examples("canhazgpu worker", "canhazgpu worker --name worker-2")
 
 def worker(
     name: Annotated[
-        str, typer.Option(help="Its name in the consumer groups; each process needs its own.")
+        str, typer.Option(help="Name in the consumer groups; must be unique per process.")
     ] = "worker",
 ) -> None:
-    """Turn violations into notices and deliver them, until SIGTERM or Ctrl-C."""
+    """Send notices about violations until SIGTERM or Ctrl-C."""
     from canhazgpu.service import logs  # noqa: PLC0415 - heavy, as are the next ones
 
     logs.configure()
@@ -31,7 +31,7 @@ def worker(
     if not name.replace("-", "").isalnum() or name == "daemon":
         fail("--name: expected letters, digits and '-', and not 'daemon'", USAGE)
     try:
-        list(plugins(settings))  # One that is missing is told of before anything starts.
+        list(plugins(settings))  # Report a missing plugin before anything starts.
         anyio.run(_work, settings, name)
     except PluginFailed as failed:
         fail(str(failed), REFUSED)

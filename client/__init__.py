@@ -1,4 +1,4 @@
-"""The Python API to a running service: small, synchronous, standard library only."""
+"""The Python API of a running service: small, synchronous, and without dependencies."""
 
 from canhazgpu.client.connection import BadSettings, Client, Refused, Unreachable, socket_path
 from canhazgpu.client.reservations import Reservation, reserve

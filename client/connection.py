@@ -13,11 +13,11 @@ from typing import Any
 from canhazgpu.events.halted import halted, peer_pid, visible
 from canhazgpu.events.paths import CONFIG, SOCKET
 
-ANSWER_TIME = 60.0  # Seconds for a service that runs: it may have much to do.
-HALTED_TIME = 10.0  # Seconds for one that cannot go on, as one that was stopped.
+ANSWER_TIME = 60.0  # Seconds to wait for a service that is running and may be busy.
+HALTED_TIME = 10.0  # Seconds to wait for a service that is stopped or frozen.
 SAY_AFTER = 2.0
 LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
-TURN = 0.05  # Seconds between two attempts to connect to a service with too many callers.
+TURN = 0.05  # Seconds between two attempts to connect to a service whose backlog is full.
 START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
 Hear = Callable[[str], None]
 WAITING: list[Hear] = []  # They hear what is waited for when an answer takes long,
@@ -26,23 +26,23 @@ LOG = "its log says more (`journalctl -u canhazgpu`)"
 
 
 class BadSettings(Exception):
-    """The settings file that was named is of no use; the message says which it is, and what is wrong."""
+    """The named settings file is not usable; the message says which file and why."""
 
 
 class Unreachable(Exception):
     """The service does not answer. The message is the `reason` and the `remedy`."""
 
     def __init__(self, reason: str, remedy: str = LOG) -> None:
-        """Keep both."""
+        """Store both parts."""
         super().__init__(f"{reason}; {remedy}")
         self.reason, self.remedy = reason, remedy
 
 
 class Refused(Exception):
-    """The service answered no. `kind` is stable; the message is for people."""
+    """The service refused the request. `kind` is stable; the message is for people."""
 
     def __init__(self, status: int, kind: str, detail: str, remedy: str) -> None:
-        """Take the problem apart."""
+        """Store the parts of the problem."""
         super().__init__(f"{detail} ({remedy})" if remedy else detail)
         self.status, self.kind, self.detail, self.remedy = status, kind, detail, remedy
 
@@ -59,15 +59,15 @@ class _Connection(http.client.HTTPConnection):
         while True:
             try:
                 return self.sock.connect(self._path)
-            except BlockingIOError:  # No more callers fit into its queue.
+            except BlockingIOError:  # The backlog is full.
                 if time.monotonic() - began > HALTED_TIME:
                     raise
                 time.sleep(TURN)
 
     def await_answer(self) -> None:
-        """Wait for the first byte of an answer. Raises Unreachable with why none comes.
+        """Wait for the first byte of an answer. Raises Unreachable with the reason if there is none.
 
-        After SAY_AFTER seconds WAITING hears what is waited for.
+        After SAY_AFTER seconds, the callbacks in WAITING are called.
         """
         pid = peer_pid(self.sock)
         name = f"the service (PID {pid})" if pid else f"the service on {self._path}"
@@ -79,10 +79,10 @@ class _Connection(http.client.HTTPConnection):
             return
         halt = halted(pid) if pid else None
         if halt:
-            raise Unreachable(f"{name} {halt[0]}", f"{halt[1]} lets it go on")
+            raise Unreachable(f"{name} {halt[0]}", f"to resume it: {halt[1]}")
         seen = pid and visible(pid)
         if not seen or not _readable(self.sock, ANSWER_TIME - HALTED_TIME):
-            raise Unreachable(f"{name} {'runs and ' if seen else ''}does not answer")
+            raise Unreachable(f"{name} {'is running but ' if seen else ''}does not answer")
 
 
 def _hear(hearers: Iterable[Hear], text: str) -> None:
@@ -97,10 +97,10 @@ def _readable(link: socket.socket, seconds: float) -> bool:
 
 
 def socket_path() -> str:
-    """Return the service's socket: `$CANHAZGPU_SOCKET`, else as in the settings file, else the default.
+    """Return the service's socket: `$CANHAZGPU_SOCKET`, else the one in the settings file, else the default.
 
-    The host's file may be one that its users cannot read. One that was named, by a `$CANHAZGPU_CONFIG` that
-    is not empty, is meant to count: raises BadSettings when it cannot.
+    The host's settings file is ignored if it is not readable. A file named by a non-empty
+    `$CANHAZGPU_CONFIG` must be usable: raises BadSettings if it is not.
     """
     named = os.environ.get("CANHAZGPU_SOCKET")
     if named:
@@ -118,7 +118,7 @@ def socket_path() -> str:
 
 
 def read_settings(path: str) -> dict[str, Any]:
-    """Return what a settings file says, unchecked. Raises BadSettings."""
+    """Return the content of a settings file without validating it. Raises BadSettings."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib would cost the command line its speed
             import tomllib  # noqa: PLC0415 - only when there is a file
@@ -127,18 +127,18 @@ def read_settings(path: str) -> dict[str, Any]:
     except OSError as error:
         raise BadSettings(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all measure.
-        raise BadSettings(f"{path}: is not TOML: {error}") from error
+        raise BadSettings(f"{path}: is not valid TOML: {error}") from error
 
 
 class Client:
-    """Calls to one service. Each is one connection; nothing stays open."""
+    """A client of one service. Every call uses its own connection, which is closed afterwards."""
 
     def __init__(self, socket: str | None = None) -> None:
-        """Talk to `socket`, else to the host's service. Raises BadSettings when a file named it in vain."""
+        """Use `socket`, or by default the host's service. Raises BadSettings like `socket_path`."""
         self.socket = socket or socket_path()
 
     def status(self, *, fresh: bool = True) -> list[dict[str, Any]]:
-        """Return every GPU; `fresh` waits a moment for a scan that begins now."""
+        """Return every GPU; with `fresh`, wait for a new scan."""
         return list(self.get(f"/v1/status?fresh={int(fresh)}"))
 
     def get(self, path: str) -> Any:
@@ -156,9 +156,9 @@ class Client:
     def lines(
         self, path: str, body: dict[str, Any] | None = None, *, silence: float | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield the objects of a stream of JSON lines as they come, of a POST where there is a body.
+        """Yield the objects of a stream of JSON lines as they arrive. The request is a POST if it has a body.
 
-        A stream that is silent for `silence` seconds counts as broken. Raises Unreachable and Refused.
+        A stream without data for `silence` seconds counts as broken. Raises Unreachable and Refused.
         """
         connection = _Connection(self.socket, silence)
         try:
@@ -203,18 +203,18 @@ class Client:
         pid = peer_pid(connection.sock) if connection.sock else None
         halt = halted(pid) if pid and isinstance(error, TimeoutError) else None
         if halt:
-            return Unreachable(f"the service (PID {pid}) {halt[0]}", f"{halt[1]} lets it go on")
+            return Unreachable(f"the service (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}")
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         number, remedy = getattr(error, "errno", None), LOG
         if number in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
             remedy = START_IT
         elif number in (errno.EACCES, errno.EPERM):
-            remedy = "its folder must be open to you: ask an administrator"
+            remedy = "you have no access to it: ask an administrator"
         elif number == errno.EAGAIN:
             why, remedy = (
-                "too many wait for it already",
-                "is it stopped? `systemctl status canhazgpu` shows it",
+                "too many clients are waiting for it",
+                "check whether it is stopped: `systemctl status canhazgpu`",
             )
         elif isinstance(error, OSError) and len(os.fsencode(self.socket)) > LONGEST_SOCKET:
-            remedy = f"a socket's path has at most {LONGEST_SOCKET} bytes: name a shorter one"
+            remedy = f"the path of a socket can have at most {LONGEST_SOCKET} bytes: use a shorter one"
         return Unreachable(f"the service does not answer on {self.socket}: {why}", remedy)

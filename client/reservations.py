@@ -1,6 +1,6 @@
-"""Reservations for programs: `with reserve(gpus=2) as r:`; and what the commands are made of.
+"""Reservations for programs, `with reserve(gpus=2) as r:`, and the functions that the commands use.
 
-A demand has a name, so that one whose answer was lost is asked again and done once.
+Every request has an operation id, so that it can be repeated after a lost answer and is done only once.
 """
 
 import os
@@ -12,19 +12,19 @@ from typing import Any
 from canhazgpu.client.connection import Client, Refused, Unreachable
 
 ATTEMPTS = 5
-PAUSE = 0.5  # Seconds between two attempts to reach a service that went away.
-SILENCE = 15.0  # Seconds; while it waits, the service gives a sign of life every 5 s.
-RETURN_TIME = 60.0  # Seconds that who waits tries to reach a service that went away.
+PAUSE = 0.5  # Seconds between two attempts to reach a service that is gone.
+SILENCE = 15.0  # Seconds; while a request waits, the service sends a keep-alive every 5 s.
+RETURN_TIME = 60.0  # Seconds for which a waiting request tries to reach a service that is gone.
 UNAVAILABLE = 503
 
 Progress = Callable[[dict[str, Any]], None]
 
 
 class Reservation:
-    """GPUs that are yours: `gpus` (indices), `id`, `environment` for a program that is to use them."""
+    """A reservation: `gpus` (indices), `id`, and the `environment` for a program that uses them."""
 
     def __init__(self, granted: dict[str, Any], client: Client) -> None:
-        """Take what the service granted."""
+        """Store the service's answer."""
         held = granted["reservation"]
         self.id: str = held["id"]
         self.gpus: list[int] = held["gpus"]
@@ -34,15 +34,15 @@ class Reservation:
 
     @property
     def devices(self) -> str:
-        """What CUDA_VISIBLE_DEVICES is to be."""
+        """The value for CUDA_VISIBLE_DEVICES."""
         return self.environment["CUDA_VISIBLE_DEVICES"]
 
     def release(self) -> None:
-        """End it, if it is not over already. Raises Unreachable and Refused."""
+        """Release it, unless it has already ended. Raises Unreachable and Refused."""
         post(self._client, "/v1/reservations/release", {"ids": [self.id]})
 
     def __repr__(self) -> str:
-        """Return it as people name it."""
+        """Return the id and the GPUs."""
         return f"Reservation(id={self.id!r}, gpus={self.gpus})"
 
 
@@ -56,12 +56,12 @@ def reserve(  # noqa: PLR0913 - each says one thing about the reservation
     note: str | None = None,
     client: Client | None = None,
 ) -> Iterator[Reservation]:
-    """Reserve GPUs for a `with` block, and give them back at its end.
+    """Reserve GPUs for a `with` block, and release them at its end.
 
-    `gpus` is how many, `gpu_ids` names them instead. `wait`: for as long as it takes, not at all
-    (False), or at most so long (`"30m"`). `duration` (`"4h"`) bounds it in any case. Within the
-    block the environment of this process says CUDA_VISIBLE_DEVICES and what goes with it; a library
-    that looked at it before does not notice. Raises Refused, Unreachable and BadSettings.
+    `gpus` is the number of GPUs; `gpu_ids` names them instead. `wait` is True (wait as long as
+    necessary), False (do not wait), or a maximum such as `"30m"`. `duration` (`"4h"`) limits the
+    reservation in any case. Within the block, CUDA_VISIBLE_DEVICES and related variables are set in this
+    process; a library that has read them before does not notice. Raises Refused, Unreachable and BadSettings.
     """
     client = client or Client()
     demand = {
@@ -79,7 +79,7 @@ def reserve(  # noqa: PLR0913 - each says one thing about the reservation
         try:
             held.release()
         except (Refused, Unreachable) as trouble:
-            error.add_note(f"GPUs {held.gpus} are reserved still: {trouble}")
+            error.add_note(f"GPUs {held.gpus} are still reserved: {trouble}")
         raise
     _restore(before)
     held.release()
@@ -100,9 +100,9 @@ def obtain(
     wait: bool | str | None = None,
     progress: Progress | None = None,
 ) -> Reservation:
-    """Return the reservation that `demand`, the body of POST /v1/reservations, asks for.
+    """Return the reservation that is requested by `demand`, the body of POST /v1/reservations.
 
-    `progress` hears where it stands in the queue, each time that changes. Raises Refused and Unreachable.
+    `progress` is called whenever the position in the queue changes. Raises Refused and Unreachable.
     """
     demand = {**demand, "operation": os.urandom(16).hex()}
     if wait is not None:
@@ -111,7 +111,7 @@ def obtain(
         return Reservation(post(client, "/v1/reservations", demand), client)
     reached = time.monotonic()
     while True:
-        error: Exception = Unreachable("the service went away", "try again")
+        error: Exception = Unreachable("the service closed the connection", "try again")
         try:
             granted = _follow(client, demand, progress)
             if granted:
@@ -131,12 +131,14 @@ def obtain(
 
 
 def _follow(client: Client, demand: dict[str, Any], progress: Progress | None) -> dict[str, Any] | None:
-    """Return what was granted, None when the service went away; the request's id is put into `demand`."""
+    """Return the granted reservation, or None if the service is gone. Stores the request's id in `demand`."""
     lines = client.lines("/v1/reservations", demand, silence=SILENCE)
     for line in lines:
         if line["state"] == "granted":
             with suppress(Unreachable):
-                for _ in lines:  # To its very end: an answer of which some is left unread counts as unheard.
+                for (
+                    _
+                ) in lines:  # Read to the end: an answer that is not read completely counts as undelivered.
                     pass
             return line
         if line["state"] == "refused":
@@ -149,7 +151,7 @@ def _follow(client: Client, demand: dict[str, Any], progress: Progress | None) -
 
 
 def post(client: Client, path: str, body: dict[str, Any]) -> Any:
-    """Return the answer to a demand; one whose outcome is unknown is repeated under its name.
+    """Return the answer to a request. If the outcome is unknown, repeat it with the same operation id.
 
     Raises Unreachable and Refused.
     """
@@ -171,5 +173,5 @@ def post(client: Client, path: str, body: dict[str, Any]) -> Any:
 
 
 def _late(began: float) -> bool:
-    """Whether a service that comes back would have done so: what takes long each time is not asked again."""
+    """Return whether the time for retries is over, so that a slow request is not repeated."""
     return time.monotonic() - began > ATTEMPTS * PAUSE

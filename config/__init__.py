@@ -1,1 +1,1 @@
-"""Settings: one typed record per section, read from a TOML file and the environment."""
+"""Settings: one typed record per section, read from a TOML file and from the environment."""

@@ -1,4 +1,4 @@
-"""The settings of the channels: how each reaches people. Who hears what is in `config/notices.py`."""
+"""The settings of the channels. `config/notices.py` says who is notified through them."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,10 +12,10 @@ BODIES = ("json", "slack", "mattermost", "discord", "ntfy")
 
 
 class Log(Struct, frozen=True, kw_only=True):
-    """The audit log: one JSON line per violation fact."""
+    """The audit log: one line of JSON per violation event."""
 
     enabled: Annotated[bool, about("Write the audit log.")] = True
-    path: Annotated[str, about("The audit log's file.")] = "/var/log/canhazgpu/violations.log"
+    path: Annotated[str, about("Path of the audit log.")] = "/var/log/canhazgpu/violations.log"
 
 
 class Wall(Struct, frozen=True, kw_only=True):
@@ -24,27 +24,27 @@ class Wall(Struct, frozen=True, kw_only=True):
     enabled: Annotated[bool, about("Write to terminals.")] = True
     audience: Annotated[
         Literal["offender", "everyone"],
-        about("offender: the terminals of the one a notice is for; everyone: all terminals, by wall(1)."),
+        about("offender: only terminals of the recipient; everyone: all terminals, with wall(1)."),
     ] = "offender"
 
 
 class Email(Struct, frozen=True, kw_only=True):
-    """Mail to the person and to administrators."""
+    """Mail to users and administrators."""
 
     enabled: Annotated[bool, about("Send mail.")] = False
-    host: Annotated[str, about("The mail server.")] = "localhost"
-    port: Annotated[int, Meta(ge=1, le=65535), about("Its port.")] = 25
+    host: Annotated[str, about("Mail server.")] = "localhost"
+    port: Annotated[int, Meta(ge=1, le=65535), about("Port of the mail server.")] = 25
     tls: Annotated[
         Literal["none", "starttls", "tls"],
-        about("How the connection is encrypted; none: on this host only."),
+        about("Encryption of the connection. Use none only for a mail server on this host."),
     ] = "none"
-    ca_file: Annotated[str, about("Certificates to trust beside the host's, in PEM.")] = ""
-    username: Annotated[str, about("Log in as this user; empty: do not log in.")] = ""
-    password_file: Annotated[str, about("File that holds the password, readable by the service only.")] = ""
+    ca_file: Annotated[str, about("Additional CA certificates to trust, in PEM.")] = ""
+    username: Annotated[str, about("User name for the login. If empty, there is no login.")] = ""
+    password_file: Annotated[str, about("File with the password, readable only by the service.")] = ""
     sender: Annotated[
         str,
         Meta(pattern=rf"^(?:{ADDRESS})?\Z", extra={"kind": "a mail address"}),
-        about("The From address; empty: canhazgpu@ and this host's name."),
+        about("From address. If empty, canhazgpu@ and the name of this host."),
     ] = ""
     user_address: Annotated[
         str,
@@ -52,34 +52,34 @@ class Email(Struct, frozen=True, kw_only=True):
             pattern=r"^(?:[A-Za-z0-9._+-]*\{user\}[A-Za-z0-9._+-]*@[A-Za-z0-9._-]+)?\Z",
             extra={"kind": 'a mail address with "{user}" in it'},
         ),
-        about('The address of a user, such as "{user}@example.com"; empty: found otherwise, or none.'),
+        about('Pattern for the address of a user, such as "{user}@example.com".'),
     ] = ""
     addresses: Annotated[
         dict[str, Address],
         Meta(extra={"kind": 'a table such as { bob = "robert@example.com" }'}),
-        about("Addresses of single users; they win over every other way to find one."),
+        about("Addresses of individual users. They take precedence over all other ways to find an address."),
     ] = field(default_factory=dict)
     gecos: Annotated[
-        bool, about("Look for an address in the user's comment field of the system's user database.")
+        bool, about("Look for a mail address in the comment (GECOS) field of the user database.")
     ] = False
     address_command: Annotated[
         list[str],
         about(
-            "Program that prints the address of the user named by its last argument, for LDAP and the like;"
-            " its path is absolute. Asked when neither table nor comment field has one."
+            "Program, with an absolute path, that prints the address of the user given as its last argument,"
+            " for example from LDAP. It is run if neither the table nor the comment field has an address."
         ),
     ] = field(default_factory=list)
     admins: Annotated[
         list[Address],
         Meta(extra={"kind": "a list of mail addresses"}),
-        about("Addresses of the administrators."),
+        about("Mail addresses of the administrators."),
     ] = field(default_factory=list)
 
 
 class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One place that notices are posted to. The address may hold a secret: `url_file` keeps it in a file.
+    """One URL that notices are posted to. If the URL contains a secret, put it in a file and set `url_file`.
 
-    `body`: json is the notice as in docs/asyncapi.json, signed when there is a `secret_file`.
+    `body`: json is the notice as in docs/asyncapi.json. It is signed if `secret_file` is set.
     """
 
     url: Annotated[str, Meta(pattern=r"^(?:https?://\S+)?\Z")] = ""
@@ -89,40 +89,41 @@ class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     timeout: str = "10s"
 
     def __post_init__(self) -> None:
-        """Refuse what has no address, two, or a timeout that is no duration."""
+        """Raise ValueError unless there is exactly one URL and a timeout of at most 60 s."""
         if bool(self.url) == bool(self.url_file):
-            raise ValueError("one of url and url_file is needed")
+            raise ValueError("set exactly one of url and url_file")
         if not 0 < parse_duration(self.timeout) <= 60:  # noqa: PLR2004 - a delivery must end
-            raise ValueError("timeout is to be at most 60s")
+            raise ValueError("timeout must be at most 60s")
 
 
 class Exec(Struct, frozen=True, kw_only=True):
-    """A program of the site's own, with each notice as JSON on its standard input."""
+    """A custom program that gets each notice as JSON on its standard input."""
 
     command: Annotated[
-        list[str], about("The program and its arguments; empty: off. Its path is absolute.")
+        list[str],
+        about("The program, with an absolute path, and its arguments. If empty, the channel is off."),
     ] = field(default_factory=list)
     timeout: Annotated[
-        Duration, about("It is ended when it takes longer; at most 100s.", least=0.1, most=100.0)
+        Duration, about("The program is killed if it takes longer; at most 100s.", least=0.1, most=100.0)
     ] = 10.0
 
 
 class Notify(Struct, frozen=True, kw_only=True):
     """The channels."""
 
-    dry_run: Annotated[bool, about("Send nothing: log what would have been sent, and to whom.")] = False
+    dry_run: Annotated[bool, about("Send nothing; log what would have been sent, and to whom.")] = False
     webhook: Annotated[
         dict[Annotated[str, Meta(pattern=NAME)], Webhook],
         Meta(extra={"kind": "tables [notify.webhook.NAME] with url or url_file", "secret": True}),
         about(
-            "Places to post to, each a channel webhook:NAME; webhook alone stands for all of them."
+            "URLs to post notices to. Each is a channel webhook:NAME; the channel webhook means all of them."
             " Keys: url or url_file, secret_file, body (json, slack, mattermost, discord, ntfy), timeout."
         ),
     ] = field(default_factory=dict)
     plugins: Annotated[
         dict[Annotated[str, Meta(pattern=NAME)], dict[str, Any]],
         Meta(extra={"kind": "tables [notify.plugins.NAME]"}),
-        about("Notifiers of the site's own, by the name of their entry point, each with its own settings."),
+        about("Settings of custom notifiers, by the name of their entry point."),
     ] = field(default_factory=dict)
     log: Log = field(default_factory=Log)
     wall: Wall = field(default_factory=Wall)
@@ -131,7 +132,7 @@ class Notify(Struct, frozen=True, kw_only=True):
 
     @property
     def on(self) -> tuple[str, ...]:
-        """The names of the channels that are on."""
+        """The names of the enabled channels."""
         flags = {"wall": self.wall.enabled, "email": self.email.enabled, "log": self.log.enabled}
         names = [name for name, on in flags.items() if on]
         names += ["exec"] if self.exec.command else []

@@ -1,7 +1,6 @@
-"""The example settings file, made from the settings themselves: every key, its meaning, its default.
+"""The example settings file, generated from the settings: every key, its meaning and its default.
 
-`canhazgpu config example` prints it; config/example.toml is its output, and a test says when they
-differ.
+`canhazgpu config example` prints it. config/example.toml is its output; a test fails if they differ.
 """
 
 import json
@@ -12,15 +11,15 @@ from canhazgpu.config.load import Option, options, shown
 from canhazgpu.config.settings import Settings
 
 HEADER = """\
-# Settings of canhazgpu: every key, with its default. Remove the # before those you change.
-# Each can also be set in the environment: CANHAZGPU_<SECTION>_<KEY>, as CANHAZGPU_MEMORY_THRESHOLD_MB=200.
-# `canhazgpu config check FILE` tells whether a file is good.
+# Settings of canhazgpu: every key with its default. To change a setting, remove the # before its key.
+# Each setting also has an environment variable, for example CANHAZGPU_MEMORY_THRESHOLD_MB=200.
+# `canhazgpu config check FILE` checks a file.
 """
 WIDTH = 100
 
 
 def example() -> str:
-    """Return the whole file; every key is commented out, so that it changes nothing as it stands."""
+    """Return the whole file; every key is commented out, so the file by itself changes nothing."""
     settings = Settings(host="gpu-host-1")
     parts, section = [HEADER], ""
     for option in options():
@@ -38,7 +37,7 @@ def _entry(option: Option, name: str, settings: Settings) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML writes it; what is not a table JSON writes alike."""
+    """Return a value in TOML syntax, which is the same as JSON for everything but tables."""
     if isinstance(value, dict):
         inner = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items())
         return f"{{ {inner} }}" if inner else "{}"

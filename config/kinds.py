@@ -1,10 +1,10 @@
-"""What settings are made of: kinds of values, and how a field says what it is for."""
+"""The value types of settings, and the helper that attaches a description to a field."""
 
 from typing import Annotated
 
 from msgspec import Meta
 
-# Addresses as a mail's header takes them without quoting; empty where there need be none.
+# Mail addresses that need no quoting in a header.
 ADDRESS = (
     r"[A-Za-z0-9_](?:[A-Za-z0-9_+-]|\.(?=[A-Za-z0-9_+-])){0,63}"
     r"@[A-Za-z0-9](?:(?:[A-Za-z0-9_-]|\.(?=[A-Za-z0-9_-])){0,251}[A-Za-z0-9])?"
@@ -14,5 +14,5 @@ Duration = Annotated[float, Meta(ge=0, extra={"duration": True})]
 
 
 def about(text: str, **extra: object) -> Meta:
-    """Return what a setting is for; `extra` is for `config/load.py`."""
+    """Return metadata with the description of a setting; `config/load.py` reads `extra`."""
     return Meta(description=text, extra=extra or None)

@@ -1,7 +1,7 @@
-"""Reads settings from a TOML file and the environment, and refuses what it does not know.
+"""Reads settings from a TOML file and the environment, and rejects unknown keys.
 
-`CANHAZGPU_<SECTION>_<KEY>` wins over the file, the file over the default. Every complaint names
-the file (or variable), the key, and what was expected.
+`CANHAZGPU_<SECTION>_<KEY>` overrides the file, and the file overrides the default. Every error names the
+file (or variable), the key, and what was expected.
 """
 
 import difflib
@@ -27,11 +27,11 @@ _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 class ConfigError(Exception):
-    """A setting is not usable; the message says where, which, and what was expected."""
+    """A setting is not valid; the message says where, which one, and what was expected."""
 
 
 class Option(msgspec.Struct, frozen=True):
-    """One setting as people write it."""
+    """One setting."""
 
     key: str  # notify.email.port
     annotation: Any
@@ -41,12 +41,12 @@ class Option(msgspec.Struct, frozen=True):
 
     @property
     def variable(self) -> str:
-        """The environment variable that sets it."""
+        """Its environment variable."""
         return PREFIX + self.key.replace(".", "_").upper()
 
     @property
     def is_duration(self) -> bool:
-        """Whether it is written as `30s` and kept in seconds."""
+        """Whether it is a duration, written as `30s` and stored in seconds."""
         return bool(self.extra.get("duration"))
 
     @property
@@ -56,12 +56,12 @@ class Option(msgspec.Struct, frozen=True):
 
     @property
     def is_secret(self) -> bool:
-        """Whether its value may hold a password."""
+        """Whether its value may contain a password."""
         return bool(self.extra.get("secret"))
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The settings in force, and for each key where it came from (file, variable or `default`)."""
+    """The settings in force, and the origin of each key (file, variable or `default`)."""
 
     settings: Settings
     origins: dict[str, str]
@@ -99,9 +99,9 @@ def _meta(annotation: Any) -> tuple[str, dict[str, Any]]:
 
 
 def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
-    """Return the settings of `path`, else `$CANHAZGPU_CONFIG`, else the host's file if there is one.
+    """Return the settings of `path`, else of `$CANHAZGPU_CONFIG`, else of the host's file, if it exists.
 
-    A variable that is empty names no file. Raises ConfigError, also when a file that was named is not there.
+    An empty variable is ignored. Raises ConfigError, also if a named file does not exist.
     """
     named = path or environ.get("CANHAZGPU_CONFIG")
     source = named or CONFIG
@@ -132,8 +132,8 @@ def _read(source: str, *, must_be: bool) -> dict[str, Any]:
             return {}
         message = f"{source}: cannot be read: {error.strerror}"
         raise ConfigError(message) from error
-    except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all measure.
-        message = f"{source}: is not TOML: {error}"
+    except (ValueError, RecursionError) as error:  # Also for huge numbers and deep nesting.
+        message = f"{source}: is not valid TOML: {error}"
         raise ConfigError(message) from error
 
 
@@ -156,10 +156,10 @@ def _flatten(
 
 def _guess(key: str, known: Mapping[str, Option]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {near[0]}?" if near else "; expected one of those in `canhazgpu config show`"
+    return f"; did you mean {near[0]}?" if near else "; `canhazgpu config show` lists all keys"
 
 
-# Variables of ours that are no settings.
+# Our variables that are not settings.
 _OTHER_VARIABLES = frozenset({"CONFIG", "RESERVATION", "COMPLETE"})
 
 
@@ -235,12 +235,12 @@ def _expected(option: Option) -> str:
         return "expected one of " + ", ".join(map(str, kind.values))
     if isinstance(kind, inspect.IntType):
         return "expected a whole number" + _range(kind)
-    names = {inspect.BoolType: "true or false", inspect.StrType: "text in quotes"}
-    return "expected " + names.get(type(kind), "a list of texts")
+    names = {inspect.BoolType: "true or false", inspect.StrType: "a string in quotes"}
+    return "expected " + names.get(type(kind), "a list of strings")
 
 
 def _detail(error: msgspec.ValidationError) -> str:
-    """Return what is wrong inside, without the values that are there."""
+    """Return the error of a nested value, without the value."""
     text, _, where = str(error).partition(" - at ")
     return " ".join(f"{text} in {where}".split())[:200] if where else text[:200]
 
@@ -252,7 +252,7 @@ def _range(kind: inspect.IntType) -> str:
 
 
 def _shown(option: Option, value: Any) -> str:
-    return "what is there" if option.is_secret else repr(value)[:60]
+    return "the given value" if option.is_secret else repr(value)[:60]
 
 
 def _build(chosen: Mapping[str, Any]) -> Settings:
@@ -267,7 +267,7 @@ def _build(chosen: Mapping[str, Any]) -> Settings:
 
 
 def shown(option: Option, settings: Settings) -> Any:
-    """Return the value of `option` in `settings` as people write it; the password of a URL is masked."""
+    """Return the value of `option` in `settings` in the syntax of the file, with passwords masked."""
     value: Any = settings
     for name in option.key.split("."):
         value = getattr(value, name)
@@ -280,7 +280,7 @@ def shown(option: Option, settings: Settings) -> Any:
 
 
 def _without_urls(value: Any) -> Any:
-    """Return it with every address masked: the one of a webhook is a secret."""
+    """Return it with all URLs masked, because the URL of a webhook may be a secret."""
     if isinstance(value, dict):
         return {name: "***" if name == "url" else _without_urls(inner) for name, inner in value.items()}
     return value

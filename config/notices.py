@@ -1,4 +1,4 @@
-"""The settings of who hears what, and when. How each channel works is in `config/channels.py`."""
+"""The settings that say who is notified, when and why. `config/channels.py` has those of the channels."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ CHANNEL_KIND = 'a list of channels such as ["wall", "email"]'
 
 
 class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One step of telling: so long `after` the first one was due, by these channels, to these people."""
+    """One escalation step: recipients and channels, and the delay `after` the first step was due."""
 
     channels: Annotated[Channels, Meta(min_length=1)]
     to: Annotated[
@@ -24,12 +24,12 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after: str = "0s"
 
     def __post_init__(self) -> None:
-        """Refuse a text that is no duration."""
+        """Raise ValueError if `after` is not a duration."""
         parse_duration(self.after)
 
     @property
     def after_ms(self) -> int:
-        """The same in milliseconds."""
+        """The delay in milliseconds."""
         return round(parse_duration(self.after) * 1000)
 
 
@@ -41,57 +41,61 @@ DEFAULT_STEPS = (
 
 
 class Quiet(Struct, frozen=True, kw_only=True):
-    """When channels that can wait do wait; terminals never do."""
+    """When notices are held back. Terminals and the log are never held back."""
 
     hours: Annotated[
         str,
         Meta(pattern=rf"^(?:{TIME_OF_DAY}-{TIME_OF_DAY})?\Z", extra={"kind": 'hours such as "22:00-07:00"'}),
-        about('Between these hours nothing is sent, such as "22:00-07:00"; empty: never quiet.'),
+        about('Hours in which nothing is sent, such as "22:00-07:00". If empty, there are none.'),
     ] = ""
     workdays: Annotated[
         list[Day],
         Meta(extra={"kind": 'a list of days such as ["mon", "tue"]'}),
-        about("On other days nothing is sent; empty: every day is one."),
+        about("Nothing is sent on other days. If empty, every day is a workday."),
     ] = field(default_factory=list)
     holidays: Annotated[
         list[Annotated[str, Meta(pattern=r"^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])\Z")]],
         Meta(extra={"kind": 'a list of dates such as ["2026-12-25"]'}),
-        about("Days on which nothing is sent either."),
+        about("Further days on which nothing is sent."),
     ] = field(default_factory=list)
     channels: Annotated[
         Channels,
         Meta(extra={"kind": CHANNEL_KIND}),
-        about("The channels that wait meanwhile; wall and log never do."),
+        about("Channels that quiet hours apply to; not possible for wall and log."),
     ] = field(default_factory=lambda: ["email"])
-    timezone: Annotated[str, about("The time zone of these hours and of the digest; empty: the host's.")] = ""
+    timezone: Annotated[str, about("Time zone of quiet hours and digest. If empty, the host's.")] = ""
 
 
 class Digest(Struct, frozen=True, kw_only=True):
-    """A summary for administrators, by `notices.admin_channels`."""
+    """A summary for administrators, sent through `notices.admin_channels`."""
 
     every: Annotated[Literal["off", "daily", "weekly"], about("How often it is sent.")] = "off"
     at: Annotated[
         str,
         Meta(pattern=rf"^{TIME_OF_DAY}\Z", extra={"kind": 'a time of day such as "08:00"'}),
-        about("When."),
+        about("Time of day at which it is sent."),
     ] = "08:00"
-    weekday: Annotated[Day, about("On which day, when it is weekly.")] = "mon"
+    weekday: Annotated[Day, about("Day of the weekly digest.")] = "mon"
     repeater: Annotated[
-        int, Meta(ge=2), about("Who had so many violations within it is named as a repeater.")
+        int,
+        Meta(ge=2),
+        about("Users with at least this many violations in the digest are listed as repeat offenders."),
     ] = 3
 
 
 class Terminate(Struct, frozen=True, kw_only=True):
-    """The last resort: a step with the channel `terminate` ends processes. Off unless enabled."""
+    """The last resort: a step with the channel `terminate` ends processes. It is off by default."""
 
-    enabled: Annotated[bool, about("Let a step with the channel terminate do anything at all.")] = False
-    dry_run: Annotated[bool, about("Only say what would be ended.")] = True
+    enabled: Annotated[bool, about("Allow steps with the channel terminate to end processes.")] = False
+    dry_run: Annotated[bool, about("Only report what would be ended; end nothing.")] = True
     after_notices: Annotated[
-        int, Meta(ge=1), about("Only who was reached by so many notices of this episode before.")
+        int,
+        Meta(ge=1),
+        about("End processes only after this many notices of the episode have reached the user."),
     ] = 3
-    interrupt_grace: Annotated[Duration, about("Between SIGINT and SIGTERM.", most=45.0)] = 30.0
-    terminate_grace: Annotated[Duration, about("Between SIGTERM and SIGKILL.", most=45.0)] = 30.0
-    max_per_hour: Annotated[int, Meta(ge=1), about("At most so many episodes are ended in an hour.")] = 3
+    interrupt_grace: Annotated[Duration, about("Time between SIGINT and SIGTERM.", most=45.0)] = 30.0
+    terminate_grace: Annotated[Duration, about("Time between SIGTERM and SIGKILL.", most=45.0)] = 30.0
+    max_per_hour: Annotated[int, Meta(ge=1), about("Maximum number of episodes ended per hour.")] = 3
 
 
 def _by(*names: str) -> list[str]:
@@ -99,73 +103,84 @@ def _by(*names: str) -> list[str]:
 
 
 class Notices(Struct, frozen=True, kw_only=True):
-    """When people are told."""
+    """When and how people are notified."""
 
     group_wait: Annotated[
-        Duration, about("Wait this long before the first notice, to put more GPUs into it.")
+        Duration, about("Wait this long before the first notice, so that it can cover more GPUs.")
     ] = 5.0
     group_interval: Annotated[
-        Duration, about("At least so long between two notices about one user's violations.")
+        Duration, about("Minimum time between two notices about the violations of one user.")
     ] = 300.0
     repeat_interval: Annotated[
-        Duration, about("Remind after this long while a violation lasts.", least=1.0)
+        Duration, about("Send the first reminder after this long if the violation continues.", least=1.0)
     ] = 4 * 3600.0
     repeat_factor: Annotated[
-        int, Meta(ge=1, le=100), about("Each pause between reminders is so many times the one before.")
+        int, Meta(ge=1, le=100), about("Each interval between reminders is this many times the one before.")
     ] = 2
-    repeat_longest: Annotated[Duration, about("The longest pause between two reminders.", least=1.0)] = (
+    repeat_longest: Annotated[Duration, about("Maximum interval between two reminders.", least=1.0)] = (
         7 * 86400.0
     )
-    resolve_hold: Annotated[Duration, about("A violation is over when it has not come back for so long.")] = (
-        120.0
-    )
+    resolve_hold: Annotated[
+        Duration, about("A violation is resolved when it has not recurred for this long.")
+    ] = 120.0
     steps: Annotated[
         list[Step],
         Meta(extra={"kind": "tables [[notices.steps]] with after, channels and to"}),
         about(
-            "Who is told of a violation, by which channels, how long after the first notice was due. A step"
-            " that reaches nobody brings the next one forward. to: offender, holder, admins or an address."
+            "Escalation: who is notified of a violation, through which channels, and how long after the first"
+            " notice was due. If a step reaches nobody, the next one is brought forward. Recipients (to):"
+            " offender, holder, admins or a mail address."
         ),
     ] = field(default_factory=lambda: list(DEFAULT_STEPS))
     contact: Annotated[
-        Annotated[str, Meta(max_length=200)], about("Whom people may ask; it stands in every notice.")
+        Annotated[str, Meta(max_length=200)], about("Contact for questions, shown in every notice.")
     ] = ""
     admin_channels: Annotated[
         Channels,
         Meta(extra={"kind": CHANNEL_KIND}),
-        about("How administrators are told of what failed, of whom nobody reached, and the digest."),
+        about(
+            "Channels for notices to administrators: failures, users who could not be notified, the digest."
+        ),
     ] = field(default_factory=lambda: _by("email", "wall", "webhook"))
     incident_wait: Annotated[
-        Duration, about("What failed is told when it has not recovered for so long; channels: ten times it.")
+        Duration,
+        about("Report a failure if it lasts this long; a failing channel after ten times this long."),
     ] = 60.0
     granted: Annotated[
-        Channels, Meta(extra={"kind": CHANNEL_KIND}), about("Tell who waited that their GPUs are theirs.")
+        Channels,
+        Meta(extra={"kind": CHANNEL_KIND}),
+        about("Channels for notices that a waiting request got its GPUs."),
     ] = field(default_factory=lambda: _by("wall"))
     expiring: Annotated[
         Channels,
         Meta(extra={"kind": CHANNEL_KIND}),
-        about("Tell the holder before a reservation made by hand expires."),
+        about("Channels for notices that a manual reservation is about to expire."),
     ] = field(default_factory=lambda: _by("wall", "email"))
     expiry_warning: Annotated[
-        Duration, about("So long before; 0s: never. One shorter than twice this is not announced.")
+        Duration,
+        about(
+            "How long before the end to send that notice; 0s: never."
+            " Reservations of less than twice this time get none."
+        ),
     ] = 900.0
     idle: Annotated[
         Channels,
         Meta(extra={"kind": CHANNEL_KIND}),
-        about("Tell the holder that they use none of their GPUs."),
+        about("Channels for notices that reserved GPUs are idle."),
     ] = field(default_factory=lambda: _by("wall", "email"))
-    idle_after: Annotated[Duration, about("After so long without use; 0s: never.")] = 0.0
+    idle_after: Annotated[Duration, about("Send that notice after this long without use; 0s: never.")] = 0.0
     idle_release: Annotated[
         Duration,
-        about("So long after that notice a reservation made by hand is released, if idle still; 0s: never."),
+        about("Release a manual reservation this long after that notice, if it is still idle; 0s: never."),
     ] = 0.0
     released: Annotated[
         Channels,
         Meta(extra={"kind": CHANNEL_KIND}),
-        about("Tell the holder that somebody else, or the service, ended their reservation."),
+        about("Channels for notices that a reservation was ended by somebody else or by the service."),
     ] = field(default_factory=lambda: _by("wall", "email"))
     ack_max: Annotated[
-        Duration, about("The longest a user may silence their own violations, once; 0s: not at all.")
+        Duration,
+        about("How long a user can silence their own violations with `silence ack`; 0s: not at all."),
     ] = 4 * 3600.0
     quiet: Quiet = field(default_factory=Quiet)
     digest: Digest = field(default_factory=Digest)

@@ -1,7 +1,7 @@
-"""Whether notices can go the way the settings say: each channel that is named is one of ours or the site's.
+"""Checks that all channels named in the settings exist.
 
-A channel that is merely off is named in vain on purpose: the defaults name mail and webhooks, which are
-off until they are set up.
+A named channel may be disabled: the defaults name mail and webhooks, which are disabled until they are
+configured.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from canhazgpu.events.endpoint import FILES
 from canhazgpu.events.notices import CHANNELS, OFFENDER
 
 TERMINATE = "terminate"
-TAKEN = frozenset({*CHANNELS, TERMINATE})  # Names that mean something already, and are no plugin's.
+TAKEN = frozenset({*CHANNELS, TERMINATE})  # Names that a plugin cannot have.
 LISTS = ("admin_channels", "granted", "expiring", "idle", "released")
-NEVER_QUIET = ("wall", "log")  # Who is at a terminal is awake, and a log wakes nobody.
-A_STEP_OF_ITS_OWN = f'["{TERMINATE}"] alone as channels of a step, and ["{OFFENDER}"] as its to'
+NEVER_QUIET = ("wall", "log")  # A user at a terminal is awake, and a log disturbs nobody.
+A_STEP_OF_ITS_OWN = f'{TERMINATE} in a step of its own, with channels ["{TERMINATE}"] and to ["{OFFENDER}"]'
 
 
 def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the keys of no use, such as those under which no notice could arrive, and what was expected."""
+    """Yield keys that have no effect, such as channels that reach nobody, with what was expected."""
     yield from at_odds(settings)
     notices = settings.notices
     for step in notices.steps:
@@ -31,29 +31,32 @@ def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
         if name in NEVER_QUIET:
             yield (
                 "notices.quiet.channels",
-                f"channels that can wait, not {name}: wall and log are never quiet",
+                f"channels that can be delayed, not {name}: quiet hours never apply to wall and log",
             )
         yield from _unknown("notices.quiet.channels", name, settings)
     if settings.notify.email.username and not settings.notify.email.password_file:
-        yield "notify.email.username", "notify.email.password_file beside it: one is no use without the other"
+        yield "notify.email.username", "notify.email.password_file to be set as well"
 
 
 def at_odds(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the keys about Redis that are of no use beside the others, each with what was expected there."""
+    """Yield Redis keys that have no effect in combination with others, with what was expected."""
     redis = settings.redis
     there = redis.endpoint()
     files = {name: path for name in FILES if (path := getattr(redis, name))}
     if files and not redis.url:
-        yield f"redis.{min(files)}", "redis.url beside it: the daemon's own Redis needs none of this"
+        yield f"redis.{min(files)}", "redis.url to be set as well: the daemon's own Redis does not use this"
         return
     encrypted = [name for name in ("ca_file", "cert_file", "key_file") if name in files]
     if encrypted and not there.is_encrypted:
-        yield f"redis.{encrypted[0]}", "a redis.url that begins with rediss: the connection has no TLS"
+        yield (
+            f"redis.{encrypted[0]}",
+            "a redis.url that begins with rediss, because this connection does not use TLS",
+        )
     for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
         if one in files and other not in files:
-            yield f"redis.{one}", f"redis.{other} beside it: one is no use without the other"
+            yield f"redis.{one}", f"redis.{other} to be set as well"
     if "sentinel_password_file" in files and there.kind != "sentinel":
-        yield "redis.sentinel_password_file", "a redis.url of Sentinels, redis+sentinel://HOST:PORT/NAME"
+        yield "redis.sentinel_password_file", "a redis.url with Sentinels, redis+sentinel://HOST:PORT/NAME"
 
 
 def _astray(step: Step, settings: Settings) -> Iterator[tuple[str, str]]:
@@ -65,20 +68,20 @@ def _astray(step: Step, settings: Settings) -> Iterator[tuple[str, str]]:
     for name in step.channels:
         yield from _unknown(key, name, settings)
     if "wall" in step.channels and not any(one in AUDIENCES for one in step.to):
-        yield key, f"people who have terminals for wall, not {_written(step)}"
+        yield key, f"offender, holder or admins as recipients of wall, not {_written(step)}"
 
 
 def _unknown(key: str, name: str, settings: Settings) -> Iterator[tuple[str, str]]:
     family, _, target = name.partition(":")
     if name == TERMINATE:
-        yield key, f"channels that tell people, not {TERMINATE}: it stands in [[notices.steps]] alone"
+        yield key, f"channels other than {TERMINATE}, which is allowed only in [[notices.steps]]"
     elif family == "webhook" and target and target not in settings.notify.webhook:
-        yield key, f"a webhook that there is, not {name}: there is no [notify.webhook.{target}]"
+        yield key, f"an existing webhook, not {name}: there is no [notify.webhook.{target}]"
     elif (
         name not in CHANNELS and name not in settings.notify.plugins and not (family == "webhook" and target)
     ):
         known = ", ".join([*CHANNELS, "webhook:NAME", *settings.notify.plugins])
-        yield key, f"channels among {known}, not {name}"
+        yield key, f"one of the channels {known}, not {name}"
 
 
 def _written(step: Step) -> str:

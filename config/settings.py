@@ -1,7 +1,7 @@
-"""Every setting: its key, type, default and meaning. Reading them is `config/load.py`'s work.
+"""Every setting: its key, type, default and meaning. `config/load.py` reads them.
 
-A field's description is its help; the shipped example and `config show` are made from it. A
-duration is kept in seconds, a path as text, a secret never: only the file that holds it is named.
+A field's description is its help text; the example file and `config show` are generated from it. Durations
+are stored in seconds and paths as text. Secrets are not settings: a setting names the file with the secret.
 """
 
 import socket
@@ -18,49 +18,51 @@ from canhazgpu.events.endpoint import Endpoint
 
 
 class Redis(Struct, frozen=True, kw_only=True):
-    """Where state is kept."""
+    """The Redis server that holds the state."""
 
     url: Annotated[
         str,
         about(
-            "Redis to use: redis://, rediss:// (TLS), unix://, redis+sentinel:// or redis+cluster://;"
-            " empty: the daemon runs its own.",
+            "URL of Redis: redis://, rediss:// (TLS), unix://, redis+sentinel:// or redis+cluster://."
+            " If empty, the daemon starts its own Redis.",
             secret=True,
         ),
     ] = ""
     password_file: Annotated[
-        str, about("File that holds the password, readable by the service only; the URL names the user.")
+        str, about("File with the password, readable only by the service. The user name is part of the URL.")
     ] = ""
     sentinel_password_file: Annotated[
-        str, about("File that holds the password of the Sentinels, where they ask for one.")
+        str, about("File with the password of the Sentinels, if they need one.")
     ] = ""
     ca_file: Annotated[
-        str, about("Certificates that sign the servers' own, in PEM; empty: those the host trusts.")
+        str, about("CA certificates for the server, in PEM. If empty, the host's trusted CAs are used.")
     ] = ""
-    cert_file: Annotated[str, about("Certificate to show to the servers, in PEM.")] = ""
-    key_file: Annotated[str, about("Its key, in PEM, readable by the service only.")] = ""
+    cert_file: Annotated[str, about("Client certificate, in PEM.")] = ""
+    key_file: Annotated[
+        str, about("Key of the client certificate, in PEM, readable only by the service.")
+    ] = ""
 
     def endpoint(self, own: str = "") -> Endpoint:
-        """Return where Redis is; `own` is the URL of the daemon's own, for where no other is set."""
+        """Return the Redis endpoint; `own` is the URL of the embedded server, used when `url` is empty."""
         if not self.url:
             return Endpoint(url=own)
         return Endpoint(**structs.asdict(self))
 
 
 class Gpus(Struct, frozen=True, kw_only=True):
-    """Which GPUs, and how often they are looked at."""
+    """Where GPU readings come from, and how often GPUs are scanned."""
 
     provider: Annotated[
         Literal["auto", "nvml", "simulated"],
-        about("Where readings come from; auto: simulated when a scenario is set, else nvml."),
+        about("Source of GPU readings. auto means simulated if a scenario is set, otherwise nvml."),
     ] = "auto"
-    scenario: Annotated[str, about("TOML file that the simulated provider reads.")] = ""
-    scan_interval: Annotated[Duration, about("The longest time between two scans.", least=0.02)] = 1.0
+    scenario: Annotated[str, about("TOML file for the simulated provider.")] = ""
+    scan_interval: Annotated[Duration, about("Maximum time between two scans.", least=0.02)] = 1.0
     missing_timeout: Annotated[
         Duration,
         about(
-            "A GPU that the driver does not find for so long is given up, and its reservation released;"
-            " longer than a reset or a reload of the driver takes.",
+            "If the driver does not find a GPU for this long, its reservation is released. Use a longer time"
+            " than a GPU reset or a driver reload takes.",
             least=1.0,
         ),
     ] = 600.0
@@ -70,7 +72,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     """When a GPU counts as in use."""
 
     threshold_mb: Annotated[
-        int, Meta(ge=0), about("A GPU with more memory in use than this, in MiB, is in use.")
+        int, Meta(ge=0), about("A GPU counts as in use if more memory than this is used, in MiB.")
     ] = 100
 
 
@@ -78,16 +80,16 @@ class Violations(Struct, frozen=True, kw_only=True):
     """When use without a reservation becomes a violation."""
 
     confirm: Annotated[
-        Duration, about("Use must be seen in two scans at least this far apart before anyone is told.")
+        Duration, about("Use must be seen in two scans at least this far apart before it is a violation.")
     ] = 2.0
-    exempt_users: Annotated[list[str], about("Users whose processes are never a violation.")] = field(
+    exempt_users: Annotated[list[str], about("Users whose processes are never violations.")] = field(
         default_factory=list
     )
     exempt_processes: Annotated[
         list[str],
         about(
-            "Programs that never make a GPU count as in use, by file name or path; only where root alone "
-            "could have put the program there."
+            "Programs, by file name or path, whose use of a GPU is ignored, provided that only root could"
+            " have installed them."
         ),
     ] = field(
         default_factory=lambda: [
@@ -102,82 +104,83 @@ class Violations(Struct, frozen=True, kw_only=True):
     exempt_memory_mb: Annotated[
         int,
         Meta(ge=0),
-        about("Exempt programs of one user with more memory on a GPU than this, in MiB, count again."),
+        about("Exempt programs of one user are not ignored if they use more than this on a GPU, in MiB."),
     ] = 1024
     presume_holder: Annotated[
         bool,
         about(
-            "On a reserved GPU, use whose user cannot be proven (containers, services) is taken for the"
-            " holder's, unless something points to another user."
+            "On a reserved GPU, if it cannot be proven who owns a process (containers, services), assume that"
+            " it belongs to the holder, unless there is a hint at another user."
         ),
     ] = True
 
 
 class Containers(Struct, frozen=True, kw_only=True):
-    """Where more is known of containers on GPUs."""
+    """Where to look up containers that use GPUs."""
 
     docker_socket: Annotated[
         str,
         about(
-            "Docker's socket, asked (read only) for the name, labels and user of a container on a GPU, which "
-            "hint at who started it; empty: not asked."
+            "Docker's socket, used read-only to look up the name, labels and user of a container, as a hint"
+            " at who started it. If empty, Docker is not asked."
         ),
     ] = "/run/docker.sock"
 
 
 class Allocation(Struct, frozen=True, kw_only=True):
-    """Which of the free GPUs are handed out first."""
+    """Which free GPUs are allocated first."""
 
     policy: Annotated[
         Literal["lru", "mru-per-user"],
         about(
-            "lru: those released longest ago; mru-per-user: those the user had last, then as lru."
-            " The lowest index decides where that leaves a choice."
+            "lru: the least recently released GPUs first. mru-per-user: the GPUs that the user had last, then"
+            " as lru. Ties are broken by the lowest index."
         ),
     ] = "lru"
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """What `canhazgpu run` does unless it is told otherwise."""
+    """Defaults of `canhazgpu run`."""
 
-    wait: Annotated[bool, about("Wait for GPUs that are not free; `--nonblock` undoes it.")] = False
-    grace: Annotated[Duration, about("At its --timeout a run is interrupted, and killed after so long.")] = (
+    wait: Annotated[bool, about("Wait if not enough GPUs are free; `--nonblock` overrides this.")] = False
+    grace: Annotated[Duration, about("Time between SIGINT and SIGKILL when a run reaches its --timeout.")] = (
         30.0
     )
-    device_ids: Annotated[Literal["index", "uuid"], about("What CUDA_VISIBLE_DEVICES names GPUs by.")] = (
+    device_ids: Annotated[Literal["index", "uuid"], about("How CUDA_VISIBLE_DEVICES names the GPUs.")] = (
         "index"
     )
 
 
 class Reserve(Struct, frozen=True, kw_only=True):
-    """What `canhazgpu reserve` does unless it is told otherwise."""
+    """Defaults of `canhazgpu reserve`."""
 
-    wait: Annotated[bool, about("Wait for GPUs that are not free; `--nonblock` undoes it.")] = False
+    wait: Annotated[bool, about("Wait if not enough GPUs are free; `--nonblock` overrides this.")] = False
     duration: Annotated[
-        Duration, about("How long a reservation lasts, and how much longer `extend` makes it.", least=1.0)
+        Duration, about("Default duration of a reservation, and of an extension by `extend`.", least=1.0)
     ] = 8 * 3600.0
 
 
 class UserLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What one user may have instead of what everybody may: 0 and "0s" stand for no limit."""
+    """Limits of one user that replace the general ones: 0 and "0s" mean no limit."""
 
     max_gpus: Annotated[int, Meta(ge=0)] | None = None
     max_duration: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a text that is no duration."""
+        """Raise ValueError if `max_duration` is not a duration."""
         if self.max_duration is not None:
             parse_duration(self.max_duration)
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """How much one user may have."""
+    """Limits per user."""
 
     max_gpus_per_user: Annotated[
-        int, Meta(ge=0), about("The most GPUs one user may hold at a time; 0: no limit.")
+        int, Meta(ge=0), about("Maximum number of GPUs that one user can hold at a time; 0: no limit.")
     ] = 0
     max_duration: Annotated[
-        Duration, about("The longest a reservation may still last, and a run in all; 0s: no limit.")
+        Duration,
+        about("Maximum remaining time of a reservation, and maximum total time of a run; 0s: no limit."),
     ] = 0.0
     changes_per_hour: Annotated[
         int,
@@ -190,7 +193,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     users: Annotated[
         dict[str, UserLimit],
         Meta(extra={"kind": 'a table such as { alice = { max_gpus = 8, max_duration = "48h" } }'}),
-        about("Exceptions: users who may have more or less."),
+        about("Users with limits of their own."),
     ] = field(default_factory=dict)
 
 
@@ -198,17 +201,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     """All settings of one host."""
 
     host: Annotated[
-        str, about("This host's name in keys, events and notices; unique among those that share a Redis.")
+        str, about("Name of this host in keys, events and notices; unique among hosts that share a Redis.")
     ] = field(default_factory=socket.gethostname)
-    socket: Annotated[str, about("The Unix socket that commands talk to.")] = "/run/canhazgpu/canhazgpu.sock"
-    state_dir: Annotated[str, about("Where the daemon keeps its own state, and Redis its data.")] = (
+    socket: Annotated[str, about("Unix socket of the service, which commands connect to.")] = (
+        "/run/canhazgpu/canhazgpu.sock"
+    )
+    state_dir: Annotated[str, about("Folder for the state of the daemon and of its own Redis.")] = (
         "/var/lib/canhazgpu"
     )
     admin_group: Annotated[
         str,
         about(
-            "Members of this group may do what root may, and hear what administrators do on their terminals."
-            " Empty: root alone may; members of sudo and wheel hear."
+            "Members of this group are administrators, like root, and get their notices on terminals."
+            " If empty, only root is an administrator, and members of sudo and wheel get the notices."
         ),
     ] = ""
     redis: Redis = field(default_factory=Redis)

@@ -1,4 +1,4 @@
-"""The settings of what Redis keeps of the past, and of those who read it."""
+"""The settings of the event streams and their consumer groups."""
 
 from typing import Annotated
 
@@ -8,14 +8,14 @@ from canhazgpu.config.kinds import Duration, about
 
 
 class Streams(Struct, frozen=True, kw_only=True):
-    """How much Redis keeps of the past."""
+    """How many past events Redis keeps."""
 
     memory_mb: Annotated[
         int,
         Meta(ge=16),
         about(
-            "The most memory, in MiB, that the five event streams may use together. Above it the oldest"
-            " entries go first, and then the consumer group that is furthest behind is abandoned."
+            "Maximum memory of the five event streams, in MiB. Above it, the oldest entries are removed"
+            " first; if that is not enough, the consumer group that is furthest behind is abandoned."
         ),
     ] = 512
 
@@ -26,8 +26,8 @@ class Consumers(Struct, frozen=True, kw_only=True):
     abandon_after: Annotated[
         Duration,
         about(
-            "A consumer group that is behind and that nobody has read for so long is abandoned: no entry is"
-            " kept for it any more.",
+            "A consumer group that is behind and was not read for this long is abandoned: entries are not"
+            " kept for it any longer.",
             least=1.0,
         ),
     ] = 30 * 86400.0

@@ -1,4 +1,4 @@
-"""What a value must be beyond its type. No complaint repeats a value that may hold a secret."""
+"""Validates values beyond their types. Messages never repeat a value that may contain a secret."""
 
 import ipaddress
 import os
@@ -23,13 +23,13 @@ EMBEDDED_SOCKET = "/redis/redis.sock"  # Where the embedded Redis listens, in st
 
 
 def complaint(key: str, value: Any) -> str | None:
-    """Return what was expected of a value of the right type, None when it is as it should be."""
+    """Return what was expected instead of a value of the right type, or None if it is valid."""
     expected = CHECKS[key](value) if key in CHECKS else None
     return expected or ("text without a NUL character" if _has_nul(value) else None)
 
 
 def _has_nul(value: Any) -> bool:
-    """Tell whether a text in it has a character that no path, program or address can have."""
+    """Return whether a string in it has a NUL character, which no path, program or address can have."""
     if isinstance(value, str):
         return "\0" in value
     if isinstance(value, Struct):
@@ -49,12 +49,12 @@ def _socket(path: str) -> str | None:
 
 
 def _too_long(path: str, inside: str = "") -> str | None:
-    """Return what was expected where a socket at `path`, or there at `inside`, has no room in an address."""
+    """Return what was expected if the path of a socket at `path`, or at `inside` below it, is too long."""
     length, most = len(os.fsencode(path)), LONGEST_SOCKET - len(inside)
     if length <= most:
         return None
-    what = f"the socket {inside[1:]} lies in it" if inside else "it is a socket's"
-    return f"a path of at most {most} bytes, for {what}; it has {length}"
+    what = f"it contains the socket {inside[1:]}" if inside else "it is the path of a socket"
+    return f"a path of at most {most} bytes, because {what}; this one has {length}"
 
 
 def _folder(path: str) -> str | None:
@@ -74,7 +74,7 @@ def _redis_url(url: str) -> str | None:
 
 
 def _absolute(path: str) -> str | None:
-    """Return what was expected of a file that need not be named."""
+    """Return what was expected of the path of an optional file."""
     good = not path or path.startswith("/")
     return None if good else f"the absolute path of a file, not {path!r:.60}"
 
@@ -87,12 +87,12 @@ def _timezone(name: str) -> str | None:
     if _is_zone(name):
         return None
     if not _is_zone("UTC"):
-        return f"no time zone on a host without their data, not {name!r:.60}: install the package tzdata"
+        return f"no time zone, because this host has no data for {name!r:.60}: install the package tzdata"
     return f"a time zone such as Europe/Berlin, not {name!r:.60}"
 
 
 def _contact(text: str) -> str | None:
-    """Return what was expected of what stands in every notice, where all that is hidden is spelled out."""
+    """Return what was expected of the contact, which must be printable text."""
     good = printable(text, len(text)) == text
     return None if good else f"one line without control characters, not {text!r:.60}"
 
@@ -100,12 +100,12 @@ def _contact(text: str) -> str | None:
 def _hours(hours: str) -> str | None:
     begin, _, end = hours.partition("-")
     good = not hours or begin != end
-    return None if good else f"hours that begin and end at different times, not {hours}: that is never quiet"
+    return None if good else f"different start and end times, not {hours}"
 
 
 def _holidays(days: list[str]) -> str | None:
     wrong = next((day for day in days if not _is_date(day)), None)
-    return wrong and f"dates that there are, not {wrong}"
+    return wrong and f"dates that exist, not {wrong}"
 
 
 def _mail_host(name: str) -> str | None:
@@ -114,13 +114,13 @@ def _mail_host(name: str) -> str | None:
 
 
 def _webhooks(webhooks: dict[str, Webhook]) -> str | None:
-    """Return what was expected where an address leads nowhere, or a file is not named from the root.
+    """Return what was expected if a URL is not valid, or the path of a file is not absolute.
 
-    What stands there is not repeated: it may be the secret.
+    The value is not repeated, because it may be a secret.
     """
     for name, webhook in webhooks.items():
         if webhook.url and not _is_address(webhook.url):
-            return f"a host, and a port from 1 to 65535 if any, in {name}.url"
+            return f"a host name, and a valid port if one is given, in {name}.url"
         for key in ("url_file", "secret_file"):
             path = getattr(webhook, key)
             if path and not path.startswith("/"):
@@ -130,12 +130,12 @@ def _webhooks(webhooks: dict[str, Webhook]) -> str | None:
 
 def _plugins(plugins: dict[str, Any]) -> str | None:
     taken = min(TAKEN & plugins.keys(), default=None)
-    return taken and f"a name that is not taken, not {taken}"
+    return taken and f"a name other than {taken}, which is a built-in channel"
 
 
 def _command(command: list[str]) -> str | None:
     good = not command or command[0].startswith("/")
-    return None if good else f"the absolute path of a program first, not {command[0]!r:.60}"
+    return None if good else f"the absolute path of a program as the first item, not {command[0]!r:.60}"
 
 
 CHECKS: dict[str, Callable[[Any], str | None]] = {
@@ -158,14 +158,14 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
 
 
 def impossible(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the keys that other settings make impossible, each with what was expected there."""
+    """Yield keys that conflict with other settings, with what was expected."""
     expected = None if settings.redis.url else _too_long(settings.state_dir, EMBEDDED_SOCKET)
     if expected:
         yield "state_dir", expected
 
 
 def _is_address(url: str) -> bool:
-    """Tell whether a request could be sent to this URL: it has a host that has a form, and a port."""
+    """Return whether this is a usable URL, with a valid host and port."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

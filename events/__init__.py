@@ -1,1 +1,1 @@
-"""The vocabulary every part of canhazgpu shares: facts, their envelope, and where they are kept."""
+"""The types shared by all parts of canhazgpu: events, their envelope, and the Redis keys that store them."""

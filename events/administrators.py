@@ -1,6 +1,6 @@
-"""Who may act as root on this host: the members of the administrators' group, else of sudo and wheel.
+"""Finds the administrators of this host: the members of the configured group, or else of sudo and wheel.
 
-A directory of users may hang: what was found by the deadline of a look-up counts.
+A user directory may hang, so every look-up has a deadline; results found by then are used.
 """
 
 import contextlib
@@ -18,24 +18,24 @@ from canhazgpu.events.groups import groups_of
 from canhazgpu.events.lookups import LookUp
 
 Work: TypeAlias = Callable[[dict[str, int]], None]
-GROUPS = ("sudo", "wheel")  # Whose members may become root, as distributions come.
+GROUPS = ("sudo", "wheel")  # The groups whose members can become root by default.
 
 
 class Administrators:
-    """Asks who may act as root: each user and group by itself, so that one that hangs holds up no other."""
+    """Looks up administrators. Every user and group has its own look-up, so a slow one delays no other."""
 
     def __init__(self, group: str) -> None:
-        """Take the group of the settings; empty: there is none."""
+        """Use `group` from the settings; empty means that none is set."""
         self.groups = (group,) if group else GROUPS
         self._asking: dict[int | str, LookUp] = {}  # What hangs is not asked again meanwhile.
 
     async def logged_in(self) -> dict[str, int]:
-        """Return, with their uids, those who own a terminal; root is left out."""
+        """Return the administrators who own a terminal, with their uids, without root."""
         found, _ = await self._ask(self._about_owners())
         return found
 
     async def members(self) -> tuple[dict[str, int], bool]:
-        """Return all that are known, wherever they are, without root; and whether nothing hung."""
+        """Return all known administrators without root, and whether every look-up finished."""
         works: dict[int | str, Work] = {group: partial(_find_members, group) for group in self.groups}
         return await self._ask(works | self._about_owners())
 
@@ -81,7 +81,7 @@ def _find_members(group: str, found: dict[str, int]) -> None:
 
 
 def _owners_of_terminals() -> set[int]:
-    """Return the uids that own a terminal, which is who may be written to there."""
+    """Return the uids that own a terminal."""
     owners = set()
     for folder, beginning in (("/dev/pts", ""), ("/dev", "tty")):
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""Finds the server that has a host's keys: the master that Sentinels name, or the node of their slot.
+"""Finds the server that has a host's keys: the master according to Sentinel, or the Cluster node of the slot.
 
-All keys of a host are in one slot, so a host needs one node of a Cluster, as it needs one master. A
-connection asks where that is when it is opened, and is closed when the server says that it is it no more.
+All keys of a host are in one slot, so a host needs only one node of a Cluster. A connection looks up the
+server when it is opened, and is closed when the server reports that it is no longer responsible.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,15 +17,15 @@ from redis.exceptions import RedisError, ResponseError
 
 from canhazgpu.events.endpoint import Address, Endpoint
 
-ASK_TIMEOUT = 1.0  # Seconds a Sentinel or a node has to say where the master is.
-# Errors that say: this server has these keys no more, or not now.
+ASK_TIMEOUT = 1.0  # Seconds a Sentinel or a node has to answer where the master is.
+# Errors with which a server says that it does not have these keys, or not at the moment.
 _ELSEWHERE = ("READONLY", "MOVED", "ASK ", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN")
 
 Locate = Callable[[], Awaitable[Address]]
 
 
 class _Located:
-    """A connection that asks `locate` where to connect to, each time that it does."""
+    """A connection that calls `locate` for the address every time it connects."""
 
     def __init__(self, *, locate: Locate, **options: Any) -> None:
         self._locate = locate
@@ -47,21 +47,21 @@ class _Located:
 
 
 class LocatedConnection(_Located, Connection):
-    """One without TLS."""
+    """A connection without TLS."""
 
 
 class LocatedSSLConnection(_Located, SSLConnection):
-    """One with TLS."""
+    """A connection with TLS."""
 
 
 def is_elsewhere(error: ResponseError) -> bool:
-    """Tell whether the server says that another one has to be asked. What was asked was not done."""
+    """Return whether the error says that another server is responsible. The command was not executed."""
     text = f"{type(error).__name__} {error}".upper()
     return any(word in text for word in _ELSEWHERE) or "MOVEDERROR" in text or "ASKERROR" in text
 
 
 class Locator:
-    """Asks one after the other; who did not know is asked last the next time."""
+    """Asks the Sentinels or nodes in turn; one that did not answer is asked last the next time."""
 
     def __init__(self, endpoint: Endpoint, key: str) -> None:
         """Look for the master of `key`."""
@@ -72,7 +72,7 @@ class Locator:
 
     async def locate(self) -> Address:
         """Return host and port of the master. Raises redis' ConnectionError."""
-        why = "nobody was asked"
+        why = "none was asked"
         for seed in [*self._seeds, *(one for one in self._known if one not in self._seeds)]:
             try:
                 found = await self._ask(seed)
@@ -83,7 +83,7 @@ class Locator:
             if found:
                 return found
         what = "Sentinel" if self._endpoint.kind == "sentinel" else "node of the Cluster"
-        raise RedisConnectionError(f"no {what} says where the master is ({why})")
+        raise RedisConnectionError(f"no {what} knows where the master is ({why})")
 
     async def _ask(self, seed: Address) -> Address | None:
         endpoint, by_sentinel = self._endpoint, self._endpoint.kind == "sentinel"
@@ -106,7 +106,7 @@ class Locator:
     async def _of_sentinel(self, client: Redis) -> Address | None:
         answer = await _answer(client, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._endpoint.master)
         if not answer:
-            raise RedisConnectionError(f"it knows no master {self._endpoint.master}")
+            raise RedisConnectionError(f"it does not know the master {self._endpoint.master}")
         return answer[0].decode(), int(answer[1])
 
     async def _of_cluster(self, client: Redis, host: str) -> Address | None:
@@ -123,11 +123,11 @@ class Locator:
 
 
 async def _answer(client: Any, *words: str) -> Any:
-    """Return the answer as the server writes it."""
+    """Return the server's raw answer."""
     return await client.execute_command(*words)
 
 
 def _node(node: Any, asked: str) -> Address:
-    """Return the address of a node, which may say that it is at the one that was asked."""
+    """Return the address of a node; an empty one means the address of the node that was asked."""
     name = (node[0] or b"").decode()
     return (name if name not in ("", "?") else asked), int(node[1])

@@ -1,4 +1,4 @@
-"""Lengths of time as people write and read them: `1h30m` in, `1h 30m 0s` out."""
+"""Parses and formats durations: `1h30m` as input, `1h 30m 0s` as output."""
 
 import math
 import re
@@ -6,14 +6,14 @@ import re
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 EXAMPLES = "30s, 30m, 2h, 1d, 0.5h or 1h30m"
-LONGEST = 100 * 365 * 86400  # A century: beyond it a typing error is likelier than a wish.
+LONGEST = 100 * 365 * 86400  # A century: a longer duration is more likely a typing error.
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that `text` says, such as `30s`, `0.5h` or `1h30m`.
+    """Return a duration such as `30s`, `0.5h` or `1h30m` in seconds.
 
-    Raises ValueError, with a sentence for people, for anything else: no unit, a sign, or more
-    than a hundred years.
+    Raises ValueError with a readable message for anything else: no unit, a sign, or more than a
+    hundred years.
     """
     compact = text.strip()
     parts = _PART.findall(compact)
@@ -34,7 +34,7 @@ def spell_duration(seconds: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return `seconds` in the form that `parse_duration` reads: `1h30m`, `2s`, `200ms`."""
+    """Return `seconds` in the syntax of `parse_duration`: `1h30m`, `2s`, `200ms`."""
     if seconds and seconds < 1:
         return f"{round(seconds * 1000)}ms"
     parts: list[str] = []

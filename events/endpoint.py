@@ -1,6 +1,6 @@
-"""Where a Redis is and how to log in: one server, the master that Sentinels name, or a node of a Cluster.
+"""The address of Redis and how to log in: a single server, Sentinel, or Cluster.
 
-A password in a file is read anew for each connection, and is in no URL, log or argument.
+A password file is read again for every connection. The password never appears in a URL, log or argument.
 """
 
 import ssl
@@ -24,14 +24,14 @@ Address = tuple[str, int]
 
 
 class BadUrl(ValueError):
-    """A URL names no Redis; the message says what was expected and repeats nothing of it."""
+    """A URL is not a valid Redis URL; the message says what was expected, without repeating the URL."""
 
 
 class Password(CredentialProvider):
-    """A password in a file that its owner may change at any time."""
+    """A password in a file, which may change at any time."""
 
     def __init__(self, path: str, username: str | None) -> None:
-        """Name the file; it is read when a connection is made."""
+        """Store the path; the file is read when a connection is opened."""
         self._path, self._username = path, username
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
@@ -44,12 +44,12 @@ class Password(CredentialProvider):
         return (self._username, password) if self._username else (password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        """Return the same: a small file is read at once."""
+        """Return the same as `get_credentials`, because reading a small file does not block."""
         return self.get_credentials()
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One place of state. The files are those of the settings `redis.*`."""
+    """The address and credentials of one Redis. The files are those of the settings `redis.*`."""
 
     url: str
     password_file: str = ""
@@ -60,7 +60,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kind(self) -> str:
-        """One of sentinel, cluster, or "" for a server at a fixed place."""
+        """One of sentinel, cluster, or "" for a single server."""
         return urlsplit(self.url).scheme.partition("+")[2]
 
     @property
@@ -76,7 +76,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seeds(self) -> tuple[Address, ...]:
-        """The Sentinels, or the nodes of the Cluster that are asked first."""
+        """The Sentinels, or the Cluster nodes to ask first."""
         default = SENTINEL_PORT if self.kind == "sentinel" else REDIS_PORT
         return _addresses(urlsplit(self.url).netloc.rpartition("@")[2], default)
 
@@ -86,20 +86,20 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return urlsplit(self.url).path.strip("/").partition("/")[0]
 
     def options(self) -> dict[str, Any]:
-        """Return what every connection to the data is opened with, but where: TLS, login, database."""
+        """Return the options of data connections without the address: TLS, login, database."""
         parts = urlsplit(self.url)
         database = parts.path.strip("/").partition("/")[2]
         return {**self._login(parts), **self._tls(), "db": int(database or 0)}
 
     def sentinel_options(self) -> dict[str, Any]:
-        """Return what connections to Sentinels are opened with."""
+        """Return the options of connections to Sentinels."""
         login: dict[str, Any] = {}
         if self.sentinel_password_file:
             login["credential_provider"] = Password(self.sentinel_password_file, None)
         return {**login, **self._tls()}
 
     def plain(self) -> tuple[str, dict[str, Any]]:
-        """Return the URL of a server at a fixed place, and what else its connections are opened with."""
+        """Return the URL of a single server, and the further options of its connections."""
         if not self.password_file:
             return self.url, self._tls()
         parts = urlsplit(self.url)
@@ -121,7 +121,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return {**wanted, **{name: path for name, path in names.items() if path}}
 
     def unreadable(self) -> str | None:
-        """Return which of its files cannot be read and why, None when all can."""
+        """Return which file cannot be read and why, or None if all are readable."""
         for name in FILES:
             path = getattr(self, name)
             try:
@@ -133,7 +133,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(url: str) -> None:
-    """Raise BadUrl when `url` names no Redis."""
+    """Raise BadUrl if `url` is not a valid Redis URL."""
     try:
         parts = urlsplit(url)
         kind = parts.scheme.partition("+")[2]
@@ -142,7 +142,7 @@ def check(url: str) -> None:
             path = parts.path.strip("/").split("/")
             good = bool(hosts) and _path_is_good(kind, path)
         else:
-            _ = parts.port  # Raises for one that is no number or out of range.
+            _ = parts.port  # Raises if it is not a number or out of range.
             good = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname)
     except ValueError:
         good = False

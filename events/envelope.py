@@ -47,11 +47,11 @@ TYPES = (
     "canhazgpu.consumer_group.resumed",
 )
 
-GAP = "canhazgpu.stream.gap"  # In no stream: tells a reader that events are missing.
+GAP = "canhazgpu.stream.gap"  # Never stored in a stream; it tells a reader that events are missing.
 
 
 def wanted(event_type: str, types: Sequence[str]) -> bool:
-    """Tell whether a type was asked for: whole, without `canhazgpu.`, or by its first words."""
+    """Return whether a type matches a name: complete, without `canhazgpu.`, or by its first words."""
     short = event_type.removeprefix("canhazgpu.")
     names = [name.removeprefix("canhazgpu.").rstrip(".*") for name in types]
     return not names or any(short == name or short.startswith(name + ".") for name in names)
@@ -62,7 +62,7 @@ class Undecodable(ValueError):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened. `id` grows within a `source`; `data` depends on `type`."""
+    """One event. `id` increases within a `source`; `data` depends on `type`."""
 
     id: str
     source: str
@@ -74,15 +74,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     datacontenttype: str = CONTENT_TYPE
 
     def to_fields(self) -> dict[str, bytes]:
-        """Return the stream entry's fields; `data` is JSON, everything else text."""
+        """Return the fields of the stream entry; `data` is JSON, everything else is text."""
         fields = {name: str(getattr(self, name)).encode() for name in FIELDS if name != "data"}
         return {**fields, "data": msgspec.json.encode(self.data)}
 
 
 def decode(fields: dict[bytes, bytes] | None) -> Event:
-    """Return the event in a stream entry as redis-py hands it out, in bytes.
+    """Return the event in a stream entry, as bytes from redis-py.
 
-    Raises Undecodable for an entry that was trimmed, is incomplete, or is no UTF-8 or no JSON.
+    Raises Undecodable for an entry that was trimmed, is incomplete, or is not valid UTF-8 or JSON.
     """
     if not fields:
         message = "the entry is empty: it was trimmed"

@@ -1,13 +1,13 @@
-"""What is known of a GPU: the raw reading of a provider, and the usage that is made of it."""
+"""The state of a GPU: the raw reading of a provider, and the usage derived from it."""
 
 import msgspec
 
 
 class ProcessReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One process a provider saw on a GPU. `memory_mb` is None when it cannot be told.
+    """One process that a provider found on a GPU. `memory_mb` is None if it is not known.
 
-    `unseen`: two scans did not find it in /proc: it is hidden, of another PID namespace, or dead with its
-    memory left.
+    `unseen`: two scans did not find it in /proc. It is hidden, in another PID namespace, or dead with its
+    memory still in use.
     """
 
     pid: int
@@ -29,12 +29,12 @@ class MigReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU in one scan, as the provider saw it; memory in MiB, reserved memory is not used.
+    """One GPU in one scan, as read by the provider. Memory is in MiB; reserved memory does not count as used.
 
-    `error`: the GPU is broken or gone. `unknown`: it answers, but not what we must know. Both are
-    a sentence without a final stop; neither ever means idle. No `memory_used_mb` in a reading without
-    either: the GPU has no memory of its own to report, such as one that shares the host's.
-    `processes_reported`: whether the driver says who uses this GPU.
+    `error`: the GPU is broken or gone. `unknown`: it answers, but a required value is missing. Both are
+    sentences without a full stop, and neither means idle. If both are empty and `memory_used_mb` is None,
+    the GPU has no memory of its own, like one that shares the host's memory.
+    `processes_reported`: whether the driver reports the processes on this GPU.
     """
 
     index: int
@@ -52,7 +52,7 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
-    """The container a process runs in, from its cgroup; `name` where it can be had."""
+    """The container of a process, from its cgroup; `name` is set if it is known."""
 
     runtime: str
     id: str
@@ -60,10 +60,10 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hint(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a process probably belongs to, and the sentence fragment that says how one can tell.
+    """The probable owner of a process, and a sentence fragment with the reason.
 
-    Never a proof: whoever started the process may have chosen it. It is shown, and told to holders and
-    administrators as a hint; the user it names is never told.
+    It is not proof, because the user who started the process may have forged it. It is shown to holders and
+    administrators as a hint. The user it names is never notified.
     """
 
     user: str
@@ -72,15 +72,15 @@ class Hint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
-    """A process on a GPU and whose it is.
+    """A process on a GPU and its owner.
 
-    `user` is what people are shown; `person` is the user to tell, None when no rung of `evidence`
-    proves one. `start` is the start time in clock ticks since boot (field 22 of /proc/PID/stat).
-    `reservation` is what the environment of a process without a proven person claims to belong to; `run` is
-    the run whose process it descends from, by the kernel's word. `login_uid` is who logged in (the audit
-    login uid), which sudo and su do not change. `hint` is set only where nobody is proven.
-    `began_ms` is when it began, by this host's clock when it was first seen.
-    `program` is the path of its executable where only root could have put it there (/proc/PID/exe).
+    `user` is the displayed name; `person` is the user to notify, None if no `evidence` proves one.
+    `start` is the start time in clock ticks since boot (field 22 of /proc/PID/stat). `reservation` is the
+    reservation that the environment of a process without a proven user claims to belong to; `run` is the run
+    that the process descends from, according to the kernel. `login_uid` is the audit login uid, which sudo
+    and su do not change. `hint` is set only if no user is proven. `began_ms` is the start time on this host's
+    clock, taken when the process was first seen. `program` is the path of its executable (/proc/PID/exe) if
+    only root could have installed it there.
     """
 
     pid: int
@@ -100,17 +100,17 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     began_ms: int | None = None
 
 
-# The rungs, best first; on the first five a person may be told.
+# Kinds of evidence, strongest first; with the first five a user is notified.
 EVIDENCE = ("reservation", "uid", "subuid", "slice", "loginuid", "label", "unknown")
 PROVEN = frozenset(EVIDENCE[:5])
 
 
 class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What one scan says of one GPU; kept as JSON in the field `usage` of the GPU's hash.
+    """The result of one scan for one GPU, stored as JSON in the field `usage` of the GPU's hash.
 
     `state` is ok, error or unknown, `reason` says why it is not ok, and `remedy` what to do about it.
-    `memory_mb` is what is counted: the processes' sum where they are known, else the device's. `processes`
-    leaves exempt ones out.
+    `memory_mb` is the counted memory: the sum of the processes if known, else that of the device.
+    `processes` does not contain exempt ones.
     """
 
     index: int

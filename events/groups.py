@@ -1,4 +1,4 @@
-"""The groups of a user, with those of a directory, asked in a way that holds up no other thread."""
+"""Looks up the groups of a user, including those of a directory, without blocking other threads."""
 
 import ctypes
 import functools
@@ -8,9 +8,9 @@ FIRST_SIZE = 64
 
 
 def groups_of(name: str, gid: int) -> frozenset[int]:
-    """Return the groups of a user whose primary group is `gid`; blocks as long as the directory does.
+    """Return the groups of a user with the primary group `gid`; blocks for as long as the directory does.
 
-    Python's own `os.getgrouplist` keeps every thread waiting meanwhile.
+    Unlike Python's `os.getgrouplist`, it does not hold the GIL in the meantime.
     """
     size = FIRST_SIZE
     while True:

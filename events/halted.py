@@ -1,4 +1,4 @@
-"""Why a process does not answer, as far as the kernel says. Standard library only: the client uses it."""
+"""Finds out why a process does not answer. Standard library only, because the client uses it."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ STATES = {
 
 
 def peer_pid(link: socket.socket) -> int | None:
-    """Return the process that listens at the other end, None where it is in another PID namespace."""
+    """Return the pid of the peer of a socket, or None if it is in another PID namespace."""
     try:
         raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     except OSError:
@@ -20,7 +20,7 @@ def peer_pid(link: socket.socket) -> int | None:
 
 
 def halted(pid: int) -> tuple[str, str] | None:
-    """Return what keeps a process from going on, and what lets it; None where nothing is known to."""
+    """Return why a process is halted and the command that resumes it, or None if it is not halted."""
     state = _state(pid)
     if state in STATES:
         what, remedy = STATES[state]
@@ -30,7 +30,7 @@ def halted(pid: int) -> tuple[str, str] | None:
 
 
 def visible(pid: int) -> bool:
-    """Whether its state can be read at all."""
+    """Return whether the state of a process can be read."""
     return _state(pid) is not None
 
 
@@ -48,7 +48,7 @@ def _frozen_group(pid: int) -> str | None:
             path = next((line[4:-1] for line in file if line.startswith("0::/")), None)
         if path is None:
             return None
-        while path:  # A group is frozen with the one it is in.
+        while path:  # A cgroup is frozen together with its parents.
             if os.path.exists(f"/sys/fs/cgroup/{path}/cgroup.freeze"):  # noqa: PTH110
                 with open(f"/sys/fs/cgroup/{path}/cgroup.freeze", encoding="ascii") as file:  # noqa: PTH123
                     if file.read().strip() == "1":

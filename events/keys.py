@@ -1,4 +1,4 @@
-"""Every Redis key, spelled here and nowhere else. A host's keys share one hash tag (Redis Cluster)."""
+"""The names of all Redis keys; no other file has any. A host's keys share one hash tag (Redis Cluster)."""
 
 HOSTS = "canhazgpu:hosts"  # zset: host names, by their last sign of life
 # hash: machine id -> the name its state is kept under; the hash tag puts it into the slot of HOSTS
@@ -11,7 +11,7 @@ GROUP_EMAIL = "email"
 
 
 class Keys:
-    """The key names of one host, as Redis holds them."""
+    """The names of the keys of one host."""
 
     def __init__(self, host: str) -> None:
         """Prefix every key with `canhazgpu:{host}:`."""
@@ -22,33 +22,33 @@ class Keys:
         self.gpus = prefix + "gpus"  # zset: index of every GPU, missing ones too, scored by itself
         self.removed = (
             prefix + "gpus:removed"
-        )  # hash: UUID -> what is kept of a GPU that is not listed any more, JSON
+        )  # hash: UUID -> the state of a GPU that is no longer listed, JSON
         self.scan = (
             prefix + "scan"
         )  # hash: the last scan (at_ms, began_ms; stalled: ms, reason, remedy), owner, alive_ms
         self.reservations = prefix + "reservations"  # hash: id -> a live reservation, JSON
-        self.queue = prefix + "queue"  # hash: id -> a request that waits, JSON
+        self.queue = prefix + "queue"  # hash: id -> a waiting request, JSON
         self.affinity = prefix + "affinity"  # hash: "uid/GPU" -> when that user had it last, in ms
         self.ledger = prefix + "ledger"  # stream: finished reservations, kept by time
         self.pending = prefix + "violations:pending"  # hash: "GPU/user key" -> first seen, in ms
         self.open = prefix + "violations:open"  # hash: "GPU/user key" -> the open violation, JSON
         self.events = prefix + "events"  # stream: everything that happened
         self.violations = prefix + "violations"  # stream: violation facts, kept by time
-        self.notices = prefix + "notices"  # stream: what to tell whom
+        self.notices = prefix + "notices"  # stream: notices to deliver
         self.groups = prefix + "notices:groups"  # hash: group -> the dispatcher's state, JSON
-        self.due = prefix + "notices:due"  # zset: group, scored by when to look at it again, in ms
+        self.due = prefix + "notices:due"  # zset: group, scored by the time of its next check, in ms
         self.silences = prefix + "silences"  # hash: id -> a live silence, JSON
         self.acks = (
             prefix + "silences:acks"
         )  # hash: uid -> when that user's last one of their own ends, in ms
         self.terminations = prefix + "notices:terminations"  # zset: episodes ended lately, scored by when
         self.deliveries = prefix + "deliveries"  # stream: every attempt of every channel
-        self.consumers = prefix + "consumers"  # hash: "stream/group" -> since when it is where it is, JSON
-        self.deadletters = prefix + "deadletters"  # stream: what a channel gave up on
+        self.consumers = prefix + "consumers"  # hash: "stream/group" -> its position and since when, JSON
+        self.deadletters = prefix + "deadletters"  # stream: notices that could not be delivered
 
     @property
     def streams(self) -> dict[str, str]:
-        """The public streams by name: everything whose retention consumer groups have a say in."""
+        """The public streams by name. Their retention takes consumer groups into account."""
         return {
             "events": self.events,
             "violations": self.violations,
@@ -62,15 +62,15 @@ class Keys:
         return f"{self.prefix}gpu:{index}"
 
     def operation(self, uid: int, name: str) -> str:
-        """Return the string with the result of a user's operation `name`; it expires, being a cache."""
+        """Return the string with the result of a user's operation `name`; it is a cache and expires."""
         return f"{self.prefix}operation:{uid}:{name}"
 
     def retries(self, channel: str) -> str:
-        """Return the zset of `channel`: stream id of a notice to try again, scored by when, in ms."""
+        """Return the zset of `channel`: stream ids of notices to retry, scored by the time in ms."""
         return f"{self.prefix}retries:{channel}"
 
     def progress(self, channel: str) -> str:
-        """Return the hash of `channel`: stream id -> what was tried for that notice so far, JSON."""
+        """Return the hash of `channel`: stream id -> the attempts for that notice so far, JSON."""
         return f"{self.prefix}progress:{channel}"
 
     def told(self, channel: str) -> str:

@@ -1,4 +1,4 @@
-"""Look-ups in the user database that may hang: each in a thread of its own, with a deadline."""
+"""Look-ups in the user database, which may hang: each one has its own thread and a deadline."""
 
 import contextlib
 import pwd
@@ -14,12 +14,12 @@ LEAST = 0.1  # for others: enough for the host's own files.
 
 
 class LookUp:
-    """One that began; its thread never keeps the process from ending. What it found so far counts."""
+    """A look-up in progress. Its thread does not prevent the process from exiting."""
 
     _hanging: ClassVar[dict[object, float]] = {}  # Those that have not ended, and when they began.
 
     def __init__(self, work: Callable[[dict[str, int]], None]) -> None:
-        """Start the look-up; `work` adds each name and uid to its argument when it finds them."""
+        """Start the look-up; `work` adds every name and uid that it finds to its argument."""
         self._found: dict[str, int] = {}
         self._done = threading.Event()
         self._work = work
@@ -28,7 +28,7 @@ class LookUp:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will be found."""
+        """Whether the look-up has finished."""
         return self._done.is_set()
 
     async def found(self, patience: float | None = None) -> dict[str, int]:
@@ -53,7 +53,7 @@ class LookUp:
 
 
 def look_up(name: str) -> LookUp:
-    """Begin to look for the uid of a user; a number stands for a user whose name is not known."""
+    """Start to look up the uid of a user; a number means a user whose name is not known."""
 
     def work(found: dict[str, int]) -> None:
         try:

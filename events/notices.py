@@ -1,4 +1,4 @@
-"""A notice: what to tell whom about violations, a reservation or a failure; and what became of telling it."""
+"""Notices about violations, reservations and failures, and the attempts to deliver them."""
 
 import msgspec
 
@@ -7,19 +7,21 @@ from canhazgpu.events.violations import Violation
 
 CREATED = "canhazgpu.notice.created"
 ATTEMPTED = "canhazgpu.notice.attempted"
-CHANNELS = ("wall", "email", "log", "webhook", "exec")  # Those that come along; a site may add more.
+CHANNELS = ("wall", "email", "log", "webhook", "exec")  # The built-in channels; a site can add more.
 OFFENDER, HOLDER, ADMINS, ADDRESS = "offender", "holder", "admins", "address"
-REACHED = frozenset({"delivered", "unproven"})  # The outcomes of who was told.
-IMPERSONAL = frozenset({"log", "webhook", "exec", "terminate"})  # They may speak of a person, not to one.
+REACHED = frozenset({"delivered", "unproven"})  # The outcomes that count as reached.
+IMPERSONAL = frozenset(
+    {"log", "webhook", "exec", "terminate"}
+)  # These can be about a user, but are not addressed to one.
 
 
 def is_personal(channel: str) -> bool:
-    """Tell whether a channel, such as `email` or `webhook:chat`, tells the person a notice is for."""
+    """Return whether a channel, such as `email` or `webhook:chat`, addresses the person of a notice."""
     return channel.partition(":")[0] not in IMPERSONAL
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """Something failed by itself. `subject` is scanner, gpu/N or channel/NAME; `ended` when it is over."""
+    """A failure. `subject` is scanner, gpu/N or channel/NAME; `ended` is set when it is over."""
 
     subject: str
     reason: str
@@ -29,40 +31,40 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DigestUser(msgspec.Struct, frozen=True, kw_only=True):
-    """One user in a digest. `gpu_hours` is the length of their violations within it, one GPU each."""
+    """One user in a digest. `gpu_hours` is the total duration of their violations in its period."""
 
     user: str
     violations: int
     gpu_hours: float
     open: int = 0
-    unreached: int = 0  # Violations of theirs that nobody could be told of.
+    unreached: int = 0  # Violations that the user could not be notified of.
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened between two moments (RFC 3339). Users are ordered by their GPU hours."""
+    """A summary of the time between two moments (RFC 3339). Users are ordered by their GPU hours."""
 
     since: str
     until: str
     users: tuple[DigestUser, ...] = ()
     repeaters: tuple[str, ...] = ()
-    idle: tuple[Reservation, ...] = ()  # Reservations found idle, and those that still are.
-    failures: dict[str, int] = {}  # By channel: notices it gave up on.
+    idle: tuple[Reservation, ...] = ()  # Reservations that were found idle, or still are.
+    failures: dict[str, int] = {}  # By channel: the number of notices that could not be delivered.
     incidents: tuple[Incident, ...] = ()
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of `canhazgpu.notice.created`: one message to one audience, by some channels.
+    """The `data` of `canhazgpu.notice.created`: one message to one audience through some channels.
 
-    `kind` of violations: opened, changed, reminder, resolved, terminate. Of a reservation: granted,
-    expiring, idle, released, unreserved (gone from a run that goes on), timeout. To administrators:
+    `kind` for violations: opened, changed, reminder, resolved, terminate. For a reservation: granted,
+    expiring, idle, released, unreserved (its run continues without it), timeout. For administrators:
     stalled, resumed, gpu-failed, gpu-recovered, channel-failing, channel-recovered, digest. Or test.
 
-    `audience`: offender, holder, admins or address (then `to` is it). `user` and `uid` are whom it is
-    about; `person` is who reads it, None for administrators and addresses. `episode` is the same from
-    the first notice of a group to the resolved one, `serial` counts within it. `channels`: by which it
-    goes, `webhook` standing for all webhooks; empty: by all. `channel` and `to` narrow a test, or a dead
-    letter, to one channel and one recipient. `unreached`: those it is about could not be told;
-    `unreached_holder`: whose GPU it is, and could not be told.
+    `audience`: offender, holder, admins or address (which is then in `to`). `user` and `uid` say whom the
+    notice is about; `person` is its recipient, None for administrators and addresses. `episode` is the same
+    from the first notice of a group to the resolved one; `serial` counts within it. `channels`: the channels
+    to use, where `webhook` means all webhooks; empty means all channels. `channel` and `to` restrict a test,
+    or a dead letter, to one channel and one recipient. `unreached`: the user could not be notified.
+    `unreached_holder`: the holder of the GPU, if they could not be notified.
     `not_before`: the end of quiet hours.
     """
 
@@ -82,13 +84,13 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     reservation: Reservation | None = None
     incident: Incident | None = None
     digest: Digest | None = None
-    deadline: str | None = None  # When what it announces happens: an expiry, a release.
+    deadline: str | None = None  # The time of the announced event: an expiry or a release.
     contact: str = ""
     unreached: bool = False
     unreached_holder: str | None = None
     not_before: str | None = None
-    may_ack: bool = True  # Whether its reader may silence it for a time.
-    dry_run: bool = False  # Of kind terminate: nothing is ended.
+    may_ack: bool = True  # Whether the recipient can acknowledge it.
+    dry_run: bool = False  # For the kind terminate: no process is ended.
     channel: str | None = None
     to: str | None = None
 
@@ -96,9 +98,9 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt to reach one recipient: the `data` of `canhazgpu.notice.attempted`.
 
-    `outcome` is delivered, unproven (handed on), retry (tried again later), failed (never), or why there
-    was nothing to do: refused, stuck, gone, skipped, nobody, dry-run. `final`: this channel tries this
-    notice no more, for anybody. A channel without a recipient says so once, with an empty `recipient`.
+    `outcome` is delivered, unproven (sent, arrival unknown), retry (tried again later), failed (permanently),
+    or the reason why nothing was sent: refused, stuck, gone, skipped, nobody, dry-run. `final`: this channel
+    does not try this notice again. A channel without recipients reports this with an empty `recipient`.
     """
 
     notice: str

@@ -1,4 +1,4 @@
-"""The open violations of a host, as Redis keeps them in one hash."""
+"""Reads the open violations of a host, which Redis stores in one hash."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What became of notices, for those who ask, and notices that people ask for. All of it in Redis."""
+"""Reads the attempts to deliver notices from Redis, and creates notices that were requested by a user."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ REPLAY = Script("canhazgpu.events", "replay")
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """What a channel gave up on; `id` is what to replay it by, `data` the notice or the raw entry."""
+    """A notice that could not be delivered. `id` is for replaying it; `data` is the notice or raw entry."""
 
     id: str
     time: str
@@ -27,13 +27,13 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def send_test(store: Store, channel: str, to: str | None, user: str, uid: int | None) -> str:
-    """Put a test notice for one channel on its way; return its id. Raises StoreDown."""
+    """Create a test notice for one channel; return its id. Raises StoreDown."""
     draft = {"kind": "test", "user": user, "uid": uid, "person": user, "channel": channel, "to": to}
     return await _announce(store, draft)
 
 
 async def send_reservation(store: Store, kind: str, reservation: Reservation, channel: str | None) -> str:
-    """Put a notice to a reservation's user on its way: released, unreserved or timeout. Raises StoreDown."""
+    """Create a notice to a reservation's user: released, unreserved or timeout. Raises StoreDown."""
     user = reservation.user
     draft = {
         "kind": kind,
@@ -66,7 +66,7 @@ def _attempts(rows: Any) -> Iterator[Delivery]:
     for _, fields in rows:
         try:
             yield msgspec.convert(decode(fields).data, Delivery)
-        except (Undecodable, msgspec.ValidationError):  # Whoever consumes it buries it.
+        except (Undecodable, msgspec.ValidationError):  # Its consumer moves it to the dead letters.
             continue
 
 
@@ -97,7 +97,7 @@ def _readable(value: bytes) -> str:
 
 
 async def replay(store: Store, letter: str) -> bool:
-    """Try a dead letter again; False when there is no such letter. Raises StoreDown."""
+    """Deliver a dead letter again; return False if it does not exist. Raises StoreDown."""
     found = [one for one in await deadletters(store) if one.id == letter]
     if not found:
         return False

@@ -1,4 +1,4 @@
-"""Where a host keeps its service's socket, settings and state unless it is told otherwise."""
+"""The default paths of the socket, the settings and the state."""
 
 SOCKET = "/run/canhazgpu/canhazgpu.sock"
 CONFIG = "/etc/canhazgpu/config.toml"

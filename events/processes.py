@@ -1,4 +1,4 @@
-"""Processes by pidfd: which one it is, whether it lives, what it started, and signals to no other."""
+"""Identifies processes by pidfd: whether they live, their descendants, and signals that cannot hit others."""
 
 import errno
 import os
@@ -10,20 +10,20 @@ from pathlib import Path
 
 import msgspec
 
-START_FIELD = 19  # Field 22 of /proc/PID/stat, counted from behind the name.
+START_FIELD = 19  # Field 22 of /proc/PID/stat, counted after the name.
 PARENT_FIELD = 1
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # It says nothing about a process.
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A process of this boot: `start` is in clock ticks since boot, so that a reused pid is another one."""
+    """A process of this boot. `start`, in clock ticks since boot, distinguishes it from a reused pid."""
 
     pid: int
     start: int
 
 
 def pid_of(descriptor: int) -> int | None:
-    """Return the pid of a pidfd's process, None when it has ended."""
+    """Return the pid of a pidfd's process, or None if it has ended."""
     for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "Pid":
@@ -32,14 +32,14 @@ def pid_of(descriptor: int) -> int | None:
 
 
 def ended(descriptor: int) -> bool:
-    """Tell whether a pidfd's process has ended; a zombie has."""
+    """Return whether a pidfd's process has ended; a zombie counts as ended."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def identify(descriptor: int) -> Process | None:
-    """Return which process a pidfd is of, None when it has ended."""
+    """Return the process of a pidfd, or None if it has ended."""
     pid = pid_of(descriptor)
     start = None if pid is None else start_of(pid)
     if pid is None or start is None or ended(descriptor):
@@ -74,7 +74,7 @@ def open_process(process: Process) -> int | None:
 
 
 def tree(root: Process) -> list[Process]:
-    """Return a process and its descendants, parents first; empty when it has ended."""
+    """Return a process and its descendants, parents first; empty if it has ended."""
     if start_of(root.pid) != root.start:
         return []
     children: dict[int, list[Process]] = {}
@@ -84,13 +84,13 @@ def tree(root: Process) -> list[Process]:
             parent = int(fields[PARENT_FIELD])
             children.setdefault(parent, []).append(Process(pid, int(fields[START_FIELD])))
     found = [root]
-    for process in found:  # Grows as it is gone through.
+    for process in found:  # The loop extends the list.
         found += children.get(process.pid, ())
     return found
 
 
 def marked(variable: bytes, value: bytes, uid: int | None = None) -> list[Process]:
-    """Return the processes of a user, or of all, that have this variable with this value."""
+    """Return the processes of a user, or of all users, that have this environment variable and value."""
     entry = variable + b"=" + value
     return [process for process in _of_user(uid) if entry in _environment(process)]
 
@@ -104,7 +104,7 @@ def _of_user(uid: int | None) -> Iterator[Process]:
 
 
 def _environment(process: Process) -> list[bytes]:
-    """Return what a process began with; empty where it may not be read, or the pid is another's by now."""
+    """Return the initial environment of a process; empty if it is not readable or the pid was reused."""
     try:
         entries = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""What Redis must still hold for a script of the service to work on it (service/lua/promise.lua)."""
+"""The data that a script of the service requires Redis to have (service/lua/promise.lua)."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,9 @@ import msgspec
 
 
 class Promise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a script must find to work on the data: whose they are, their name, and so many events at least.
+    """The conditions for a script to work on the data: the owner, the data's name, the last event number.
 
-    What is empty is not asked for.
+    Empty values are not checked.
     """
 
     dataset: str = ""
@@ -17,6 +17,6 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Promised(bytes):
-    """An argument of a script that has the promise in it; `anew` makes it of the promise as it is by now."""
+    """A script argument that contains the promise; `anew` rebuilds it from the current promise."""
 
     anew: Callable[[Promise | None], bytes]

@@ -1,4 +1,4 @@
-"""A reservation: GPUs that are one user's until it ends. A request: what waits to become one."""
+"""Reservations, which give GPUs to one user until they end, and requests that wait to become reservations."""
 
 from typing import Annotated
 
@@ -9,13 +9,13 @@ Moment = Annotated[int, msgspec.Meta(ge=0, lt=10**14)]  # Milliseconds since 197
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A live reservation as Redis keeps it; moments are milliseconds of Redis' clock.
+    """A live reservation as stored in Redis. Times are milliseconds of Redis' clock.
 
-    `kind` is run (it lives as long as the process `pid` that began at `start`, in clock ticks) or
-    manual (until `expires_ms`). `ended_ms`: its process has ended, its GPUs are still to be found
-    free of it. `label` is what the user wants to be called, shown and never trusted. `warned_ms`: the
-    expiry that was announced. `idle_ms`: since when its user uses none of its GPUs; `idle_told_ms`: when
-    that was announced; `idle_until_ms`: the release that was announced with it.
+    `kind` is run (it lasts as long as the process `pid` with the start time `start`, in clock ticks) or
+    manual (it lasts until `expires_ms`). `ended_ms`: its process has ended, but its GPUs are not free yet.
+    `label` is a name chosen by the user; it is displayed but not trusted. `warned_ms`: the announced expiry.
+    `idle_ms`: the time since when its GPUs are not used; `idle_told_ms`: when that was announced;
+    `idle_until_ms`: the announced time of release.
     """
 
     id: str
@@ -37,13 +37,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     idle_told_ms: Moment | None = None
     idle_until_ms: Moment | None = None
     rev: int = 0  # Grows with every change.
-    login_uid: int | None = None  # Who logged in and asked for it, where that is another uid (sudo, su).
+    login_uid: int | None = None  # The login uid of the user who requested it, if it differs (sudo, su).
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A request in the queue as Redis keeps it. It wants `gpus`, or any `count` of them.
+    """A request in the queue as stored in Redis, for `gpus` or for any `count` of them.
 
-    `place` orders the queue. `attached`: somebody listens for the answer; nothing is granted before.
+    `place` orders the queue. `attached`: the client is connected; nothing is granted otherwise.
     """
 
     id: str
@@ -66,12 +66,12 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def need(self) -> int:
-        """How many GPUs it takes."""
+        """The number of GPUs it needs."""
         return len(self.gpus) if self.gpus else self.count or 0
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of the reservation events. Moments are RFC 3339 in UTC.
+    """The `data` of the reservation events. Times are RFC 3339 in UTC.
 
     On `created` and `released`, `uuids` says which cards `gpus` are, in the same order. On `released`,
     `gpus` are those it let go of, `kept` those it still has, `held_s` is since it began, `reason` is
@@ -109,7 +109,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of the request events: who waits for what. `reason` says why they left.
+    """The `data` of the request events. `reason` says why the request left the queue.
 
     On `renamed`, `formerly` is what its user was called.
 
@@ -131,9 +131,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuHandling(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of gpu.drained, undrained, managed, unmanaged and removed: what was done to a GPU.
+    """The `data` of gpu.drained, undrained, managed, unmanaged and removed: a change to a GPU.
 
-    `by` is the administrator who did it; None where it was so of old and the GPU is back, or was removed.
+    `by` is the administrator who made it. It is None if the GPU is back in an earlier state, or was removed.
     """
 
     index: int

@@ -1,7 +1,6 @@
-"""The contract for other programs: one AsyncAPI 3.0 document with a JSON Schema for each event's data.
+"""The contract for other programs: an AsyncAPI 3.0 document with a JSON Schema for the data of each event.
 
-`python -m canhazgpu.events.schemas` prints it; docs/asyncapi.json is its output, and a test says
-when they differ.
+`python -m canhazgpu.events.schemas` prints it. docs/asyncapi.json is its output; a test fails if they differ.
 """
 
 import inspect
@@ -19,10 +18,10 @@ from canhazgpu.events.violations import Signalled, Violation
 
 
 class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of gpu.changed, failed and recovered. `memory_mb` is what counts as used, in MiB.
+    """The `data` of gpu.changed, failed and recovered. `memory_mb` is the counted memory in MiB.
 
-    `state` is ok, error or unknown; `reason` says why it is not ok, and `remedy` what to do about it;
-    `holder` is there when a reservation holds the GPU.
+    `state` is ok, error or unknown; `reason` says why it is not ok, and `remedy` what to do about it.
+    `holder` is present if a reservation holds the GPU.
     """
 
     index: int
@@ -38,7 +37,7 @@ class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Renumbering(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU in the `data` of `canhazgpu.gpu.renumbered`: what it was called, and what it is called now."""
+    """One GPU in the `data` of `canhazgpu.gpu.renumbered`: its old and its new index."""
 
     uuid: str
     was: int
@@ -46,13 +45,13 @@ class Renumbering(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Renumbered(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of `canhazgpu.gpu.renumbered`: the GPUs that got other indices, all at the same moment."""
+    """The `data` of `canhazgpu.gpu.renumbered`: the GPUs whose index has changed, all at the same time."""
 
     gpus: tuple[Renumbering, ...]
 
 
 class HostRenamed(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of `canhazgpu.host.renamed`: a machine's state is kept under another name from now on."""
+    """The `data` of `canhazgpu.host.renamed`: the state of a machine is now kept under another name."""
 
     name: str
     was: str
@@ -60,23 +59,23 @@ class HostRenamed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stalled(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of `canhazgpu.scanner.stalled`: no scan reaches the driver; what to do about it."""
+    """The `data` of `canhazgpu.scanner.stalled`: scans cannot reach the driver; why, and what to do."""
 
     reason: str
     remedy: str
 
 
 class Resumed(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of `canhazgpu.scanner.resumed`: for how many seconds no scan was had."""
+    """The `data` of `canhazgpu.scanner.resumed`: how many seconds there was no scan."""
 
     stalled_s: int
 
 
 class GroupAbandoned(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of `canhazgpu.consumer_group.abandoned`: no entry is kept for the group any more.
+    """The `data` of `canhazgpu.consumer_group.abandoned`: entries are no longer kept for the group.
 
-    It has `behind` entries to acknowledge; `read` is since when its place is the same. `reason`: unread (as
-    `consumers.abandon_after` says) or memory (the streams used more than `streams.memory_mb`).
+    It has `behind` unacknowledged entries; `read` is the time since when its position has not changed.
+    `reason`: unread (for `consumers.abandon_after`) or memory (the streams exceeded `streams.memory_mb`).
     """
 
     stream: str
@@ -87,9 +86,9 @@ class GroupAbandoned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupResumed(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of `canhazgpu.consumer_group.resumed`: an abandoned group is read again.
+    """The `data` of `canhazgpu.consumer_group.resumed`: an abandoned group is being read again.
 
-    `missing` entries that it had not been handed are gone; it is absent where that is not known.
+    `missing` is the number of entries that were removed before the group read them; absent if unknown.
     """
 
     stream: str
@@ -207,7 +206,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def document() -> str:
-    """Return the document as it is committed."""
+    """Return the document as committed in docs/."""
     return msgspec.json.format(msgspec.json.encode(asyncapi()), indent=2).decode() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A silence: for a time nobody is told of some violations. The facts are recorded all the same."""
+"""Silences suppress notices about some violations for a time. The violations are still recorded."""
 
 import msgspec
 
@@ -9,12 +9,12 @@ ENDED = "canhazgpu.silence.ended"
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of the silence events, and what Redis keeps of a live one. Moments: RFC 3339 in UTC.
+    """The `data` of the silence events, and the record of a live silence in Redis. Times: RFC 3339 in UTC.
 
-    It covers the violations that fit all of `user`, `gpu` and `process` (the name of a process) that
-    are set; at least one is. `ack`: the user's own acknowledgement, of what they do on `gpus`; it covers
-    nothing on a GPU that somebody else has reserved. `reason` and `by` say why and who;
-    `ended_by` is set on ending by hand, and `ended` on any ending.
+    It covers the violations that match all of `user`, `gpu` and `process` (a process name) that are set; at
+    least one is. `ack`: it is a user's acknowledgement of their own violations on `gpus`; it never covers a
+    GPU that somebody else has reserved. `reason` says why and `by` who created it. `ended` is set when it has
+    ended, and `ended_by` if a user ended it.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     ended_by: str | None = None
 
     def covers(self, violation: Violation) -> bool:
-        """Tell whether it is about this violation: `process` has to be the name of every process."""
+        """Return whether it covers this violation; `process` must be the name of all its processes."""
         names = {process.name for process in violation.processes}
         if self.ack and (violation.holder or violation.gpu not in self.gpus):
             return False

@@ -1,4 +1,4 @@
-"""The way to Redis: one bounded pool of connections, and scripts called by the hash of their text."""
+"""Access to Redis: a bounded pool of connections, and scripts that are called by their hash."""
 
 import hashlib
 import re
@@ -33,14 +33,14 @@ from canhazgpu.events.endpoint import Endpoint
 from canhazgpu.events.keys import HOSTS, Keys
 from canhazgpu.events.promise import Promise, Promised
 
-ANSWER_TIMEOUT = 5.0  # Seconds one command may take before its outcome counts as unknown.
-TURN_TIMEOUT = 20.0  # Seconds; a crowd is served one after the other.
-RECOVERIES = 10  # Attempts of a script on data that is lost again and again.
-TRY_AGAIN = "try again; running commands go on meanwhile, and nothing is released"
+ANSWER_TIMEOUT = 5.0  # Timeout of a command in seconds; after that its outcome is unknown.
+TURN_TIMEOUT = 20.0  # Seconds; many callers are served one after the other.
+RECOVERIES = 10  # Attempts of a script on data that is lost repeatedly.
+TRY_AGAIN = "try again; running commands are not affected, and nothing is released"
 SAY_AGAIN = 60.0  # Seconds.
 NEVER = 2**53  # A sequence that no data have.
 BLOCK_MARGIN = 5.0  # A blocking read answers late when others are served first.
-# Also a Redis that answers, but not for now: loading, full, a replica, without its master.
+# Also errors of a Redis that is not ready: loading, full, a replica, without its master.
 UNREACHABLE = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -50,7 +50,7 @@ UNREACHABLE = (
     MasterDownError,
     OSError,
 )
-# What redis-py has no exception for, and what a script's own error may carry inside.
+# Errors without an exception in redis-py, also inside errors of scripts.
 _NOT_NOW = re.compile(r"\b(MISCONF|BUSY|NOREPLICAS|OOM|READONLY|MASTERDOWN|BEHIND)\b")
 _BEHIND = re.compile(r"\bBEHIND\b")
 _CONNECTING = re.compile(r"Error -?\d+ connecting to (\S+) (.+)")
@@ -58,7 +58,7 @@ _HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
 
 
 class StoreDown(Exception):
-    """Redis does not answer. Nothing is known of what was asked last."""
+    """Redis does not answer. The outcome of the last command is unknown."""
 
 
 # In this order, where a package has them.
@@ -66,45 +66,45 @@ PRELUDES = ("promise.lua", "kept.lua", "standing.lua", "rate.lua", "prelude.lua"
 
 
 class Script:
-    """One Lua verb: `lua/<name>.lua` of a package, with the preludes of events and the package before it."""
+    """One Lua script: `lua/<name>.lua` of a package, after the preludes of events and of the package."""
 
     def __init__(self, package: str, name: str) -> None:
-        """Name the script; its text is read on first use."""
+        """Store the name; the text is read on first use."""
         self.package = package
         self.name = name
 
     @cached_property
     def body(self) -> str:
-        """The script's own text."""
+        """The text of the script without preludes."""
         return files(self.package).joinpath("lua", f"{self.name}.lua").read_text()
 
     @cached_property
     def text(self) -> str:
-        """What Redis runs: the preludes and the body."""
+        """The text that Redis runs: the preludes and the body."""
         packages = dict.fromkeys(("canhazgpu.events", self.package))
         preludes = [files(package).joinpath("lua", name) for package in packages for name in PRELUDES]
         return "".join(file.read_text() for file in preludes if file.is_file()) + self.body
 
     @cached_property
     def sha(self) -> str:
-        """The name under which Redis keeps the text."""
+        """The hash of the text, for EVALSHA."""
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     @cached_property
     def header(self) -> dict[str, str]:
-        """What the header says of Keys, Args, Returns and Events."""
+        """The Keys, Args, Returns and Events of the header."""
         return dict(_HEADER.findall(self.body))
 
 
 class Store:
-    """One host's state in one Redis.
+    """The state of one host in Redis.
 
-    Replies are bytes, decoded where they are read. The client itself never retries: whoever calls
-    knows whether a repeat is safe.
+    Replies are bytes and are decoded by the caller. The client never retries, because only the caller knows
+    whether that is safe.
     """
 
     def __init__(self, where: str | Endpoint, host: str) -> None:
-        """Prepare connections to a URL, or to an endpoint; none is opened yet."""
+        """Prepare connections to a URL or an endpoint, without opening one."""
         self.endpoint = Endpoint(url=where) if isinstance(where, str) else where
         self.keys = Keys(host)
         self.connected: Callable[[], None] = lambda: None  # Called for each new connection.
@@ -112,21 +112,21 @@ class Store:
         # For keys of all hosts, which another node of a Cluster may have.
         in_cluster = self.endpoint.kind == "cluster"
         self.common = self._client(ANSWER_TIMEOUT, connections=1, key=HOSTS) if in_cluster else self.redis
-        self.servers = 0  # How many servers, or starts of one, were connected to.
-        self.compared = 0  # Which of them was the last whose data were compared with what was promised.
+        self.servers = 0  # The number of servers, or server starts, connected to so far.
+        self.compared = 0  # The last of them whose data were compared with the journal.
         self._server: str | None = None
         self._promise: Promise | None = None
-        self.owner = ""  # The service whose state this is, as it is kept in Redis; empty where nobody says.
+        self.owner = ""  # The service that owns the state, as recorded in Redis; empty if unset.
         self.refusal = ""  # Why no script may run yet: the state is not this service's (yet).
-        self.recover: Callable[[], Awaitable[None]] | None = None  # Puts back what Redis has lost.
-        # Says why Redis does not answer, and what to do.
+        self.recover: Callable[[], Awaitable[None]] | None = None  # Restores what Redis has lost.
+        # Explains why Redis does not answer, and what to do.
         self.explain: Callable[[StoreDown], tuple[str, str]] = lambda down: (str(down), TRY_AGAIN)
-        self.trouble: StoreDown | None = None  # The last one, in force while it is `down`.
+        self.trouble: StoreDown | None = None  # The last error, valid while Redis is `down`.
         self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
     @property
     def promise(self) -> Promise | None:
-        """What scripts must find: nothing is enough on a server whose data were not compared yet."""
+        """The conditions for scripts; they cannot be met until this server was compared with the journal."""
         if self._promise is None or self.compared == self.servers:
             return self._promise
         return msgspec.structs.replace(self._promise, sequence=NEVER)
@@ -151,7 +151,7 @@ class Store:
         return Redis.from_pool(BlockingConnectionPool.from_url(place, **options))
 
     def _place(self, key: str) -> tuple[str | None, dict[str, Any]]:
-        """Return the URL of the server, None where it has to be looked for, and how to connect to it."""
+        """Return the URL of the server, or None if it must be discovered, and the connection options."""
         endpoint = self.endpoint
         if not endpoint.kind:
             return endpoint.plain()
@@ -170,7 +170,7 @@ class Store:
 
     @asynccontextmanager
     async def of(self, host: str) -> AsyncIterator[Redis]:
-        """Give a client for the keys of a host that this one may have been called before."""
+        """Return a client for the keys of another host name, which this host may have had before."""
         if host == self.keys.host or self.endpoint.kind != "cluster":
             yield self.redis
         else:
@@ -178,13 +178,13 @@ class Store:
                 yield redis
 
     def blocking(self, longest: float) -> Redis:
-        """Return a client of its own for reads that block up to `longest` seconds; close it."""
+        """Return a separate client for reads that block up to `longest` seconds. The caller closes it."""
         return self._client(longest + BLOCK_MARGIN, connections=1)
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """Run `script` once and return its raw reply; loads its text when Redis forgot it.
+        """Run `script` once and return its raw reply; load its text if Redis does not have it.
 
-        Raises StoreDown when no answer came; the script may then have run all the same.
+        Raises StoreDown if there is no answer. The script may have run anyway.
         """
         for attempt in range(RECOVERIES):
             if self.refusal:
@@ -201,7 +201,7 @@ class Store:
         raise AssertionError("the last attempt returns or raises")
 
     async def repair(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """Run a script that is to make the data what was promised: it waits for nothing of that."""
+        """Run a script that restores the promised data, without waiting for the promise to hold."""
         try:
             return await self._run(script, keys, args)
         except ResponseError as error:
@@ -216,23 +216,23 @@ class Store:
             return await self.redis.eval(script.text, len(keys), *keys, *args)
 
     def hold_to(self, dataset: str, sequence: int) -> None:
-        """Let no script that hands out GPUs run on data that are not these, not so far, or another's."""
+        """Let scripts that allocate GPUs run only on this data set, from this sequence on, for this owner."""
         self.promise = Promise(dataset=dataset, sequence=sequence, owner=self.owner)
 
     async def ask(self, question: Any) -> Any:
-        """Return the answer to one command, not yet awaited. Raises StoreDown."""
+        """Await one command and return its answer. Raises StoreDown."""
         try:
             return await question
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
 
     async def now_ms(self) -> int:
-        """Return the time by Redis' clock, in milliseconds. Raises StoreDown."""
+        """Return the time of Redis' clock in milliseconds. Raises StoreDown."""
         clock = await self.ask(self.redis.time())
         return int(clock[0]) * 1000 + int(clock[1]) // 1000
 
     async def ready(self, deadline: float) -> None:
-        """Wait until Redis answers; raise StoreDown with its last word after `deadline` seconds."""
+        """Wait until Redis answers; raise StoreDown with the last error after `deadline` seconds."""
         last: Exception | None = None
         with anyio.move_on_after(deadline):
             while True:
@@ -247,11 +247,11 @@ class Store:
 
     @property
     def down(self) -> bool:
-        """Whether Redis did not answer when it was last needed."""
+        """Whether the last attempt to reach Redis failed."""
         return self._said > -SAY_AGAIN
 
     def lost(self, down: StoreDown) -> None:
-        """Log that Redis does not answer: at once, then every minute, however many ask for it."""
+        """Log that Redis does not answer: immediately, then at most once per minute."""
         self.trouble = down
         now = time.monotonic()
         if now - self._said >= SAY_AGAIN:
@@ -259,7 +259,7 @@ class Store:
             structlog.get_logger().warning("store_down", reason=str(down))
 
     def found(self) -> None:
-        """Log that Redis answers again, if it did not."""
+        """Log that Redis answers again, if it was down."""
         if self._said > -SAY_AGAIN:
             self._said = -SAY_AGAIN
             structlog.get_logger().info("store_back")
@@ -271,7 +271,7 @@ class Store:
 
 
 async def _run_id(connection: AbstractConnection) -> str | None:
-    """Return the name that a server gives itself at each start; None when this user may not ask for it."""
+    """Return the run id of a server, or None if this user is not allowed to read it."""
     await connection.send_command("INFO", "server")
     try:
         found = re.search(rb"run_id:(\w+)", await connection.read_response(disable_decoding=True))
@@ -281,14 +281,14 @@ async def _run_id(connection: AbstractConnection) -> str | None:
 
 
 def _down(error: ResponseError) -> Exception:
-    """Return what a script's error means: that Redis cannot do it now, or (the error itself) a mistake."""
+    """Return StoreDown if a script failed because Redis is not available, else the error itself."""
     # From Redis 7 on the code stands first, and redis-py makes a class of it.
     not_now = isinstance(error, UNREACHABLE) or _NOT_NOW.search(str(error)) or is_elsewhere(error)
     return StoreDown(unreachable(error)) if not_now else error
 
 
 def unreachable(error: Exception) -> str:
-    """Return why Redis cannot be reached, on one line and without the password of its URL."""
+    """Return why Redis cannot be reached, on one line and without a password."""
     text = " ".join(str(error).split()) or type(error).__name__
     failed = _CONNECTING.match(text)
     if failed:

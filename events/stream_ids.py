@@ -1,23 +1,23 @@
-"""Ids of stream entries, `MS-NUMBER`: a stream counts its entries 1, 2, 3 (events/lua/prelude.lua)."""
+"""Ids of stream entries, `MS-NUMBER`; a stream numbers its entries 1, 2, 3 (events/lua/prelude.lua)."""
 
 
 def place_of(entry: str) -> tuple[int, int]:
-    """Return the moment, in ms, and the number of an entry's id; a bare moment has the number 0."""
+    """Return the time in ms and the number of an entry's id; a time alone has the number 0."""
     ms, _, number = entry.partition("-")
     return int(ms), int(number or 0)
 
 
 def before(entry: str) -> str:
-    """Return the id from which a reader goes on to `entry`: it comes next, and nothing is missing."""
+    """Return the id after which a reader gets `entry` next, with nothing missing."""
     ms, number = place_of(entry)
     return f"{ms}-{max(0, number - 1)}"
 
 
 def missing(after: str, entry: str) -> int | None:
-    """Return how many entries that came after the entry `after` are gone, where `entry` is what comes next.
+    """Return the number of entries that were removed between the entry `after` and the next one, `entry`.
 
-    None: some are gone, and nobody knows how many, because the stream was begun anew. Where one of the two
-    has no number, none is known to be gone.
+    None: the number is unknown, because the stream was started again. If one of the two has no number,
+    the result is 0.
     """
     number, following = place_of(after)[1], place_of(entry)[1]
     if not number or not following:
@@ -26,9 +26,9 @@ def missing(after: str, entry: str) -> int | None:
 
 
 def missing_since(moment: str, first: str) -> int | None:
-    """Return how many entries that came after `moment` are gone, where the stream begins with `first` now.
+    """Return the number of entries after `moment` that were removed, if the stream now starts with `first`.
 
-    `moment` is no entry: 0 for the beginning, or any other. None: perhaps some, nobody knows how many.
+    `moment` is a time, not an entry; 0 is the beginning. None: the number is unknown.
     """
     gone = max(0, place_of(first)[1] - 1)
     if not gone or place_of(moment) >= place_of(first):

@@ -1,4 +1,4 @@
-"""Foreign text made harmless: one line, printable, bounded. It never drops a character silently."""
+"""Makes text from users safe to print: one line, printable, bounded. No character is dropped silently."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""A violation: one user on one GPU without the right to it. Facts about it go to two streams."""
+"""A violation: one user uses one GPU without the right to. Its events go to two streams."""
 
 import msgspec
 
@@ -10,9 +10,9 @@ CLOSED = "canhazgpu.violation.closed"
 
 
 class Signalled(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of `canhazgpu.process.signalled`: a process of a violation was told to end.
+    """The `data` of `canhazgpu.process.signalled`: a signal to a process of a violation.
 
-    `signal` is INT, TERM or KILL; `outcome` is sent, dry-run, or why it was left alone.
+    `signal` is INT, TERM or KILL; `outcome` is sent, dry-run, or the reason why it was not sent.
     """
 
     notice: str
@@ -30,10 +30,9 @@ class Signalled(msgspec.Struct, frozen=True, kw_only=True):
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the three violation events. Times are RFC 3339 in UTC, memory is in MiB.
 
-    `key` identifies the user within the host (`uid:1001`, `user:bob`, `unknown`, or
-    `containers` for all those of which nobody is proven); `person` is the
-    user to tell, None when nobody is proven; `hint` is who it probably is then. `reason`, `closed` and
-    `duration_s` are set on closing.
+    `key` identifies the user within the host (`uid:1001`, `user:bob`, `unknown`, or `containers` for all
+    containers without a proven user). `person` is the user to notify, None if no user is proven; then `hint`
+    may name the probable user. `reason`, `closed` and `duration_s` are set when it is closed.
     """
 
     violation: str

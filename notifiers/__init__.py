@@ -1,1 +1,1 @@
-"""One file per channel: each renders and delivers one notice, without policy and without Redis."""
+"""The channels, which render and deliver notices. They contain no policy and do not use Redis."""

@@ -1,21 +1,21 @@
-"""What a notice says before it is lines or a page: sentences, commands, uses of GPUs, tables.
+"""The content of a notice before it is rendered as text or HTML: sentences, commands, uses of GPUs, tables.
 
-Every string in it is ready to be shown: on one line, without anything invisible, bounded.
+Every string in it is safe to print: one line, bounded, without control characters.
 """
 
 import msgspec
 
 
 class Sentence(msgspec.Struct, frozen=True):
-    """One or more whole sentences."""
+    """One or more complete sentences."""
 
     text: str
 
 
 class Commands(msgspec.Struct, frozen=True):
-    """What to type: rows of purpose and command, under a sentence that may be empty.
+    """Suggested commands: rows of purpose and command, under a title that may be empty.
 
-    `aside`: nothing that has to be done, only where more is to be seen.
+    `aside`: the commands only show more information; none of them has to be run.
     """
 
     title: str
@@ -24,7 +24,7 @@ class Commands(msgspec.Struct, frozen=True):
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """One process on a GPU; `inside` names its container, or is empty."""
+    """One process on a GPU. `inside` is the name of its container, or empty."""
 
     pid: int
     name: str
@@ -33,7 +33,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """One violation. `until`, `lasted` and `end` are empty while it lasts, `holder` unless one is wronged."""
+    """One violation. `until`, `lasted` and `end` are empty while it is open; `holder` if there is none."""
 
     gpu: int
     model: str
@@ -42,21 +42,21 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     memory: str
     holder: str = ""
     processes: tuple[Process, ...] = ()
-    more: int = 0  # Processes that are not listed.
+    more: int = 0  # Number of processes that are not listed.
     until: str = ""
     lasted: str = ""
     end: str = ""
 
 
 class Uses(msgspec.Struct, frozen=True):
-    """Violations of one notice: all of them last, or all are over."""
+    """The violations of one notice: all open, or all ended."""
 
     title: str
     rows: tuple[Use, ...]
 
 
 class Table(msgspec.Struct, frozen=True):
-    """Rows of cells; without `columns` the first cell of a row says what the second is."""
+    """Rows of cells. Without `columns`, the first cell of each row is a label for the second."""
 
     title: str
     columns: tuple[str, ...]
@@ -67,9 +67,9 @@ Part = Sentence | Commands | Uses | Table
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole notice. `subject` and `headline` say the same; the headline is a sentence to its reader.
+    """The content of a whole notice. The headline is the subject as a sentence addressed to the reader.
 
-    `mood` is bad, good or plain: what is wrong, what is right again, what is just so.
+    `mood` is bad (something is wrong), good (it is resolved) or plain (neither).
     """
 
     subject: str

@@ -1,7 +1,7 @@
-"""The mail address of a user: from the table, the user database, a program of the site's, a template.
+"""Finds the mail address of a user: in the table, the user database, with the site's program, or by pattern.
 
-Whatever a rung answers is an address only when it looks like one. A rung that fails is logged and the
-next one is asked; programs that hang are ended.
+An answer is used only if it looks like an address. A source that fails is logged, and the next one is tried.
+Programs that hang are killed.
 """
 
 import os
@@ -16,33 +16,36 @@ from canhazgpu.config.kinds import ADDRESS
 from canhazgpu.events.text import printable
 from canhazgpu.notifiers.program import run
 
-GETENT = ("/usr/bin/getent", "/bin/getent")  # It can be ended when a directory hangs; a call of libc cannot.
+GETENT = (
+    "/usr/bin/getent",
+    "/bin/getent",
+)  # Unlike a libc call, a program can be killed if a directory hangs.
 PATIENCE = 5.0  # Seconds for each program.
-KEEP, KEEP_FAILURE = 600.0, 60.0  # Seconds that an answer holds, and that a failure is not tried again.
+KEEP, KEEP_FAILURE = 600.0, 60.0  # Seconds for which an answer is cached, and a failure is not retried.
 MOST_KEPT = 10_000
-UNKNOWN = 2  # The status of getent for a user it does not know.
+UNKNOWN = 2  # The exit status of getent for an unknown user.
 COMMENT_FIELD = 4  # name:password:uid:gid:comment:home:shell
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # Nothing that a program takes for an option.
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # Nothing that a program could take for an option.
 _ADDRESS = re.compile(ADDRESS)
 
 
 class LookupFailed(Exception):
-    """A program did not answer as it should."""
+    """A program did not give a valid answer."""
 
 
 class Addresses:
-    """Finds addresses, and remembers for some minutes what programs said."""
+    """Finds addresses, and caches the answers of programs for some minutes."""
 
     def __init__(self, settings: Email, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the rungs from the settings; `clock` counts seconds."""
+        """Take the sources from the settings; `clock` counts seconds."""
         self._settings = settings
         self._clock = clock
         self._kept: dict[str, tuple[float, str | None]] = {}
 
     async def of(self, user: str) -> str | None:
-        """Return the address of a user, None when there is none.
+        """Return the address of a user, or None if there is none.
 
-        A number stands for a user whose name is not known: it names nobody's mailbox.
+        A number means a user whose name is not known, who therefore has no address.
         """
         listed = self._settings.addresses.get(user)
         if listed or user.isdecimal() or not _USER.fullmatch(user):
@@ -57,7 +60,7 @@ class Addresses:
         return made if _ADDRESS.fullmatch(made) else None
 
     async def _look_up(self, user: str) -> str | None:
-        """Ask the programs; remember the answer, a failure for a shorter time."""
+        """Run the programs and cache the answer; a failure is cached for a shorter time."""
         failed = False
         for rung in (self._comment, self._command):
             try:
@@ -86,17 +89,17 @@ class Addresses:
         return next(filter(_ADDRESS.fullmatch, words), None)
 
     async def _command(self, user: str) -> str | None:
-        """Return what the site's program says; nothing said is no address."""
+        """Return the output of the site's program; no output means no address."""
         if not self._settings.address_command:
             return None
         answer = (await _first_line([*self._settings.address_command, user])).strip()
         if answer and not _ADDRESS.fullmatch(answer):
-            raise LookupFailed(f"the answer is no mail address: {printable(answer)}")
+            raise LookupFailed(f"the answer is not a mail address: {printable(answer)}")
         return answer or None
 
 
 async def _first_line(command: list[str], unknown: int = 0) -> str:
-    """Return the first line a program prints; `unknown`: the status that says that there is none."""
+    """Return the first output line of a program; the exit status `unknown` means that there is none."""
     name = os.path.basename(command[0])  # noqa: PTH119 - a name to show
     try:
         ended = await run(command, {}, PATIENCE, with_errors=False)

@@ -1,7 +1,7 @@
-"""The head file beside the audit log: where the chain ends, and where it stood when the log's file began.
+"""The head file next to the audit log: the end of the chain, and its position at the start of the log file.
 
-Lines cut off either end are missed by it. It is replaced after each line, before the first one of a file
-too, and never fsynced: a crash leaves it behind the log, never ahead of it.
+It shows when lines were removed at either end. It is replaced after every line, and before the first line of
+a file. It is never fsynced: after a crash it may be behind the log, but never ahead of it.
 """
 
 import contextlib
@@ -18,25 +18,25 @@ _LONGEST = 4096
 
 
 class Anchor(msgspec.Struct, frozen=True):
-    """What the file holds; `begin` is None where it is not known after which line the log's file began."""
+    """The content of the file. `begin` is None if the position at the start of the log file is not known."""
 
     head: Head
     begin: Head | None = None
 
 
 class NoAnchor(ValueError):
-    """The head file does not hold a head: it was damaged, or written by something else."""
+    """The head file is not valid: it is damaged, or was written by something else."""
 
 
 def anchor_path(log: Path) -> Path:
-    """Return where the head of this log is kept."""
+    """Return the path of the head file of a log."""
     return log.with_name(f".{log.name}.head")
 
 
 def read_anchor(log: Path) -> Anchor | None:
-    """Return what was kept last, None when there is no file.
+    """Return the content of the head file, or None if there is none.
 
-    Raises NoAnchor when it holds something else, OSError when it cannot be read.
+    Raises NoAnchor if it is not valid, and OSError if it cannot be read.
     """
     path = anchor_path(log)
     try:
@@ -54,7 +54,7 @@ def read_anchor(log: Path) -> Anchor | None:
 
 
 def write_anchor(log: Path, anchor: Anchor) -> None:
-    """Keep `anchor`: a reader finds it or the one before, whole. OSError when it cannot be written."""
+    """Replace the head file atomically. Raises OSError if it cannot be written."""
     path = anchor_path(log)
     new = path.with_name(f"{path.name}.new")
     with contextlib.suppress(FileNotFoundError):

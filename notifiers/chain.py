@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-LONGEST = 1024 * 1024  # Bytes of a line. No fact comes near; more is never taken for a line.
+LONGEST = 1024 * 1024  # Maximum length of a line in bytes, far more than any event needs.
 _LAST_FIELD = b', "chain": "%b"}\n'
 _LENGTH = len(_LAST_FIELD % (b"0" * 64))
 _END = re.compile(rb', "seq": ([1-9][0-9]{0,17}), "chain": "([0-9a-f]{64})"\}\n\Z')
@@ -19,18 +19,18 @@ _LONGEST_END = _LENGTH + len(', "seq": ') + 18
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The end of a chain: the number and the value of its last line."""
+    """The end of a chain: the number and the chain value of its last line."""
 
     seq: Annotated[int, msgspec.Meta(ge=0, lt=10**18)]
     chain: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
     def leads_to(self, link: "Link") -> bool:
-        """Say whether `link` was hashed over this head, whatever their numbers are."""
+        """Return whether `link` was hashed over this head, whatever their numbers are."""
         return value(self.chain, link.body) == link.chain
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A line of a chain: its number, its value, and the bytes that its value is over."""
+    """A line of a chain: its number, its chain value, and the bytes that were hashed."""
 
     seq: int
     chain: str
@@ -38,7 +38,7 @@ class Link(msgspec.Struct, frozen=True):
 
     @property
     def head(self) -> Head:
-        """The end of a chain whose last line this is."""
+        """The head of the chain after this line."""
         return Head(self.seq, self.chain)
 
 
@@ -46,15 +46,15 @@ START = Head(0, "0" * 64)
 
 
 def value(before: str, body: bytes) -> str:
-    """Return the chain value of a line, from that of the line before and its own bytes."""
+    """Return the chain value of a line, computed from the previous value and its own bytes."""
     return hashlib.sha256(before.encode("ascii") + body).hexdigest()
 
 
 def seal(line: bytes, head: Head) -> tuple[bytes, Head]:
-    """Return `line` with `seq` and `chain` at its end, as the line after `head`, and the head it makes.
+    """Return `line` with `seq` and `chain` added, as the line after `head`, and the new head.
 
-    `line` is a JSON object with at least one field, none of them `seq` or `chain`, and a line feed;
-    ValueError when it does not end like one.
+    `line` is a JSON object with at least one field, without `seq` and `chain`, and a line feed. Raises
+    ValueError if it does not end like one.
     """
     if not line.endswith(b"}\n"):
         raise ValueError("a line of the log is a JSON object and a line feed")
@@ -64,7 +64,7 @@ def seal(line: bytes, head: Head) -> tuple[bytes, Head]:
 
 
 def link_of(line: bytes) -> Link | None:
-    """Return what `line` says of its place in a chain; None when it does not end as `seal` ends a line."""
+    """Return the chain fields of `line`, or None if it was not written by `seal`."""
     found = _END.search(line, max(0, len(line) - _LONGEST_END))
     if found is None:
         return None
@@ -72,13 +72,13 @@ def link_of(line: bytes) -> Link | None:
 
 
 def is_plain(line: bytes) -> bool:
-    """Say whether `line` is as lines were before there was a chain: a JSON object without `chain`."""
+    """Return whether `line` is from before the chain existed: a JSON object without `chain`."""
     fields = fields_of(line)
     return fields is not None and "chain" not in fields
 
 
 def fields_of(line: bytes) -> dict[str, object] | None:
-    """Return the fields of a line; None when it is no JSON object."""
+    """Return the fields of a line, or None if it is not a JSON object."""
     try:
         fields = msgspec.json.decode(line)
     except (ValueError, RecursionError):  # Also bytes that are no UTF-8.

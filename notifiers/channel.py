@@ -1,4 +1,4 @@
-"""What a notifier is: one way to reach people. `docs/notifiers.md` shows how a site adds its own."""
+"""The interface of channels. `docs/notifiers.md` shows how to add one."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,26 +8,26 @@ from canhazgpu.notifiers.outcome import Outcome
 
 
 class Channel(Protocol):
-    """One way to reach people. Nothing here blocks the loop; who must wait, waits in a thread.
+    """One way to reach people. Its methods must not block the event loop; use a thread for blocking calls.
 
-    `name` is how steps name it, and its consumer group.
+    `name` is used in the steps of the settings, and as the name of its consumer group.
     """
 
     name: str
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return who this notice is for on this channel; nobody: the next step is brought forward."""
+        """Return the recipients on this channel. If there are none, the next step is brought forward."""
 
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> Sequence[Outcome]:
-        """Try to reach them, within two minutes; `first` is the first notice of the episode that reached any.
+        """Try to reach the recipients within two minutes. `first`: the episode's first notice that arrived.
 
-        One Outcome for each, or for each place of theirs, such as a terminal. What may be tried again
-        is `retry`. An exception is `failed` for everybody.
+        Return one Outcome for each recipient, or for each of their terminals. Outcomes with `retry` are tried
+        again. An exception counts as `failed` for everybody.
         """
 
 
 def goes_by(notice: Notice, name: str) -> bool:
-    """Tell whether a notice is for the channel `name`: `webhook` stands for `webhook:chat` too."""
+    """Return whether a notice is for the channel `name`; `webhook` includes `webhook:chat`."""
     if notice.channel:
         return notice.channel == name
     return not notice.channels or name in notice.channels or name.partition(":")[0] in notice.channels

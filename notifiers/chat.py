@@ -13,7 +13,7 @@ import msgspec
 from canhazgpu.events.notices import Notice
 from canhazgpu.notifiers.render import lines, subject
 
-# Each service's longest message, as it counts it, less the marks of a block of code. Slack cuts at 40000.
+# Maximum message length of each service, without the marks of a code block. Slack cuts at 40000.
 SLACK, MATTERMOST, DISCORD, NTFY = 4000 - 8, 16383 - 8, 2000 - 8, 4096
 TITLE = 250  # Characters of a title.
 MORE = "… more: canhazgpu status"
@@ -44,7 +44,7 @@ Encoded = tuple[bytes, dict[str, str]]  # A request's body and headers.
 
 
 def encode(notice: Notice, body: str) -> Encoded:
-    """Return the body and the headers of a request; `body` is one of those the settings know."""
+    """Return the body and the headers of a request; `body` is a body type of the settings."""
     makers: dict[str, Callable[[Notice], Encoded]] = {
         "json": _json,
         "slack": _slack,
@@ -86,14 +86,14 @@ def _text(notice: Notice) -> Iterable[str]:
 
 
 def harmless(text: str, contact: str = "") -> str:
-    """Return `text` with all that a service could act on spelled out, but for the site's own contact."""
+    """Return `text` with mentions, links and code marks escaped, except in the configured contact."""
     if contact and contact in text:
         return contact.join(harmless(part) for part in text.split(contact))
     return _ACTIVE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _escaped(text: str) -> str:
-    """Return `text` without a control sequence of Slack's, all of which stand in < and >."""
+    """Return `text` with Slack's control characters escaped."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -102,7 +102,7 @@ def _block(text: Iterable[str]) -> str:
 
 
 def _cut(text: Iterable[str], most: int, size: Callable[[str], int]) -> list[str]:
-    """Return the lines that fit into `most`, in whatever `size` counts, the last of them saying so."""
+    """Return the lines that fit into `most`, as counted by `size`; if some do not, the last one says so."""
     kept: list[str] = []
     left = most - size(MORE) - 1
     for line in text:
@@ -122,7 +122,7 @@ def _utf16(text: str) -> int:
 
 
 def _header(text: str) -> str:
-    """Return `text` as a header's value, by RFC 2047 where it is more than ASCII or would be taken for it."""
+    """Return `text` as a header value, encoded by RFC 2047 if it is not plain ASCII."""
     if text.isascii() and text.isprintable() and "=?" not in text:
         return text
     return f"=?UTF-8?B?{base64.b64encode(text.encode()).decode()}?="

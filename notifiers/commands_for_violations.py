@@ -1,4 +1,4 @@
-"""What to type about violations: to keep the GPUs, to stop, to be left in peace, to look closer."""
+"""The commands that notices about violations suggest: to keep the GPUs, to stop, to mute, to examine."""
 
 import re
 import shlex
@@ -12,15 +12,15 @@ from canhazgpu.notifiers.phrases import FOR, gpus, listed
 
 LONGEST = 400  # Characters of PIDs in one command: a terminal's message is short.
 ENGINES = ("docker", "podman")
-OWN = ("uid", "reservation")  # On these proofs the user may end the processes themselves.
+OWN = ("uid", "reservation")  # With this evidence the user can end the processes without root.
 _ID = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
 Row = tuple[str, str]
 
 
 def remedies(violations: tuple[Violation, ...], *, may_ack: bool) -> Iterator[Row]:
-    """Yield what puts it right, for the one who does it.
+    """Yield the commands with which the offender can resolve the violations.
 
-    Somebody else's GPU can only be left; who is on one is not offered to be left in peace.
+    If one of the GPUs is reserved by somebody else, muting is not offered.
     """
     taken = [one for one in violations if one.holder]
     free = [one for one in violations if not one.holder]
@@ -28,23 +28,23 @@ def remedies(violations: tuple[Violation, ...], *, may_ack: bool) -> Iterator[Ro
         numbers = [one.gpu for one in free]
         keep = f"canhazgpu reserve --gpu-ids {listed(numbers)} --duration {FOR}"
         yield f"To keep {gpus(numbers)}", keep
-        yield from stops(free, f"To stop on {gpus(numbers)}" if taken else "To stop")
+        yield from stops(free, f"To stop using {gpus(numbers)}" if taken else "To stop")
     if taken:
-        yield from stops(taken, f"To leave {gpus(one.gpu for one in taken)}")
+        yield from stops(taken, f"To free {gpus(one.gpu for one in taken)}")
     elif may_ack:
-        yield "To be left in peace while you finish", "canhazgpu silence ack --for 1h"
+        yield "To mute these notices while you finish", "canhazgpu silence ack --for 1h"
 
 
 def next_time(violations: tuple[Violation, ...]) -> list[Row]:
-    """Return how it is done right."""
+    """Return the command to use next time."""
     count = len({one.gpu for one in violations})
     wait = "--wait " if any(one.holder for one in violations) else ""
-    when = "To run on GPUs of your own" if wait else "Next time"
+    when = "To run on reserved GPUs" if wait else "Next time"
     return [(when, f"canhazgpu run --gpus {max(1, count)} {wait}-- COMMAND")]
 
 
 def stops(violations: Iterable[Violation], purpose: str) -> Iterator[Row]:
-    """Yield the command that ends the processes: containers by their engine, what runs as root by sudo."""
+    """Yield the command that ends the processes: containers with their engine, root's with sudo."""
     found = {process.pid: process for one in violations for process in one.processes}
     commands = sorted({stop for one in found.values() if (stop := _by_engine(one))})
     plain = [one for _, one in sorted(found.items()) if not _by_engine(one)]
@@ -55,24 +55,24 @@ def stops(violations: Iterable[Violation], purpose: str) -> Iterator[Row]:
             commands.append(f"{sudo}kill {' '.join(fitting := _fitting(pids))}")
             more += len(pids) - len(fitting)
     if more:
-        purpose += f" (of {len(plain)} processes these first)"
+        purpose += f" (the first {len(plain) - more} of {len(plain)} processes)"
     if commands:
         yield purpose, "; ".join(commands)
 
 
 def looks(violations: tuple[Violation, ...], user: str = "", *, manage: bool = False) -> Iterator[Row]:
-    """Yield how to see more; to administrators also the processes, and how to allow it for a while."""
+    """Yield commands that show more; for administrators also one that allows the use for a while."""
     pids = sorted({process.pid for one in violations for process in one.processes})
     if manage and pids:
         numbers = ",".join(_fitting(list(map(str, pids))))
         yield "To see the processes", f"ps -o user,pid,ppid,lstart,args -p {numbers}"
     if manage and violations:
         whom = _silenced(violations, user)
-        yield "To allow it for a while", f"canhazgpu silence add {whom} --for 2h --reason 'as agreed'"
+        yield "To allow this for a while", f"canhazgpu silence add {whom} --for 2h --reason 'as agreed'"
     if violations:
         name = printable(violations[0].violation)
-        yield "To see all about it", f"canhazgpu violations show {shlex.quote(name)}"
-    yield "To see who uses what", "canhazgpu status"
+        yield "For details", f"canhazgpu violations show {shlex.quote(name)}"
+    yield "To see all GPUs", "canhazgpu status"
 
 
 def _silenced(violations: tuple[Violation, ...], user: str) -> str:
@@ -82,13 +82,13 @@ def _silenced(violations: tuple[Violation, ...], user: str) -> str:
 
 
 def _fitting(pids: list[str]) -> list[str]:
-    """Return the first PIDs, as many as a command may have."""
+    """Return as many of the first PIDs as fit into a command."""
     lengths = accumulate(len(pid) + 1 for pid in pids)
     return [pid for pid, length in zip(pids, lengths, strict=True) if length <= LONGEST]
 
 
 def _by_engine(process: ProcessUse) -> str:
-    """Return how its container's engine ends it, where its uid is not the user's own; else nothing."""
+    """Return the command that stops its container, if its uid is not the user's own; else nothing."""
     box = process.container
     if not box or box.runtime not in ENGINES or process.evidence in OWN or not _ID.fullmatch(box.id):
         return ""

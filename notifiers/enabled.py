@@ -1,4 +1,4 @@
-"""The channels that the settings turn on, all but the audit log's: that one is not told, it listens."""
+"""Creates the enabled channels. The audit log is not one of them, because it reads the events itself."""
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.notifiers.channel import Channel
@@ -6,20 +6,20 @@ from canhazgpu.notifiers.wall import Wall
 
 
 def channels(settings: Settings) -> list[Channel]:
-    """Make every channel that is on. What a channel alone needs is imported with it.
+    """Create all enabled channels. The modules of a channel are imported only if it is enabled.
 
-    Raises PluginFailed when a notifier of the site's own cannot be used.
+    Raises PluginFailed if a plugin cannot be used.
     """
     notify = settings.notify
     made: list[Channel] = []
     if notify.wall.enabled:
         made.append(Wall(settings))
     if notify.email.enabled:
-        from canhazgpu.notifiers.mail import Mail  # noqa: PLC0415 - aiosmtplib, only for those who mail
+        from canhazgpu.notifiers.mail import Mail  # noqa: PLC0415 - aiosmtplib, only if mail is enabled
 
         made.append(Mail(settings))
     if notify.webhook:
-        from canhazgpu.notifiers.webhook import Webhook  # noqa: PLC0415 - httpx, only for those who post
+        from canhazgpu.notifiers.webhook import Webhook  # noqa: PLC0415 - httpx, only if webhooks are enabled
 
         made += (Webhook(name, target) for name, target in notify.webhook.items())
     if notify.exec.command:

@@ -1,4 +1,4 @@
-"""Notices to a program of the site's own, each as JSON on its standard input."""
+"""The channel `exec`: passes each notice as JSON to a configured program on its standard input."""
 
 import msgspec
 
@@ -9,15 +9,15 @@ from canhazgpu.events.text import printable
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.notifiers.program import KEPT_LAST, Ended, run
 
-RECIPIENT = "program"  # Whom the program tells is its own business.
+RECIPIENT = "program"  # The program decides whom to notify.
 TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Exec:
-    """The channel `exec`. Exit status 0 is delivered, 75 and a hang are tried again, all else is failed.
+    """The channel `exec`. Exit status 0 means delivered; 75 and a timeout are retried; all else is failed.
 
-    A hang is tried again because what hangs is most often a network; a program that may have done its
-    work before it hung knows the notice by its id.
+    A timeout is retried because its cause is usually the network. A program that has done its work before
+    the timeout can recognise the notice by its id.
     """
 
     name = "exec"
@@ -28,18 +28,18 @@ class Exec:
         self._seconds = settings.notify.exec.timeout
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the program, which gets every notice of this channel."""
+        """Return the name of the program, the recipient of all notices."""
         del notice
         return [RECIPIENT]
 
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
-        """Run the program once; what it printed last is the detail when it fails."""
+        """Run the program once; if it fails, its last output is the detail."""
         del first
         environment = {"CANHAZGPU_NOTICE": notice.notice, "CANHAZGPU_KIND": notice.kind}
         text = msgspec.json.encode(notice) + b"\n"
         try:
             verdict = self._verdict(await run(self._command, environment, self._seconds, text))
-        except (OSError, ValueError) as error:  # The settings are wrong, not the notice: it waits.
+        except (OSError, ValueError) as error:  # The settings are wrong, not the notice, so retry.
             reason = error.strerror if isinstance(error, OSError) else None
             verdict = "retry", f"it cannot be started: {reason or type(error).__name__}"
         return [Outcome(one, *verdict) for one in recipients]
@@ -49,7 +49,7 @@ class Exec:
             return "delivered", ""
         said = printable(b" ".join(ended.last.split()), KEPT_LAST)
         if ended.status is None:
-            what = f"no end within {format_duration(self._seconds)}"
+            what = f"not finished within {format_duration(self._seconds)}"
         elif ended.status < 0:
             what = f"ended by signal {-ended.status}"
         else:

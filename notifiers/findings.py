@@ -1,4 +1,4 @@
-"""What a check of the audit log found: a bounded list, however many lines are bad."""
+"""The findings of a check of the audit log: a list of bounded length."""
 
 from typing import Literal
 
@@ -21,11 +21,11 @@ Kind = Literal[
 ]
 OF_LINES = frozenset({"edited", "unsealed", "not_json", "too_long", "out_of_order", "duplicated"})
 MOST = 1000
-SHOWN = 60  # Characters of a bad line, or of a reason.
+SHOWN = 60  # Maximum length of a bad line or a reason, in characters.
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A line: its number over all files, its file's name, its number there; 0 and no name: nowhere."""
+    """A line: its overall number, its file and its number in the file; 0 and an empty name mean none."""
 
     number: int = 0
     file: str = ""
@@ -33,10 +33,10 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, kw_only=True):
-    """Something wrong in lines `line` to `last_line` of a file; 0 when it is about no line.
+    """A problem in lines `line` to `last_line` of a file; 0 if it is not about a line.
 
-    `first_seq` to `last_seq` are the numbers it is about, 0 for none. `text` is the line's beginning, or
-    a reason, made printable.
+    `first_seq` to `last_seq` are the affected numbers, 0 for none. `text` is the start of the line, or a
+    reason, in printable form.
     """
 
     kind: Kind
@@ -49,15 +49,15 @@ class Finding(msgspec.Struct, kw_only=True):
 
 
 class Findings:
-    """Findings in the order they were made; bad lines of one kind that stand together are one."""
+    """The findings so far. Adjacent bad lines of one kind are merged into one finding."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without findings."""
         self.kept: list[Finding] = []
         self.left_out = 0
 
     def add(self, kind: Kind, place: Place, seqs: tuple[int, int] = (0, 0), text: str | bytes = "") -> None:
-        """Add what was found at `place`; past MOST it is only counted. `text` is made printable."""
+        """Add a finding at `place`; more than MOST are only counted. `text` is made printable."""
         last = self.kept[-1] if self.kept else None
         together = last and (last.kind, last.file, last.last_line + 1) == (kind, place.file, place.line)
         if last and together and kind in OF_LINES:
@@ -71,6 +71,6 @@ class Findings:
             self.left_out += 1
 
     def sort(self, names: list[str]) -> None:
-        """Put them in the order of the files and their lines; what is about no file comes last."""
+        """Sort the findings by file and line; those without a file come last."""
         order = {name: position for position, name in enumerate(names)}
         self.kept.sort(key=lambda one: (order.get(one.file, len(names)), one.line))

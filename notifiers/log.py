@@ -1,8 +1,8 @@
-"""The audit log: one JSON line a fact, each written exactly once, whatever dies in between.
+"""The audit log: one line of JSON per event, written exactly once, even after a crash.
 
-The file is the truth: when it is opened, the ids in its last part and in its rotated siblings are
-read, and what is there is not written again. One process writes at a time, by a lock beside it.
-Each line is chained to the one before, over rotations and restarts; `chain.py` says how.
+When the file is opened, the ids at its end and in its rotated files are read, and events with these ids are
+not written again. A lock file ensures that only one process writes. Each line is chained to the one before,
+across rotations and restarts; see `chain.py`.
 """
 
 import contextlib
@@ -28,23 +28,23 @@ REMEMBERED = 50_000
 
 
 class AuditLog:
-    """A log that takes each id once, one line at a time whichever thread it comes from."""
+    """A log that writes each id once. It can be used by several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Name the file; it is opened with the first line."""
+        """Store the path; the file is opened with the first line."""
         self.path = path
         self._file: int | None = None
         self._lock: int | None = None
         self._ids: dict[str, None] = {}
         self._head = START
-        self._begin: Head | None = None  # After which line this file begins.
+        self._begin: Head | None = None  # The head of the chain at the start of this file.
         self._turn = threading.Lock()
 
     def append(self, entry_id: str, line: bytes) -> bool:
-        """Write `line`, sealed and fsynced; False when `entry_id` was there already.
+        """Write `line`, sealed and fsynced; return False if `entry_id` is already in the log.
 
-        Raises OSError when it cannot be written (no right, full disk, another writer): nothing of
-        the line is left then, and it may be tried again.
+        Raises OSError if it cannot be written (no permission, full disk, another writer). Then nothing
+        of the line remains, and it can be retried.
         """
         with self._turn:
             return self._append(entry_id, line)
@@ -63,7 +63,7 @@ class AuditLog:
         except OSError:
             try:
                 os.ftruncate(file, size)
-            except OSError:  # Opened anew it is mended, and what is in it is read.
+            except OSError:  # Opening it again repairs it and reads its ids.
                 self._close()
             raise
         self._head = head
@@ -72,7 +72,7 @@ class AuditLog:
         return True
 
     def close(self) -> None:
-        """Close the file and let go of the lock."""
+        """Close the file and release the lock."""
         with self._turn:
             self._close()
 
@@ -83,7 +83,7 @@ class AuditLog:
         self._file = self._lock = None
 
     def _open(self) -> int:
-        """Return the descriptor of the file that bears the name now: it may have been rotated."""
+        """Return the descriptor of the current file, because the log may have been rotated."""
         if self._lock is None:
             self._take_lock()
         if self._file is not None:
@@ -118,7 +118,7 @@ class AuditLog:
         self._find_head()
 
     def _find_head(self) -> None:
-        """Go on where the chain ended: by the files, or by the head file when that is ahead of them."""
+        """Continue at the end of the chain in the files, or at the head file if that is ahead."""
         anchor = None
         with contextlib.suppress(OSError, NoAnchor):
             anchor = read_anchor(self.path)
@@ -131,11 +131,11 @@ class AuditLog:
     def _keep_head(self) -> None:
         try:
             write_anchor(self.path, Anchor(self._head, self._begin))
-        except OSError as error:  # The line is written all the same; the next one tries again.
+        except OSError as error:  # The line was written; the next line tries again.
             structlog.get_logger().warning("audit_log_head_not_written", reason=str(error))
 
     def _siblings(self) -> list[Path]:
-        """Return the log and what it was rotated to lately, the oldest first."""
+        """Return the log and its recently rotated files, the oldest first."""
         found = []
         for path in self.path.parent.glob(f"{glob.escape(self.path.name)}*"):
             with contextlib.suppress(OSError):
@@ -151,13 +151,13 @@ class AuditLog:
 
 
 def line_of(event: Event) -> bytes:
-    """Return a fact as a line of the log: id, type, time, subject, then its data; ASCII throughout."""
+    """Return an event as a line of the log, in ASCII: id, type, time, subject and data."""
     head = {"id": event.id, "type": event.type, "time": event.time, "subject": event.subject}
     return json.dumps({**head, **event.data}).encode("ascii") + b"\n"
 
 
 def notice_line(notice: Notice) -> bytes:
-    """Return the line that says who is told of what: its head, whom it is about and for, not every detail."""
+    """Return the line about a notice: its type, user and audience, but not all details."""
     line = {
         "id": notice.notice,
         "type": "canhazgpu.notice.test" if notice.kind == "test" else "canhazgpu.notice.created",
@@ -182,7 +182,7 @@ def _write(file: int, line: bytes) -> None:
 
 
 def _mend(file: int) -> None:
-    """Cut off a torn last line: its writer died before it was acknowledged, so it is written again."""
+    """Remove an incomplete last line. It was not acknowledged, so it will be written again."""
     size = os.fstat(file).st_size
     start = max(0, size - TAIL)
     tail = os.pread(file, size - start, start)

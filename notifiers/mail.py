@@ -1,4 +1,4 @@
-"""Notices by mail: one mail a notice, to whom it is for, as text and as a page."""
+"""The channel `email`: sends each notice as one mail with a text and an HTML part."""
 
 import contextlib
 import hashlib
@@ -24,30 +24,30 @@ from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.notifiers.page import page
 from canhazgpu.notifiers.render import lines, subject
 
-DEADLINE = 30.0  # Seconds for one mail, from connecting to the server's last word.
+DEADLINE = 30.0  # Timeout of one mail in seconds, from connecting to the last answer.
 QUIT_TIME = 2.0
 STEP = 15.0  # Seconds for one answer of the server.
 _ADDRESS = re.compile(ADDRESS)
 PERMANENT = range(500, 600)
-LOGIN_CODES = (530, 534, 535, 538)  # The settings are wrong, not the mail: it waits.
+LOGIN_CODES = (530, 534, 535, 538)  # The settings are wrong, not the mail, so retry.
 
 
 class Mail:
-    """The channel `email`. A mail goes again only to those whom the server did not take."""
+    """The channel `email`. A mail is sent again only to recipients that the server did not accept."""
 
     name = "email"
 
     def __init__(self, settings: Settings) -> None:
-        """Take server and addresses from the settings."""
+        """Take the server and the addresses from the settings."""
         self._settings = settings.notify.email
         self._host = settings.host
         self._sender = self._settings.sender or f"canhazgpu@{settings.host}"
         self._addresses = Addresses(self._settings)
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the person's address, the administrators', or the one that the notice names.
+        """Return the address of the person, those of the administrators, or the one in the notice.
 
-        Nobody, when the person has no address: somebody else is told then, by the next step.
+        If the person has no address, there is no recipient, and the next step is brought forward.
         """
         if notice.to:
             return [notice.to if "@" in notice.to else await self._addresses.of(notice.to) or notice.to]
@@ -59,17 +59,17 @@ class Mail:
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
         """Send one mail to `recipients`; one Outcome for each."""
         good = [address for address in recipients if _ADDRESS.fullmatch(address)]
-        bad = [Outcome(one, "failed", "is no mail address") for one in recipients if one not in good]
+        bad = [Outcome(one, "failed", "not a mail address") for one in recipients if one not in good]
         if not good:
             return bad
         try:
             with anyio.fail_after(DEADLINE):
                 return bad + await self._send(self.message(notice, good, first), good)
         except TimeoutError:
-            return bad + [Outcome(one, "retry", f"no end within {DEADLINE:g} s") for one in good]
+            return bad + [Outcome(one, "retry", f"not finished within {DEADLINE:g} s") for one in good]
 
     def message(self, notice: Notice, recipients: list[str], first: str | None) -> EmailMessage:
-        """Return the mail. The same notice gives the same Message-ID, so that a copy is recognised."""
+        """Return the mail. Its Message-ID depends only on the notice, so duplicates can be recognised."""
         mail = EmailMessage()
         mail["Subject"] = subject(notice)
         mail["From"] = self._sender
@@ -82,12 +82,12 @@ class Mail:
         mail["X-Canhazgpu-Notice"] = printable(notice.notice)
         mail.set_content("\n".join([*lines(notice), "", "--", f"canhazgpu on {printable(self._host)}", ""]))
         mail.add_alternative(page(notice), subtype="html")
-        # A mail that is sent again is the same to the last byte.
+        # A mail that is sent again is identical.
         mail.set_boundary(f"={hashlib.sha256(notice.notice.encode()).hexdigest()[:40]}=")
         return mail
 
     def _named(self, notice: Notice) -> list[str]:
-        """Return the administrators, who see whom else it is for, also when one of them gets it later."""
+        """Return the administrators for the To header, also if only one of them gets this copy."""
         return self._settings.admins if notice.audience == ADMINS and not notice.to else []
 
     def _message_id(self, notice: str) -> str:
@@ -109,14 +109,14 @@ class Mail:
             refused, _ = await client.send_message(mail, sender=self._sender, recipients=recipients)
             await _part(client)
         except (errors.SMTPConnectResponseError, errors.SMTPSenderRefused) as error:
-            # Whatever its code: it says nothing of those this mail is for.
+            # Whatever the code, it is not about the recipients of this mail.
             return [Outcome(one, "retry", _short(f"{error.code} {error.message}")) for one in recipients]
         except errors.SMTPRecipientsRefused as error:
             refusals = {one.recipient: (one.code, one.message) for one in error.recipients}
             return _outcomes(recipients, refusals)
         except errors.SMTPAuthenticationError as error:
             return [
-                Outcome(one, "retry", f"the server refuses our login ({error.code})") for one in recipients
+                Outcome(one, "retry", f"the server rejects the login ({error.code})") for one in recipients
             ]
         except errors.SMTPResponseException as error:
             return _outcomes(recipients, dict.fromkeys(recipients, (error.code, error.message)))
@@ -127,13 +127,17 @@ class Mail:
         return _outcomes(recipients, {one: (answer[0], answer[1]) for one, answer in refused.items()})
 
     def _trust(self) -> ssl.SSLContext:
-        """Return whom to believe: the host's authorities and those of `ca_file`; names are checked."""
+        """Return the TLS context: the host's CAs and those of `ca_file`; host names are verified."""
         context = ssl.create_default_context()
         if self._settings.ca_file:
             try:
                 context.load_verify_locations(self._settings.ca_file)
             except OSError as error:
-                why = "is no PEM" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+                why = (
+                    "is not in PEM format"
+                    if isinstance(error, ssl.SSLError)
+                    else f"cannot be read: {error.strerror}"
+                )
                 raise OSError(f"the file in notify.email.ca_file {why}") from None
         return context
 
@@ -141,11 +145,11 @@ class Mail:
         try:
             return Path(self._settings.password_file).read_text(encoding="utf-8").strip()
         except UnicodeDecodeError:
-            raise OSError("the file in notify.email.password_file is no text") from None
+            raise OSError("the file in notify.email.password_file is not text") from None
 
 
 async def _part(client: aiosmtplib.SMTP) -> None:
-    """Say goodbye; the mail has been taken, whatever comes of it."""
+    """Quit. Errors do not matter, because the mail has been accepted."""
     with anyio.move_on_after(QUIT_TIME, shield=True), contextlib.suppress(errors.SMTPException, OSError):
         await client.quit()
 

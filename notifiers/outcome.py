@@ -1,14 +1,14 @@
-"""What became of one attempt to reach one recipient."""
+"""The outcome of one attempt to reach one recipient."""
 
 import msgspec
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The end of an attempt.
+    """The outcome of an attempt.
 
-    `verdict`: delivered · retry (later) · failed (never) · refused (messages are off) · stuck (the
-    terminal takes nothing) · gone · skipped · unproven (handed on, nobody knows) · nobody ·
-    dry-run. `recipient` is an address, a user, or `user:terminal`.
+    `verdict`: delivered · retry (later) · failed (permanently) · refused (messages are off) · stuck (the
+    terminal accepts no output) · gone · skipped · unproven (sent, arrival unknown) · nobody · dry-run.
+    `recipient` is an address, a user, or `user:terminal`.
     """
 
     recipient: str

@@ -1,6 +1,6 @@
-"""A notice as a page for mail: one whole document, without anything from elsewhere, without scripts.
+"""Renders a notice as an HTML page for mail: one document without external resources or scripts.
 
-It takes the reader's own colours, so that it is readable in the dark, and its order is that of the text.
+It uses the reader's own colours, so it is readable in dark mode. It has the same order as the text.
 """
 
 import re
@@ -31,14 +31,14 @@ CELL = (
     "padding:6px 12px 6px 0;border-bottom:1px solid rgba(128,128,128,.4);text-align:left;vertical-align:top"
 )
 TITLE = "font-size:16px;line-height:1.4;margin:20px 0 4px"
-ENDED = ("GPU", "From", "Until", "For", "How it ended")
+ENDED = ("GPU", "From", "Until", "Duration", "End")
 LASTING = ("GPU", "Since", "PID", "Process", "Memory")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", re.ASCII)
 SMALL = "margin:0 0 8px;font-size:13px;opacity:.75"
 
 
 def page(notice: Notice) -> str:
-    """Return the notice as an HTML document: the facts and commands of its text, everything escaped."""
+    """Return the notice as an HTML document with the content of the text version, escaped."""
     account = describe(notice)
     host = _text(printable(notice.host))
     asked = "".join(f'<p style="margin:20px 0 0"><b>{_text(line)}</b></p>\n' for line in contact(notice))
@@ -70,7 +70,7 @@ def _text(text: str) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return text whose moments are not broken over two lines."""
+    """Return text in which timestamps are not broken over two lines."""
     return _MOMENT.sub(r'<span style="white-space:nowrap">\g<0></span>', _text(text))
 
 
@@ -109,8 +109,8 @@ def _lasting(use: Use) -> str:
     rows = [(str(one.pid), _process(one), _text(one.memory)) for one in use.processes]
     if use.more:
         rows.append(("", f"and {use.more} more", ""))
-    rows = rows or [("", "no process that can be seen", _text(use.memory))]
-    first = (_gpu(use), _text(use.since) + _faint(f"{use.violation}, {use.memory} in all"))
+    rows = rows or [("", "no visible process", _text(use.memory))]
+    first = (_gpu(use), _text(use.since) + _faint(f"{use.violation}, {use.memory} in total"))
     return "".join(_row((*(first if number == 0 else ("", "")), *row)) for number, row in enumerate(rows))
 
 

@@ -1,4 +1,4 @@
-"""Phrases that notices of every kind are made of: GPUs, names, moments, lengths of time, readers."""
+"""Phrases used in all notices: GPUs, names, times, durations, readers."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,22 +8,22 @@ from canhazgpu.events.durations import format_duration
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Notice
 from canhazgpu.events.text import printable
 
-SENTENCE_LIMIT = 200  # Characters of what somebody wrote: a note, a reason, a contact.
+SENTENCE_LIMIT = 200  # Characters of text written by people: a note, a reason, a contact.
 MOST_NAMED = 32
 MINUTE = 60
-FOR = "4h"  # How long the commands in notices reserve for; whoever copies one may change it.
+FOR = "4h"  # The duration in the commands that notices suggest.
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d{1,9})?Z", re.ASCII)
 
 
 def reader_of(notice: Notice) -> str:
-    """Return whose wording a notice gets: what nobody is proven to have done only administrators read."""
+    """Return the audience whose wording is used: administrators if no user is proven to be the offender."""
     if notice.person is None and notice.audience in (OFFENDER, HOLDER):
         return ADMINS
     return notice.audience
 
 
 def gpus(numbers: Iterable[int]) -> str:
-    """Return `GPU 2`, or `GPUs 1, 3 and 4`; of very many those that come first."""
+    """Return `GPU 2` or `GPUs 1, 3 and 4`; a very long list is cut."""
     ordered = sorted(set(numbers))
     if not ordered:
         return "no GPU"
@@ -48,12 +48,12 @@ def counted(number: int, what: str) -> str:
 
 
 def opening(sentence: str, name: str) -> str:
-    """Return a sentence with a capital at its beginning, unless it begins with a name."""
+    """Return a sentence with a capital letter at the start, unless it starts with a name."""
     return sentence if name and sentence.startswith(name) else sentence[:1].upper() + sentence[1:]
 
 
 def words_of(text: str | None) -> str:
-    """Return what somebody wrote, made harmless, without the stop at its end."""
+    """Return text that somebody wrote, made safe to print, without a full stop at the end."""
     return printable(text or "", SENTENCE_LIMIT).strip().rstrip(".")
 
 
@@ -64,13 +64,13 @@ def moment(time: str | None) -> str:
 
 
 def stamp(time: str | None) -> str:
-    """Return `2026-11-24T09:15:47Z` for such a time, as commands take it, and a day for another."""
+    """Return `2026-11-24T09:15:47Z`, as commands accept it, or `1d` if the time is not valid."""
     found = _MOMENT.fullmatch(time or "")
     return f"{found[1]}T{found[2]}Z" if found else "1d"
 
 
 def length(since: str | None, until: str | None) -> str:
-    """Return the time between two moments as `4h`, to the minute when it is longer; empty when unknown."""
+    """Return the time between two moments as `4h`, rounded to minutes if it is long; empty if unknown."""
     try:
         begin, end = (datetime.fromisoformat(time or "") for time in (since, until))
         seconds = (end - begin).total_seconds()

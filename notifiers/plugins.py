@@ -1,4 +1,4 @@
-"""Notifiers of the site's own: found by the name of their entry point, made with their settings."""
+"""Custom notifiers: they are found by the name of their entry point and created with their settings."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Maker = Callable[[dict[str, Any], Settings], Channel]
 
 
 class PluginFailed(Exception):
-    """A notifier that the settings ask for cannot be used; the message says which and why, on one line."""
+    """A configured plugin cannot be used; the message says which one and why, on one line."""
 
 
 def plugins(settings: Settings) -> Iterator[Channel]:
@@ -28,7 +28,7 @@ def plugins(settings: Settings) -> Iterator[Channel]:
 
 def _plugin(name: str, own: dict[str, Any], settings: Settings) -> Channel:
     if name in TAKEN:
-        raise _failed(name, "this name is taken; its entry point needs another")
+        raise _failed(name, "this name is already in use; rename its entry point")
     try:
         channel = _maker(name)(own, settings)
     except PluginFailed:
@@ -37,7 +37,7 @@ def _plugin(name: str, own: dict[str, Any], settings: Settings) -> Channel:
         raise _failed(name, f"{type(error).__name__}: {error}") from error
     called = getattr(channel, "name", None)
     if called != name:
-        raise _failed(name, f"its channel is named {called!r}; it is to be {name!r}")
+        raise _failed(name, f"its channel is named {called!r} instead of {name!r}")
     for method in METHODS:
         if not inspect.iscoroutinefunction(getattr(channel, method, None)):
             raise _failed(name, f"its channel has no `async def {method}`")

@@ -1,7 +1,7 @@
-"""Runs a program of the site's own: fed, listened to, ended in time, with nothing of it left behind.
+"""Runs a configured program with input, bounded output and a timeout, and leaves no processes behind.
 
-It gets a session, so a process group, of its own. It is not reaped before the whole group was killed:
-until then the kernel gives the group's number to nobody else, and no stranger is ever hit.
+It gets its own session and process group. It is reaped only after the whole group was killed, because until
+then the kernel does not reuse the group's number, and no other process can be hit.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ import msgspec
 from anyio import to_thread
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-GRACE = 2.0  # Seconds from SIGTERM to SIGKILL, and from there until it is given up on.
-KEPT_FIRST, KEPT_LAST = 1024, 500  # Bytes kept of what it prints, from the beginning and from the end.
-CHUNK = 65536  # What a pipe holds.
-FASTEST = 16e6  # Bytes a second that it may print: more would keep the loop busy.
+GRACE = 2.0  # Seconds from SIGTERM to SIGKILL, and from SIGKILL until giving up.
+KEPT_FIRST, KEPT_LAST = 1024, 500  # Bytes of its output that are kept, from the start and from the end.
+CHUNK = 65536  # The capacity of a pipe.
+FASTEST = 16e6  # Maximum output rate in bytes per second, so that it does not keep the loop busy.
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """How it ended. `status`: as a shell has it, negative for a signal, None when it took too long.
+    """The result of a run. `status` is the exit status, negative for a signal, None for a timeout.
 
-    `first` and `last` are the beginning and the end of what it printed.
+    `first` and `last` are the start and the end of its output.
     """
 
     status: int | None
@@ -40,10 +40,10 @@ async def run(
     *,
     with_errors: bool = True,
 ) -> Ended:
-    """Run `command` with `text` on its standard input; end it when it takes longer than `seconds`.
+    """Run `command` with `text` on its standard input; kill it if it takes longer than `seconds`.
 
-    `with_errors`: what it prints to standard error counts as printed. Raises OSError or ValueError
-    when it cannot be started. Cancelled, it ends the program first.
+    `with_errors`: standard error is part of the output. Raises OSError or ValueError if it cannot be started.
+    When cancelled, it kills the program first.
     """
     program = await to_thread.run_sync(_Program, command, environment, with_errors)
     try:
@@ -59,7 +59,7 @@ async def run(
 
 
 class _Program:
-    """One that runs. Its pipes are never waited for without a task that can be cancelled."""
+    """A running program. Waiting for its pipes can always be cancelled."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], with_errors: bool) -> None:  # noqa: FBT001 - to_thread passes no names
         self.first, self.last = bytearray(), bytearray()
@@ -102,7 +102,7 @@ class _Program:
             await anyio.sleep(heard / FASTEST)
 
     def _hear(self) -> int:
-        """Read what there is; return how much, 0 at the end."""
+        """Read the available output; return the number of bytes, 0 at the end."""
         try:
             chunk = os.read(self._output.fileno(), CHUNK)
         except BlockingIOError:
@@ -112,13 +112,13 @@ class _Program:
         return len(chunk)
 
     async def over(self, seconds: float) -> bool:
-        """Wait at most so long for its end, without reaping it."""
+        """Wait for its end for at most `seconds`, without reaping it."""
         with anyio.move_on_after(seconds) as limit:
             await anyio.wait_readable(self._ended)
         return not limit.cancelled_caught
 
     async def end(self) -> int | None:
-        """End it and all of its group, if need be by force; return its status, None when it cannot die."""
+        """End it and its whole group, with SIGKILL if necessary; return its status, None if it survives."""
         if not self._has_ended():
             self._signal(signal.SIGTERM)
             await self.over(GRACE)

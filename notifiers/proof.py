@@ -1,8 +1,8 @@
-"""Checks a chain line by line: which lines were edited, removed, moved or repeated. It reads no file.
+"""Checks a chain line by line for edited, removed, moved and repeated lines. It reads no files.
 
-A line follows another when its value is the hash over it. One that follows nothing known is a stray
-until a later line, or the end, shows what it is: what stands behind removed lines is followed by the
-next line, a moved line by a line elsewhere, a repeated one by nothing new.
+A line follows another if its chain value was computed from it. A line that follows no known line is a stray
+until a later line, or the end, shows what it is: a line after removed ones is followed by the next line, a
+moved line by a line elsewhere, and a repeated line by nothing new.
 """
 
 from bisect import bisect_right
@@ -14,14 +14,14 @@ from canhazgpu.notifiers.findings import MOST, SHOWN, Findings, Kind, Place
 
 
 class _Spot(msgspec.Struct, frozen=True):
-    """A line of the chain: its number, the heads it may be, and how many lines without one stand before."""
+    """A line of the chain: its number, its possible heads, and the number of unsealed lines before it."""
 
     seq: int
-    heads: tuple[Head, ...]  # Two for an edited line: its value as it is, and as it must have been.
+    heads: tuple[Head, ...]  # Two for an edited line: with its stored value, and with its original one.
     place: Place
     broken: int = 0
     text: bytes = b""
-    certain: bool = True  # False for a first line whose predecessor is not there.
+    certain: bool = True  # False for a first line without its predecessor.
 
     def leads_to(self, link: Link) -> bool:
         return any(head.leads_to(link) for head in self.heads)
@@ -34,53 +34,52 @@ class _Gap(msgspec.Struct):
 
 
 class Proof:
-    """A check under way. Files come in the order of their chain: `open`, then `take` each line; `end`.
+    """A check in progress. Pass the files in the order of their chain: `open`, `take` each line, then `end`.
 
-    What was seen so far is a whole chain up to `head`, but for what is among the findings, the gaps and
-    the strays.
+    Invariant: the lines so far form a complete chain up to `head`, except for the findings, gaps and strays.
     """
 
     def __init__(self, anchor: Head | None, fault: str = "", begin: Head | None = None) -> None:
-        """Take the head kept beside the log, read before the log was; `fault` says why there is none.
+        """Use the content of the head file, read before the log; `fault` says why there is none.
 
-        `begin`: the last line before the log's own file, if that is known.
+        `begin`: the last line before the log file itself, if known.
         """
         self.findings = Findings()
         self.names: list[str] = []
         self.lines = self.before = self.torn = 0
         self.first = 0
         self.anchor = anchor
-        self.begins_unproven = False  # The value that the first line is hashed over is nowhere.
+        self.begins_unproven = False  # The value from which the first line was computed is not available.
         self._begin_head = begin
         self._live = False
         self._fault = fault
         self._anchored = False
-        self._anchor_place: Place | None = None  # Of the line with the number of the kept head.
+        self._anchor_place: Place | None = None  # The line with the number in the head file.
         self._place = Place()
         self._at: _Spot | None = None
         self._gaps: list[_Gap] = []
         self._strays: dict[int, _Spot] = {}
-        self._previous: _Spot | None = None  # The line just before, if it is a stray.
+        self._previous: _Spot | None = None  # The previous line, if it is a stray.
         self._broken = 0
 
     @property
     def head(self) -> Head | None:
-        """Where the chain ends; None when there is no line of it."""
+        """The end of the chain, or None without lines."""
         return self._at.heads[0] if self._at else None
 
     def open(self, name: str, *, live: bool = False) -> None:
-        """Go on with the next file; `live`: with the log itself, which comes last."""
+        """Continue with the next file; `live`: it is the log itself, which comes last."""
         self._live = live
         self.names.append(name)
         self._place = Place(self._place.number, name)
         self._previous = None
 
     def damaged(self, reason: str) -> None:
-        """Note that this file cannot be read further."""
+        """Record that this file cannot be read any further."""
         self.findings.add("unreadable", self._place, text=reason)
 
     def take(self, line: bytes) -> None:
-        """Check the next line. A last one without its line feed is none yet: its writer died."""
+        """Check the next line. A last line without a line feed does not count, because its writer died."""
         if not line.endswith(b"\n"):
             self.torn += 1
             return
@@ -97,7 +96,7 @@ class Proof:
             self.findings.add(_fault_of(line), self._place, text=_begin_of(line))
 
     def end(self) -> None:
-        """Judge what is left, and look whether the end is there."""
+        """Classify the remaining strays, and check the end against the head file."""
         self._settle()
         for gap in self._gaps:
             self.findings.add("removed", gap.place, (gap.first, gap.last))
@@ -123,7 +122,7 @@ class Proof:
             self._keep(spot)
 
     def _begin(self, spot: _Spot) -> _Spot | None:
-        """Return what the first line must follow; None when that is not there, and it is believed."""
+        """Return the predecessor of the first line, or None if it is not available."""
         self.first = spot.seq
         begin = self._known_begin
         for known in (START, begin, self.anchor):
@@ -139,7 +138,7 @@ class Proof:
 
     @property
     def _known_begin(self) -> Head | None:
-        """After which line the log's own file begins, if no line of another file came before."""
+        """The line before the log file itself, if no line of another file was read."""
         return self._begin_head if self._live and not self._at else None
 
     def _follow(self, at: _Spot, spot: _Spot) -> None:
@@ -159,7 +158,7 @@ class Proof:
         return None
 
     def _rejoin(self, at: _Spot, stray: _Spot, spot: _Spot) -> None:
-        """Take a line that follows a stray: the stray's true number is known now."""
+        """Take a line that follows a stray, which reveals the true number of the stray."""
         ahead = spot.seq - 1 > at.seq
         edited = stray.seq != spot.seq - 1
         moved = at.place.number > stray.place.number
@@ -192,7 +191,7 @@ class Proof:
                 self._judge(self._at, stray)
 
     def _judge(self, at: _Spot, stray: _Spot) -> None:
-        """Say what a stray is that nothing follows."""
+        """Classify a stray that no line follows."""
         seq = stray.seq
         if self.anchor and self.anchor.chain == stray.heads[0].chain and self.anchor.seq != seq:
             seq = self.anchor.seq
@@ -208,7 +207,7 @@ class Proof:
             self._at = msgspec.structs.replace(stray, seq=seq)
 
     def _miss(self, at: _Spot, last: int, spot: _Spot) -> None:
-        """Note that the lines after `at` to `last` are missing before `spot`, unless bad ones stand there."""
+        """Record that the lines after `at` up to `last` are missing before `spot`, unless bad ones follow."""
         if last - at.seq <= spot.broken - at.broken:
             return
         if len(self._gaps) < MOST:
@@ -217,7 +216,7 @@ class Proof:
             self.findings.left_out += 1
 
     def _fill(self, seq: int) -> bool:
-        """Take a number out of the gap it is in; False when it is in none."""
+        """Remove a number from the gap that contains it; return False if there is none."""
         position = bisect_right(self._gaps, seq, key=lambda gap: gap.first) - 1
         gap = self._gaps[position] if position >= 0 else None
         if not gap or gap.last < seq:
@@ -228,7 +227,7 @@ class Proof:
         return True
 
     def _compare(self, head: Head) -> None:
-        """Compare a line with the head that was kept, if it has the same number."""
+        """Compare a line with the head file, if it has the same number."""
         if self.anchor and head.seq == self.anchor.seq:
             self._anchored = self._anchored or head == self.anchor
             self._anchor_place = self._place
@@ -238,7 +237,7 @@ class Proof:
         place = self._at.place if self._at else self._place
         if not anchor:
             if self._at or self._fault:
-                self.findings.add("head_missing", Place(), text=self._fault or "it is not there")
+                self.findings.add("head_missing", Place(), text=self._fault or "the file does not exist")
         elif anchor.seq > end.seq:
             if anchor.seq - end.seq > self._broken - end.broken:
                 self.findings.add("removed_at_end", place, (end.seq + 1, anchor.seq))

@@ -1,4 +1,4 @@
-"""A notice as text: its subject, its first line, all its lines. The same for terminals, mail and chat."""
+"""Renders a notice as text: its subject, its headline, its lines. Terminals, mail and chat share this."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -8,23 +8,23 @@ from canhazgpu.notifiers.account import Account, Commands, Part, Sentence, Table
 from canhazgpu.notifiers.phrases import words_of
 from canhazgpu.notifiers.words import describe
 
-QUESTIONS = "Questions: "  # How the last line begins, where there is somebody to ask.
+QUESTIONS = "Questions: "  # The start of the last line, if a contact is configured.
 
 
 def subject(notice: Notice) -> str:
-    """Return one line: what happened, on which host, on which GPUs."""
+    """Return the subject line: the host, what happened, and the GPUs."""
     return f"[canhazgpu {printable(notice.host)}] {describe(notice).subject}"
 
 
 def headline(notice: Notice) -> str:
-    """Return the first line as its reader reads it, ending with the notice's id in brackets."""
+    """Return the first line, which ends with the id of the notice in brackets."""
     return _headline(notice, describe(notice))
 
 
 def lines(notice: Notice) -> list[str]:
-    """Return the whole notice as lines without control characters, what matters most first.
+    """Return the whole notice as lines without control characters, the most important ones first.
 
-    The audience decides the wording; a line that begins with QUESTIONS is the last one.
+    The wording depends on the audience. The contact line, which starts with QUESTIONS, comes last.
     """
     account = describe(notice)
     body = [line for part in account.parts for line in _lines(part)]
@@ -32,7 +32,7 @@ def lines(notice: Notice) -> list[str]:
 
 
 def contact(notice: Notice) -> list[str]:
-    """Return the line that says whom to ask, where somebody is named."""
+    """Return the contact line, if a contact is configured."""
     asked = words_of(notice.contact)
     return [QUESTIONS + asked] if asked else []
 
@@ -76,7 +76,7 @@ def _lasting(use: Use) -> Iterator[str]:
     if use.more:
         yield f"    and {use.more} more"
     if not use.processes:
-        yield "    no process that can be seen"
+        yield "    no visible process"
 
 
 def _ended(use: Use) -> Iterator[str]:

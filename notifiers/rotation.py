@@ -1,6 +1,6 @@
-"""The files of one log: the log itself and what it was rotated to, read as a stream, the oldest first.
+"""The files of one log, the log itself and its rotated files, read as one stream, the oldest first.
 
-What is rotated is named like the log with a number or a date behind it, plain or packed. It is only read.
+Rotated files have the log's name followed by a number or a date, and may be compressed. This only reads.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from canhazgpu.notifiers.chain import LONGEST, Head, Link, link_of
 
-TAIL = 4 * 1024 * 1024  # Bytes read of a plain file's end: more than could ever be unacknowledged.
+TAIL = 4 * 1024 * 1024  # Bytes to read at the end of a plain file: more than can be unacknowledged.
 TRIES = 20
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _PACKED = re.compile(r"\.(gz|xz|bz2|zst|lz4|lzma|Z)$")
@@ -26,9 +26,9 @@ _ROTATED = re.compile(r"[.-][0-9][0-9._-]*(\.(gz|xz|bz2|zst|lz4|lzma|Z))?")
 
 
 def files_of(log: Path) -> dict[Path, int]:
-    """Return what there is of the log, each file with its inode; OSError when that cannot be seen.
+    """Return the files of the log with their inodes. Raises OSError if they cannot be listed.
 
-    A packed file whose plain one is still there is left out: it is just being packed.
+    A compressed file is left out if the plain one still exists, because it is not complete yet.
     """
     found: dict[str, int] = {}
     with os.scandir(log.parent) as entries:
@@ -45,19 +45,19 @@ def _belongs(name: str, log: str) -> bool:
 
 
 def base_of(path: Path) -> Path | None:
-    """Return the log that `path` was rotated from, by its name; None when it does not look rotated."""
+    """Return the log that `path` was rotated from, judged by its name, or None."""
     base = re.sub(rf"{_ROTATED.pattern}$", "", path.name)
     return path.with_name(base) if base not in ("", path.name) else None
 
 
 def can_be_read(path: Path) -> bool:
-    """Say whether a file of the log is plain or packed by gzip, by its name."""
+    """Return whether a file of the log is plain or compressed, judged by its name."""
     return path.suffix == ".gz" or not _PACKED.search(path.name)
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BufferedIOBase]:
-    """Open a file of the log for reading, unpacked; OSError for what is no regular file."""
+    """Open a file of the log for reading, decompressed. Raises OSError if it is not a regular file."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
@@ -72,7 +72,7 @@ def opened(path: Path) -> Iterator[BufferedIOBase]:
 
 @contextlib.contextmanager
 def all_opened(log: Path) -> Iterator[list[tuple[Path, BufferedIOBase]]]:
-    """Open every file of the log as they are at one moment, though they may be rotated meanwhile."""
+    """Open all files of the log consistently, even if it is rotated in the meantime."""
     for _ in range(TRIES):
         with contextlib.ExitStack() as stack:
             files = files_of(log)
@@ -84,13 +84,13 @@ def all_opened(log: Path) -> Iterator[list[tuple[Path, BufferedIOBase]]]:
             if seen == files == files_of(log):
                 yield parts
                 return
-    raise OSError(errno.EBUSY, "It is being rotated again and again", str(log))
+    raise OSError(errno.EBUSY, "It is being rotated too often", str(log))
 
 
 def lines_of(stream: BufferedIOBase) -> Iterator[bytes]:
-    """Yield each line with its line feed; the last one may lack it, when its writer died.
+    """Yield each line with its line feed; the last one may lack it if its writer died.
 
-    Of a line longer than LONGEST only the beginning comes, still longer than LONGEST.
+    A line that is too long is cut, to a length that is still more than LONGEST.
     """
     while line := stream.readline(LONGEST + 1):
         if len(line) > LONGEST and not line.endswith(b"\n"):
@@ -102,7 +102,7 @@ def lines_of(stream: BufferedIOBase) -> Iterator[bytes]:
 
 
 def in_order(parts: list[tuple[Path, BufferedIOBase]], log: Path) -> list[tuple[Path, BufferedIOBase]]:
-    """Return opened files in the order of their chain, the log itself last; each is at its beginning."""
+    """Return opened files in the order of their chain, the log itself last, each at its start."""
 
     def place(part: tuple[Path, BufferedIOBase]) -> tuple[bool, int, float, str]:
         path, stream = part
@@ -112,7 +112,7 @@ def in_order(parts: list[tuple[Path, BufferedIOBase]], log: Path) -> list[tuple[
 
 
 def _begins_at(stream: BufferedIOBase) -> int:
-    """Return about where a file begins: one edited line does not move it. 0 where there is no chain."""
+    """Return the approximate first number of a file, robust against an edited line; 0 without a chain."""
     found: list[int] = []
     with contextlib.suppress(*DAMAGED):
         found += (link.seq for link in islice(_links_of(stream), 3))
@@ -125,7 +125,7 @@ def _links_of(stream: BufferedIOBase) -> Iterator[Link]:
 
 
 def last_head(log: Path) -> Head | None:
-    """Return where the chain ends by the files: in the log, else in the newest of what was rotated."""
+    """Return the end of the chain in the files: in the log, or else in the newest rotated file."""
     head = _head_in(log)
     if head:
         return head
@@ -146,7 +146,7 @@ def _head_in(path: Path) -> Head | None:
 
 
 def end_of(path: Path) -> Iterator[bytes]:
-    """Yield the lines in the last part of a file, of a packed one all; the first may be half a line."""
+    """Yield the lines at the end of a file, or all of a compressed one; the first may be incomplete."""
     with opened(path) as stream:
         if path.suffix != ".gz":
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))

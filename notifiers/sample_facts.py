@@ -1,4 +1,4 @@
-"""What the sample notices are about: people, GPUs and moments of a host that does not exist."""
+"""The facts in the sample notices: users, GPUs and times of a fictional host."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ BOX = "3f2a9c51d0b7" + "e4" * 26
 
 
 def process(pid: int, name: str, memory_mb: int | None, **facts: Any) -> ProcessUse:
-    """Return a process of bob's."""
+    """Return a process of the user bob."""
     values = {"user": "bob", "uid": 1001, "person": "bob", "evidence": "uid", "start": pid * 10, **facts}
     return ProcessUse(pid=pid, name=name, memory_mb=memory_mb, **values)
 
@@ -38,7 +38,7 @@ RANKS = tuple(
 
 
 def violation(number: int, gpu: int, *processes: ProcessUse, **facts: Any) -> Violation:
-    """Return a violation of bob's, v1 and so on by `number`."""
+    """Return a violation of the user bob with the id `v{number}`."""
     memory = sum(one.memory_mb or 0 for one in processes)
     values = {
         "kind": "trespass" if facts.get("holder") else "unreserved",
@@ -58,13 +58,13 @@ def violation(number: int, gpu: int, *processes: ProcessUse, **facts: Any) -> Vi
 
 
 def closed(number: int, gpu: int, **facts: Any) -> Violation:
-    """Return one that is over."""
+    """Return a violation that has ended."""
     values = {"closed": ENDED, "duration_s": 13584, "reason": "stopped", **facts}
     return violation(number, gpu, PYTHON, **values)
 
 
 def reservation(**facts: Any) -> Reservation:
-    """Return a reservation of alice's, by hand unless it has a `pid`."""
+    """Return a reservation of the user alice, a manual one unless it has a `pid`."""
     values = {
         "kind": "run" if facts.get("pid") else "manual",
         "gpus": (1, 3),

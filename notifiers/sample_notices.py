@@ -1,4 +1,4 @@
-"""The sample notices: one of every kind for every reader, and those whose words are special."""
+"""The sample notices: one of every kind for every audience, and variants with special wording."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from canhazgpu.notifiers.sample_facts import closed, reservation, violation
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A notice that nobody was sent; `about` says in a sentence what it is."""
+    """A notice that was never sent; `about` describes it in a sentence."""
 
     name: str
     about: str
@@ -19,7 +19,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 def samples() -> list[Sample]:
-    """Return every sample, in the order in which a reader would meet them."""
+    """Return all samples, in the order in which a reader would get them."""
     return [*_begun(), *_special(), *_over(), *_ended_by_force(), *_reservations(), *_failures(), *_others()]
 
 
@@ -44,19 +44,19 @@ TAKEN = violation(1014, 5, facts.PYTHON, facts.JUPYTER, holder="alice")
 ELSE = violation(1014, 5, facts.OTHER, holder="alice")
 OVER = violation(1015, 6, facts.PYTHON, kind="overstaying")
 READERS = {
-    OFFENDER: "Who does it",
-    HOLDER: "Whose reserved GPU is used",
-    ADMINS: "The administrators",
-    ADDRESS: "Somebody else, by an address in the settings",
+    OFFENDER: "The offender",
+    HOLDER: "The holder of the GPU",
+    ADMINS: "Administrators",
+    ADDRESS: "A mail address from the settings",
 }
 
 
 def _begun() -> list[Sample]:
     joined = violation(1016, 7, facts.INSIDE, since=facts.LATER)
     stages = {
-        "opened": ("use without the right to it was confirmed", facts.NOW, 1),
-        "changed": ("one more GPU has joined", facts.LATER, 2),
-        "reminder": ("it goes on", facts.EVENING, 3),
+        "opened": ("a violation was confirmed", facts.NOW, 1),
+        "changed": ("another GPU is in use", facts.LATER, 2),
+        "reminder": ("the violation continues", facts.EVENING, 3),
     }
     found = []
     for kind, (about, created, serial) in stages.items():
@@ -82,15 +82,19 @@ def _special() -> list[Sample]:
     orphan = violation(1032, 1, user="unknown", uid=None, person=None, key="unknown", memory_mb=5120)
     reached: dict[str, Any] = {"violations": TWO, "unreached": True, "serial": 3}
     return [
-        _sample("opened", OFFENDER, "On somebody else's GPU: whose it is.", "trespass", violations=(TAKEN,)),
-        _sample("opened", OFFENDER, "After a reservation's end.", "overstaying", violations=(OVER,)),
-        _sample("opened", OFFENDER, "Several wrongs at a time.", "mixed", violations=(*TWO, ELSE, OVER)),
-        _sample("opened", OFFENDER, "In a container, and as root.", "container", violations=(boxed,)),
+        _sample("opened", OFFENDER, "The GPU is reserved by somebody else.", "trespass", violations=(TAKEN,)),
+        _sample("opened", OFFENDER, "The reservation has ended.", "overstaying", violations=(OVER,)),
+        _sample(
+            "opened", OFFENDER, "Several kinds of violations at once.", "mixed", violations=(*TWO, ELSE, OVER)
+        ),
+        _sample(
+            "opened", OFFENDER, "Processes in a container, and as root.", "container", violations=(boxed,)
+        ),
         _sample("opened", OFFENDER, "Eight GPUs with eight processes each.", "many", violations=ranks),
         _sample(
             "opened",
             HOLDER,
-            "Who does it could not be told.",
+            "The offender could not be notified.",
             "unreached",
             violations=(TAKEN,),
             unreached=True,
@@ -98,27 +102,30 @@ def _special() -> list[Sample]:
         _sample(
             "opened",
             ADMINS,
-            "Whose GPU it is could not be told.",
+            "The holder could not be notified.",
             "holder-unreached",
             violations=(TAKEN,),
             unreached_holder="alice",
         ),
+        _sample("opened", ADMINS, "The user is not proven.", "unproven", violations=(unproven,), user="root"),
         _sample(
-            "opened", ADMINS, "Nothing proves whose it is.", "unproven", violations=(unproven,), user="root"
+            "opened", HOLDER, "There is a hint at the user.", "hinted", violations=(hinted,), user="root"
         ),
         _sample(
-            "opened", HOLDER, "A hint says whose it may be.", "hinted", violations=(hinted,), user="root"
+            "opened", ADMINS, "There is a hint at the user.", "hinted", violations=(hinted,), user="root"
         ),
         _sample(
-            "opened", ADMINS, "A hint says whose it may be.", "hinted", violations=(hinted,), user="root"
-        ),
-        _sample(
-            "opened", ADMINS, "Memory without a process.", "unknown", violations=(orphan,), user="unknown"
+            "opened",
+            ADMINS,
+            "Memory is used, but no process is visible.",
+            "unknown",
+            violations=(orphan,),
+            user="unknown",
         ),
         _sample(
             "reminder",
             ADMINS,
-            "Who does it could not be told.",
+            "The offender could not be notified.",
             "unreached",
             created=facts.EVENING,
             **reached,
@@ -131,7 +138,13 @@ def _over() -> list[Sample]:
     mine = (closed(1014, 5, holder="alice"),)
     told: dict[str, Any] = {"created": facts.EVENING, "serial": 4}
     return [
-        _sample("resolved", who, f"{about}: it is over.", violations=mine if who == HOLDER else two, **told)
+        _sample(
+            "resolved",
+            who,
+            f"{about}: the violation has ended.",
+            violations=mine if who == HOLDER else two,
+            **told,
+        )
         for who, about in READERS.items()
     ]
 
@@ -139,9 +152,9 @@ def _over() -> list[Sample]:
 def _ended_by_force() -> list[Sample]:
     told: dict[str, Any] = {"violations": TWO, "created": facts.EVENING, "serial": 5}
     return [
-        _sample("terminate", OFFENDER, "Who does it: their processes are being ended.", **told),
-        _sample("terminate", OFFENDER, "The same in a rehearsal.", "dry-run", dry_run=True, **told),
-        _sample("terminate", ADMINS, "The administrators: processes are being ended.", **told),
+        _sample("terminate", OFFENDER, "The offender: their processes are being ended.", **told),
+        _sample("terminate", OFFENDER, "The same as a dry run.", "dry-run", dry_run=True, **told),
+        _sample("terminate", ADMINS, "Administrators: processes are being ended.", **told),
     ]
 
 
@@ -151,10 +164,10 @@ def _reservations() -> list[Sample]:
 
 def _held(kind: str, variant: str, about: str, values: dict[str, Any], **more: Any) -> list[Sample]:
     held = {"user": "alice", "uid": 1002, "reservation": reservation(**values), "episode": "r1187", **more}
-    mine = _sample(kind, HOLDER, f"Whose it is: {about}", variant, **held)
+    mine = _sample(kind, HOLDER, f"The holder: {about}", variant, **held)
     if variant not in ("", "admin"):
         return [mine]
-    return [mine, _sample(kind, ADMINS, f"Everybody, by `wall`: {about}", variant, **held)]
+    return [mine, _sample(kind, ADMINS, f"Everyone, through `wall`: {about}", variant, **held)]
 
 
 _TURN = {"queued": "2026-11-24T05:02:12.000Z", "started": facts.NOW}
@@ -162,38 +175,43 @@ _NOTE = {"note": "paper deadline"}
 _LEFT = "2026-11-24T09:30:55.000Z"
 _IDLE = {"idle": "2026-11-24T07:15:55.000Z", **_NOTE}
 _HELD: list[tuple[Any, ...]] = [
-    ("granted", "", "a request got its GPUs.", {**_TURN, "expires": facts.EVENING}),
-    ("granted", "run", "a command got its GPUs.", {**_TURN, "pid": 4711}),
-    ("expiring", "", "it ends soon.", {"expires": _LEFT, **_NOTE}),
+    ("granted", "", "a waiting request got its GPUs.", {**_TURN, "expires": facts.EVENING}),
+    ("granted", "run", "a waiting command got its GPUs.", {**_TURN, "pid": 4711}),
+    ("expiring", "", "the reservation expires soon.", {"expires": _LEFT, **_NOTE}),
     (
         "idle",
         "",
-        "its GPUs are not used, and will be released.",
+        "the GPUs are idle and will be released.",
         {**_IDLE, "deadline": "2026-11-24T10:15:55.000Z"},
     ),
     ("idle", "run", "a command does not use its GPUs.", {**_IDLE, "pid": 4711}),
     (
         "released",
         "admin",
-        "an administrator ended it.",
+        "an administrator released it.",
         {"reason": "admin", "by": "root", "kept": (6,), **_NOTE},
     ),
     ("released", "idle", "it was idle for too long.", {"reason": "idle", **_IDLE}),
-    ("released", "lost", "the service has lost it.", {"reason": "lost", "pid": 4711}),
+    ("released", "lost", "the service lost it.", {"reason": "lost", "pid": 4711}),
     (
         "released",
         "unmanaged",
-        "an administrator took the GPU away.",
+        "the GPU is no longer managed.",
         {"reason": "unmanaged", "by": "root", "gpus": (3,)},
     ),
     (
         "released",
         "vanished",
-        "the driver has not found the GPU for long.",
+        "the driver no longer finds the GPU.",
         {"reason": "vanished", "gpus": (8,), "was": (3,), "kept": (6,)},
     ),
-    ("unreserved", "", "its command goes on without.", {"pid": 4711, "reason": "released", "by": "alice"}),
-    ("timeout", "", "the time of a command is over.", {"pid": 4711, **_NOTE}),
+    (
+        "unreserved",
+        "",
+        "its command continues without a reservation.",
+        {"pid": 4711, "reason": "released", "by": "alice"},
+    ),
+    ("timeout", "", "a command has reached its timeout.", {"pid": 4711, **_NOTE}),
 ]
 
 
@@ -201,8 +219,8 @@ def _failures() -> list[Sample]:
     pairs = {
         ("stalled", "resumed"): (
             facts.SCANNER,
-            "the GPUs cannot be looked at",
-            "they can be looked at again",
+            "the GPUs cannot be scanned",
+            "the GPUs can be scanned again",
         ),
         ("gpu-failed", "gpu-recovered"): (facts.GPU, "a GPU has failed", "it works again"),
         ("channel-failing", "channel-recovered"): (facts.CHANNEL, "a channel fails", "it works again"),
@@ -211,7 +229,7 @@ def _failures() -> list[Sample]:
     for kinds, (incident, begin, end) in pairs.items():
         over = msgspec.structs.replace(incident, ended=facts.LATER)
         for kind, one, about in zip(kinds, (incident, over), (begin, end), strict=True):
-            about_it = f"The administrators: {about}."
+            about_it = f"Administrators: {about}."
             found.append(_sample(kind, ADMINS, about_it, user="", uid=None, incident=one))
     return found
 
@@ -220,9 +238,7 @@ def _others() -> list[Sample]:
     quiet = Digest(since=facts.DIGEST.since, until=facts.DIGEST.until)
     nobody: dict[str, Any] = {"user": "", "uid": None}
     return [
-        _sample(
-            "digest", ADMINS, "The administrators: what happened in a day.", digest=facts.DIGEST, **nobody
-        ),
-        _sample("digest", ADMINS, "A day on which nothing happened.", "quiet", digest=quiet, **nobody),
-        _sample("test", OFFENDER, "Whoever asked for it, by `notify test`."),
+        _sample("digest", ADMINS, "Administrators: a summary of one day.", digest=facts.DIGEST, **nobody),
+        _sample("digest", ADMINS, "A day without violations or failures.", "quiet", digest=quiet, **nobody),
+        _sample("test", OFFENDER, "The user who ran `notify test`."),
     ]

@@ -1,6 +1,6 @@
-"""One notice of every kind for every reader, as `notify preview` and docs/notices show them.
+"""Sample notices of every kind for every audience, as shown by `notify preview` and in docs/notices.
 
-`python -m canhazgpu.notifiers.samples docs/notices` writes what is in that folder.
+`python -m canhazgpu.notifiers.samples docs/notices` writes that folder.
 """
 
 import sys
@@ -23,19 +23,19 @@ AUDIENCES = (OFFENDER, HOLDER, ADMINS, ADDRESS)
 README = """\
 # Notices
 
-Every notice that canhazgpu sends, to each of its readers: as text, which is what terminals show (the
-first 1024 bytes of it) and mail says, and as the page that mail has beside it.
+A sample of every notice that canhazgpu sends, for each audience. The text version is used on terminals
+(the first 1024 bytes of it) and in mail. The HTML version is the alternative part of mails.
 
-This folder is written by `python -m canhazgpu.notifiers.samples docs/notices`, from samples; a test
-compares it with what the code makes of them. `canhazgpu notify preview` shows the same in a terminal.
+This folder is generated: `python -m canhazgpu.notifiers.samples docs/notices` writes it, and a test fails
+if it is out of date. `canhazgpu notify preview` shows the same notices in a terminal.
 
-| notice | | who reads it, and what it says |
+| notice | | audience and content |
 |---|---|---|
 """
 
 
 def of_violation(violation: Violation, host: str, contact: str, now: str) -> list[Sample]:
-    """Return a violation as each kind of notice would tell of it now, to whoever could be told."""
+    """Return the notices that could be sent about a violation now, of every kind and for every audience."""
     ended = violation
     if not violation.closed:
         ended = msgspec.structs.replace(violation, closed=now, reason="stopped")
@@ -65,7 +65,7 @@ def of_violation(violation: Violation, host: str, contact: str, now: str) -> lis
 
 
 def files() -> dict[str, str]:
-    """Return what docs/notices holds, by file name."""
+    """Return the files of docs/notices by name."""
     found: dict[str, str] = {}
     rows = []
     for one in samples():
@@ -76,7 +76,7 @@ def files() -> dict[str, str]:
 
 
 def main(folder: Path) -> None:
-    """Write the files, and remove notices that are none any more."""
+    """Write the files, and remove those of notices that no longer exist."""
     folder.mkdir(parents=True, exist_ok=True)
     made = files()
     for old in {*folder.glob("*.txt"), *folder.glob("*.html")}:

@@ -1,7 +1,7 @@
-"""A person's terminals: finding them, and writing to one without ever waiting or forcing.
+"""Finds the terminals of a user, and writes to one without ever blocking.
 
-A terminal is written to only if it belongs to the person and is open to messages (`mesg y`), also by
-root, whom the kernel would not stop. What the kernel took is called delivered; no more is claimed.
+A terminal is written to only if it belongs to the user and accepts messages (`mesg y`). This is checked for
+root too, whom the kernel would not stop. Delivered means that the kernel accepted the text, nothing more.
 """
 
 import contextlib
@@ -14,20 +14,20 @@ from pathlib import Path
 from canhazgpu.notifiers.outcome import Outcome
 
 CONSOLES, PSEUDO = 4, range(136, 144)  # Major numbers of terminals, from the kernel's devices list.
-LONGEST = 1024  # Bytes in one write; a terminal that is read takes so much at once.
+LONGEST = 1024  # Bytes in one write; a terminal that is being read accepts this much at once.
 MULTIPLEXERS = ("tmux: client", "screen")
-LOGINS = ("agetty", "getty", "mingetty", "login")  # Root's, on terminals where nobody has logged in yet.
+LOGINS = ("agetty", "getty", "mingetty", "login")  # These run as root on terminals where nobody is logged in.
 TTY_FIELD, FOREGROUND_FIELD = 4, 5  # Fields 7 and 8 of /proc/PID/stat, counted from behind the name.
 
 
 def terminals_of(uid: int, name: str) -> list[str]:
-    """Return the paths of every terminal of a user.
+    """Return the paths of all terminals of a user.
 
-    From the controlling terminals of all their processes (which reaches tmux panes), from logind's
-    sessions and from utmp. A terminal that only shows tmux or screen is left out when there are
-    others: writing there would garble the panes it shows.
+    The sources are the controlling terminals of their processes (which includes tmux panes), logind and utmp.
+    A terminal that only displays tmux or screen is left out if there are others, because writing to it would
+    garble the panes.
     """
-    found: dict[str, bool] = {}  # Path: does it only show a multiplexer?
+    found: dict[str, bool] = {}  # Path -> whether it only shows a multiplexer.
     for device, foreground in _controlling(uid):
         path = _path_of(device)
         if path:
@@ -39,7 +39,7 @@ def terminals_of(uid: int, name: str) -> list[str]:
 
 
 def owned_terminals(uid: int, name: str) -> list[str]:
-    """Return those that belong to the user, not to somebody who became this user there."""
+    """Return the terminals of a user without those where somebody else has become this user."""
     found = []
     for path in terminals_of(uid, name):
         with contextlib.suppress(OSError):
@@ -49,7 +49,7 @@ def owned_terminals(uid: int, name: str) -> list[str]:
 
 
 def write(path: str, uid: int, text: bytes) -> tuple[str, str]:
-    """Write `text` to a terminal of user `uid`; return the verdict of an Outcome and its detail."""
+    """Write `text` to a terminal of user `uid`; return the verdict and the detail of an Outcome."""
     try:
         verdict = _barred(os.lstat(path), uid)
         if verdict:
@@ -67,32 +67,32 @@ def write(path: str, uid: int, text: bytes) -> tuple[str, str]:
 def _write(terminal: int, text: bytes) -> tuple[str, str]:
     written = os.write(terminal, text)
     if written < len(text):
-        return "stuck", f"it took {written} of {len(text)} bytes"
+        return "stuck", f"it accepted {written} of {len(text)} bytes"
     return "delivered", ""
 
 
 def _barred(facts: os.stat_result, uid: int) -> tuple[str, str] | None:
-    """Return why this is not to be written to, None if it may be."""
+    """Return why the terminal must not be written to, or None if it may be."""
     major = os.major(facts.st_rdev)
     if not stat.S_ISCHR(facts.st_mode) or not (major == CONSOLES or major in PSEUDO):
-        return "refused", "it is no terminal"
+        return "refused", "it is not a terminal"
     if facts.st_uid != uid:
-        return "refused", "it is somebody else's"
+        return "refused", "it belongs to another user"
     if not facts.st_mode & stat.S_IWGRP:
-        return "refused", "it is closed to messages (mesg n)"
+        return "refused", "it does not accept messages (mesg n)"
     return None
 
 
 def _verdict(error: OSError) -> tuple[str, str]:
     if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
-        return "stuck", "it takes nothing: it is stopped or full"
+        return "stuck", "it accepts no output: it is stopped or full"
     if error.errno in (errno.EIO, errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        return "gone", "it is not there any more"
+        return "gone", "it no longer exists"
     return "refused", error.strerror or str(error)
 
 
 def _controlling(uid: int) -> Iterator[tuple[int, int]]:
-    """Yield (device number, foreground process group) of each process of the user that has a terminal."""
+    """Yield the device number and foreground process group of each process of the user with a terminal."""
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
@@ -112,7 +112,7 @@ def _real_uid(pid: str) -> int:
 
 
 def _path_of(device: int) -> str | None:
-    """Return the path of a device number as /proc/PID/stat spells it (its minor in two parts)."""
+    """Return the path for a device number in the encoding of /proc/PID/stat."""
     major, minor = device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00
     if major in PSEUDO:
         return f"/dev/pts/{(major - PSEUDO.start) * 256 + minor}"
@@ -134,7 +134,7 @@ def _logind(uid: int) -> Iterator[str]:
 
 
 def _utmp(name: str) -> Iterator[str]:
-    import psutil  # noqa: PLC0415 - heavy, and needed only when somebody is told
+    import psutil  # noqa: PLC0415 - heavy, and only needed for a notice
 
     with contextlib.suppress(OSError):
         for user in psutil.users():

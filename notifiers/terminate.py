@@ -1,9 +1,8 @@
-"""The last resort: ends a person's processes with SIGINT, then SIGTERM, then SIGKILL, each after a grace.
+"""The channel `terminate`, the last resort: it ends processes with SIGINT, then SIGTERM, then SIGKILL.
 
-It is a channel, `terminate`, of a step of its own, and off unless the settings say otherwise. Before each
-signal a process is looked at again: the same one (pid and start time, held by a pidfd), of the same user,
-who is proven, no system user and not exempt, and still on the GPU by a scan of these seconds. Whatever
-cannot be told is left alone.
+It needs its own step in the settings and is off by default. Before each signal, every process is checked
+again: it must be the same process (pid and start time, held by a pidfd), its user must be proven, no system
+user and not exempt, and a recent scan must still show it on the GPU. In case of doubt it is left alone.
 """
 
 import contextlib
@@ -21,20 +20,20 @@ from canhazgpu.events.processes import ended, start_of
 from canhazgpu.events.violations import Signalled, Violation
 from canhazgpu.notifiers.outcome import Outcome
 
-FIRST_USER = 1000  # Below are the system's own users.
+FIRST_USER = 1000  # Lower uids are system users.
 Open = Callable[[], Awaitable[dict[str, Violation] | None]]
 Record = Callable[[list[Signalled]], Awaitable[None]]
 
 
 class Terminate:
-    """The channel `terminate`. It runs for as long as the graces are, and holds up no other channel."""
+    """The channel `terminate`. It takes as long as the grace periods, without delaying other channels."""
 
     name = "terminate"
 
     def __init__(self, settings: Settings, open_now: Open, record: Record) -> None:
-        """`open_now` returns the open violations that no silence covers, by id; None when that is not known.
+        """`open_now` returns the open violations without a silence by id, or None if they are not known.
 
-        `record` is given what was sent, after each signal.
+        `record` is called after each signal.
         """
         self._rules = settings.notices.terminate
         self._exempt_users = frozenset(settings.violations.exempt_users)
@@ -42,16 +41,16 @@ class Terminate:
         self._open_now, self._record = open_now, record
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the person whose processes these are."""
+        """Return the owner of the processes."""
         return [notice.person] if notice.kind == "terminate" and notice.person else []
 
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
-        """End the processes of the notice's violations that may be ended."""
+        """End the processes of the violations, as far as that is allowed."""
         del first
         facts: list[Signalled] = []
         stages = [(signal.SIGINT, self._rules.interrupt_grace), (signal.SIGTERM, self._rules.terminate_grace)]
         with contextlib.ExitStack() as closing:
-            held: dict[int, int] = {}  # pid: a pidfd, from the first signal on.
+            held: dict[int, int] = {}  # pid -> a pidfd, from the first signal on.
             for number, grace in [*stages, (signal.SIGKILL, 1.0)]:
                 sent = await self._stage(notice, number, held, closing)
                 facts += sent
@@ -67,13 +66,15 @@ class Terminate:
     async def _stage(
         self, notice: Notice, number: signal.Signals, held: dict[int, int], closing: contextlib.ExitStack
     ) -> list[Signalled]:
-        """Send one signal to all that are still there."""
+        """Send one signal to all processes that are still running."""
         current = await self._open_now()
         facts = []
         for violation, process in _targets(notice, current):
             if process.pid in held and ended(held[process.pid]):
                 continue
-            outcome = self._obstacle(notice, violation, process) if current is not None else "not seen lately"
+            outcome = (
+                self._obstacle(notice, violation, process) if current is not None else "not seen recently"
+            )
             if not outcome:
                 if process.pid not in held:
                     _hold(process, held, closing)
@@ -82,14 +83,14 @@ class Terminate:
         return facts
 
     def _obstacle(self, notice: Notice, violation: Violation, process: ProcessUse) -> str:
-        """Return why this process is left alone, nothing when it is not."""
+        """Return why this process must be left alone, or an empty string."""
         if violation.person is None or violation.person != notice.person:
             return "not proven to be theirs"
         if process.person != violation.person or process.evidence not in PROVEN or process.uid is None:
             return "not proven to be theirs"
         if process.uid < FIRST_USER or process.pid <= 1:
             return "of the system"
-        program = process.program or ""  # Never its name, which it chooses itself.
+        program = process.program or ""  # Not its name, which the process can choose.
         names = {program, PurePosixPath(program).name}
         if violation.user in self._exempt_users or names & self._exempt_programs:
             return "exempt"
@@ -97,7 +98,7 @@ class Terminate:
 
 
 def _targets(notice: Notice, current: dict[str, Violation] | None) -> Iterator[tuple[Violation, ProcessUse]]:
-    """Yield each process of the notice's violations once, as the last scan saw it."""
+    """Yield each process of the violations once, as in the last scan."""
     seen = set()
     for told in notice.violations:
         now = told if current is None else current.get(told.violation)
@@ -114,11 +115,11 @@ def _hold(process: ProcessUse, held: dict[int, int], closing: contextlib.ExitSta
 
 
 def _signal(process: ProcessUse, descriptor: int | None, number: signal.Signals, *, dry_run: bool) -> str:
-    """Send a signal to exactly this process if it is still who it was; return what came of it."""
+    """Send a signal if this is still the same process; return the outcome."""
     if descriptor is None or ended(descriptor) or start_of(process.pid) != process.start:
         return "gone"
     if _real_uid(process.pid) != process.uid:
-        return "another user's by now"
+        return "now belongs to another user"
     if dry_run:
         return "dry-run"
     try:
@@ -139,7 +140,7 @@ def _real_uid(pid: int) -> int | None:
 
 
 async def _until_ended(descriptors: list[int], grace: float) -> None:
-    """Wait until all of these processes have ended, or for `grace` seconds."""
+    """Wait until all these processes have ended, at most `grace` seconds."""
     with anyio.move_on_after(grace):
         async with anyio.create_task_group() as tasks:
             for descriptor in descriptors:
@@ -168,4 +169,4 @@ def _fact(
 
 
 def _why(facts: list[Signalled]) -> str:
-    return ", ".join(dict.fromkeys(fact.outcome for fact in facts)) or "the processes have gone"
+    return ", ".join(dict.fromkeys(fact.outcome for fact in facts)) or "the processes are gone"

@@ -1,4 +1,4 @@
-"""A violation as one use of a GPU: which processes, how much memory, since when, until when."""
+"""Describes a violation as a use of a GPU: its processes, memory, start and end."""
 
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.text import printable
@@ -17,7 +17,7 @@ ENDS = {
 
 
 def use_of(violation: Violation, *, ended: bool) -> Use:
-    """Return how a violation is shown: while it lasts, or when it is over."""
+    """Return the description of a violation that is open, or that has ended."""
     processes = () if ended else violation.processes
     return Use(
         gpu=violation.gpu,

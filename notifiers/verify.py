@@ -1,4 +1,4 @@
-"""Reads a log with what it was rotated to, a line at a time, and checks its chain. It writes nothing."""
+"""Reads a log and its rotated files line by line and checks the chain. It writes nothing."""
 
 import errno
 from io import BufferedIOBase
@@ -10,12 +10,12 @@ from canhazgpu.notifiers.rotation import DAMAGED, all_opened, can_be_read, files
 
 
 def verify(log: Path) -> Proof:
-    """Return the check of a log, at its end; it may be written and rotated meanwhile.
+    """Check a log and return the result; the log may be written and rotated at the same time.
 
-    Raises OSError when a file is not there, not regular or not to be read, ValueError for no name of a
-    file. What is wrong with the lines is in the answer.
+    Raises OSError if a file is missing, not regular or not readable, and ValueError if `log` is not a valid
+    path. Problems with the lines are part of the result.
     """
-    try:  # First: what is written meanwhile stands behind it.
+    try:  # Read the head first: lines written later come after it.
         anchor, fault = read_anchor(log), ""
     except NoAnchor as damaged:
         anchor, fault = None, str(damaged)
@@ -28,7 +28,7 @@ def verify(log: Path) -> Proof:
             if can_be_read(path):
                 _read(stream, proof)
             else:
-                proof.damaged("it is not packed by gzip; unpack it")
+                proof.damaged("it is not in gzip format; decompress it")
     proof.end()
     return proof
 

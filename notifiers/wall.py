@@ -1,4 +1,4 @@
-"""Notices on terminals: on those of the person, or with wall(1) on everybody's."""
+"""The channel `wall`: notices on the terminals of the recipient, or with wall(1) on all terminals."""
 
 import contextlib
 import os
@@ -18,14 +18,16 @@ from canhazgpu.notifiers.render import QUESTIONS, lines
 from canhazgpu.notifiers.terminals import LONGEST, outcome, owned_terminals, terminals_of, write
 
 PROGRAMS = ("/usr/bin/wall", "/bin/wall")
-PATIENCE = 5.0  # Seconds for wall(1), which waits for terminals that take nothing.
+PATIENCE = 5.0  # Timeout of wall(1) in seconds, because it waits for blocked terminals.
 EVERYONE = "everyone"
 CUT = "  … more: canhazgpu status"
-LONGEST_LINE = 480  # Bytes of the first line; no other is ever cut: half a command is a wrong one.
+LONGEST_LINE = (
+    480  # Maximum length of the first line; other lines are never cut, because half a command would be wrong.
+)
 
 
 class Wall:
-    """The channel `wall`. It never waits for a terminal, and tries none twice."""
+    """The channel `wall`. It never waits for a terminal, and does not retry."""
 
     name = "wall"
 
@@ -33,11 +35,11 @@ class Wall:
         """Take the audience from the settings."""
         self._everyone = settings.notify.wall.audience == EVERYONE
         self._administrators = Administrators(settings.admin_group)
-        self._uids: dict[str, int] = {}  # Of administrators, so that a directory is not asked again.
-        self._asked: dict[str, LookUp] = {}  # What a directory has not answered yet, by user.
+        self._uids: dict[str, int] = {}  # Administrators are cached, so that a directory is not asked again.
+        self._asked: dict[str, LookUp] = {}  # Unfinished look-ups by user.
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the person, or everyone; the administrators of this host; nobody when nobody is proven."""
+        """Return the person, everyone, or the administrators of this host; nobody if no user is proven."""
         if notice.channel and notice.to:
             return [notice.to]
         if notice.audience == ADMINS:
@@ -48,7 +50,7 @@ class Wall:
         return [notice.person] if notice.person else []
 
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
-        """Write to every terminal of each recipient; one Outcome a terminal."""
+        """Write to all terminals of each recipient; return one Outcome per terminal."""
         del first
         outcomes: list[Outcome] = []
         for recipient in recipients:
@@ -75,7 +77,7 @@ class Wall:
 
 
 def _with_terminals(uids: dict[str, int]) -> list[str]:
-    """Return those who have a terminal of their own; root has none where somebody became root on theirs."""
+    """Return the users with a terminal of their own; a user's terminal after `su` is not root's."""
     return [name for name, uid in uids.items() if owned_terminals(uid, name)]
 
 
@@ -87,10 +89,9 @@ def _write(notice: Notice, user: str, uid: int, only: str) -> list[Outcome]:
 
 
 def message(text: list[str]) -> bytes:
-    """Return what is written to a terminal: one bell, whole lines, at most LONGEST bytes.
+    """Return the text for a terminal: one bell and whole lines, at most LONGEST bytes.
 
-    What does not fit is left out from the first line that is too long on; the last line stays where it
-    says whom to ask.
+    If not everything fits, lines are left out from the first one that does not fit. The contact line is kept.
     """
     first, *rest = text or [""]
     first = _beginning(first)
@@ -108,7 +109,7 @@ def _size(text: list[str]) -> int:
 
 
 def _beginning(line: str) -> str:
-    """Return a line, or as much of it as leaves room for others."""
+    """Return a line, cut so that there is room for others."""
     data = line.encode()
     return line if len(data) <= LONGEST_LINE else data[:LONGEST_LINE].decode(errors="ignore") + "…"
 

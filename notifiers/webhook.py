@@ -1,7 +1,7 @@
-"""Notices posted to an address: as they are and signed, or as a chat service wants them.
+"""The channel `webhook`: posts notices to a URL, as signed JSON or in the format of a chat service.
 
-The address may be a secret, as may be what a server answers: neither is in an outcome, a log line or an
-error. Only words of ours, of the system and of OpenSSL are.
+The URL and the server's answer may contain secrets, so neither appears in an outcome, a log line or an error.
+Those contain only texts of ours, of the system and of OpenSSL.
 """
 
 import hashlib
@@ -27,29 +27,29 @@ from canhazgpu.events.text import printable
 from canhazgpu.notifiers.chat import encode
 from canhazgpu.notifiers.outcome import Outcome
 
-LATER = frozenset({408, 425, 429})  # And all from 500 on: the server's trouble, not the notice's.
+LATER = frozenset({408, 425, 429})  # And all from 500 on: problems of the server, not of the notice.
 OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 _URL = re.compile(r"https?://\S+")
 
 
 class Unusable(Exception):
-    """A file of the settings has nothing to use; the message does not say what it has."""
+    """A file named in the settings is not usable; the message does not contain its content."""
 
 
 class Webhook:
-    """A channel `webhook:NAME`. It has one recipient, its name, for every notice."""
+    """A channel `webhook:NAME`. Its name is the only recipient of all notices."""
 
     def __init__(self, name: str, target: Target) -> None:
-        """Take one target; its files are read at each delivery, so that a secret can be changed."""
+        """Store the target. Its files are read for each delivery, so that secrets can be changed."""
         self.name = f"webhook:{name}"
         self._recipient = name
         self._target = target
         self._timeout = parse_duration(target.timeout)
-        for library in ("httpx", "httpcore"):  # They would write the address into the log.
+        for library in ("httpx", "httpcore"):  # They would log the URL.
             logging.getLogger(library).setLevel(logging.WARNING)
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the target."""
+        """Return the name of the target."""
         del notice
         return [self._recipient]
 
@@ -65,13 +65,13 @@ class Webhook:
                 return _verdict(await self._post(notice))
         except TimeoutError:
             return "retry", f"no answer within {self._target.timeout}"
-        except Unusable as unusable:  # The settings are wrong, not the notice: it waits.
+        except Unusable as unusable:  # The settings are wrong, not the notice, so retry.
             return "retry", str(unusable)
         except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold the address
             return "retry", _reason(error)
 
     async def _post(self, notice: Notice) -> int:
-        """Return the status that a server answers; what else it says is not read."""
+        """Return the status of the answer; the body is not read."""
         url, content, headers, trust = await to_thread.run_sync(self._prepare, notice)
         async with (
             httpx.AsyncClient(verify=trust, timeout=None) as client,  # noqa: S113 - _attempt has one for all of it
@@ -80,7 +80,7 @@ class Webhook:
             return answer.status_code
 
     def _prepare(self, notice: Notice) -> tuple[str, bytes, dict[str, str], ssl.SSLContext]:
-        """Return all that is read from files or made: address, body, headers, whom to believe."""
+        """Return the parts of the request: URL, body, headers and TLS context."""
         content, headers = encode(notice, self._target.body)
         moment = str(int(time.time()))
         headers |= {
@@ -98,7 +98,7 @@ class Webhook:
             return self._target.url
         url = _read("url_file", self._target.url_file).decode("utf-8", "replace")
         if not _URL.fullmatch(url):
-            raise Unusable("what is in its url_file is no address")
+            raise Unusable("its url_file does not contain a URL")
         return url
 
 
@@ -131,22 +131,22 @@ def _verdict(status: int) -> tuple[str, str]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why there was no answer, without a text that somebody else could have put words into."""
+    """Return why there was no answer, without text from the server."""
     for one in _causes(error):
         if isinstance(one, ssl.SSLCertVerificationError):
             why = "it is for another name" if one.verify_code in OTHER_NAME else one.verify_message
-            return f"its certificate is not accepted: {why}"
+            return f"its certificate is not trusted: {why}"
         if isinstance(one, socket.gaierror):
-            return "its name is not known"
+            return "its host name is not known"
         if isinstance(one, ssl.SSLError):
-            return "TLS with it failed"
+            return "TLS failed"
         if isinstance(one, OSError) and one.errno:
             return os.strerror(one.errno)
     return type(error).__name__
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield what led to an error, the first cause first."""
+    """Yield the causes of an error, the first cause first."""
     if error is None:
         return
     yield from _causes(error.__cause__ or error.__context__)

@@ -1,4 +1,4 @@
-"""The words of a notice, whatever it is about: one account, which lines and pages are made from."""
+"""Turns any notice into content, from which text and HTML are rendered."""
 
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.text import printable
@@ -9,7 +9,7 @@ from canhazgpu.notifiers.words_of_violations import describe_violations
 
 
 def describe(notice: Notice) -> Account:
-    """Return what a notice says to its reader. Its audience decides the wording."""
+    """Return the content of a notice. The wording depends on its audience."""
     if notice.kind == "test":
         user = printable(notice.user)
         return Account(subject="a test message", headline=f"{user}, this is a test message. It works.")

@@ -1,4 +1,4 @@
-"""The words about what failed by itself, and the summary of a time, to administrators."""
+"""The wording of notices to administrators about failures, and of the digest."""
 
 import shlex
 
@@ -14,9 +14,9 @@ MOST_ROWS = 50
 
 
 def describe_incident(kind: str, incident: Incident) -> Account:
-    """Return the words of stalled, gpu-failed and channel-failing, and of their ends."""
+    """Return the content of stalled, gpu-failed and channel-failing notices, and of their resolutions."""
     part, _, name = printable(incident.subject).partition("/")
-    reason, since = words_of(incident.reason) or "no reason is known", moment(incident.since)
+    reason, since = words_of(incident.reason) or "unknown reason", moment(incident.since)
     what = {
         "stalled": "scanning has stopped",
         "resumed": "scanning works again",
@@ -27,45 +27,45 @@ def describe_incident(kind: str, incident: Incident) -> Account:
     }[kind]
     if kind in OVER:
         lasted = length(incident.since, incident.ended)
-        span = f"from {since} to {moment(incident.ended)}" if incident.ended else f"from {since} on"
-        say = f"The trouble lasted {f'for {lasted}, ' if lasted else ''}{span}: {reason}."
+        span = f"from {since} to {moment(incident.ended)}" if incident.ended else f"since {since}"
+        say = f"The problem lasted {f'{lasted}, ' if lasted else ''}{span}: {reason}."
         return Account(subject=what, headline=f"{opening(what, '')}.", parts=(Sentence(say),), mood="good")
     remedy: list[Part] = [Sentence(f"{words_of(incident.remedy)}.")] if incident.remedy else []
     meaning, rows = _meaning(part, name, found=not reason.startswith("not found"))
     return Account(
         subject=what,
-        headline=f"{opening(what, '')}, since {since}: {reason}.",
+        headline=f"{opening(what, '')} (since {since}): {reason}.",
         parts=(*remedy, Sentence(meaning), Commands("", tuple(rows), aside=True)),
         mood="bad",
     )
 
 
 def _meaning(part: str, name: str, *, found: bool) -> tuple[str, list[Row]]:
-    doctor = ("To see what works on this host", "canhazgpu doctor")
+    doctor = ("To check this host", "canhazgpu doctor")
     quoted = shlex.quote(name)
     if part == "gpu":
         drain = f"canhazgpu admin drain {quoted} --reason 'it fails'"
-        return "It is not handed out while it fails; what runs on it goes on.", [
-            ("To look at it", f"nvidia-smi -q -i {quoted}")
+        return "It is not allocated until it recovers. Processes on it are not affected.", [
+            ("To examine it", f"nvidia-smi -q -i {quoted}")
             if found
-            else ("To see what the driver finds", "nvidia-smi -L"),
-            ("To keep it out when it comes back", drain),
+            else ("To list the GPUs that the driver finds", "nvidia-smi -L"),
+            ("To keep it unavailable after it recovers", drain),
             doctor,
         ]
     if part == "channel":
-        return "Its notices are kept and tried again for a day; other channels go on.", [
-            ("To try it", f"canhazgpu notify test --channel {quoted}"),
-            ("To see what was given up on", "canhazgpu deadletters list"),
+        return "Its notices are retried for a day. Other channels are not affected.", [
+            ("To test it", f"canhazgpu notify test --channel {quoted}"),
+            ("To list undelivered notices", "canhazgpu deadletters list"),
             doctor,
         ]
-    return "No GPU is handed out and no use is seen until it works again; what runs goes on.", [
-        ("To read what the service says", "journalctl -u canhazgpu --since -1h"),
+    return "Until it works again, no GPU is allocated and no use is detected. Running processes continue.", [
+        ("To read the service's log", "journalctl -u canhazgpu --since -1h"),
         doctor,
     ]
 
 
 def describe_digest(digest: Digest) -> Account:
-    """Return the words of a summary."""
+    """Return the content of a digest."""
     number = sum(one.violations for one in digest.users)
     what = (
         f"{counted(number, 'violation')} by {counted(len(digest.users), 'user')}" if number else "all quiet"
@@ -78,7 +78,9 @@ def describe_digest(digest: Digest) -> Account:
         *_failures(digest),
         *_incidents(digest),
     ]
-    quiet: list[Part] = [] if parts else [Sentence("No violation, no idle reservation, and nothing failed.")]
+    quiet: list[Part] = (
+        [] if parts else [Sentence("There were no violations, no idle reservations and no failures.")]
+    )
     return Account(
         subject=f"digest: {what}",
         headline=f"{opening(what, '')}, {span}.",
@@ -92,18 +94,20 @@ def _closer(digest: Digest) -> list[Part]:
         span = f"--since {stamp(digest.since)} --until {stamp(digest.until)}"
         rows.append(("To see each violation", f"canhazgpu violations {span}"))
     if digest.failures:
-        rows.append(("To see what was given up on", "canhazgpu deadletters list"))
+        rows.append(("To list undelivered notices", "canhazgpu deadletters list"))
     return [Commands("", tuple(rows), aside=True)] if rows else []
 
 
 def _repeaters(digest: Digest) -> list[Part]:
     hours = sum(one.gpu_hours for one in digest.users)
     unreached = sum(one.unreached for one in digest.users)
-    said = [f"{hours:.1f} GPU-hours were used without the right to them."] if digest.users else []
+    said = [f"{hours:.1f} GPU-hours were used without a valid reservation."] if digest.users else []
     if digest.repeaters:
-        said.append(f"Again and again: {joined([printable(one) for one in digest.repeaters])}.")
+        said.append(f"Repeat offenders: {joined([printable(one) for one in digest.repeaters])}.")
     if unreached:
-        said.append(f"Of {counted(unreached, 'violation')} nobody could be told: please tell them yourself.")
+        said.append(
+            f"{counted(unreached, 'violation')} could not be reported to the user: please tell them yourself."
+        )
     return [Sentence(" ".join(said))] if said else []
 
 
@@ -118,25 +122,23 @@ def _users(digest: Digest) -> list[Part]:
         )
         for one in digest.users[:MOST_ROWS]
     ]
-    columns = ("User", "Violations", "GPU-hours", "Still open", "Not told")
+    columns = ("User", "Violations", "GPU-hours", "Still open", "Not notified")
     return [Table("Use without a reservation:", columns, tuple(rows))] if rows else []
 
 
 def _idle(digest: Digest) -> list[Part]:
     rows = [_idle_row(one) for one in digest.idle[:MOST_ROWS]]
-    return (
-        [Table("Reserved and not used:", ("User", "GPUs", "Kind", "Idle since"), tuple(rows))] if rows else []
-    )
+    return [Table("Idle reservations:", ("User", "GPUs", "Kind", "Idle since"), tuple(rows))] if rows else []
 
 
 def _idle_row(one: Reservation) -> tuple[str, ...]:
-    kind = "run" if one.kind == RUN else "by hand"
+    kind = "run" if one.kind == RUN else "manual"
     return printable(one.user), listed(one.gpus), kind, moment(one.idle)
 
 
 def _failures(digest: Digest) -> list[Part]:
     rows = [(printable(name), str(count)) for name, count in sorted(digest.failures.items())][:MOST_ROWS]
-    return [Table("Notices that did not arrive:", ("Channel", "Given up"), tuple(rows))] if rows else []
+    return [Table("Undelivered notices:", ("Channel", "Count"), tuple(rows))] if rows else []
 
 
 def _incidents(digest: Digest) -> list[Part]:
@@ -144,9 +146,9 @@ def _incidents(digest: Digest) -> list[Part]:
         (
             printable(one.subject),
             moment(one.since),
-            length(one.since, one.ended) or "goes on",
+            length(one.since, one.ended) or "ongoing",
             words_of(one.reason),
         )
         for one in digest.incidents[:MOST_ROWS]
     ]
-    return [Table("What failed:", ("What", "Since", "For", "Reason"), tuple(rows))] if rows else []
+    return [Table("Failures:", ("Component", "Since", "Duration", "Reason"), tuple(rows))] if rows else []

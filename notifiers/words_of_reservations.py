@@ -1,4 +1,4 @@
-"""The words about reservations, to who holds them: granted, expiring, idle, released, out of time."""
+"""The wording of notices about reservations: granted, expiring, idle, released, unreserved, timeout."""
 
 from collections.abc import Callable
 
@@ -11,61 +11,61 @@ from canhazgpu.notifiers.account import Account, Commands, Part, Sentence, Table
 from canhazgpu.notifiers.phrases import FOR, gpus, length, listed, moment, opening, reader_of
 
 Row = tuple[str, str]
-STATUS = Commands("", (("To see who uses what", "canhazgpu status"),), aside=True)
+STATUS = Commands("", (("To see all GPUs", "canhazgpu status"),), aside=True)
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A notice about a reservation, and what its sentences need."""
+    """A notice about a reservation, with the words that its sentences need."""
 
     notice: Notice
     held: Reservation
 
     @property
     def yours(self) -> bool:
-        """Whether its reader is the one who holds it."""
+        """Whether the reader is the holder."""
         return reader_of(self.notice) in (OFFENDER, HOLDER)
 
     @property
     def user(self) -> str:
-        """Whose it is."""
+        """The holder."""
         return printable(self.held.user)
 
     @property
     def whose(self) -> str:
-        """The same before a noun."""
+        """The holder as a possessive: `your` or `alice's`."""
         return "your" if self.yours else f"{self.user}'s"
 
     @property
     def gpus(self) -> str:
-        """Its GPUs; those that are gone as they were called when they were there."""
+        """The GPUs; those that are gone, with the numbers that they had."""
         return gpus(self.held.was or self.held.gpus)
 
     @property
     def many(self) -> bool:
-        """Whether it has several GPUs."""
+        """Whether there are several GPUs."""
         return len(self.held.gpus) > 1
 
     @property
     def ids(self) -> str:
-        """Its GPUs as an option takes them."""
+        """The GPUs in the syntax of `--gpu-ids`."""
         return listed(self.held.gpus)
 
     @property
     def is_run(self) -> bool:
-        """Whether it belongs to a command."""
+        """Whether the reservation belongs to `canhazgpu run`."""
         return self.held.kind == RUN
 
     def reserve(self, *, these: bool = False) -> str:
-        """Return the command that reserves as many GPUs, or just these."""
+        """Return the command that reserves the same number of GPUs, or exactly these."""
         what = f"--gpu-ids {self.ids}" if these else f"--gpus {max(1, len(self.held.gpus))}"
         return f"canhazgpu reserve {what} --duration {FOR}"
 
     def account(
         self, what: str, say: str, rows: list[Row], *, mood: str = "plain", more: str = ""
     ) -> Account:
-        """Return the whole: `what` happened, what that means, and to who holds it what to type.
+        """Return the content: `what` happened, what it means, and commands for the holder.
 
-        `more` follows `what` in the headline, and is too much for a subject.
+        `more` is added to `what` in the headline, but not in the subject.
         """
         sentences: list[Part] = [Sentence(say)] if say else []
         typed = [Commands("", tuple(rows))] if self.yours and rows else []
@@ -77,10 +77,10 @@ class Case(msgspec.Struct, frozen=True):
         )
 
     def _facts(self) -> list[Row]:
-        held, pid = self.held, f"run as PID {self.held.pid}" if self.held.pid else "run"
+        held, pid = self.held, f"run (PID {self.held.pid})" if self.held.pid else "run"
         told: list[tuple[str, str | None]] = [
             ("GPUs", listed(held.was or held.gpus)),
-            ("Held as", pid if self.is_run else "reserved by hand"),
+            ("Kind", pid if self.is_run else "manual"),
             ("Since", moment(held.started)),
             ("Waited since", held.queued and moment(held.queued)),
             ("Idle since", held.idle and moment(held.idle)),
@@ -93,16 +93,16 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def describe_reservation(notice: Notice, held: Reservation) -> Account:
-    """Return the words of granted, expiring, idle, released, unreserved and timeout."""
+    """Return the content of granted, expiring, idle, released, unreserved and timeout notices."""
     return _KINDS[notice.kind](Case(notice, held))
 
 
 def _granted(case: Case) -> Account:
     owner = "yours" if case.yours else f"{case.user}'s"
     what = f"{case.gpus} {'are' if case.many else 'is'} {owner} now: the wait is over"
-    back = ("To give back what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
+    back = ("To release what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
     if case.is_run:
-        say = f"{'Your' if case.yours else 'Their'} command starts now, and lets go when it ends."
+        say = f"{'Your' if case.yours else 'The'} command starts now. Its GPUs are released when it ends."
         return case.account(what, say, [], mood="good")
     use = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={case.ids}"
     until = case.notice.deadline or case.held.expires
@@ -116,8 +116,8 @@ def _expiring(case: Case) -> Account:
     what = (
         f"{case.whose} reservation of {case.gpus} expires {f'in {left}, ' if left else ''}at {moment(when)}"
     )
-    say = f"What still runs on {'them' if case.many else 'it'} then is use without a reservation."
-    back = ("To give back what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
+    say = f"What runs on {'them' if case.many else 'it'} after that counts as use without a reservation."
+    back = ("To release what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
     return case.account(what, say, [_extend(case), back])
 
 
@@ -129,24 +129,24 @@ def _idle(case: Case) -> Account:
     who, they = ("you have", "you have") if case.yours else (f"{case.user} has", "they have")
     lasted = length(case.held.idle, case.notice.created)
     what = f"{who} not used {case.gpus}{f' for {lasted}' if lasted else ''}"
-    more = f", since {moment(case.held.idle)}, though {they} reserved {'them' if case.many else 'it'}"
-    purpose = "To let the run go on without" if case.is_run else "To give back what you do not need"
+    more = f", since {moment(case.held.idle)}, although {they} reserved {'them' if case.many else 'it'}"
+    purpose = "To release them but keep the run going" if case.is_run else "To release what you do not need"
     rows = [(purpose, f"canhazgpu release --gpu-ids {case.ids}")]
     if case.held.pid:
         rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
     when = case.notice.deadline or case.held.deadline
     say = "Others may be waiting for GPUs."
     if when:
-        say = f"The reservation is released at {moment(when)}, unless its GPUs are used before."
+        say = f"The reservation is released at {moment(when)} unless its GPUs are used before then."
     return case.account(what, say, rows, more=more)
 
 
 def _released(case: Case) -> Account:
     what = f"{case.whose} reservation of {case.gpus} {_how(case)}"
     them = "them" if case.many else "it"
-    say = f"What still runs on {them} is now use without a reservation."
+    say = f"Processes that still run on {them} now count as use without a reservation."
     if case.held.reason == "vanished":
-        say = "GPUs may have other numbers now: look before you name one."
+        say = "GPU numbers may have changed: check `canhazgpu status` before you use one."
     if case.held.kept:
         say += f" {gpus(case.held.kept)} {'are' if len(case.held.kept) > 1 else 'is'} still reserved."
     rows = [("To reserve again", case.reserve(these=case.held.reason == "lost"))]
@@ -176,18 +176,18 @@ def _unreserved(case: Case) -> Account:
     what = (
         f"{case.whose} run goes on, but {case.gpus} {'are' if case.many else 'is'} no longer reserved for it"
     )
-    say = f"What runs on {'them' if case.many else 'it'} is now use without a reservation."
-    rows = [("To take it back", case.reserve(these=True))]
+    say = f"Processes on {'them' if case.many else 'it'} now count as use without a reservation."
+    rows = [(f"To reserve {'them' if case.many else 'it'} again", case.reserve(these=True))]
     if case.held.pid:
-        rows.append(("To stop it", f"kill {case.held.pid}"))
+        rows.append(("To stop the run", f"kill {case.held.pid}"))
     return case.account(what, say, rows, mood="bad")
 
 
 def _timeout(case: Case) -> Account:
     what = f"the time of {case.whose} run on {case.gpus} is over: it is interrupted now"
-    say = "What does not end by itself within the time of grace is killed."
+    say = "Processes that do not exit within the grace period are killed."
     more = f"canhazgpu run --gpus {max(1, len(case.held.gpus))} --timeout 8h -- COMMAND"
-    return case.account(what, say, [("To have more time the next time", more)])
+    return case.account(what, say, [("To get more time next time", more)])
 
 
 _KINDS: dict[str, Callable[[Case], Account]] = {

@@ -1,4 +1,4 @@
-"""The words about violations: to who does it, to whose GPU it is, and to those who look after the host."""
+"""The wording of notices about violations, for the offender, the holder and the administrators."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from canhazgpu.notifiers.phrases import gpus, joined, length, moment, opening, r
 from canhazgpu.notifiers.uses import use_of
 
 NAMELESS = ("", "unknown")
-VERBS = {  # To the one who does it, and of them to others.
+VERBS = {  # Addressed to the offender, and about the offender.
     "opened": ("you are using", "is using"),
     "changed": ("you are now using", "is now using"),
     "reminder": ("you are still using", "is still using"),
     "resolved": ("you no longer use", "no longer uses"),
 }
 PROOFS = {
-    "reservation": "the reservation that the processes run for",
+    "reservation": "the reservation that the processes belong to",
     "uid": "the uid of the processes",
     "subuid": "the owner of the subordinate uids of the processes",
     "slice": "the systemd slice of the processes",
@@ -29,7 +29,7 @@ PROOFS = {
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A notice about violations, and those of them that its reader is told of."""
+    """A notice about violations, with the violations that are relevant to its reader."""
 
     notice: Notice
     reader: str
@@ -37,21 +37,21 @@ class Case(msgspec.Struct, frozen=True):
 
     @property
     def user(self) -> str:
-        """Whom it is about."""
+        """The user that the notice is about."""
         return "an unknown user" if self.notice.user in NAMELESS else printable(self.notice.user)
 
     @property
     def gpus(self) -> str:
-        """Its GPUs."""
+        """The GPUs of these violations."""
         return gpus(one.gpu for one in self.violations)
 
     @property
     def holders(self) -> list[str]:
-        """Whose reserved GPUs are used."""
+        """The users whose reserved GPUs are used."""
         return sorted({printable(one.holder) for one in self.violations if one.holder})
 
     def greet(self, sentence: str) -> str:
-        """Return the sentence, addressed to its reader by name where they are a person."""
+        """Return the sentence, addressed to the reader by name if the reader is a user."""
         if self.reader == OFFENDER:
             return f"{self.user}, {sentence}"
         return (
@@ -61,11 +61,11 @@ class Case(msgspec.Struct, frozen=True):
         )
 
     def open(self, sentence: str) -> str:
-        """Return the sentence as one that stands by itself."""
+        """Return the sentence starting with a capital letter or a user name."""
         return opening(sentence, printable(self.notice.user))
 
     def doing(self, verbs: tuple[str, str]) -> str:
-        """Return who does what with which GPUs."""
+        """Return the clause that says who uses which GPUs, and how."""
         who = verbs[0] if self.reader == OFFENDER else f"{self.user} {verbs[1]}"
         kinds: dict[str, list[int]] = {}
         for one in self.violations:
@@ -82,7 +82,7 @@ class Case(msgspec.Struct, frozen=True):
 
 
 def describe_violations(notice: Notice) -> Account:
-    """Return the words of opened, changed, reminder, resolved and terminate."""
+    """Return the content of opened, changed, reminder, resolved and terminate notices."""
     reader = reader_of(notice)
     theirs = tuple(one for one in notice.violations if one.holder and one.holder == notice.person)
     case = Case(notice, reader, theirs if reader == HOLDER and theirs else notice.violations)
@@ -107,14 +107,16 @@ def _since(case: Case) -> str:
     moments = sorted({moment(one.since) for one in case.violations})
     first = min((one.since for one in case.violations), default="")
     lasted = length(first, case.notice.created) if case.notice.kind == "reminder" else ""
-    since = f"{'the first ' if len(moments) > 1 else ''}since {moments[0] if moments else moment(None)}"
+    since = (
+        f"{'the first of them ' if len(moments) > 1 else ''}since {moments[0] if moments else moment(None)}"
+    )
     return f"for {lasted} now, {since}" if lasted else since
 
 
 def _to_offender(case: Case) -> list[Part]:
-    title = "Please use canhazgpu for GPU reservations. One of these puts it right:"
+    title = "Please use canhazgpu for GPU reservations. Choose one of these:"
     if case.holders:
-        title = f"Please make room for {joined(case.holders)}, and use canhazgpu for GPU reservations:"
+        title = f"Please make room for {joined(case.holders)} and use canhazgpu for GPU reservations:"
     return [
         Commands(title, tuple(remedies(case.violations, may_ack=case.notice.may_ack))),
         _seen(case),
@@ -123,23 +125,22 @@ def _to_offender(case: Case) -> list[Part]:
 
 
 def _to_holder(case: Case) -> list[Part]:
-    one = len(case.violations) == 1
     count = len({violation.gpu for violation in case.violations})
     elsewhere = f"canhazgpu reserve --gpus {count} --duration 4h"
     proven = any(violation.person for violation in case.violations)
-    whom = f"{case.user} or to an administrator" if proven else "an administrator"
+    whom = f"{case.user} or an administrator" if proven else "an administrator"
     return [
-        Sentence(f"{'It stays' if one else 'They stay'} yours. If this does not end soon, talk to {whom}."),
+        Sentence(f"Your reservation stays valid. If this does not end soon, contact {whom}."),
         *_hints(case),
         *_untold(case),
         _seen(case),
-        Commands("", (("To work elsewhere meanwhile", elsewhere), *looks(case.violations)), aside=True),
+        Commands("", (("To use other GPUs meanwhile", elsewhere), *looks(case.violations)), aside=True),
     ]
 
 
 def _to_others(case: Case) -> list[Part]:
     numbered = case.notice.serial > 1 and case.notice.kind != "opened"
-    counted = [Sentence(f"This is notice {case.notice.serial} about it.")] if numbered else []
+    counted = [Sentence(f"This is notice {case.notice.serial} about this episode.")] if numbered else []
     return [
         *_untold(case),
         Sentence(_whose(case)),
@@ -156,31 +157,32 @@ def _untold(case: Case) -> list[Part]:
     asked = " Please tell them yourself." if case.reader == ADMINS else ""
     who = [case.open(case.user)] if case.notice.unreached else []
     if case.notice.unreached_holder:
-        who.append(f"{printable(case.notice.unreached_holder)}, who has reserved it,")
-    return [Sentence(f"{one} could not be told: no channel reached them.{asked}") for one in who]
+        who.append(f"{printable(case.notice.unreached_holder)}, who has reserved the GPU,")
+    return [Sentence(f"{one} could not be notified: no channel reached them.{asked}") for one in who]
 
 
 def _whose(case: Case) -> str:
     proofs = sorted({one.evidence for one in case.violations if one.person})
     if proofs:
-        return f"Whose it is: {case.user}, by {joined([PROOFS.get(one, printable(one)) for one in proofs])}."
+        found = joined([PROOFS.get(one, printable(one)) for one in proofs])
+        return f"The user is {case.user}, identified by {found}."
     if case.notice.user in NAMELESS:
-        return "Whose it is cannot be seen, so no user is told."
-    return f"It runs as {case.user}. Nothing proves which person started it, so no user is told."
+        return "The user could not be determined, so no user was notified."
+    return f"The processes run as {case.user}. It is not proven who started them, so no user was notified."
 
 
 def _hints(case: Case) -> list[Part]:
     hints = dict.fromkeys(one.hint for one in case.violations if one.hint and not one.person)
     return [
         Sentence(
-            f"A hint, not a proof: it may be {printable(hint.user)}'s,"
+            f"This is a hint, not proof: the processes may belong to {printable(hint.user)},"
             f" because {printable(hint.source, LONGEST_WORDS)}."
         )
         for hint in hints
     ]
 
 
-def _seen(case: Case, title: str = "What was seen:") -> Uses:
+def _seen(case: Case, title: str = "Detected use:") -> Uses:
     return Uses(title, tuple(use_of(one, ended=case.notice.kind == "resolved") for one in case.violations))
 
 
@@ -188,7 +190,7 @@ def _resolved(case: Case) -> Account:
     doing = case.doing(VERBS["resolved"])
     free = bool(case.violations) and all(one.reason == "stopped" for one in case.violations)
     many = len(case.violations) > 1
-    alone = Sentence(f"{'They are' if many else 'It is'} yours alone again.")
+    alone = Sentence(f"Nobody else uses {'them' if many else 'it'} any more.")
     tail: Sequence[Part] = {
         OFFENDER: [Sentence("Thank you.")],
         HOLDER: [alone] if free and case.holders else [],
@@ -196,7 +198,7 @@ def _resolved(case: Case) -> Account:
     return Account(
         subject=f"resolved: {doing}",
         headline=case.greet(f"resolved: {doing}."),
-        parts=(_seen(case, "How long, and how it ended:"), *tail),
+        parts=(_seen(case, "Duration and end:"), *tail),
         mood="good",
     )
 
@@ -205,13 +207,11 @@ def _terminated(case: Case) -> Account:
     whose = "your processes" if case.reader == OFFENDER else f"the processes of {case.user}"
     if case.notice.dry_run:
         what = f"{whose} on {case.gpus} would be ended now; this is a rehearsal, and nothing is ended"
-        how = "With notices.terminate.dry_run off they would get SIGINT, then SIGTERM, then SIGKILL."
+        how = "Without notices.terminate.dry_run, the processes would get SIGINT, SIGTERM and SIGKILL."
     else:
         what = f"{whose} on {case.gpus} are being ended"
-        how = "They get SIGINT, then SIGTERM, then SIGKILL, with a pause between to save what they can."
-    why = (
-        f"{case.open(case.doing(VERBS['opened']))}, {_since(case)}, and earlier notices have changed nothing."
-    )
+        how = "The processes get SIGINT, then SIGTERM, then SIGKILL, with time in between to save their work."
+    why = f"{case.open(case.doing(VERBS['opened']))}, {_since(case)}, and earlier notices had no effect."
     own: list[tuple[str, str]] = []
     if case.reader == OFFENDER:
         own = [*([] if case.notice.dry_run else stops(case.violations, "To end them yourself"))]

@@ -1,1 +1,1 @@
-"""The daemon's parts: GPU providers, attribution, scanner, embedded Redis and the API."""
+"""The parts of the daemon: GPU providers, attribution, scanner, embedded Redis and the API."""

@@ -1,4 +1,4 @@
-"""The routes for administrators: whose GPUs end, which are kept out of allocation, which are handed out."""
+"""The API routes for administrators: ending reservations, draining GPUs, and choosing the managed GPUs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,12 +17,12 @@ from canhazgpu.service.reservation_routes import released_row
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.users import Users
 
-NAMED = 3  # So many missing GPUs are listed; the others are counted.
+NAMED = 3  # Missing GPUs to list; the rest are counted.
 NO_REASON = "by an administrator"
 
 
 class AdminRoutes:
-    """Everything here is for root and the administrators' group, makes events, and is logged."""
+    """The routes for root and the administrators' group. Every change creates an event and is logged."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class AdminRoutes:
         group: int | None,
         users: Users,
     ) -> None:
-        """Serve members of `group`, and root."""
+        """Allow root and the members of `group`."""
         self._scanner = scanner
         self._allocator = allocator
         self._group = group
@@ -47,7 +47,7 @@ class AdminRoutes:
         ]
 
     async def release(self, request: Request) -> Response:
-        """End anybody's reservations; their users are told."""
+        """End reservations of any user; the users are notified."""
         peer = self._admin(request)
         demand = await body(request, AdminReleaseDemand)
         given = [demand.gpus is not None, demand.user is not None, demand.all]
@@ -71,33 +71,33 @@ class AdminRoutes:
             if known and (missing := [one.gpu for one in blocked if one.gpu not in known]):
                 raise self._missing(missing)
             free = ", ".join(str(one.gpu) for one in blocked)
-            raise Problem(409, "not-reserved", f"nobody holds GPU {free}: nothing was changed")
+            raise Problem(409, "not-reserved", f"GPU {free} is not reserved: nothing was changed")
         self._log(peer, "release", [one.id for one in released])
         self._scanner.nudge()
         return answer([released_row(one) for one in released])
 
     async def drain(self, request: Request) -> Response:
-        """Keep GPUs out of allocation; who has them keeps them."""
+        """Stop allocating GPUs; existing reservations continue."""
         peer = self._admin(request)
         demand = await body(request, DrainDemand)
         return await self._drain(peer, demand, demand.reason or NO_REASON)
 
     async def undrain(self, request: Request) -> Response:
-        """Give GPUs back to allocation."""
+        """Make drained GPUs available again."""
         peer = self._admin(request)
         return await self._drain(peer, await body(request, DrainDemand), None)
 
     async def manage(self, request: Request) -> Response:
-        """Say which GPUs are handed out; `force` ends reservations that stand in the way."""
+        """Set which GPUs are managed; `force` ends reservations of the others."""
         peer = self._admin(request)
         demand = await body(request, ManageDemand)
         gpus = indices(demand.gpus)
         if gpus is not None and demand.count not in (None, len(gpus)):
-            raise Problem(400, "bad-request", f"{demand.count} GPUs are asked for, and {len(gpus)} are named")
+            raise Problem(400, "bad-request", f"`count` is {demand.count}, but {len(gpus)} GPUs are named")
         if gpus is None:
             gpus = tuple(range(demand.count)) if demand.count else tuple(sorted(self._scanner.known))
         if not gpus:
-            raise Problem(409, "no-gpu", "no GPU was found on this host", "`canhazgpu doctor` says why")
+            raise Problem(409, "no-gpu", "no GPU was found on this host", "run `canhazgpu doctor`")
         reply, released = await self._allocator.manage(
             peer.uid, operation_of(demand.operation), gpus=gpus, force=demand.force, by=peer.name
         )
@@ -105,7 +105,7 @@ class AdminRoutes:
             raise self._missing(reply["missing"])
         if reply["code"] == "held":
             held = ", ".join(f"GPU {one['gpu']} by {one['by']}" for one in reply["held"])
-            raise Problem(409, "held", f"reserved: {held}", "release them first, or say --force")
+            raise Problem(409, "held", f"reserved: {held}", "release them first, or use --force")
         self._log(peer, "manage", list(gpus))
         self._scanner.nudge()
         return answer(

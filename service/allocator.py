@@ -1,7 +1,7 @@
-"""The allocator: every change to reservations and the queue, each one script that also tells of it.
+"""The allocator makes all changes to reservations and the queue. Each is one script that appends its events.
 
-An operation has a name of its caller's; a repeat of it changes nothing and gets the same answer.
-Who waits is woken here when something may have changed for them.
+The caller gives every operation an id; repeating an operation changes nothing and returns the same answer.
+Waiting requests are woken when something may have changed for them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,13 +33,13 @@ RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADO
         "disown",
     )
 )
-ATTEMPTS = 3  # A GPU that appears in the very moment of a call makes it begin again.
+ATTEMPTS = 3  # A GPU that appears during a call restarts the call.
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A request for GPUs as `reserve` takes it: `gpus`, or any `count`. Durations are milliseconds.
+    """The parameters of `reserve`: `gpus`, or any `count` of GPUs. Durations are in milliseconds.
 
-    `id` names a request that waits already. `limit`: the most GPUs this user may hold.
+    `id` is that of a request that is already waiting. `limit`: the maximum number of GPUs of this user.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
-    """A GPU that cannot be had: why, and by whom; of one in error or unknown the reason and what to do."""
+    """A GPU that is not available: why, and who uses it; for errors also the reason and the remedy."""
 
     gpu: int
     why: str = "held"
@@ -72,10 +72,10 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reserved(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a request. `code` is granted, queued, refused, limit, never or gone.
+    """The result of a request. `code` is granted, queued, refused, limit, never or gone.
 
-    `counts` has the number of GPUs by what they are to this user: available, held, in_use, claimed,
-    drained, error, unknown, unmanaged.
+    `counts` has the number of GPUs by their state for this user: available, held, in_use, claimed, drained,
+    error, unknown, unmanaged.
     """
 
     code: str
@@ -83,7 +83,7 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     reservation: Record | None = None
     counts: dict[str, int] = {}
     blocked: tuple[Blocked, ...] = ()
-    troubles: tuple[Blocked, ...] = ()  # Every GPU in error or unknown; 0 alone where none is known.
+    troubles: tuple[Blocked, ...] = ()  # All GPUs in error or unknown; only 0 if no GPU is known.
     missing: tuple[int, ...] = ()
     managed: int = 0
     limit: int | None = None
@@ -91,9 +91,9 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which reservations end: those of `uid`, or on `gpus`, or `ids`; `all`: of runs too.
+    """The reservations to end: those of `uid`, or on `gpus`, or with `ids`; `all` includes those of runs.
 
-    `everybody`: of all users. `admin` may end what is not theirs. `by` and `reason` are told.
+    `everybody`: of all users. `admin` can end those of others. `by` and `reason` appear in the event.
     """
 
     uid: int
@@ -107,7 +107,7 @@ class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
-    """One reservation that ended, or gave up `gpus`; `whole` when none is left to it."""
+    """One reservation that ended or lost `gpus`; `whole` if it has no GPUs left."""
 
     id: str
     kind: str
@@ -117,30 +117,32 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
     started_ms: int
     pid: int | None = None
-    ended: bool = False  # Its process had ended before.
+    ended: bool = False  # Its process had already ended.
 
 
 class Allocator:
-    """One host's reservations and queue. Everything raises StoreDown when the outcome is unknown."""
+    """The reservations and the queue of one host. All methods raise StoreDown if the outcome is unknown."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
-        """Work on the host of `store` by the rules of `settings`."""
+        """Use the host of `store` and the rules in `settings`."""
         self._store = store
         self._rules = Rules.of(settings)
         self._indices: list[int] = []
         self._listeners: set[anyio.Event] = set()
-        # Called before a change; what it returns is awaited with the script's reply before that is answered.
+        # Called before a change; its result is awaited with the script's reply before the reply is returned.
         self.begin: Callable[[], Acknowledge] = lambda: at_once
-        self.note: Callable[[], None] = lambda: None  # Called after a change that nobody waits for.
-        self.closing = False  # The service ends: who waits keeps the place, and comes back to the next one.
+        self.note: Callable[[], None] = lambda: None  # Called after a change that no caller waits for.
+        self.closing = (
+            False  # The service is stopping: waiting requests keep their place and reconnect later.
+        )
 
     async def reserve(self, ask: Ask, operation: str) -> Reserved:
-        """Ask for GPUs; or, with `ask.id`, what became of a request that waits."""
+        """Request GPUs, or with `ask.id`, check a waiting request."""
         reply = await self._change(RESERVE, ask.uid, operation, msgspec.json.encode(ask))
         return msgspec.convert(reply, Reserved)
 
     async def release(self, order: ReleaseOrder, operation: str) -> tuple[str, list[Released], list[Blocked]]:
-        """End reservations; return the code (released, none, not-yours), which, and what stood in the way."""
+        """End reservations; return the code (released, none, not-yours), what ended, and the obstacles."""
         reply = await self._change(RELEASE, order.uid, operation, msgspec.json.encode(order))
         return (
             reply["code"],
@@ -158,39 +160,39 @@ class Allocator:
         most_ms: int | None,
         cut: bool = False,
     ) -> dict[str, Any]:
-        """Let manual reservations last longer, with `cut` by less if need be; return the script's reply."""
+        """Extend manual reservations, with `cut` up to the limit; return the script's reply."""
         request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
         return await self._change(EXTEND, uid, operation, named(request, gpus))
 
     async def disown(
         self, uid: int, operation: str, *, gpus: Sequence[int] | None, undo: bool
     ) -> dict[str, Any]:
-        """Say that the presumed use of one's GPUs is another's; return the script's reply."""
+        """Disown presumed use of the holder's GPUs, or undo that; return the script's reply."""
         return await self._change(DISOWN, uid, operation, named({"uid": uid, "undo": undo}, gpus))
 
     async def drain(
         self, uid: int, operation: str, *, gpus: Sequence[int], reason: str | None, by: str
     ) -> dict[str, Any]:
-        """Take GPUs out of allocation for `reason`, or put them back; return the script's reply."""
+        """Drain GPUs for `reason`, or undrain them; return the script's reply."""
         request = {"by": by, **({"reason": reason} if reason else {})}
         return await self._change(DRAIN, uid, operation, named(request, gpus))
 
     async def manage(
         self, uid: int, operation: str, *, gpus: Sequence[int], force: bool, by: str
     ) -> tuple[dict[str, Any], list[Released]]:
-        """Hand out these GPUs and no others; return the script's reply, and what it released."""
+        """Manage exactly these GPUs; return the script's reply and the released reservations."""
         reply = await self._change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus))
         return reply, msgspec.convert(reply.get("released") or [], list[Released])
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:
-        """Take requests out of the queue; False when none of them waited."""
+        """Remove requests from the queue; return False if none of them was waiting."""
         reply = await self._run(LEAVE, 0, "leave", [reason, *ids])
         if reply["code"] == "left":
             self.wake()
         return bool(reply["code"] == "left")
 
     async def expire(self) -> tuple[bool, float | None]:
-        """End what is over; return whether anything was, and the seconds until the next end."""
+        """End expired reservations; return whether there were any, and the seconds until the next expiry."""
         reply = await self._run(EXPIRE, 0, "expire", [])
         if reply["expired"] or reply["granted"]:
             self.note()
@@ -200,22 +202,22 @@ class Allocator:
         return bool(reply["expired"]), left if reply["next_ms"] else None
 
     async def conclude(self, reservation: str) -> bool:
-        """Say that a run's process has ended; False when that was known. A scan must follow."""
+        """Record that a run's process has ended; return False if that was known. A scan must follow."""
         keys = self._store.keys
         return bool(await self._store.run(CONCLUDE, host_keys(keys)[:5], [keys.host, reservation]))
 
     async def heartbeat(self, reservations: Iterable[str]) -> None:
-        """Say that the processes of these runs live."""
+        """Record that the processes of these runs are alive."""
         keys = self._store.keys
         await self._store.run(HEARTBEAT, [keys.reservations], list(reservations))
 
     async def adopt(self) -> None:
-        """Begin: nobody who waits is listening yet."""
+        """Mark all waiting requests as not connected."""
         keys = self._store.keys
         await self._store.run(ADOPT, [keys.queue], [])
 
     async def reservations(self) -> list[Record]:
-        """Return every live reservation, the oldest first."""
+        """Return all live reservations, the oldest first."""
         return kept.records(await self._rows(self._store.keys.reservations))
 
     async def waiting(self) -> list[Waiting]:
@@ -223,22 +225,22 @@ class Allocator:
         return kept.requests(await self._rows(self._store.keys.queue))
 
     def listen(self) -> anyio.Event:
-        """Return an event that is set when something may have changed for who waits."""
+        """Return an event that is set when something may have changed for a waiting request."""
         event = anyio.Event()
         self._listeners.add(event)
         return event
 
     def unlisten(self, event: anyio.Event) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._listeners.discard(event)
 
     def close(self) -> None:
-        """Let go of everybody who listens."""
+        """Wake and remove all listeners."""
         self.closing = True
         self.wake()
 
     def wake(self) -> None:
-        """Wake who listens."""
+        """Wake all listeners."""
         woken, self._listeners = self._listeners, set()
         for event in woken:
             event.set()

@@ -1,4 +1,4 @@
-"""What the API answers, as types: the OpenAPI document is made from them, and a test compares them."""
+"""The types of API responses. The OpenAPI document is generated from them, and a test compares it."""
 
 from msgspec import Struct
 
@@ -9,9 +9,9 @@ from canhazgpu.service.retention import StreamsReport
 
 
 class ProcessAnswer(Struct, kw_only=True):
-    """A process on a GPU; `memory_mb` is null where it cannot be told.
+    """A process on a GPU. `memory_mb` is null if it is not known.
 
-    `hint` says who it probably belongs to where nobody is proven; it is never a proof.
+    `hint` names the probable user if no user is proven; it is not proof.
     """
 
     pid: int
@@ -24,10 +24,10 @@ class ProcessAnswer(Struct, kw_only=True):
 
 
 class ReservationAnswer(Struct, kw_only=True):
-    """A live reservation. Moments are RFC 3339 in UTC, durations are whole seconds.
+    """A live reservation. Times are RFC 3339 in UTC, durations are whole seconds.
 
-    `idle_s`: for how long its user has used none of its GPUs; null where they do, where it cannot be told,
-    and where `notices.idle_after` is 0.
+    `idle_s`: how long its GPUs have not been used; null if they are used, if it is not known, or if
+    `notices.idle_after` is 0.
     """
 
     id: str
@@ -47,13 +47,13 @@ class ReservationAnswer(Struct, kw_only=True):
 
 
 class SilencedViolation(Violation, frozen=True, kw_only=True):
-    """An open violation; `silenced_until`: until when nobody is told of it, null where somebody is."""
+    """An open violation. `silenced_until` is the end of its silence, null if it is not silenced."""
 
     silenced_until: str | None
 
 
 class SilenceAnswer(Silence, frozen=True, kw_only=True):
-    """A silence; `left_s`: how long it lasts still; `violations`: how many open ones it covers now."""
+    """A silence. `left_s`: its remaining time; `violations`: the number of open violations that it covers."""
 
     left_s: int
     violations: int
@@ -62,11 +62,11 @@ class SilenceAnswer(Silence, frozen=True, kw_only=True):
 class GpuAnswer(Struct, kw_only=True):
     """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
 
-    `memory_mb` is what is counted; `memory_used_mb` what the GPU itself reports, null where it reports none.
-    `silenced_s`: for how long still nobody is told of any of its open violations; null where somebody is,
-    or where there are none. On a reserved GPU `others` are processes that are not its holder's, and
-    `presumed` those taken for the holder's because nobody can be proven. `stale_reason`: why this is only
-    what was last known, null where it is of now; `stale_s` is for how long Redis has not confirmed it.
+    `memory_mb` is the counted memory; `memory_used_mb` is reported by the GPU, null if it reports none.
+    `silenced_s`: the remaining time for which all its open violations are silenced; null if one is not
+    silenced, or there are none. On a reserved GPU, `others` are processes of other users, and `presumed`
+    those that are assumed to be the holder's because no user is proven. `stale_reason`: why this is only the
+    last known state, null if it is current; `stale_s`: how long Redis has not confirmed it.
     """
 
     gpu_id: int
@@ -96,7 +96,7 @@ class GpuAnswer(Struct, kw_only=True):
 
 
 class RequestAnswer(Struct, kw_only=True):
-    """A request in the queue; `expected` is null where nothing says when."""
+    """A request in the queue. `expected` is null if the time cannot be predicted."""
 
     id: str
     position: int
@@ -113,7 +113,7 @@ class RequestAnswer(Struct, kw_only=True):
 
 
 class GrantedAnswer(Struct, kw_only=True):
-    """GPUs that are the caller's now, and the environment of a program that is to use them."""
+    """The granted reservation, and the environment for a program that uses its GPUs."""
 
     state: str
     reservation: ReservationAnswer
@@ -121,7 +121,7 @@ class GrantedAnswer(Struct, kw_only=True):
 
 
 class ReleasedAnswer(Struct, kw_only=True):
-    """What one reservation let go of; `whole` when it is over, `ended` when its process was over before."""
+    """The released GPUs of one reservation. `whole`: it has ended; `ended`: its process had ended before."""
 
     id: str
     kind: str
@@ -132,34 +132,34 @@ class ReleasedAnswer(Struct, kw_only=True):
 
 
 class DisownedAnswer(Struct, kw_only=True):
-    """A GPU and the users whose use of it is not its holder's; null when it is after all."""
+    """A GPU and the users whose use of it was disowned; null if that was undone."""
 
     gpu: int
     users: list[str] | None
 
 
 class LeftAnswer(Struct, kw_only=True):
-    """The request that waits no more."""
+    """The request that left the queue."""
 
     left: str
 
 
 class DrainAnswer(Struct, kw_only=True):
-    """The GPUs for which something changed."""
+    """The GPUs whose state changed."""
 
     changed: list[int]
     reason: str | None
 
 
 class ManageAnswer(Struct, kw_only=True):
-    """The GPUs that are handed out, and those whose reservation was ended for it."""
+    """The managed GPUs, and those whose reservations were ended for this change."""
 
     managed: list[int]
     released: list[int]
 
 
 class ConflictAnswer(Struct, kw_only=True):
-    """A GPU that two reservations had a claim on: whose it is, and who lost it."""
+    """A GPU that two reservations claimed: the holder, and the user who lost it."""
 
     gpu: int
     holder: str
@@ -167,9 +167,9 @@ class ConflictAnswer(Struct, kw_only=True):
 
 
 class RestorationAnswer(Struct, kw_only=True):
-    """What was put right after Redis had lost it, and when (RFC 3339): ids of reservations.
+    """The ids of reservations that were restored after Redis had lost them, and when (RFC 3339).
 
-    `dropped` were over before; old data had brought them back, or they ended while they were lost.
+    `dropped` had already ended: old data had restored them, or they ended while they were lost.
     """
 
     at: str
@@ -179,10 +179,10 @@ class RestorationAnswer(Struct, kw_only=True):
 
 
 class RedisAnswer(Struct, kw_only=True):
-    """The server that holds the state: its family (redis or valkey), its version, and its program's path.
+    """The server with the state: its type (redis or valkey), its version, and the path of its program.
 
-    `program` is null where the server is not the service's own; `damage` says what of its file was lost at a
-    start, if anything.
+    `program` is null if the server is not the service's own. `damage` describes what was lost from its file
+    at a start, if anything.
     """
 
     server: str
@@ -192,12 +192,12 @@ class RedisAnswer(Struct, kw_only=True):
 
 
 class HealthAnswer(Struct, kw_only=True):
-    """Seconds since the last scan, and where Redis is less durable than it should be.
+    """The health of the service: seconds since the last scan, and settings of Redis that are not durable.
 
-    `machine` is this machine's id, whatever the host is called (not /etc/machine-id itself).
-    `stalled`: why that scan reached no GPU, and its `remedy`; null where it did.
-    `journal_weakness` says why reservations cannot be written beside Redis, if so; `restoration` is the last
-    one since the service began. `streams`: what they hold, and who reads them; null before it is known.
+    `machine` is an id of this machine that does not depend on the host name (it is not /etc/machine-id).
+    `stalled`: why the last scan could not read the GPUs, with its `remedy`; null if it could.
+    `journal_weakness`: why the journal cannot be written, if so. `restoration`: the last one since the
+    service started. `streams`: their size and consumer groups; null if not known yet.
     """
 
     host: str
@@ -215,8 +215,8 @@ class HealthAnswer(Struct, kw_only=True):
 class ViolationAnswer(Violation, frozen=True, kw_only=True):
     """A violation, open or closed.
 
-    `told`: reached, unreached (their user was to be told, and could not be), pending, silenced, or null;
-    `reached_at` is when a notice first reached them.
+    `told`: reached, unreached (the user could not be notified), pending, silenced, or null. `reached_at` is
+    the time at which a notice first reached the user.
     """
 
     state: str
@@ -225,19 +225,19 @@ class ViolationAnswer(Violation, frozen=True, kw_only=True):
 
 
 class ReplayAnswer(Struct, kw_only=True):
-    """The dead letter that is tried again."""
+    """The dead letter that will be delivered again."""
 
     replayed: str
 
 
 class NoticeAnswer(Struct, kw_only=True):
-    """The id of the notice that is on its way."""
+    """The id of the created notice."""
 
     notice: str
 
 
 class ProblemAnswer(Struct, kw_only=True):
-    """Why something was not done (RFC 9457); `counts` says of a request for GPUs how many are what."""
+    """An error (RFC 9457). `counts`: for a request for GPUs, the number of GPUs in each state."""
 
     type: str
     title: str

@@ -1,4 +1,4 @@
-"""The HTTP API under /v1: reads of one host's state, and the few things that can be asked for."""
+"""The HTTP API under /v1. This file has the routes that read the state, and those for notices."""
 
 import re
 import time
@@ -41,7 +41,7 @@ READS = ("GET", "HEAD")
 
 
 class Api:
-    """The routes, over one host's store and scanner."""
+    """The API of one host."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
         self,
@@ -56,7 +56,7 @@ class Api:
         embedded: EmbeddedRedis | None,
         machine: str,
     ) -> None:
-        """Serve what these know, and `more` routes; nothing is opened."""
+        """Store the dependencies and `more` routes; nothing is opened."""
         self._settings = settings
         self._store = store
         self._scanner = scanner
@@ -92,7 +92,7 @@ class Api:
         return self._guarded(pace.kept(Starlette(routes=routes, exception_handlers=handlers)))
 
     def _guarded(self, application: Any) -> Any:
-        """Refuse changes at once while Redis is away: who asks is not left to wait for it."""
+        """Refuse changes immediately while Redis is down, so that callers do not wait for it."""
 
         async def guarded(scope: Any, receive: Any, send: Any) -> None:
             refusal = await self._last_known.refusal() if scope["method"] not in READS else None
@@ -106,7 +106,7 @@ class Api:
         return self._last_known.problem(down).response()
 
     async def health(self, request: Request) -> Response:
-        """Tell whether the parts work, and since how many seconds the last scan is over."""
+        """Return the health of the service."""
         del request
         weak = await weaknesses(self._store)
         age = time.monotonic() - self._scanner.progress
@@ -127,12 +127,12 @@ class Api:
         )
 
     async def openapi(self, request: Request) -> Response:
-        """Return the description of this API for machines."""
+        """Return the OpenAPI document."""
         del request
         return answer(openapi())
 
     async def status(self, request: Request) -> Response:
-        """Return every GPU; `fresh=1` waits a moment for a scan that begins now."""
+        """Return all GPUs; `fresh=1` waits for a new scan."""
         if request.query_params.get("fresh") == "1":
             await self._scanner.fresh(FRESH)
         presume = self._settings.violations.presume_holder
@@ -143,7 +143,9 @@ class Api:
     async def events(self, request: Request) -> Response:
         """Return events as JSON lines: `after` (a stream id), `type` (repeatable), `follow=1`."""
         query = request.query_params
-        newest = await event_feed.newest(self._store, PAST_EVENTS)  # Asked anyway: Redis may be down.
+        newest = await event_feed.newest(
+            self._store, PAST_EVENTS
+        )  # Call it anyway, because Redis may be down.
         after = query.get("after", newest)
         if not STREAM_ID.fullmatch(after):
             raise Problem(400, "bad-request", "`after` is not a stream id", "use the stream_id of an event")
@@ -160,12 +162,12 @@ class Api:
         return answer(viewer.deliveries(row for row in rows if notice in (None, row.notice)))
 
     async def deadletters(self, request: Request) -> Response:
-        """Return what channels gave up on; for administrators."""
+        """Return the dead letters; administrators only."""
         admit(peer_of(request), self._admin_group)
         return answer(await outbox.deadletters(self._store))
 
     async def replay(self, request: Request) -> Response:
-        """Try a dead letter again; for administrators."""
+        """Deliver a dead letter again; administrators only."""
         admit(peer_of(request), self._admin_group)
         letter = request.path_params["letter"]
         if not STREAM_ID.fullmatch(letter) or not await outbox.replay(self._store, letter):
@@ -175,14 +177,17 @@ class Api:
         return answer({"replayed": letter})
 
     async def test_notice(self, request: Request) -> Response:
-        """Send a test notice: `channel`, `to`; to others than oneself for administrators only."""
+        """Send a test notice: `channel`, `to`. Only administrators can send it to others."""
         demand = await body(request, NoticeDemand)
         channel, to = demand.channel, demand.to
         on = self._settings.notify.on
         if channel not in on:
             code = 409 if channel in CHANNELS and channel != "webhook" else 400  # Webhooks have names.
             raise Problem(
-                code, "channel-off", f"there is no channel {channel}", f"on: {', '.join(on) or 'none'}"
+                code,
+                "channel-off",
+                f"there is no channel {channel}",
+                f"enabled channels: {', '.join(on) or 'none'}",
             )
         peer = peer_of(request)
         if channel != "wall" or to not in (None, peer.name):
@@ -226,4 +231,4 @@ async def _gone(request: Request, error: ClientDisconnect) -> Response:
 
 async def _broke(request: Request, error: Exception) -> Response:
     structlog.get_logger().error("request_broke", path=printable(request.url.path, 100), exc_info=error)
-    return Problem(500, "internal-error", "the service could not do it", "its log says why").response()
+    return Problem(500, "internal-error", "the service failed", "see its log").response()

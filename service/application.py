@@ -1,6 +1,7 @@
-"""The daemon: opens what it needs, starts its loops in order, the socket last, and drains them.
+"""The daemon: opens its resources, starts its loops in order with the socket last, and shuts them down.
 
-Two nested groups: what must outlive the work (signals, Redis) around the work itself.
+It uses two nested task groups: an outer one for signals and Redis, which must outlive the work in the inner
+one.
 """
 
 import grp
@@ -56,8 +57,10 @@ from canhazgpu.service.users import Users
 from canhazgpu.service.violation_routes import ViolationRoutes
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
-END_IT = "end it first, or set another socket and state_dir"
-LOOK_AGAIN = 5.0  # Seconds until a socket that was deleted is put back, where no scan ends before.
+END_IT = "stop it first, or set another socket and state_dir"
+LOOK_AGAIN = (
+    5.0  # Maximum seconds until a deleted socket is restored; usually the end of a scan triggers it earlier.
+)
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
 
 
@@ -154,7 +157,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
 
 
 async def _store(settings: Settings, embedded: EmbeddedRedis | None, support: Any) -> Store:
-    """Return the way to Redis, the service's own or the one that is set."""
+    """Return the store, with the embedded Redis or the configured one."""
     unreadable = settings.redis.endpoint().unreadable()
     if unreadable:
         raise ServeFailed(unreadable)
@@ -168,14 +171,14 @@ def _identity(settings: Settings, store: Store) -> HostIdentity:
     try:
         machine = this_machine(Path(settings.state_dir))
     except OSError as error:
-        raise ServeFailed(f"state_dir: no machine id can be kept there: {error.strerror}") from error
+        raise ServeFailed(f"state_dir: the machine id cannot be stored there: {error.strerror}") from error
     return HostIdentity(store, machine, settings.gpus.scan_interval, alone=not settings.redis.url)
 
 
 async def _start_workers(
     work: TaskGroup, identity: HostIdentity, workers: Workers, settings: Settings, store: Store
 ) -> None:
-    """Start the workers, with Redis away as soon as the state is this service's."""
+    """Start the workers; if Redis is down, as soon as the state belongs to this service."""
     if identity.claimed.is_set():
         await work.start(workers, settings, store, MEMBER)
     else:
@@ -190,7 +193,7 @@ async def _when_claimed(identity: HostIdentity, workers: Workers, settings: Sett
 def _reconciler(
     store: Store, journal: Journal, scanner: Scanner, allocator: Allocator, liveness: Liveness
 ) -> Reconciler:
-    """Return what holds Redis to the journal, connected to what changes reservations."""
+    """Return the reconciler, connected to the parts that change reservations."""
     reconciler = Reconciler(store, journal)
     allocator.begin = reconciler.begin
     allocator.note = scanner.note = reconciler.note
@@ -231,7 +234,7 @@ def _locked(state_dir: Path) -> Lock:
         raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
         raise ServeFailed(
-            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a place of yours"
+            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a folder of yours"
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Whose a process is: a ladder of evidence read from /proc. It never guesses: unknown is an answer.
+"""Attributes processes to users by evidence from /proc. It never guesses; the result may be unknown.
 
-The ladder, what could forge each rung and what follows from it are a table in docs/architecture.md.
+docs/architecture.md has a table of the kinds of evidence, who could forge them, and what follows from them.
 """
 
 import os
@@ -20,7 +20,7 @@ from canhazgpu.service.users import Users
 
 LONGEST_LIST = 4096
 UNKNOWN_PROCESS = "unknown process"
-DEEPEST = 64  # Ancestors of a process that are looked at.
+DEEPEST = 64  # Maximum number of ancestors to check.
 
 
 class _Known(msgspec.Struct):
@@ -32,7 +32,7 @@ class _Known(msgspec.Struct):
 
 
 class Attributor:
-    """Reads what it needs of a process once, and keeps it while the process lives."""
+    """Attributes processes. The facts about a process are read once and cached while it lives."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class Attributor:
         users: Users | None = None,
         hints: Hints | None = None,
     ) -> None:
-        """Read the ranges of users from `etc`; processes are read from `proc`.
+        """Read the uid ranges of users from `etc`; processes are read from `proc`.
 
-        `users` knows names, `hints` who containers' processes probably belong to.
+        `users` resolves names; `hints` finds the probable users of container processes.
         """
         self._proc = proc
         self.users = users or Users()
@@ -78,9 +78,9 @@ class Attributor:
         return msgspec.structs.replace(base, **changes)
 
     async def settle(self) -> bool:
-        """Wait a moment for names and hints that were asked for; whether what was returned is out of date.
+        """Wait a moment for outstanding names and hints; return whether earlier answers are out of date.
 
-        What is not known by then is shown as a number, or without a hint.
+        Until they are known, the uid is shown instead of the name, and there is no hint.
         """
         self.persons.refresh()
         await self.users.settle()
@@ -150,7 +150,7 @@ class Attributor:
         )
 
     def _climb(self, facts: Facts) -> tuple[int | None, str]:
-        """Return the uid of the person and the rung that proves it."""
+        """Return the uid of the user, and the kind of evidence."""
         if facts.on_host and self.persons.includes(facts.uid):
             return facts.uid, "uid"
         mapped = self._mapped(facts)
@@ -163,9 +163,9 @@ class Attributor:
         return None, "unknown"
 
     def _mapped(self, facts: Facts) -> int | None:
-        """Return whose user namespace a process is in, None where that is not beyond doubt.
+        """Return the owner of the process's user namespace, or None if it is not certain.
 
-        Inside a container of the host anybody may make one, under whatever number the image chose.
+        Inside a container of the host, any user can create a user namespace with any uid of the image.
         """
         namespaces = facts.namespaces
         if not namespaces.mapped or (facts.container is not None and facts.in_slice is None):
@@ -175,7 +175,7 @@ class Attributor:
         return self.persons.owner_of_subuid(facts.uid)
 
     def _follow_runs(self, known: _Known, pid: int, parent: int) -> None:
-        """Find the run that a process descends from. It stays its run when what is between them ends."""
+        """Find the run that a process descends from. The result is kept even if processes in between end."""
         runs = self.runs
         if known.facts.run is not None or known.runs == runs.keys():
             return
@@ -194,7 +194,7 @@ class Attributor:
             process, parent = Process(parent, found[0]), found[1]
 
     def _relation(self, pid: int) -> tuple[int, int] | None:
-        """Return when a process began, and its parent."""
+        """Return the start time and the parent of a process."""
         try:
             stat = Path(f"{self._proc}/{pid}/stat").read_bytes()
             fields = stat[stat.rindex(b")") + 2 :].split()
@@ -204,7 +204,7 @@ class Attributor:
 
 
 def _nobody(pid: int, facts: Facts) -> ProcessUse:
-    """Return a process that no rung proves a person of. The uid of a container's process is the image's."""
+    """Return a process without a proven user. In a container, the uid is chosen by the image."""
     shown = str(facts.uid)
     if not facts.on_host:
         where = f"{facts.container.runtime} {facts.container.id[:12]}" if facts.container else "a container"

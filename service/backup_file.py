@@ -1,7 +1,7 @@
-"""A backup: one file with what Redis holds of a host, which is whole or refused.
+"""The backup file format: one file with a host's Redis data, which is either complete or rejected.
 
-A line that says what it is, then records with their length before them, the last with the number of the
-others and the SHA-256 of everything before it. It appears under its name when all of it is on the disk.
+It has a header line and length-prefixed records. The last record has the number of records and the SHA-256 of
+everything before it. The file gets its name only after all of it is on disk.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ from typing import Any, BinaryIO, Self
 import msgspec
 
 MAGIC = b"canhazgpu backup 1\n"
-LONGEST = 1 << 30  # Bytes of a record; Redis itself has no longer values than half of this.
+LONGEST = 1 << 30  # Maximum length of a record in bytes, twice the maximum of a Redis value.
 _LENGTH = struct.Struct(">Q")
 
 
 class BadBackup(Exception):
-    """A file is no backup, or not a whole one; the message says which, and what to do."""
+    """A file is not a valid backup; the message says why."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """Of which host the data are, when they were copied (RFC 3339), and by which server."""
+    """The host of the data, the time of the copy (RFC 3339), and the version of the server."""
 
     host: str
     at: str
@@ -33,7 +33,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True, tag="key"):
-    """A key, without the host's prefix, as DUMP gives it; it still lasts for `expires_ms`, 0 for ever."""
+    """A key without the host's prefix, as returned by DUMP; `expires_ms` is its TTL, 0 for none."""
 
     name: str
     expires_ms: int
@@ -41,14 +41,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, tag="key"):
 
 
 class Tail(msgspec.Struct, frozen=True, kw_only=True, tag="tail"):
-    """Entries that a stream got after it was copied."""
+    """Entries that were added to a stream after it was copied."""
 
     name: str
     entries: list[tuple[bytes, list[bytes]]]
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True, tag="group"):
-    """Where a consumer group of a stream was: `pending` has ids and who has them."""
+    """The position of a consumer group; `pending` has the pending ids and their consumers."""
 
     name: str
     group: bytes
@@ -57,7 +57,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, tag="group"):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
-    """What the whole is: the number of records, and the hash of all before this one."""
+    """The end: the number of records, and the hash of everything before it."""
 
     records: int
     sha256: bytes
@@ -70,10 +70,10 @@ _DECODER: "msgspec.msgpack.Decoder[Key | Tail | Group | End]" = msgspec.msgpack.
 
 
 class Writer:
-    """Writes a backup beside its name; `finish` puts it there, and without that nothing is left."""
+    """Writes a backup to a temporary file. `finish` renames it; without that, nothing remains."""
 
     def __init__(self, path: Path, head: Head) -> None:
-        """Begin. Raises OSError."""
+        """Create the temporary file. Raises OSError."""
         self._path, self._new = path, path.with_name(f".{path.name}.{os.getpid()}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file: BinaryIO = os.fdopen(os.open(self._new, flags, 0o600), "wb")
@@ -89,7 +89,7 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave nothing behind that is not finished."""
+        """Remove the temporary file if it is not finished."""
         with contextlib.suppress(OSError):
             self._file.close()
         self._new.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ class Writer:
         self._records += 1
 
     def finish(self) -> int:
-        """Put the file in place once it is on the disk; return its size. Raises OSError."""
+        """Sync the file, give it its name, and return its size. Raises OSError."""
         self._frame(msgspec.msgpack.encode(End(records=self._records, sha256=self._hash.digest())))
         size = self._file.tell()
         self._file.flush()
@@ -123,13 +123,13 @@ class Writer:
 
 
 def read_head(path: Path) -> Head:
-    """Return whose data a backup has. Raises BadBackup or OSError."""
+    """Return the head of a backup. Raises BadBackup or OSError."""
     with path.open("rb") as file:
         return _head(file, hashlib.sha256())
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Yield the records of a backup. What follows the last one is checked: raises BadBackup or OSError."""
+    """Yield the records of a backup, then verify the file. Raises BadBackup or OSError."""
     digest, count = hashlib.sha256(), 0
     with path.open("rb") as file:
         _head(file, digest)
@@ -138,7 +138,7 @@ def records(path: Path) -> Iterator[Record]:
             record = _decoded(_framed(file, digest))
             if isinstance(record, End):
                 if record.sha256 != before or record.records != count or file.read(1):
-                    raise BadBackup("it was changed after it was written")
+                    raise BadBackup("the file was changed after it was written")
                 return
             count += 1
             yield record
@@ -147,24 +147,24 @@ def records(path: Path) -> Iterator[Record]:
 def _head(file: BinaryIO, digest: Any) -> Head:
     magic = file.read(len(MAGIC))
     if magic != MAGIC:
-        raise BadBackup("it is no backup of canhazgpu, or one of another version")
+        raise BadBackup("not a backup of canhazgpu, or one of an unsupported version")
     digest.update(magic)
     try:
         return msgspec.msgpack.decode(_framed(file, digest), type=Head)
     except msgspec.DecodeError:
-        raise BadBackup("it was changed after it was written") from None
+        raise BadBackup("the file was changed after it was written") from None
 
 
 def _framed(file: BinaryIO, digest: Any) -> bytes:
     length = file.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
-        raise BadBackup("it is cut off: its end is missing")
+        raise BadBackup("the file is truncated")
     (size,) = _LENGTH.unpack(length)
     if size > LONGEST:
-        raise BadBackup("it was changed after it was written")
+        raise BadBackup("the file was changed after it was written")
     text = file.read(size)
     if len(text) < size:
-        raise BadBackup("it is cut off: its end is missing")
+        raise BadBackup("the file is truncated")
     digest.update(length)
     digest.update(text)
     return text
@@ -174,4 +174,4 @@ def _decoded(text: bytes) -> Record | End:
     try:
         return _DECODER.decode(text)
     except msgspec.DecodeError:
-        raise BadBackup("it was changed after it was written") from None
+        raise BadBackup("the file was changed after it was written") from None

@@ -1,6 +1,6 @@
-"""What a process's cgroup path says: the container it runs in, and the user whose session it is.
+"""Reads the container and the user session of a process from its cgroup path.
 
-Path components are matched, never the text as a whole: a container may choose its own name.
+Path components are matched one by one, because a container may choose its own name.
 """
 
 import re
@@ -27,7 +27,7 @@ NOBODY = 2**32 - 1
 
 
 def container_of(cgroup: str) -> Container | None:
-    """Return the innermost container that `/proc/PID/cgroup` names, None outside of any."""
+    """Return the innermost container in the text of `/proc/PID/cgroup`, or None."""
     for path in _paths(cgroup):
         if _OF_USERS.match(path):
             continue
@@ -40,10 +40,10 @@ def container_of(cgroup: str) -> Container | None:
 
 
 def slice_uid(cgroup: str) -> int | None:
-    """Return the uid of the user slice that `/proc/PID/cgroup` names, None outside of any.
+    """Return the uid of the user slice in the text of `/proc/PID/cgroup`, or None.
 
-    A container counts only below its owner's own service manager: a container service of the whole
-    host puts its containers wherever it is told to.
+    For a container it counts only below its owner's own service manager, because a host-wide container
+    service puts its containers wherever a user asks it to.
     """
     inside = container_of(cgroup) is not None
     for path in _paths(cgroup):
@@ -69,7 +69,7 @@ def _container(parts: list[str], position: int) -> Container | None:
 
 
 def _paths(cgroup: str) -> list[str]:
-    """Return the paths of all hierarchies; the unified one (v2) and systemd's come first."""
+    """Return the paths of all hierarchies, the unified one (v2) and systemd's first."""
     rows = [line.split(":", 2) for line in cgroup.split("\n") if line.count(":") > 1]
     rows.sort(key=lambda row: (row[0] != "0", row[1] != "name=systemd"))
     return list(dict.fromkeys(row[2] for row in rows))

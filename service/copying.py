@@ -1,7 +1,7 @@
-"""Copies what Redis holds of a host: out of it as it is at one moment, and into it all at once.
+"""Copies a host's data out of Redis as a consistent snapshot, and into Redis atomically.
 
-Never more than one large key is in memory. What goes in is put beside what is there, and takes its place in
-one transaction; until then nothing has changed.
+At most one large key is in memory. New data is staged under other names and replaces the old data in one
+transaction; until then nothing changes.
 """
 
 from collections.abc import AsyncIterator
@@ -13,14 +13,14 @@ from redis.exceptions import ResponseError
 from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.service.backup_file import Group, Key, Record, Tail
 
-ATTEMPTS = 20  # A key that came meanwhile makes the copy begin again.
+ATTEMPTS = 20  # A new key restarts the copy.
 MOST_PENDING = 100_000
 STAGED = "restoring:"
-CACHES = ("operation:", STAGED)  # Names that are of use to nobody later.
+CACHES = ("operation:", STAGED)  # Keys that are not needed later.
 
 
 class CopyFailed(Exception):
-    """It was not copied, and nothing was changed; the message says why and what to do."""
+    """The copy failed and nothing was changed; the message says why and what to do."""
 
 
 class _Stream(msgspec.Struct):
@@ -35,10 +35,10 @@ async def names(store: Store) -> list[str]:
 
 
 async def copied(store: Store) -> AsyncIterator[Record]:
-    """Yield what Redis holds of the host, as of the moment of the last transaction. Raises StoreDown.
+    """Yield the host's data as of the time of the last transaction. Raises StoreDown.
 
-    Streams come first, one at a time, as they are then; all else, and what the streams got meanwhile, comes
-    from one transaction.
+    Streams are copied first, one at a time. One transaction then reads everything else, and the entries that
+    the streams got in the meantime.
     """
     try:
         streams: dict[str, _Stream] = {}
@@ -54,7 +54,7 @@ async def copied(store: Store) -> AsyncIterator[Record]:
                 return
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
-    raise CopyFailed("keys come and go all the time; stop the service, and try again")
+    raise CopyFailed("the keys change too fast; stop the service and try again")
 
 
 async def _stream(store: Store, name: str) -> tuple[_Stream, Record]:
@@ -69,7 +69,7 @@ async def _stream(store: Store, name: str) -> tuple[_Stream, Record]:
 
 
 async def _rest(store: Store, streams: dict[str, _Stream]) -> list[Record] | None:
-    """Return what is not in the streams as they were copied, None when a key is there that nobody knew of."""
+    """Return the data that is not in the copied streams, or None if there is a new stream."""
     prefix = store.keys.prefix
     plain = [name for name in await names(store) if name not in streams]
     async with store.redis.pipeline(transaction=True) as pipe:
@@ -101,7 +101,7 @@ async def _rest(store: Store, streams: dict[str, _Stream]) -> list[Record] | Non
 
 
 def _since(name: str, stream: _Stream, entries: Any, groups: Any, pending: list[Any]) -> list[Record]:
-    """Return what became of a stream since it was copied."""
+    """Return the changes to a stream since it was copied."""
     found: list[Record] = []
     if entries:
         found.append(Tail(name=name, entries=[(entry, _flat(fields)) for entry, fields in entries]))
@@ -113,16 +113,16 @@ def _since(name: str, stream: _Stream, entries: Any, groups: Any, pending: list[
 
 
 class Stage:
-    """Takes what is copied, beside what is there; `commit` puts it in its place."""
+    """Stages copied data under other names; `commit` replaces the old data with it."""
 
     def __init__(self, store: Store) -> None:
-        """Work on the host of `store`."""
+        """Use the host of `store`."""
         self._store = store
         self._staged = store.keys.prefix + STAGED
         self.names: dict[str, None] = {}  # In the order in which they came.
 
     async def clear(self) -> None:
-        """Remove what was staged and never committed. Raises StoreDown."""
+        """Remove data that was staged but not committed. Raises StoreDown."""
         left: Any = await self._store.ask(self._store.redis.keys(_pattern(self._staged) + "*"))
         for key in left:
             await self._store.ask(self._store.redis.delete(key))
@@ -135,8 +135,8 @@ class Stage:
             if "DUMP payload" not in str(error):
                 raise CopyFailed(f"{self._store.keys.prefix}{record.name}: {error}") from error
             raise CopyFailed(
-                "this Redis is older than the one that the data are of, or of another make;"
-                " use the same one, or a newer"
+                "this server is older than the one that the data comes from, or of another kind;"
+                " use the same version or a newer one"
             ) from error
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
@@ -154,7 +154,7 @@ class Stage:
             await self._place(key, record)
 
     async def _place(self, key: str, record: Group) -> None:
-        """Put a group where it was: only what it had not acknowledged is pending."""
+        """Restore the position and the pending entries of a consumer group."""
         redis = self._store.redis
         name = record.group.decode()
         await redis.xgroup_setid(key, name, record.last.decode())
@@ -166,7 +166,7 @@ class Stage:
             await redis.xclaim(key, name, has[entry].decode(), 0, [entry], force=True, justid=True)
 
     async def commit(self) -> None:
-        """Replace the host's keys by what is staged, in one transaction. Raises StoreDown."""
+        """Replace the host's keys with the staged ones in one transaction. Raises StoreDown."""
         prefix = self._store.keys.prefix
         there = await names(self._store)
         try:
@@ -181,7 +181,7 @@ class Stage:
 
 
 async def sizes(store: Store) -> dict[str, tuple[str, int]]:
-    """Return the type of each key and how much is in it, to compare two places. Raises StoreDown."""
+    """Return the type and size of each key, to compare two copies. Raises StoreDown."""
     count = {"hash": "HLEN", "zset": "ZCARD", "stream": "XLEN", "string": "STRLEN"}
     found = {}
     for name in sorted(await names(store)):
@@ -206,5 +206,5 @@ def _flat(fields: dict[bytes, bytes]) -> list[bytes]:
 
 
 def _pattern(prefix: str) -> str:
-    """Return a prefix as KEYS takes it: host names have none of its signs but these."""
+    """Return a prefix escaped for KEYS."""
     return prefix.replace("[", "\\[").replace("?", "\\?").replace("*", "\\*")

@@ -1,4 +1,4 @@
-"""What people may ask of reservations, as the API takes it: checked here, decided by the allocator."""
+"""The bodies of API requests. They are validated here; the allocator decides about them."""
 
 import re
 import unicodedata
@@ -23,23 +23,23 @@ Words = Annotated[str, Meta(max_length=LONGEST_WORDS)]
 Reason = Annotated[str, Meta(min_length=1, max_length=LONGEST_WORDS)]
 Label = Annotated[str, Meta(min_length=1, max_length=NAME_LIMIT)]
 Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?$")]
-# No alphabet whose letters look like another's, and no `name (label)`.
+# One alphabet only, so that letters cannot be confused, and no parentheses as in `name (label)`.
 LABEL = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e0-9 ._@+:/-]+")
 LETTERS = "Latin letters, digits 0 to 9, spaces and . _ - @ + : /"
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
 
 class Demand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every demand may say: a name for itself, so that it can be repeated without harm."""
+    """The base of all requests: an operation id makes it safe to repeat them."""
 
     operation: Operation | None = None
 
 
 class ReserveDemand(Demand, frozen=True, kw_only=True):
-    """GPUs, any `count` or exactly `gpus`; durations as `4h`.
+    """A request for any `count` of GPUs, or exactly for `gpus`. Durations are strings such as `4h`.
 
-    `wait`: true, false, how long, or (not said) as configured. `request` names one that waits already.
-    Whose it is, and of which process, the kernel says.
+    `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
+    already waiting. The user and the process are taken from the socket.
     """
 
     kind: Literal["run", "manual"]
@@ -54,9 +54,9 @@ class ReserveDemand(Demand, frozen=True, kw_only=True):
 
 
 class ReleaseDemand(Demand, frozen=True, kw_only=True):
-    """One's own manual reservations; `all`: also those of runs; `gpus`: what holds these GPUs.
+    """Release the caller's manual reservations; `all`: also those of runs; `gpus`: those with these GPUs.
 
-    `ids`: exactly these reservations; one that is over already is no trouble.
+    `ids`: exactly these reservations; it is no error if one has already ended.
     """
 
     gpus: Indices | None = None
@@ -65,14 +65,14 @@ class ReleaseDemand(Demand, frozen=True, kw_only=True):
 
 
 class DisownDemand(Demand, frozen=True, kw_only=True):
-    """That the presumed use of one's GPUs, or of `gpus`, is another's; `undo`: that it is one's own."""
+    """Disown the presumed use of the caller's GPUs, or of `gpus`; `undo` reverts this."""
 
     gpus: Indices | None = None
     undo: bool = False
 
 
 class AdminReleaseDemand(Demand, frozen=True, kw_only=True):
-    """What holds these GPUs, or everything of `user`, or of everybody (`all`)."""
+    """Release the reservations on these GPUs, those of `user`, or those of all users (`all`)."""
 
     gpus: Indices | None = None
     user: Label | None = None
@@ -80,21 +80,21 @@ class AdminReleaseDemand(Demand, frozen=True, kw_only=True):
 
 
 class ExtendDemand(Demand, frozen=True, kw_only=True):
-    """One's own manual reservations, or those that hold `gpus`, for `duration` more."""
+    """Extend the caller's manual reservations, or those with `gpus`, by `duration`."""
 
     gpus: Indices | None = None
     duration: Words | None = None
 
 
 class DrainDemand(Demand, frozen=True, kw_only=True):
-    """GPUs to keep out of allocation, and why; to put them back, no reason is needed."""
+    """Drain or undrain GPUs; `reason` is only for draining."""
 
     gpus: Indices
     reason: Words | None = None
 
 
 class ManageDemand(Demand, frozen=True, kw_only=True):
-    """The GPUs that are handed out: the first `count`, exactly `gpus`, or (neither) all there are."""
+    """Set the managed GPUs: the first `count`, exactly `gpus`, or by default all of them."""
 
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
     gpus: Indices | None = None
@@ -102,7 +102,7 @@ class ManageDemand(Demand, frozen=True, kw_only=True):
 
 
 class SilenceDemand(Demand, frozen=True, kw_only=True):
-    """A silence `for` a time, of the violations that fit all of `user`, `gpu` and `process` that are set."""
+    """Silence the violations that match `user`, `gpu` and `process`, as far as set, `for` a time."""
 
     for_: Words = field(name="for")
     reason: Reason
@@ -112,32 +112,32 @@ class SilenceDemand(Demand, frozen=True, kw_only=True):
 
 
 class AckDemand(Demand, frozen=True, kw_only=True):
-    """One's own open violations, known to oneself: `for` a time, or as long as may be."""
+    """Acknowledge the caller's open violations, `for` a time, or by default for the longest allowed time."""
 
     for_: Words | None = field(name="for", default=None)
     reason: Words | None = None
 
 
 class UnsilenceDemand(Demand, frozen=True, kw_only=True):
-    """The end of a silence before its time."""
+    """End a silence."""
 
 
 class NoticeDemand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A test notice by one channel; to oneself, or for administrators to anybody."""
+    """Send a test notice through one channel, to the caller, or (administrators only) to anybody."""
 
     channel: Channel
     to: Words | None = None
 
 
 class Allowance(msgspec.Struct, frozen=True):
-    """What one user may have: None stands for no limit; `longest` is seconds."""
+    """The limits of one user. None means no limit; `longest` is in seconds."""
 
     gpus: int | None
     longest: float | None
 
 
 def allowance(settings: Settings, user: str) -> Allowance:
-    """Return what `user` may have by these settings."""
+    """Return the limits of `user` in these settings."""
     limits = settings.limits
     own = limits.users.get(user)
     gpus, longest = limits.max_gpus_per_user, limits.max_duration
@@ -149,7 +149,7 @@ def allowance(settings: Settings, user: str) -> Allowance:
 
 
 def has_longest(settings: Settings) -> bool:
-    """Tell whether anybody's time is limited."""
+    """Return whether the settings limit anybody's time."""
     limits = settings.limits
     return bool(limits.max_duration) or any(own.max_duration for own in limits.users.values())
 
@@ -161,31 +161,31 @@ def seconds(text: str, what: str) -> float:
     except ValueError as error:
         raise Problem(400, "bad-request", f"{what}: {error}") from error
     if found < 1:
-        raise Problem(400, "bad-request", f"{what}: '{text}' is too short: at least 1s")
+        raise Problem(400, "bad-request", f"{what}: '{text}' is too short: use at least 1s")
     return found
 
 
 def duration_of(text: str | None, default: float | None, may: Allowance, what: str) -> float | None:
-    """Return how long something lasts, within what this user may; a default is cut to it. Raises Problem."""
+    """Return a duration within the user's limit; a default is reduced to the limit. Raises Problem."""
     if text is None:
         bounds = [value for value in (default, may.longest) if value is not None]
         return min(bounds) if bounds else None
     found = seconds(text, what)
     if may.longest is not None and found > may.longest:
         most = spell_duration(may.longest)
-        raise Problem(403, "too-long", f"{what}: {text} is longer than the {most} you may have")
+        raise Problem(403, "too-long", f"{what}: {text} exceeds your limit of {most}")
     return found
 
 
 def indices(gpus: list[int] | None) -> tuple[int, ...] | None:
-    """Return them in order. Raises Problem for one named twice."""
+    """Return the indices sorted. Raises Problem if one is named twice."""
     if gpus is not None and len(set(gpus)) != len(gpus):
         raise Problem(400, "bad-request", "a GPU is named twice", "name each GPU once")
     return None if gpus is None else tuple(sorted(gpus))
 
 
 async def label_of(label: str | None, peer: Peer, users: Users, *, admin: bool) -> str | None:
-    """Return a label that may be used: nobody is labelled as another user of the host, nor looks like one.
+    """Return a label that is allowed: it must not be the name of another user of the host, or look like one.
 
     Raises Problem.
     """
@@ -193,7 +193,7 @@ async def label_of(label: str | None, peer: Peer, users: Users, *, admin: bool) 
         return None
     label = unicodedata.normalize("NFC", label)
     if not label.strip() or not LABEL.fullmatch(label):
-        raise Problem(400, "bad-request", f"label (--user): it may have {LETTERS}, and no others")
+        raise Problem(400, "bad-request", f"label (--user): only {LETTERS} are allowed")
     plain = label.strip()
     for name in (plain, plain.casefold()):
         if not admin and await users.uid_of(name) not in (None, peer.uid):

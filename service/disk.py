@@ -1,13 +1,13 @@
-"""Whether there is room to write, and of what there is none."""
+"""Checks whether a file system is out of space or inodes."""
 
 import os
 from pathlib import Path
 
-LEAST_SPACE = 65536  # Bytes; with less a server cannot write.
+LEAST_SPACE = 65536  # Bytes; a server cannot write with less.
 
 
 def no_room(folder: Path) -> str | None:
-    """Return what has run out on the file system of `folder`, `space` or `inodes`; None if neither has."""
+    """Return `space` or `inodes` if the file system of `folder` has run out of it, else None."""
     try:
         room = os.statvfs(folder)
     except OSError:

@@ -1,16 +1,16 @@
-"""What a Docker daemon says of one of its containers: by its socket, read only, bounded, with a deadline."""
+"""Reads the details of a container from Docker's socket: read-only, bounded, and with a deadline."""
 
 import socket
 import time
 
 import msgspec
 
-DEADLINE = 1.0  # Seconds for one answer, from connecting to its last byte.
-LARGEST = 2**20  # Bytes of an answer that are read.
+DEADLINE = 1.0  # Timeout of one request in seconds.
+LARGEST = 2**20  # Maximum length of an answer in bytes.
 
 
 class DockerAway(Exception):
-    """The daemon is there but does not answer, or not in time."""
+    """The daemon is running but does not answer in time."""
 
 
 class _Config(msgspec.Struct, frozen=True, rename="pascal"):
@@ -26,9 +26,10 @@ class _Inspected(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class ContainerFacts(msgspec.Struct, frozen=True):
-    """What whoever started a container chose; what its image has by itself is left out.
+    """The details of a container that were chosen by the user who started it.
 
-    `user` is what `--user` gave. What begins with `image` is the image's own, its environment as NAME=value.
+    `user` is the value of `--user`. Fields that begin with `image` describe the image; its environment is
+    in the form NAME=value.
     """
 
     name: str
@@ -39,9 +40,9 @@ class ContainerFacts(msgspec.Struct, frozen=True):
 
 
 def inspect(path: str, container: str) -> ContainerFacts | None:
-    """Return what the daemon at the socket `path` knows of a container, None where it knows nothing.
+    """Return the details of a container from the daemon at the socket `path`, or None if there are none.
 
-    It may take two deadlines. Raises DockerAway.
+    This can take twice the deadline. Raises DockerAway.
     """
     found = _get(path, f"/containers/{container}/json")
     if found is None:
@@ -59,7 +60,7 @@ def inspect(path: str, container: str) -> ContainerFacts | None:
 
 
 def _get(path: str, target: str) -> _Inspected | None:
-    """Return the answer to one request, None where there is no daemon or no such thing. Raises DockerAway."""
+    """Return the answer to one request, or None without a daemon or for a 404. Raises DockerAway."""
     until = time.monotonic() + DEADLINE
     request = f"GET {target} HTTP/1.0\r\nHost: docker\r\n\r\n"  # Of HTTP/1.0: the answer ends where it ends.
     answer = bytearray()

@@ -1,4 +1,4 @@
-"""Whether a Redis keeps what it acknowledges: its persistence, its eviction policy, its last write."""
+"""Checks whether Redis keeps what it acknowledges: persistence, eviction policy, last write."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ WANTED = {
     "appendonly": ("yes", "a crash loses reservations: set `appendonly yes`"),
     "maxmemory-policy": (
         "noeviction",
-        "Redis may throw reservations away: set `maxmemory-policy noeviction`",
+        "Redis may evict reservations: set `maxmemory-policy noeviction`",
     ),
 }
-SYNC = "the last second may be lost when the host crashes: set `appendfsync always`"
+SYNC = "a crash of the host may lose the last second: set `appendfsync always`"
 
 
 async def weaknesses(store: Store) -> list[str]:
-    """Return what is weaker than this service promises, each with its remedy. Raises StoreDown."""
+    """Return the settings that are weaker than this service requires, with remedies. Raises StoreDown."""
     found = []
     try:
         for name, (wanted, remedy) in WANTED.items():
@@ -33,12 +33,12 @@ async def weaknesses(store: Store) -> list[str]:
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
     if info.get("aof_enabled") and info.get("aof_last_write_status") not in (None, "ok"):
-        found.append("Redis could not write its append-only file: look at the disk it is on")
+        found.append("Redis could not write its append-only file: check its disk")
     return found
 
 
 async def describe(store: Store, embedded: EmbeddedRedis | None) -> dict[str, str | None]:
-    """Return which server answers, and what is known of its file. Raises StoreDown."""
+    """Return the type and version of the server, and any damage of its file. Raises StoreDown."""
     server = await identify(store)
     program = embedded.server.program if embedded and embedded.server else None
     damage = embedded.damage if embedded else None
@@ -46,7 +46,7 @@ async def describe(store: Store, embedded: EmbeddedRedis | None) -> dict[str, st
 
 
 async def _setting(store: Store, name: str) -> str | None:
-    """Return a setting; None when this user may not ask for it."""
+    """Return a setting, or None if this user is not allowed to read it."""
     try:
         answer: Any = await store.redis.config_get(name)
     except ResponseError:

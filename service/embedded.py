@@ -1,7 +1,7 @@
-"""The daemon's own Redis: on a Unix socket in its state directory, durable, started again when it dies.
+"""The embedded Redis: durable, on a Unix socket in the state directory, and restarted if it dies.
 
-Two never run on one directory: the lock's descriptor is inherited by the server, so that the kernel
-holds the lock for as long as any of them lives.
+Two servers never use the same directory: the server inherits the descriptor of a lock, so that the kernel
+holds the lock as long as one of the processes lives.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from canhazgpu.service.redis_server import EmbeddedFailed, Server, find_server, 
 from canhazgpu.service.redis_words import cut_at, is_broken, last_words
 from canhazgpu.service.single import AlreadyRunning, Lock
 
-LOCK_PATIENCE = 10.0  # Seconds a predecessor may take to write its last words.
+LOCK_PATIENCE = 10.0  # Seconds to wait for a previous server to exit.
 START_PATIENCE = 30.0  # Seconds: a long append-only file takes a while to load.
 RESTART_FIRST, RESTART_LAST = 0.05, 1.0
 STEADY = 10.0  # A server that ran this long did not fail at its start.
@@ -37,10 +37,10 @@ _NUMBER = re.compile(r"\d+")
 
 
 class EmbeddedRedis:
-    """A Redis in `state_dir/redis`, durable to the last acknowledged write (`appendfsync always`)."""
+    """A Redis in `state_dir/redis` that loses no acknowledged write (`appendfsync always`)."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Name its places; nothing is made yet."""
+        """Set the paths; nothing is created yet."""
         self.folder = state_dir / "redis"
         self.journal = state_dir / "journal"
         self.socket = self.folder / "redis.sock"
@@ -55,9 +55,9 @@ class EmbeddedRedis:
         self._said_from = 0  # Where in its log the words of the present server begin.
 
     async def run(self, *, task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Run until cancelled, restarting it whenever it dies; started with its URL once it answers.
+        """Run until cancelled, and restart the server if it dies. Started, with its URL, once it answers.
 
-        Raises EmbeddedFailed when it cannot be started the first time.
+        Raises EmbeddedFailed if the first start fails.
         """
         self._make_folder()
         lock = await self._lock()
@@ -125,7 +125,7 @@ class EmbeddedRedis:
             structlog.get_logger().error(event, **facts)
 
     def _loaded(self, server: Server) -> None:
-        """Write down which server has the data now, and say what of it was lost."""
+        """Record which server has the data now, and log any loss of data."""
         self.server = server
         try:
             record(self.folder, server)
@@ -133,11 +133,11 @@ class EmbeddedRedis:
             self._say("redis_server_not_recorded", reason=str(error))
         offset = cut_at(self._said())
         if offset is not None:
-            self.damage = f"the end of its append-only file was cut: what came after byte {offset} is lost"
+            self.damage = f"its append-only file was truncated: everything after byte {offset} is lost"
             structlog.get_logger().error("redis_file_cut", reason=self.damage)
 
     async def _repair(self, program: str, *, started: bool) -> bool:
-        """Repair a broken file where a journal has what must not be lost. Raises EmbeddedFailed."""
+        """Repair a damaged file, if there is a journal to restore from. Raises EmbeddedFailed."""
         words = self._last_words()
         try:
             if not self.journal.exists():
@@ -149,7 +149,7 @@ class EmbeddedRedis:
                 await anyio.sleep(RESTART_LAST)
                 return True
             raise EmbeddedFailed(self._broken(words, str(failed), program)) from failed
-        self.damage = f"its append-only file was broken, and is cut before the damage; a copy is {aside}"
+        self.damage = f"its append-only file was damaged, and was cut before the damage; a copy is {aside}"
         structlog.get_logger().error("redis_file_repaired", last_words=words, copy=str(aside))
         return True
 
@@ -229,7 +229,7 @@ class EmbeddedRedis:
         return process
 
     def _said(self) -> bytes:
-        """Return what the present server wrote to its log."""
+        """Return the log of the current server."""
         with contextlib.suppress(OSError), self.output.open("rb") as log:
             log.seek(max(self._said_from, self.output.stat().st_size - LONGEST))
             return log.read()
@@ -252,7 +252,7 @@ class EmbeddedRedis:
         return (
             f"the embedded Redis ({self.folder}) does not start: {words}; it was not repaired: {reason}. "
             f"Copy the file and run `{check_command(program, self.folder)}`, or move {self.folder} away, and "
-            "live reservations come back from the journal"
+            "live reservations are restored from the journal"
         )
 
 

@@ -1,4 +1,4 @@
-"""The events stream as lines of JSON: what is there, and what comes, for as long as somebody reads."""
+"""Streams the events as lines of JSON: past events, and new ones as long as the client reads."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from canhazgpu.events.stream_ids import before, missing, missing_since, place_of
 from canhazgpu.service.masks import Viewer
 
 PAGE = 200
-BLOCK = 15.0  # Seconds between two signs of life on a quiet stream.
+BLOCK = 15.0  # Seconds between keep-alives on a quiet stream.
 
 
 async def feed(
     store: Store, after: str, types: Sequence[str], viewer: Viewer, *, follow: bool
 ) -> AsyncIterator[bytes]:
-    """Yield one line an event after the stream id `after`; with `follow` it ends only with its reader.
+    """Yield one line per event after the stream id `after`; with `follow`, until the client disconnects.
 
-    Each line has `stream_id`, to go on from, and is as `viewer` may see it. A line of the type GAP comes,
-    whatever types are asked for, where entries are missing. A quiet stream gives an empty line now and then.
+    Each line has a `stream_id` to continue from, and is redacted for `viewer`. If entries are missing, a line
+    of the type GAP is sent, whatever types were requested. A quiet stream sends empty lines as keep-alives.
     """
     feed = _Feed(store, after, types, viewer)
     async for page in _past(store, after):
@@ -47,7 +47,7 @@ async def feed(
 
 
 class _Feed:
-    """What one reader gets, from the stream id `after` on."""
+    """The position and the filter of one client."""
 
     def __init__(self, store: Store, after: str, types: Sequence[str], viewer: Viewer) -> None:
         self.after = after
@@ -55,7 +55,7 @@ class _Feed:
         self._begun = False
 
     async def lines(self, rows: Any) -> list[bytes]:
-        """Return the lines of the next entries of the stream. Raises StoreDown."""
+        """Return the lines for the next entries of the stream. Raises StoreDown."""
         found = []
         for raw, fields in rows:
             key = raw.decode()
@@ -76,7 +76,7 @@ class _Feed:
 
 
 async def newest(store: Store, count: int) -> str:
-    """Return the stream id after which the last `count` events come. Raises StoreDown."""
+    """Return the stream id before the last `count` events. Raises StoreDown."""
     try:
         rows: Any = await store.redis.xrevrange(store.keys.events, count=count + 1)
     except UNREACHABLE as error:
@@ -111,7 +111,7 @@ def _line(key: str, event: Event, viewer: Viewer) -> bytes:
 
 
 def _gap(host: str, after: str, key: str, gone: int | None) -> bytes:
-    """Return the line that says how many events between `after` and the entry `key` are missing."""
+    """Return the line that reports how many events between `after` and the entry `key` are missing."""
     place = before(key)
     event = Event(
         id=place,

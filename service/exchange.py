@@ -1,4 +1,4 @@
-"""What every route does alike: who asks, what they sent, and how an answer goes back."""
+"""Shared by all routes: the caller, the request body, and the response."""
 
 import os
 import uuid
@@ -20,31 +20,31 @@ T = TypeVar("T")
 
 
 def peer_of(request: Request) -> Peer:
-    """Return who asks."""
+    """Return the caller."""
     peer: Peer = request.scope["canhazgpu.peer"]
     return peer
 
 
 def process_of(request: Request) -> int | None:
-    """Return a pidfd of the process that asks, to be closed; None when it cannot be seen."""
+    """Return a pidfd of the calling process, which the caller closes; None if it is not visible."""
     found: int | None = request.scope["canhazgpu.process"]()
     return found
 
 
 def when_heard(request: Request, heard: Callable[[bool], None]) -> None:
-    """Call `heard` once: with True when the answer has reached who asks, with False when it cannot."""
+    """Call `heard` once: with True if the response was delivered, with False if it could not be."""
     request.scope["canhazgpu.heard"](heard)
 
 
 def admit(peer: Peer, group: int | None) -> None:
-    """Refuse who is no administrator."""
+    """Raise Problem unless the caller is an administrator."""
     if not peer.is_admin(group):
         remedy = "ask root or a member of the group in the setting admin_group"
-        raise Problem(403, "not-an-administrator", "this is for administrators", remedy)
+        raise Problem(403, "not-an-administrator", "only administrators can do this", remedy)
 
 
 async def body(request: Request, kind: type[T]) -> T:
-    """Return the request's JSON as `kind`. Raises Problem when it is late, too long or something else."""
+    """Return the request's JSON as `kind`. Raises Problem if it is late, too long or not valid."""
     raw = b""
     try:
         with anyio.fail_after(BODY_TIME):
@@ -54,15 +54,15 @@ async def body(request: Request, kind: type[T]) -> T:
                     raise Problem(413, "too-large", "the request is too large")
         return msgspec.json.decode(raw or b"{}", type=kind)
     except TimeoutError:
-        raise Problem(408, "too-slow", "the request did not come in time") from None
+        raise Problem(408, "too-slow", "the request did not arrive in time") from None
     except UnicodeDecodeError:
-        raise Problem(400, "bad-request", "the request is not written in UTF-8") from None
+        raise Problem(400, "bad-request", "the request is not valid UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Problem(400, "bad-request", f"the request is not as it should be: {error}") from error
+        raise Problem(400, "bad-request", f"the request is invalid: {error}") from error
 
 
 def operation_of(named: str | None) -> str:
-    """Return the caller's name for an operation, else one that nobody has used."""
+    """Return the operation id of the request, or a new one."""
     return named or uuid.uuid4().hex
 
 
@@ -72,18 +72,18 @@ def answer(value: Any, code: int = 200) -> Response:
 
 
 class Lines(Response):
-    """JSON lines that end when their caller goes away: then `gone` is awaited, whatever happens."""
+    """JSON lines that end when the client disconnects; `gone` is always awaited at the end."""
 
     def __init__(
         self, lines: AsyncIterator[Any], gone: Callable[[], Awaitable[None]], descriptor: int | None
     ) -> None:
-        """Send `lines`; each is a value, or None for a sign of life. `descriptor` is closed at the end."""
+        """Send `lines`; each is a value, or None for a keep-alive. `descriptor` is closed at the end."""
         super().__init__(media_type="application/jsonl")
         del self.headers["content-length"]
         self._lines, self._gone, self._descriptor = lines, gone, descriptor
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Send them as they come."""
+        """Send the lines as they come."""
         del scope
         done = False
         try:

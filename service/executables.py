@@ -1,4 +1,4 @@
-"""Which program a process runs, where only root could have put it there. A process's name proves nothing."""
+"""Identifies the program of a process by its path, if only root could have installed it."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ def executable_of(folder: str) -> str | None:
 
 
 def is_roots(folder: str, path: str) -> bool:
-    """Tell whether only root can have put the program of a process at `path`, as `executable_of` gave it."""
+    """Return whether only root can have put a program at `path`, which comes from `executable_of`."""
     try:
         program = os.stat(f"{folder}/exe")  # noqa: PTH116 - the file itself, also a deleted one
         place = PurePosixPath(path.removesuffix(DELETED))
@@ -39,12 +39,12 @@ def _only_roots(found: os.stat_result) -> bool:
 
 
 def _sticky(found: os.stat_result) -> bool:
-    """Tell whether a group may make files in a folder, but not touch root's, as in /nix/store."""
+    """Return whether a group can create files in a folder but not change root's, as in /nix/store."""
     return found.st_uid == 0 and bool(found.st_mode & stat.S_ISVTX) and not found.st_mode & stat.S_IWOTH
 
 
 def _on_fuse(device: int) -> bool:
-    """Tell whether a file is in a file system that a user may serve: who owns its files is their word."""
+    """Return whether a file is in a file system that a user may provide, so that its owners prove nothing."""
     number = f"{os.major(device)}:{os.minor(device)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123
         for line in file:

@@ -1,4 +1,4 @@
-"""When those who wait are likely to be served: the queue played forward by the rule of the scripts."""
+"""Predicts when waiting requests are served, by simulating the queue with the rules of the scripts."""
 
 import math
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.service.snapshot import Snapshot
 
-LOOKS = 2000  # At a request; a queue that takes more to foresee is not foreseen to its end.
+LOOKS = 2000  # Maximum number of steps; the end of a longer queue is not predicted.
 
 
 def forecast(snapshot: Snapshot) -> dict[str, int]:
-    """Return the moment, in ms, at which each request gets its GPUs if everybody stays as long as they may.
+    """Return the time in ms at which each request gets its GPUs if all reservations last as long as allowed.
 
-    Those that nothing says a moment for are left out: a run without a timeout has no end, a GPU that is
-    broken or used without a reservation is not counted on.
+    Requests without a predictable time are left out: a run without a timeout has no end, and GPUs that are
+    broken or used without a reservation are not counted.
     """
     play = _Play(snapshot)
     waiting, moment, looks = list(snapshot.waiting), float(snapshot.now_ms), 0
@@ -28,18 +28,18 @@ def forecast(snapshot: Snapshot) -> dict[str, int]:
 
 
 def end_of(record: Record) -> int | None:
-    """Return when a reservation ends at the latest, in ms, None when nothing says so."""
+    """Return the latest end of a reservation in ms, or None if it has none."""
     if record.timeout_ms is not None:
         return record.started_ms + record.timeout_ms
     return record.expires_ms
 
 
 class _Play:
-    """The host at a moment to come: until when each GPU is taken, and how many each user has for how long."""
+    """The host at a future time: the end of each GPU's reservation, and the GPUs of each user."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.taken: dict[int, float] = {}
-        self.lost = set[int]()  # What no waiting brings.
+        self.lost = set[int]()  # GPUs that never become available.
         for gpu in snapshot.gpus:
             if gpu.usage.state == "error" or gpu.drained or gpu.unmanaged:
                 self.lost.add(gpu.usage.index)
@@ -51,7 +51,7 @@ class _Play:
         self.held = [(one.uid, _end(one), len(one.gpus)) for one in snapshot.reservations]
 
     def serve(self, waiting: Iterable[Waiting], moment: float) -> Iterable[str]:
-        """Go along the queue as the scripts do; yield who is served."""
+        """Go through the queue like the scripts; yield the requests that are served."""
         claimed: set[int] = set()
         for request in waiting:
             if self._capped(request, moment):
@@ -68,7 +68,7 @@ class _Play:
             yield request.id
 
     def next_end(self, moment: float) -> float:
-        """Return when something ends next, infinity when nothing does."""
+        """Return the time of the next end, or infinity."""
         ends = [*self.taken.values(), *(end for _, end, _ in self.held)]
         return min((end for end in ends if end > moment), default=math.inf)
 

@@ -1,6 +1,7 @@
-"""Reservations on their way to who asked for them: what nobody hears of is given back.
+"""Tracks responses: if a client disconnects before it gets its reservation, the reservation is released.
 
-A client may go at any moment: while it waits, when its turn has just come, before the answer is read.
+A client may disconnect at any time: while it waits, when its request is granted, or before it reads the
+response.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -16,8 +17,8 @@ from canhazgpu.service.exchange import operation_of
 from canhazgpu.service.liveness import Liveness
 from canhazgpu.service.scanner import Scanner
 
-PATIENCE = 3.0  # Seconds for asking again: a client does so within half a second.
-AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
+PATIENCE = 3.0  # Seconds for a client to ask again, which it does within half a second.
+AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
 
 Name = tuple[int, str]  # A uid, and the operation or the request of that user.
 WhenHeard = Callable[[Callable[[bool], None]], None]
@@ -25,29 +26,29 @@ Find = Callable[[], Awaitable[str | None]]
 
 
 class Handover:
-    """Gives back what was granted to somebody who was gone before the answer reached them.
+    """Releases reservations whose client was gone before the response arrived.
 
-    A client whose connection broke asks again under the same operation or request, and is answered with
-    the same reservation: only when its last answer is lost too does the reservation end.
+    A client with a broken connection asks again with the same operation or request, and gets the same
+    reservation. The reservation ends only if its last response is lost too.
     """
 
     def __init__(self, store: Store, allocator: Allocator, liveness: Liveness, scanner: Scanner) -> None:
-        """Prepare; nothing is on its way."""
+        """Start without responses in flight."""
         self._store, self._allocator, self._scanner = store, allocator, scanner
         self._liveness = liveness
-        self._latest: dict[str, object] = {}  # The last answer on its way, by reservation.
-        self._places: dict[Name, object] = {}  # Who waits now, by the names of what they wait for.
+        self._latest: dict[str, object] = {}  # The last response in flight, by reservation.
+        self._places: dict[Name, object] = {}  # The current waiters, by the names of what they wait for.
         self._tasks: TaskGroup | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Look after them until cancelled."""
+        """Release undelivered reservations until cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             task_status.started()
             await anyio.sleep_forever()
 
     def send(self, record: Record, when_heard: WhenHeard) -> None:
-        """Say that an answer with this reservation is on its way; `when_heard` knows what becomes of it."""
+        """Record that a response with this reservation is being sent; `when_heard` reports its delivery."""
         answer = self._latest[record.id] = object()
 
         def over(heard: bool) -> None:  # noqa: FBT001 - the one thing there is to say
@@ -61,23 +62,23 @@ class Handover:
         when_heard(over)
 
     def stand(self, place: object, *names: Name) -> None:
-        """Say that `place` waits for what has these names; who did before, and has gone, does no more."""
+        """Record that `place` waits for these names; an earlier waiter that is gone is replaced."""
         self._places |= dict.fromkeys(names, place)
 
     def stands(self, place: object, names: Iterable[Name]) -> bool:
-        """Tell whether nobody has come back for any of these since."""
+        """Return whether no client has come back for any of these names since."""
         return all(self._places.get(name) is place for name in names)
 
     def settled(self, place: object, names: Iterable[Name]) -> None:
-        """Say that what becomes of it was told at this place."""
+        """Record that the result was reported at this place."""
         for name in names:
             if self._places.get(name) is place:
                 del self._places[name]
 
     def vacate(self, place: object, names: Collection[Name], find: Find) -> None:
-        """Give up a place whose owner has gone; `find` returns the request's id, or raises StoreDown.
+        """Remove the request of a client that is gone; `find` returns the request's id, or raises StoreDown.
 
-        `names` may grow until then. Nothing is done when the owner comes back meanwhile.
+        `names` may grow until then. Nothing happens if the client comes back in the meantime.
         """
         if self._tasks:
             self._tasks.start_soon(self._vacate, place, names, find)
@@ -98,7 +99,7 @@ class Handover:
             except StoreDown as down:
                 self._store.lost(down)
                 await anyio.sleep(AGAIN)
-        for record in served if alone() else ():  # Its turn came when nobody stood there any more.
+        for record in served if alone() else ():  # It was granted after the client was gone.
             if record.kind == RUN:
                 self._liveness.resume(record)
             answer = self._latest[record.id] = object()

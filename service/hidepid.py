@@ -1,16 +1,16 @@
-"""Whether /proc shows a process those of other users: its mount option hidepid, and who is excepted."""
+"""Checks whether /proc hides the processes of other users (mount option hidepid) from a process."""
 
 from pathlib import Path
 
 CAP_SYS_PTRACE = 19
 OFF, PTRACEABLE = frozenset({"0", "off"}), frozenset({"4", "ptraceable"})
-ROOT_GROUP = 0  # It sees everything, unless the option gid says which group does.
+ROOT_GROUP = 0  # The group that sees everything, unless the option gid names another one.
 HIDDEN = "/proc hides the processes of other users from the service (hidepid)"
 REMEDY = "run the service as root, with CAP_SYS_PTRACE, or in the group that /proc is mounted with as gid="
 
 
 def hides_others(pid: int | None = None) -> bool | None:
-    """Tell whether the processes of other users are hidden from this one, or from `pid`; None: unknown."""
+    """Return whether processes of other users are hidden from this process, or from `pid`; None: unknown."""
     folder = Path("/proc", "self" if pid is None else str(pid))
     try:
         options = _options(folder)
@@ -27,7 +27,7 @@ def hides_others(pid: int | None = None) -> bool | None:
 
 
 def _options(folder: Path) -> dict[str, str]:
-    """Return the options of what is mounted on /proc last, where that process is, else where this one is."""
+    """Return the options of the last mount on /proc, as seen by that process, or else by this one."""
     try:
         mounts = (folder / "mounts").read_text("utf-8", "replace")
     except OSError:

@@ -1,6 +1,6 @@
-"""Who a container's process probably belongs to, where nobody is proven. A hint is never a proof.
+"""Finds the probable user of a container process if no user is proven. A hint is never proof.
 
-Whoever starts a container can forge all of it; what each rank reads is in docs/architecture.md.
+The user who starts a container can forge all of it. docs/architecture.md describes the sources.
 """
 
 import threading
@@ -22,12 +22,12 @@ from canhazgpu.service.process_facts import Facts
 from canhazgpu.service.users import Users
 
 PATIENCE = (
-    0.25  # Seconds that new processes may hold up a scan; where that is too short no scan waits for RETRY.
+    0.25  # Seconds for which new processes may delay a scan; if that is too short, no scan waits for RETRY.
 )
-DEADLINE = 2.0  # Seconds that names may take for one process.
-FRESH = 600.0  # Seconds until a hint is looked for again,
-RETRY = 30.0  # and at first where something did not answer, or nothing was found; doubled each time.
-LOOK_UPS = 2  # At the same time. Each is a thread that may hang on a file system or a daemon.
+DEADLINE = 2.0  # Seconds for the name look-ups of one process.
+FRESH = 600.0  # Seconds until a hint is refreshed,
+RETRY = 30.0  # and the first delay if a source did not answer or nothing was found; doubled each time.
+LOOK_UPS = 2  # Concurrent look-ups. Each is a thread that may hang on a file system or a daemon.
 MOST = 4096
 LARGEST_ENVIRONMENT = 2**18  # Bytes of it that are read.
 USER_LABELS = ("canhazgpu.user",)
@@ -35,13 +35,11 @@ FOLDER_LABELS = ("com.docker.compose.project.working_dir", "devcontainer.local_f
 VARIABLES = ("CANHAZGPU_USER", "JUPYTERHUB_USER", "NB_USER", "SUDO_USER", "USER", "LOGNAME")
 _ASKED_OF_DOCKER = frozenset({"docker", "container"})  # The latter: a cgroup of the site's choosing.
 
-Candidates = Iterator[
-    tuple[int | None, str]
-]  # Uids, and the sentence fragments that say what points to them.
+Candidates = Iterator[tuple[int | None, str]]  # Uids, and sentence fragments with the reasons.
 
 
 class Clue(msgspec.Struct, frozen=True):
-    """What is known of a process beside its proof; either may be None."""
+    """The additional facts about a container process; both may be None."""
 
     hint: Hint | None = None
     container: str | None = None  # Its container's name.
@@ -53,13 +51,13 @@ class _Known(msgspec.Struct):
     due: float
     pause: float = RETRY / 2
     asked: bool = False
-    new: bool = True  # Nothing was ever found out.
+    new: bool = True  # There was no result yet.
 
 
 class Hints:
-    """Answers at once with what is known, and looks for more in threads of its own.
+    """Returns known hints immediately, and looks for more in background threads.
 
-    Invariant: of the best rank that has anything to say, all of it points to one person, or there is no hint.
+    Invariant: there is a hint only if all results of the strongest source with results name the same user.
     """
 
     def __init__(
@@ -69,11 +67,11 @@ class Hints:
         etc: Path = Path("/etc"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare; threads start with the first process. Without a `docker_socket` no daemon is asked."""
+        """Threads start with the first process. Docker is asked only if `docker_socket` is set."""
         self._socket = docker_socket
         self._proc = proc
         self._clock = clock
-        # Not those of attribution, whose look-ups hold up a scan, each one anew.
+        # Separate from those of attribution, whose look-ups delay a scan.
         self._users = Users()
         self._persons = Persons(self._users, etc)
         self._homes = Homes(self._users, self._persons, proc)
@@ -86,7 +84,7 @@ class Hints:
         self.generation = 0  # Grows with each answer that differs from the one before.
 
     def of(self, pid: int, facts: Facts) -> Clue:
-        """Return what is known so far of a container's process whose person is not proven."""
+        """Return the facts known so far about a container process without a proven user."""
         known = self._known.get(pid)
         now = self._clock()
         if known is None or known.start != facts.start:
@@ -104,7 +102,7 @@ class Hints:
         return known.clue
 
     async def settle(self) -> None:
-        """Wait for the first look at new processes: a scan shall not presume what the next one denies."""
+        """Wait for first results for new processes, so that a scan presumes nothing that the next denies."""
         if self._new and self._clock() >= self._hurry:
             await anyio.to_thread.run_sync(self._wait, time.monotonic() + PATIENCE, abandon_on_cancel=True)
             if self._new:
@@ -133,7 +131,7 @@ class Hints:
             known.due, known.asked = self._clock() + known.pause, False
 
     def _look(self, pid: int, facts: Facts) -> tuple[Clue, bool]:
-        """Return what there is, and whether all that was asked has answered."""
+        """Return the result, and whether all sources answered."""
         until = time.monotonic() + DEADLINE
         self._persons.refresh()
         docker, complete = None, True
@@ -162,7 +160,7 @@ class Hints:
     def _ranks(
         self, pid: int, facts: Facts, docker: ContainerFacts | None, until: float
     ) -> Iterator[Candidates]:
-        """Go through what may point to a person, the strongest first."""
+        """Yield the results of the sources, the strongest first."""
         where = _where(facts, docker)
         labels = docker.labels if docker else {}
         mounted = self._homes.mounted(pid, facts.container.id if facts.container else None, until)
@@ -185,13 +183,13 @@ class Hints:
         yield self._user(pid, facts, docker)
 
     def _uid(self, name: str, until: float) -> int | None:
-        """Return whose a name is; a directory is not asked for what can be no name."""
+        """Return the uid of a name; text that cannot be a name is not looked up."""
         if len(name) > NAME_LIMIT or not name.isprintable():
             return None
         return self._users.ask(self._users.uid, name, until)
 
     def _environment(self, pid: int, docker: ContainerFacts | None) -> Iterator[tuple[str, str]]:
-        """Return what names a user, but for what the image says of itself."""
+        """Return the variables that name a user, except those of the image."""
         try:
             with (self._proc / str(pid) / "environ").open("rb") as file:
                 text = file.read(LARGEST_ENVIRONMENT).decode("utf-8", "backslashreplace")
@@ -203,7 +201,7 @@ class Hints:
                 yield name, value
 
     def _user(self, pid: int, facts: Facts, docker: ContainerFacts | None) -> Candidates:
-        """Return whose uid a process was given by who started its container; any other the image chose."""
+        """Return the uid that was chosen by the user who started the container, not by the image."""
         uid = _uid_inside(self._proc / str(pid), facts.uid)
         if docker and docker.user and docker.user.partition(":")[0] == str(uid):
             yield uid, f"{_where(facts, docker)} was started with --user {uid}"
@@ -220,7 +218,7 @@ def _labelled(where: str, label: str, value: str) -> str:
 
 
 def _uid_inside(folder: Path, uid: int) -> int:
-    """Return what uid a process has in its own user namespace."""
+    """Return the uid of a process in its own user namespace."""
     for line in (folder / "uid_map").read_text().splitlines():
         inside, outside, count = map(int, line.split())
         if outside <= uid < outside + count:

@@ -1,4 +1,4 @@
-"""Violations over time, made from the facts of the violations stream: one row a violation."""
+"""The history of violations, built from the events of the violations stream: one row per violation."""
 
 from collections.abc import Container
 from typing import Any
@@ -17,9 +17,9 @@ MOST_ROWS = 10_000
 
 
 async def violations(store: Store, filters: Filters, now_ms: int) -> list[ViolationAnswer]:
-    """Return the violations asked for, oldest first, the newest MOST_ROWS of them. Raises StoreDown.
+    """Return the requested violations, oldest first, at most the newest MOST_ROWS. Raises StoreDown.
 
-    The last fact of each counts; `state` is open or closed, `told` and `reached_at` are as in `Told`.
+    The last event of each counts. `state` is open or closed; `told` and `reached_at` are as in `Told`.
     """
     opened = await lasting(store)
     rows = {} if filters.open else await _past(store, filters, opened)
@@ -36,7 +36,7 @@ async def violations(store: Store, filters: Filters, now_ms: int) -> list[Violat
 
 
 def row(violation: Violation, verdict: Told) -> ViolationAnswer:
-    """Return a violation as the API shows it."""
+    """Return a violation as an API response."""
     return ViolationAnswer(
         **msgspec.structs.asdict(violation),
         state="closed" if violation.closed else "open",
@@ -52,16 +52,16 @@ async def lasting(store: Store) -> dict[str, Violation]:
 
 
 async def _past(store: Store, filters: Filters, opened: Container[str]) -> dict[str, Violation]:
-    """Return what the facts since `since_ms` tell of; at most twice MOST_ROWS are in memory."""
+    """Return the violations with events since `since_ms`; at most twice MOST_ROWS are in memory."""
     rows: dict[str, Violation] = {}
     span = filters.since_ms - MARGIN_MS, None
-    ends: set[str] = set()  # Those whose end is still to be read.
+    ends: set[str] = set()  # Violations whose end was not read yet.
     async for page, read_ms in sift(store, store.keys.violations, span, kind=FACTS):
         for fact in page:
             one = violation_of(fact)
             if one is None:
                 continue
-            if not filters.fits(one):  # Its kind may change, and what counts is the last one.
+            if not filters.fits(one):  # Its kind may change; the last one counts.
                 rows.pop(one.violation, None)
                 ends.discard(one.violation)
                 continue
@@ -79,6 +79,6 @@ async def _past(store: Store, filters: Filters, opened: Container[str]) -> dict[
 
 
 def newest(rows: dict[str, Violation], most: int) -> dict[str, Violation]:
-    """Return the `most` rows that began last, oldest first."""
+    """Return the `most` newest rows by start time, oldest first."""
     kept = sorted(rows.values(), key=lambda one: (one.since, one.gpu))[-most:]
     return {one.violation: one for one in kept}

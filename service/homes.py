@@ -1,7 +1,7 @@
-"""Whose homes a process has mounted: its mounts, traced to the host's paths, compared with the passwd.
+"""Finds the home folders that a process has mounted, by mapping its mounts to the host's paths.
 
-The root of a mount (proc_pid_mountinfo(5)) is relative to its file system, not to the host's root: it is
-put behind every place where the host has that file system.
+The root of a mount (see proc_pid_mountinfo(5)) is relative to its file system, not to the host's root, so it
+is appended to every mount point of that file system on the host.
 """
 
 import os
@@ -17,7 +17,7 @@ from canhazgpu.service.persons import Persons
 from canhazgpu.service.slow_files import SlowFiles
 from canhazgpu.service.users import Users
 
-LARGEST = 2**20  # Bytes that are read of a list of mounts: whoever has a container may make it long.
+LARGEST = 2**20  # Maximum bytes of a list of mounts, because the user of a container can make it long.
 MOST_MOUNTS = 256  # Of a process, and
 MOST_PATHS = 32  # different folders of the host among them that are looked at.
 DEEPEST_HOME = 6  # Components of a home's path.
@@ -26,7 +26,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(msgspec.Struct, frozen=True):
-    """A line of a list of mounts."""
+    """One line of mountinfo."""
 
     device: str
     root: str
@@ -35,7 +35,7 @@ class Mount(msgspec.Struct, frozen=True):
 
 
 class Mounted(msgspec.Struct, frozen=True):
-    """A folder of somebody's home that a process has mounted."""
+    """A folder in a user's home that a process has mounted."""
 
     uid: int
     path: str
@@ -43,19 +43,19 @@ class Mounted(msgspec.Struct, frozen=True):
 
 
 class Homes:
-    """Knows homes by their owner's name and by their owner's uid: the passwd must say the same."""
+    """Finds mounted homes. The look-ups by name and by uid in the user database must agree."""
 
     def __init__(self, users: Users, persons: Persons, proc: Path = Path("/proc")) -> None:
-        """`users` knows names and homes; the host's own view of its files is that of process 1 in `proc`."""
+        """`users` resolves names and homes; process 1 in `proc` shows the host's own mounts."""
         self._users = users
         self._persons = persons
         self._proc = proc
         self._files = SlowFiles()
 
     def mounted(self, pid: int, container: str | None, until: float) -> list[Mounted]:
-        """Return what a process has of homes. Blocks for names, until a moment of the users' clock.
+        """Return the home folders that a process has mounted. May block for names, up to a deadline.
 
-        What a container service mounts of its own, the container's file system first of all, is left out.
+        Mounts made by the container service itself, such as the container's root, are left out.
         Raises OSError.
         """
         mounts = _outside(read_mounts(self._proc / str(pid) / "mountinfo"), container)
@@ -72,7 +72,7 @@ class Homes:
         return found
 
     def owner(self, path: str, until: float) -> int | None:
-        """Return in whose home a path of the host is; the innermost counts, and only one who has it alone."""
+        """Return the owner of the innermost home that contains a host path, if there is exactly one owner."""
         for above in _ancestors(path):
             candidates = {self._users.ask(self._users.uid, posixpath.basename(above), until)}
             candidates.add(self._files.ask(self._owner_of, above, until))
@@ -120,7 +120,7 @@ class Homes:
 
 
 def read_mounts(path: Path) -> list[Mount]:
-    """Read a list of mounts, as long as it is not absurd. Raises OSError."""
+    """Read a list of mounts up to a maximum length. Raises OSError."""
     with path.open("rb") as file:
         text = file.read(LARGEST).decode("utf-8", "backslashreplace")
     rows = (line.split(" ") for line in text.split("\n"))
@@ -136,7 +136,7 @@ def _plain(field: str) -> str:
 
 
 def _outside(mounts: list[Mount], container: str | None) -> list[Mount]:
-    """Leave out a container's own file system and what its service keeps for it, in a home or not."""
+    """Leave out the root of a container and the files that its service provides."""
     kept = set()
     for mount in mounts:
         parts = mount.root.split("/")
@@ -151,7 +151,7 @@ def _outside(mounts: list[Mount], container: str | None) -> list[Mount]:
 
 
 def _on_host(mount: Mount, places: list[Mount]) -> Iterator[str]:
-    """Return where the host has what is mounted; several places where it is mounted several times."""
+    """Return the host paths of a mount; there are several if it is mounted several times."""
     for place in places:
         if _folder(mount.root).startswith(_folder(place.root)):
             inner = _folder(mount.root).removeprefix(_folder(place.root))
@@ -163,6 +163,6 @@ def _folder(path: str) -> str:
 
 
 def _ancestors(path: str) -> list[str]:
-    """Return a path and the folders above it, innermost first, as far as a home may lie."""
+    """Return a path and its parents, innermost first, up to the maximum depth of homes."""
     parts = posixpath.normpath(path).split("/")[1 : DEEPEST_HOME + 1]
     return ["/" + "/".join(parts[:depth]) for depth in range(len(parts), 0, -1)]

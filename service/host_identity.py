@@ -1,7 +1,7 @@
-"""The state under a host's name belongs to one machine: claims it, and lets it follow a new name.
+"""Claims the state under a host name for one machine, and moves the state if the machine gets a new name.
 
-The name is a label that may change. Whose the state is stands in it, and every script that hands out GPUs
-looks there: of two services that start under one name at the same moment one writes nothing.
+The state contains its owner, and every script that allocates GPUs checks it. If two services start with the
+same name at the same time, only one of them can write.
 """
 
 import time
@@ -21,22 +21,22 @@ from canhazgpu.events.store import Script, Store, StoreDown
 from canhazgpu.service.machine import Machine
 
 CLAIM, RENAME = (Script("canhazgpu.service", verb) for verb in ("claim", "rename"))
-AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
+AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
 SCANS = 3  # A service that lives is seen in so many of its scan intervals, and
 CALM = 2.0  # so many seconds for a driver that is slow and for Redis to be found again.
 REINSTALLED = 15.0  # Another machine may just be restarting its service: it is given this longer.
 LOOKS = 0.1  # Seconds between two looks.
 STEP = 500  # Keys that are renamed at once.
-OWN_NAME = "set `host` in the settings to a name of its own"
-NOT_YET = "it is not certain yet that the state under the name {name} is this machine's: try again soon"
+OWN_NAME = "set `host` in the settings to a unique name"
+NOT_YET = "it is not certain yet that the state under the name {name} belongs to this machine: try again soon"
 
 
 class NameTaken(Exception):
-    """The name is another's; the message says whose and what to do, on one line."""
+    """The name belongs to another machine; the message says which one and what to do, on one line."""
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What stands under a name: whose it is, and when they last wrote, by Redis' clock."""
+    """The claim under a name: the owner, and the time of the owner's last write on Redis' clock."""
 
     now_ms: int
     owner: Machine | None
@@ -46,14 +46,14 @@ class Seen(msgspec.Struct, frozen=True):
 
     @property
     def age(self) -> float:
-        """How long nobody has written, in seconds."""
+        """The seconds since the last write."""
         return (self.now_ms - self.sign_ms) / 1000
 
 
 class HostIdentity:
-    """Holds the claim of one machine to the state under its host's name, for as long as the service runs.
+    """Holds a machine's claim to the state under its host name while the service runs.
 
-    Until the claim is certain `store.refusal` keeps every script from running.
+    Until the claim is certain, `store.refusal` prevents all scripts from running.
     """
 
     def __init__(self, store: Store, machine: Machine, interval: float, *, alone: bool) -> None:
@@ -68,7 +68,7 @@ class HostIdentity:
         store.refusal = NOT_YET.format(name=store.keys.host)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Claim the name, and again whenever that is in doubt; started once it is, or Redis is away.
+        """Claim the name, and again whenever in doubt. Started once the claim is made, or if Redis is down.
 
         Raises NameTaken.
         """
@@ -94,7 +94,7 @@ class HostIdentity:
                 await self._contested.wait()
 
     async def hold(self) -> None:
-        """Make sure that the state is this machine's, after it was lost. Raises StoreDown while it is not."""
+        """Claim the state again after it was lost. Raises StoreDown until that succeeds."""
         if not self._store.refusal:
             seen = await self._look(self._store.keys)
             while self._is_free(seen):
@@ -116,7 +116,7 @@ class HostIdentity:
             self._say_taken_over(seen.owner)
 
     def _is_free(self, seen: Seen) -> bool:
-        """Tell whether the state is ours without a doubt: also what a dead process of this boot had."""
+        """Return whether the state certainly belongs to this machine or to a dead process of this boot."""
         if seen.owner is None:
             return not seen.owned and seen.sign_ms == 0
         return seen.owner == self.machine or (seen.owner.shares_boot(self.machine) and not seen.owner.lives())
@@ -126,7 +126,7 @@ class HostIdentity:
         return bool(await self._store.repair(CLAIM, [self._store.keys.scan], args))
 
     async def _is_quiet(self, keys: Keys, seen: Seen) -> bool:
-        """Look twice: nobody who lives writes nothing for so long, nor at this very time."""
+        """Check twice that the other owner has stopped writing."""
         if seen.owner and seen.owner.shares_boot(self.machine):
             return not seen.owner.lives()
         again = seen.owner is not None and seen.owner.id == self.machine.id
@@ -143,7 +143,7 @@ class HostIdentity:
         return True
 
     async def _follow_name(self) -> None:
-        """Let the state follow, where this machine had another name when it was last here."""
+        """Move the state if this machine had another name before."""
         keys = self._store.keys
         known: Any = await self._ask(self._store.common.hget(MACHINES, self.machine.id))
         was = (known or b"").decode()
@@ -158,7 +158,7 @@ class HostIdentity:
             return
         if not await self._rename(Keys(was), old):
             raise NameTaken(
-                f"host: this machine was called {was} and there is another's state under {keys.host}: "
+                f"host: this machine was called {was}, and {keys.host} has the state of another machine: "
                 f'set `host = "{was}"` in the settings, or {OWN_NAME[4:]}'
             )
 
@@ -222,14 +222,14 @@ class HostIdentity:
     def _taken(self, seen: Seen) -> str:
         name, owner = self._store.keys.host, seen.owner
         if owner is None:
-            return f"host: another service keeps its state under the name {name} in this Redis: {OWN_NAME}"
+            return f"host: another service has its state under the name {name} in this Redis: {OWN_NAME}"
         if owner.shares_boot(self.machine):
             other = f"another service of this machine (PID {owner.process.pid})"
-            return f"host: {other} keeps its state under the name {name} in this Redis: end it, or {OWN_NAME}"
+            return f"host: {other} has its state under the name {name} in this Redis: stop it, or {OWN_NAME}"
         if owner.id == self.machine.id:
             return (
                 f"host: a clone of this machine (machine {owner.id}, another boot) is alive under the name "
-                f"{name} in this Redis: {OWN_NAME}, and give the clone a machine id of its own "
+                f"{name} in this Redis: {OWN_NAME}, and give the clone its own machine id "
                 "(rm /etc/machine-id; systemd-machine-id-setup)"
             )
         return (

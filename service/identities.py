@@ -1,7 +1,7 @@
-"""Which card is at which index now: pure, from the UUIDs that were known and those that are seen.
+"""Decides which card is at which index now, as a pure function of known and observed UUIDs.
 
-A UUID says which card it is where the driver tells it, and of one card only. What is kept of a card that no
-UUID identifies stays at its index: nothing is guessed.
+A UUID identifies a card only if the driver reports it for exactly one card. The state of a card without such
+a UUID stays at its index; nothing is guessed.
 """
 
 from collections import Counter
@@ -9,14 +9,14 @@ from collections.abc import Mapping
 
 import msgspec
 
-UNTOLD = "unknown-"  # How a UUID begins that the driver did not tell (service/nvml.py).
+UNTOLD = "unknown-"  # The prefix of a placeholder UUID (service/nvml.py).
 ZERO = "GPU-00000000-0000-0000-0000-000000000000"
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """A card as Redis has it at an index. `missing_ms`: since when the driver does not list it.
+    """A card in Redis. `missing_ms`: the time since when the driver does not list it.
 
-    `was`: the index it had when it was listed last, for a missing one.
+    `was`: the last index of a missing card.
     """
 
     uuid: str
@@ -26,7 +26,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """Where what is kept of a card was, and where it belongs now. `missing`: the driver does not list it."""
+    """A move of a card's state from one index to another. `missing`: the driver does not list the card."""
 
     was: int
     index: int
@@ -34,21 +34,21 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def identified(uuids: Mapping[int, str]) -> dict[int, str]:
-    """Return, by index, the UUIDs that say which card it is: told, and of one card only."""
+    """Return the UUIDs by index that identify a card: reported by the driver, and unique."""
     count = Counter(uuids.values())
     return {index: uuid for index, uuid in uuids.items() if is_told(uuid) and count[uuid] == 1}
 
 
 def is_told(uuid: str) -> bool:
-    """Tell whether the driver says so much: not nothing, not our word for that, not zeros."""
+    """Return whether a UUID is real: not empty, not a placeholder, and not all zeros."""
     return uuid not in ("", ZERO) and not uuid.startswith(UNTOLD)
 
 
 def follow(known: Mapping[int, Card], seen: Mapping[int, str]) -> list[Move]:
-    """Return where each known card belongs, given the UUIDs that the driver lists, by index.
+    """Return the index of each known card, given the UUIDs that the driver lists by index.
 
-    No two belong to one index. A missing card stays where it is unless its index is another card's now;
-    then it gets the first index above all that are taken.
+    Indices are unique. A missing card keeps its index unless another card has it now; then it gets the first
+    index above all others.
     """
     places = _places(known, seen)
     taken = {*seen, *places.values()}
@@ -68,7 +68,7 @@ def follow(known: Mapping[int, Card], seen: Mapping[int, str]) -> list[Move]:
 
 
 def doubtful(seen: Mapping[int, str]) -> list[str]:
-    """Return sentences about GPUs whose UUIDs do not say which card they are; `seen`: UUIDs by index."""
+    """Return sentences about GPUs whose UUIDs do not identify them; `seen`: UUIDs by index."""
     indices: dict[str, list[str]] = {}
     for index in sorted(seen.keys() - identified(seen).keys()):
         uuid = seen[index] if is_told(seen[index]) else ""
@@ -81,7 +81,7 @@ def doubtful(seen: Mapping[int, str]) -> list[str]:
 
 
 def _places(known: Mapping[int, Card], seen: Mapping[int, str]) -> dict[int, int]:
-    """Return the index of each known card that is there."""
+    """Return the index of each known card that is present."""
     cards = identified({index: card.uuid for index, card in known.items()})
     present = identified(seen)
     at = {uuid: index for index, uuid in cards.items()}
@@ -89,7 +89,7 @@ def _places(known: Mapping[int, Card], seen: Mapping[int, str]) -> dict[int, int
     settled = set(places.values())
     for index in seen.keys() - settled:
         card = known.get(index)
-        # Without a UUID on either side it is the card of this index, as far as anybody can tell.
+        # Without a UUID on either side, assume that it is the same card.
         unsure = index not in present or index not in cards
         if card and index not in places and unsure and card.was in (None, index):
             places[index] = index

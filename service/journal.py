@@ -1,6 +1,6 @@
-"""The journal: the live reservations in a file of the daemon's own, so that Redis can be held to them.
+"""The journal: a file with the live reservations, from which they are restored if Redis loses them.
 
-Each line is the whole state with its checksum; the last good one counts. It never decides anything.
+Each line has the whole state and a checksum; the last valid line counts. The journal makes no decisions.
 """
 
 import errno
@@ -12,12 +12,12 @@ import msgspec
 
 from canhazgpu.events.reservations import Record, Waiting
 
-LONGEST = 1 << 20  # Bytes; a longer file is replaced by its last line.
-ENDED_KEPT = 4096  # Ended reservations whose names are remembered.
+LONGEST = 1 << 20  # Bytes; a longer file is replaced with its last line.
+ENDED_KEPT = 4096  # The number of ended reservations to remember.
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What administrators said of a GPU: why it is drained, and whether it is not handed out."""
+    """The administrative state of a GPU: why it is drained, and whether it is unmanaged."""
 
     uuid: str = ""
     drained: str = ""
@@ -25,9 +25,9 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What was promised. `dataset` names the Redis data it is in, `sequence` its last event's number.
+    """The acknowledged state. `dataset` names the Redis data, `sequence` is the number of its last event.
 
-    `ended` has the ids of reservations that are over, the oldest first; `cards` is by index.
+    `ended` has the ids of ended reservations, the oldest first; `cards` is by index.
     """
 
     dataset: str
@@ -40,16 +40,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Journal:
-    """The file. One process writes it: whoever holds the lock on the state directory."""
+    """The journal file. Only the process with the lock on the state directory writes it."""
 
     def __init__(self, path: Path) -> None:
-        """Name the file; nothing is opened yet."""
+        """Store the path; nothing is opened yet."""
         self.path = path
         self._file = -1
         self._size = 0
 
     def read(self) -> State | None:
-        """Return the last state that was written whole, None where there is none. Raises OSError."""
+        """Return the last valid state, or None. Raises OSError."""
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -64,7 +64,7 @@ class Journal:
         return None
 
     def write(self, state: State) -> None:
-        """Write the state; it is on the disk when this returns. Raises OSError, and nothing is lost then."""
+        """Write the state to disk. Raises OSError; in this case the old state is kept."""
         text = msgspec.json.encode(state)
         line = _checksum(text) + b" " + text + b"\n"
         if self._file < 0 or self._size + len(line) > LONGEST or not self.is_in_place():

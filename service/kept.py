@@ -1,4 +1,4 @@
-"""Reservations and requests as Redis keeps them; one that cannot be read is left out, and said once."""
+"""Reads reservations and requests from Redis. Unreadable ones are left out and logged once."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -13,12 +13,12 @@ T = TypeVar("T", Record, Waiting)
 
 
 def records(rows: Mapping[bytes, bytes]) -> list[Record]:
-    """Return the live reservations in the hash of them, the oldest first."""
+    """Return the reservations in a hash, the oldest first."""
     return sorted(_readable(rows, Record), key=lambda one: (one.started_ms, one.id))
 
 
 def requests(rows: Mapping[bytes, bytes]) -> list[Waiting]:
-    """Return the requests in the hash of them, in the order of the queue."""
+    """Return the requests in a hash in the order of the queue."""
     return sorted(_readable(rows, Waiting), key=lambda one: one.place)
 
 

@@ -1,6 +1,6 @@
-"""The last known picture of the host: read from Redis, and put together from memory while that is away.
+"""The last known state of the host: read from Redis, or assembled from memory while Redis is down.
 
-Nothing is decided on a picture from memory: it is shown, with its age and why there is no newer one.
+State from memory is only displayed, with its age and the reason; no decisions are based on it.
 """
 
 import time
@@ -24,33 +24,31 @@ from canhazgpu.service.reconciliation import Reconciler
 from canhazgpu.service.scanner import Scanner
 from canhazgpu.service.snapshot import GpuState, Snapshot, snapshot
 
-LOOK = (
-    30.0  # Seconds between two looks at what only Redis has: violations, silences, when GPUs were released.
-)
-PATIENCE = 4.0  # Seconds for a Redis that answered a moment ago,
+LOOK = 30.0  # Seconds between two reads of data that only Redis has: violations, silences, release times.
+PATIENCE = 4.0  # Timeout in seconds for a Redis that has answered recently,
 SHORT_PATIENCE = 0.3  # and for one that did not.
 LONGEST_WARNING = 500
 LATELY = 3600.0  # Seconds for which it is said that Redis had lost its state.
 
 
 class LastKnown:
-    """Looks at the host for those who only read, and says whether changes are possible."""
+    """Provides the state of the host to readers, and says whether changes are possible."""
 
     def __init__(self, store: Store, scanner: Scanner, reconciler: Reconciler) -> None:
-        """Know nothing yet."""
+        """Start without a state."""
         self._store, self._scanner, self._reconciler = store, scanner, reconciler
         self._last: Snapshot | None = None
         self._ahead_ms = 0  # Redis' clock before ours.
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Look now and then until cancelled."""
+        """Read the state regularly until cancelled."""
         task_status.started()
         while True:
             await self.look()
             await anyio.sleep(LOOK)
 
     async def look(self) -> Snapshot:
-        """Return the host as it is, or as it was last known."""
+        """Return the current state of the host, or the last known one."""
         patience = SHORT_PATIENCE if self._store.down else PATIENCE
         try:
             with anyio.fail_after(patience):
@@ -65,7 +63,7 @@ class LastKnown:
         return self._last
 
     async def refusal(self) -> Problem | None:
-        """Return why nothing can be changed now, None where something can."""
+        """Return why no changes are possible now, or None."""
         if not self._store.down:
             return None
         try:
@@ -75,11 +73,11 @@ class LastKnown:
         return None
 
     def problem(self, down: StoreDown) -> Problem:
-        """Return what becomes of a request that Redis did not answer."""
+        """Return the problem for a request that Redis did not answer."""
         return Problem(503, "store-unavailable", *self._store.explain(down))
 
     def answer(self, value: Any, seen: Snapshot) -> Response:
-        """Return a value made of a picture; headers say where it is not of now."""
+        """Return a response; headers say if it is not current."""
         reply = answer(value)
         reason = seen.stale_reason
         age = seen.stale_s
@@ -145,7 +143,7 @@ def _gpu(index: int, before: GpuState | None, usage: GpuUsage | None, state: Sta
     )
     card = state.cards.get(str(index)) if state else None
     uuid = gpu.usage.uuid or (card.uuid if card else "")
-    if usage and uuid in ("", usage.uuid):  # Else the driver has renumbered its cards meanwhile.
+    if usage and uuid in ("", usage.uuid):  # Otherwise the driver has renumbered its cards.
         gpu = msgspec.structs.replace(gpu, usage=usage)
     if state is None:
         if before:

@@ -1,13 +1,13 @@
-"""Whether any administrator would hear of what fails here, when nobody else can be told."""
+"""Checks whether notices to administrators can reach anybody."""
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.administrators import Administrators
 
-REMEDY = "set admin_group to a group of theirs, or notify.email.admins to their addresses"
+REMEDY = "set admin_group to their group, or notify.email.admins to their addresses"
 
 
 async def unheard(settings: Settings) -> str | None:
-    """Return why it may be that no administrator hears of anything, None when somebody will."""
+    """Return why notices may reach no administrator, or None if they reach somebody."""
     notify, named = settings.notify, settings.notices.admin_channels
     on = [one for one in notify.on if one in named or one.partition(":")[0] in named]
     if [one for one in on if one not in ("wall", "log") and (one != "email" or notify.email.admins)]:
@@ -20,9 +20,9 @@ async def unheard(settings: Settings) -> str | None:
         return None
     groups = " or ".join(asked.groups)
     if not whole:
-        why = f"who is in {groups} cannot be looked up"
+        why = f"the members of {groups} cannot be looked up"
     elif settings.admin_group:
         why = f"nobody is in {groups}"
     else:
-        why = f"there is no admin_group, and nobody is in {groups}"
-    return f"administrators hear only where root logs in: {why}"
+        why = f"admin_group is not set, and nobody is in {groups}"
+    return f"notices to administrators appear only where root is logged in: {why}"

@@ -1,8 +1,8 @@
-"""Reservations live exactly as long as they should: runs with their process, manual ones to their end.
+"""Ends reservations: those of runs when their process ends, and manual ones when they expire.
 
-A run is bound to one process by a pidfd, so that its end is seen at once and a reused pid never. What
-is found at the start of the service is taken up again: a run whose process lives is watched, one
-whose process has gone is over. While Redis is away nothing is released; it is made up for later.
+A run is bound to one process by a pidfd, so its end is noticed immediately, and a reused pid is never
+mistaken for it. At the start of the service, runs with a live process are watched again, and the others are
+ended. While Redis is down nothing is released; this is done later.
 """
 
 import os
@@ -23,21 +23,21 @@ from canhazgpu.service.allocator import Allocator
 from canhazgpu.service.cgroups import container_of
 from canhazgpu.service.scanner import Scanner
 
-LOOK_AGAIN = 10.0  # Seconds until it is looked whether a run whose containers live was released.
-HEARTBEAT = 15.0  # Seconds between two signs of life of all runs.
-AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
-RETURN_TIME = 15.0  # Seconds that waiting commands have to come back to a new service.
+LOOK_AGAIN = 10.0  # Seconds between checks whether a run with live containers was released.
+HEARTBEAT = 15.0  # Seconds between heartbeats of all runs.
+AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
+RETURN_TIME = 15.0  # Seconds for waiting commands to reconnect to a restarted service.
 
 Tell = Callable[[Record, str], Awaitable[None]]
 
 
 class Liveness:
-    """Watches what ends reservations, and ends them."""
+    """Watches runs and expiry times, and ends reservations."""
 
     def __init__(
         self, store: Store, allocator: Allocator, scanner: Scanner, tell: Tell, grace: float
     ) -> None:
-        """`tell` is given a reservation and what befalls it (`timeout`), for its user's terminals.
+        """`tell` is called with a reservation and a notice kind (`timeout`) to notify its user.
 
         `grace`: seconds between SIGINT and SIGKILL.
         """
@@ -51,7 +51,7 @@ class Liveness:
         self._changed = anyio.Event()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Take up what there is, then watch until cancelled."""
+        """Resume watching existing reservations, then run until cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._take_up)
@@ -61,7 +61,7 @@ class Liveness:
 
     @property
     def runs(self) -> Mapping[str, Process]:
-        """The first processes of the runs that live, by reservation."""
+        """The first processes of live runs by reservation."""
         return self._runs
 
     def watch(self, record: Record, descriptor: int | None) -> None:
@@ -92,12 +92,12 @@ class Liveness:
         await self._follow(record, own)
 
     def resume(self, record: Record) -> None:
-        """Watch a run of which nothing is at hand but its record; one that has ended is over at once."""
+        """Watch a run given only its record; if its process has ended, end it immediately."""
         if record.kind == RUN and record.ended_ms is None and record.pid and record.start:
             self._begin(record, open_process)
 
     def manual(self) -> None:
-        """Say that a manual reservation began, or that its end is another."""
+        """Record that a manual reservation started or that its expiry changed."""
         self._changed.set()
 
     async def _take_up(self) -> None:
@@ -186,7 +186,7 @@ class Liveness:
             send(process, signal.SIGKILL)
 
     async def _held(self, record: Record) -> Record | None:
-        """Return a run's reservation as it is now: one that lost it goes on, whatever its time."""
+        """Return the current reservation of a run; without one, the run continues without a time limit."""
         live: list[Record] = []
 
         async def read() -> None:
@@ -227,7 +227,7 @@ class Liveness:
 
 
 def _containers(record: Record) -> list[Process]:
-    """Return the processes in containers that carry a run's name in their environment."""
+    """Return the processes in containers with the run's id in their environment."""
     return [
         process
         for process in marked(b"CANHAZGPU_RESERVATION", record.id.encode())
@@ -243,6 +243,6 @@ def _cgroup(process: Process) -> str:
 
 
 def _members(record: Record, root: Process) -> dict[Process, None]:
-    """Return the processes of a run: what descends from its first, and what carries its name."""
+    """Return the processes of a run: descendants of the first, and those with its id in the environment."""
     carriers = marked(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
     return dict.fromkeys([*tree(root), *carriers])

@@ -1,4 +1,4 @@
-"""The daemon's own log: one JSON object a line on standard error, in the order of events."""
+"""The daemon's own log: one JSON object per line on standard error."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Which machine this is, whatever it is called: its machine id, and the boot it is in."""
+"""Identifies this machine independently of its host name, by its machine id and boot id."""
 
 import contextlib
 import hashlib
@@ -18,7 +18,7 @@ APPLICATION = bytes.fromhex("7d1c3d2f5b0a4f6e9a3c6c1e8f24b05d")
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """A service on a machine. Clones share `id`, but no boot; of one boot a process is one for ever."""
+    """A service process on a machine. Cloned machines share the `id`, but not the boot id."""
 
     id: str
     boot: str
@@ -36,7 +36,7 @@ class Machine(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, text: str) -> "Machine | None":
-        """Read what `text` made; None for anything else."""
+        """Parse the result of `text`; return None for anything else."""
         with contextlib.suppress(ValueError):
             name, boot, process = text.split()
             pid, _, start = process.partition(".")
@@ -44,7 +44,7 @@ class Machine(msgspec.Struct, frozen=True):
         return None
 
     def shares_boot(self, other: "Machine") -> bool:
-        """Tell whether both run on the same machine, now."""
+        """Return whether both are of the same boot of the same machine."""
         return (self.id, self.boot) == (other.id, other.boot)
 
     def lives(self) -> bool:
@@ -59,7 +59,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 def this_machine(state_dir: Path) -> Machine:
-    """Return what this process runs on. Raises OSError where not even `state_dir` can say it."""
+    """Return the identity of this process. Raises OSError if `state_dir` can provide no id either."""
     start = start_of(os.getpid())
     boot = _text(BOOT_ID).replace("-", "") or f"since-{_started()}"
     return Machine(_machine_id(state_dir), boot, Process(os.getpid(), start or 0))
@@ -81,7 +81,7 @@ def _machine_id(state_dir: Path) -> str:
 
 
 def application_id(identity: bytes) -> str:
-    """Return what may be shown of a machine id: `systemd-id128 machine-id --app-specific` says the same."""
+    """Return an id derived from the machine id, like `systemd-id128 machine-id --app-specific`."""
     digest = bytearray(hmac.digest(identity, APPLICATION, hashlib.sha256)[:16])
     digest[6] = digest[6] & 0x0F | 0x40
     digest[8] = digest[8] & 0x3F | 0x80

@@ -1,4 +1,4 @@
-"""Who may see mail addresses: administrators all of them, everybody else only those of their own notices."""
+"""Redacts mail addresses: administrators see all of them, other users only those of their own notices."""
 
 import re
 from collections.abc import Iterable
@@ -14,14 +14,14 @@ _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]])[^\s@<>\"',;:()\[\]]*@([^\s@<>\"',
 
 
 def masked(text: str) -> str:
-    """Return `text` with every mail address in it cut to its first letter and domain: `b…@example.com`."""
+    """Return `text` with every mail address reduced to its first letter and domain: `b…@example.com`."""
     return _ADDRESS.sub(r"\1…@\2", text)
 
 
 class Viewer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who looks: an administrator, a person of this host (`user`; `key` in violations), or neither.
+    """The viewer: an administrator, a user of this host (`user`; `key` in violations), or neither.
 
-    Who comes from a container may be any person of this host, and so counts as none.
+    A caller from a container could be any user of this host, and therefore counts as none.
     """
 
     admin: bool
@@ -39,28 +39,28 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def sees(self, person: str | None) -> bool:
-        """Tell whether they may see where notices to this person go."""
+        """Return whether the viewer may see the addresses of notices to this person."""
         return self.admin or (person is not None and person == self.user)
 
     def address(self, text: str, person: str | None) -> str:
-        """Return a text about a notice to this person, as they may see it."""
+        """Return a text about a notice to this person, redacted for the viewer."""
         return text if self.sees(person) else masked(text)
 
     def delivery(self, one: Delivery, person: str | None) -> Delivery:
-        """Return what became of a notice to this person, as they may see it."""
+        """Return a delivery of a notice to this person, redacted for the viewer."""
         if self.sees(person):
             return one
         return msgspec.structs.replace(one, recipient=masked(one.recipient), detail=masked(one.detail))
 
     def deliveries(self, rows: Iterable[Delivery]) -> list[Delivery]:
-        """Return attempts, as they may see them: of one's own violations one sees where notices went."""
+        """Return attempts redacted for the viewer, who may see addresses for their own violations."""
         return [
             self.delivery(one, self.user if one.audience == OFFENDER and one.group == self.key else None)
             for one in rows
         ]
 
     def notice(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return a notice's data, as they may see it."""
+        """Return a notice's data, redacted for the viewer."""
         if self.sees(data.get("person")):
             return data
         seen = dict(data)

@@ -1,4 +1,4 @@
-"""Who made the namespaces a process runs in, by the kernel's word (ioctl_ns(2), user_namespaces(7))."""
+"""Finds out from the kernel who created the namespaces of a process (ioctl_ns(2), user_namespaces(7))."""
 
 import os
 import re
@@ -14,11 +14,12 @@ _PIDS = re.compile(rb"^NSpid:\s+(.*)", re.MULTILINE)
 
 
 class Namespaces(msgspec.Struct, frozen=True):
-    """Where a process runs.
+    """The namespaces of a process.
 
-    `host`: in this host's user and PID namespaces, and with its root directory. `mapped`: in another user
-    namespace. `owner`: the uid of who made the outermost of those, if whoever made the PID namespaces had no
-    more power; None where root's runtime made them. `known`: whether the kernel let us ask for the owner.
+    `host`: it is in the host's user and PID namespaces and has the host's root directory. `mapped`: it is in
+    another user namespace. `owner`: the uid of the creator of the outermost one, provided that the PID
+    namespaces were created with no more privileges; None if root's runtime created them. `known`: whether the
+    kernel let us read the owner.
     """
 
     host: bool
@@ -31,7 +32,7 @@ HOST = Namespaces(host=True)
 
 
 def namespaces_of(proc: Path, folder: str, status: bytes) -> Namespaces:
-    """Return where the process of `folder` (/proc/PID) runs; `status` is the text of its status file."""
+    """Return the namespaces of the process of `folder` (/proc/PID); `status` is its status file's text."""
     pids = _PIDS.search(status)
     nested = pids is not None and len(pids[1].split()) > 1
     mapped = _map(Path(folder, "uid_map")) != _map(proc / "self/uid_map")
@@ -41,14 +42,14 @@ def namespaces_of(proc: Path, folder: str, status: bytes) -> Namespaces:
         return Namespaces(host=False)
     try:
         return Namespaces(host=False, mapped=True, owner=_owner(proc, folder))
-    except OSError:  # Only who may trace the process may look: a service that is not root may not.
+    except OSError:  # This needs permission to trace the process, which a service without root does not have.
         return Namespaces(host=False, mapped=True, known=False)
 
 
 def _has_hosts_root(folder: str) -> bool:
-    """Tell whether a process sees the service's files: in a tree of its own a uid is whose that tree says.
+    """Return whether a process has the host's root directory. Otherwise its files define what a uid means.
 
-    True where that may not be seen.
+    Return True if that cannot be read.
     """
     try:
         return os.path.samestat(os.stat(f"{folder}/root/."), os.stat("/"))  # noqa: PTH116
@@ -81,7 +82,7 @@ def _owner(proc: Path, folder: str) -> int | None:
             if os.path.samestat(os.fstat(pid_namespace), ours["pid"]):
                 break
             if os.path.samestat(os.fstat(related(pid_namespace, NS_GET_USERNS)), ours["user"]):
-                return None  # Only root can make one there.
+                return None  # Only root can create one there.
             pid_namespace = related(pid_namespace, NS_GET_PARENT)
         user_namespace = opening(f"{folder}/ns/user")
         for _ in range(DEEPEST):

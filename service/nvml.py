@@ -1,4 +1,4 @@
-"""Real GPUs, read through NVML by a helper process with a deadline; it is replaced, never waited for."""
+"""The NVML provider. A helper process reads the GPUs with a deadline; a hanging helper is replaced."""
 
 import time
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from canhazgpu.service.providers import DEADLINE, ProviderError, Starting, no_an
 
 HOST_PID_NAMESPACE = "pid:[4026531836]"
 PROC = "/proc"
-MOST_STUCK = 2  # Helpers that hang in the kernel, where they cannot be ended, before no other is started.
-PATIENCE = 10.0  # Seconds without progress after which a helper that starts is taken to hang.
+MOST_STUCK = 2  # Helpers that hang in the kernel and cannot be killed; with so many, no more are started.
+PATIENCE = 10.0  # Seconds without progress after which a starting helper counts as hanging.
 PARTIAL = ProviderError(
     "partial view: this service runs in a PID namespace of its own, where the driver hides other processes",
     "run it on the host, or its container with --pid=host",
@@ -28,9 +28,9 @@ HANGS = f"the driver does not answer about this GPU in {DEADLINE:g} s"
 
 
 class NvmlProvider:
-    """Asks a helper for one reading a scan, and goes on without the cards at which it crashes or hangs.
+    """Gets one reading per scan from a helper, leaving out cards at which the helper crashes or hangs.
 
-    Only helpers that cannot be killed are left behind, at most MOST_STUCK.
+    Only helpers that cannot be killed remain, at most MOST_STUCK.
     """
 
     name = "nvml"
@@ -42,20 +42,20 @@ class NvmlProvider:
         patience: float = PATIENCE,
         devices: Path = DEVICES,
     ) -> None:
-        """Prepare; the helper is started at the first scan."""
+        """Store the parameters; the helper is started at the first scan."""
         self._namespace = namespace
         self._patience = patience
         self._helper: Helper | None = None
         self._stuck: list[Helper] = []
-        self._shut: dict[Card, str] = {}  # Cards that are not asked about, and why.
+        self._shut: dict[Card, str] = {}  # Cards that are left out, and why.
         self._seen: set[str] = set()
-        self._unseen: set[tuple[str, int]] = set()  # What /proc did not have, by card, at the last scan,
+        self._unseen: set[tuple[str, int]] = set()  # Processes not in /proc, by card, at the last scan,
         self._unseen_before: set[tuple[str, int]] = set()  # and at the one before.
         self._pause = FIRST
         self._renewal = Renewal(self._start, self._end, max(patience, DEADLINE), devices)
 
     async def read(self) -> tuple[GpuReading, ...]:
-        """Return every GPU as NVML has it. Raises ProviderError."""
+        """Return all GPUs. Raises ProviderError."""
         if str(self._namespace.readlink()) != HOST_PID_NAMESPACE:
             raise PARTIAL
         rows = await self._collect()
@@ -64,7 +64,7 @@ class NvmlProvider:
         return tuple(self._reading(row) for row in rows)
 
     async def aclose(self) -> None:
-        """Kill the helpers, and wait for them no longer than healthy ones need."""
+        """Kill the helpers, and wait only as long as healthy ones need to exit."""
         self._renewal.close()
         self._drop()
         with anyio.move_on_after(0.5):
@@ -114,7 +114,7 @@ class NvmlProvider:
             self._end(helper)
 
     def _without(self, helper: Helper) -> None:
-        """Go on after the end of a helper, without the card at which its library crashed."""
+        """Continue after a helper has exited, without the card at which its library crashed."""
         at = helper.at if helper.faulted else None
         answered = helper.answered
         self._drop()
@@ -124,21 +124,21 @@ class NvmlProvider:
             raise ProviderError("the driver's library crashed", nvml_errors.REMEDY)
 
     def _late(self) -> list[dict[str, Any]]:
-        """Return what was read in time; the card that hangs is left out from now on."""
+        """Return what was read in time; leave out the hanging card from now on."""
         helper = self._helper
         if helper is None:
             raise no_answer()
         if helper.answered and helper.asked:
             with suppress(Ended, OSError, ValueError):
-                answer = helper.poll()  # It was this service that was late.
+                answer = helper.poll()  # This service was late, not the helper.
                 if answer is not None:
                     self._check(helper, answer)
                     return helper.rows
         slow = helper.quiet < self._patience if not helper.answered else helper.asked_for < DEADLINE * 0.75
         if slow:
             raise Starting(
-                f"no answer from the driver in {DEADLINE:g} s: it starts still",
-                "wait; it is quick with nvidia-persistenced, or persistence mode",
+                f"no answer from the driver in {DEADLINE:g} s: it is still starting",
+                "wait; nvidia-persistenced or persistence mode makes it faster",
             )
         at, cards, (count, rows) = helper.at, helper.cards, helper.unfinished()
         self._drop()
@@ -164,7 +164,7 @@ class NvmlProvider:
                 "uninstall the package pynvml and install nvidia-ml-py again",
             )
         if "error" in answer:
-            # It tries again itself, but with the library that it has loaded.
+            # It retries by itself, but with the library that it has loaded.
             if time.monotonic() - helper.begun > self._pause:
                 self._drop()
                 self._pause = min(self._pause * 2, LAST)
@@ -174,7 +174,7 @@ class NvmlProvider:
         self._pause = FIRST
 
     def _renew(self) -> None:
-        """See to it that a card that was reset, returned or added is seen."""
+        """Detect cards that were reset, returned or added."""
         helper = self._helper
         self._stuck = [one for one in self._stuck if not one.is_gone()]
         if helper is None or self._stuck:
@@ -212,9 +212,10 @@ class NvmlProvider:
         )
 
     def _present(self, uuid: str, processes: list[ProcessReading]) -> Iterator[ProcessReading]:
-        """Leave out what has just ended: what /proc does not have at two scans has not.
+        """Leave out processes that have just ended, unless they are missing in /proc at two scans.
 
-        Nor is it whatever has its pid in /proc later on, as long as the driver goes on listing it.
+        A later process in /proc with the same pid is a different one as long as the driver lists the first
+        one.
         """
         for process in processes:
             unseen = (uuid, process.pid) in self._unseen_before

@@ -1,6 +1,6 @@
-"""What NVML's return codes mean to us: the host, this GPU, or one value cannot be read.
+"""Classifies NVML's return codes: the host, one GPU, or one value cannot be read.
 
-Names and sentences are NVML's own (nvml.h, nvmlErrorString). Standard library only: the helper
+Names and sentences are those of NVML (nvml.h, nvmlErrorString). Standard library only, because the helper
 process imports it.
 """
 
@@ -31,7 +31,7 @@ SENTENCES = {
 CODES = {name: code for code, name in enumerate(SENTENCES, start=1)} | {"UNKNOWN": 999}
 BY_CODE = {code: name for name, code in CODES.items()}
 
-# The driver, not one GPU, is at fault: nothing on the host can be read.
+# The driver fails, not one GPU: nothing on the host can be read.
 HOST = frozenset(
     {
         "UNINITIALIZED",
@@ -60,10 +60,10 @@ REMEDY = "look at `dmesg` and `nvidia-smi`"
 
 
 def sentence(name: str) -> str:
-    """Return what NVML itself says of an error."""
+    """Return NVML's own text for an error."""
     return SENTENCES.get(name, name)
 
 
 def remedy(name: str) -> str:
-    """Return what to do about an error."""
+    """Return the remedy for an error."""
     return REMEDIES.get(name, REMEDY)

@@ -1,8 +1,8 @@
-"""The process that talks to NVML: it may hang or die; its parent replaces it.
+"""The helper process that calls NVML. It may hang or crash; its parent replaces it.
 
-It is told in a line of JSON which cards to leave alone, notes in a file what it turns to and what it read,
-each in a line of JSON, and says with a line when it is done. It imports the standard library and `pynvml`
-only, and ends when its input is closed.
+Each request is a line of JSON with the cards to leave out. The helper writes the card it is working on and
+each reading to a file as lines of JSON, and prints a line when it is done. It imports only the standard
+library and `pynvml`, and exits when its input is closed.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from typing import Any
 MEBIBYTE = 1024 * 1024
 ATTEMPTS = 4  # The list may grow between asking for its size and for itself.
 INVALID_ARGUMENT, NOT_SUPPORTED, INSUFFICIENT_SIZE, FUNCTION_NOT_FOUND, VERSION_MISMATCH = 2, 3, 7, 13, 25
-# The driver does not have this function, this version of it, or this kind of list.
+# The driver lacks this function, this version of it, or this kind of list.
 MISSING = frozenset({INVALID_ARGUMENT, NOT_SUPPORTED, FUNCTION_NOT_FOUND, VERSION_MISMATCH})
 PID_MAX = "/proc/sys/kernel/pid_max"
-ABOUT = 0.05  # How far the memory of a card may be from the host's to be taken for it.
+ABOUT = 0.05  # Maximum difference between a card's memory and the host's to treat them as the same.
 LISTS = {
     "compute": "nvmlDeviceGetComputeRunningProcesses",
     "graphics": "nvmlDeviceGetGraphicsRunningProcesses",
@@ -28,7 +28,7 @@ Note = Callable[[bytes], None]
 
 
 class Nvml:
-    """The library, initialised once."""
+    """The initialised library."""
 
     def __init__(self) -> None:
         """Load and initialise it; raises pynvml.NVMLError."""
@@ -48,7 +48,7 @@ class Nvml:
         self.last_pid = _last_pid()
 
     def read(self, skip: list[str | int], note: Note) -> None:
-        """Note every GPU; one that fails hides no other."""
+        """Write a reading of every GPU; a failing one does not hide others."""
         count = self.lib.nvmlDeviceGetCount()
         note(b'{"count":%d}' % count)
         for index in range(count):
@@ -65,7 +65,7 @@ class Nvml:
             note(text)
 
     def _gpu(self, gpu: dict[str, Any], skip: list[str | int], note: Note) -> None:
-        """Read one. What it is judged by must be read, or not exist; what is only shown may fail."""
+        """Read one GPU. Values that decide about its state must be readable or not exist; others may fail."""
         index = gpu["index"]
         try:
             handle = self.lib.nvmlDeviceGetHandleByIndex(index)
@@ -100,18 +100,18 @@ class Nvml:
                 raise
             uuid = ""
         if not uuid:
-            raise ValueError("the driver gives it no UUID")
+            raise ValueError("the driver reports no UUID for it")
         return {"uuid": uuid}
 
     def _shown(self, ask: Callable[[], Any]) -> Any:
-        """Return what nothing is decided by, None where it cannot be had."""
+        """Return a value that is only displayed, or None."""
         try:
             return ask()
         except (self.lib.NVMLError, AttributeError, ValueError):
             return None
 
     def _memory(self, handle: Any) -> dict[str, int | None]:
-        """Return total and used memory, None where the card has none of its own to report."""
+        """Return total and used memory, or None if the card has no memory of its own to report."""
         memory = self._memory_info(handle)
         if memory is None or not memory.total or self._is_hosts(handle, memory.total):
             return {"memory_total_mb": None, "memory_used_mb": None}
@@ -121,7 +121,7 @@ class Nvml:
         }
 
     def _memory_info(self, handle: Any) -> Any:
-        """Return what the driver says, by the second version or else the first; None: not supported."""
+        """Return the memory info of version 2, or else version 1; None if it is not supported."""
         try:
             return self.lib.nvmlDeviceGetMemoryInfo(handle, version=self.lib.nvmlMemory_v2)
         except self.lib.NVMLError as second:
@@ -135,9 +135,9 @@ class Nvml:
         return None
 
     def _is_hosts(self, handle: Any, total: int) -> bool:
-        """Tell whether this is the memory of the host, which some drivers report for an integrated GPU.
+        """Return whether this is the host's memory, which some drivers report for an integrated GPU.
 
-        Such a GPU has no window into memory of its own (BAR1). Asked once for each amount of memory.
+        Such a GPU has no BAR1 memory. The result is cached for each amount of memory.
         """
         if total not in self._hosts:
             host = _host_memory()
@@ -147,7 +147,7 @@ class Nvml:
         )
 
     def _processes(self, handle: Any) -> dict[str, Any]:
-        """Return who uses it, and whether the driver tells at all."""
+        """Return the processes, and whether the driver reports them at all."""
         merged: dict[int, dict[str, Any]] = {}
         reported = True
         for kind, function in LISTS.items():
@@ -157,12 +157,12 @@ class Nvml:
                 self._check(row.pid)
                 one = merged.setdefault(row.pid, {"pid": row.pid, "memory_mb": None, "kinds": []})
                 one["kinds"].append(kind)
-                if row.usedGpuMemory:  # None and 0 both mean: not told.
+                if row.usedGpuMemory:  # None and 0 both mean unknown.
                     one["memory_mb"] = max(one["memory_mb"] or 0, -(-row.usedGpuMemory // MEBIBYTE))
         return {"processes": list(merged.values()), "processes_reported": reported}
 
     def _list(self, function: str, handle: Any) -> list[Any] | None:
-        """Return one list, None where this GPU does not have it."""
+        """Return one process list, or None if this GPU does not have it."""
         for attempt in range(ATTEMPTS):
             try:
                 rows: list[Any] = getattr(self.lib, function)(handle)
@@ -183,7 +183,7 @@ class Nvml:
         if pid > self.last_pid:  # It can be raised while we run.
             self.last_pid = _last_pid()
         if not 0 < pid <= self.last_pid:
-            raise ValueError(f"the driver's process list is garbage (PID {pid})")
+            raise ValueError(f"the driver's process list is invalid (PID {pid})")
 
     def _mig(self, handle: Any) -> Iterator[dict[str, Any]]:
         try:
@@ -207,7 +207,7 @@ class Nvml:
 
 
 def _text(ask: Callable[[], str]) -> str:
-    """Return a text of the driver's; bytes that are no UTF-8 are spelled out."""
+    """Return text from the driver; invalid UTF-8 is escaped."""
     try:
         return ask()
     except UnicodeDecodeError as error:
@@ -237,11 +237,11 @@ def _answer(nvml: Nvml | None, skip: list[str | int], note: Note) -> tuple[Nvml 
 
 
 def main() -> None:
-    """Answer each line of input until there is no more; the first argument is the file of notes."""
+    """Answer each input line until the input ends; the first argument is the file for readings."""
     notes = int(sys.argv[1])
     nvml: Nvml | None = None
     output = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # What the driver's library prints is no answer.
+    os.dup2(2, 1)  # Output of the driver's library must not be taken for an answer.
 
     def note(what: bytes) -> None:
         os.write(notes, what + b"\n")

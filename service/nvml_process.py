@@ -1,4 +1,4 @@
-"""The helper process as its parent sees it: asked, heard, ended. What it read before it ended is kept."""
+"""Controls the helper process: requests, answers, and termination. Readings from before its end are kept."""
 
 import fcntl
 import os
@@ -16,22 +16,22 @@ import msgspec
 COMMAND = [sys.executable, "-m", "canhazgpu.service.nvml_helper"]
 LONGEST_ANSWER = 4 * 1024 * 1024
 FAULTS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
-REAPED_IN = 0.5  # Seconds in which a process whose output has ended is gone.
+REAPED_IN = 0.5  # Seconds for a process to exit after its output has ended.
 
 _note = msgspec.json.Decoder(dict[str, Any]).decode
 
-Card = str | int  # Its UUID, or its index where that is not known.
+Card = str | int  # Its UUID, or its index if that is not known.
 
 
 class Ended(Exception):
-    """The helper has ended before it answered."""
+    """The helper exited before it answered."""
 
 
 class Helper:
-    """One process with the driver's library in it, which keeps what it found when it began.
+    """A helper process with the driver's library. NVML keeps the list of GPUs from its initialisation.
 
-    It notes in a file in memory which card it turns to and what it read of it, so that a card at which the
-    library crashes or hangs is known, and what was read before that too.
+    The helper writes the card it is working on and its readings to a file in memory. If the library crashes
+    or hangs, the parent knows the card, and has the readings from before.
     """
 
     def __init__(self) -> None:
@@ -58,18 +58,18 @@ class Helper:
         self._heard = b""
         self._size = 0
         self.begun = self._asked_at = self._moved = time.monotonic()
-        self.rows: list[dict[str, Any]] = []  # What it read for the question it answered last.
-        self.asked = False  # Whether an answer is outstanding.
-        self.answered = False  # Whether it has answered before: it has started, and opened every GPU.
-        self.cards: dict[int, tuple[str, str]] = {}  # UUID and name by index, as it has them.
+        self.rows: list[dict[str, Any]] = []  # The readings of its last answer.
+        self.asked = False  # Whether a request is outstanding.
+        self.answered = False  # Whether it has answered before, and has therefore opened all GPUs.
+        self.cards: dict[int, tuple[str, str]] = {}  # UUID and name by index, as it reports them.
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The pid of the helper."""
         return self._process.pid
 
     def ask(self, skip: Iterable[Card]) -> None:
-        """Have it read every GPU but these. Raises OSError when it has ended."""
+        """Request readings of all GPUs except these. Raises OSError if it has exited."""
         os.ftruncate(self._notes, 0)
         self._size = 0
         self._asked_at = self._moved = time.monotonic()
@@ -77,7 +77,7 @@ class Helper:
         self.asked = True
 
     def poll(self) -> dict[str, Any] | None:
-        """Return the answer if it is there. Raises Ended, and ValueError for one that cannot be read."""
+        """Return the answer if it has arrived. Raises Ended, and ValueError for an invalid one."""
         try:
             piece = os.read(self._output, 65536)
         except BlockingIOError:
@@ -97,31 +97,31 @@ class Helper:
         return answer
 
     async def answer(self) -> dict[str, Any]:
-        """Wait for the answer; raises as `poll` does."""
+        """Wait for the answer; raises the same as `poll`."""
         while (found := self.poll()) is None:
             await anyio.wait_readable(self._output)
         return found
 
     def unfinished(self) -> tuple[int, list[dict[str, Any]]]:
-        """Return how many GPUs it found, and what it read so far, for a question that is not answered."""
+        """Return the number of GPUs and the readings so far of an outstanding request."""
         count = next((_note(line)["count"] for line in self._lines() if line.startswith(b'{"count"')), 0)
         return count, self._read_rows()
 
     @property
     def at(self) -> Card | None:
-        """The card it has turned to and not finished with."""
+        """The card it is working on."""
         lines = self._lines()
         last = _note(lines[-1]) if lines else {}
         return last.get("uuid", last["at"]) if "at" in last else None
 
     @property
     def asked_for(self) -> float:
-        """How many seconds ago it was asked."""
+        """The seconds since the request."""
         return time.monotonic() - self._asked_at
 
     @property
     def quiet(self) -> float:
-        """For how many seconds it has got no further, as far as one has asked here."""
+        """The seconds without progress, as observed by calls of this property."""
         size, now = os.fstat(self._notes).st_size, time.monotonic()
         if size != self._size:
             self._size, self._moved = size, now
@@ -129,13 +129,13 @@ class Helper:
 
     @property
     def faulted(self) -> bool:
-        """Whether a fault in it has ended it; nobody kills with such a signal."""
+        """Whether it was ended by a signal that means a crash."""
         with suppress(subprocess.TimeoutExpired):
             return -self._process.wait(REAPED_IN) in FAULTS
         return False
 
     def kill(self) -> None:
-        """End it without waiting; it answers no more."""
+        """Kill it without waiting."""
         with suppress(OSError):
             self._input.close()
         if self._process.stdout and not self._process.stdout.closed:
@@ -144,7 +144,7 @@ class Helper:
         self._process.kill()
 
     def is_gone(self) -> bool:
-        """Tell whether nothing of it is left; one that hangs in the kernel cannot be ended."""
+        """Return whether it has exited; a process that hangs in the kernel cannot be killed."""
         return self._process.poll() is not None
 
     def _read_rows(self) -> list[dict[str, Any]]:

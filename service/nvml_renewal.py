@@ -1,4 +1,4 @@
-"""A second helper, now and then, while a card is in trouble: NVML keeps what it found when it began."""
+"""Runs a second helper now and then while a card fails, because NVML caches what it found at its start."""
 
 import os
 import time
@@ -10,12 +10,12 @@ import msgspec
 from canhazgpu.service.nvml_process import Card, Ended, Helper
 from canhazgpu.service.providers import ProviderError
 
-DEVICES = Path("/proc/driver/nvidia/gpus")  # An entry for each card that the driver drives now.
-FIRST, LAST = 2.0, 120.0  # Seconds between two looks, doubled from the first to the last.
+DEVICES = Path("/proc/driver/nvidia/gpus")  # It has an entry for each card of the driver.
+FIRST, LAST = 2.0, 120.0  # Seconds between attempts, doubled from the first to the last value.
 
 
 class View(msgspec.Struct, frozen=True):
-    """What a helper sees: UUIDs by index, the cards in trouble, how many can be read."""
+    """What a helper sees: UUIDs by index, the failing cards, and the number of readable ones."""
 
     cards: dict[int, str]
     bad: frozenset[Card]
@@ -23,10 +23,10 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Renewal:
-    """Looks with a library initialised anew whether a card in trouble is well again, or another one there.
+    """Checks with a newly initialised library whether a failing card has recovered, or a new card is present.
 
-    The helper in use goes on meanwhile, and is replaced only by one that sees more. While all is well nothing
-    is started.
+    The current helper continues in the meantime, and is replaced only by one that sees more. Nothing is
+    started while all cards work.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Renewal:
         patience: float,
         devices: Path = DEVICES,
     ) -> None:
-        """Prepare; `start` raises OSError or ProviderError.
+        """`start` creates a helper; it raises OSError or ProviderError.
 
-        A helper that gets no further for `patience` seconds is taken to hang.
+        A helper without progress for `patience` seconds counts as hanging.
         """
         self._start, self._end, self._patience, self._devices = start, end, patience, devices
         self._listed = self._listed_then = self._list()
@@ -48,7 +48,7 @@ class Renewal:
         self._pause, self._due, self._bad_at, self._well = FIRST, 0.0, 0.0, True
 
     def step(self, view: View) -> tuple[Helper, frozenset[Card]] | None:
-        """Go on; return a helper that sees more than `view`, and the cards it was not asked about."""
+        """Continue; return a helper that sees more than `view`, and the cards that were left out."""
         listed, now = self._list(), time.monotonic()
         bad = view.bad | (frozenset() if listed == self._listed else {"another"})
         if not bad:
@@ -104,7 +104,7 @@ class Renewal:
         return helper, self._skip
 
     def _leave_out(self, helper: Helper, view: View) -> None:
-        """Begin again without the card at which it crashed or hangs, unless nothing else is in trouble."""
+        """Start again without the card at which it crashed or hangs, unless that is the only failing card."""
         at = helper.at
         if at is None or at in self._skip or view.bad <= self._skip | {at}:
             self._give_up()
@@ -125,7 +125,7 @@ class Renewal:
 
 
 def view_of(helper: Helper, skipped: frozenset[Card]) -> View:
-    """Return what a helper that has answered sees."""
+    """Return the view of a helper that has answered."""
     rows = helper.rows
     broken = {row.get("uuid", row["index"]) for row in rows if "error" in row or "unbelievable" in row}
     bad = skipped | broken

@@ -1,4 +1,4 @@
-"""One scan on its way to Redis: the single argument `observe` takes, and what it answers."""
+"""Stores a scan in Redis: builds the argument of the script `observe` and parses its answer."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,21 +16,21 @@ OBSERVE = Script("canhazgpu.service", "observe")
 STALL = Script("canhazgpu.service", "stall")
 UNKNOWN_USER, CONTAINERS = "unknown", "containers"
 DEFAULTS = Rules()
-KNOWN = 64  # Rows of GPUs that are not written anew while nothing changes.
+KNOWN = 64  # GPUs whose stored state is reused while nothing changes.
 NOBODY = ProcessUse(pid=0, name="", user=UNKNOWN_USER, memory_mb=None)
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """What became of a scan. `due_ms`: when a candidate can be confirmed (Redis' clock), 0 for none."""
+    """The result of a scan. `due_ms`: when a candidate can be confirmed (on Redis' clock), 0 for none."""
 
     now_ms: int
     due_ms: int
     opened: int
     closed: int
     freed: int = 0
-    granted: tuple[str, ...] = ()  # Ids of requests that waited and have their GPUs now.
+    granted: tuple[str, ...] = ()  # Ids of waiting requests that were granted.
 
 
 async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
@@ -42,12 +42,12 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
     age: float = 0.0,
     rules: Rules = DEFAULTS,
 ) -> Observed:
-    """Store one scan of all GPUs, and do what follows from it, in one round trip.
+    """Store one scan of all GPUs and apply its consequences in one round trip.
 
-    Violations are opened, updated and closed; ended reservations are released; who waits gets what
-    is free now. `confirm` and `stale` are seconds: how far apart the two scans must be that open a
-    violation, and after what gap without a good scan the first of them counts no more; the reading
-    began `age` seconds ago. A repeat of the same scan changes nothing. Raises StoreDown.
+    Violations are opened, updated and closed, ended reservations are released, and waiting requests get free
+    GPUs. `confirm` is the minimum time in seconds between the two scans that open a violation; `stale` is the
+    gap without a good scan after which the first of them no longer counts. The reading started `age` seconds
+    ago. Storing the same scan again changes nothing. Raises StoreDown.
     """
     keys = store.keys
     scan = _encode([_gpu(usage) for usage in usages])
@@ -74,22 +74,22 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
 
 
 async def stall(store: Store, reason: str, remedy: str) -> None:
-    """Say that scans do not reach the driver, once for each reason. Raises StoreDown."""
+    """Record that scans cannot reach the driver, once per reason. Raises StoreDown."""
     keys = store.keys
     await store.run(STALL, [keys.sequence, keys.events, keys.scan], [keys.host, reason, remedy, store.owner])
 
 
 def user_key(process: ProcessUse) -> str:
-    """Return whose violation a process is part of.
+    """Return the key of the violation that a process belongs to.
 
-    There is one for all containers that nobody is proven to own: who starts them decides how many there are.
+    All containers without a proven user share one violation, because a user can start any number of them.
     """
     unproven = process.uid is None and process.person is None
     return CONTAINERS if unproven and process.container is not None else identity_key(process)
 
 
 def identity_key(process: ProcessUse) -> str:
-    """Return what identifies the process's user on this host; of a container's its own."""
+    """Return the key of the process's user on this host; processes in containers have their own."""
     if process.uid is not None:
         return f"uid:{process.uid}"
     return f"user:{process.user}" if process.person or process.user != UNKNOWN_USER else UNKNOWN_USER
@@ -128,7 +128,7 @@ def _users(usage: GpuUsage) -> Iterable[dict[str, Any]]:
 
 
 def _row(usage: GpuUsage, key: str, one: ProcessUse, processes: list[ProcessUse]) -> dict[str, Any]:
-    """Return one user's use of a GPU. A script picks the members that count and adds them to the head."""
+    """Return one user's use of a GPU. A script selects the members that count and adds them to the head."""
     head = {
         "gpu_uuid": usage.uuid,
         "gpu_name": usage.name,

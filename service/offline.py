@@ -1,4 +1,4 @@
-"""A host's state for those who are not its service: beside it, or alone while it is stopped."""
+"""Opens a host's state for commands: next to the running service, or exclusively while it is stopped."""
 
 import fcntl
 import os
@@ -17,14 +17,14 @@ ANSWERS_WITHIN = 10.0  # Seconds.
 
 
 class Unavailable(Exception):
-    """The state cannot be had; the message says why and what to do."""
+    """The state is not available; the message says why and what to do."""
 
 
 @asynccontextmanager
 async def opened(settings: Settings, *, alone: bool) -> AsyncIterator[Store]:
-    """Open the state of this host, with its own Redis started where no service runs it.
+    """Open the state of this host; start its embedded Redis if the service is not running.
 
-    `alone`: nobody else may work on it; no service starts meanwhile. Raises Unavailable.
+    `alone`: nothing else may use the state, and no service can start in the meantime. Raises Unavailable.
     """
     state = Path(settings.state_dir)
     with ExitStack() as held:
@@ -51,15 +51,15 @@ async def opened(settings: Settings, *, alone: bool) -> AsyncIterator[Store]:
 
 
 def _locked(state: Path, held: ExitStack, *, needed: bool) -> bool:
-    """Hold the service's lock; return whether it was free."""
+    """Take the service's lock if it is free; return whether it was."""
     try:
         if os.geteuid() not in (0, _owner(state)):
-            raise Unavailable("only root may, and the user the service runs as: run it with sudo")
+            raise Unavailable("only root and the service's user can do this: use sudo")
         state.mkdir(parents=True, exist_ok=True, mode=0o711)
         held.callback(Lock(state).release)
     except AlreadyRunning:
         if needed:
-            remedy = "`systemctl stop canhazgpu`, and start it afterwards; runs go on meanwhile"
+            remedy = "stop it with `systemctl stop canhazgpu` and start it afterwards; runs are not affected"
             raise Unavailable(f"the service is running: {remedy}") from None
         return False
     except OSError as error:
@@ -71,7 +71,7 @@ def _owner(state: Path) -> int:
     try:
         return state.stat().st_uid
     except FileNotFoundError:
-        return os.geteuid()  # It is made; who may not is told so.
+        return os.geteuid()  # Not there yet: creating it fails later without permission.
 
 
 def _no_workers(state: Path) -> None:
@@ -80,7 +80,7 @@ def _no_workers(state: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            remedy = "`systemctl stop canhazgpu-worker`, and start it afterwards"
+            remedy = "stop it with `systemctl stop canhazgpu-worker` and start it afterwards"
             raise Unavailable(f"the worker {path.stem} is running: {remedy}") from None
         finally:
             os.close(file)

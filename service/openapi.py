@@ -1,7 +1,6 @@
-"""The API for machines: an OpenAPI 3.1 document made from the types of its requests and answers.
+"""The OpenAPI 3.1 document of the API, generated from the types of requests and responses.
 
-`python -m canhazgpu.service.openapi` prints it; docs/openapi.json is its output, and a test says when
-they differ.
+`python -m canhazgpu.service.openapi` prints it. docs/openapi.json is its output; a test fails if they differ.
 """
 
 import inspect
@@ -22,7 +21,7 @@ FLAG = {"enum": ["0", "1"]}
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One method of one path. `reply` is the type of what comes back, or None for JSON lines."""
+    """One method of one path. `reply` is the type of the response, or None for JSON lines."""
 
     method: str
     path: str
@@ -279,7 +278,7 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def document() -> str:
-    """Return the document as it is committed."""
+    """Return the document as committed in docs/."""
     return msgspec.json.format(msgspec.json.encode(openapi()), indent=2).decode() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Why Redis does not answer, in words, from what can be seen of its process and its disk."""
+"""Explains why Redis does not answer, from the state of its process and its disk."""
 
 import socket
 import time
@@ -13,28 +13,28 @@ SILENCE = "Redis does not answer"
 
 
 class Outage:
-    """Finds the cause of a StoreDown. `embedded` is the server of this service, if it has one."""
+    """Finds the cause of a StoreDown. `embedded` is the embedded server, if there is one."""
 
     def __init__(self, url: str, embedded: EmbeddedRedis | None) -> None:
-        """Look at nothing yet."""
+        """Store the parameters."""
         self._embedded = embedded
         parts = urlsplit(url)
         self._path = parts.path if parts.scheme == "unix" else ""
 
     def explain(self, down: StoreDown) -> tuple[str, str]:
-        """Return why it does not answer, and what to do."""
+        """Return the cause and the remedy."""
         pid = self._pid()
         halt = halted(pid) if pid else None
         if halt:
-            return f"{SILENCE}: it (PID {pid}) {halt[0]}", f"{halt[1]} lets it go on"
+            return f"{SILENCE}: it (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}"
         if self._embedded:
             full = no_room(self._embedded.folder)
             if full:
-                return f"{SILENCE}: no {full} left on {self._embedded.folder.parent}", "make room there"
+                return f"{SILENCE}: no {full} left on {self._embedded.folder.parent}", "free some space there"
             died = self._embedded.died
             if died is not None and time.monotonic() - died < STEADY:
                 said = f"{SILENCE}: it ended with: {self._embedded.last_words}"
-                return said, f"it is started again; its log is {self._embedded.output}"
+                return said, f"it is being restarted; see its log {self._embedded.output}"
         return str(down), TRY_AGAIN
 
     def _pid(self) -> int | None:

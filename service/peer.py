@@ -1,4 +1,4 @@
-"""Who is at the other end of the socket: the kernel says so, never the request."""
+"""Identifies the peer of a socket connection. The kernel is the only source, never the request."""
 
 import errno
 import os
@@ -27,21 +27,21 @@ NAMESPACES = ("pid", "user", "mnt")
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """The caller, as it was when it connected. `pid` is for display: it may be somebody else's by now."""
+    """The caller at the time of the connection. `pid` is only for display: it may have been reused."""
 
     uid: int
     gid: int
     pid: int
     groups: frozenset[int]
-    on_host: bool | None  # In the host's PID, user and mount namespaces; None: we may not look.
+    on_host: bool | None  # In the host's PID, user and mount namespaces; None: not permitted to check.
     name: str = ""  # The user's name, or the uid where it has none.
-    login_uid: int | None = None  # Who logged in, where that is another uid (sudo, su).
+    login_uid: int | None = None  # The login uid, if it differs (sudo, su).
     listed: bool = True  # Whether `groups` are all of them.
 
     def is_admin(self, group: int | None) -> bool:
-        """Whether this is root, the user this service runs as, or a member of the administrators' group.
+        """Whether this is root, the service's own user, or a member of the administrators' group.
 
-        All of the host: whoever is root in a container can take any uid and gid there.
+        Only callers from the host count, because root in a container can take any uid and gid.
         """
         if self.pid <= 0 or self.uid in (-1, OVERFLOW_UID):
             return False
@@ -51,7 +51,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """Return who connected. Raises OSError when the connection is gone."""
+    """Return the peer of a connection. Raises OSError if the connection is gone."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(raw)
     listed = True
@@ -74,7 +74,7 @@ def peer_of(connection: socket.socket) -> Peer:
 
 
 async def introduced(peer: Peer, users: Users) -> Peer:
-    """Return the caller with their name, and all their groups where the kernel did not tell them."""
+    """Return the peer with its name, and with all groups if the kernel did not provide them."""
     groups = peer.groups
     if not peer.listed:
         with anyio.move_on_after(CALLER_PATIENCE):
@@ -107,9 +107,9 @@ def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool 
 
 
 def process_of(connection: socket.socket, peer: Peer) -> int | None:
-    """Return a pidfd of the process that connected, to be closed; None when it cannot be seen or has gone.
+    """Return a pidfd of the connected process, which the caller closes; None if it is gone or not visible.
 
-    From a kernel before 6.5 it is opened by number: it is that process's if its user is the caller.
+    On kernels before 6.5 it is opened by pid, and used only if the process has the caller's uid.
     """
     return _opened(connection, peer.pid, peer.uid) if peer.pid > 0 else None
 
@@ -141,9 +141,9 @@ def _listed_groups(uid: int, gid: int) -> frozenset[int]:
 
 
 def _on_host(pid: int) -> bool | None:
-    """Tell whether a process is in the namespaces of PID 1, or of ours where PID 1's cannot be read.
+    """Return whether a process is in the namespaces of PID 1, or in ours if those of PID 1 cannot be read.
 
-    None where its own cannot be read either, as by a service that is not root, or are hidden from it.
+    None if its own namespaces cannot be read either, for example by a service without root.
     """
     for kind in NAMESPACES:
         try:

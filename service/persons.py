@@ -1,4 +1,4 @@
-"""Which uids are persons: ordinary users of this host or of its directory, never services or nobody."""
+"""Decides which uids are ordinary users of this host or its directory, not system users or nobody."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from canhazgpu.service.cgroups import NOBODY
 from canhazgpu.service.host_files import FollowedFile
 from canhazgpu.service.users import Users
 
-FIRST_ORDINARY, LAST_LOCAL = 1000, 60000  # What /etc/login.defs has where it is silent.
-DYNAMIC = range(61184, 65520)  # systemd gives these to services (DynamicUser=).
+FIRST_ORDINARY, LAST_LOCAL = 1000, 60000  # The defaults of /etc/login.defs.
+DYNAMIC = range(61184, 65520)  # systemd assigns these to services (DynamicUser=).
 NOBODIES = frozenset({65534, 65535, NOBODY})
 
 
@@ -15,7 +15,7 @@ class Persons:
     """Knows the ranges of users as they were at the last `refresh`."""
 
     def __init__(self, users: Users, etc: Path = Path("/etc")) -> None:
-        """Read `login.defs` and `subuid` in `etc`; `users` knows names."""
+        """Read `login.defs` and `subuid` in `etc`; `users` resolves names."""
         self._users = users
         self._defined = FollowedFile(etc / "login.defs", _local_range)
         self._given = FollowedFile(etc / "subuid", _subuid_ranges)
@@ -31,13 +31,13 @@ class Persons:
             self.generation += 1
 
     def includes(self, uid: int) -> bool:
-        """Tell whether a uid is an ordinary user's: of this host, or of a directory that knows its name."""
+        """Return whether a uid is an ordinary user of this host, or of a directory that knows its name."""
         if uid < self._first or uid in DYNAMIC or uid in NOBODIES:
             return False
         return uid <= self._last or self._users.name(uid) is not None
 
     def owner_of_subuid(self, uid: int) -> int | None:
-        """Return who was given the range that a uid is in. A number with a name is that user: None."""
+        """Return the owner of the subordinate range of a uid, or None for the uid of a named user."""
         if self._users.name(uid) is not None:
             return None
         for owner, first, count in self._subuids:

@@ -1,4 +1,4 @@
-"""Refusals as RFC 9457 problems: a stable type, a sentence for people, and what to do."""
+"""Errors as RFC 9457 problems: a stable type, a sentence for people, and a remedy."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """A request that cannot be done; becomes the response."""
+    """A request that cannot be fulfilled; it becomes the response."""
 
     def __init__(
         self, status: int, kind: str, detail: str, remedy: str = "", *, counts: dict[str, int] | None = None
     ) -> None:
-        """`kind` ends the problem's type; `detail` is what was wrong, `remedy` what to do.
+        """`kind` is the last part of the problem's type, `detail` says what is wrong, `remedy` what to do.
 
-        `counts`: of a request for GPUs, how many are what to the user.
+        `counts`: for a request for GPUs, the number of GPUs in each state.
         """
         super().__init__(detail)
         self.status, self.kind, self.detail, self.remedy = status, kind, detail, remedy
         self.counts = counts
 
     def body(self) -> dict[str, Any]:
-        """Return it as JSON's values."""
+        """Return it as a JSON object."""
         return {
             "type": f"urn:canhazgpu:problem:{self.kind}",
             "title": self.kind.replace("-", " "),
@@ -34,7 +34,7 @@ class Problem(Exception):
         }
 
     def line(self) -> dict[str, Any]:
-        """Return it as the last line of an answer that had begun."""
+        """Return it as the last line of a stream that has already started."""
         return {"state": "refused", **self.body()}
 
     def response(self) -> Response:

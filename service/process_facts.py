@@ -1,4 +1,4 @@
-"""What /proc says of a process that does not change while it lives. Most of it only the kernel can say."""
+"""Reads facts about a process from /proc that do not change while it lives."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _UIDS = re.compile(rb"^Uid:\s+([0-9]+)", re.MULTILINE)
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What /proc says of a process: it stays true while its pid, start, owner and name do."""
+    """Facts about a process. They are valid as long as its pid, start, owner and name stay the same."""
 
     uid: int
     start: int
@@ -36,14 +36,14 @@ class Facts(msgspec.Struct, frozen=True):
 
     @property
     def on_host(self) -> bool:
-        """Whether its uid is that of a user of the host."""
+        """Whether its uid means a user of the host."""
         return self.namespaces.host and self.container is None
 
 
 def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) -> Facts:
     """Read the process of `folder` (/proc/PID), whose start and name are known.
 
-    Raises OSError or ValueError for one that has ended.
+    Raises OSError or ValueError if it has ended.
     """
     status = Path(folder, "status").read_bytes()
     uids = _UIDS.search(status)
@@ -62,7 +62,7 @@ def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) 
         container=container,
         namespaces=namespaces,
         in_slice=slice_uid(cgroup),
-        # A container's login uid would be that of who started the runtime.
+        # In a container, the login uid would be that of the user who started the runtime.
         login_uid=login_uid(folder) if on_host else None,
         claim=_claimed_reservation(folder),
         executable=executable,
@@ -73,13 +73,13 @@ def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) 
 
 
 def _began_ms(start: int) -> int:
-    """Return when a process began, in milliseconds since 1970; `start` is in clock ticks since boot."""
+    """Return the start time of a process in milliseconds since 1970; `start` is in clock ticks since boot."""
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - start / TICKS
     return round((time.time() - age) * 1000)
 
 
 def login_uid(folder: str) -> int | None:
-    """Return who logged in and started the process of `folder` (/proc/PID), by the kernel's audit."""
+    """Return the audit login uid of the process of `folder` (/proc/PID)."""
     try:
         uid = int(Path(folder, "loginuid").read_bytes())
     except (OSError, ValueError):
@@ -88,9 +88,9 @@ def login_uid(folder: str) -> int | None:
 
 
 def _program(folder: str, uid: int, name: str) -> tuple[str | None, str | None]:
-    """Return the program a process runs, and the program it is proven to be.
+    """Return the program of a process, and the program that it is proven to be.
 
-    Where it may not be seen, root's process is taken by its name: who has root need not lie.
+    If that cannot be read, a process of root is identified by its name, because root is trusted.
     """
     try:
         executable = executable_of(folder)
@@ -102,9 +102,9 @@ def _program(folder: str, uid: int, name: str) -> tuple[str | None, str | None]:
 
 
 def _claimed_reservation(folder: str) -> str | None:
-    """Return what reservation a process says it belongs to: it inherited the name from `canhazgpu run`.
+    """Return the reservation that a process claims to belong to; it inherits the id from `canhazgpu run`.
 
-    A claim, so it is asked only of processes that nobody is proven to own, such as those of containers.
+    Because this is only a claim, it is used only for processes without a proven user, such as in containers.
     """
     try:
         found = _RESERVATION.search(b"\0" + Path(folder, "environ").read_bytes())

@@ -1,4 +1,4 @@
-"""The queue for people: who waits for what, why, and when their turn is likely to come."""
+"""The queue as shown to users: the requests, why they wait, and when they are likely to be granted."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from canhazgpu.service.snapshot import GpuState, Snapshot
 from canhazgpu.service.status_view import rfc3339
 
 FREE = "free"
-OUT = ("drained", "error", "unknown")  # These are handed to nobody until somebody mends them.
+OUT = ("drained", "error", "unknown")  # These are not allocated until somebody fixes or undrains them.
 KINDS = (*OUT, "reserved", "in use without reservation", FREE)
 
 
 def queue(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Return a row for each request, in order; `position` begins at 1.
+    """Return a row for each request, in order; `position` starts at 1.
 
-    `expected` is when it gets its GPUs if everybody stays as long as they may: null where a run has
-    no timeout, a GPU is broken, or somebody uses it without a reservation.
+    `expected` is when it gets its GPUs if all reservations last as long as allowed. It is null if this
+    depends on a run without a timeout, a broken GPU, or a GPU that is used without a reservation.
     """
     moments = forecast(snapshot)
     return [
@@ -40,9 +40,9 @@ def queue(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 
 def reason(request: Waiting, snapshot: Snapshot) -> str:
-    """Return what a request waits for, as a sentence without a final stop.
+    """Return why a request waits, as a sentence without a full stop.
 
-    GPUs that are kept out of allocation come first: as long as they are, nothing may come of the wait.
+    GPUs that are not available for allocation come first, because the request may wait for them forever.
     """
     held = sum(len(record.gpus) for record in snapshot.reservations if record.uid == request.uid)
     if request.limit is not None and held + request.need > request.limit:
@@ -83,7 +83,7 @@ def _why(gpu: GpuState, now_ms: int) -> tuple[str, str]:
 
 
 def _until(end_ms: int | None, now_ms: int) -> str:
-    """Return ` until 17:50 UTC`, with the day where it is not today."""
+    """Return ` until 17:50 UTC`, with the date if it is not today."""
     end, today = rfc3339(end_ms), (rfc3339(now_ms) or "")[:10]
     if end is None:
         return ""

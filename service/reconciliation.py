@@ -1,8 +1,8 @@
-"""Holds Redis to what was promised: compares it with the journal, and puts back what Redis has lost.
+"""Compares Redis with the journal, and restores acknowledged reservations that Redis has lost.
 
-Redis may be wiped, restored from a backup, failed over or replaced; the daemon's journal says which
-reservations it had acknowledged. Nothing is handed out before the two agree: the scripts refuse to work on
-data of another name, or of before the last event that is known (`promise`).
+Redis may be wiped, restored from a backup, failed over or replaced. The daemon's journal has the reservations
+that were acknowledged. No GPU is allocated before the two agree: the scripts refuse to work on data with
+another name, or from before the last known event (`promise`).
 """
 
 import secrets
@@ -34,11 +34,11 @@ from canhazgpu.service.reconciliation_plan import (
 from canhazgpu.service.rules import Rules, host_keys
 
 RESTORE = Script("canhazgpu.service", "restore")
-AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
+AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
 
 
 class Restoration(msgspec.Struct, frozen=True, kw_only=True):
-    """What was put right, and when (RFC 3339): ids, and GPUs that two reservations have a claim on."""
+    """A restoration: the restored ids, the GPUs that two reservations claimed, and the time (RFC 3339)."""
 
     at: str
     restored: tuple[str, ...]
@@ -47,10 +47,10 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reconciler:
-    """Keeps the journal, and restores from it. One call of `sync` at a time reaches Redis."""
+    """Writes the journal, and restores Redis from it. Only one `sync` runs at a time."""
 
     def __init__(self, store: Store, journal: Journal) -> None:
-        """Read nothing yet."""
+        """Store the parameters; nothing is read yet."""
         self._store = store
         self._journal = journal
         self._state: State | None = None
@@ -59,14 +59,14 @@ class Reconciler:
         self._lock = anyio.Lock()
         self._asked = self._done = self._restorations = 0
         self._wanted = anyio.Event()
-        # Makes sure that the state is this service's; raises StoreDown while it is not.
+        # Makes sure that the state belongs to this service; raises StoreDown otherwise.
         self.hold: Callable[[], Awaitable[None]] | None = None
-        self.restored: Callable[[Iterable[Record]], None] = lambda _: None  # Called with what was put back.
+        self.restored: Callable[[Iterable[Record]], None] = lambda _: None  # Called with what was restored.
         self.last: Restoration | None = None
         self.weakness: str | None = None  # Why the journal cannot be written, if so.
 
     async def start(self) -> None:
-        """Read the journal; from now on no script works on data that lack what is in it."""
+        """Read the journal; from now on scripts refuse to work on data without its content."""
         try:
             self._state = await anyio.to_thread.run_sync(self._journal.read)
         except OSError as error:
@@ -79,7 +79,7 @@ class Reconciler:
         self.note()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Follow changes that nobody waits for until cancelled; started after a first attempt."""
+        """Write changes that no caller waits for until cancelled. Reports started after the first attempt."""
         await self.start()
         try:
             await self.sync()
@@ -98,17 +98,17 @@ class Reconciler:
 
     @property
     def promised(self) -> State | None:
-        """What is in the journal, None before it was read."""
+        """The content of the journal, or None before it was read."""
         return self._state
 
     def note(self) -> None:
-        """Say that reservations may have changed; the journal follows soon."""
+        """Record that reservations may have changed; the journal is updated soon."""
         self._wanted.set()
 
     async def sync(self) -> None:
-        """Return when everything that Redis holds now is in the journal, and the other way round.
+        """Return when Redis and the journal have the same content.
 
-        Who asks while one is under way shares the next with all others. Raises StoreDown.
+        Calls during a running `sync` share the next one. Raises StoreDown.
         """
         self._asked += 1
         ticket = self._asked
@@ -119,10 +119,10 @@ class Reconciler:
                 self._done = upto
 
     def begin(self) -> Callable[[Mapping[str, Any]], Awaitable[bool]]:
-        """Return what is to be awaited with the reply of an allocator's script that is called now.
+        """Return a function to await with the reply of an allocator script that is called now.
 
-        It returns when the reply may be answered; False when Redis has lost what was granted before it was
-        written down: then nobody was promised it. It raises StoreDown.
+        It returns when the reply can be sent to the client. It returns False if Redis lost the change before
+        it was written to the journal; the change was then never acknowledged. It raises StoreDown.
         """
         return partial(self._acknowledge, self._restorations)
 
@@ -134,7 +134,7 @@ class Reconciler:
             if state is not None:
                 state = self._state = changed(state, reply)
                 fits = record and reply.get("count") == len(state.records.keys() | {record.id})
-                # Nothing was put right since: if Redis has lost it by now, it is put back with all others.
+                # Nothing was restored since: if Redis loses it now, it is restored with all others.
                 if record is not None and fits and restorations == self._restorations:
                     number = max(state.sequence, int(record.id.rpartition("-")[2]))
                     records = {**state.records, record.id: record}
@@ -163,8 +163,8 @@ class Reconciler:
             if not wanted.needed(state, found):
                 if servers == self._store.servers:
                     break
-                continue  # Another server answers by now; this may have been the one before.
-            await self._restore(state, wanted, found)  # And look again: it may be lost again by now.
+                continue  # Another server answers now; the reply may be from the previous one.
+            await self._restore(state, wanted, found)  # Check again, because it may have been lost again.
             lasting = {name: one for name, one in state.records.items() if name not in over}
             state = msgspec.structs.replace(state, records=lasting, ended=ended_of(state, over))
         new = State(
@@ -195,7 +195,7 @@ class Reconciler:
             self.weakness = None
 
     def _failed(self, error: OSError) -> None:
-        reason = f"the journal {self._journal.path} cannot be kept: {error.strerror or error}"
+        reason = f"the journal {self._journal.path} cannot be written: {error.strerror or error}"
         if self.weakness != reason:
             structlog.get_logger().warning("journal_failed", reason=reason)
         self.weakness = reason
@@ -293,6 +293,6 @@ def _card(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) ->
 
 
 def _content(state: State) -> State:
-    """Return what of a state is worth writing: not a heartbeat, nor the number of an event by itself."""
+    """Return the part of a state that is worth writing, without heartbeats and event numbers."""
     records = {name: msgspec.structs.replace(one, heartbeat_ms=None) for name, one in state.records.items()}
     return msgspec.structs.replace(state, sequence=0, ledger="", records=records)

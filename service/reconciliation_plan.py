@@ -1,4 +1,4 @@
-"""What Redis has lost of what was promised: pure decisions on the journal's state and on what was found."""
+"""Decides what Redis has lost: pure functions of the journal and the data found in Redis."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,9 +14,9 @@ from canhazgpu.service.journal import ENDED_KEPT, Card, State
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What Redis holds. `dataset` is None where nobody has named it, as after a wipe.
+    """The data in Redis. `dataset` is None if it has no name, as after a wipe.
 
-    `ended` are the reservations that the ledger says are over since the last look.
+    `ended` are the reservations that have ended since the last check, according to the ledger.
     """
 
     now_ms: int
@@ -31,17 +31,17 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What it takes to make Redis what was promised. `over` are those that ended while it was lost."""
+    """The changes that restore the acknowledged state. `over`: those that ended while they were lost."""
 
     restore: tuple[Record, ...] = ()
     drop: tuple[str, ...] = ()
     over: tuple[str, ...] = ()
     requests: tuple[Waiting, ...] = ()
-    strong: tuple[str, ...] = ()  # Of what Redis holds: runs that were promised and whose process lives.
+    strong: tuple[str, ...] = ()  # Acknowledged runs in Redis whose process is alive.
     weak: tuple[str, ...] = ()  # Likewise: what nobody was promised yet.
 
     def needed(self, state: State, found: Found) -> bool:
-        """Tell whether anything has to be written to Redis."""
+        """Return whether anything must be written to Redis."""
         named = found.dataset == state.dataset and found.sequence >= state.sequence
         return self.lost or bool(self.requests) or not named
 
@@ -54,9 +54,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Record], bool]) -> Plan:
     """Return what Redis has lost of `state`.
 
-    `ended`: ids that the ledger says are over. `alive` tells whether a run's process lives. A reservation
-    that is in neither is lost; one that is over and is there all the same has come back with old data. The
-    later of two versions of one reservation counts.
+    `ended`: ids that have ended according to the ledger. `alive` returns whether a run's process is alive. A
+    reservation that is neither in Redis nor ended is lost. One that has ended but is in Redis was restored
+    with old data. The later of two versions of a reservation counts.
     """
     missing = [one for name, one in state.records.items() if name not in found.records and name not in ended]
     older = [
@@ -105,7 +105,7 @@ def process_lives(record: Record) -> bool:
 
 
 def whole_release(fields: dict[bytes, bytes]) -> str | None:
-    """Return which reservation an entry of the ledger says is over as a whole; None for anything else."""
+    """Return the id of the reservation that completely ended with a ledger entry, or None."""
     try:
         event = decode(fields)
     except Undecodable:
@@ -114,12 +114,12 @@ def whole_release(fields: dict[bytes, bytes]) -> str | None:
 
 
 def ended_of(state: State, over: Iterable[str]) -> tuple[str, ...]:
-    """Return the ids of reservations that are over, with those of `over` as the latest."""
+    """Return the ids of ended reservations, with those of `over` as the latest."""
     return tuple(dict.fromkeys([*state.ended, *sorted(over)]))[-ENDED_KEPT:]
 
 
 def changed(state: State, reply: Mapping[str, Any]) -> State:
-    """Return the state after what a script replied: what is answered as over must not be put back."""
+    """Return the state after a script's reply, so that released reservations are not restored."""
     records = dict(state.records)
     later = msgspec.convert(reply.get("extended", ()), list[Record])
     released = msgspec.convert(reply.get("released", ()), list[Released])
@@ -134,13 +134,13 @@ def changed(state: State, reply: Mapping[str, Any]) -> State:
 
 
 def kind_of(state: State, found: Found) -> str:
-    """Return what kind of data Redis holds instead of those that were promised."""
+    """Return a description of the data in Redis, if it is not the expected data set."""
     if found.dataset is None:
         return "empty"
     return "another's" if found.dataset != state.dataset else "older"
 
 
 def as_kept(one: Record | Waiting) -> str:
-    """Return a reservation or a request as scripts keep it: what is not known is not there."""
+    """Return a reservation or a request in the form of the scripts, without empty fields."""
     facts = msgspec.to_builtins(one)
     return msgspec.json.encode({name: value for name, value in facts.items() if value is not None}).decode()

@@ -1,7 +1,7 @@
-"""Becomes the Redis server, after asking the kernel to end it together with the daemon.
+"""Executes the Redis server, after asking the kernel to end it together with the daemon.
 
-`python -S redis_launcher.py PARENT PROGRAM ARGS…`. It does nothing else and imports little, because
-the time it takes is time without Redis.
+Usage: `python -S redis_launcher.py PARENT PROGRAM ARGS…`. It imports little, because Redis is not available
+while it runs.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Run PROGRAM in this process; exit at once when the parent has gone already."""
+    """Run PROGRAM in this process; exit immediately if the parent is already gone."""
     parent, program = int(sys.argv[1]), sys.argv[2:]
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:

@@ -1,6 +1,6 @@
-"""Repairs an append-only file that is broken in its middle: what stands before is kept, a copy put aside.
+"""Repairs a damaged append-only file: the part before the damage is kept, and a copy of the file is made.
 
-The server's own checker does it. It is in the server's program, and runs when that is called so.
+This uses the server's own checker, which is part of the server program and runs if it is called by that name.
 """
 
 import re
@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 NAME = "redis-check-aof"
-PATIENCE = 60.0  # Seconds the checker may take.
+PATIENCE = 60.0  # Timeout of the checker in seconds.
 _INCREMENT = re.compile(r"^file (\S+) seq \d+ type i", re.MULTILINE)
 
 
 class RepairFailed(Exception):
-    """It cannot be repaired; the message says why."""
+    """The file cannot be repaired; the message says why."""
 
 
 def repair(program: str, folder: Path) -> Path:
@@ -44,14 +44,14 @@ def repair(program: str, folder: Path) -> Path:
 
 
 def check_command(program: str, folder: Path) -> str:
-    """Return the command that repairs by hand what `repair` does not."""
+    """Return the command for a manual repair."""
     beside = Path(program).with_name(NAME)
     words = str(beside) if beside.exists() else f"bash -c 'exec -a {NAME} {program} \"$@\"' -"
     return f"{words} --fix {_last_file(folder)}"
 
 
 def _last_file(folder: Path) -> Path:
-    """Return the file that the server wrote to last: the only one that may be cut."""
+    """Return the file that the server wrote to last, which is the only one that may be truncated."""
     parts = folder / "appendonlydir"
     try:
         names = _INCREMENT.findall((parts / "appendonly.aof.manifest").read_text())

@@ -1,7 +1,7 @@
-"""Which server program runs the embedded Redis, and whether it can read what another has written.
+"""Chooses the server program for the embedded Redis, which must be able to read the existing data.
 
-A server reads what an older one of its family wrote, never what a newer one did: Redis 6.2 starts empty
-beside the `appendonlydir` of Redis 7. Valkey reads what Redis up to 7.2 wrote, and no Redis reads Valkey's.
+A server can read data of older versions of its kind, but not of newer ones: Redis 6.2 starts empty next to
+the `appendonlydir` of Redis 7. Valkey can read data of Redis up to 7.2; Redis cannot read data of Valkey.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from canhazgpu.events.store import UNREACHABLE, Store, StoreDown, unreachable
 
 NAMES = ("redis-server", "valkey-server")
 RECORD = "server.json"
-LOWEST = (6, 2)  # What our scripts and streams need.
-SHARED = (7, 2)  # The last Redis that Valkey is a continuation of.
-MOVED = "7.0.0"  # Since this version Redis keeps its append-only file in a folder.
-PATIENCE = 10.0  # Seconds a program may take to say its version.
+LOWEST = (6, 2)  # The minimum version for our scripts and streams.
+SHARED = (7, 2)  # The last version of Redis that Valkey is compatible with.
+MOVED = "7.0.0"  # Since this version, the append-only file is in a folder.
+PATIENCE = 10.0  # Seconds for a program to print its version.
 _VERSION = re.compile(r"\b(Redis|Valkey) server v=(\d+\.\d+\.\d+)")
 _HEADER = re.compile(rb"^(?:REDIS|VALKEY)\d+\xfa.(redis|valkey)-ver.(\d+\.\d+\.\d+)", re.DOTALL)
 _INSTALL = {
@@ -39,7 +39,7 @@ class EmbeddedFailed(Exception):
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """A server: its family (redis or valkey), its version (7.0.15), and where its program is, if known."""
+    """A server: its family (redis or valkey), its version (7.0.15), and the path of its program, if known."""
 
     family: str
     version: str
@@ -47,35 +47,35 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def release(self) -> tuple[int, ...]:
-        """The version as far as it says what can be read: its first two numbers."""
+        """The first two numbers of the version, which determine the file format."""
         return tuple(int(number) for number in self.version.split(".")[:2])
 
     def reads(self, writer: "Server") -> bool:
-        """Tell whether it can read what `writer` wrote."""
+        """Return whether it can read data of `writer`."""
         if self.family == writer.family:
             return self.release >= writer.release
         return self.family == "valkey" and writer.release <= SHARED
 
     def __str__(self) -> str:
-        """Return it as people write it."""
+        """Return the name and the version."""
         return f"{self.family} {self.version}"
 
 
 def find_server(folder: Path) -> Server:
-    """Return the server to run on `folder`: the one that wrote it, else the first that can read it.
+    """Return the server for `folder`: the one that wrote the data, or else the first one that can read it.
 
-    Raises EmbeddedFailed when there is none.
+    Raises EmbeddedFailed if there is none.
     """
     writer = written(folder)
     found = [one for one in map(_ask, _programs(writer)) if one is not None]
     able = [one for one in found if one.release >= LOWEST and (writer is None or one.reads(writer))]
-    if able:  # The writer's program is the first that is asked.
+    if able:  # The writer's program is the first one.
         return able[0]
     raise EmbeddedFailed(_refusal(folder, writer, found))
 
 
 def any_server() -> str:
-    """Return the program of a server for data that nobody wrote yet. Raises EmbeddedFailed."""
+    """Return the program of a server for an empty folder. Raises EmbeddedFailed."""
     return find_server(Path(os.devnull)).program
 
 
@@ -90,14 +90,14 @@ def _refusal(folder: Path, writer: Server | None, found: list[Server]) -> str:
     reason = f"{here} cannot read it" if here else "no server is installed"
     return (
         f"{folder} was written by {writer}, and {reason}: {install}; or move {folder} away, "
-        "and live reservations come back from the journal"
+        "and live reservations are restored from the journal"
     )
 
 
 def written(folder: Path) -> Server | None:
-    """Return which server wrote the data in `folder`, None where there is none or it cannot be told.
+    """Return the server that wrote the data in `folder`, or None if there is no data or it is not known.
 
-    Both what was recorded and what the files say count: the later of the two wrote last.
+    Sources are the recorded server and the headers of the files; the newer of the two wrote last.
     """
     with contextlib.suppress(OSError):
         moved = (folder / "appendonlydir").is_dir()
@@ -111,7 +111,7 @@ def written(folder: Path) -> Server | None:
 
 
 def record(folder: Path, server: Server) -> None:
-    """Write down which server runs on `folder`. Raises OSError."""
+    """Record the server that uses `folder`. Raises OSError."""
     new = folder / (RECORD + ".new")
     new.write_bytes(msgspec.json.encode(server))
     new.replace(folder / RECORD)
@@ -124,7 +124,7 @@ def _recorded(folder: Path) -> Server | None:
 
 
 def _header(path: Path) -> Server | None:
-    """Return who wrote a file that begins with a snapshot; one of commands does not say."""
+    """Return the writer of a file that begins with a snapshot; a file of commands does not contain it."""
     with path.open("rb") as file:
         found = _HEADER.match(file.read(64))
     return Server(family=found[1].decode(), version=found[2].decode()) if found else None
@@ -153,7 +153,7 @@ def _programs(writer: Server | None) -> Iterator[str]:
 
 
 def _ask(program: str) -> Server | None:
-    """Return which server a program is; None when it is none, or does not run here."""
+    """Return the server of a program, or None if it is not one or does not run here."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         done = subprocess.run(
             [program, "--version"], capture_output=True, text=True, check=False, timeout=PATIENCE
@@ -165,7 +165,7 @@ def _ask(program: str) -> Server | None:
 
 
 async def identify(store: Store) -> Server:
-    """Return which server a store is connected to. Raises StoreDown."""
+    """Return the server of a store's connection. Raises StoreDown."""
     try:
         info: Any = await store.redis.info("server")
     except UNREACHABLE as error:

@@ -1,8 +1,8 @@
-"""What a Redis server says in its log of how it starts and why it ends, in few words."""
+"""Extracts from a Redis server's log why it ended and whether its file was damaged."""
 
 import re
 
-MANY = 4  # Lines that are worth repeating.
+MANY = 4  # Maximum number of lines to report.
 CUT = re.compile(r"Truncating the AOF.*?at offset (\d+)")
 BROKEN = re.compile(r"Bad file format reading the append only file")
 _PREFIX = re.compile(r"^\d+:[A-Z] .*?\d\d:\d\d:\d\d\.\d+ [.\-*#] ")
@@ -11,7 +11,7 @@ _REPORT = re.compile(r"REDIS BUG REPORT START|VALKEY BUG REPORT START")
 
 
 def last_words(log: bytes) -> str:
-    """Return the last lines of a server's log that say something, the latest last."""
+    """Return the last relevant lines of a server's log."""
     lines = [_PREFIX.sub("", line.strip()) for line in log.decode("utf-8", "backslashreplace").split("\n")]
     said = [line for line in lines if line and not _NOISE.search(line)]
     report = next((number for number, line in enumerate(said) if _REPORT.search(line)), None)
@@ -21,11 +21,11 @@ def last_words(log: bytes) -> str:
 
 
 def cut_at(log: bytes) -> int | None:
-    """Return from which byte on the server threw its append-only file away at this start, if it did."""
+    """Return the offset at which the server truncated its append-only file at this start, or None."""
     found = CUT.search(log.decode("utf-8", "backslashreplace"))
     return int(found[1]) if found else None
 
 
 def is_broken(log: bytes) -> bool:
-    """Tell whether the server ended because its append-only file is no such file from some byte on."""
+    """Return whether the server ended because its append-only file is damaged."""
     return BROKEN.search(log.decode("utf-8", "backslashreplace")) is not None

@@ -1,4 +1,4 @@
-"""Why an allocator said no, in one sentence with true numbers, and what to do about it."""
+"""The error messages for refused requests: one sentence with the reason, and what to do."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from canhazgpu.service.allocator import Ask, Blocked, Reserved
 from canhazgpu.service.hidepid import HIDDEN, REMEDY, hides_others
 from canhazgpu.service.problems import Problem
 
-# In the order in which they are named; what each is, in words.
+# The reasons in the order in which they are listed, with their wording.
 WORDS = {
     "in_use": "in use without reservation",
     "held": "reserved",
-    "claimed": "claimed by those who wait",
+    "claimed": "claimed by waiting requests",
     "drained": "drained",
     "error": "in error",
     "unknown": "unknown",
@@ -23,25 +23,25 @@ LOOK = "run 'canhazgpu status' for details"
 
 
 def not_visible(process: int | None) -> Problem:
-    """Return the problem that the process of a run cannot be told from others; `process` is its pidfd."""
+    """Return the problem that the service cannot identify the process of a run; `process` is its pidfd."""
     if process is not None and ended(process):
         return Problem(409, "process-not-visible", "your process has ended")
     if hides_others():
-        remedy = f"{REMEDY}; `canhazgpu reserve` works meanwhile"
-        return Problem(409, "process-not-visible", f"your process cannot be seen: {HIDDEN}", remedy)
-    remedy = "in a container of its own processes, use `canhazgpu reserve` on the host"
-    return Problem(409, "process-not-visible", "your process cannot be seen from the service", remedy)
+        remedy = f"{REMEDY}; until then, use `canhazgpu reserve`"
+        return Problem(409, "process-not-visible", f"the service cannot see your process: {HIDDEN}", remedy)
+    remedy = "in a container with its own PID namespace, use `canhazgpu reserve` on the host"
+    return Problem(409, "process-not-visible", "the service cannot see your process", remedy)
 
 
 def refusal(reserved: Reserved, ask: Ask) -> Problem:
-    """Return the problem that a request for GPUs met."""
+    """Return the reason why a request for GPUs was refused."""
     if reserved.code == "never":
         return _never(reserved)
     if reserved.code == "limit":
-        detail = f"You may hold {ask.limit} GPU(s) at a time, and hold too many for {reserved.need} more"
+        detail = f"You can hold {ask.limit} GPU(s) at a time, and hold too many to get {reserved.need} more"
         return Problem(409, "limit", detail, "release some first, or wait with --wait")
     if reserved.code == "gone":
-        return Problem(409, "request-gone", "the request waits no more", "ask again")
+        return Problem(409, "request-gone", "the request is no longer in the queue", "submit it again")
     if ask.gpus is not None:
         return _named(reserved)
     available = reserved.counts.get("available", 0)
@@ -56,7 +56,7 @@ def refusal(reserved: Reserved, ask: Ask) -> Problem:
 
 
 def _why(kind: str, reserved: Reserved) -> str:
-    """Return the reasons why GPUs are of this kind, each once."""
+    """Return the distinct reasons for GPUs of this kind."""
     reasons = dict.fromkeys(one.reason for one in reserved.troubles if one.why == kind and one.reason)
     return f": {'; '.join(printable(reason, LONGEST_WORDS) for reason in reasons)}" if reasons else ""
 
@@ -87,31 +87,31 @@ def _state(one: Blocked) -> str:
 
 def _never(reserved: Reserved) -> Problem:
     for one in reserved.troubles:
-        detail = f"No GPU of this host has been read: {one.reason}"
+        detail = f"The GPUs of this host could not be read: {one.reason}"
         return Problem(409, "no-gpu-read", detail, one.remedy or "")
     if reserved.missing:
         return _no_such_gpu(reserved.missing)
     if reserved.limit is not None and reserved.need > reserved.limit:
-        return Problem(409, "limit", f"you may hold {reserved.limit} GPU(s) at a time, not {reserved.need}")
-    detail = f"{reserved.need} GPUs are asked for, and this host has {reserved.managed}"
+        return Problem(409, "limit", f"you can hold {reserved.limit} GPU(s) at a time, not {reserved.need}")
+    detail = f"{reserved.need} GPUs were requested, but this host has {reserved.managed}"
     return Problem(400, "too-many", detail, "`canhazgpu status` lists them")
 
 
 def _no_such_gpu(missing: Sequence[int]) -> Problem:
     named = ", ".join(map(str, missing))
-    detail = f"there is no GPU {named} to be had on this host"
+    detail = f"there is no GPU {named} on this host, or it is not managed"
     return Problem(400, "no-such-gpu", detail, "`canhazgpu status` lists them")
 
 
 def not_yours(blocked: Sequence[Blocked], verb: str, known: Collection[int]) -> Problem:
-    """Return the problem of who wants to change what is somebody else's, nobody's, or not among the known."""
+    """Return the problem that GPUs are held by somebody else, not reserved, or not `known`."""
     missing = [one.gpu for one in blocked if known and not one.by and one.gpu not in known]
     if missing:
         return _no_such_gpu(missing)
     parts = [f"GPU {one.gpu} is {_whose(one, verb)}" for one in blocked]
     other = any(one.by for one in blocked)
     detail = f"{', '.join(parts)}: nothing was changed"
-    return Problem(403 if other else 409, "not-yours", detail, f"{verb} only what is yours")
+    return Problem(403 if other else 409, "not-yours", detail, f"you can {verb} only your own reservations")
 
 
 def _whose(one: Blocked, verb: str) -> str:
@@ -121,10 +121,10 @@ def _whose(one: Blocked, verb: str) -> str:
 
 
 def not_extended(reply: dict[str, Any]) -> Problem:
-    """Return the problem of reservations that cannot last longer."""
+    """Return the problem that reservations cannot be extended."""
     if reply["code"] == "limit":
         left, most = (spell_duration(reply[name] / 1000) for name in ("left_ms", "most_ms"))
-        detail = f"it would last longer than the {most} you may have; {left} are left"
+        detail = f"the reservation would exceed your limit of {most}; {left} are left"
         return Problem(403, "too-long", detail, "extend it by less")
     detail = "you have no manual reservation"
     return Problem(409, "no-reservation", detail, "make one with `canhazgpu reserve`")

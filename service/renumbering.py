@@ -1,8 +1,8 @@
-"""Keeps what Redis has of a GPU with its card: an index is only what people call it today.
+"""Moves the state of a GPU in Redis when the driver gives its card another index.
 
-The driver numbers the cards it finds, and numbers them anew when one is lost, replaced or put into another
-slot. Before a scan is stored, everything that is kept of a card moves to the index the card has now; while
-nothing is another than at the scan before, this asks Redis nothing.
+The driver renumbers cards when one is lost, replaced or moved to another slot. Before a scan is stored, all
+state of a card is moved to its current index. If nothing has changed since the last scan, Redis is not
+accessed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,35 +17,35 @@ from canhazgpu.service.identities import Card, Move, doubtful, follow, identifie
 from canhazgpu.service.rules import Rules, host_keys
 
 RENUMBER, FORGET = (Script("canhazgpu.service", verb) for verb in ("renumber", "forget"))
-ATTEMPTS = 3  # Redis was set back in this very moment, or another service writes to it.
+ATTEMPTS = 3  # Redis was reset at this moment, or another service writes to it.
 NOT_FOUND = "not found by the driver"
 
 
 class Renumbering:
-    """The cards of one host, by the index at which Redis keeps them."""
+    """The cards of one host by their index in Redis."""
 
     def __init__(self, store: Store, rules: Rules, patience: float) -> None:
-        """Know nothing yet. A card that is not listed for `patience` seconds is given up."""
+        """Start without knowledge. A card that is not listed for `patience` seconds is removed."""
         self._store, self._rules, self.patience_ms = store, rules, round(patience * 1000)
         self._cards: dict[int, Card] | None = None
         self._seen: dict[int, str] = {}
         self._blind = True  # What is missing may have been there since the last scan.
         self._doubts: list[str] = []
         self.moved: dict[int, int] = {}  # By the last call of `settle`: old index -> new one.
-        self.granted = False  # The same: whether somebody who waited got GPUs.
+        self.granted = False  # By the last call of `settle`: whether waiting requests were granted.
 
     def lose(self) -> None:
-        """Know nothing any more: Redis did not answer, and may not have what it had."""
+        """Discard the knowledge, because Redis did not answer and may have lost data."""
         self._cards, self._seen, self._blind = None, {}, True
 
     def stall(self) -> None:
-        """Say that no scan came through: the time for which a card is missing begins anew."""
+        """Record a failed scan; the time for which a card is missing starts again."""
         self._blind = True
 
     async def settle(self, readings: Sequence[GpuReading], now_ms: int) -> tuple[GpuReading, ...]:
-        """Let Redis follow the cards of this scan; return the readings, each with the UUID of its card.
+        """Update Redis for the cards of this scan; return the readings, each with the UUID of its card.
 
-        `now_ms`: Redis' clock at the last scan, 0 before the first. Raises StoreDown.
+        `now_ms`: Redis' clock at the last scan, 0 before the first one. Raises StoreDown.
         """
         self.moved, self.granted = {}, False
         seen = {reading.index: reading.uuid for reading in readings}
@@ -68,7 +68,7 @@ class Renumbering:
         return self._cards or {}
 
     def missing(self) -> list[GpuUsage]:
-        """Return the GPUs that the driver does not list, as they are shown."""
+        """Return the GPUs that the driver does not list, in the form for display."""
         return [
             GpuUsage(
                 index=index,
@@ -113,7 +113,7 @@ class Renumbering:
         return {index: _card(*row) for index, row in zip(indices, rows, strict=True)}
 
     async def _tell(self, before: Mapping[int, Card], moves: Sequence[Move], seen: Mapping[int, str]) -> int:
-        """Carry the moves out; return when, by Redis' clock, or 0 where `before` is not what Redis has."""
+        """Carry out the moves; return the time on Redis' clock, or 0 if `before` does not match Redis."""
         places = {move.index for move in moves}
         new = {index: uuid for index, uuid in identified(seen).items() if index not in places}
         if not before and not new:
@@ -195,7 +195,7 @@ def _after(
     *,
     anew: bool,
 ) -> dict[int, Card]:
-    """Return the cards as Redis has them when the scan is stored."""
+    """Return the cards as they will be in Redis after the scan is stored."""
     after = {}
     for move in moves:
         card = before[move.was]
@@ -222,6 +222,6 @@ def _card(uuid: bytes | None, usage: bytes | None, missing_ms: bytes | None, was
 
 
 class _Named(msgspec.Struct, frozen=True):
-    """The part of a usage that a missing card is shown with."""
+    """The usage that is displayed for a missing card."""
 
     name: str

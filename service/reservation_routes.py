@@ -1,4 +1,4 @@
-"""The routes of reservations and the queue: who asks is who the kernel says."""
+"""The API routes of reservations and the queue. The caller is identified by the kernel."""
 
 import os
 from functools import partial
@@ -39,11 +39,11 @@ from canhazgpu.service.status_view import reservation
 from canhazgpu.service.users import Users
 from canhazgpu.service.waiting import Place
 
-SCAN_PATIENCE = 10.0  # Seconds for a scan begun after a request; only a host under great load needs them.
+SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request; only needed on a host under heavy load.
 
 
 class ReservationRoutes:
-    """What a user may do with their own reservations, and everybody may see."""
+    """The routes for a user's own reservations, and the public lists."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
         self,
@@ -79,19 +79,19 @@ class ReservationRoutes:
         ]
 
     async def reservations(self, request: Request) -> Response:
-        """Return every live reservation, the oldest first."""
+        """Return all live reservations, the oldest first."""
         del request
         seen = await self._last_known.look()
         return self._last_known.answer([reservation(one, seen.now_ms) for one in seen.reservations], seen)
 
     async def queue(self, request: Request) -> Response:
-        """Return who waits, in order."""
+        """Return the waiting requests in order."""
         del request
         seen = await self._last_known.look()
         return self._last_known.answer(queue(seen), seen)
 
     async def reserve(self, request: Request) -> Response:
-        """Give GPUs, all or none; 201 with the reservation, or with `wait` JSON lines until there are."""
+        """Reserve GPUs, all or none. Returns 201 with the reservation, or JSON lines while waiting."""
         peer, demand = peer_of(request), await body(request, ReserveDemand)
         wait = self._wait_of(demand)
         operation = operation_of(demand.operation)
@@ -122,13 +122,13 @@ class ReservationRoutes:
                 os.close(process)
 
     def begin(self, record: Record, *, request: Request, process: int | None) -> dict[str, Any]:
-        """Bind a reservation to what ends it; return what its user is told."""
+        """Bind a reservation to its process or expiry; return the response."""
         if record.kind == RUN:
             self._liveness.watch(record, process)
         else:
             self._liveness.manual()
             self._handover.send(record, partial(when_heard, request))
-        self._scanner.nudge()  # A violation that it ends is closed at once.
+        self._scanner.nudge()  # This closes a violation that the reservation ends.
         uuids = [self._scanner.known[index].uuid for index in record.gpus if index in self._scanner.known]
         numbers = ",".join(map(str, record.gpus))
         by_uuid = self._settings.run.device_ids == "uuid"
@@ -142,10 +142,10 @@ class ReservationRoutes:
         return {"state": "granted", "reservation": shown, "environment": environment}
 
     async def release(self, request: Request) -> Response:
-        """End one's own reservations; a run that loses its own goes on and is told so."""
+        """Release the caller's reservations; runs continue without them, and their user is notified."""
         peer, demand = peer_of(request), await body(request, ReleaseDemand)
         if (demand.ids is not None) + (demand.gpus is not None) + demand.all > 1:
-            raise Problem(400, "bad-request", "say one of `ids`, `gpus` and `all`")
+            raise Problem(400, "bad-request", "specify only one of `ids`, `gpus` and `all`")
         order = ReleaseOrder(
             uid=peer.uid,
             by=peer.name,
@@ -162,7 +162,7 @@ class ReservationRoutes:
         return answer([released_row(one) for one in released])
 
     async def extend(self, request: Request) -> Response:
-        """Let one's own manual reservations last longer."""
+        """Extend the caller's manual reservations."""
         peer, demand = peer_of(request), await body(request, ExtendDemand)
         may = allowance(self._settings, peer.name)
         bare = demand.duration is None
@@ -185,7 +185,7 @@ class ReservationRoutes:
         return answer([reservation(one, seen.now_ms) for one in seen.reservations if one.id in ids])
 
     async def disown(self, request: Request) -> Response:
-        """Say that the presumed use of one's own GPUs is another's; the next scans make it a violation."""
+        """Disown the presumed use of the caller's GPUs; the next scans make it a violation."""
         peer, demand = peer_of(request), await body(request, DisownDemand)
         if not demand.undo:
             await self._scanned(wait=False)
@@ -198,26 +198,30 @@ class ReservationRoutes:
         return answer([{"gpu": one["gpu"], "users": one.get("users")} for one in reply["disowned"]])
 
     async def leave(self, request: Request) -> Response:
-        """Take one's own request out of the queue."""
+        """Remove the caller's request from the queue."""
         peer, name = peer_of(request), request.path_params["request"]
         mine = [one for one in await self._allocator.waiting() if one.id == name]
         if not mine:
-            raise Problem(404, "no-such-request", "no such request waits", "`canhazgpu queue` lists them")
+            raise Problem(
+                404, "no-such-request", "no such request is in the queue", "`canhazgpu queue` lists them"
+            )
         if mine[0].uid != peer.uid:
-            raise Problem(403, "not-yours", f"it is {mine[0].user} who waits there", "leave it to them")
+            raise Problem(
+                403, "not-yours", f"the request belongs to {mine[0].user}", "you can cancel only your own"
+            )
         await self._allocator.leave([name], "cancelled")
         return answer({"left": name})
 
     async def _scanned(self, *, wait: bool) -> None:
-        """Return when a scan begun after this call is over; who waits may do so until the driver answers."""
+        """Wait for a scan that starts after this call; waiting requests wait until the driver answers."""
         if not await self._scanner.fresh(SCAN_PATIENCE):
-            raise Problem(503, "not-scanned", "the GPUs do not answer", "`canhazgpu doctor` says more")
+            raise Problem(503, "not-scanned", "the GPUs do not answer", "run `canhazgpu doctor`")
         trouble = self._scanner.trouble
         if trouble and not wait:
             raise Problem(503, "not-scanned", f"the GPUs cannot be read: {trouble.reason}", trouble.remedy)
 
     def _wait_of(self, demand: ReserveDemand) -> float | None:
-        """Return how long to wait in seconds, 0 for as long as it takes, None for not at all."""
+        """Return how long to wait in seconds; 0 means indefinitely, None means not at all."""
         wait = demand.wait
         if wait is None:
             wait = self._settings.run.wait if demand.kind == RUN else self._settings.reserve.wait
@@ -239,7 +243,7 @@ class ReservationRoutes:
         may = allowance(self._settings, peer.name)
         gpus = indices(demand.gpus)
         if gpus is not None and demand.count not in (None, len(gpus)):
-            raise Problem(400, "bad-request", f"{demand.count} GPUs are asked for, and {len(gpus)} are named")
+            raise Problem(400, "bad-request", f"`count` is {demand.count}, but {len(gpus)} GPUs are named")
         if demand.kind == RUN:
             if demand.duration is not None:
                 raise Problem(400, "bad-request", "a run has a timeout, not a duration")
@@ -254,9 +258,11 @@ class ReservationRoutes:
         may_signal = os.geteuid() in (0, peer.uid)
         if demand.kind == RUN and not may_signal:
             if demand.timeout is not None:
-                remedy = "leave out --timeout, or have the service run as root"
-                raise Problem(409, "cannot-signal", "the service may not end your processes", remedy)
-            lasts = None  # A limit that nobody can enforce; the service's log and `doctor` say so.
+                remedy = "leave out --timeout, or run the service as root"
+                raise Problem(
+                    409, "cannot-signal", "the service is not allowed to end your processes", remedy
+                )
+            lasts = None  # The limit cannot be enforced; the service's log and `doctor` report this.
         admin = peer.uid == 0 and peer.is_admin(None)
         lasts_ms = None if lasts is None else round(lasts * 1000)
         return Ask(
@@ -279,7 +285,7 @@ class ReservationRoutes:
 
 
 def released_row(one: Released) -> dict[str, Any]:
-    """Return what was released, as other programs read it."""
+    """Return the released reservations as an API response."""
     return {
         "id": one.id,
         "kind": one.kind,

@@ -1,8 +1,8 @@
-"""Trims the event streams: what nobody needs any more goes, what an active consumer group needs stays.
+"""Trims the event streams, but keeps entries that active consumer groups still need.
 
-Three rules, the strongest first: the streams together use no more memory than `streams.memory_mb`; what an
-active group has not acknowledged stays; each stream keeps so many entries, or so many days. Where the first
-two cannot both be kept, the group that is furthest behind is abandoned, which is an event.
+There are three rules, in order of priority: all streams together use at most `streams.memory_mb`; entries
+that an active group has not acknowledged are kept; each stream keeps a number of entries or days. If the
+first two conflict, the group that is furthest behind is abandoned, and an event is created.
 """
 
 import anyio
@@ -17,11 +17,11 @@ from canhazgpu.events.store import Script, Store, StoreDown
 
 TRIM = Script("canhazgpu.service", "trim")
 EVERY = 60.0  # Seconds.
-MOST = 500  # Entries that one call of the script drops: no scan waits longer than some milliseconds for it.
+MOST = 500  # Entries removed per script call, so that scans are delayed by only a few milliseconds.
 CALLS = 2000  # Of the script for one stream in one turn; the next turn goes on.
 ROUNDS = 16  # Of making room in one turn.
-ROOM = 1.05  # What is freed where too much is used, as a multiple of what is too much.
-LEAST = 1000  # Entries that a stream keeps however little memory there may be.
+ROOM = 1.05  # How much memory to free, as a multiple of the excess.
+LEAST = 1000  # Minimum number of entries of a stream, regardless of memory.
 DAYS_MS = 400 * 86_400_000
 FOREVER_MS = 10**14
 ANY_NUMBER = 10**15
@@ -55,10 +55,10 @@ class _Trimmed(msgspec.Struct, frozen=True):
 
 
 class GroupReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A consumer group: how many entries it has to acknowledge, and since when its place is the same.
+    """A consumer group: its unacknowledged entries, and the time since when its position is unchanged.
 
-    `abandoned`: unread (nobody has read it for long), memory (room was needed), or null. `missing`: how many
-    entries an abandoned group was never handed that are gone; null where that is not known.
+    `abandoned`: unread (not read for a long time), memory (to free memory), or null. `missing`: the number of
+    removed entries that an abandoned group never read; null if unknown.
     """
 
     stream: str
@@ -70,7 +70,7 @@ class GroupReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream: how many entries it has, and the memory it uses."""
+    """A stream: its number of entries and its memory."""
 
     stream: str
     entries: int
@@ -78,7 +78,7 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All streams, and the most bytes that they may use together."""
+    """All streams and their common memory limit in bytes."""
 
     bytes: int
     limit_bytes: int
@@ -87,7 +87,7 @@ class StreamsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retention:
-    """Trims one host's streams; `report` is what the last turn saw."""
+    """Trims the streams of one host; `report` is the state at the last turn."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         """Trim nothing yet."""
@@ -99,19 +99,19 @@ class Retention:
         self.report: StreamsReport | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Trim now and then until cancelled."""
+        """Trim regularly until cancelled."""
         task_status.started()
         while True:
             try:
                 await self.turn()
             except StoreDown as down:
                 self._store.lost(down)
-            except ResponseError as error:  # A key that is no stream, or a user who may not ask.
+            except ResponseError as error:  # The key is not a stream, or the ACL forbids it.
                 structlog.get_logger().warning("not_trimmed", reason=str(error))
             await anyio.sleep(EVERY)
 
     async def turn(self) -> None:
-        """Trim every stream, then make room where they use too much memory. Raises StoreDown."""
+        """Trim all streams, then free memory if they use too much. Raises StoreDown."""
         for stream, (keep_ms, keep) in KEPT.items():
             await self._trim(stream, keep_ms, keep)
         sizes = await self._make_room()

@@ -1,4 +1,4 @@
-"""By which rules GPUs are handed out, and the keys every script needs that hands them out."""
+"""The allocation rules as passed to scripts, and the keys of all scripts that allocate GPUs."""
 
 from functools import cached_property
 
@@ -8,16 +8,17 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.keys import Keys
 from canhazgpu.events.promise import Promise, Promised
 
-OLDEST = 15.0  # Seconds; an older scan says nothing about now (or three intervals, where that is more).
-# A driver that hangs is told at once by itself: this is for a service that is starved or gone.
+OLDEST = 15.0  # Seconds; older scans are not used for allocation (or three intervals, if that is longer).
+# A hanging driver is reported separately; this is for a service that is starved or gone.
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """What a script is told: the order in which GPUs are handed out, and how old a scan may be, in ms.
+    """The parameters of scripts: the allocation policy, and the maximum age of a scan in ms.
 
-    `warning_ms`: so long before its end a manual reservation is announced to expire; after `idle_after_ms`
-    without use it is told to be idle, and `idle_release_ms` after that it is released. 0: never.
-    `presume_holder`: use whose user cannot be proven is taken for the holder's on a GPU that is reserved.
+    `warning_ms`: how long before the end the expiry of a manual reservation is announced. `idle_after_ms`:
+    after how long without use a reservation is reported as idle; `idle_release_ms`: after how much longer it
+    is released. 0 means never. `presume_holder`: on a reserved GPU, use without a proven user is assumed to
+    be the holder's.
     """
 
     policy: str = "lru"
@@ -41,7 +42,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         )
 
     def text_for(self, promise: Promise | None) -> bytes:
-        """Return the rules as scripts take them that work only on data that keeps the promise."""
+        """Return the script argument for scripts that require the promise to hold."""
         asked = msgspec.json.encode(promise) if promise else b"{}"
         text = Promised(self.text if asked == b"{}" else self.text[:-1] + b"," + asked[1:])
         text.anew = self.text_for
@@ -49,12 +50,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def text(self) -> bytes:
-        """The rules as scripts take them."""
+        """The rules as a script argument."""
         return msgspec.json.encode(self)
 
 
 def host_keys(keys: Keys) -> list[str]:
-    """Return the keys 1 to 8 of a script that opens a host (see service/lua/prelude.lua)."""
+    """Return keys 1 to 8 of all scripts that open a host (see service/lua/prelude.lua)."""
     return [
         keys.sequence,
         keys.events,

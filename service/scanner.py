@@ -1,4 +1,4 @@
-"""The loop that looks at the GPUs and tells Redis what it saw. It decides nothing about people."""
+"""The scanner: a loop that reads the GPUs and stores the result in Redis. It decides nothing about users."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,34 +21,34 @@ from canhazgpu.service.rules import Rules
 from canhazgpu.service.snapshot import snapshot
 from canhazgpu.service.usage import judge
 
-CLOSEST = 0.1  # Seconds; between two scans that are asked for there is a rest as long as the first took,
+CLOSEST = 0.1  # Seconds; between two requested scans there is a pause as long as the first one took,
 LEAST_REST = 0.005  # but no longer than CLOSEST and no shorter than this.
 LARGEST_MARGIN = 0.1
-SIGN_OF_LIFE = 60.0  # Seconds between two entries in the list of hosts.
-QUICK = 0.5  # Seconds for a Redis that did not answer the scan before.
+SIGN_OF_LIFE = 60.0  # Seconds between updates of the list of hosts.
+QUICK = 0.5  # Timeout in seconds for a Redis that did not answer the previous scan.
 BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
 
 
 class Attributing(Protocol):
-    """Says whose a process is; None for one that has gone."""
+    """Attributes processes to users."""
 
     def attribute(self, process: ProcessReading) -> ProcessUse | None:
-        """Return whose it is."""
+        """Return the process with its user, or None if it is gone."""
 
     async def settle(self) -> bool:
-        """Wait a moment for what was not known at once; whether that changed an answer."""
+        """Wait a moment for outstanding answers; return whether one has changed."""
 
 
 class Scanner:
-    """Scans so often that no state of a GPU stays unseen for longer than `gpus.scan_interval`.
+    """Scans often enough that every state of a GPU is seen within `gpus.scan_interval`.
 
-    The period is a little shorter than the interval, and when a candidate can be confirmed there
-    is a scan at that very moment: use is a violation at the latest `scan_interval + confirm` after
-    it began. A scan that fails leaves everything as it was and is told once.
+    The period is slightly shorter than the interval, and there is an extra scan at the moment when a
+    candidate can be confirmed. Use therefore becomes a violation at most `scan_interval + confirm` after it
+    began. A failed scan changes nothing and is reported once.
     """
 
     def __init__(self, settings: Settings, store: Store, provider: Provider, attributor: Attributing) -> None:
-        """Prepare; nothing is read yet."""
+        """Store the parameters; nothing is read yet."""
         interval = settings.gpus.scan_interval
         self._settings = settings
         self._store = store
@@ -59,17 +59,17 @@ class Scanner:
         self._stale = self._confirm + 3 * interval + 10.0
         self._known: dict[int, GpuUsage] = {}
         self._stalled = ""
-        self.trouble: ProviderError | None = None  # Why the last scan reached no GPU.
+        self.trouble: ProviderError | None = None  # Why the last scan failed.
         self._rules = Rules.of(settings)
         self._cards = Renumbering(store, self._rules, settings.gpus.missing_timeout)
-        self._now_ms = 0  # By Redis' clock, when the last scan was stored.
+        self._now_ms = 0  # The time of the last stored scan on Redis' clock.
         self._wanted = anyio.Event()
-        self.granted: Callable[[], None] = lambda: None  # Called when who waits got their GPUs.
+        self.granted: Callable[[], None] = lambda: None  # Called when waiting requests were granted.
         self.note: Callable[[], None] = lambda: None  # Called when a scan changed reservations.
         # Gives what is held the names of now, before a scan is judged; whether anything had another.
         self.follow_names: Callable[[], Awaitable[bool]] = _unnamed
         self._turn = anyio.Event()  # Set when a scan ends, then replaced.
-        self._began = self._finished = 0.0  # When the scan began that runs, and the last that ended.
+        self._began = self._finished = 0.0  # The start times of the current scan and of the last one.
         self._alive_at = -SIGN_OF_LIFE
         self.progress = time.monotonic()
         self.stored: float | None = None  # When Redis last took a scan, or that there was none; monotonic.
@@ -77,7 +77,7 @@ class Scanner:
         self.seen_at: float | None = None  # and when that was, on the monotonic clock.
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Scan until cancelled; started once the first turn is over, whatever came of it."""
+        """Scan until cancelled. Reports started after the first scan, even if it failed."""
         backoff = BACKOFF_FIRST
         started = False
         while True:
@@ -105,24 +105,24 @@ class Scanner:
 
     @property
     def known(self) -> Mapping[int, GpuUsage]:
-        """Every GPU ever seen, as the last scan saw it, by index."""
+        """All GPUs ever seen, by index, as of the last scan."""
         return self._known
 
     def forget_cards(self) -> None:
-        """Ask Redis anew which cards it has: what it held was put back."""
+        """Read the cards from Redis again, because its data was restored."""
         self._cards.lose()
 
     def nudge(self) -> None:
-        """Scan soon: something changed that waits for a scan begun after it."""
+        """Request a scan, because something waits for a scan that starts after now."""
         self._wanted.set()
 
     async def ended(self, patience: float) -> None:
-        """Wait until a scan ends, or for `patience` seconds: what is looked at then wakes nobody."""
+        """Wait until a scan ends, or for `patience` seconds, without requesting one."""
         with anyio.move_on_after(patience):
             await self._turn.wait()
 
     async def fresh(self, patience: float) -> bool:
-        """Wait for a scan that began after this call; False when `patience` seconds did not suffice."""
+        """Wait for a scan that starts after this call; return False after `patience` seconds."""
         asked = time.monotonic()
         with anyio.move_on_after(patience):
             while self._finished <= asked:
@@ -131,7 +131,7 @@ class Scanner:
         return self._finished > asked
 
     async def _scan(self) -> float:
-        """Scan once; return how many seconds after its beginning the next one is due."""
+        """Scan once; return how many seconds after its start the next one is due."""
         try:
             readings = await self._provider.read()
         except ProviderError as error:
@@ -153,7 +153,7 @@ class Scanner:
 
     async def _look_at(self, readings: Sequence[GpuReading]) -> float:
         self.trouble = None
-        if self._store.down:  # What is seen now is shown, and does not wait for Redis.
+        if self._store.down:  # Show the result without waiting for Redis.
             self._show([self._usage(reading) for reading in readings])
             await self._store.ready(QUICK)
         await self._recall()
@@ -184,7 +184,7 @@ class Scanner:
         return self._pause(observed)
 
     async def _recall(self) -> None:
-        """Learn from Redis which GPUs there were, where no scan of this process told so."""
+        """Read the previous GPUs from Redis, if this process has not scanned them yet."""
         if not self._known:
             before = await snapshot(self._store)
             self._known = {gpu.usage.index: gpu.usage for gpu in before.gpus}
@@ -199,7 +199,7 @@ class Scanner:
         return judge(reading, [process for process in seen if process], self._settings)
 
     def _rename(self, moved: Mapping[int, int]) -> None:
-        """Call what was seen last by the indices of now."""
+        """Apply the current indices to the last readings."""
         if moved:
             renamed = ((moved.get(index, index), usage) for index, usage in self._known.items())
             self._known = {index: msgspec.structs.replace(usage, index=index) for index, usage in renamed}

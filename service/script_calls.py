@@ -1,4 +1,4 @@
-"""What the allocator's scripts take and reply, and which replies are acknowledged before an answer."""
+"""The arguments and replies of the allocator's scripts."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ Acknowledge = Callable[[Mapping[str, Any]], Awaitable[bool]]
 
 
 async def at_once(_: Mapping[str, Any]) -> bool:
-    """Acknowledge a reply without writing it down."""
+    """Accept a reply without writing it to the journal."""
     return True
 
 
@@ -34,5 +34,5 @@ _LISTS = (
 
 
 def lists(reply: dict[str, Any]) -> dict[str, Any]:
-    """Make empty lists of what Redis' JSON library writes as `{}`."""
+    """Convert `{}` to empty lists, because Redis' JSON library writes empty lists that way."""
     return {name: [] if name in _LISTS and value == {} else value for name, value in reply.items()}

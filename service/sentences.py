@@ -1,4 +1,4 @@
-"""What happened to a violation, each thing in one sentence for people. Foreign text is made harmless here."""
+"""Describes each event of a violation in one sentence. Text from users is made safe to print here."""
 
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Delivery
@@ -7,52 +7,50 @@ from canhazgpu.events.text import printable
 from canhazgpu.events.violations import CLOSED, OPENED, Signalled, Violation
 from canhazgpu.service.violation_answers import NoticeFacts
 
-SHOWN = 3  # Processes named; the others are counted.
+SHOWN = 3  # Processes listed; the rest are counted.
 LONGEST = 400
 RIGHTS = {"unreserved": " without a reservation", "overstaying": " after their reservation ended"}
 ENDS = {
-    "stopped": "nothing of theirs is left on the GPU",
+    "stopped": "none of their processes is left on the GPU",
     "reserved": "the GPU is reserved for them now",
     "vanished": "the GPU is gone",
-    "exempted": "it does not count any more, by the settings",
+    "exempted": "the settings exempt it now",
 }
 NOTICES = {
     "opened": "First notice for {}",
-    "changed": "Notice for {} of what changed",
+    "changed": "Notice for {} about a change",
     "reminder": "Reminder for {}",
-    "resolved": "Notice for {} that it is over",
+    "resolved": "Notice for {} that it was resolved",
     "terminate": "Order to end the processes of {}",
 }
 OUTCOMES = {
     "delivered": "delivered",
-    "unproven": "handed on, and nobody knows whether it arrived",
-    "retry": "not now; it is tried again",
-    "failed": "failed for good",
+    "unproven": "sent, but it is not known whether it arrived",
+    "retry": "failed for now, will be retried",
+    "failed": "failed permanently",
     "refused": "refused",
-    "stuck": "the terminal takes nothing",
-    "gone": "it is not there any more",
-    "skipped": "left out",
-    "nobody": "there is nobody to reach",
-    "dry-run": "nothing was sent: a dry run",
+    "stuck": "the terminal accepts no output",
+    "gone": "it no longer exists",
+    "skipped": "skipped",
+    "nobody": "no recipient",
+    "dry-run": "dry run, nothing was sent",
 }
 
 
 def of_fact(kind: str, one: Violation, before: Violation | None = None) -> str:
-    """Return the sentence of a fact: opened, updated or closed; `before` is the fact before it."""
+    """Return the sentence about an opened, updated or closed event; `before` is the previous one."""
     if kind == CLOSED:
-        why = ENDS.get(one.reason or "", one.reason or "nobody knows why")
-        return _sentence(f"It is over after {spell_duration(one.duration_s or 0)}: {why}")
+        why = ENDS.get(one.reason or "", one.reason or "unknown reason")
+        return _sentence(f"It ended after {spell_duration(one.duration_s or 0)}: {why}")
     if kind == OPENED:
         right = f", which {one.holder} holds" if one.kind == "trespass" else RIGHTS.get(one.kind, "")
         return _sentence(f"{printable(one.user)} uses GPU {one.gpu}{right}: {_use(one)}")
-    called = (
-        f"The driver calls the GPU {one.gpu} now: it is" if before and before.gpu != one.gpu else "Now it is"
-    )
+    called = f"The GPU is now GPU {one.gpu}, with" if before and before.gpu != one.gpu else "Now"
     return _sentence(f"{called} {_use(one)}")
 
 
 def of_notice(one: NoticeFacts) -> str:
-    """Return the sentence of a notice: which, for whom, by which channels."""
+    """Return the sentence about a notice: its kind, its recipient and its channels."""
     people = {OFFENDER: one.person, HOLDER: f"{one.person} (who holds the GPU)", ADMINS: "administrators"}
     whom = people.get(one.audience) or one.to or "nobody"
     what = NOTICES.get(one.kind, f"{one.kind} for {{}}").replace("{}", whom) + (
@@ -65,7 +63,7 @@ def of_notice(one: NoticeFacts) -> str:
 
 
 def of_attempt(one: Delivery) -> str:
-    """Return the sentence of one attempt to deliver a notice."""
+    """Return the sentence about one attempt to deliver a notice."""
     whom = f"{one.channel} to {one.recipient}" if one.recipient else one.channel
     again = f", attempt {one.attempt}" if one.attempt > 1 else ""
     became = OUTCOMES.get(one.outcome, one.outcome)
@@ -74,17 +72,17 @@ def of_attempt(one: Delivery) -> str:
 
 
 def of_signal(one: Signalled) -> str:
-    """Return the sentence of a process that was told to end."""
+    """Return the sentence about a signal to a process."""
     return _sentence(f"SIG{one.signal} to PID {one.pid} ({printable(one.name)}): {one.outcome}")
 
 
 def of_silence(kind: str, one: Silence) -> str:
-    """Return the sentence of a silence that begins or ends."""
+    """Return the sentence about a silence that starts or ends."""
     if kind == ENDED:
         return _sentence(
             f"{one.ended_by} ended the silence of {one.by}"
             if one.ended_by
-            else f"The silence of {one.by} is over"
+            else f"The silence of {one.by} has ended"
         )
     scope = [
         *([f"user {one.user}"] if one.user else []),

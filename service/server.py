@@ -1,4 +1,4 @@
-"""HTTP over the Unix socket: connections that know their peer, bounded in number, size and time."""
+"""HTTP over the Unix socket. Connections know their peer, and are limited in number, size and time."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from canhazgpu.service.socket_file import BACKLOG, SocketFile
 from canhazgpu.service.users import Users
 
 LONGEST_HEAD = 65536
-HEAD_TIME = 5.0  # Seconds a caller may take for its first request.
+HEAD_TIME = 5.0  # Seconds for a client to send its first request.
 IDLE_TIME = 15
 DRAIN_TIME = 5
 MOST_OF_ONE_USER = 128
@@ -30,12 +30,12 @@ Heard = Callable[[bool], None]
 
 
 class PeerProtocol(H11Protocol):
-    """One connection. A user with too many, or who sends nothing, is cut off."""
+    """One connection. It is closed if its user has too many, or sends nothing."""
 
     open_by_uid: ClassVar[Counter[int]] = Counter()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Learn from the kernel who this is."""
+        """Identify the peer."""
         super().connection_made(transport)
         self._peer: Peer | None = None
         self._heard: Heard | None = None
@@ -53,7 +53,7 @@ class PeerProtocol(H11Protocol):
         self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIME, self._cut_off)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count it out, and say whether its last answer was heard: a peer that left some unread resets it."""
+        """Remove the connection, and report whether its last response was read completely."""
         heard = exc is None and (self.cycle is None or self.cycle.response_complete)
         super().connection_lost(exc)
         self._over = True
@@ -62,7 +62,7 @@ class PeerProtocol(H11Protocol):
             self.open_by_uid[self._peer.uid] -= 1
 
     def when_heard(self, heard: Heard) -> None:
-        """Call `heard` once: with True when the peer asks on or leaves in order, else with False."""
+        """Call `heard` once: with True if the peer continues or closes normally, else with False."""
         self._heard = heard
         if self._over:
             self._settle(heard=False)
@@ -89,25 +89,25 @@ class PeerProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the daemon, and sleeps instead of looking around ten times a second."""
+    """A uvicorn server that leaves signals to the daemon and does not wake up ten times per second."""
 
     def __init__(self, config: uvicorn.Config) -> None:
-        """Prepare; nothing is served yet."""
+        """Store the parameters; nothing is served yet."""
         super().__init__(config)
         self.stop = anyio.Event()
 
     def accept_no_more(self) -> None:
-        """Close the listener; its connections go on."""
+        """Close the listener; its connections continue."""
         for server in self.servers:
             server.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Capture none."""
+        """Handle no signals."""
         yield
 
     async def main_loop(self) -> None:
-        """Wait until it is told to stop."""
+        """Wait for the request to stop."""
         await self.stop.wait()
 
 
@@ -144,10 +144,10 @@ async def serve_http(
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` on a bound socket until cancelled; then let requests end for DRAIN_TIME seconds.
+    """Serve `app` on a bound socket until cancelled; then give requests DRAIN_TIME seconds to finish.
 
-    `users` knows the names of those who ask. Each time that `time_to_look` returns, the socket's file
-    is looked for: a new one has a listener of its own, and connections through the old one go on.
+    `users` resolves the names of callers. Whenever `time_to_look` returns, the socket file is checked. If it
+    had to be created again, it gets a new listener, and connections of the old one continue.
     """
     application = _introducing(app, users)
     servers: list[_Server] = []

@@ -1,4 +1,4 @@
-"""A stream read page by page, where only what is asked for leaves Redis: little is in memory at a time."""
+"""Reads a stream page by page, and filters the entries in Redis, so that little memory is needed."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True):
-    """One event in a stream: the id of its entry, its type, and what else matters of it."""
+    """One event in a stream: the id of its entry, its type, and the other relevant fields."""
 
     entry: str
     kind: str
@@ -24,11 +24,11 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def ms(self) -> int:
-        """When it was appended, in ms."""
+        """The time at which it was appended, in ms."""
         return int(self.entry.partition("-")[0])
 
     def data_as(self, kind: type[T]) -> T | None:
-        """Return its data; None where that is something else: its consumer buries it."""
+        """Return its data, or None if it is not valid; its consumer moves it to the dead letters."""
         try:
             return msgspec.json.decode(self.data, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -43,10 +43,10 @@ async def sift(
     kind: str = "",
     words: Sequence[str] = (),
 ) -> AsyncIterator[tuple[list[Row], int | None]]:
-    """Yield the events of a span, a page of the stream at a time, and how far it is, in ms; None: at the end.
+    """Yield the events of a period, one page of the stream at a time, and the position in ms (None: the end).
 
-    The span begins at a moment in ms or an entry, and ends at a moment in ms, or never. Only events whose
-    type begins with `kind` and whose data has one of `words` in it, where there are any. Raises StoreDown.
+    The period starts at a time in ms or an entry, and ends at a time in ms, or never. Only events whose type
+    starts with `kind`, and whose data contains one of `words` (if any), are returned. Raises StoreDown.
     """
     start, end_ms = span
     begin = str(max(0, start)) if isinstance(start, int) else start

@@ -1,4 +1,4 @@
-"""The routes of silences: administrators silence what they choose, a user acknowledges what is theirs."""
+"""The API routes of silences. Administrators can silence any violation, users acknowledge their own."""
 
 import re
 
@@ -24,14 +24,14 @@ from canhazgpu.service.snapshot import Snapshot, snapshot
 from canhazgpu.service.status_view import rfc3339
 
 LONGEST = 30 * 86400.0
-KNOWN = "acknowledged"  # The reason of who gives none.
-NOTHING = "use of a GPU that somebody else has reserved cannot be"
+KNOWN = "acknowledged"  # The default reason.
+NOTHING = "use of a GPU that somebody else has reserved cannot be acknowledged"
 ASK = "ask an administrator"
 ID = re.compile(r"s\d{1,19}-\d{1,19}", re.ASCII)
 
 
 class SilenceRoutes:
-    """Everybody may see them; every change makes an event, and is logged."""
+    """The routes. Everybody can list silences; every change creates an event and is logged."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
         self,
@@ -42,7 +42,7 @@ class SilenceRoutes:
         group: int | None,
         last_known: LastKnown,
     ) -> None:
-        """Serve what these know; administrators are root and the members of `group`."""
+        """Store the dependencies; administrators are root and the members of `group`."""
         self._longest_ack = settings.notices.ack_max
         self._store = store
         self._scanner = scanner
@@ -60,13 +60,13 @@ class SilenceRoutes:
         ]
 
     async def silences(self, request: Request) -> Response:
-        """Return every live silence, the first to end first."""
+        """Return all live silences, sorted by their end."""
         del request
         seen = await self._last_known.look()
         return self._last_known.answer([_row(one, seen) for one in seen.silences], seen)
 
     async def silence(self, request: Request) -> Response:
-        """Silence what fits a user, a GPU and a process; for administrators."""
+        """Silence violations that match a user, a GPU and a process; administrators only."""
         peer = peer_of(request)
         admit(peer, self._group)
         demand = await body(request, SilenceDemand)
@@ -74,7 +74,7 @@ class SilenceRoutes:
         if lasts > LONGEST:
             raise Problem(400, "bad-request", f"for: {demand.for_} is longer than 30d", "renew it in time")
         if (demand.user, demand.gpu, demand.process) == (None, None, None):
-            raise Problem(400, "bad-request", "say at least one of `user`, `gpu` and `process`")
+            raise Problem(400, "bad-request", "specify at least one of `user`, `gpu` and `process`")
         if not demand.reason.strip():
             raise Problem(400, "bad-request", "a silence needs a reason")
         if demand.gpu is not None and demand.gpu not in self._scanner.known:
@@ -92,14 +92,14 @@ class SilenceRoutes:
         return await self._done(peer, "add", done, 201)
 
     async def ack(self, request: Request) -> Response:
-        """Silence one's own open violations: once an episode, and no longer than `notices.ack_max`."""
+        """Acknowledge the caller's open violations: once per episode, for at most `notices.ack_max`."""
         peer, demand = peer_of(request), await body(request, AckDemand)
         longest = self._longest_ack
         if not longest:
-            raise Problem(403, "ack-off", "nobody may acknowledge their own violations here", ASK)
+            raise Problem(403, "ack-off", "acknowledging violations is disabled on this host", ASK)
         lasts = longest if demand.for_ is None else seconds(demand.for_, "for")
         if lasts > longest:
-            detail = f"for: {demand.for_} is longer than the {spell_duration(longest)} you may have"
+            detail = f"for: {demand.for_} exceeds your limit of {spell_duration(longest)}"
             raise Problem(403, "too-long", detail, ASK)
         name = printable(peer.name)
         draft = Draft(
@@ -109,17 +109,15 @@ class SilenceRoutes:
             draft, operation_of(demand.operation), lasts=lasts, ack_max=longest
         )
         if done.code == "none":
-            raise Problem(
-                409, "no-violation", "you have no open violation that you could acknowledge", NOTHING
-            )
+            raise Problem(409, "no-violation", "you have no open violation that can be acknowledged", NOTHING)
         if done.code == "acknowledged":
             until = rfc3339(done.until_ms) or ""
-            detail = f"once an episode, and you did, until {until[:10]} {until[11:19]} UTC"
+            detail = f"you have already acknowledged this episode, until {until[:10]} {until[11:19]} UTC"
             raise Problem(409, "acknowledged", detail, ASK)
         return await self._done(peer, "ack", done, 201)
 
     async def unsilence(self, request: Request) -> Response:
-        """End a silence now: an administrator any, a user their own acknowledgement."""
+        """End a silence. Users can end their own acknowledgements, administrators any silence."""
         peer, demand = peer_of(request), await body(request, UnsilenceDemand)
         name = request.path_params["silence"]
         missing = Problem(404, "no-such-silence", f"there is no silence {printable(name)}", "list them first")
@@ -136,7 +134,7 @@ class SilenceRoutes:
             raise missing
         if done.code == "not-yours":
             whose = done.silence.by if done.silence else "an administrator"
-            raise Problem(403, "not-yours", f"it is a silence of {printable(whose)}", ASK)
+            raise Problem(403, "not-yours", f"the silence belongs to {printable(whose)}", ASK)
         return await self._done(peer, "expire", done, 200)
 
     async def _done(self, peer: Peer, action: str, done: Silenced, code: int) -> Response:

@@ -1,7 +1,7 @@
-"""Silences: for a time nobody is told of some violations. Each one ends, and at its very second.
+"""Silences suppress notices about some violations for a time.
 
-What is recorded of violations goes on; who is told is the workers' part. Every change is one script
-that also appends its event. The loop sleeps until the next one ends, or until one is added.
+Violations are still recorded; the workers decide about notices. Every change is one script that also appends
+its event. The loop sleeps until the next silence ends, or until one is added.
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from canhazgpu.events.silences import Silence
 from canhazgpu.events.store import Script, Store, StoreDown
 
 SILENCE, UNSILENCE, LAPSE = (Script("canhazgpu.service", verb) for verb in ("silence", "unsilence", "lapse"))
-AGAIN = 0.2  # Seconds until what Redis did not take is tried again.
+AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A silence to be: it gets its id and its moments from the script."""
+    """A new silence, before the script assigns its id and times."""
 
     by: str
     by_uid: int
@@ -30,10 +30,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Silenced(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a change. `code` is added, ended, not-yours, acknowledged, or none.
+    """The result of a change. `code` is added, ended, not-yours, acknowledged, or none.
 
-    None: there is no such silence; of an acknowledgement, no violation of theirs. Acknowledged: they did
-    before; that one ends, or ended, at `until_ms`.
+    `none`: there is no such silence or, for an acknowledgement, no violation of the user. `acknowledged`:
+    there already was an acknowledgement, which ends or ended at `until_ms`.
     """
 
     code: str
@@ -42,15 +42,15 @@ class Silenced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Silences:
-    """One host's silences. Everything raises StoreDown when the outcome is unknown."""
+    """The silences of one host. All methods raise StoreDown if the outcome is unknown."""
 
     def __init__(self, store: Store) -> None:
-        """Keep them in `store`."""
+        """Use `store`."""
         self._store = store
         self._changed = anyio.Event()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """End each silence when its time is over, until cancelled."""
+        """End silences at their time, until cancelled."""
         task_status.started()
         while True:
             self._changed = anyio.Event()
@@ -63,7 +63,7 @@ class Silences:
                 await self._changed.wait()
 
     async def silence(self, draft: Draft, operation: str, *, lasts: float, ack_max: float) -> Silenced:
-        """Add one for `lasts` seconds; an acknowledgement only once in `ack_max` after the one before."""
+        """Add a silence for `lasts` seconds; an acknowledgement only if the last one ended `ack_max` ago."""
         keys = self._store.keys
         request = {
             "silence": draft,
@@ -86,7 +86,7 @@ class Silences:
         return msgspec.json.decode(reply, type=Silenced)
 
     async def unsilence(self, name: str, operation: str, *, uid: int, by: str, admin: bool) -> Silenced:
-        """End one before its time, for the user `uid`: any for an administrator, else their own."""
+        """End a silence early for the user `uid`: any one for an administrator, else only their own."""
         keys = self._store.keys
         request: dict[str, Any] = {"id": name, "uid": uid, "by": by, "admin": admin}
         reply = await self._store.run(
@@ -103,7 +103,7 @@ class Silences:
         return msgspec.json.decode(reply, type=Silenced)
 
     async def _lapse(self) -> float | None:
-        """End those that are over; return the seconds until the next one is, None where there is none."""
+        """End expired silences; return the seconds until the next one expires, or None."""
         keys = self._store.keys
         names = [keys.sequence, keys.events, keys.silences]
         now_ms, next_ms = map(int, await self._store.run(LAPSE, names, [keys.host]))

@@ -1,4 +1,4 @@
-"""Simulated GPUs: a TOML file says what they are and who uses them. It is read again when it changes."""
+"""The simulated provider: a TOML file, read again when it changes, defines the GPUs and their processes."""
 
 import os
 import tomllib
@@ -16,11 +16,11 @@ from canhazgpu.service.providers import DEADLINE, ProviderError, no_answer
 
 NAMESPACE = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 Megabytes = Annotated[int, msgspec.Meta(ge=0)]
-REMEDY = "correct the file; it is read again when it changes"
+REMEDY = "fix the file; it is read again when it changes"
 
 
 class SimulatedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A process; a made-up pid needs both user and name."""
+    """A process. A pid that does not exist needs both `user` and `name`."""
 
     pid: Annotated[int, msgspec.Meta(ge=0)]
     memory_mb: Megabytes | None = None
@@ -29,7 +29,7 @@ class SimulatedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def exists(self) -> bool:
-        """Whether it is to be reported: made up whole, or really there."""
+        """Whether to report it: it is fully simulated, or it exists."""
         return (self.user is not None and self.name is not None) or Path(f"/proc/{self.pid}").exists()
 
 
@@ -47,15 +47,15 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processes: list[SimulatedProcess] = []
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
+        """Raise ValueError for invalid values."""
         if self.error is not None and self.error.removeprefix("NVML_ERROR_") not in nvml_errors.CODES:
-            message = f"error: {self.error[:40]!r} is none of NVML's error names"
+            message = f"error: {self.error[:40]!r} is not the name of an NVML error"
             raise ValueError(message)
         if self.hang is not None:
             parse_duration(self.hang)
 
     def read(self) -> GpuReading:
-        """Return the reading NVML would give."""
+        """Return the reading as from NVML."""
         name = (self.error or "").removeprefix("NVML_ERROR_")
         identity = self.uuid or f"GPU-{uuid.uuid5(NAMESPACE, f'canhazgpu/{self.index}')}"
         processes = [process for process in self.processes if process.exists]
@@ -86,24 +86,24 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file."""
+    """The scenario file."""
 
     gpus: list[SimulatedGpu] = []
 
 
 class SimulatedProvider:
-    """Reads the scenario file; an unreadable one is an error of the whole host, never an idle host."""
+    """Reads the scenario file. An unreadable file is an error of the whole host, never an idle host."""
 
     name = "simulated"
 
     def __init__(self, path: str) -> None:
-        """Remember the file; it is read at the first scan."""
+        """Store the path; the file is read at the first scan."""
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
         self._scenario = Scenario()
 
     async def read(self) -> tuple[GpuReading, ...]:
-        """Return the GPUs of the file as it is now. Raises ProviderError."""
+        """Return the GPUs in the file. Raises ProviderError."""
         self._reload()
         gpus = sorted(self._scenario.gpus, key=lambda gpu: gpu.index)
         hang = max((parse_duration(gpu.hang) for gpu in gpus if gpu.hang), default=0.0)

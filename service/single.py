@@ -1,4 +1,4 @@
-"""One daemon a host: locks that the kernel holds for as long as the process lives."""
+"""Ensures that only one daemon runs per host, with locks that the kernel holds while the process lives."""
 
 import fcntl
 import os
@@ -11,18 +11,18 @@ FOLDER_MODE = 0o711
 
 
 class AlreadyRunning(Exception):
-    """Another daemon serves here; the message says which."""
+    """Another daemon is running; the message says which one."""
 
 
 class Lock:
-    """An exclusive lock on a folder, or on a file with the holder's process id in it.
+    """An exclusive lock on a folder, or on a file that contains the holder's pid.
 
-    A folder is locked itself: no file in it has to last, and systemd-tmpfiles leaves a locked folder alone.
-    A file may be deleted; `lost` tells, and `renew` takes the lock of the file that is there now.
+    A folder is locked directly, so no file in it is needed, and systemd-tmpfiles does not clean a locked
+    folder. A lock file can be deleted; `lost` detects this, and `renew` locks the current file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Take it. Raises AlreadyRunning, or OSError when the file cannot be made."""
+        """Take the lock. Raises AlreadyRunning, or OSError if the file cannot be created."""
         self.path = path
         self._file = _taken(path)
 
@@ -31,17 +31,17 @@ class Lock:
         return self._file
 
     def lost(self) -> bool:
-        """Whether the path leads to another file by now, or to none."""
+        """Whether the file at the path is no longer the locked one."""
         return not _is(self._file, self.path)
 
     def renew(self) -> None:
-        """Take the lock of what is there now. Raises AlreadyRunning and OSError; the old one is held then."""
+        """Lock the current file. Raises AlreadyRunning and OSError; in this case the old lock is kept."""
         new = _taken(self.path)
         os.close(self._file)
         self._file = new
 
     def release(self) -> None:
-        """Let go of it; the file stays, for the next one."""
+        """Release the lock; the file remains."""
         os.close(self._file)
 
 
@@ -99,7 +99,7 @@ def _is(file: int, path: Path) -> bool:
 
 
 def _holder(file: int) -> str:
-    """Return the process that holds the lock, as the kernel lists it."""
+    """Return the pid of the lock's holder, from /proc/locks."""
     there = os.fstat(file)
     name = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
     try:

@@ -1,4 +1,4 @@
-"""One consistent look at a host's state in Redis: every GPU, its open violations, the last scan."""
+"""A consistent snapshot of a host's state in Redis: GPUs, open violations, and the last scan."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from canhazgpu.service import kept
 
 
 class GpuState(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU: its last usage, who holds it, when it was last released (ms), its open violations.
+    """One GPU: its last usage, its holder, the time of its last release (ms), and its open violations.
 
-    `drained` is why it is kept out of allocation; an unmanaged one is none of ours. `unreadable` is the
-    id of a reservation that holds it and cannot be read. `disowned` are the keys of users whom the holder
-    said the use of the GPU is not theirs by.
+    `drained` is the reason why it is drained; an unmanaged one is never allocated. `unreadable` is the id of
+    a reservation that holds it and cannot be read. `disowned` are the keys of users whose use the holder
+    disowned.
     """
 
     usage: GpuUsage
@@ -32,9 +32,10 @@ class GpuState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The host at `now_ms`, Redis' clock. `stalled_ms` is since when no scan reaches the driver.
+    """The host at `now_ms` on Redis' clock. `stalled_ms` is when scans stopped reaching the driver.
 
-    One that is only what was last known has a `stale_reason`, and for how long it has not been confirmed.
+    A snapshot that is only the last known state has a `stale_reason` and the time since its last
+    confirmation.
     """
 
     now_ms: int
@@ -51,7 +52,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def snapshot(store: Store) -> Snapshot:
-    """Read it in two round trips: which GPUs there are, then everything at once. Raises StoreDown."""
+    """Read a snapshot in two round trips: first the list of GPUs, then everything else. Raises StoreDown."""
     try:
         known: Any = await store.redis.zrange(store.keys.gpus, 0, -1)
         indices = [int(index) for index in known]

@@ -1,4 +1,4 @@
-"""The file through which commands reach the service. It is put back when somebody deletes it."""
+"""The socket file of the service. It is created again if somebody deletes it."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ from canhazgpu.service.single import AlreadyRunning, Lock
 
 MODE = 0o666
 BACKLOG = 256
-LONGEST = 107  # Bytes of a Unix socket's path.
-PATIENCE = 1.0  # Seconds for whoever listens there to take a connection.
+LONGEST = 107  # Maximum length of a Unix socket's path in bytes.
+PATIENCE = 1.0  # Seconds for another listener to accept a connection.
 
 
 class SocketFile:
-    """A bound socket and its lock. Another service's socket is never replaced and never removed."""
+    """A bound socket and its lock. The socket of another service is never replaced or removed."""
 
     def __init__(self, path: Path) -> None:
-        """Take the place. Raises AlreadyRunning and OSError."""
+        """Take the lock and bind the socket. Raises AlreadyRunning and OSError."""
         self._path = path
         self._lock = Lock(Path(f"{path}.lock"))
         try:
@@ -32,9 +32,10 @@ class SocketFile:
         self._trouble = ""  # What was logged last.
 
     def renewed(self) -> socket.socket | None:
-        """Return a new listener where the file or its lock had gone, None where all is as it was.
+        """Return a new listener if the file or its lock was deleted, else None.
 
-        The old one stays open. What cannot be put back now is logged once and tried again by the next call.
+        The old one stays open. If the file cannot be created now, this is logged once and retried by the next
+        call.
         """
         try:
             if self._lock.lost():
@@ -53,7 +54,7 @@ class SocketFile:
         return self.listener
 
     def remove(self) -> None:
-        """Remove the file if it is still this service's, and let go of the lock."""
+        """Remove the file if it still belongs to this service, and release the lock."""
         if self._is_ours():
             self._path.unlink(missing_ok=True)
         self._lock.release()
@@ -65,7 +66,7 @@ class SocketFile:
             return False
 
     def _bound(self, *, listen: bool) -> socket.socket:
-        """Bind under another name, then take the place: there is no moment at which others cannot use it."""
+        """Bind under a temporary name and rename it, so that the socket is always usable by others."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         _refuse_another(self._path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -93,10 +94,10 @@ class SocketFile:
 
 
 def _refuse_another(path: Path) -> None:
-    """Raise AlreadyRunning where somebody listens at `path`, and OSError where something else is there."""
+    """Raise AlreadyRunning if a process listens at `path`, and OSError if it is not a socket."""
     try:
         if not S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError(17, "something is there that is no socket", str(path))
+            raise FileExistsError(17, "the path exists and is not a socket", str(path))
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:

@@ -1,6 +1,6 @@
-"""What a process is on a GPU that somebody holds, for those who read the status.
+"""Classifies the processes on a reserved GPU for `status`.
 
-The scripts decide by the same rules (`standing` in service/lua/standing.lua); a test compares the two.
+The scripts use the same rules (`standing` in service/lua/standing.lua); a test compares the two.
 """
 
 from collections.abc import Collection
@@ -10,19 +10,19 @@ from canhazgpu.events.gpu import Hint, ProcessUse
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.observations import identity_key
 
-BEGAN_MARGIN_MS = 5000  # Moments of two clocks are compared, this host's and Redis'.
+BEGAN_MARGIN_MS = 5000  # Tolerance between two clocks, this host's and Redis'.
 Standing = Literal["own", "presumed", "hinted", "other"]
 
 
 def standing(
     process: ProcessUse, record: Record, disowned: Collection[str], *, presume_holder: bool
 ) -> Standing:
-    """Return whether a process is the holder's.
+    """Return whether a process belongs to the holder.
 
-    `own`: proven, or bound to the reservation. `presumed`: its user cannot be proven, and nothing points to
-    anybody but the holder: no hint, no claim, and it did not begin before the reservation. `hinted`: a hint
-    does, or it claims to be of another reservation. `disowned`
-    are keys of users who the holder said are others.
+    `own`: it is proven, or bound to the reservation. `presumed`: its user is not proven, and nothing
+    indicates another user: there is no hint and no claim, and it did not start before the reservation.
+    `hinted`: there is a hint at another user, or it claims to belong to another reservation. `disowned` are
+    the keys of users that the holder disowned.
     """
     identities = {record.uid, record.login_uid} - {None}
     if {process.uid, process.login_uid} & identities or process.run == record.id:

@@ -1,4 +1,4 @@
-"""A snapshot as other programs read it: one object per GPU. What cannot be known is UNKNOWN."""
+"""The status response: one object per GPU. A state that is not known is UNKNOWN."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,20 +22,20 @@ BROKEN = ("ERROR", "UNKNOWN")
 def status(snapshot: Snapshot, scan_interval: float, *, presume_holder: bool) -> list[dict[str, Any]]:
     """Return the host's GPUs by index.
 
-    `status` is AVAILABLE, IN_USE (reserved), UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN, the last
-    two and a drained one with a `reason`, the last two with its `remedy`. In a picture that is only what was
-    last known (`stale_reason`) none is AVAILABLE: what was is UNKNOWN. `others` are the processes on a
-    reserved GPU that are not its holder's; `presumed` are those taken for the holder's without proof, if
-    `presume_holder`. Times are RFC 3339 in UTC, durations are in seconds, memory is in MiB.
+    `status` is AVAILABLE, IN_USE (reserved), UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. DRAINED, ERROR
+    and UNKNOWN have a `reason`, and the last two a `remedy`. If only the last known state is available
+    (`stale_reason`), no GPU is AVAILABLE; it is UNKNOWN instead. `others` are the processes of other users on
+    a reserved GPU; `presumed` are those that are assumed to be the holder's, if `presume_holder` is set.
+    Times are RFC 3339 in UTC, durations are in seconds, memory is in MiB.
     """
     blind = _blind(snapshot, scan_interval)
     return [_gpu(gpu, snapshot, blind, presume_holder) for gpu in snapshot.gpus]
 
 
 def _blind(snapshot: Snapshot, scan_interval: float) -> str | None:
-    """Return why nothing is known of any GPU now, None when the last scan is recent.
+    """Return why the state of all GPUs is unknown, or None if the last scan is recent.
 
-    How old that scan is comes last: the reason is what people look for.
+    The age of the scan comes last, because users look for the reason.
     """
     scanned = snapshot.scanned_ms
     if scanned is None:
@@ -108,7 +108,7 @@ def _by_standing(gpu: GpuState, presume_holder: bool) -> Mapping[str, list[Proce
 
 
 def reservation(record: Record, now_ms: int) -> dict[str, Any]:
-    """Return a reservation as other programs read it."""
+    """Return a reservation as an API response."""
     return {
         "id": record.id,
         "kind": record.kind,
@@ -128,12 +128,12 @@ def reservation(record: Record, now_ms: int) -> dict[str, Any]:
 
 
 def silenced_until(violation: Violation, silences: Sequence[Silence]) -> int | None:
-    """Return when the last silence that covers a violation ends, in ms, None where none does."""
+    """Return the end of the last silence that covers a violation, in ms, or None."""
     return max((one.until_ms for one in silences if one.covers(violation)), default=None)
 
 
 def _left(silenced: Sequence[int | None], now_ms: int) -> int | None:
-    """Return for how many seconds, rounded up, all of them are silenced, None unless they are."""
+    """Return for how many seconds, rounded up, all violations are silenced, or None if they are not."""
     ends = [until_ms for until_ms in silenced if until_ms is not None]
     return -((now_ms - min(ends)) // 1000) if ends and len(ends) == len(silenced) else None
 
@@ -163,5 +163,5 @@ def _ago(now_ms: int, then_ms: int | None) -> int | None:
 
 
 def rfc3339(ms: int | None) -> str | None:
-    """Return a moment, given in milliseconds since 1970, as RFC 3339 in UTC."""
+    """Return a time in milliseconds since 1970 as RFC 3339 in UTC."""
     return None if ms is None else moments.rfc3339(ms)

@@ -1,7 +1,7 @@
-"""Everything that happened to one violation, gathered from the streams and put in order.
+"""The timeline of one violation, collected from the streams and sorted by time.
 
-Each stream is read once, page by page, from the violation's beginning to some time after its end; what is
-not about it is skipped without being decoded. Of very much the middle is left out, and counted.
+Each stream is read once, page by page, from the start of the violation to some time after its end. Unrelated
+entries are skipped without decoding. If there are too many entries, those in the middle are only counted.
 """
 
 from collections import deque
@@ -26,14 +26,14 @@ from canhazgpu.service.told import (
 )
 from canhazgpu.service.violation_answers import Moment, NoticeFacts
 
-FIRST, LAST = 100, 400  # Of each sort of moment so many are kept from the beginning and from the end.
+FIRST, LAST = 100, 400  # Number of entries of each kind that are kept at the start and at the end.
 LONGEST_SILENCE_MS = 31 * 86_400_000
 SIGNALLED, SILENCES = "canhazgpu.process.signalled", "canhazgpu.silence."
-SORTS = ("violation", "process", "silence", "notice")  # What comes first within a millisecond.
+SORTS = ("violation", "process", "silence", "notice")  # The order within a millisecond.
 
 
 class _Ends:
-    """The first and the last of many moments; those between are counted."""
+    """The first and last of many entries; those in the middle are counted."""
 
     def __init__(self) -> None:
         self.first: list[Moment] = []
@@ -53,10 +53,10 @@ class _Ends:
 
 
 class Timeline:
-    """One violation's. `read` does all the reading; what was found is in the properties."""
+    """The timeline of one violation. `read` reads the streams; the properties have the result."""
 
     def __init__(self, store: Store, name: str, viewer: Viewer, now_ms: int) -> None:
-        """Gather what happened to the violation `name`, as `viewer` may see it."""
+        """Collect the timeline of the violation `name`, redacted for `viewer`."""
         self._store, self._keys = store, store.keys
         self._name, self._viewer, self._now_ms = name, viewer, now_ms
         self._moments = {sort: _Ends() for sort in SORTS}
@@ -66,9 +66,9 @@ class Timeline:
         self.verdict = Told()
 
     async def read(self, start: str, opened: Violation | None) -> None:
-        """Read the streams; `start` is the entry of its first fact, `opened` how it is while it is open.
+        """Read the streams; `start` is the entry of its first event, `opened` its state if it is open.
 
-        Raises StoreDown, and LookupError where no fact can be read.
+        Raises StoreDown, and LookupError if none of its events can be read.
         """
         await self._facts(start)
         if opened and not (self._now and self._now.closed):
@@ -81,24 +81,24 @@ class Timeline:
 
     @property
     def violation(self) -> Violation:
-        """The violation as it is now. Raises LookupError when there is none."""
+        """The current state of the violation. Raises LookupError if there is none."""
         if self._now is None:
             raise LookupError(self._name)
         return self._now
 
     @property
     def moments(self) -> list[Moment]:
-        """What happened, oldest first."""
+        """The entries, oldest first."""
         return sorted((one for sort in SORTS for one in self._moments[sort]), key=lambda one: one.time)
 
     @property
     def left_out(self) -> int:
-        """How many moments there are that `moments` does not have."""
+        """The number of entries that are left out of `moments`."""
         return sum(kept.left_out for kept in self._moments.values())
 
     @property
     def _span(self) -> tuple[int, int]:
-        """From when to when something may be about it, in ms."""
+        """The period in which entries can be related to it, in ms."""
         one = self.violation
         ended_ms = ms_of(one.closed) if one.closed else self._now_ms
         return ms_of(one.since) - MARGIN_MS, ended_ms + LATE_MS
@@ -171,7 +171,7 @@ class Timeline:
                     self._add(Moment(time=seen.time, type=ATTEMPTED, sentence=sentence, attempt=seen))
 
     async def _silences(self) -> list[Silence]:
-        """Add the silences that covered it; return them as they are now."""
+        """Add the silences that covered it; return their current state."""
         found: dict[str, Silence] = {}
         begin_ms, end_ms = self._span
         span = begin_ms - LONGEST_SILENCE_MS, end_ms

@@ -1,4 +1,4 @@
-"""Whether the people that violations are about were told: read from the notices and what became of each."""
+"""Determines whether users were notified of their violations, from the notices and delivery attempts."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,17 +15,17 @@ from canhazgpu.events.violations import Violation
 from canhazgpu.service.sieve import Row, sift
 
 REACHED_THEM, UNREACHED, PENDING, SILENCED = "reached", "unreached", "pending", "silenced"
-NOT_TOLD_BY = frozenset({"resolved", "terminate", "test"})  # Kinds of notices that come after the telling.
-MARGIN_MS = 60_000  # A stream's own clock and that of its events may differ by as much.
-LATE_MS = 7 * 86_400_000  # So long after its end something may still be delivered: retries, dead letters.
+NOT_TOLD_BY = frozenset({"resolved", "terminate", "test"})  # Kinds that do not notify of a violation.
+MARGIN_MS = 60_000  # Maximum difference between the time of a stream entry and of its event.
+LATE_MS = 7 * 86_400_000  # How long notices may still be delivered after the end: retries, dead letters.
 FACTS = "canhazgpu.violation."
 
 
 class Told(msgspec.Struct, frozen=True):
-    """Whether a violation's user was told, and when first.
+    """Whether the user of a violation was notified, and when first.
 
-    `told`: reached, unreached (nobody could be), pending (tried, or to be tried), silenced (now), or None:
-    nobody is proven, or there was no notice, or what became of it is not known any more.
+    `told`: reached, unreached (no channel reached the user), pending (being delivered or scheduled),
+    silenced, or None: no user is proven, there was no notice, or its attempts are no longer known.
     """
 
     told: str | None = None
@@ -37,7 +37,7 @@ class _Named(msgspec.Struct):
 
 
 class Spoken(msgspec.Struct):
-    """What matters of a notice here; the rest of it is not even decoded."""
+    """The relevant fields of a notice; the others are not decoded."""
 
     notice: str
     kind: str
@@ -48,7 +48,7 @@ class Spoken(msgspec.Struct):
 
 
 class Attempt(msgspec.Struct):
-    """What matters of a delivery here."""
+    """The relevant fields of a delivery."""
 
     notice: str
     channel: str
@@ -58,7 +58,7 @@ class Attempt(msgspec.Struct):
 
 
 class _Way:
-    """One notice to an offender, and how far its channels are."""
+    """One notice to an offender, and the state of its channels."""
 
     def __init__(self, spoken: Spoken | Notice, created_ms: int) -> None:
         self.created_ms = created_ms
@@ -76,7 +76,7 @@ class _Way:
 
     @property
     def done(self) -> bool:
-        """Whether no channel tries it any more."""
+        """Whether all channels have finished."""
         ended = {name for name, final in self._final.items() if final}
         families = {name.partition(":")[0] for name in ended}
         return self._final.keys() <= ended and (
@@ -85,17 +85,17 @@ class _Way:
 
 
 class Telling:
-    """What notices and deliveries, fed in their order, say of some violations."""
+    """Collects the notices and deliveries of some violations, passed in order."""
 
     def __init__(self, violations: Iterable[Violation]) -> None:
-        """Ask about these."""
+        """Store the violations."""
         self._violations = {one.violation: one for one in violations}
         self._ways: dict[str, _Way] = {}
         self._of: dict[str, list[_Way]] = defaultdict(list)
         self._missed: set[str] = set()
 
     def notice(self, spoken: Spoken | Notice, created_ms: int) -> None:
-        """Take in a notice."""
+        """Process a notice."""
         about = [one.violation for one in spoken.violations if one.violation in self._violations]
         if spoken.unreached:
             self._missed.update(about)
@@ -107,12 +107,12 @@ class Telling:
                 self._of[name].append(way)
 
     def attempt(self, attempt: Attempt | Delivery) -> None:
-        """Take in what became of a notice on one channel."""
+        """Process a delivery attempt."""
         if attempt.notice in self._ways:
             self._ways[attempt.notice].take(attempt)
 
     def verdicts(self, silences: Iterable[Silence], known_ms: int) -> dict[str, Told]:
-        """Return what is known of each. Of notices before `known_ms` no attempts are kept any more."""
+        """Return the result for each violation. Attempts for notices before `known_ms` were removed."""
         live = list(silences)
         return {
             name: self._verdict(one, silenced=any(silence.covers(one) for silence in live), known_ms=known_ms)
@@ -132,13 +132,13 @@ class Telling:
             return Told(SILENCED)
         if not ways or any(way.created_ms < known_ms for way in ways):
             return Told()
-        # While it lasts, what comes next is for the dispatcher to say: another step, or that none is left.
+        # While it is open, the dispatcher may still take another step.
         waits = one.closed is None or not all(way.done for way in ways)
         return Told(PENDING if waits else UNREACHED)
 
 
 async def told(store: Store, violations: Mapping[str, Violation], now_ms: int) -> dict[str, Told]:
-    """Return of each violation whether its user was told. Raises StoreDown."""
+    """Return for each violation whether its user was notified. Raises StoreDown."""
     if not violations:
         return {}
     keys, telling = store.keys, Telling(violations.values())
@@ -158,7 +158,7 @@ async def told(store: Store, violations: Mapping[str, Violation], now_ms: int) -
 
 
 def violation_of(row: Row) -> Violation | None:
-    """Return what a fact of the violations stream tells of; None for one that is none."""
+    """Return the violation in an event of the violations stream, or None if it is not valid."""
     found = row.data_as(Violation) if row.kind.startswith(FACTS) else None
     try:
         return (
@@ -169,13 +169,13 @@ def violation_of(row: Row) -> Violation | None:
 
 
 async def live_silences(store: Store) -> list[Silence]:
-    """Return the silences that are not over. Raises StoreDown."""
+    """Return the live silences. Raises StoreDown."""
     rows: Any = await store.ask(store.redis.hvals(store.keys.silences))
     return [msgspec.json.decode(text, type=Silence) for text in rows]
 
 
 async def kept_since_ms(store: Store) -> int:
-    """Return from when on every attempt is kept; 0: none was trimmed yet."""
+    """Return the time since when all attempts are kept; 0 means that none were removed."""
     first: Any = await store.ask(store.redis.xrange(store.keys.deliveries, count=1))
     ms, number = place_of(first[0][0].decode()) if first else (0, 0)
     return ms if number > 1 else 0

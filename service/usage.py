@@ -1,4 +1,4 @@
-"""Whether a GPU is in use, and by whom: one reading, its processes and the settings decide."""
+"""Decides whether a GPU is in use and by whom, from one reading, its processes and the settings."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,23 +7,23 @@ from pathlib import PurePosixPath
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
 
-# Serves other users' programs, as root: its own user says nothing about them.
+# A shared server that runs as root for programs of other users.
 SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server"})
-HOUSEKEEPING = 5  # Percent of utilisation that a GPU may have without anybody's doing.
-DESKTOP = 50  # The same beside exempt programs, which draw a screen.
+HOUSEKEEPING = 5  # Percent of utilisation that an idle GPU may have.
+DESKTOP = 50  # The same next to exempt programs, which draw a screen.
 NOTHING_REPORTED = "the driver reports neither its memory nor its processes"
 NEWER_DRIVER = "a newer driver may report them; until then nobody can be given this GPU"
-KERNEL_NAME = 15  # Bytes of a process's name; the kernel cuts what is longer.
+KERNEL_NAME = 15  # Maximum length of a process name in the kernel, in bytes.
 
 
 def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settings) -> GpuUsage:
-    """Return what one scan says of a GPU.
+    """Return the usage of a GPU in one scan.
 
-    In use means: memory in use on the device above `memory.threshold_mb`, or by its processes, or a
-    process whose memory cannot be told. Exempt users and programs, and their memory, do not count, nor does
-    a shared server beside what it serves.
-    A GPU without memory of its own to report is in use by any process, and by work that no process
-    explains. A GPU that cannot be read is not judged, nor is one that reports nothing to judge by.
+    A GPU is in use if more memory than `memory.threshold_mb` is used on the device or by its processes, or if
+    there is a process with unknown memory. Exempt users and programs and their memory do not count, and
+    neither does a shared server next to the programs that it serves. A GPU without memory of its own to
+    report is in use if it has any process, or utilisation without a process. The usage of a GPU that cannot
+    be read, or reports none of these values, is unknown.
     """
     if reading.error or reading.unknown:
         return GpuUsage(
@@ -39,14 +39,14 @@ def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settin
     counted = sorted((one for one in processes if one not in exempt), key=lambda one: one.pid)
     device = max(0, (reading.memory_used_mb or 0) - sum(one.memory_mb or 0 for one in exempt))
     if any(one.memory_mb is None for one in exempt):
-        device = 0  # How much of it is theirs cannot be told; what they use is nobody's fault.
+        device = 0  # Their share of the memory is not known, and exempt use is not a violation.
     known = sum(one.memory_mb or 0 for one in counted)
     untold = any(one.memory_mb is None for one in counted)
     reported = reading.memory_used_mb is not None
     if reported:
         in_use = untold or max(device, known) > settings.memory.threshold_mb
     else:
-        # No memory bounds exempt programs there, and a user may have one load what they like.
+        # Memory does not limit exempt programs there, and a user could make one load anything.
         idle_work = DESKTOP if exempt else HOUSEKEEPING
         explained = any(one.user in settings.violations.exempt_users for one in exempt)
         in_use = bool(counted) or (not explained and (reading.utilization_percent or 0) > idle_work)
@@ -71,7 +71,7 @@ def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settin
 
 
 def _exempt(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settings) -> list[ProcessUse]:
-    """Return the processes that do not count: exempt users', and exempt programs' up to a bound of memory."""
+    """Return the exempt processes: those of exempt users, and exempt programs up to a memory limit."""
     rules = settings.violations
     by_user = [one for one in processes if one.user in rules.exempt_users]
     names = {*rules.exempt_processes, *SHARED_SERVERS}
@@ -86,15 +86,15 @@ def _exempt(reading: GpuReading, processes: Sequence[ProcessUse], settings: Sett
 
 
 def _runs(process: ProcessUse, names: set[str]) -> bool:
-    """Tell whether a process runs one of these programs: names of files, or paths.
+    """Return whether a process runs one of these programs, given as file names or paths.
 
-    Where only its name in the kernel is known, of a process of root's, that has 15 bytes.
+    For a process of root, only the kernel's name may be known, which is cut to 15 bytes.
     """
     if process.program is None:
         return False
     name = PurePosixPath(process.program).name
     if name in SHARED_SERVERS and process.uid != 0:
-        return False  # It serves that user alone.
+        return False  # It serves only that user.
     cut = not process.program.startswith("/")
     return any(
         one in {process.program, name} or (cut and one.encode()[:KERNEL_NAME] == name.encode())

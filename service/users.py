@@ -1,4 +1,4 @@
-"""Names of users, from the host's user database. A look-up never runs on the event loop: LDAP may hang.
+"""Names of users from the host's user database. Look-ups never run on the event loop, because LDAP may hang.
 
 Users of the host's own file need none, so that a directory that hangs keeps nobody from being known who is
 not its own.
@@ -19,12 +19,12 @@ import msgspec
 from canhazgpu.events.text import printable
 from canhazgpu.service.host_files import LocalUsers
 
-PATIENCE = 0.25  # Seconds that a new look-up may hold up a scan, once.
+PATIENCE = 0.25  # Seconds for which a new look-up may delay a scan, once.
 CALLER_PATIENCE = 2.0  # Seconds that a request waits for its caller's name.
-FRESH = 600.0  # Seconds until a name is asked again,
+FRESH = 600.0  # Seconds until a name is looked up again,
 RETRY = 30.0  # a missing one,
-KEPT = 3600.0  # and for how long the last name stands in while the directory says there is none.
-LOOK_UPS = 4  # At the same time. Each is a thread that may hang in the C library.
+KEPT = 3600.0  # and for how long the last name is used while the directory has none.
+LOOK_UPS = 4  # Concurrent look-ups. Each is a thread that may hang in the C library.
 MOST = 65536
 MOST_DIGITS = 10  # Of a uid.
 
@@ -49,7 +49,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class Users:
-    """Answers at once from what is known: `name`, `uid` and `home` are None where nothing is known (yet)."""
+    """Answers immediately from a cache: `name`, `uid` and `home` are None if they are not known (yet)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, local: LocalUsers | None = None) -> None:
         """Prepare; threads start with the first look-up and never keep the process from ending."""
@@ -64,7 +64,7 @@ class Users:
         self.generation = 0  # Grows with each answer that differs from the one before.
 
     def name(self, uid: int) -> str | None:
-        """Return a user's name, safe to show."""
+        """Return a user's name, safe to print."""
         found = self._get(uid)
         return found if isinstance(found, str) else self._believed.get(uid)
 
@@ -80,12 +80,12 @@ class Users:
         return found if isinstance(found, int) else None
 
     def home(self, uid: int) -> str | None:
-        """Return a user's home, as the database has it."""
+        """Return a user's home according to the database."""
         found = self._get(HomeOf(uid))
         return found if isinstance(found, str) else None
 
     def wait(self, patience: float = PATIENCE) -> None:
-        """Wait for the look-ups that run, but for none longer than `patience` seconds since it began."""
+        """Wait for running look-ups, for each at most `patience` seconds since it started."""
         with self._changed:
             while self._asking:
                 left = max(self._asking.values()) + patience - self._clock()
@@ -94,7 +94,7 @@ class Users:
                 self._changed.wait(left)
 
     def ask(self, question: Callable[[_Asked], _Told | None], key: _Asked, until: float) -> _Told | None:
-        """Put a question such as `name` and wait for the answer until a moment of the clock. Blocks."""
+        """Call a look-up such as `name` and wait for its answer until a deadline. Blocks."""
         found = question(key)
         if found is None:
             self.wait(until - self._clock())
@@ -102,18 +102,18 @@ class Users:
         return found
 
     async def settle(self, patience: float = PATIENCE) -> None:
-        """Wait as `wait` does, without blocking the loop."""
+        """Wait like `wait`, without blocking the loop."""
         if any(began + patience > self._clock() for began in list(self._asking.values())):
             await anyio.to_thread.run_sync(self.wait, patience, abandon_on_cancel=True)
 
     async def name_of(self, uid: int, patience: float = CALLER_PATIENCE) -> str:
-        """Return a user's name, or the uid as text where there is none within `patience` seconds."""
+        """Return a user's name, or the uid as text if there is no name within `patience` seconds."""
         if self.name(uid) is None:
             await self.settle(patience)
         return self.name(uid) or str(uid)
 
     async def uid_of(self, name: str, patience: float = CALLER_PATIENCE) -> int | None:
-        """Return a user's uid, None where there is none within `patience` seconds."""
+        """Return a user's uid, or None if there is none within `patience` seconds."""
         if self.uid(name) is None:
             await self.settle(patience)
         return self.uid(name)

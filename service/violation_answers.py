@@ -1,4 +1,4 @@
-"""What the API answers about one violation, as types: OpenAPI is made from them."""
+"""The types of the API response about one violation. The OpenAPI document is generated from them."""
 
 from msgspec import Struct
 
@@ -9,7 +9,7 @@ from canhazgpu.service.answers import ViolationAnswer
 
 
 class NoticeFacts(Struct, frozen=True, kw_only=True):
-    """A notice that spoke of a violation, and of which GPUs; the fields mean what they do in the event."""
+    """A notice about a violation, and the GPUs in it. The fields are those of the event."""
 
     notice: str
     kind: str
@@ -27,7 +27,7 @@ class NoticeFacts(Struct, frozen=True, kw_only=True):
 
 
 class Moment(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that happened: its event's type, a sentence for people, and its data in one field more."""
+    """One entry of the timeline: the type of its event, a sentence for people, and a field with its data."""
 
     time: str
     type: str
@@ -40,7 +40,7 @@ class Moment(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TimelineAnswer(Struct, frozen=True, kw_only=True):
-    """A violation and what happened to it, oldest first; `left_out`: how much of the middle is missing."""
+    """A violation and its timeline, oldest first. `left_out`: the number of entries missing in the middle."""
 
     violation: ViolationAnswer
     moments: list[Moment]

@@ -1,4 +1,4 @@
-"""Which violations are asked for: the words of the API and of the command, understood in one place."""
+"""Parses the filters for violations, which the API and the command line share."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ _MOMENT = re.compile(
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """The violations that lasted at some time between two moments, and fit all the rest that is set.
+    """Selects the violations that overlap a period and match all other filters that are set.
 
     `until_ms`: None for now. `unreached`: whose user was to be told and could not be. `uid`: that of `user`,
     who had another name, or none, at another time.
@@ -37,7 +37,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     unreached: bool = False
 
     def fits(self, violation: Violation) -> bool:
-        """Tell whether a violation is asked for, by what is known of it without its notices."""
+        """Return whether a violation matches, without considering its notices."""
         return (
             (self.user in (None, violation.user) or (self.uid is not None and self.uid == violation.uid))
             and self.gpu in (None, violation.gpu)
@@ -48,28 +48,26 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def filters(words: Mapping[str, str], now_ms: int, spell: Callable[[str], str] = str) -> Filters:
-    """Return what is asked for by `since`, `until`, `user`, `gpu`, `kind`, `open` and `unreached`.
+    """Parse `since`, `until`, `user`, `gpu`, `kind`, `open` and `unreached`.
 
-    Raises ValueError with a sentence for people, where `spell` names a filter.
+    Raises ValueError with a readable message, in which `spell` gives the name of a filter.
     """
     said = {name: words[name] for name in NAMES if name in words}
     for name, word in said.items():
         if not word.strip():
-            raise ValueError(f"{spell(name)}: it is empty: leave it out, or say what you want")
+            raise ValueError(f"{spell(name)}: the value is empty: leave it out, or give a value")
     until_ms = _moment(said["until"], now_ms, spell("until")) if "until" in said else None
     end_ms = now_ms if until_ms is None else until_ms
     since_ms = _moment(said["since"], now_ms, spell("since")) if "since" in said else end_ms - WEEK_MS
     if since_ms > end_ms or since_ms == until_ms:
         later = f"not before {spell('until')}" if until_ms is not None else "in the future"
-        raise ValueError(f"{spell('since')} is {later}; a date is its first moment, in UTC")
+        raise ValueError(f"{spell('since')} is {later}; a date means 00:00 UTC")
     gpu, kind = said.get("gpu"), said.get("kind")
     if gpu is not None and not (gpu.isascii() and gpu.isdigit() and len(gpu) <= MOST_DIGITS):
-        raise ValueError(
-            f"{spell('gpu')}: '{printable(gpu, 20)}' is no GPU: say one as `status` does, 0 or 3"
-        )
+        raise ValueError(f"{spell('gpu')}: '{printable(gpu, 20)}' is not the number of a GPU, such as 0 or 3")
     if kind is not None and kind not in KINDS:
         raise ValueError(
-            f"{spell('kind')}: there is no '{printable(kind, 20)}'; there are {', '.join(KINDS)}"
+            f"{spell('kind')}: there is no kind '{printable(kind, 20)}'; use one of {', '.join(KINDS)}"
         )
     return Filters(
         since_ms=max(0, since_ms),
@@ -83,7 +81,7 @@ def filters(words: Mapping[str, str], now_ms: int, spell: Callable[[str], str] =
 
 
 def _moment(text: str, now_ms: int, name: str) -> int:
-    """Return a moment in ms: a length of time before now, or a date with or without its time."""
+    """Return a time in ms, given as a duration before now, or as a date with or without a time."""
     try:
         return now_ms - round(parse_duration(text) * 1000)
     except ValueError as error:
@@ -97,5 +95,5 @@ def _moment(text: str, now_ms: int, name: str) -> int:
     except (ValueError, OverflowError):
         shown = printable(text, 40)
         raise ValueError(
-            f"{name}: '{shown}' is no moment: write 2026-11-25 or 2026-11-25T14:30:00Z"
+            f"{name}: '{shown}' is not a time: write 2026-11-25 or 2026-11-25T14:30:00Z"
         ) from None

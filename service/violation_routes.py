@@ -1,4 +1,4 @@
-"""The routes of violations: those that fit a question, and the time line of one."""
+"""The API routes of violations: the list, and the timeline of one violation."""
 
 import time
 
@@ -20,7 +20,7 @@ from canhazgpu.service.violation_search import find, missing
 
 
 class ViolationRoutes:
-    """Everybody may see them; where notices went only who `service/masks.py` says."""
+    """The routes. Everybody can use them; mail addresses are redacted by `service/masks.py`."""
 
     def __init__(self, store: Store, group: int | None, users: Users) -> None:
         """Serve what `store` keeps; administrators are root and the members of `group`."""
@@ -36,7 +36,7 @@ class ViolationRoutes:
         ]
 
     async def violations(self, request: Request) -> Response:
-        """Return the violations that fit the filters of `service/violation_filters.py`."""
+        """Return the violations that match the filters of `service/violation_filters.py`."""
         now_ms = round(time.time() * 1000)
         try:
             wanted = filters(request.query_params, now_ms)
@@ -48,7 +48,7 @@ class ViolationRoutes:
         return answer(await history.violations(self._store, wanted, now_ms))
 
     async def violation(self, request: Request) -> Response:
-        """Return one violation and all that happened to it; the beginning of its id is enough."""
+        """Return one violation and its timeline; the start of its id is enough if it is unique."""
         name, start = await find(self._store, request.path_params["violation"])
         now_ms = round(time.time() * 1000)
         viewer = Viewer.of(peer_of(request), self._group)

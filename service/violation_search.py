@@ -1,4 +1,4 @@
-"""Finds one violation by its id, or by the beginning of it, without reading what cannot be it."""
+"""Finds one violation by its id or the start of it, reading only entries that can match."""
 
 import re
 
@@ -15,7 +15,7 @@ _ID = re.compile(r"v(\d{1,13})(-\d{0,19})?", re.ASCII)
 
 
 def missing(text: str) -> Problem:
-    """Return the problem of who asks for a violation that there is not."""
+    """Return the problem that a violation does not exist."""
     shown = printable(text, 40)
     return Problem(
         404, "no-such-violation", f"there is no violation {shown}", "`canhazgpu violations` lists them"
@@ -46,6 +46,6 @@ async def find(store: Store, text: str) -> tuple[str, str]:
     if len(found) > 1:
         names = ", ".join(list(found)[:SHOWN]) + (", …" if len(found) > SHOWN else "")
         raise Problem(
-            400, "ambiguous-id", f"{text} begins more than one violation: {names}", "say more of it"
+            400, "ambiguous-id", f"{text} matches more than one violation: {names}", "give more of the id"
         )
     return found.popitem()

@@ -1,4 +1,4 @@
-"""A place in the queue for as long as its owner listens: where it stands, and what becomes of it."""
+"""A request in the queue that reports its position and result while its client is connected."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -16,16 +16,16 @@ from canhazgpu.service.queue_view import queue
 from canhazgpu.service.refusals import refusal
 from canhazgpu.service.snapshot import snapshot
 
-JOIN_TIME = 4.0  # Seconds for a Redis that is away to come back, for who has no place in the queue yet.
-SIGN_OF_LIFE = 5.0  # Seconds between two looks at the queue when nothing happens.
+JOIN_TIME = 4.0  # Seconds to wait for a Redis that is down, for clients that are not in the queue yet.
+SIGN_OF_LIFE = 5.0  # Seconds between checks of the queue if nothing happens.
 
 Begin = Callable[[Record], dict[str, Any]]
 
 
 class Place:
-    """A place in the queue, for as long as its owner listens."""
+    """A request in the queue, for as long as its client is connected."""
 
-    def __init__(  # noqa: PLR0913 - whose place it is, and what becomes of it
+    def __init__(  # noqa: PLR0913 - all of them describe the request
         self,
         store: Store,
         allocator: Allocator,
@@ -46,11 +46,11 @@ class Place:
         self._names = [(ask.uid, operation)]
         if ask.id is not None:
             self._names.append((ask.uid, ask.id))
-        self._id: str | None = None  # Known to be this user's, by the script.
+        self._id: str | None = None  # The script has checked that it belongs to this user.
         self._over = False
 
     async def once(self) -> Reserved:
-        """Ask without waiting. Raises StoreDown; what was given then, unheard of, goes back."""
+        """Request without waiting. Raises StoreDown; a reservation granted in that case is released."""
         self._handover.stand(self, *self._names)
         try:
             return await self._ask_again()
@@ -62,7 +62,7 @@ class Place:
                 self._end()
 
     async def lines(self, patience: float | None) -> AsyncIterator[dict[str, Any] | None]:
-        """Yield where the request stands, each time it changes, and what became of it."""
+        """Yield the position of the request whenever it changes, and then the result."""
         self._handover.stand(self, *self._names)
         said: tuple[Any, ...] = ()
         began = anyio.current_time()
@@ -100,12 +100,14 @@ class Place:
             self._allocator.unlisten(event)
 
     def _has_no_place(self, began: float) -> bool:
-        """Whether Redis has been away for so long that the queue cannot be joined now."""
+        """Whether Redis has been down for so long that the queue cannot be joined now."""
         return self._id is None and self._ask.id is None and anyio.current_time() - began > JOIN_TIME
 
     async def _look(self) -> Reserved | None:
         try:
-            with anyio.CancelScope(shield=True):  # Whoever leaves now must not leave a reservation behind.
+            with anyio.CancelScope(
+                shield=True
+            ):  # A client that leaves now must not leave a reservation behind.
                 reserved = await self._ask_again()
         except StoreDown as down:
             self._store.lost(down)
@@ -125,7 +127,7 @@ class Place:
         return reserved
 
     async def _give_up(self) -> bool:
-        """Leave the queue; False when it is not in it any more, as it has just been served."""
+        """Leave the queue; return False if it was just granted."""
         left: bool | None = None
         if self._id is not None:
             with suppress(StoreDown):
@@ -148,13 +150,13 @@ class Place:
         return next((row for row in rows if row["id"] == name), {})
 
     async def gone(self) -> None:
-        """Give up the place, whatever becomes of it meanwhile; what was given to its owner stays theirs."""
+        """Leave the queue; a reservation that the client has already received is kept."""
         if not (self._allocator.closing or self._over):
             self._over = True
             self._handover.vacate(self, self._names, self._find)
 
     async def _find(self) -> str | None:
-        """Return the id of the request, also where the answer that said it was lost. Raises StoreDown."""
+        """Return the id of the request, even if the answer that contained it was lost. Raises StoreDown."""
         if self._id is None:
             await self._ask_again()
         return self._id

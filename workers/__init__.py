@@ -1,1 +1,1 @@
-"""What reads the streams: the dispatcher of notices, and one delivery worker per channel."""
+"""The workers that read the streams: the dispatcher, and one delivery worker per channel."""

@@ -1,4 +1,4 @@
-"""What a user hears of their own reservations: one notice an event, decided from the event alone."""
+"""Creates notices to users about their own reservations. Each is decided from one event alone."""
 
 import msgspec
 
@@ -8,16 +8,16 @@ from canhazgpu.events.reservations import RUN, Reservation
 from canhazgpu.workers.drafts import Draft, hushed
 from canhazgpu.workers.policy import Policy
 
-WAITED = 5.0  # Seconds; who got their GPUs sooner has seen it.
-STALE_MS = 3_600_000  # What happened longer ago is no news: the workers were away.
+WAITED = 5.0  # Seconds; a user who waited for less has seen the answer.
+STALE_MS = 3_600_000  # Older events are not announced: the workers were not running.
 PASSING = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.expiring"})
 BY_OTHERS = frozenset(
     {"admin", "idle", "lost", "unmanaged", "vanished"}
-)  # Reasons of a release that its user did not ask for.
+)  # Reasons for a release that the user did not request.
 
 
 def announce(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
-    """Return the notices that this event makes, mostly none. Raises msgspec.ValidationError."""
+    """Return the notices for an event, in most cases none. Raises msgspec.ValidationError."""
     if not event.type.startswith("canhazgpu.reservation."):
         return []
     held = msgspec.convert(event.data, Reservation)
@@ -53,6 +53,6 @@ def _kind(event_type: str, held: Reservation, policy: Policy) -> tuple[str, list
         case "released" if held.reason in BY_OTHERS and held.by != held.user:
             return "released", notices.released
         case "released" if held.reason == "undelivered" or (held.reason == "released" and held.kind == RUN):
-            # Who waited, and was not there any more, may have been told that they have them.
+            # A user who had left the queue may have been told that the GPUs are theirs.
             return ("released" if held.reason == "undelivered" else "unreserved"), ["wall"]
     return "", []

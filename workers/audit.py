@@ -1,4 +1,4 @@
-"""Writes every violation fact to the audit log, in the order of the stream, each exactly once."""
+"""Writes every violation event to the audit log, in the order of the stream, exactly once."""
 
 import anyio
 import structlog
@@ -16,7 +16,7 @@ PAUSE_FIRST, PAUSE_LAST = 0.2, 10.0
 
 
 class Audit:
-    """The worker of the log: it waits for a full disk, and never skips a fact."""
+    """The worker for the audit log. If the disk is full it waits; it never skips an event."""
 
     def __init__(self, store: Store, log: AuditLog, name: str) -> None:
         """Join the group `log` as `name`."""
@@ -46,7 +46,7 @@ async def _nothing_due() -> float:
 
 
 class LogChannel:
-    """The channel `log`: a line that says who is told of what."""
+    """The channel `log`: it writes a line about every notice."""
 
     name = "log"
 
@@ -55,7 +55,7 @@ class LogChannel:
         self._log = log
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the log's path."""
+        """Return the path of the log."""
         del notice
         return [str(self._log.path)]
 

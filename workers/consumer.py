@@ -1,7 +1,7 @@
-"""A member of a consumer group: every entry is handled at least once, whatever dies in between.
+"""A member of a consumer group. It handles every entry at least once, even after a crash.
 
-Its own unfinished entries come first, then those of members that have gone, then new ones. What
-cannot be decoded goes to the dead letters with its raw bytes, and the loop goes on.
+It handles its own pending entries first, then those of members that are gone, then new ones. An entry that
+cannot be decoded goes to the dead letters with its raw bytes, and the loop continues.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,8 +18,8 @@ from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreac
 from canhazgpu.workers.ownership import check_owner
 
 BURY = Script("canhazgpu.workers", "bury")
-CONSUMER = "worker"  # One name for every member: who starts again finds what was left unfinished.
-CLAIM_AFTER = 120.0  # Seconds; longer than any delivery may take.
+CONSUMER = "worker"  # Members keep their name, so that they find their pending entries after a restart.
+CLAIM_AFTER = 120.0  # Seconds; longer than any delivery.
 LONGEST_BLOCK = 30.0
 BATCH = 64
 BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
@@ -35,10 +35,10 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Consumer:
-    """Reads `stream` as a member of `group`; the group is made at the stream's beginning."""
+    """Reads `stream` as a member of `group`. The group is created at the start of the stream."""
 
     def __init__(self, store: Store, stream: str, group: str, name: str = CONSUMER) -> None:
-        """Prepare; nothing is read yet."""
+        """Store the parameters; nothing is read yet."""
         self.store = store
         self.stream = stream
         self.group = group
@@ -52,10 +52,10 @@ class Consumer:
         due: Callable[[], Awaitable[float]],
         task_status: TaskStatus[None],
     ) -> None:
-        """Give every entry to `take` until cancelled, what was left unfinished first.
+        """Pass every entry to `take` until cancelled, pending ones first.
 
-        `due` does what its time has come for, and returns the seconds until there is more of it. While
-        Redis is down both wait, and everything begins again with what was left unfinished.
+        `due` does the work whose time has come, and returns the seconds until there is more. While Redis is
+        down, both wait; afterwards, reading starts again with the pending entries.
         """
         patience = Patience(self.store)
         task_status.started()
@@ -77,7 +77,7 @@ class Consumer:
                 await self.close()
 
     async def close(self) -> None:
-        """Close its own connection."""
+        """Close the connection."""
         await self._redis.aclose()
 
     async def unfinished(self) -> list[Entry]:
@@ -90,7 +90,7 @@ class Consumer:
             while batch := await self._read(after.decode(), None):
                 found += batch
                 after = batch[-1][0]
-            # What was deleted is buried now: from Redis 7 on, claiming forgets it.
+            # Report deleted entries now, because since Redis 7 claiming removes them.
             gone = [(key, fields) for key, fields in found if not fields]
             await self._decoded(gone)
             found = [(key, fields) for key, fields in found if fields]
@@ -107,7 +107,7 @@ class Consumer:
         return await self._decoded(dict(found).items())
 
     async def new(self, longest: float) -> list[Entry]:
-        """Return the next entries nobody was handed yet; waits up to `longest` seconds for one."""
+        """Return the next new entries; wait up to `longest` seconds for one."""
         try:
             await self._make_group()
             block = max(1, round(min(longest, LONGEST_BLOCK) * 1000)) if longest > 0 else None
@@ -116,7 +116,7 @@ class Consumer:
             raise StoreDown(unreachable(error)) from error
 
     async def entry(self, entry_id: str) -> Entry | None:
-        """Return one entry by its id, None when it is there no more."""
+        """Return one entry by its id, or None if it no longer exists."""
         try:
             rows: Any = await self.store.redis.xrange(self.stream, entry_id, entry_id)
         except UNREACHABLE as error:
@@ -177,7 +177,7 @@ class Consumer:
 
 
 class Patience:
-    """Waits a little longer each time Redis does not answer; starts over when it does."""
+    """Waits with growing delays while Redis does not answer."""
 
     def __init__(self, store: Store) -> None:
         """Begin with the shortest wait."""
@@ -185,7 +185,7 @@ class Patience:
         self._next = BACKOFF_FIRST
 
     async def wait(self, down: StoreDown) -> None:
-        """Say why, and wait."""
+        """Log the reason and wait."""
         self._store.lost(down)
         await anyio.sleep(self._next)
         self._next = min(self._next * 2, BACKOFF_LAST)

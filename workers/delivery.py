@@ -1,7 +1,7 @@
-"""Delivers notices on one channel: at least once, tried again with growing pauses, then a dead letter.
+"""Delivers the notices of one channel: at least once, with retries at growing intervals, then a dead letter.
 
-A channel that is down holds up nobody else: each has a consumer group of its own. What was tried,
-and for whom it is done, is in Redis, so that a restart goes on where it was.
+A failing channel does not delay others, because each has its own consumer group. The attempts and the
+finished recipients are stored in Redis, so a restart continues where it stopped.
 """
 
 import random
@@ -22,13 +22,13 @@ from canhazgpu.workers.ownership import check_owner
 
 SETTLE = Script("canhazgpu.workers", "settle")
 RETRY_FIRST_MS, RETRY_LAST_MS = 1_000, 300_000
-# What is told only to those who were told that it began.
+# Kinds that are sent only to recipients of the first notice.
 ENDS = frozenset({"resolved", "resumed", "gpu-recovered", "channel-recovered"})
 GIVE_UP_MS = 24 * 3600 * 1000
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """What was tried for one notice. `since_ms`: when the first attempt failed, by Redis' clock."""
+    """The attempts for one notice. `since_ms`: the time of the first failed attempt, on Redis' clock."""
 
     episode: str
     attempt: int = 0
@@ -37,7 +37,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows from an attempt; a `retry_ms` below 0 says that the notice is dealt with."""
+    """The consequences of an attempt. A `retry_ms` below 0 means that the notice is finished."""
 
     retry_ms: int = -1
     progress: Progress | None = None
@@ -50,7 +50,7 @@ class Delivery:
     """The worker of one channel."""
 
     def __init__(self, store: Store, channel: Channel, name: str, *, dry_run: bool = False) -> None:
-        """Join the channel's consumer group as `name`; `dry_run`: nobody is told, it is only recorded."""
+        """Join the channel's consumer group as `name`. With `dry_run`, record attempts without sending."""
         self._store = store
         self._channel = channel
         self._dry_run = dry_run
@@ -58,11 +58,11 @@ class Delivery:
         self._keys = store.keys
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Work until cancelled; sleeps while there is no notice and nothing to try again."""
+        """Work until cancelled; sleep while there is no notice and nothing to retry."""
         await self.consumer.run(self.take, self.retry_due, task_status)
 
     async def take(self, entries: list[Entry]) -> None:
-        """Deliver what is new."""
+        """Deliver new notices."""
         waiting = await self._waiting() if entries else {}
         for entry in entries:
             if entry.id not in waiting:
@@ -73,7 +73,7 @@ class Delivery:
         return {key.decode(): msgspec.json.decode(text, type=Progress) for key, text in rows.items()}
 
     async def retry_due(self) -> float:
-        """Try again what is due; return the seconds until the next one is."""
+        """Retry the notices that are due; return the seconds until the next one is."""
         retries = self._keys.retries(self._channel.name)
         while rows := await self._store.ask(self._store.redis.zrange(retries, 0, 0, withscores=True)):
             key, due_ms = rows[0]
@@ -84,7 +84,7 @@ class Delivery:
             if entry is None:
                 await self._settle(key.decode(), Settlement())
             else:
-                await self._handle(entry)  # It is settled then, or due later.
+                await self._handle(entry)  # It was finished in the meantime, or is due later.
         return LONGEST_BLOCK
 
     async def _handle(self, entry: Entry) -> None:
@@ -107,14 +107,14 @@ class Delivery:
             return
         earlier = [one for key, one in waiting.items() if _order(key) < _order(entry.id)]
         if notice.kind in ENDS and any(one.episode == notice.episode for one in earlier):
-            # What it resolves has not reached them yet: first things first.
+            # The notice that it resolves has not been delivered yet.
             await self._settle(entry.id, Settlement(progress=before, retry_ms=RETRY_FIRST_MS))
             return
         recipients = list(before.left) or await self._channel.recipients(notice)
         if notice.kind in ENDS:
             recipients = await self._told(notice, recipients)
         elif not recipients:
-            outcome = Outcome("", "nobody", "there is nobody to reach")
+            outcome = Outcome("", "nobody", "no recipient")
             record = self._record(notice, outcome, before.attempt + 1, final=True)
             await self._settle(entry.id, Settlement(records=[record]))
             return
@@ -124,7 +124,7 @@ class Delivery:
             await self._settle(entry.id, Settlement())
 
     async def _told(self, notice: Notice, recipients: list[str]) -> list[str]:
-        """Return those who were told of what is over now."""
+        """Return the recipients who were notified of the violations that have ended."""
         told = self._keys.told(self._channel.name)
         known = self._store.redis.hexists
         return [one for one in recipients if await self._store.ask(known(told, _field(notice, one)))]
@@ -196,7 +196,7 @@ class Delivery:
         )
 
     def _letter(self, entry: Entry, notice: Notice, outcome: Outcome) -> list[str]:
-        """Return a dead letter's fields; put back on the stream, its raw part goes to this recipient only."""
+        """Return the fields of a dead letter. When replayed, the notice goes to this recipient only."""
         narrowed = msgspec.structs.replace(notice, channel=self._channel.name, to=outcome.recipient)
         raw = {**entry.event.to_fields(), "data": msgspec.json.encode(narrowed)}
         about = {
@@ -222,7 +222,7 @@ class Delivery:
 
 
 def _order(entry: str) -> tuple[int, ...]:
-    """Return what orders the ids of a stream."""
+    """Return the sort key of a stream id."""
     return tuple(map(int, entry.split("-")))
 
 

@@ -1,4 +1,4 @@
-"""The digest: what happened since the last one, summed up for administrators."""
+"""The digest: a summary for administrators of what happened since the last one."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ INCIDENTS = frozenset({"stalled", "gpu-failed", "channel-failing"})
 
 
 class Material(msgspec.Struct, frozen=True, kw_only=True):
-    """What a digest is made of: facts and events of its time, oldest first, and what is open still."""
+    """The input of a digest: the events of its period, oldest first, and the open violations."""
 
     violations: list[Event]
     notices: list[Event]
@@ -39,7 +39,7 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarise(material: Material, since_ms: int, until_ms: int, repeater: int) -> Digest:
-    """Return the digest from `since_ms` to `until_ms`; what began before counts from then on."""
+    """Return the digest from `since_ms` to `until_ms`. Earlier violations count from `since_ms`."""
     latest = {one.violation: one for one in material.open}
     for event in material.violations:
         if event.type.startswith("canhazgpu.violation."):
@@ -95,7 +95,7 @@ def draft(digest: Digest, policy: Policy) -> Draft:
 
 
 def _missed(notices: Iterable[Notice], attempts: Iterable[Delivery]) -> set[str]:
-    """Return the violations of which their user was to be told, and was not."""
+    """Return the violations whose user should have been notified, but was not."""
     reached = {one.notice for one in attempts if one.outcome in REACHED and is_personal(one.channel)}
     tried: dict[str, bool] = {}
     for notice in notices:
@@ -115,7 +115,7 @@ def _idle(events: Iterable[Event]) -> Iterable[Reservation]:
 
 
 def _ended(incident: Incident, events: Iterable[Event], notices: Iterable[Notice]) -> Incident:
-    """Return an incident with its end, if it has come."""
+    """Return an incident, with its end if it has ended."""
     told = [one.incident.ended for one in notices if one.incident and one.incident.since == incident.since]
     seen = [
         one.time

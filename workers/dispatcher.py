@@ -1,8 +1,8 @@
-"""Turns facts into notices: about violations, one episode a user; about what failed; about reservations.
+"""Turns events into notices: about violations (one episode per user), failures and reservations.
 
-Each step is computed from the state before it and committed only if that state is still there, with the
-notices and the acknowledgement of the facts in the same script: a notice is neither lost nor made twice,
-whatever dies, and two dispatchers do no harm. Its timers are in Redis.
+Each step is computed from the previous state and committed only if that state is unchanged. The same script
+stores the notices and acknowledges the events, so a crash neither loses nor duplicates a notice, and two
+dispatchers do not interfere. The timers are in Redis.
 """
 
 from collections import defaultdict
@@ -33,16 +33,16 @@ from canhazgpu.workers.ownership import check_owner
 from canhazgpu.workers.policy import Policy, next_digest
 
 COMMIT = Script("canhazgpu.workers", "commit")
-INCIDENT = "incident "  # Names of states: this and a subject, `digest`, or a user's key.
+INCIDENT = "incident "  # Prefix of the states of incidents; other states are `digest` or the key of a user.
 AGAIN_MS = 1_000
-DONE, CHANGED, TOO_MANY = 1, 0, 2  # What the script says.
+DONE, CHANGED, TOO_MANY = 1, 0, 2  # The answers of the script.
 
-# From the state as it was, JSON or nothing: the state as it will be, when it is due again, the notices.
+# Takes the old state (JSON or None); returns the new state, its next due time, and the notices.
 Step: TypeAlias = Callable[[bytes], tuple[bytes, int | None, list[Draft]]]
 
 
 class Dispatcher:
-    """The one consumer of facts that decides who hears what, and when."""
+    """The consumer of events that decides who is notified, of what, and when."""
 
     def __init__(self, settings: Settings, store: Store, name: str) -> None:
         """Join the group `dispatcher` of three streams as `name`."""
@@ -58,7 +58,7 @@ class Dispatcher:
 
     @property
     def consumers(self) -> "tuple[tuple[Consumer, Callable[[list[Entry]], Any]], ...]":
-        """What it reads, and what takes it."""
+        """The consumers and their handlers."""
         return (
             (self._violations, self.take_facts),
             (self._events, self.take_events),
@@ -66,7 +66,7 @@ class Dispatcher:
         )
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Work until cancelled; sleeps while there is no fact and nothing is due."""
+        """Work until cancelled; sleep while there is no event and nothing is due."""
         async with anyio.create_task_group() as tasks:
             for consumer, take in self.consumers:
                 await tasks.start(consumer.run, take, _nothing_due)
@@ -87,7 +87,7 @@ class Dispatcher:
                 await self._wake.wait()
 
     async def do_due(self) -> float:
-        """Do all that is due; return the seconds until the next thing is."""
+        """Take all steps that are due; return the seconds until the next one is."""
         await self._plan_digest()
         while True:
             rows = await self._store.ask(self._store.redis.zrange(self._keys.due, 0, 0, withscores=True))
@@ -97,10 +97,10 @@ class Dispatcher:
             left_ms = float(due_ms) - await self._store.now_ms()
             if left_ms > 0:
                 return min(LONGEST_BLOCK, left_ms / 1000)
-            await self._look_at(name.decode())  # It is due later then, or not at all.
+            await self._look_at(name.decode())  # It is no longer due, or later.
 
     async def take_facts(self, entries: list[Entry]) -> None:
-        """Apply facts about violations, each user's together."""
+        """Apply violation events, grouped by user."""
         by_user: dict[str, list[tuple[str, Fact]]] = defaultdict(list)
         for entry in entries:
             if not entry.event.type.startswith("canhazgpu.violation."):
@@ -114,7 +114,7 @@ class Dispatcher:
             await self._advance_episode(name, [fact for _, fact in rows], self._keys.violations, acks)
 
     async def take_deliveries(self, entries: list[Entry]) -> None:
-        """Apply what became of notices: to the episodes they were of, and to the channels."""
+        """Apply delivery attempts to their episodes and to the incidents of channels."""
         for entry in entries:
             attempt = await self._convert(self._deliveries, entry, Delivery)
             if attempt is None:
@@ -127,7 +127,7 @@ class Dispatcher:
             await self._deliveries.acknowledge(entry.id)
 
     async def take_events(self, entries: list[Entry]) -> None:
-        """Tell of reservations and of what failed; look again at everything when a silence begins or ends."""
+        """Handle events about reservations and failures; check all states when a silence starts or ends."""
         for entry in entries:
             event = entry.event
             kind = event.type.removeprefix("canhazgpu.")
@@ -151,7 +151,7 @@ class Dispatcher:
         await self._commit("", lambda _: (b"", None, drafts), self._keys.events, [entry.id])
 
     async def _convert(self, consumer: Consumer, entry: Entry, kind: type[Any]) -> Any:
-        """Return what an entry says; None for one that was buried."""
+        """Return the decoded entry, or None if it was moved to the dead letters."""
         try:
             return msgspec.convert(entry.event.data, kind)
         except msgspec.ValidationError as error:
@@ -200,7 +200,7 @@ class Dispatcher:
             await self._commit(name, partial(step, may_terminate=False), stream, acks)
 
     async def _silences(self) -> tuple[list[Silence], dict[int, int]]:
-        """Return the silences, and by uid when the last acknowledgement ends or ended."""
+        """Return the silences and, by uid, the end of the last acknowledgement."""
         async with self._store.redis.pipeline(transaction=False) as pipe:
             pipe.hvals(self._keys.silences)
             pipe.hgetall(self._keys.acks)
@@ -209,11 +209,11 @@ class Dispatcher:
         return silences, {int(uid): int(until_ms) for uid, until_ms in acks.items()}
 
     async def _incident(self, event: Event) -> str:
-        """Return what an incident is kept under: a GPU's by its UUID, for indices change."""
+        """Return the name of an incident's state. For a GPU it is the UUID, because indices change."""
         name = f"gpu/{event.data.get('uuid') or ''}"
         if not event.subject.startswith("gpu/") or name == "gpu/":
             return event.subject
-        # One that began before this was so ends under its old name.
+        # An incident from an older version ends under its old name.
         old = await self._store.ask(self._store.redis.hexists(self._keys.groups, INCIDENT + event.subject))
         return event.subject if old else name
 
@@ -228,7 +228,7 @@ class Dispatcher:
         await self._commit(INCIDENT + subject, step)
 
     async def _plan_digest(self) -> None:
-        """See to it that the next digest is due when the settings say."""
+        """Schedule the next digest as configured."""
         notices, now_ms = self._policy.notices, await self._store.now_ms()
         due_ms = next_digest(notices.digest, notices.quiet.timezone, now_ms)
         planned = await self._store.ask(self._store.redis.zscore(self._keys.due, digest.GROUP))
@@ -277,7 +277,7 @@ class Dispatcher:
 def _state(
     after: Episode | Trouble | None, now_ms: int, drafts: list[Draft]
 ) -> tuple[bytes, int | None, list[Draft]]:
-    """Return what is committed. What was looked at is not due again at once, whatever a rule says."""
+    """Return the arguments to commit. A state is never due again immediately."""
     if after is None:
         return b"", None, drafts
     due_ms = after.due_ms
@@ -294,5 +294,5 @@ def _change(kind: str, event: Event) -> Change:
     if kind.endswith(("recovered", "resumed")):
         return Change(time=event.time, called=event.subject)
     reason = str(event.data.get("reason") or "it does not answer")
-    remedy = str(event.data.get("remedy") or "nvidia-smi and the kernel's log say more")
+    remedy = str(event.data.get("remedy") or "check nvidia-smi and the kernel log")
     return Change(time=event.time, reason=reason, remedy=remedy, called=event.subject)

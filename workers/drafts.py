@@ -1,4 +1,4 @@
-"""A notice that does not have its id yet, and whom it is for."""
+"""Drafts: notices without an id, and their recipients."""
 
 from collections.abc import Iterable
 
@@ -12,14 +12,14 @@ from canhazgpu.workers.policy import Policy
 
 
 class Audience(msgspec.Struct, frozen=True):
-    """Whom a notice is for: `who` is the holder's name, or the address."""
+    """The recipient of a notice; `who` is the name of the holder, or the address."""
 
     name: str
     who: str = ""
 
     @property
     def key(self) -> str:
-        """The same as one text."""
+        """The recipient as a string."""
         return f"{self.name} {self.who}" if self.who else self.name
 
     @classmethod
@@ -33,10 +33,10 @@ THE_OFFENDER, THE_ADMINS = Audience(OFFENDER), Audience(ADMINS)
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What becomes a Notice once it is committed; the fields mean the same there."""
+    """A notice before it is committed. The fields are those of Notice."""
 
     kind: str
-    episode: str | None = None  # None: one of its own.
+    episode: str | None = None  # None: it gets its own episode.
     user: str
     uid: int | None
     person: str | None
@@ -59,13 +59,13 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def text(self) -> bytes:
-        """The same as JSON; what a notice cannot do without is said even where it is null."""
+        """The draft as JSON; required fields of a notice are included even if they are null."""
         always = {"user": self.user, "uid": self.uid, "person": self.person}
         return msgspec.json.encode({**msgspec.to_builtins(self), **always})
 
 
 def hushed(draft: Draft, now_ms: int, policy: Policy) -> list[Draft]:
-    """Return a notice as it may go: by channels that are quiet when that ends, if it is of use then."""
+    """Return a notice whose quiet channels wait for the end of quiet hours, or are dropped."""
     quiet = {one: policy.quiet_until(one, now_ms) for one in draft.channels}
     now = tuple(one for one, until in quiet.items() if until is None)
     ends = [until for until in quiet.values() if until is not None]
@@ -77,7 +77,7 @@ def hushed(draft: Draft, now_ms: int, policy: Policy) -> list[Draft]:
 
 
 def audiences(to: str, violations: Iterable[Violation]) -> list[Audience]:
-    """Return whom a step's `to` stands for, given what it is about."""
+    """Return the recipients for the `to` of a step."""
     if to == HOLDER:
         holders = dict.fromkeys(one.holder for one in violations if one.holder)
         return [Audience(HOLDER, holder) for holder in holders]

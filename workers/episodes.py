@@ -1,8 +1,8 @@
-"""What is remembered of one user's episode, and what facts make of it. Who hears of it: `telling.py`.
+"""The state of one user's episode, and how events change it. `telling.py` decides about notices.
 
-An episode is everything one user does without the right to it. It begins with their first violation and
-ends when none has been there for `resolve_hold`, so that a job that is started again is the same one.
-Times are milliseconds of Redis' clock.
+An episode covers all violations of one user. It starts with the first violation and ends when there was none
+for `resolve_hold`, so a job that is restarted belongs to the same episode. Times are milliseconds of Redis'
+clock.
 """
 
 from typing import TypeAlias
@@ -14,11 +14,11 @@ from canhazgpu.events.violations import CLOSED, UPDATED, Violation
 from canhazgpu.workers.policy import Policy
 
 Fact: TypeAlias = tuple[str, Violation] | Delivery  # A violation's with its event's type.
-PUT_RIGHT = frozenset({"reserved", "exempted"})  # Reasons after which nothing has to be waited for.
+PUT_RIGHT = frozenset({"reserved", "exempted"})  # Reasons after which there is no need to wait.
 
 
 class Later(msgspec.Struct, frozen=True, kw_only=True):
-    """A notice that waits for the end of quiet hours, and what it says of those who could not be told."""
+    """A notice that waits for the end of quiet hours, and whom it reports as not notified."""
 
     due_ms: int
     audience: str
@@ -29,64 +29,66 @@ class Later(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calling(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """How far it is with telling one holder: steps before `step` were tried to reach them, `early` did."""
+    """The progress of notifying one holder: steps before `step` were tried; those in `early` were early."""
 
     step: int = 0
     early: tuple[int, ...] = ()
-    awaiting: dict[str, tuple[str, ...]] = {}  # Serial: the channels that still try to reach them.
+    awaiting: dict[str, tuple[str, ...]] = {}  # Serial -> the channels that are still trying to reach them.
     reached: bool = False
-    given_up: bool = False  # No step was left; administrators heard of it.
+    given_up: bool = False  # All steps failed, and administrators were notified.
 
 
 class Episode(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One user's episode. `first_ms`, when the first notice was due, is what steps count from."""
+    """One user's episode. `first_ms`, the time when the first notice was due, is the base time of steps."""
 
     episode: str  # The id of its first violation.
     open: dict[str, Violation] = {}
-    ended: dict[str, Violation] = {}  # Told of, and closed since.
-    told: dict[str, None] = {}  # Places ("GPU/kind/holder") that were told of, if they could be.
-    heard: dict[str, tuple[str, ...]] = {}  # Audience: the channels it was told by.
+    ended: dict[str, Violation] = {}  # Notified, and closed since.
+    told: dict[str, None] = {}  # Places ("GPU/kind/holder") covered by a notice.
+    heard: dict[str, tuple[str, ...]] = {}  # Audience -> the channels that were used.
     notify_ms: int | None = None
     first_ms: int | None = None
     last_ms: int | None = None
-    step: int = 0  # The next one to take.
-    forward: bool = False  # It is taken at once: nobody was reached so far.
+    step: int = 0  # The next step.
+    forward: bool = False  # The next step is taken immediately, because nobody was reached.
     remind_ms: int | None = None
     reminders: int = 0
-    hold_ms: int | None = None  # When it is over, unless something is open again.
-    wake_ms: int | None = None  # When the first silence over it ends.
+    hold_ms: int | None = None  # The time at which it ends, unless another violation opens.
+    wake_ms: int | None = None  # The time at which its first silence ends.
     later: tuple[Later, ...] = ()
     serial: int = 0
-    awaiting: dict[str, tuple[str, ...]] = {}  # Serial: the channels that still try to reach the offender.
+    awaiting: dict[
+        str, tuple[str, ...]
+    ] = {}  # Serial -> the channels that are still trying to reach the offender.
     reached: dict[str, None] = {}  # Serials of the notices that reached them.
-    unreached: bool = False  # Administrators were told that nobody could be reached.
-    guests: dict[str, dict[str, Violation]] = {}  # Holder: what is, or was, on their GPUs.
-    callings: dict[str, Calling] = {}  # Holder: whether they could be told.
-    parting: dict[str, int] = {}  # Holder: when they hear that it is over.
-    rehearsed: bool = False  # It was said what would be ended.
+    unreached: bool = False  # Administrators were notified that nobody could be reached.
+    guests: dict[str, dict[str, Violation]] = {}  # Holder -> the violations on their GPUs.
+    callings: dict[str, Calling] = {}  # Holder -> whether they could be notified.
+    parting: dict[str, int] = {}  # Holder -> the time at which to send the resolved notice.
+    rehearsed: bool = False  # The dry-run notice was sent.
     terminated: bool = False
-    terminate_ms: int | None = None  # When it may be tried again: too many were ended lately.
-    due_ms: int | None = None  # When it has to be looked at, if no fact comes before.
+    terminate_ms: int | None = None  # The next attempt, if too many episodes were ended recently.
+    due_ms: int | None = None  # The time of the next check, if there is no event before.
 
     @property
     def stuck(self) -> bool:
-        """Whether nothing has reached the offender, and nothing is under way to them."""
+        """Whether no notice has reached the offender, and none is being delivered."""
         waits = any(later.audience == OFFENDER for later in self.later)
         return not (self.reached or self.awaiting or waits)
 
 
 def copy(episode: Episode) -> Episode:
-    """Return one that can be changed."""
+    """Return a copy that can be changed."""
     return msgspec.convert(msgspec.to_builtins(episode), Episode)
 
 
 def place(violation: Violation) -> str:
-    """Return what counts as the same when a job is started again: the GPU, the kind, and whose GPU it is."""
+    """Return the place of a violation (GPU, kind, holder), which is the same after a job is restarted."""
     return f"{violation.gpu}/{violation.kind}/{violation.holder or ''}"
 
 
 def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> Episode | None:
-    """Return the episode after one fact; what was applied before changes nothing."""
+    """Return the episode after one event. Applying an event again changes nothing."""
     if isinstance(fact, Delivery):
         if episode:
             _hear_back(episode, fact)
@@ -98,7 +100,7 @@ def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> E
             _close(episode, violation, now_ms, policy)
         return episode
     if kind == UPDATED and (episode is None or name not in episode.open):
-        return episode  # Its end is already known: facts of one violation come in order.
+        return episode  # It has already ended: events of one violation are in order.
     episode = episode or Episode(episode=name)
     before = episode.open.get(name)
     episode.open[name] = violation
@@ -113,7 +115,7 @@ def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> E
 
 
 def _renumber(episode: Episode, before: Violation, now: Violation) -> None:
-    """Take over that it was told of a card which has another index now; of its old index nothing was."""
+    """Move the notified places of a card to its new index."""
     if place(before) in episode.told:
         episode.told[place(now)] = None
         if all(place(one) != place(before) for one in episode.open.values()):
@@ -136,7 +138,7 @@ def _close(episode: Episode, violation: Violation, now_ms: int, policy: Policy) 
 
 
 def _hear_back(episode: Episode, attempt: Delivery) -> None:
-    """Take in what became of a notice; one that reached nobody brings the next step forward."""
+    """Apply a delivery attempt. If a notice reached nobody, the next step is brought forward."""
     serial = str(attempt.serial)
     reached = attempt.outcome in REACHED and is_personal(attempt.channel)
     if attempt.episode != episode.episode:
@@ -154,7 +156,7 @@ def _hear_back(episode: Episode, attempt: Delivery) -> None:
 
 
 def _strike(awaiting: dict[str, tuple[str, ...]], serial: str, attempt: Delivery) -> None:
-    """Take off a channel that tries no more."""
+    """Remove a channel that has finished."""
     if attempt.final and serial in awaiting:
         awaiting[serial] = tuple(one for one in awaiting[serial] if one != attempt.channel)
         if not awaiting[serial]:

@@ -1,4 +1,4 @@
-"""What the streams of a host hold of a span of time."""
+"""Reads the events of a period from the streams."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ PAGE = 500
 
 
 async def material(store: Store, since_ms: int) -> Material:
-    """Return everything since `since_ms` that a digest is made of. Raises StoreDown."""
+    """Return the input for a digest since `since_ms`. Raises StoreDown."""
     keys = store.keys
     opened: Any = await store.ask(store.redis.hgetall(keys.open))
     return Material(
@@ -32,7 +32,7 @@ async def _read(store: Store, stream: str, since_ms: int) -> list[Event]:
         for _, fields in page:
             try:
                 event = decode(fields)
-            except Undecodable:  # Whoever consumes it buries it.
+            except Undecodable:  # Its consumer moves it to the dead letters.
                 continue
             if event.time >= begin:
                 found.append(event)

@@ -1,7 +1,8 @@
-"""When administrators hear that something failed by itself: a pure machine, one incident a subject.
+"""Decides when administrators are notified of failures: a pure state machine, one incident per subject.
 
-What recovers within `incident_wait` (a channel: ten times that) is not told of; what is told of is told of
-once, and once more when it has been well for `resolve_hold`. Failing again before that is the same incident.
+A failure that recovers within `incident_wait` (for a channel: ten times that) is not reported. Otherwise
+there is one notice, and another one after it has been well for `resolve_hold`. Another failure before that
+belongs to the same incident.
 """
 
 import msgspec
@@ -15,13 +16,13 @@ KINDS = {
     "gpu": ("gpu-failed", "gpu-recovered"),
     "channel": ("channel-failing", "channel-recovered"),
 }
-CHANNEL_PATIENCE = 10  # A channel tries again by itself.
+CHANNEL_PATIENCE = 10  # Channels retry by themselves.
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """Something failed, or (no `reason`) is well again, at `time` (RFC 3339).
+    """A failure, or (without `reason`) a recovery, at `time` (RFC 3339).
 
-    `called`: what its subject is called now, where that is not what the incident is kept under.
+    `called`: the current name of the subject, if it differs from the name of the incident's state.
     """
 
     time: str
@@ -31,7 +32,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is remembered of an incident. `well`: since when it is over, so far."""
+    """The state of an incident. `well`: the time of the recovery, if it has recovered."""
 
     incident: Incident
     tell_ms: int | None = None
@@ -44,7 +45,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def advance(
     subject: str, trouble: Trouble | None, changes: list[Change], now_ms: int, policy: Policy
 ) -> tuple[Trouble | None, list[Draft]]:
-    """Return the incident after `changes` and what was due, and the notices to send; None: there is none."""
+    """Return the incident (or None) after `changes` and the due steps, and the notices to send."""
     for change in changes:
         if trouble and change.called:
             now = msgspec.structs.replace(trouble.incident, subject=change.called)
@@ -64,11 +65,11 @@ def advance(
 
 
 def of_channel(attempt: Delivery) -> Change | None:
-    """Return what an attempt says of its channel; a server that refuses one address for good does answer."""
+    """Return what an attempt shows about its channel. A permanent refusal of one address is no failure."""
     lost = attempt.outcome == "failed"
     answered = lost and is_personal(attempt.channel) and attempt.detail[:3].isdigit()
     if attempt.outcome == "retry" or (lost and not is_personal(attempt.channel)):
-        remedy = f"canhazgpu notify test --channel {attempt.channel} tries it"
+        remedy = f"test it with `canhazgpu notify test --channel {attempt.channel}`"
         return Change(time=attempt.time, reason=attempt.detail or "nothing is delivered", remedy=remedy)
     return Change(time=attempt.time) if answered or attempt.outcome in REACHED else None
 

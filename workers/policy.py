@@ -1,4 +1,4 @@
-"""By which rules people are told: the settings of notices as the machines use them, in milliseconds."""
+"""The rules for notices: the settings in the form that the state machines use, in milliseconds."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, time, timedelta, tzinfo
@@ -13,12 +13,12 @@ from canhazgpu.events.durations import LONGEST
 
 TERMINATE = "terminate"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-LONGEST_QUIET = 400  # Days looked ahead: who has no workday at all is quiet for so long.
+LONGEST_QUIET = 400  # Days to look ahead; the longest quiet time if there are no workdays.
 DAY_MS = 86_400_000
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """The rules of one host, and which channels there are."""
+    """The rules and channels of one host."""
 
     notices: Notices
     channels: tuple[str, ...]
@@ -30,13 +30,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The steps of telling, in the order of their time."""
+        """The escalation steps in the order of their time."""
         ordered = sorted(self.notices.steps, key=lambda step: step.after_ms)
         return tuple(step for step in ordered if step.channels != [TERMINATE])
 
     @cached_property
     def terminate_ms(self) -> int | None:
-        """How long after the first notice was due processes are ended, None for never."""
+        """The time after the first notice at which processes are ended, or None for never."""
         due = [step.after_ms for step in self.notices.steps if TERMINATE in step.channels]
         return min(due) if due and self.notices.terminate.enabled else None
 
@@ -46,31 +46,31 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.notices.terminate
 
     def concrete(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the channels that are on among `names`, where `webhook` stands for every webhook."""
+        """Return the enabled channels among `names`, where `webhook` means all webhooks."""
         found = [one for name in names for one in self.channels if name in (one, one.partition(":")[0])]
         return tuple(dict.fromkeys(found))
 
     def wait_ms(self) -> int:
-        """Return how long a first notice waits for more GPUs."""
+        """Return how long the first notice waits for more GPUs."""
         return round(self.notices.group_wait * 1000)
 
     def interval_ms(self) -> int:
-        """Return the least time between two notices of one group."""
+        """Return the minimum time between two notices of one group."""
         return round(self.notices.group_interval * 1000)
 
     def hold_ms(self) -> int:
-        """Return how long something has to be over before it is called so."""
+        """Return how long a violation must be over before it counts as resolved."""
         return round(self.notices.resolve_hold * 1000)
 
     def pause_ms(self, reminders: int) -> int:
-        """Return how long until the next reminder, after so many."""
+        """Return the time until the next reminder after a number of reminders."""
         notices = self.notices
         growth: int = min(notices.repeat_factor ** min(reminders, 64), LONGEST)  # Which is cut below.
         pause = notices.repeat_interval * growth
         return round(min(pause, max(notices.repeat_longest, notices.repeat_interval)) * 1000)
 
     def quiet_until(self, channel: str, now_ms: int) -> int | None:
-        """Return when a channel that is quiet now may be used again, None when it may be now."""
+        """Return when a quiet channel can be used again, or None if it can be used now."""
         names = self.notices.quiet.channels
         if channel not in names and channel.partition(":")[0] not in names:
             return None
@@ -78,20 +78,20 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 def zone(name: str) -> tzinfo | None:
-    """Return a time zone; None, the host's own, where it has no name. Raises KeyError and OSError."""
+    """Return a time zone; None means the host's. Raises KeyError and OSError."""
     return ZoneInfo(name) if name else None
 
 
 def local(ms: int, timezone: str) -> datetime:
-    """Return a moment as clocks on the wall show it."""
+    """Return a time as local time."""
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone(timezone))
 
 
 def quiet_until(quiet: Quiet, now_ms: int) -> int | None:
-    """Return when the quiet that reigns at `now_ms` ends, None when it does not reign.
+    """Return when the quiet time at `now_ms` ends, or None if it is not quiet.
 
-    It reigns while the clock on the wall shows quiet hours, also where that shows an hour twice or leaves
-    one out. It ends after `now_ms`, and `LONGEST_QUIET` days later at the latest.
+    It is quiet while the local time is within quiet hours, also when an hour is repeated or skipped. The end
+    is after `now_ms`, at most `LONGEST_QUIET` days later.
     """
     moment, last_ms = local(now_ms, quiet.timezone), now_ms + LONGEST_QUIET * DAY_MS
     if not _is_quiet(quiet, moment):
@@ -104,9 +104,9 @@ def quiet_until(quiet: Quiet, now_ms: int) -> int | None:
 
 
 def _next(now: datetime, edges: Iterable[time], timezone: str) -> datetime:
-    """Return when the clock on the wall shows one of `edges` next, or when it is put forward or back before.
+    """Return the next time at which the local time is one of `edges`, or at which the clock is changed.
 
-    Counted in UTC: of two moments in one zone Python compares what the clock shows, and an hour comes twice.
+    This counts in UTC, because Python compares times of one zone by local time, and an hour can be repeated.
     """
     clock, old = now.replace(tzinfo=None), now.utcoffset()
     days = (clock.date(), clock.date() + timedelta(days=1))
@@ -146,9 +146,9 @@ def _hours(text: str) -> tuple[time, time] | None:
 
 
 def next_digest(digest: Digest, timezone: str, now_ms: int) -> int | None:
-    """Return when the first digest after `now_ms` is due, None when there is none.
+    """Return when the first digest after `now_ms` is due, or None if digests are off.
 
-    Where an hour comes twice it is the first time; where its time is left out, as much later.
+    If its hour is repeated, it is due the first time; if its time is skipped, it is due that much later.
     """
     if digest.every == "off":
         return None

@@ -1,4 +1,4 @@
-"""Starts every worker the settings ask for, in one task group."""
+"""Starts the configured workers in one task group."""
 
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from canhazgpu.workers.delivery import Delivery
 from canhazgpu.workers.dispatcher import Dispatcher
 
 WITNESS = Script("canhazgpu.workers", "witness")
-OLDEST_MS = 5_000  # Of a scan that processes may be ended by.
+OLDEST_MS = 5_000  # Maximum age of a scan that is used to end processes.
 
 
 async def run_workers(
@@ -30,8 +30,8 @@ async def run_workers(
 ) -> None:
     """Run the dispatcher and the channels until cancelled.
 
-    `name` is the member's name in every consumer group: the same at each start, and another for
-    each process that runs workers at the same time.
+    `name` is the name in every consumer group. It must be the same at each start, and different for
+    processes that run workers at the same time.
     """
     notify = settings.notify
     told = channels(settings)
@@ -50,7 +50,7 @@ async def run_workers(
 
 
 async def open_now(store: Store) -> dict[str, Violation] | None:
-    """Return the open violations that no silence covers, by id; None when the last scan is too old."""
+    """Return the open violations without a silence by id, or None if the last scan is too old."""
     keys, redis = store.keys, store.redis
     try:
         scan: Any = await store.ask(redis.hmget(keys.scan, "at_ms", "stalled_ms"))
@@ -69,7 +69,7 @@ async def open_now(store: Store) -> dict[str, Violation] | None:
 
 
 async def witness(store: Store, facts: list[Signalled]) -> None:
-    """Put on record what was sent to processes; while Redis is down, in the service's log only."""
+    """Record the signals sent to processes; while Redis is down, only in the service's log."""
     for fact in facts:
         structlog.get_logger().warning(
             "process_signalled", pid=fact.pid, user=fact.user, outcome=fact.outcome

@@ -1,9 +1,9 @@
-"""Who hears what of an episode, and when: a pure machine. `advance` is all of it.
+"""Decides who is notified of an episode, and when: a pure state machine with one entry point, `advance`.
 
-The first notice waits for `group_wait`; then come the steps, each at its time, or as soon as it is known
-that those before reached nobody. Another GPU makes one more notice, at the earliest `group_interval` after
-the last. Reminders come at growing intervals. When it is over, those who were told hear so, once. While a
-silence covers everything that is open, nothing is said; in quiet hours the channels that can wait do.
+The first notice waits for `group_wait`. The steps follow at their times, or as soon as the earlier ones are
+known to have reached nobody. Another GPU causes another notice, at the earliest `group_interval` after the
+last. Reminders follow at growing intervals. At the end, everyone who was notified gets one resolved notice.
+While silences cover all open violations, nothing is sent. In quiet hours, some channels are delayed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from canhazgpu.workers.episodes import Episode, Fact, apply, copy, place
 from canhazgpu.workers.policy import TERMINATE, Policy
 from canhazgpu.workers.turn import Turn
 
-TRY_AGAIN_MS = 600_000  # Until processes may be ended, after too many were.
+TRY_AGAIN_MS = 600_000  # Delay before processes can be ended, after too many were.
 
 
 def advance(  # noqa: PLR0913 - the whole of what it depends on
@@ -30,10 +30,10 @@ def advance(  # noqa: PLR0913 - the whole of what it depends on
     acknowledged: Mapping[int, int] | None = None,
     may_terminate: bool = True,
 ) -> tuple[Episode | None, list[Draft]]:
-    """Return the episode after `facts` and after what was due at `now_ms`, and the notices to send.
+    """Return the episode after `facts` and the steps due at `now_ms`, and the notices to send.
 
-    None stands for no episode. `acknowledged`: when the last acknowledgement of a uid ends or ended.
-    `may_terminate`: not too many episodes were ended by force lately.
+    None means that there is no episode. `acknowledged`: the end of the last acknowledgement by uid.
+    `may_terminate`: whether the limit for ending processes is not reached.
     """
     episode = copy(episode) if episode else None
     for fact in facts:
@@ -49,10 +49,10 @@ def advance(  # noqa: PLR0913 - the whole of what it depends on
 
 
 class _Telling(Turn):
-    """What is due of an episode, and is done."""
+    """Takes the steps of an episode that are due."""
 
     def take(self, *, may_terminate: bool) -> None:
-        """Do what is due."""
+        """Take the steps that are due."""
         episode = self.episode
         if episode.hold_ms is not None and episode.hold_ms <= self.now_ms:
             self._resolve()
@@ -67,7 +67,7 @@ class _Telling(Turn):
             self._terminate(may_terminate=may_terminate)
 
     def due(self) -> int | None:
-        """Return when the episode has to be looked at again."""
+        """Return the time of the next check of the episode."""
         episode = self.episode
         moments = [episode.hold_ms, episode.wake_ms, *episode.parting.values()]
         if self.visible:
@@ -76,7 +76,7 @@ class _Telling(Turn):
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _notify_ms(self) -> int | None:
-        """Return when those who have heard before hear of what has joined; None when they know it all."""
+        """Return when to send a notice about new violations, or None if all are known."""
         episode = self.episode
         if all(place(one) in episode.told for one in self.visible):
             return None
@@ -84,11 +84,11 @@ class _Telling(Turn):
         return max(wanted, self._after(episode.last_ms))
 
     def _after(self, last_ms: int | None) -> int:
-        """Return the first moment at which something may follow what was told at `last_ms`."""
+        """Return the earliest time for another notice after the one at `last_ms`."""
         return self.now_ms if last_ms is None else max(self.now_ms, last_ms + self.policy.interval_ms())
 
     def _step_ms(self) -> int | None:
-        """Return when the next step is due; with none left there is still the telling of nobody reached."""
+        """Return when the next step is due; the last one reports that nobody was reached."""
         episode = self.episode
         if episode.first_ms is None:
             return None
@@ -99,7 +99,7 @@ class _Telling(Turn):
         return episode.first_ms + left[0].after_ms if left else None
 
     def _notify(self) -> None:
-        """Begin, or tell of what has joined."""
+        """Send the first notice, or one about new violations."""
         episode, due = self.episode, self._notify_ms()
         if due is None or due > self.now_ms:
             return
@@ -115,7 +115,7 @@ class _Telling(Turn):
         episode.told.update(dict.fromkeys(map(place, self.visible)))
 
     def _steps(self) -> None:
-        """Take the steps whose time has come, and those that are taken early as nobody was reached."""
+        """Take the steps that are due, and those brought forward because nobody was reached."""
         episode = self.episode
         while (due := self._step_ms()) is not None and due <= self.now_ms:
             forced, episode.forward = episode.forward, False
@@ -126,7 +126,7 @@ class _Telling(Turn):
             episode.step += 1
             for audience, channels in self.concerned([step]).items():
                 if audience.name == HOLDER and episode.step - 1 in self._early(audience.who):
-                    continue  # It was taken early for this holder.
+                    continue  # It was brought forward for this holder.
                 missed = forced and audience.name != OFFENDER
                 told = self.emit(self._kind(audience), audience, channels, unreached=missed)
                 episode.unreached |= told and missed and audience.name == ADMINS
@@ -138,7 +138,7 @@ class _Telling(Turn):
         return calling.early if calling else ()
 
     def _fall_through(self) -> None:
-        """Tell holders whom a step could not reach by another that tells people; else administrators."""
+        """Notify holders who were not reached with the next step; if there is none, notify administrators."""
         steps = self.policy.steps
         present = {one.holder for one in self.visible if one.holder}
         for holder in sorted(present & self.episode.callings.keys()):
@@ -167,7 +167,7 @@ class _Telling(Turn):
             self.emit(self._kind(THE_ADMINS), THE_ADMINS, names, unreached=True)
 
     def _kind(self, audience: Audience) -> str:
-        """Return what a notice is: to an offender whom nothing has reached yet, the first."""
+        """Return the kind of a notice; for an offender who was not reached yet it is the first one."""
         known = audience.key in self.episode.heard and (audience.name != OFFENDER or self.episode.reached)
         return "reminder" if known else "opened"
 
@@ -204,7 +204,7 @@ class _Telling(Turn):
         self.episode.terminated = not self.policy.terminate.dry_run
 
     def _part(self) -> None:
-        """Tell each holder who was told when nobody has been on their GPUs for a while."""
+        """Send resolved notices to holders whose GPUs have not been used by others for a while."""
         episode = self.episode
         present = {one.holder for one in episode.open.values()}
         for holder in [one for one in episode.callings if one not in present]:
@@ -225,11 +225,11 @@ class _Telling(Turn):
             episode.callings.pop(holder, None)
 
     def _gone_from(self, holder: str) -> list[Violation]:
-        """Return what was on a holder's GPUs; not what stayed there when they gave them back."""
+        """Return the violations on a holder's GPUs that ended before the GPUs were released."""
         return [one for one in self.episode.guests.get(holder, {}).values() if one.closed]
 
     def _resolve(self) -> None:
-        """Tell those who were told that it is over."""
+        """Send resolved notices to everyone who was notified."""
         for key, channels in self.episode.heard.items():
             audience = Audience.of(key)
             holds = audience.name == HOLDER
@@ -238,7 +238,7 @@ class _Telling(Turn):
         self.over = True
 
     def _over(self, audience: Audience, channels: Iterable[str], about: Sequence[Violation]) -> None:
-        """Say that it is over; by channels that are quiet when that ends."""
+        """Send the resolved notice; through quiet channels at the end of quiet hours."""
         now, quiet = self.by_quiet(channels)
         if now and about:
             self.draft("resolved", audience, now, about)

@@ -1,4 +1,4 @@
-"""One look at one episode at one moment: whom a step speaks to, and what they are told."""
+"""Collects the notices of one step of an episode: the recipients and the content."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +13,7 @@ from canhazgpu.workers.policy import TERMINATE, Policy
 
 
 class Turn:
-    """Collects the notices of one moment; `visible` is what is open and not silenced."""
+    """Collects the notices of one step. `visible` are the open violations that are not silenced."""
 
     def __init__(
         self,
@@ -23,11 +23,11 @@ class Turn:
         silences: Iterable[Silence],
         acknowledged: Mapping[int, int],
     ) -> None:
-        """Look at what is open."""
+        """Determine the visible violations."""
         self.episode, self.now_ms, self.policy = episode, now_ms, policy
         self.acknowledged = acknowledged
         self.drafts: list[Draft] = []
-        self._said: dict[tuple[str, str], set[str]] = {}  # By webhook and kind of notice: the violations.
+        self._said: dict[tuple[str, str], set[str]] = {}  # The violations by webhook and kind of notice.
         self.over = False
         live = [silence for silence in silences if silence.until_ms > now_ms]
         self.visible: list[Violation] = []
@@ -40,7 +40,7 @@ class Turn:
         episode.wake_ms = min(ends, default=None)
 
     def concerned(self, steps: Iterable[Step]) -> dict[Audience, tuple[str, ...]]:
-        """Return whom these steps speak to, and by which channels."""
+        """Return the recipients of these steps and their channels."""
         found: dict[Audience, tuple[str, ...]] = {}
         for step in steps:
             for to in step.to:
@@ -49,18 +49,18 @@ class Turn:
         return found
 
     def person(self, audience: Audience) -> str | None:
-        """Return the user who reads it, None for administrators and addresses."""
+        """Return the recipient's user name, or None for administrators and addresses."""
         if audience.name == HOLDER:
             return audience.who
         people = (one.person for one in self.visible or self.episode.ended.values() if one.person)
         return next(people, None) if audience.name == OFFENDER else None
 
     def about(self, audience: Audience, violations: Iterable[Violation]) -> list[Violation]:
-        """Return those that an audience hears of."""
+        """Return the violations that are relevant to an audience."""
         return [one for one in violations if audience.name != HOLDER or one.holder == audience.who]
 
     def by_quiet(self, names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-        """Return the channels that can be used now, and until when the others are quiet."""
+        """Return the channels that can be used now, and the end of quiet hours for the others."""
         now, quiet = [], {}
         for channel in self.policy.concrete(names):
             until = self.policy.quiet_until(channel, self.now_ms)
@@ -79,9 +79,9 @@ class Turn:
         unreached: bool = False,
         unreached_holder: str | None = None,
     ) -> bool:
-        """Tell an audience of what is visible: now, or by the channels that are quiet when that ends.
+        """Notify an audience of the visible violations; through quiet channels at the end of quiet hours.
 
-        False when there is nobody, or no channel.
+        Return False if there is no recipient or no channel.
         """
         episode = self.episode
         about = self.about(audience, self.visible)
@@ -91,7 +91,7 @@ class Turn:
             episode.callings.setdefault(audience.who, Calling())
         now, quiet = self.by_quiet(names)
         waits = [later for later in episode.later if later.audience == audience.key]
-        if unreached or unreached_holder:  # One that says so takes the place of those that do not.
+        if unreached or unreached_holder:  # A notice with this flag replaces those without.
             episode.later = tuple(later for later in episode.later if later not in waits)
             unreached |= any(later.unreached for later in waits)
             unreached_holder = unreached_holder or next(
@@ -123,7 +123,7 @@ class Turn:
         return bool(now or quiet)
 
     def may_ack(self, about: Iterable[Violation]) -> bool:
-        """Tell whether their user may silence these for a time: once an episode."""
+        """Return whether the user can acknowledge these violations; this is possible once per episode."""
         longest_ms, violations = round(self.policy.notices.ack_max * 1000), list(about)
         last_ms = max(
             (self.acknowledged.get(one.uid, 0) for one in violations if one.uid is not None), default=0
@@ -132,7 +132,7 @@ class Turn:
         return longest_ms > 0 and begun and self.now_ms >= last_ms + longest_ms
 
     def _posted(self, channel: str, kind: str, about: Iterable[Violation]) -> bool:
-        """Tell whether a webhook, which is the same room for everybody, says this already just now."""
+        """Return whether this step already sends the same to a webhook, which all recipients share."""
         if channel.partition(":")[0] != "webhook":
             return False
         said, names = self._said.setdefault((channel, kind), set()), {one.violation for one in about}
@@ -151,7 +151,7 @@ class Turn:
         unreached_holder: str | None = None,
         not_before: str | None = None,
     ) -> None:
-        """Make a notice."""
+        """Create a draft."""
         ordered = tuple(sorted(about, key=lambda one: (one.gpu, one.since)))
         if not (unreached or unreached_holder):
             channels = tuple(one for one in channels if not self._posted(one, kind, ordered))

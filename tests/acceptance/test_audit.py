@@ -153,12 +153,12 @@ def test_the_api_refuses_what_makes_no_sense(audited: Daemon) -> None:
     for query, status, kind, said in (
         ("?since=soon", 400, "bad-request", "since: 'soon' is not a duration"),
         ("?since=1h&until=2h", 400, "bad-request", "since is not before until"),
-        ("?gpu=-1", 400, "bad-request", "gpu: '-1' is no GPU"),
-        ("?kind=theft", 400, "bad-request", "there are unreserved, trespass, overstaying"),
-        ("?user=", 400, "bad-request", "user: it is empty"),
+        ("?gpu=-1", 400, "bad-request", "gpu: '-1' is not the number of a GPU"),
+        ("?kind=theft", 400, "bad-request", "use one of unreserved, trespass, overstaying"),
+        ("?user=", 400, "bad-request", "user: the value is empty"),
         ("/v9", 404, "no-such-violation", "there is no violation v9"),
         ("/%1b%5b2J", 404, "no-such-violation", r"there is no violation \x1b[2J"),
-        ("/v1", 400, "ambiguous-id", "v1 begins more than one violation: v1"),
+        ("/v1", 400, "ambiguous-id", "v1 matches more than one violation: v1"),
     ):
         with pytest.raises(Refused) as no:
             Client(str(audited.folder / "s")).get(f"/v1/violations{query}")

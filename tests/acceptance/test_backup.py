@@ -117,7 +117,7 @@ def test_only_administrators(host: Daemon, people: list[Person]) -> None:
     for words in (("backup", "/nowhere"), ("restore", "/nowhere"), ("redis", "migrate", "--to", "redis://h")):
         ran = host.run(*words, person=people[0])
         assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
-        assert "only root may" in ran.stderr
+        assert "only root and the service's user" in ran.stderr
 
 
 def test_a_disk_that_is_full_leaves_nothing(host: Daemon) -> None:

@@ -48,7 +48,7 @@ def test_what_is_too_long_is_named(nowhere: Daemon, words: tuple[str, ...], opti
     """With how long it may be."""
     said = refusal(nowhere, *words)
     assert option in said
-    assert f"characters, and may have {most}" in said
+    assert f"characters; the limit is {most}" in said
 
 
 def test_what_is_just_short_enough_is_asked(nowhere: Daemon) -> None:
@@ -87,7 +87,7 @@ def test_what_is_empty_is_no_value(nowhere: Daemon, words: tuple[str, ...]) -> N
 def test_an_id_of_a_violation_has_digits_as_in_ascii(nowhere: Daemon, name: str) -> None:
     """Or it is none, also for a preview."""
     for words in (("violations", "show"), ("notify", "preview", "--violation")):
-        assert "is no id of a violation" in refusal(nowhere, *words, name)
+        assert "is not the id of a violation" in refusal(nowhere, *words, name)
 
 
 @pytest.mark.parametrize("name", ["²", "1-²", "1-", "-1", "1" * 20])
@@ -110,5 +110,7 @@ def test_who_has_no_account_is_silenced_with_a_hint(host: Daemon) -> None:
     words = ("silence", "add", *FOR, "--user")
     done = host.run(*words, "nosuch\x1buser")
     assert done.returncode == 0
-    assert done.stderr == ("This host has no account nosuch\\x1buser; users of containers have none either\n")
+    assert done.stderr == (
+        "Note: there is no account nosuch\\x1buser on this host; users of containers have none\n"
+    )
     assert host.run(*words, "root").stderr == host.run(*words, "nobody-here", "--json").stderr == ""

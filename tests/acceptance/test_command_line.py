@@ -205,7 +205,7 @@ def test_the_log_channel_can_be_tried(host: Daemon) -> None:
     assert [json.loads(line)["type"] for line in lines] == ["canhazgpu.notice.test"]
     refused = host.run("notify", "test", "--channel", "email")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "there is no channel email (on: wall, log)" in refused.stderr
+    assert "there is no channel email (enabled channels: wall, log)" in refused.stderr
     for name in ("webhook", "webhook:chat", "pigeon"):
         unknown = host.run("notify", "test", "--channel", name)
         assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)

@@ -19,7 +19,7 @@ SAID = {
     "reserve --gpu-ids 3": "3",
     "extend": "Extended 1 GPU(s): [3], expires in 2h 2",
     "release --gpu-ids": "Released 1 GPU(s): [3]",
-    "queue": "Nobody waits.",
+    "queue": "The queue is empty.",
     "run --gpus 4": "evaluated",
     "release": "Released 1 GPU(s): [2]",
     "violations": "No violations in the last 1d.",

@@ -82,7 +82,7 @@ def test_a_host_whose_gpus_were_never_seen_says_it_too(nvml_host: Daemon, say: S
     say(f"init 9\n{CARDS}")
     nvml_host.start()
     remedy = "load the driver: `modprobe nvidia`, or install it"
-    told = f"No GPU has been seen on this host: Driver Not Loaded: {remedy}\n"
+    told = f"No GPU was found on this host: Driver Not Loaded: {remedy}\n"
     until(lambda: told in nvml_host.run("status").stderr)
     refused = nvml_host.run("reserve", "--nonblock")
     assert refused.stderr == f"Error: the GPUs cannot be read: Driver Not Loaded ({remedy})\n"

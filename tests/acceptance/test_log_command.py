@@ -47,7 +47,7 @@ def test_a_whole_chain_is_one_line_and_exit_code_0(three: list[Path]) -> None:
     three[0].unlink()
     assert verify(three[2]).stdout == (
         "2 files, 10 lines, seq 6 to 15: the chain is whole. It begins at seq 6: older files were rotated"
-        " away. The text of that first line is not proven.\n"
+        " away. The content of that first line cannot be verified.\n"
     )
 
 
@@ -55,7 +55,7 @@ def test_what_is_no_chain_yet_and_what_is_unfinished_is_said(tmp_path: Path) -> 
     """Lines from before the chain, and half a line of a writer that died."""
     path = tmp_path / "violations.log"
     path.write_bytes(line("old"))
-    assert verify(path).stdout == "1 file, 1 line: the chain has not begun. 1 line from before the chain.\n"
+    assert verify(path).stdout == "1 file, 1 line: the chain has not started. 1 line from before the chain.\n"
     log = AuditLog(path)
     log.append("new", line("new"))
     log.close()
@@ -63,7 +63,7 @@ def test_what_is_no_chain_yet_and_what_is_unfinished_is_said(tmp_path: Path) -> 
         file.write(line("torn")[:50])
     assert verify(path).stdout == (
         "1 file, 2 lines, seq 1 to 1: the chain is whole. 1 line from before the chain."
-        " 1 line left unfinished by a writer that died.\n"
+        " 1 line left incomplete by a writer that died.\n"
     )
 
 
@@ -103,12 +103,15 @@ def test_without_the_head_beside_the_log_the_end_is_not_proven(three: list[Path]
     anchor = anchor_path(three[2])
     anchor.write_bytes(b"\xff\x00" * 10_000)
     assert verify(three[2]).stdout.startswith(
-        ".violations.log.head: lines removed at the end cannot be found: "
+        ".violations.log.head: lines removed at the end cannot be detected: "
     )
     anchor.unlink()
     done = verify(three[2])
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert ".violations.log.head: lines removed at the end cannot be found: it is not there" in done.stdout
+    assert (
+        ".violations.log.head: lines removed at the end cannot be detected: the file does not exist"
+        in done.stdout
+    )
     anchor.write_text(json.dumps({"head": {"seq": 15, "chain": "0" * 64}}))
     assert verify(three[2]).stdout == (
         "violations.log, line 5: edited: its chain value is not the one in .violations.log.head\n"
@@ -139,7 +142,7 @@ def test_bad_input_is_one_line_that_says_what_to_do(three: list[Path], kind: str
     assert done.stderr.startswith("Error: ")
     assert done.stderr.count("\n") == 1
     assert harm(done.stderr, "\n") == set()
-    assert any(word in done.stderr for word in ("name the log's file", "verify that", "name the file"))
+    assert any(word in done.stderr for word in ("give the path", "verify that"))
 
 
 def test_without_the_right_to_read_the_right_user_is_named(folder: Path) -> None:
@@ -213,7 +216,7 @@ def test_a_log_larger_than_the_memory_is_read(three: list[Path]) -> None:
     limited = f"ulimit -v 80000; exec {' '.join(COMMAND)} log verify {three[2]}"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, ""), done.stderr[-500:]
-    assert "violations.log.2.gz, line 1: too long to be a line of the log: xxx" in done.stdout
+    assert "violations.log.2.gz, line 1: the line is too long for the log: xxx" in done.stdout
 
 
 def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:

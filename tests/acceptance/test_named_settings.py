@@ -55,7 +55,7 @@ def spoil(path: Path, how: str) -> str:
         path.mkdir()
         return f"Error: {path}: cannot be read: Is a directory\n"
     path.write_text("socket = \n")
-    return f"Error: {path}: is not TOML: Invalid value (at line 1, column 10)\n"
+    return f"Error: {path}: is not valid TOML: Invalid value (at line 1, column 10)\n"
 
 
 @pytest.mark.parametrize("how", ["missing", "folder", "no TOML"])
@@ -84,7 +84,7 @@ def test_an_option_without_a_file_is_refused(nowhere: Daemon) -> None:
     for words in (("--config", "", "status"), ("status", "--config=")):
         done = nowhere.run(*words)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == "Error: --config: it is empty: leave the option out, or name a file\n"
+        assert done.stderr == "Error: --config: the value is empty: leave the option out, or name a file\n"
 
 
 def test_a_pipe_is_read_once(host: Daemon) -> None:

@@ -74,10 +74,10 @@ def test_a_page_is_a_page(nowhere: Daemon) -> None:
         (("--kind", "opend"), "--kind: expected one of opened, changed, "),
         (("--audience", "everybody"), "--audience: expected one of offender, holder, admins, address, not"),
         (("--channel", "pigeon"), "--channel: expected one of wall, email, not pigeon"),
-        (("--kind", "stalled", "--audience", "holder"), "stalled is told to others: expected one of admins,"),
+        (("--kind", "stalled", "--audience", "holder"), "stalled has others: expected one of admins,"),
         (("--violation", "v1", "--kind", "granted"), "--kind: expected one of opened, changed, reminder, "),
-        (("--html", "--channel", "wall"), "exclude each other"),
-        (("--violation", "17"), "17 is no id of a violation; `canhazgpu violations` shows them"),
+        (("--html", "--channel", "wall"), "cannot be used together"),
+        (("--violation", "17"), "17 is not the id of a violation; `canhazgpu violations` shows the ids"),
     ],
 )
 def test_what_there_is_not_is_said_with_what_there_is(

@@ -86,7 +86,7 @@ def test_nobody_passes_who_waits(four: Host) -> None:
         1,
         (
             "Error: Not enough GPUs available. Requested: 1, Available: 0 (2 GPUs reserved, 2 GPUs claimed"
-            " by those who wait - run 'canhazgpu status' for details)\n"
+            " by waiting requests - run 'canhazgpu status' for details)\n"
         ),
     )
     small = four.stand("run", "--gpus", "1", "--wait", "--", *SLEEP)
@@ -114,7 +114,7 @@ def test_who_waits_for_what_is_drained_keeps_nothing_idle(four: Host) -> None:
     assert four.run("reserve", "--gpus", "1").returncode == 0
     four.run("admin", "undrain", "3")
     late = four.run("reserve", "--gpus", "1")
-    assert "Available: 0 (1 GPU reserved, 3 GPUs claimed by those who wait" in late.stderr
+    assert "Available: 0 (1 GPU reserved, 3 GPUs claimed by waiting requests" in late.stderr
     four.run("release")
     assert first_line(big) == "0,1,2,3"
 

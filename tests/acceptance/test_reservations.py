@@ -162,11 +162,11 @@ def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> 
     config = four.folder / "config.toml"
     config.write_text(config.read_text() + limits)
     four.start()
-    assert said(four.run("reserve", "--gpus", "2", person=alice)).startswith("Error: you may hold 1 GPU(s)")
+    assert said(four.run("reserve", "--gpus", "2", person=alice)).startswith("Error: you can hold 1 GPU(s)")
     assert "for 2h 0m 0s" in four.run("reserve", person=alice).stdout  # The default is cut.
     assert four.run("reserve", person=alice).returncode == 1
     refused = four.run("extend", "--duration", "1h", person=alice)
-    assert said(refused).startswith("Error: it would last longer than the 2h 0m 0s you may have")
+    assert said(refused).startswith("Error: the reservation would exceed your limit of 2h 0m 0s")
     again = four.run("extend", person=alice)  # The default is cut here too.
     assert re.match(r"Extended 1 GPU\(s\): \[0\], expires in (2h 0m 0s|1h 59m 59s)\n", again.stdout)
     assert four.run("reserve", "--gpus", "2", "--duration", "1h", person=bob).returncode == 0
@@ -245,11 +245,14 @@ def test_administrators_end_what_is_anybodys(four: Daemon, people: list[Person])
     alice, bob = people
     four.run("reserve", "--gpus", "2", person=alice)
     four.run("reserve", "--gpus", "1", person=bob)
-    assert said(four.run("admin", "release", "--all", person=bob)).startswith("Error: this is for admin")
+    assert said(four.run("admin", "release", "--all", person=bob)).startswith("Error: only administrators")
     assert four.run("admin", "release", "--gpu-ids", "0").stdout == "Released 1 GPU(s): [0]\n"
     assert four.run("admin", "release", "--user", bob.name).stdout == "Released 1 GPU(s): [2]\n"
     assert four.run("admin", "release", "--all").stdout == "Released 1 GPU(s): [1]\n"
-    assert four.run("admin", "release", "--all").stdout == "Nothing to release: nobody holds one\n"
+    assert (
+        four.run("admin", "release", "--all").stdout
+        == "Nothing to release: there is no matching reservation\n"
+    )
     rows = json.loads(four.run("events", "--json").stdout.replace("\n", ",").join("[]").replace(",]", "]"))
     mine = [row["data"] for row in rows if row["type"] == "canhazgpu.reservation.released"]
     assert {(row["reason"], row["by"]) for row in mine} == {("admin", "root")}

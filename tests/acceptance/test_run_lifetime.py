@@ -217,7 +217,7 @@ def test_a_released_run_goes_on_and_is_told(host: Daemon, people: list[Person]) 
         assert host.run("release", person=alice).stdout.startswith("Nothing to release")
         done = host.run("release", "--all", person=alice)
         assert done.stdout == (
-            "Released 1 GPU(s): [0]\nThe command that ran on [0] goes on without a reservation\n"
+            "Released 1 GPU(s): [0]\nThe command on [0] keeps running without a reservation\n"
         )
         until(lambda: "your run goes on, but GPU 0 is no longer reserved for it" in terminal.text)
         assert run.process.poll() is None

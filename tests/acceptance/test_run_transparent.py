@@ -214,7 +214,7 @@ def test_ctrl_c_while_it_waits_leaves_the_queue(shell: Screen, host: Daemon) -> 
     shell.wait_for("ready> ")
     shell.type("echo code $?\n")
     shell.wait_for("code 130")
-    assert host.run("queue").stdout == "Nobody waits.\n"
+    assert host.run("queue").stdout == "The queue is empty.\n"
 
 
 def test_a_terminal_that_goes_away_ends_what_it_ends_without_it(host: Daemon) -> None:

@@ -176,7 +176,7 @@ def test_a_user_acknowledges_their_own(busy: Daemon, people: list[Person]) -> No
     (row,) = listed(busy)
     assert (row["user"], row["ack"], row["by_uid"], row["reason"]) == (alice.name, True, alice.uid, "paper")
     again = refused(busy.run("silence", "ack", "--for", "10m", person=alice))
-    assert again.startswith("Error: once an episode, and you did, until ")
+    assert again.startswith("Error: you have already acknowledged this episode, until ")
     assert "4h 0m 0s" in refused(busy.run("silence", "ack", "--for", "5h", person=bob))
     words = ("silence", "add", "--user", bob.name, "--for", "1h", "--reason", "x")
     assert "administrators" in refused(busy.run(*words, person=bob))
@@ -184,7 +184,7 @@ def test_a_user_acknowledges_their_own(busy: Daemon, people: list[Person]) -> No
     assert busy.run("silence", "expire", row["id"], person=alice).stdout == (
         f"Ended the silence of user {alice.name} ({row['id']})\n"
     )
-    assert "once an episode" in refused(busy.run("silence", "ack", person=alice))
+    assert "already acknowledged" in refused(busy.run("silence", "ack", person=alice))
     assert "no silence" in refused(busy.run("silence", "expire", row["id"], person=alice))
     assert [(event["ended_by"], event["ack"]) for event in told(busy, "ended")] == [(alice.name, True)]
     assert busy.run("silence", "ack", person=bob).returncode == 0
@@ -221,7 +221,7 @@ def test_acknowledging_can_be_turned_off(folder: Path, people: list[Person]) -> 
     config.write_text(config.read_text().replace("[notices]\n", '[notices]\nack_max = "0s"\n'))
     host.start()
     try:
-        assert "nobody may" in refused(host.run("silence", "ack", person=people[0]))
+        assert "is disabled" in refused(host.run("silence", "ack", person=people[0]))
     finally:
         host.stop()
 

@@ -149,7 +149,7 @@ def test_a_blocks_own_exception_is_what_comes_out(host: Daemon) -> None:
 
     with pytest.raises(KeyError, match="mine") as caught:
         work()
-    assert "are reserved still" in caught.value.__notes__[0]
+    assert "are still reserved" in caught.value.__notes__[0]
 
 
 def test_an_id_of_somebody_elses_is_refused(host: Daemon, people: list[Person]) -> None:

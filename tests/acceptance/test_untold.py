@@ -31,7 +31,7 @@ def given_back(host: Daemon, done: "subprocess.CompletedProcess[str]") -> None:
 def test_what_cannot_be_written_is_given_back(host: Daemon, form: str) -> None:
     """A full disk, in every form of the answer; what one holds besides stays."""
     done = in_a_shell(host, f"exec $chg reserve{form} >/dev/full")
-    assert "given back" in done.stderr
+    assert "was released" in done.stderr
     assert "No space left on device" in done.stderr
     given_back(host, done)
 
@@ -39,7 +39,7 @@ def test_what_cannot_be_written_is_given_back(host: Daemon, form: str) -> None:
 def test_a_reader_that_has_gone(host: Daemon) -> None:
     """A pipe that nobody reads is no place to learn of it either."""
     done = in_a_shell(host, "$chg reserve --short | sleep 0; exit ${PIPESTATUS[0]}")
-    assert "given back" in done.stderr
+    assert "was released" in done.stderr
     given_back(host, done)
 
 

@@ -90,7 +90,7 @@ def test_the_script_without_gpus(idle: Daemon) -> None:
     """It ends with the code of `reserve` where there are not enough, and runs nothing."""
     done = bash(idle, block("bash").replace("--gpus 2", "--gpus 9"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert "9 GPUs are asked for" in done.stderr
+    assert "9 GPUs were requested" in done.stderr
 
 
 def test_the_python(idle: Daemon) -> None:

@@ -145,7 +145,7 @@ async def test_a_driver_that_is_slow_to_start_is_waited_for(say: Say, started: l
     """Scans fail meanwhile, in time and with the reason; the helper is the same."""
     say(f"slow 3000\n{A}")
     provider = NvmlProvider()
-    with pytest.raises(Starting, match="starts still"):
+    with pytest.raises(Starting, match="still starting"):
         await provider.read()
     await until(provider, lambda found: states(found) == [None])
     assert len(started) == 1

@@ -112,7 +112,7 @@ async def test_a_pid_above_what_was_the_last_is_believed_once_it_can_be_one(
     monkeypatch.setattr(nvml_process, "COMMAND", [sys.executable, "-c", program, str(pid_max)])
     say(f"{CARD}proc c {os.getpid()} 300\n")
     (gpu,) = await provider.read()
-    assert gpu.unknown == f"the driver's process list is garbage (PID {os.getpid()})"
+    assert gpu.unknown == f"the driver's process list is invalid (PID {os.getpid()})"
     pid_max.write_text("4194304\n")
     (gpu,) = await provider.read()
     assert (gpu.unknown, [process.pid for process in gpu.processes]) == (None, [os.getpid()])

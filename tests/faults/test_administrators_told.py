@@ -153,7 +153,7 @@ def test_a_fresh_installation_tells_who_may_act_as_root(
         daemon.place(gpu(0, use(daemon.process.pid if daemon.process else 0, 1024)))
         until(lambda: "GPU 0" in terminals[0].text, 15)
         assert terminals[1].text == ""
-        assert "administrators hear only" not in daemon.log.read_text()
+        assert "notices to administrators appear only" not in daemon.log.read_text()
     finally:
         daemon.stop()
 
@@ -195,9 +195,9 @@ def directory(tmp_path: Path) -> Directory:
 @pytest.mark.parametrize(
     ("group", "sudo", "said"),
     [
-        ("", "", "there is no admin_group, and nobody is in sudo or wheel"),
+        ("", "", "admin_group is not set, and nobody is in sudo or wheel"),
         ("", "ann", ""),
-        ("", "gone", "there is no admin_group, and nobody is in sudo or wheel"),
+        ("", "gone", "admin_group is not set, and nobody is in sudo or wheel"),
         ("lab", "ann", "nobody is in lab"),
     ],
 )
@@ -221,7 +221,7 @@ def test_that_nobody_hears_is_said(
         assert service.wait(20) == 0
     for text in (daemon.log.read_text(), doctor):
         for words in (
-            "administrators hear only where root logs in",
+            "notices to administrators appear only where root is logged in",
             said or "nobody is in",
             "set admin_group",
         ):

@@ -75,7 +75,7 @@ async def test_a_cut_file_is_told(folder: Path, file: Path) -> None:
         size, damage = await keys(folder)
     assert 50 < size < 150
     assert damage is not None
-    assert damage.startswith("the end of its append-only file was cut: what came after byte ")
+    assert damage.startswith("its append-only file was truncated: everything after byte ")
     assert [line["log_level"] for line in logs if line["event"] == "redis_file_cut"] == ["error"]
     assert await keys(folder) == (size, None)
 
@@ -89,7 +89,7 @@ async def test_a_broken_file_is_repaired_beside_a_journal(folder: Path, file: Pa
     assert 50 < size < 150
     (aside,) = (folder / "redis").glob("broken-*.aof")
     assert aside.read_bytes() == broken
-    assert damage == f"its append-only file was broken, and is cut before the damage; a copy is {aside}"
+    assert damage == f"its append-only file was damaged, and was cut before the damage; a copy is {aside}"
     (said,) = [line for line in logs if line["event"] == "redis_file_repaired"]
     assert "Bad file format reading the append only file" in said["last_words"]
     assert await keys(folder) == (size, None)

@@ -157,7 +157,7 @@ def test_redis_that_is_stopped(folder: Path) -> None:
             assert reason in host.run("status").stdout
             assert time.monotonic() - began < 9
             refused = host.run("reserve")
-            assert refused.stderr == f"Error: {reason} (kill -CONT {pid} lets it go on)\n"
+            assert refused.stderr == f"Error: {reason} (to resume it: kill -CONT {pid})\n"
             assert time.monotonic() - began < 15
             check(host, reason)
             doctor_agrees(host, reason, f"kill -CONT {pid} lets it go on")

@@ -55,12 +55,12 @@ def test_a_webhook_is_connected_to(receiver: Receiver, tmp_path: Path) -> None:
         ("ok", "filed answers"),
         ("fail", f"missing: {tmp_path}/missing cannot be read"),
         ("fail", f"unsigned: {tmp_path}/missing cannot be read"),
-        ("fail", "none: its address is none"),
-        ("fail", "bytes: its address is none"),
-        ("fail", "port: its address is none"),
+        ("fail", "none: its URL is not valid"),
+        ("fail", "bytes: its URL is not valid"),
+        ("fail", "port: its URL is not valid"),
         ("warn", "down: Connection refused"),
     ]
-    assert found(channel_checks.webhook) == [("ok", "the channel is off")]
+    assert found(channel_checks.webhook) == [("ok", "the channel is disabled")]
 
 
 def test_a_webhooks_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_a_webhooks_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.M
     with receiving(context) as receiver:
         targets = {"chat": Webhook(url=f"{receiver.url}/{HIDDEN}")}
         assert found(channel_checks.webhook, webhook=targets) == [
-            ("fail", "chat: its certificate is not accepted")
+            ("fail", "chat: its certificate is not trusted")
         ]
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -83,7 +83,7 @@ def test_a_program_must_be_there_and_executable(tmp_path: Path) -> None:
     for path, state in (("/bin/true", "ok"), ("text", "fail"), ("none", "fail"), (".", "fail")):
         ((got, _),) = found(channel_checks.program, exec=Exec(command=[str(tmp_path / path)]))
         assert got == state
-    assert found(channel_checks.program) == [("ok", "the channel is off")]
+    assert found(channel_checks.program) == [("ok", "the channel is disabled")]
 
 
 def test_mail_that_would_reach_nobody_is_warned_of(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_mail_that_would_reach_nobody_is_warned_of(tmp_path: Path) -> None:
         port = closed.getsockname()[1]
     plain = {"enabled": True, "host": "127.0.0.1", "port": port}
     silent = [("fail", f"127.0.0.1:{port}: [Errno 111] Connection refused")]
-    nobody = [("warn", "users have no address"), ("warn", "there is no administrator's address")]
+    nobody = [("warn", "users have no mail address"), ("warn", "administrators have no mail address")]
     assert found(channel_checks.email, email=Email(**plain)) == [*nobody, *silent]
     for way in ({"gecos": True}, {"addresses": {"a": "b@c"}}, {"user_address": "{user}@c"}):
         settings = Email(**plain, admins=["a@b"], **way)
@@ -104,11 +104,11 @@ def test_mail_that_would_reach_nobody_is_warned_of(tmp_path: Path) -> None:
     ]
     locked = Email(**plain, admins=["a@b"], gecos=True, ca_file=f"{tmp_path}/ca")
     assert found(channel_checks.email, email=locked) == [("fail", f"{tmp_path}/ca cannot be read")]
-    assert found(channel_checks.email) == [("ok", "the channel is off")]
+    assert found(channel_checks.email) == [("ok", "the channel is disabled")]
 
 
 def test_notifiers_of_the_site_are_made() -> None:
     """One that is not installed is named."""
-    assert found(channel_checks.plugins) == [("ok", "there are none")]
+    assert found(channel_checks.plugins) == [("ok", "none are configured")]
     ((state, what),) = found(channel_checks.plugins, plugins={"pager": {}})
     assert (state, what.startswith("notify.plugins.pager: no installed package")) == ("fail", True)

@@ -153,7 +153,7 @@ async def test_a_program_that_ignores_sigterm_is_killed(
     began = time.monotonic()
     outcome = await deliver(made)
     assert 0.9 < time.monotonic() - began < 3
-    assert (outcome.verdict, outcome.detail[:19]) == ("retry", "no end within 500ms")
+    assert (outcome.verdict, outcome.detail[:25]) == ("retry", "not finished within 500ms")
     assert (tmp_path / "asked").exists(), "it was never asked to end"
     await nobody_is_left(tmp_path)
 

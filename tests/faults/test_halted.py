@@ -44,7 +44,7 @@ def test_a_service_that_is_stopped_is_named(host: Daemon) -> None:
         assert time.monotonic() - began < 20
     finally:
         host.process.send_signal(signal.SIGCONT)
-    expected = f"Error: the service (PID {pid}) is stopped; kill -CONT {pid} lets it go on\n"
+    expected = f"Error: the service (PID {pid}) is stopped; to resume it: kill -CONT {pid}\n"
     assert said == [expected] * len(commands)
     assert [command.returncode for command in commands] == [3] * len(commands)
     assert host.run("status").returncode == 0
@@ -90,7 +90,7 @@ def test_doctor_says_the_same(host: Daemon) -> None:
 
 @pytest.mark.parametrize(
     ("path", "remedy"),
-    [("missing", "canhazgpu serve"), ("long" * 30, "at most 107 bytes"), ("full", "is it stopped?")],
+    [("missing", "canhazgpu serve"), ("long" * 30, "at most 107 bytes"), ("full", "whether it is stopped")],
 )
 def test_the_remedy_fits_the_reason(
     folder: Path, path: str, remedy: str, monkeypatch: pytest.MonkeyPatch
@@ -118,7 +118,7 @@ def test_one_that_runs_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPat
         listener.bind(str(folder / "s"))
         listener.listen()
         began = time.monotonic()
-        with pytest.raises(Unreachable, match="runs and does not answer"):
+        with pytest.raises(Unreachable, match="is running but does not answer"):
             client.status()
         assert time.monotonic() - began >= 0.5
     assert said == [f"Waiting for the service (PID {os.getpid()})"]

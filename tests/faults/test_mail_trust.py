@@ -103,9 +103,9 @@ async def test_a_wrong_password_waits_for_the_right_one(authority: trustme.CA, t
     with serving(starttls=certificate(authority, HERE), login=LOGIN) as server:
         chosen = settings(server, tmp_path)
         (tmp_path / "password").write_text("guess")
-        assert await deliver(chosen) == Outcome(BOB, "retry", "the server refuses our login (535)")
+        assert await deliver(chosen) == Outcome(BOB, "retry", "the server rejects the login (535)")
         ((state, found, _),) = doctor(chosen)
-        assert (state, "refuses the login (535)" in found) == ("fail", True)
+        assert (state, "rejects the login (535)" in found) == ("fail", True)
         assert set(server.logins) == {False}
         assert server.tries == 0
         (tmp_path / "password").write_text(LOGIN[1])
@@ -152,7 +152,7 @@ async def test_without_ca_file_the_hosts_authorities_count(
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "cannot be read: No such file or directory"), ("no certificate", "is no PEM")],
+    [(None, "cannot be read: No such file or directory"), ("no certificate", "is not in PEM format")],
 )
 async def test_a_ca_file_that_is_none_waits(
     authority: trustme.CA, tmp_path: Path, content: str | None, reason: str

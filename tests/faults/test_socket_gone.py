@@ -131,7 +131,7 @@ def test_a_socket_that_another_service_took_is_its_own(folder: Path) -> None:
 def test_what_is_no_socket_is_left_alone(folder: Path) -> None:
     """A file at the socket's place is somebody's: the service names it and does not start."""
     (folder / "s").write_text("precious")
-    assert "something is there that is no socket" in refused(Daemon(folder))
+    assert "the path exists and is not a socket" in refused(Daemon(folder))
     assert (folder / "s").read_text() == "precious"
 
 
@@ -149,7 +149,8 @@ def test_a_path_too_long_for_a_socket_is_refused(folder: Path, last: int) -> Non
         assert host.stop() == 0
         return
     expected = (
-        f"Error: {settings}: socket: expected a path of at most 107 bytes, for it is a socket's; it has 108\n"
+        f"Error: {settings}: socket: expected a path of at most 107 bytes,"
+        " because it is the path of a socket; this one has 108\n"
     )
     assert (checked.returncode, checked.stderr) == (2, expected)
     assert host.run("serve").stderr == expected

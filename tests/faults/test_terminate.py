@@ -162,7 +162,7 @@ LEFT_ALONE: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]
     "a root process": ({"uid": 0}, {}, {}, "of the system"),
     "a process of a system user": ({"uid": 999}, {}, {}, "of the system"),
     "the first process": ({"pid": 1}, {}, {}, "of the system"),
-    "another user's by its uid": ({"uid": 65000}, {}, {}, "another user's by now"),
+    "another user's by its uid": ({"uid": 65000}, {}, {}, "now belongs to another user"),
     "nobody's": ({"person": None, "evidence": "unknown"}, {}, {}, "not proven to be theirs"),
     "a container's claim": ({"evidence": "label"}, {}, {}, "not proven to be theirs"),
     "somebody else's": ({"person": "carol"}, {}, {}, "not proven to be theirs"),
@@ -207,7 +207,7 @@ async def test_what_has_left_the_gpu_is_left_alone(people: list[Person]) -> None
     assert (await end(told, violation(people[0]))).verdict == "skipped"
     assert (await end(told, violation(people[0], violation="v2"))).verdict == "skipped"
     outcome = await end(told, "no scan")
-    assert [fact.outcome for fact in outcome.signalled] == ["not seen lately"]
+    assert [fact.outcome for fact in outcome.signalled] == ["not seen recently"]
     assert process.poll() is None
 
 

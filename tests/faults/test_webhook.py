@@ -150,8 +150,8 @@ async def test_files_are_read_at_each_delivery(receiver: Receiver, tmp_path: Pat
     wanted = {
         None: "its url_file cannot be read: No such file or directory",
         b" \n": "its url_file is empty",
-        b"ftp://hunter2": "what is in its url_file is no address",
-        b"http://\xff hunter2": "what is in its url_file is no address",
+        b"ftp://hunter2": "its url_file does not contain a URL",
+        b"http://\xff hunter2": "its url_file does not contain a URL",
     }
     for content, detail in wanted.items():
         if content is not None:
@@ -198,8 +198,8 @@ class Authority(trustme.CA):
     ("names", "trusted", "detail"),
     [
         (["127.0.0.1"], True, ""),
-        (["127.0.0.1"], False, "its certificate is not accepted: unable to get local issuer certificate"),
-        (["hooks.example.com"], True, "its certificate is not accepted: it is for another name"),
+        (["127.0.0.1"], False, "its certificate is not trusted: unable to get local issuer certificate"),
+        (["hooks.example.com"], True, "its certificate is not trusted: it is for another name"),
     ],
     ids=["right", "unknown authority", "another name"],
 )

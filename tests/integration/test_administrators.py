@@ -83,6 +83,6 @@ def test_a_limit_that_cannot_be_enforced_refuses_nobody(folder: Path, people: li
         until(lambda: "AVAILABLE" in daemon.status())
         refused = daemon.run("run", "--timeout", "1m", "--", "true", person=other)
         assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-        assert "may not end your processes" in refused.stderr
+        assert "is not allowed to end your processes" in refused.stderr
         assert "other users' runs are not ended at limits.max_duration" in daemon.log.read_text()
-        assert "limits.max_duration does not end the runs of others" in daemon.run("doctor").stdout
+        assert "limits.max_duration cannot end runs of users" in daemon.run("doctor").stdout

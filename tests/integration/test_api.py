@@ -141,7 +141,7 @@ def test_what_is_for_administrators_is_refused_to_others(host: Daemon, people: l
     refused = command(host, *as_person(me, *COMMAND, "deadletters", "list"))
     assert refused.returncode == 1
     assert refused.stdout == ""
-    assert refused.stderr.startswith("Error: this is for administrators (ask root")
+    assert refused.stderr.startswith("Error: only administrators can do this (ask root")
     assert refused.stderr.count("\n") == 1
 
 

@@ -96,12 +96,12 @@ def test_a_notifier_gets_its_own_settings_and_all(package: Package) -> None:
 @pytest.mark.parametrize(
     ("module", "facts", "reason"),
     [
-        (GOOD, {"name": "wall"}, "this name is taken"),
-        (GOOD, {"name": "webhook"}, "this name is taken"),
-        (GOOD, {"name": "terminate"}, "this name is taken"),
+        (GOOD, {"name": "wall"}, "this name is already in use"),
+        (GOOD, {"name": "webhook"}, "this name is already in use"),
+        (GOOD, {"name": "terminate"}, "this name is already in use"),
         (GOOD, {"point": "site_pager:Missing"}, "AttributeError: module 'site_pager' has no attribute"),
         (GOOD, {"point": "site_missing:Channel"}, "ModuleNotFoundError: No module named 'site_missing'"),
-        (GOOD, {"name": "sms"}, "its channel is named 'pager'; it is to be 'sms'"),
+        (GOOD, {"name": "sms"}, "its channel is named 'pager' instead of 'sms'"),
         ("raise OSError('a\\nb\\x1b[2J')", {}, "OSError: a b\\x1b[2J"),
         ("Channel = 5", {}, "TypeError: 'int' object is not callable"),
         (GOOD.replace("own, settings)", "own)"), {}, "TypeError: "),

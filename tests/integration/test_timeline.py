@@ -94,9 +94,9 @@ async def test_a_time_line_has_everything_in_order(store: Store, past: Past) -> 
     ]
     said = [moment.sentence for moment in timeline.moments]
     assert said[3] == "By wall to bob:pts/3: delivered"
-    assert said[4] == "By email to bob@example.com: not now; it is tried again (451 bob@example.com)"
+    assert said[4] == "By email to bob@example.com: failed for now, will be retried (451 bob@example.com)"
     assert said[6].startswith("bob acknowledged it until ")
-    assert said[11] == "Notice for team@example.com that it is over, by wall and log"
+    assert said[11] == "Notice for team@example.com that it was resolved, by wall and log"
     assert timeline.verdict == told.Told("reached", rfc3339(began + 11 * SECOND))
     assert (timeline.violation.reason, timeline.violation.memory_mb, timeline.left_out) == ("stopped", 10, 0)
     masked = await timeline_of(store, one.violation, ANN)

@@ -20,7 +20,7 @@ SAYS = {
         "Please use canhazgpu for GPU reservations.",
         "To keep GPUs 2 and 4: canhazgpu reserve --gpu-ids 2,4 --duration 4h",
         "To stop: kill 12345 67890",
-        "To be left in peace while you finish: canhazgpu silence ack --for 1h",
+        "To mute these notices while you finish: canhazgpu silence ack --for 1h",
         "PID 12345 (python3), 768MB",
         "Next time: canhazgpu run --gpus 2 -- COMMAND",
         "canhazgpu violations show v1012",
@@ -28,8 +28,8 @@ SAYS = {
     "opened-offender-trespass": [
         "bob, you are using GPU 5, which alice has reserved, since",
         "Please make room for alice",
-        "To leave GPU 5: kill 12345 67890",
-        "To run on GPUs of your own: canhazgpu run --gpus 1 --wait -- COMMAND",
+        "To free GPU 5: kill 12345 67890",
+        "To run on reserved GPUs: canhazgpu run --gpus 1 --wait -- COMMAND",
     ],
     "opened-offender-overstaying": [
         "you are using GPU 6 beyond the end of your reservation",
@@ -38,7 +38,7 @@ SAYS = {
     "opened-offender-mixed": [
         "GPUs 2 and 4 without a reservation, and GPU 5, which alice has reserved, and GPU 6 beyond the end",
         "To keep GPUs 2, 4 and 6: canhazgpu reserve --gpu-ids 2,4,6 ",
-        "To leave GPU 5: kill 78901",
+        "To free GPU 5: kill 78901",
     ],
     "opened-offender-container": [
         "podman stop 3f2a9c51d0b7; sudo kill 34567",
@@ -46,48 +46,48 @@ SAYS = {
     ],
     "opened-holder": [
         "alice, bob is using GPU 5, which you have reserved, since 2026-11-24 09:15:47 UTC.",
-        "It stays yours.",
+        "Your reservation stays valid.",
         "PID 67890 (jupyter), 256MB",
         "canhazgpu status",
     ],
-    "opened-holder-unreached": ["bob could not be told"],
+    "opened-holder-unreached": ["bob could not be notified"],
     "opened-admins": [
         "bob is using GPUs 2 and 4 without a reservation, since 2026-11-24 09:15:47 UTC.",
-        "Whose it is: bob, by the uid of the processes.",
+        "The user is bob, identified by the uid of the processes.",
         "ps -o user,pid,ppid,lstart,args -p 12345,67890",
         "canhazgpu silence add --user bob --for 2h --reason 'as agreed'",
     ],
-    "opened-admins-holder-unreached": ["alice, who has reserved it, could not be told", "tell them yourself"],
+    "opened-admins-holder-unreached": ["alice, who has reserved the GPU, could not be notified: no channel"],
     "opened-admins-unproven": [
-        "It runs as root. Nothing proves which person started it, so no user is told."
+        "The processes run as root. It is not proven who started them, so no user was"
     ],
     "opened-holder-hinted": [
         "alice, root is using GPU 1, which you have reserved",
-        "A hint, not a proof: it may be bob's, because /home/bob is mounted in the container.",
-        "If this does not end soon, talk to an administrator.",
+        "This is a hint, not proof: the processes may belong to bob, because /home/bob is mounted in",
+        "If this does not end soon, contact an administrator.",
     ],
     "opened-admins-hinted": [
-        "Nothing proves which person started it, so no user is told.",
-        "A hint, not a proof: it may be bob's, because /home/bob is mounted in the container.",
+        "It is not proven who started them, so no user was notified.",
+        "This is a hint, not proof: the processes may belong to bob, because /home/bob is mounted in",
     ],
     "opened-admins-unknown": [
         "An unknown user is using GPU 1",
-        "no process that can be seen",
+        "no visible process",
         "canhazgpu silence add --gpu 1 ",
     ],
     "opened-address": ["bob is using GPUs 2 and 4 without a reservation", "canhazgpu violations show v1012"],
     "changed-offender": ["bob, you are now using GPUs 2, 4 and 7", "since 2026-11-24 09:40:02 UTC"],
-    "changed-holder": ["bob is now using GPUs 5 and 7, which you have reserved", "They stay yours."],
+    "changed-holder": ["bob is now using GPUs 5 and 7, which you have reserved", "Your reservation stays"],
     "changed-admins": [
         "bob is now using GPUs 2, 4 and 7 without a reservation",
-        "This is notice 2 about it.",
+        "This is notice 2 about this episode.",
     ],
     "changed-address": ["bob is now using GPUs 2, 4 and 7 without a reservation"],
     "reminder-offender": ["bob, you are still using GPUs 2 and 4 without a reservation, for 4h now, since"],
     "reminder-holder": ["bob is still using GPU 5, which you have reserved, for 4h now, since"],
-    "reminder-admins": ["bob is still using GPUs 2 and 4", "This is notice 3 about it."],
+    "reminder-admins": ["bob is still using GPUs 2 and 4", "This is notice 3 about this episode."],
     "reminder-admins-unreached": [
-        "bob could not be told: no channel reached them. Please tell them yourself."
+        "bob could not be notified: no channel reached them. Please tell them yourself."
     ],
     "reminder-address": ["bob is still using GPUs 2 and 4"],
     "resolved-offender": [
@@ -100,7 +100,7 @@ SAYS = {
     "resolved-holder": [
         "alice, resolved: bob no longer uses GPU 5, which you have reserved.",
         "to 2026-11-24 13:02:11 UTC (3h46m)",
-        "It is yours alone again.",
+        "Nobody else uses it any more.",
     ],
     "resolved-admins": ["Resolved: bob no longer uses GPUs 2 and 4"],
     "resolved-address": ["Resolved: bob no longer uses GPUs 2 and 4"],
@@ -126,7 +126,7 @@ SAYS = {
     "expiring-admins": ["alice's reservation of GPUs 1 and 3 expires in 15m"],
     "idle-holder": [
         "alice, you have not used GPUs 1 and 3 for 2h, since 2026-11-24 07:15:55 UTC",
-        "The reservation is released at 2026-11-24 10:15:55 UTC, unless its GPUs are used before.",
+        "The reservation is released at 2026-11-24 10:15:55 UTC unless its GPUs are used before then.",
         "canhazgpu release --gpu-ids 1,3",
     ],
     "idle-admins": ["alice has not used GPUs 1 and 3 for 2h"],
@@ -145,8 +145,8 @@ SAYS = {
     ],
     "unreserved-holder": [
         "alice, your run goes on, but GPUs 1 and 3 are no longer reserved for it.",
-        "To take it back: canhazgpu reserve --gpu-ids 1,3 --duration 4h",
-        "To stop it: kill 4711",
+        "To reserve them again: canhazgpu reserve --gpu-ids 1,3 --duration 4h",
+        "To stop the run: kill 4711",
     ],
     "unreserved-admins": ["alice's run goes on, but GPUs 1 and 3 are no longer reserved for it."],
     "timeout-holder": [
@@ -155,40 +155,40 @@ SAYS = {
     ],
     "timeout-admins": ["The time of alice's run on GPUs 1 and 3 is over"],
     "stalled-admins": [
-        "Scanning has stopped, since 2026-11-24 09:14:10 UTC: the driver has not answered for 60 s.",
+        "Scanning has stopped (since 2026-11-24 09:14:10 UTC): the driver has not answered for 60 s.",
         "Look for Xid errors",
         "canhazgpu doctor",
     ],
     "resumed-admins": [
         "Scanning works again.",
-        "The trouble lasted for 26m, from 2026-11-24 09:14:10 UTC to",
+        "The problem lasted 26m, from 2026-11-24 09:14:10 UTC to",
     ],
-    "gpu-failed-admins": ["GPU 3 has failed, since", "canhazgpu admin drain 3 ", "Reset the GPU"],
+    "gpu-failed-admins": ["GPU 3 has failed (since", "canhazgpu admin drain 3 ", "Reset the GPU"],
     "gpu-recovered-admins": ["GPU 3 works again.", "GPU is lost."],
     "channel-failing-admins": [
-        "Notices by email do not arrive, since 2026-11-24 09:05:00 UTC: 451 4.3.0",
+        "Notices by email do not arrive (since 2026-11-24 09:05:00 UTC): 451 4.3.0",
         "canhazgpu notify test --channel email",
     ],
     "channel-recovered-admins": ["Notices by email arrive again."],
     "digest-admins": [
         "6 violations by 3 users, from 2026-11-23 08:00:00 UTC to 2026-11-24 08:00:00 UTC.",
         "13.8 GPU-hours",
-        "Again and again: bob.",
-        "Of 1 violation nobody could be told",
+        "Repeat offenders: bob.",
+        "1 violation could not be reported to the user",
         "bob    4           11.3       1           -",
-        "alice  6     run      2026-11-24 01:10:00 UTC",
+        "alice  6     run     2026-11-24 01:10:00 UTC",
         "webhook:chat  1",
-        "gpu/3          2026-11-24 09:14:10 UTC  goes on  GPU is lost",
+        "gpu/3          2026-11-24 09:14:10 UTC  ongoing   GPU is lost",
         "canhazgpu violations --since 2026-11-23T08:00:00Z --until 2026-11-24T08:00:00Z",
     ],
-    "digest-admins-quiet": ["All quiet", "No violation, no idle reservation, and nothing failed."],
+    "digest-admins-quiet": ["All quiet", "There were no violations, no idle reservations and no failures."],
     "test-offender": ["bob, this is a test message. It works."],
 }
 NEVER_SAYS = {
     "opened-offender-trespass": ["silence ack", "--gpu-ids 5"],  # It is not theirs to keep.
     "opened-offender-mixed": ["silence ack", "2,4,5"],
     "opened-holder": ["kill", "without a reservation"],
-    "opened-admins": ["you are", "silence ack", "could not be told", "kill"],
+    "opened-admins": ["you are", "silence ack", "could not be told", "could not be notified", "kill"],
     "opened-address": ["silence", "ps -o"],
     "resolved-admins": ["Thank you"],
     "terminate-offender-dry-run": ["kill"],
@@ -231,7 +231,7 @@ def test_every_notice_says_where_when_and_whom_to_ask(sample: Sample) -> None:
 
 def test_every_kind_that_there_is_has_its_words() -> None:
     """The kinds are read from where they are defined; each is rendered, to each of its readers."""
-    said = re.search(r"`kind` of (.*?)\n\n", Notice.__doc__ or "", re.DOTALL)
+    said = re.search(r"`kind` for (.*?)\n\n", Notice.__doc__ or "", re.DOTALL)
     assert said
     plain = re.sub(r"\(.*?\)", "", said[1])
     kinds = {
@@ -269,7 +269,7 @@ def test_many_processes_are_counted_not_listed() -> None:
     text = lines(msgspec.structs.replace(SAMPLES["opened-offender"].notice, violations=(crowded,)))
     assert "    and 52 more" in text
     (stop,) = [line for line in text if "kill" in line]
-    assert stop.startswith("  To stop (of 60 processes these first): kill 4000000 ")
+    assert stop.startswith("  To stop (the first 50 of 60 processes): kill 4000000 ")
     pids = stop.partition(": kill ")[2].split()
     assert pids == [str(one.pid) for one in crowd[: len(pids)]]
     assert len(pids) == 50

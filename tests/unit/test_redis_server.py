@@ -124,7 +124,7 @@ def test_an_older_server_is_refused_with_the_remedy(tmp_path: Path, installed: d
         find_server(tmp_path)
     assert str(refused.value) == (
         f"{tmp_path} was written by redis 7.0.15, and redis 6.2.14 (/a/redis-server) cannot read it: "
-        f"install redis-server 7.0 or later; or move {tmp_path} away, and live reservations come back "
+        f"install redis-server 7.0 or later; or move {tmp_path} away, and live reservations are restored "
         "from the journal"
     )
 

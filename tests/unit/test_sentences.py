@@ -67,12 +67,12 @@ def _silence(**facts: object) -> Silence:
         (
             UPDATED,
             violation(NOW, processes=_processes("a", "b", "c", "d", "e")),
-            "Now it is 1024MB by PID 10 (a), PID 11 (b), PID 12 (c) and 2 more",
+            "Now 1024MB by PID 10 (a), PID 11 (b), PID 12 (c) and 2 more",
         ),
         (
             CLOSED,
             violation(NOW, reason="reserved", duration_s=3723),
-            "It is over after 1h 2m 3s: the GPU is reserved for them now",
+            "It ended after 1h 2m 3s: the GPU is reserved for them now",
         ),
     ],
 )
@@ -84,7 +84,7 @@ def test_facts_are_said_in_a_sentence(kind: str, one: Violation, said: str) -> N
 def test_a_gpu_that_is_called_otherwise_is_said() -> None:
     """An update by which the GPU has another index than in the fact before."""
     said = sentences.of_fact(UPDATED, violation(NOW, processes=_processes("a")), violation(NOW, gpu=3))
-    assert said == "The driver calls the GPU 0 now: it is 1024MB by PID 10 (a)"
+    assert said == "The GPU is now GPU 0, with 1024MB by PID 10 (a)"
 
 
 def test_notices_say_for_whom_and_by_what() -> None:
@@ -94,7 +94,7 @@ def test_notices_say_for_whom_and_by_what() -> None:
     assert said(_notice(kind="reminder", channels=[])) == "Reminder for bob, by every channel"
     assert (
         said(_notice(audience="holder", person="alice", kind="resolved"))
-        == "Notice for alice (who holds the GPU) that it is over, by wall and log"
+        == "Notice for alice (who holds the GPU) that it was resolved, by wall and log"
     )
     assert (
         said(_notice(audience="admins", person=None, unreached=True, channels=["email"]))
@@ -114,11 +114,9 @@ def test_attempts_say_what_became_of_them() -> None:
     said = sentences.of_attempt
     assert said(attempt()) == "By email to bob@example.com: delivered"
     assert said(attempt(outcome="retry", detail="451 later", attempt=3)) == (
-        "By email to bob@example.com: not now; it is tried again (451 later), attempt 3"
+        "By email to bob@example.com: failed for now, will be retried (451 later), attempt 3"
     )
-    assert said(attempt(channel="wall", recipient="", outcome="nobody")) == (
-        "By wall: there is nobody to reach"
-    )
+    assert said(attempt(channel="wall", recipient="", outcome="nobody")) == ("By wall: no recipient")
 
 
 def test_silences_and_signals_say_who_and_why() -> None:
@@ -129,7 +127,7 @@ def test_silences_and_signals_say_who_and_why() -> None:
     assert sentences.of_silence(ADDED, _silence(by="bob", user="bob", ack=True, reason="one moment")) == (
         "bob acknowledged it until 2026-11-25 18:00:00 UTC: one moment"
     )
-    assert sentences.of_silence(ENDED, _silence()) == "The silence of root is over"
+    assert sentences.of_silence(ENDED, _silence()) == "The silence of root has ended"
     assert sentences.of_silence(ENDED, _silence(ended_by="ann")) == "ann ended the silence of root"
     signal = Signalled(
         notice="n",

@@ -79,7 +79,7 @@ def test_without_the_data_of_time_zones_none_is_accepted(
 
     monkeypatch.setattr(zoneinfo, "ZoneInfo", missing)
     said = refusal(tmp_path, '[notices.quiet]\ntimezone = "Europe/Berlin"\n')
-    assert said.startswith("notices.quiet.timezone: expected no time zone on a host without their data")
+    assert said.startswith("notices.quiet.timezone: expected no time zone, because this host has no data for")
     assert "tzdata" in said
     (tmp_path / "config.toml").write_text('[notices.quiet]\ntimezone = ""\n')
     assert load(str(tmp_path / "config.toml"), {}).settings.notices.quiet.timezone == ""
@@ -89,10 +89,10 @@ def test_without_the_data_of_time_zones_none_is_accepted(
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("emial", "channels among wall, email, log, webhook, exec, webhook:NAME, pager, not emial"),
-        ("email:x", "channels among wall, email, log, webhook, exec, webhook:NAME, pager, not email:x"),
-        ("webhook:cat", "a webhook that there is, not webhook:cat: there is no [notify.webhook.cat]"),
-        ("terminate", "channels that tell people, not terminate: it stands in [[notices.steps]] alone"),
+        ("emial", "one of the channels wall, email, log, webhook, exec, webhook:NAME, pager, not emial"),
+        ("email:x", "one of the channels wall, email, log, webhook, exec, webhook:NAME, pager, not email:x"),
+        ("webhook:cat", "an existing webhook, not webhook:cat: there is no [notify.webhook.cat]"),
+        ("terminate", "channels other than terminate, which is allowed only in [[notices.steps]]"),
     ],
 )
 def test_a_channel_that_there_is_not_is_refused(key: str, name: str, why: str, tmp_path: Path) -> None:
@@ -111,7 +111,8 @@ def test_terminals_and_the_log_are_never_quiet(name: str, tmp_path: Path) -> Non
     """Who sits at a terminal is awake; what is not logged at once may never be."""
     said = refusal(tmp_path, f'[notices.quiet]\nchannels = ["email", "{name}"]\n')
     assert said == (
-        f"notices.quiet.channels: expected channels that can wait, not {name}: wall and log are never quiet"
+        f"notices.quiet.channels: expected channels that can be delayed, not {name}:"
+        " quiet hours never apply to wall and log"
     )
     with pytest.raises(ConfigError, match=f"^CANHAZGPU_NOTICES_QUIET_CHANNELS: expected .*, not {name}: "):
         load("/dev/null", {"CANHAZGPU_NOTICES_QUIET_CHANNELS": name})
@@ -123,7 +124,8 @@ def test_an_address_has_no_terminal(channels: str, tmp_path: Path) -> None:
     step = f'[[notices.steps]]\nchannels = [{channels}]\nto = ["a@example.com"'
     said = refusal(tmp_path, f"{step}]\n")
     assert said == (
-        f'notices.steps: expected people who have terminals for wall, not [{channels}] to ["a@example.com"]'
+        f"notices.steps: expected offender, holder or admins as recipients of wall,"
+        f' not [{channels}] to ["a@example.com"]'
     )
     (tmp_path / "config.toml").write_text(f'{step}, "admins"]\n')
     assert load(str(tmp_path / "config.toml"), {}).settings.notices.steps[0].to == ["a@example.com", "admins"]
@@ -135,12 +137,12 @@ def test_an_address_has_no_terminal(channels: str, tmp_path: Path) -> None:
         (
             "notices.quiet.hours",
             '"22:00-22:00"',
-            "hours that begin and end at different times, not 22:00-22:00: that is never quiet",
+            "different start and end times, not 22:00-22:00",
         ),
         ("notices.repeat_factor", "101", "a whole number from 1 to 100, not 101"),
         ("notices.repeat_factor", "9" * 20, f"a whole number from 1 to 100, not {'9' * 20}"),
-        ("notices.quiet.holidays", '["2026-12-25", "2026-02-31"]', "dates that there are, not 2026-02-31"),
-        ("notices.quiet.holidays", '["0000-01-01"]', "dates that there are, not 0000-01-01"),
+        ("notices.quiet.holidays", '["2026-12-25", "2026-02-31"]', "dates that exist, not 2026-02-31"),
+        ("notices.quiet.holidays", '["0000-01-01"]', "dates that exist, not 0000-01-01"),
         ("notify.email.host", '""', "the name or address of a mail server, not ''"),
         ("notify.email.host", '"mail host"', "the name or address of a mail server, not 'mail host'"),
         ("notify.email.host", '" mail"', "the name or address of a mail server, not ' mail'"),
@@ -148,7 +150,7 @@ def test_an_address_has_no_terminal(channels: str, tmp_path: Path) -> None:
         (
             "notify.email.username",
             '"gpu"',
-            "notify.email.password_file beside it: one is no use without the other",
+            "notify.email.password_file to be set as well",
         ),
     ],
 )
@@ -177,7 +179,7 @@ def test_what_could_not_work_is_refused(key: str, value: str, why: str, tmp_path
 def test_an_address_that_leads_nowhere_is_refused(url: str, tmp_path: Path) -> None:
     """It is not repeated: whoever knows it may post there."""
     said = refusal(tmp_path, f'[notify.webhook.chat]\nurl = "{url}"\n')
-    assert said == "notify.webhook: expected a host, and a port from 1 to 65535 if any, in chat.url"
+    assert said == "notify.webhook: expected a host name, and a valid port if one is given, in chat.url"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,9 @@ def test_a_channel_that_is_off_may_be_named(tmp_path: Path) -> None:
 def test_a_variable_is_named_as_the_place_of_a_wrong_channel(tmp_path: Path) -> None:
     """Not the file, which does not have it."""
     (tmp_path / "config.toml").write_text("")
-    with pytest.raises(ConfigError, match=r"^CANHAZGPU_NOTICES_GRANTED: expected channels among .* not fax$"):
+    with pytest.raises(
+        ConfigError, match=r"^CANHAZGPU_NOTICES_GRANTED: expected one of the channels .* not fax$"
+    ):
         load(str(tmp_path / "config.toml"), {"CANHAZGPU_NOTICES_GRANTED": "fax"})
 
 
@@ -230,7 +234,8 @@ def test_a_step_that_terminates_does_nothing_else(channels: str, to: str, tmp_pa
     """It says how to write it."""
     said = refusal(tmp_path, f"[[notices.steps]]\nchannels = [{channels}]\nto = [{to}]\n")
     assert said == (
-        'notices.steps: expected ["terminate"] alone as channels of a step, and ["offender"] as its to,'
+        "notices.steps: expected terminate in a step of its own,"
+        ' with channels ["terminate"] and to ["offender"],'
         f" not [{channels}] to [{to}]"
     )
 
@@ -239,7 +244,7 @@ def test_a_step_that_terminates_does_nothing_else(channels: str, to: str, tmp_pa
 def test_a_notifier_of_the_sites_own_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
     """One that comes along keeps its name."""
     said = refusal(tmp_path, f"[notify.plugins.pager]\n[notify.plugins.{name}]\n")
-    assert said == f"notify.plugins: expected a name that is not taken, not {name}"
+    assert said == f"notify.plugins: expected a name other than {name}, which is a built-in channel"
 
 
 @pytest.mark.parametrize("key", ["url_file", "secret_file"])

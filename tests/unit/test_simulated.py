@@ -94,7 +94,7 @@ async def test_a_bad_file_is_an_error_until_it_is_good(file: File, text: str) ->
         error = await refused(lambda: file.read(text))
         assert error.reason.startswith(f"{file.path}: ")
         assert len(error.reason) <= 300
-        assert error.remedy == "correct the file; it is read again when it changes"
+        assert error.remedy == "fix the file; it is read again when it changes"
         assert (await refused(file.provider.read)).reason == error.reason
     assert len(await file.read("[[gpus]]\nindex = 0\n")) == 1
 
