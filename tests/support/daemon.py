@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -109,6 +110,10 @@ class Daemon:
         """The command that starts it."""
         return COMMAND
 
+    def _socket(self) -> str:
+        """Return where its settings say that it listens: a test may have changed them."""
+        return str(tomllib.loads((self.folder / "config.toml").read_text())["socket"])
+
     def answers(self) -> bool:
         """Tell whether commands get an answer; fail when the service has ended."""
         assert self.process is None or self.process.poll() is None, self.log.read_text()
@@ -133,7 +138,7 @@ class Daemon:
 
     def _gpus(self) -> list[dict[str, Any]] | None:
         try:
-            return Client(str(self.folder / "s")).status()
+            return Client(self._socket()).status()
         except (Unreachable, Refused):
             return None
 
