@@ -24,7 +24,7 @@ test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -n 2 -p no:cacheprovider tests/unit tests/contract \
 		--deselect tests/contract/test_openapi.py::test_the_document_is_what_the_code_says
 
-$(LOWEST)/.installed: pyproject.toml tests/lowest/constraints.py
+$(LOWEST)/.installed: pyproject.toml setup.py tests/lowest/constraints.py
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python tests/lowest/constraints.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check -c $(LOWEST)/constraints.txt --editable '.[tests]'
@@ -63,7 +63,7 @@ faults: $(STAMP)
 dev: $(STAMP)
 
 # The links let tools that do not run setuptools' import hook find the packages by their real names.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	mkdir -p build/dev/canhazgpu

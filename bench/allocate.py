@@ -20,11 +20,11 @@ from pathlib import Path
 from bench.host import service
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuUsage
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import RESERVE, Allocator, Ask, ReleaseOrder
-from canhazgpu.service.observations import observe
-from canhazgpu.service.redis_server import any_server
-from canhazgpu.service.rules import Rules, host_keys
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.gpus.observation import observe
+from canhazgpu.service.redis_server.server_program import any_server
+from canhazgpu.service.reservations.allocator import RESERVE, AllocationRequest, Allocator, ReleaseOrder
+from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 GPUS = 64
 ROUNDS = 1000
@@ -52,7 +52,7 @@ async def _script(url: str) -> list[str]:
     allocator, settings = Allocator(Settings(), store), Settings()
     scan = [GpuUsage(index=index, uuid=f"GPU-{index}", name="H100") for index in range(GPUS)]
     await observe(store, scan, 1.0, 60.0)
-    ask = Ask(kind="manual", user="u", uid=1, count=1, duration_ms=3600000)
+    ask = AllocationRequest(kind="manual", user="u", uid=1, count=1, duration_ms=3600000)
     order = ReleaseOrder(uid=1, by="u", reason="released")
 
     async def cycle(turn: int) -> None:
@@ -64,7 +64,7 @@ async def _script(url: str) -> list[str]:
     empty = "return 1 --" + "x" * (len(RESERVE.text) - 11)
     names = [*host_keys(store.keys), "canhazgpu:{bench}:operation", *map(store.keys.gpu, range(GPUS))]
     sha = await store.redis.script_load(empty)
-    args: list[str | bytes] = ["bench", Rules.of(settings).text, "{}"]
+    args: list[str | bytes] = ["bench", AllocationPolicy.of(settings).text, "{}"]
 
     async def nothing(turn: int) -> None:
         del turn

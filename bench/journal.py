@@ -12,17 +12,17 @@ import structlog
 from bench.allocate import durable_redis, spread
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuUsage
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import Allocator, Ask, ReleaseOrder
-from canhazgpu.service.journal import Journal
-from canhazgpu.service.observations import observe
-from canhazgpu.service.reconciliation import Reconciler
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.gpus.observation import observe
+from canhazgpu.service.recovery.reconciliation import Reconciler
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, ReleaseOrder
+from canhazgpu.service.storage.journal import Journal
 
 GPUS = 64
 ROUNDS = 15  # Of 64 grants, with the journal and without by turns: both see the same machine.
 WIPES = 20
 SCAN = [GpuUsage(index=index, uuid=f"GPU-{index}", name="H100") for index in range(GPUS)]
-ASK = Ask(kind="manual", user="u", uid=1, count=1, duration_ms=3_600_000)
+ASK = AllocationRequest(kind="manual", user="u", uid=1, count=1, duration_ms=3_600_000)
 ORDER = ReleaseOrder(uid=1, by="u", reason="released")
 
 

@@ -10,8 +10,8 @@ import anyio
 
 from bench.host import service
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
-from canhazgpu.events.store import Store
-from canhazgpu.service.observations import observe
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.gpus.observation import observe
 
 ROUNDS = 500
 GPUS = 8

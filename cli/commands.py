@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.asking import FOREVER
+from canhazgpu.cli.arguments import FOREVER
+from canhazgpu.cli.output import USAGE, examples, fail
 from canhazgpu.cli.status import show, watch
-from canhazgpu.cli.words import USAGE, examples, fail
 
 ABOUT = "Reserve this host's GPUs, run commands on them, and see who uses them."
 
@@ -18,28 +18,28 @@ NAMES = ("canhazgpu", "chg")
 # Name: module of `canhazgpu.cli`, function or group, the function's epilog; in the order of the help.
 COMMANDS = {
     "status": ("commands", "status", "STATUS_EPILOG"),
-    "run": ("run", "run", "EPILOG"),
-    "reserve": ("reserve", "reserve", "RESERVE_EPILOG"),
-    "extend": ("reserve", "extend", "EXTEND_EPILOG"),
-    "release": ("reserve", "release", "RELEASE_EPILOG"),
-    "disown": ("reserve", "disown", "DISOWN_EPILOG"),
-    "queue": ("waiting", "queue", "EPILOG"),
-    "admin": ("admin", "app", None),
-    "violations": ("violations", "app", None),
-    "silence": ("silence", "app", None),
-    "events": ("events", "events", "EPILOG"),
-    "deliveries": ("deliveries", "deliveries", "EPILOG"),
-    "deadletters": ("deliveries", "deadletters", None),
-    "log": ("log", "app", None),
-    "notify": ("notify", "app", None),
-    "doctor": ("doctor", "doctor", "EPILOG"),
-    "config": ("configuration", "app", None),
-    "backup": ("backup", "backup", "BACKUP_EPILOG"),
-    "restore": ("backup", "restore", "RESTORE_EPILOG"),
-    "redis": ("migration", "app", None),
-    "serve": ("serve", "serve", "EPILOG"),
-    "worker": ("worker", "worker", "EPILOG"),
-    "demo": ("demo", "demo", "EPILOG"),
+    "run": ("reservations.run", "run", "EPILOG"),
+    "reserve": ("reservations.reserve", "reserve", "RESERVE_EPILOG"),
+    "extend": ("reservations.reserve", "extend", "EXTEND_EPILOG"),
+    "release": ("reservations.reserve", "release", "RELEASE_EPILOG"),
+    "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
+    "queue": ("reservations.queue_listing", "queue", "EPILOG"),
+    "admin": ("reservations.admin", "app", None),
+    "violations": ("violations.listing", "app", None),
+    "silence": ("violations.silence", "app", None),
+    "events": ("notices.events", "events", "EPILOG"),
+    "deliveries": ("notices.deliveries", "deliveries", "EPILOG"),
+    "deadletters": ("notices.deliveries", "deadletters", None),
+    "log": ("notices.log", "app", None),
+    "notify": ("notices.notify", "app", None),
+    "doctor": ("doctor.doctor", "doctor", "EPILOG"),
+    "config": ("operations.config", "app", None),
+    "backup": ("operations.backup", "backup", "BACKUP_EPILOG"),
+    "restore": ("operations.backup", "restore", "RESTORE_EPILOG"),
+    "redis": ("operations.redis_migrate", "app", None),
+    "serve": ("operations.serve", "serve", "EPILOG"),
+    "worker": ("operations.worker", "worker", "EPILOG"),
+    "demo": ("demo.demo", "demo", "EPILOG"),
 }
 STATUS_EPILOG = examples(
     "canhazgpu status", "canhazgpu status --json | jq -r '.[] | .status'", "canhazgpu status --watch"

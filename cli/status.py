@@ -5,10 +5,10 @@ import sys
 import time
 from typing import NoReturn
 
-from canhazgpu.cli.render import coloured, line
+from canhazgpu.cli.status_lines import coloured, line
 from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.client.connection import WARNED
-from canhazgpu.events.text import printable
+from canhazgpu.events.sanitize import printable
 
 WATCH = 2.0
 CLEAR = "\x1b[2J\x1b[H"

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from canhazgpu.events.halted import halted, peer_pid, visible
-from canhazgpu.events.paths import CONFIG, SOCKET
+from canhazgpu.events.default_paths import CONFIG, SOCKET
+from canhazgpu.events.linux.process_state import halted, peer_pid, visible
 
 ANSWER_TIME = 60.0  # Seconds to wait for a service that is running and may be busy.
 HALTED_TIME = 10.0  # Seconds to wait for a service that is stopped or frozen.

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from canhazgpu.config.kinds import ADDRESS, Address, Duration, about
+from canhazgpu.config.fields import ADDRESS, Address, Duration, about
 from canhazgpu.events.durations import parse_duration
 
 NAME = r"^[a-z0-9_-]{1,64}\Z"

@@ -17,9 +17,9 @@ from msgspec import inspect
 
 from canhazgpu.config.routing import misdirected
 from canhazgpu.config.settings import Settings
-from canhazgpu.config.values import complaint, impossible
+from canhazgpu.config.validation import complaint, impossible
+from canhazgpu.events.default_paths import CONFIG
 from canhazgpu.events.durations import EXAMPLES, format_duration, parse_duration
-from canhazgpu.events.paths import CONFIG
 
 PREFIX = "CANHAZGPU_"
 _PASSWORD = re.compile(r"(://[^/:@]*:).*@|([?&]password=)[^&#]*")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from canhazgpu.config.kinds import ADDRESS, Duration, about
+from canhazgpu.config.fields import ADDRESS, Duration, about
 from canhazgpu.events.durations import parse_duration
 
 AUDIENCES = ("offender", "holder", "admins")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from canhazgpu.config.notices import AUDIENCES, Step
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.endpoint import FILES
 from canhazgpu.events.notices import CHANNELS, OFFENDER
+from canhazgpu.events.redis_client.endpoint import FILES
 
 TERMINATE = "terminate"
 TAKEN = frozenset({*CHANNELS, TERMINATE})  # Names that a plugin cannot have.

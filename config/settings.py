@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field, structs
 
 from canhazgpu.config.channels import Notify
-from canhazgpu.config.kinds import Duration, about
+from canhazgpu.config.fields import Duration, about
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.streams import Consumers, Streams
 from canhazgpu.events.durations import parse_duration
-from canhazgpu.events.endpoint import Endpoint
+from canhazgpu.events.redis_client.endpoint import Endpoint
 
 
 class Redis(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from canhazgpu.config.kinds import Duration, about
+from canhazgpu.config.fields import Duration, about
 
 
 class Streams(Struct, frozen=True, kw_only=True):

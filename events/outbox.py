@@ -7,8 +7,9 @@ import msgspec
 
 from canhazgpu.events.envelope import Undecodable, decode
 from canhazgpu.events.notices import Delivery
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.reservations import Reservation
-from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
 
 ANNOUNCE = Script("canhazgpu.events", "announce")
 REPLAY = Script("canhazgpu.events", "replay")

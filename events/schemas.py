@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.envelope import CONTENT_TYPE, SPECVERSION, TYPES
-from canhazgpu.events.keys import Keys
 from canhazgpu.events.notices import Delivery, Notice
+from canhazgpu.events.redis_client.keys import Keys
 from canhazgpu.events.reservations import GpuHandling, Request, Reservation
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Signalled, Violation

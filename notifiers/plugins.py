@@ -7,7 +7,7 @@ from typing import Any
 
 from canhazgpu.config.routing import TAKEN
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.text import printable
+from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.channel import Channel
 
 GROUP = "canhazgpu.notifiers"

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 
 from canhazgpu.events.notices import ADDRESS, ADMINS, HOLDER, OFFENDER, Notice
-from canhazgpu.events.text import printable
+from canhazgpu.events.sanitize import printable
 from canhazgpu.events.violations import Violation
-from canhazgpu.notifiers.page import page
-from canhazgpu.notifiers.render import lines, subject
-from canhazgpu.notifiers.sample_notices import Sample, samples
+from canhazgpu.notifiers.messages.html_page import page
+from canhazgpu.notifiers.messages.plain_text import lines, subject
+from canhazgpu.notifiers.messages.sample_notices import Sample, samples
 
 OF_VIOLATIONS = ("opened", "changed", "reminder", "resolved", "terminate")
 OF_RESERVATIONS = ("granted", "expiring", "idle", "released", "unreserved", "timeout")

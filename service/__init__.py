@@ -1,1 +1,5 @@
-"""The parts of the daemon: GPU providers, attribution, scanner, embedded Redis and the API."""
+"""The daemon: it reads the GPUs, keeps reservations and serves the HTTP API.
+
+In come readings of GPUs and requests over the socket; out go events in Redis and answers. It never notifies
+anybody: workers do. Start with `daemon`, which puts the sub-packages together.
+"""

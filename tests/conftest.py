@@ -19,7 +19,7 @@ from support.past import past
 from support.people import people
 from support.redis import redis_binary
 
-from canhazgpu.events.store import Store
+from canhazgpu.events.redis_client.store import Store
 
 __all__ = [
     "folder",

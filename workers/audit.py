@@ -5,10 +5,10 @@ import structlog
 from anyio import to_thread
 from anyio.abc import TaskStatus
 
-from canhazgpu.events.keys import GROUP_LOG
 from canhazgpu.events.notices import Notice
-from canhazgpu.events.store import Store
-from canhazgpu.notifiers.log import AuditLog, line_of, notice_line
+from canhazgpu.events.redis_client.keys import GROUP_LOG
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.notifiers.audit_log.writer import AuditLog, line_of, notice_line
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
 

@@ -14,8 +14,9 @@ from anyio.abc import TaskStatus
 from redis.exceptions import ResponseError
 
 from canhazgpu.events.envelope import Event, Undecodable, decode
-from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
-from canhazgpu.workers.ownership import check_owner
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.workers.state_owner import check_owner
 
 BURY = Script("canhazgpu.workers", "bury")
 CONSUMER = "worker"  # Members keep their name, so that they find their pending entries after a restart.

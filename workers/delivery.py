@@ -12,13 +12,14 @@ import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
-from canhazgpu.events.moments import ms_of
 from canhazgpu.events.notices import REACHED, Notice
-from canhazgpu.events.store import Script, Store
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.timestamps import ms_of
 from canhazgpu.notifiers.channel import Channel, goes_by
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
-from canhazgpu.workers.ownership import check_owner
+from canhazgpu.workers.state_owner import check_owner
 
 SETTLE = Script("canhazgpu.workers", "settle")
 RETRY_FIRST_MS, RETRY_LAST_MS = 1_000, 300_000

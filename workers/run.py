@@ -10,16 +10,17 @@ import structlog
 from anyio.abc import TaskStatus
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.openings import open_violations
+from canhazgpu.events.open_violations import open_violations
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.silences import Silence
-from canhazgpu.events.store import Script, Store, StoreDown
 from canhazgpu.events.violations import Signalled, Violation
-from canhazgpu.notifiers.enabled import channels
-from canhazgpu.notifiers.log import AuditLog
-from canhazgpu.notifiers.terminate import Terminate
+from canhazgpu.notifiers.audit_log.writer import AuditLog
+from canhazgpu.notifiers.channels.terminate import Terminate
+from canhazgpu.notifiers.registry import channels
 from canhazgpu.workers.audit import Audit, LogChannel
 from canhazgpu.workers.delivery import Delivery
-from canhazgpu.workers.dispatcher import Dispatcher
+from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 WITNESS = Script("canhazgpu.workers", "witness")
 OLDEST_MS = 5_000  # Maximum age of a scan that is used to end processes.
@@ -42,7 +43,7 @@ async def run_workers(
             await tasks.start(Audit(store, log, name).run)
             told.append(LogChannel(log))
         if settings.notices.terminate.enabled:
-            told.append(Terminate(settings, partial(open_now, store), partial(witness, store)))
+            told.append(Terminate(settings, partial(open_now, store), partial(record_signals, store)))
         for channel in told:
             dry = notify.dry_run and channel.name != "log"
             await tasks.start(Delivery(store, channel, name, dry_run=dry).run)
@@ -68,7 +69,7 @@ async def open_now(store: Store) -> dict[str, Violation] | None:
     }
 
 
-async def witness(store: Store, facts: list[Signalled]) -> None:
+async def record_signals(store: Store, facts: list[Signalled]) -> None:
     """Record the signals sent to processes; while Redis is down, only in the service's log."""
     for fact in facts:
         structlog.get_logger().warning(

@@ -8,8 +8,8 @@ from bench.truth.lab import ERROR, GONE, OK
 from bench.truth.oracle import uid_of
 from bench.truth.rights import Request
 from bench.truth.steps import Step
-from canhazgpu.events.store import StoreDown
-from canhazgpu.service.allocator import Ask, ReleaseOrder
+from canhazgpu.events.redis_client.store import StoreDown
+from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
 
 LASTS_MS = 4000  # A manual reservation, so that many end by themselves.
 RETRY_MS = 50  # After so long the scanner tries again.
@@ -76,8 +76,8 @@ class Actions(Episode):
         named = [index for index, card in enumerate(cards) if card.name == step.place]
         root = self.lab.processes.get(step.name)
         extra: dict[str, Any] = {"login_uid": uid_of(step.person)} if step.kind.startswith("sudo") else {}
-        extra = {key: value for key, value in extra.items() if key in Ask.__struct_fields__}
-        ask = Ask(
+        extra = {key: value for key, value in extra.items() if key in AllocationRequest.__struct_fields__}
+        ask = AllocationRequest(
             kind=kind_of(request),
             user="root" if step.kind.startswith("sudo") else step.person,
             uid=uid_for(request),

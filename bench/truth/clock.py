@@ -8,7 +8,8 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from canhazgpu.events.store import UNREACHABLE, Script, Store, StoreDown, unreachable
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 
 READ = "redis.call('TIME')"
 BEGIN_MS = 1_700_000_000_000

@@ -15,9 +15,9 @@ from bench.truth.people import ROOT, write_etc
 from bench.truth.product import CONFIRM, IDLE_AFTER, IDLE_RELEASE, INTERVAL, Product, on_the_clock
 from bench.truth.rights import Request
 from bench.truth.steps import CARDS, Step
-from canhazgpu.events.processes import Process as Started
-from canhazgpu.service.allocator import Ask
-from canhazgpu.service.snapshot import snapshot
+from canhazgpu.events.linux.processes import Process as Started
+from canhazgpu.service.reservations.allocator import AllocationRequest
+from canhazgpu.service.storage.snapshot import snapshot
 
 SCAN_MS = 3  # What a scan takes in the lab between its reading and its report.
 LONGEST_SPLIT_MS = 12  # No scan is held up for longer than such a step takes, times so many steps.
@@ -167,7 +167,7 @@ class Episode:
             if request.id and not request.live and request.kind.endswith("wait"):
                 await self._ask(
                     request,
-                    Ask(
+                    AllocationRequest(
                         kind=kind_of(request),
                         user=request.person,
                         uid=uid_for(request),
@@ -178,7 +178,7 @@ class Episode:
                 )
         self._expire_ms = self.clock.now_ms
 
-    async def _ask(self, request: Request, ask: Ask) -> None:
+    async def _ask(self, request: Request, ask: AllocationRequest) -> None:
         if self.product is None:
             return
         reply = await self.product.allocator.reserve(ask, f"{request.name}-{self.clock.now_ms}")

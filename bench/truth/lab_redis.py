@@ -7,7 +7,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from canhazgpu.service.redis_server import any_server
+from canhazgpu.service.redis_server.server_program import any_server
 
 PATIENCE = 20.0
 

@@ -11,14 +11,15 @@ from bench.truth.people import EVERYBODY, NAMES
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.settings import Gpus, Memory, Settings, Violations
 from canhazgpu.events.gpu import GpuReading, Hint
-from canhazgpu.events.processes import Process
-from canhazgpu.service import process_facts, scanner
-from canhazgpu.service.allocator import Allocator
-from canhazgpu.service.attribution import Attributor
-from canhazgpu.service.hints import Clue, Hints
-from canhazgpu.service.process_facts import Facts
-from canhazgpu.service.providers import ProviderError
-from canhazgpu.service.users import Users
+from canhazgpu.events.linux.processes import Process
+from canhazgpu.service.gpus import scanner
+from canhazgpu.service.identity import process_facts
+from canhazgpu.service.identity.attribution import Attributor
+from canhazgpu.service.identity.container_hints import Clue, Hints
+from canhazgpu.service.identity.process_facts import Facts
+from canhazgpu.service.identity.user_names import Users
+from canhazgpu.service.providers.provider import ProviderError
+from canhazgpu.service.reservations.allocator import Allocator
 
 INTERVAL, CONFIRM = 0.2, 0.3
 IDLE_AFTER, IDLE_RELEASE = 2.0, 1.0

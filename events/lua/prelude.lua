@@ -57,7 +57,7 @@ local function append(stream, entry)
   redis.call('XADD', stream, string.format('%.0f-%.0f', head[1], head[2]), unpack(entry))
 end
 
--- Appends one event to each stream of `streams`. What is not needed any more is trimmed by service/retention.py.
+-- Appends one event to each stream of `streams`. What is not needed any more is trimmed by service/storage/retention.py.
 local function publish(streams, host, id, event_type, subject, data)
   for _, stream in ipairs(streams) do
     append(stream, {'id', id, 'source', '//' .. host .. '/canhazgpu', 'specversion', '1.0', 'type', event_type,

@@ -15,7 +15,7 @@ from support.hostile import harm, on_a_terminal, toml
 from support.past import DAY, HOUR, MINUTE, SECOND, Past, violation, write
 from support.people import Person
 
-from canhazgpu.cli.violations import COLUMNS
+from canhazgpu.cli.violations.listing import COLUMNS
 from canhazgpu.client import Client, Refused
 
 NASTY = "\x1b[2J\r\nBcc: victim@example.com\r\n\r\nGPU 7\0\u202e\x9b"

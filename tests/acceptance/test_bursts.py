@@ -9,7 +9,7 @@ import pytest
 from support.daemon import Daemon, gpu, until, use
 from support.people import Person
 
-from canhazgpu.events.keys import Keys
+from canhazgpu.events.redis_client.keys import Keys
 
 CONFIRM = 4.0  # Seconds. A burst is seen by a scan or two, 0.2 s apart, and counts at most a quarter of it.
 MOST = 60  # Bursts.

@@ -17,10 +17,10 @@ from support.daemon import gpu, use
 
 from canhazgpu.config.settings import Gpus, Settings, Violations
 from canhazgpu.events.envelope import decode
-from canhazgpu.events.store import Store
-from canhazgpu.service.attribution import Attributor
-from canhazgpu.service.scanner import Scanner
-from canhazgpu.service.simulated import SimulatedProvider
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.gpus.scanner import Scanner
+from canhazgpu.service.identity.attribution import Attributor
+from canhazgpu.service.providers.simulated import SimulatedProvider
 
 pytestmark = pytest.mark.anyio
 SCAN, CONFIRM = 0.2, 0.3

@@ -12,7 +12,7 @@ from support.daemon import COMMAND, gpu, until, use
 from support.directory import Directory, DirectoryDaemon, DirectoryPerson
 from support.people import Person
 
-from canhazgpu.service.users import RETRY
+from canhazgpu.service.identity.user_names import RETRY
 
 ADA = 1505433401
 NUMBER = str(ADA)

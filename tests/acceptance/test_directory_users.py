@@ -14,7 +14,7 @@ from support.directory import Directory, DirectoryDaemon, DirectoryPerson
 from support.hostile import MAIL
 from support.people import Person, Terminal
 
-from canhazgpu.cli.demo_mail import MailSink
+from canhazgpu.cli.demo.mail_sink import MailSink
 
 ADA, SAM, NAMELESS = 1505433401, 200001, 3197663  # As Entra, SSSD and AD number users.
 SUBORDINATE = 300000

@@ -7,8 +7,8 @@ import pytest
 from support.daemon import Daemon, gpu, until
 from support.people import Person
 
-from canhazgpu.cli.render import line
-from canhazgpu.cli.waiting import row as queue_row
+from canhazgpu.cli.reservations.queue_listing import row as queue_row
+from canhazgpu.cli.status_lines import line
 
 ACCUSATION = "x WITHOUT RESERVATION by user eve - 9MB"
 ACCUSED = re.compile(r"by users? ([^-]+) - (\d+)MB")

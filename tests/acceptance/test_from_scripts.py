@@ -16,7 +16,7 @@ from support import scripts
 from support.daemon import COMMAND, Daemon, gpu, until, use
 from support.people import Person, Terminal
 
-from canhazgpu.cli.demo_mail import MailSink
+from canhazgpu.cli.demo.mail_sink import MailSink
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "from-scripts.md").read_text()
 BOB = (

@@ -13,8 +13,8 @@ from support.audit_log import line, lines, three_files, writer
 from support.daemon import COMMAND, Daemon, gpu, until, use
 from support.hostile import harm
 
-from canhazgpu.notifiers.anchor import anchor_path
-from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.audit_log.chain_head import chain_head_path
+from canhazgpu.notifiers.audit_log.writer import AuditLog
 
 AS_NOBODY = """\
 import os, sys
@@ -100,7 +100,7 @@ def test_the_report_has_the_head_to_keep_elsewhere(three: list[Path]) -> None:
 
 def test_without_the_head_beside_the_log_the_end_is_not_proven(three: list[Path]) -> None:
     """A head file that is gone, spoilt or another's is named."""
-    anchor = anchor_path(three[2])
+    anchor = chain_head_path(three[2])
     anchor.write_bytes(b"\xff\x00" * 10_000)
     assert verify(three[2]).stdout.startswith(
         ".violations.log.head: lines removed at the end cannot be detected: "
@@ -150,7 +150,7 @@ def test_without_the_right_to_read_the_right_user_is_named(folder: Path) -> None
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
     path = folder / "violations.log"
-    files = [*three_files(path), anchor_path(path)]
+    files = [*three_files(path), chain_head_path(path)]
     for forbidden in (files[0], files[2], files[3], folder):
         folder.chmod(0o755)
         for file in files:
@@ -192,7 +192,7 @@ def test_hostile_bytes_are_findings(three: list[Path], harmful: bytes) -> None:
 def test_random_bytes_in_place_of_any_file_are_no_traceback(three: list[Path]) -> None:
     """A program in place of the log, of a rotated file, of a packed one, of the head."""
     program = Path(sys.executable).resolve().read_bytes()[:200_000]
-    for file in (*three, anchor_path(three[2])):
+    for file in (*three, chain_head_path(three[2])):
         kept = file.read_bytes()
         file.write_bytes(program)
         done = verify("--json", three[2])
@@ -251,7 +251,7 @@ def test_a_copy_elsewhere_is_verified_with_its_head(three: list[Path], tmp_path:
     """Copied with the hidden file beside it, in whatever order and with whatever times, a log is whole."""
     place = tmp_path / "backup"
     place.mkdir()
-    for path in (three[2], anchor_path(three[2]), three[1], three[0]):
+    for path in (three[2], chain_head_path(three[2]), three[1], three[0]):
         shutil.copy(path, place)
     assert verify(place / three[2].name).returncode == 0
 

@@ -11,7 +11,7 @@ from support.people import Person
 from canhazgpu.client import BadSettings, connection, socket_path
 from canhazgpu.config import load as loading
 from canhazgpu.config.load import ConfigError, load
-from canhazgpu.events.paths import SOCKET
+from canhazgpu.events.default_paths import SOCKET
 
 ASKING = [
     ("status",),

@@ -15,7 +15,7 @@ from support.daemon import Daemon, gpu, until, use
 from support.redis import redis_binary
 
 from canhazgpu.events.envelope import decode
-from canhazgpu.events.processes import START_FIELD
+from canhazgpu.events.linux.processes import START_FIELD
 
 STATE = Path(__file__).parents[1] / "old_state" / "0123249.json"
 BEFORE = "ABCDEFGH"

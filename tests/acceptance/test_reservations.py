@@ -8,7 +8,7 @@ import pytest
 from support.daemon import Daemon, gpu, until, use
 from support.people import Person
 
-from canhazgpu.service import nvml_errors
+from canhazgpu.service.providers import nvml_errors
 
 NO_USE = "[validated: no actual usage detected]"
 

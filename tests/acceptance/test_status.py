@@ -12,7 +12,7 @@ import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
 from support.people import Person
 
-from canhazgpu.service import nvml_errors
+from canhazgpu.service.providers import nvml_errors
 
 BOB = (
     "GPU 2: IN USE WITHOUT RESERVATION by user bob - 1024MB used by PID 12345 (python3), PID 67890 (jupyter)"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
 
-from canhazgpu.service import nvml_errors
+from canhazgpu.service.providers import nvml_errors
 
 H100 = "NVIDIA H100 80GB HBM3"
 BOB = (use(12345, 500, "bob", "python3"), use(67890, 524, "bob", "jupyter"))

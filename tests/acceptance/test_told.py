@@ -15,7 +15,7 @@ from support.daemon import Daemon, gpu, until, use
 from support.hostile import MAIL
 from support.people import Pane, Person, Terminal
 
-from canhazgpu.cli.demo_mail import MailSink
+from canhazgpu.cli.demo.mail_sink import MailSink
 
 SCAN_INTERVAL = 0.5
 CONFIRM = 1.0

@@ -10,8 +10,8 @@ import pytest
 from support.eventually import eventually
 from support.nvml import Say
 
-from canhazgpu.service.nvml import NvmlProvider
-from canhazgpu.service.providers import DEADLINE, ProviderError
+from canhazgpu.service.providers.nvml import NvmlProvider
+from canhazgpu.service.providers.provider import DEADLINE, ProviderError
 
 GPU0 = "gpu GPU-aaaa H100 81559 45 500\n"
 GPU1 = "gpu GPU-bbbb H100 81559 45 500\n"

@@ -14,10 +14,10 @@ import pytest
 from support.nvml import PatientProvider, Say
 
 from canhazgpu.events.gpu import GpuReading
-from canhazgpu.service import nvml, nvml_renewal
-from canhazgpu.service.nvml import CRASHES, HANGS, NvmlProvider
-from canhazgpu.service.nvml_process import Helper
-from canhazgpu.service.providers import DEADLINE, ProviderError, Starting
+from canhazgpu.service.providers import nvml, nvml_reinit
+from canhazgpu.service.providers.nvml import CRASHES, HANGS, NvmlProvider
+from canhazgpu.service.providers.nvml_process import Helper
+from canhazgpu.service.providers.provider import DEADLINE, ProviderError, Starting
 
 pytestmark = pytest.mark.anyio
 A, B, C = (f"gpu GPU-{name} H100 81559 45 500\n" for name in ("aaaa", "bbbb", "cccc"))
@@ -28,7 +28,7 @@ FIRST = 0.05
 @pytest.fixture
 async def keen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[NvmlProvider]:
     """A provider that looks again soon."""
-    monkeypatch.setattr(nvml_renewal, "FIRST", FIRST)
+    monkeypatch.setattr(nvml_reinit, "FIRST", FIRST)
     made = PatientProvider(devices=tmp_path / "devices")
     yield made
     await made.aclose()

@@ -9,9 +9,9 @@ import pytest
 from support.daemon import Daemon, until
 from support.nvml import Say
 
-from canhazgpu.service import nvml, nvml_process
-from canhazgpu.service.attribution import Attributor
-from canhazgpu.service.nvml import NvmlProvider
+from canhazgpu.service.identity.attribution import Attributor
+from canhazgpu.service.providers import nvml, nvml_process
+from canhazgpu.service.providers.nvml import NvmlProvider
 
 CARD = "gpu GPU-aaaa H100 81559 45 500\n"
 OTHER = "gpu GPU-bbbb H100 81559 45 500\n"
@@ -107,8 +107,8 @@ async def test_a_pid_above_what_was_the_last_is_believed_once_it_can_be_one(
     """kernel.pid_max is raised while the helper runs: the list is garbage before, and a list after."""
     pid_max = tmp_path / "pid_max"
     pid_max.write_text(f"{os.getpid() - 1}\n")
-    program = "import sys; from canhazgpu.service import nvml_helper; nvml_helper.PID_MAX = sys.argv.pop(1)"
-    program += "; nvml_helper.main()"
+    program = "import sys; from canhazgpu.service.providers import nvml_helper"
+    program += "; nvml_helper.PID_MAX = sys.argv.pop(1); nvml_helper.main()"
     monkeypatch.setattr(nvml_process, "COMMAND", [sys.executable, "-c", program, str(pid_max)])
     say(f"{CARD}proc c {os.getpid()} 300\n")
     (gpu,) = await provider.read()

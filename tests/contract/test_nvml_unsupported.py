@@ -7,8 +7,8 @@ from support.nvml import Say
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
-from canhazgpu.service.nvml import NvmlProvider
-from canhazgpu.service.usage import NOTHING_REPORTED, judge
+from canhazgpu.service.gpus.usage import NOTHING_REPORTED, judge
+from canhazgpu.service.providers.nvml import NvmlProvider
 
 pytestmark = pytest.mark.anyio
 ME = os.getpid()

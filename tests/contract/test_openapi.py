@@ -21,7 +21,7 @@ from support.daemon import Daemon, gpu, until
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
-from canhazgpu.service.openapi import OPERATIONS, document, openapi
+from canhazgpu.service.routes.openapi import OPERATIONS, document, openapi
 
 pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).parents[2]
@@ -75,16 +75,15 @@ def session() -> Iterator[requests.Session]:
 
 
 def test_the_document_is_what_the_code_says() -> None:
-    """docs/openapi.json is up to date: make it with `python -m canhazgpu.service.openapi`."""
+    """docs/openapi.json is up to date: make it with `python -m canhazgpu.service.routes.openapi`."""
     assert (ROOT / "docs" / "openapi.json").read_text() == document()
 
 
 def test_every_route_is_in_the_document() -> None:
     """The routes of the service's files and the operations of the document are the same."""
     written = set()
-    for file in ("api", "reservation_routes", "admin_routes", "violation_routes", "silence_routes"):
-        text = (ROOT / "service" / f"{file}.py").read_text()
-        for line in text.splitlines():
+    for file in (ROOT / "service" / "routes").glob("*.py"):
+        for line in file.read_text().splitlines():
             if "Route(" in line and '"/v1/' in line:
                 path = line.split('"')[1]
                 methods = line.partition("methods=[")[2].strip('"])').split('"')[0] or "GET"

@@ -18,8 +18,8 @@ from support.people import Person, Terminal
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import ADMINS, Notice
-from canhazgpu.notifiers.terminals import owned_terminals, terminals_of
-from canhazgpu.notifiers.wall import Wall
+from canhazgpu.notifiers.channels.terminals import owned_terminals, terminals_of
+from canhazgpu.notifiers.channels.wall import Wall
 
 WRAPPER = next(iter(glob("/usr/lib/*/libnss_wrapper.so")), "")  # noqa: PTH207 - two levels, no pattern of Path's
 HANGS = """
@@ -236,10 +236,10 @@ def test_a_directory_that_hangs_holds_up_no_notice(directory: Directory) -> None
         from pathlib import Path
         from support.notices import notice
         from canhazgpu.config.settings import Settings
-        from canhazgpu.events import lookups
-        from canhazgpu.events.lookups import look_up
-        from canhazgpu.notifiers.wall import Wall
-        from canhazgpu.events.administrators import Administrators
+        from canhazgpu.events.linux import user_lookup as lookups
+        from canhazgpu.events.linux.user_lookup import look_up
+        from canhazgpu.notifiers.channels.wall import Wall
+        from canhazgpu.events.linux.administrators import Administrators
         lookups.PATIENCE = 0.3
         slow = Path(os.environ["SLOW"])
         for uid in (4240, 4242, 4244):  # Of the others nobody but the directory knows.

@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 from support.redis import debians_redis, old_redis, valkey
 
-from canhazgpu.events.store import Store
-from canhazgpu.service import redis_server
-from canhazgpu.service.embedded import EmbeddedRedis
-from canhazgpu.service.redis_server import EmbeddedFailed
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.redis_server import server_program
+from canhazgpu.service.redis_server.embedded import EmbeddedRedis
+from canhazgpu.service.redis_server.server_program import EmbeddedFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Each server there is, and no other."""
     found = {"redis 6.2": old_redis, "debian": lambda: debians_redis(monkeypatch), "valkey": valkey}
     path = found[request.param]()
-    monkeypatch.setattr(redis_server, "_programs", lambda _: iter([path]))
+    monkeypatch.setattr(server_program, "_programs", lambda _: iter([path]))
     return path
 
 

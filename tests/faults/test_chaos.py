@@ -22,8 +22,8 @@ import pytest
 from redis import Redis
 from support.people import Person, Terminal
 
-from canhazgpu.cli.demo_mail import MailSink
-from canhazgpu.notifiers.verify import verify
+from canhazgpu.cli.demo.mail_sink import MailSink
+from canhazgpu.notifiers.audit_log.verification import verify
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "200"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261124"))

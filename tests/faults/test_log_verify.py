@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from support.audit_log import found, lines, three_files, write
 
-from canhazgpu.notifiers.anchor import read_anchor
-from canhazgpu.notifiers.log import AuditLog
-from canhazgpu.notifiers.verify import verify
+from canhazgpu.notifiers.audit_log.chain_head import read_chain_head
+from canhazgpu.notifiers.audit_log.verification import verify
+from canhazgpu.notifiers.audit_log.writer import AuditLog
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_with_every_file_gone_the_numbers_go_on(three: list[Path], log: AuditLog
     assert found(three[2]) == [("removed_at_end", "", 0, 1, 15)]
     write(log, "next")
     proof = verify(three[2])
-    anchor = read_anchor(three[2])
+    anchor = read_chain_head(three[2])
     assert anchor
     assert (proof.findings.kept, proof.first, proof.head) == ([], 16, anchor.head)
 

@@ -16,13 +16,13 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.outbox import deadletters, deliveries
-from canhazgpu.events.store import Store
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.violations import OPENED
-from canhazgpu.notifiers.mail import Mail
-from canhazgpu.notifiers.page import page
-from canhazgpu.notifiers.render import lines
+from canhazgpu.notifiers.channels.mail import Mail
+from canhazgpu.notifiers.messages.html_page import page
+from canhazgpu.notifiers.messages.plain_text import lines
 from canhazgpu.workers.delivery import Delivery
-from canhazgpu.workers.dispatcher import Dispatcher
+from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
 ANN, ADAM = "ann@example.com", "adam@example.com"

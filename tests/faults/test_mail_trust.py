@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 from support.mail_server import Server
 from support.notices import notice
 
-from canhazgpu.cli import channel_checks
+from canhazgpu.cli.doctor import channel_checks
 from canhazgpu.config.channels import Email, Notify
 from canhazgpu.config.settings import Settings
-from canhazgpu.notifiers.mail import Mail
+from canhazgpu.notifiers.channels.mail import Mail
 from canhazgpu.notifiers.outcome import Outcome
 
 pytestmark = [

@@ -16,7 +16,7 @@ import pytest
 from support.daemon import Daemon, gpu, until, use
 from support.people import Person, Terminal
 
-from canhazgpu.cli.demo_mail import MailSink
+from canhazgpu.cli.demo.mail_sink import MailSink
 
 CULPRITS = ("terminal", "webhook", "exec", "mail")
 CONFIG = """

@@ -9,10 +9,10 @@ import pytest
 from support.daemon import Daemon, until
 from support.redis import debians_redis, old_redis, valkey
 
-from canhazgpu.events.store import Store
-from canhazgpu.service import redis_files
-from canhazgpu.service.embedded import EmbeddedRedis
-from canhazgpu.service.redis_server import Server
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.redis_server import deleted_files
+from canhazgpu.service.redis_server.embedded import EmbeddedRedis
+from canhazgpu.service.redis_server.server_program import Server
 
 PATIENCE = 20
 
@@ -86,8 +86,8 @@ async def test_every_server_writes_its_data_again(
     path = debians_redis(monkeypatch) if program is debians_redis else program()  # type: ignore[operator]
     family, version = ("redis", "6.2.0" if program is old_redis else "7.0.15")
     server = Server(family=family, version=version, program=path)
-    monkeypatch.setattr("canhazgpu.service.embedded.find_server", lambda _: server)
-    monkeypatch.setattr(redis_files, "LOOK_AGAIN", 0.1)
+    monkeypatch.setattr("canhazgpu.service.redis_server.embedded.find_server", lambda _: server)
+    monkeypatch.setattr(deleted_files, "LOOK_AGAIN", 0.1)
     redis = EmbeddedRedis(folder)
     async with anyio.create_task_group() as tasks:
         await tasks.start(redis.run)

@@ -17,8 +17,8 @@ from support.notices import notice
 from support.people import Pane, Person, Terminal
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.notifiers.terminals import terminals_of, write
-from canhazgpu.notifiers.wall import Wall
+from canhazgpu.notifiers.channels.terminals import terminals_of, write
+from canhazgpu.notifiers.channels.wall import Wall
 
 TEXT = b"hello\r\n"
 QUICK = 1.0  # Seconds; a write that blocks takes for ever.

@@ -14,7 +14,7 @@ from canhazgpu.config.settings import Settings, Violations
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.violations import Signalled, Violation
-from canhazgpu.notifiers.terminate import Terminate
+from canhazgpu.notifiers.channels.terminate import Terminate
 
 pytestmark = pytest.mark.anyio
 STUBBORN = (

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from support.daemon import Daemon, gpu, until
 
-from canhazgpu.service.redis_server import any_server
+from canhazgpu.service.redis_server.server_program import any_server
 
 KEY = "canhazgpu:{testhost}:reservations"
 BROKEN: dict[str, Callable[[str], str]] = {

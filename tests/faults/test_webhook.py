@@ -16,8 +16,8 @@ from support.receiver import Behaviour, Receiver, answer, close, drip, endless, 
 
 from canhazgpu.config.channels import Webhook as Target
 from canhazgpu.events.notices import Notice
+from canhazgpu.notifiers.channels.webhook import Webhook
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.notifiers.webhook import Webhook
 
 pytestmark = pytest.mark.anyio
 HIDDEN = "hunter2"

@@ -16,8 +16,8 @@ from support.receiver import Receiver, Request, receiving
 from canhazgpu.config.channels import BODIES
 from canhazgpu.config.channels import Webhook as Target
 from canhazgpu.events.notices import Notice
-from canhazgpu.notifiers.chat import KINDS, MORE, harmless
-from canhazgpu.notifiers.webhook import Webhook
+from canhazgpu.notifiers.channels.chat import KINDS, MORE, harmless
+from canhazgpu.notifiers.channels.webhook import Webhook
 
 pytestmark = pytest.mark.anyio
 NAMES = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.eventually import eventually
 
-from canhazgpu.service.nvml import HOST_PID_NAMESPACE, NvmlProvider
+from canhazgpu.service.providers.nvml import HOST_PID_NAMESPACE, NvmlProvider
 
 pytestmark = [
     pytest.mark.anyio,

@@ -24,7 +24,7 @@ from support.acl import (
 from support.daemon import COMMAND, Daemon, gpu, use
 from support.eventually import until
 
-from canhazgpu.events.keys import Keys
+from canhazgpu.events.redis_client.keys import Keys
 
 KEYS = Keys("gpu-host-1")  # As in the document.
 DOCUMENT = (ROOT / "docs" / "events.md").read_text()

@@ -7,9 +7,9 @@ import pytest
 from support.redis_lab import DURABLE, Server
 from support.reservations import Lab
 
-from canhazgpu.events.store import NEVER, Store
-from canhazgpu.service.journal import Journal
-from canhazgpu.service.reconciliation import Reconciler
+from canhazgpu.events.redis_client.store import NEVER, Store
+from canhazgpu.service.recovery.reconciliation import Reconciler
+from canhazgpu.service.storage.journal import Journal
 
 pytestmark = pytest.mark.anyio
 

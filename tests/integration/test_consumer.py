@@ -9,7 +9,7 @@ from support.eventually import eventually
 
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.outbox import deadletters, replay
-from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.workers.consumer import BATCH, CLAIM_AFTER, Consumer
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,8 @@ from canhazgpu.config.channels import Email, Notify
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.outbox import deadletters, deliveries, send_test
-from canhazgpu.events.store import Store
-from canhazgpu.notifiers.mail import Mail
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.notifiers.channels.mail import Mail
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.workers.delivery import Delivery
 

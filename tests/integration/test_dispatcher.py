@@ -12,12 +12,12 @@ from support.eventually import eventually
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import Event, decode
-from canhazgpu.events.keys import GROUP_DISPATCHER
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.outbox import deadletters
-from canhazgpu.events.store import Store
+from canhazgpu.events.redis_client.keys import GROUP_DISPATCHER
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
-from canhazgpu.workers.dispatcher import Dispatcher
+from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
 LONG = 3600.0

@@ -10,10 +10,10 @@ from support.daemon import Daemon
 
 from canhazgpu.events.envelope import GAP
 from canhazgpu.events.outbox import send_test
-from canhazgpu.events.store import Store
-from canhazgpu.events.stream_ids import missing
-from canhazgpu.service.event_feed import feed, newest
-from canhazgpu.service.masks import Viewer
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.redis_client.stream_ids import missing
+from canhazgpu.service.api.redaction import Viewer
+from canhazgpu.service.routes.event_stream import feed, newest
 
 pytestmark = pytest.mark.anyio
 ROOT = Viewer(admin=True, user="root", key="uid:0")

@@ -8,12 +8,12 @@ import anyio
 import pytest
 from support.reservations import ALICE, Lab
 
+from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import Record
-from canhazgpu.events.store import Store, StoreDown
-from canhazgpu.service import handover as module
-from canhazgpu.service.allocator import Allocator, Ask, ReleaseOrder, Reserved
-from canhazgpu.service.handover import Handover
-from canhazgpu.service.waiting import Place
+from canhazgpu.service.reservations import handover as module
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, ReleaseOrder, Reserved
+from canhazgpu.service.reservations.handover import Handover
+from canhazgpu.service.reservations.queue_wait import QueuePlace
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ class Shaky(Allocator):
             raise StoreDown("away")
         return await super().release(order, operation)
 
-    async def reserve(self, ask: Ask, operation: str) -> Reserved:
+    async def reserve(self, ask: AllocationRequest, operation: str) -> Reserved:
         """Ask, if Redis is there."""
         if self.away:
             raise StoreDown("away")
@@ -47,7 +47,7 @@ class Desk:
         helpers: Any = SimpleNamespace(nudge=lambda: None, resume=lambda one: self.resumed.append(one.id))
         self.handover = Handover(lab.store, self.allocator, helpers, helpers)
 
-    def ask(self, **wanted: Any) -> Ask:
+    def ask(self, **wanted: Any) -> AllocationRequest:
         """What somebody wants: one GPU for an hour, or as it is said."""
         whole = {
             "kind": "manual",
@@ -57,13 +57,13 @@ class Desk:
             "duration_ms": 3_600_000,
             **wanted,
         }
-        return Ask(**whole)
+        return AllocationRequest(**whole)
 
-    def place(self, operation: str = "one", **wanted: Any) -> Place:
+    def place(self, operation: str = "one", **wanted: Any) -> QueuePlace:
         """Somebody asks."""
         ask = self.ask(**wanted)
         store, begin = self.lab.store, self._begin
-        return Place(
+        return QueuePlace(
             store, self.allocator, self.handover, ask, operation, begin=begin, as_now=lambda now: now
         )
 
@@ -91,7 +91,7 @@ async def desk(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[D
         tasks.cancel_scope.cancel()
 
 
-async def first(place: Place) -> Any:
+async def first(place: QueuePlace) -> Any:
     """The first line that a place gives; who listens is still there."""
     lines = place.lines(None)
     return await anext(lines), lines

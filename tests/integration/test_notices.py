@@ -14,15 +14,15 @@ from canhazgpu.config.channels import Email, Log, Notify, Wall
 from canhazgpu.config.notices import Digest, Notices, Terminate
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import Event, decode
-from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.outbox import deliveries
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.silences import Silence
-from canhazgpu.events.store import Store
+from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.workers.delivery import Delivery
-from canhazgpu.workers.dispatcher import Dispatcher
+from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
 QUICK: dict[str, Any] = {"group_wait": 0.0, "group_interval": 0.0, "resolve_hold": 0.0, "incident_wait": 0.0}

@@ -20,10 +20,10 @@ from canhazgpu.config.load import load
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.outbox import deadletters, deliveries, send_test
-from canhazgpu.events.store import Store
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.notifiers.channel import Channel
-from canhazgpu.notifiers.enabled import channels
 from canhazgpu.notifiers.plugins import PluginFailed
+from canhazgpu.notifiers.registry import channels
 from canhazgpu.workers.delivery import Delivery
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "notifiers.md"
@@ -79,7 +79,7 @@ def test_every_channel_that_is_on_is_made() -> None:
 def test_what_a_channel_needs_is_loaded_with_it() -> None:
     """A daemon without mail and webhooks carries neither of their libraries."""
     code = (
-        "import sys; from canhazgpu.notifiers.enabled import channels;"
+        "import sys; from canhazgpu.notifiers.registry import channels;"
         "from canhazgpu.config.settings import Settings; channels(Settings());"
         "assert not {'httpx', 'aiosmtplib'} & set(sys.modules)"
     )

@@ -10,13 +10,13 @@ from support.eventually import until
 from support.redis_lab import DURABLE, Server
 from support.reservations import ALICE, BOB, Lab
 
-from canhazgpu.events.store import Store, StoreDown
-from canhazgpu.service.allocator import Ask, ReleaseOrder
-from canhazgpu.service.journal import Journal
-from canhazgpu.service.reconciliation import Reconciler
+from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.service.recovery.reconciliation import Reconciler
+from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.storage.journal import Journal
 
 pytestmark = pytest.mark.anyio
-BOBS = Ask(kind="manual", user=f"u{BOB}", uid=BOB, gpus=(1,), duration_ms=3600_000)
+BOBS = AllocationRequest(kind="manual", user=f"u{BOB}", uid=BOB, gpus=(1,), duration_ms=3600_000)
 
 
 @pytest.fixture
@@ -118,13 +118,13 @@ async def test_what_it_granted_is_known_to_the_new_master(
 ) -> None:
     """A grant that it could make, of what is free on both, is put into the new one before that grants."""
     mine = await moved(folder, lab, servers)
-    free = Ask(kind="manual", user=f"u{BOB}", uid=BOB, gpus=(0,), duration_ms=3600_000)
+    free = AllocationRequest(kind="manual", user=f"u{BOB}", uid=BOB, gpus=(0,), duration_ms=3600_000)
     await lab.scan()
     granted = await lab.allocator.reserve(free, "bob")
     assert granted.code == "granted"
     await lab.store.redis.connection_pool.disconnect()
     assert await port(lab.store) == servers[1].port
-    carol = Ask(kind="manual", user="u1003", uid=1003, gpus=(0,), duration_ms=3600_000)
+    carol = AllocationRequest(kind="manual", user="u1003", uid=1003, gpus=(0,), duration_ms=3600_000)
     await lab.scan()
     assert (await lab.allocator.reserve(carol, "carol")).code == "refused"
     assert {one.id for one in await lab.allocator.reservations()} == {mine, granted.id}

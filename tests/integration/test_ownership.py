@@ -9,9 +9,9 @@ import pytest
 from support.eventually import eventually
 
 from canhazgpu.events.envelope import Event
-from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.workers.consumer import Consumer, Entry
-from canhazgpu.workers.ownership import check_owner
+from canhazgpu.workers.state_owner import check_owner
 
 pytestmark = pytest.mark.anyio
 GROUP = "log"

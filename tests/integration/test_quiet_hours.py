@@ -15,14 +15,15 @@ from canhazgpu.config.channels import Email, Notify
 from canhazgpu.config.notices import Digest, Notices, Quiet, Step
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import Event
-from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import Notice
-from canhazgpu.events.store import Script, Store
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.workers import policy
 from canhazgpu.workers.delivery import Delivery
-from canhazgpu.workers.dispatcher import Dispatcher
+from canhazgpu.workers.dispatch import policy
+from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
 MINUTE = 60_000

@@ -15,9 +15,9 @@ from canhazgpu.config.notices import Notices
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import decode
 from canhazgpu.events.notices import Notice
-from canhazgpu.events.store import Store
-from canhazgpu.notifiers.render import lines, subject
-from canhazgpu.workers.dispatcher import Dispatcher
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.notifiers.messages.plain_text import lines, subject
+from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
 QUICK: dict[str, Any] = {"group_wait": 0.0, "group_interval": 0.0, "resolve_hold": 0.0, "incident_wait": 0.0}

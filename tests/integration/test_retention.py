@@ -10,9 +10,9 @@ from support.streams import DAY_MS, GROUP, fill, happens, number_of, numbers, re
 from canhazgpu.config.settings import Settings
 from canhazgpu.config.streams import Consumers, Streams
 from canhazgpu.events.outbox import send_test
-from canhazgpu.events.store import Store
-from canhazgpu.service import retention
-from canhazgpu.service.retention import FOREVER_MS, GroupReport, Retention
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.storage import retention
+from canhazgpu.service.storage.retention import FOREVER_MS, GroupReport, Retention
 
 pytestmark = pytest.mark.anyio
 ABOUT = 100  # Entries in one node of a stream: fewer than these may stay beyond what is to be kept.

@@ -15,10 +15,10 @@ from support.redis import redis_binary
 from canhazgpu.config.settings import Settings
 from canhazgpu.config.streams import Consumers, Streams
 from canhazgpu.events.envelope import decode
-from canhazgpu.events.keys import Keys
 from canhazgpu.events.outbox import send_test
-from canhazgpu.events.store import Store
-from canhazgpu.service.retention import LEAST, MIB, Retention
+from canhazgpu.events.redis_client.keys import Keys
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.storage.retention import LEAST, MIB, Retention
 
 GROUP = "billing"
 FILL = """

@@ -8,8 +8,8 @@ import pytest
 from canhazgpu.config.settings import Settings
 from canhazgpu.config.streams import Streams
 from canhazgpu.events.envelope import decode
-from canhazgpu.events.store import Store
-from canhazgpu.service.retention import MIB, Retention
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.storage.retention import MIB, Retention
 
 pytestmark = pytest.mark.anyio
 LIMIT = 16

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 from support.past import DAY, HOUR, MINUTE, NOW, ROOT, SECOND, Past, timeline_of, violation
 
-from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import CREATED, Incident
-from canhazgpu.events.store import Store, StoreDown
+from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import OPENED
-from canhazgpu.service import history, told
-from canhazgpu.service.event_feed import feed
-from canhazgpu.service.masks import Viewer
-from canhazgpu.service.problems import Problem
-from canhazgpu.service.sieve import PAGE
-from canhazgpu.service.timeline import FIRST, LAST, Timeline
-from canhazgpu.service.violation_filters import filters
-from canhazgpu.service.violation_search import find
+from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.api.redaction import Viewer
+from canhazgpu.service.routes.event_stream import feed
+from canhazgpu.service.storage.stream_filter import PAGE
+from canhazgpu.service.violations import history, notification_status
+from canhazgpu.service.violations.filters import filters
+from canhazgpu.service.violations.search import find
+from canhazgpu.service.violations.timeline import FIRST, LAST, Timeline
 
 pytestmark = pytest.mark.anyio
 ADDRESS = re.compile(r"[\w…]+@example\.com")
@@ -97,7 +97,7 @@ async def test_a_time_line_has_everything_in_order(store: Store, past: Past) -> 
     assert said[4] == "By email to bob@example.com: failed for now, will be retried (451 bob@example.com)"
     assert said[6].startswith("bob acknowledged it until ")
     assert said[11] == "Notice for team@example.com that it was resolved, by wall and log"
-    assert timeline.verdict == told.Told("reached", rfc3339(began + 11 * SECOND))
+    assert timeline.verdict == notification_status.NotificationStatus("reached", rfc3339(began + 11 * SECOND))
     assert (timeline.violation.reason, timeline.violation.memory_mb, timeline.left_out) == ("stopped", 10, 0)
     masked = await timeline_of(store, one.violation, ANN)
     assert "@example.com" in str(masked.moments)
@@ -152,7 +152,7 @@ async def test_a_notice_that_is_tried_again_by_hand_is_one(store: Store, past: P
         "attempted",
         "attempted",
     ]
-    assert timeline.verdict == told.Told("reached", rfc3339(NOW - HOUR))
+    assert timeline.verdict == notification_status.NotificationStatus("reached", rfc3339(NOW - HOUR))
 
 
 async def test_a_silence_is_there_when_its_event_is_trimmed(store: Store, past: Past) -> None:

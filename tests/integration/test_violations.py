@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from support.past import DAY, HOUR, MINUTE, NOW, SECOND, Past, timeline_of, violation
 
-from canhazgpu.events.moments import rfc3339
-from canhazgpu.events.store import Script, Store
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
-from canhazgpu.service import history, told
-from canhazgpu.service.answers import ViolationAnswer
-from canhazgpu.service.sieve import PAGE
-from canhazgpu.service.violation_filters import filters
+from canhazgpu.service.api.responses import ViolationAnswer
+from canhazgpu.service.storage.stream_filter import PAGE
+from canhazgpu.service.violations import history, notification_status
+from canhazgpu.service.violations.filters import filters
 
 pytestmark = pytest.mark.anyio
 
@@ -158,7 +159,7 @@ async def test_ten_thousand_are_read_in_pages(
     timeline = await timeline_of(store, rows[most // 2].violation)
     assert len(timeline.moments) == 4
     assert counted.trips <= 5 * most // PAGE + 20
-    monkeypatch.setattr(told, "LATE_MS", HOUR)
+    monkeypatch.setattr(notification_status, "LATE_MS", HOUR)
     counted.trips = 0
     assert len(await asked(store, since="6d", until=rfc3339(began + HOUR))) == 361
     assert counted.trips <= 15, "it reads on behind what is asked for"

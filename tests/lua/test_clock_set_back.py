@@ -3,8 +3,8 @@
 import pytest
 from support.reservations import ALICE, Lab
 
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import ReleaseOrder
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.reservations.allocator import ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 HOUR_MS = 3600_000

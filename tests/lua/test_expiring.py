@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.reservations import ALICE, Lab
 
-from canhazgpu.events.store import Store
+from canhazgpu.events.redis_client.store import Store
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ import pytest
 from support.reservations import ALICE, BOB, Lab, process, unused, used
 
 from canhazgpu.events.gpu import GpuUsage, Hint
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import Ask, ReleaseOrder
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 NOTICES: dict[str, Any] = {"idle_after": 3600.0, "idle_release": 1800.0}  # An hour, then half an hour.
@@ -77,7 +77,7 @@ async def test_at_the_deadline_it_is_released_in_the_same_step(lab: Lab) -> None
     await lab.later(29)
     await lab.scan()
     assert await lab.told("released") == []
-    ask = Ask(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000, wait=True)
+    ask = AllocationRequest(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000, wait=True)
     assert (await lab.allocator.reserve(ask, "bob")).code == "queued"
     await lab.later(2)
     await lab.scan()

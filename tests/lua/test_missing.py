@@ -4,7 +4,7 @@ import pytest
 from support.cards import CardHost
 from support.reservations import ALICE, BOB
 
-from canhazgpu.events.store import Store
+from canhazgpu.events.redis_client.store import Store
 
 pytestmark = pytest.mark.anyio
 

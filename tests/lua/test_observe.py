@@ -8,10 +8,10 @@ import pytest
 
 from canhazgpu.events.envelope import Event, decode
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
-from canhazgpu.events.store import Store
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.violations import Violation
-from canhazgpu.service.observations import Observed, observe, stall
-from canhazgpu.service.snapshot import snapshot
+from canhazgpu.service.gpus.observation import Observed, observe, stall
+from canhazgpu.service.storage.snapshot import snapshot
 
 pytestmark = pytest.mark.anyio
 CONFIRM = 0.05

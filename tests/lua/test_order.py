@@ -7,9 +7,9 @@ import pytest
 
 from canhazgpu.config.settings import Allocation, Settings
 from canhazgpu.events.gpu import GpuUsage
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import Allocator, Ask, ReleaseOrder
-from canhazgpu.service.observations import observe
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.gpus.observation import observe
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 
@@ -26,10 +26,10 @@ async def scan(store: Store, gpus: int) -> None:
     await observe(store, usages, 1.0, 60.0)
 
 
-def ask(uid: int = 1001, **wanted: object) -> Ask:
+def ask(uid: int = 1001, **wanted: object) -> AllocationRequest:
     """Ask for one GPU by hand."""
     return msgspec.structs.replace(
-        Ask(kind="manual", user=f"u{uid}", uid=uid, count=1, duration_ms=3_600_000), **wanted
+        AllocationRequest(kind="manual", user=f"u{uid}", uid=uid, count=1, duration_ms=3_600_000), **wanted
     )
 
 

@@ -8,8 +8,8 @@ import pytest
 from support.reservations import BOB, process, unused, used
 
 from canhazgpu.events.envelope import Event, decode
-from canhazgpu.events.store import Store
-from canhazgpu.service.observations import observe
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.gpus.observation import observe
 
 pytestmark = pytest.mark.anyio
 CONFIRM = 10.0

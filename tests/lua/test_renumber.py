@@ -6,10 +6,10 @@ import pytest
 from support.cards import CardHost
 from support.reservations import ALICE, BOB
 
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import ReleaseOrder
-from canhazgpu.service.silences import Draft, Silences
-from canhazgpu.service.snapshot import snapshot
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.reservations.allocator import ReleaseOrder
+from canhazgpu.service.silences.lifecycle import Draft, Silences
+from canhazgpu.service.storage.snapshot import snapshot
 
 pytestmark = pytest.mark.anyio
 

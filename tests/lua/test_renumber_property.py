@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from support.cards import CardHost
 
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import ReleaseOrder
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.reservations.allocator import ReleaseOrder
 
 CARDS, USERS = "ABCDE", (1001, 1002, 1003)
 cards, users, indices = st.sampled_from(CARDS), st.sampled_from(USERS), st.integers(0, 4)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from support.reservations import ALICE, BOB, Lab, process, used
 
-from canhazgpu.events.promise import Promise
-from canhazgpu.events.store import Store, StoreDown
-from canhazgpu.service.allocator import Ask, ReleaseOrder
-from canhazgpu.service.journal import Journal
-from canhazgpu.service.reconciliation import Reconciler
+from canhazgpu.events.redis_client.fencing import FencingToken
+from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.service.recovery.reconciliation import Reconciler
+from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.storage.journal import Journal
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ async def test_a_wipe_is_repaired_before_the_next_grant(lab: Lab) -> None:
     name = await lab.reserve()
     before = await lab.record(name)
     await wipe(lab.store)
-    ask = Ask(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
+    ask = AllocationRequest(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
     assert (await lab.allocator.reserve(ask, "bob")).code == "refused"
     after = await lab.record(name)
     assert (after.expires_ms, after.gpus, after.rev) == (before.expires_ms, before.gpus, before.rev + 1)
@@ -91,7 +91,7 @@ async def test_a_loss_that_the_sequence_hides_is_seen_before_a_grant_is_answered
     await lab.store.redis.set(lab.store.keys.sequence, lab.store.promise.sequence + 100)
     await lab.store.redis.hset(lab.store.keys.scan, "dataset", lab.store.promise.dataset)
     await lab.scan()
-    ask = Ask(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
+    ask = AllocationRequest(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
     assert (await lab.allocator.reserve(ask, "bob")).code != "granted"
     assert (await holders(lab.store))[0] == mine
     assert [one.id for one in await lab.allocator.reservations()] == [mine]
@@ -110,7 +110,7 @@ async def test_a_living_run_keeps_its_gpu(lab: Lab) -> None:
     lab.store.promise = held
     assert record.pid == 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("canhazgpu.service.reconciliation.process_lives", lambda _: True)
+        patch.setattr("canhazgpu.service.recovery.reconciliation.process_lives", lambda _: True)
         await lab.allocator.begin()({})
     assert (await holders(lab.store))[0] == name
     released = await lab.told("released")
@@ -121,8 +121,8 @@ async def test_without_a_way_to_recover_nothing_is_handed_out(store: Store) -> N
     """The scripts refuse it by themselves, as when Redis is down."""
     lab = Lab(store)
     await lab.scan()
-    store.promise = Promise(dataset="d", sequence=0)
-    ask = Ask(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
+    store.promise = FencingToken(dataset="d", sequence=0)
+    ask = AllocationRequest(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
     with pytest.raises(StoreDown, match="BEHIND"):
         await lab.allocator.reserve(ask, "bob")
     with pytest.raises(StoreDown, match="BEHIND"):

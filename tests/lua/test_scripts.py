@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.events.store import PRELUDES, Script, Store
+from canhazgpu.events.redis_client.scripts import PRELUDES, Script
+from canhazgpu.events.redis_client.store import Store
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(
-    (folder, path.stem)
+    (".".join(path.relative_to(ROOT).parts[:-2]), path.stem)
     for folder in ("service", "workers", "events")
-    for path in (ROOT / folder / "lua").glob("*.lua")
+    for path in (ROOT / folder).rglob("lua/*.lua")
     if path.name not in PRELUDES
 )
 NOUNS = "gpu|host|scanner|notice|reservation|request|silence|process|consumer_group"

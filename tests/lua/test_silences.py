@@ -11,10 +11,10 @@ from support.reservations import ALICE, BOB, Lab, process, used
 
 from canhazgpu.events.envelope import decode
 from canhazgpu.events.gpu import GpuUsage
-from canhazgpu.events.openings import open_violations
+from canhazgpu.events.open_violations import open_violations
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.silences import Silence
-from canhazgpu.events.store import Store
-from canhazgpu.service.silences import Draft, Silenced, Silences
+from canhazgpu.service.silences.lifecycle import Draft, Silenced, Silences
 
 pytestmark = pytest.mark.anyio
 HOUR = 3600.0

@@ -7,9 +7,9 @@ from model.reference import Reference
 from model.replay import Replay
 
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record, Waiting
-from canhazgpu.events.store import Store
-from canhazgpu.service.status_view import rfc3339
+from canhazgpu.service.status.gpu_status import rfc3339
 
 
 async def compare(store: Store, model: Reference, replay: Replay) -> None:

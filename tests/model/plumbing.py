@@ -11,8 +11,8 @@ from model.replay import Replay
 
 from canhazgpu.config.settings import Allocation, Gpus, Settings
 from canhazgpu.events.envelope import decode
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import Allocator
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.reservations.allocator import Allocator
 
 ABOUT = ("reservation.", "request.", "gpu.drained", "gpu.undrained", "gpu.managed", "gpu.unmanaged")
 

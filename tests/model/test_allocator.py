@@ -13,9 +13,9 @@ from model.comparison import compare, usage
 from model.plumbing import Host
 from model.reference import Request
 
-from canhazgpu.service.allocator import Ask, ReleaseOrder
-from canhazgpu.service.observations import observe
-from canhazgpu.service.rules import Rules
+from canhazgpu.service.gpus.observation import observe
+from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.storage.policy import AllocationPolicy
 
 STEPS = int(os.environ.get("MODEL_STEPS", "20000"))
 LENGTH = 60  # Steps an example has at the most; most have as many.
@@ -39,7 +39,7 @@ class Machine(Host):
     def scan(self) -> None:
         """Publish the world."""
         usages = [usage(index, *seen) for index, seen in self.world.items()]
-        self.do(observe(self.store, usages, 0.0, 60.0, rules=Rules.of(self.settings)))
+        self.do(observe(self.store, usages, 0.0, 60.0, rules=AllocationPolicy.of(self.settings)))
         self.model.scan(self.world)
         self.clock()
         self.agree("", "")
@@ -78,7 +78,7 @@ class Machine(Host):
         request = Request(ids=ids, **wanted)
         if request.kind == "manual":
             request.lasts = SHORT if short else LONG
-        ask = Ask(
+        ask = AllocationRequest(
             kind=request.kind,
             user=f"u{request.uid}",
             uid=request.uid,
@@ -234,7 +234,7 @@ class Machine(Host):
     def come_back(self, choice: int) -> None:
         """A command that waits finds the service again."""
         request = self.model.queue[choice % len(self.model.queue)]
-        ask = Ask(
+        ask = AllocationRequest(
             kind=request.kind,
             user=f"u{request.uid}",
             uid=request.uid,

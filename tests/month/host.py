@@ -19,19 +19,19 @@ from canhazgpu.config.channels import Email, Notify
 from canhazgpu.config.notices import Notices, Quiet
 from canhazgpu.config.settings import Gpus, Settings, Violations
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
-from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.silences import Silence
-from canhazgpu.notifiers.log import AuditLog
-from canhazgpu.notifiers.mail import Mail
+from canhazgpu.events.timestamps import rfc3339
+from canhazgpu.notifiers.audit_log.writer import AuditLog
+from canhazgpu.notifiers.channels.mail import Mail
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.service.allocator import Allocator, Ask
-from canhazgpu.service.observations import observe
-from canhazgpu.service.redis_server import any_server
-from canhazgpu.service.rules import Rules
+from canhazgpu.service.gpus.observation import observe
+from canhazgpu.service.redis_server.server_program import any_server
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
+from canhazgpu.service.storage.policy import AllocationPolicy
 from canhazgpu.workers.audit import LogChannel
 from canhazgpu.workers.delivery import Delivery
-from canhazgpu.workers.dispatcher import Dispatcher
+from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 CONFIRM = 2.0
 QUIET = Quiet(hours="22:00-07:00", workdays=["mon", "tue", "wed", "thu", "fri"], timezone="UTC")
@@ -188,7 +188,7 @@ class Host:
                     processes=processes,
                 )
             )
-        seen_now = await observe(self.store, usages, CONFIRM, 1e7, rules=Rules.of(self.settings))
+        seen_now = await observe(self.store, usages, CONFIRM, 1e7, rules=AllocationPolicy.of(self.settings))
         self.confirm_ms = seen_now.due_ms or None
 
     async def do(self, deed: Deed) -> None:
@@ -217,7 +217,9 @@ class Host:
         """Ask for GPUs; they are refused where somebody is on them."""
         await self.scan()
         uid = uid_of(deed.user)
-        ask = Ask(kind="manual", user=deed.user, uid=uid, gpus=deed.gpus, duration_ms=deed.length)
+        ask = AllocationRequest(
+            kind="manual", user=deed.user, uid=uid, gpus=deed.gpus, duration_ms=deed.length
+        )
         reserved = await self.allocator.reserve(ask, f"reserve-{self.now_ms}")
         self.expiry_ms = self.now_ms
         if reserved.reservation:

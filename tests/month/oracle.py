@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from canhazgpu.events.envelope import Event
-from canhazgpu.events.moments import ms_of
+from canhazgpu.events.timestamps import ms_of
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
 
 WAIT, HOLD = 5_000, 120_000

@@ -17,11 +17,11 @@ from month.host import QUIET, Host
 from month.people import DAY, GOOD, HOUR, MAILBOX_FULL, MINUTE, USERS, WITHOUT_ADDRESS, Lives
 from month.records import Month, read, undisturbed
 
-from canhazgpu.events.moments import ms_of
 from canhazgpu.events.notices import Delivery, Notice
 from canhazgpu.events.outbox import deadletters
+from canhazgpu.events.timestamps import ms_of
 from canhazgpu.workers.delivery import ENDS
-from canhazgpu.workers.policy import quiet_until
+from canhazgpu.workers.dispatch.policy import quiet_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
 SEED = int(os.environ.get("MONTH_SEED", "11"))

@@ -14,7 +14,7 @@ from canhazgpu.cli.commands import COMMANDS, build
 from canhazgpu.config.example import example
 from canhazgpu.config.load import load, options
 from canhazgpu.events.envelope import TYPES
-from canhazgpu.events.keys import Keys
+from canhazgpu.events.redis_client.keys import Keys
 from canhazgpu.events.schemas import document
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = PROJECT["tool"]["setuptools"]["package-dir"]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 LONGEST_FILE = 300
+MOST_MODULES = 15
 
 
 def _tracked(*patterns: str) -> list[Path]:
@@ -35,14 +36,35 @@ def _tracked(*patterns: str) -> list[Path]:
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
 
 
+def _folders() -> set[Path]:
+    """Return every folder of the product that has a module."""
+    return {path.parent for path in _tracked(*(f"{folder}/*.py" for folder in PACKAGES.values()))}
+
+
 def test_every_folder_of_code_is_a_package_that_is_installed() -> None:
-    """The explicit list of packages names each folder with code, and no folder has a folder of code."""
-    folders = {path.parent.relative_to(ROOT) for path in _tracked("*.py")}
-    installed = {Path(folder) for folder in PACKAGES.values()}
-    apart = {folder for folder in folders if folder.parts and folder.parts[0] in ("tests", "bench")}
-    assert folders - apart == installed
-    assert sorted(PACKAGES) == sorted(PROJECT["tool"]["setuptools"]["packages"])
-    assert all((ROOT / folder / "py.typed").exists() for folder in installed)
+    """Each folder with code is one of the folders that are mapped or is in one, and is a package."""
+    folders = {path.relative_to(ROOT).parts[0] for path in _tracked("*/*.py")}
+    assert folders - {"tests", "bench"} == set(PACKAGES.values())
+    assert {folder for folder in _folders() if not (folder / "__init__.py").exists()} == set()
+    assert all((ROOT / folder / "py.typed").exists() for folder in PACKAGES.values())
+
+
+def test_no_folder_has_more_modules_than_one_can_survey() -> None:
+    """A folder of the product has at most 15 modules."""
+    counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in _folders()}
+    assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def test_each_sub_package_says_what_it_is_and_imports_nothing() -> None:
+    """Its docstring says what comes in, what goes out, what it never does and where to begin."""
+    for folder in _folders() - {ROOT / name for name in PACKAGES.values()}:
+        tree = ast.parse((folder / "__init__.py").read_text())
+        said = ast.get_docstring(tree) or ""
+        assert len(tree.body) == 1, f"{folder}: to import a package costs nothing"
+        assert all(word in said for word in ("In come", "out go", "never")), folder
+        face = re.search(r"Start\s+with\s+`(\w+)`", said)
+        assert face, folder
+        assert (folder / f"{face[1]}.py").exists(), folder
 
 
 @pytest.mark.slow
@@ -58,7 +80,7 @@ def test_the_wheel_holds_everything_and_imports(tmp_path: Path) -> None:
         names = set(packed.namelist())
         packed.extractall(tmp_path / "installed")
     for folder in PACKAGES.values():
-        for path in _tracked(f"{folder}/*.py", f"{folder}/lua/*.lua"):
+        for path in _tracked(f"{folder}/*.py", f"{folder}/*.lua"):
             assert f"canhazgpu/{path.relative_to(ROOT)}" in names
     assert {"canhazgpu/config/example.toml", "canhazgpu/config/canhazgpu.service"} <= names
     assert {name.partition("/")[0] for name in names} == {"canhazgpu", f"canhazgpu-{_version()}.dist-info"}
@@ -141,7 +163,7 @@ def _commands() -> dict[str, set[str]]:
 
 
 def test_the_table_of_keys_is_complete() -> None:
-    """docs/architecture.md lists every key that events/keys.py spells."""
+    """docs/architecture.md lists every key that events/redis_client/keys.py spells."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     keys = Keys("HOST")
     names = [name for attribute, name in vars(keys).items() if attribute not in ("host", "prefix")]
@@ -151,14 +173,14 @@ def test_the_table_of_keys_is_complete() -> None:
 
 
 def test_keys_are_spelled_in_one_file() -> None:
-    """No module but events/keys.py writes a key's prefix."""
+    """No module but events/redis_client/keys.py writes a key's prefix."""
     spelled = [
         path
         for path in _tracked(*(f"{folder}/*.py" for folder in PACKAGES.values()))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "canhazgpu:{" in node.value
     ]
-    assert {str(path.relative_to(ROOT)) for path in spelled} <= {"events/keys.py"}
+    assert {str(path.relative_to(ROOT)) for path in spelled} <= {"events/redis_client/keys.py"}
 
 
 def test_what_is_generated_is_up_to_date() -> None:

@@ -21,7 +21,7 @@ FOLDERS = {SERVICE: ("service", "workers", "events", "cli"), WORKER: ("workers",
 CONTAINERS = {"config", "memory", "xgroup", "xinfo"}  # Commands whose first argument says what they do.
 RECEIVERS = {"redis", "_redis", "pipe", "client"}
 # What only backups need is in docs/redis.md; the service's own server has no users.
-WITH_MORE_RIGHTS = {"copying.py", "redis_files.py"}
+WITH_MORE_RIGHTS = {"state_copy.py", "deleted_files.py"}
 WITHOUT_AUTH = {"auth", "hello", "quit", "reset"}  # What a user may do is not asked for these.
 # Of redis-server 6.2, which lists no subcommands.
 SUBCOMMANDS = {
@@ -94,13 +94,13 @@ def used(user: str, known: Container[str]) -> set[str]:
     """The commands in the code that runs as a user; those that every connection needs are among them."""
     found = {"ping", "select"}
     for folder in FOLDERS[user]:
-        for path in (ROOT / folder).glob("*.py"):
+        for path in (ROOT / folder).rglob("*.py"):
             if path.name in WITH_MORE_RIGHTS:
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                     found |= {name for name in _of_call(node, node.func) if name in known}
-        for path in (ROOT / folder).glob("lua/*.lua"):
+        for path in (ROOT / folder).rglob("lua/*.lua"):
             calls = re.findall(r"redis\.p?call\('(\w+)'(?:, '(\w+)')?", path.read_text())
             found |= {_named(command.lower(), more.lower()) for command, more in calls}
     return found - WITHOUT_AUTH

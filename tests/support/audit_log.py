@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.notifiers.chain import START, Head, seal
-from canhazgpu.notifiers.log import AuditLog
-from canhazgpu.notifiers.verify import verify
+from canhazgpu.notifiers.audit_log.hash_chain import START, Head, seal
+from canhazgpu.notifiers.audit_log.verification import verify
+from canhazgpu.notifiers.audit_log.writer import AuditLog
 
 SEALED = len(', "seq": 1, "chain": ""') + 64
 WRITER = """\
 import os, signal, sys, time
 from pathlib import Path
-from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.audit_log.writer import AuditLog
 path, first, last, batch, torn = Path(sys.argv[1]), *map(int, sys.argv[2:])
 write = os.write
 def half(file, line):

@@ -10,13 +10,13 @@ from canhazgpu.config.notices import Notices
 from canhazgpu.config.settings import Allocation, Settings
 from canhazgpu.events.envelope import Event, decode
 from canhazgpu.events.gpu import GpuReading, GpuUsage
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import Allocator, Ask, Reserved
-from canhazgpu.service.observations import Observed, observe
-from canhazgpu.service.renumbering import Renumbering
-from canhazgpu.service.rules import Rules
-from canhazgpu.service.snapshot import GpuState, snapshot
+from canhazgpu.service.gpus.observation import Observed, observe
+from canhazgpu.service.gpus.renumbering import Renumbering
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Reserved
+from canhazgpu.service.storage.policy import AllocationPolicy
+from canhazgpu.service.storage.snapshot import GpuState, snapshot
 
 HOUR_MS = 3600_000
 
@@ -27,7 +27,7 @@ class CardHost:
     def __init__(self, store: Store, patience: float = 600.0, policy: Any = "lru") -> None:
         self.store, self.patience = store, patience
         self.settings = Settings(notices=Notices(expiry_warning=0.0), allocation=Allocation(policy=policy))
-        self.rules = Rules.of(self.settings)
+        self.rules = AllocationPolicy.of(self.settings)
         self.allocator = Allocator(self.settings, store)
         self.cards = Renumbering(store, self.rules, patience)
         self.uses: dict[str, tuple[int, ...]] = {}
@@ -62,7 +62,7 @@ class CardHost:
     async def reserve(self, uid: int, *gpus: int, count: int | None = None, **more: Any) -> Reserved:
         """Ask for these GPUs or for so many, for eight hours."""
         self._operations += 1
-        ask = Ask(
+        ask = AllocationRequest(
             kind="manual",
             user=f"u{uid}",
             uid=uid,

@@ -16,7 +16,7 @@ from redis import Redis
 from support.eventually import until as until  # noqa: PLC0414 - tests take it from here
 from support.people import Person
 
-from canhazgpu.cli.render import line
+from canhazgpu.cli.status_lines import line
 from canhazgpu.client import Client, Refused, Unreachable
 
 PREFERRED = ["nice", "-n", "-10"] if os.geteuid() == 0 else []  # As its unit has it.

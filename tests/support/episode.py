@@ -6,10 +6,10 @@ from canhazgpu.config.notices import Notices, Step
 from canhazgpu.events.notices import Delivery
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
-from canhazgpu.workers.drafts import Draft
-from canhazgpu.workers.episodes import Episode, Fact
-from canhazgpu.workers.policy import Policy
-from canhazgpu.workers.telling import advance
+from canhazgpu.workers.dispatch.drafts import Draft
+from canhazgpu.workers.dispatch.episodes import Episode, Fact
+from canhazgpu.workers.dispatch.escalation import advance
+from canhazgpu.workers.dispatch.policy import Policy
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 ALL = ("wall", "email", "log", "webhook:chat")

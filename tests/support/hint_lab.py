@@ -11,8 +11,8 @@ from support.people import Person
 from support.proc import Host, reading
 
 from canhazgpu.events.gpu import ProcessUse
-from canhazgpu.service.attribution import Attributor
-from canhazgpu.service.hints import Hints
+from canhazgpu.service.identity.attribution import Attributor
+from canhazgpu.service.identity.container_hints import Hints
 
 A = "a1" * 32
 DOCKER = f"0::/system.slice/docker-{A}.scope"

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 from support.daemon import COMMAND, Daemon
 
-from canhazgpu.cli.demo_mail import MailSink
+from canhazgpu.cli.demo.mail_sink import MailSink
 
 HARMFUL = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 MAIL = """

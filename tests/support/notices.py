@@ -7,7 +7,7 @@ import msgspec
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.notices import CREATED, Notice
-from canhazgpu.events.store import Store
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.violations import Violation
 
 

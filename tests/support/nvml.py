@@ -9,8 +9,8 @@ import pytest
 from support.daemon import Daemon
 
 from canhazgpu.events.gpu import GpuReading
-from canhazgpu.service.nvml import NvmlProvider
-from canhazgpu.service.providers import Starting
+from canhazgpu.service.providers.nvml import NvmlProvider
+from canhazgpu.service.providers.provider import Starting
 
 SOURCE = Path(__file__).parent.parent / "fake_nvml" / "nvml.c"
 Say = Callable[[str], None]

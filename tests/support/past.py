@@ -11,15 +11,15 @@ import pytest
 from support.daemon import Daemon
 
 from canhazgpu.events.envelope import Event
-from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import ATTEMPTED, CREATED, Delivery, Notice
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.silences import ADDED, ENDED, Silence
-from canhazgpu.events.store import Store
+from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED, UPDATED, Signalled, Violation
-from canhazgpu.service.history import lasting
-from canhazgpu.service.masks import Viewer
-from canhazgpu.service.timeline import Timeline
-from canhazgpu.service.violation_search import find
+from canhazgpu.service.api.redaction import Viewer
+from canhazgpu.service.violations.history import lasting
+from canhazgpu.service.violations.search import find
+from canhazgpu.service.violations.timeline import Timeline
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 NOW = 1_795_600_000_000  # 2026-11-25, 09:46 UTC.

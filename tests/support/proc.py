@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from canhazgpu.events.gpu import ProcessReading, ProcessUse
-from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.identity.attribution import Attributor
 
 
 def reading(pid: int, memory_mb: int | None = 100) -> ProcessReading:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.service.redis_server import EmbeddedFailed, any_server, bundled
+from canhazgpu.service.redis_server.server_program import EmbeddedFailed, any_server, bundled
 
 UNPACKED = Path(__file__).parents[2] / "build" / "servers"
 INSTALL = "`tests/servers/install` unpacks it"

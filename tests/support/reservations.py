@@ -8,11 +8,11 @@ from canhazgpu.config.notices import Notices
 from canhazgpu.config.settings import Settings, Violations
 from canhazgpu.events.envelope import Event, decode
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record
-from canhazgpu.events.store import Store
-from canhazgpu.service.allocator import Allocator, Ask
-from canhazgpu.service.observations import Observed, observe
-from canhazgpu.service.rules import Rules
+from canhazgpu.service.gpus.observation import Observed, observe
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
+from canhazgpu.service.storage.policy import AllocationPolicy
 
 ALICE, BOB = 1001, 1002
 
@@ -31,7 +31,7 @@ class Lab:
     async def scan(self, *usages: GpuUsage) -> Observed:
         """One scan; GPUs that are not named are idle."""
         seen = {index: unused(index) for index in range(2)} | {usage.index: usage for usage in usages}
-        rules = Rules.of(self.settings)
+        rules = AllocationPolicy.of(self.settings)
         return await observe(self.store, list(seen.values()), 0.0, 60.0, rules=rules)
 
     async def reserve(
@@ -44,7 +44,7 @@ class Lab:
         **facts: Any,
     ) -> str:
         """Alice's reservation of GPU 0, or as it is said; return its id."""
-        ask = Ask(
+        ask = AllocationRequest(
             kind=kind,
             user=f"u{uid}",
             uid=uid,

@@ -1,6 +1,6 @@
 """Settings that go with others only."""
 
-from canhazgpu.events.endpoint import FILES
+from canhazgpu.events.redis_client.endpoint import FILES
 
 REDIS_FILES = tuple(f"redis.{name}" for name in FILES)
 BESIDE = {  # What a key does not go without.

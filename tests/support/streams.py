@@ -5,7 +5,8 @@ from typing import Any
 
 from canhazgpu.events.envelope import decode
 from canhazgpu.events.outbox import send_test
-from canhazgpu.events.store import Script, Store
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import Store
 
 SETTLE = Script("canhazgpu.workers", "settle")
 DAY_MS = 86_400_000

@@ -13,8 +13,8 @@ from support.eventually import eventually
 from support.people import Person
 
 from canhazgpu.config.channels import Email
-from canhazgpu.notifiers import addresses
-from canhazgpu.notifiers.addresses import KEEP, KEEP_FAILURE, Addresses
+from canhazgpu.notifiers.channels import mail_addresses
+from canhazgpu.notifiers.channels.mail_addresses import KEEP, KEEP_FAILURE, Addresses
 
 pytestmark = pytest.mark.anyio
 TEMPLATE = "{user}@example.com"
@@ -118,7 +118,7 @@ async def test_a_program_that_hangs_is_ended(
     program: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With the children it made; its answer does not count, and it is not asked again at once."""
-    monkeypatch.setattr(addresses, "PATIENCE", 0.5)
+    monkeypatch.setattr(mail_addresses, "PATIENCE", 0.5)
     command = program(f"echo bob@example.org; sleep 60 & echo $! > {tmp_path}/child; wait")
     found = ladder(address_command=command, user_address=TEMPLATE)
     began = time.monotonic()

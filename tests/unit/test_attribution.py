@@ -13,7 +13,7 @@ from support.people import Person
 from support.proc import Host, reading, whose
 
 from canhazgpu.events.gpu import ProcessReading
-from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.identity.attribution import Attributor
 
 NAMELESS = 54321
 A = "a1" * 32

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canhazgpu.service.cgroups import container_of, slice_uid
+from canhazgpu.service.identity.cgroups import container_of, slice_uid
 
 A, B = "a1" * 32, "b2" * 32
 POD = "pod0d5a8a4e_3f0c_4a0b_9f0e_1c2d3e4f5a6b"

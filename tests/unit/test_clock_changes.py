@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from canhazgpu.config.notices import Day, Digest, Quiet
-from canhazgpu.workers.policy import next_digest, quiet_until
+from canhazgpu.workers.dispatch.policy import next_digest, quiet_until
 
 MINUTE, DAY = 60_000, 86_400_000
 WEEKDAYS: list[Day] = ["mon", "tue", "wed", "thu", "fri"]

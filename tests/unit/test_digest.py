@@ -6,10 +6,10 @@ import msgspec
 from support.episode import HOUR, START, violation
 
 from canhazgpu.events.envelope import Event
-from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import Delivery, Incident, Notice
+from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED
-from canhazgpu.workers.digest import Material, summarise
+from canhazgpu.workers.dispatch.digest import Material, summarise
 
 
 def event(kind: str, data: Any, moment: int = 0, subject: str = "x") -> Event:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.docker_socket import DockerSocket, answer, docker_socket, sending
 
-from canhazgpu.service import docker_api
-from canhazgpu.service.docker_api import ContainerFacts, DockerAway, inspect
+from canhazgpu.service.identity import docker_api
+from canhazgpu.service.identity.docker_api import ContainerFacts, DockerAway, inspect
 
 A = "a1" * 32
 

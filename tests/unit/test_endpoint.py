@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.config.load import ConfigError, load
-from canhazgpu.events.endpoint import BadUrl, Endpoint, check
+from canhazgpu.events.redis_client.endpoint import BadUrl, Endpoint, check
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.proc import Host, whose
 
-from canhazgpu.events.processes import Process
+from canhazgpu.events.linux.processes import Process
 
 A = "a1" * 32
 

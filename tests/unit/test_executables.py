@@ -10,8 +10,8 @@ from support.daemon import until
 from support.people import Person
 
 from canhazgpu.events.gpu import ProcessReading
-from canhazgpu.service.attribution import Attributor
-from canhazgpu.service.executables import executable_of, is_roots
+from canhazgpu.service.identity.attribution import Attributor
+from canhazgpu.service.identity.executables import executable_of, is_roots
 
 SLEEP = str(Path("/bin/sleep").resolve())
 

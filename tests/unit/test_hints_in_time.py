@@ -9,8 +9,8 @@ from support.daemon import until
 from support.docker_socket import sending
 from support.hint_lab import A, Lab
 
-from canhazgpu.service import docker_api, hints
-from canhazgpu.service.hints import FRESH, RETRY
+from canhazgpu.service.identity import container_hints, docker_api
+from canhazgpu.service.identity.container_hints import FRESH, RETRY
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may make users")
 
@@ -38,7 +38,7 @@ def test_a_scan_waits_for_nothing(lab: Lab) -> None:
 @pytest.mark.anyio
 async def test_the_first_scan_has_the_hint(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for new processes until all is known: what it presumed without, the next would take back."""
-    monkeypatch.setattr(hints, "PATIENCE", 60.0)
+    monkeypatch.setattr(container_hints, "PATIENCE", 60.0)
     began = time.monotonic()
     lab.put(0, "/home/{ada}")
     assert lab.look().hint is None
@@ -52,12 +52,12 @@ async def test_the_first_scan_has_the_hint(lab: Lab, monkeypatch: pytest.MonkeyP
 async def test_what_hangs_delays_one_scan_only(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever starts process after process, while Docker does not answer, does not slow scans down."""
     monkeypatch.setattr(docker_api, "DEADLINE", 20.0)
-    monkeypatch.setattr(hints, "PATIENCE", 0.05)
+    monkeypatch.setattr(container_hints, "PATIENCE", 0.05)
     hang(lab)
     lab.put()
     lab.look()
     await lab.attributor.settle()
-    monkeypatch.setattr(hints, "PATIENCE", 60.0)
+    monkeypatch.setattr(container_hints, "PATIENCE", 60.0)
     lab.put(start=6)
     lab.look()
     began = time.monotonic()

@@ -10,11 +10,11 @@ from support.hostile import harm
 from support.pages import Page
 
 from canhazgpu.events.notices import Notice
-from canhazgpu.notifiers.page import page
-from canhazgpu.notifiers.phrases import words_of
-from canhazgpu.notifiers.render import lines, subject
-from canhazgpu.notifiers.sample_notices import samples
-from canhazgpu.notifiers.wall import message
+from canhazgpu.notifiers.channels.wall import message
+from canhazgpu.notifiers.messages.html_page import page
+from canhazgpu.notifiers.messages.phrases import words_of
+from canhazgpu.notifiers.messages.plain_text import lines, subject
+from canhazgpu.notifiers.messages.sample_notices import samples
 
 OURS = {"kind", "audience"}  # Fields that no foreigner fills.
 NASTY = "<>&\"'`=\x00\x07\x1b\r\n\t\x85\x9b\u2028\u202e\u2066\u200b\ud800\U000e0041;|$()\\/ a"

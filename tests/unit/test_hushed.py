@@ -5,10 +5,10 @@ import pytest
 from support.episode import HOLD, HOUR, MINUTE, START, WAIT, Bob, silence, step, violation
 
 from canhazgpu.config.notices import Quiet
-from canhazgpu.events.moments import rfc3339
 from canhazgpu.events.notices import Notice
+from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import OPENED, UPDATED
-from canhazgpu.notifiers.render import lines
+from canhazgpu.notifiers.messages.plain_text import lines
 
 NOW = "opened offender wall+log"
 

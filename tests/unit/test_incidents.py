@@ -8,10 +8,10 @@ from support.episode import ALL, MINUTE, SECOND, START
 
 from canhazgpu.config.notices import Notices, Quiet
 from canhazgpu.events.envelope import Event
-from canhazgpu.events.moments import rfc3339
-from canhazgpu.workers.announcements import announce
-from canhazgpu.workers.incidents import Change, Trouble, advance, of_channel
-from canhazgpu.workers.policy import Policy
+from canhazgpu.events.timestamps import rfc3339
+from canhazgpu.workers.dispatch.incidents import Change, Trouble, advance, of_channel
+from canhazgpu.workers.dispatch.policy import Policy
+from canhazgpu.workers.dispatch.reservation_notices import announce
 
 POLICY = Policy(notices=Notices(contact="the lab"), channels=ALL)
 

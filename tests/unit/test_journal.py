@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.events.reservations import Record
-from canhazgpu.service import journal
-from canhazgpu.service.journal import Card, Journal, State
+from canhazgpu.service.storage import journal
+from canhazgpu.service.storage.journal import Card, Journal, State
 
 
 def state(number: int, count: int = 1) -> State:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.notifiers.log import AuditLog
+from canhazgpu.notifiers.audit_log.writer import AuditLog
 
 LINE = b'{"id": "1-1"}\n'
 

@@ -10,7 +10,7 @@ from support.daemon import until
 from support.people import Person
 
 from canhazgpu.events.gpu import ProcessReading, ProcessUse
-from canhazgpu.service.attribution import Attributor
+from canhazgpu.service.identity.attribution import Attributor
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 

@@ -7,12 +7,12 @@ import msgspec
 import pytest
 from support.pages import Page
 
-from canhazgpu.notifiers.page import page
-from canhazgpu.notifiers.render import QUESTIONS, lines, subject
-from canhazgpu.notifiers.sample_notices import Sample, samples
+from canhazgpu.notifiers.channels.wall import CUT, message
+from canhazgpu.notifiers.messages.describe import describe
+from canhazgpu.notifiers.messages.html_page import page
+from canhazgpu.notifiers.messages.plain_text import QUESTIONS, lines, subject
+from canhazgpu.notifiers.messages.sample_notices import Sample, samples
 from canhazgpu.notifiers.samples import AUDIENCES, KINDS, files
-from canhazgpu.notifiers.wall import CUT, message
-from canhazgpu.notifiers.words import describe
 
 NOTICES = Path(__file__).parents[2] / "docs" / "notices"
 SAMPLES = {one.name: one for one in samples()}

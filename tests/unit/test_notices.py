@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from canhazgpu.events.notices import ADMINS, OFFENDER, Notice
-from canhazgpu.notifiers.render import QUESTIONS, headline, lines, subject
-from canhazgpu.notifiers.sample_facts import PYTHON, reservation, violation
-from canhazgpu.notifiers.sample_notices import Sample, samples
+from canhazgpu.notifiers.messages.plain_text import QUESTIONS, headline, lines, subject
+from canhazgpu.notifiers.messages.sample_facts import PYTHON, reservation, violation
+from canhazgpu.notifiers.messages.sample_notices import Sample, samples
 from canhazgpu.notifiers.samples import AUDIENCES, KINDS, OF_VIOLATIONS
 
 SAMPLES = {one.name: one for one in samples()}

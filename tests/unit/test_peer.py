@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.daemon import until
 
-from canhazgpu.service.peer import peer_of
+from canhazgpu.service.identity.peer import peer_of
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 CALLER, SOMEBODY = 4241, 4242

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from canhazgpu.config.channels import Exec, Notify, Wall, Webhook
 from canhazgpu.config.notices import Digest, Notices, Quiet
 from canhazgpu.config.settings import Settings
-from canhazgpu.workers.policy import Policy, next_digest, quiet_until
+from canhazgpu.workers.dispatch.policy import Policy, next_digest, quiet_until
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -10,9 +10,9 @@ import pytest
 from support.daemon import until
 from support.descriptors import none_left
 
-from canhazgpu.events.processes import Process, marked, open_process, start_of, tree
+from canhazgpu.events.linux.processes import Process, marked, open_process, start_of, tree
 from canhazgpu.events.reservations import Record
-from canhazgpu.service.reconciliation_plan import process_lives
+from canhazgpu.service.recovery.reconciliation_plan import process_lives
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.reservations import Record, Waiting
-from canhazgpu.service.journal import State
-from canhazgpu.service.reconciliation_plan import Found, plan, whole_release
+from canhazgpu.service.recovery.reconciliation_plan import Found, plan, whole_release
+from canhazgpu.service.storage.journal import State
 
 NOW = 1_700_000_000_000
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.events.gpu import GpuReading
-from canhazgpu.service import nvml_errors
-from canhazgpu.service.providers import DEADLINE, ProviderError
-from canhazgpu.service.simulated import SimulatedProvider
+from canhazgpu.service.providers import nvml_errors
+from canhazgpu.service.providers.provider import DEADLINE, ProviderError
+from canhazgpu.service.providers.simulated import SimulatedProvider
 
 pytestmark = pytest.mark.anyio
 GONE = 2**22 + 1  # Above the kernel's largest pid.

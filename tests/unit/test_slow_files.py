@@ -12,10 +12,10 @@ from support.daemon import until
 from support.people import Person
 from support.proc import Host
 
-from canhazgpu.service.homes import Homes, Mounted
-from canhazgpu.service.persons import Persons
-from canhazgpu.service.slow_files import MOST, PATIENCE, SlowFiles
-from canhazgpu.service.users import Users
+from canhazgpu.service.identity.home_mounts import HomeMounts, Mounted
+from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
+from canhazgpu.service.identity.slow_files import MOST, PATIENCE, SlowFiles
+from canhazgpu.service.identity.user_names import Users
 
 DETACH = 2
 HOST = "27 1 254:0 / / rw - ext4 /dev/vda rw\n28 27 0:99 / /mnt rw - nfs4 server:/ rw\n"
@@ -85,7 +85,7 @@ def test_a_home_that_hangs_hides_no_other(dead: Path, tmp_path: Path, people: li
     host.give(7, mountinfo="\n".join(lines))
     users = Users()
     began = time.monotonic()
-    found = Homes(users, Persons(users, host.etc), host.proc).mounted(7, None, began + 30)
+    found = HomeMounts(users, OrdinaryUsers(users, host.etc), host.proc).mounted(7, None, began + 30)
     assert found == [
         Mounted(ada.uid, str(dead / ada.name), writable=True),
         Mounted(bob.uid, f"/home/{bob.name}", writable=True),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from canhazgpu.config.settings import Memory, Settings, Violations
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
-from canhazgpu.service.usage import NOTHING_REPORTED, judge
+from canhazgpu.service.gpus.usage import NOTHING_REPORTED, judge
 
 THRESHOLD = 100
 SETTINGS = Settings(

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from support.past import DAY, HOUR, MINUTE, NOW, violation
 
-from canhazgpu.events.moments import rfc3339
-from canhazgpu.service.violation_filters import filters
+from canhazgpu.events.timestamps import rfc3339
+from canhazgpu.service.violations.filters import filters
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""`canhazgpu backup` and `restore`: save this host's Redis data to a file and load it again; root only."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from canhazgpu.cli.arguments import given
+from canhazgpu.cli.operations.offline_access import Progress, on_state
+from canhazgpu.cli.output import REFUSED, examples, fail, print_json
+from canhazgpu.events.sanitize import printable
+
+if TYPE_CHECKING:
+    from canhazgpu.events.redis_client.store import Store
+
+BACKUP_EPILOG = examples(
+    "canhazgpu backup /var/backups/canhazgpu.backup", "canhazgpu backup state.backup --json | jq .keys"
+)
+RESTORE_EPILOG = examples(
+    "systemctl stop canhazgpu",
+    "canhazgpu restore /var/backups/canhazgpu.backup",
+    "systemctl start canhazgpu",
+)
+File = Annotated[str, typer.Argument(metavar="FILE", help="The backup file.", callback=given)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def backup(file: File, *, as_json: Json = False) -> None:
+    """Save this host's Redis data to a file (root only).
+
+    The service may be running. The backup is a consistent snapshot. An existing file is replaced only when
+    the new one is complete.
+    """
+    path = Path(file)
+
+    async def work(store: "Store") -> dict[str, Any]:
+        from canhazgpu.service.backup.archive import Head, Key, Writer  # noqa: PLC0415 - heavy
+        from canhazgpu.service.backup.state_copy import copied  # noqa: PLC0415
+
+        facts: Any = await store.ask(store.redis.info("server"))
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        head = Head(host=store.keys.host, at=at, server=str(facts.get("redis_version", "")))
+        with Writer(path, head) as writer, Progress("copied") as progress:
+            keys = set()
+            async for record in copied(store):
+                writer.write(record)
+                if isinstance(record, Key):
+                    keys.add(record.name)
+                    progress.at(len(keys))
+            size = writer.finish()
+        return {"file": file, "host": head.host, "at": at, "keys": len(keys), "bytes": size}
+
+    done = on_state(work, alone=False, about=file)
+    if as_json:
+        print_json(done)
+    else:
+        sys.stdout.write(f"{printable(file, 300)}: {done['keys']} keys, {done['bytes']} bytes.\n")
+
+
+def restore(file: File, *, as_json: Json = False) -> None:
+    """Replace this host's Redis data with a backup (root only).
+
+    Stop the service first. When it starts again, it compares the data with its journal: it restores
+    reservations made after the backup, and ends those that were released after it. Notices that were being
+    delivered at the time of the backup may be sent again.
+    """
+    path = Path(file)
+
+    async def work(store: "Store") -> dict[str, Any]:
+        from canhazgpu.service.backup.archive import read_head, records  # noqa: PLC0415 - heavy
+        from canhazgpu.service.backup.state_copy import Stage  # noqa: PLC0415
+
+        head = read_head(path)
+        if head.host != store.keys.host:
+            remedy = f'if this is the same host, set host = "{printable(head.host)}" in the settings'
+            fail(
+                f"{file} is a backup of host {printable(head.host)}, not {store.keys.host}: {remedy}", REFUSED
+            )
+        for _ in records(path):
+            pass  # Reading to the end verifies that the file is complete and unchanged.
+        stage = Stage(store)
+        await stage.clear()
+        with Progress("restored") as progress:
+            for record in records(path):
+                await stage.put(record)
+                progress.at(len(stage.names))
+        await stage.commit()
+        return {"file": file, "host": head.host, "at": head.at, "keys": len(stage.names)}
+
+    done = on_state(work, alone=True, about=file)
+    if as_json:
+        print_json(done)
+    else:
+        start = "Start the service to apply the later changes from its journal."
+        sys.stdout.write(f"Restored {done['keys']} keys as of {printable(done['at'])}. {start}\n")

@@ -1,0 +1,59 @@
+"""`canhazgpu config`: check a settings file, and show the settings in force."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli.arguments import given
+from canhazgpu.cli.output import USAGE, examples, fail, print_json, table
+
+app = typer.Typer(
+    help="Check and show the settings.",
+    no_args_is_help=False,
+    epilog=examples("canhazgpu config show", "canhazgpu config check /etc/canhazgpu/config.toml"),
+)
+
+
+def _load(path: str | None) -> Any:
+    from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
+
+    try:
+        return load(path)
+    except ConfigError as error:
+        fail(str(error), USAGE)
+
+
+@app.command(
+    "check", epilog=examples("canhazgpu config check", "canhazgpu config check /etc/canhazgpu/config.toml")
+)
+def check(
+    file: Annotated[
+        str | None, typer.Argument(help="The file (default: the one in use).", callback=given)
+    ] = None,
+) -> None:
+    """Check a settings file. If it is invalid, name the wrong key and the expected value."""
+    loaded = _load(file)
+    named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
+    sys.stdout.write(f"Good: {', '.join(named) if named else 'all settings have their defaults'}\n")
+
+
+@app.command("show", epilog=examples("canhazgpu config show", "canhazgpu config show --json"))
+def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show every setting in force and where it was set; secrets are masked."""
+    from canhazgpu.config.load import options, shown  # noqa: PLC0415 - heavy
+
+    loaded = _load(None)
+    rows = [(option.key, shown(option, loaded.settings), loaded.origins[option.key]) for option in options()]
+    if as_json:
+        print_json({key: {"value": value, "from": origin} for key, value, origin in rows})
+    else:
+        sys.stdout.write(table(("KEY", "VALUE", "FROM"), [(k, str(v), o) for k, v, o in rows]) + "\n")
+
+
+@app.command("example", epilog=examples("canhazgpu config example > config.toml"))
+def example() -> None:
+    """Print an example settings file with every key, its meaning and its default."""
+    from canhazgpu.config.example import example as text  # noqa: PLC0415 - heavy
+
+    sys.stdout.write(text())

@@ -1,0 +1,50 @@
+"""The output conventions of commands: one-line errors with exit codes, examples in every help, tables."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import typer
+
+from canhazgpu.client import Client
+from canhazgpu.events.sanitize import printable
+
+DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+
+
+def examples(*lines: str) -> str:
+    """Return the examples at the end of a command's help, with line breaks preserved."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print a one-line error and exit with `code`."""
+    sys.stderr.write(f"Error: {' '.join(message.split())}\n")
+    raise typer.Exit(code)
+
+
+def client() -> Client:
+    """Return the client of this host's service."""
+    return Client()
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as ASCII JSON, so that no text from users reaches a terminal unescaped."""
+    import json  # noqa: PLC0415 - only where it is asked for
+
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def utc(moment: str) -> str:
+    """Return an RFC 3339 time in a readable form, in UTC."""
+    return printable(f"{moment[:10]} {moment[11:19]} UTC")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of left-aligned columns."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (header, *rows)
+    ]
+    return "\n".join(line.rstrip() for line in lines)

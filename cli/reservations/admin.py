@@ -1,0 +1,97 @@
+"""`canhazgpu admin`: choose which GPUs are managed, drain GPUs, and end reservations; administrators only."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from canhazgpu.cli import arguments
+from canhazgpu.cli.output import USAGE, client, examples, fail
+from canhazgpu.cli.reservations.reserve import say_released
+from canhazgpu.client.reservations import post
+from canhazgpu.events.sanitize import printable
+
+app = typer.Typer(
+    help="Manage GPUs and end reservations (administrators only).",
+    epilog=examples(
+        "canhazgpu admin init --gpus 8",
+        "canhazgpu admin drain 3 --reason 'ECC errors'",
+        "canhazgpu admin release --user bob",
+    ),
+    rich_markup_mode=None,
+)
+Force = Annotated[bool, typer.Option("--force", help="Release GPUs that are no longer managed.")]
+Targets = Annotated[str, typer.Argument(metavar="GPUS", help="GPU numbers, for example 1,3.")]
+NO_GPUS = "no GPUs given: name them, for example 1,3"
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    *,
+    gpus: arguments.Gpus = None,
+    gpu_ids: arguments.GpuIds = None,
+    force: Force = False,
+) -> None:
+    """Run `init` when options such as `canhazgpu admin --gpus 8` are given without a command."""
+    if context.invoked_subcommand is None:
+        if gpus is None and gpu_ids is None:
+            fail("no command given; `canhazgpu admin --help` lists them", USAGE)
+        init(gpus=gpus, gpu_ids=gpu_ids, force=force)
+    elif gpus is not None or gpu_ids is not None or force:
+        fail("put the options after the command", USAGE)
+
+
+@app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
+def init(*, gpus: arguments.Gpus = None, gpu_ids: arguments.GpuIds = None, force: Force = False) -> None:
+    """Set which GPUs users can reserve: the first ones, a list, or by default all of them."""
+    demand = {} if gpus is None and gpu_ids is None else arguments.which(gpus, gpu_ids)
+    reply = post(client(), "/v1/admin/manage", {**demand, "force": force})
+    sys.stdout.write(f"Managed: {arguments.spell_gpus(reply['managed'])}\n")
+    if reply["released"]:
+        sys.stdout.write(f"Released by force: {arguments.spell_gpus(reply['released'])}\n")
+
+
+@app.command("drain", epilog=examples("canhazgpu admin drain 3 --reason 'fan is broken'"))
+def drain(
+    gpus: Targets,
+    *,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", "-r", help="The reason, shown by `status`.", callback=arguments.words),
+    ] = None,
+) -> None:
+    """Stop handing out GPUs; existing reservations continue."""
+    reply = post(client(), "/v1/admin/drain", {"gpus": _named(gpus), **arguments.optional(reason=reason)})
+    sys.stdout.write(
+        f"Drained {arguments.spell_gpus(reply['changed'])} ({printable(reply['reason'], 200)})\n"
+    )
+
+
+@app.command("undrain", epilog=examples("canhazgpu admin undrain 3"))
+def undrain(gpus: Targets) -> None:
+    """Make drained GPUs available again."""
+    reply = post(client(), "/v1/admin/undrain", {"gpus": _named(gpus)})
+    sys.stdout.write(f"Undrained {arguments.spell_gpus(reply['changed'])}\n")
+
+
+@app.command(
+    "release", epilog=examples("canhazgpu admin release --gpu-ids 1,3", "canhazgpu admin release --user bob")
+)
+def release(
+    *,
+    gpu_ids: arguments.GpuIds = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Release all GPUs of this user.", callback=arguments.name)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Release the GPUs of all users.")] = False,
+) -> None:
+    """End reservations of any user; the users are notified."""
+    if sum([gpu_ids is not None, user is not None, everything]) != 1:
+        fail("specify exactly one of --gpu-ids, --user and --all", USAGE)
+    demand = {"all": everything, **arguments.optional(user=user), **arguments.named(gpu_ids)}
+    say_released(post(client(), "/v1/admin/release", demand), "there is no matching reservation")
+
+
+def _named(text: str) -> list[int]:
+    return arguments.indices(text, "GPUS") if text.strip() else fail(NO_GPUS, USAGE)

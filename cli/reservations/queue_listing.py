@@ -1,0 +1,42 @@
+"""`canhazgpu queue`: show who is waiting for GPUs, for what, and the expected start."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli.output import client, examples, print_json, table
+from canhazgpu.cli.status_lines import foreign, holder
+from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.sanitize import LONGEST_WORDS
+
+EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'")
+HEADER = ("POSITION", "USER", "GPUS", "WAITING", "EXPECTED", "FOR")
+
+
+def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
+    """List the requests that wait for GPUs, in the order in which they are served."""
+    rows = client().get("/v1/queue")
+    if as_json:
+        print_json(rows)
+    elif rows:
+        sys.stdout.write(table(HEADER, [row(one) for one in rows]) + "\n")
+    else:
+        sys.stdout.write("The queue is empty.\n")
+
+
+def row(request: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a request in the queue."""
+    wanted = ",".join(map(str, request["gpus"])) if request["gpus"] else str(request["count"])
+    expected = (
+        f"{request['expected'][:10]} {request['expected'][11:16]} UTC" if request["expected"] else "unknown"
+    )
+    return (
+        str(request["position"]),
+        holder(request),
+        f"GPU {wanted}" if request["gpus"] else wanted,
+        spell_duration(request["waiting_s"]),
+        expected,
+        foreign(request["reason"], LONGEST_WORDS)
+        + (f" [{foreign(request['note'], LONGEST_WORDS)}]" if request["note"] else ""),
+    )

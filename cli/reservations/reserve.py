@@ -1,0 +1,166 @@
+"""`canhazgpu reserve`, `extend`, `release` and `disown`: manual reservations, which last for a fixed time."""
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from canhazgpu.cli import arguments
+from canhazgpu.cli.output import USAGE, client, examples, fail, print_json
+from canhazgpu.cli.status_lines import foreign
+from canhazgpu.client import Refused, Unreachable
+from canhazgpu.client.reservations import Reservation, post
+
+RESERVE_EPILOG = examples(
+    "canhazgpu reserve --gpus 1 --duration 4h",
+    "export CUDA_VISIBLE_DEVICES=$(canhazgpu reserve --gpus 2 --short)",
+    "canhazgpu reserve --gpu-ids 1,3 --wait 30m --note 'paper deadline'",
+)
+EXTEND_EPILOG = examples("canhazgpu extend", "canhazgpu extend --duration 2h --gpu-ids 1")
+RELEASE_EPILOG = examples(
+    "canhazgpu release", "canhazgpu release --gpu-ids 3", "canhazgpu release --all  # includes run"
+)
+DISOWN_EPILOG = examples("canhazgpu disown", "canhazgpu disown --gpu-ids 3", "canhazgpu disown --undo")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def reserve(
+    *,
+    gpus: arguments.Gpus = None,
+    gpu_ids: arguments.GpuIds = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--duration",
+            "-d",
+            help="How long, for example 30m or 4h (default: 8h).",
+            callback=arguments.given,
+        ),
+    ] = None,
+    wait: arguments.Wait = None,
+    nonblock: arguments.NonBlock = False,
+    note: arguments.Note = None,
+    user: arguments.Label = None,
+    short: Annotated[bool, typer.Option("--short", "-s", help="Print only the GPU numbers, as 1,3.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Reserve GPUs for a fixed time.
+
+    GPUs that you already use without a reservation are chosen first.
+    """
+    demand = {"kind": "manual", **arguments.which(gpus, gpu_ids), **arguments.optional(note=note, label=user)}
+    if duration is not None:
+        demand["duration"] = arguments.checked("--duration", duration)
+    patience = arguments.patience(wait, nonblock=nonblock)
+    if sys.__stdout__ is None:  # It was closed when Python started, and was replaced by /dev/null.
+        raise OSError("standard output is closed; nothing was reserved")
+    held = arguments.take(demand, patience)
+    try:
+        if as_json:
+            print_json({**held.facts, "environment": held.environment})
+        elif short:
+            sys.stdout.write(f"{held.devices}\n")
+        else:
+            _say(held)
+        sys.stdout.flush()
+    except OSError as error:
+        raise _untold(held, error) from error
+
+
+def _say(held: Reservation) -> None:
+    sys.stdout.write(f"Reserved {arguments.spell_gpus(held.gpus)} for {arguments.lasting(held.facts)}\n")
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        sys.stdout.write(f"export {name}={shlex.quote(held.environment[name])}\n")
+
+
+def _untold(held: Reservation, error: OSError) -> OSError:
+    """Release a reservation that could not be printed; return the error to report."""
+    try:
+        held.release()
+    except (Refused, Unreachable) as trouble:
+        return OSError(f"{error.strerror}; GPUs {held.gpus} are still reserved: {trouble}")
+    return OSError(f"{error.strerror}; the reservation was released")
+
+
+def extend(
+    *,
+    duration: Annotated[
+        str | None,
+        typer.Option("--duration", "-d", help="How much longer (default: 8h).", callback=arguments.given),
+    ] = None,
+    gpu_ids: arguments.GpuIds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Extend your reservations.
+
+    Without --gpu-ids, all of your manual reservations are extended.
+    """
+    demand: dict[str, object] = arguments.named(gpu_ids)
+    if duration is not None:
+        demand |= {"duration": arguments.checked("--duration", duration)}
+    rows = post(client(), "/v1/reservations/extend", demand)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        sys.stdout.write(
+            f"Extended {arguments.spell_gpus(row['gpus'])}, expires in {arguments.lasting(row)}\n"
+        )
+
+
+def release(
+    *,
+    gpu_ids: arguments.GpuIds = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Include reservations of `run`; their commands keep running.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Release your reserved GPUs.
+
+    Reservations of `run` are released only with --gpu-ids or --all.
+    """
+    if everything and gpu_ids is not None:
+        fail("--gpu-ids and --all cannot be used together", USAGE)
+    demand = {"all": everything, **arguments.named(gpu_ids)}
+    rows = post(client(), "/v1/reservations/release", demand)
+    if as_json:
+        print_json(rows)
+        return
+    say_released(rows, "you hold no reservation" if everything else "you hold no manual reservation")
+
+
+def disown(
+    *,
+    gpu_ids: arguments.GpuIds = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo: the use is yours after all.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Declare that presumed use of your GPUs is not yours.
+
+    The use that `status` marks as presumed then counts as a violation.
+    """
+    rows = post(client(), "/v1/reservations/disown", {"undo": undo, **arguments.named(gpu_ids)})
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        nothing = "nothing was disowned" if undo else "no use of your GPUs is presumed to be yours"
+        sys.stdout.write(f"Nothing to {'undo' if undo else 'disown'}: {nothing}\n")
+    for row in rows:
+        users = ", ".join(foreign(user) for user in row["users"] or ())
+        said = f"the use by {users} is not yours" if users else "the use counts as yours again"
+        sys.stdout.write(f"GPU {row['gpu']}: {said}\n")
+
+
+def say_released(rows: list[dict[str, object]], nothing: str) -> None:
+    """Print the released GPUs, or that there were none."""
+    gpus = sorted(gpu for row in rows for gpu in row["gpus"])  # type: ignore[attr-defined]
+    if not gpus:
+        sys.stdout.write(f"Nothing to release: {nothing}\n")
+        return
+    sys.stdout.write(f"Released {arguments.spell_gpus(gpus)}\n")
+    for row in rows:
+        if row["kind"] == "run" and not row["ended"]:
+            sys.stdout.write(f"The command on {row['gpus']} keeps running without a reservation\n")

@@ -1,0 +1,107 @@
+"""`canhazgpu run`: run a command on reserved GPUs and release them when it ends.
+
+The reservation is bound to this process, which then becomes the command with execve(2). The terminal, the
+signals and the exit code are therefore the command's own, and no wrapper process remains.
+"""
+
+import errno
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from canhazgpu.cli import arguments
+from canhazgpu.cli.output import USAGE, examples, fail
+from canhazgpu.events.sanitize import printable
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # The exit codes of a shell.
+EPILOG = examples(
+    "canhazgpu run --gpus 2 -- python train.py",
+    "canhazgpu run --gpu-ids 1,3 --timeout 8h -- ./job.sh",
+    "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
+)
+SHELL = "/bin/sh"
+RUN = "canhazgpu run --gpus 1 -- python train.py"
+
+
+def run(
+    *,
+    command: Annotated[list[str] | None, typer.Argument(help="The command to run, after `--`.")] = None,
+    gpus: arguments.Gpus = None,
+    gpu_ids: arguments.GpuIds = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--timeout",
+            "-t",
+            help="Stop the command after this time: SIGINT, then SIGKILL 30 s later.",
+            callback=arguments.given,
+        ),
+    ] = None,
+    wait: arguments.Wait = None,
+    nonblock: arguments.NonBlock = False,
+    note: arguments.Note = None,
+    user: arguments.Label = None,
+) -> None:
+    """Run a command on reserved GPUs.
+
+    The GPUs are released when the command ends.
+    """
+    demand = {"kind": "run", **arguments.which(gpus, gpu_ids), **arguments.optional(note=note, label=user)}
+    if timeout is not None:
+        demand["timeout"] = arguments.checked("--timeout", timeout)
+    patience = arguments.patience(wait, nonblock=nonblock)
+    if not command:
+        fail(f"no command given: {RUN}", USAGE)
+    if "--" not in sys.argv or sys.argv[sys.argv.index("--") + 1 :] != command:
+        fail(f"put -- directly before the command: {RUN}", USAGE)
+    path = _look_up(command[0])
+    held = arguments.take(demand, patience)
+    become(path, command, held.environment)
+
+
+def _look_up(name: str) -> str:
+    found = shutil.which(name)
+    if found:
+        return found
+    shown = printable(name) if name.strip() else f"'{name}'"
+    if Path(name).exists() if "/" in name else shutil.which(name, os.F_OK):
+        fail(f"{shown} is not executable; nothing was reserved", NOT_EXECUTABLE)
+    return fail(f"{shown}: command not found; nothing was reserved", NOT_FOUND)
+
+
+def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:
+    """Replace this process with the command, in an environment with `changes`; never returns."""
+    environment = {**os.environ, **changes}
+    if "LC_CTYPE" not in _first_environment():  # Python sets it where the locale is C.
+        environment.pop("LC_CTYPE", None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these.
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        _execute(path, command, environment)
+    except OSError as error:
+        fail(f"{printable(command[0])} cannot be run: {error.strerror}", NOT_EXECUTABLE)
+
+
+def _execute(path: str, command: list[str], environment: dict[str, str]) -> NoReturn:
+    """Execute the command like execvp(3): a script without an interpreter line is run by the shell."""
+    try:
+        os.execve(path, command, environment)  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+    os.execve(SHELL, [SHELL, path, *command[1:]], environment)  # noqa: S606 - the script's own
+
+
+def _first_environment() -> set[str]:
+    try:
+        text = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return {"LC_CTYPE"}
+    return {entry.partition(b"=")[0].decode("utf-8", "replace") for entry in text.split(b"\0")}

@@ -1,0 +1,204 @@
+"""`canhazgpu violations`: list who used GPUs without the right to, when, how much, and whether they know."""
+
+import csv
+import re
+import sys
+import time
+from collections import defaultdict
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import typer
+
+from canhazgpu.cli.arguments import given, name
+from canhazgpu.cli.output import USAGE, client, examples, fail, print_json, table, utc
+from canhazgpu.cli.violations.timeline import head, moments
+from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.sanitize import printable
+
+COLUMNS = (
+    "violation",
+    "state",
+    "kind",
+    "user",
+    "gpu",
+    "since",
+    "closed",
+    "duration_s",
+    "peak_memory_mb",
+    "reason",
+    "evidence",
+    "told",
+    "reached_at",
+)
+HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK", "TOLD", "PROCESSES")
+ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or the start of one.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # A spreadsheet would execute these.
+MOST_ROWS = 10_000  # The service sends no more.
+NAMED = 10  # Users listed in the last line; the rest are counted.
+EPILOG = examples(
+    "canhazgpu violations --since 30d",
+    "canhazgpu violations --open --gpu 3",
+    "canhazgpu violations --unreached --since 2026-11-01 --until 2026-12-01",
+    "canhazgpu violations --user bob --csv > bob.csv",
+    "canhazgpu violations show v17640618",
+)
+app = typer.Typer(
+    help="List GPU use without a valid reservation, or show one case.",
+    epilog=EPILOG,
+    rich_markup_mode=None,
+)
+
+
+def _kinds(incomplete: str) -> list[str]:
+    from canhazgpu.service.violations.filters import KINDS  # noqa: PLC0415 - for completion alone
+
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+@app.callback(invoke_without_command=True)
+def violations(
+    context: typer.Context,
+    *,
+    user: Annotated[str | None, typer.Option(help="Only violations of this user.", callback=name)] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Only violations on this GPU.", metavar="GPU", callback=given)
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Only unreserved, trespass or overstaying.", callback=given, autocompletion=_kinds),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Start: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z (default: 7d).", callback=given),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="End, in the same formats; a date means 00:00 UTC.", callback=given),
+    ] = None,
+    only_open: Annotated[bool, typer.Option("--open", help="Only open violations.")] = False,
+    unreached: Annotated[
+        bool, typer.Option("--unreached", help="Only violations whose user could not be notified.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """List GPU use without a valid reservation, oldest first."""
+    words = {
+        "user": user,
+        "gpu": gpu,
+        "kind": kind,
+        "since": since,
+        "until": until,
+        "open": "1" if only_open else None,
+        "unreached": "1" if unreached else None,
+    }
+    said = {name: word for name, word in words.items() if word is not None}
+    if context.invoked_subcommand is not None:
+        if said or as_json or as_csv:
+            fail("put the options after the command", USAGE)
+        return
+    _check(said)
+    if as_json and as_csv:
+        fail("--json and --csv cannot be used together", USAGE)
+    rows = client().get("/v1/violations?" + urlencode(said))
+    if len(rows) >= MOST_ROWS:
+        sys.stderr.write(f"Only the newest {MOST_ROWS} are shown; use --since and --until to see others.\n")
+    if as_json:
+        print_json(rows)
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
+    elif rows:
+        sys.stdout.write(f"{table(HEADER, list(map(_row, rows)))}\n\n{_sum_up(rows)}\n")
+    else:
+        sys.stdout.write(_none(said))
+
+
+@app.command(
+    "show",
+    epilog=examples("canhazgpu violations show v1764061802123-17", "canhazgpu violations show v17640618"),
+)
+def show(
+    violation: Annotated[str, typer.Argument(help="The id, or the start of it.", metavar="ID")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show one violation: its facts, its history and its notices."""
+    found = find(violation)
+    if as_json:
+        print_json(found)
+        return
+    sys.stdout.write(f"{head(found['violation'])}\n\n{moments(found['moments'])}\n")
+    if found["left_out"]:
+        sys.stdout.write(f"\n{found['left_out']} entries in the middle are not shown.\n")
+
+
+def find(text: str) -> dict[str, Any]:
+    """Return one violation and its history, by its id or the start of it."""
+    if not ID.fullmatch(text):
+        fail(f"{printable(text)} is not the id of a violation; `canhazgpu violations` shows the ids", USAGE)
+    found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
+    return found
+
+
+def _check(said: dict[str, str]) -> None:
+    from canhazgpu.service.violations.filters import filters  # noqa: PLC0415 - heavy
+
+    try:
+        filters(said, round(time.time() * 1000), lambda name: f"--{name}")
+    except ValueError as error:
+        fail(str(error), USAGE)
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    lasted = "open" if row["state"] == "open" else spell_duration(row["duration_s"] or 0)
+    processes = [f"{process['pid']} ({printable(process['name'])})" for process in row["processes"]]
+    shown = ", ".join(processes[:3]) + (f" and {len(processes) - 3} more" if len(processes) > 3 else "")  # noqa: PLR2004
+    return (
+        printable(row["violation"]),
+        printable(row["user"]),
+        str(row["gpu"]),
+        printable(row["kind"]),
+        utc(row["since"]),
+        lasted,
+        f"{row['peak_memory_mb']}MB",
+        row["told"] or "-",
+        shown or "unknown",
+    )
+
+
+def _sum_up(rows: list[dict[str, Any]]) -> str:
+    """Return the number and total duration of violations, overall and for each user, the most first."""
+    counts: dict[str, int] = defaultdict(int)
+    hours: dict[str, float] = defaultdict(float)
+    for row in rows:
+        user = printable(row["user"])
+        counts[user] += 1
+        hours[user] += _hours(row)
+    ordered = sorted(counts, key=lambda user: (-counts[user], -hours[user], user))
+    parts = [f"{user} {counts[user]} ({hours[user]:.1f} h)" for user in ordered[:NAMED]]
+    others = len(ordered) - NAMED
+    more = f" and {others} more" if others > 0 else ""
+    return f"{len(rows)} in all ({sum(hours.values()):.1f} h): {', '.join(parts)}{more}"
+
+
+def _hours(row: dict[str, Any]) -> float:
+    if row["state"] == "closed":
+        return float(row["duration_s"] or 0) / 3600
+    from canhazgpu.events.timestamps import ms_of  # noqa: PLC0415 - only where something is open
+
+    return max(0.0, time.time() - ms_of(row["since"]) / 1000) / 3600
+
+
+def _none(said: dict[str, str]) -> str:
+    if said.keys() <= {"since"}:
+        since = said.get("since", "7d")
+        return f"No violations {'since' if since[4:5] == '-' else 'in the last'} {since}.\n"
+    return "No open violations.\n" if said.keys() <= {"since", "open"} else "No such violations.\n"
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else printable(str(value), 200)
+    return "'" + text if text.startswith(FORMULA) else text

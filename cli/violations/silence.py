@@ -1,0 +1,178 @@
+"""`canhazgpu silence`: suppress notices about some violations for a time; they are still recorded."""
+
+import pwd
+import re
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli import arguments
+from canhazgpu.cli.output import USAGE, client, examples, fail, print_json, table
+from canhazgpu.client.reservations import post
+from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.sanitize import printable
+
+app = typer.Typer(
+    help="Suppress notices about some violations for a time.",
+    no_args_is_help=False,
+    epilog=examples(
+        "canhazgpu silence ack --for 1h",
+        "canhazgpu silence add --gpu 2 --for 2h --reason 'maintenance'",
+        "canhazgpu silence list",
+    ),
+)
+HEADER = ("ID", "WHAT", "LEFT", "BY", "OPEN", "REASON")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def options() -> None:
+    """Suppress notices about some violations for a time.
+
+    The violations are still recorded.
+    """
+
+
+@app.command(
+    "add",
+    epilog=examples(
+        "canhazgpu silence add --user bob --for 2h --reason 'agreed with the group'",
+        "canhazgpu silence add --gpu 2 --process python3 --for 3d --reason 'benchmarks'",
+    ),
+)
+def add(
+    *,
+    lasts: Annotated[
+        str,
+        typer.Option(
+            "--for", metavar="TIME", help="How long, for example 2h; at most 30d.", callback=arguments.given
+        ),
+    ],
+    reason: Annotated[
+        str,
+        typer.Option("--reason", "-r", help="The reason, shown by `silence list`.", callback=arguments.words),
+    ],
+    user: Annotated[
+        str | None,
+        typer.Option("--user", "-u", help="Only violations of this user.", callback=arguments.name),
+    ] = None,
+    gpu: Annotated[
+        int | None,
+        typer.Option("--gpu", help="Only violations on this GPU.", metavar="NUMBER", parser=arguments.whole),
+    ] = None,
+    process: Annotated[
+        str | None,
+        typer.Option(
+            "--process", help="Only violations whose processes all have this name.", callback=arguments.name
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Silence the violations that match all given options (administrators only)."""
+    if (user, gpu, process) == (None, None, None):
+        fail("specify at least one of --user, --gpu and --process", USAGE)
+    if gpu is not None and not 0 <= gpu < arguments.MOST:
+        fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
+    demand: dict[str, Any] = {"for": arguments.checked("--for", lasts), "reason": reason}
+    demand |= arguments.optional(user=user, process=process) | ({} if gpu is None else {"gpu": gpu})
+    _say(post(client(), "/v1/silences", demand), "Silenced", as_json=as_json)
+    if user is not None and not as_json and not _is_account(user):
+        sys.stderr.write(
+            f"Note: there is no account {printable(user)} on this host; users of containers have none\n"
+        )
+
+
+@app.command("ack", epilog=examples("canhazgpu silence ack --for 1h", "canhazgpu silence ack"))
+def ack(
+    *,
+    lasts: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="How long, for example 1h (default: the longest allowed time).",
+            callback=arguments.given,
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(
+            "--reason", "-r", help="A short reason that other users can see.", callback=arguments.words
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Acknowledge your own open violations.
+
+    You get no notices about them for a time. Each episode can be acknowledged only once.
+    """
+    demand = arguments.optional(reason=reason)
+    if lasts is not None:
+        demand["for"] = arguments.checked("--for", lasts)
+    _say(post(client(), "/v1/silences/ack", demand), "Acknowledged", as_json=as_json)
+
+
+@app.command("list", epilog=examples("canhazgpu silence list", "canhazgpu silence list --json"))
+def list_silences(*, as_json: AsJson = False) -> None:
+    """List the active silences, sorted by their end.
+
+    `canhazgpu events --type silence` also shows the ones that ended.
+    """
+    rows = client().get("/v1/silences")
+    if as_json:
+        print_json(rows)
+    elif rows:
+        sys.stdout.write(table(HEADER, list(map(_row, rows))) + "\n")
+    else:
+        sys.stdout.write("No silences.\n")
+
+
+@app.command("expire", epilog=examples("canhazgpu silence expire s1764000000000-7"))
+def expire(
+    silence: Annotated[str, typer.Argument(metavar="ID", help="An id from `silence list`.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """End a silence now.
+
+    Users can end their own acknowledgements; administrators can end any silence.
+    """
+    if not re.fullmatch(r"s\d{1,19}-\d{1,19}", silence, re.ASCII):
+        fail(
+            f"{printable(silence)} is not the id of a silence; `canhazgpu silence list` shows the ids", USAGE
+        )
+    row = post(client(), f"/v1/silences/{silence}/expire", {})
+    if as_json:
+        print_json(row)
+    else:
+        sys.stdout.write(f"Ended the silence of {_what(row)} ({row['id']})\n")
+
+
+def _is_account(user: str) -> bool:
+    try:
+        return bool(pwd.getpwnam(user))
+    except KeyError:
+        return False
+
+
+def _say(row: dict[str, Any], done: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(row)
+        return
+    count = row["violations"]
+    now = f"{count} open violation{'' if count == 1 else 's'} now"
+    sys.stdout.write(f"{done} {_what(row)} for {spell_duration(row['left_s'])}: {now} ({row['id']})\n")
+
+
+def _what(row: dict[str, Any]) -> str:
+    names = {"user": "user", "gpu": "GPU", "process": "process"}
+    return ", ".join(
+        f"{word} {printable(str(row[key]))}" for key, word in names.items() if row[key] is not None
+    )
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    by = printable(row["by"]) + (" (ack)" if row["ack"] else "")
+    left, count = spell_duration(row["left_s"]), str(row["violations"])
+    return (row["id"], _what(row), left, by, count, printable(row["reason"], 100))

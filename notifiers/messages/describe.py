@@ -1,0 +1,22 @@
+"""Turns any notice into content, from which text and HTML are rendered."""
+
+from canhazgpu.events.notices import Notice
+from canhazgpu.events.sanitize import printable
+from canhazgpu.notifiers.messages.content import Content
+from canhazgpu.notifiers.messages.failure_messages import describe_digest, describe_incident
+from canhazgpu.notifiers.messages.reservation_messages import describe_reservation
+from canhazgpu.notifiers.messages.violation_messages import describe_violations
+
+
+def describe(notice: Notice) -> Content:
+    """Return the content of a notice. The wording depends on its audience."""
+    if notice.kind == "test":
+        user = printable(notice.user)
+        return Content(subject="a test message", headline=f"{user}, this is a test message. It works.")
+    if notice.digest:
+        return describe_digest(notice.digest)
+    if notice.incident:
+        return describe_incident(notice.kind, notice.incident)
+    if notice.reservation:
+        return describe_reservation(notice, notice.reservation)
+    return describe_violations(notice)

@@ -1,0 +1,41 @@
+"""Describes a violation as a use of a GPU: its processes, memory, start and end."""
+
+from canhazgpu.events.gpu import ProcessUse
+from canhazgpu.events.sanitize import printable
+from canhazgpu.events.violations import Violation
+from canhazgpu.notifiers.messages.content import Process, Use
+from canhazgpu.notifiers.messages.phrases import length, moment
+
+SHOWN = 8  # Processes of one GPU.
+SHORT_ID = 13  # Twelve characters of a container's id, and the mark that it was cut.
+ENDS = {
+    "stopped": "the processes have ended",
+    "reserved": "the GPU is reserved now",
+    "exempted": "the use was exempted",
+    "vanished": "the GPU is gone",
+}
+
+
+def use_of(violation: Violation, *, ended: bool) -> Use:
+    """Return the description of a violation that is open, or that has ended."""
+    processes = () if ended else violation.processes
+    return Use(
+        gpu=violation.gpu,
+        model=printable(violation.gpu_name),
+        violation=printable(violation.violation),
+        since=moment(violation.since),
+        memory=f"{violation.peak_memory_mb if ended else violation.memory_mb}MB",
+        holder=printable(violation.holder or ""),
+        processes=tuple(map(_process, processes[:SHOWN])),
+        more=max(0, len(processes) - SHOWN),
+        until=moment(violation.closed) if ended else "",
+        lasted=length(violation.since, violation.closed) if ended else "",
+        end=ENDS.get(violation.reason or "", "it is over") if ended else "",
+    )
+
+
+def _process(process: ProcessUse) -> Process:
+    held = process.container
+    inside = f"{printable(held.runtime)} container {printable(held.id, SHORT_ID)}" if held else ""
+    memory = "memory unknown" if process.memory_mb is None else f"{process.memory_mb}MB"
+    return Process(pid=process.pid, name=printable(process.name), memory=memory, inside=inside)

@@ -1,0 +1,200 @@
+"""The wording of notices about reservations: granted, expiring, idle, released, unreserved, timeout."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
+from canhazgpu.events.reservations import RUN, Reservation
+from canhazgpu.events.sanitize import printable
+from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
+from canhazgpu.notifiers.messages.phrases import FOR, gpus, length, listed, moment, opening, reader_of
+
+Row = tuple[str, str]
+STATUS = Commands("", (("To see all GPUs", "canhazgpu status"),), aside=True)
+
+
+class Case(msgspec.Struct, frozen=True):
+    """A notice about a reservation, with the words that its sentences need."""
+
+    notice: Notice
+    held: Reservation
+
+    @property
+    def yours(self) -> bool:
+        """Whether the reader is the holder."""
+        return reader_of(self.notice) in (OFFENDER, HOLDER)
+
+    @property
+    def user(self) -> str:
+        """The holder."""
+        return printable(self.held.user)
+
+    @property
+    def whose(self) -> str:
+        """The holder as a possessive: `your` or `alice's`."""
+        return "your" if self.yours else f"{self.user}'s"
+
+    @property
+    def gpus(self) -> str:
+        """The GPUs; those that are gone, with the numbers that they had."""
+        return gpus(self.held.was or self.held.gpus)
+
+    @property
+    def many(self) -> bool:
+        """Whether there are several GPUs."""
+        return len(self.held.gpus) > 1
+
+    @property
+    def ids(self) -> str:
+        """The GPUs in the syntax of `--gpu-ids`."""
+        return listed(self.held.gpus)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the reservation belongs to `canhazgpu run`."""
+        return self.held.kind == RUN
+
+    def reserve(self, *, these: bool = False) -> str:
+        """Return the command that reserves the same number of GPUs, or exactly these."""
+        what = f"--gpu-ids {self.ids}" if these else f"--gpus {max(1, len(self.held.gpus))}"
+        return f"canhazgpu reserve {what} --duration {FOR}"
+
+    def account(
+        self, what: str, say: str, rows: list[Row], *, mood: str = "plain", more: str = ""
+    ) -> Content:
+        """Return the content: `what` happened, what it means, and commands for the holder.
+
+        `more` is added to `what` in the headline, but not in the subject.
+        """
+        sentences: list[Part] = [Sentence(say)] if say else []
+        typed = [Commands("", tuple(rows))] if self.yours and rows else []
+        return Content(
+            subject=what,
+            headline=f"{self.user}, {what}{more}." if self.yours else f"{opening(what, self.user)}{more}.",
+            parts=(*sentences, *typed, Table("The reservation:", (), tuple(self._facts())), STATUS),
+            mood=mood,
+        )
+
+    def _facts(self) -> list[Row]:
+        held, pid = self.held, f"run (PID {self.held.pid})" if self.held.pid else "run"
+        told: list[tuple[str, str | None]] = [
+            ("GPUs", listed(held.was or held.gpus)),
+            ("Kind", pid if self.is_run else "manual"),
+            ("Since", moment(held.started)),
+            ("Waited since", held.queued and moment(held.queued)),
+            ("Idle since", held.idle and moment(held.idle)),
+            ("Expires", held.expires and moment(held.expires)),
+            ("Note", held.note and printable(held.note, 200)),
+            ("Label", held.label and printable(held.label)),
+            ("Id", printable(held.id)),
+        ]
+        return [(name, value) for name, value in told if value]
+
+
+def describe_reservation(notice: Notice, held: Reservation) -> Content:
+    """Return the content of granted, expiring, idle, released, unreserved and timeout notices."""
+    return _KINDS[notice.kind](Case(notice, held))
+
+
+def _granted(case: Case) -> Content:
+    owner = "yours" if case.yours else f"{case.user}'s"
+    what = f"{case.gpus} {'are' if case.many else 'is'} {owner} now: the wait is over"
+    back = ("To release what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
+    if case.is_run:
+        say = f"{'Your' if case.yours else 'The'} command starts now. Its GPUs are released when it ends."
+        return case.account(what, say, [], mood="good")
+    use = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={case.ids}"
+    until = case.notice.deadline or case.held.expires
+    say = f"Reserved until {moment(until)}." if until else ""
+    return case.account(what, say, [("To use it in a shell", use), _extend(case), back], mood="good")
+
+
+def _expiring(case: Case) -> Content:
+    when = case.notice.deadline or case.held.expires
+    left = length(case.notice.created, when)
+    what = (
+        f"{case.whose} reservation of {case.gpus} expires {f'in {left}, ' if left else ''}at {moment(when)}"
+    )
+    say = f"What runs on {'them' if case.many else 'it'} after that counts as use without a reservation."
+    back = ("To release what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
+    return case.account(what, say, [_extend(case), back])
+
+
+def _extend(case: Case) -> Row:
+    return ("For more time", f"canhazgpu extend --gpu-ids {case.ids} --duration {FOR}")
+
+
+def _idle(case: Case) -> Content:
+    who, they = ("you have", "you have") if case.yours else (f"{case.user} has", "they have")
+    lasted = length(case.held.idle, case.notice.created)
+    what = f"{who} not used {case.gpus}{f' for {lasted}' if lasted else ''}"
+    more = f", since {moment(case.held.idle)}, although {they} reserved {'them' if case.many else 'it'}"
+    purpose = "To release them but keep the run going" if case.is_run else "To release what you do not need"
+    rows = [(purpose, f"canhazgpu release --gpu-ids {case.ids}")]
+    if case.held.pid:
+        rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
+    when = case.notice.deadline or case.held.deadline
+    say = "Others may be waiting for GPUs."
+    if when:
+        say = f"The reservation is released at {moment(when)} unless its GPUs are used before then."
+    return case.account(what, say, rows, more=more)
+
+
+def _released(case: Case) -> Content:
+    what = f"{case.whose} reservation of {case.gpus} {_how(case)}"
+    them = "them" if case.many else "it"
+    say = f"Processes that still run on {them} now count as use without a reservation."
+    if case.held.reason == "vanished":
+        say = "GPU numbers may have changed: check `canhazgpu status` before you use one."
+    if case.held.kept:
+        say += f" {gpus(case.held.kept)} {'are' if len(case.held.kept) > 1 else 'is'} still reserved."
+    rows = [("To reserve again", case.reserve(these=case.held.reason == "lost"))]
+    if case.held.pid:
+        rows.append(("To stop the run", f"kill {case.held.pid}"))
+    return case.account(what, say, rows, mood="bad")
+
+
+def _how(case: Case) -> str:
+    by = printable(case.held.by) if case.held.by else "an administrator"
+    reason = case.held.reason
+    if reason == "idle":
+        return f"was released: it was idle since {moment(case.held.idle)}"
+    if reason == "unmanaged":
+        return f"was released by {by}, who no longer lets canhazgpu hand {'them' if case.many else 'it'} out"
+    plain = {
+        "vanished": f"was released: the driver does not find {'them' if case.many else 'it'} any more",
+        "lost": "was lost, though its time was not over",
+        "expired": "has expired",
+        "exited": "has ended with its process",
+        "undelivered": "was taken back: nobody was there to take it",
+    }
+    return plain.get(reason or "", f"was released by {by}")
+
+
+def _unreserved(case: Case) -> Content:
+    what = (
+        f"{case.whose} run goes on, but {case.gpus} {'are' if case.many else 'is'} no longer reserved for it"
+    )
+    say = f"Processes on {'them' if case.many else 'it'} now count as use without a reservation."
+    rows = [(f"To reserve {'them' if case.many else 'it'} again", case.reserve(these=True))]
+    if case.held.pid:
+        rows.append(("To stop the run", f"kill {case.held.pid}"))
+    return case.account(what, say, rows, mood="bad")
+
+
+def _timeout(case: Case) -> Content:
+    what = f"the time of {case.whose} run on {case.gpus} is over: it is interrupted now"
+    say = "Processes that do not exit within the grace period are killed."
+    more = f"canhazgpu run --gpus {max(1, len(case.held.gpus))} --timeout 8h -- COMMAND"
+    return case.account(what, say, [("To get more time next time", more)])
+
+
+_KINDS: dict[str, Callable[[Case], Content]] = {
+    "granted": _granted,
+    "expiring": _expiring,
+    "idle": _idle,
+    "released": _released,
+    "unreserved": _unreserved,
+    "timeout": _timeout,
+}

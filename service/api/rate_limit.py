@@ -1,0 +1,76 @@
+"""How often each user may change something: every change is kept for long, in events and in logs."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.identity.peer import Peer
+
+HOUR = 3600.0
+# What only ends something is as rare as what began it, and is never refused.
+ENDS = "/v1/reservations/release"
+FREE = ("GET", "HEAD", "DELETE")
+REFUSED = 400  # From this status on nothing was changed.
+MOST = 4096  # Users that are remembered before those with nothing to remember are forgotten.
+
+
+class _Bucket(msgspec.Struct):
+    left: float
+    at: float
+
+
+class RateLimit:
+    """So many changes at once, and as many again within an hour, evenly. Root is not counted."""
+
+    def __init__(self, per_hour: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """0 stands for no limit."""
+        self._most, self._clock = per_hour, clock
+        self._buckets: dict[int, _Bucket] = {}
+
+    def kept(self, application: Any) -> Any:
+        """Return an application that refuses who changes too much. What it refuses itself does not count."""
+
+        async def paced(scope: Any, receive: Any, send: Any) -> None:
+            peer: Peer = scope["canhazgpu.peer"]
+            if not self._most or peer.uid == 0 or scope["method"] in FREE or scope["path"] == ENDS:
+                await application(scope, receive, send)
+                return
+            try:
+                self.take(peer.uid)
+            except Problem as problem:
+                await problem.response()(scope, receive, send)
+                return
+
+            async def counted(message: Any) -> None:
+                if message["type"] == "http.response.start" and message["status"] >= REFUSED:
+                    self._bucket(peer.uid).left += 1
+                await send(message)
+
+            await application(scope, receive, counted)
+
+        return paced
+
+    def take(self, uid: int) -> None:
+        """Count a change of a user's. Raises Problem where it is one too many."""
+        bucket = self._bucket(uid)
+        if bucket.left < 1:
+            left_s = (1 - bucket.left) * HOUR / self._most
+            raise Problem(
+                429,
+                "too-often",
+                f"you may change something {self._most} times an hour, and did",
+                f"try again in {max(1, round(left_s))} s; an administrator can raise limits.changes_per_hour",
+            )
+        bucket.left -= 1
+
+    def _bucket(self, uid: int) -> _Bucket:
+        now = self._clock()
+        if len(self._buckets) >= MOST:
+            self._buckets = {key: one for key, one in self._buckets.items() if now - one.at < HOUR}
+        bucket = self._buckets.setdefault(uid, _Bucket(self._most, now))
+        bucket.left = min(self._most, bucket.left + (now - bucket.at) * self._most / HOUR)
+        bucket.at = now
+        return bucket

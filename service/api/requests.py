@@ -1,0 +1,203 @@
+"""The bodies of API requests. They are validated here; the allocator decides about them."""
+
+import re
+import unicodedata
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.durations import parse_duration, spell_duration
+from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT
+from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.identity.peer import Peer
+from canhazgpu.service.identity.user_names import Users
+
+MOST_GPUS = 1024
+Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
+Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
+Name = Annotated[str, Meta(max_length=NAME_LIMIT)]
+Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
+Words = Annotated[str, Meta(max_length=LONGEST_WORDS)]
+Reason = Annotated[str, Meta(min_length=1, max_length=LONGEST_WORDS)]
+Label = Annotated[str, Meta(min_length=1, max_length=NAME_LIMIT)]
+Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?$")]
+# One alphabet only, so that letters cannot be confused, and no parentheses as in `name (label)`.
+LABEL = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e0-9 ._@+:/-]+")
+LETTERS = "Latin letters, digits 0 to 9, spaces and . _ - @ + : /"
+Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
+
+
+class Demand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of all requests: an operation id makes it safe to repeat them."""
+
+    operation: Operation | None = None
+
+
+class ReserveDemand(Demand, frozen=True, kw_only=True):
+    """A request for any `count` of GPUs, or exactly for `gpus`. Durations are strings such as `4h`.
+
+    `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
+    already waiting. The user and the process are taken from the socket.
+    """
+
+    kind: Literal["run", "manual"]
+    count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
+    gpus: Indices | None = None
+    duration: Words | None = None
+    timeout: Words | None = None
+    wait: bool | Words | None = None
+    label: Label | None = None
+    note: Words | None = None
+    request: Name | None = None
+
+
+class ReleaseDemand(Demand, frozen=True, kw_only=True):
+    """Release the caller's manual reservations; `all`: also those of runs; `gpus`: those with these GPUs.
+
+    `ids`: exactly these reservations; it is no error if one has already ended.
+    """
+
+    gpus: Indices | None = None
+    ids: Names | None = None
+    all: bool = False
+
+
+class DisownDemand(Demand, frozen=True, kw_only=True):
+    """Disown the presumed use of the caller's GPUs, or of `gpus`; `undo` reverts this."""
+
+    gpus: Indices | None = None
+    undo: bool = False
+
+
+class AdminReleaseDemand(Demand, frozen=True, kw_only=True):
+    """Release the reservations on these GPUs, those of `user`, or those of all users (`all`)."""
+
+    gpus: Indices | None = None
+    user: Label | None = None
+    all: bool = False
+
+
+class ExtendDemand(Demand, frozen=True, kw_only=True):
+    """Extend the caller's manual reservations, or those with `gpus`, by `duration`."""
+
+    gpus: Indices | None = None
+    duration: Words | None = None
+
+
+class DrainDemand(Demand, frozen=True, kw_only=True):
+    """Drain or undrain GPUs; `reason` is only for draining."""
+
+    gpus: Indices
+    reason: Words | None = None
+
+
+class ManageDemand(Demand, frozen=True, kw_only=True):
+    """Set the managed GPUs: the first `count`, exactly `gpus`, or by default all of them."""
+
+    count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
+    gpus: Indices | None = None
+    force: bool = False
+
+
+class SilenceDemand(Demand, frozen=True, kw_only=True):
+    """Silence the violations that match `user`, `gpu` and `process`, as far as set, `for` a time."""
+
+    for_: Words = field(name="for")
+    reason: Reason
+    user: Label | None = None
+    gpu: Index | None = None
+    process: Label | None = None
+
+
+class AckDemand(Demand, frozen=True, kw_only=True):
+    """Acknowledge the caller's open violations, `for` a time, or by default for the longest allowed time."""
+
+    for_: Words | None = field(name="for", default=None)
+    reason: Words | None = None
+
+
+class UnsilenceDemand(Demand, frozen=True, kw_only=True):
+    """End a silence."""
+
+
+class NoticeDemand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Send a test notice through one channel, to the caller, or (administrators only) to anybody."""
+
+    channel: Channel
+    to: Words | None = None
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """The limits of one user. None means no limit; `longest` is in seconds."""
+
+    gpus: int | None
+    longest: float | None
+
+
+def allowance(settings: Settings, user: str) -> Allowance:
+    """Return the limits of `user` in these settings."""
+    limits = settings.limits
+    own = limits.users.get(user)
+    gpus, longest = limits.max_gpus_per_user, limits.max_duration
+    if own is not None and own.max_gpus is not None:
+        gpus = own.max_gpus
+    if own is not None and own.max_duration is not None:
+        longest = parse_duration(own.max_duration)
+    return Allowance(gpus if gpus and gpus < MOST_GPUS else None, longest or None)
+
+
+def has_longest(settings: Settings) -> bool:
+    """Return whether the settings limit anybody's time."""
+    limits = settings.limits
+    return bool(limits.max_duration) or any(own.max_duration for own in limits.users.values())
+
+
+def seconds(text: str, what: str) -> float:
+    """Return a positive duration. Raises Problem."""
+    try:
+        found = parse_duration(text)
+    except ValueError as error:
+        raise Problem(400, "bad-request", f"{what}: {error}") from error
+    if found < 1:
+        raise Problem(400, "bad-request", f"{what}: '{text}' is too short: use at least 1s")
+    return found
+
+
+def duration_of(text: str | None, default: float | None, may: Allowance, what: str) -> float | None:
+    """Return a duration within the user's limit; a default is reduced to the limit. Raises Problem."""
+    if text is None:
+        bounds = [value for value in (default, may.longest) if value is not None]
+        return min(bounds) if bounds else None
+    found = seconds(text, what)
+    if may.longest is not None and found > may.longest:
+        most = spell_duration(may.longest)
+        raise Problem(403, "too-long", f"{what}: {text} exceeds your limit of {most}")
+    return found
+
+
+def indices(gpus: list[int] | None) -> tuple[int, ...] | None:
+    """Return the indices sorted. Raises Problem if one is named twice."""
+    if gpus is not None and len(set(gpus)) != len(gpus):
+        raise Problem(400, "bad-request", "a GPU is named twice", "name each GPU once")
+    return None if gpus is None else tuple(sorted(gpus))
+
+
+async def label_of(label: str | None, peer: Peer, users: Users, *, admin: bool) -> str | None:
+    """Return a label that is allowed: it must not be the name of another user of the host, or look like one.
+
+    Raises Problem.
+    """
+    if label is None:
+        return None
+    label = unicodedata.normalize("NFC", label)
+    if not label.strip() or not LABEL.fullmatch(label):
+        raise Problem(400, "bad-request", f"label (--user): only {LETTERS} are allowed")
+    plain = label.strip()
+    for name in (plain, plain.casefold()):
+        if not admin and await users.uid_of(name) not in (None, peer.uid):
+            raise Problem(
+                403, "not-your-name", f"{name} is another user of this host", "choose another label"
+            )
+    return plain

@@ -1,0 +1,247 @@
+"""The types of API responses. The OpenAPI document is generated from them, and a test compares it."""
+
+from msgspec import Struct
+
+from canhazgpu.events.gpu import Container, Hint, MigReading
+from canhazgpu.events.silences import Silence
+from canhazgpu.events.violations import Violation
+from canhazgpu.service.storage.retention import StreamsReport
+
+
+class ProcessAnswer(Struct, kw_only=True):
+    """A process on a GPU. `memory_mb` is null if it is not known.
+
+    `hint` names the probable user if no user is proven; it is not proof.
+    """
+
+    pid: int
+    name: str
+    user: str
+    memory_mb: int | None
+    container: Container | None
+    evidence: str
+    hint: Hint | None
+
+
+class ReservationAnswer(Struct, kw_only=True):
+    """A live reservation. Times are RFC 3339 in UTC, durations are whole seconds.
+
+    `idle_s`: how long its GPUs have not been used; null if they are used, if it is not known, or if
+    `notices.idle_after` is 0.
+    """
+
+    id: str
+    kind: str
+    user: str
+    label: str | None
+    note: str | None
+    gpus: list[int]
+    pid: int | None
+    started: str
+    for_s: int
+    expires: str | None
+    expires_in_s: int | None
+    last_heartbeat_s: int | None
+    lingering_s: int | None
+    idle_s: int | None
+
+
+class SilencedViolation(Violation, frozen=True, kw_only=True):
+    """An open violation. `silenced_until` is the end of its silence, null if it is not silenced."""
+
+    silenced_until: str | None
+
+
+class SilenceAnswer(Silence, frozen=True, kw_only=True):
+    """A silence. `left_s`: its remaining time; `violations`: the number of open violations that it covers."""
+
+    left_s: int
+    violations: int
+
+
+class GpuAnswer(Struct, kw_only=True):
+    """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
+
+    `memory_mb` is the counted memory; `memory_used_mb` is reported by the GPU, null if it reports none.
+    `silenced_s`: the remaining time for which all its open violations are silenced; null if one is not
+    silenced, or there are none. On a reserved GPU, `others` are processes of other users, and `presumed`
+    those that are assumed to be the holder's because no user is proven. `stale_reason`: why this is only the
+    last known state, null if it is current; `stale_s`: how long Redis has not confirmed it.
+    """
+
+    gpu_id: int
+    uuid: str
+    name: str
+    status: str
+    reason: str | None
+    remedy: str | None
+    users: list[str]
+    memory_mb: int
+    memory_used_mb: int | None
+    memory_total_mb: int | None
+    in_use: bool
+    processes: list[ProcessAnswer]
+    others: list[ProcessAnswer]
+    presumed: list[ProcessAnswer]
+    reservation: ReservationAnswer | None
+    drained: str | None
+    violations: list[SilencedViolation]
+    silenced_s: int | None
+    mig: list[MigReading]
+    last_released: str | None
+    released_s: int | None
+    scanned_at: str | None
+    stale_s: int | None
+    stale_reason: str | None
+
+
+class RequestAnswer(Struct, kw_only=True):
+    """A request in the queue. `expected` is null if the time cannot be predicted."""
+
+    id: str
+    position: int
+    user: str
+    label: str | None
+    note: str | None
+    kind: str
+    count: int
+    gpus: list[int] | None
+    queued: str
+    waiting_s: int
+    expected: str | None
+    reason: str
+
+
+class GrantedAnswer(Struct, kw_only=True):
+    """The granted reservation, and the environment for a program that uses its GPUs."""
+
+    state: str
+    reservation: ReservationAnswer
+    environment: dict[str, str]
+
+
+class ReleasedAnswer(Struct, kw_only=True):
+    """The released GPUs of one reservation. `whole`: it has ended; `ended`: its process had ended before."""
+
+    id: str
+    kind: str
+    user: str
+    gpus: list[int]
+    whole: bool
+    ended: bool
+
+
+class DisownedAnswer(Struct, kw_only=True):
+    """A GPU and the users whose use of it was disowned; null if that was undone."""
+
+    gpu: int
+    users: list[str] | None
+
+
+class LeftAnswer(Struct, kw_only=True):
+    """The request that left the queue."""
+
+    left: str
+
+
+class DrainAnswer(Struct, kw_only=True):
+    """The GPUs whose state changed."""
+
+    changed: list[int]
+    reason: str | None
+
+
+class ManageAnswer(Struct, kw_only=True):
+    """The managed GPUs, and those whose reservations were ended for this change."""
+
+    managed: list[int]
+    released: list[int]
+
+
+class ConflictAnswer(Struct, kw_only=True):
+    """A GPU that two reservations claimed: the holder, and the user who lost it."""
+
+    gpu: int
+    holder: str
+    loser: str
+
+
+class RestorationAnswer(Struct, kw_only=True):
+    """The ids of reservations that were restored after Redis had lost them, and when (RFC 3339).
+
+    `dropped` had already ended: old data had restored them, or they ended while they were lost.
+    """
+
+    at: str
+    restored: list[str]
+    dropped: list[str]
+    conflicts: list[ConflictAnswer]
+
+
+class RedisAnswer(Struct, kw_only=True):
+    """The server with the state: its type (redis or valkey), its version, and the path of its program.
+
+    `program` is null if the server is not the service's own. `damage` describes what was lost from its file
+    at a start, if anything.
+    """
+
+    server: str
+    version: str
+    program: str | None
+    damage: str | None
+
+
+class HealthAnswer(Struct, kw_only=True):
+    """The health of the service: seconds since the last scan, and settings of Redis that are not durable.
+
+    `machine` is an id of this machine that does not depend on the host name (it is not /etc/machine-id).
+    `stalled`: why the last scan could not read the GPUs, with its `remedy`; null if it could.
+    `journal_weakness`: why the journal cannot be written, if so. `restoration`: the last one since the
+    service started. `streams`: their size and consumer groups; null if not known yet.
+    """
+
+    host: str
+    machine: str
+    scan_age_s: float
+    stalled: str | None
+    remedy: str | None
+    redis: RedisAnswer
+    redis_weaknesses: list[str]
+    journal_weakness: str | None
+    restoration: RestorationAnswer | None
+    streams: StreamsReport | None
+
+
+class ViolationAnswer(Violation, frozen=True, kw_only=True):
+    """A violation, open or closed.
+
+    `told`: reached, unreached (the user could not be notified), pending, silenced, or null. `reached_at` is
+    the time at which a notice first reached the user.
+    """
+
+    state: str
+    told: str | None
+    reached_at: str | None
+
+
+class ReplayAnswer(Struct, kw_only=True):
+    """The dead letter that will be delivered again."""
+
+    replayed: str
+
+
+class NoticeAnswer(Struct, kw_only=True):
+    """The id of the created notice."""
+
+    notice: str
+
+
+class ProblemAnswer(Struct, kw_only=True):
+    """An error (RFC 9457). `counts`: for a request for GPUs, the number of GPUs in each state."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    remedy: str
+    counts: dict[str, int] | None = None

@@ -1,0 +1,297 @@
+"""The daemon: opens its resources, starts its loops in order with the socket last, and shuts them down.
+
+It uses two nested task groups: an outer one for signals and Redis, which must outlive the work in the inner
+one.
+"""
+
+import grp
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.outbox import send_reservation
+from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.events.reservations import Record, Reservation
+from canhazgpu.service.admin_reachability import REMEDY, why_unreachable
+from canhazgpu.service.api.requests import has_longest
+from canhazgpu.service.api.server import serve_http
+from canhazgpu.service.api.socket_file import SocketFile
+from canhazgpu.service.gpus.scanner import Scanner
+from canhazgpu.service.identity.attribution import Attributor
+from canhazgpu.service.identity.container_hints import Hints
+from canhazgpu.service.identity.hidepid import HIDDEN, hides_others
+from canhazgpu.service.identity.hidepid import REMEDY as HIDEPID_REMEDY
+from canhazgpu.service.identity.user_names import Users
+from canhazgpu.service.lock import FOLDER_MODE, AlreadyRunning, Lock, keep
+from canhazgpu.service.providers.registry import open_provider
+from canhazgpu.service.recovery.reconciliation import Reconciler
+from canhazgpu.service.redis_server.durability import weaknesses
+from canhazgpu.service.redis_server.embedded import EmbeddedRedis
+from canhazgpu.service.redis_server.outage import Outage
+from canhazgpu.service.redis_server.server_program import EmbeddedFailed
+from canhazgpu.service.reservations.allocator import Allocator
+from canhazgpu.service.reservations.handover import Handover
+from canhazgpu.service.reservations.lifetime import Lifetime, Tell
+from canhazgpu.service.reservations.user_renames import UserRenames
+from canhazgpu.service.routes.admin import AdminRoutes
+from canhazgpu.service.routes.app import Api
+from canhazgpu.service.routes.last_known import LastKnown
+from canhazgpu.service.routes.reservations import ReservationRoutes
+from canhazgpu.service.routes.silences import SilenceRoutes
+from canhazgpu.service.routes.violations import ViolationRoutes
+from canhazgpu.service.silences.lifecycle import Silences
+from canhazgpu.service.status.gpu_status import rfc3339
+from canhazgpu.service.storage.journal import Journal
+from canhazgpu.service.storage.machine_id import this_machine
+from canhazgpu.service.storage.retention import Retention
+from canhazgpu.service.storage.state_owner import NameTaken, StateOwner
+from canhazgpu.service.systemd import notify, watchdog
+
+Workers = Callable[..., Coroutine[Any, Any, None]]
+END_IT = "stop it first, or set another socket and state_dir"
+LOOK_AGAIN = (
+    5.0  # Maximum seconds until a deleted socket is restored; usually the end of a scan triggers it earlier.
+)
+MEMBER = "daemon"  # The name of this process's workers in every consumer group.
+
+
+class ServeFailed(Exception):
+    """The daemon cannot start; the message says why and what to do."""
+
+
+async def serve(settings: Settings, workers: Workers | None) -> None:
+    """Run the daemon until SIGTERM or SIGINT; `workers` runs in it unless None.
+
+    Raises ServeFailed when it cannot start.
+    """
+    async with AsyncExitStack() as resources:
+        lock = _locked(Path(settings.state_dir))
+        resources.callback(lock.release)
+        try:
+            async with anyio.create_task_group() as support:
+                support.start_soon(keep, lock, LOOK_AGAIN)
+                try:
+                    await _work(settings, workers, support, resources)
+                finally:
+                    notify("STOPPING=1")
+                support.cancel_scope.cancel()
+        except* (EmbeddedFailed, NameTaken, ServeFailed) as failed:
+            raise ServeFailed(str(_first(failed))) from None
+
+
+async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
+    embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir))
+    store = await _store(settings, embedded, support)
+    resources.push_async_callback(store.close)
+    identity = _identity(settings, store)
+    provider = open_provider(settings)
+    resources.push_async_callback(provider.aclose)
+    users = Users()
+    attributor = Attributor(users=users, hints=Hints(settings.containers.docker_socket))
+    scanner = Scanner(settings, store, provider, attributor)
+    allocator = Allocator(settings, store)
+    scanner.granted = allocator.wake
+    liveness = Lifetime(store, allocator, scanner, _tell(store), settings.run.grace)
+    attributor.runs = liveness.runs
+    journal = Journal(Path(settings.state_dir, "journal"))
+    resources.callback(journal.close)
+    reconciler = _reconciler(store, journal, scanner, allocator, liveness)
+    reconciler.hold = identity.hold
+    scanner.follow_names = UserRenames(settings, store, users, lambda: reconciler.promised).follow
+    last_known = LastKnown(store, scanner, reconciler)
+    door = _bound(Path(settings.socket))
+    resources.callback(door.remove)
+    group = _group(settings.admin_group)
+    handover = Handover(store, allocator, liveness, scanner)
+    reservations = ReservationRoutes(
+        settings, store, scanner, allocator, liveness, handover, users, last_known
+    )
+    admin = AdminRoutes(scanner, allocator, group, users)
+    audit = ViolationRoutes(store, group, users)
+    silences = Silences(store)
+    quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
+    retention = Retention(settings, store)
+    api = Api(
+        settings,
+        store,
+        scanner,
+        [*reservations.routes(), *admin.routes(), *audit.routes(), *quiet.routes()],
+        group,
+        reconciler,
+        retention,
+        last_known,
+        embedded,
+        identity.machine.id,
+    ).application()
+    async with anyio.create_task_group() as work:
+
+        def stop() -> None:
+            allocator.close()
+            work.cancel_scope.cancel()
+
+        support.start_soon(_stop_on_signal, stop)
+        await _say_what_is_weak(settings, store)
+        await work.start(identity.run)
+        if workers is not None:
+            await _start_workers(work, identity, workers, settings, store)
+        work.start_soon(watchdog, scanner)
+        await work.start(liveness.run)
+        await work.start(reconciler.run)
+        await work.start(handover.run)
+        await work.start(silences.run)
+        await work.start(retention.run)
+        await work.start(serve_http, api, door, users, partial(scanner.ended, LOOK_AGAIN))
+        await work.start(scanner.run)
+        await work.start(last_known.run)
+        notify("READY=1")
+        structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
+
+
+async def _store(settings: Settings, embedded: EmbeddedRedis | None, support: Any) -> Store:
+    """Return the store, with the embedded Redis or the configured one."""
+    unreadable = settings.redis.endpoint().unreadable()
+    if unreadable:
+        raise ServeFailed(unreadable)
+    own = await support.start(embedded.run) if embedded else ""
+    store = Store(settings.redis.endpoint(own), settings.host)
+    store.explain = Outage(own or settings.redis.url, embedded).explain
+    return store
+
+
+def _identity(settings: Settings, store: Store) -> StateOwner:
+    try:
+        machine = this_machine(Path(settings.state_dir))
+    except OSError as error:
+        raise ServeFailed(f"state_dir: the machine id cannot be stored there: {error.strerror}") from error
+    return StateOwner(store, machine, settings.gpus.scan_interval, alone=not settings.redis.url)
+
+
+async def _start_workers(
+    work: TaskGroup, identity: StateOwner, workers: Workers, settings: Settings, store: Store
+) -> None:
+    """Start the workers; if Redis is down, as soon as the state belongs to this service."""
+    if identity.claimed.is_set():
+        await work.start(workers, settings, store, MEMBER)
+    else:
+        work.start_soon(_when_claimed, identity, workers, settings, store)
+
+
+async def _when_claimed(identity: StateOwner, workers: Workers, settings: Settings, store: Store) -> None:
+    await identity.claimed.wait()
+    await workers(settings, store, MEMBER)
+
+
+def _reconciler(
+    store: Store, journal: Journal, scanner: Scanner, allocator: Allocator, liveness: Lifetime
+) -> Reconciler:
+    """Return the reconciler, connected to the parts that change reservations."""
+    reconciler = Reconciler(store, journal)
+    allocator.begin = reconciler.begin
+    allocator.note = scanner.note = reconciler.note
+
+    def restored(records: Iterable[Record]) -> None:
+        scanner.forget_cards()
+        for record in records:
+            liveness.resume(record)
+        liveness.manual()
+        allocator.wake()
+
+    reconciler.restored = restored
+    return reconciler
+
+
+def _tell(store: Store) -> Tell:
+    async def tell(record: Record, kind: str) -> None:
+        facts = Reservation(
+            id=record.id,
+            kind=record.kind,
+            user=record.user,
+            uid=record.uid,
+            gpus=record.gpus,
+            started=rfc3339(record.started_ms) or "",
+            note=record.note,
+            pid=record.pid,
+        )
+        await send_reservation(store, kind, facts, "wall")
+
+    return tell
+
+
+def _locked(state_dir: Path) -> Lock:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
+        return Lock(state_dir)
+    except AlreadyRunning as running:
+        raise ServeFailed(f"{running}; {END_IT}") from None
+    except OSError as error:
+        raise ServeFailed(
+            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a folder of yours"
+        ) from error
+
+
+def _bound(path: Path) -> SocketFile:
+    try:
+        return SocketFile(path)
+    except AlreadyRunning as running:
+        raise ServeFailed(f"{running}; {END_IT}") from None
+    except OSError as error:
+        raise ServeFailed(
+            f"socket: {path} cannot be bound: {error.strerror or error}:"
+            " run as root, or set socket to a place of yours"
+        ) from error
+
+
+def _group(name: str) -> int | None:
+    if not name:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ServeFailed(f"admin_group: there is no group {name} on this host") from None
+
+
+async def _stop_on_signal(
+    stop: Callable[[], None], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            structlog.get_logger().info("stopping", signal=signal.Signals(number).name)
+            stop()
+
+
+async def _say_what_is_weak(settings: Settings, store: Store) -> None:
+    log = structlog.get_logger()
+    if os.geteuid() != 0:
+        log.warning("limited", reason="not root: other users' terminals can be written to by group tty only")
+        if has_longest(settings):
+            reason = "not root: other users' runs are not ended at limits.max_duration"
+            log.warning("limited", reason=reason)
+    if hides_others():
+        reason = f"{HIDDEN}: who uses a GPU is not known, and `run` of other users is refused"
+        log.warning("limited", reason=reason, remedy=HIDEPID_REMEDY)
+    nobody = await why_unreachable(settings)
+    if nobody:
+        log.warning("limited", reason=nobody, remedy=REMEDY)
+    if settings.redis.url:
+        try:
+            for weakness in await weaknesses(store):
+                log.warning("redis_weak", reason=weakness)
+        except StoreDown as down:
+            store.lost(down)
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

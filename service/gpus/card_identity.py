@@ -1,0 +1,96 @@
+"""Decides which card is at which index now, as a pure function of known and observed UUIDs.
+
+A UUID identifies a card only if the driver reports it for exactly one card. The state of a card without such
+a UUID stays at its index; nothing is guessed.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+
+UNTOLD = "unknown-"  # The prefix of a placeholder UUID (service/providers/nvml.py).
+ZERO = "GPU-00000000-0000-0000-0000-000000000000"
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """A card in Redis. `missing_ms`: the time since when the driver does not list it.
+
+    `was`: the last index of a missing card.
+    """
+
+    uuid: str
+    name: str = ""
+    missing_ms: int | None = None
+    was: int | None = None
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """A move of a card's state from one index to another. `missing`: the driver does not list the card."""
+
+    was: int
+    index: int
+    missing: bool
+
+
+def identified(uuids: Mapping[int, str]) -> dict[int, str]:
+    """Return the UUIDs by index that identify a card: reported by the driver, and unique."""
+    count = Counter(uuids.values())
+    return {index: uuid for index, uuid in uuids.items() if is_known_uuid(uuid) and count[uuid] == 1}
+
+
+def is_known_uuid(uuid: str) -> bool:
+    """Return whether a UUID is real: not empty, not a placeholder, and not all zeros."""
+    return uuid not in ("", ZERO) and not uuid.startswith(UNTOLD)
+
+
+def follow(known: Mapping[int, Card], seen: Mapping[int, str]) -> list[Move]:
+    """Return the index of each known card, given the UUIDs that the driver lists by index.
+
+    Indices are unique. A missing card keeps its index unless another card has it now; then it gets the first
+    index above all others.
+    """
+    places = _places(known, seen)
+    taken = {*seen, *places.values()}
+    missing = sorted(known.keys() - places.keys())
+    staying = {index for index in missing if index not in taken}
+    taken |= staying
+    moves = [Move(was=was, index=index, missing=False) for was, index in places.items()]
+    for was in missing:
+        index = was
+        if was not in staying:
+            index = max(seen, default=-1) + 1
+            while index in taken:
+                index += 1
+            taken.add(index)
+        moves.append(Move(was=was, index=index, missing=True))
+    return sorted(moves, key=lambda move: move.was)
+
+
+def doubtful(seen: Mapping[int, str]) -> list[str]:
+    """Return sentences about GPUs whose UUIDs do not identify them; `seen`: UUIDs by index."""
+    indices: dict[str, list[str]] = {}
+    for index in sorted(seen.keys() - identified(seen).keys()):
+        uuid = seen[index] if is_known_uuid(seen[index]) else ""
+        indices.setdefault(uuid, []).append(f"GPU {index}")
+    return [
+        f"{' and '.join(gpus)} {'have' if len(gpus) > 1 else 'has'} "
+        + (f"the same UUID, {uuid}" if uuid else "no UUID")
+        for uuid, gpus in indices.items()
+    ]
+
+
+def _places(known: Mapping[int, Card], seen: Mapping[int, str]) -> dict[int, int]:
+    """Return the index of each known card that is present."""
+    cards = identified({index: card.uuid for index, card in known.items()})
+    present = identified(seen)
+    at = {uuid: index for index, uuid in cards.items()}
+    places = {at[uuid]: index for index, uuid in present.items() if uuid in at}
+    settled = set(places.values())
+    for index in seen.keys() - settled:
+        card = known.get(index)
+        # Without a UUID on either side, assume that it is the same card.
+        unsure = index not in present or index not in cards
+        if card and index not in places and unsure and card.was in (None, index):
+            places[index] = index
+    return places

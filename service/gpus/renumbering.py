@@ -1,0 +1,230 @@
+"""Moves the state of a GPU in Redis when the driver gives its card another index.
+
+The driver renumbers cards when one is lost, replaced or moved to another slot. Before a scan is stored, all
+state of a card is moved to its current index. If nothing has changed since the last scan, Redis is not
+accessed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from canhazgpu.events.gpu import GpuReading, GpuUsage
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.service.gpus.card_identity import Card, Move, doubtful, follow, identified, is_known_uuid
+from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
+
+RENUMBER, FORGET = (Script("canhazgpu.service.gpus", verb) for verb in ("renumber", "forget"))
+ATTEMPTS = 3  # Redis was reset at this moment, or another service writes to it.
+NOT_FOUND = "not found by the driver"
+
+
+class Renumbering:
+    """The cards of one host by their index in Redis."""
+
+    def __init__(self, store: Store, rules: AllocationPolicy, patience: float) -> None:
+        """Start without knowledge. A card that is not listed for `patience` seconds is removed."""
+        self._store, self._rules, self.patience_ms = store, rules, round(patience * 1000)
+        self._cards: dict[int, Card] | None = None
+        self._seen: dict[int, str] = {}
+        self._blind = True  # What is missing may have been there since the last scan.
+        self._doubts: list[str] = []
+        self.moved: dict[int, int] = {}  # By the last call of `settle`: old index -> new one.
+        self.granted = False  # By the last call of `settle`: whether waiting requests were granted.
+
+    def lose(self) -> None:
+        """Discard the knowledge, because Redis did not answer and may have lost data."""
+        self._cards, self._seen, self._blind = None, {}, True
+
+    def stall(self) -> None:
+        """Record a failed scan; the time for which a card is missing starts again."""
+        self._blind = True
+
+    async def settle(self, readings: Sequence[GpuReading], now_ms: int) -> tuple[GpuReading, ...]:
+        """Update Redis for the cards of this scan; return the readings, each with the UUID of its card.
+
+        `now_ms`: Redis' clock at the last scan, 0 before the first one. Raises StoreDown.
+        """
+        self.moved, self.granted = {}, False
+        seen = {reading.index: reading.uuid for reading in readings}
+        again = self._blind and any(card.missing_ms is not None for card in self._known.values())
+        if self._cards is None or seen != self._seen or again:
+            await self._renumber(readings, seen)
+            self._seen = seen
+        self._blind = False
+        overdue = [
+            index
+            for index, card in self._known.items()
+            if card.missing_ms is not None and card.missing_ms + self.patience_ms <= now_ms
+        ]
+        if overdue:
+            await self._forget(overdue)
+        return tuple(self._named(reading) for reading in readings)
+
+    @property
+    def _known(self) -> dict[int, Card]:
+        return self._cards or {}
+
+    def missing(self) -> list[GpuUsage]:
+        """Return the GPUs that the driver does not list, in the form for display."""
+        return [
+            GpuUsage(
+                index=index,
+                uuid=card.uuid,
+                name=card.name,
+                state="error",
+                reason=NOT_FOUND + (f" (was GPU {card.was})" if card.was not in (None, index) else ""),
+            )
+            for index, card in sorted(self._known.items())
+            if card.missing_ms is not None
+        ]
+
+    def _named(self, reading: GpuReading) -> GpuReading:
+        """Return a reading with the UUID its card told before: a broken one tells none, or another's."""
+        card = self._known[reading.index]
+        if card.uuid == reading.uuid or not is_known_uuid(card.uuid):
+            return reading
+        return msgspec.structs.replace(reading, uuid=card.uuid, name=card.name)
+
+    async def _renumber(self, readings: Iterable[GpuReading], seen: Mapping[int, str]) -> None:
+        for _ in range(ATTEMPTS):
+            before = self._cards if self._cards is not None else await self._load()
+            moves = follow(before, seen)
+            now_ms = await self._tell(before, moves, seen)
+            if now_ms:
+                break
+            self._cards = None
+        else:
+            raise StoreDown("the host's GPUs change faster than they can be read")
+        self._cards = _after(before, moves, readings, now_ms, anew=self._blind)
+        self.moved = {move.was: move.index for move in moves}
+        self._say(before, moves, seen)
+
+    async def _load(self) -> dict[int, Card]:
+        redis, keys = self._store.redis, self._store.keys
+        known: Any = await self._store.ask(redis.zrange(keys.gpus, 0, -1))
+        indices = [int(index) for index in known]
+        async with redis.pipeline(transaction=True) as pipe:
+            for index in indices:
+                pipe.hmget(keys.gpu(index), "uuid", "usage", "missing_ms", "was")
+            rows: Any = await self._store.ask(pipe.execute())
+        return {index: _card(*row) for index, row in zip(indices, rows, strict=True)}
+
+    async def _tell(self, before: Mapping[int, Card], moves: Sequence[Move], seen: Mapping[int, str]) -> int:
+        """Carry out the moves; return the time on Redis' clock, or 0 if `before` does not match Redis."""
+        places = {move.index for move in moves}
+        new = {index: uuid for index, uuid in identified(seen).items() if index not in places}
+        if not before and not new:
+            return await self._store.now_ms()
+        change = {
+            "cards": [
+                {"was": move.was, "index": move.index, "missing": move.missing, "uuid": before[move.was].uuid}
+                for move in moves
+            ],
+            "new": [{"index": index, "uuid": uuid} for index, uuid in new.items()],
+            "anew": self._blind,
+        }
+        keys = self._store.keys
+        reply = await self._store.run(
+            RENUMBER,
+            [
+                *host_keys(keys)[:7],
+                keys.violations,
+                keys.open,
+                keys.pending,
+                keys.silences,
+                keys.removed,
+                *(keys.gpu(index) for index in sorted({*before, *places, *new})),
+            ],
+            [keys.host, msgspec.json.encode(change)],
+        )
+        return int(reply)
+
+    async def _forget(self, indices: Sequence[int]) -> None:
+        keys, sure = self._store.keys, identified({index: card.uuid for index, card in self._known.items()})
+        reply = await self._store.run(
+            FORGET,
+            [
+                *host_keys(keys),
+                keys.violations,
+                keys.open,
+                keys.pending,
+                keys.removed,
+                *(keys.gpu(index) for index in sorted(self._known)),
+            ],
+            [
+                keys.host,
+                self._rules.text,
+                self.patience_ms,
+                msgspec.json.encode([{"index": index, "uuid": sure.get(index, "")} for index in indices]),
+            ],
+        )
+        answer: dict[str, Any] = msgspec.json.decode(reply)
+        if answer["code"] == "again":
+            raise StoreDown("the host's GPUs change faster than they can be read")
+        for index in answer.get("removed", ()):
+            card = self._known.pop(index)
+            structlog.get_logger().warning("gpu_removed", gpu=index, uuid=card.uuid, was=card.was)
+        self.granted = bool(answer.get("granted"))
+
+    def _say(self, before: Mapping[int, Card], moves: Sequence[Move], seen: Mapping[int, str]) -> None:
+        log = structlog.get_logger()
+        shifts = [f"GPU {move.was} is GPU {move.index} now" for move in moves if move.was != move.index]
+        if shifts:
+            log.warning("gpus_renumbered", moves=shifts)
+        for move in moves:
+            card = before[move.was]
+            if move.missing and card.missing_ms is None:
+                log.warning("gpu_missing", gpu=move.was, uuid=card.uuid, shown_as=move.index)
+            elif card.missing_ms is not None and not move.missing:
+                log.info("gpu_back", gpu=move.index, uuid=card.uuid)
+        told = {
+            index: uuid if is_known_uuid(uuid) else self._known[index].uuid for index, uuid in seen.items()
+        }
+        doubts = doubtful(told)
+        if doubts and doubts != self._doubts:
+            log.warning("gpus_without_identity", reason="; ".join(doubts))
+        self._doubts = doubts
+
+
+def _after(
+    before: Mapping[int, Card],
+    moves: Iterable[Move],
+    readings: Iterable[GpuReading],
+    now_ms: int,
+    *,
+    anew: bool,
+) -> dict[int, Card]:
+    """Return the cards as they will be in Redis after the scan is stored."""
+    after = {}
+    for move in moves:
+        card = before[move.was]
+        since_ms = now_ms if anew or card.missing_ms is None else card.missing_ms
+        missing_ms = since_ms if move.missing else None
+        was = (move.was if card.was is None else card.was) if move.missing else None
+        after[move.index] = Card(uuid=card.uuid, name=card.name, missing_ms=missing_ms, was=was)
+    listed = list(readings)
+    sure = identified({reading.index: reading.uuid for reading in listed})
+    for reading in listed:
+        known = after.get(reading.index)
+        if known is None or reading.index in sure or not is_known_uuid(known.uuid):
+            after[reading.index] = Card(uuid=reading.uuid, name=reading.name)
+    return after
+
+
+def _card(uuid: bytes | None, usage: bytes | None, missing_ms: bytes | None, was: bytes | None) -> Card:
+    return Card(
+        uuid=(uuid or b"").decode(),
+        name=msgspec.json.decode(usage, type=_Named).name if usage else "",
+        missing_ms=int(missing_ms) if missing_ms else None,
+        was=int(was) if was else None,
+    )
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """The usage that is displayed for a missing card."""
+
+    name: str

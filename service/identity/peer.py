@@ -1,0 +1,161 @@
+"""Identifies the peer of a socket connection. The kernel is the only source, never the request."""
+
+import errno
+import os
+import pwd
+import signal
+import socket
+import struct
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from canhazgpu.events.linux.group_membership import groups_of
+from canhazgpu.service.identity.hidepid import hides_others
+from canhazgpu.service.identity.process_facts import login_uid
+from canhazgpu.service.identity.user_names import CALLER_PATIENCE, Users
+
+SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no names for them.
+SO_PEERPIDFD = 77
+_CREDENTIALS = struct.Struct("3i")
+_GROUP = struct.Struct("I")
+GROUPS_BYTES = 1024  # The most Python's getsockopt asks for.
+OVERFLOW_UID = 65534
+NAMESPACES = ("pid", "user", "mnt")
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """The caller at the time of the connection. `pid` is only for display: it may have been reused."""
+
+    uid: int
+    gid: int
+    pid: int
+    groups: frozenset[int]
+    on_host: bool | None  # In the host's PID, user and mount namespaces; None: not permitted to check.
+    name: str = ""  # The user's name, or the uid where it has none.
+    login_uid: int | None = None  # The login uid, if it differs (sudo, su).
+    listed: bool = True  # Whether `groups` are all of them.
+
+    def is_admin(self, group: int | None) -> bool:
+        """Whether this is root, the service's own user, or a member of the administrators' group.
+
+        Only callers from the host count, because root in a container can take any uid and gid.
+        """
+        if self.pid <= 0 or self.uid in (-1, OVERFLOW_UID):
+            return False
+        if self.uid in (0, os.geteuid()):
+            return self.on_host is True
+        return group is not None and group in self.groups and self.on_host is not False
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return the peer of a connection. Raises OSError if the connection is gone."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    listed = True
+    try:
+        numbers = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GROUPS_BYTES)
+        groups = frozenset(number for (number,) in _GROUP.iter_unpack(numbers))
+    except OSError:  # Too many for the buffer, or a kernel before 4.13.
+        groups, listed = frozenset(), False
+    on_host, login = _process_facts(connection, pid, uid)
+    return Peer(
+        uid,
+        gid,
+        pid,
+        groups | {gid},
+        on_host,
+        name=str(uid),
+        login_uid=None if login == uid else login,
+        listed=listed,
+    )
+
+
+async def introduced(peer: Peer, users: Users) -> Peer:
+    """Return the peer with its name, and with all groups if the kernel did not provide them."""
+    groups = peer.groups
+    if not peer.listed:
+        with anyio.move_on_after(CALLER_PATIENCE):
+            more = await anyio.to_thread.run_sync(_listed_groups, peer.uid, peer.gid, abandon_on_cancel=True)
+            groups |= more
+    return msgspec.structs.replace(peer, name=await users.name_of(peer.uid), groups=groups)
+
+
+def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool | None, int | None]:
+    """Return whether the process that connected is on the host, and who logged in.
+
+    When it has ended, its number may be another process's, which says nothing about the caller.
+    """
+    if pid <= 0:
+        return False, None
+    process = _opened(connection, pid, uid)
+    if process is None:
+        return (None if hides_others() else False), None
+    try:
+        on_host = _on_host(pid)
+        login = login_uid(f"/proc/{pid}") if on_host else None
+        signal.pidfd_send_signal(process, 0)
+    except PermissionError:  # It is there: only who is gone for good cannot be asked.
+        return on_host, login
+    except ProcessLookupError:
+        return False, None
+    finally:
+        os.close(process)
+    return on_host, login
+
+
+def process_of(connection: socket.socket, peer: Peer) -> int | None:
+    """Return a pidfd of the connected process, which the caller closes; None if it is gone or not visible.
+
+    On kernels before 6.5 it is opened by pid, and used only if the process has the caller's uid.
+    """
+    return _opened(connection, peer.pid, peer.uid) if peer.pid > 0 else None
+
+
+def _opened(connection: socket.socket, pid: int, uid: int) -> int | None:
+    try:
+        return connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            return None  # It has ended, and its number may be another's.
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        return None
+    try:
+        if os.stat(f"/proc/{pid}").st_uid in (uid, 0):  # noqa: PTH116 - 0: not dumpable
+            return process
+    except OSError:
+        pass
+    os.close(process)
+    return None
+
+
+def _listed_groups(uid: int, gid: int) -> frozenset[int]:
+    try:
+        return groups_of(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        return frozenset()
+
+
+def _on_host(pid: int) -> bool | None:
+    """Return whether a process is in the namespaces of PID 1, or in ours if those of PID 1 cannot be read.
+
+    None if its own namespaces cannot be read either, for example by a service without root.
+    """
+    for kind in NAMESPACES:
+        try:
+            theirs = Path(f"/proc/{pid}/ns/{kind}").readlink()
+        except PermissionError:
+            return None
+        except OSError:
+            return None if hides_others() else False
+        try:
+            host = Path(f"/proc/1/ns/{kind}").readlink()
+        except OSError:
+            host = Path(f"/proc/self/ns/{kind}").readlink()
+        if theirs != host:
+            return False
+    return True

@@ -1,0 +1,113 @@
+"""Reads facts about a process from /proc that do not change while it lives."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import msgspec
+
+from canhazgpu.events.gpu import Container
+from canhazgpu.events.sanitize import printable
+from canhazgpu.service.identity.cgroups import NOBODY, container_of, slice_uid
+from canhazgpu.service.identity.executables import DELETED, executable_of, is_roots
+from canhazgpu.service.identity.namespaces import Namespaces, namespaces_of
+
+TICKS = os.sysconf("SC_CLK_TCK")
+_RESERVATION = re.compile(rb"\0CANHAZGPU_RESERVATION=(r[0-9-]{1,40})\0")
+_UIDS = re.compile(rb"^Uid:\s+([0-9]+)", re.MULTILINE)
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Facts about a process. They are valid as long as its pid, start, owner and name stay the same."""
+
+    uid: int
+    start: int
+    name: str
+    container: Container | None
+    namespaces: Namespaces
+    in_slice: int | None
+    login_uid: int | None
+    claim: str | None
+    executable: str | None
+    program: str | None
+    run: str | None
+    began_ms: int | None = None
+
+    @property
+    def on_host(self) -> bool:
+        """Whether its uid means a user of the host."""
+        return self.namespaces.host and self.container is None
+
+
+def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) -> Facts:
+    """Read the process of `folder` (/proc/PID), whose start and name are known.
+
+    Raises OSError or ValueError if it has ended.
+    """
+    status = Path(folder, "status").read_bytes()
+    uids = _UIDS.search(status)
+    if uids is None:
+        raise ValueError("the status has no Uid")
+    uid = int(uids[1])
+    cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
+    container = container_of(cgroup)
+    namespaces = namespaces_of(proc, folder, status)
+    on_host = container is None and namespaces.host
+    executable, program = _program(folder, uid, name) if on_host else (None, None)
+    return Facts(
+        uid=uid,
+        start=start,
+        name=name,
+        container=container,
+        namespaces=namespaces,
+        in_slice=slice_uid(cgroup),
+        # In a container, the login uid would be that of the user who started the runtime.
+        login_uid=login_uid(folder) if on_host else None,
+        claim=_claimed_reservation(folder),
+        executable=executable,
+        program=program,
+        run=run,
+        began_ms=_began_ms(start),
+    )
+
+
+def _began_ms(start: int) -> int:
+    """Return the start time of a process in milliseconds since 1970; `start` is in clock ticks since boot."""
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - start / TICKS
+    return round((time.time() - age) * 1000)
+
+
+def login_uid(folder: str) -> int | None:
+    """Return the audit login uid of the process of `folder` (/proc/PID)."""
+    try:
+        uid = int(Path(folder, "loginuid").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return None if uid == NOBODY else uid
+
+
+def _program(folder: str, uid: int, name: str) -> tuple[str | None, str | None]:
+    """Return the program of a process, and the program that it is proven to be.
+
+    If that cannot be read, a process of root is identified by its name, because root is trusted.
+    """
+    try:
+        executable = executable_of(folder)
+    except PermissionError:
+        return None, name if uid == 0 else None
+    if executable is None or not is_roots(folder, executable):
+        return executable, None
+    return executable, printable(executable.removesuffix(DELETED))
+
+
+def _claimed_reservation(folder: str) -> str | None:
+    """Return the reservation that a process claims to belong to; it inherits the id from `canhazgpu run`.
+
+    Because this is only a claim, it is used only for processes without a proven user, such as in containers.
+    """
+    try:
+        found = _RESERVATION.search(b"\0" + Path(folder, "environ").read_bytes())
+    except OSError:  # Not ours to read, or gone.
+        return None
+    return found[1].decode() if found else None

@@ -1,0 +1,274 @@
+-- Shared by the scripts of the service: a host as it is now, and what can be done to it.
+-- Keys 1 to 8 of a script that opens a host: sequence events scan gpus reservations queue affinity ledger.
+-- Its first two arguments: the host's name, and the rules (service/storage/policy.py) as JSON.
+local LEDGER_KEPT_MS = 400 * 86400 * 1000
+local OPERATION_KEPT_MS = 3600 * 1000
+-- No reservation lasts longer from now on: a hundred years, as in events/durations.py.
+local LONGEST_MS = 100 * 365 * 86400 * 1000
+
+local function pairs_of(key)
+  local flat, map = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
+  return map
+end
+
+local function whole(number) return string.format('%.0f', number) end
+
+local function tell(event_type, subject, data, more)
+  local streams = {KEYS[2]}
+  if more then streams[2] = more end
+  publish(streams, ARGV[1], next_id(KEYS[1]), 'canhazgpu.' .. event_type, subject, data)
+end
+
+-- Reads the host; the keys of its GPUs are those from `first_gpu` on. Requests are in the order they came.
+local function open_host(first_gpu)
+  local host = {rules = check_promise(cjson.decode(ARGV[2])), gpus = {}, by_index = {}, records = {}, requests = {}, granted = {}}
+  for id, text in pairs(pairs_of(KEYS[5])) do host.records[id] = record_of(text) end
+  for _, text in pairs(pairs_of(KEYS[6])) do host.requests[#host.requests + 1] = request_of(text) end
+  table.sort(host.requests, function(a, b) return a.place < b.place end)
+  local scan = redis.call('HMGET', KEYS[3], 'at_ms', 'began_ms', 'stalled_ms')
+  host.began_ms = tonumber(scan[2] or 0)
+  host.blind = not scan[1] or scan[3] or now_ms - tonumber(scan[1]) > host.rules.stale_ms
+  for position = first_gpu, #KEYS do
+    local facts = redis.call('HMGET', KEYS[position], 'state', 'usage', 'holder', 'last_released', 'drained', 'unmanaged',
+      'uuid', 'unseen', 'holder_user', 'holder_uid', 'disowned')
+    local gpu = {key = KEYS[position], index = tonumber(string.match(KEYS[position], ':gpu:(%d+)$')), state = facts[1],
+      text = facts[2], holder = facts[3], released_ms = tonumber(facts[4] or 0), drained = facts[5], unmanaged = facts[6],
+      uuid = facts[7], unseen = facts[8], disowned = facts[11]}
+    host.gpus[#host.gpus + 1] = gpu
+    host.by_index[gpu.index] = gpu
+    -- A record that cannot be read still keeps its GPUs from others: until its user or an administrator releases it.
+    if gpu.holder and not host.records[gpu.holder] then
+      host.records[gpu.holder] = {id = gpu.holder, kind = 'manual', user = facts[9] or '', uid = tonumber(facts[10]) or 0,
+        gpus = {}, started_ms = now_ms, unreadable = true}
+    end
+    local record = gpu.holder and host.records[gpu.holder]
+    if record and record.unreadable then table.insert(record.gpus, gpu.index) end
+  end
+  local listed = redis.call('ZRANGE', KEYS[4], 0, -1)
+  host.incomplete = #listed ~= #host.gpus
+  for _, index in ipairs(listed) do host.incomplete = host.incomplete or not host.by_index[tonumber(index)] end
+  return host
+end
+
+local function usage_of(gpu)
+  if not gpu.usage then gpu.usage = cjson.decode(gpu.text) end
+  return gpu.usage
+end
+
+-- Whether all use of a GPU is by one user's own processes, beyond doubt.
+local function only_by(gpu, request)
+  local processes = usage_of(gpu).processes
+  for _, process in ipairs(processes) do
+    if not of_user(process, request.uid, request.login_uid) then return false end
+  end
+  return #processes > 0
+end
+
+-- Why a request cannot have a GPU, nil when it can; then whether the user's own processes are on it.
+local function obstacle(host, gpu, request)
+  if gpu.unmanaged then return 'unmanaged' end
+  if gpu.holder then return 'held' end
+  if gpu.drained then return 'drained' end
+  if gpu.state == 'error' then return 'error' end
+  if gpu.state ~= 'ok' or host.blind or gpu.unseen then return 'unknown' end
+  if not usage_of(gpu).in_use then return nil, false end
+  if request.kind == 'manual' and only_by(gpu, request) then return nil, true end
+  return 'in_use'
+end
+
+local function needed(request) return request.gpus and #request.gpus or request.count end
+
+-- Whether an index is wanted by a request that names its GPUs; true for one that does not.
+local function wants(request, index)
+  if not request.gpus then return true end
+  for _, wanted in ipairs(request.gpus) do
+    if wanted == index then return true end
+  end
+  return false
+end
+
+-- The GPUs a request can have, best first: with its own processes, last had (where that is the policy),
+-- least recently released, lowest index.
+local function usable(host, request, claimed)
+  local found = {}
+  for _, gpu in ipairs(host.gpus) do
+    if wants(request, gpu.index) and not claimed[gpu.index] then
+      local why, own = obstacle(host, gpu, request)
+      if not why then
+        local had = host.rules.policy == 'mru-per-user' and redis.call('HGET', KEYS[7], request.uid .. '/' .. gpu.index)
+        found[#found + 1] = {gpu = gpu, own = own and 0 or 1, had = -tonumber(had or 0)}
+      end
+    end
+  end
+  table.sort(found, function(a, b)
+    if a.own ~= b.own then return a.own < b.own end
+    if a.had ~= b.had then return a.had < b.had end
+    if a.gpu.released_ms ~= b.gpu.released_ms then return a.gpu.released_ms < b.gpu.released_ms end
+    return a.gpu.index < b.gpu.index
+  end)
+  for position, one in ipairs(found) do found[position] = one.gpu end
+  return found
+end
+
+local function capped(host, request)
+  if not request.limit then return false end
+  local held = needed(request)
+  for _, record in pairs(host.records) do
+    if record.uid == request.uid then held = held + #record.gpus end
+  end
+  return held > request.limit
+end
+
+-- A reservation or request as events show it: moments as RFC 3339, what it is made of left out.
+local function facts_of(record, extra)
+  local shown = {}
+  for _, name in ipairs({'id', 'kind', 'user', 'uid', 'label', 'note', 'count', 'gpus', 'pid'}) do shown[name] = record[name] end
+  for _, name in ipairs({'queued', 'started', 'expires', 'ended'}) do
+    if record[name .. '_ms'] then shown[name] = rfc3339(record[name .. '_ms']) end
+  end
+  for name, value in pairs(extra or {}) do shown[name] = value end
+  return cjson.encode(shown)
+end
+
+-- Which cards GPUs are; nil for none.
+local function uuids_of(host, gpus)
+  local found = {}
+  for i, index in ipairs(gpus) do found[i] = host.by_index[index] and host.by_index[index].uuid or '' end
+  return #found > 0 and found or nil
+end
+
+local function save(record)
+  record.unreadable, record.rev = nil, (record.rev or 0) + 1
+  redis.call('HSET', KEYS[5], record.id, cjson.encode(record))
+end
+
+-- Gives a request the first GPUs of `may`; it becomes a reservation with the same id.
+local function create(host, request, may)
+  local gpus = {}
+  for i = 1, needed(request) do gpus[i] = may[i].index end
+  table.sort(gpus)
+  local record = {id = request.id, kind = request.kind, user = request.user, uid = request.uid, label = request.label,
+    note = request.note, gpus = gpus, pid = request.pid, start = request.start, started_ms = now_ms,
+    timeout_ms = request.timeout_ms, login_uid = request.login_uid, heartbeat_ms = request.kind == 'run' and now_ms or nil,
+    expires_ms = request.duration_ms and now_ms + math.min(request.duration_ms, LONGEST_MS) or nil,
+    idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil}
+  for _, index in ipairs(gpus) do
+    local gpu = host.by_index[index]
+    gpu.holder = record.id
+    redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user,
+      'holder_since', whole(record.started_ms))
+    if record.login_uid then redis.call('HSET', gpu.key, 'holder_login', record.login_uid) end
+    redis.call('HDEL', gpu.key, 'expired_uid', 'expired_login')
+  end
+  host.records[record.id] = record
+  save(record)
+  if request.queued_ms then redis.call('HDEL', KEYS[6], request.id) end
+  tell('reservation.created', 'reservation/' .. record.id, facts_of(record,
+    {queued = request.queued_ms and rfc3339(request.queued_ms), uuids = uuids_of(host, gpus)}))
+  return record
+end
+
+-- Whether what a request wants can come free by itself: not while too much of it is drained or broken.
+local function in_reach(host, request)
+  local left = 0
+  for _, gpu in ipairs(host.gpus) do
+    if wants(request, gpu.index) and not (gpu.unmanaged or gpu.drained or gpu.state == 'error') then left = left + 1 end
+  end
+  return left >= needed(request)
+end
+
+-- Goes along the queue in order: who can have everything gets it, who cannot claims what it could use, unless
+-- no waiting would bring the rest. Returns what is claimed, by index.
+local function walk(host)
+  local claimed, left = {}, {}
+  for _, request in ipairs(host.requests) do
+    local may = capped(host, request) and {} or usable(host, request, claimed)
+    if request.attached and #may >= needed(request) then
+      host.granted[#host.granted + 1] = create(host, request, may).id
+    else
+      left[#left + 1] = request
+      local last = in_reach(host, request) and math.min(#may, needed(request)) or 0
+      for i = 1, last do claimed[may[i].index] = request.id end
+    end
+  end
+  host.requests = left
+  return claimed
+end
+
+-- Ends a reservation's hold on `gpus`, all of its GPUs or some.
+local function free(host, record, gpus, reason, by)
+  local kept, was = {}, {}
+  for _, index in ipairs(record.gpus) do
+    if not wants({gpus = gpus}, index) then kept[#kept + 1] = index end
+  end
+  for _, index in ipairs(gpus) do
+    local gpu = host.by_index[index]
+    if gpu and gpu.was then was[#was + 1] = gpu.was end
+    if gpu and gpu.holder == record.id then
+      gpu.holder, gpu.released_ms = false, now_ms
+      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_since', 'holder_login', 'disowned')
+      redis.call('HSET', gpu.key, 'last_released', whole(now_ms))
+      if reason ~= 'exited' then  -- Nothing of it was left, the scan says; else that is to be seen.
+        gpu.unseen = '1'
+        redis.call('HSET', gpu.key, 'unseen', '1')
+      end
+      if reason == 'expired' then
+        redis.call('HSET', gpu.key, 'expired_uid', record.uid)
+        if record.login_uid then redis.call('HSET', gpu.key, 'expired_login', record.login_uid) end
+      end
+    end
+    redis.call('HSET', KEYS[7], record.uid .. '/' .. index, whole(now_ms))
+  end
+  local extra = {gpus = gpus, uuids = uuids_of(host, gpus), reason = reason, by = by, released = now, was = #was > 0 and was or nil, held_s = math.max(0, math.floor((now_ms - record.started_ms) / 1000)),
+    idle = reason == 'idle' and record.idle_ms and rfc3339(record.idle_ms) or nil}
+  if #kept > 0 then
+    record.gpus, extra.kept = kept, kept
+    save(record)
+  else
+    host.records[record.id] = nil
+    redis.call('HDEL', KEYS[5], record.id)
+  end
+  tell('reservation.released', 'reservation/' .. record.id, facts_of(record, extra), KEYS[8])
+end
+
+-- Ends the hold of reservations on `parts`, lists of GPUs by reservation; returns what each of them let go.
+local function free_parts(host, parts, reason, by)
+  local released = {}
+  for id, gpus in pairs(parts) do
+    local record = host.records[id]
+    released[#released + 1] = {id = id, kind = record.kind, user = record.user, uid = record.uid, pid = record.pid,
+      started_ms = record.started_ms, gpus = gpus, whole = #gpus == #record.gpus, ended = record.ended_ms ~= nil}
+    free(host, record, gpus, reason, by)
+  end
+  return released
+end
+
+local function leave(request, reason)
+  redis.call('HDEL', KEYS[6], request.id)
+  tell('request.left', 'request/' .. request.id, facts_of(request, {reason = reason}))
+end
+
+-- Whether processes of an ended reservation are on its GPUs still, a detached container's too; also true
+-- where that cannot be known.
+local function lingers(host, record)
+  if host.blind or host.began_ms < record.ended_ms then return true end
+  for _, index in ipairs(record.gpus) do
+    local gpu = host.by_index[index]
+    if gpu and gpu.state == 'unknown' then return true end
+    if gpu and gpu.state == 'ok' and usage_of(gpu).in_use then
+      for _, process in ipairs(usage_of(gpu).processes) do
+        if by_right(host.rules, gpu, record, process) then return true end
+      end
+    end
+  end
+  return false
+end
+
+-- The script's reply, kept under its operation so that a repeat gets the same.
+local function answer(host, reply)
+  reply.granted, reply.count = host.granted, redis.call('HLEN', KEYS[5])
+  local text = cjson.encode(reply)
+  redis.call('SET', KEYS[9], text, 'PX', OPERATION_KEPT_MS)
+  return text
+end

@@ -1,0 +1,18 @@
+-- Shared by the scripts of the service: whether Redis holds what was promised, and for this service.
+
+-- Ends a script before it does anything on data that lacks what was promised (service/recovery/reconciliation.py), or
+-- that are another's (service/storage/state_owner.py). What is not asked for is not checked.
+local function check_promise(rules)
+  local named = redis.call('HMGET', KEYS[3], 'dataset', 'owner')
+  if rules.owner and named[2] ~= rules.owner then error('BEHIND the data are not of this service') end
+  if rules.dataset and (named[1] ~= rules.dataset or tonumber(redis.call('GET', KEYS[1]) or 0) < (rules.sequence or 0)) then
+    error('BEHIND the data is not what it was')
+  end
+  return rules
+end
+
+-- Whose the state is, and when it was last written: it changes for as long as a service lives.
+local function signs_of_life(scan)
+  local signs = redis.call('HMGET', scan, 'owner', 'at_ms', 'alive_ms')
+  return (signs[1] or '') .. '|' .. (signs[2] or '') .. '|' .. (signs[3] or '')
+end

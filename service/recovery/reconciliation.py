@@ -1,0 +1,299 @@
+"""Compares Redis with the journal, and restores acknowledged reservations that Redis has lost.
+
+Redis may be wiped, restored from a backup, failed over or replaced. The daemon's journal has the reservations
+that were acknowledged. No GPU is allocated before the two agree: the scripts refuse to work on data with
+another name, or from before the last known event (`promise`).
+"""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskStatus
+
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.events.reservations import Record
+from canhazgpu.service.recovery.reconciliation_plan import (
+    Found,
+    Plan,
+    as_kept,
+    changed,
+    ended_of,
+    kind_of,
+    plan,
+    process_lives,
+    whole_release,
+)
+from canhazgpu.service.storage import records as storage_records
+from canhazgpu.service.storage.journal import Card, Journal, State
+from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
+
+RESTORE = Script("canhazgpu.service.recovery", "restore")
+AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
+
+
+class Restoration(msgspec.Struct, frozen=True, kw_only=True):
+    """A restoration: the restored ids, the GPUs that two reservations claimed, and the time (RFC 3339)."""
+
+    at: str
+    restored: tuple[str, ...]
+    dropped: tuple[str, ...]
+    conflicts: tuple[dict[str, Any], ...] = ()
+
+
+class Reconciler:
+    """Writes the journal, and restores Redis from it. Only one `sync` runs at a time."""
+
+    def __init__(self, store: Store, journal: Journal) -> None:
+        """Store the parameters; nothing is read yet."""
+        self._store = store
+        self._journal = journal
+        self._state: State | None = None
+        self._written: State | None = None  # What of it is on the disk.
+        self._indices: list[int] = []
+        self._lock = anyio.Lock()
+        self._asked = self._done = self._restorations = 0
+        self._wanted = anyio.Event()
+        # Makes sure that the state belongs to this service; raises StoreDown otherwise.
+        self.hold: Callable[[], Awaitable[None]] | None = None
+        self.restored: Callable[[Iterable[Record]], None] = lambda _: None  # Called with what was restored.
+        self.last: Restoration | None = None
+        self.weakness: str | None = None  # Why the journal cannot be written, if so.
+
+    async def start(self) -> None:
+        """Read the journal; from now on scripts refuse to work on data without its content."""
+        try:
+            self._state = await anyio.to_thread.run_sync(self._journal.read)
+        except OSError as error:
+            self._failed(error)
+        self._store.recover = self._recover
+        state = self._state
+        self._written = state and _content(state)
+        self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
+        self._store.connected = self.note
+        self.note()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Write changes that no caller waits for until cancelled. Reports started after the first attempt."""
+        await self.start()
+        try:
+            await self.sync()
+        except StoreDown as down:
+            self._store.lost(down)
+        task_status.started()
+        while True:
+            await self._wanted.wait()
+            self._wanted = anyio.Event()
+            try:
+                await self.sync()
+            except StoreDown as down:
+                self._store.lost(down)
+                self._wanted.set()
+                await anyio.sleep(AGAIN)
+
+    @property
+    def promised(self) -> State | None:
+        """The content of the journal, or None before it was read."""
+        return self._state
+
+    def note(self) -> None:
+        """Record that reservations may have changed; the journal is updated soon."""
+        self._wanted.set()
+
+    async def sync(self) -> None:
+        """Return when Redis and the journal have the same content.
+
+        Calls during a running `sync` share the next one. Raises StoreDown.
+        """
+        self._asked += 1
+        ticket = self._asked
+        async with self._lock:
+            if self._done < ticket:
+                upto = self._asked
+                await self._sync()
+                self._done = upto
+
+    def begin(self) -> Callable[[Mapping[str, Any]], Awaitable[bool]]:
+        """Return a function to await with the reply of an allocator script that is called now.
+
+        It returns when the reply can be sent to the client. It returns False if Redis lost the change before
+        it was written to the journal; the change was then never acknowledged. It raises StoreDown.
+        """
+        return partial(self._acknowledge, self._restorations)
+
+    async def _acknowledge(self, restorations: int, reply: Mapping[str, Any]) -> bool:
+        granted = reply.get("reservation")
+        record = msgspec.convert(granted, Record) if granted else None
+        async with self._lock:
+            state = self._state
+            if state is not None:
+                state = self._state = changed(state, reply)
+                fits = record and reply.get("count") == len(state.records.keys() | {record.id})
+                # Nothing was restored since: if Redis loses it now, it is restored with all others.
+                if record is not None and fits and restorations == self._restorations:
+                    number = max(state.sequence, int(record.id.rpartition("-")[2]))
+                    records = {**state.records, record.id: record}
+                    await self._write(msgspec.structs.replace(state, sequence=number, records=records))
+                    return True
+        await self.sync()
+        return record is None or self._state is None or record.id in self._state.records
+
+    async def _recover(self) -> None:
+        await self.sync()
+
+    async def _sync(self) -> None:
+        state, over = self._state, set[str]()
+        while True:
+            servers = self._store.servers
+            found = await self._read(state.ledger if state else None)
+            wiped = not (
+                found.owner or found.dataset or self._store.refusal
+            )  # `restore` makes it ours again.
+            if self.hold and found.owner != self._store.owner and not wiped:
+                await self.hold()
+                continue
+            state = state or State(dataset=found.dataset or secrets.token_hex(16))
+            wanted = plan(state, found, found.ended, process_lives)
+            over |= {*wanted.over, *(state.records.keys() & found.ended)}
+            if not wanted.needed(state, found):
+                if servers == self._store.servers:
+                    break
+                continue  # Another server answers now; the reply may be from the previous one.
+            await self._restore(state, wanted, found)  # Check again, because it may have been lost again.
+            lasting = {name: one for name, one in state.records.items() if name not in over}
+            state = msgspec.structs.replace(state, records=lasting, ended=ended_of(state, over))
+        new = State(
+            dataset=state.dataset,
+            sequence=found.sequence,
+            ledger=found.ledger,
+            records=dict(found.records),
+            requests=dict(found.requests),
+            ended=ended_of(state, over),
+            cards=dict(found.cards),
+        )
+        self._store.compared = servers
+        await self._write(new)
+
+    async def _write(self, state: State) -> None:
+        self._state, content = state, _content(state)
+        self._store.hold_to(state.dataset, state.sequence)
+        if content == self._written and self._journal.is_in_place() and not self.weakness:
+            return
+        try:
+            await anyio.to_thread.run_sync(self._journal.write, state)
+        except OSError as error:
+            self._failed(error)
+            return
+        self._written = content
+        if self.weakness:
+            structlog.get_logger().info("journal_back", path=str(self._journal.path))
+            self.weakness = None
+
+    def _failed(self, error: OSError) -> None:
+        reason = f"the journal {self._journal.path} cannot be written: {error.strerror or error}"
+        if self.weakness != reason:
+            structlog.get_logger().warning("journal_failed", reason=reason)
+        self.weakness = reason
+
+    async def _read(self, ledger_since: str | None) -> Found:
+        store, keys = self._store, self._store.keys
+        try:
+            while True:
+                async with store.redis.pipeline(transaction=True) as pipe:
+                    pipe.time()
+                    pipe.hmget(keys.scan, "dataset", "owner")
+                    pipe.get(keys.sequence)
+                    pipe.xrevrange(keys.ledger, count=1)
+                    pipe.xrange(keys.ledger, f"({ledger_since}" if ledger_since else "+")
+                    pipe.hgetall(keys.reservations)
+                    pipe.hgetall(keys.queue)
+                    pipe.zrange(keys.gpus, 0, -1)
+                    for index in self._indices:
+                        pipe.hmget(keys.gpu(index), "uuid", "drained", "unmanaged")
+                    (
+                        clock,
+                        (dataset, owner),
+                        sequence,
+                        ledger,
+                        released,
+                        held,
+                        queue,
+                        known,
+                        *cards,
+                    ) = await pipe.execute()
+                indices = [int(index) for index in known]
+                if indices == self._indices:
+                    break
+                self._indices = indices
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        return Found(
+            now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
+            dataset=dataset.decode() if dataset else None,
+            owner=owner.decode() if owner else "",
+            sequence=int(sequence or 0),
+            ledger=ledger[0][0].decode() if ledger else "0-0",
+            ended=frozenset(name for _, fields in released if (name := whole_release(fields))),
+            records={one.id: one for one in storage_records.records(held)},
+            requests={one.id: one for one in storage_records.requests(queue)},
+            cards={str(index): _card(*row) for index, row in zip(indices, cards, strict=True)},
+        )
+
+    async def _restore(self, state: State, wanted: Plan, found: Found) -> None:
+        keys = self._store.keys
+        named = {int(index) for index in state.cards} | {gpu for one in wanted.restore for gpu in one.gpus}
+        indices = sorted({*self._indices, *named})
+        promised = {
+            "owner": self._store.owner,
+            "dataset": state.dataset,
+            "sequence": max(state.sequence, found.sequence),
+            "records": [as_kept(one) for one in wanted.restore],
+            "requests": [as_kept(one) for one in wanted.requests],
+            "ended": wanted.drop,
+            "strong": wanted.strong,
+            "weak": wanted.weak,
+            "cards": state.cards,
+        }
+        reply = msgspec.json.decode(
+            await self._store.repair(
+                RESTORE,
+                [*host_keys(keys), *map(keys.gpu, indices)],
+                [keys.host, AllocationPolicy().text, msgspec.json.encode(promised)],
+            )
+        )
+        if not wanted.lost:
+            if self._state is not None:
+                structlog.get_logger().warning("redis_data_changed", dataset=kind_of(state, found))
+            return
+        restored, dropped = list(reply["restored"]), [*reply["dropped"], *wanted.over]
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.now_ms / 1000))
+        self.last = Restoration(
+            at=at, restored=tuple(restored), dropped=tuple(dropped), conflicts=tuple(reply["conflicts"])
+        )
+        structlog.get_logger().error(
+            "redis_lost_state",
+            restored=restored,
+            dropped=dropped,
+            conflicts=list(reply["conflicts"]),
+            dataset=kind_of(state, found),
+        )
+        self._restorations += 1
+        self.restored([one for one in wanted.restore if one.id in restored])
+
+
+def _card(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:
+    return Card(
+        uuid=(uuid or b"").decode(), drained=(drained or b"").decode(), unmanaged=unmanaged is not None
+    )
+
+
+def _content(state: State) -> State:
+    """Return the part of a state that is worth writing, without heartbeats and event numbers."""
+    records = {name: msgspec.structs.replace(one, heartbeat_ms=None) for name, one in state.records.items()}
+    return msgspec.structs.replace(state, sequence=0, ledger="", records=records)

@@ -1,0 +1,146 @@
+"""Decides what Redis has lost: pure functions of the journal and the data found in Redis."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from canhazgpu.events.envelope import Undecodable, decode
+from canhazgpu.events.linux.processes import Process, open_process
+from canhazgpu.events.reservations import RUN, Record, Waiting
+from canhazgpu.service.reservations.allocator import Released
+from canhazgpu.service.storage.journal import ENDED_KEPT, Card, State
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """The data in Redis. `dataset` is None if it has no name, as after a wipe.
+
+    `ended` are the reservations that have ended since the last check, according to the ledger.
+    """
+
+    now_ms: int
+    dataset: str | None
+    owner: str = ""
+    sequence: int
+    ledger: str
+    records: Mapping[str, Record]
+    requests: Mapping[str, Waiting]
+    cards: Mapping[str, Card]
+    ended: frozenset[str] = frozenset()
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The changes that restore the acknowledged state. `over`: those that ended while they were lost."""
+
+    restore: tuple[Record, ...] = ()
+    drop: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    requests: tuple[Waiting, ...] = ()
+    strong: tuple[str, ...] = ()  # Acknowledged runs in Redis whose process is alive.
+    weak: tuple[str, ...] = ()  # Likewise: what nobody was promised yet.
+
+    def needed(self, state: State, found: Found) -> bool:
+        """Return whether anything must be written to Redis."""
+        named = found.dataset == state.dataset and found.sequence >= state.sequence
+        return self.lost or bool(self.requests) or not named
+
+    @property
+    def lost(self) -> bool:
+        """Whether Redis has lost anything."""
+        return bool(self.restore or self.drop or self.over)
+
+
+def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Record], bool]) -> Plan:
+    """Return what Redis has lost of `state`.
+
+    `ended`: ids that have ended according to the ledger. `alive` returns whether a run's process is alive. A
+    reservation that is neither in Redis nor ended is lost. One that has ended but is in Redis was restored
+    with old data. The later of two versions of a reservation counts.
+    """
+    missing = [one for name, one in state.records.items() if name not in found.records and name not in ended]
+    older = [
+        one
+        for name, one in state.records.items()
+        if name in found.records and one.rev > found.records[name].rev
+    ]
+    gone = [one for one in missing if not _lasts(one, found.now_ms, alive)]
+    over = {one.id for one in gone}
+    drop = tuple(name for name in state.ended if name in found.records)
+    lost = bool(missing or older or drop) or found.dataset != state.dataset or found.sequence < state.sequence
+    return Plan(
+        restore=(*older, *(one for one in missing if one.id not in over)),
+        drop=drop,
+        over=tuple(sorted(over)),
+        requests=tuple(one for name, one in state.requests.items() if name not in found.requests)
+        if lost
+        else (),
+        strong=tuple(
+            name
+            for name, one in found.records.items()
+            if lost and name in state.records and one.kind == RUN and alive(one)
+        ),
+        weak=tuple(name for name in found.records if lost and name not in state.records),
+    )
+
+
+def _lasts(record: Record, now_ms: int, alive: Callable[[Record], bool]) -> bool:
+    if record.expires_ms is not None and record.expires_ms <= now_ms:
+        return False
+    return record.kind != RUN or record.ended_ms is not None or alive(record)
+
+
+def process_lives(record: Record) -> bool:
+    """Tell whether the first process of a run lives; so does one of which it cannot be told."""
+    if record.pid is None or record.start is None:
+        return False
+    try:
+        descriptor = open_process(Process(record.pid, record.start))
+    except OSError:
+        return True
+    if descriptor is None:
+        return False
+    os.close(descriptor)
+    return True
+
+
+def whole_release(fields: dict[bytes, bytes]) -> str | None:
+    """Return the id of the reservation that completely ended with a ledger entry, or None."""
+    try:
+        event = decode(fields)
+    except Undecodable:
+        return None
+    return None if "kept" in event.data else event.subject.removeprefix("reservation/")
+
+
+def ended_of(state: State, over: Iterable[str]) -> tuple[str, ...]:
+    """Return the ids of ended reservations, with those of `over` as the latest."""
+    return tuple(dict.fromkeys([*state.ended, *sorted(over)]))[-ENDED_KEPT:]
+
+
+def changed(state: State, reply: Mapping[str, Any]) -> State:
+    """Return the state after a script's reply, so that released reservations are not restored."""
+    records = dict(state.records)
+    later = msgspec.convert(reply.get("extended", ()), list[Record])
+    released = msgspec.convert(reply.get("released", ()), list[Released])
+    records |= {one.id: one for one in later}
+    for one in released:
+        record = records.pop(one.id, None)
+        if record is not None and not one.whole:
+            gpus = tuple(index for index in record.gpus if index not in one.gpus)
+            records[one.id] = msgspec.structs.replace(record, gpus=gpus, rev=record.rev + 1)
+    over = [one.id for one in released if one.whole]
+    return msgspec.structs.replace(state, records=records, ended=ended_of(state, over))
+
+
+def kind_of(state: State, found: Found) -> str:
+    """Return a description of the data in Redis, if it is not the expected data set."""
+    if found.dataset is None:
+        return "empty"
+    return "another's" if found.dataset != state.dataset else "older"
+
+
+def as_kept(one: Record | Waiting) -> str:
+    """Return a reservation or a request in the form of the scripts, without empty fields."""
+    facts = msgspec.to_builtins(one)
+    return msgspec.json.encode({name: value for name, value in facts.items() if value is not None}).decode()

@@ -1,0 +1,294 @@
+"""The allocator makes all changes to reservations and the queue. Each is one script that appends its events.
+
+The caller gives every operation an id; repeating an operation changes nothing and returns the same answer.
+Waiting requests are woken when something may have changed for them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.service.reservations.script_replies import ACKNOWLEDGED, Acknowledge, at_once, lists, named
+from canhazgpu.service.storage import records
+from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
+
+RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADOPT, DISOWN = (
+    Script("canhazgpu.service.reservations", verb)
+    for verb in (
+        "reserve",
+        "release",
+        "extend",
+        "conclude",
+        "expire",
+        "heartbeat",
+        "leave",
+        "drain",
+        "manage",
+        "adopt",
+        "disown",
+    )
+)
+ATTEMPTS = 3  # A GPU that appears during a call restarts the call.
+
+
+class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The parameters of `reserve`: `gpus`, or any `count` of GPUs. Durations are in milliseconds.
+
+    `id` is that of a request that is already waiting. `limit`: the maximum number of GPUs of this user.
+    """
+
+    kind: str
+    user: str
+    uid: int
+    count: int | None = None
+    gpus: tuple[int, ...] | None = None
+    label: str | None = None
+    note: str | None = None
+    pid: int | None = None
+    start: int | None = None
+    timeout_ms: int | None = None
+    duration_ms: int | None = None
+    limit: int | None = None
+    wait: bool = False
+    id: str | None = None
+    login_uid: int | None = None
+
+
+class Blocked(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU that is not available: why, and who uses it; for errors also the reason and the remedy."""
+
+    gpu: int
+    why: str = "held"
+    by: str | None = None
+    users: tuple[str, ...] | None = None
+    kind: str | None = None
+    reason: str | None = None
+    remedy: str | None = None
+
+
+class Reserved(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a request. `code` is granted, queued, refused, limit, never or gone.
+
+    `counts` has the number of GPUs by their state for this user: available, held, in_use, claimed, drained,
+    error, unknown, unmanaged.
+    """
+
+    code: str
+    id: str = ""
+    reservation: Record | None = None
+    counts: dict[str, int] = {}
+    blocked: tuple[Blocked, ...] = ()
+    troubles: tuple[Blocked, ...] = ()  # All GPUs in error or unknown; only 0 if no GPU is known.
+    missing: tuple[int, ...] = ()
+    managed: int = 0
+    limit: int | None = None
+    need: int = 0
+
+
+class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The reservations to end: those of `uid`, or on `gpus`, or with `ids`; `all` includes those of runs.
+
+    `everybody`: of all users. `admin` can end those of others. `by` and `reason` appear in the event.
+    """
+
+    uid: int
+    by: str
+    reason: str
+    gpus: tuple[int, ...] | None = None
+    ids: tuple[str, ...] | None = None
+    all: bool = False
+    admin: bool = False
+    everybody: bool = False
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """One reservation that ended or lost `gpus`; `whole` if it has no GPUs left."""
+
+    id: str
+    kind: str
+    user: str
+    uid: int
+    gpus: tuple[int, ...]
+    whole: bool
+    started_ms: int
+    pid: int | None = None
+    ended: bool = False  # Its process had already ended.
+
+
+class Allocator:
+    """The reservations and the queue of one host. All methods raise StoreDown if the outcome is unknown."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        """Use the host of `store` and the rules in `settings`."""
+        self._store = store
+        self._rules = AllocationPolicy.of(settings)
+        self._indices: list[int] = []
+        self._listeners: set[anyio.Event] = set()
+        # Called before a change; its result is awaited with the script's reply before the reply is returned.
+        self.begin: Callable[[], Acknowledge] = lambda: at_once
+        self.note: Callable[[], None] = lambda: None  # Called after a change that no caller waits for.
+        self.closing = (
+            False  # The service is stopping: waiting requests keep their place and reconnect later.
+        )
+
+    async def reserve(self, ask: AllocationRequest, operation: str) -> Reserved:
+        """Request GPUs, or with `ask.id`, check a waiting request."""
+        reply = await self._change(RESERVE, ask.uid, operation, msgspec.json.encode(ask))
+        return msgspec.convert(reply, Reserved)
+
+    async def release(self, order: ReleaseOrder, operation: str) -> tuple[str, list[Released], list[Blocked]]:
+        """End reservations; return the code (released, none, not-yours), what ended, and the obstacles."""
+        reply = await self._change(RELEASE, order.uid, operation, msgspec.json.encode(order))
+        return (
+            reply["code"],
+            msgspec.convert(reply.get("released") or [], list[Released]),
+            msgspec.convert(reply.get("blocked") or [], list[Blocked]),
+        )
+
+    async def extend(  # noqa: PLR0913 - each says one thing about the extension
+        self,
+        uid: int,
+        operation: str,
+        *,
+        gpus: Sequence[int] | None,
+        add_ms: int,
+        most_ms: int | None,
+        cut: bool = False,
+    ) -> dict[str, Any]:
+        """Extend manual reservations, with `cut` up to the limit; return the script's reply."""
+        request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
+        return await self._change(EXTEND, uid, operation, named(request, gpus))
+
+    async def disown(
+        self, uid: int, operation: str, *, gpus: Sequence[int] | None, undo: bool
+    ) -> dict[str, Any]:
+        """Disown presumed use of the holder's GPUs, or undo that; return the script's reply."""
+        return await self._change(DISOWN, uid, operation, named({"uid": uid, "undo": undo}, gpus))
+
+    async def drain(
+        self, uid: int, operation: str, *, gpus: Sequence[int], reason: str | None, by: str
+    ) -> dict[str, Any]:
+        """Drain GPUs for `reason`, or undrain them; return the script's reply."""
+        request = {"by": by, **({"reason": reason} if reason else {})}
+        return await self._change(DRAIN, uid, operation, named(request, gpus))
+
+    async def manage(
+        self, uid: int, operation: str, *, gpus: Sequence[int], force: bool, by: str
+    ) -> tuple[dict[str, Any], list[Released]]:
+        """Manage exactly these GPUs; return the script's reply and the released reservations."""
+        reply = await self._change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus))
+        return reply, msgspec.convert(reply.get("released") or [], list[Released])
+
+    async def leave(self, ids: Sequence[str], reason: str) -> bool:
+        """Remove requests from the queue; return False if none of them was waiting."""
+        reply = await self._run(LEAVE, 0, "leave", [reason, *ids])
+        if reply["code"] == "left":
+            self.wake()
+        return bool(reply["code"] == "left")
+
+    async def expire(self) -> tuple[bool, float | None]:
+        """End expired reservations; return whether there were any, and the seconds until the next expiry."""
+        reply = await self._run(EXPIRE, 0, "expire", [])
+        if reply["expired"] or reply["granted"]:
+            self.note()
+        if reply["granted"]:
+            self.wake()
+        left = (reply["next_ms"] - reply["now_ms"]) / 1000
+        return bool(reply["expired"]), left if reply["next_ms"] else None
+
+    async def conclude(self, reservation: str) -> bool:
+        """Record that a run's process has ended; return False if that was known. A scan must follow."""
+        keys = self._store.keys
+        return bool(await self._store.run(CONCLUDE, host_keys(keys)[:5], [keys.host, reservation]))
+
+    async def heartbeat(self, reservations: Iterable[str]) -> None:
+        """Record that the processes of these runs are alive."""
+        keys = self._store.keys
+        await self._store.run(HEARTBEAT, [keys.reservations], list(reservations))
+
+    async def adopt(self) -> None:
+        """Mark all waiting requests as not connected."""
+        keys = self._store.keys
+        await self._store.run(ADOPT, [keys.queue], [])
+
+    async def reservations(self) -> list[Record]:
+        """Return all live reservations, the oldest first."""
+        return records.records(await self._rows(self._store.keys.reservations))
+
+    async def waiting(self) -> list[Waiting]:
+        """Return the queue in its order."""
+        return records.requests(await self._rows(self._store.keys.queue))
+
+    def listen(self) -> anyio.Event:
+        """Return an event that is set when something may have changed for a waiting request."""
+        event = anyio.Event()
+        self._listeners.add(event)
+        return event
+
+    def unlisten(self, event: anyio.Event) -> None:
+        """Stop listening."""
+        self._listeners.discard(event)
+
+    def close(self) -> None:
+        """Wake and remove all listeners."""
+        self.closing = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake all listeners."""
+        woken, self._listeners = self._listeners, set()
+        for event in woken:
+            event.set()
+
+    async def _change(self, script: Script, uid: int, operation: str, request: bytes) -> dict[str, Any]:
+        while True:
+            acknowledge = self.begin()
+            reply = await self._run(script, uid, operation, [request])
+            if reply["code"] == "queued":
+                self.note()
+            # What Redis has lost before it could be promised is asked for again.
+            if reply["code"] not in ACKNOWLEDGED or await acknowledge(reply):
+                break
+        if script is not RESERVE or reply["granted"]:  # Who waits asks by it too, and must not wake itself.
+            self.wake()
+        return reply
+
+    async def _run(
+        self, script: Script, uid: int, operation: str, args: Sequence[str | bytes]
+    ) -> dict[str, Any]:
+        keys = self._store.keys
+        for _ in range(ATTEMPTS):
+            reply = await self._store.run(
+                script,
+                [
+                    *host_keys(keys),
+                    keys.operation(uid, f"{script.name}:{operation}"),
+                    *map(keys.gpu, self._indices),
+                ],
+                [keys.host, self._rules.text_for(self._store.promise), *args],
+            )
+            decoded: dict[str, Any] = msgspec.json.decode(reply)
+            if decoded["code"] != "again":
+                return lists(decoded)
+            self._indices = await self._known()
+        raise StoreDown("the host's GPUs change faster than they can be read")
+
+    async def _known(self) -> list[int]:
+        try:
+            rows: Any = await self._store.redis.zrange(self._store.keys.gpus, 0, -1)
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        return [int(index) for index in rows]
+
+    async def _rows(self, key: str) -> Mapping[bytes, bytes]:
+        try:
+            rows: Any = await self._store.redis.hgetall(key)
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        return dict(rows)

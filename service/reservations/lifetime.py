@@ -1,0 +1,248 @@
+"""Ends reservations: those of runs when their process ends, and manual ones when they expire.
+
+A run is bound to one process by a pidfd, so its end is noticed immediately, and a reused pid is never
+mistaken for it. At the start of the service, runs with a live process are watched again, and the others are
+ended. While Redis is down nothing is released; this is done later.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from canhazgpu.events.linux.processes import Process, marked, open_process, send, tree
+from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.events.reservations import RUN, Record
+from canhazgpu.service.gpus.scanner import Scanner
+from canhazgpu.service.identity.cgroups import container_of
+from canhazgpu.service.reservations.allocator import Allocator
+
+LOOK_AGAIN = 10.0  # Seconds between checks whether a run with live containers was released.
+HEARTBEAT = 15.0  # Seconds between heartbeats of all runs.
+AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
+RETURN_TIME = 15.0  # Seconds for waiting commands to reconnect to a restarted service.
+
+Tell = Callable[[Record, str], Awaitable[None]]
+
+
+class Lifetime:
+    """Watches runs and expiry times, and ends reservations."""
+
+    def __init__(
+        self, store: Store, allocator: Allocator, scanner: Scanner, tell: Tell, grace: float
+    ) -> None:
+        """`tell` is called with a reservation and a notice kind (`timeout`) to notify its user.
+
+        `grace`: seconds between SIGINT and SIGKILL.
+        """
+        self._grace = grace
+        self._store = store
+        self._allocator = allocator
+        self._scanner = scanner
+        self._tell = tell
+        self._runs: dict[str, Process] = {}
+        self._tasks: TaskGroup | None = None
+        self._changed = anyio.Event()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Resume watching existing reservations, then run until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._take_up)
+            tasks.start_soon(self._expire)
+            tasks.start_soon(self._beat)
+            task_status.started()
+
+    @property
+    def runs(self) -> Mapping[str, Process]:
+        """The first processes of live runs by reservation."""
+        return self._runs
+
+    def watch(self, record: Record, descriptor: int | None) -> None:
+        """End a run when its process does; the pidfd stays the caller's. None: it has ended already."""
+        self._begin(record, lambda _: None if descriptor is None else os.dup(descriptor))
+
+    def _begin(self, record: Record, opened: Callable[[Process], int | None]) -> None:
+        if self._tasks is None or record.pid is None or record.start is None:
+            raise ValueError("a run has a process, and is watched by a service that runs")
+        if record.id in self._runs:
+            return
+        process = self._runs[record.id] = Process(record.pid, record.start)
+        try:
+            own = opened(process)
+        except OSError:
+            self._tasks.start_soon(self._find, record, process)
+        else:
+            self._tasks.start_soon(self._follow, record, own)
+        self._changed.set()
+
+    async def _find(self, record: Record, process: Process) -> None:
+        """Watch a run as soon as there is a descriptor for its process."""
+        while True:
+            await anyio.sleep(AGAIN)
+            with suppress(OSError):
+                own = open_process(process)
+                break
+        await self._follow(record, own)
+
+    def resume(self, record: Record) -> None:
+        """Watch a run given only its record; if its process has ended, end it immediately."""
+        if record.kind == RUN and record.ended_ms is None and record.pid and record.start:
+            self._begin(record, open_process)
+
+    def manual(self) -> None:
+        """Record that a manual reservation started or that its expiry changed."""
+        self._changed.set()
+
+    async def _take_up(self) -> None:
+        await self._insist(self._allocator.adopt)
+        records: list[Record] = []
+
+        async def read() -> None:
+            records[:] = await self._allocator.reservations()
+
+        await self._insist(read)
+        for record in records:
+            self.resume(record)
+        if records:
+            structlog.get_logger().info("reservations_taken_up", count=len(records))
+        await anyio.sleep(RETURN_TIME)
+
+        async def forget() -> None:
+            lost = [one.id for one in await self._allocator.waiting() if not one.attached]
+            if lost:
+                await self._allocator.leave(lost, "gone")
+
+        await self._insist(forget)
+
+    async def _follow(self, record: Record, descriptor: int | None) -> None:
+        if descriptor is not None:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    if record.timeout_ms is not None:
+                        tasks.start_soon(self._end_in_time, record, record.timeout_ms)
+                    await anyio.wait_readable(descriptor)
+                    tasks.cancel_scope.cancel()
+            finally:
+                os.close(descriptor)
+
+        await self._wait_for_containers(record)
+
+        async def conclude() -> None:
+            await self._allocator.conclude(record.id)
+
+        await self._insist(conclude)
+        self._runs.pop(record.id, None)
+        self._scanner.nudge()
+
+    async def _wait_for_containers(self, record: Record) -> None:
+        """Wait for containers that carry a run's name: they outlive the command that started them."""
+        while True:
+            try:
+                containers = await anyio.to_thread.run_sync(_containers, record)
+                descriptor = open_process(containers[0]) if containers else None
+            except OSError:  # It cannot be told now.
+                await anyio.sleep(AGAIN)
+                continue
+            if not containers:
+                return
+            if descriptor is not None:
+                try:
+                    with anyio.move_on_after(LOOK_AGAIN):
+                        await anyio.wait_readable(descriptor)
+                finally:
+                    os.close(descriptor)
+            if await self._held(record) is None:
+                return
+
+    async def _end_in_time(self, record: Record, timeout_ms: int) -> None:
+        left = (record.started_ms + timeout_ms) / 1000 - time.time()  # After a restart: less than all of it.
+        await anyio.sleep(min(max(0.0, left), timeout_ms / 1000))
+        now = await self._held(record)
+        if now is None:
+            return
+        root = self._runs[record.id]
+        found = await anyio.to_thread.run_sync(_members, record, root)
+        structlog.get_logger().info("timeout", reservation=record.id, processes=len(found))
+        with suppress(StoreDown):
+            await self._tell(now, "timeout")
+        for process in found:
+            send(process, signal.SIGINT)
+        # What stays is ended for good, also when the first process has gone: it is not waited for here.
+        if self._tasks:
+            self._tasks.start_soon(self._kill_rest, record, root, found)
+
+    async def _kill_rest(self, record: Record, root: Process, found: dict[Process, None]) -> None:
+        await anyio.sleep(self._grace)
+        if record.id in self._runs and await self._held(record) is None:
+            return
+        for process in found | await anyio.to_thread.run_sync(_members, record, root):
+            send(process, signal.SIGKILL)
+
+    async def _held(self, record: Record) -> Record | None:
+        """Return the current reservation of a run; without one, the run continues without a time limit."""
+        live: list[Record] = []
+
+        async def read() -> None:
+            live[:] = [one for one in await self._allocator.reservations() if one.id == record.id]
+
+        await self._insist(read)
+        return live[0] if live else None
+
+    async def _expire(self) -> None:
+        while True:
+            self._changed = anyio.Event()
+            left: float | None = AGAIN
+            try:
+                over, left = await self._allocator.expire()
+                if over:
+                    self._scanner.nudge()
+            except StoreDown as down:
+                self._store.lost(down)
+            with anyio.move_on_after(left):
+                await self._changed.wait()
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(HEARTBEAT)
+            if self._runs:
+                try:
+                    await self._allocator.heartbeat(list(self._runs))
+                except StoreDown as down:
+                    self._store.lost(down)
+
+    async def _insist(self, action: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                return await action()
+            except StoreDown as down:
+                self._store.lost(down)
+                await anyio.sleep(AGAIN)
+
+
+def _containers(record: Record) -> list[Process]:
+    """Return the processes in containers with the run's id in their environment."""
+    return [
+        process
+        for process in marked(b"CANHAZGPU_RESERVATION", record.id.encode())
+        if container_of(_cgroup(process)) is not None
+    ]
+
+
+def _cgroup(process: Process) -> str:
+    try:
+        return Path(f"/proc/{process.pid}/cgroup").read_text("utf-8", "backslashreplace")
+    except OSError:
+        return ""
+
+
+def _members(record: Record, root: Process) -> dict[Process, None]:
+    """Return the processes of a run: descendants of the first, and those with its id in the environment."""
+    carriers = marked(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
+    return dict.fromkeys([*tree(root), *carriers])

@@ -1,0 +1,130 @@
+"""The error messages for refused requests: one sentence with the reason, and what to do."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.linux.processes import ended
+from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.identity.hidepid import HIDDEN, REMEDY, hides_others
+from canhazgpu.service.reservations.allocator import AllocationRequest, Blocked, Reserved
+
+# The reasons in the order in which they are listed, with their wording.
+WORDS = {
+    "in_use": "in use without reservation",
+    "held": "reserved",
+    "claimed": "claimed by waiting requests",
+    "drained": "drained",
+    "error": "in error",
+    "unknown": "unknown",
+}
+LOOK = "run 'canhazgpu status' for details"
+
+
+def not_visible(process: int | None) -> Problem:
+    """Return the problem that the service cannot identify the process of a run; `process` is its pidfd."""
+    if process is not None and ended(process):
+        return Problem(409, "process-not-visible", "your process has ended")
+    if hides_others():
+        remedy = f"{REMEDY}; until then, use `canhazgpu reserve`"
+        return Problem(409, "process-not-visible", f"the service cannot see your process: {HIDDEN}", remedy)
+    remedy = "in a container with its own PID namespace, use `canhazgpu reserve` on the host"
+    return Problem(409, "process-not-visible", "the service cannot see your process", remedy)
+
+
+def refusal(reserved: Reserved, ask: AllocationRequest) -> Problem:
+    """Return the reason why a request for GPUs was refused."""
+    if reserved.code == "never":
+        return _never(reserved)
+    if reserved.code == "limit":
+        detail = f"You can hold {ask.limit} GPU(s) at a time, and hold too many to get {reserved.need} more"
+        return Problem(409, "limit", detail, "release some first, or wait with --wait")
+    if reserved.code == "gone":
+        return Problem(409, "request-gone", "the request is no longer in the queue", "submit it again")
+    if ask.gpus is not None:
+        return _named(reserved)
+    available = reserved.counts.get("available", 0)
+    parts = [
+        f"{_gpus(reserved.counts[kind])} {words}{_why(kind, reserved)}"
+        for kind, words in WORDS.items()
+        if kind in reserved.counts
+    ]
+    why = f" ({', '.join(parts)} - {LOOK})" if parts else ""
+    detail = f"Not enough GPUs available. Requested: {reserved.need}, Available: {available}{why}"
+    return Problem(409, "not-enough-gpus", detail, _remedy(reserved.troubles), counts=reserved.counts)
+
+
+def _why(kind: str, reserved: Reserved) -> str:
+    """Return the distinct reasons for GPUs of this kind."""
+    reasons = dict.fromkeys(one.reason for one in reserved.troubles if one.why == kind and one.reason)
+    return f": {'; '.join(printable(reason, LONGEST_WORDS) for reason in reasons)}" if reasons else ""
+
+
+def _remedy(troubles: Sequence[Blocked]) -> str:
+    remedies = dict.fromkeys(one.remedy for one in troubles if one.remedy)
+    return "; ".join(printable(remedy, LONGEST_WORDS) for remedy in remedies)
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU{'' if count == 1 else 's'}"
+
+
+def _named(reserved: Reserved) -> Problem:
+    parts = [f"GPU {one.gpu} is {_state(one)}" for one in reserved.blocked]
+    detail = f"Not available: {', '.join(parts)} - {LOOK}"
+    return Problem(409, "not-available", detail, _remedy(reserved.blocked), counts=reserved.counts)
+
+
+def _state(one: Blocked) -> str:
+    words = WORDS.get(one.why, one.why)
+    if one.why == "held" and one.by:
+        return f"{words} by {one.by}"
+    if one.reason:
+        return f"{words} ({printable(one.reason, LONGEST_WORDS)})"
+    return f"{words} by {', '.join(one.users)}" if one.users else words
+
+
+def _never(reserved: Reserved) -> Problem:
+    for one in reserved.troubles:
+        detail = f"The GPUs of this host could not be read: {one.reason}"
+        return Problem(409, "no-gpu-read", detail, one.remedy or "")
+    if reserved.missing:
+        return _no_such_gpu(reserved.missing)
+    if reserved.limit is not None and reserved.need > reserved.limit:
+        return Problem(409, "limit", f"you can hold {reserved.limit} GPU(s) at a time, not {reserved.need}")
+    detail = f"{reserved.need} GPUs were requested, but this host has {reserved.managed}"
+    return Problem(400, "too-many", detail, "`canhazgpu status` lists them")
+
+
+def _no_such_gpu(missing: Sequence[int]) -> Problem:
+    named = ", ".join(map(str, missing))
+    detail = f"there is no GPU {named} on this host, or it is not managed"
+    return Problem(400, "no-such-gpu", detail, "`canhazgpu status` lists them")
+
+
+def not_yours(blocked: Sequence[Blocked], verb: str, known: Collection[int]) -> Problem:
+    """Return the problem that GPUs are held by somebody else, not reserved, or not `known`."""
+    missing = [one.gpu for one in blocked if known and not one.by and one.gpu not in known]
+    if missing:
+        return _no_such_gpu(missing)
+    parts = [f"GPU {one.gpu} is {_whose(one, verb)}" for one in blocked]
+    other = any(one.by for one in blocked)
+    detail = f"{', '.join(parts)}: nothing was changed"
+    return Problem(403 if other else 409, "not-yours", detail, f"you can {verb} only your own reservations")
+
+
+def _whose(one: Blocked, verb: str) -> str:
+    if one.kind == "run" and verb == "extend":
+        return f"held by a run of {one.by}, which lasts as long as its process"
+    return f"reserved by {one.by}" if one.by else "not reserved"
+
+
+def not_extended(reply: dict[str, Any]) -> Problem:
+    """Return the problem that reservations cannot be extended."""
+    if reply["code"] == "limit":
+        left, most = (spell_duration(reply[name] / 1000) for name in ("left_ms", "most_ms"))
+        detail = f"the reservation would exceed your limit of {most}; {left} are left"
+        return Problem(403, "too-long", detail, "extend it by less")
+    detail = "you have no manual reservation"
+    return Problem(409, "no-reservation", detail, "make one with `canhazgpu reserve`")

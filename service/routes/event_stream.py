@@ -1,0 +1,124 @@
+"""Streams the events as lines of JSON: past events, and new ones as long as the client reads."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+
+from canhazgpu.events.envelope import GAP, Event, Undecodable, decode, wanted
+from canhazgpu.events.notices import CREATED
+from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.events.redis_client.stream_ids import before, missing, missing_since, place_of
+from canhazgpu.events.timestamps import rfc3339
+from canhazgpu.service.api.redaction import Viewer
+
+PAGE = 200
+BLOCK = 15.0  # Seconds between keep-alives on a quiet stream.
+
+
+async def feed(
+    store: Store, after: str, types: Sequence[str], viewer: Viewer, *, follow: bool
+) -> AsyncIterator[bytes]:
+    """Yield one line per event after the stream id `after`; with `follow`, until the client disconnects.
+
+    Each line has a `stream_id` to continue from, and is redacted for `viewer`. If entries are missing, a line
+    of the type GAP is sent, whatever types were requested. A quiet stream sends empty lines as keep-alives.
+    """
+    feed = _Feed(store, after, types, viewer)
+    async for page in _past(store, after):
+        for line in await feed.lines(page):
+            yield line
+    if not follow:
+        return
+    client = store.blocking(BLOCK)
+    try:
+        while True:
+            try:
+                reply: Any = await client.xread(
+                    {store.keys.events: feed.after}, count=PAGE, block=int(BLOCK * 1000)
+                )
+                lines = await feed.lines(reply[0][1]) if reply else [b"\n"]
+            except (*UNREACHABLE, StoreDown):
+                return  # The reader comes back, and goes on from where it was.
+            for line in lines:
+                yield line
+    finally:
+        await client.aclose()
+
+
+class _Feed:
+    """The position and the filter of one client."""
+
+    def __init__(self, store: Store, after: str, types: Sequence[str], viewer: Viewer) -> None:
+        self.after = after
+        self._store, self._types, self._viewer = store, types, viewer
+        self._begun = False
+
+    async def lines(self, rows: Any) -> list[bytes]:
+        """Return the lines for the next entries of the stream. Raises StoreDown."""
+        found = []
+        for raw, fields in rows:
+            key = raw.decode()
+            gone = await self._gone(key)
+            if gone != 0:
+                found.append(_gap(self._store.keys.host, self.after, key, gone))
+            self.after, event = key, _event(fields)
+            if event and wanted(event.type, self._types):
+                found.append(_line(key, event, self._viewer))
+        return found
+
+    async def _gone(self, key: str) -> int | None:
+        begun, self._begun = self._begun, True
+        if begun or place_of(self.after)[1]:
+            return missing(self.after, key)
+        first: Any = await self._store.ask(self._store.redis.xrange(self._store.keys.events, count=1))
+        return missing_since(self.after, first[0][0].decode()) if first else 0
+
+
+async def newest(store: Store, count: int) -> str:
+    """Return the stream id before the last `count` events. Raises StoreDown."""
+    try:
+        rows: Any = await store.redis.xrevrange(store.keys.events, count=count + 1)
+    except UNREACHABLE as error:
+        raise StoreDown(unreachable(error)) from error
+    if len(rows) > count:
+        return str(rows[count][0].decode())
+    return before(rows[-1][0].decode()) if rows else "0-0"
+
+
+async def _past(store: Store, after: str) -> AsyncIterator[Any]:
+    while True:
+        try:
+            page: Any = await store.redis.xrange(store.keys.events, f"({after}", "+", count=PAGE)
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        yield page
+        if len(page) < PAGE:
+            return
+        after = page[-1][0].decode()
+
+
+def _event(fields: dict[bytes, bytes]) -> Event | None:
+    try:
+        return decode(fields)
+    except Undecodable:
+        return None
+
+
+def _line(key: str, event: Event, viewer: Viewer) -> bytes:
+    data = viewer.notice(event.data) if event.type == CREATED else event.data
+    return msgspec.json.encode({"stream_id": key, **msgspec.structs.asdict(event), "data": data}) + b"\n"
+
+
+def _gap(host: str, after: str, key: str, gone: int | None) -> bytes:
+    """Return the line that reports how many events between `after` and the entry `key` are missing."""
+    place = before(key)
+    event = Event(
+        id=place,
+        source=f"//{host}/canhazgpu",
+        type=GAP,
+        subject="stream/events",
+        time=rfc3339(place_of(key)[0]),
+        data={"missing": gone, "after": after, "before": key},
+    )
+    return msgspec.json.encode({"stream_id": place, **msgspec.structs.asdict(event)}) + b"\n"

@@ -1,0 +1,304 @@
+"""The API routes of reservations and the queue. The caller is identified by the kernel."""
+
+import os
+from functools import partial
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.linux.processes import identify
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.reservations import MANUAL, RUN, Record
+from canhazgpu.service.api.context import Lines, answer, body, on_delivered, operation_of, peer_of, process_of
+from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.api.requests import (
+    DisownDemand,
+    ExtendDemand,
+    ReleaseDemand,
+    ReserveDemand,
+    allowance,
+    duration_of,
+    indices,
+    label_of,
+    seconds,
+)
+from canhazgpu.service.gpus.scanner import Scanner
+from canhazgpu.service.identity.peer import Peer
+from canhazgpu.service.identity.user_names import Users
+from canhazgpu.service.reservations.allocator import (
+    AllocationRequest,
+    Allocator,
+    Blocked,
+    Released,
+    ReleaseOrder,
+)
+from canhazgpu.service.reservations.handover import Handover
+from canhazgpu.service.reservations.lifetime import Lifetime
+from canhazgpu.service.reservations.queue_wait import QueuePlace
+from canhazgpu.service.reservations.refusals import not_extended, not_visible, not_yours, refusal
+from canhazgpu.service.routes.last_known import LastKnown
+from canhazgpu.service.status.gpu_status import reservation
+from canhazgpu.service.status.queue_status import queue
+from canhazgpu.service.storage.snapshot import snapshot
+
+SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request; only needed on a host under heavy load.
+
+
+class ReservationRoutes:
+    """The routes for a user's own reservations, and the public lists."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
+        self,
+        settings: Settings,
+        store: Store,
+        scanner: Scanner,
+        allocator: Allocator,
+        liveness: Lifetime,
+        handover: Handover,
+        users: Users,
+        last_known: LastKnown,
+    ) -> None:
+        """Serve what these know."""
+        self._settings = settings
+        self._store = store
+        self._scanner = scanner
+        self._allocator = allocator
+        self._liveness = liveness
+        self._handover = handover
+        self._users = users
+        self._last_known = last_known
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/reservations", self.reservations),
+            Route("/v1/reservations", self.reserve, methods=["POST"]),
+            Route("/v1/reservations/release", self.release, methods=["POST"]),
+            Route("/v1/reservations/extend", self.extend, methods=["POST"]),
+            Route("/v1/reservations/disown", self.disown, methods=["POST"]),
+            Route("/v1/queue", self.queue),
+            Route("/v1/queue/{request}", self.leave, methods=["DELETE"]),
+        ]
+
+    async def reservations(self, request: Request) -> Response:
+        """Return all live reservations, the oldest first."""
+        del request
+        seen = await self._last_known.look()
+        return self._last_known.answer([reservation(one, seen.now_ms) for one in seen.reservations], seen)
+
+    async def queue(self, request: Request) -> Response:
+        """Return the waiting requests in order."""
+        del request
+        seen = await self._last_known.look()
+        return self._last_known.answer(queue(seen), seen)
+
+    async def reserve(self, request: Request) -> Response:
+        """Reserve GPUs, all or none. Returns 201 with the reservation, or JSON lines while waiting."""
+        peer, demand = peer_of(request), await body(request, ReserveDemand)
+        wait = self._wait_of(demand)
+        operation = operation_of(demand.operation)
+        process = self._process(request) if demand.kind == RUN else None
+        try:
+            ask = await self._ask(peer, demand, process, wait=wait is not None)
+            if demand.request is None:
+                await self._scanned(wait=wait is not None)
+            begin = partial(self.begin, request=request, process=process)
+            place = QueuePlace(
+                self._store,
+                self._allocator,
+                self._handover,
+                ask,
+                operation,
+                begin=begin,
+                as_now=self._as_now,
+            )
+            if wait is not None:
+                lines, process = Lines(place.lines(wait or None), place.gone, process), None
+                return lines
+            reserved = await place.once()
+            if reserved.reservation is None:
+                raise refusal(reserved, ask)
+            return answer(begin(reserved.reservation), 201)
+        finally:
+            if process is not None:
+                os.close(process)
+
+    def begin(self, record: Record, *, request: Request, process: int | None) -> dict[str, Any]:
+        """Bind a reservation to its process or expiry; return the response."""
+        if record.kind == RUN:
+            self._liveness.watch(record, process)
+        else:
+            self._liveness.manual()
+            self._handover.send(record, partial(on_delivered, request))
+        self._scanner.nudge()  # This closes a violation that the reservation ends.
+        uuids = [self._scanner.known[index].uuid for index in record.gpus if index in self._scanner.known]
+        numbers = ",".join(map(str, record.gpus))
+        by_uuid = self._settings.run.device_ids == "uuid"
+        environment = {
+            "CUDA_VISIBLE_DEVICES": ",".join(uuids) if by_uuid else numbers,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "NVIDIA_VISIBLE_DEVICES": ",".join(uuids),
+            "CANHAZGPU_RESERVATION": record.id,
+        }
+        shown = reservation(record, record.started_ms)
+        return {"state": "granted", "reservation": shown, "environment": environment}
+
+    async def release(self, request: Request) -> Response:
+        """Release the caller's reservations; runs continue without them, and their user is notified."""
+        peer, demand = peer_of(request), await body(request, ReleaseDemand)
+        if (demand.ids is not None) + (demand.gpus is not None) + demand.all > 1:
+            raise Problem(400, "bad-request", "specify only one of `ids`, `gpus` and `all`")
+        order = ReleaseOrder(
+            uid=peer.uid,
+            by=peer.name,
+            reason="released",
+            gpus=indices(demand.gpus),
+            ids=tuple(sorted(set(demand.ids))) if demand.ids is not None else None,
+            all=demand.all,
+        )
+        code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
+        if code == "not-yours":
+            raise not_yours(blocked, "release", self._scanner.known)
+        if released:
+            self._scanner.nudge()  # So that what is free is free.
+        return answer([released_row(one) for one in released])
+
+    async def extend(self, request: Request) -> Response:
+        """Extend the caller's manual reservations."""
+        peer, demand = peer_of(request), await body(request, ExtendDemand)
+        may = allowance(self._settings, peer.name)
+        bare = demand.duration is None
+        more = self._settings.reserve.duration if bare else seconds(demand.duration or "", "duration")
+        reply = await self._allocator.extend(
+            peer.uid,
+            operation_of(demand.operation),
+            gpus=indices(demand.gpus),
+            add_ms=round(more * 1000),
+            most_ms=round(may.longest * 1000) if may.longest else None,
+            cut=bare,
+        )
+        if reply["code"] == "not-yours":
+            raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "extend", self._scanner.known)
+        if reply["code"] != "extended":
+            raise not_extended(reply)
+        self._liveness.manual()
+        seen = await snapshot(self._store)
+        ids = {one["id"] for one in reply["extended"]}
+        return answer([reservation(one, seen.now_ms) for one in seen.reservations if one.id in ids])
+
+    async def disown(self, request: Request) -> Response:
+        """Disown the presumed use of the caller's GPUs; the next scans make it a violation."""
+        peer, demand = peer_of(request), await body(request, DisownDemand)
+        if not demand.undo:
+            await self._scanned(wait=False)
+        reply = await self._allocator.disown(
+            peer.uid, operation_of(demand.operation), gpus=indices(demand.gpus), undo=demand.undo
+        )
+        if reply["code"] == "not-yours":
+            raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "disown", self._scanner.known)
+        self._scanner.nudge()
+        return answer([{"gpu": one["gpu"], "users": one.get("users")} for one in reply["disowned"]])
+
+    async def leave(self, request: Request) -> Response:
+        """Remove the caller's request from the queue."""
+        peer, name = peer_of(request), request.path_params["request"]
+        mine = [one for one in await self._allocator.waiting() if one.id == name]
+        if not mine:
+            raise Problem(
+                404, "no-such-request", "no such request is in the queue", "`canhazgpu queue` lists them"
+            )
+        if mine[0].uid != peer.uid:
+            raise Problem(
+                403, "not-yours", f"the request belongs to {mine[0].user}", "you can cancel only your own"
+            )
+        await self._allocator.leave([name], "cancelled")
+        return answer({"left": name})
+
+    async def _scanned(self, *, wait: bool) -> None:
+        """Wait for a scan that starts after this call; waiting requests wait until the driver answers."""
+        if not await self._scanner.fresh(SCAN_PATIENCE):
+            raise Problem(503, "not-scanned", "the GPUs do not answer", "run `canhazgpu doctor`")
+        trouble = self._scanner.trouble
+        if trouble and not wait:
+            raise Problem(503, "not-scanned", f"the GPUs cannot be read: {trouble.reason}", trouble.remedy)
+
+    def _wait_of(self, demand: ReserveDemand) -> float | None:
+        """Return how long to wait in seconds; 0 means indefinitely, None means not at all."""
+        wait = demand.wait
+        if wait is None:
+            wait = self._settings.run.wait if demand.kind == RUN else self._settings.reserve.wait
+        if isinstance(wait, bool):
+            return 0.0 if wait else None
+        return seconds(wait, "wait")
+
+    def _as_now(self, ask: AllocationRequest) -> AllocationRequest:
+        name = self._users.name(ask.uid) or ask.user
+        return msgspec.structs.replace(ask, user=name, limit=allowance(self._settings, name).gpus)
+
+    def _process(self, request: Request) -> int:
+        process = process_of(request)
+        if process is None:
+            raise not_visible(None)
+        return process
+
+    async def _ask(
+        self, peer: Peer, demand: ReserveDemand, descriptor: int | None, *, wait: bool
+    ) -> AllocationRequest:
+        may = allowance(self._settings, peer.name)
+        gpus = indices(demand.gpus)
+        if gpus is not None and demand.count not in (None, len(gpus)):
+            raise Problem(400, "bad-request", f"`count` is {demand.count}, but {len(gpus)} GPUs are named")
+        if demand.kind == RUN:
+            if demand.duration is not None:
+                raise Problem(400, "bad-request", "a run has a timeout, not a duration")
+            lasts = duration_of(demand.timeout, None, may, "timeout")
+        else:
+            if demand.timeout is not None:
+                raise Problem(400, "bad-request", "a manual reservation has a duration, not a timeout")
+            lasts = duration_of(demand.duration, self._settings.reserve.duration, may, "duration")
+        process = None if descriptor is None else identify(descriptor)
+        if descriptor is not None and process is None:
+            raise not_visible(descriptor)
+        may_signal = os.geteuid() in (0, peer.uid)
+        if demand.kind == RUN and not may_signal:
+            if demand.timeout is not None:
+                remedy = "leave out --timeout, or run the service as root"
+                raise Problem(
+                    409, "cannot-signal", "the service is not allowed to end your processes", remedy
+                )
+            lasts = None  # The limit cannot be enforced; the service's log and `doctor` report this.
+        admin = peer.uid == 0 and peer.is_admin(None)
+        lasts_ms = None if lasts is None else round(lasts * 1000)
+        return AllocationRequest(
+            kind=demand.kind,
+            user=peer.name,
+            uid=peer.uid,
+            login_uid=peer.login_uid,
+            count=None if gpus else demand.count or 1,
+            gpus=gpus,
+            label=await label_of(demand.label, peer, self._users, admin=admin),
+            note=demand.note,
+            pid=process.pid if process else None,
+            start=process.start if process else None,
+            timeout_ms=lasts_ms if demand.kind == RUN else None,
+            duration_ms=lasts_ms if demand.kind == MANUAL else None,
+            limit=may.gpus,
+            wait=wait,
+            id=demand.request,
+        )
+
+
+def released_row(one: Released) -> dict[str, Any]:
+    """Return the released reservations as an API response."""
+    return {
+        "id": one.id,
+        "kind": one.kind,
+        "user": one.user,
+        "gpus": sorted(one.gpus),
+        "whole": one.whole,
+        "ended": one.ended,
+    }

@@ -1,0 +1,90 @@
+"""The queue as shown to users: the requests, why they wait, and when they are likely to be granted."""
+
+from typing import Any
+
+from canhazgpu.events.reservations import Waiting
+from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.service.status.gpu_status import rfc3339
+from canhazgpu.service.status.queue_eta import end_of, queue_eta
+from canhazgpu.service.storage.snapshot import GpuState, Snapshot
+
+FREE = "free"
+OUT = ("drained", "error", "unknown")  # These are not allocated until somebody fixes or undrains them.
+KINDS = (*OUT, "reserved", "in use without reservation", FREE)
+
+
+def queue(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return a row for each request, in order; `position` starts at 1.
+
+    `expected` is when it gets its GPUs if all reservations last as long as allowed. It is null if this
+    depends on a run without a timeout, a broken GPU, or a GPU that is used without a reservation.
+    """
+    moments = queue_eta(snapshot)
+    return [
+        {
+            "id": request.id,
+            "position": position,
+            "user": request.user,
+            "label": request.label,
+            "note": request.note,
+            "kind": request.kind,
+            "count": request.need,
+            "gpus": list(request.gpus) if request.gpus else None,
+            "queued": rfc3339(request.queued_ms),
+            "waiting_s": max(0, (snapshot.now_ms - request.queued_ms) // 1000),
+            "expected": rfc3339(moments.get(request.id)),
+            "reason": reason(request, snapshot),
+        }
+        for position, request in enumerate(snapshot.waiting, 1)
+    ]
+
+
+def reason(request: Waiting, snapshot: Snapshot) -> str:
+    """Return why a request waits, as a sentence without a full stop.
+
+    GPUs that are not available for allocation come first, because the request may wait for them forever.
+    """
+    held = sum(len(record.gpus) for record in snapshot.reservations if record.uid == request.uid)
+    if request.limit is not None and held + request.need > request.limit:
+        return f"you hold {held} of the {request.limit} GPUs you may have"
+    if snapshot.stalled_reason:
+        return f"no GPU of this host can be read: {printable(snapshot.stalled_reason, LONGEST_WORDS)}"
+    wanted = [gpu for gpu in snapshot.gpus if _wants(request, gpu) and not gpu.unmanaged]
+    found: dict[str, list[str]] = {}
+    for gpu in wanted:
+        kind, detail = _why(gpu, snapshot.now_ms)
+        found.setdefault(kind, []).append(f"GPU {gpu.usage.index} {detail}".strip())
+    parts = [
+        f"{len(found[kind])} {kind}" + (f" ({', '.join(found[kind])})" if kind != FREE else "")
+        for kind in sorted(found, key=KINDS.index)
+    ]
+    out = sum(len(rows) for kind, rows in found.items() if kind in OUT)
+    never = " and cannot have them until that changes" if request.need > len(wanted) - out else ""
+    return f"needs {request.need} of {len(wanted)}{never}: " + "; ".join(parts)
+
+
+def _wants(request: Waiting, gpu: GpuState) -> bool:
+    return request.gpus is None or gpu.usage.index in request.gpus
+
+
+def _why(gpu: GpuState, now_ms: int) -> tuple[str, str]:
+    if gpu.unreadable:
+        return "unknown", "by a reservation that cannot be read"
+    if gpu.drained:
+        return "drained", f"({printable(gpu.drained, 40)})"
+    if gpu.usage.state != "ok":
+        return gpu.usage.state, f"({printable(gpu.usage.reason or gpu.usage.state, 40)})"
+    if gpu.reservation:
+        note = f" ({printable(gpu.reservation.note, 40)})" if gpu.reservation.note else ""
+        return "reserved", f"by {gpu.reservation.user}{note}{_until(end_of(gpu.reservation), now_ms)}"
+    if gpu.usage.in_use:
+        return "in use without reservation", "by " + ", ".join(gpu.usage.users)
+    return FREE, ""
+
+
+def _until(end_ms: int | None, now_ms: int) -> str:
+    """Return ` until 17:50 UTC`, with the date if it is not today."""
+    end, today = rfc3339(end_ms), (rfc3339(now_ms) or "")[:10]
+    if end is None:
+        return ""
+    return f" until {'' if end[:10] == today else end[:10] + ' '}{end[11:16]} UTC"

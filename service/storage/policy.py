@@ -1,0 +1,68 @@
+"""The allocation rules as passed to scripts, and the keys of all scripts that allocate GPUs."""
+
+from functools import cached_property
+
+import msgspec
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.redis_client.fencing import FencedArgument, FencingToken
+from canhazgpu.events.redis_client.keys import Keys
+
+OLDEST = 15.0  # Seconds; older scans are not used for allocation (or three intervals, if that is longer).
+# A hanging driver is reported separately; this is for a service that is starved or gone.
+
+
+class AllocationPolicy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """The parameters of scripts: the allocation policy, and the maximum age of a scan in ms.
+
+    `warning_ms`: how long before the end the expiry of a manual reservation is announced. `idle_after_ms`:
+    after how long without use a reservation is reported as idle; `idle_release_ms`: after how much longer it
+    is released. 0 means never. `presume_holder`: on a reserved GPU, use without a proven user is assumed to
+    be the holder's.
+    """
+
+    policy: str = "lru"
+    stale_ms: int = round(OLDEST * 1000)
+    warning_ms: int = 0
+    idle_after_ms: int = 0
+    idle_release_ms: int = 0
+    presume_holder: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> "AllocationPolicy":
+        """Return the rules of these settings."""
+        oldest, notices = max(OLDEST, 3 * settings.gpus.scan_interval), settings.notices
+        return cls(
+            policy=settings.allocation.policy,
+            stale_ms=round(oldest * 1000),
+            warning_ms=round(notices.expiry_warning * 1000),
+            idle_after_ms=round(notices.idle_after * 1000),
+            idle_release_ms=round(notices.idle_release * 1000),
+            presume_holder=settings.violations.presume_holder,
+        )
+
+    def text_for(self, promise: FencingToken | None) -> bytes:
+        """Return the script argument for scripts that require the promise to hold."""
+        asked = msgspec.json.encode(promise) if promise else b"{}"
+        text = FencedArgument(self.text if asked == b"{}" else self.text[:-1] + b"," + asked[1:])
+        text.anew = self.text_for
+        return text
+
+    @cached_property
+    def text(self) -> bytes:
+        """The rules as a script argument."""
+        return msgspec.json.encode(self)
+
+
+def host_keys(keys: Keys) -> list[str]:
+    """Return keys 1 to 8 of all scripts that open a host (see service/lua/allocation.lua)."""
+    return [
+        keys.sequence,
+        keys.events,
+        keys.scan,
+        keys.gpus,
+        keys.reservations,
+        keys.queue,
+        keys.affinity,
+        keys.ledger,
+    ]

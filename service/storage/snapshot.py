@@ -1,0 +1,106 @@
+"""A consistent snapshot of a host's state in Redis: GPUs, open violations, and the last scan."""
+
+from typing import Any
+
+import msgspec
+
+from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.open_violations import open_violations
+from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.silences import Silence
+from canhazgpu.events.violations import Violation
+from canhazgpu.service.storage import records as storage_records
+
+
+class GpuState(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU: its last usage, its holder, the time of its last release (ms), and its open violations.
+
+    `drained` is the reason why it is drained; an unmanaged one is never allocated. `unreadable` is the id of
+    a reservation that holds it and cannot be read. `disowned` are the keys of users whose use the holder
+    disowned.
+    """
+
+    usage: GpuUsage
+    reservation: Record | None = None
+    last_released_ms: int | None = None
+    drained: str = ""
+    unmanaged: bool = False
+    unreadable: str = ""
+    disowned: frozenset[str] = frozenset()
+    violations: tuple[Violation, ...] = ()
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The host at `now_ms` on Redis' clock. `stalled_ms` is when scans stopped reaching the driver.
+
+    A snapshot that is only the last known state has a `stale_reason` and the time since its last
+    confirmation.
+    """
+
+    now_ms: int
+    scanned_ms: int | None
+    stalled_ms: int | None
+    stalled_reason: str
+    stalled_remedy: str = ""
+    gpus: tuple[GpuState, ...]
+    reservations: tuple[Record, ...] = ()  # The oldest first.
+    waiting: tuple[Waiting, ...] = ()  # In the order of the queue.
+    silences: tuple[Silence, ...] = ()  # Those that last, the first to end first.
+    stale_s: int | None = None
+    stale_reason: str = ""
+
+
+async def snapshot(store: Store) -> Snapshot:
+    """Read a snapshot in two round trips: first the list of GPUs, then everything else. Raises StoreDown."""
+    try:
+        known: Any = await store.redis.zrange(store.keys.gpus, 0, -1)
+        indices = [int(index) for index in known]
+        async with store.redis.pipeline(transaction=True) as pipe:
+            pipe.time()
+            pipe.hgetall(store.keys.scan)
+            pipe.hgetall(store.keys.open)
+            pipe.hgetall(store.keys.reservations)
+            pipe.hgetall(store.keys.queue)
+            pipe.hvals(store.keys.silences)
+            for index in indices:
+                pipe.hgetall(store.keys.gpu(index))
+            clock, scan, opened, held, queue, silenced, *gpus = await pipe.execute()
+    except UNREACHABLE as error:
+        raise StoreDown(unreachable(error)) from error
+    violations = open_violations(opened)
+    records = {one.id: one for one in storage_records.records(held)}
+    silences = (msgspec.json.decode(text, type=Silence) for text in silenced)
+    now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+    return Snapshot(
+        now_ms=now_ms,
+        scanned_ms=_whole(scan.get(b"at_ms")),
+        stalled_ms=_whole(scan.get(b"stalled_ms")),
+        stalled_reason=scan.get(b"stalled_reason", b"").decode("utf-8", "backslashreplace"),
+        stalled_remedy=scan.get(b"stalled_remedy", b"").decode("utf-8", "backslashreplace"),
+        gpus=tuple(_gpu(fields, violations, records) for fields in gpus if b"usage" in fields),
+        reservations=tuple(records.values()),
+        waiting=tuple(storage_records.requests(queue)),
+        silences=tuple(
+            sorted((one for one in silences if one.until_ms > now_ms), key=lambda one: (one.until_ms, one.id))
+        ),
+    )
+
+
+def _gpu(fields: dict[bytes, bytes], violations: list[Violation], records: dict[str, Record]) -> GpuState:
+    usage = msgspec.json.decode(fields[b"usage"], type=GpuUsage)
+    holder = fields.get(b"holder", b"").decode()
+    return GpuState(
+        usage=usage,
+        reservation=records.get(holder),
+        unreadable="" if holder in records else holder,
+        last_released_ms=_whole(fields.get(b"last_released")),
+        drained=fields.get(b"drained", b"").decode(),
+        unmanaged=b"unmanaged" in fields,
+        disowned=frozenset(msgspec.json.decode(fields.get(b"disowned", b"{}"), type=dict[str, bool])),
+        violations=tuple(one for one in violations if one.gpu == usage.index),
+    )
+
+
+def _whole(text: bytes | None) -> int | None:
+    return int(text) if text else None

@@ -1,0 +1,63 @@
+"""The script that reads a page of a stream and lets only what is asked for through."""
+
+from typing import Any
+
+import pytest
+from support.past import NOW, Past
+
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.storage.stream_filter import FILTER, filter_stream
+
+pytestmark = pytest.mark.anyio
+
+
+async def _entries(store: Store, past: Past, count: int) -> str:
+    for number in range(count):
+        kind = "canhazgpu.violation.opened" if number % 2 else "canhazgpu.notice.created"
+        past.put([store.keys.events], NOW + number, kind, f"x/{number}", {"number": f"n{number}."})
+    await past.flush()
+    return store.keys.events
+
+
+async def test_only_what_is_asked_for_comes(store: Store, past: Past) -> None:
+    """By the beginning of its type and by words in its data; all of it where nothing is said."""
+    stream = await _entries(store, past, 6)
+
+    async def found(**asked: Any) -> list[str]:
+        return [
+            row.subject async for page, _ in filter_stream(store, stream, (0, None), **asked) for row in page
+        ]
+
+    assert await found() == [f"x/{number}" for number in range(6)]
+    assert await found(kind="canhazgpu.violation.") == ["x/1", "x/3", "x/5"]
+    assert await found(words=["n2.", "n3."]) == ["x/2", "x/3"]
+    assert await found(kind="canhazgpu.notice.", words=["n2.", "n3."]) == ["x/2"]
+    assert await found(words=["n."]) == [], "a word is no pattern"
+
+
+async def test_a_page_says_where_the_next_one_begins(store: Store, past: Past) -> None:
+    """Whatever of it was let through; behind the last one there is none."""
+    stream = await _entries(store, past, 5)
+    begin, pages = "-", []
+    while begin:
+        last, lines = await store.run(FILTER, [stream], [begin, "+", 2, "canhazgpu.violation.", "[]"])
+        begin = f"({last.decode()}" if last else ""
+        pages.append(len([line for line in lines.split(b"\n") if line]))
+    assert pages == [1, 1, 0]
+
+
+async def test_a_span_has_an_end(store: Store, past: Past) -> None:
+    """In ms, and what was appended in that very one belongs to it."""
+    stream = await _entries(store, past, 6)
+    pages = [page async for page in filter_stream(store, stream, (NOW + 1, NOW + 3))]
+    assert [(row.ms, row.kind) for row in pages[0][0]] == [
+        (NOW + 1, "canhazgpu.violation.opened"),
+        (NOW + 2, "canhazgpu.notice.created"),
+        (NOW + 3, "canhazgpu.violation.opened"),
+    ]
+    assert [end for _, end in pages] == [None]
+
+
+async def test_a_stream_that_is_not_there_is_empty(store: Store) -> None:
+    """One page, nothing in it."""
+    assert [page async for page in filter_stream(store, store.keys.events, (0, None))] == [([], None)]

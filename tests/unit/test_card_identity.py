@@ -1,0 +1,91 @@
+"""Which card is at which index: pure, over every small renumbering there is."""
+
+from itertools import permutations, product
+
+import pytest
+
+from canhazgpu.service.gpus.card_identity import ZERO, Card, doubtful, follow, identified, is_known_uuid
+
+UUIDS = ("A", "B", "C", "")
+
+
+def known(*uuids: str, missing: dict[int, int] | None = None) -> dict[int, Card]:
+    """Cards by index; `missing`: what those that are not listed were called."""
+    was = missing or {}
+    return {
+        index: Card(uuid=uuid, missing_ms=1 if index in was else None, was=was.get(index))
+        for index, uuid in enumerate(uuids)
+    }
+
+
+def places(before: dict[int, Card], *seen: str) -> dict[int, tuple[int, bool]]:
+    """Where each card belongs, and whether it is missing."""
+    return {move.was: (move.index, move.missing) for move in follow(before, dict(enumerate(seen)))}
+
+
+def test_every_renumbering_of_few_cards_is_right() -> None:
+    """No two cards at one index; a card with a UUID of its own is at it; missing ones are nowhere listed."""
+    lists = [row for length in range(4) for row in product(UUIDS, repeat=length)]
+    for old, new in product(lists, lists):
+        before, seen = known(*old), dict(enumerate(new))
+        moves = follow(before, seen)
+        assert [move.was for move in moves] == sorted(before)
+        assert len({move.index for move in moves}) == len(moves)
+        sure_before = identified({index: card.uuid for index, card in before.items()})
+        sure_now = identified(seen)
+        at = {uuid: index for index, uuid in sure_now.items()}
+        for move in moves:
+            assert move.missing == (move.index not in seen)
+            uuid = sure_before.get(move.was)
+            if uuid in at:
+                assert (move.index, move.missing) == (at[uuid], False)
+            elif not move.missing:
+                assert move.index == move.was
+                assert uuid is None or move.was not in sure_now
+
+
+def test_every_permutation_of_five_is_followed() -> None:
+    """From any order to any other."""
+    for order in permutations("ABCDE"):
+        expected = {index: (order.index(uuid), False) for index, uuid in enumerate("ABCDE")}
+        assert places(known(*"ABCDE"), *order) == expected
+
+
+def test_a_missing_card_stays_unless_its_index_is_taken() -> None:
+    """Then it gets the first index above all, and stays there while that is nobody else's."""
+    assert places(known("A", "B"), "A") == {0: (0, False), 1: (1, True)}
+    assert places(known("A", "B", "C"), "B", "C") == {0: (2, True), 1: (0, False), 2: (1, False)}
+    assert places(known("B", "C", "A", missing={2: 0}), "B", "C") == {
+        0: (0, False),
+        1: (1, False),
+        2: (2, True),
+    }
+    assert places(known("B", "A", missing={1: 0}), "B", "D") == {0: (0, False), 1: (2, True)}
+
+
+def test_a_replaced_card_is_another() -> None:
+    """What was kept of the old one goes out of the new one's way."""
+    assert places(known("A"), "B") == {0: (1, True)}
+
+
+def test_the_unidentified_stay_where_they_are() -> None:
+    """Two cards with one UUID, and one that tells none: by their index, and never into another's place."""
+    assert places(known("X", "X", "B"), "X", "X", "C", "B") == {0: (0, False), 1: (1, False), 2: (3, False)}
+    assert places(known("A", "B"), "unknown-0", "B") == {0: (0, False), 1: (1, False)}
+    assert places(known("B", "A", missing={1: 0}), "B", "unknown-1") == {0: (0, False), 1: (2, True)}
+
+
+@pytest.mark.parametrize("uuid", ["", "unknown-3", ZERO])
+def test_what_is_no_uuid(uuid: str) -> None:
+    """Nothing, our own word for it, and zeros."""
+    assert not is_known_uuid(uuid)
+    assert is_known_uuid("GPU-0")
+
+
+def test_what_is_doubtful_is_said() -> None:
+    """Which GPUs cannot be told apart, and why."""
+    assert doubtful({0: "X", 1: "A", 2: "X", 3: "", 4: "unknown-4"}) == [
+        "GPU 0 and GPU 2 have the same UUID, X",
+        "GPU 3 and GPU 4 have no UUID",
+    ]
+    assert doubtful({0: "A", 1: "B"}) == []

@@ -1,0 +1,80 @@
+"""How often a user may change something: so often at once, evenly from then on, and never less for others."""
+
+from contextlib import suppress
+
+import pytest
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.service.api import rate_limit as module
+from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.api.rate_limit import HOUR, RateLimit
+
+BOB, ALICE = 1001, 1002
+
+
+class Clock:
+    """A clock of a test's own."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Return what it shows."""
+        return self.now
+
+
+def taken(pace: RateLimit, uid: int, tries: int = 1) -> int:
+    """Return how many of some changes are allowed."""
+    done = 0
+    for _ in range(tries):
+        with suppress(Problem):
+            pace.take(uid)
+            done += 1
+    return done
+
+
+def test_a_loop_over_a_day_has_a_bound() -> None:
+    """Who tries as often as they can gets the burst and then so many an hour; somebody else all of theirs."""
+    clock = Clock()
+    pace = RateLimit(60, clock)
+    done = 0
+    for _ in range(24 * 3600):
+        done += taken(pace, BOB)
+        clock.now += 1
+    assert done == pytest.approx(60 + 24 * 60, abs=1)
+    assert taken(pace, ALICE, 100) == 60
+
+
+def test_the_refusal_says_when_and_whom_to_ask() -> None:
+    """In words of its own kind, with the seconds until the next change."""
+    clock = Clock()
+    pace = RateLimit(60, clock)
+    taken(pace, BOB, 60)
+    clock.now += 10
+    with pytest.raises(Problem) as refused:
+        pace.take(BOB)
+    assert (refused.value.status, refused.value.kind) == (429, "too-often")
+    assert refused.value.detail == "you may change something 60 times an hour, and did"
+    assert refused.value.remedy == "try again in 50 s; an administrator can raise limits.changes_per_hour"
+    clock.now += 50
+    assert taken(pace, BOB, 2) == 1
+
+
+def test_what_users_normally_do_is_far_from_the_bound() -> None:
+    """A thousand runs at once, and one every two seconds all day."""
+    clock = Clock()
+    pace = RateLimit(Settings().limits.changes_per_hour, clock)
+    assert taken(pace, BOB, 1000) == 1000
+    for _ in range(12 * 3600):
+        clock.now += 2
+        assert taken(pace, BOB) == 1
+
+
+def test_users_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose bucket is full again: what is remembered does not grow with all users there ever were."""
+    monkeypatch.setattr(module, "MOST", 10)
+    clock = Clock()
+    pace = RateLimit(60, clock)
+    for uid in range(100):
+        assert taken(pace, uid, 61) == 60
+        clock.now += HOUR / 5
+    assert len(pace._buckets) <= 10  # noqa: SLF001 - what it remembers is what is asked
