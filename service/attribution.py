@@ -189,7 +189,7 @@ class Attributor:
                 known.generation = -1
                 return
             found = self._relation(parent) if parent > 0 else None
-            if found is None:
+            if found is None or found[0] > process.start:  # Its parent has ended, and another has its pid.
                 return
             process, parent = Process(parent, found[0]), found[1]
 

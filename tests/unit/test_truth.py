@@ -146,6 +146,26 @@ def test_a_container_that_follows_another_within_a_scan_is_not_late(
         assert bench.episode(steps) == [], moment
 
 
+def test_who_has_the_pid_of_a_parent_that_ended_is_no_ancestor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An orphan is not taken for a run's because a process of that run has its parent's pid by now."""
+    monkeypatch.setattr(lab, "PIDS", range(100, 104))
+    steps = [
+        Step(1000, "start", name="p1", person="carol", kind="plain", place="c1", number=30),
+        Step(5, "reserve", name="r1", person="bob", kind="run", place="c2", number=1),
+        Step(5, "fork", name="p2", person="p1", place="c2", number=600),
+        Step(1, "start", name="p3", person="bob", kind="plain", place="c2", number=30),
+        Step(1, "exit", name="p1"),
+        Step(50, "use", name="p4", person="bob", kind="plain", place="of:r1", number=600),
+        Step(1500, "pause"),
+        Step(5, "run-end", name="r1"),
+        Step(5, "exit", name="p4"),
+        Step(800, "pause"),
+    ]
+    assert bench.episode(steps) == []
+
+
 def test_a_wrong_person_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A product that takes one person for another is wrong about the person."""
     monkeypatch.setitem(people.NAMES, people.LOCAL["alice"], "bob")
