@@ -47,8 +47,8 @@ def as_markdown(seen: Sequence[Seen], seconds: float) -> str:
     commits = " and ".join(dict.fromkeys(one.commit for one in seen))
     ran = f"{len(seen)} cells in {seconds / 60:.0f} minutes, {red} red"
     head = [
-        f"Run on {day} at commit {commits} with {', '.join(servers)}: {ran}. A cell says how long after",
-        "the fault was lifted `status` had a fresh picture of all GPUs again.",
+        f"Run on {day} at commit {commits} with {', '.join(servers)}: {ran}.",
+        "A cell says how long after the fault was lifted `status` had a fresh picture of all GPUs again.",
         "",
         f"| fault | {' | '.join(STATES)} |",
         f"|---|{'---|' * len(STATES)}",
