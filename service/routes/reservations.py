@@ -294,11 +294,5 @@ class ReservationRoutes:
 
 def released_row(one: Released) -> dict[str, Any]:
     """Return the released reservations as an API response."""
-    return {
-        "id": one.id,
-        "kind": one.kind,
-        "user": one.user,
-        "gpus": sorted(one.gpus),
-        "whole": one.whole,
-        "ended": one.ended,
-    }
+    shown = {name: getattr(one, name) for name in ("id", "kind", "user", "gpus", "whole", "ended")}
+    return {**shown, "gpus": sorted(one.gpus)}

