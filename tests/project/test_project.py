@@ -1,6 +1,7 @@
 """The project keeps what its documents and its packaging say."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -140,6 +141,20 @@ def test_documents_name_what_exists(path: Path) -> None:
     sections = {key.partition(".")[0] for key in keys if "." in key} - {"redis"}
     for key in re.findall(rf"`((?:{'|'.join(sections)})\.[a-z_.]+)`", text):
         assert key in keys or any(other.startswith(key + ".") for other in keys), key
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_tests_that_exist(path: Path) -> None:
+    """Each `tests/…/test_x.py` exists, and has the function that is named behind `::`."""
+    for file, function in re.findall(r"\b(tests/[\w/]+\.py)(?:::(\w+))?", path.read_text()):
+        assert (ROOT / file).exists(), file
+        assert not function or function in _functions(file), f"{file}::{function}"
+
+
+@functools.cache
+def _functions(file: str) -> set[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(node, kinds)}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

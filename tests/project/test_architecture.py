@@ -1,0 +1,57 @@
+"""docs/architecture.md is complete and short: its sub-packages, its walk and its invariants."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "architecture.md").read_text()
+PACKAGES = ("cli", "client", "config", "events", "notifiers", "service", "workers")
+LONGEST_LINE = 110
+
+
+def section(heading: str) -> str:
+    """Return the text of a section of the second level."""
+    return TEXT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+INVARIANTS = re.findall(r"^- (.+(?:\n  .+)*)", section("Invariants"), re.MULTILINE)
+HOPS = re.findall(r"^\d+\. (.+(?:\n {3,4}.+)*)", section("From a GPU to a terminal"), re.MULTILINE)
+
+
+def test_every_sub_package_is_listed() -> None:
+    """The table has each folder below a top-level package that has modules, and no other."""
+    folders = {
+        f"{path.parent.relative_to(ROOT)}/"
+        for package in PACKAGES
+        for path in (ROOT / package).glob("*/**/__init__.py")
+    }
+    assert set(re.findall(r"^\| `(\w+/\w+/)` \|", section("Folders"), re.MULTILINE)) == folders
+
+
+@pytest.mark.parametrize("statement", INVARIANTS)
+def test_an_invariant_is_short_and_names_its_test(statement: str) -> None:
+    """It is two sentences at most, with one test."""
+    words, *tests = re.split(r"\n  (?=`tests/)", statement)
+    assert len(tests) == 1
+    assert re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`", tests[0])
+    assert len(re.findall(r"\.(?:\s|$)", words)) in (1, 2)
+
+
+def test_no_invariant_is_overlooked() -> None:
+    """Each test that the section names belongs to a statement."""
+    assert len(INVARIANTS) == section("Invariants").count("::test_") > 70
+
+
+def test_the_walk_names_a_file_for_each_hop() -> None:
+    """From the provider to the terminal; each hop names one file, which exists."""
+    files = [re.findall(r"`([\w/]+\.(?:py|lua))`", hop) for hop in HOPS]
+    assert [hop for hop in files if len(hop) != 1 or not (ROOT / hop[0]).exists()] == []
+    assert files[0] == ["service/providers/nvml.py"]
+    assert files[-1] == ["notifiers/channels/terminals.py"]
+
+
+def test_lines_are_short() -> None:
+    """No line is longer than 110 characters."""
+    assert [line for line in TEXT.splitlines() if len(line) > LONGEST_LINE] == []
