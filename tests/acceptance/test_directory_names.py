@@ -92,6 +92,7 @@ def test_who_was_a_number_gets_the_name(host: DirectoryDaemon, ada: Person, peop
     host.place(*gpus)
     host.start()
     assert host.run("reserve", "--gpu-ids", "2").returncode == 0
+    until(lambda: len(rows(host, "violations", "--open")) == 3)
     host.place(gpu(0), *gpus[1:])
     until(lambda: "GPU 0: AVAILABLE" in host.status())
     assert host.run("reserve", "--gpu-ids", "0", person=ada).returncode == 0

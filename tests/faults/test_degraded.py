@@ -160,7 +160,7 @@ def test_redis_that_is_stopped(folder: Path) -> None:
             assert refused.stderr == f"Error: {reason} (to resume it: kill -CONT {pid})\n"
             assert time.monotonic() - began < 15
             check(host, reason)
-            doctor_agrees(host, reason, f"kill -CONT {pid} lets it go on")
+            doctor_agrees(host, reason, f"to resume it: kill -CONT {pid}")
         finally:
             os.kill(pid, signal.SIGCONT)
         recovers(host)
@@ -215,7 +215,7 @@ def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
             until(lambda: reason in host.run("extend", "--gpu-ids", "1").stderr, 30)
             until(lambda: reason in host.status(), 20)
             check(host, reason)
-            doctor_agrees(host, reason, "make room there")
+            doctor_agrees(host, reason, "free some space there")
             log = host.log.read_text()
             assert 1 <= log.count('"redis_died"') <= 3, log
             assert log.count('"redis_server_not_recorded"') <= 1, log

@@ -81,7 +81,7 @@ def test_doctor_says_the_same(host: Daemon) -> None:
         host.process.send_signal(signal.SIGCONT)
     assert time.monotonic() - began < 19
     found = {(row["check"], row["found"]): row["remedy"] for row in rows if row["state"] != "ok"}
-    remedy = f"kill -CONT {pid} lets it go on"
+    remedy = f"to resume it: kill -CONT {pid}"
     assert found["service", f"the service (PID {pid}) is stopped"] == remedy
     assert found["streams", "it cannot be told what they hold"] == remedy
     (redis,) = [row["found"] for row in rows if row["check"] == "redis" and "(" in row["found"]]

@@ -108,8 +108,7 @@ def test_the_service_waits_for_the_disk_and_skips_no_fact(folder: Path, disk: Di
         assert ids(path) == []
         disk.grow()
         until(lambda: len(ids(path)) >= 3, 15)
-        facts = [fields[b"id"].decode() for _, fields in daemon.redis().xrange(stream)]
-        until(lambda: ids(path) == facts)
+        until(lambda: ids(path) == [fields[b"id"].decode() for _, fields in daemon.redis().xrange(stream)])
         assert verify(path).findings.kept == []
     finally:
         assert daemon.stop() == 0

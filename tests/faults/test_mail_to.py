@@ -194,4 +194,4 @@ async def test_who_has_only_a_number_is_not_mailed_and_administrators_hear(store
     assert rows == [("admins", ANN, "delivered"), ("offender", "", "nobody")]
     ((_, recipients, mail),) = server.taken
     assert recipients == [ANN]
-    assert "23456 could not be told" in parts(mail)[0]
+    assert "23456 could not be notified" in parts(mail)[0]
