@@ -87,7 +87,7 @@ def test_it_is_told_how_many_entries_are_missing(folder: Path) -> None:
             assert client.memory_usage(STREAM) <= 16 * 2**20
         gone = number_of_last(host) - read - kept
         assert 0 < gone < ENTRIES
-        assert f", and {gone} that it never saw are gone" in said
+        assert f", and {gone} unread ones were removed" in said
         with consuming(host) as output:
             until(lambda: len(lines(output)) == 1 + kept, 30)
             assert lines(output)[0] == f"{gone} entries are missing"
