@@ -97,9 +97,7 @@ class Consumer:
             found = [(key, fields) for key, fields in found if fields]
             cursor = b"0-0"
             while True:
-                cursor, claimed, *_ = await self._redis.xautoclaim(
-                    self.stream, self.group, self.name, round(CLAIM_AFTER * 1000), cursor, count=BATCH
-                )
+                cursor, claimed = await self._claim(cursor)
                 found += [(key, fields) for key, fields in claimed if key is not None]
                 if cursor in (b"0-0", "0-0"):
                     break
@@ -141,13 +139,29 @@ class Consumer:
         except ResponseError as error:
             if str(error).startswith("UNBLOCKED"):
                 return []
-            if not str(error).startswith("NOGROUP"):
-                raise
-            structlog.get_logger().error("consumer_group_lost", stream=self.stream, group=self.group)
-            self._ready = False
-            await self._make_group()
+            await self._remake_group(error)
             return []
         return reply[0][1] if reply else []
+
+    async def _claim(self, cursor: Any) -> tuple[Any, list[tuple[bytes | None, Any]]]:
+        """Take over what members left that are gone; return where to go on, and the entries."""
+        idle_ms = round(CLAIM_AFTER * 1000)
+        try:
+            reply: Any = await self._redis.xautoclaim(
+                self.stream, self.group, self.name, idle_ms, cursor, count=BATCH
+            )
+        except ResponseError as error:
+            await self._remake_group(error)
+            return "0-0", []
+        return reply[0], reply[1]
+
+    async def _remake_group(self, error: ResponseError) -> None:
+        """Create the group again if Redis has lost it; raise any other error."""
+        if not str(error).startswith("NOGROUP"):
+            raise error
+        structlog.get_logger().error("consumer_group_lost", stream=self.stream, group=self.group)
+        self._ready = False
+        await self._make_group()
 
     async def _make_group(self) -> None:
         if self._ready:

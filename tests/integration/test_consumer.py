@@ -178,6 +178,22 @@ async def test_a_group_that_was_lost_is_made_again(store: Store, consumer: Consu
     assert await consumer.new(0) == []
 
 
+async def test_a_group_that_is_lost_between_two_steps_is_made_again(store: Store) -> None:
+    """Redis is wiped after a member read its pending entries and before it takes over those of others."""
+
+    class Wiped(Consumer):
+        async def _read(self, after: str, block: int | None) -> Any:
+            rows = await super()._read(after, block)
+            await store.redis.flushall()
+            return rows
+
+    consumer = Wiped(store, store.keys.notices, GROUP)
+    assert await consumer.unfinished() == []
+    groups: Any = await store.redis.xinfo_groups(store.keys.notices)
+    assert [group["name"] for group in groups] == [GROUP.encode()]
+    await consumer.close()
+
+
 async def test_a_group_that_is_lost_during_a_read_is_made_again(store: Store, consumer: Consumer) -> None:
     """FLUSHALL while the member waits for an entry: the next one still comes."""
     found: list[str] = []
