@@ -14,7 +14,7 @@ from bench.truth.real.people import Person, missing
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 BROKEN = """\
-from canhazgpu.service import reconciliation_plan as module
+from canhazgpu.service.recovery import reconciliation_plan as module
 module.plan = lambda *_: module.Plan()
 """
 Lab = tuple[Sequence[Person], Mapping[str, str]]
