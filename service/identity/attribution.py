@@ -73,8 +73,10 @@ class Attributor:
             changes["name"] = changes["program"] = printable(process.name)
         if process.user is not None:
             user = printable(process.user)
-            changes |= {"user": user, "person": user, "evidence": "uid", "uid": self.users.uid(process.user)}
-            changes["hint"] = None
+            uid = self.users.uid(process.user)
+            changes |= {"user": user, "person": user, "evidence": "uid", "uid": uid, "hint": None}
+            if uid is not None and self.persons.includes(uid):
+                changes["login_uid"] = None
         return msgspec.structs.replace(base, **changes)
 
     async def settle(self) -> bool:
@@ -145,8 +147,10 @@ class Attributor:
             if not facts.on_host:
                 return _with_clue(base, self._hints.of(pid, facts)) if self._hints else base
             return msgspec.structs.replace(base, user=self.users.name(facts.uid) or str(facts.uid))
+        # A person of their own: `su - bob` and a batch system that an administrator started have their login.
+        login = None if evidence == "uid" else facts.login_uid
         return msgspec.structs.replace(
-            base, user=person, uid=owner, person=person, evidence=evidence, reservation=None
+            base, user=person, uid=owner, person=person, evidence=evidence, reservation=None, login_uid=login
         )
 
     def _climb(self, facts: Facts) -> tuple[int | None, str]:

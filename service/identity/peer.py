@@ -14,6 +14,7 @@ import msgspec
 
 from canhazgpu.events.linux.group_membership import groups_of
 from canhazgpu.service.identity.hidepid import hides_others
+from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.identity.process_facts import login_uid
 from canhazgpu.service.identity.user_names import CALLER_PATIENCE, Users
 
@@ -73,14 +74,21 @@ def peer_of(connection: socket.socket) -> Peer:
     )
 
 
-async def introduced(peer: Peer, users: Users) -> Peer:
-    """Return the peer with its name, and with all groups if the kernel did not provide them."""
+async def introduced(peer: Peer, users: Users, persons: OrdinaryUsers) -> Peer:
+    """Return the peer with its name, and with all groups if the kernel did not provide them.
+
+    The login uid of a caller who is an ordinary user is removed: after `su - bob` it is another person's.
+    """
     groups = peer.groups
     if not peer.listed:
         with anyio.move_on_after(CALLER_PATIENCE):
             more = await anyio.to_thread.run_sync(_listed_groups, peer.uid, peer.gid, abandon_on_cancel=True)
             groups |= more
-    return msgspec.structs.replace(peer, name=await users.name_of(peer.uid), groups=groups)
+    name, login = await users.name_of(peer.uid), peer.login_uid
+    if login is not None:
+        persons.refresh()
+        login = None if persons.includes(peer.uid) else login
+    return msgspec.structs.replace(peer, name=name, groups=groups, login_uid=login)
 
 
 def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool | None, int | None]:

@@ -1,11 +1,16 @@
 """The ladder of evidence: what proves whose a process is, and what proves nothing."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.proc import Host, whose
+from support.reservations import Lab, used
 
 from canhazgpu.events.linux.processes import Process
+from canhazgpu.events.open_violations import open_violations
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.reservations.allocator import AllocationRequest
 
 A = "a1" * 32
 
@@ -112,11 +117,28 @@ def test_what_descends_from_a_run_is_told_by_the_kernel(other: Host) -> None:
     assert whose(12, attributor).run is None
 
 
-def test_the_login_uid_is_kept_beside_the_user(other: Host) -> None:
-    """After su or sudo both are known; what never logged in has none."""
+def test_a_login_uid_is_kept_unless_the_process_has_a_persons_own_uid(other: Host) -> None:
+    """After `su - bob` or `sudo slurmd` a process of bob's is not the administrator's who logged in."""
+    for pid, (uid, login) in enumerate(((0, "1003"), (999, "1003"), (1002, "1003"), (0, "")), 1):
+        other.put(pid, uid, login=login)
+    assert [other.whose(pid).login_uid for pid in range(1, 5)] == [1003, 1003, None, None]
+    assert other.whose(3).uid == 1002
+
+
+@pytest.mark.anyio
+async def test_two_people_of_one_login_are_two(store: Store, other: Host) -> None:
+    """An administrator neither adopts the use of a user nor hides it, with the login uid of both the same."""
     other.put(1, 1002, login="1003")
-    other.put(2, 1002)
-    assert [other.whose(pid).login_uid for pid in (1, 2)] == [1003, None]
+    lab = Lab(store)
+    await lab.scan(used(0, other.whose(1)))
+    ask = AllocationRequest(kind="manual", user="u1003", uid=1003, gpus=(0,), duration_ms=1000)
+    assert (await lab.allocator.reserve(ask, "first")).code == "refused"
+    await lab.scan(used(0))
+    await lab.reserve(uid=1003)
+    for _ in range(2):
+        await lab.scan(used(0, other.whose(1)))
+    opened: Any = await store.redis.hgetall(store.keys.open)
+    assert [(one.kind, one.uid) for one in open_violations(opened)] == [("trespass", 1002)]
 
 
 @pytest.mark.anyio

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from support.daemon import until
 
-from canhazgpu.service.identity.peer import peer_of
+from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
+from canhazgpu.service.identity.peer import Peer, introduced, peer_of
+from canhazgpu.service.identity.user_names import Users
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 CALLER, SOMEBODY = 4241, 4242
@@ -87,6 +89,15 @@ def test_a_caller_is_who_logged_in(caller: Caller) -> None:
     peer = peer_of(caller.connection)
     assert (peer.uid, peer.pid, peer.on_host, peer.login_uid) == (0, caller.pid, True, CALLER)
     assert peer.is_admin(None)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("uid", "login"), [(0, CALLER), (999, CALLER), (SOMEBODY, None)])
+async def test_a_login_counts_only_for_callers_who_are_no_person(uid: int, login: int | None) -> None:
+    """What an administrator reserves after `su - user` is that user's, not also the administrator's."""
+    peer = Peer(uid, uid, 1, frozenset(), on_host=True, login_uid=CALLER)
+    users = Users()
+    assert (await introduced(peer, users, OrdinaryUsers(users))).login_uid == login
 
 
 def test_a_caller_that_has_ended_is_nobody_else(caller: Caller, another: "subprocess.Popen[bytes]") -> None:
