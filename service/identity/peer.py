@@ -13,6 +13,7 @@ import anyio.to_thread
 import msgspec
 
 from canhazgpu.events.linux.group_membership import groups_of
+from canhazgpu.service.identity.cgroups import container_of, slice_uid
 from canhazgpu.service.identity.hidepid import hides_others
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.identity.process_facts import login_uid
@@ -36,7 +37,7 @@ class Peer(msgspec.Struct, frozen=True):
     groups: frozenset[int]
     on_host: bool | None  # In the host's PID, user and mount namespaces; None: not permitted to check.
     name: str = ""  # The user's name, or the uid where it has none.
-    login_uid: int | None = None  # The login uid, if it differs (sudo, su).
+    login_uid: int | None = None  # Who logged in, if that is somebody else (sudo, su).
     listed: bool = True  # Whether `groups` are all of them.
 
     def is_admin(self, group: int | None) -> bool:
@@ -103,7 +104,7 @@ def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool 
         return (None if hides_others() else False), None
     try:
         on_host = _on_host(pid)
-        login = login_uid(f"/proc/{pid}") if on_host else None
+        login = _login(f"/proc/{pid}") if on_host else None
         signal.pidfd_send_signal(process, 0)
     except PermissionError:  # It is there: only who is gone for good cannot be asked.
         return on_host, login
@@ -112,6 +113,18 @@ def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool 
     finally:
         os.close(process)
     return on_host, login
+
+
+def _login(folder: str) -> int | None:
+    """Return the audit login uid of the process of `folder`; without one, the uid of its session's slice."""
+    login = login_uid(folder)
+    if login is not None:
+        return login
+    try:
+        cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
+    except OSError:
+        return None
+    return slice_uid(cgroup) if container_of(cgroup) is None else None
 
 
 def process_of(connection: socket.socket, peer: Peer) -> int | None:
