@@ -160,8 +160,8 @@ class Attributor:
         mapped = self._mapped(facts)
         if mapped is not None and self.persons.includes(mapped):
             return mapped, "uid" if mapped == facts.uid else "subuid"
-        if facts.in_slice is not None and self.persons.includes(facts.in_slice):
-            return facts.in_slice, "slice"
+        if facts.own_slice is not None and self.persons.includes(facts.own_slice):
+            return facts.own_slice, "slice"
         if facts.login_uid is not None and self.persons.includes(facts.login_uid):
             return facts.login_uid, "loginuid"
         return None, "unknown"
@@ -169,14 +169,14 @@ class Attributor:
     def _mapped(self, facts: Facts) -> int | None:
         """Return the owner of the process's user namespace, or None if it is not certain.
 
-        Inside a container of the host, any user can create a user namespace with any uid of the image.
+        Inside a container of the host, any user can create a user namespace with any uid of the image. So it
+        counts in a container only if it is also in its creator's slice.
         """
         namespaces = facts.namespaces
-        if not namespaces.mapped or (facts.container is not None and facts.in_slice is None):
+        if not namespaces.mapped:
             return None
-        if namespaces.known:
-            return namespaces.owner
-        return self.persons.owner_of_subuid(facts.uid)
+        owner = namespaces.owner if namespaces.known else self.persons.owner_of_subuid(facts.uid)
+        return owner if facts.container is None or owner == facts.in_slice else None
 
     def _follow_runs(self, known: _Known, pid: int, parent: int) -> None:
         """Find the run that a process descends from. The result is kept even if processes in between end."""

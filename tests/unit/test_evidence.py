@@ -55,6 +55,28 @@ def test_root_in_a_container_is_nobody(other: Host) -> None:
     assert (found.container.runtime, found.container.id) == ("docker", A)
 
 
+@pytest.mark.parametrize("uid", [0, 1001, 1002])
+@pytest.mark.parametrize("uid_map", ["0 0 4294967295", "0 200000 65536"])
+def test_a_cgroup_parent_that_was_asked_for_proves_nobody(other: Host, uid: int, uid_map: str) -> None:
+    """Root's container service puts a container below any user's manager, with userns-remap too."""
+    other.write("subuid", "1005:200000:65536\n")
+    parent = "/user.slice/user-1001.slice/user@1001.service"
+    mapped = uid_map.startswith("0 2")
+    other.put(1, uid + 200000 * mapped, f"0::{parent}/docker-{A}.scope", uid_map=uid_map)
+    found = other.whose(1)
+    assert (found.person, found.evidence, found.uid) == (None, "unknown", None)
+
+
+def test_a_rootless_container_is_whose_manager_it_is_below(other: Host) -> None:
+    """A service without root cannot ask who made the user namespace: the uid or its range must agree."""
+    other.write("subuid", "1001:100000:65536\n")
+    parent = "/user.slice/user-1001.slice/user@1001.service"
+    for pid, uid in enumerate((1001, 100007), 1):
+        other.put(pid, uid, f"0::{parent}/libpod-{A}.scope", uid_map="0 1001 1\n1 100000 65536")
+    found = [other.whose(pid) for pid in (1, 2)]
+    assert [(one.uid, one.evidence) for one in found] == [(1001, "slice"), (1001, "subuid")]
+
+
 def test_subordinate_uids_of_root_prove_nobody(other: Host) -> None:
     """LXD's and Proxmox's range belongs to root, who is no more a person here than on the other rungs."""
     other.write("subuid", "root:100000:65536\n")
