@@ -78,9 +78,9 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     `start` is the start time in clock ticks since boot (field 22 of /proc/PID/stat). `reservation` is the
     reservation that the environment of a process without a proven user claims to belong to; `run` is the run
     that the process descends from, according to the kernel. `login_uid` is the audit login uid, which sudo
-    and su do not change. `hint` is set only if no user is proven. `began_ms` is the start time on this host's
-    clock, taken when the process was first seen. `program` is the path of its executable (/proc/PID/exe) if
-    only root could have installed it there.
+    and su do not change; None if the process has an ordinary user's own uid. `hint` is set only if no user is
+    proven. `began_ms` is the start time on this host's clock, taken when the process was first seen.
+    `program` is the path of its executable (/proc/PID/exe) if only root could have installed it there.
     """
 
     pid: int

@@ -37,7 +37,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     idle_told_ms: Moment | None = None
     idle_until_ms: Moment | None = None
     rev: int = 0  # Grows with every change.
-    login_uid: int | None = None  # The login uid of the user who requested it, if it differs (sudo, su).
+    login_uid: int | None = None  # Who logged in, if root or a service requested it (sudo).
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from anyio.abc import TaskStatus
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from canhazgpu.service.api.socket_file import BACKLOG, SocketFile
+from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.identity.peer import Peer, introduced, peer_of, process_of
 from canhazgpu.service.identity.user_names import Users
 
@@ -129,8 +130,10 @@ class _Troubles:
 
 
 def _introducing(app: Any, users: Users) -> Any:
+    persons = OrdinaryUsers(users)
+
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        peer = await introduced(scope["canhazgpu.peer"], users)
+        peer = await introduced(scope["canhazgpu.peer"], users, persons)
         await app({**scope, "canhazgpu.peer": peer}, receive, send)
 
     return application

@@ -73,8 +73,10 @@ class Attributor:
             changes["name"] = changes["program"] = printable(process.name)
         if process.user is not None:
             user = printable(process.user)
-            changes |= {"user": user, "person": user, "evidence": "uid", "uid": self.users.uid(process.user)}
-            changes["hint"] = None
+            uid = self.users.uid(process.user)
+            changes |= {"user": user, "person": user, "evidence": "uid", "uid": uid, "hint": None}
+            if uid is not None and self.persons.includes(uid):
+                changes["login_uid"] = None
         return msgspec.structs.replace(base, **changes)
 
     async def settle(self) -> bool:
@@ -145,8 +147,10 @@ class Attributor:
             if not facts.on_host:
                 return _with_clue(base, self._hints.of(pid, facts)) if self._hints else base
             return msgspec.structs.replace(base, user=self.users.name(facts.uid) or str(facts.uid))
+        # A person of their own: `su - bob` and a batch system that an administrator started have their login.
+        login = None if evidence == "uid" else facts.login_uid
         return msgspec.structs.replace(
-            base, user=person, uid=owner, person=person, evidence=evidence, reservation=None
+            base, user=person, uid=owner, person=person, evidence=evidence, reservation=None, login_uid=login
         )
 
     def _climb(self, facts: Facts) -> tuple[int | None, str]:
@@ -156,8 +160,8 @@ class Attributor:
         mapped = self._mapped(facts)
         if mapped is not None and self.persons.includes(mapped):
             return mapped, "uid" if mapped == facts.uid else "subuid"
-        if facts.in_slice is not None and self.persons.includes(facts.in_slice):
-            return facts.in_slice, "slice"
+        if facts.own_slice is not None and self.persons.includes(facts.own_slice):
+            return facts.own_slice, "slice"
         if facts.login_uid is not None and self.persons.includes(facts.login_uid):
             return facts.login_uid, "loginuid"
         return None, "unknown"
@@ -165,14 +169,14 @@ class Attributor:
     def _mapped(self, facts: Facts) -> int | None:
         """Return the owner of the process's user namespace, or None if it is not certain.
 
-        Inside a container of the host, any user can create a user namespace with any uid of the image.
+        Inside a container of the host, any user can create a user namespace with any uid of the image. So it
+        counts in a container only if it is also in its creator's slice.
         """
         namespaces = facts.namespaces
-        if not namespaces.mapped or (facts.container is not None and facts.in_slice is None):
+        if not namespaces.mapped:
             return None
-        if namespaces.known:
-            return namespaces.owner
-        return self.persons.owner_of_subuid(facts.uid)
+        owner = namespaces.owner if namespaces.known else self.persons.owner_of_subuid(facts.uid)
+        return owner if facts.container is None or owner == facts.in_slice else None
 
     def _follow_runs(self, known: _Known, pid: int, parent: int) -> None:
         """Find the run that a process descends from. The result is kept even if processes in between end."""

@@ -37,7 +37,7 @@ def namespaces_of(proc: Path, folder: str, status: bytes) -> Namespaces:
     nested = pids is not None and len(pids[1].split()) > 1
     mapped = _map(Path(folder, "uid_map")) != _map(proc / "self/uid_map")
     if not mapped and not nested:
-        return HOST if _has_hosts_root(folder) else Namespaces(host=False)
+        return HOST if _has_hosts_root(proc, folder) else Namespaces(host=False)
     if not mapped:
         return Namespaces(host=False)
     try:
@@ -46,15 +46,21 @@ def namespaces_of(proc: Path, folder: str, status: bytes) -> Namespaces:
         return Namespaces(host=False, mapped=True, known=False)
 
 
-def _has_hosts_root(folder: str) -> bool:
+def _has_hosts_root(proc: Path, folder: str) -> bool:
     """Return whether a process has the host's root directory. Otherwise its files define what a uid means.
 
-    Return True if that cannot be read.
+    The host's is that of PID 1, because ours may be a container's. If that cannot be read, it is ours. Return
+    True if the process's cannot be read.
     """
     try:
-        return os.path.samestat(os.stat(f"{folder}/root/."), os.stat("/"))  # noqa: PTH116
+        root = os.stat(f"{folder}/root/.")  # noqa: PTH116 - called for each new process
     except OSError:
         return True
+    try:
+        hosts = os.stat(f"{proc}/1/root/.")  # noqa: PTH116
+    except OSError:
+        hosts = os.stat("/")  # noqa: PTH116
+    return os.path.samestat(root, hosts)
 
 
 def _map(path: Path) -> list[bytes]:

@@ -13,7 +13,9 @@ import anyio.to_thread
 import msgspec
 
 from canhazgpu.events.linux.group_membership import groups_of
+from canhazgpu.service.identity.cgroups import container_of, slice_uid
 from canhazgpu.service.identity.hidepid import hides_others
+from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.identity.process_facts import login_uid
 from canhazgpu.service.identity.user_names import CALLER_PATIENCE, Users
 
@@ -35,7 +37,7 @@ class Peer(msgspec.Struct, frozen=True):
     groups: frozenset[int]
     on_host: bool | None  # In the host's PID, user and mount namespaces; None: not permitted to check.
     name: str = ""  # The user's name, or the uid where it has none.
-    login_uid: int | None = None  # The login uid, if it differs (sudo, su).
+    login_uid: int | None = None  # Who logged in, if that is somebody else (sudo, su).
     listed: bool = True  # Whether `groups` are all of them.
 
     def is_admin(self, group: int | None) -> bool:
@@ -73,14 +75,21 @@ def peer_of(connection: socket.socket) -> Peer:
     )
 
 
-async def introduced(peer: Peer, users: Users) -> Peer:
-    """Return the peer with its name, and with all groups if the kernel did not provide them."""
+async def introduced(peer: Peer, users: Users, persons: OrdinaryUsers) -> Peer:
+    """Return the peer with its name, and with all groups if the kernel did not provide them.
+
+    The login uid of a caller who is an ordinary user is removed: after `su - bob` it is another person's.
+    """
     groups = peer.groups
     if not peer.listed:
         with anyio.move_on_after(CALLER_PATIENCE):
             more = await anyio.to_thread.run_sync(_listed_groups, peer.uid, peer.gid, abandon_on_cancel=True)
             groups |= more
-    return msgspec.structs.replace(peer, name=await users.name_of(peer.uid), groups=groups)
+    name, login = await users.name_of(peer.uid), peer.login_uid
+    if login is not None:
+        persons.refresh()
+        login = None if persons.includes(peer.uid) else login
+    return msgspec.structs.replace(peer, name=name, groups=groups, login_uid=login)
 
 
 def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool | None, int | None]:
@@ -95,7 +104,7 @@ def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool 
         return (None if hides_others() else False), None
     try:
         on_host = _on_host(pid)
-        login = login_uid(f"/proc/{pid}") if on_host else None
+        login = _login(f"/proc/{pid}") if on_host else None
         signal.pidfd_send_signal(process, 0)
     except PermissionError:  # It is there: only who is gone for good cannot be asked.
         return on_host, login
@@ -104,6 +113,18 @@ def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool 
     finally:
         os.close(process)
     return on_host, login
+
+
+def _login(folder: str) -> int | None:
+    """Return the audit login uid of the process of `folder`; without one, the uid of its session's slice."""
+    login = login_uid(folder)
+    if login is not None:
+        return login
+    try:
+        cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
+    except OSError:
+        return None
+    return slice_uid(cgroup) if container_of(cgroup) is None else None
 
 
 def process_of(connection: socket.socket, peer: Peer) -> int | None:

@@ -39,6 +39,18 @@ class Facts(msgspec.Struct, frozen=True):
         """Whether its uid means a user of the host."""
         return self.namespaces.host and self.container is None
 
+    @property
+    def own_slice(self) -> int | None:
+        """The user of its slice; in a container only if its user namespace was created by that user.
+
+        A container service of root's puts a container in any slice (`docker run --cgroup-parent`). If the
+        creator of the namespace cannot be read, the process must have the user's uid.
+        """
+        if self.container is None:
+            return self.in_slice
+        owner = self.namespaces.owner if self.namespaces.known else self.uid
+        return self.in_slice if self.namespaces.mapped and owner == self.in_slice else None
+
 
 def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) -> Facts:
     """Read the process of `folder` (/proc/PID), whose start and name are known.

@@ -80,6 +80,7 @@ def _scanned(host: Daemon) -> str:
     return str(json.loads(host.run("status", "--json").stdout)[0]["scanned_at"])
 
 
+SERVICE = 998  # Below UID_MIN, with or without a name.
 LOGGED_IN = """
 import os, sys
 with open("/proc/self/loginuid", "w") as file:
@@ -110,18 +111,42 @@ def test_a_run_under_sudo_is_the_persons_own(host: Daemon, people: list[Person])
 
 
 def test_use_under_sudo_is_adopted_by_who_logged_in(host: Daemon, people: list[Person]) -> None:
-    """What alice started as another account she may make right by reserving; bob may not."""
+    """What alice started as a service's account she may make right by reserving; bob may not."""
     alice, bob = people
-    words = [sys.executable, "-c", LOGGED_IN, str(alice.uid), *bob.words("sleep", "600")]
-    process = subprocess.Popen(words)
+    service = ["setpriv", f"--reuid={SERVICE}", f"--regid={SERVICE}", "--clear-groups", "sleep", "600"]
+    process = subprocess.Popen([sys.executable, "-c", LOGGED_IN, str(alice.uid), *service])
     try:
         host.place(gpu(0, use(process.pid, 5000)))
         until(host.facts)
         (row,) = json.loads(host.run("status", "--json").stdout)
-        assert row["users"] == [bob.name]
+        assert row["users"] == [alice.name]
+        assert host.run("reserve", "--gpus", "1", person=bob).returncode == 1
         done = host.run("reserve", "--gpus", "1", person=alice)
         assert done.returncode == 0, done.stderr
         until(lambda: host.facts()[-1].get("reason") == "reserved")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_another_person_does_in_ones_login_is_not_ones_own(host: Daemon, people: list[Person]) -> None:
+    """After `su - bob` in alice's login each is themselves: neither hides or adopts the other's use."""
+    alice, bob = people
+    became = [sys.executable, "-c", LOGGED_IN, str(alice.uid)]
+    process = subprocess.Popen([*became, *bob.words("sleep", "600")])
+    try:
+        host.place(gpu(0, use(process.pid, 5000)))
+        until(host.facts)
+        assert host.run("reserve", "--gpus", "1", person=alice).returncode == 1
+        host.place(gpu(0))
+        until(lambda: "AVAILABLE" in host.status())
+        words = [*became, *bob.words(*COMMAND, "reserve", "--gpus", "1")]
+        subprocess.run(words, env=host.environment, check=True, capture_output=True)
+        seen = len(host.facts())
+        host.place(gpu(0, use(alice.spawn("sleep", "600").pid, 5000)))
+        until(lambda: len(host.facts()) > seen)
+        data = host.facts()[-1]
+        assert (data["kind"], data["person"], data["holder"]) == ("trespass", alice.name, bob.name)
     finally:
         process.kill()
         process.wait()

@@ -1,11 +1,16 @@
 """The ladder of evidence: what proves whose a process is, and what proves nothing."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.proc import Host, whose
+from support.reservations import Lab, used
 
 from canhazgpu.events.linux.processes import Process
+from canhazgpu.events.open_violations import open_violations
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.reservations.allocator import AllocationRequest
 
 A = "a1" * 32
 
@@ -48,6 +53,28 @@ def test_root_in_a_container_is_nobody(other: Host) -> None:
     assert (found.user, found.login_uid) == ("root in docker a1a1a1a1a1a1", None)
     assert found.container
     assert (found.container.runtime, found.container.id) == ("docker", A)
+
+
+@pytest.mark.parametrize("uid", [0, 1001, 1002])
+@pytest.mark.parametrize("uid_map", ["0 0 4294967295", "0 200000 65536"])
+def test_a_cgroup_parent_that_was_asked_for_proves_nobody(other: Host, uid: int, uid_map: str) -> None:
+    """Root's container service puts a container below any user's manager, with userns-remap too."""
+    other.write("subuid", "1005:200000:65536\n")
+    parent = "/user.slice/user-1001.slice/user@1001.service"
+    mapped = uid_map.startswith("0 2")
+    other.put(1, uid + 200000 * mapped, f"0::{parent}/docker-{A}.scope", uid_map=uid_map)
+    found = other.whose(1)
+    assert (found.person, found.evidence, found.uid) == (None, "unknown", None)
+
+
+def test_a_rootless_container_is_whose_manager_it_is_below(other: Host) -> None:
+    """A service without root cannot ask who made the user namespace: the uid or its range must agree."""
+    other.write("subuid", "1001:100000:65536\n")
+    parent = "/user.slice/user-1001.slice/user@1001.service"
+    for pid, uid in enumerate((1001, 100007), 1):
+        other.put(pid, uid, f"0::{parent}/libpod-{A}.scope", uid_map="0 1001 1\n1 100000 65536")
+    found = [other.whose(pid) for pid in (1, 2)]
+    assert [(one.uid, one.evidence) for one in found] == [(1001, "slice"), (1001, "subuid")]
 
 
 def test_subordinate_uids_of_root_prove_nobody(other: Host) -> None:
@@ -112,11 +139,28 @@ def test_what_descends_from_a_run_is_told_by_the_kernel(other: Host) -> None:
     assert whose(12, attributor).run is None
 
 
-def test_the_login_uid_is_kept_beside_the_user(other: Host) -> None:
-    """After su or sudo both are known; what never logged in has none."""
+def test_a_login_uid_is_kept_unless_the_process_has_a_persons_own_uid(other: Host) -> None:
+    """After `su - bob` or `sudo slurmd` a process of bob's is not the administrator's who logged in."""
+    for pid, (uid, login) in enumerate(((0, "1003"), (999, "1003"), (1002, "1003"), (0, "")), 1):
+        other.put(pid, uid, login=login)
+    assert [other.whose(pid).login_uid for pid in range(1, 5)] == [1003, 1003, None, None]
+    assert other.whose(3).uid == 1002
+
+
+@pytest.mark.anyio
+async def test_two_people_of_one_login_are_two(store: Store, other: Host) -> None:
+    """An administrator neither adopts the use of a user nor hides it, with the login uid of both the same."""
     other.put(1, 1002, login="1003")
-    other.put(2, 1002)
-    assert [other.whose(pid).login_uid for pid in (1, 2)] == [1003, None]
+    lab = Lab(store)
+    await lab.scan(used(0, other.whose(1)))
+    ask = AllocationRequest(kind="manual", user="u1003", uid=1003, gpus=(0,), duration_ms=1000)
+    assert (await lab.allocator.reserve(ask, "first")).code == "refused"
+    await lab.scan(used(0))
+    await lab.reserve(uid=1003)
+    for _ in range(2):
+        await lab.scan(used(0, other.whose(1)))
+    opened: Any = await store.redis.hgetall(store.keys.open)
+    assert [(one.kind, one.uid) for one in open_violations(opened)] == [("trespass", 1002)]
 
 
 @pytest.mark.anyio

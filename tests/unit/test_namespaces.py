@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from support.people import Person
 from canhazgpu.events.gpu import ProcessReading, ProcessUse
 from canhazgpu.service.identity.attribution import Attributor
 
+SYSTEMD = [
+    path
+    for path in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+    if os.access(f"{path}/cgroup.procs", os.W_OK)
+]
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 
 
@@ -142,6 +148,66 @@ def test_roots_map_onto_a_user_proves_nobody(
     found = whose(inner.pid)
     assert f"\nUid:\t{people[0].uid}\t" in Path(f"/proc/{inner.pid}/status").read_text()
     assert (found.person, found.uid) == (None, None)
+
+
+@pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
+@pytest.mark.parametrize("maker", [None, 0, 1])
+def test_a_container_below_a_users_manager_is_whose_namespace_it_is_in(
+    people: list[Person], started: list["subprocess.Popen[bytes]"], maker: int | None
+) -> None:
+    """Root's container service puts containers wherever it is asked to; a user's own only below theirs."""
+    uid = people[0].uid
+    top = Path(SYSTEMD[0], f"user.slice/user-{uid}.slice/user@{uid}.service/docker-{'a1' * 32}.scope")
+    made = [one for one in (top, *list(top.parents)[:3]) if not one.exists()]
+    top.mkdir(parents=True)
+    words = ["unshare", "--pid", "--fork"] if maker is None else ["unshare", "-Urpf"]
+    words.append("sleep")
+    process = subprocess.Popen([*words, "60"]) if maker is None else people[maker].spawn(*words, "60")
+    started.append(process)
+    pid = sleeper(process.pid)
+    (top / "cgroup.procs").write_text(str(pid))
+    try:
+        found = whose(pid)
+        assert found.container
+        wanted = (people[0].name, "uid") if maker == 0 else (None, "unknown")
+        assert (found.person, found.evidence) == wanted
+    finally:
+        Path(SYSTEMD[0], "cgroup.procs").write_text(str(pid))
+        for one in made:
+            one.rmdir()
+
+
+BESIDE = """
+import sys
+from canhazgpu.events.gpu import ProcessReading
+from canhazgpu.service.identity.attribution import Attributor
+print(Attributor().attribute(ProcessReading(pid=int(sys.argv[1]), memory_mb=1)).evidence)
+"""
+HOST = """
+setpriv --reuid="$1" --clear-groups sleep 600 &
+until [ "$(cat /proc/$!/comm)" = sleep ]; do :; done
+shift
+unshare --mount sh -c "$@" $!
+"""
+TREE = """
+set -e
+mount -t tmpfs none "$1"
+for one in /*; do
+    if [ -L "$one" ]; then cp -a "$one" "$1$one"
+    elif [ -d "$one" ] && [ "$one" != /tmp ]; then mkdir "$1$one"; mount --rbind "$one" "$1$one"; fi
+done
+exec chroot "$@"
+"""
+
+
+def test_a_service_in_a_container_of_its_own_proves_the_hosts_users(
+    people: list[Person], tmp_path: Path
+) -> None:
+    """With --pid=host the host's root directory is that of PID 1, not the service's own."""
+    words = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", HOST, "sh", str(people[0].uid)]
+    words += [TREE, "sh", str(tmp_path), sys.executable, "-c", BESIDE]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("uid\n", "")
 
 
 def test_a_uid_in_a_tree_of_its_own_proves_nobody(

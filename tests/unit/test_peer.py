@@ -9,10 +9,18 @@ from pathlib import Path
 import pytest
 from support.daemon import until
 
-from canhazgpu.service.identity.peer import peer_of
+from canhazgpu.service.identity.cgroups import NOBODY
+from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
+from canhazgpu.service.identity.peer import Peer, introduced, peer_of
+from canhazgpu.service.identity.user_names import Users
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 CALLER, SOMEBODY = 4241, 4242
+SYSTEMD = [
+    path
+    for path in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+    if os.access(f"{path}/cgroup.procs", os.W_OK)
+]
 ATTEMPTS = 200  # Other processes of this host may take a number first.
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root chooses pids and login uids")
@@ -21,8 +29,8 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root chooses pids
 class Caller:
     """A process that connects and stays until it is told to end; the connection stays open then."""
 
-    def __init__(self, folder: Path) -> None:
-        """Connect."""
+    def __init__(self, folder: Path, login: int = CALLER) -> None:
+        """Connect; the process has the login uid `login`."""
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(folder / "s"))
             listener.listen()
@@ -30,7 +38,7 @@ class Caller:
             self._hold, theirs = socket.socketpair()
             self.pid = os.fork()
             if self.pid == 0:
-                Path("/proc/self/loginuid").write_text(str(CALLER))
+                Path("/proc/self/loginuid").write_text(str(login))
                 self._client.connect(str(folder / "s"))
                 self._hold.close()
                 theirs.recv(1)
@@ -87,6 +95,32 @@ def test_a_caller_is_who_logged_in(caller: Caller) -> None:
     peer = peer_of(caller.connection)
     assert (peer.uid, peer.pid, peer.on_host, peer.login_uid) == (0, caller.pid, True, CALLER)
     assert peer.is_admin(None)
+
+
+@pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
+@pytest.mark.parametrize("login", [CALLER, NOBODY])
+def test_without_a_login_uid_the_session_says_who_logged_in(tmp_path: Path, login: int) -> None:
+    """As for processes: what sudo does in a session is its user's also where the kernel has no audit."""
+    scope = Path(SYSTEMD[0], f"user.slice/user-{SOMEBODY}.slice/session-1.scope")
+    made = [one for one in (scope, *list(scope.parents)[:2]) if not one.exists()]
+    scope.mkdir(parents=True)
+    caller = Caller(tmp_path, login)
+    try:
+        (scope / "cgroup.procs").write_text(str(caller.pid))
+        assert peer_of(caller.connection).login_uid == (SOMEBODY if login == NOBODY else CALLER)
+    finally:
+        caller.close()
+        for one in made:
+            one.rmdir()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("uid", "login"), [(0, CALLER), (999, CALLER), (SOMEBODY, None)])
+async def test_a_login_counts_only_for_callers_who_are_no_person(uid: int, login: int | None) -> None:
+    """What an administrator reserves after `su - user` is that user's, not also the administrator's."""
+    peer = Peer(uid, uid, 1, frozenset(), on_host=True, login_uid=CALLER)
+    users = Users()
+    assert (await introduced(peer, users, OrdinaryUsers(users))).login_uid == login
 
 
 def test_a_caller_that_has_ended_is_nobody_else(caller: Caller, another: "subprocess.Popen[bytes]") -> None:
