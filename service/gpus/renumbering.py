@@ -14,7 +14,15 @@ import structlog
 from canhazgpu.events.gpu import GpuReading, GpuUsage
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.service.gpus.card_identity import Card, Move, doubtful, follow, identified, is_known_uuid
+from canhazgpu.service.gpus.card_identity import (
+    Card,
+    Move,
+    carriers,
+    doubtful,
+    follow,
+    identified,
+    is_known_uuid,
+)
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 RENUMBER, FORGET = (Script("canhazgpu.service.gpus", verb) for verb in ("renumber", "forget"))
@@ -144,7 +152,7 @@ class Renumbering:
         return int(reply)
 
     async def _forget(self, indices: Sequence[int]) -> None:
-        keys, sure = self._store.keys, identified({index: card.uuid for index, card in self._known.items()})
+        keys, sure = self._store.keys, carriers(self._known)
         reply = await self._store.run(
             FORGET,
             [
