@@ -258,21 +258,3 @@ async def _release(host: CardHost, uid: int) -> None:
 async def _calls(host: CardHost) -> int:
     info: Any = await host.store.redis.info("commandstats")
     return sum(one["calls"] for name, one in info.items() if name in ("cmdstat_evalsha", "cmdstat_eval"))
-
-
-async def test_a_card_whose_uuid_was_listed_twice_keeps_its_holder(host: CardHost) -> None:
-    """Also at the renumbering after that; she is not accused, and nobody else gets her card."""
-    both = ("B", "A")
-    await host.scan(*both)
-    await host.reserve(ALICE, 1)
-    host.uses = {"A": (ALICE,)}
-    await host.scan(*both)
-    await host.scan("B", "A", "A")
-    await host.scan(*both)
-    await host.scan("A", "B")
-    await host.scan("A", "B")
-    assert (await host.reserve(BOB, 0)).code == "refused"
-    assert await host.holders() == {"A": ALICE}
-    assert await host.accused() == {}
-    states = await host.states()
-    assert [states[index].usage.uuid for index in (0, 1)] == ["A", "B"]
