@@ -4,6 +4,7 @@ A UUID identifies a card only if the driver reports it for exactly one card. The
 a UUID stays at its index; nothing is guessed.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -37,6 +38,18 @@ def identified(uuids: Mapping[int, str]) -> dict[int, str]:
     """Return the UUIDs by index that identify a card: reported by the driver, and unique."""
     count = Counter(uuids.values())
     return {index: uuid for index, uuid in uuids.items() if is_known_uuid(uuid) and count[uuid] == 1}
+
+
+def carriers(known: Mapping[int, Card]) -> dict[int, str]:
+    """Return the UUIDs of known cards by index, each of the one card that it identifies.
+
+    A UUID that the driver reports for one card and reported for another before identifies the last one.
+    """
+    latest: dict[str, float] = {}
+    for card in known.values():
+        latest[card.uuid] = max(latest.get(card.uuid, 0), _seen_ms(card))
+    last = {index: card.uuid for index, card in known.items() if _seen_ms(card) == latest[card.uuid]}
+    return identified(last)
 
 
 def is_known_uuid(uuid: str) -> bool:
@@ -82,15 +95,20 @@ def doubtful(seen: Mapping[int, str]) -> list[str]:
 
 def _places(known: Mapping[int, Card], seen: Mapping[int, str]) -> dict[int, int]:
     """Return the index of each known card that is present."""
-    cards = identified({index: card.uuid for index, card in known.items()})
+    cards = carriers(known)
     present = identified(seen)
     at = {uuid: index for index, uuid in cards.items()}
     places = {at[uuid]: index for index, uuid in present.items() if uuid in at}
     settled = set(places.values())
     for index in seen.keys() - settled:
         card = known.get(index)
+        if card is None or index in places or card.was not in (None, index):
+            continue
         # Without a UUID on either side, assume that it is the same card.
-        unsure = index not in present or index not in cards
-        if card and index not in places and unsure and card.was in (None, index):
+        if index not in present or (index not in cards and card.uuid not in at):
             places[index] = index
     return places
+
+
+def _seen_ms(card: Card) -> float:
+    return math.inf if card.missing_ms is None else card.missing_ms

@@ -42,13 +42,15 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
     *,
     age: float = 0.0,
     rules: AllocationPolicy = DEFAULTS,
+    ended: Sequence[str] = (),
 ) -> Observed:
     """Store one scan of all GPUs and apply its consequences in one round trip.
 
     Violations are opened, updated and closed, ended reservations are released, and waiting requests get free
     GPUs. `confirm` is the minimum time in seconds between the two scans that open a violation; `stale` is the
     gap without a good scan after which the first of them no longer counts. The reading started `age` seconds
-    ago. Storing the same scan again changes nothing. Raises StoreDown.
+    ago. `ended`: open violations ("GPU/key") on missing cards whose processes have ended. Storing the same
+    scan again changes nothing. Raises StoreDown.
     """
     keys = store.keys
     scan = _encode([_gpu(usage) for usage in usages])
@@ -68,6 +70,7 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
             round(stale * 1000),
             math.ceil(age * 1000),
             scan,
+            _encode(ended),
         ],
     )
     now_ms, due_ms, opened, closed, freed = map(int, numbers)

@@ -5,7 +5,7 @@ state of a card is moved to its current index. If nothing has changed since the 
 accessed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,15 @@ import structlog
 from canhazgpu.events.gpu import GpuReading, GpuUsage
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.service.gpus.card_identity import Card, Move, doubtful, follow, identified, is_known_uuid
+from canhazgpu.service.gpus.card_identity import (
+    Card,
+    Move,
+    carriers,
+    doubtful,
+    follow,
+    identified,
+    is_known_uuid,
+)
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 RENUMBER, FORGET = (Script("canhazgpu.service.gpus", verb) for verb in ("renumber", "forget"))
@@ -50,18 +58,21 @@ class Renumbering:
         """
         self.moved, self.granted = {}, False
         seen = {reading.index: reading.uuid for reading in readings}
-        again = self._blind and any(card.missing_ms is not None for card in self._known.values())
-        if self._cards is None or seen != self._seen or again:
+        anew = self._blind and any(map(_is_missing, self._known.values()))
+        if self._cards is None or seen != self._seen or anew:
             await self._renumber(readings, seen)
             self._seen = seen
         self._blind = False
+        listed = set(identified(seen).values())
+        again = {index for index, card in self._known.items() if _is_missing(card) and card.uuid in listed}
         overdue = [
             index
             for index, card in self._known.items()
-            if card.missing_ms is not None and card.missing_ms + self.patience_ms <= now_ms
+            if index in again
+            or (card.missing_ms is not None and card.missing_ms + self.patience_ms <= now_ms)
         ]
         if overdue:
-            await self._forget(overdue)
+            await self._forget(overdue, again)
         return tuple(self._named(reading) for reading in readings)
 
     @property
@@ -143,8 +154,8 @@ class Renumbering:
         )
         return int(reply)
 
-    async def _forget(self, indices: Sequence[int]) -> None:
-        keys, sure = self._store.keys, identified({index: card.uuid for index, card in self._known.items()})
+    async def _forget(self, indices: Sequence[int], again: Container[int]) -> None:
+        keys, sure = self._store.keys, carriers(self._known)
         reply = await self._store.run(
             FORGET,
             [
@@ -159,7 +170,9 @@ class Renumbering:
                 keys.host,
                 self._rules.text,
                 self.patience_ms,
-                msgspec.json.encode([{"index": index, "uuid": sure.get(index, "")} for index in indices]),
+                msgspec.json.encode(
+                    [{"index": one, "uuid": sure.get(one, ""), "again": one in again} for one in indices]
+                ),
             ],
         )
         answer: dict[str, Any] = msgspec.json.decode(reply)
@@ -188,6 +201,10 @@ class Renumbering:
         if doubts and doubts != self._doubts:
             log.warning("gpus_without_identity", reason="; ".join(doubts))
         self._doubts = doubts
+
+
+def _is_missing(card: Card) -> bool:
+    return card.missing_ms is not None
 
 
 def _after(

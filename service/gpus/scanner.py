@@ -14,6 +14,7 @@ from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessReading, ProcessUs
 from canhazgpu.events.linux.processes import EXHAUSTED
 from canhazgpu.events.redis_client.keys import HOSTS
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown
+from canhazgpu.service.gpus.missing_cards import ended
 from canhazgpu.service.gpus.observation import Observed, observe, stall
 from canhazgpu.service.gpus.renumbering import Renumbering
 from canhazgpu.service.gpus.usage import judge
@@ -95,8 +96,8 @@ class Scanner:
                 self._cards.lose()
                 pause, backoff = backoff, min(backoff * 2, BACKOFF_LAST)
             self.progress, self._finished = time.monotonic(), self._began
-            ended, self._turn = self._turn, anyio.Event()
-            ended.set()
+            turn, self._turn = self._turn, anyio.Event()
+            turn.set()
             if not started:
                 started = True
                 task_status.started()
@@ -166,8 +167,11 @@ class Scanner:
             usages = [self._usage(reading) for reading in readings] + self._cards.missing()
         self._show(usages)
         renamed = await self.follow_names()
+        over = await ended(self._store, [usage.index for usage in self._cards.missing()])
         age = time.monotonic() - self._began
-        observed = await observe(self._store, usages, self._confirm, self._stale, age=age, rules=self._rules)
+        observed = await observe(
+            self._store, usages, self._confirm, self._stale, age=age, rules=self._rules, ended=over
+        )
         self._now_ms = observed.now_ms
         if observed.granted or self._cards.granted:
             self.granted()

@@ -79,6 +79,45 @@ def test_cards_that_change_places_while_no_service_runs(two: Daemon, people: lis
     assert two.facts() == []
 
 
+def test_a_card_whose_uuid_was_listed_twice_keeps_its_holder(two: Daemon, people: list[Person]) -> None:
+    """The renumbering after that accuses nobody, and gives the card to nobody else."""
+    alice, bob = people
+    assert two.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
+    hers = alice.spawn("sleep", "600")
+    two.place(gpu(0, uuid=B), gpu(1, use(hers.pid, 9000), uuid=A))
+    until(lambda: line(two, 1).startswith(f"GPU 1: IN USE by {alice.name} for"))
+    two.place(gpu(0, uuid=B), gpu(1, use(hers.pid, 9000), uuid=A), gpu(9, uuid=A))
+    until(lambda: "GPU 9:" in two.status())
+    two.place(gpu(0, uuid=B), gpu(1, use(hers.pid, 9000), uuid=A))
+    until(lambda: "GPU 9:" not in two.status())
+    two.place(gpu(0, use(hers.pid, 9000), uuid=A), gpu(1, uuid=B))
+    until(lambda: line(two, 0).startswith(f"GPU 0: IN USE by {alice.name} for"))
+    assert line(two, 1).startswith("GPU 1: AVAILABLE")
+    assert len(two.status().splitlines()) == 2
+    assert two.run("reserve", "--gpu-ids", "0", person=bob).returncode != 0
+    assert two.facts() == []
+
+
+def test_the_end_of_a_process_on_a_missing_card_is_seen(two: Daemon, people: list[Person]) -> None:
+    """Its violation is closed while the card is missing; while it runs the violation is open."""
+    _, bob = people
+    settings = two.folder / "config.toml"
+    settings.write_text(settings.read_text().replace('missing_timeout = "5s"', 'missing_timeout = "1h"'))
+    two.stop()
+    two.start()
+    his = bob.spawn("sleep", "600")
+    two.place(gpu(0, use(his.pid, 9000), uuid=A), gpu(1, uuid=B))
+    until(lambda: [fact["type"] for fact in two.facts()] == ["canhazgpu.violation.opened"])
+    two.place(gpu(0, uuid=B))
+    until(lambda: "GPU 1: ERROR" in two.status())
+    assert not [fact for fact in two.facts() if fact["type"] == "canhazgpu.violation.closed"]
+    his.kill()
+    his.wait()
+    until(lambda: two.facts()[-1]["type"] == "canhazgpu.violation.closed")
+    assert two.facts()[-1]["reason"] == "stopped"
+    assert line(two, 1).startswith("GPU 1: ERROR")
+
+
 def test_cards_that_cannot_be_told_apart_are_said(two: Daemon) -> None:
     """The service's log and the doctor name them; they work, by their indices."""
     two.place(gpu(0, uuid=A), gpu(1, uuid=A))

@@ -103,6 +103,24 @@ async def test_who_was_told_of_a_card_is_not_told_again_when_it_is_renumbered(st
         assert {(one.gpu, one.gpu_uuid) for one in told.violations} == {(1, "A"), (0, "B")}
 
 
+async def test_nothing_is_told_of_processes_on_a_missing_card(store: Store) -> None:
+    """What was seen there is from before; it is told when the card is back and they are still there."""
+    host = CardHost(store)
+    host.uses = {"A": (BOB,)}
+    for cards in (("A", "B"), ("A", "B"), ("B",)):
+        await host.scan(*cards)
+
+    async def known() -> bool:
+        return bool(await store.ask(store.redis.hexists(store.keys.groups, f"uid:{BOB}")))
+
+    async with telling(store):
+        await eventually(known)
+        await made(store, "gpu-failed")
+        await host.scan("A", "B")
+        *_, opened = await made(store, "gpu-failed", "gpu-recovered", "opened")
+    assert [(one.gpu, one.gpu_uuid) for one in opened.violations] == [(0, "A")]
+
+
 async def test_the_holder_of_a_vanished_card_is_told(store: Store) -> None:
     """By what the card was called when it was there; who let go by themselves is told nothing."""
     host = CardHost(store)

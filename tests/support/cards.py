@@ -9,9 +9,10 @@ from support.reservations import process
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.settings import Allocation, Settings
 from canhazgpu.events.envelope import Event, decode
-from canhazgpu.events.gpu import GpuReading, GpuUsage
+from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record
+from canhazgpu.service.gpus.missing_cards import ended
 from canhazgpu.service.gpus.observation import Observed, observe
 from canhazgpu.service.gpus.renumbering import Renumbering
 from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Reserved
@@ -22,7 +23,10 @@ HOUR_MS = 3600_000
 
 
 class CardHost:
-    """A service's scans and reservations, without the service. `uses`: uids on a card, by its UUID."""
+    """A service's scans and reservations, without the service.
+
+    `uses`: uids or processes on a card, by its UUID; `real`: the processes are in /proc.
+    """
 
     def __init__(self, store: Store, patience: float = 600.0, policy: Any = "lru") -> None:
         self.store, self.patience = store, patience
@@ -30,8 +34,8 @@ class CardHost:
         self.rules = AllocationPolicy.of(self.settings)
         self.allocator = Allocator(self.settings, store)
         self.cards = Renumbering(store, self.rules, patience)
-        self.uses: dict[str, tuple[int, ...]] = {}
-        self.now_ms = 0
+        self.uses: dict[str, Sequence[int | ProcessUse]] = {}
+        self.now_ms, self.real = 0, False
         self._operations = 0
 
     def restart(self) -> None:
@@ -45,7 +49,9 @@ class CardHost:
         ]
         settled = await self.cards.settle(readings, self.now_ms)
         usages = [self._usage(one, failing) for one in settled] + self.cards.missing()
-        observed = await observe(self.store, usages, 0.0, 60.0, rules=self.rules)
+        missing = [usage.index for usage in self.cards.missing()]
+        over = await ended(self.store, missing) if self.real else ()
+        observed = await observe(self.store, usages, 0.0, 60.0, rules=self.rules, ended=over)
         self.now_ms = observed.now_ms
         return observed
 
@@ -53,7 +59,8 @@ class CardHost:
         plain = GpuUsage(index=reading.index, uuid=reading.uuid, name=reading.name)
         if reading.uuid in failing:
             return msgspec.structs.replace(plain, state="error", reason="GPU is lost")
-        processes = tuple(process(uid) for uid in self.uses.get(reading.uuid, ()))
+        uses = self.uses.get(reading.uuid, ())
+        processes = tuple(process(one) if isinstance(one, int) else one for one in uses)
         if not processes:
             return plain
         memory, users = 900 * len(processes), tuple(one.user for one in processes)

@@ -75,6 +75,29 @@ def test_the_unidentified_stay_where_they_are() -> None:
     assert places(known("B", "A", missing={1: 0}), "B", "unknown-1") == {0: (0, False), 1: (2, True)}
 
 
+def test_a_uuid_that_was_listed_twice_is_the_listed_cards() -> None:
+    """What is missing with the same UUID, in any number, takes it from nobody; the last one seen has it."""
+    phantom = {0: Card(uuid="B"), 1: Card(uuid="A"), 9: Card(uuid="A", missing_ms=1, was=9)}
+    assert {move.was: (move.index, move.missing) for move in follow(phantom, {0: "A", 1: "B"})} == {
+        0: (1, False),
+        1: (0, False),
+        9: (9, True),
+    }
+    two = {3: Card(uuid="A", missing_ms=2, was=0), 9: Card(uuid="A", missing_ms=1, was=9)}
+    assert [move.index for move in follow(two, {0: "A"})] == [0, 9]
+    alike = {3: Card(uuid="A", missing_ms=1, was=3), 9: Card(uuid="A", missing_ms=1, was=9)}
+    assert all(move.missing for move in follow(alike, {0: "A"}))
+
+
+def test_another_card_does_not_take_over_what_a_second_one_with_a_uuid_had() -> None:
+    """C at the index where the UUID of A was listed again is a new card."""
+    phantom = {0: Card(uuid="A"), 1: Card(uuid="A", missing_ms=1, was=1)}
+    assert [(move.index, move.missing) for move in follow(phantom, {0: "A", 1: "C"})] == [
+        (0, False),
+        (2, True),
+    ]
+
+
 @pytest.mark.parametrize("uuid", ["", "unknown-3", ZERO])
 def test_what_is_no_uuid(uuid: str) -> None:
     """Nothing, our own word for it, and zeros."""

@@ -21,7 +21,6 @@ from canhazgpu.events.notices import Delivery
 from canhazgpu.events.redis_client.keys import GROUP_DISPATCHER
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
 from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry, Patience
 from canhazgpu.workers.dispatch import digest, escalation, incidents
@@ -31,6 +30,7 @@ from canhazgpu.workers.dispatch.incidents import Change, Trouble
 from canhazgpu.workers.dispatch.policy import Policy, next_digest
 from canhazgpu.workers.dispatch.reservation_notices import announce
 from canhazgpu.workers.dispatch.stream_history import material
+from canhazgpu.workers.dispatch.suppression import suppression
 from canhazgpu.workers.state_owner import check_owner
 
 COMMIT = Script("canhazgpu.workers.dispatch", "commit")
@@ -128,16 +128,16 @@ class Dispatcher:
             await self._deliveries.acknowledge(entry.id)
 
     async def take_events(self, entries: list[Entry]) -> None:
-        """Handle events about reservations and failures; check all states when a silence starts or ends."""
+        """Handle events about reservations and failures; check all states if notices may be due now."""
         for entry in entries:
             event = entry.event
             kind = event.type.removeprefix("canhazgpu.")
             if kind in ("gpu.failed", "gpu.recovered", "scanner.stalled", "scanner.resumed"):
                 await self._advance_incident(await self._incident(event), [_change(kind, event)])
-            elif kind.startswith("silence."):
+            if kind.startswith("silence.") or kind == "gpu.recovered":
                 for name in await self._episodes():
                     await self._advance_episode(name, [])
-            elif kind.startswith("reservation."):
+            if kind.startswith("reservation."):
                 await self._announce(entry)
                 continue
             await self._events.acknowledge(entry.id)
@@ -180,7 +180,7 @@ class Dispatcher:
     async def _advance_episode(
         self, name: str, facts: list[Fact], stream: str = "", acks: Sequence[str] = ()
     ) -> None:
-        silences, acknowledged = await self._silences()
+        silences, acknowledged = await suppression(self._store)
         now_ms = await self._store.now_ms()
 
         def step(text: bytes, *, may_terminate: bool = True) -> tuple[bytes, int | None, list[Draft]]:
@@ -199,15 +199,6 @@ class Dispatcher:
         if await self._commit(name, step, stream, acks) == TOO_MANY:
             structlog.get_logger().warning("terminate_deferred", user=name, reason="too many within the hour")
             await self._commit(name, partial(step, may_terminate=False), stream, acks)
-
-    async def _silences(self) -> tuple[list[Silence], dict[int, int]]:
-        """Return the silences and, by uid, the end of the last acknowledgement."""
-        async with self._store.redis.pipeline(transaction=False) as pipe:
-            pipe.hvals(self._keys.silences)
-            pipe.hgetall(self._keys.acks)
-            rows, acks = await self._store.ask(pipe.execute())
-        silences = [msgspec.json.decode(text, type=Silence) for text in rows]
-        return silences, {int(uid): int(until_ms) for uid, until_ms in acks.items()}
 
     async def _incident(self, event: Event) -> str:
         """Return the name of an incident's state. For a GPU it is the UUID, because indices change."""

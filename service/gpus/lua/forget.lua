@@ -1,5 +1,6 @@
 -- forget: gives up GPUs that the driver has not listed for missing_ms. What is reserved of them is released,
 -- what is open on them closed. What is the card's own waits for it under its UUID, if that says which it is.
+-- One whose UUID another listed card has is given up at once, if nothing is kept of it that anybody needs.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending removed gpu...
 -- Args: host rules missing_ms cards
 -- Returns: JSON: code (done, again), removed, released, granted
@@ -7,7 +8,9 @@
 local violations, open_key, pending_key, removed_key = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local KEPT = {'drained', 'unmanaged', 'last_released', 'failed'}
 local host, cards = open_host(13), cjson.decode(ARGV[4])
-if host.incomplete then return cjson.encode({code = 'again'}) end
+for _, index in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do  -- A new card of this scan may not be in it yet.
+  if not host.by_index[tonumber(index)] then return cjson.encode({code = 'again'}) end
+end
 
 local function about_violation(verb, field, text)
   local index, key = string.match(field, '^(%d+)/(.*)$')
@@ -37,12 +40,14 @@ local function keep(gpu, card)
   redis.call('HSET', removed_key, card.uuid, cjson.encode({facts = facts, affinity = had, at_ms = now_ms}))
 end
 
-local gone, parts, removed = {}, {}, {}
+local gone, parts, removed, accused = {}, {}, {}, {}
+for _, field in ipairs(redis.call('HKEYS', open_key)) do accused[tonumber((string.match(field, '^%d+')))] = true end
 for _, card in ipairs(cards) do
   local gpu = host.by_index[card.index]
   local missing = gpu and redis.call('HMGET', gpu.key, 'missing_ms', 'was') or {}
   local since_ms = tonumber(missing[1] or nil)
-  if since_ms and now_ms - since_ms >= tonumber(ARGV[3]) then
+  local needless = gpu and card.again and not (gpu.holder or gpu.drained or gpu.unmanaged or accused[card.index])
+  if since_ms and (needless or now_ms - since_ms >= tonumber(ARGV[3])) then
     gone[card.index], removed[#removed + 1] = card, card.index
     gpu.was = tonumber(missing[2] or nil)
     if gpu.holder then
@@ -64,7 +69,8 @@ for _, gpu in ipairs(host.gpus) do
     redis.call('DEL', gpu.key)
     redis.call('ZREM', KEYS[4], gpu.index)
     host.by_index[gpu.index] = nil
-    tell('gpu.removed', 'gpu/' .. gpu.index, cjson.encode({index = gpu.index, uuid = gpu.uuid or '', reason = 'not found by the driver'}))
+    tell('gpu.removed', 'gpu/' .. gpu.index, cjson.encode({index = gpu.index, uuid = gpu.uuid or '',
+      reason = card.again and 'its UUID is the one of another GPU' or 'not found by the driver'}))
   else
     left[#left + 1] = gpu
     if not gpu.unmanaged then managed = managed + 1 end

@@ -4,14 +4,15 @@
 -- An ended reservation that nothing of its own is left of is released, and the queue is gone along.
 -- A reservation whose user uses none of its GPUs is told to be idle, and one made by hand may be released for it.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending gpu...
--- Args: host rules confirm_ms stale_ms age_ms scan
+-- Args: host rules confirm_ms stale_ms age_ms scan ended
 -- Returns: now_ms due_ms opened closed freed granted
 -- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed reservation.created reservation.idle reservation.used reservation.released
 local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local scan, rules = cjson.decode(ARGV[6]), cjson.decode(ARGV[2])
 check_promise(rules)
-local FIRST = 12
+local FIRST, no_process_left = 12, {}  -- Open violations on GPUs that the driver does not list.
+for _, field in ipairs(cjson.decode(ARGV[7])) do no_process_left[field] = true end
 local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within it adds up.
 local RETURNS = 4  -- So many at least it takes, however long nobody looked before each.
 local due_ms, opened, closed, freed = 0, 0, 0, 0
@@ -152,6 +153,18 @@ local function overstays(old, row)
   return false
 end
 
+-- Closes a violation that is not seen any more, at once or when it has ended; returns whether it is closed.
+local function part(gpu, key, old, field, text, at_once, reason)
+  local name, record = string.match(field, '/(.*)$'), cjson.decode(text)
+  if at_once or has_ended(key, old, name, record) then
+    close(gpu, field, name, record, reason)
+    return true
+  elseif not record.unused_ms then
+    record.unused_ms = now_ms
+    redis.call('HSET', open_key, field, cjson.encode(record))
+  end
+end
+
 local open, pending = pairs_of(open_key), pairs_of(pending_key)
 for position, gpu in ipairs(scan) do
   local key, prefix = KEYS[FIRST - 1 + position], gpu.index .. '/'
@@ -171,15 +184,8 @@ for position, gpu in ipairs(scan) do
     end
     for field, text in pairs(open) do
       if string.sub(field, 1, #prefix) == prefix and (another or not rows[field]) then
-        local name, record = string.sub(field, #prefix + 1), cjson.decode(text)
-        local exempted = old.unmanaged or gpu.exempt[name]
-        if another or exempted or has_ended(key, old, name, record) then
-          close(gpu, field, name, record, exempted and 'exempted' or 'stopped')
-          open[field] = nil
-        elseif not record.unused_ms then
-          record.unused_ms = now_ms
-          redis.call('HSET', open_key, field, cjson.encode(record))
-        end
+        local exempted = old.unmanaged or gpu.exempt[string.sub(field, #prefix + 1)]
+        if part(gpu, key, old, field, text, another or exempted, exempted and 'exempted' or 'stopped') then open[field] = nil end
       end
     end
     for field, text in pairs(pending) do
@@ -200,6 +206,10 @@ for position, gpu in ipairs(scan) do
         if record then close(gpu, field, row.key, record, 'reserved') end
         redis.call('HDEL', pending_key, field)
       end
+    end
+  else
+    for field, text in pairs(open) do
+      if no_process_left[field] and string.sub(field, 1, #prefix) == prefix then part(gpu, key, old, field, text, false, 'stopped') end
     end
   end
 end
