@@ -29,15 +29,29 @@ local function close(gpu, field, key, record, reason)
     duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))})
 end
 
+-- What is said of the user of a row by these of its members: nothing that is true of the others alone.
+local function head_of(row, members)
+  local first, users, more = nil, {}, -1
+  for _, member in ipairs(members) do first = math.min(first or #row.heads, member.head or 1) end
+  local head = row.heads[first or 1]
+  for _, member in ipairs(members) do
+    local user = row.heads[member.head or 1].user
+    if not users[user] then users[user], more = true, more + 1 end
+  end
+  local user = more > 0 and head.user .. ' and ' .. more .. ' more' or head.user
+  return head, splice({user = user}, head.facts)
+end
+
 -- The use of a row by these of its members, as it is kept: body is JSON, signature what an update is told for.
 local function use_by(row, members)
+  local head, said = head_of(row, members)
   local processes, shapes, memory_mb = {}, {}, 0
   for position, member in ipairs(members) do
     processes[position], shapes[position] = member.process, member.shape
     memory_mb = memory_mb + (member.memory_mb or 0)
   end
-  return {body = string.sub(row.head, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = row.identity,
-    signature = row.identity .. row.evidence .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
+  return {body = string.sub(said, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = head.identity,
+    signature = head.identity .. head.evidence .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
 end
 
 local function follow_open(gpu, field, key, use, kind, holder, record)
@@ -144,6 +158,40 @@ local function without_right(old, row)
   if #found > 0 or #row.members == 0 then return found end
 end
 
+local function same_processes(record, row)
+  local before = {}
+  for _, process in ipairs(cjson.decode(record.body).processes) do
+    if known(process.start) then before[string.format('%.0f.%.0f', process.pid, process.start)] = true end
+  end
+  for _, member in ipairs(row.members) do
+    if before[member.shape] then return true end
+  end
+end
+
+local function began_by(members, moment_ms)
+  for _, member in ipairs(members) do
+    if member.began_ms and member.began_ms <= moment_ms then return true end
+  end
+end
+
+-- A hint that comes later changes nothing of who uses the GPU: the violation, or the candidate, of containers
+-- without a hint goes on with the processes, which are in another row now.
+local function go_on(prefix, rows, open, pending)
+  local plain, moved = prefix .. 'containers', nil
+  if rows[plain] or not (open[plain] or pending[plain]) then return end
+  local candidate = candidate_of(pending[plain])
+  for field, row in pairs(rows) do
+    if string.sub(field, 1, #plain + 1) == plain .. ':' and not open[field] then
+      if open[plain] and same_processes(cjson.decode(open[plain]), row) then moved = field end
+      if candidate and not pending[field] and began_by(row.members, candidate.seen_ms) then pending[field] = pending[plain] end
+    end
+  end
+  if moved then
+    rows[plain], rows[moved] = rows[moved], nil
+    rows[plain].key = 'containers'
+  end
+end
+
 local function overstays(old, row)
   local uid, login_uid = tonumber(old.expired_uid), tonumber(old.expired_login)
   for _, member in ipairs(row.members) do
@@ -169,6 +217,7 @@ for position, gpu in ipairs(scan) do
     if old.expired_uid and not still and now_ms - age_ms > tonumber(old.last_released or 0) then
       redis.call('HDEL', key, 'expired_uid', 'expired_login')
     end
+    go_on(prefix, rows, open, pending)
     for field, text in pairs(open) do
       if string.sub(field, 1, #prefix) == prefix and (another or not rows[field]) then
         local name, record = string.sub(field, #prefix + 1), cjson.decode(text)
