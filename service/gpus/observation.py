@@ -175,6 +175,7 @@ def _member(process: ProcessUse, head: int | None) -> dict[str, Any]:
         "run": process.run,
         "reservation": process.reservation,
         "person": process.person,
+        "unnamed": process.unnamed or None,
         "hint": process.hint,
         "began_ms": process.began_ms,
         "memory_mb": process.memory_mb,

@@ -20,6 +20,7 @@ from canhazgpu.service.storage.snapshot import snapshot
 
 pytestmark = pytest.mark.anyio
 NOBODY: dict[str, Any] = {"user": "root", "person": None, "evidence": "unknown"}
+NAMELESS: dict[str, Any] = {**NOBODY, "user": "1505433401", "unnamed": True}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,10 @@ NOBODY: dict[str, Any] = {"user": "root", "person": None, "evidence": "unknown"}
         (None, in_container(began_ms=2**42), "presumed"),
         (None, in_container(reservation="r1-1"), "hinted"),
         (None, process(0, **NOBODY), "presumed"),
+        (None, process(1505433401, **NAMELESS), "other"),
+        (BOB, process(1505433401, **NAMELESS, login_uid=BOB), "own"),
+        (None, process(1505433401, **NAMELESS, run="ID"), "own"),
+        (1505433401, process(1505433401, **NAMELESS), "own"),
         (0, process(0, **NOBODY), "own"),
     ],
 )
@@ -93,7 +98,7 @@ def _all(name: str) -> list[ProcessUse]:
     uids, logins = (None, 0, ALICE, BOB), (None, ALICE, BOB)
     people, hints = (None, "u1002"), (None, ALICES, BOBS, Hint(user="eve", uid=None, source="its label"))
     claims, runs, began = (None, name, "r1-1"), (None, name), (None, 1, 2**42)
-    return [
+    found = [
         ProcessUse(
             pid=1,
             name="x",
@@ -111,6 +116,8 @@ def _all(name: str) -> list[ProcessUse]:
             uids, logins, people, hints, claims, runs, began
         )
     ]
+    unproven = [one for one in found if one.person is None and one.uid == BOB]
+    return found + [msgspec.structs.replace(one, unnamed=True) for one in unproven]
 
 
 def _json(value: Any) -> bytes:
