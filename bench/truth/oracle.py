@@ -149,7 +149,7 @@ class Oracle:
             self._released(data, now)
 
     def _violation(self, verb: str, data: dict[str, Any], now: Sight, sure: Sight | None) -> None:
-        name, uuid, hint = data["violation"], data["gpu_uuid"], data["hint"] or {"user": ""}
+        name, uuid, hint = data["violation"], data["gpu_uuid"], data.get("hint") or {"user": ""}
         who = data["person"] or f"?{hint['user']}"
         if verb == "closed":
             self.open.pop(name, None)

@@ -161,7 +161,7 @@ def _head(usage: GpuUsage, process: ProcessUse) -> dict[str, Any]:
     return {
         "user": process.user,
         "identity": _encode(process.person).decode(),
-        "evidence": process.evidence,
+        "known_by": f"{process.evidence} {process.hint.user}" if process.hint else process.evidence,
         "facts": _encode(facts).decode(),
     }
 

@@ -6,8 +6,10 @@ import pytest
 from support.containers import ALICES, BOBS, in_container, violations
 from support.reservations import ALICE, BOB, Lab, used
 
+from canhazgpu.events.envelope import decode
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.violations import UPDATED
 
 pytestmark = pytest.mark.anyio
 
@@ -75,10 +77,13 @@ async def test_a_late_hint_goes_on_with_the_violation(store: Store) -> None:
         await lab.scan(used(0, box(1)))
     (before,) = await violations(store)
     for _ in range(3):
-        seen = await lab.scan(used(0, box(1, hint=BOBS), box(2, hint=BOBS)))
+        seen = await lab.scan(used(0, box(1, hint=BOBS)))
         assert (seen.opened, seen.closed) == (0, 0)
     (after,) = await violations(store)
     assert (after.violation, after.key, after.hint) == (before.violation, before.key, BOBS)
+    ((_, told),) = await store.redis.xrevrange(store.keys.violations, count=1)
+    event = decode(told)
+    assert (event.type, event.data["hint"]["user"]) == (UPDATED, "u1002")
     assert ((await lab.scan()).closed, await violations(store)) == (1, [])
 
 

@@ -51,7 +51,7 @@ local function use_by(row, members)
     memory_mb = memory_mb + (member.memory_mb or 0)
   end
   return {body = string.sub(said, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = head.identity,
-    signature = head.identity .. head.evidence .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
+    signature = head.identity .. head.known_by .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
 end
 
 local function follow_open(gpu, field, key, use, kind, holder, record)
