@@ -81,8 +81,8 @@ async def test_a_late_hint_goes_on_with_the_violation(store: Store) -> None:
         assert (seen.opened, seen.closed) == (0, 0)
     (after,) = await violations(store)
     assert (after.violation, after.key, after.hint) == (before.violation, before.key, BOBS)
-    ((_, told),) = await store.redis.xrevrange(store.keys.violations, count=1)
-    event = decode(told)
+    rows: Any = await store.redis.xrevrange(store.keys.violations, count=1)
+    event = decode(rows[0][1])
     assert (event.type, event.data["hint"]["user"]) == (UPDATED, "u1002")
     assert ((await lab.scan()).closed, await violations(store)) == (1, [])
 
