@@ -81,6 +81,8 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     and su do not change; None if the process has an ordinary user's own uid. `hint` is set only if no user is
     proven. `began_ms` is the start time on this host's clock, taken when the process was first seen.
     `program` is the path of its executable (/proc/PID/exe) if only root could have installed it there.
+    `unnamed`: it runs on the host with the uid of a user whose name no user database knows, so it is not the
+    holder's.
     """
 
     pid: int
@@ -98,6 +100,7 @@ class ProcessUse(msgspec.Struct, frozen=True, kw_only=True):
     hint: Hint | None = None
     program: str | None = None
     began_ms: int | None = None
+    unnamed: bool = False
 
 
 # Kinds of evidence, strongest first; with the first five a user is notified.

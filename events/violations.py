@@ -30,9 +30,10 @@ class Signalled(msgspec.Struct, frozen=True, kw_only=True):
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the three violation events. Times are RFC 3339 in UTC, memory is in MiB.
 
-    `key` identifies the user within the host (`uid:1001`, `user:bob`, `unknown`, or `containers` for all
-    containers without a proven user). `person` is the user to notify, None if no user is proven; then `hint`
-    may name the probable user. `reason`, `closed` and `duration_s` are set when it is closed.
+    `key` identifies the user within the host: `uid:1001`, `user:bob` or `unknown`; `containers:1001` for all
+    containers without a proven user that are hinted at uid 1001; `containers` for those that had no hint when
+    it was opened. `person` is the user to notify, None if no user is proven; then `hint` may name the likely
+    user. `reason`, `closed` and `duration_s` are set when it is closed.
     """
 
     violation: str

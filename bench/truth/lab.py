@@ -45,8 +45,8 @@ class Process:
 
     @property
     def who(self) -> str:
-        """Who is to be told of it, `?` where nobody can be proven."""
-        return self.author if self.proven else "?"
+        """Who is to be told of it; where nobody can be proven, `?` and whom it points to."""
+        return self.author if self.proven else f"?{self.hint}"
 
 
 @dataclass

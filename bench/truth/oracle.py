@@ -149,7 +149,8 @@ class Oracle:
             self._released(data, now)
 
     def _violation(self, verb: str, data: dict[str, Any], now: Sight, sure: Sight | None) -> None:
-        name, uuid, who = data["violation"], data["gpu_uuid"], data["person"] or "?"
+        name, uuid, hint = data["violation"], data["gpu_uuid"], data.get("hint") or {"user": ""}
+        who = data["person"] or f"?{hint['user']}"
         if verb == "closed":
             self.open.pop(name, None)
             self.uses.pop((uuid, who), None)
@@ -181,7 +182,7 @@ class Oracle:
         there = {one.pid for one in processes}
         elsewhere = {one.pid for _, _, others in self.sight.cards.values() for one in others}
         for pid in (one["pid"] for one in data["processes"]):
-            if pid not in there or (data["person"] and who not in self._authors(pid, now)):
+            if pid not in there or who not in self._names(pid, now):
                 return PERSON if pid in there else GPU if pid in elsewhere else FALSE
         if self.looks.get((uuid, who)) != self.sight.at_ms:
             return FALSE
@@ -248,8 +249,16 @@ class Oracle:
 
     def _authors(self, pid: int, now: Sight) -> set[str]:
         """Return whose a pid was when the cards were read, and whose it was when /proc was."""
+        return {one.author for one in self._seen(pid, now)}
+
+    def _names(self, pid: int, now: Sight) -> set[str]:
+        """Return whom an accusation may name for a pid."""
+        seen = self._seen(pid, now)
+        return {one.author for one in seen} | {one.who for one in seen}
+
+    def _seen(self, pid: int, now: Sight) -> list[Process]:
         seen = [one for _, _, processes in self.sight.cards.values() for one in processes]
-        return {one.author for one in (*seen, *now.processes) if one.pid == pid}
+        return [one for one in (*seen, *now.processes) if one.pid == pid]
 
     def held(self, uuid: str, index: int, reservation: str | None) -> None:
         """Judge who is shown to hold a card, and as which number it is shown."""

@@ -163,7 +163,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
         printable(row["kind"]),
         utc(row["since"]),
         lasted,
-        f"{row['peak_memory_mb']}MB",
+        f"{row['peak_memory_mb']}MB" if row["peak_memory_mb"] else "-",
         row["told"] or "-",
         shown or "unknown",
     )

@@ -24,7 +24,9 @@ def head(row: dict[str, Any]) -> str:
         "Since": utc(row["since"]),
         "Until": ended,
         "Lasted": spell_duration(row["duration_s"] or 0) if row["closed"] else "",
-        "Memory": f"{row['memory_mb']}MB, at most {row['peak_memory_mb']}MB",
+        "Memory": f"{row['memory_mb']}MB, at most {row['peak_memory_mb']}MB"
+        if row["peak_memory_mb"]
+        else "not reported",
         "Processes": _processes(row["processes"]),
         "Told": _told(row),
     }

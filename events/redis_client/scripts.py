@@ -13,6 +13,7 @@ PRELUDES = (
     "fencing.lua",
     "records.lua",
     "process_ownership.lua",
+    "scan_rows.lua",
     "rate_limits.lua",
     "allocation.lua",
 )

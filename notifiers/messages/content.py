@@ -33,7 +33,10 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """One violation. `until`, `lasted` and `end` are empty while it is open; `holder` if there is none."""
+    """One violation. `until`, `lasted` and `end` are empty while it is open; `holder` if there is none.
+
+    `memory` is empty if it is not reported.
+    """
 
     gpu: int
     model: str

@@ -1,6 +1,6 @@
 """Describes a violation as a use of a GPU: its processes, memory, start and end."""
 
-from canhazgpu.events.gpu import ProcessUse
+from canhazgpu.events.gpu import Container, ProcessUse
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.violations import Violation
 from canhazgpu.notifiers.messages.content import Process, Use
@@ -8,6 +8,7 @@ from canhazgpu.notifiers.messages.phrases import length, moment
 
 SHOWN = 8  # Processes of one GPU.
 SHORT_ID = 13  # Twelve characters of a container's id, and the mark that it was cut.
+ANY_RUNTIME = "container"  # As the service says where it does not know the runtime.
 ENDS = {
     "stopped": "the processes have ended",
     "reserved": "the GPU is reserved now",
@@ -24,7 +25,7 @@ def use_of(violation: Violation, *, ended: bool) -> Use:
         model=printable(violation.gpu_name),
         violation=printable(violation.violation),
         since=moment(violation.since),
-        memory=f"{violation.peak_memory_mb if ended else violation.memory_mb}MB",
+        memory=_total(violation.peak_memory_mb if ended else violation.memory_mb, violation.processes),
         holder=printable(violation.holder or ""),
         processes=tuple(map(_process, processes[:SHOWN])),
         more=max(0, len(processes) - SHOWN),
@@ -34,8 +35,17 @@ def use_of(violation: Violation, *, ended: bool) -> Use:
     )
 
 
+def _total(memory_mb: int, processes: tuple[ProcessUse, ...]) -> str:
+    reported = memory_mb or any(one.memory_mb is not None for one in processes)
+    return f"{memory_mb}MB" if reported else ""
+
+
 def _process(process: ProcessUse) -> Process:
-    held = process.container
-    inside = f"{printable(held.runtime)} container {printable(held.id, SHORT_ID)}" if held else ""
+    inside = _container(process.container) if process.container else ""
     memory = "memory unknown" if process.memory_mb is None else f"{process.memory_mb}MB"
     return Process(pid=process.pid, name=printable(process.name), memory=memory, inside=inside)
+
+
+def _container(held: Container) -> str:
+    runtime = "" if held.runtime == ANY_RUNTIME else f"{printable(held.runtime)} "
+    return f"{runtime}container {printable(held.id, SHORT_ID)}"

@@ -101,7 +101,7 @@ def _uses(part: Uses) -> str:
 
 
 def _ended(use: Use) -> str:
-    begin = _text(use.since) + _faint(f"{use.violation}, at most {use.memory}")
+    begin = _text(use.since) + _faint(use.violation + (f", at most {use.memory}" if use.memory else ""))
     return _row((_gpu(use), begin, _text(use.until), _text(use.lasted), _text(use.end)))
 
 
@@ -109,8 +109,9 @@ def _lasting(use: Use) -> str:
     rows = [(str(one.pid), _process(one), _text(one.memory)) for one in use.processes]
     if use.more:
         rows.append(("", f"and {use.more} more", ""))
-    rows = rows or [("", "no visible process", _text(use.memory))]
-    first = (_gpu(use), _text(use.since) + _faint(f"{use.violation}, {use.memory} in total"))
+    rows = rows or [("", "no visible process", _text(use.memory or "memory unknown"))]
+    total = f", {use.memory} in total" if use.memory else ""
+    first = (_gpu(use), _text(use.since) + _faint(use.violation + total))
     return "".join(_row((*(first if number == 0 else ("", "")), *row)) for number, row in enumerate(rows))
 
 

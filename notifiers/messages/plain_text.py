@@ -69,7 +69,7 @@ def _where(use: Use) -> str:
 
 
 def _lasting(use: Use) -> Iterator[str]:
-    yield f"{_where(use)}: {use.memory} used since {use.since} by"
+    yield f"{_where(use)}: {use.memory + ' ' if use.memory else ''}used since {use.since} by"
     for process in use.processes:
         inside = f" in {process.inside}" if process.inside else ""
         yield f"    PID {process.pid} ({process.name}), {process.memory}{inside}"
@@ -81,7 +81,8 @@ def _lasting(use: Use) -> Iterator[str]:
 
 def _ended(use: Use) -> Iterator[str]:
     lasted = f" ({use.lasted})" if use.lasted else ""
-    yield f"{_where(use)}: {use.since} to {use.until}{lasted}, at most {use.memory}; {use.end}"
+    peak = f", at most {use.memory}" if use.memory else ""
+    yield f"{_where(use)}: {use.since} to {use.until}{lasted}{peak}; {use.end}"
 
 
 def _table(part: Table) -> Iterator[str]:

@@ -13,6 +13,7 @@ from canhazgpu.notifiers.messages.phrases import FOR, gpus, listed
 LONGEST = 400  # Characters of PIDs in one command: a terminal's message is short.
 ENGINES = ("docker", "podman")
 OWN = ("uid", "reservation")  # With this evidence the user can end the processes without root.
+CONTAINERS = "containers"  # The start of the key of containers; their name changes with each of them.
 _ID = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
 Row = tuple[str, str]
 
@@ -76,7 +77,7 @@ def looks(violations: tuple[Violation, ...], user: str = "", *, manage: bool = F
 
 
 def _silenced(violations: tuple[Violation, ...], user: str) -> str:
-    if user in ("", "unknown"):
+    if user in ("", "unknown") or any(one.key.startswith(CONTAINERS) for one in violations):
         return f"--gpu {violations[0].gpu}"
     return f"--user {shlex.quote(printable(user))}"
 

@@ -86,10 +86,13 @@ async def stall(store: Store, reason: str, remedy: str) -> None:
 def user_key(process: ProcessUse) -> str:
     """Return the key of the violation that a process belongs to.
 
-    All containers without a proven user share one violation, because a user can start any number of them.
+    Containers without a proven user share one violation for each user they are hinted at, and one if there is
+    no hint: a user can start any number of them.
     """
-    unproven = process.uid is None and process.person is None
-    return CONTAINERS if unproven and process.container is not None else identity_key(process)
+    hint = process.hint
+    if process.uid is not None or process.person is not None or (process.container or hint) is None:
+        return identity_key(process)
+    return CONTAINERS if hint is None else f"{CONTAINERS}:{hint.user if hint.uid is None else hint.uid}"
 
 
 def identity_key(process: ProcessUse) -> str:
@@ -123,48 +126,59 @@ def _gpu(usage: GpuUsage) -> msgspec.Raw:
 
 def _users(usage: GpuUsage) -> Iterable[dict[str, Any]]:
     if not usage.processes:
-        yield _row(usage, UNKNOWN_USER, NOBODY, [])
+        yield _row(usage, UNKNOWN_USER, [])
     ordered = sorted(usage.processes, key=lambda process: (user_key(process), process.pid))
     for key, group in groupby(ordered, user_key):
-        processes = list(group)
-        first = min(processes, key=lambda one: (one.person is None, one.hint is None, one.pid))
-        yield _row(usage, key, first, processes)
+        yield _row(usage, key, list(group))
 
 
-def _row(usage: GpuUsage, key: str, one: ProcessUse, processes: list[ProcessUse]) -> dict[str, Any]:
-    """Return one user's use of a GPU. A script selects the members that count and adds them to the head."""
-    head = {
-        "gpu_uuid": usage.uuid,
-        "gpu_name": usage.name,
-        "user": _named(one, processes),
-        "uid": one.uid,
-        "person": one.person,
-        "evidence": one.evidence,
-        "hint": one.hint,
-    }
+def _row(usage: GpuUsage, key: str, processes: list[ProcessUse]) -> dict[str, Any]:
+    """Return a user's use of a GPU. A script selects the members that count, and of their heads the first."""
+    heads: dict[str, dict[str, Any]] = {}
+    of_process: dict[int, str] = {}
+    for one in sorted(processes, key=lambda one: (one.person is None, one.hint is None, one.pid)) or [NOBODY]:
+        head = _head(usage, one)
+        of_process[one.pid] = text = _encode(head).decode()
+        heads.setdefault(text, head)
+    places = {text: place for place, text in enumerate(heads, 1)}
     return {
         "key": key,
-        "head": _encode(head).decode(),
-        "identity": _encode(one.person).decode(),
-        "evidence": one.evidence,
+        "heads": list(heads.values()),
         "memory_mb": usage.memory_mb,
-        "members": [_member(process) for process in processes],
+        "members": [
+            _member(process, places[of_process[process.pid]] if len(places) > 1 else None)
+            for process in processes
+        ],
     }
 
 
-def _named(one: ProcessUse, processes: list[ProcessUse]) -> str:
-    others = len({process.user for process in processes} - {one.user})
-    return f"{one.user} and {others} more" if others else one.user
-
-
-def _member(process: ProcessUse) -> dict[str, Any]:
+def _head(usage: GpuUsage, process: ProcessUse) -> dict[str, Any]:
     facts = {
+        "gpu_uuid": usage.uuid,
+        "gpu_name": usage.name,
+        "uid": process.uid,
+        "person": process.person,
+        "evidence": process.evidence,
+        "hint": process.hint,
+    }
+    return {
+        "user": process.user,
+        "identity": _encode(process.person).decode(),
+        "known_by": f"{process.evidence} {process.hint.user}" if process.hint else process.evidence,
+        "facts": _encode(facts).decode(),
+    }
+
+
+def _member(process: ProcessUse, head: int | None) -> dict[str, Any]:
+    facts = {
+        "head": head,
         "key": identity_key(process),
         "uid": process.uid,
         "login_uid": process.login_uid,
         "run": process.run,
         "reservation": process.reservation,
         "person": process.person,
+        "unnamed": process.unnamed or None,
         "hint": process.hint,
         "began_ms": process.began_ms,
         "memory_mb": process.memory_mb,

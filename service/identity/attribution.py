@@ -146,7 +146,8 @@ class Attributor:
         if owner is None:
             if not facts.on_host:
                 return _with_clue(base, self._hints.of(pid, facts)) if self._hints else base
-            return msgspec.structs.replace(base, user=self.users.name(facts.uid) or str(facts.uid))
+            shown = self.users.name(facts.uid) or str(facts.uid)
+            return msgspec.structs.replace(base, user=shown, unnamed=self.persons.could_include(facts.uid))
         # A person of their own: `su - bob` and a batch system that an administrator started have their login.
         login = None if evidence == "uid" else facts.login_uid
         return msgspec.structs.replace(

@@ -32,9 +32,13 @@ class OrdinaryUsers:
 
     def includes(self, uid: int) -> bool:
         """Return whether a uid is an ordinary user of this host, or of a directory that knows its name."""
-        if uid < self._first or uid in DYNAMIC or uid in NOBODIES:
+        if not self.could_include(uid):
             return False
         return uid <= self._last or self._users.name(uid) is not None
+
+    def could_include(self, uid: int) -> bool:
+        """Return whether a uid is one that only users have, even if no directory knows its name now."""
+        return uid >= self._first and uid not in DYNAMIC and uid not in NOBODIES
 
     def owner_of_subuid(self, uid: int) -> int | None:
         """Return the owner of the subordinate range of a uid, or None for the uid of a named user."""

@@ -21,10 +21,10 @@ end
 local BEGAN_MARGIN_MS = 5000  -- Moments of two clocks are compared, this host's and Redis'.
 
 -- What a process is on a GPU that a reservation holds: own, presumed (its user cannot be proven, and nothing
--- points to anybody but the holder), hinted (something does) or other. As service/status/process_ownership.py.
+-- points to anybody but the holder, as the uid of a user without a name does), hinted (something does) or other. As service/status/process_ownership.py.
 local function standing(rules, gpu, record, process)
   if of_user(process, record.uid, known(record.login_uid)) or known(process.run) == record.id then return 'own' end
-  if known(process.person) then return 'other' end
+  if known(process.person) or process.unnamed then return 'other' end
   if gpu.disowned and cjson.decode(gpu.disowned)[key_of(process)] then return 'other' end
   local hint, claim = known(process.hint), known(process.reservation)
   if hint and not (hint.user == record.user or of_user({uid = hint.uid}, record.uid, known(record.login_uid))) then

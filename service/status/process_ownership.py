@@ -21,13 +21,13 @@ def ownership(
 
     `own`: it is proven, or bound to the reservation. `presumed`: its user is not proven, and nothing
     indicates another user: there is no hint and no claim, and it did not start before the reservation.
-    `hinted`: there is a hint at another user, or it claims to belong to another reservation. `disowned` are
-    the keys of users that the holder disowned.
+    `hinted`: there is a hint at another user, or it claims to belong to another reservation. The uid of
+    a user without a name is not the holder's. `disowned` are the keys of users that the holder disowned.
     """
     identities = {record.uid, record.login_uid} - {None}
     if {process.uid, process.login_uid} & identities or process.run == record.id:
         return "own"
-    if process.person is not None or identity_key(process) in disowned:
+    if process.person is not None or process.unnamed or identity_key(process) in disowned:
         return "other"
     if process.hint and not _is_holder(process.hint, record):
         return "hinted"

@@ -98,7 +98,8 @@ def _use(one: Violation) -> str:
     names = [f"PID {process.pid} ({printable(process.name)})" for process in one.processes]
     more = len(names) - SHOWN
     shown = [*names[:SHOWN], *([f"{more} more"] if more > 0 else [])]
-    return f"{one.memory_mb}MB by {_list(shown) if shown else 'unknown processes'}"
+    whose = _list(shown) if shown else "unknown processes"
+    return f"{one.memory_mb}MB by {whose}" if one.memory_mb else whose
 
 
 def _list(names: "tuple[str, ...] | list[str]") -> str:

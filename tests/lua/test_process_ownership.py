@@ -5,13 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.containers import ALICES, BOBS, in_container, violations
 from support.reservations import ALICE, BOB, Lab, process, used
 
 from canhazgpu.config.settings import Settings, Violations
-from canhazgpu.events.gpu import Container, Hint, ProcessUse
-from canhazgpu.events.open_violations import open_violations
+from canhazgpu.events.gpu import Hint, ProcessUse
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.events.violations import Violation
 from canhazgpu.service.gpus.observation import OBSERVE, identity_key, user_key
 from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
 from canhazgpu.service.status.gpu_status import status
@@ -21,21 +20,7 @@ from canhazgpu.service.storage.snapshot import snapshot
 
 pytestmark = pytest.mark.anyio
 NOBODY: dict[str, Any] = {"user": "root", "person": None, "evidence": "unknown"}
-BOBS = Hint(user="u1002", uid=BOB, source='container "train" has /home/u1002 mounted')
-ALICES = Hint(user="u1001", uid=ALICE, source="its environment names u1001")
-
-
-def in_container(**facts: Any) -> ProcessUse:
-    """A process of a container, whose user cannot be proven."""
-    box = Container(runtime="docker", id="0123456789ab")
-    facts = {"user": "root in docker 0123456789ab", "pid": 4242, "container": box, **facts}
-    return ProcessUse(**{"name": "python3", "memory_mb": 900, "start": 1, **facts})
-
-
-async def violations(store: Store) -> list[Violation]:
-    """What is open now."""
-    opened: Any = await store.redis.hgetall(store.keys.open)
-    return open_violations(opened)
+NAMELESS: dict[str, Any] = {**NOBODY, "user": "1505433401", "unnamed": True}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +45,10 @@ async def violations(store: Store) -> list[Violation]:
         (None, in_container(began_ms=2**42), "presumed"),
         (None, in_container(reservation="r1-1"), "hinted"),
         (None, process(0, **NOBODY), "presumed"),
+        (None, process(1505433401, **NAMELESS), "other"),
+        (BOB, process(1505433401, **NAMELESS, login_uid=BOB), "own"),
+        (None, process(1505433401, **NAMELESS, run="ID"), "own"),
+        (1505433401, process(1505433401, **NAMELESS), "own"),
         (0, process(0, **NOBODY), "own"),
     ],
 )
@@ -109,7 +98,7 @@ def _all(name: str) -> list[ProcessUse]:
     uids, logins = (None, 0, ALICE, BOB), (None, ALICE, BOB)
     people, hints = (None, "u1002"), (None, ALICES, BOBS, Hint(user="eve", uid=None, source="its label"))
     claims, runs, began = (None, name, "r1-1"), (None, name), (None, 1, 2**42)
-    return [
+    found = [
         ProcessUse(
             pid=1,
             name="x",
@@ -127,6 +116,8 @@ def _all(name: str) -> list[ProcessUse]:
             uids, logins, people, hints, claims, runs, began
         )
     ]
+    unproven = [one for one in found if one.person is None and one.uid == BOB]
+    return found + [msgspec.structs.replace(one, unnamed=True) for one in unproven]
 
 
 def _json(value: Any) -> bytes:

@@ -65,6 +65,11 @@ def _silence(**facts: object) -> Silence:
             "bob uses GPU 0 after their reservation ended: 1024MB by PID 10 (a)",
         ),
         (
+            OPENED,
+            violation(NOW, memory_mb=0, processes=_processes("a")),
+            "bob uses GPU 0 without a reservation: PID 10 (a)",
+        ),
+        (
             UPDATED,
             violation(NOW, processes=_processes("a", "b", "c", "d", "e")),
             "Now 1024MB by PID 10 (a), PID 11 (b), PID 12 (c) and 2 more",

@@ -43,6 +43,19 @@ def test_the_rungs_of_the_ladder(other: Host) -> None:
         (70000, "unknown"),
     ]
     assert [one.person is None for one in found] == [False] * 4 + [True] * 3
+    assert [one.unnamed for one in found] == [False] * 5 + [True] * 2
+
+
+def test_only_users_are_unnamed(other: Host) -> None:
+    """Accounts of services, and uids in a container or another user namespace, are nobody's in particular."""
+    other.put(1, 1505433401)
+    other.put(2, 999)
+    other.put(3, 61184)
+    other.put(4, 65534)
+    other.put(5, 1505433401, f"0::/system.slice/docker-{A}.scope")
+    other.put(6, 1505433401, uid_map="0 1505433401 1")
+    found = [other.whose(pid) for pid in range(1, 7)]
+    assert [(one.unnamed, one.person) for one in found] == [(True, None)] + [(False, None)] * 5
 
 
 def test_root_in_a_container_is_nobody(other: Host) -> None:

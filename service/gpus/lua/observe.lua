@@ -32,13 +32,14 @@ end
 
 -- The use of a row by these of its members, as it is kept: body is JSON, signature what an update is told for.
 local function use_by(row, members)
+  local head, said = head_of(row, members)
   local processes, shapes, memory_mb = {}, {}, 0
   for position, member in ipairs(members) do
     processes[position], shapes[position] = member.process, member.shape
     memory_mb = memory_mb + (member.memory_mb or 0)
   end
-  return {body = string.sub(row.head, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = row.identity,
-    signature = row.identity .. row.evidence .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
+  return {body = string.sub(said, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = head.identity,
+    signature = head.identity .. head.known_by .. table.concat(shapes, ' '), memory_mb = #members > 0 and memory_mb or row.memory_mb}
 end
 
 local function follow_open(gpu, field, key, use, kind, holder, record)
@@ -52,12 +53,6 @@ local function follow_open(gpu, field, key, use, kind, holder, record)
   end
   local after = cjson.encode(record)
   if after ~= before then redis.call('HSET', open_key, field, after) end
-end
-
--- A candidate as it is kept: since when it is there this time, for how long it was in all, and when last.
-local function candidate_of(text)
-  local since, used, seen = string.match(text or '', '^(%d+):(%d+):(%d+)$')
-  return since and {since_ms = tonumber(since), used_ms = tonumber(used), seen_ms = tonumber(seen)}
 end
 
 -- Adds a scan that sees it, where the last good scan of the GPU was at `good_ms`. Use that comes back counts
@@ -182,6 +177,7 @@ for position, gpu in ipairs(scan) do
     if old.expired_uid and not still and now_ms - age_ms > tonumber(old.last_released or 0) then
       redis.call('HDEL', key, 'expired_uid', 'expired_login')
     end
+    go_on(prefix, rows, open, pending)
     for field, text in pairs(open) do
       if string.sub(field, 1, #prefix) == prefix and (another or not rows[field]) then
         local exempted = old.unmanaged or gpu.exempt[string.sub(field, #prefix + 1)]

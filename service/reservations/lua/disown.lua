@@ -30,7 +30,7 @@ local function unproven(gpu, record)
   local processes = usage_of(gpu).processes
   for _, process in ipairs(processes) do
     local bound = of_user(process, record.uid, known(record.login_uid)) or known(process.run) == record.id
-    if not bound and not known(process.person) and not keys[key_of(process)] then
+    if not bound and not known(process.person) and not process.unnamed and not keys[key_of(process)] then
       keys[key_of(process)], found = true, true
       users[#users + 1] = process.user
     end
