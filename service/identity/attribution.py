@@ -10,17 +10,16 @@ from pathlib import Path
 import msgspec
 
 from canhazgpu.events.gpu import ProcessReading, ProcessUse
-from canhazgpu.events.linux.processes import EXHAUSTED, PARENT_FIELD, START_FIELD, Process
+from canhazgpu.events.linux.processes import EXHAUSTED, START_FIELD, Process
 from canhazgpu.events.sanitize import printable
 from canhazgpu.service.identity.container_hints import Clue, Hints
 from canhazgpu.service.identity.executables import executable_of
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
-from canhazgpu.service.identity.process_facts import Facts, read_facts
+from canhazgpu.service.identity.process_facts import Facts, read_facts, run_of
 from canhazgpu.service.identity.user_names import Users
 
 LONGEST_LIST = 4096
 UNKNOWN_PROCESS = "unknown process"
-DEEPEST = 64  # Maximum number of ancestors to check.
 
 
 class _Known(msgspec.Struct):
@@ -113,7 +112,7 @@ class Attributor:
         if len(self._known) >= LONGEST_LIST:
             self._known.clear()
         self._known[pid] = known
-        self._follow_runs(known, pid, int(fields[PARENT_FIELD]))
+        self._follow_runs(known, pid)
         for uid in (known.facts.uid, known.use.uid):
             if uid is not None:
                 self.users.name(uid)  # Asks again where it is time to.
@@ -174,33 +173,16 @@ class Attributor:
             return namespaces.owner
         return self.persons.owner_of_subuid(facts.uid)
 
-    def _follow_runs(self, known: _Known, pid: int, parent: int) -> None:
-        """Find the run that a process descends from. The result is kept even if processes in between end."""
-        runs = self.runs
-        if known.facts.run is not None or known.runs == runs.keys():
+    def _follow_runs(self, known: _Known, pid: int) -> None:
+        """Find the run that a process belongs to. The result is kept even if processes in between end."""
+        if known.facts.run is not None or known.runs == self.runs.keys():
             return
+        runs = dict(self.runs)
+        run = run_of(self._proc, Process(pid, known.facts.start), known.facts.claim, runs)
         known.runs = frozenset(runs)
-        by_process = {process: name for name, process in runs.items()}
-        process = Process(pid, known.facts.start)
-        for _ in range(DEEPEST):
-            run = by_process.get(process)
-            if run is not None:
-                known.facts = msgspec.structs.replace(known.facts, run=run)
-                known.generation = -1
-                return
-            found = self._relation(parent) if parent > 0 else None
-            if found is None or found[0] > process.start:  # Its parent has ended, and another has its pid.
-                return
-            process, parent = Process(parent, found[0]), found[1]
-
-    def _relation(self, pid: int) -> tuple[int, int] | None:
-        """Return the start time and the parent of a process."""
-        try:
-            stat = Path(f"{self._proc}/{pid}/stat").read_bytes()
-            fields = stat[stat.rindex(b")") + 2 :].split()
-            return int(fields[START_FIELD]), int(fields[PARENT_FIELD])
-        except (OSError, ValueError, IndexError):
-            return None
+        if run is not None:
+            known.facts = msgspec.structs.replace(known.facts, run=run)
+            known.generation = -1
 
 
 def _nobody(pid: int, facts: Facts) -> ProcessUse:

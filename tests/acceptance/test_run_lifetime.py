@@ -94,6 +94,28 @@ def test_what_stays_on_the_gpu_keeps_it(host: Daemon, runs: list[Run]) -> None:
     assert host.facts() == []  # It was never anybody's fault.
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_has_become_another_user_is_still_the_runs(
+    host: Daemon, runs: list[Run], people: list[Person], *, restarted: bool
+) -> None:
+    """Also if its parent ended unseen, or the service restarts; who copies the reservation is accused."""
+    became, forger = people
+    words = " ".join(became.words("sleep", "600"))
+    runs.append(Run(host, f'{SAY} ({words} >/dev/null & echo "$! $CANHAZGPU_RESERVATION"); exec sleep 600'))
+    child, reservation = runs[0].line().split()
+    copy = forger.spawn("env", f"CANHAZGPU_RESERVATION={reservation}", "sleep", "600")
+    host.place(gpu(0, use(int(child), 5000)), gpu(1))
+    until(lambda: "[validated: 5000MB, 1 processes]" in host.status())
+    if restarted:
+        host.stop()
+        host.start()
+    host.place(gpu(0, use(int(child), 5000), use(copy.pid, 4000)), gpu(1))
+    until(lambda: f"also used by user {forger.name}" in host.status())
+    assert became.name not in host.status()
+    (violation,) = until(host.facts)
+    assert [one["pid"] for one in violation["processes"]] == [copy.pid]
+
+
 def test_a_gpu_that_nobody_uses_yet_is_not_handed_out_again(host: Daemon, runs: list[Run]) -> None:
     """Reserved and still empty, it is the holder's: the next one gets another, the third none."""
     runs += [Run(host, SAY + "exec sleep 600"), Run(host, SAY + "exec sleep 600")]
