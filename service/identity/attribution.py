@@ -4,7 +4,7 @@ docs/architecture.md has a table of the kinds of evidence, who could forge them,
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -48,6 +48,7 @@ class Attributor:
         self.users = users or Users()
         self.persons = OrdinaryUsers(self.users, etc)
         self.runs: Mapping[str, Process] = {}  # The first processes of the runs that live, by reservation.
+        self._members: dict[Process, str] = {}  # Of runs, as an earlier service saw them.
         self._known: dict[int, _Known] = {}
         self._hints = hints
         self._generation = self._answered()
@@ -76,6 +77,12 @@ class Attributor:
             changes["hint"] = None
         return msgspec.structs.replace(base, **changes)
 
+    def remember(self, processes: Iterable[ProcessUse]) -> None:
+        """Keep the runs of processes that were attributed before this service started."""
+        for one in processes:
+            if one.run is not None and one.start is not None:
+                self._members[Process(one.pid, one.start)] = one.run
+
     async def settle(self) -> bool:
         """Wait a moment for outstanding names and hints; return whether earlier answers are out of date.
 
@@ -101,8 +108,9 @@ class Attributor:
             known = self._known.get(pid)
             same = known is not None and self._is_same(known, folder, owner, start, name)
             if known is None or not same:
-                ancestor = known.facts.run if known and known.facts.start == start else None
-                facts = read_facts(self._proc, folder, start, name, ancestor)
+                before = known.facts.run if known and known.facts.start == start else None
+                run = before or self._members.get(Process(pid, start))
+                facts = read_facts(self._proc, folder, start, name, run)
                 known = _Known(owner, facts, frozenset(), -1, _nobody(pid, facts))
         except (OSError, ValueError, IndexError) as error:
             if isinstance(error, OSError) and error.errno in EXHAUSTED:

@@ -4,58 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.daemon import Daemon, gpu, until, use
 from support.people import Person, Terminal
+from support.runs import SAY, Run
 
-SAY = 'echo "$$ $CUDA_VISIBLE_DEVICES"; '
 FORKS = f"{SAY} sleep 600 & echo child $!; wait"
-
-
-class Run:
-    """A running `canhazgpu run`."""
-
-    def __init__(self, host: Daemon, script: str, *options: str, person: Person | None = None) -> None:
-        words = [*COMMAND, "run", *options, "--", "sh", "-c", script]
-        self.process = subprocess.Popen(
-            person.words(*words) if person else words,
-            env=host.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self.gpus = self.line().split()[1]
-
-    def line(self) -> str:
-        """The next line of its output."""
-        assert self.process.stdout
-        return self.process.stdout.readline().decode().strip()
-
-    def end(self, number: int = signal.SIGKILL) -> None:
-        """End its first process."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
-        self.process.wait()
-        if self.process.stdout:
-            self.process.stdout.close()
-
-
-@pytest.fixture
-def runs(host: Daemon) -> Iterator[list[Run]]:
-    """Two idle GPUs; the runs that are put into the list end with the test."""
-    host.place(gpu(0), gpu(1))
-    until(lambda: "GPU 1: AVAILABLE" in host.status())
-    made: list[Run] = []
-    yield made
-    for run in made:
-        with suppress(ProcessLookupError):
-            os.killpg(run.process.pid, signal.SIGKILL)
-        run.end()
 
 
 def is_free(host: Daemon, index: int = 0) -> bool:
@@ -92,28 +50,6 @@ def test_what_stays_on_the_gpu_keeps_it(host: Daemon, runs: list[Run]) -> None:
     os.kill(child, signal.SIGKILL)
     until(lambda: is_free(host), 3)
     assert host.facts() == []  # It was never anybody's fault.
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-def test_what_has_become_another_user_is_still_the_runs(
-    host: Daemon, runs: list[Run], people: list[Person], *, restarted: bool
-) -> None:
-    """Also if its parent ended unseen, or the service restarts; who copies the reservation is accused."""
-    became, forger = people
-    words = " ".join(became.words("sleep", "600"))
-    runs.append(Run(host, f'{SAY} ({words} >/dev/null & echo "$! $CANHAZGPU_RESERVATION"); exec sleep 600'))
-    child, reservation = runs[0].line().split()
-    copy = forger.spawn("env", f"CANHAZGPU_RESERVATION={reservation}", "sleep", "600")
-    host.place(gpu(0, use(int(child), 5000)), gpu(1))
-    until(lambda: "[validated: 5000MB, 1 processes]" in host.status())
-    if restarted:
-        host.stop()
-        host.start()
-    host.place(gpu(0, use(int(child), 5000), use(copy.pid, 4000)), gpu(1))
-    until(lambda: f"also used by user {forger.name}" in host.status())
-    assert became.name not in host.status()
-    (violation,) = until(host.facts)
-    assert [one["pid"] for one in violation["processes"]] == [copy.pid]
 
 
 def test_a_gpu_that_nobody_uses_yet_is_not_handed_out_again(host: Daemon, runs: list[Run]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.daemon import until
 from support.people import Person
 from support.proc import Host, whose
 
@@ -36,6 +37,7 @@ def job(people: list[Person]) -> Iterator[tuple[Process, int]]:
     )
     assert process.stdout
     child = int(process.stdout.readline())
+    until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
     start = start_of(process.pid)
     assert start is not None
     yield Process(process.pid, start), child
@@ -68,8 +70,7 @@ def test_who_only_copies_the_reservation_is_not_the_runs(
     attributor = Attributor()
     attributor.runs = {"r7": job[0]}
     forger = people[1].spawn("env", "CANHAZGPU_RESERVATION=r7", "sleep", "600")
-    while b"CANHAZGPU_RESERVATION=r7" not in Path(f"/proc/{forger.pid}/environ").read_bytes():
-        pass
+    until(lambda: Path(f"/proc/{forger.pid}/comm").read_text() == "sleep\n")
     found = whose(forger.pid, attributor)
     assert (found.run, found.person) == (None, people[1].name)
 
