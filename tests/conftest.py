@@ -18,6 +18,7 @@ from support.nvml import nvml_host, nvml_library, provider, say
 from support.past import past
 from support.people import people
 from support.redis import redis_binary
+from support.runs import runs
 
 from canhazgpu.events.redis_client.store import Store
 
@@ -31,6 +32,7 @@ __all__ = [
     "past",
     "people",
     "provider",
+    "runs",
     "say",
     "shared",
 ]

@@ -1,7 +1,7 @@
 """The scanner: a loop that reads the GPUs and stores the result in Redis. It decides nothing about users."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import anyio
@@ -35,6 +35,9 @@ class ProcessAttributor(Protocol):
 
     def attribute(self, process: ProcessReading) -> ProcessUse | None:
         """Return the process with its user, or None if it is gone."""
+
+    def remember(self, processes: Iterable[ProcessUse]) -> None:
+        """Keep the runs of processes that were attributed before this service started."""
 
     async def settle(self) -> bool:
         """Wait a moment for outstanding answers; return whether one has changed."""
@@ -194,6 +197,7 @@ class Scanner:
         if not self._known:
             before = await snapshot(self._store)
             self._known = {gpu.usage.index: gpu.usage for gpu in before.gpus}
+            self._attributor.remember(one for usage in self._known.values() for one in usage.processes)
             self._stalled = before.stalled_reason
 
     def _show(self, usages: list[GpuUsage]) -> None:

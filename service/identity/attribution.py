@@ -4,23 +4,22 @@ docs/architecture.md has a table of the kinds of evidence, who could forge them,
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from canhazgpu.events.gpu import ProcessReading, ProcessUse
-from canhazgpu.events.linux.processes import EXHAUSTED, PARENT_FIELD, START_FIELD, Process
+from canhazgpu.events.linux.processes import EXHAUSTED, START_FIELD, Process
 from canhazgpu.events.sanitize import printable
 from canhazgpu.service.identity.container_hints import Clue, Hints
 from canhazgpu.service.identity.executables import executable_of
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
-from canhazgpu.service.identity.process_facts import Facts, read_facts
+from canhazgpu.service.identity.process_facts import Facts, read_facts, run_of
 from canhazgpu.service.identity.user_names import Users
 
 LONGEST_LIST = 4096
 UNKNOWN_PROCESS = "unknown process"
-DEEPEST = 64  # Maximum number of ancestors to check.
 
 
 class _Known(msgspec.Struct):
@@ -49,6 +48,7 @@ class Attributor:
         self.users = users or Users()
         self.persons = OrdinaryUsers(self.users, etc)
         self.runs: Mapping[str, Process] = {}  # The first processes of the runs that live, by reservation.
+        self._members: dict[Process, str] = {}  # Of runs, as an earlier service saw them.
         self._known: dict[int, _Known] = {}
         self._hints = hints
         self._generation = self._answered()
@@ -79,6 +79,12 @@ class Attributor:
                 changes["login_uid"] = None
         return msgspec.structs.replace(base, **changes)
 
+    def remember(self, processes: Iterable[ProcessUse]) -> None:
+        """Keep the runs of processes that were attributed before this service started."""
+        for one in processes:
+            if one.run is not None and one.start is not None:
+                self._members[Process(one.pid, one.start)] = one.run
+
     async def settle(self) -> bool:
         """Wait a moment for outstanding names and hints; return whether earlier answers are out of date.
 
@@ -104,8 +110,9 @@ class Attributor:
             known = self._known.get(pid)
             same = known is not None and self._is_same(known, folder, owner, start, name)
             if known is None or not same:
-                ancestor = known.facts.run if known and known.facts.start == start else None
-                facts = read_facts(self._proc, folder, start, name, ancestor)
+                before = known.facts.run if known and known.facts.start == start else None
+                run = before or self._members.get(Process(pid, start))
+                facts = read_facts(self._proc, folder, start, name, run)
                 known = _Known(owner, facts, frozenset(), -1, _nobody(pid, facts))
         except (OSError, ValueError, IndexError) as error:
             if isinstance(error, OSError) and error.errno in EXHAUSTED:
@@ -115,7 +122,7 @@ class Attributor:
         if len(self._known) >= LONGEST_LIST:
             self._known.clear()
         self._known[pid] = known
-        self._follow_runs(known, pid, int(fields[PARENT_FIELD]))
+        self._follow_runs(known, pid)
         for uid in (known.facts.uid, known.use.uid):
             if uid is not None:
                 self.users.name(uid)  # Asks again where it is time to.
@@ -179,33 +186,16 @@ class Attributor:
         owner = namespaces.owner if namespaces.known else self.persons.owner_of_subuid(facts.uid)
         return owner if facts.container is None or owner == facts.in_slice else None
 
-    def _follow_runs(self, known: _Known, pid: int, parent: int) -> None:
-        """Find the run that a process descends from. The result is kept even if processes in between end."""
-        runs = self.runs
-        if known.facts.run is not None or known.runs == runs.keys():
+    def _follow_runs(self, known: _Known, pid: int) -> None:
+        """Find the run that a process belongs to. The result is kept even if processes in between end."""
+        if known.facts.run is not None or known.runs == self.runs.keys():
             return
+        runs = dict(self.runs)
+        run = run_of(self._proc, Process(pid, known.facts.start), known.facts.claim, runs)
         known.runs = frozenset(runs)
-        by_process = {process: name for name, process in runs.items()}
-        process = Process(pid, known.facts.start)
-        for _ in range(DEEPEST):
-            run = by_process.get(process)
-            if run is not None:
-                known.facts = msgspec.structs.replace(known.facts, run=run)
-                known.generation = -1
-                return
-            found = self._relation(parent) if parent > 0 else None
-            if found is None or found[0] > process.start:  # Its parent has ended, and another has its pid.
-                return
-            process, parent = Process(parent, found[0]), found[1]
-
-    def _relation(self, pid: int) -> tuple[int, int] | None:
-        """Return the start time and the parent of a process."""
-        try:
-            stat = Path(f"{self._proc}/{pid}/stat").read_bytes()
-            fields = stat[stat.rindex(b")") + 2 :].split()
-            return int(fields[START_FIELD]), int(fields[PARENT_FIELD])
-        except (OSError, ValueError, IndexError):
-            return None
+        if run is not None:
+            known.facts = msgspec.structs.replace(known.facts, run=run)
+            known.generation = -1
 
 
 def _nobody(pid: int, facts: Facts) -> ProcessUse:

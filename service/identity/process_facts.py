@@ -1,20 +1,29 @@
-"""Reads facts about a process from /proc that do not change while it lives."""
+"""Reads facts about a process from /proc that do not change while it lives, and finds the run it belongs to.
+
+A descendant of a run's first process belongs to it. If a parent in between has ended, a process belongs to it
+if it claims the reservation and is in the session (setsid(2)) of the run's first process. Everybody can make
+the claim, but a process can only inherit its session or begin a new one.
+"""
 
 import os
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from canhazgpu.events.gpu import Container
+from canhazgpu.events.linux.processes import EXHAUSTED, PARENT_FIELD, START_FIELD, Process
 from canhazgpu.events.sanitize import printable
 from canhazgpu.service.identity.cgroups import NOBODY, container_of, slice_uid
 from canhazgpu.service.identity.executables import DELETED, executable_of, is_roots
 from canhazgpu.service.identity.namespaces import Namespaces, namespaces_of
 
+DEEPEST = 64  # Maximum number of ancestors to check.
 TICKS = os.sysconf("SC_CLK_TCK")
 _RESERVATION = re.compile(rb"\0CANHAZGPU_RESERVATION=(r[0-9-]{1,40})\0")
+_SESSION_FIELD = 3  # Field 6 of /proc/PID/stat, counted after the name.
 _UIDS = re.compile(rb"^Uid:\s+([0-9]+)", re.MULTILINE)
 
 
@@ -116,10 +125,65 @@ def _program(folder: str, uid: int, name: str) -> tuple[str | None, str | None]:
 def _claimed_reservation(folder: str) -> str | None:
     """Return the reservation that a process claims to belong to; it inherits the id from `canhazgpu run`.
 
-    Because this is only a claim, it is used only for processes without a proven user, such as in containers.
+    This is only a claim. Of a process with a proven user it counts only as `run_of` says.
     """
     try:
         found = _RESERVATION.search(b"\0" + Path(folder, "environ").read_bytes())
     except OSError:  # Not ours to read, or gone.
         return None
     return found[1].decode() if found else None
+
+
+class _Relations(msgspec.Struct):
+    start: int
+    parent: int
+    session: int
+
+
+def run_of(proc: Path, process: Process, claim: str | None, runs: Mapping[str, Process]) -> str | None:
+    """Return the run in `runs` (first processes by reservation) that a process belongs to, if any.
+
+    `claim`: the reservation in its environment. Raises OSError if EXHAUSTED.
+    """
+    own = _relations(proc, process.pid)
+    if own is None or own.start != process.start:
+        return None
+    found = _run_above(proc, process, own.parent, runs)
+    if found is None and claim is not None and _has_session(proc, runs.get(claim), own.session):
+        return claim
+    return found
+
+
+def _run_above(proc: Path, process: Process, parent: int, runs: Mapping[str, Process]) -> str | None:
+    by_process = {first: name for name, first in runs.items()}
+    for _ in range(DEEPEST):
+        run = by_process.get(process)
+        if run is not None:
+            return run
+        found = _relations(proc, parent) if parent > 0 else None
+        if found is None or found.start > process.start:  # Its parent has ended, and another has its pid.
+            return None
+        process, parent = Process(parent, found.start), found.parent
+    return None
+
+
+def _has_session(proc: Path, first: Process | None, session: int) -> bool:
+    """Return whether a run's first process is in this session.
+
+    While it is, the number is not given to another session. All that began outside this PID namespace are 0.
+    """
+    if first is None:
+        return False
+    found = _relations(proc, first.pid)
+    return found is not None and found.start == first.start and found.session == session > 0
+
+
+def _relations(proc: Path, pid: int) -> _Relations | None:
+    try:
+        stat = Path(f"{proc}/{pid}/stat").read_bytes()
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        return _Relations(int(fields[START_FIELD]), int(fields[PARENT_FIELD]), int(fields[_SESSION_FIELD]))
+    except (OSError, ValueError, IndexError) as error:
+        if isinstance(error, OSError) and error.errno in EXHAUSTED:
+            raise
+        return None

@@ -44,11 +44,12 @@ class Host:
         login: str = "",
         uid_map: str = "0 0 4294967295",
         parent: int = 1,
+        session: int = 0,
     ) -> None:
         """Make or replace a process; what is between its name's parentheses is its own affair."""
         folder = self.proc / str(pid)
         folder.mkdir(exist_ok=True)
-        (folder / "stat").write_text(f"{pid} ({name}) S {parent} " + "0 " * 17 + f"{start} 0 0\n")
+        (folder / "stat").write_text(f"{pid} ({name}) S {parent} 0 {session} " + "0 " * 15 + f"{start} 0 0\n")
         (folder / "comm").write_text(name + "\n")
         (folder / "status").write_text(f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
         (folder / "uid_map").write_text(uid_map)

@@ -1,0 +1,54 @@
+"""What a run started as another user stays the run's, and nobody else gets in."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from support.daemon import Daemon, gpu, until, use
+from support.people import Person
+from support.runs import SAY, Run
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_has_become_another_user_is_still_the_runs(
+    host: Daemon, runs: list[Run], people: list[Person], *, restarted: bool
+) -> None:
+    """Also if its parent ended unseen, or the service restarts; who copies the reservation is accused."""
+    became, forger = people
+    words = " ".join(became.words("sleep", "600"))
+    runs.append(Run(host, f'{SAY} ({words} >/dev/null & echo "$! $CANHAZGPU_RESERVATION"); exec sleep 600'))
+    child, reservation = runs[0].line().split()
+    copy = forger.spawn("env", f"CANHAZGPU_RESERVATION={reservation}", "sleep", "600")
+    host.place(gpu(0, use(int(child), 5000)), gpu(1))
+    until(lambda: "[validated: 5000MB, 1 processes]" in host.status())
+    if restarted:
+        host.stop()
+        host.start()
+    host.place(gpu(0, use(int(child), 5000), use(copy.pid, 4000)), gpu(1))
+    until(lambda: f"also used by user {forger.name}" in host.status())
+    assert became.name not in host.status()
+    (violation,) = until(host.facts)
+    assert [one["pid"] for one in violation["processes"]] == [copy.pid]
+
+
+def test_what_left_the_session_is_still_the_runs_after_a_restart(
+    host: Daemon, runs: list[Run], people: list[Person]
+) -> None:
+    """What was seen as the run's stays the run's, also in a session of its own and without its parent."""
+    became, other = people
+    words = " ".join(became.words("sleep", "600"))
+    runs.append(
+        Run(host, f"{SAY} sh -c 'setsid {words} >/dev/null & echo $!; exec sleep 600' & wait; exec sleep 600")
+    )
+    child = int(runs[0].line())
+    host.place(gpu(0, use(child, 5000)), gpu(1))
+    until(lambda: "[validated: 5000MB, 1 processes]" in host.status())
+    parent = int(Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    os.kill(parent, signal.SIGKILL)
+    host.stop()
+    host.start()
+    copy = other.spawn("sleep", "600")
+    host.place(gpu(0, use(child, 5000), use(copy.pid, 4000)), gpu(1))
+    until(lambda: f"also used by user {other.name}" in host.status())
+    assert became.name not in host.status()

@@ -1,0 +1,114 @@
+"""Which run a process belongs to when its parent ended before anybody saw it."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import until
+from support.people import Person
+from support.proc import Host, whose
+
+from canhazgpu.events.linux.processes import Process, start_of
+from canhazgpu.service.identity.attribution import Attributor
+
+CLAIM = "CANHAZGPU_RESERVATION=r7\0"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Host:
+    """Another host: r7 is the run of pid 10, which is in session 9."""
+    host = Host(tmp_path)
+    host.put(10, 0, start=3, session=9)
+    return host
+
+
+@pytest.fixture
+def job(people: list[Person]) -> Iterator[tuple[Process, int]]:
+    """The first process of a run, and a process that it started as somebody else and whose parent ended."""
+    person = people[0]
+    become = " ".join(person.words("sleep", "600"))
+    process = subprocess.Popen(
+        ["sh", "-c", f"({become} >/dev/null & echo $!); exec sleep 600"],
+        env={**os.environ, "CANHAZGPU_RESERVATION": "r7"},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout
+    child = int(process.stdout.readline())
+    until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
+    start = start_of(process.pid)
+    assert start is not None
+    yield Process(process.pid, start), child
+    person.leave()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def of_r7(host: Host, pid: int, first: Process | None = None) -> str | None:
+    """Return the run of a process, as the service sees it that has just started."""
+    attributor = host.attributor()
+    attributor.runs = {"r7": first or Process(10, 3)}
+    return whose(pid, attributor).run
+
+
+def test_what_the_run_left_behind_is_still_the_runs(job: tuple[Process, int], people: list[Person]) -> None:
+    """Also as another user, and when the service has never seen its parent."""
+    first, child = job
+    attributor = Attributor()
+    attributor.runs = {"r7": first}
+    found = whose(child, attributor)
+    assert (found.run, found.person) == ("r7", people[0].name)
+
+
+def test_who_only_copies_the_reservation_is_not_the_runs(
+    job: tuple[Process, int], people: list[Person]
+) -> None:
+    """Everybody can read the id of a reservation and put it into the environment of a process."""
+    attributor = Attributor()
+    attributor.runs = {"r7": job[0]}
+    forger = people[1].spawn("env", "CANHAZGPU_RESERVATION=r7", "sleep", "600")
+    until(lambda: Path(f"/proc/{forger.pid}/comm").read_text() == "sleep\n")
+    found = whose(forger.pid, attributor)
+    assert (found.run, found.person) == (None, people[1].name)
+
+
+@pytest.mark.parametrize(
+    ("session", "claim", "run"),
+    [(9, CLAIM, "r7"), (9, "", None), (9, CLAIM.replace("7", "8"), None), (8, CLAIM, None), (0, CLAIM, None)],
+)
+def test_it_takes_the_claim_and_the_session(other: Host, session: int, claim: str, run: str | None) -> None:
+    """Neither alone is enough: others work in the session of a terminal, and a claim is copied."""
+    other.put(12, 1002, session=session)
+    other.give(12, environ=claim)
+    assert of_r7(other, 12) == run
+
+
+def test_sessions_of_another_pid_namespace_are_not_one(other: Host) -> None:
+    """They all have the number 0."""
+    other.put(10, 0, start=3, session=0)
+    other.put(12, 1002, session=0)
+    other.give(12, environ=CLAIM)
+    assert of_r7(other, 12) is None
+
+
+def test_a_run_whose_first_process_has_ended_gets_no_more_members(other: Host) -> None:
+    """The number of its session can be another's by now, and so can its pid."""
+    other.put(12, 1002, session=9)
+    other.give(12, environ=CLAIM)
+    assert of_r7(other, 12, Process(10, 2)) is None
+    assert of_r7(other, 12, Process(11, 3)) is None
+
+
+def test_a_member_stays_one(other: Host) -> None:
+    """Also in a session of its own, and when the first process has ended."""
+    attributor = other.attributor()
+    attributor.runs = {"r7": Process(10, 3)}
+    other.put(12, 1002, session=9)
+    other.give(12, environ=CLAIM)
+    assert whose(12, attributor).run == "r7"
+    other.put(12, 1002, session=12, name="renamed")
+    attributor.runs = {}
+    assert whose(12, attributor).run == "r7"
