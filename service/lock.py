@@ -72,15 +72,16 @@ class Lock:
 
 
 async def keep(lock: Lock, every: float) -> None:
-    """Make the folder of a lock and take it anew where it was deleted; look every so many seconds."""
+    """Make the folder of a lock where it was deleted, and lock what is there now; look every so often."""
     trouble = ""
     while True:
         await anyio.sleep(every)
         try:
             if lock.lost():
+                event = "folder_replaced" if lock.path.exists() else "folder_made_anew"
                 lock.path.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
                 lock.renew()
-                structlog.get_logger().warning("folder_made_anew", path=str(lock.path))
+                structlog.get_logger().warning(event, path=str(lock.path))
             trouble = ""
         except (AlreadyRunning, OSError) as error:
             if trouble != str(error):
