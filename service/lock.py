@@ -1,13 +1,22 @@
-"""Ensures that only one daemon runs per host, with locks that the kernel holds while the process lives."""
+"""Ensures that only one daemon runs per host, with locks that the kernel holds while the process lives.
 
+A lock is a locked file and, because files can be deleted, an abstract socket whose name comes from the path.
+"""
+
+import errno
 import fcntl
+import hashlib
 import os
+import socket
+import struct
 from pathlib import Path
 
 import anyio
 import structlog
 
 FOLDER_MODE = 0o711
+BACKLOG = 128
+TRIES = 3  # To bind a name whose holder does not answer: it may just have ended.
 
 
 class AlreadyRunning(Exception):
@@ -18,13 +27,19 @@ class Lock:
     """An exclusive lock on a folder, or on a file that contains the holder's pid.
 
     A folder is locked directly, so no file in it is needed, and systemd-tmpfiles does not clean a locked
-    folder. A lock file can be deleted; `lost` detects this, and `renew` locks the current file.
+    folder. A lock file can be deleted; `lost` detects this, and `renew` locks the current file. Until then
+    the name of the abstract socket keeps others out. The file alone counts between network namespaces.
     """
 
     def __init__(self, path: Path) -> None:
         """Take the lock. Raises AlreadyRunning, or OSError if the file cannot be created."""
         self.path = path
         self._file = _taken(path)
+        try:
+            self._name = _named(path)
+        except BaseException:
+            os.close(self._file)
+            raise
 
     def fileno(self) -> int:
         """Return the descriptor that holds it: a process that inherits it holds it too."""
@@ -32,6 +47,7 @@ class Lock:
 
     def lost(self) -> bool:
         """Whether the file at the path is no longer the locked one."""
+        self._hang_up()
         return not _is(self._file, self.path)
 
     def renew(self) -> None:
@@ -43,18 +59,29 @@ class Lock:
     def release(self) -> None:
         """Release the lock; the file remains."""
         os.close(self._file)
+        if self._name:
+            self._name.close()
+
+    def _hang_up(self) -> None:
+        """Close the connections of those who asked who holds the name, so that the next can ask."""
+        try:
+            while self._name:
+                self._name.accept()[0].close()
+        except OSError:
+            return
 
 
 async def keep(lock: Lock, every: float) -> None:
-    """Make the folder of a lock and take it anew where it was deleted; look every so many seconds."""
+    """Make the folder of a lock where it was deleted, and lock what is there now; look every so often."""
     trouble = ""
     while True:
         await anyio.sleep(every)
         try:
             if lock.lost():
+                event = "folder_replaced" if lock.path.exists() else "folder_made_anew"
                 lock.path.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
                 lock.renew()
-                structlog.get_logger().warning("folder_made_anew", path=str(lock.path))
+                structlog.get_logger().warning(event, path=str(lock.path))
             trouble = ""
         except (AlreadyRunning, OSError) as error:
             if trouble != str(error):
@@ -82,6 +109,48 @@ def _taken(path: Path) -> int:
             os.close(file)
             raise
         os.close(file)
+
+
+def _named(path: Path) -> socket.socket | None:
+    """Hold the abstract name of a path. Raises AlreadyRunning.
+
+    None if a stranger holds it: other users must not be able to keep the service from starting.
+    """
+    address = b"\0canhazgpu/" + hashlib.sha256(os.fsencode(path.resolve())).hexdigest().encode()
+    for _ in range(TRIES):
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            name.bind(address)
+            name.listen(BACKLOG)
+        except OSError as error:
+            name.close()
+            if error.errno != errno.EADDRINUSE:
+                return None
+        else:
+            return name
+        pid = _asked(address, path)
+        if pid:
+            raise AlreadyRunning(f"another canhazgpu service (PID {pid}) holds {path}")
+    return None
+
+
+def _asked(address: bytes, path: Path) -> int | None:
+    """Return the pid of who holds the name; None for a stranger, or if its path is on another file system."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
+        try:
+            link.connect(address)
+        except OSError:
+            return None
+        pid, uid, _ = struct.unpack("iii", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid not in (0, os.geteuid()) or not pid:
+        return None
+    root = Path("/proc", str(pid), "root")
+    folder = path.resolve().parent
+    try:
+        # A service in a container may share the network, and have another folder at the same path.
+        return int(pid) if os.path.samestat(folder.stat(), (root / folder.relative_to("/")).stat()) else None
+    except OSError:
+        return int(pid)
 
 
 def _open(path: Path) -> int:

@@ -22,8 +22,11 @@ from canhazgpu.events.reservations import Record
 from canhazgpu.service.recovery.reconciliation_plan import (
     Found,
     Plan,
+    Restoration,
     as_kept,
+    card_of,
     changed,
+    content_of,
     ended_of,
     kind_of,
     plan,
@@ -31,20 +34,12 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     whole_release,
 )
 from canhazgpu.service.storage import records as storage_records
-from canhazgpu.service.storage.journal import Card, Journal, State
+from canhazgpu.service.storage.journal import Journal, State
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 RESTORE = Script("canhazgpu.service.recovery", "restore")
 AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
-
-
-class Restoration(msgspec.Struct, frozen=True, kw_only=True):
-    """A restoration: the restored ids, the GPUs that two reservations claimed, and the time (RFC 3339)."""
-
-    at: str
-    restored: tuple[str, ...]
-    dropped: tuple[str, ...]
-    conflicts: tuple[dict[str, Any], ...] = ()
+LOOK_AGAIN = 1.0  # Seconds until the journal is looked at again: somebody may replace the file.
 
 
 class Reconciler:
@@ -52,8 +47,7 @@ class Reconciler:
 
     def __init__(self, store: Store, journal: Journal) -> None:
         """Store the parameters; nothing is read yet."""
-        self._store = store
-        self._journal = journal
+        self._store, self._journal = store, journal
         self._state: State | None = None
         self._written: State | None = None  # What of it is on the disk.
         self._indices: list[int] = []
@@ -74,7 +68,7 @@ class Reconciler:
             self._failed(error)
         self._store.recover = self._recover
         state = self._state
-        self._written = state and _content(state)
+        self._written = state and content_of(state)
         self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
         self._store.connected = self.note
         self.note()
@@ -83,12 +77,23 @@ class Reconciler:
         """Write changes that no caller waits for until cancelled. Reports started after the first attempt."""
         await self.start()
         try:
+            await self._run(task_status)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._keep_in_place()
+
+    async def _run(self, task_status: TaskStatus[None]) -> None:
+        try:
             await self.sync()
         except StoreDown as down:
             self._store.lost(down)
         task_status.started()
         while True:
-            await self._wanted.wait()
+            with anyio.move_on_after(LOOK_AGAIN) as nothing:
+                await self._wanted.wait()
+            await self._keep_in_place()
+            if nothing.cancelled_caught:
+                continue
             self._wanted = anyio.Event()
             try:
                 await self.sync()
@@ -180,11 +185,19 @@ class Reconciler:
         self._store.compared = servers
         await self._write(new)
 
+    async def _keep_in_place(self) -> None:
+        """Write the journal again if somebody replaced it: what is in memory is the truth."""
+        async with self._lock:
+            if self._state and self._journal.was_replaced():
+                await self._write(self._state)
+
     async def _write(self, state: State) -> None:
-        self._state, content = state, _content(state)
+        self._state, content = state, content_of(state)
         self._store.hold_to(state.dataset, state.sequence)
         if content == self._written and self._journal.is_in_place() and not self.weakness:
             return
+        if self._journal.was_replaced():
+            structlog.get_logger().error("journal_replaced", path=str(self._journal.path))
         try:
             await anyio.to_thread.run_sync(self._journal.write, state)
         except OSError as error:
@@ -242,7 +255,7 @@ class Reconciler:
             ended=frozenset(name for _, fields in released if (name := whole_release(fields))),
             records={one.id: one for one in storage_records.records(held)},
             requests={one.id: one for one in storage_records.requests(queue)},
-            cards={str(index): _card(*row) for index, row in zip(indices, cards, strict=True)},
+            cards={str(index): card_of(*row) for index, row in zip(indices, cards, strict=True)},
         )
 
     async def _restore(self, state: State, wanted: Plan, found: Found) -> None:
@@ -285,15 +298,3 @@ class Reconciler:
         )
         self._restorations += 1
         self.restored([one for one in wanted.restore if one.id in restored])
-
-
-def _card(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:
-    return Card(
-        uuid=(uuid or b"").decode(), drained=(drained or b"").decode(), unmanaged=unmanaged is not None
-    )
-
-
-def _content(state: State) -> State:
-    """Return the part of a state that is worth writing, without heartbeats and event numbers."""
-    records = {name: msgspec.structs.replace(one, heartbeat_ms=None) for name, one in state.records.items()}
-    return msgspec.structs.replace(state, sequence=0, ledger="", records=records)

@@ -144,3 +144,25 @@ def as_kept(one: Record | Waiting) -> str:
     """Return a reservation or a request in the form of the scripts, without empty fields."""
     facts = msgspec.to_builtins(one)
     return msgspec.json.encode({name: value for name, value in facts.items() if value is not None}).decode()
+
+
+class Restoration(msgspec.Struct, frozen=True, kw_only=True):
+    """A restoration: the restored ids, the GPUs that two reservations claimed, and the time (RFC 3339)."""
+
+    at: str
+    restored: tuple[str, ...]
+    dropped: tuple[str, ...]
+    conflicts: tuple[dict[str, Any], ...] = ()
+
+
+def card_of(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:
+    """Return the administrative state of a GPU from its fields in Redis."""
+    return Card(
+        uuid=(uuid or b"").decode(), drained=(drained or b"").decode(), unmanaged=unmanaged is not None
+    )
+
+
+def content_of(state: State) -> State:
+    """Return the part of a state that is worth writing, without heartbeats and event numbers."""
+    records = {name: msgspec.structs.replace(one, heartbeat_ms=None) for name, one in state.records.items()}
+    return msgspec.structs.replace(state, sequence=0, ledger="", records=records)

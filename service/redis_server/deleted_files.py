@@ -1,6 +1,7 @@
-"""The files of the embedded Redis: notices that they were deleted while it runs, and has it write them again.
+"""The files of the embedded Redis: notices that they were deleted or replaced, and has it write them again.
 
-A server goes on without its files, but the next start would find nothing, and nobody finds its socket.
+A server goes on without its files, but the next start would find nothing, or an older copy that somebody put
+there; and nobody finds its socket.
 """
 
 import contextlib
@@ -26,16 +27,56 @@ class NotWritten(Exception):
     """The server cannot write its data there for now; it goes on."""
 
 
-async def watch(store: Store, folder: Path, socket: Path, place: Callable[[], None]) -> None:
-    """Return when files of the server were deleted and its data are in `folder` again, which `place` makes.
+class Files:
+    """The files of a running server, as they were when it had just started."""
 
-    Until they can be written it goes on without; it also returns when it cannot be reached any more.
+    def __init__(self, folder: Path, socket: Path, pid: int) -> None:
+        """Look at them now."""
+        self._folder, self._pid = folder, pid
+        self._ours = {path: _identity(path) for path in (folder, socket, folder / "lock")}
+
+    def deleted(self) -> Path | None:
+        """Return the first file that is not there, None when all are."""
+        expected = [*self._ours, *self._parts()]
+        return next((path for path in expected if not path.exists()), None)
+
+    def replaced(self, size: int) -> Path | None:
+        """Return the first file that is another one, or is shorter than the `size` the server wrote."""
+        for path, ours in self._ours.items():
+            if _identity(path) != ours:
+                return path
+        parts = self._parts()
+        with contextlib.suppress(OSError):
+            if _identity(parts[-1]) not in self._open():
+                return parts[-1]
+            if sum(path.stat().st_size for path in parts) < size:
+                return parts[-1]
+        return None
+
+    def _parts(self) -> list[Path]:
+        """Return the files with the data; the last is the one that is written to."""
+        manifest = self._folder / MANIFEST
+        with contextlib.suppress(OSError):
+            parts = _PART.findall(manifest.read_text())
+            if parts:
+                return [manifest.parent / name for name in parts]
+        return [self._folder / "appendonly.aof"]
+
+    def _open(self) -> set[tuple[int, int] | None]:
+        return {_identity(path) for path in Path("/proc", str(self._pid), "fd").iterdir()}
+
+
+async def watch(store: Store, files: Files, folder: Path, place: Callable[[], None]) -> None:
+    """Return when the server's files were deleted or replaced and its data are in `folder` again.
+
+    `place` makes the folder. Until they can be written the server goes on without; this also returns when it
+    cannot be reached any more.
     """
     said: dict[str, Any] = {}
     outcome: dict[str, Any]
     over = False
     while not over:
-        path = str(await _missing(folder, socket))
+        event, path = await _lost(store, files)
         try:
             place()
             await write_again(store, folder)
@@ -46,29 +87,39 @@ async def watch(store: Store, folder: Path, socket: Path, place: Callable[[], No
             outcome, over = {"lost": str(down)}, True
         if outcome != said:
             said = outcome
-            structlog.get_logger().error("redis_files_deleted", path=path, **outcome)
+            structlog.get_logger().error(event, path=str(path), **outcome)
 
 
-async def _missing(folder: Path, socket: Path) -> Path:
-    """Return the first file that is missing in two looks: a rewrite may replace files meanwhile."""
+async def _lost(store: Store, files: Files) -> tuple[str, Path]:
+    """Return what happened to which file, as seen in two looks: a rewrite may replace files meanwhile."""
     while True:
         await anyio.sleep(LOOK_AGAIN)
-        if deleted(folder, socket):
+        if await _look(store, files):
             await anyio.sleep(LOOK_AGAIN / 10)
-            path = deleted(folder, socket)
-            if path:
-                return path
+            lost = await _look(store, files)
+            if lost:
+                return lost
 
 
-def deleted(folder: Path, socket: Path) -> Path | None:
-    """Return the first of a running server's files that is not there, None when all are."""
-    expected = [folder, socket, folder / "lock"]
-    with contextlib.suppress(OSError):
-        parts = _PART.findall((folder / MANIFEST).read_text())
-        expected += [folder / MANIFEST.parent / name for name in parts]
-    if not (folder / MANIFEST).exists():
-        expected.append(folder / "appendonly.aof")
-    return next((path for path in expected if not path.exists()), None)
+async def _look(store: Store, files: Files) -> tuple[str, Path] | None:
+    path = files.deleted()
+    if path:
+        return "redis_files_deleted", path
+    size = 0
+    with contextlib.suppress(StoreDown):  # Its size first: meanwhile the files only grow.
+        facts = await store.ask(store.redis.info("persistence"))
+        if not facts["aof_rewrite_in_progress"]:
+            size = int(facts.get("aof_current_size", 0))
+    path = files.replaced(size)
+    return ("redis_files_replaced", path) if path else None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 async def write_again(store: Store, folder: Path) -> None:

@@ -173,10 +173,11 @@ class EmbeddedRedis:
             raise EmbeddedFailed(f"state_dir: {self.folder} cannot be used: {error}") from error
 
     async def _until_it_ends(self, process: Process, store: Store, lock: Lock) -> None:
-        """Return when the server has ended, as it is to where its files were deleted and are there again."""
+        """Return when the server has ended, as it is to where its files were lost and are there again."""
+        files = deleted_files.Files(self.folder, self.socket, process.pid)
 
         async def watch() -> None:
-            await deleted_files.watch(store, self.folder, self.socket, lambda: self._keep_place(lock))
+            await deleted_files.watch(store, files, self.folder, lambda: self._keep_place(lock))
             process.terminate()  # The next one has a socket that is found.
 
         async with anyio.create_task_group() as tasks:

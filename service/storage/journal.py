@@ -47,6 +47,7 @@ class Journal:
         self.path = path
         self._file = -1
         self._size = 0
+        self._left: tuple[int, ...] = ()  # What the file was after the last write.
 
     def read(self) -> State | None:
         """Return the last valid state, or None. Raises OSError."""
@@ -74,16 +75,21 @@ class Journal:
             _append(self._file, line)
         except OSError:
             os.ftruncate(self._file, self._size)  # Not half a line, which the next would be joined to.
+            self._left = _facts(os.fstat(self._file))
             raise
         self._size += len(line)
+        self._left = _facts(os.fstat(self._file))
 
     def is_in_place(self) -> bool:
-        """Tell whether the file is where it is looked for at the next start."""
+        """Tell whether the file that the next start reads is the one that was written, unchanged since."""
         try:
-            there, ours = self.path.stat(), os.fstat(self._file)
+            return self._file >= 0 and _facts(self.path.stat()) == self._left
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def was_replaced(self) -> bool:
+        """Tell whether somebody else deleted, replaced or overwrote the file after it was written."""
+        return self._file >= 0 and not self.is_in_place()
 
     def close(self) -> None:
         """Close the file."""
@@ -108,6 +114,11 @@ class Journal:
             self.close()
             raise
         self._size = len(line)
+        self._left = _facts(os.fstat(self._file))
+
+
+def _facts(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _append(file: int, line: bytes) -> None:

@@ -1,8 +1,13 @@
 """The socket, the locks, or what stands where they stood: deleted, taken, doubled."""
 
+import hashlib
 import json
+import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +98,48 @@ def test_a_second_service_never_starts_on_the_same_state(host: Daemon) -> None:
     assert host.run("status").returncode == 0
 
 
+def test_deletion_breaks_no_lock(host: Daemon) -> None:
+    """A service that starts at once after all was deleted names the first, and changes nothing of it."""
+    assert host.run("reserve", "--duration", "1h").returncode == 0
+    assert host.process is not None
+    host.process.send_signal(signal.SIGSTOP)  # So that it cannot be the first to notice.
+    try:
+        shutil.rmtree(host.folder / "state")
+        delete(host, "s", "s.lock")
+        of_state, of_socket = refused(another(host, "second")), refused(another(host, "third", own_state))
+    finally:
+        host.process.send_signal(signal.SIGCONT)
+    first = f"another canhazgpu service (PID {host.process.pid}) holds {host.folder}"
+    assert f"{first}/state;" in of_state
+    assert f"{first}/s.lock;" in of_socket
+    until((host.folder / "s").exists, 10)
+    assert "IN USE by" in host.status()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root takes the place of another user")
+def test_another_user_cannot_keep_a_service_from_starting(folder: Path) -> None:
+    """Who holds the names of its locks, and answers there, is neither root nor the service's user."""
+    paths = [folder / "state", folder / "s.lock", folder / "state/redis/lock"]
+    code = (
+        "import os, socket, sys; os.setuid(65534)\n"
+        "held = [socket.socket(socket.AF_UNIX) for _ in sys.argv[1:]]\n"
+        "for one, name in zip(held, sys.argv[1:]): one.bind(chr(0) + name); one.listen()\n"
+        "print(flush=True); sys.stdin.read()"
+    )
+    names = [f"canhazgpu/{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}" for path in paths]
+    words = [sys.executable, "-c", code, *names]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger:
+        assert stranger.stdout is not None
+        assert stranger.stdout.readline() == b"\n"
+        host = Daemon(folder).start()
+        try:
+            assert host.run("status").returncode == 0
+            assert "holds" in refused(another(host, "second"))
+        finally:
+            host.stop()
+            stranger.communicate()
+
+
 def test_a_second_service_never_takes_the_socket(host: Daemon) -> None:
     """Not with another state either, and without the lock file: somebody answers there."""
     delete(host, *LOCKS)
@@ -104,26 +151,26 @@ def test_a_second_service_never_takes_the_socket(host: Daemon) -> None:
     assert host.run("status").returncode == 0
 
 
-def test_a_socket_that_another_service_took_is_its_own(folder: Path) -> None:
-    """Neither replaces nor removes the other's; when the other has ended, the first is back."""
+def test_a_socket_that_somebody_else_took_is_theirs(folder: Path) -> None:
+    """Neither replaces nor removes the other's; when the other has ended, the service is back."""
     host = Daemon(folder, scan="5s").start()
-    second = another(host, "second", own_state)
     try:
         assert host.process is not None
         host.process.send_signal(signal.SIGSTOP)  # So that it cannot be the first to notice.
         delete(host, "s", "s.lock")
-        second.start()
-        host.process.send_signal(signal.SIGCONT)
-        (entry,) = until(lambda: logged(host, "socket_lost"), 15)
-        assert second.process is not None
-        assert f"(PID {second.process.pid})" in entry["reason"]
-        taken = (folder / "s").stat().st_ino
-        assert host.stop() == 0  # And leaves what is not its own.
-        assert (folder / "s").stat().st_ino == taken
-        assert second.run("status").returncode == 0
-        assert f"(PID {second.process.pid})" in refused(host)
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(folder / "s"))
+            other.listen()
+            taken = (folder / "s").stat().st_ino
+            host.process.send_signal(signal.SIGCONT)
+            (entry,) = until(lambda: logged(host, "socket_lost"), 15)
+            assert f"(PID {os.getpid()})" in entry["reason"]
+            assert host.stop() == 0  # And leaves what is not its own.
+            assert (folder / "s").stat().st_ino == taken
+            assert f"(PID {os.getpid()})" in refused(host)
+        host.start()
+        assert host.run("status").returncode == 0
     finally:
-        second.stop()
         host.stop()
     assert not (folder / "s").exists()
 

@@ -126,3 +126,28 @@ def _written(kept: Journal, what: State) -> bool:
         assert "No space left" in str(error)  # noqa: PT017 - either may happen
         return False
     return True
+
+
+@pytest.mark.parametrize("how", ["replaced", "older", "same size", "deleted"])
+def test_a_file_that_is_not_the_one_it_wrote_is_noticed(path: Path, how: str) -> None:
+    """Also if it was overwritten in place; the next write replaces it."""
+    first = Journal(path)
+    assert not first.was_replaced()  # Nothing was written yet.
+    first.write(state(1))
+    older = path.read_bytes()
+    first.write(state(2))
+    assert not first.was_replaced()
+    match how:
+        case "replaced":
+            path.with_name("new").write_bytes(path.read_bytes())
+            path.with_name("new").rename(path)
+        case "older":
+            path.write_bytes(older)
+        case "same size":
+            os.utime(path, (1, 1))
+        case "deleted":
+            path.unlink()
+    assert first.was_replaced()
+    first.write(state(2))
+    assert not first.was_replaced()
+    assert Journal(path).read() == state(2)
