@@ -101,7 +101,8 @@ def written(folder: Path) -> Server | None:
     """
     with contextlib.suppress(OSError):
         moved = (folder / "appendonlydir").is_dir()
-        files = [path for path in folder.rglob("appendonly.aof*") if path.is_file()]
+        places = (folder, folder / "appendonlydir")  # Not what was set aside.
+        files = [path for one in places for path in one.glob("appendonly.aof*") if path.is_file()]
         if not files:
             return None
         known = [one for one in (_recorded(folder), *map(_header, files)) if one is not None]

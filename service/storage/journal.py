@@ -63,6 +63,13 @@ class Journal:
                     continue
         return None
 
+    def restorable(self) -> bool:
+        """Return whether there is a state to restore from."""
+        try:
+            return self.read() is not None
+        except OSError:
+            return False
+
     def write(self, state: State) -> None:
         """Write the state to disk. Raises OSError; in this case the old state is kept."""
         text = msgspec.json.encode(state)
