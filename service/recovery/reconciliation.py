@@ -237,7 +237,7 @@ class Reconciler:
             now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
             dataset=dataset.decode() if dataset else None,
             owner=owner.decode() if owner else "",
-            sequence=int(sequence or 0),
+            sequence=_number(sequence),
             ledger=ledger[0][0].decode() if ledger else "0-0",
             ended=frozenset(name for _, fields in released if (name := whole_release(fields))),
             records={one.id: one for one in storage_records.records(held)},
@@ -285,6 +285,13 @@ class Reconciler:
         )
         self._restorations += 1
         self.restored([one for one in wanted.restore if one.id in restored])
+
+
+def _number(text: bytes | None) -> int:
+    """Return the number of the last event, -1 if what Redis has is not a number."""
+    if text is None:
+        return 0
+    return int(text) if text.isdigit() else -1
 
 
 def _card(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:
