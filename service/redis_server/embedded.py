@@ -19,6 +19,7 @@ import anyio
 import structlog
 from anyio.abc import Process, TaskStatus
 
+from canhazgpu.events.linux.process_state import halted, listener_pid
 from canhazgpu.events.redis_client.store import SAY_AGAIN, Store, StoreDown
 from canhazgpu.service.lock import AlreadyRunning, Lock
 from canhazgpu.service.redis_server import deleted_files, launcher
@@ -195,11 +196,20 @@ class EmbeddedRedis:
                 return Lock(self.folder / "lock")
             except AlreadyRunning:
                 if time.monotonic() > deadline:
-                    message = f"another Redis still runs on {self.folder}; end it, or set another state_dir"
-                    raise EmbeddedFailed(message) from None
+                    raise EmbeddedFailed(self._held()) from None
                 await anyio.sleep(0.05)
             except OSError as error:
                 raise EmbeddedFailed(self._unusable(error)) from error
+
+    def _held(self) -> str:
+        """Return who holds the folder, and what to do."""
+        pid = listener_pid(str(self.socket))
+        if pid is None:
+            return f"another Redis still runs on {self.folder}; end it, or set another state_dir"
+        halt = halted(pid)
+        if halt:
+            return f"another Redis (PID {pid}) {halt[0]} and holds {self.folder}; to resume it: {halt[1]}"
+        return f"another Redis still runs on {self.folder} (PID {pid}); end it: kill {pid}"
 
     async def _start(self, server: Server, lock: Lock) -> Process:
         self.socket.unlink(missing_ok=True)
