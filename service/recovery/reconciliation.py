@@ -64,14 +64,18 @@ class Reconciler:
         self.hold: Callable[[], Awaitable[None]] | None = None
         self.restored: Callable[[Iterable[Record]], None] = lambda _: None  # Called with what was restored.
         self.last: Restoration | None = None
+        self.damage: str | None = None  # What was wrong with the journal at the start, if anything.
         self.weakness: str | None = None  # Why the journal cannot be written, if so.
 
     async def start(self) -> None:
         """Read the journal; from now on scripts refuse to work on data without its content."""
         try:
+            self.damage = await anyio.to_thread.run_sync(self._journal.keep_damaged)
             self._state = await anyio.to_thread.run_sync(self._journal.read)
         except OSError as error:
             self._failed(error)
+        if self.damage:
+            structlog.get_logger().error("journal_damaged", reason=self.damage)
         self._store.recover = self._recover
         state = self._state
         self._written = state and _content(state)
