@@ -24,8 +24,10 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     Plan,
     as_kept,
     changed,
+    content_of,
     ended_of,
     kind_of,
+    number_of,
     plan,
     process_lives,
     whole_release,
@@ -78,7 +80,7 @@ class Reconciler:
             structlog.get_logger().error("journal_damaged", reason=self.damage)
         self._store.recover = self._recover
         state = self._state
-        self._written = state and _content(state)
+        self._written = state and content_of(state)
         self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
         self._store.connected = self.note
         self.note()
@@ -185,7 +187,7 @@ class Reconciler:
         await self._write(new)
 
     async def _write(self, state: State) -> None:
-        self._state, content = state, _content(state)
+        self._state, content = state, content_of(state)
         self._store.hold_to(state.dataset, state.sequence)
         if content == self._written and self._journal.is_in_place() and not self.weakness:
             return
@@ -241,7 +243,7 @@ class Reconciler:
             now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
             dataset=dataset.decode() if dataset else None,
             owner=owner.decode() if owner else "",
-            sequence=_number(sequence),
+            sequence=number_of(sequence),
             ledger=ledger[0][0].decode() if ledger else "0-0",
             ended=frozenset(name for _, fields in released if (name := whole_release(fields))),
             records={one.id: one for one in storage_records.records(held)},
@@ -291,20 +293,7 @@ class Reconciler:
         self.restored([one for one in wanted.restore if one.id in restored])
 
 
-def _number(text: bytes | None) -> int:
-    """Return the number of the last event, -1 if what Redis has is not a number."""
-    if text is None:
-        return 0
-    return int(text) if text.isdigit() else -1
-
-
 def _card(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:
     return Card(
         uuid=(uuid or b"").decode(), drained=(drained or b"").decode(), unmanaged=unmanaged is not None
     )
-
-
-def _content(state: State) -> State:
-    """Return the part of a state that is worth writing, without heartbeats and event numbers."""
-    records = {name: msgspec.structs.replace(one, heartbeat_ms=None) for name, one in state.records.items()}
-    return msgspec.structs.replace(state, sequence=0, ledger="", records=records)

@@ -167,3 +167,16 @@ def as_kept(one: Record | Waiting) -> str:
     """Return a reservation or a request in the form of the scripts, without empty fields."""
     facts = msgspec.to_builtins(one)
     return msgspec.json.encode({name: value for name, value in facts.items() if value is not None}).decode()
+
+
+def number_of(text: bytes | None) -> int:
+    """Return the number of the last event, -1 if what Redis has is not a number."""
+    if text is None:
+        return 0
+    return int(text) if text.isdigit() else -1
+
+
+def content_of(state: State) -> State:
+    """Return the part of a state that is worth writing, without heartbeats and event numbers."""
+    records = {name: msgspec.structs.replace(one, heartbeat_ms=None) for name, one in state.records.items()}
+    return msgspec.structs.replace(state, sequence=0, ledger="", records=records)
