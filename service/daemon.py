@@ -89,7 +89,8 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
 
 
 async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
-    embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir))
+    journal = Journal(Path(settings.state_dir, "journal"))
+    embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir), journal.restorable)
     store = await _store(settings, embedded, support)
     resources.push_async_callback(store.close)
     identity = _identity(settings, store)
@@ -102,7 +103,6 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     scanner.granted = allocator.wake
     liveness = Lifetime(store, allocator, scanner, _tell(store), settings.run.grace)
     attributor.runs = liveness.runs
-    journal = Journal(Path(settings.state_dir, "journal"))
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
     reconciler.hold = identity.hold

@@ -65,6 +65,8 @@ def service(settings: Settings) -> Iterator[Finding]:
     late = said["scan_age_s"] > max(5.0, 3 * settings.gpus.scan_interval)
     if said["journal_weakness"]:
         yield "warn", said["journal_weakness"], "reservations are only as safe as Redis: make room for it"
+    if said.get("journal_damage"):
+        yield "warn", said["journal_damage"], "compare `canhazgpu status` with what users expect"
     if said["restoration"]:
         yield _restoration(said["restoration"])
     age = f"last scan {said['scan_age_s']:.1f} s ago"

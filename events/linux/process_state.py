@@ -19,6 +19,16 @@ def peer_pid(link: socket.socket) -> int | None:
     return int(struct.unpack_from("i", raw)[0]) or None
 
 
+def listener_pid(path: str) -> int | None:
+    """Return the pid of the process that listens on a Unix socket, or None if nobody does."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
+            link.connect(path)
+            return peer_pid(link)
+    except OSError:
+        return None
+
+
 def halted(pid: int) -> tuple[str, str] | None:
     """Return why a process is halted and the command that resumes it, or None if it is not halted."""
     state = _state(pid)

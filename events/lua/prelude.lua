@@ -31,7 +31,9 @@ end
 
 -- A new event id: grows within a host, and differs after its Redis was wiped or set back.
 local function next_id(sequence_key)
-  return string.format('%.0f-%d', now_ms, redis.call('INCR', sequence_key))
+  local number = redis.pcall('INCR', sequence_key)
+  if type(number) == 'table' then error('BEHIND the number of the last event is not a number') end
+  return string.format('%.0f-%d', now_ms, number)
 end
 
 -- The last entry's id of each stream that this script appended to, as {ms, number}.

@@ -1,11 +1,17 @@
 -- Shared by the scripts of the service: whether Redis holds what was promised, and for this service.
 
+-- The number of the last event, -1 if it is not a number.
+local function sequence_of(text)
+  if not text then return 0 end
+  return string.match(text, '^%d+$') and tonumber(text) or -1
+end
+
 -- Ends a script before it does anything on data that lacks what was promised (service/recovery/reconciliation.py), or
 -- that are another's (service/storage/state_owner.py). What is not asked for is not checked.
 local function check_promise(rules)
   local named = redis.call('HMGET', KEYS[3], 'dataset', 'owner')
   if rules.owner and named[2] ~= rules.owner then error('BEHIND the data are not of this service') end
-  if rules.dataset and (named[1] ~= rules.dataset or tonumber(redis.call('GET', KEYS[1]) or 0) < (rules.sequence or 0)) then
+  if rules.dataset and (named[1] ~= rules.dataset or sequence_of(redis.call('GET', KEYS[1])) < (rules.sequence or 0)) then
     error('BEHIND the data is not what it was')
   end
   return rules

@@ -29,6 +29,7 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     content_of,
     ended_of,
     kind_of,
+    number_of,
     plan,
     process_lives,
     whole_release,
@@ -58,14 +59,18 @@ class Reconciler:
         self.hold: Callable[[], Awaitable[None]] | None = None
         self.restored: Callable[[Iterable[Record]], None] = lambda _: None  # Called with what was restored.
         self.last: Restoration | None = None
+        self.damage: str | None = None  # What was wrong with the journal at the start, if anything.
         self.weakness: str | None = None  # Why the journal cannot be written, if so.
 
     async def start(self) -> None:
         """Read the journal; from now on scripts refuse to work on data without its content."""
         try:
+            self.damage = await anyio.to_thread.run_sync(self._journal.keep_damaged)
             self._state = await anyio.to_thread.run_sync(self._journal.read)
         except OSError as error:
             self._failed(error)
+        if self.damage:
+            structlog.get_logger().error("journal_damaged", reason=self.damage)
         self._store.recover = self._recover
         state = self._state
         self._written = state and content_of(state)
@@ -250,7 +255,7 @@ class Reconciler:
             now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
             dataset=dataset.decode() if dataset else None,
             owner=owner.decode() if owner else "",
-            sequence=int(sequence or 0),
+            sequence=number_of(sequence),
             ledger=ledger[0][0].decode() if ledger else "0-0",
             ended=frozenset(name for _, fields in released if (name := whole_release(fields))),
             records={one.id: one for one in storage_records.records(held)},

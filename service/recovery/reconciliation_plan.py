@@ -56,13 +56,14 @@ def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Re
 
     `ended`: ids that have ended according to the ledger. `alive` returns whether a run's process is alive. A
     reservation that is neither in Redis nor ended is lost. One that has ended but is in Redis was restored
-    with old data. The later of two versions of a reservation counts.
+    with old data. The later of two versions of a reservation counts; of two different ones with the same
+    revision, that of `state`.
     """
     missing = [one for name, one in state.records.items() if name not in found.records and name not in ended]
     older = [
         one
         for name, one in state.records.items()
-        if name in found.records and one.rev > found.records[name].rev
+        if name in found.records and _is_newer(one, found.records[name])
     ]
     gone = [one for one in missing if not _lasts(one, found.now_ms, alive)]
     over = {one.id for one in gone}
@@ -81,6 +82,26 @@ def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Re
             if lost and name in state.records and one.kind == RUN and alive(one)
         ),
         weak=tuple(name for name in found.records if lost and name not in state.records),
+    )
+
+
+def _is_newer(kept: Record, there: Record) -> bool:
+    if kept.rev != there.rev:
+        return kept.rev > there.rev
+    return _promised(kept) != _promised(there)
+
+
+def _promised(one: Record) -> tuple[object, ...]:
+    """Return what nothing but a new revision changes."""
+    return (
+        one.kind,
+        one.uid,
+        sorted(one.gpus),
+        one.started_ms,
+        one.pid,
+        one.start,
+        one.expires_ms,
+        one.timeout_ms,
     )
 
 
@@ -137,6 +158,8 @@ def kind_of(state: State, found: Found) -> str:
     """Return a description of the data in Redis, if it is not the expected data set."""
     if found.dataset is None:
         return "empty"
+    if found.sequence < 0:
+        return "damaged"
     return "another's" if found.dataset != state.dataset else "older"
 
 
@@ -160,6 +183,13 @@ def card_of(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) 
     return Card(
         uuid=(uuid or b"").decode(), drained=(drained or b"").decode(), unmanaged=unmanaged is not None
     )
+
+
+def number_of(text: bytes | None) -> int:
+    """Return the number of the last event, -1 if what Redis has is not a number."""
+    if text is None:
+        return 0
+    return int(text) if text.isdigit() else -1
 
 
 def content_of(state: State) -> State:

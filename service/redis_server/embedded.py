@@ -19,10 +19,11 @@ import anyio
 import structlog
 from anyio.abc import Process, TaskStatus
 
+from canhazgpu.events.linux.process_state import halted, listener_pid
 from canhazgpu.events.redis_client.store import SAY_AGAIN, Store, StoreDown
 from canhazgpu.service.lock import AlreadyRunning, Lock
 from canhazgpu.service.redis_server import deleted_files, launcher
-from canhazgpu.service.redis_server.aof_repair import RepairFailed, check_command, repair
+from canhazgpu.service.redis_server.aof_repair import REPAIRS, RepairFailed, Restorable, check_command, mend
 from canhazgpu.service.redis_server.server_log import cut_at, is_broken, last_words
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed, Server, find_server, record
 
@@ -39,8 +40,9 @@ _NUMBER = re.compile(r"\d+")
 class EmbeddedRedis:
     """A Redis in `state_dir/redis` that loses no acknowledged write (`appendfsync always`)."""
 
-    def __init__(self, state_dir: Path) -> None:
-        """Set the paths; nothing is created yet."""
+    def __init__(self, state_dir: Path, restorable: Restorable = lambda: False) -> None:
+        """Set the paths; nothing is created yet. Data are moved aside only if `restorable` returns true."""
+        self._restorable = restorable
         self.folder = state_dir / "redis"
         self.journal = state_dir / "journal"
         self.socket = self.folder / "redis.sock"
@@ -67,7 +69,7 @@ class EmbeddedRedis:
             lock.release()
 
     async def _run(self, lock: Lock, task_status: TaskStatus[str]) -> None:
-        started = repaired = False
+        started, repairs = False, 0
         pause = RESTART_FIRST
         while True:
             began = time.monotonic()
@@ -96,15 +98,15 @@ class EmbeddedRedis:
                     if not started:
                         started = True
                         task_status.started(self.url)
-                    repaired = False
+                    repairs = 0
                     await self._until_it_ends(process, store, lock)
             finally:
                 self.pid = None
                 with anyio.CancelScope(shield=True):
                     await store.close()
                     await _end(process)
-            if not answers and not repaired and is_broken(self._said()):
-                repaired = await self._repair(server.program, started=started)
+            if not answers and repairs < REPAIRS and is_broken(self._said()):
+                repairs = await self._repair(server.program, repairs, started=started)
                 continue
             if not answers and not started:
                 raise EmbeddedFailed(self._failure(process))
@@ -136,22 +138,25 @@ class EmbeddedRedis:
             self.damage = f"its append-only file was truncated: everything after byte {offset} is lost"
             structlog.get_logger().error("redis_file_cut", reason=self.damage)
 
-    async def _repair(self, program: str, *, started: bool) -> bool:
-        """Repair a damaged file, if there is a journal to restore from. Raises EmbeddedFailed."""
+    async def _repair(self, program: str, repairs: int, *, started: bool) -> int:
+        """Repair damaged data where there is a journal; return how many repairs were tried.
+
+        Raises EmbeddedFailed.
+        """
         words = self._last_words()
         try:
-            if not self.journal.exists():
-                raise RepairFailed("there is no journal to restore from")
-            aside = await anyio.to_thread.run_sync(repair, program, self.folder)
+            mended = await anyio.to_thread.run_sync(
+                mend, program, self.folder, self.journal, self._restorable, repairs
+            )
         except RepairFailed as failed:
             if started:
                 structlog.get_logger().error("redis_file_broken", last_words=words, reason=str(failed))
                 await anyio.sleep(RESTART_LAST)
-                return True
+                return REPAIRS
             raise EmbeddedFailed(self._broken(words, str(failed), program)) from failed
-        self.damage = f"its append-only file was damaged, and was cut before the damage; a copy is {aside}"
-        structlog.get_logger().error("redis_file_repaired", last_words=words, copy=str(aside))
-        return True
+        self.damage = mended.damage
+        structlog.get_logger().error(mended.event, last_words=words, **mended.facts)
+        return REPAIRS if mended.empty else repairs + 1
 
     def _make_folder(self) -> None:
         try:
@@ -192,11 +197,20 @@ class EmbeddedRedis:
                 return Lock(self.folder / "lock")
             except AlreadyRunning:
                 if time.monotonic() > deadline:
-                    message = f"another Redis still runs on {self.folder}; end it, or set another state_dir"
-                    raise EmbeddedFailed(message) from None
+                    raise EmbeddedFailed(self._held()) from None
                 await anyio.sleep(0.05)
             except OSError as error:
                 raise EmbeddedFailed(self._unusable(error)) from error
+
+    def _held(self) -> str:
+        """Return who holds the folder, and what to do."""
+        pid = listener_pid(str(self.socket))
+        if pid is None:
+            return f"another Redis still runs on {self.folder}; end it, or set another state_dir"
+        halt = halted(pid)
+        if halt:
+            return f"another Redis (PID {pid}) {halt[0]} and holds {self.folder}; to resume it: {halt[1]}"
+        return f"another Redis still runs on {self.folder} (PID {pid}); end it: kill {pid}"
 
     async def _start(self, server: Server, lock: Lock) -> Process:
         self.socket.unlink(missing_ok=True)
@@ -247,7 +261,7 @@ class EmbeddedRedis:
         words, status = self._last_words(), process.returncode or 0
         if status < 0 and status != -signal.SIGTERM:
             words += f" (killed by {signal.Signals(-status).name})"
-        return f"the embedded Redis ({self.folder}) does not start: {words}"
+        return f"the embedded Redis ({self.folder}) does not start: {words}; see its log {self.output}"
 
     def _broken(self, words: str, reason: str, program: str) -> str:
         return (

@@ -1,10 +1,9 @@
 """Explains why Redis does not answer, from the state of its process and its disk."""
 
-import socket
 import time
 from urllib.parse import urlsplit
 
-from canhazgpu.events.linux.process_state import halted, peer_pid
+from canhazgpu.events.linux.process_state import halted, listener_pid
 from canhazgpu.events.redis_client.store import TRY_AGAIN, StoreDown
 from canhazgpu.service.redis_server.disk_space import no_room
 from canhazgpu.service.redis_server.embedded import STEADY, EmbeddedRedis
@@ -40,9 +39,4 @@ class Outage:
     def _pid(self) -> int | None:
         if not self._path:
             return None
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
-                link.connect(self._path)
-                return peer_pid(link)
-        except OSError:
-            return self._embedded.pid if self._embedded else None
+        return listener_pid(self._path) or (self._embedded.pid if self._embedded else None)

@@ -4,7 +4,22 @@ import re
 
 MANY = 4  # Maximum number of lines to report.
 CUT = re.compile(r"Truncating the AOF.*?at offset (\d+)")
-BROKEN = re.compile(r"Bad file format reading the append only file")
+BROKEN = re.compile(  # What servers from Redis 6.2 on say of data that they cannot load.
+    r"Bad file format reading the append only file"
+    r"|Error reading the append only file[^\n]*unknown command"
+    r"|Unknown command '[^\n]*' reading the append only file"
+    r"|sending an error to its AOF-loading-client"
+    r"|AOF MANIFEST FILE ERROR|AOF manifest file|in the AOF manifest"
+    r"|Short read or OOM loading DB|Terminating server after rdb file reading failure"
+    r"|Error reading the RDB preamble of the append only file"
+    r"|Internal error in RDB reading|Wrong signature trying to load DB|Can't handle RDB format version"
+    r"|RDB CRC error|Wrong RDB checksum"
+    r"|Unable to obtain the AOF file|The AOF file \S+ doesn't exist"
+    r"|(?:append-?only (?:dir|file)|AOF)[^\n]*: "
+    r"(?:Not a directory|Is a directory|No such file or directory|File exists)"
+    r"|==> (?:aof|rdb)\.c:\d+",
+    re.IGNORECASE,
+)
 _PREFIX = re.compile(r"^\d+:[A-Z] .*?\d\d:\d\d:\d\d\.\d+ [.\-*#] ")
 _NOISE = re.compile(r"Memory overcommit|oO0OoO0|, just started$|^Configuration loaded|^Server initialized")
 _REPORT = re.compile(r"REDIS BUG REPORT START|VALKEY BUG REPORT START")
@@ -27,5 +42,5 @@ def cut_at(log: bytes) -> int | None:
 
 
 def is_broken(log: bytes) -> bool:
-    """Return whether the server ended because its append-only file is damaged."""
+    """Return whether the server ended because its data are damaged, or partly missing."""
     return BROKEN.search(log.decode("utf-8", "backslashreplace")) is not None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 
@@ -27,6 +28,7 @@ SHARED = (7, 2)  # The last version of Redis that Valkey is compatible with.
 MOVED = "7.0.0"  # Since this version, the append-only file is in a folder.
 PATIENCE = 10.0  # Seconds for a program to print its version.
 _VERSION = re.compile(r"\b(Redis|Valkey) server v=(\d+\.\d+\.\d+)")
+_NUMBERS = re.compile(r"\d+\.\d+(\.\d+)?")
 _HEADER = re.compile(rb"^(?:REDIS|VALKEY)\d+\xfa.(redis|valkey)-ver.(\d+\.\d+\.\d+)", re.DOTALL)
 _INSTALL = {
     "redis": "install redis-server {version} or later",
@@ -101,7 +103,8 @@ def written(folder: Path) -> Server | None:
     """
     with contextlib.suppress(OSError):
         moved = (folder / "appendonlydir").is_dir()
-        files = [path for path in folder.rglob("appendonly.aof*") if path.is_file()]
+        places = (folder, folder / "appendonlydir")  # Not what was set aside.
+        files = [path for one in places for path in one.glob("appendonly.aof*") if path.is_file()]
         if not files:
             return None
         known = [one for one in (_recorded(folder), *map(_header, files)) if one is not None]
@@ -118,8 +121,17 @@ def record(folder: Path, server: Server) -> None:
 
 
 def _recorded(folder: Path) -> Server | None:
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((folder / RECORD).read_bytes(), type=Server)
+    try:
+        found = msgspec.json.decode((folder / RECORD).read_bytes(), type=Server)
+    except OSError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        why = str(error)
+    else:
+        if found.family in _INSTALL and _NUMBERS.fullmatch(found.version):
+            return found
+        why = f"there is no {found}"
+    structlog.get_logger().warning("redis_server_record_ignored", path=str(folder / RECORD), why=why)
     return None
 
 

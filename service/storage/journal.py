@@ -3,9 +3,12 @@
 Each line has the whole state and a checksum; the last valid line counts. The journal makes no decisions.
 """
 
+import contextlib
 import errno
 import os
+import shutil
 import zlib
+from itertools import chain, count
 from pathlib import Path
 
 import msgspec
@@ -55,14 +58,43 @@ class Journal:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return None
-        for line in reversed(lines):
-            checksum, _, text = line.partition(b" ")
-            if text and checksum == _checksum(text):
-                try:
-                    return msgspec.json.decode(text, type=State)
-                except msgspec.DecodeError:
-                    continue
-        return None
+        return next((state for line in reversed(lines) if (state := _state(line))), None)
+
+    def keep_damaged(self) -> str | None:
+        """Keep a damaged file aside, because the next write replaces it; return what is wrong, or None.
+
+        A last line without its end is a write that was cut off, and was never answered. Raises OSError.
+        """
+        try:
+            complete = self.path.read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return None
+        if not complete or _state(complete[-1]):
+            return None
+        aside = self._aside()
+        if any(map(_state, complete)):
+            shutil.copy2(self.path, aside)
+            return (
+                f"the last line of the journal {self.path} was damaged: the line before counts, and the last "
+                f"change may be lost; a copy is {aside}"
+            )
+        self.path.rename(aside)
+        return (
+            f"the journal {self.path} was damaged and has no state that can be read: what only the journal "
+            f"had is lost; it was moved to {aside}"
+        )
+
+    def _aside(self) -> Path:
+        first = self.path.with_name(self.path.name + ".broken")
+        names = chain([first], (first.with_name(f"{first.name}-{number}") for number in count(2)))
+        return next(one for one in names if not os.path.lexists(one))
+
+    def restorable(self) -> bool:
+        """Return whether there is a state to restore from."""
+        try:
+            return self.read() is not None
+        except OSError:
+            return False
 
     def write(self, state: State) -> None:
         """Write the state to disk. Raises OSError; in this case the old state is kept."""
@@ -119,6 +151,14 @@ class Journal:
 
 def _facts(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _state(line: bytes) -> State | None:
+    checksum, _, text = line.partition(b" ")
+    if text and checksum == _checksum(text):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return msgspec.json.decode(text, type=State)
+    return None
 
 
 def _append(file: int, line: bytes) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import structlog
 
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.open_violations import open_violations
@@ -78,7 +79,7 @@ async def snapshot(store: Store) -> Snapshot:
         stalled_ms=_whole(scan.get(b"stalled_ms")),
         stalled_reason=scan.get(b"stalled_reason", b"").decode("utf-8", "backslashreplace"),
         stalled_remedy=scan.get(b"stalled_remedy", b"").decode("utf-8", "backslashreplace"),
-        gpus=tuple(_gpu(fields, violations, records) for fields in gpus if b"usage" in fields),
+        gpus=tuple(one for fields in gpus if (one := _gpu(fields, violations, records))),
         reservations=tuple(records.values()),
         waiting=tuple(storage_records.requests(queue)),
         silences=tuple(
@@ -87,8 +88,18 @@ async def snapshot(store: Store) -> Snapshot:
     )
 
 
-def _gpu(fields: dict[bytes, bytes], violations: list[Violation], records: dict[str, Record]) -> GpuState:
-    usage = msgspec.json.decode(fields[b"usage"], type=GpuUsage)
+def _gpu(
+    fields: dict[bytes, bytes], violations: list[Violation], records: dict[str, Record]
+) -> GpuState | None:
+    """Return a GPU; None if its usage cannot be read, which the next scan writes again."""
+    text = fields.get(b"usage")
+    if text is None:
+        return None
+    try:
+        usage = msgspec.json.decode(text, type=GpuUsage)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        structlog.get_logger().warning("usage_unreadable", why=str(error), text=repr(text[:500]))
+        return None
     holder = fields.get(b"holder", b"").decode()
     return GpuState(
         usage=usage,

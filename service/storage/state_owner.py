@@ -224,9 +224,9 @@ class StateOwner:
         name, owner = self._store.keys.host, seen.owner
         if owner is None:
             return f"host: another service has its state under the name {name} in this Redis: {OWN_NAME}"
-        if owner.shares_boot(self.machine):
+        if owner.shares_boot(self.machine):  # Under another name both would hand out the same GPUs.
             other = f"another service of this machine (PID {owner.process.pid})"
-            return f"host: {other} has its state under the name {name} in this Redis: stop it, or {OWN_NAME}"
+            return f"host: {other} has its state under the name {name} in this Redis: stop it"
         if owner.id == self.machine.id:
             return (
                 f"host: a clone of this machine (machine {owner.id}, another boot) is alive under the name "

@@ -157,6 +157,34 @@ def test_who_waits_keeps_the_place(host: Daemon) -> None:
         assert host.run("release").returncode == 0
 
 
+def test_a_damaged_journal_is_kept_and_said(host: Daemon, folder: Path) -> None:
+    """It is not taken for none: the log and `doctor` say it, and what Redis has stays."""
+    take(host, "--gpu-ids", "1")
+    before = holds(host)
+    host.stop()
+    journal = folder / "state" / "journal"
+    journal.write_bytes(b"garbage\n" * 3)
+    host.start()
+    assert holds(host) == before
+    assert journal.with_name("journal.broken").read_bytes() == b"garbage\n" * 3
+    assert f"the journal {journal} was damaged" in host.run("doctor").stdout
+    assert "journal_damaged" in host.log.read_text()
+
+
+def test_data_beyond_repair_are_restored_from_the_journal(host: Daemon, folder: Path) -> None:
+    """The manifest of Redis is empty: the service starts, reservations are there, and `doctor` says it."""
+    take(host, "--gpu-ids", "1")
+    before = holds(host)
+    host.stop()
+    manifest = folder / "state" / "redis" / "appendonlydir" / "appendonly.aof.manifest"
+    if not manifest.exists():
+        pytest.skip("this server has one file")
+    manifest.write_bytes(b"")
+    host.start()
+    assert holds(host) == before
+    assert "the damaged data are in" in host.run("doctor").stdout
+
+
 def test_a_journal_that_cannot_be_written_is_said(host: Daemon, folder: Path) -> None:
     """Reservations go on, and health says what is weaker meanwhile."""
     journal = folder / "state" / "journal"

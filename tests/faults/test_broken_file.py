@@ -1,8 +1,9 @@
 """The embedded server's append-only file is cut or broken: what was lost is said, and nothing is hidden."""
 
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.redis_server import server_program
 from canhazgpu.service.redis_server.embedded import EmbeddedRedis
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed
+from canhazgpu.service.storage.journal import Journal, State
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +36,7 @@ async def file(folder: Path, program: str) -> Path:
     """The append-only file of a server that has ended, with 200 keys in it, k0 first."""
     del program
     async with anyio.create_task_group() as tasks:
-        redis = EmbeddedRedis(folder)
+        redis = EmbeddedRedis(folder, Journal(folder / "journal").restorable)
         store = Store(await tasks.start(redis.run), "test")
         for number in range(200):
             await store.redis.set(f"k{number}", f"value{number}")
@@ -60,7 +62,7 @@ def break_middle(file: Path) -> bytes:
 async def keys(folder: Path) -> tuple[int, str | None]:
     """Start it; return how many keys it has, and what it says was damaged."""
     async with anyio.create_task_group() as tasks:
-        redis = EmbeddedRedis(folder)
+        redis = EmbeddedRedis(folder, Journal(folder / "journal").restorable)
         store = Store(await tasks.start(redis.run), "test")
         size = await store.redis.dbsize()
         await store.close()
@@ -99,7 +101,7 @@ async def test_without_a_journal_a_broken_file_is_left_alone(folder: Path, file:
     """The message has the server's own words and the remedy; the file is as it was."""
     broken = break_middle(file)
     with pytest.raises(EmbeddedFailed) as failed, anyio.fail_after(20):
-        await EmbeddedRedis(folder).run()
+        await EmbeddedRedis(folder, Journal(folder / "journal").restorable).run()
     message = str(failed.value)
     assert "\n" not in message
     assert "Bad file format reading the append only file" in message
@@ -121,8 +123,107 @@ async def test_a_copy_that_cannot_be_made_is_no_repair(
 
     monkeypatch.setattr("shutil.copy2", full)
     with pytest.raises(EmbeddedFailed, match="No space left on device"), anyio.fail_after(20):
-        await EmbeddedRedis(folder).run()
+        await EmbeddedRedis(folder, Journal(folder / "journal").restorable).run()
     assert content(file) == broken
+
+
+def misspell(file: Path) -> None:
+    """Flip one bit of the name of a command."""
+    whole = file.read_bytes()
+    middle = whole.index(b"SET\r\n", len(whole) // 2)
+    file.write_bytes(whole[:middle] + b"SeX" + whole[middle + 3 :])
+
+
+def empty_manifest(file: Path) -> None:
+    """Empty the manifest."""
+    (file.parent / "appendonly.aof.manifest").write_bytes(b"")
+
+
+def garble_manifest(file: Path) -> None:
+    """Write something else over the manifest."""
+    (file.parent / "appendonly.aof.manifest").write_bytes(b"\xff\xfe garbage\n")
+
+
+def cut_base(file: Path) -> None:
+    """Cut the snapshot that the commands build on."""
+    base = next(file.parent.glob("*.base.rdb"))
+    os.truncate(base, base.stat().st_size // 2)
+
+
+def damage_base(file: Path) -> None:
+    """Overwrite the start of the snapshot."""
+    base = next(file.parent.glob("*.base.rdb"))
+    base.write_bytes(b"XXXXX" + base.read_bytes()[5:])
+
+
+def delete_base(file: Path) -> None:
+    """Delete the snapshot."""
+    next(file.parent.glob("*.base.rdb")).unlink()
+
+
+def delete_increment(file: Path) -> None:
+    """Delete the commands."""
+    file.unlink()
+
+
+def replace_folder(file: Path) -> None:
+    """Put a file where the folder was."""
+    shutil.rmtree(file.parent)
+    file.parent.write_bytes(b"")
+
+
+DAMAGES = [
+    misspell,
+    empty_manifest,
+    garble_manifest,
+    cut_base,
+    damage_base,
+    delete_base,
+    delete_increment,
+    replace_folder,
+]
+
+
+def damaged(file: Path, damage: Callable[[Path], None]) -> None:
+    """Damage the data; skip what this server does not have."""
+    if file.parent.name != "appendonlydir" and damage is not misspell:
+        pytest.skip("this server has one file")
+    damage(file)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_data_beyond_repair_are_set_aside(
+    folder: Path, file: Path, damage: Callable[[Path], None]
+) -> None:
+    """With a journal it starts, the damaged data are kept, and both the log and `damage` say it."""
+    damaged(file, damage)
+    Journal(folder / "journal").write(State(dataset="d"))
+    with capture_logs() as logs, anyio.fail_after(30):
+        size, told = await keys(folder)
+    assert told is not None
+    said = [line for line in logs if line["event"] == "redis_data_set_aside"]
+    assert [line["log_level"] for line in said] == ["error"]
+    (aside,) = [path for path in (folder / "redis").glob("broken-*") if path.is_dir()]
+    assert told.endswith(f"the damaged data are in {aside}")
+    assert list(aside.iterdir())
+    assert await keys(folder) == (size, None)
+
+
+@pytest.mark.parametrize("journal", ["none", "garbage"])
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_without_a_readable_journal_no_data_are_moved(
+    folder: Path, file: Path, damage: Callable[[Path], None], journal: str
+) -> None:
+    """It is refused in one line with the server's words and the remedy, and nothing is moved."""
+    damaged(file, damage)
+    if journal == "garbage":
+        (folder / "journal").write_bytes(b"garbage\n")
+    with pytest.raises(EmbeddedFailed) as failed, anyio.fail_after(20):
+        await EmbeddedRedis(folder, Journal(folder / "journal").restorable).run()
+    message = str(failed.value)
+    assert "\n" not in message
+    assert f"or move {folder / 'redis'} away" in message
+    assert not list((folder / "redis").glob("broken-*"))
 
 
 @contextmanager

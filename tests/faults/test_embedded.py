@@ -72,8 +72,17 @@ async def test_two_never_run_on_one_directory(folder: Path, monkeypatch: pytest.
     """The second says that the first still runs; the first does not notice."""
     monkeypatch.setattr("canhazgpu.service.redis_server.embedded.LOCK_PATIENCE", 0.3)
     async with running(folder) as redis:
-        with pytest.raises(EmbeddedFailed, match="another Redis still runs"):
+        with pytest.raises(EmbeddedFailed, match="another Redis still runs") as failed:
             await EmbeddedRedis(folder).run()
+        assert redis.pid
+        assert str(failed.value).endswith(f"end it: kill {redis.pid}")
+        os.kill(redis.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(EmbeddedFailed, match="is stopped") as failed:
+                await EmbeddedRedis(folder).run()
+        finally:
+            os.kill(redis.pid, signal.SIGCONT)
+        assert str(failed.value).endswith(f"to resume it: kill -CONT {redis.pid}")
         store = Store(redis.url, "test")
         await store.ready(1)
         await store.close()

@@ -1,6 +1,7 @@
 """A claim to a host's name on a real Redis: before it is certain nothing is written."""
 
 import contextlib
+import os
 import random
 import secrets
 import socket
@@ -16,7 +17,7 @@ from redis import Redis
 from support.eventually import until
 from support.redis import redis_binary
 
-from canhazgpu.events.linux.processes import Process
+from canhazgpu.events.linux.processes import Process, start_of
 from canhazgpu.events.redis_client.keys import MACHINES, Keys
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown
@@ -148,6 +149,18 @@ async def test_a_crowd_that_claims_at_once_has_one_winner(redis_url: str) -> Non
     assert await owner(stores[0]) == winner.machine.text
     for store in stores:
         await store.close()
+
+
+async def test_a_living_service_of_this_boot_has_to_be_stopped(store: Store) -> None:
+    """Another name would let both hand out the same GPUs, so it is no remedy here."""
+    lives = Process(os.getppid(), start_of(os.getppid()) or 0)
+    first = Machine(secrets.token_hex(16), secrets.token_hex(16), lives)
+    await store.redis.hset(store.keys.scan, mapping={"owner": first.text, "at_ms": 1})
+    second = Machine(first.id, first.boot, Process(os.getpid(), 1))
+    with pytest.raises(NameTaken) as taken, anyio.fail_after(20):
+        await identity(store, second).run()
+    assert str(taken.value).endswith("in this Redis: stop it")
+    assert f"(PID {lives.pid})" in str(taken.value)
 
 
 async def test_a_rename_takes_every_key_along(store: Store) -> None:

@@ -3,14 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 from support.reservations import ALICE, BOB, Lab, process, used
 
 from canhazgpu.events.redis_client.fencing import FencingToken
 from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.service.gpus.observation import stall
 from canhazgpu.service.recovery.reconciliation import Reconciler
+from canhazgpu.service.recovery.reconciliation_plan import as_kept
 from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
 from canhazgpu.service.storage.journal import Journal
+from canhazgpu.service.storage.snapshot import snapshot
 
 pytestmark = pytest.mark.anyio
 
@@ -127,3 +132,43 @@ async def test_without_a_way_to_recover_nothing_is_handed_out(store: Store) -> N
         await lab.allocator.reserve(ask, "bob")
     with pytest.raises(StoreDown, match="BEHIND"):
         await lab.scan()
+
+
+@pytest.mark.parametrize("text", ["abc", "1.5", ""])
+async def test_a_sequence_that_is_no_number_is_repaired(lab: Lab, text: str) -> None:
+    """Scans and grants go on, and the numbers of events continue after the journal's."""
+    mine = await lab.reserve()
+    assert lab.store.promise is not None
+    before = lab.store.promise.sequence
+    await lab.store.redis.set(lab.store.keys.sequence, text)
+    with capture_logs() as logs:
+        await lab.scan()
+    assert [line["dataset"] for line in logs if line["event"] == "redis_data_changed"] == ["damaged"]
+    assert int(await lab.store.redis.get(lab.store.keys.sequence) or 0) >= before
+    await lab.store.redis.set(lab.store.keys.sequence, text)
+    await stall(lab.store, "the driver is away", "wait")
+    await lab.reserve(uid=BOB, gpus=(1,))
+    assert (await holders(lab.store))[0] == mine
+
+
+async def test_a_record_with_other_gpus_is_put_right(lab: Lab) -> None:
+    """Something else changed the record in Redis, but not its revision: the journal's GPUs count."""
+    mine = await lab.reserve()
+    record = await lab.record(mine)
+    text = msgspec.json.encode({**msgspec.json.decode(as_kept(record)), "gpus": [1]})
+    await lab.store.redis.hset(lab.store.keys.reservations, mine, text)
+    await lab.allocator.begin()({})
+    assert (await lab.record(mine)).gpus == (0,)
+    assert await holders(lab.store) == [mine, ""]
+
+
+async def test_a_usage_that_cannot_be_read_is_left_out(lab: Lab) -> None:
+    """It is only what the last scan saw, and the next one writes it again."""
+    await lab.scan()
+    whole: Any = await lab.store.redis.hget(lab.store.keys.gpu(0), "usage")
+    await lab.store.redis.hset(lab.store.keys.gpu(0), "usage", whole.replace(b'"name"', b'"naze"'))
+    with capture_logs() as logs:
+        assert [one.usage.index for one in (await snapshot(lab.store)).gpus] == [1]
+    assert [line["event"] for line in logs] == ["usage_unreadable"]
+    await lab.scan()
+    assert [one.usage.index for one in (await snapshot(lab.store)).gpus] == [0, 1]

@@ -65,6 +65,46 @@ def test_garbage_is_passed_over(path: Path) -> None:
     assert Journal(path).read() is None
 
 
+def test_a_journal_without_a_state_is_moved_aside(path: Path) -> None:
+    """What was written before is not overwritten, and it is said; so is the next damage."""
+    for name in ("journal.broken", "journal.broken-2"):
+        path.write_bytes(b"garbage\n")
+        damage = Journal(path).keep_damaged()
+        assert damage == (
+            f"the journal {path} was damaged and has no state that can be read: what only the journal "
+            f"had is lost; it was moved to {path.with_name(name)}"
+        )
+        assert path.with_name(name).read_bytes() == b"garbage\n"
+        assert not path.exists()
+
+
+def test_a_damaged_last_line_is_told_from_a_torn_one(path: Path) -> None:
+    """A write that was cut off was never answered; a complete line that changed afterwards may have been."""
+    kept = Journal(path)
+    kept.write(state(1))
+    kept.write(state(2))
+    text = bytearray(path.read_bytes())
+    path.write_bytes(text[:-20])
+    assert Journal(path).keep_damaged() is None
+    text[-20] ^= 1
+    path.write_bytes(text)
+    aside = path.with_name("journal.broken")
+    assert Journal(path).keep_damaged() == (
+        f"the last line of the journal {path} was damaged: the line before counts, and the last change "
+        f"may be lost; a copy is {aside}"
+    )
+    assert aside.read_bytes() == text
+    assert Journal(path).read() == state(1)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"half a line"])
+def test_a_journal_that_was_never_written_is_not_damaged(path: Path, content: bytes | None) -> None:
+    """The first start, and one that was cut off."""
+    if content is not None:
+        path.write_bytes(content)
+    assert Journal(path).keep_damaged() is None
+
+
 def test_it_stays_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long file is replaced by its last line; at every moment a reader finds a whole state."""
     monkeypatch.setattr(journal, "LONGEST", 4000)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from canhazgpu.service.redis_server import server_program
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed, Server, find_server, record, written
@@ -80,6 +81,16 @@ def test_the_layout_says_that_it_is_redis_7(tmp_path: Path) -> None:
     assert written(tmp_path) == server("redis 7.0.0")
     record(tmp_path, server("redis 7.2.4"))
     assert written(tmp_path) == server("redis 7.2.4")
+
+
+@pytest.mark.parametrize("words", ["redis unstable", "dragonfly 1.2.3", "redis 7.2-rc1"])
+def test_a_record_that_names_no_server_is_ignored(tmp_path: Path, words: str) -> None:
+    """The files say who wrote them, and the log says that the record was ignored."""
+    (tmp_path / "appendonly.aof").write_bytes(b"REDIS0009\xfa\x09redis-ver\x066.2.14")
+    record(tmp_path, server(words))
+    with capture_logs() as logs:
+        assert written(tmp_path) == server("redis 6.2.14")
+    assert [line["event"] for line in logs] == ["redis_server_record_ignored"]
 
 
 def test_without_data_nobody_wrote_any(tmp_path: Path) -> None:
