@@ -72,8 +72,7 @@ class Reconciler:
         if self.damage:
             structlog.get_logger().error("journal_damaged", reason=self.damage)
         self._store.recover = self._recover
-        state = self._state
-        self._written = state and content_of(state)
+        self._written = (state := self._state) and content_of(state)
         self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
         self._store.connected = self.note
         self.note()
@@ -82,30 +81,26 @@ class Reconciler:
         """Write changes that no caller waits for until cancelled. Reports started after the first attempt."""
         await self.start()
         try:
-            await self._run(task_status)
+            await self._compare()
+            task_status.started()
+            while True:
+                with anyio.move_on_after(LOOK_AGAIN) as nothing:
+                    await self._wanted.wait()
+                await self._keep_in_place()
+                if not nothing.cancelled_caught:
+                    self._wanted = anyio.Event()
+                    await self._compare()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._keep_in_place()
 
-    async def _run(self, task_status: TaskStatus[None]) -> None:
+    async def _compare(self) -> None:
         try:
             await self.sync()
         except StoreDown as down:
             self._store.lost(down)
-        task_status.started()
-        while True:
-            with anyio.move_on_after(LOOK_AGAIN) as nothing:
-                await self._wanted.wait()
-            await self._keep_in_place()
-            if nothing.cancelled_caught:
-                continue
-            self._wanted = anyio.Event()
-            try:
-                await self.sync()
-            except StoreDown as down:
-                self._store.lost(down)
-                self._wanted.set()
-                await anyio.sleep(AGAIN)
+            self._wanted.set()
+            await anyio.sleep(AGAIN)
 
     @property
     def promised(self) -> State | None:

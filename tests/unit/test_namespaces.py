@@ -196,8 +196,10 @@ for one in /*; do
     if [ -L "$one" ]; then cp -a "$one" "$1$one"
     elif [ -d "$one" ] && [ "$one" != /tmp ]; then mkdir "$1$one"; mount --rbind "$one" "$1$one"; fi
 done
+case "$CHECKOUT" in /tmp/*) mkdir -p "$1$CHECKOUT"; mount --bind "$CHECKOUT" "$1$CHECKOUT";; esac
 exec chroot "$@"
 """
+CHECKOUT = str(Path(__file__).parents[2])
 
 
 def test_a_service_in_a_container_of_its_own_proves_the_hosts_users(
@@ -206,7 +208,8 @@ def test_a_service_in_a_container_of_its_own_proves_the_hosts_users(
     """With --pid=host the host's root directory is that of PID 1, not the service's own."""
     words = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", HOST, "sh", str(people[0].uid)]
     words += [TREE, "sh", str(tmp_path), sys.executable, "-c", BESIDE]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    environment = os.environ | {"CHECKOUT": CHECKOUT}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("uid\n", "")
 
 
