@@ -92,11 +92,10 @@ def _is_newer(kept: Record, there: Record) -> bool:
 
 
 def _promised(one: Record) -> tuple[object, ...]:
-    """Return what nothing but a new revision changes."""
+    """Return what nothing but a new revision changes. GPUs are not in it: their indices follow the cards."""
     return (
         one.kind,
         one.uid,
-        sorted(one.gpus),
         one.started_ms,
         one.pid,
         one.start,
