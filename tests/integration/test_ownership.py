@@ -94,10 +94,15 @@ async def test_what_was_read_as_the_state_became_anothers_is_left(store: Store) 
         await eventually(blocked)
         await put(store, OTHERS)
         await refused(store, "another machine (bb)")
-        assert (taken, await pending(store)) == ([], 1)
+        await eventually(lambda: _pending(store, 1))
+        assert taken == []
         await store.redis.hset(store.keys.scan, "owner", f"{OURS} 5.5")
         await eventually(lambda: _has(taken, 1))
-        assert await pending(store) == 0
+        await eventually(lambda: _pending(store, 0))
+
+
+async def _pending(store: Store, count: int) -> bool:
+    return await pending(store) == count
 
 
 async def _has(taken: list[str], count: int) -> bool:
