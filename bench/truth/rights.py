@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bench.truth.lab import THRESHOLD_MB, Process, used
 
 IDLE_MB = 3  # What an idle card's driver has.
-EARLIER_MS = 5000  # A container begun so long before a reservation is not presumed to be its holder's.
+EARLIER_MS = 5000  # A container that started this much earlier is not presumed to be the holder's.
 DOUBT_MS = 100  # How exactly the product knows when a process began.
 
 

@@ -35,7 +35,7 @@ async def test_a_card_whose_uuid_was_listed_twice_keeps_its_holder(host: CardHos
 
 
 async def test_what_a_uuid_that_was_listed_twice_leaves_goes_with_it(host: CardHost) -> None:
-    """At once, and nobody hears that it failed; also where a new card has its index in the same scan."""
+    """It is removed in that scan without a `gpu.failed` event, even if a new card takes its index."""
     await host.scan("B", "A")
     for _ in range(2):
         await host.scan("B", "A", "A")

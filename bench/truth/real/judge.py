@@ -154,7 +154,7 @@ class Judge:
             self._oracle.fail(GPU, f"{gpu['uuid']} is shown as {gpu['gpu_id']}")
 
     def _compare(self, answered: Iterable[Answered]) -> None:
-        """Compare what people were told with what was decided."""
+        """Compare the answers that people got with the decisions in the events."""
         for one in answered:
             if sorted(self._created.get(one.request.id, ())) != sorted(one.gpus):
                 text = f"{one.request.person} was told {one.gpus}: {self._created.get(one.request.id)}"
