@@ -31,8 +31,11 @@ def processes(root: int) -> list[psutil.Process]:
 
 
 def cpu(tree: list[psutil.Process]) -> float:
-    """Return the seconds of a processor that they have used."""
-    return sum(sum(process.cpu_times()[:2]) for process in tree)
+    """Return the seconds of a processor that they have used, to the nanosecond.
+
+    The clock of a process, as clock_getcpuclockid(3) names it: ticks of 10 ms are some percent of the figure.
+    """
+    return sum(time.clock_gettime(~process.pid << 3 | 2) for process in tree)
 
 
 def memory(tree: list[psutil.Process]) -> tuple[float, float]:

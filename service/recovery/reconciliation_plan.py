@@ -92,10 +92,11 @@ def _is_newer(kept: Record, there: Record) -> bool:
 
 
 def _promised(one: Record) -> tuple[object, ...]:
-    """Return what nothing but a new revision changes. GPUs are not in it: their indices follow the cards."""
+    """Return what nothing but a new revision changes."""
     return (
         one.kind,
         one.uid,
+        sorted(one.gpus),
         one.started_ms,
         one.pid,
         one.start,

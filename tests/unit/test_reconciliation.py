@@ -88,18 +88,13 @@ def test_the_later_of_two_versions_counts() -> None:
     assert not plan(state(earlier), found(later), (), alive).lost
 
 
-@pytest.mark.parametrize("facts", [{"uid": 7}, {"expires_ms": NOW + 1}, {"pid": 9}])
+@pytest.mark.parametrize("facts", [{"gpus": (3,)}, {"uid": 7}, {"expires_ms": NOW + 1}, {"pid": 9}])
 def test_of_two_contents_with_one_revision_the_journals_counts(facts: dict[str, Any]) -> None:
     """Data that differ without a new revision were changed by something else; a heartbeat does not count."""
     kept = record("a", gpus=(1,), rev=4)
     changed = record("a", **{"gpus": (1,), "rev": 4, **facts})
     assert plan(state(kept), found(changed), (), alive).restore == (kept,)
     assert not plan(state(kept), found(record("a", gpus=(1,), rev=4, heartbeat_ms=NOW)), (), alive).lost
-
-
-def test_indices_that_followed_the_cards_are_no_loss() -> None:
-    """The driver numbered the cards anew, and the scan moved what is reserved with them."""
-    assert not plan(state(record("a", gpus=(1,))), found(record("a", gpus=(0,))), (), alive).lost
 
 
 def test_requests_are_put_back_only_after_a_loss() -> None:
