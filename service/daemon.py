@@ -58,9 +58,7 @@ from canhazgpu.service.systemd import notify, watchdog
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
 END_IT = "stop it first, or set another socket and state_dir"
-LOOK_AGAIN = (
-    5.0  # Maximum seconds until a deleted socket is restored; usually the end of a scan triggers it earlier.
-)
+LOOK_AGAIN = 5.0  # Seconds until a file of the service that was deleted or replaced is restored.
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
 
 
@@ -145,11 +143,11 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             await _start_workers(work, identity, workers, settings, store)
         work.start_soon(watchdog, scanner)
         await work.start(liveness.run)
-        await work.start(reconciler.run)
+        await work.start(reconciler.run, partial(scanner.end_after, LOOK_AGAIN))
         await work.start(handover.run)
         await work.start(silences.run)
         await work.start(retention.run)
-        await work.start(serve_http, api, door, users, partial(scanner.ended, LOOK_AGAIN))
+        await work.start(serve_http, api, door, users, partial(scanner.end_after, LOOK_AGAIN))
         await work.start(scanner.run)
         await work.start(last_known.run)
         notify("READY=1")

@@ -40,7 +40,6 @@ from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 RESTORE = Script("canhazgpu.service.recovery", "restore")
 AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
-LOOK_AGAIN = 1.0  # Seconds until the journal is looked at again: somebody may replace the file.
 
 
 class Reconciler:
@@ -77,22 +76,35 @@ class Reconciler:
         self._store.connected = self.note
         self.note()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Write changes that no caller waits for until cancelled. Reports started after the first attempt."""
+    async def run(
+        self,
+        time_to_look: Callable[[], Awaitable[None]],
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Write changes that no caller waits for until cancelled. Reports started after the first attempt.
+
+        Whenever `time_to_look` returns, the journal is written again if somebody deleted or replaced it.
+        """
         await self.start()
         try:
             await self._compare()
             task_status.started()
-            while True:
-                with anyio.move_on_after(LOOK_AGAIN) as nothing:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, time_to_look)
+                while True:
                     await self._wanted.wait()
-                await self._keep_in_place()
-                if not nothing.cancelled_caught:
+                    await self._keep_in_place()
                     self._wanted = anyio.Event()
                     await self._compare()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._keep_in_place()
+
+    async def _watch(self, time_to_look: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await time_to_look()
+            await self._keep_in_place()
 
     async def _compare(self) -> None:
         try:

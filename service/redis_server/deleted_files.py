@@ -34,6 +34,23 @@ class Files:
         """Look at them now."""
         self._folder, self._pid = folder, pid
         self._ours = {path: _identity(path) for path in (folder, socket, folder / "lock")}
+        self._folders = {folder, socket.parent, (folder / MANIFEST).parent}
+        self._seen: list[tuple[int, ...]] = []
+        self._written, self._size = folder, 0
+
+    def touched(self) -> bool:
+        """Tell cheaply whether a file was created, deleted or replaced since the last call, or is shorter."""
+        seen, size = [_contents(folder) for folder in self._folders], _size(self._written)
+        if seen == self._seen and size >= self._size:
+            self._size = size
+            return False
+        self._seen, self._written = seen, self._parts()[-1]
+        self._size = _size(self._written)
+        return True
+
+    def forget(self) -> None:
+        """Let the next call of `touched` return True."""
+        self._seen = []
 
     def deleted(self) -> Path | None:
         """Return the first file that is not there, None when all are."""
@@ -94,7 +111,8 @@ async def _lost(store: Store, files: Files) -> tuple[str, Path]:
     """Return what happened to which file, as seen in two looks: a rewrite may replace files meanwhile."""
     while True:
         await anyio.sleep(LOOK_AGAIN)
-        if await _look(store, files):
+        if files.touched() and await _look(store, files):
+            files.forget()
             await anyio.sleep(LOOK_AGAIN / 10)
             lost = await _look(store, files)
             if lost:
@@ -120,6 +138,22 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _contents(folder: Path) -> tuple[int, ...]:
+    """Return what differs when another folder is there, or when one of its files was created or deleted."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 async def write_again(store: Store, folder: Path) -> None:
