@@ -9,7 +9,6 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ from canhazgpu.service.systemd import notify, watchdog
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
 END_IT = "stop it first, or set another socket and state_dir"
-LOOK_AGAIN = 5.0  # Seconds until a file of the service that was deleted or replaced is restored.
+LOOK_AGAIN = 5.0  # Seconds until a deleted state directory is made again.
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
 
 
@@ -143,11 +142,11 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             await _start_workers(work, identity, workers, settings, store)
         work.start_soon(watchdog, scanner)
         await work.start(liveness.run)
-        await work.start(reconciler.run, partial(scanner.end_after, LOOK_AGAIN))
+        await work.start(reconciler.run)
         await work.start(handover.run)
         await work.start(silences.run)
         await work.start(retention.run)
-        await work.start(serve_http, api, door, users, partial(scanner.end_after, LOOK_AGAIN))
+        await work.start(serve_http, api, door, users, scanner.checks)
         await work.start(scanner.run)
         await work.start(last_known.run)
         notify("READY=1")
@@ -204,6 +203,7 @@ def _reconciler(
         allocator.wake()
 
     reconciler.restored = restored
+    scanner.checks.append(reconciler.check)
     return reconciler
 
 

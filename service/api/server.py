@@ -5,7 +5,7 @@ import contextlib
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
 import anyio
@@ -143,14 +143,14 @@ async def serve_http(
     app: Any,
     door: SocketFile,
     users: Users,
-    time_to_look: Callable[[], Awaitable[None]],
+    checks: list[Callable[[], None]],
     *,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` on a bound socket until cancelled; then give requests DRAIN_TIME seconds to finish.
 
-    `users` resolves the names of callers. Whenever `time_to_look` returns, the socket file is checked. If it
-    had to be created again, it gets a new listener, and connections of the old one continue.
+    `users` resolves the names of callers. The check that is added to `checks` creates the socket file again
+    if it was deleted. It gets a new listener then, and connections of the old one continue.
     """
     application = _introducing(app, users)
     servers: list[_Server] = []
@@ -164,15 +164,18 @@ async def serve_http(
             servers.append(_Server(_configured(application)))
             tasks.start_soon(_serve_shielded, servers[-1], listener)
 
+        def check() -> None:
+            listener = door.renewed()
+            if listener is not None:
+                serve(listener)
+
         serve(door.listener)
         task_status.started()
+        checks.append(check)
         try:
-            while True:
-                await time_to_look()
-                listener = door.renewed()
-                if listener is not None:
-                    serve(listener)
+            await anyio.sleep_forever()
         finally:
+            checks.remove(check)
             for server in servers:
                 server.should_exit = True
                 server.stop.set()

@@ -75,7 +75,7 @@ class Scanner:
         # Gives what is held the names of now, before a scan is judged; whether anything had another.
         self.follow_names: Callable[[], Awaitable[bool]] = _unnamed
         self._turn = anyio.Event()  # Set when a scan ends, then replaced.
-        self._ends: list[tuple[float, anyio.Event]] = []  # Set when a scan ends at this time or later.
+        self.checks: list[Callable[[], None]] = []  # Called when a scan ends: no wake-up of their own.
         self._began = self._finished = 0.0  # The start times of the current scan and of the last one.
         self._alive_at = -SIGN_OF_LIFE
         self.progress = time.monotonic()
@@ -102,7 +102,8 @@ class Scanner:
             self.progress, self._finished = time.monotonic(), self._began
             turn, self._turn = self._turn, anyio.Event()
             turn.set()
-            self._wake()
+            for check in self.checks:
+                check()
             if not started:
                 started = True
                 task_status.started()
@@ -123,23 +124,6 @@ class Scanner:
     def nudge(self) -> None:
         """Request a scan, because something waits for a scan that starts after now."""
         self._wanted.set()
-
-    async def end_after(self, seconds: float) -> None:
-        """Wait `seconds` and until a scan ends, so that a regular check costs no wake-up of its own.
-
-        Returns after twice that time if no scan ends.
-        """
-        end = anyio.Event()
-        self._ends.append((time.monotonic() + seconds, end))
-        with anyio.move_on_after(2 * seconds):
-            await end.wait()
-
-    def _wake(self) -> None:
-        late = [end for due, end in self._ends if due <= self.progress]
-        for end in late:
-            end.set()
-        if late:
-            self._ends = [(due, end) for due, end in self._ends if not end.is_set()]
 
     async def fresh(self, patience: float) -> bool:
         """Wait for a scan that starts after this call; return False after `patience` seconds."""

@@ -3,6 +3,7 @@
 import os
 import tomllib
 import uuid
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +58,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def read(self) -> GpuReading:
         """Return the reading as from NVML."""
         name = (self.error or "").removeprefix("NVML_ERROR_")
-        identity = self.uuid or f"GPU-{uuid.uuid5(NAMESPACE, f'canhazgpu/{self.index}')}"
+        identity = self.uuid or _uuid_of(self.index)
         processes = [process for process in self.processes if process.exists]
         if name and name != "NOT_SUPPORTED":
             text = nvml_errors.sentence(name)
@@ -83,6 +84,11 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 for one in processes
             ),
         )
+
+
+@cache
+def _uuid_of(index: int) -> str:
+    return f"GPU-{uuid.uuid5(NAMESPACE, f'canhazgpu/{index}')}"
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

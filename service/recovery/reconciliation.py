@@ -76,35 +76,20 @@ class Reconciler:
         self._store.connected = self.note
         self.note()
 
-    async def run(
-        self,
-        time_to_look: Callable[[], Awaitable[None]],
-        *,
-        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
-    ) -> None:
-        """Write changes that no caller waits for until cancelled. Reports started after the first attempt.
-
-        Whenever `time_to_look` returns, the journal is written again if somebody deleted or replaced it.
-        """
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Write changes that no caller waits for until cancelled. Reports started after the first attempt."""
         await self.start()
         try:
             await self._compare()
             task_status.started()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch, time_to_look)
-                while True:
-                    await self._wanted.wait()
-                    await self._keep_in_place()
-                    self._wanted = anyio.Event()
-                    await self._compare()
+            while True:
+                await self._wanted.wait()
+                await self._keep_in_place()
+                self._wanted = anyio.Event()
+                await self._compare()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._keep_in_place()
-
-    async def _watch(self, time_to_look: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await time_to_look()
-            await self._keep_in_place()
 
     async def _compare(self) -> None:
         try:
@@ -122,6 +107,11 @@ class Reconciler:
     def note(self) -> None:
         """Record that reservations may have changed; the journal is updated soon."""
         self._wanted.set()
+
+    def check(self) -> None:
+        """Have the journal written again if somebody deleted or replaced it."""
+        if self._journal.was_replaced():
+            self._wanted.set()
 
     async def sync(self) -> None:
         """Return when Redis and the journal have the same content.
