@@ -24,7 +24,7 @@ from canhazgpu.service.recovery.reconciliation import Reconciler
 from canhazgpu.service.storage.journal import State
 from canhazgpu.service.storage.snapshot import GpuState, Snapshot, snapshot
 
-LOOK = 30.0  # Seconds between two reads of data that only Redis has: violations, silences, release times.
+LOOK = 60.0  # Seconds between two reads of data that only Redis has: violations, silences, release times.
 PATIENCE = 4.0  # Timeout in seconds for a Redis that has answered recently,
 SHORT_PATIENCE = 0.3  # and for one that did not.
 LONGEST_WARNING = 500
