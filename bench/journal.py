@@ -16,7 +16,7 @@ from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.observation import observe
 from canhazgpu.service.recovery.reconciliation import Reconciler
 from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, ReleaseOrder
-from canhazgpu.service.storage.journal import Journal
+from canhazgpu.service.storage.journal_copy import open_journal
 
 GPUS = 64
 ROUNDS = 15  # Of 64 grants, with the journal and without by turns: both see the same machine.
@@ -42,7 +42,7 @@ async def _measure(folder: Path) -> list[str]:
     store = Store(f"unix://{folder}/r", "bench")
     bare, kept = Allocator(Settings(), store), Allocator(Settings(), store)
     await observe(store, SCAN, 1.0, 60.0)
-    reconciler = Reconciler(store, Journal(folder / "journal"))
+    reconciler = Reconciler(store, open_journal(str(folder), str(folder / "s")))
     await reconciler.start()
     await reconciler.sync()
     kept.begin = reconciler.begin

@@ -50,6 +50,7 @@ from canhazgpu.service.routes.violations import ViolationRoutes
 from canhazgpu.service.silences.lifecycle import Silences
 from canhazgpu.service.status.gpu_status import rfc3339
 from canhazgpu.service.storage.journal import Journal
+from canhazgpu.service.storage.journal_copy import open_journal
 from canhazgpu.service.storage.machine_id import this_machine
 from canhazgpu.service.storage.retention import Retention
 from canhazgpu.service.storage.state_owner import NameTaken, StateOwner
@@ -86,7 +87,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
 
 
 async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
-    journal = Journal(Path(settings.state_dir, "journal"))
+    journal = open_journal(settings.state_dir, settings.socket)
     embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir), journal.restorable)
     store = await _store(settings, embedded, support)
     resources.push_async_callback(store.close)

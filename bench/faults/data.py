@@ -91,6 +91,62 @@ class FileCorrupted(FileTruncated):
         file.write_bytes(content[:middle] + b"XXXXXXX" + content[middle + 7 :])
 
 
+class FileZeroed(FileTruncated):
+    """The power fails: the file has its length, but its last blocks were never written."""
+
+    name = "append-only file ends in zeros"
+    promise = FileCorrupted.promise
+
+    def edit(self, file: Path) -> None:
+        """Overwrite the last third with zeros."""
+        content = file.read_bytes()
+        kept = len(content) * 2 // 3
+        file.write_bytes(content[:kept] + bytes(len(content) - kept))
+
+
+class ManifestEmpty(FileTruncated):
+    """The power fails: the list of the append-only files is there, and empty."""
+
+    name = "append-only manifest empty"
+    promise = "the service starts without data, keeps the files aside, and restores the promises"
+
+    def edit(self, file: Path) -> None:
+        """Empty it."""
+        (manifest,) = file.parent.glob("*.manifest")
+        manifest.write_bytes(b"")
+
+
+class StateRolledBack(FileTruncated):
+    """The service is down, and the whole state directory is from before the state was reached."""
+
+    name = "state directory rolled back"
+    promise = "the copy of the journal beside the socket tells it: what was reserved since is back"
+
+    def prepare(self, cell: Cell) -> None:
+        """Copy what there is now, as a snapshot of the disk does."""
+        state = _folder(cell).parent
+        subprocess.run(["cp", "-a", str(state), str(state.with_name("older"))], check=True)
+
+    def strike(self, cell: Cell) -> None:
+        """End all, and put the copy in its place."""
+        cell.host.kill_daemon()
+        state = _folder(cell).parent
+        shutil.rmtree(state)
+        state.with_name("older").rename(state)
+
+
+class StateRemoved(FileTruncated):
+    """The service is down, and somebody removes the state directory."""
+
+    name = "state directory removed"
+    promise = StateRolledBack.promise
+
+    def strike(self, cell: Cell) -> None:
+        """End all, and remove it."""
+        cell.host.kill_daemon()
+        shutil.rmtree(_folder(cell).parent)
+
+
 class ServerDowngraded(Fault):
     """The package is replaced by Redis 6.2, which cannot read what was written, and the service restarted."""
 

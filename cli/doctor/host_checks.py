@@ -64,7 +64,7 @@ def service(settings: Settings) -> Iterator[Finding]:
         return
     late = said["scan_age_s"] > max(5.0, 3 * settings.gpus.scan_interval)
     if said["journal_weakness"]:
-        yield "warn", said["journal_weakness"], "reservations are only as safe as Redis: make room for it"
+        yield "warn", said["journal_weakness"], "make room for it, or make its folder writable"
     if said.get("journal_damage"):
         yield "warn", said["journal_damage"], "compare `canhazgpu status` with what users expect"
     if said["restoration"]:

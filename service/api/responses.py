@@ -196,9 +196,9 @@ class HealthAnswer(Struct, kw_only=True):
 
     `machine` is an id of this machine that does not depend on the host name (it is not /etc/machine-id).
     `stalled`: why the last scan could not read the GPUs, with its `remedy`; null if it could.
-    `journal_weakness`: why the journal cannot be written, if so. `journal_damage`: what was wrong with it
-    when the service started, if anything. `restoration`: the last one since then. `streams`: their size and
-    consumer groups; null if not known yet.
+    `journal_weakness`: why the journal or its copy cannot be written, if so. `journal_damage`: what was wrong
+    with it when the service started, if anything: damaged, older or gone. `restoration`: the last one since
+    then. `streams`: their size and consumer groups; null if not known yet.
     """
 
     host: str

@@ -40,6 +40,7 @@ from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 RESTORE = Script("canhazgpu.service.recovery", "restore")
 AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
+ALONE = "reservations are only as safe as Redis"
 
 
 class Reconciler:
@@ -70,6 +71,9 @@ class Reconciler:
             self._failed(error)
         if self.damage:
             structlog.get_logger().error("journal_damaged", reason=self.damage)
+        if self._journal.rolled_back:
+            structlog.get_logger().error("state_rolled_back", reason=self._journal.rolled_back)
+            self.damage = "; ".join(filter(None, [self.damage, self._journal.rolled_back]))
         self._store.recover = self._recover
         self._written = (state := self._state) and content_of(state)
         self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
@@ -98,6 +102,11 @@ class Reconciler:
             self._store.lost(down)
             self._wanted.set()
             await anyio.sleep(AGAIN)
+
+    @property
+    def journal_weakness(self) -> str | None:
+        """Why the journal or its copy cannot be written, if so."""
+        return self.weakness or self._journal.weakness
 
     @property
     def promised(self) -> State | None:
@@ -168,7 +177,7 @@ class Reconciler:
             state = state or State(dataset=found.dataset or secrets.token_hex(16))
             wanted = plan(state, found, found.ended, process_lives)
             over |= {*wanted.over, *(state.records.keys() & found.ended)}
-            if not wanted.needed(state, found):
+            if not wanted.needed:
                 if servers == self._store.servers:
                     break
                 continue  # Another server answers now; the reply may be from the previous one.
@@ -190,7 +199,7 @@ class Reconciler:
     async def _keep_in_place(self) -> None:
         """Write the journal again if somebody replaced it: what is in memory is the truth."""
         async with self._lock:
-            if self._state and self._journal.was_replaced():
+            if self._state and self._journal.replaced():
                 await self._write(self._state)
 
     async def _write(self, state: State) -> None:
@@ -198,8 +207,8 @@ class Reconciler:
         self._store.hold_to(state.dataset, state.sequence)
         if content == self._written and self._journal.is_in_place() and not self.weakness:
             return
-        if self._journal.was_replaced():
-            structlog.get_logger().error("journal_replaced", path=str(self._journal.path))
+        if path := self._journal.replaced():
+            structlog.get_logger().error("journal_replaced", path=str(path))
         try:
             await anyio.to_thread.run_sync(self._journal.write, state)
         except OSError as error:
@@ -211,7 +220,7 @@ class Reconciler:
             self.weakness = None
 
     def _failed(self, error: OSError) -> None:
-        reason = f"the journal {self._journal.path} cannot be written: {error.strerror or error}"
+        reason = f"the journal {self._journal.path} cannot be written: {error.strerror or error}: {ALONE}"
         if self.weakness != reason:
             structlog.get_logger().warning("journal_failed", reason=reason)
         self.weakness = reason
@@ -231,30 +240,21 @@ class Reconciler:
                     pipe.zrange(keys.gpus, 0, -1)
                     for index in self._indices:
                         pipe.hmget(keys.gpu(index), "uuid", "drained", "unmanaged")
-                    (
-                        clock,
-                        (dataset, owner),
-                        sequence,
-                        ledger,
-                        released,
-                        held,
-                        queue,
-                        known,
-                        *cards,
-                    ) = await pipe.execute()
+                    clock, named, sequence, ledger, over, held, queue, known, *cards = await pipe.execute()
                 indices = [int(index) for index in known]
                 if indices == self._indices:
                     break
                 self._indices = indices
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
+        dataset, owner = (text and text.decode() for text in named)
         return Found(
             now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
-            dataset=dataset.decode() if dataset else None,
-            owner=owner.decode() if owner else "",
+            dataset=dataset or None,
+            owner=owner or "",
             sequence=number_of(sequence),
             ledger=ledger[0][0].decode() if ledger else "0-0",
-            ended=frozenset(name for _, fields in released if (name := whole_release(fields))),
+            ended=frozenset(name for _, fields in over if (name := whole_release(fields))),
             records={one.id: one for one in storage_records.records(held)},
             requests={one.id: one for one in storage_records.requests(queue)},
             cards={str(index): card_of(*row) for index, row in zip(indices, cards, strict=True)},
@@ -274,6 +274,7 @@ class Reconciler:
             "strong": wanted.strong,
             "weak": wanted.weak,
             "cards": state.cards,
+            "behind": wanted.behind,
         }
         reply = msgspec.json.decode(
             await self._store.repair(
@@ -288,15 +289,8 @@ class Reconciler:
             return
         restored, dropped = list(reply["restored"]), [*reply["dropped"], *wanted.over]
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.now_ms / 1000))
-        self.last = Restoration(
-            at=at, restored=tuple(restored), dropped=tuple(dropped), conflicts=tuple(reply["conflicts"])
-        )
-        structlog.get_logger().error(
-            "redis_lost_state",
-            restored=restored,
-            dropped=dropped,
-            conflicts=list(reply["conflicts"]),
-            dataset=kind_of(state, found),
-        )
+        facts = {"restored": restored, "dropped": dropped, "conflicts": list(reply["conflicts"])}
+        self.last = msgspec.convert({"at": at, **facts}, Restoration)
+        structlog.get_logger().error("redis_lost_state", **facts, dataset=kind_of(state, found))
         self._restorations += 1
         self.restored([one for one in wanted.restore if one.id in restored])

@@ -39,11 +39,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     requests: tuple[Waiting, ...] = ()
     strong: tuple[str, ...] = ()  # Acknowledged runs in Redis whose process is alive.
     weak: tuple[str, ...] = ()  # Likewise: what nobody was promised yet.
+    behind: bool = False  # Whether the data is not what it was: empty, older or another's.
 
-    def needed(self, state: State, found: Found) -> bool:
+    @property
+    def needed(self) -> bool:
         """Return whether anything must be written to Redis."""
-        named = found.dataset == state.dataset and found.sequence >= state.sequence
-        return self.lost or bool(self.requests) or not named
+        return self.lost or bool(self.requests) or self.behind
 
     @property
     def lost(self) -> bool:
@@ -68,7 +69,8 @@ def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Re
     gone = [one for one in missing if not _lasts(one, found.now_ms, alive)]
     over = {one.id for one in gone}
     drop = tuple(name for name in state.ended if name in found.records)
-    lost = bool(missing or older or drop) or found.dataset != state.dataset or found.sequence < state.sequence
+    behind = found.dataset != state.dataset or found.sequence < state.sequence
+    lost = bool(missing or older or drop) or behind
     return Plan(
         restore=(*older, *(one for one in missing if one.id not in over)),
         drop=drop,
@@ -82,6 +84,7 @@ def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Re
             if lost and name in state.records and one.kind == RUN and alive(one)
         ),
         weak=tuple(name for name in found.records if lost and name not in state.records),
+        behind=behind,
     )
 
 

@@ -120,7 +120,7 @@ class Api:
                 "remedy": trouble.remedy if trouble else None,
                 "redis": await describe(self._store, self._embedded),
                 "redis_weaknesses": weak,
-                "journal_weakness": self._reconciler.weakness,
+                "journal_weakness": self._reconciler.journal_weakness,
                 "journal_damage": self._reconciler.damage,
                 "restoration": msgspec.to_builtins(self._reconciler.last),
                 "streams": msgspec.to_builtins(self._retention.report),

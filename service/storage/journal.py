@@ -45,6 +45,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 class Journal:
     """The journal file. Only the process with the lock on the state directory writes it."""
 
+    rolled_back: str | None = None  # Why the state that was read is not the one of the file, if so.
+    weakness: str | None = None  # What makes the state less safe although the file was written, if anything.
+
     def __init__(self, path: Path) -> None:
         """Store the path; nothing is opened yet."""
         self.path = path
@@ -58,7 +61,7 @@ class Journal:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return None
-        return next((state for line in reversed(lines) if (state := _state(line))), None)
+        return next((state for line in reversed(lines) if (state := state_of(line))), None)
 
     def keep_damaged(self) -> str | None:
         """Keep a damaged file aside, because the next write replaces it; return what is wrong, or None.
@@ -69,10 +72,10 @@ class Journal:
             complete = self.path.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return None
-        if not complete or _state(complete[-1]):
+        if not complete or state_of(complete[-1]):
             return None
         aside = self._aside()
-        if any(map(_state, complete)):
+        if any(map(state_of, complete)):
             shutil.copy2(self.path, aside)
             return (
                 f"the last line of the journal {self.path} was damaged: the line before counts, and the last "
@@ -98,9 +101,11 @@ class Journal:
 
     def write(self, state: State) -> None:
         """Write the state to disk. Raises OSError; in this case the old state is kept."""
-        text = msgspec.json.encode(state)
-        line = _checksum(text) + b" " + text + b"\n"
-        if self._file < 0 or self._size + len(line) > LONGEST or not self.is_in_place():
+        self.append(line_of(state))
+
+    def append(self, line: bytes) -> None:
+        """Write a line to disk. Raises OSError; in this case the old state is kept."""
+        if self._file < 0 or self._size + len(line) > LONGEST or not self._is_there():
             self._replace(line)
             return
         try:
@@ -113,21 +118,24 @@ class Journal:
         self._left = _facts(os.fstat(self._file))
 
     def is_in_place(self) -> bool:
-        """Tell whether the file that the next start reads is the one that was written, unchanged since."""
-        try:
-            return self._file >= 0 and _facts(self.path.stat()) == self._left
-        except OSError:
-            return False
+        """Tell whether the next start reads what was written."""
+        return self._file >= 0 and self.replaced() is None
 
-    def was_replaced(self) -> bool:
-        """Tell whether somebody else deleted, replaced or overwrote the file after it was written."""
-        return self._file >= 0 and not self.is_in_place()
+    def replaced(self) -> Path | None:
+        """Return a file that somebody else deleted, replaced or overwrote after it was written, or None."""
+        return self.path if self._file >= 0 and not self._is_there() else None
 
     def close(self) -> None:
         """Close the file."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _is_there(self) -> bool:
+        try:
+            return _facts(self.path.stat()) == self._left
+        except OSError:
+            return False
 
     def _replace(self, line: bytes) -> None:
         self.close()
@@ -153,7 +161,14 @@ def _facts(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _state(line: bytes) -> State | None:
+def line_of(state: State) -> bytes:
+    """Return a state as one line with a checksum."""
+    text = msgspec.json.encode(state)
+    return _checksum(text) + b" " + text + b"\n"
+
+
+def state_of(line: bytes) -> State | None:
+    """Return the state of a line, or None if it is damaged."""
     checksum, _, text = line.partition(b" ")
     if text and checksum == _checksum(text):
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):

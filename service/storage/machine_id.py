@@ -61,15 +61,29 @@ class Machine(msgspec.Struct, frozen=True):
 def this_machine(state_dir: Path) -> Machine:
     """Return the identity of this process. Raises OSError if `state_dir` can provide no id either."""
     start = start_of(os.getpid())
-    boot = _text(BOOT_ID).replace("-", "") or f"since-{_started()}"
-    return Machine(_machine_id(state_dir), boot, Process(os.getpid(), start or 0))
+    return Machine(_machine_id(state_dir), _boot(), Process(os.getpid(), start or 0))
 
 
-def _machine_id(state_dir: Path) -> str:
+def this_boot() -> str:
+    """Return the machine, by its id in /etc if it has one, and its boot; nothing else changes it."""
+    return f"{_own_id() or 'unnamed'} {_boot()}"
+
+
+def _boot() -> str:
+    return _text(BOOT_ID).replace("-", "") or f"since-{_started()}"
+
+
+def _own_id() -> str | None:
     text = _text(MACHINE_ID)
     with contextlib.suppress(ValueError):
         if len(identity := bytes.fromhex(text)) == 16 and any(identity):  # noqa: PLR2004 - 128 bits
             return application_id(identity)
+    return None
+
+
+def _machine_id(state_dir: Path) -> str:
+    if identity := _own_id():
+        return identity
     kept = state_dir / "machine-id"
     if not (text := _text(kept)):
         text = secrets.token_hex(16)

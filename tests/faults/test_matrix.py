@@ -15,7 +15,7 @@ from bench.truth.real.people import Person, missing
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 BROKEN = """\
 from canhazgpu.service.recovery import reconciliation_plan as module
-module.plan = lambda *_: module.Plan()
+module.plan = lambda state, found, *_: module.Plan(behind=found.dataset != state.dataset)
 """
 Lab = tuple[Sequence[Person], Mapping[str, str]]
 
@@ -37,6 +37,7 @@ def lab() -> Iterator[Lab]:
         ("daemon killed", "waiters in the queue"),
         ("Redis wiped", "allocation storm"),
         ("disk full", "open violations"),
+        ("state directory removed", "live runs"),
         ("mail server down", "notices in flight"),
     ],
 )

@@ -74,15 +74,15 @@ def test_a_deleted_socket_is_bound_anew(host: Daemon) -> None:
 
 
 def test_a_folder_that_was_deleted_is_made_anew(folder: Path) -> None:
-    """Also when the socket's folder goes with it."""
+    """Also when the socket's folder goes with it; the copy of the journal is there again too."""
     host = Daemon(folder)
     settings = folder / "config.toml"
     settings.write_text(settings.read_text().replace(f'{folder}/s"', f'{folder}/run/s"'))
     host.start()
     try:
-        delete(host, "run/s", "run/s.lock")
-        (folder / "run").rmdir()
+        (folder / "run").rename(folder / "deleted")
         until((folder / "run" / "s").exists, 3)
+        until((folder / "run" / "s.journal").exists, 3)
         assert host.run("status").returncode == 0
     finally:
         host.stop()

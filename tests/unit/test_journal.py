@@ -172,11 +172,11 @@ def _written(kept: Journal, what: State) -> bool:
 def test_a_file_that_is_not_the_one_it_wrote_is_noticed(path: Path, how: str) -> None:
     """Also if it was overwritten in place; the next write replaces it."""
     first = Journal(path)
-    assert not first.was_replaced()  # Nothing was written yet.
+    assert first.replaced() is None  # Nothing was written yet.
     first.write(state(1))
     older = path.read_bytes()
     first.write(state(2))
-    assert not first.was_replaced()
+    assert first.replaced() is None
     match how:
         case "replaced":
             path.with_name("new").write_bytes(path.read_bytes())
@@ -187,7 +187,7 @@ def test_a_file_that_is_not_the_one_it_wrote_is_noticed(path: Path, how: str) ->
             os.utime(path, (1, 1))
         case "deleted":
             path.unlink()
-    assert first.was_replaced()
+    assert first.replaced() == path
     first.write(state(2))
-    assert not first.was_replaced()
+    assert first.replaced() is None
     assert Journal(path).read() == state(2)

@@ -3,7 +3,7 @@
 -- Keys: sequence events scan gpus reservations queue affinity ledger gpu...
 -- Args: host rules state
 -- Returns: JSON: restored, dropped, conflicts
--- Events: reservation.restored reservation.released
+-- Events: reservation.restored reservation.released gpu.drained gpu.undrained gpu.managed gpu.unmanaged
 local host, state = open_host(9), cjson.decode(ARGV[3])
 local restored, dropped, conflicts = {}, {}, {}
 local owner = redis.call('HGET', KEYS[3], 'owner')
@@ -72,13 +72,30 @@ for _, text in ipairs(state.records) do
   end
 end
 
+-- Whether a GPU is drained or unmanaged, as it was promised.
+local function put_right(gpu, card)
+  local subject, facts = 'gpu/' .. gpu.index, {index = gpu.index, uuid = gpu.uuid or '', reason = card.drained}
+  local drained, unmanaged = card.drained or false, card.unmanaged or false
+  if drained ~= gpu.drained then
+    if drained then redis.call('HSET', gpu.key, 'drained', drained) else redis.call('HDEL', gpu.key, 'drained') end
+    tell(drained and 'gpu.drained' or 'gpu.undrained', subject, cjson.encode(facts))
+  end
+  facts.reason = nil
+  if unmanaged ~= (gpu.unmanaged and true or false) then
+    if unmanaged then redis.call('HSET', gpu.key, 'unmanaged', '1') else redis.call('HDEL', gpu.key, 'unmanaged') end
+    tell(unmanaged and 'gpu.unmanaged' or 'gpu.managed', subject, cjson.encode(facts))
+  end
+end
+
 for index, card in pairs(state.cards) do
   local gpu = host.by_index[tonumber(index)]
   redis.call('ZADD', KEYS[4], index, index)
   if gpu and not gpu.uuid then  -- Redis knows nothing of it any more.
     if card.uuid then redis.call('HSET', gpu.key, 'uuid', card.uuid) end  -- So that what is kept follows the card.
-    if card.drained then redis.call('HSET', gpu.key, 'drained', card.drained) end
-    if card.unmanaged then redis.call('HSET', gpu.key, 'unmanaged', '1') end
+    gpu.uuid = card.uuid
+    put_right(gpu, card)
+  elseif gpu and state.behind and gpu.uuid == card.uuid then
+    put_right(gpu, card)
   end
 end
 

@@ -1,0 +1,212 @@
+"""The whole state directory is older or gone when the service starts: what was acknowledged is kept."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from acceptance.test_lost_state import events, holds, take
+from support.daemon import COMMAND, Daemon, gpu, until
+
+WAYS = ["older", "removed"]
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[Daemon]:
+    """A service on four GPUs, with a copy of its state from before anything was reserved."""
+    daemon = Daemon(folder)
+    daemon.place(*(gpu(index, uuid=f"GPU-{index}") for index in range(4)))
+    daemon.start()
+    until(lambda: "GPU 3: AVAILABLE" in daemon.status())
+    daemon.stop()
+    subprocess.run(["cp", "-a", str(folder / "state"), str(folder / "older")], check=True)
+    daemon.start()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def run(host: Daemon) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that runs on GPU 0."""
+    words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
+    process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
+    until(lambda: "GPU 0: IN USE by root" in host.status())
+    yield process
+    process.kill()
+    process.wait()
+
+
+def logged(host: Daemon, event: str) -> list[dict[str, str]]:
+    """Return the entries of the service's log."""
+    lines = [line for line in host.log.read_text().splitlines() if line.startswith("{")]
+    return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
+
+def lose_state(host: Daemon, how: str, number: int = signal.SIGKILL) -> None:
+    """End the service, and remove its state or put the older copy in place."""
+    host.stop(number)
+    (host.folder / "state").rename(
+        host.folder / f"away-{time.monotonic_ns()}"
+    )  # Redis may still write there.
+    if how == "older":
+        subprocess.run(["cp", "-a", str(host.folder / "older"), str(host.folder / "state")], check=True)
+
+
+def copy_of(host: Daemon) -> Path:
+    """Return the copy of the journal beside the socket."""
+    return host.folder / "s.journal"
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_what_was_acknowledged_is_kept(host: Daemon, run: "subprocess.Popen[bytes]", how: str) -> None:
+    """A living run, a reservation by hand, a drain and a place in the queue are there, and it is said."""
+    take(host, "--gpu-ids", "1", "--duration", "4h", "--note", "paper")
+    assert host.run("admin", "drain", "2", "--reason", "fan").returncode == 0
+    words = [*COMMAND, "reserve", "--gpus", "3", "--wait"]
+    waiter = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
+    until(lambda: json.loads(host.run("queue", "--json").stdout))
+    before = holds(host)
+    lose_state(host, how)
+    host.start()
+    assert holds(host) == before
+    assert "GPU 2: DRAINED (fan)" in host.run("status").stdout
+    assert [one["uuid"] for one in events(host, "gpu.drained")] == ["GPU-2"]
+    assert len(json.loads(host.run("queue", "--json").stdout)) == 1
+    waiter.kill()
+    waiter.wait()
+    done = host.run("reserve", "--gpus", "2", "--nonblock")
+    assert done.returncode == 1, done.stdout
+    assert {one["id"] for one in events(host, "reservation.restored")} == set(before.values())
+    (entry,) = logged(host, "state_rolled_back")
+    assert str(copy_of(host)) in entry["reason"]
+    assert entry["reason"] in host.run("doctor").stdout
+    assert logged(host, "redis_lost_state")
+    assert run.poll() is None
+    run.kill()
+    until(lambda: "GPU 0: AVAILABLE" in host.status())
+    host.stop()
+    host.start()
+    assert list(holds(host)) == [1]
+    assert len(logged(host, "state_rolled_back")) == 1
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_what_ended_stays_ended(host: Daemon, how: str) -> None:
+    """A run that ended meanwhile, a released reservation and a lifted drain do not come back."""
+    take(host, "--gpu-ids", "1")
+    assert host.run("admin", "drain", "2").returncode == 0
+    host.stop()
+    shutil.rmtree(host.folder / "older")
+    subprocess.run(["cp", "-a", str(host.folder / "state"), str(host.folder / "older")], check=True)
+    host.start()
+    assert host.run("release").returncode == 0
+    assert host.run("admin", "undrain", "2").returncode == 0
+    words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
+    process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
+    until(lambda: "GPU 0: IN USE by root" in host.status())
+    lose_state(host, how)
+    process.kill()
+    process.wait()
+    host.start()
+    assert holds(host) == {}
+    until(lambda: host.status().count("AVAILABLE") == len(range(4)))
+
+
+def test_a_backup_without_a_journal_keeps_living_runs(host: Daemon, run: "subprocess.Popen[bytes]") -> None:
+    """The state is gone and a backup from before the run is restored: the run and what is newer are kept."""
+    take(host, "--gpu-ids", "1", "--note", "since released")
+    file = host.folder / "b"
+    assert host.run("backup", str(file)).returncode == 0
+    run.kill()
+    run.wait()
+    until(lambda: "GPU 0: AVAILABLE" in host.status())
+    assert host.run("release", "--gpu-ids", "1").returncode == 0
+    words = [*COMMAND, "run", "--gpu-ids", "1", "--", "sleep", "600"]
+    process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
+    until(lambda: "GPU 1: IN USE by root" in host.status())
+    before = holds(host)
+    lose_state(host, "removed")
+    done = host.run("restore", str(file))
+    assert done.returncode == 0, done.stderr
+    host.start()
+    assert holds(host) == before
+    process.kill()
+    process.wait()
+    until(lambda: "GPU 1: AVAILABLE" in host.status())
+
+
+@pytest.mark.parametrize("forged", ["owner", "mode", "link"])
+def test_a_copy_that_somebody_else_may_have_made_is_ignored(host: Daemon, forged: str) -> None:
+    """It is of another owner, others may write it, or it is a link: the log says so, and the state counts."""
+    take(host, "--gpu-ids", "1")
+    lose_state(host, "removed")
+    copy = copy_of(host)
+    match forged:
+        case "owner":
+            os.chown(copy, 65534, -1)
+        case "mode":
+            copy.chmod(0o620)
+        case "link":
+            copy.rename(host.folder / "elsewhere")
+            copy.symlink_to(host.folder / "elsewhere")
+    host.start()
+    assert holds(host) == {}
+    (entry,) = logged(host, "journal_copy_ignored")
+    assert str(copy) in entry["reason"]
+    assert not logged(host, "state_rolled_back")
+    take(host, "--gpu-ids", "2")
+    assert (copy.lstat().st_uid, copy.lstat().st_mode & 0o7777) == (os.geteuid(), 0o600)
+
+
+def test_the_copy_of_another_boot_is_ignored(host: Daemon) -> None:
+    """What ran then has ended, and an older state cannot be told from the truth."""
+    take(host, "--gpu-ids", "1")
+    lose_state(host, "removed")
+    boot, _, rest = copy_of(host).read_text().partition("\n")
+    copy_of(host).write_text(boot[:-1] + "?\n" + rest)
+    host.start()
+    assert holds(host) == {}
+    (entry,) = logged(host, "journal_copy_ignored")
+    assert "another boot" in entry["reason"]
+    assert not logged(host, "state_rolled_back")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_says_nothing(host: Daemon, number: int) -> None:
+    """The journal and its copy agree, however the service ended."""
+    take(host, "--gpu-ids", "1")
+    before = holds(host)
+    host.stop(number)
+    host.start()
+    assert holds(host) == before
+    assert not logged(host, "state_rolled_back")
+    assert not logged(host, "journal_copy_ignored")
+
+
+def test_an_administrator_starts_afresh(host: Daemon) -> None:
+    """Without the state and the copy beside the socket nothing is left of what was."""
+    take(host, "--gpu-ids", "1")
+    lose_state(host, "removed", signal.SIGTERM)
+    copy_of(host).unlink()
+    host.start()
+    assert holds(host) == {}
+    assert not logged(host, "state_rolled_back")
+
+
+def test_a_copy_that_cannot_be_written_is_said(host: Daemon) -> None:
+    """Reservations go on, `doctor` says what is weaker, and the next change writes it again."""
+    copy_of(host).unlink()
+    copy_of(host).mkdir()
+    take(host, "--gpu-ids", "1")
+    assert str(copy_of(host)) in host.run("doctor").stdout
+    copy_of(host).rmdir()
+    take(host, "--gpu-ids", "2")
+    assert str(copy_of(host)) not in host.run("doctor").stdout
+    lose_state(host, "removed")
+    host.start()
+    assert list(holds(host)) == [1, 2]
