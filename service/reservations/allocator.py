@@ -137,9 +137,9 @@ class Allocator:
             False  # The service is stopping: waiting requests keep their place and reconnect later.
         )
 
-    async def reserve(self, ask: AllocationRequest, operation: str) -> Reserved:
+    async def reserve(self, request: AllocationRequest, operation: str) -> Reserved:
         """Request GPUs, or with `ask.id`, check a waiting request."""
-        reply = await self._change(RESERVE, ask.uid, operation, msgspec.json.encode(ask))
+        reply = await self._change(RESERVE, request.uid, operation, msgspec.json.encode(request))
         return msgspec.convert(reply, Reserved)
 
     async def release(self, order: ReleaseOrder, operation: str) -> tuple[str, list[Released], list[Blocked]]:
