@@ -120,6 +120,11 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     ended: bool = False  # Its process had already ended.
 
+    def row(self) -> dict[str, Any]:
+        """Return it as an API response."""
+        shown = {name: getattr(self, name) for name in ("id", "kind", "user", "whole", "ended")}
+        return {**shown, "gpus": sorted(self.gpus)}
+
 
 class Allocator:
     """The reservations and the queue of one host. All methods raise StoreDown if the outcome is unknown."""

@@ -15,7 +15,6 @@ from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.reservations.allocator import Allocator, ReleaseOrder
-from canhazgpu.service.routes.reservations import released_row
 
 NAMED = 3  # Missing GPUs to list; the rest are counted.
 NO_REASON = "by an administrator"
@@ -74,7 +73,7 @@ class AdminRoutes:
             raise Problem(409, "not-reserved", f"GPU {free} is not reserved: nothing was changed")
         self._log(peer, "release", [one.id for one in released])
         self._scanner.request_scan()
-        return respond([released_row(one) for one in released])
+        return respond([one.row() for one in released])
 
     async def drain(self, request: Request) -> Response:
         """Stop allocating GPUs; existing reservations continue."""

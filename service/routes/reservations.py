@@ -41,7 +41,6 @@ from canhazgpu.service.reservations.allocator import (
     AllocationRequest,
     Allocator,
     Blocked,
-    Released,
     ReleaseOrder,
 )
 from canhazgpu.service.reservations.handover import Handover
@@ -173,7 +172,7 @@ class ReservationRoutes:
             raise not_yours(blocked, "release", self._scanner.known)
         if released:
             self._scanner.request_scan()  # So that what is free is free.
-        return respond([released_row(one) for one in released])
+        return respond([one.row() for one in released])
 
     async def extend(self, request: Request) -> Response:
         """Extend the caller's manual reservations."""
@@ -298,9 +297,3 @@ class ReservationRoutes:
             wait=wait,
             id=params.request,
         )
-
-
-def released_row(one: Released) -> dict[str, Any]:
-    """Return the released reservations as an API response."""
-    shown = {name: getattr(one, name) for name in ("id", "kind", "user", "gpus", "whole", "ended")}
-    return {**shown, "gpus": sorted(one.gpus)}
