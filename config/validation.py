@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct, structs
 
 from canhazgpu.config.channels import Webhook
-from canhazgpu.config.routing import TAKEN
+from canhazgpu.config.routing import RESERVED_NAMES
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client import endpoint
 from canhazgpu.events.sanitize import printable
@@ -22,7 +22,7 @@ LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
 EMBEDDED_SOCKET = "/redis/redis.sock"  # Where the embedded Redis listens, in state_dir.
 
 
-def complaint(key: str, value: Any) -> str | None:
+def expected_instead(key: str, value: Any) -> str | None:
     """Return what was expected instead of a value of the right type, or None if it is valid."""
     expected = CHECKS[key](value) if key in CHECKS else None
     return expected or ("text without a NUL character" if _has_nul(value) else None)
@@ -129,7 +129,7 @@ def _webhooks(webhooks: dict[str, Webhook]) -> str | None:
 
 
 def _plugins(plugins: dict[str, Any]) -> str | None:
-    taken = min(TAKEN & plugins.keys(), default=None)
+    taken = min(RESERVED_NAMES & plugins.keys(), default=None)
     return taken and f"a name other than {taken}, which is a built-in channel"
 
 
@@ -157,7 +157,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
 }
 
 
-def impossible(settings: Settings) -> Iterator[tuple[str, str]]:
+def conflicting_keys(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield keys that conflict with other settings, with what was expected."""
     expected = None if settings.redis.url else _too_long(settings.state_dir, EMBEDDED_SOCKET)
     if expected:

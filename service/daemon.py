@@ -287,7 +287,7 @@ async def _log_weaknesses(settings: Settings, store: Store) -> None:
             for weakness in await weaknesses(store):
                 log.warning("redis_weak", reason=weakness)
         except StoreDown as down:
-            store.lost(down)
+            store.report_down(down)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.arguments import given
+from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.output import USAGE, examples, fail, print_json, table
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ def _load(path: str | None) -> Any:
 )
 def check(
     file: Annotated[
-        str | None, typer.Argument(help="The file (default: the one in use).", callback=given)
+        str | None, typer.Argument(help="The file (default: the one in use).", callback=non_empty)
     ] = None,
 ) -> None:
     """Check a settings file. If it is invalid, name the wrong key and the expected value."""

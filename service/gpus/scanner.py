@@ -91,11 +91,11 @@ class Scanner:
             self._wanted = anyio.Event()
             try:
                 pause = await self._scan()
-                self._store.found()
+                self._store.report_up()
                 self.stored = time.monotonic()
                 backoff = BACKOFF_FIRST
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
                 self._cards.forget()
                 pause, backoff = backoff, min(backoff * 2, BACKOFF_LAST)
             self.progress, self._finished = time.monotonic(), self._began

@@ -97,7 +97,7 @@ class Handover:
                     served = [one for one in await self._allocator.reservations() if one.id == request]
                 break
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
                 await anyio.sleep(AGAIN)
         for record in served if is_current() else ():  # It was granted after the client was gone.
             if record.kind == RUN:
@@ -119,7 +119,7 @@ class Handover:
                     structlog.get_logger().info("undelivered", reservation=record.id, user=record.user)
                 break
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
                 await anyio.sleep(AGAIN)
         if self._latest.get(record.id) is response:
             del self._latest[record.id]

@@ -16,7 +16,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
-from canhazgpu.events.linux.processes import Process, marked, open_process, send, tree
+from canhazgpu.events.linux.processes import Process, open_process, send, tree, with_variable
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.gpus.scanner import Scanner
@@ -204,7 +204,7 @@ class Lifetime:
                 if over:
                     self._scanner.request_scan()
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
             with anyio.move_on_after(left):
                 await self._changed.wait()
 
@@ -215,14 +215,14 @@ class Lifetime:
                 try:
                     await self._allocator.heartbeat(list(self._runs))
                 except StoreDown as down:
-                    self._store.lost(down)
+                    self._store.report_down(down)
 
     async def _retry(self, action: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 return await action()
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
                 await anyio.sleep(AGAIN)
 
 
@@ -230,7 +230,7 @@ def _containers(record: Record) -> list[Process]:
     """Return the processes in containers with the run's id in their environment."""
     return [
         process
-        for process in marked(b"CANHAZGPU_RESERVATION", record.id.encode())
+        for process in with_variable(b"CANHAZGPU_RESERVATION", record.id.encode())
         if container_of(_cgroup(process)) is not None
     ]
 
@@ -244,5 +244,5 @@ def _cgroup(process: Process) -> str:
 
 def _members(record: Record, root: Process) -> dict[Process, None]:
     """Return the processes of a run: descendants of the first, and those with its id in the environment."""
-    carriers = marked(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
+    carriers = with_variable(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
     return dict.fromkeys([*tree(root), *carriers])

@@ -110,7 +110,7 @@ class QueuePlace:
             ):  # A client that leaves now must not leave a reservation behind.
                 reserved = await self._check()
         except StoreDown as down:
-            self._store.lost(down)
+            self._store.report_down(down)
             return None
         return reserved
 

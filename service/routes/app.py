@@ -102,7 +102,7 @@ class Api:
 
     async def _store_down(self, request: Request, down: StoreDown) -> Response:
         del request
-        self._store.lost(down)
+        self._store.report_down(down)
         return self._last_known.problem(down).response()
 
     async def health(self, request: Request) -> Response:

@@ -106,7 +106,7 @@ class Retention:
             try:
                 await self.trim_all()
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
             except ResponseError as error:  # The key is not a stream, or the ACL forbids it.
                 structlog.get_logger().warning("not_trimmed", reason=str(error))
             await anyio.sleep(EVERY)

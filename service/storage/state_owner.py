@@ -81,7 +81,7 @@ class StateOwner:
                 await self._claim()
                 await self._ask(self._store.common.hset(MACHINES, self.machine.id, self._store.keys.host))
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
             else:
                 self._contested = anyio.Event()
                 self._store.refusal = ""
