@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct, structs
 
 from canhazgpu.config.channels import Webhook
+from canhazgpu.config.providers import BUILT_IN, provider_names
 from canhazgpu.config.routing import RESERVED_NAMES
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client import endpoint
@@ -133,6 +134,13 @@ def _plugins(plugins: dict[str, Any]) -> str | None:
     return taken and f"a name other than {taken}, which is a built-in channel"
 
 
+def _provider(name: str) -> str | None:
+    """Return what was expected as the name of a provider. Packages are searched if it is not built in."""
+    if name in BUILT_IN or name in (names := provider_names()):
+        return None
+    return f"one of {', '.join(map(printable, names))}, not {name!r:.60}"
+
+
 def _command(command: list[str]) -> str | None:
     good = not command or command[0].startswith("/")
     return None if good else f"the absolute path of a program as the first item, not {command[0]!r:.60}"
@@ -144,6 +152,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "host": _host,
     "socket": _socket,
     "state_dir": _folder,
+    "gpus.provider": _provider,
     "notify.log.path": _file,
     "notices.quiet.timezone": _timezone,
     "notices.quiet.hours": _hours,

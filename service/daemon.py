@@ -32,6 +32,7 @@ from canhazgpu.service.identity.hidepid import HIDDEN, hides_others
 from canhazgpu.service.identity.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.lock import FOLDER_MODE, AlreadyRunning, Lock, keep_locked
+from canhazgpu.service.providers.provider import ProviderFailed
 from canhazgpu.service.providers.registry import open_provider
 from canhazgpu.service.recovery.reconciliation import Reconciler
 from canhazgpu.service.redis_server.durability import weaknesses
@@ -84,7 +85,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
                 finally:
                     notify("STOPPING=1")
                 support.cancel_scope.cancel()
-        except* (EmbeddedFailed, NameTaken, ServeFailed) as failed:
+        except* (EmbeddedFailed, NameTaken, ProviderFailed, ServeFailed) as failed:
             raise ServeFailed(str(_first(failed))) from None
 
 

@@ -25,7 +25,7 @@ from canhazgpu.service.api.requests import has_time_limit
 from canhazgpu.service.gpus.card_identity import identity_warnings
 from canhazgpu.service.identity.hidepid import HIDDEN, hides_others
 from canhazgpu.service.identity.hidepid import REMEDY as HIDEPID_REMEDY
-from canhazgpu.service.providers.provider import Provider, ProviderError, Starting
+from canhazgpu.service.providers.provider import Provider, ProviderError, ProviderFailed, Starting
 from canhazgpu.service.providers.registry import open_provider
 from canhazgpu.service.redis_server.durability import weaknesses
 from canhazgpu.service.redis_server.embedded import EmbeddedRedis
@@ -149,7 +149,10 @@ def gpus(settings: Settings) -> Iterator[Finding]:
 
 
 async def _gpus(settings: Settings) -> list[Finding]:
-    provider = open_provider(settings)
+    try:
+        provider = open_provider(settings)
+    except ProviderFailed as failed:
+        return [("fail", str(failed), "install its package next to canhazgpu; see docs/integrators.md")]
     try:
         readings = await _started(provider)
     except ProviderError as error:
