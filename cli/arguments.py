@@ -20,7 +20,7 @@ MOST = 1024
 LINE = 1000
 
 
-def given(text: str | None) -> str | None:
+def non_empty(text: str | None) -> str | None:
     """Return an option's value. Reject an empty one, and one that is not valid UTF-8."""
     if text is None:
         return None
@@ -33,7 +33,7 @@ def given(text: str | None) -> str | None:
     return text
 
 
-def whole(text: str) -> int:
+def integer(text: str) -> int:
     """Return the number in plain ASCII digits. Unlike int(), reject `1_0` and `٣`."""
     if not re.fullmatch("-?[0-9]{1,9}", text):
         raise typer.BadParameter(f"{printable(text)!r} is not a whole number")
@@ -45,7 +45,7 @@ def _at_most(longest: int) -> Callable[[str | None], str | None]:
         """Return an option's value. Reject one that is empty or longer than the service accepts."""
         if text is not None and len(text) > longest:
             raise typer.BadParameter(f"it has {len(text)} characters; the limit is {longest}")
-        return given(text)
+        return non_empty(text)
 
     return bounded
 
@@ -54,11 +54,11 @@ name = _at_most(NAME_LIMIT)
 words = _at_most(LONGEST_WORDS)
 Gpus = Annotated[
     int | None,
-    typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=whole),
+    typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=integer),
 ]
 GpuIds = Annotated[
     str | None,
-    typer.Option("--gpu-ids", "-G", help="GPU numbers, for example 1,3.", metavar="IDS", callback=given),
+    typer.Option("--gpu-ids", "-G", help="GPU numbers, for example 1,3.", metavar="IDS", callback=non_empty),
 ]
 Wait = Annotated[
     str | None,
@@ -67,7 +67,7 @@ Wait = Annotated[
         "-w",
         help="Wait for free GPUs; 30m: for at most 30 minutes.",
         metavar="[TIME]",
-        callback=given,
+        callback=non_empty,
     ),
 ]
 NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, even if the settings say to.")]
@@ -80,7 +80,7 @@ Label = Annotated[
 ]
 
 
-def which(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
+def gpu_selection(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
     """Return the part of a request that says which GPUs; exit with a usage error if it is not valid."""
     if gpus is not None and not 1 <= gpus <= MOST:
         fail(f"--gpus: {gpus} is out of range: request 1 or more, as many as `canhazgpu status` lists", USAGE)
@@ -103,7 +103,7 @@ def indices(text: str, option: str) -> list[int]:
     return found
 
 
-def checked(option: str, text: str) -> str:
+def checked_duration(option: str, text: str) -> str:
     """Return a duration unchanged; exit with a usage error if it is not valid, or shorter than 1 s."""
     if len(text) > LONGEST_WORDS:
         fail(f"{option}: it has {len(text)} characters; the limit is {LONGEST_WORDS}", USAGE)
@@ -115,17 +115,17 @@ def checked(option: str, text: str) -> str:
     return text
 
 
-def named(gpu_ids: str | None) -> dict[str, Any]:
+def named_gpus(gpu_ids: str | None) -> dict[str, Any]:
     """Return the part of a request that names GPUs, or nothing if none are named."""
     return {} if gpu_ids is None else {"gpus": indices(gpu_ids, "--gpu-ids")}
 
 
-def optional(**facts: str | None) -> dict[str, str]:
+def without_none(**facts: str | None) -> dict[str, str]:
     """Return the arguments that are not None."""
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def patience(wait: str | None, *, nonblock: bool) -> bool | str | None:
+def wait_value(wait: str | None, *, nonblock: bool) -> bool | str | None:
     """Return the `wait` value of a request; None means the service's default."""
     if wait is not None and nonblock:
         fail("--wait and --nonblock cannot be used together", USAGE)
@@ -133,19 +133,19 @@ def patience(wait: str | None, *, nonblock: bool) -> bool | str | None:
         return False
     if wait == FOREVER:
         return True
-    return None if wait is None else checked("--wait", wait)
+    return None if wait is None else checked_duration("--wait", wait)
 
 
-def take(demand: dict[str, Any], wait: bool | str | None) -> Reservation:  # noqa: FBT001 - three meanings
+def wait_for_reservation(body: dict[str, Any], wait: bool | str | None) -> Reservation:  # noqa: FBT001 - three meanings
     """Return the reservation; show the position in the queue while waiting."""
-    shown = _Shown()
+    shown = _QueueDisplay()
     try:
-        return obtain(Client(), demand, wait=wait, progress=shown.queued)
+        return obtain(Client(), body, wait=wait, progress=shown.queued)
     finally:
         shown.clear()
 
 
-class _Shown:
+class _QueueDisplay:
     """Displays the position in the queue: one updated line on a terminal, else one line for each change."""
 
     def __init__(self) -> None:
@@ -177,11 +177,11 @@ def _short(moment: str, other: str) -> str:
     return moment[11:16] if moment[:10] == other[:10] else f"{moment[5:10]} {moment[11:16]}"
 
 
-def spell_gpus(gpus: list[int]) -> str:
+def format_gpus(gpus: list[int]) -> str:
     """Return `2 GPU(s): [1, 3]`."""
     return f"{len(gpus)} GPU(s): {gpus}"
 
 
-def lasting(facts: dict[str, Any]) -> str:
+def remaining_time(facts: dict[str, Any]) -> str:
     """Return the remaining time of a reservation."""
     return spell_duration(facts["expires_in_s"] or 0)

@@ -13,17 +13,17 @@ BAD_REQUEST = 400
 
 def main() -> None:
     """Run the command line. Every failure is one line on standard error and an exit code."""
-    words = sys.argv[1:]
-    _have_streams()
-    WAITING[:], WARNED[:] = [_say_on_terminal], [_warn]
+    arguments = sys.argv[1:]
+    _reopen_closed_streams()
+    WAITING[:], WARNED[:] = [_print_on_terminal], [_warn]
     try:
-        sys.exit(_run(_take_config(words)))
+        sys.exit(_run(_take_config(arguments)))
     except BadSettings as error:
-        sys.exit(_complain(str(error), 2))
+        sys.exit(_print_error(str(error), 2))
     except Unreachable as error:
-        sys.exit(_complain(str(error), 3))
+        sys.exit(_print_error(str(error), 3))
     except Refused as error:
-        sys.exit(_complain(str(error), 2 if error.status == BAD_REQUEST else 1))
+        sys.exit(_print_error(str(error), 2 if error.status == BAD_REQUEST else 1))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -31,24 +31,24 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:  # Only writing the output can raise this here.
         _drop_output()
-        sys.exit(_complain(f"the output cannot be written: {error.strerror or error}", 1))
+        sys.exit(_print_error(f"the output cannot be written: {error.strerror or error}", 1))
 
 
-def _run(words: list[str]) -> int:
-    if words in (["status"], ["status", "--json"]):  # Called most often, so it skips the framework.
+def _run(arguments: list[str]) -> int:
+    if arguments in (["status"], ["status", "--json"]):  # Called most often, so it skips the framework.
         from canhazgpu.cli.status import show  # noqa: PLC0415
 
-        show(as_json=len(words) > 1)
+        show(as_json=len(arguments) > 1)
         sys.stdout.flush()
         return 0
     from canhazgpu.cli.commands import run  # noqa: PLC0415 - slower than most commands
 
-    code = run(words)
+    code = run(arguments)
     sys.stdout.flush()
     return code
 
 
-def _have_streams() -> None:
+def _reopen_closed_streams() -> None:
     """Reopen standard streams that the caller closed, so that output never goes to one of our sockets."""
     for number in (0, 1, 2):
         try:
@@ -68,18 +68,18 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Buffered output is dropped too.
 
 
-def _take_config(words: list[str]) -> list[str]:
+def _take_config(arguments: list[str]) -> list[str]:
     """Accept `--config FILE` anywhere before `--`; it applies to this process and its children."""
-    end = words.index("--") if "--" in words else len(words)
-    for position, word in enumerate(words[:end]):
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for position, word in enumerate(arguments[:end]):
         name, equals, value = word.partition("=")
         if name != "--config":
             continue
         if not equals and position + 1 >= end:
-            return words
-        os.environ["CANHAZGPU_CONFIG"] = _usable(value if equals else words[position + 1])
-        return words[:position] + words[position + (1 if equals else 2) :]
-    return words
+            return arguments
+        os.environ["CANHAZGPU_CONFIG"] = _usable(value if equals else arguments[position + 1])
+        return arguments[:position] + arguments[position + (1 if equals else 2) :]
+    return arguments
 
 
 def _usable(path: str) -> str:
@@ -91,7 +91,7 @@ def _usable(path: str) -> str:
     return path
 
 
-def _say_on_terminal(text: str) -> None:
+def _print_on_terminal(text: str) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
@@ -101,7 +101,7 @@ def _warn(text: str) -> None:
     sys.stderr.write(f"Warning: {' '.join(text.split())}\n")
 
 
-def _complain(message: str, code: int) -> int:
+def _print_error(message: str, code: int) -> int:
     sys.stderr.write(f"Error: {' '.join(message.split())}\n")
     return code
 

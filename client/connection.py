@@ -19,9 +19,9 @@ SAY_AFTER = 2.0
 LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
 TURN = 0.05  # Seconds between two attempts to connect to a service whose backlog is full.
 START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
-Hear = Callable[[str], None]
-WAITING: list[Hear] = []  # They hear what is waited for when an answer takes long,
-WARNED: list[Hear] = []  # and of an answer that it is old, or what was restored.
+MessageCallback = Callable[[str], None]
+WAITING: list[MessageCallback] = []  # They hear what is waited for when an answer takes long,
+WARNED: list[MessageCallback] = []  # and of an answer that it is old, or what was restored.
 LOG = "its log says more (`journalctl -u canhazgpu`)"
 
 
@@ -74,7 +74,7 @@ class _Connection(http.client.HTTPConnection):
         if _readable(self.sock, SAY_AFTER):
             return
         halt = halted(pid) if pid else None
-        _hear(WAITING, f"Waiting for {name}" + (f", which {halt[0]}: {halt[1]}" if halt else ""))
+        _report(WAITING, f"Waiting for {name}" + (f", which {halt[0]}: {halt[1]}" if halt else ""))
         if _readable(self.sock, HALTED_TIME - SAY_AFTER):
             return
         halt = halted(pid) if pid else None
@@ -85,9 +85,9 @@ class _Connection(http.client.HTTPConnection):
             raise Unreachable(f"{name} {'is running but ' if seen else ''}does not answer")
 
 
-def _hear(hearers: Iterable[Hear], text: str) -> None:
-    for hear in hearers:
-        hear(text)
+def _report(callbacks: Iterable[MessageCallback], text: str) -> None:
+    for callback in callbacks:
+        callback(text)
 
 
 def _readable(link: socket.socket, seconds: float) -> bool:
@@ -191,7 +191,7 @@ class Client:
             for header in ("Canhazgpu-Degraded", "Canhazgpu-Restored"):
                 warning = answer.headers.get(header)
                 if warning:
-                    _hear(WARNED, warning)
+                    _report(WARNED, warning)
             return answer
         problem = json.loads(answer.read())
         kind = str(problem.get("type", "")).rpartition(":")[2]

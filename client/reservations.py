@@ -64,12 +64,12 @@ def reserve(  # noqa: PLR0913 - each says one thing about the reservation
     process; a library that has read them before does not notice. Raises Refused, Unreachable and BadSettings.
     """
     client = client or Client()
-    demand = {
+    body = {
         "kind": "manual",
         **({"gpus": list(gpu_ids)} if gpu_ids is not None else {"count": gpus}),
         **{name: value for name, value in {"duration": duration, "note": note}.items() if value is not None},
     }
-    held = obtain(client, demand, wait=wait)
+    held = obtain(client, body, wait=wait)
     before = {name: os.environ.get(name) for name in held.environment}
     os.environ.update(held.environment)
     try:
@@ -95,25 +95,25 @@ def _restore(environment: dict[str, str | None]) -> None:
 
 def obtain(
     client: Client,
-    demand: dict[str, Any],
+    body: dict[str, Any],
     *,
     wait: bool | str | None = None,
     progress: Progress | None = None,
 ) -> Reservation:
-    """Return the reservation that is requested by `demand`, the body of POST /v1/reservations.
+    """Return the reservation that is requested by `body`, the body of POST /v1/reservations.
 
     `progress` is called whenever the position in the queue changes. Raises Refused and Unreachable.
     """
-    demand = {**demand, "operation": os.urandom(16).hex()}
+    body = {**body, "operation": os.urandom(16).hex()}
     if wait is not None:
-        demand["wait"] = wait
+        body["wait"] = wait
     if wait is False:
-        return Reservation(post(client, "/v1/reservations", demand), client)
+        return Reservation(post(client, "/v1/reservations", body), client)
     reached = time.monotonic()
     while True:
         error: Exception = Unreachable("the service closed the connection", "try again")
         try:
-            granted = _follow(client, demand, progress)
+            granted = _follow(client, body, progress)
             if granted:
                 return Reservation(granted, client)
             reached = time.monotonic()
@@ -123,16 +123,16 @@ def obtain(
             if trouble.status != UNAVAILABLE:
                 raise
             error = trouble
-        waits = "request" in demand
+        waits = "request" in body
         gone = not waits and not os.path.exists(client.socket)  # noqa: PTH110 - pathlib would cost time
         if gone or time.monotonic() - reached > (RETURN_TIME if waits else ATTEMPTS * PAUSE):
             raise error
         time.sleep(PAUSE)
 
 
-def _follow(client: Client, demand: dict[str, Any], progress: Progress | None) -> dict[str, Any] | None:
-    """Return the granted reservation, or None if the service is gone. Stores the request's id in `demand`."""
-    lines = client.lines("/v1/reservations", demand, silence=SILENCE)
+def _follow(client: Client, body: dict[str, Any], progress: Progress | None) -> dict[str, Any] | None:
+    """Return the granted reservation, or None if the service is gone. Stores the request's id in `body`."""
+    lines = client.lines("/v1/reservations", body, silence=SILENCE)
     for line in lines:
         if line["state"] == "granted":
             with suppress(Unreachable):
@@ -144,7 +144,7 @@ def _follow(client: Client, demand: dict[str, Any], progress: Progress | None) -
         if line["state"] == "refused":
             kind = str(line["type"]).rpartition(":")[2]
             raise Refused(line["status"], kind, line["detail"], line["remedy"])
-        demand["request"] = line["id"]
+        body["request"] = line["id"]
         if progress:
             progress(line)
     return None

@@ -15,9 +15,9 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 from msgspec import inspect
 
-from canhazgpu.config.routing import misdirected
+from canhazgpu.config.routing import ineffective_keys
 from canhazgpu.config.settings import Settings
-from canhazgpu.config.validation import complaint, impossible
+from canhazgpu.config.validation import conflicting_keys, expected_instead
 from canhazgpu.events.default_paths import CONFIG
 from canhazgpu.events.durations import EXAMPLES, format_duration, parse_duration
 
@@ -118,7 +118,7 @@ def load(path: str | None = None, environ: Mapping[str, str] = os.environ) -> Lo
             chosen[option.key] = _convert(option, _from_text(option, text), variable)
             origins[option.key] = variable
     settings = _build(chosen)
-    for key, expected in (*misdirected(settings), *impossible(settings)):
+    for key, expected in (*ineffective_keys(settings), *conflicting_keys(settings)):
         where = origins[key] if origins[key] == known[key].variable else f"{origins[key]}: {key}"
         raise ConfigError(f"{where}: expected {expected}")
     return Loaded(settings, origins)
@@ -202,7 +202,7 @@ def _convert(option: Option, value: Any, where: str) -> Any:
         if isinstance(value, list | dict):
             message += f" ({_detail(error)})"
         raise ConfigError(message) from error
-    expected = complaint(option.key, result)
+    expected = expected_instead(option.key, result)
     if expected:
         message = f"{where}: expected {expected}"
         raise ConfigError(message)

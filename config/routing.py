@@ -12,18 +12,18 @@ from canhazgpu.events.notices import CHANNELS, OFFENDER
 from canhazgpu.events.redis_client.endpoint import FILES
 
 TERMINATE = "terminate"
-TAKEN = frozenset({*CHANNELS, TERMINATE})  # Names that a plugin cannot have.
+RESERVED_NAMES = frozenset({*CHANNELS, TERMINATE})  # Names that a plugin cannot have.
 LISTS = ("admin_channels", "granted", "expiring", "idle", "released")
 NEVER_QUIET = ("wall", "log")  # A user at a terminal is awake, and a log disturbs nobody.
 A_STEP_OF_ITS_OWN = f'{TERMINATE} in a step of its own, with channels ["{TERMINATE}"] and to ["{OFFENDER}"]'
 
 
-def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
+def ineffective_keys(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield keys that have no effect, such as channels that reach nobody, with what was expected."""
-    yield from at_odds(settings)
+    yield from ineffective_redis_keys(settings)
     notices = settings.notices
     for step in notices.steps:
-        yield from _astray(step, settings)
+        yield from _step_error(step, settings)
     for key in LISTS:
         for name in getattr(notices, key):
             yield from _unknown(f"notices.{key}", name, settings)
@@ -38,7 +38,7 @@ def misdirected(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "notify.email.username", "notify.email.password_file to be set as well"
 
 
-def at_odds(settings: Settings) -> Iterator[tuple[str, str]]:
+def ineffective_redis_keys(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield Redis keys that have no effect in combination with others, with what was expected."""
     redis = settings.redis
     there = redis.endpoint()
@@ -59,7 +59,7 @@ def at_odds(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "redis.sentinel_password_file", "a redis.url with Sentinels, redis+sentinel://HOST:PORT/NAME"
 
 
-def _astray(step: Step, settings: Settings) -> Iterator[tuple[str, str]]:
+def _step_error(step: Step, settings: Settings) -> Iterator[tuple[str, str]]:
     key = "notices.steps"
     if TERMINATE in step.channels:
         if step.channels != [TERMINATE] or step.to != [OFFENDER]:

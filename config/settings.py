@@ -5,7 +5,7 @@ are stored in seconds and paths as text. Secrets are not settings: a setting nam
 """
 
 import socket
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field, structs
 
@@ -53,9 +53,17 @@ class Gpus(Struct, frozen=True, kw_only=True):
     """Where GPU readings come from, and how often GPUs are scanned."""
 
     provider: Annotated[
-        Literal["auto", "nvml", "simulated"],
-        about("Source of GPU readings. auto means simulated if a scenario is set, otherwise nvml."),
+        str,
+        about(
+            "Source of GPU readings: nvml, simulated, or the name of a provider from another package."
+            " auto means simulated if a scenario is set, otherwise nvml."
+        ),
     ] = "auto"
+    options: Annotated[
+        dict[str, Any],
+        Meta(extra={"kind": "a table [gpus.options]"}),
+        about("Settings of a provider from another package."),
+    ] = field(default_factory=dict)
     scenario: Annotated[str, about("TOML file for the simulated provider.")] = ""
     scan_interval: Annotated[Duration, about("Maximum time between two scans.", least=0.02)] = 1.0
     missing_timeout: Annotated[

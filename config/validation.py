@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct, structs
 
 from canhazgpu.config.channels import Webhook
-from canhazgpu.config.routing import TAKEN
+from canhazgpu.config.providers import BUILT_IN, provider_names
+from canhazgpu.config.routing import RESERVED_NAMES
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client import endpoint
 from canhazgpu.events.sanitize import printable
@@ -22,7 +23,7 @@ LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
 EMBEDDED_SOCKET = "/redis/redis.sock"  # Where the embedded Redis listens, in state_dir.
 
 
-def complaint(key: str, value: Any) -> str | None:
+def expected_instead(key: str, value: Any) -> str | None:
     """Return what was expected instead of a value of the right type, or None if it is valid."""
     expected = CHECKS[key](value) if key in CHECKS else None
     return expected or ("text without a NUL character" if _has_nul(value) else None)
@@ -129,8 +130,15 @@ def _webhooks(webhooks: dict[str, Webhook]) -> str | None:
 
 
 def _plugins(plugins: dict[str, Any]) -> str | None:
-    taken = min(TAKEN & plugins.keys(), default=None)
+    taken = min(RESERVED_NAMES & plugins.keys(), default=None)
     return taken and f"a name other than {taken}, which is a built-in channel"
+
+
+def _provider(name: str) -> str | None:
+    """Return what was expected as the name of a provider. Packages are searched if it is not built in."""
+    if name in BUILT_IN or name in (names := provider_names()):
+        return None
+    return f"one of {', '.join(map(printable, names))}, not {name!r:.60}"
 
 
 def _command(command: list[str]) -> str | None:
@@ -144,6 +152,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "host": _host,
     "socket": _socket,
     "state_dir": _folder,
+    "gpus.provider": _provider,
     "notify.log.path": _file,
     "notices.quiet.timezone": _timezone,
     "notices.quiet.hours": _hours,
@@ -157,7 +166,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
 }
 
 
-def impossible(settings: Settings) -> Iterator[tuple[str, str]]:
+def conflicting_keys(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield keys that conflict with other settings, with what was expected."""
     expected = None if settings.redis.url else _too_long(settings.state_dir, EMBEDDED_SOCKET)
     if expected:

@@ -50,7 +50,7 @@ TYPES = (
 GAP = "canhazgpu.stream.gap"  # Never stored in a stream; it tells a reader that events are missing.
 
 
-def wanted(event_type: str, types: Sequence[str]) -> bool:
+def matches(event_type: str, types: Sequence[str]) -> bool:
     """Return whether a type matches a name: complete, without `canhazgpu.`, or by its first words."""
     short = event_type.removeprefix("canhazgpu.")
     names = [name.removeprefix("canhazgpu.").rstrip(".*") for name in types]

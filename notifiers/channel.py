@@ -26,7 +26,7 @@ class Channel(Protocol):
         """
 
 
-def goes_by(notice: Notice, name: str) -> bool:
+def is_for_channel(notice: Notice, name: str) -> bool:
     """Return whether a notice is for the channel `name`; `webhook` includes `webhook:chat`."""
     if notice.channel:
         return notice.channel == name

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any
 
-from canhazgpu.config.routing import TAKEN
+from canhazgpu.config.routing import RESERVED_NAMES
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.channel import Channel
@@ -27,7 +27,7 @@ def plugins(settings: Settings) -> Iterator[Channel]:
 
 
 def _plugin(name: str, own: dict[str, Any], settings: Settings) -> Channel:
-    if name in TAKEN:
+    if name in RESERVED_NAMES:
         raise _failed(name, "this name is already in use; rename its entry point")
     try:
         channel = _maker(name)(own, settings)

@@ -21,7 +21,7 @@ from canhazgpu.events.outbox import send_reservation
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import Record, Reservation
 from canhazgpu.service.admin_reachability import REMEDY, why_unreachable
-from canhazgpu.service.api.requests import has_longest
+from canhazgpu.service.api.requests import has_time_limit
 from canhazgpu.service.api.server import serve_http
 from canhazgpu.service.api.socket_file import SocketFile
 from canhazgpu.service.gpus.scanner import Scanner
@@ -30,7 +30,8 @@ from canhazgpu.service.identity.container_hints import Hints
 from canhazgpu.service.identity.hidepid import HIDDEN, hides_others
 from canhazgpu.service.identity.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.identity.user_names import Users
-from canhazgpu.service.lock import FOLDER_MODE, AlreadyRunning, Lock, keep
+from canhazgpu.service.lock import FOLDER_MODE, AlreadyRunning, Lock, keep_locked
+from canhazgpu.service.providers.provider import ProviderFailed
 from canhazgpu.service.providers.registry import open_provider
 from canhazgpu.service.recovery.reconciliation import Reconciler
 from canhazgpu.service.redis_server.durability import weaknesses
@@ -39,7 +40,7 @@ from canhazgpu.service.redis_server.outage import Outage
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed
 from canhazgpu.service.reservations.allocator import Allocator
 from canhazgpu.service.reservations.handover import Handover
-from canhazgpu.service.reservations.lifetime import Lifetime, Tell
+from canhazgpu.service.reservations.lifetime import Lifetime, Notify
 from canhazgpu.service.reservations.user_renames import UserRenames
 from canhazgpu.service.routes.admin import AdminRoutes
 from canhazgpu.service.routes.app import Api
@@ -76,13 +77,13 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
         resources.callback(lock.release)
         try:
             async with anyio.create_task_group() as support:
-                support.start_soon(keep, lock, LOOK_AGAIN)
+                support.start_soon(keep_locked, lock, LOOK_AGAIN)
                 try:
                     await _work(settings, workers, support, resources)
                 finally:
                     notify("STOPPING=1")
                 support.cancel_scope.cancel()
-        except* (EmbeddedFailed, NameTaken, ServeFailed) as failed:
+        except* (EmbeddedFailed, NameTaken, ProviderFailed, ServeFailed) as failed:
             raise ServeFailed(str(_first(failed))) from None
 
 
@@ -99,15 +100,15 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     scanner = Scanner(settings, store, provider, attributor)
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake
-    liveness = Lifetime(store, allocator, scanner, _tell(store), settings.run.grace)
+    liveness = Lifetime(store, allocator, scanner, _notifier(store), settings.run.grace)
     attributor.runs = liveness.runs
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
     reconciler.hold = identity.hold
     scanner.follow_names = UserRenames(settings, store, users, lambda: reconciler.promised).follow
     last_known = LastKnown(store, scanner, reconciler)
-    door = _bound(Path(settings.socket))
-    resources.callback(door.remove)
+    socket_file = _bound(Path(settings.socket))
+    resources.callback(socket_file.remove)
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
     reservations = ReservationRoutes(
@@ -137,7 +138,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             work.cancel_scope.cancel()
 
         support.start_soon(_stop_on_signal, stop)
-        await _say_what_is_weak(settings, store)
+        await _log_weaknesses(settings, store)
         await work.start(identity.run)
         if workers is not None:
             await _start_workers(work, identity, workers, settings, store)
@@ -147,7 +148,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(handover.run)
         await work.start(silences.run)
         await work.start(retention.run)
-        await work.start(serve_http, api, door, users, scanner.checks)
+        await work.start(serve_http, api, socket_file, users, scanner.checks)
         await work.start(scanner.run)
         await work.start(last_known.run)
         notify("READY=1")
@@ -200,7 +201,7 @@ def _reconciler(
         scanner.forget_cards()
         for record in records:
             liveness.resume(record)
-        liveness.manual()
+        liveness.expiry_changed()
         allocator.wake()
 
     reconciler.restored = restored
@@ -208,7 +209,7 @@ def _reconciler(
     return reconciler
 
 
-def _tell(store: Store) -> Tell:
+def _notifier(store: Store) -> Notify:
     async def tell(record: Record, kind: str) -> None:
         facts = Reservation(
             id=record.id,
@@ -268,11 +269,11 @@ async def _stop_on_signal(
             stop()
 
 
-async def _say_what_is_weak(settings: Settings, store: Store) -> None:
+async def _log_weaknesses(settings: Settings, store: Store) -> None:
     log = structlog.get_logger()
     if os.geteuid() != 0:
         log.warning("limited", reason="not root: other users' terminals can be written to by group tty only")
-        if has_longest(settings):
+        if has_time_limit(settings):
             reason = "not root: other users' runs are not ended at limits.max_duration"
             log.warning("limited", reason=reason)
     if hides_others():
@@ -286,7 +287,7 @@ async def _say_what_is_weak(settings: Settings, store: Store) -> None:
             for weakness in await weaknesses(store):
                 log.warning("redis_weak", reason=weakness)
         except StoreDown as down:
-            store.lost(down)
+            store.report_down(down)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

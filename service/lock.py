@@ -71,7 +71,7 @@ class Lock:
             return
 
 
-async def keep(lock: Lock, every: float) -> None:
+async def keep_locked(lock: Lock, every: float) -> None:
     """Make the folder of a lock where it was deleted, and lock what is there now; look every so often."""
     trouble = ""
     while True:
@@ -128,13 +128,13 @@ def _named(path: Path) -> socket.socket | None:
                 return None
         else:
             return name
-        pid = _asked(address, path)
+        pid = _ask_holder(address, path)
         if pid:
             raise AlreadyRunning(f"another canhazgpu service (PID {pid}) holds {path}")
     return None
 
 
-def _asked(address: bytes, path: Path) -> int | None:
+def _ask_holder(address: bytes, path: Path) -> int | None:
     """Return the pid of who holds the name; None for a stranger, or if its path is on another file system."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
         try:

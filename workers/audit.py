@@ -15,7 +15,7 @@ from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
 PAUSE_FIRST, PAUSE_LAST = 0.2, 10.0
 
 
-class Audit:
+class AuditWorker:
     """The worker for the audit log. If the disk is full it waits; it never skips an event."""
 
     def __init__(self, store: Store, log: AuditLog, name: str) -> None:

@@ -58,7 +58,7 @@ class Consumer:
         `due` does the work whose time has come, and returns the seconds until there is more. While Redis is
         down, both wait; afterwards, reading starts again with the pending entries.
         """
-        patience = Patience(self.store)
+        patience = Backoff(self.store)
         task_status.started()
         try:
             while True:
@@ -191,7 +191,7 @@ class Consumer:
         await self.store.run(BURY, keys, [self.group, entry, reason[:500], *flat])
 
 
-class Patience:
+class Backoff:
     """Waits with growing delays while Redis does not answer."""
 
     def __init__(self, store: Store) -> None:
@@ -201,11 +201,11 @@ class Patience:
 
     async def wait(self, down: StoreDown) -> None:
         """Log the reason and wait."""
-        self._store.lost(down)
+        self._store.report_down(down)
         await anyio.sleep(self._next)
         self._next = min(self._next * 2, BACKOFF_LAST)
 
     def reset(self) -> None:
         """Begin with the shortest wait again."""
-        self._store.found()
+        self._store.report_up()
         self._next = BACKOFF_FIRST

@@ -16,7 +16,7 @@ from canhazgpu.events.notices import REACHED, Notice
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.timestamps import ms_of
-from canhazgpu.notifiers.channel import Channel, goes_by
+from canhazgpu.notifiers.channel import Channel, is_for_channel
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry
 from canhazgpu.workers.state_owner import check_owner
@@ -43,11 +43,11 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     retry_ms: int = -1
     progress: Progress | None = None
     records: list[bytes] = []
-    told: dict[str, str] = {}
+    delivered: dict[str, str] = {}
     dead: list[list[str]] = []
 
 
-class Delivery:
+class DeliveryWorker:
     """The worker of one channel."""
 
     def __init__(self, store: Store, channel: Channel, name: str, *, dry_run: bool = False) -> None:
@@ -97,7 +97,7 @@ class Delivery:
             await self.consumer.bury(entry.id, str(error), fields)
             await self._settle(entry.id, Settlement())
             return
-        if not goes_by(notice, self._channel.name):
+        if not is_for_channel(notice, self._channel.name):
             await self._settle(entry.id, Settlement())
             return
         waiting = await self._waiting()
@@ -113,7 +113,7 @@ class Delivery:
             return
         recipients = list(before.left) or await self._channel.recipients(notice)
         if notice.kind in ENDS:
-            recipients = await self._told(notice, recipients)
+            recipients = await self._notified_recipients(notice, recipients)
         elif not recipients:
             outcome = Outcome("", "nobody", "no recipient")
             record = self._record(notice, outcome, before.attempt + 1, final=True)
@@ -124,11 +124,11 @@ class Delivery:
         else:
             await self._settle(entry.id, Settlement())
 
-    async def _told(self, notice: Notice, recipients: list[str]) -> list[str]:
+    async def _notified_recipients(self, notice: Notice, recipients: list[str]) -> list[str]:
         """Return the recipients who were notified of the violations that have ended."""
-        told = self._keys.told(self._channel.name)
+        delivered = self._keys.delivered(self._channel.name)
         known = self._store.redis.hexists
-        return [one for one in recipients if await self._store.ask(known(told, _field(notice, one)))]
+        return [one for one in recipients if await self._store.ask(known(delivered, _field(notice, one)))]
 
     async def _attempt(self, entry: Entry, notice: Notice, before: Progress, recipients: list[str]) -> None:
         first = await self._first(notice, recipients)
@@ -158,7 +158,7 @@ class Delivery:
             retry_ms=_pause_ms(after.attempt) if left else -1,
             progress=after,
             records=[self._record(notice, one, after.attempt, final=not left) for one in outcomes],
-            told={_field(notice, one): _mark(notice) for one in reached},
+            delivered={_field(notice, one): _mark(notice) for one in reached},
             dead=dead,
         )
         await self._settle(entry.id, settlement)
@@ -175,8 +175,10 @@ class Delivery:
 
     async def _first(self, notice: Notice, recipients: list[str]) -> str | None:
         fields = [_field(notice, one) for one in recipients]
-        told = await self._store.ask(self._store.redis.hmget(self._keys.told(self._channel.name), fields))
-        return next((first.decode() for first in told if first), None)
+        delivered = await self._store.ask(
+            self._store.redis.hmget(self._keys.delivered(self._channel.name), fields)
+        )
+        return next((first.decode() for first in delivered if first), None)
 
     def _record(self, notice: Notice, outcome: Outcome, attempt: int, *, final: bool) -> bytes:
         return msgspec.json.encode(
@@ -213,11 +215,11 @@ class Delivery:
     async def _settle(self, entry: str, settlement: Settlement) -> None:
         channel, keys = self._channel.name, self._keys
         names = [keys.sequence, keys.notices, keys.deliveries, keys.progress(channel), keys.retries(channel)]
-        names += [keys.told(channel), keys.deadletters]
+        names += [keys.delivered(channel), keys.deadletters]
         await check_owner(self._store)
         encode = msgspec.json.encode
         args: list[str | bytes | int] = [keys.host, channel, entry, encode(settlement.progress)]
-        args += [settlement.retry_ms, encode(settlement.told), encode(settlement.dead)]
+        args += [settlement.retry_ms, encode(settlement.delivered), encode(settlement.dead)]
         args += settlement.records
         await self._store.run(SETTLE, names, args)
 

@@ -18,8 +18,8 @@ from canhazgpu.events.violations import Signalled, Violation
 from canhazgpu.notifiers.audit_log.writer import AuditLog
 from canhazgpu.notifiers.channels.terminate import Terminate
 from canhazgpu.notifiers.registry import channels
-from canhazgpu.workers.audit import Audit, LogChannel
-from canhazgpu.workers.delivery import Delivery
+from canhazgpu.workers.audit import AuditWorker, LogChannel
+from canhazgpu.workers.delivery import DeliveryWorker
 from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 WITNESS = Script("canhazgpu.workers", "witness")
@@ -40,13 +40,13 @@ async def run_workers(
         await tasks.start(Dispatcher(settings, store, name).run)
         if notify.log.enabled:
             log = AuditLog(Path(notify.log.path))
-            await tasks.start(Audit(store, log, name).run)
+            await tasks.start(AuditWorker(store, log, name).run)
             told.append(LogChannel(log))
         if settings.notices.terminate.enabled:
             told.append(Terminate(settings, partial(open_now, store), partial(record_signals, store)))
         for channel in told:
             dry = notify.dry_run and channel.name != "log"
-            await tasks.start(Delivery(store, channel, name, dry_run=dry).run)
+            await tasks.start(DeliveryWorker(store, channel, name, dry_run=dry).run)
         task_status.started()
 
 
@@ -80,4 +80,4 @@ async def record_signals(store: Store, facts: list[Signalled]) -> None:
         texts = [msgspec.json.encode(fact) for fact in facts]
         await store.run(WITNESS, [keys.sequence, keys.events, keys.violations], [keys.host, *texts])
     except StoreDown as down:
-        store.lost(down)
+        store.report_down(down)

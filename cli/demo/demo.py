@@ -29,7 +29,7 @@ def demo(
     try:
         _show(host)
         if keep:
-            _say_how_to_go_on(host)
+            _print_next_steps(host)
     except DemoFailed as failure:
         typer.echo(f"Error: {failure}", err=True)
         raise typer.Exit(1) from None
@@ -42,37 +42,39 @@ def _show(host: DemoHost) -> None:
     began = time.monotonic()
     host.start()
     _wait_for_status(host, "GPU 7: ERROR")
-    _tell(f"ready after {time.monotonic() - began:.1f} s")
+    _print_paragraph(f"ready after {time.monotonic() - began:.1f} s")
     _status(host)
     _headline(f"{host.user} starts a program on GPUs 2 and 4 without a reservation")
     host.offend()
-    host.place(MEMORY)
+    host.set_gpu_use(MEMORY)
     took = host.wait(lambda: len(_facts(host)) >= len(MEMORY), PATIENCE, "the violations are seen")
-    _tell(f"seen twice, a second apart, and confirmed {took:.1f} s after the program began")
+    _print_paragraph(f"seen twice, a second apart, and confirmed {took:.1f} s after the program began")
     _status(host)
-    _told(host, 1)
+    _show_notices(host, 1)
     _headline("The audit log: one line per event")
-    _tell(json.dumps(_facts(host)[0])[:700])
+    _print_paragraph(json.dumps(_facts(host)[0])[:700])
     _headline("The same on the event stream: canhazgpu events")
-    _tell(host.command("events").stdout.rstrip())
+    _print_paragraph(host.command("events").stdout.rstrip())
     _headline("The program ends")
     host.stop_offending()
     host.wait(lambda: len(_facts(host)) >= 2 * len(MEMORY), PATIENCE, "the violations are closed")
     _status(host)
-    _told(host, 2)
-    _tell(host.command("violations").stdout.rstrip())
+    _show_notices(host, 2)
+    _print_paragraph(host.command("violations").stdout.rstrip())
 
 
-def _told(host: DemoHost, mails: int) -> None:
+def _show_notices(host: DemoHost, mails: int) -> None:
     took = host.wait(lambda: len(_mails(host)) >= mails, PATIENCE, f"mail {mails} has arrived")
     _headline(f"{host.user} is notified on the terminal, with one notice for both GPUs")
     if host.master is None:
-        _tell("(it was written to this terminal)")
+        _print_paragraph("(it was written to this terminal)")
     else:
-        _tell("this terminal does not accept messages, so the program runs in another one, which shows:")
-        _tell(_quoted(_terminal(host)))
+        _print_paragraph(
+            "this terminal does not accept messages, so the program runs in another one, which shows:"
+        )
+        _print_paragraph(_quoted(_terminal(host)))
     _headline(f"and by mail, {took:.1f} s later")
-    _tell(_quoted(_read(_mails(host)[mails - 1])))
+    _print_paragraph(_quoted(_read(_mails(host)[mails - 1])))
 
 
 def _terminal(host: DemoHost) -> str:
@@ -114,24 +116,24 @@ def _wait_for_status(host: DemoHost, line: str) -> None:
 
 def _status(host: DemoHost) -> None:
     _headline("canhazgpu status")
-    _tell(host.command("status").stdout.rstrip())
+    _print_paragraph(host.command("status").stdout.rstrip())
 
 
-def _say_how_to_go_on(host: DemoHost) -> None:
+def _print_next_steps(host: DemoHost) -> None:
     pids = " ".join(map(str, host.keep()))
     _headline("The service keeps running. To use it:")
-    _tell(f"export CANHAZGPU_CONFIG={host.config}")
-    _tell("canhazgpu status\ncanhazgpu events --follow")
-    _tell(f"edit {host.folder}/gpus.toml to change the simulated GPUs")
+    _print_paragraph(f"export CANHAZGPU_CONFIG={host.config}")
+    _print_paragraph("canhazgpu status\ncanhazgpu events --follow")
+    _print_paragraph(f"edit {host.folder}/gpus.toml to change the simulated GPUs")
     _headline("To stop it:")
-    _tell(f"kill {pids}; rm -r {host.folder}")
+    _print_paragraph(f"kill {pids}; rm -r {host.folder}")
 
 
 def _headline(text: str) -> None:
     typer.secho(f"\n== {text}", bold=True)
 
 
-def _tell(text: str) -> None:
+def _print_paragraph(text: str) -> None:
     typer.echo("\n".join("   " + line for line in text.splitlines()))
 
 

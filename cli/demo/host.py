@@ -94,7 +94,7 @@ class DemoHost:
         )
         port = sink.stdout.readline().decode().strip() if sink.stdout else ""
         self.config.write_text(CONFIG.format(folder=self.folder, port=port))
-        self.place({})
+        self.set_gpu_use({})
         service = self._spawn("canhazgpu.cli.main", "serve", stdout=log, stderr=log)
 
         def answers() -> bool:
@@ -128,7 +128,7 @@ class DemoHost:
             check=False,
         )
 
-    def place(self, memory_mb: dict[int, int]) -> None:
+    def set_gpu_use(self, memory_mb: dict[int, int]) -> None:
         """Write the scenario, in which the offender uses `memory_mb[gpu]` MiB of each GPU in it."""
         parts = []
         for index in range(GPUS):

@@ -31,16 +31,16 @@ class _Session(socketserver.StreamRequestHandler):
     server: MailSink
 
     def handle(self) -> None:
-        self._say("220 demonstration")
+        self._reply("220 demonstration")
         while line := self.rfile.readline(LONGEST_LINE):
             verb = line[:4].upper().strip()
             if verb == b"DATA":
-                self._say("354 go on")
+                self._reply("354 go on")
                 self.server.keep(self._message())
             elif verb == b"QUIT":
-                self._say("221 bye")
+                self._reply("221 bye")
                 return
-            self._say("250 ok")
+            self._reply("250 ok")
 
     def _message(self) -> list[bytes]:
         lines: list[bytes] = []
@@ -48,7 +48,7 @@ class _Session(socketserver.StreamRequestHandler):
             lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)
         return lines
 
-    def _say(self, answer: str) -> None:
+    def _reply(self, answer: str) -> None:
         self.wfile.write(answer.encode() + b"\r\n")
 
 

@@ -21,11 +21,11 @@ from canhazgpu.events.gpu import GpuReading
 from canhazgpu.events.redis_client.store import TRY_AGAIN, Store, StoreDown
 from canhazgpu.events.sanitize import printable
 from canhazgpu.service.admin_reachability import REMEDY, why_unreachable
-from canhazgpu.service.api.requests import has_longest
-from canhazgpu.service.gpus.card_identity import doubtful
+from canhazgpu.service.api.requests import has_time_limit
+from canhazgpu.service.gpus.card_identity import identity_warnings
 from canhazgpu.service.identity.hidepid import HIDDEN, hides_others
 from canhazgpu.service.identity.hidepid import REMEDY as HIDEPID_REMEDY
-from canhazgpu.service.providers.provider import Provider, ProviderError, Starting
+from canhazgpu.service.providers.provider import Provider, ProviderError, ProviderFailed, Starting
 from canhazgpu.service.providers.registry import open_provider
 from canhazgpu.service.redis_server.durability import weaknesses
 from canhazgpu.service.redis_server.embedded import EmbeddedRedis
@@ -149,7 +149,10 @@ def gpus(settings: Settings) -> Iterator[Finding]:
 
 
 async def _gpus(settings: Settings) -> list[Finding]:
-    provider = open_provider(settings)
+    try:
+        provider = open_provider(settings)
+    except ProviderFailed as failed:
+        return [("fail", str(failed), "install its package next to canhazgpu; see docs/integrators.md")]
     try:
         readings = await _started(provider)
     except ProviderError as error:
@@ -162,7 +165,7 @@ async def _gpus(settings: Settings) -> list[Finding]:
         if reason:
             found.append(("fail", f"GPU {reading.index}: {reason}", reading.remedy or LOOK))
     remedy = "its reservations cannot follow it if the driver renumbers GPUs: see `nvidia-smi -L`"
-    doubts = doubtful({one.index: one.uuid for one in readings if not (one.error or one.unknown)})
+    doubts = identity_warnings({one.index: one.uuid for one in readings if not (one.error or one.unknown)})
     return [*found, *(("warn", doubt, remedy) for doubt in doubts)]
 
 
@@ -240,7 +243,7 @@ def _process_of(path: str) -> int | None:
 
 def limits(settings: Settings) -> Iterator[Finding]:
     """Check that limits can be enforced: only root can end other users' runs."""
-    if not has_longest(settings):
+    if not has_time_limit(settings):
         yield "ok", "no time limits are set", ""
         return
     with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from canhazgpu.cli.arguments import given
+from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.output import USAGE, client, examples, fail
 from canhazgpu.client import Unreachable
 from canhazgpu.events.sanitize import printable
@@ -36,7 +36,7 @@ def events(
         ),
     ] = None,
     after: Annotated[
-        str | None, typer.Option(help="Only events after this stream_id.", callback=given)
+        str | None, typer.Option(help="Only events after this stream_id.", callback=non_empty)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
@@ -55,7 +55,7 @@ def events(
             for event in service.lines("/v1/events?" + urlencode(query), silence=SILENCE):
                 after, came_back = event["stream_id"], True
                 if event["type"] == "canhazgpu.stream.gap" and not as_json:
-                    _say_what_is_missing(event["data"])
+                    _print_gap(event["data"])
                 else:
                     _print(event, as_json=as_json)
         except Unreachable:
@@ -67,7 +67,7 @@ def events(
         time.sleep(RETRY)
 
 
-def _say_what_is_missing(gap: dict[str, Any]) -> None:
+def _print_gap(gap: dict[str, Any]) -> None:
     count = gap["missing"]
     known = {None: "an unknown number of events are missing", 1: "1 event is missing"}
     said = known.get(count, f"{count} events are missing")
@@ -82,10 +82,10 @@ def _check(types: list[str], after: str | None) -> None:
     if after and not re.fullmatch(r"[0-9]{1,19}(-[0-9]{1,19})?", after):
         fail("--after: expected a stream_id, as --json shows it", USAGE)
     if types:
-        from canhazgpu.events.envelope import TYPES, wanted  # noqa: PLC0415 - heavy
+        from canhazgpu.events.envelope import TYPES, matches  # noqa: PLC0415 - heavy
 
         for name in types:
-            if not any(wanted(known, [name]) for known in TYPES):
+            if not any(matches(known, [name]) for known in TYPES):
                 nouns = ", ".join(dict.fromkeys(one.split(".")[1] for one in TYPES))
                 known = f"{nouns}, or one such as violation.opened (docs/events.md lists them)"
                 fail(f"--type: there is no event type {printable(name)}; use {known}", USAGE)
@@ -96,14 +96,14 @@ def _print(event: dict[str, Any], *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(event) + "\n")
     else:
         kind = printable(event["type"].removeprefix("canhazgpu."))
-        told = printable(_told(event["data"]), LONGEST)
+        told = printable(_summary(event["data"]), LONGEST)
         sys.stdout.write(
             f"{printable(event['time'])}  {kind:<18}  {printable(event['subject'])}  {told}\n".rstrip() + "\n"
         )
     sys.stdout.flush()
 
 
-def _told(data: dict[str, Any]) -> str:
+def _summary(data: dict[str, Any]) -> str:
     """Return the important values for the human-readable output."""
     names = (
         "user",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from canhazgpu.cli.arguments import given
+from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.output import REFUSED, USAGE, examples, fail, print_json
 from canhazgpu.events.sanitize import printable
 
@@ -56,7 +56,7 @@ REMEDIES = {
 def verify(
     file: Annotated[
         str | None,
-        typer.Argument(help="The log file (default: the notify.log.path setting).", callback=given),
+        typer.Argument(help="The log file (default: the notify.log.path setting).", callback=non_empty),
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -79,7 +79,7 @@ def verify(
         print_json(_report(path, proof))
     else:
         _print(path, proof)
-    if proof.findings.kept:
+    if proof.findings.listed:
         raise typer.Exit(REFUSED)
 
 
@@ -125,7 +125,7 @@ def _report(path: Path, proof: "ChainVerifier") -> dict[str, Any]:
 
     shown = {
         "log": str(path),
-        "whole": not proof.findings.kept,
+        "whole": not proof.findings.listed,
         "files": proof.names,
         "lines": proof.lines,
         "before_chain": proof.before,
@@ -135,7 +135,7 @@ def _report(path: Path, proof: "ChainVerifier") -> dict[str, Any]:
         "head": proof.head,
         "anchor": proof.anchor,
         "findings": [
-            {**msgspec.structs.asdict(one), "what": _sentence(path, one)} for one in proof.findings.kept
+            {**msgspec.structs.asdict(one), "what": _sentence(path, one)} for one in proof.findings.listed
         ],
         "findings_left_out": proof.findings.left_out,
     }
@@ -143,11 +143,11 @@ def _report(path: Path, proof: "ChainVerifier") -> dict[str, Any]:
 
 
 def _print(path: Path, proof: "ChainVerifier") -> None:
-    for one in proof.findings.kept:
+    for one in proof.findings.listed:
         sys.stdout.write(_sentence(path, one) + "\n")
     if proof.findings.left_out:
         sys.stdout.write(f"And {proof.findings.left_out} more.\n")
-    if not proof.findings.kept:
+    if not proof.findings.listed:
         sys.stdout.write(" ".join(_summary(proof)) + "\n")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from canhazgpu.cli.arguments import given
+from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.output import USAGE, examples, fail, print_json, table
 from canhazgpu.cli.violations.listing import find
 from canhazgpu.events.sanitize import printable
@@ -30,11 +30,13 @@ def preview(
     *,
     kind: Annotated[
         str | None,
-        typer.Option("--kind", help="Only this kind, for example opened, granted or digest.", callback=given),
+        typer.Option(
+            "--kind", help="Only this kind, for example opened, granted or digest.", callback=non_empty
+        ),
     ] = None,
     audience: Annotated[
         str | None,
-        typer.Option("--audience", help="Only for offender, holder, admins or address.", callback=given),
+        typer.Option("--audience", help="Only for offender, holder, admins or address.", callback=non_empty),
     ] = None,
     violation: Annotated[
         str | None,
@@ -42,12 +44,12 @@ def preview(
             "--violation",
             metavar="ID",
             help="Preview the notices about this violation (id or the start of one).",
-            callback=given,
+            callback=non_empty,
         ),
     ] = None,
     channel: Annotated[
         str | None,
-        typer.Option("--channel", help="wall: as shown on a terminal; or email.", callback=given),
+        typer.Option("--channel", help="wall: as shown on a terminal; or email.", callback=non_empty),
     ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print the HTML part of mails.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List the available notices.")] = False,

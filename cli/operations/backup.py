@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from canhazgpu.cli.arguments import given
+from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.operations.offline_access import Progress, on_state
 from canhazgpu.cli.output import REFUSED, examples, fail, print_json
 from canhazgpu.events.sanitize import printable
@@ -23,7 +23,7 @@ RESTORE_EPILOG = examples(
     "canhazgpu restore /var/backups/canhazgpu.backup",
     "systemctl start canhazgpu",
 )
-File = Annotated[str, typer.Argument(metavar="FILE", help="The backup file.", callback=given)]
+File = Annotated[str, typer.Argument(metavar="FILE", help="The backup file.", callback=non_empty)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

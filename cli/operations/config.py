@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.arguments import given
+from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.output import USAGE, examples, fail, print_json, table
 
 app = typer.Typer(
@@ -24,16 +24,32 @@ def _load(path: str | None) -> Any:
         fail(str(error), USAGE)
 
 
+def _check_provider(settings: Any) -> None:
+    """Exit with one line if the provider is from another package and cannot be used."""
+    import anyio  # noqa: PLC0415 - heavy, as are the next ones
+
+    from canhazgpu.config.providers import BUILT_IN  # noqa: PLC0415
+    from canhazgpu.service.providers.provider import ProviderFailed  # noqa: PLC0415
+    from canhazgpu.service.providers.registry import open_provider  # noqa: PLC0415
+
+    if settings.gpus.provider not in BUILT_IN:
+        try:
+            anyio.run(open_provider(settings).aclose)
+        except ProviderFailed as failed:
+            fail(str(failed), USAGE)
+
+
 @app.command(
     "check", epilog=examples("canhazgpu config check", "canhazgpu config check /etc/canhazgpu/config.toml")
 )
 def check(
     file: Annotated[
-        str | None, typer.Argument(help="The file (default: the one in use).", callback=given)
+        str | None, typer.Argument(help="The file (default: the one in use).", callback=non_empty)
     ] = None,
 ) -> None:
     """Check a settings file. If it is invalid, name the wrong key and the expected value."""
     loaded = _load(file)
+    _check_provider(loaded.settings)
     named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
     sys.stdout.write(f"Good: {', '.join(named) if named else 'all settings have their defaults'}\n")
 

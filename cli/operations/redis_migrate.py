@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from canhazgpu.cli.arguments import given
+from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.operations.offline_access import Progress, on_state
 from canhazgpu.cli.output import REFUSED, USAGE, examples, fail, print_json
 from canhazgpu.events.sanitize import printable
@@ -38,15 +38,17 @@ def redis(context: typer.Context) -> None:
 def migrate(
     *,
     to: Annotated[
-        str, typer.Option("--to", metavar="URL", help="The new Redis, as in redis.url.", callback=given)
+        str, typer.Option("--to", metavar="URL", help="The new Redis, as in redis.url.", callback=non_empty)
     ],
-    password_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=given)] = None,
-    sentinel_password_file: Annotated[
-        Name, typer.Option(help="See the setting of this name.", callback=given)
+    password_file: Annotated[
+        Name, typer.Option(help="See the setting of this name.", callback=non_empty)
     ] = None,
-    ca_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=given)] = None,
-    cert_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=given)] = None,
-    key_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=given)] = None,
+    sentinel_password_file: Annotated[
+        Name, typer.Option(help="See the setting of this name.", callback=non_empty)
+    ] = None,
+    ca_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=non_empty)] = None,
+    cert_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=non_empty)] = None,
+    key_file: Annotated[Name, typer.Option(help="See the setting of this name.", callback=non_empty)] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace this host's data in the new Redis.")
     ] = False,

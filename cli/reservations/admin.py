@@ -7,7 +7,7 @@ import typer
 
 from canhazgpu.cli import arguments
 from canhazgpu.cli.output import USAGE, client, examples, fail
-from canhazgpu.cli.reservations.reserve import say_released
+from canhazgpu.cli.reservations.reserve import print_released
 from canhazgpu.client.reservations import post
 from canhazgpu.events.sanitize import printable
 
@@ -45,11 +45,11 @@ def options(
 @app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
 def init(*, gpus: arguments.Gpus = None, gpu_ids: arguments.GpuIds = None, force: Force = False) -> None:
     """Set which GPUs users can reserve: the first ones, a list, or by default all of them."""
-    demand = {} if gpus is None and gpu_ids is None else arguments.which(gpus, gpu_ids)
-    reply = post(client(), "/v1/admin/manage", {**demand, "force": force})
-    sys.stdout.write(f"Managed: {arguments.spell_gpus(reply['managed'])}\n")
+    body = {} if gpus is None and gpu_ids is None else arguments.gpu_selection(gpus, gpu_ids)
+    reply = post(client(), "/v1/admin/manage", {**body, "force": force})
+    sys.stdout.write(f"Managed: {arguments.format_gpus(reply['managed'])}\n")
     if reply["released"]:
-        sys.stdout.write(f"Released by force: {arguments.spell_gpus(reply['released'])}\n")
+        sys.stdout.write(f"Released by force: {arguments.format_gpus(reply['released'])}\n")
 
 
 @app.command("drain", epilog=examples("canhazgpu admin drain 3 --reason 'fan is broken'"))
@@ -62,9 +62,9 @@ def drain(
     ] = None,
 ) -> None:
     """Stop handing out GPUs; existing reservations continue."""
-    reply = post(client(), "/v1/admin/drain", {"gpus": _named(gpus), **arguments.optional(reason=reason)})
+    reply = post(client(), "/v1/admin/drain", {"gpus": _named(gpus), **arguments.without_none(reason=reason)})
     sys.stdout.write(
-        f"Drained {arguments.spell_gpus(reply['changed'])} ({printable(reply['reason'], 200)})\n"
+        f"Drained {arguments.format_gpus(reply['changed'])} ({printable(reply['reason'], 200)})\n"
     )
 
 
@@ -72,7 +72,7 @@ def drain(
 def undrain(gpus: Targets) -> None:
     """Make drained GPUs available again."""
     reply = post(client(), "/v1/admin/undrain", {"gpus": _named(gpus)})
-    sys.stdout.write(f"Undrained {arguments.spell_gpus(reply['changed'])}\n")
+    sys.stdout.write(f"Undrained {arguments.format_gpus(reply['changed'])}\n")
 
 
 @app.command(
@@ -89,8 +89,8 @@ def release(
     """End reservations of any user; the users are notified."""
     if sum([gpu_ids is not None, user is not None, everything]) != 1:
         fail("specify exactly one of --gpu-ids, --user and --all", USAGE)
-    demand = {"all": everything, **arguments.optional(user=user), **arguments.named(gpu_ids)}
-    say_released(post(client(), "/v1/admin/release", demand), "there is no matching reservation")
+    body = {"all": everything, **arguments.without_none(user=user), **arguments.named_gpus(gpu_ids)}
+    print_released(post(client(), "/v1/admin/release", body), "there is no matching reservation")
 
 
 def _named(text: str) -> list[int]:

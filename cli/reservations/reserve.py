@@ -35,7 +35,7 @@ def reserve(
             "--duration",
             "-d",
             help="How long, for example 30m or 4h (default: 8h).",
-            callback=arguments.given,
+            callback=arguments.non_empty,
         ),
     ] = None,
     wait: arguments.Wait = None,
@@ -49,32 +49,38 @@ def reserve(
 
     GPUs that you already use without a reservation are chosen first.
     """
-    demand = {"kind": "manual", **arguments.which(gpus, gpu_ids), **arguments.optional(note=note, label=user)}
+    body = {
+        "kind": "manual",
+        **arguments.gpu_selection(gpus, gpu_ids),
+        **arguments.without_none(note=note, label=user),
+    }
     if duration is not None:
-        demand["duration"] = arguments.checked("--duration", duration)
-    patience = arguments.patience(wait, nonblock=nonblock)
+        body["duration"] = arguments.checked_duration("--duration", duration)
+    patience = arguments.wait_value(wait, nonblock=nonblock)
     if sys.__stdout__ is None:  # It was closed when Python started, and was replaced by /dev/null.
         raise OSError("standard output is closed; nothing was reserved")
-    held = arguments.take(demand, patience)
+    held = arguments.wait_for_reservation(body, patience)
     try:
         if as_json:
             print_json({**held.facts, "environment": held.environment})
         elif short:
             sys.stdout.write(f"{held.devices}\n")
         else:
-            _say(held)
+            _print_granted(held)
         sys.stdout.flush()
     except OSError as error:
-        raise _untold(held, error) from error
+        raise _release_unprinted(held, error) from error
 
 
-def _say(held: Reservation) -> None:
-    sys.stdout.write(f"Reserved {arguments.spell_gpus(held.gpus)} for {arguments.lasting(held.facts)}\n")
+def _print_granted(held: Reservation) -> None:
+    sys.stdout.write(
+        f"Reserved {arguments.format_gpus(held.gpus)} for {arguments.remaining_time(held.facts)}\n"
+    )
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
         sys.stdout.write(f"export {name}={shlex.quote(held.environment[name])}\n")
 
 
-def _untold(held: Reservation, error: OSError) -> OSError:
+def _release_unprinted(held: Reservation, error: OSError) -> OSError:
     """Release a reservation that could not be printed; return the error to report."""
     try:
         held.release()
@@ -87,7 +93,7 @@ def extend(
     *,
     duration: Annotated[
         str | None,
-        typer.Option("--duration", "-d", help="How much longer (default: 8h).", callback=arguments.given),
+        typer.Option("--duration", "-d", help="How much longer (default: 8h).", callback=arguments.non_empty),
     ] = None,
     gpu_ids: arguments.GpuIds = None,
     as_json: AsJson = False,
@@ -96,16 +102,16 @@ def extend(
 
     Without --gpu-ids, all of your manual reservations are extended.
     """
-    demand: dict[str, object] = arguments.named(gpu_ids)
+    body: dict[str, object] = arguments.named_gpus(gpu_ids)
     if duration is not None:
-        demand |= {"duration": arguments.checked("--duration", duration)}
-    rows = post(client(), "/v1/reservations/extend", demand)
+        body |= {"duration": arguments.checked_duration("--duration", duration)}
+    rows = post(client(), "/v1/reservations/extend", body)
     if as_json:
         print_json(rows)
         return
     for row in rows:
         sys.stdout.write(
-            f"Extended {arguments.spell_gpus(row['gpus'])}, expires in {arguments.lasting(row)}\n"
+            f"Extended {arguments.format_gpus(row['gpus'])}, expires in {arguments.remaining_time(row)}\n"
         )
 
 
@@ -123,12 +129,12 @@ def release(
     """
     if everything and gpu_ids is not None:
         fail("--gpu-ids and --all cannot be used together", USAGE)
-    demand = {"all": everything, **arguments.named(gpu_ids)}
-    rows = post(client(), "/v1/reservations/release", demand)
+    body = {"all": everything, **arguments.named_gpus(gpu_ids)}
+    rows = post(client(), "/v1/reservations/release", body)
     if as_json:
         print_json(rows)
         return
-    say_released(rows, "you hold no reservation" if everything else "you hold no manual reservation")
+    print_released(rows, "you hold no reservation" if everything else "you hold no manual reservation")
 
 
 def disown(
@@ -141,7 +147,7 @@ def disown(
 
     The use that `status` marks as presumed then counts as a violation.
     """
-    rows = post(client(), "/v1/reservations/disown", {"undo": undo, **arguments.named(gpu_ids)})
+    rows = post(client(), "/v1/reservations/disown", {"undo": undo, **arguments.named_gpus(gpu_ids)})
     if as_json:
         print_json(rows)
         return
@@ -154,13 +160,13 @@ def disown(
         sys.stdout.write(f"GPU {row['gpu']}: {said}\n")
 
 
-def say_released(rows: list[dict[str, object]], nothing: str) -> None:
+def print_released(rows: list[dict[str, object]], nothing: str) -> None:
     """Print the released GPUs, or that there were none."""
     gpus = sorted(gpu for row in rows for gpu in row["gpus"])  # type: ignore[attr-defined]
     if not gpus:
         sys.stdout.write(f"Nothing to release: {nothing}\n")
         return
-    sys.stdout.write(f"Released {arguments.spell_gpus(gpus)}\n")
+    sys.stdout.write(f"Released {arguments.format_gpus(gpus)}\n")
     for row in rows:
         if row["kind"] == "run" and not row["ended"]:
             sys.stdout.write(f"The command on {row['gpus']} keeps running without a reservation\n")

@@ -39,7 +39,7 @@ def run(
             "--timeout",
             "-t",
             help="Stop the command after this time: SIGINT, then SIGKILL 30 s later.",
-            callback=arguments.given,
+            callback=arguments.non_empty,
         ),
     ] = None,
     wait: arguments.Wait = None,
@@ -51,16 +51,20 @@ def run(
 
     The GPUs are released when the command ends.
     """
-    demand = {"kind": "run", **arguments.which(gpus, gpu_ids), **arguments.optional(note=note, label=user)}
+    body = {
+        "kind": "run",
+        **arguments.gpu_selection(gpus, gpu_ids),
+        **arguments.without_none(note=note, label=user),
+    }
     if timeout is not None:
-        demand["timeout"] = arguments.checked("--timeout", timeout)
-    patience = arguments.patience(wait, nonblock=nonblock)
+        body["timeout"] = arguments.checked_duration("--timeout", timeout)
+    patience = arguments.wait_value(wait, nonblock=nonblock)
     if not command:
         fail(f"no command given: {RUN}", USAGE)
     if "--" not in sys.argv or sys.argv[sys.argv.index("--") + 1 :] != command:
         fail(f"put -- directly before the command: {RUN}", USAGE)
     path = _look_up(command[0])
-    held = arguments.take(demand, patience)
+    held = arguments.wait_for_reservation(body, patience)
     become(path, command, held.environment)
 
 

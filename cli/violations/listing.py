@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from canhazgpu.cli.arguments import given, name
+from canhazgpu.cli.arguments import name, non_empty
 from canhazgpu.cli.output import USAGE, client, examples, fail, print_json, table, utc
 from canhazgpu.cli.violations.timeline import head, moments
 from canhazgpu.events.durations import spell_duration
@@ -62,19 +62,23 @@ def violations(
     *,
     user: Annotated[str | None, typer.Option(help="Only violations of this user.", callback=name)] = None,
     gpu: Annotated[
-        str | None, typer.Option(help="Only violations on this GPU.", metavar="GPU", callback=given)
+        str | None, typer.Option(help="Only violations on this GPU.", metavar="GPU", callback=non_empty)
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="Only unreserved, trespass or overstaying.", callback=given, autocompletion=_kinds),
+        typer.Option(
+            help="Only unreserved, trespass or overstaying.", callback=non_empty, autocompletion=_kinds
+        ),
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="Start: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z (default: 7d).", callback=given),
+        typer.Option(
+            help="Start: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z (default: 7d).", callback=non_empty
+        ),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="End, in the same formats; a date means 00:00 UTC.", callback=given),
+        typer.Option(help="End, in the same formats; a date means 00:00 UTC.", callback=non_empty),
     ] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only open violations.")] = False,
     unreached: Annotated[

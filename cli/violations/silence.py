@@ -46,7 +46,10 @@ def add(
     lasts: Annotated[
         str,
         typer.Option(
-            "--for", metavar="TIME", help="How long, for example 2h; at most 30d.", callback=arguments.given
+            "--for",
+            metavar="TIME",
+            help="How long, for example 2h; at most 30d.",
+            callback=arguments.non_empty,
         ),
     ],
     reason: Annotated[
@@ -59,7 +62,9 @@ def add(
     ] = None,
     gpu: Annotated[
         int | None,
-        typer.Option("--gpu", help="Only violations on this GPU.", metavar="NUMBER", parser=arguments.whole),
+        typer.Option(
+            "--gpu", help="Only violations on this GPU.", metavar="NUMBER", parser=arguments.integer
+        ),
     ] = None,
     process: Annotated[
         str | None,
@@ -74,9 +79,9 @@ def add(
         fail("specify at least one of --user, --gpu and --process", USAGE)
     if gpu is not None and not 0 <= gpu < arguments.MOST:
         fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
-    demand: dict[str, Any] = {"for": arguments.checked("--for", lasts), "reason": reason}
-    demand |= arguments.optional(user=user, process=process) | ({} if gpu is None else {"gpu": gpu})
-    _say(post(client(), "/v1/silences", demand), "Silenced", as_json=as_json)
+    body: dict[str, Any] = {"for": arguments.checked_duration("--for", lasts), "reason": reason}
+    body |= arguments.without_none(user=user, process=process) | ({} if gpu is None else {"gpu": gpu})
+    _print_silence(post(client(), "/v1/silences", body), "Silenced", as_json=as_json)
     if user is not None and not as_json and not _is_account(user):
         sys.stderr.write(
             f"Note: there is no account {printable(user)} on this host; users of containers have none\n"
@@ -92,7 +97,7 @@ def ack(
             "--for",
             metavar="TIME",
             help="How long, for example 1h (default: the longest allowed time).",
-            callback=arguments.given,
+            callback=arguments.non_empty,
         ),
     ] = None,
     reason: Annotated[
@@ -107,10 +112,10 @@ def ack(
 
     You get no notices about them for a time. Each episode can be acknowledged only once.
     """
-    demand = arguments.optional(reason=reason)
+    body = arguments.without_none(reason=reason)
     if lasts is not None:
-        demand["for"] = arguments.checked("--for", lasts)
-    _say(post(client(), "/v1/silences/ack", demand), "Acknowledged", as_json=as_json)
+        body["for"] = arguments.checked_duration("--for", lasts)
+    _print_silence(post(client(), "/v1/silences/ack", body), "Acknowledged", as_json=as_json)
 
 
 @app.command("list", epilog=examples("canhazgpu silence list", "canhazgpu silence list --json"))
@@ -146,7 +151,7 @@ def expire(
     if as_json:
         print_json(row)
     else:
-        sys.stdout.write(f"Ended the silence of {_what(row)} ({row['id']})\n")
+        sys.stdout.write(f"Ended the silence of {_matches(row)} ({row['id']})\n")
 
 
 def _is_account(user: str) -> bool:
@@ -156,16 +161,16 @@ def _is_account(user: str) -> bool:
         return False
 
 
-def _say(row: dict[str, Any], done: str, *, as_json: bool) -> None:
+def _print_silence(row: dict[str, Any], done: str, *, as_json: bool) -> None:
     if as_json:
         print_json(row)
         return
     count = row["violations"]
     now = f"{count} open violation{'' if count == 1 else 's'} now"
-    sys.stdout.write(f"{done} {_what(row)} for {spell_duration(row['left_s'])}: {now} ({row['id']})\n")
+    sys.stdout.write(f"{done} {_matches(row)} for {spell_duration(row['left_s'])}: {now} ({row['id']})\n")
 
 
-def _what(row: dict[str, Any]) -> str:
+def _matches(row: dict[str, Any]) -> str:
     names = {"user": "user", "gpu": "GPU", "process": "process"}
     return ", ".join(
         f"{word} {printable(str(row[key]))}" for key, word in names.items() if row[key] is not None
@@ -175,4 +180,4 @@ def _what(row: dict[str, Any]) -> str:
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     by = printable(row["by"]) + (" (ack)" if row["ack"] else "")
     left, count = spell_duration(row["left_s"]), str(row["violations"])
-    return (row["id"], _what(row), left, by, count, printable(row["reason"], 100))
+    return (row["id"], _matches(row), left, by, count, printable(row["reason"], 100))

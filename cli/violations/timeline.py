@@ -28,7 +28,7 @@ def head(row: dict[str, Any]) -> str:
         if row["peak_memory_mb"]
         else "not reported",
         "Processes": _processes(row["processes"]),
-        "Told": _told(row),
+        "Told": _notification(row),
     }
     return "\n".join(f"{name + ':':<11}{value}" for name, value in facts.items() if value)
 
@@ -51,7 +51,7 @@ def _hint(hint: dict[str, Any] | None) -> str:
     return f"{printable(hint['user'])}: {printable(hint['source'], LONGEST_WORDS)}" if hint else ""
 
 
-def _told(row: dict[str, Any]) -> str:
+def _notification(row: dict[str, Any]) -> str:
     words = {
         "reached": f"reached at {utc(row['reached_at'] or '')}",
         "unreached": "unreached: no channel could notify them",

@@ -89,7 +89,7 @@ def tree(root: Process) -> list[Process]:
     return found
 
 
-def marked(variable: bytes, value: bytes, uid: int | None = None) -> list[Process]:
+def with_variable(variable: bytes, value: bytes, uid: int | None = None) -> list[Process]:
     """Return the processes of a user, or of all users, that have this environment variable and value."""
     entry = variable + b"=" + value
     return [process for process in _of_user(uid) if entry in _environment(process)]

@@ -60,7 +60,7 @@ local function append(stream, entry)
 end
 
 -- Appends one event to each stream of `streams`. What is not needed any more is trimmed by service/storage/retention.py.
-local function publish(streams, host, id, event_type, subject, data)
+local function append_event(streams, host, id, event_type, subject, data)
   for _, stream in ipairs(streams) do
     append(stream, {'id', id, 'source', '//' .. host .. '/canhazgpu', 'specversion', '1.0', 'type', event_type,
       'subject', subject, 'time', now, 'datacontenttype', 'application/json', 'data', data})

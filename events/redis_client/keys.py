@@ -73,6 +73,6 @@ class Keys:
         """Return the hash of `channel`: stream id -> the attempts for that notice so far, JSON."""
         return f"{self.prefix}progress:{channel}"
 
-    def told(self, channel: str) -> str:
+    def delivered(self, channel: str) -> str:
         """Return the hash of `channel`: "episode recipient" -> notice id of the last delivery."""
         return f"{self.prefix}told:{channel}"

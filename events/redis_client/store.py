@@ -217,7 +217,7 @@ class Store:
         """Whether the last attempt to reach Redis failed."""
         return self._said > -SAY_AGAIN
 
-    def lost(self, down: StoreDown) -> None:
+    def report_down(self, down: StoreDown) -> None:
         """Log that Redis does not answer: immediately, then at most once per minute."""
         self.trouble = down
         now = time.monotonic()
@@ -225,7 +225,7 @@ class Store:
             self._said = now
             structlog.get_logger().warning("store_down", reason=str(down))
 
-    def found(self) -> None:
+    def report_up(self) -> None:
         """Log that Redis answers again, if it was down."""
         if self._said > -SAY_AGAIN:
             self._said = -SAY_AGAIN

@@ -139,9 +139,9 @@ class ChainVerifier:
                 return _Spot(known.seq, (known,), Place())
         self.begins_unproven = True
         if self.before:  # Then nothing was rotated away.
-            self._miss(_Spot(0, (), Place()), spot.seq - 1, spot)
+            self._record_missing(_Spot(0, (), Place()), spot.seq - 1, spot)
         elif begin and self.anchor and begin.seq < spot.seq <= self.anchor.seq:
-            self._miss(_Spot(begin.seq, (), Place()), spot.seq - 1, spot)
+            self._record_missing(_Spot(begin.seq, (), Place()), spot.seq - 1, spot)
         self._at = msgspec.structs.replace(spot, certain=False)
         return None
 
@@ -178,7 +178,7 @@ class ChainVerifier:
         if (edited or ahead) and self._strays.get(stray.seq) is stray:
             del self._strays[stray.seq]
         if ahead:
-            self._miss(at, spot.seq - 2, spot if moved else stray)
+            self._record_missing(at, spot.seq - 2, spot if moved else stray)
         if ahead or spot.seq == at.seq + 1:
             self._at = spot
         else:
@@ -197,9 +197,9 @@ class ChainVerifier:
         strays, self._strays = self._strays, {}
         for stray in strays.values():
             if self._at:
-                self._judge(self._at, stray)
+                self._classify(self._at, stray)
 
-    def _judge(self, at: _Spot, stray: _Spot) -> None:
+    def _classify(self, at: _Spot, stray: _Spot) -> None:
         """Classify a stray that no line follows."""
         seq = stray.seq
         if self.anchor and self.anchor.chain == stray.heads[0].chain and self.anchor.seq != seq:
@@ -212,10 +212,10 @@ class ChainVerifier:
         elif seq == at.seq + 1:
             self._find("edited", stray)
         if seq > at.seq:
-            self._miss(at, seq - 1, stray)
+            self._record_missing(at, seq - 1, stray)
             self._at = msgspec.structs.replace(stray, seq=seq)
 
-    def _miss(self, at: _Spot, last: int, spot: _Spot) -> None:
+    def _record_missing(self, at: _Spot, last: int, spot: _Spot) -> None:
         """Record that the lines after `at` up to `last` are missing before `spot`, unless bad ones follow."""
         if last - at.seq <= spot.broken - at.broken:
             return

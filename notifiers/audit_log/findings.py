@@ -53,24 +53,24 @@ class Findings:
 
     def __init__(self) -> None:
         """Start without findings."""
-        self.kept: list[Finding] = []
+        self.listed: list[Finding] = []
         self.left_out = 0
 
     def add(self, kind: Kind, place: Place, seqs: tuple[int, int] = (0, 0), text: str | bytes = "") -> None:
         """Add a finding at `place`; more than MOST are only counted. `text` is made printable."""
-        last = self.kept[-1] if self.kept else None
+        last = self.listed[-1] if self.listed else None
         together = last and (last.kind, last.file, last.last_line + 1) == (kind, place.file, place.line)
         if last and together and kind in OF_LINES:
             last.last_line, last.last_seq = place.line, seqs[1]
-        elif len(self.kept) < MOST:
+        elif len(self.listed) < MOST:
             shown = printable(text, SHOWN)
             made = Finding(kind=kind, file=place.file, line=place.line, last_line=place.line, text=shown)
             made.first_seq, made.last_seq = seqs
-            self.kept.append(made)
+            self.listed.append(made)
         else:
             self.left_out += 1
 
     def sort(self, names: list[str]) -> None:
         """Sort the findings by file and line; those without a file come last."""
         order = {name: position for position, name in enumerate(names)}
-        self.kept.sort(key=lambda one: (order.get(one.file, len(names)), one.line))
+        self.listed.sort(key=lambda one: (order.get(one.file, len(names)), one.line))

@@ -40,7 +40,7 @@ class Addresses:
         """Take the sources from the settings; `clock` counts seconds."""
         self._settings = settings
         self._clock = clock
-        self._kept: dict[str, tuple[float, str | None]] = {}
+        self._cache: dict[str, tuple[float, str | None]] = {}
 
     async def of(self, user: str) -> str | None:
         """Return the address of a user, or None if there is none.
@@ -51,7 +51,7 @@ class Addresses:
         if listed or user.isdecimal() or not _USER.fullmatch(user):
             return listed
         if self._settings.gecos or self._settings.address_command:
-            until, address = self._kept.get(user, (0.0, None))
+            until, address = self._cache.get(user, (0.0, None))
             if until <= self._clock():
                 address = await self._look_up(user)
             if address:
@@ -70,13 +70,13 @@ class Addresses:
                 structlog.get_logger().warning("no_address", user=printable(user), reason=str(failure))
                 continue
             if address:
-                return self._keep(user, address, KEEP)
-        return self._keep(user, None, KEEP_FAILURE if failed else KEEP)
+                return self._store(user, address, KEEP)
+        return self._store(user, None, KEEP_FAILURE if failed else KEEP)
 
-    def _keep(self, user: str, address: str | None, seconds: float) -> str | None:
-        if len(self._kept) >= MOST_KEPT:
-            self._kept.clear()
-        self._kept[user] = (self._clock() + seconds, address)
+    def _store(self, user: str, address: str | None, seconds: float) -> str | None:
+        if len(self._cache) >= MOST_KEPT:
+            self._cache.clear()
+        self._cache[user] = (self._clock() + seconds, address)
         return address
 
     async def _comment(self, user: str) -> str | None:

@@ -50,7 +50,7 @@ async def run(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(program.feed, text)
             tasks.start_soon(program.listen)
-            in_time = await program.over(seconds)
+            in_time = await program.wait(seconds)
             tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
@@ -96,12 +96,12 @@ class _Program:
     async def listen(self) -> None:
         while True:
             await anyio.wait_readable(self._output)
-            heard = self._hear()
+            heard = self._read_output()
             if not heard:
                 return
             await anyio.sleep(heard / FASTEST)
 
-    def _hear(self) -> int:
+    def _read_output(self) -> int:
         """Read the available output; return the number of bytes, 0 at the end."""
         try:
             chunk = os.read(self._output.fileno(), CHUNK)
@@ -111,7 +111,7 @@ class _Program:
         self.last = (self.last + chunk)[-KEPT_LAST:]
         return len(chunk)
 
-    async def over(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> bool:
         """Wait for its end for at most `seconds`, without reaping it."""
         with anyio.move_on_after(seconds) as limit:
             await anyio.wait_readable(self._ended)
@@ -121,10 +121,10 @@ class _Program:
         """End it and its whole group, with SIGKILL if necessary; return its status, None if it survives."""
         if not self._has_ended():
             self._signal(signal.SIGTERM)
-            await self.over(GRACE)
+            await self.wait(GRACE)
         self._signal(signal.SIGKILL)
-        await self.over(GRACE)
-        self._hear()
+        await self.wait(GRACE)
+        self._read_output()
         self._close()
         os.close(self._ended)
         return self._process.poll()

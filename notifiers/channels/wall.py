@@ -57,10 +57,10 @@ class Wall:
             if recipient == EVERYONE:
                 outcomes.append(await _wall(notice))
             else:
-                outcomes += await self._tell(notice, recipient)
+                outcomes += await self._notify(notice, recipient)
         return outcomes
 
-    async def _tell(self, notice: Notice, recipient: str) -> list[Outcome]:
+    async def _notify(self, notice: Notice, recipient: str) -> list[Outcome]:
         user, _, only = recipient.partition(":")  # A dead letter's recipient may name one terminal.
         uid = self._uids.get(user) if notice.audience == ADMINS else None
         if user == notice.user:

@@ -7,14 +7,14 @@ from canhazgpu.events.reservations import RUN, Reservation
 from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
 from canhazgpu.notifiers.messages.phrases import (
+    capitalised,
     counted,
     joined,
     length,
     listed,
     moment,
-    opening,
+    safe_text,
     stamp,
-    words_of,
 )
 
 Row = tuple[str, str]
@@ -25,7 +25,7 @@ MOST_ROWS = 50
 def describe_incident(kind: str, incident: Incident) -> Content:
     """Return the content of stalled, gpu-failed and channel-failing notices, and of their resolutions."""
     part, _, name = printable(incident.subject).partition("/")
-    reason, since = words_of(incident.reason) or "unknown reason", moment(incident.since)
+    reason, since = safe_text(incident.reason) or "unknown reason", moment(incident.since)
     what = {
         "stalled": "scanning has stopped",
         "resumed": "scanning works again",
@@ -38,12 +38,14 @@ def describe_incident(kind: str, incident: Incident) -> Content:
         lasted = length(incident.since, incident.ended)
         span = f"from {since} to {moment(incident.ended)}" if incident.ended else f"since {since}"
         say = f"The problem lasted {f'{lasted}, ' if lasted else ''}{span}: {reason}."
-        return Content(subject=what, headline=f"{opening(what, '')}.", parts=(Sentence(say),), mood="good")
-    remedy: list[Part] = [Sentence(f"{words_of(incident.remedy)}.")] if incident.remedy else []
+        return Content(
+            subject=what, headline=f"{capitalised(what, '')}.", parts=(Sentence(say),), mood="good"
+        )
+    remedy: list[Part] = [Sentence(f"{safe_text(incident.remedy)}.")] if incident.remedy else []
     meaning, rows = _meaning(part, name, found=not reason.startswith("not found"))
     return Content(
         subject=what,
-        headline=f"{opening(what, '')} (since {since}): {reason}.",
+        headline=f"{capitalised(what, '')} (since {since}): {reason}.",
         parts=(*remedy, Sentence(meaning), Commands("", tuple(rows), aside=True)),
         mood="bad",
     )
@@ -92,7 +94,7 @@ def describe_digest(digest: Digest) -> Content:
     )
     return Content(
         subject=f"digest: {what}",
-        headline=f"{opening(what, '')}, {span}.",
+        headline=f"{capitalised(what, '')}, {span}.",
         parts=(*quiet, *parts, *_closer(digest)),
     )
 
@@ -156,7 +158,7 @@ def _incidents(digest: Digest) -> list[Part]:
             printable(one.subject),
             moment(one.since),
             length(one.since, one.ended) or "ongoing",
-            words_of(one.reason),
+            safe_text(one.reason),
         )
         for one in digest.incidents[:MOST_ROWS]
     ]

@@ -47,12 +47,12 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def opening(sentence: str, name: str) -> str:
+def capitalised(sentence: str, name: str) -> str:
     """Return a sentence with a capital letter at the start, unless it starts with a name."""
     return sentence if name and sentence.startswith(name) else sentence[:1].upper() + sentence[1:]
 
 
-def words_of(text: str | None) -> str:
+def safe_text(text: str | None) -> str:
     """Return text that somebody wrote, made safe to print, without a full stop at the end."""
     return printable(text or "", SENTENCE_LIMIT).strip().rstrip(".")
 

@@ -6,7 +6,7 @@ from canhazgpu.events.notices import Notice
 from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table, Use, Uses
 from canhazgpu.notifiers.messages.describe import describe
-from canhazgpu.notifiers.messages.phrases import words_of
+from canhazgpu.notifiers.messages.phrases import safe_text
 
 QUESTIONS = "Questions: "  # The start of the last line, if a contact is configured.
 
@@ -26,19 +26,19 @@ def lines(notice: Notice) -> list[str]:
 
     The wording depends on the audience. The contact line, which starts with QUESTIONS, comes last.
     """
-    account = describe(notice)
-    body = [line for part in account.parts for line in _lines(part)]
-    return [_headline(notice, account), *body, *contact(notice)]
+    content = describe(notice)
+    body = [line for part in content.parts for line in _lines(part)]
+    return [_headline(notice, content), *body, *contact(notice)]
 
 
 def contact(notice: Notice) -> list[str]:
     """Return the contact line, if a contact is configured."""
-    asked = words_of(notice.contact)
+    asked = safe_text(notice.contact)
     return [QUESTIONS + asked] if asked else []
 
 
-def _headline(notice: Notice, account: Content) -> str:
-    return f"canhazgpu on {printable(notice.host)}: {account.headline} [{printable(notice.notice)}]"
+def _headline(notice: Notice, content: Content) -> str:
+    return f"canhazgpu on {printable(notice.host)}: {content.headline} [{printable(notice.notice)}]"
 
 
 def _lines(part: Part) -> Iterable[str]:

@@ -8,7 +8,7 @@ from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
 from canhazgpu.events.reservations import RUN, Reservation
 from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
-from canhazgpu.notifiers.messages.phrases import FOR, gpus, length, listed, moment, opening, reader_of
+from canhazgpu.notifiers.messages.phrases import FOR, capitalised, gpus, length, listed, moment, reader_of
 
 Row = tuple[str, str]
 STATUS = Commands("", (("To see all GPUs", "canhazgpu status"),), aside=True)
@@ -60,18 +60,20 @@ class Case(msgspec.Struct, frozen=True):
         what = f"--gpu-ids {self.ids}" if these else f"--gpus {max(1, len(self.held.gpus))}"
         return f"canhazgpu reserve {what} --duration {FOR}"
 
-    def account(
-        self, what: str, say: str, rows: list[Row], *, mood: str = "plain", more: str = ""
+    def content(
+        self, what: str, meaning: str, rows: list[Row], *, mood: str = "plain", more: str = ""
     ) -> Content:
         """Return the content: `what` happened, what it means, and commands for the holder.
 
         `more` is added to `what` in the headline, but not in the subject.
         """
-        sentences: list[Part] = [Sentence(say)] if say else []
+        sentences: list[Part] = [Sentence(meaning)] if meaning else []
         typed = [Commands("", tuple(rows))] if self.yours and rows else []
         return Content(
             subject=what,
-            headline=f"{self.user}, {what}{more}." if self.yours else f"{opening(what, self.user)}{more}.",
+            headline=f"{self.user}, {what}{more}."
+            if self.yours
+            else f"{capitalised(what, self.user)}{more}.",
             parts=(*sentences, *typed, Table("The reservation:", (), tuple(self._facts())), STATUS),
             mood=mood,
         )
@@ -102,12 +104,12 @@ def _granted(case: Case) -> Content:
     what = f"{case.gpus} {'are' if case.many else 'is'} {owner} now: the wait is over"
     back = ("To release what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
     if case.is_run:
-        say = f"{'Your' if case.yours else 'The'} command starts now. Its GPUs are released when it ends."
-        return case.account(what, say, [], mood="good")
+        meaning = f"{'Your' if case.yours else 'The'} command starts now. Its GPUs are released when it ends."
+        return case.content(what, meaning, [], mood="good")
     use = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={case.ids}"
     until = case.notice.deadline or case.held.expires
-    say = f"Reserved until {moment(until)}." if until else ""
-    return case.account(what, say, [("To use it in a shell", use), _extend(case), back], mood="good")
+    meaning = f"Reserved until {moment(until)}." if until else ""
+    return case.content(what, meaning, [("To use it in a shell", use), _extend(case), back], mood="good")
 
 
 def _expiring(case: Case) -> Content:
@@ -116,9 +118,9 @@ def _expiring(case: Case) -> Content:
     what = (
         f"{case.whose} reservation of {case.gpus} expires {f'in {left}, ' if left else ''}at {moment(when)}"
     )
-    say = f"What runs on {'them' if case.many else 'it'} after that counts as use without a reservation."
+    meaning = f"What runs on {'them' if case.many else 'it'} after that counts as use without a reservation."
     back = ("To release what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
-    return case.account(what, say, [_extend(case), back])
+    return case.content(what, meaning, [_extend(case), back])
 
 
 def _extend(case: Case) -> Row:
@@ -135,24 +137,24 @@ def _idle(case: Case) -> Content:
     if case.held.pid:
         rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
     when = case.notice.deadline or case.held.deadline
-    say = "Others may be waiting for GPUs."
+    meaning = "Others may be waiting for GPUs."
     if when:
-        say = f"The reservation is released at {moment(when)} unless its GPUs are used before then."
-    return case.account(what, say, rows, more=more)
+        meaning = f"The reservation is released at {moment(when)} unless its GPUs are used before then."
+    return case.content(what, meaning, rows, more=more)
 
 
 def _released(case: Case) -> Content:
     what = f"{case.whose} reservation of {case.gpus} {_how(case)}"
     them = "them" if case.many else "it"
-    say = f"Processes that still run on {them} now count as use without a reservation."
+    meaning = f"Processes that still run on {them} now count as use without a reservation."
     if case.held.reason == "vanished":
-        say = "GPU numbers may have changed: check `canhazgpu status` before you use one."
+        meaning = "GPU numbers may have changed: check `canhazgpu status` before you use one."
     if case.held.kept:
-        say += f" {gpus(case.held.kept)} {'are' if len(case.held.kept) > 1 else 'is'} still reserved."
+        meaning += f" {gpus(case.held.kept)} {'are' if len(case.held.kept) > 1 else 'is'} still reserved."
     rows = [("To reserve again", case.reserve(these=case.held.reason == "lost"))]
     if case.held.pid:
         rows.append(("To stop the run", f"kill {case.held.pid}"))
-    return case.account(what, say, rows, mood="bad")
+    return case.content(what, meaning, rows, mood="bad")
 
 
 def _how(case: Case) -> str:
@@ -176,18 +178,18 @@ def _unreserved(case: Case) -> Content:
     what = (
         f"{case.whose} run goes on, but {case.gpus} {'are' if case.many else 'is'} no longer reserved for it"
     )
-    say = f"Processes on {'them' if case.many else 'it'} now count as use without a reservation."
+    meaning = f"Processes on {'them' if case.many else 'it'} now count as use without a reservation."
     rows = [(f"To reserve {'them' if case.many else 'it'} again", case.reserve(these=True))]
     if case.held.pid:
         rows.append(("To stop the run", f"kill {case.held.pid}"))
-    return case.account(what, say, rows, mood="bad")
+    return case.content(what, meaning, rows, mood="bad")
 
 
 def _timeout(case: Case) -> Content:
     what = f"the time of {case.whose} run on {case.gpus} is over: it is interrupted now"
-    say = "Processes that do not exit within the grace period are killed."
+    meaning = "Processes that do not exit within the grace period are killed."
     more = f"canhazgpu run --gpus {max(1, len(case.held.gpus))} --timeout 8h -- COMMAND"
-    return case.account(what, say, [("To get more time next time", more)])
+    return case.content(what, meaning, [("To get more time next time", more)])
 
 
 _KINDS: dict[str, Callable[[Case], Content]] = {

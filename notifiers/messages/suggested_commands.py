@@ -29,14 +29,14 @@ def remedies(violations: tuple[Violation, ...], *, may_ack: bool) -> Iterator[Ro
         numbers = [one.gpu for one in free]
         keep = f"canhazgpu reserve --gpu-ids {listed(numbers)} --duration {FOR}"
         yield f"To keep {gpus(numbers)}", keep
-        yield from stops(free, f"To stop using {gpus(numbers)}" if taken else "To stop")
+        yield from stop_commands(free, f"To stop using {gpus(numbers)}" if taken else "To stop")
     if taken:
-        yield from stops(taken, f"To free {gpus(one.gpu for one in taken)}")
+        yield from stop_commands(taken, f"To free {gpus(one.gpu for one in taken)}")
     elif may_ack:
         yield "To mute these notices while you finish", "canhazgpu silence ack --for 1h"
 
 
-def next_time(violations: tuple[Violation, ...]) -> list[Row]:
+def future_command(violations: tuple[Violation, ...]) -> list[Row]:
     """Return the command to use next time."""
     count = len({one.gpu for one in violations})
     wait = "--wait " if any(one.holder for one in violations) else ""
@@ -44,7 +44,7 @@ def next_time(violations: tuple[Violation, ...]) -> list[Row]:
     return [(when, f"canhazgpu run --gpus {max(1, count)} {wait}-- COMMAND")]
 
 
-def stops(violations: Iterable[Violation], purpose: str) -> Iterator[Row]:
+def stop_commands(violations: Iterable[Violation], purpose: str) -> Iterator[Row]:
     """Yield the command that ends the processes: containers with their engine, root's with sudo."""
     found = {process.pid: process for one in violations for process in one.processes}
     commands = sorted({stop for one in found.values() if (stop := _by_engine(one))})
@@ -61,7 +61,9 @@ def stops(violations: Iterable[Violation], purpose: str) -> Iterator[Row]:
         yield purpose, "; ".join(commands)
 
 
-def looks(violations: tuple[Violation, ...], user: str = "", *, manage: bool = False) -> Iterator[Row]:
+def inspection_commands(
+    violations: tuple[Violation, ...], user: str = "", *, manage: bool = False
+) -> Iterator[Row]:
     """Yield commands that show more; for administrators also one that allows the use for a while."""
     pids = sorted({process.pid for one in violations for process in one.processes})
     if manage and pids:

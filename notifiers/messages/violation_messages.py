@@ -9,8 +9,13 @@ from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 from canhazgpu.events.violations import Violation
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Uses
 from canhazgpu.notifiers.messages.gpu_usage import use_of
-from canhazgpu.notifiers.messages.phrases import gpus, joined, length, moment, opening, reader_of
-from canhazgpu.notifiers.messages.suggested_commands import looks, next_time, remedies, stops
+from canhazgpu.notifiers.messages.phrases import capitalised, gpus, joined, length, moment, reader_of
+from canhazgpu.notifiers.messages.suggested_commands import (
+    future_command,
+    inspection_commands,
+    remedies,
+    stop_commands,
+)
 
 NAMELESS = ("", "unknown")
 VERBS = {  # Addressed to the offender, and about the offender.
@@ -62,7 +67,7 @@ class Case(msgspec.Struct, frozen=True):
 
     def open(self, sentence: str) -> str:
         """Return the sentence starting with a capital letter or a user name."""
-        return opening(sentence, printable(self.notice.user))
+        return capitalised(sentence, printable(self.notice.user))
 
     def doing(self, verbs: tuple[str, str]) -> str:
         """Return the clause that says who uses which GPUs, and how."""
@@ -120,7 +125,7 @@ def _to_offender(case: Case) -> list[Part]:
     return [
         Commands(title, tuple(remedies(case.violations, may_ack=case.notice.may_ack))),
         _seen(case),
-        Commands("", (*next_time(case.violations), *looks(case.violations)), aside=True),
+        Commands("", (*future_command(case.violations), *inspection_commands(case.violations)), aside=True),
     ]
 
 
@@ -132,9 +137,13 @@ def _to_holder(case: Case) -> list[Part]:
     return [
         Sentence(f"Your reservation stays valid. If this does not end soon, contact {whom}."),
         *_hints(case),
-        *_untold(case),
+        *_unreached(case),
         _seen(case),
-        Commands("", (("To use other GPUs meanwhile", elsewhere), *looks(case.violations)), aside=True),
+        Commands(
+            "",
+            (("To use other GPUs meanwhile", elsewhere), *inspection_commands(case.violations)),
+            aside=True,
+        ),
     ]
 
 
@@ -142,18 +151,20 @@ def _to_others(case: Case) -> list[Part]:
     numbered = case.notice.serial > 1 and case.notice.kind != "opened"
     counted = [Sentence(f"This is notice {case.notice.serial} about this episode.")] if numbered else []
     return [
-        *_untold(case),
+        *_unreached(case),
         Sentence(_whose(case)),
         *_hints(case),
         *counted,
         _seen(case),
         Commands(
-            "", tuple(looks(case.violations, case.notice.user, manage=case.reader == ADMINS)), aside=True
+            "",
+            tuple(inspection_commands(case.violations, case.notice.user, manage=case.reader == ADMINS)),
+            aside=True,
         ),
     ]
 
 
-def _untold(case: Case) -> list[Part]:
+def _unreached(case: Case) -> list[Part]:
     asked = " Please tell them yourself." if case.reader == ADMINS else ""
     who = [case.open(case.user)] if case.notice.unreached else []
     if case.notice.unreached_holder:
@@ -194,7 +205,7 @@ def _resolved(case: Case) -> Content:
     tail: Sequence[Part] = {
         OFFENDER: [Sentence("Thank you.")],
         HOLDER: [alone] if free and case.holders else [],
-    }.get(case.reader, [Commands("", tuple(looks(case.violations)), aside=True)])
+    }.get(case.reader, [Commands("", tuple(inspection_commands(case.violations)), aside=True)])
     return Content(
         subject=f"resolved: {doing}",
         headline=case.greet(f"resolved: {doing}."),
@@ -214,15 +225,15 @@ def _terminated(case: Case) -> Content:
     why = f"{case.open(case.doing(VERBS['opened']))}, {_since(case)}, and earlier notices had no effect."
     own: list[tuple[str, str]] = []
     if case.reader == OFFENDER:
-        own = [*([] if case.notice.dry_run else stops(case.violations, "To end them yourself"))]
-        own += next_time(case.violations)
+        own = [*([] if case.notice.dry_run else stop_commands(case.violations, "To end them yourself"))]
+        own += future_command(case.violations)
     return Content(
         subject=what,
         headline=case.greet(f"{what}."),
         parts=(
             Sentence(f"{why} {how}"),
             _seen(case),
-            Commands("", (*own, *looks(case.violations)), aside=True),
+            Commands("", (*own, *inspection_commands(case.violations)), aside=True),
         ),
         mood="bad",
     )

@@ -31,12 +31,12 @@ def process_of(request: Request) -> int | None:
     return found
 
 
-def on_delivered(request: Request, heard: Callable[[bool], None]) -> None:
-    """Call `heard` once: with True if the response was delivered, with False if it could not be."""
-    request.scope["canhazgpu.heard"](heard)
+def on_delivered(request: Request, callback: Callable[[bool], None]) -> None:
+    """Call `callback` once: with True if the response was delivered, with False if it could not be."""
+    request.scope["canhazgpu.on_delivered"](callback)
 
 
-def admit(peer: Peer, group: int | None) -> None:
+def require_admin(peer: Peer, group: int | None) -> None:
     """Raise Problem unless the caller is an administrator."""
     if not peer.is_admin(group):
         remedy = "ask root or a member of the group in the setting admin_group"
@@ -61,26 +61,26 @@ async def body(request: Request, kind: type[T]) -> T:
         raise Problem(400, "bad-request", f"the request is invalid: {error}") from error
 
 
-def operation_of(named: str | None) -> str:
+def operation_id(named: str | None) -> str:
     """Return the operation id of the request, or a new one."""
     return named or uuid.uuid4().hex
 
 
-def answer(value: Any, code: int = 200) -> Response:
+def respond(value: Any, code: int = 200) -> Response:
     """Return a value as JSON."""
     return Response(msgspec.json.encode(value), code, media_type="application/json")
 
 
 class Lines(Response):
-    """JSON lines that end when the client disconnects; `gone` is always awaited at the end."""
+    """JSON lines that end when the client disconnects; `on_disconnect` is always awaited at the end."""
 
     def __init__(
-        self, lines: AsyncIterator[Any], gone: Callable[[], Awaitable[None]], descriptor: int | None
+        self, lines: AsyncIterator[Any], on_disconnect: Callable[[], Awaitable[None]], descriptor: int | None
     ) -> None:
         """Send `lines`; each is a value, or None for a keep-alive. `descriptor` is closed at the end."""
         super().__init__(media_type="application/jsonl")
         del self.headers["content-length"]
-        self._lines, self._gone, self._descriptor = lines, gone, descriptor
+        self._lines, self._on_disconnect, self._descriptor = lines, on_disconnect, descriptor
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Send the lines as they come."""
@@ -107,4 +107,4 @@ class Lines(Response):
                 os.close(self._descriptor)
             if not done:
                 with anyio.CancelScope(shield=True):
-                    await self._gone()
+                    await self._on_disconnect()

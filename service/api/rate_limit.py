@@ -30,7 +30,7 @@ class RateLimit:
         self._most, self._clock = per_hour, clock
         self._buckets: dict[int, _Bucket] = {}
 
-    def kept(self, application: Any) -> Any:
+    def limit_changes(self, application: Any) -> Any:
         """Return an application that refuses who changes too much. What it refuses itself does not count."""
 
         async def paced(scope: Any, receive: Any, send: Any) -> None:

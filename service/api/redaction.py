@@ -38,17 +38,17 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
             key=f"uid:{peer.uid}" if known else None,
         )
 
-    def sees(self, person: str | None) -> bool:
+    def may_see(self, person: str | None) -> bool:
         """Return whether the viewer may see the addresses of notices to this person."""
         return self.admin or (person is not None and person == self.user)
 
     def address(self, text: str, person: str | None) -> str:
         """Return a text about a notice to this person, redacted for the viewer."""
-        return text if self.sees(person) else redact(text)
+        return text if self.may_see(person) else redact(text)
 
     def delivery(self, one: Delivery, person: str | None) -> Delivery:
         """Return a delivery of a notice to this person, redacted for the viewer."""
-        if self.sees(person):
+        if self.may_see(person):
             return one
         return msgspec.structs.replace(one, recipient=redact(one.recipient), detail=redact(one.detail))
 
@@ -61,7 +61,7 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
 
     def notice(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return a notice's data, redacted for the viewer."""
-        if self.sees(data.get("person")):
+        if self.may_see(data.get("person")):
             return data
         seen = dict(data)
         if isinstance(seen.get("to"), str):

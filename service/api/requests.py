@@ -29,13 +29,13 @@ LETTERS = "Latin letters, digits 0 to 9, spaces and . _ - @ + : /"
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
 
-class Demand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OperationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of all requests: an operation id makes it safe to repeat them."""
 
     operation: Operation | None = None
 
 
-class ReserveDemand(Demand, frozen=True, kw_only=True):
+class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     """A request for any `count` of GPUs, or exactly for `gpus`. Durations are strings such as `4h`.
 
     `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
@@ -53,7 +53,7 @@ class ReserveDemand(Demand, frozen=True, kw_only=True):
     request: Name | None = None
 
 
-class ReleaseDemand(Demand, frozen=True, kw_only=True):
+class ReleaseRequest(OperationRequest, frozen=True, kw_only=True):
     """Release the caller's manual reservations; `all`: also those of runs; `gpus`: those with these GPUs.
 
     `ids`: exactly these reservations; it is no error if one has already ended.
@@ -64,14 +64,14 @@ class ReleaseDemand(Demand, frozen=True, kw_only=True):
     all: bool = False
 
 
-class DisownDemand(Demand, frozen=True, kw_only=True):
+class DisownRequest(OperationRequest, frozen=True, kw_only=True):
     """Disown the presumed use of the caller's GPUs, or of `gpus`; `undo` reverts this."""
 
     gpus: Indices | None = None
     undo: bool = False
 
 
-class AdminReleaseDemand(Demand, frozen=True, kw_only=True):
+class AdminReleaseRequest(OperationRequest, frozen=True, kw_only=True):
     """Release the reservations on these GPUs, those of `user`, or those of all users (`all`)."""
 
     gpus: Indices | None = None
@@ -79,21 +79,21 @@ class AdminReleaseDemand(Demand, frozen=True, kw_only=True):
     all: bool = False
 
 
-class ExtendDemand(Demand, frozen=True, kw_only=True):
+class ExtendRequest(OperationRequest, frozen=True, kw_only=True):
     """Extend the caller's manual reservations, or those with `gpus`, by `duration`."""
 
     gpus: Indices | None = None
     duration: Words | None = None
 
 
-class DrainDemand(Demand, frozen=True, kw_only=True):
+class DrainRequest(OperationRequest, frozen=True, kw_only=True):
     """Drain or undrain GPUs; `reason` is only for draining."""
 
     gpus: Indices
     reason: Words | None = None
 
 
-class ManageDemand(Demand, frozen=True, kw_only=True):
+class ManageRequest(OperationRequest, frozen=True, kw_only=True):
     """Set the managed GPUs: the first `count`, exactly `gpus`, or by default all of them."""
 
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
@@ -101,7 +101,7 @@ class ManageDemand(Demand, frozen=True, kw_only=True):
     force: bool = False
 
 
-class SilenceDemand(Demand, frozen=True, kw_only=True):
+class SilenceRequest(OperationRequest, frozen=True, kw_only=True):
     """Silence the violations that match `user`, `gpu` and `process`, as far as set, `for` a time."""
 
     for_: Words = field(name="for")
@@ -111,18 +111,18 @@ class SilenceDemand(Demand, frozen=True, kw_only=True):
     process: Label | None = None
 
 
-class AckDemand(Demand, frozen=True, kw_only=True):
+class AckRequest(OperationRequest, frozen=True, kw_only=True):
     """Acknowledge the caller's open violations, `for` a time, or by default for the longest allowed time."""
 
     for_: Words | None = field(name="for", default=None)
     reason: Words | None = None
 
 
-class UnsilenceDemand(Demand, frozen=True, kw_only=True):
+class UnsilenceRequest(OperationRequest, frozen=True, kw_only=True):
     """End a silence."""
 
 
-class NoticeDemand(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TestNoticeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Send a test notice through one channel, to the caller, or (administrators only) to anybody."""
 
     channel: Channel
@@ -148,7 +148,7 @@ def allowance(settings: Settings, user: str) -> Allowance:
     return Allowance(gpus if gpus and gpus < MOST_GPUS else None, longest or None)
 
 
-def has_longest(settings: Settings) -> bool:
+def has_time_limit(settings: Settings) -> bool:
     """Return whether the settings limit anybody's time."""
     limits = settings.limits
     return bool(limits.max_duration) or any(own.max_duration for own in limits.users.values())

@@ -8,7 +8,7 @@ from canhazgpu.events.violations import Violation
 from canhazgpu.service.storage.retention import StreamsReport
 
 
-class ProcessAnswer(Struct, kw_only=True):
+class ProcessResponse(Struct, kw_only=True):
     """A process on a GPU. `memory_mb` is null if it is not known.
 
     `hint` names the probable user if no user is proven; it is not proof.
@@ -23,7 +23,7 @@ class ProcessAnswer(Struct, kw_only=True):
     hint: Hint | None
 
 
-class ReservationAnswer(Struct, kw_only=True):
+class ReservationResponse(Struct, kw_only=True):
     """A live reservation. Times are RFC 3339 in UTC, durations are whole seconds.
 
     `idle_s`: how long its GPUs have not been used; null if they are used, if it is not known, or if
@@ -52,14 +52,14 @@ class SilencedViolation(Violation, frozen=True, kw_only=True):
     silenced_until: str | None
 
 
-class SilenceAnswer(Silence, frozen=True, kw_only=True):
+class SilenceResponse(Silence, frozen=True, kw_only=True):
     """A silence. `left_s`: its remaining time; `violations`: the number of open violations that it covers."""
 
     left_s: int
     violations: int
 
 
-class GpuAnswer(Struct, kw_only=True):
+class GpuResponse(Struct, kw_only=True):
     """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
 
     `memory_mb` is the counted memory; `memory_used_mb` is reported by the GPU, null if it reports none.
@@ -80,10 +80,10 @@ class GpuAnswer(Struct, kw_only=True):
     memory_used_mb: int | None
     memory_total_mb: int | None
     in_use: bool
-    processes: list[ProcessAnswer]
-    others: list[ProcessAnswer]
-    presumed: list[ProcessAnswer]
-    reservation: ReservationAnswer | None
+    processes: list[ProcessResponse]
+    others: list[ProcessResponse]
+    presumed: list[ProcessResponse]
+    reservation: ReservationResponse | None
     drained: str | None
     violations: list[SilencedViolation]
     silenced_s: int | None
@@ -95,7 +95,7 @@ class GpuAnswer(Struct, kw_only=True):
     stale_reason: str | None
 
 
-class RequestAnswer(Struct, kw_only=True):
+class QueueEntryResponse(Struct, kw_only=True):
     """A request in the queue. `expected` is null if the time cannot be predicted."""
 
     id: str
@@ -112,15 +112,15 @@ class RequestAnswer(Struct, kw_only=True):
     reason: str
 
 
-class GrantedAnswer(Struct, kw_only=True):
+class GrantedResponse(Struct, kw_only=True):
     """The granted reservation, and the environment for a program that uses its GPUs."""
 
     state: str
-    reservation: ReservationAnswer
+    reservation: ReservationResponse
     environment: dict[str, str]
 
 
-class ReleasedAnswer(Struct, kw_only=True):
+class ReleasedResponse(Struct, kw_only=True):
     """The released GPUs of one reservation. `whole`: it has ended; `ended`: its process had ended before."""
 
     id: str
@@ -131,34 +131,34 @@ class ReleasedAnswer(Struct, kw_only=True):
     ended: bool
 
 
-class DisownedAnswer(Struct, kw_only=True):
+class DisownedResponse(Struct, kw_only=True):
     """A GPU and the users whose use of it was disowned; null if that was undone."""
 
     gpu: int
     users: list[str] | None
 
 
-class LeftAnswer(Struct, kw_only=True):
+class LeaveResponse(Struct, kw_only=True):
     """The request that left the queue."""
 
     left: str
 
 
-class DrainAnswer(Struct, kw_only=True):
+class DrainResponse(Struct, kw_only=True):
     """The GPUs whose state changed."""
 
     changed: list[int]
     reason: str | None
 
 
-class ManageAnswer(Struct, kw_only=True):
+class ManageResponse(Struct, kw_only=True):
     """The managed GPUs, and those whose reservations were ended for this change."""
 
     managed: list[int]
     released: list[int]
 
 
-class ConflictAnswer(Struct, kw_only=True):
+class ConflictResponse(Struct, kw_only=True):
     """A GPU that two reservations claimed: the holder, and the user who lost it."""
 
     gpu: int
@@ -166,7 +166,7 @@ class ConflictAnswer(Struct, kw_only=True):
     loser: str
 
 
-class RestorationAnswer(Struct, kw_only=True):
+class RestorationResponse(Struct, kw_only=True):
     """The ids of reservations that were restored after Redis had lost them, and when (RFC 3339).
 
     `dropped` had already ended: old data had restored them, or they ended while they were lost.
@@ -175,10 +175,10 @@ class RestorationAnswer(Struct, kw_only=True):
     at: str
     restored: list[str]
     dropped: list[str]
-    conflicts: list[ConflictAnswer]
+    conflicts: list[ConflictResponse]
 
 
-class RedisAnswer(Struct, kw_only=True):
+class RedisResponse(Struct, kw_only=True):
     """The server with the state: its type (redis or valkey), its version, and the path of its program.
 
     `program` is null if the server is not the service's own. `damage` describes what was lost from its file
@@ -191,7 +191,7 @@ class RedisAnswer(Struct, kw_only=True):
     damage: str | None
 
 
-class HealthAnswer(Struct, kw_only=True):
+class HealthResponse(Struct, kw_only=True):
     """The health of the service: seconds since the last scan, and settings of Redis that are not durable.
 
     `machine` is an id of this machine that does not depend on the host name (it is not /etc/machine-id).
@@ -206,15 +206,15 @@ class HealthAnswer(Struct, kw_only=True):
     scan_age_s: float
     stalled: str | None
     remedy: str | None
-    redis: RedisAnswer
+    redis: RedisResponse
     redis_weaknesses: list[str]
     journal_weakness: str | None
     journal_damage: str | None
-    restoration: RestorationAnswer | None
+    restoration: RestorationResponse | None
     streams: StreamsReport | None
 
 
-class ViolationAnswer(Violation, frozen=True, kw_only=True):
+class ViolationResponse(Violation, frozen=True, kw_only=True):
     """A violation, open or closed.
 
     `told`: reached, unreached (the user could not be notified), pending, silenced, or null. `reached_at` is
@@ -226,19 +226,19 @@ class ViolationAnswer(Violation, frozen=True, kw_only=True):
     reached_at: str | None
 
 
-class ReplayAnswer(Struct, kw_only=True):
+class ReplayResponse(Struct, kw_only=True):
     """The dead letter that will be delivered again."""
 
     replayed: str
 
 
-class NoticeAnswer(Struct, kw_only=True):
+class TestNoticeResponse(Struct, kw_only=True):
     """The id of the created notice."""
 
     notice: str
 
 
-class ProblemAnswer(Struct, kw_only=True):
+class ProblemDetails(Struct, kw_only=True):
     """An error (RFC 9457). `counts`: for a request for GPUs, the number of GPUs in each state."""
 
     type: str

@@ -27,7 +27,7 @@ MOST_OF_ONE_USER = 128
 NOT_ACCEPTED = "socket.accept() out of system resource"  # asyncio's words, as often as it may try in a round,
 SAY_AGAIN = 60.0  # with a traceback each; they are said once in so many seconds.
 
-Heard = Callable[[bool], None]
+DeliveryCallback = Callable[[bool], None]
 
 
 class PeerProtocol(H11Protocol):
@@ -39,7 +39,7 @@ class PeerProtocol(H11Protocol):
         """Identify the peer."""
         super().connection_made(transport)
         self._peer: Peer | None = None
-        self._heard: Heard | None = None
+        self._callback: DeliveryCallback | None = None
         self._over = False
         try:
             self._peer = peer_of(transport.get_extra_info("socket"))
@@ -55,23 +55,23 @@ class PeerProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the connection, and report whether its last response was read completely."""
-        heard = exc is None and (self.cycle is None or self.cycle.response_complete)
+        delivered = exc is None and (self.cycle is None or self.cycle.response_complete)
         super().connection_lost(exc)
         self._over = True
-        self._settle(heard=heard)
+        self._settle(delivered=delivered)
         if self._peer is not None:
             self.open_by_uid[self._peer.uid] -= 1
 
-    def when_heard(self, heard: Heard) -> None:
-        """Call `heard` once: with True if the peer continues or closes normally, else with False."""
-        self._heard = heard
+    def on_delivered(self, delivered: DeliveryCallback) -> None:
+        """Call `delivered` once: with True if the peer continues or closes normally, else with False."""
+        self._callback = delivered
         if self._over:
-            self._settle(heard=False)
+            self._settle(delivered=False)
 
-    def _settle(self, *, heard: bool) -> None:
-        action, self._heard = self._heard, None
+    def _settle(self, *, delivered: bool) -> None:
+        action, self._callback = self._callback, None
         if action:
-            action(heard)
+            action(delivered)
 
     def _cut_off(self) -> None:
         if self.cycle is None and not self.transport.is_closing():
@@ -82,9 +82,13 @@ class PeerProtocol(H11Protocol):
             return process_of(connection, peer)
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
-            self._settle(heard=True)
-            who = {"canhazgpu.peer": peer, "canhazgpu.process": process, "canhazgpu.heard": self.when_heard}
-            await app({**scope, **who}, receive, send)
+            self._settle(delivered=True)
+            caller = {
+                "canhazgpu.peer": peer,
+                "canhazgpu.process": process,
+                "canhazgpu.on_delivered": self.on_delivered,
+            }
+            await app({**scope, **caller}, receive, send)
 
         return application
 
@@ -112,7 +116,7 @@ class _Server(uvicorn.Server):
         await self.stop.wait()
 
 
-class _Troubles:
+class _LoopErrorHandler:
     """What asyncio wants to be said; it does so hundreds of times while no connection can be accepted."""
 
     def __init__(self) -> None:
@@ -129,7 +133,7 @@ class _Troubles:
             )
 
 
-def _introducing(app: Any, users: Users) -> Any:
+def _with_peer_names(app: Any, users: Users) -> Any:
     persons = OrdinaryUsers(users)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -141,7 +145,7 @@ def _introducing(app: Any, users: Users) -> Any:
 
 async def serve_http(
     app: Any,
-    door: SocketFile,
+    socket_file: SocketFile,
     users: Users,
     checks: list[Callable[[], None]],
     *,
@@ -152,10 +156,10 @@ async def serve_http(
     `users` resolves the names of callers. The check that is added to `checks` creates the socket file again
     if it was deleted. It gets a new listener then, and connections of the old one continue.
     """
-    application = _introducing(app, users)
+    application = _with_peer_names(app, users)
     servers: list[_Server] = []
-    door.listener.listen(BACKLOG)
-    asyncio.get_running_loop().set_exception_handler(_Troubles())
+    socket_file.listener.listen(BACKLOG)
+    asyncio.get_running_loop().set_exception_handler(_LoopErrorHandler())
     async with anyio.create_task_group() as tasks:
 
         def serve(listener: socket.socket) -> None:
@@ -165,11 +169,11 @@ async def serve_http(
             tasks.start_soon(_serve_shielded, servers[-1], listener)
 
         def check() -> None:
-            listener = door.renewed()
+            listener = socket_file.renewed()
             if listener is not None:
                 serve(listener)
 
-        serve(door.listener)
+        serve(socket_file.listener)
         task_status.started()
         checks.append(check)
         try:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-UNTOLD = "unknown-"  # The prefix of a placeholder UUID (service/providers/nvml.py).
+PLACEHOLDER = "unknown-"  # The prefix of a placeholder UUID (service/providers/nvml.py).
 ZERO = "GPU-00000000-0000-0000-0000-000000000000"
 
 
@@ -34,13 +34,13 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     missing: bool
 
 
-def identified(uuids: Mapping[int, str]) -> dict[int, str]:
+def identifying_uuids(uuids: Mapping[int, str]) -> dict[int, str]:
     """Return the UUIDs by index that identify a card: reported by the driver, and unique."""
     count = Counter(uuids.values())
     return {index: uuid for index, uuid in uuids.items() if is_known_uuid(uuid) and count[uuid] == 1}
 
 
-def carriers(known: Mapping[int, Card]) -> dict[int, str]:
+def known_uuids(known: Mapping[int, Card]) -> dict[int, str]:
     """Return the UUIDs of known cards by index, each of the one card that it identifies.
 
     A UUID that the driver reports for one card and reported for another before identifies the last one.
@@ -49,15 +49,15 @@ def carriers(known: Mapping[int, Card]) -> dict[int, str]:
     for card in known.values():
         latest[card.uuid] = max(latest.get(card.uuid, 0), _seen_ms(card))
     last = {index: card.uuid for index, card in known.items() if _seen_ms(card) == latest[card.uuid]}
-    return identified(last)
+    return identifying_uuids(last)
 
 
 def is_known_uuid(uuid: str) -> bool:
     """Return whether a UUID is real: not empty, not a placeholder, and not all zeros."""
-    return uuid not in ("", ZERO) and not uuid.startswith(UNTOLD)
+    return uuid not in ("", ZERO) and not uuid.startswith(PLACEHOLDER)
 
 
-def follow(known: Mapping[int, Card], seen: Mapping[int, str]) -> list[Move]:
+def current_indices(known: Mapping[int, Card], seen: Mapping[int, str]) -> list[Move]:
     """Return the index of each known card, given the UUIDs that the driver lists by index.
 
     Indices are unique. A missing card keeps its index unless another card has it now; then it gets the first
@@ -80,10 +80,10 @@ def follow(known: Mapping[int, Card], seen: Mapping[int, str]) -> list[Move]:
     return sorted(moves, key=lambda move: move.was)
 
 
-def doubtful(seen: Mapping[int, str]) -> list[str]:
+def identity_warnings(seen: Mapping[int, str]) -> list[str]:
     """Return sentences about GPUs whose UUIDs do not identify them; `seen`: UUIDs by index."""
     indices: dict[str, list[str]] = {}
-    for index in sorted(seen.keys() - identified(seen).keys()):
+    for index in sorted(seen.keys() - identifying_uuids(seen).keys()):
         uuid = seen[index] if is_known_uuid(seen[index]) else ""
         indices.setdefault(uuid, []).append(f"GPU {index}")
     return [
@@ -95,8 +95,8 @@ def doubtful(seen: Mapping[int, str]) -> list[str]:
 
 def _places(known: Mapping[int, Card], seen: Mapping[int, str]) -> dict[int, int]:
     """Return the index of each known card that is present."""
-    cards = carriers(known)
-    present = identified(seen)
+    cards = known_uuids(known)
+    present = identifying_uuids(seen)
     at = {uuid: index for index, uuid in cards.items()}
     places = {at[uuid]: index for index, uuid in present.items() if uuid in at}
     settled = set(places.values())

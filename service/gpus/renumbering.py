@@ -17,11 +17,11 @@ from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.gpus.card_identity import (
     Card,
     Move,
-    carriers,
-    doubtful,
-    follow,
-    identified,
+    current_indices,
+    identifying_uuids,
+    identity_warnings,
     is_known_uuid,
+    known_uuids,
 )
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
@@ -43,7 +43,7 @@ class Renumbering:
         self.moved: dict[int, int] = {}  # By the last call of `settle`: old index -> new one.
         self.granted = False  # By the last call of `settle`: whether waiting requests were granted.
 
-    def lose(self) -> None:
+    def forget(self) -> None:
         """Discard the knowledge, because Redis did not answer and may have lost data."""
         self._cards, self._seen, self._blind = None, {}, True
 
@@ -63,7 +63,7 @@ class Renumbering:
             await self._renumber(readings, seen)
             self._seen = seen
         self._blind = False
-        listed = set(identified(seen).values())
+        listed = set(identifying_uuids(seen).values())
         again = {index for index, card in self._known.items() if _is_missing(card) and card.uuid in listed}
         overdue = [
             index
@@ -103,8 +103,8 @@ class Renumbering:
     async def _renumber(self, readings: Iterable[GpuReading], seen: Mapping[int, str]) -> None:
         for _ in range(ATTEMPTS):
             before = self._cards if self._cards is not None else await self._load()
-            moves = follow(before, seen)
-            now_ms = await self._tell(before, moves, seen)
+            moves = current_indices(before, seen)
+            now_ms = await self._carry_out(before, moves, seen)
             if now_ms:
                 break
             self._cards = None
@@ -112,7 +112,7 @@ class Renumbering:
             raise StoreDown("the host's GPUs change faster than they can be read")
         self._cards = _after(before, moves, readings, now_ms, anew=self._blind)
         self.moved = {move.was: move.index for move in moves}
-        self._say(before, moves, seen)
+        self._log_moves(before, moves, seen)
 
     async def _load(self) -> dict[int, Card]:
         redis, keys = self._store.redis, self._store.keys
@@ -124,10 +124,12 @@ class Renumbering:
             rows: Any = await self._store.ask(pipe.execute())
         return {index: _card(*row) for index, row in zip(indices, rows, strict=True)}
 
-    async def _tell(self, before: Mapping[int, Card], moves: Sequence[Move], seen: Mapping[int, str]) -> int:
+    async def _carry_out(
+        self, before: Mapping[int, Card], moves: Sequence[Move], seen: Mapping[int, str]
+    ) -> int:
         """Carry out the moves; return the time on Redis' clock, or 0 if `before` does not match Redis."""
         places = {move.index for move in moves}
-        new = {index: uuid for index, uuid in identified(seen).items() if index not in places}
+        new = {index: uuid for index, uuid in identifying_uuids(seen).items() if index not in places}
         if not before and not new:
             return await self._store.now_ms()
         change = {
@@ -155,7 +157,7 @@ class Renumbering:
         return int(reply)
 
     async def _forget(self, indices: Sequence[int], again: Container[int]) -> None:
-        keys, sure = self._store.keys, carriers(self._known)
+        keys, sure = self._store.keys, known_uuids(self._known)
         reply = await self._store.run(
             FORGET,
             [
@@ -183,7 +185,7 @@ class Renumbering:
             structlog.get_logger().warning("gpu_removed", gpu=index, uuid=card.uuid, was=card.was)
         self.granted = bool(answer.get("granted"))
 
-    def _say(self, before: Mapping[int, Card], moves: Sequence[Move], seen: Mapping[int, str]) -> None:
+    def _log_moves(self, before: Mapping[int, Card], moves: Sequence[Move], seen: Mapping[int, str]) -> None:
         log = structlog.get_logger()
         shifts = [f"GPU {move.was} is GPU {move.index} now" for move in moves if move.was != move.index]
         if shifts:
@@ -197,7 +199,7 @@ class Renumbering:
         told = {
             index: uuid if is_known_uuid(uuid) else self._known[index].uuid for index, uuid in seen.items()
         }
-        doubts = doubtful(told)
+        doubts = identity_warnings(told)
         if doubts and doubts != self._doubts:
             log.warning("gpus_without_identity", reason="; ".join(doubts))
         self._doubts = doubts
@@ -224,7 +226,7 @@ def _after(
         was = (move.was if card.was is None else card.was) if move.missing else None
         after[move.index] = Card(uuid=card.uuid, name=card.name, missing_ms=missing_ms, was=was)
     listed = list(readings)
-    sure = identified({reading.index: reading.uuid for reading in listed})
+    sure = identifying_uuids({reading.index: reading.uuid for reading in listed})
     for reading in listed:
         known = after.get(reading.index)
         if known is None or reading.index in sure or not is_known_uuid(known.uuid):

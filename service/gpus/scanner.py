@@ -17,7 +17,7 @@ from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown
 from canhazgpu.service.gpus.missing_cards import ended
 from canhazgpu.service.gpus.observation import Observed, observe, stall
 from canhazgpu.service.gpus.renumbering import Renumbering
-from canhazgpu.service.gpus.usage import judge
+from canhazgpu.service.gpus.usage import gpu_usage
 from canhazgpu.service.providers.provider import Provider, ProviderError
 from canhazgpu.service.storage.policy import AllocationPolicy
 from canhazgpu.service.storage.snapshot import snapshot
@@ -92,12 +92,12 @@ class Scanner:
             self._wanted = anyio.Event()
             try:
                 pause = await self._scan()
-                self._store.found()
+                self._store.report_up()
                 self.stored = time.monotonic()
                 backoff = BACKOFF_FIRST
             except StoreDown as down:
-                self._store.lost(down)
-                self._cards.lose()
+                self._store.report_down(down)
+                self._cards.forget()
                 pause, backoff = backoff, min(backoff * 2, BACKOFF_LAST)
             self.progress, self._finished = time.monotonic(), self._began
             turn, self._turn = self._turn, anyio.Event()
@@ -119,13 +119,13 @@ class Scanner:
 
     def forget_cards(self) -> None:
         """Read the cards from Redis again, because its data was restored."""
-        self._cards.lose()
+        self._cards.forget()
 
-    def nudge(self) -> None:
+    def request_scan(self) -> None:
         """Request a scan, because something waits for a scan that starts after now."""
         self._wanted.set()
 
-    async def fresh(self, patience: float) -> bool:
+    async def wait_for_new_scan(self, patience: float) -> bool:
         """Wait for a scan that starts after this call; return False after `patience` seconds."""
         asked = time.monotonic()
         with anyio.move_on_after(patience):
@@ -141,7 +141,7 @@ class Scanner:
         except ProviderError as error:
             return await self._fail(error)
         try:
-            return await self._look_at(readings)
+            return await self._attribute_all(readings)
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise
@@ -152,13 +152,13 @@ class Scanner:
         self.trouble = error
         self._cards.stall()
         await self._recall()
-        await self._tell_stalled(error)
+        await self._record_stalled(error)
         return self._period
 
-    async def _look_at(self, readings: Sequence[GpuReading]) -> float:
+    async def _attribute_all(self, readings: Sequence[GpuReading]) -> float:
         self.trouble = None
         if self._store.down:  # Show the result without waiting for Redis.
-            self._show([self._usage(reading) for reading in readings])
+            self._publish_usages([self._usage(reading) for reading in readings])
             await self._store.ready(QUICK)
         await self._recall()
         readings = await self._cards.settle(readings, self._now_ms)
@@ -166,7 +166,7 @@ class Scanner:
         usages = [self._usage(reading) for reading in readings] + self._cards.missing()
         if await self._attributor.settle():
             usages = [self._usage(reading) for reading in readings] + self._cards.missing()
-        self._show(usages)
+        self._publish_usages(usages)
         renamed = await self.follow_names()
         over = await ended(self._store, [usage.index for usage in self._cards.missing()])
         age = time.monotonic() - self._began
@@ -187,7 +187,7 @@ class Scanner:
             structlog.get_logger().info("scanner_resumed")
             self._stalled = ""
         self._known = {usage.index: usage for usage in usages}
-        await self._sign_of_life(observed)
+        await self._log_alive(observed)
         return self._pause(observed)
 
     async def _recall(self) -> None:
@@ -198,13 +198,13 @@ class Scanner:
             self._attributor.remember(one for usage in self._known.values() for one in usage.processes)
             self._stalled = before.stalled_reason
 
-    def _show(self, usages: list[GpuUsage]) -> None:
+    def _publish_usages(self, usages: list[GpuUsage]) -> None:
         self.seen = {usage.index: usage for usage in usages}
         self.seen_at = self._began
 
     def _usage(self, reading: GpuReading) -> GpuUsage:
         seen = [self._attributor.attribute(process) for process in reading.processes]
-        return judge(reading, [process for process in seen if process], self._settings)
+        return gpu_usage(reading, [process for process in seen if process], self._settings)
 
     def _rename(self, moved: Mapping[int, int]) -> None:
         """Apply the current indices to the last readings."""
@@ -218,13 +218,13 @@ class Scanner:
         until_due = (observed.due_ms - observed.now_ms) / 1000 + 0.001  # Redis rounds its clock down.
         return min(self._period, time.monotonic() - self._began + until_due)
 
-    async def _tell_stalled(self, error: ProviderError) -> None:
+    async def _record_stalled(self, error: ProviderError) -> None:
         if self._stalled != error.reason:
             structlog.get_logger().warning("scanner_stalled", reason=error.reason, remedy=error.remedy)
         self._stalled = error.reason
         await stall(self._store, error.reason, error.remedy)
 
-    async def _sign_of_life(self, observed: Observed) -> None:
+    async def _log_alive(self, observed: Observed) -> None:
         if time.monotonic() - self._alive_at < SIGN_OF_LIFE:
             return
         try:

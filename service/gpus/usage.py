@@ -16,7 +16,7 @@ NEWER_DRIVER = "a newer driver may report them; until then nobody can be given t
 KERNEL_NAME = 15  # Maximum length of a process name in the kernel, in bytes.
 
 
-def judge(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settings) -> GpuUsage:
+def gpu_usage(reading: GpuReading, processes: Sequence[ProcessUse], settings: Settings) -> GpuUsage:
     """Return the usage of a GPU in one scan.
 
     A GPU is in use if more memory than `memory.threshold_mb` is used on the device or by its processes, or if

@@ -14,10 +14,10 @@ end
 
 local function whole(number) return string.format('%.0f', number) end
 
-local function tell(event_type, subject, data, more)
+local function publish(event_type, subject, data, more)
   local streams = {KEYS[2]}
   if more then streams[2] = more end
-  publish(streams, ARGV[1], next_id(KEYS[1]), 'canhazgpu.' .. event_type, subject, data)
+  append_event(streams, ARGV[1], next_id(KEYS[1]), 'canhazgpu.' .. event_type, subject, data)
 end
 
 -- Reads the host; the keys of its GPUs are those from `first_gpu` on. Requests are in the order they came.
@@ -111,7 +111,7 @@ local function usable(host, request, claimed)
   return found
 end
 
-local function capped(host, request)
+local function exceeds_limit(host, request)
   if not request.limit then return false end
   local held = needed(request)
   for _, record in pairs(host.records) do
@@ -164,13 +164,13 @@ local function create(host, request, may)
   host.records[record.id] = record
   save(record)
   if request.queued_ms then redis.call('HDEL', KEYS[6], request.id) end
-  tell('reservation.created', 'reservation/' .. record.id, facts_of(record,
+  publish('reservation.created', 'reservation/' .. record.id, facts_of(record,
     {queued = request.queued_ms and rfc3339(request.queued_ms), uuids = uuids_of(host, gpus)}))
   return record
 end
 
 -- Whether what a request wants can come free by itself: not while too much of it is drained or broken.
-local function in_reach(host, request)
+local function can_become_free(host, request)
   local left = 0
   for _, gpu in ipairs(host.gpus) do
     if wants(request, gpu.index) and not (gpu.unmanaged or gpu.drained or gpu.state == 'error') then left = left + 1 end
@@ -180,15 +180,15 @@ end
 
 -- Goes along the queue in order: who can have everything gets it, who cannot claims what it could use, unless
 -- no waiting would bring the rest. Returns what is claimed, by index.
-local function walk(host)
+local function serve_queue(host)
   local claimed, left = {}, {}
   for _, request in ipairs(host.requests) do
-    local may = capped(host, request) and {} or usable(host, request, claimed)
+    local may = exceeds_limit(host, request) and {} or usable(host, request, claimed)
     if request.attached and #may >= needed(request) then
       host.granted[#host.granted + 1] = create(host, request, may).id
     else
       left[#left + 1] = request
-      local last = in_reach(host, request) and math.min(#may, needed(request)) or 0
+      local last = can_become_free(host, request) and math.min(#may, needed(request)) or 0
       for i = 1, last do claimed[may[i].index] = request.id end
     end
   end
@@ -197,7 +197,7 @@ local function walk(host)
 end
 
 -- Ends a reservation's hold on `gpus`, all of its GPUs or some.
-local function free(host, record, gpus, reason, by)
+local function release(host, record, gpus, reason, by)
   local kept, was = {}, {}
   for _, index in ipairs(record.gpus) do
     if not wants({gpus = gpus}, index) then kept[#kept + 1] = index end
@@ -229,36 +229,36 @@ local function free(host, record, gpus, reason, by)
     host.records[record.id] = nil
     redis.call('HDEL', KEYS[5], record.id)
   end
-  tell('reservation.released', 'reservation/' .. record.id, facts_of(record, extra), KEYS[8])
+  publish('reservation.released', 'reservation/' .. record.id, facts_of(record, extra), KEYS[8])
 end
 
 -- Ends the hold of reservations on `parts`, lists of GPUs by reservation; returns what each of them let go.
-local function free_parts(host, parts, reason, by)
+local function release_parts(host, parts, reason, by)
   local released = {}
   for id, gpus in pairs(parts) do
     local record = host.records[id]
     released[#released + 1] = {id = id, kind = record.kind, user = record.user, uid = record.uid, pid = record.pid,
       started_ms = record.started_ms, gpus = gpus, whole = #gpus == #record.gpus, ended = record.ended_ms ~= nil}
-    free(host, record, gpus, reason, by)
+    release(host, record, gpus, reason, by)
   end
   return released
 end
 
 local function leave(request, reason)
   redis.call('HDEL', KEYS[6], request.id)
-  tell('request.left', 'request/' .. request.id, facts_of(request, {reason = reason}))
+  publish('request.left', 'request/' .. request.id, facts_of(request, {reason = reason}))
 end
 
 -- Whether processes of an ended reservation are on its GPUs still, a detached container's too; also true
 -- where that cannot be known.
-local function lingers(host, record)
+local function still_used(host, record)
   if host.blind or host.began_ms < record.ended_ms then return true end
   for _, index in ipairs(record.gpus) do
     local gpu = host.by_index[index]
     if gpu and gpu.state == 'unknown' then return true end
     if gpu and gpu.state == 'ok' and usage_of(gpu).in_use then
       for _, process in ipairs(usage_of(gpu).processes) do
-        if by_right(host.rules, gpu, record, process) then return true end
+        if has_right(host.rules, gpu, record, process) then return true end
       end
     end
   end
@@ -266,7 +266,7 @@ local function lingers(host, record)
 end
 
 -- The script's reply, kept under its operation so that a repeat gets the same.
-local function answer(host, reply)
+local function save_reply(host, reply)
   reply.granted, reply.count = host.granted, redis.call('HLEN', KEYS[5])
   local text = cjson.encode(reply)
   redis.call('SET', KEYS[9], text, 'PX', OPERATION_KEPT_MS)

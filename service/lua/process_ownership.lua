@@ -22,7 +22,7 @@ local BEGAN_MARGIN_MS = 5000  -- Moments of two clocks are compared, this host's
 
 -- What a process is on a GPU that a reservation holds: own, presumed (its user cannot be proven, and nothing
 -- points to anybody but the holder, as the uid of a user without a name does), hinted (something does) or other. As service/status/process_ownership.py.
-local function standing(rules, gpu, record, process)
+local function ownership(rules, gpu, record, process)
   if of_user(process, record.uid, known(record.login_uid)) or known(process.run) == record.id then return 'own' end
   if known(process.person) or process.unnamed then return 'other' end
   if gpu.disowned and cjson.decode(gpu.disowned)[key_of(process)] then return 'other' end
@@ -35,8 +35,8 @@ local function standing(rules, gpu, record, process)
   return rules.presume_holder and 'presumed' or 'other'
 end
 
-local function by_right(rules, gpu, record, process)
-  local is = standing(rules, gpu, record, process)
+local function has_right(rules, gpu, record, process)
+  local is = ownership(rules, gpu, record, process)
   return is == 'own' or is == 'presumed'
 end
 

@@ -2,7 +2,7 @@
 local NO_MOMENT = 1e14  -- From here on the JSON library writes 1e+14, which is no whole number to others.
 
 -- Whether a table has fields of these types; what is in `optional` may be absent.
-local function shaped(value, types, optional)
+local function has_shape(value, types, optional)
   if type(value) ~= 'table' then return false end
   for name, kind in pairs(types) do
     local field = value[name]
@@ -15,8 +15,8 @@ end
 -- A reservation as it is kept, nil for one that cannot be read.
 local function record_of(text)
   local good, record = pcall(cjson.decode, text)
-  if not good or not shaped(record, {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'})
-    or not shaped(record, {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true) then
+  if not good or not has_shape(record, {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'})
+    or not has_shape(record, {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true) then
     return nil
   end
   for _, index in ipairs(record.gpus) do
@@ -28,8 +28,8 @@ end
 -- A request as it is kept, nil for one that cannot be read.
 local function request_of(text)
   local good, request = pcall(cjson.decode, text)
-  if not good or not shaped(request, {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'})
-    or not shaped(request, {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true)
+  if not good or not has_shape(request, {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'})
+    or not has_shape(request, {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true)
     or not (request.gpus or request.count) then
     return nil
   end

@@ -68,7 +68,7 @@ class NvmlProvider:
         self._renewal.close()
         self._drop()
         with anyio.move_on_after(0.5):
-            while not all(one.is_gone() for one in self._stuck):  # noqa: ASYNC110 - half a second, once
+            while not all(one.has_exited() for one in self._stuck):  # noqa: ASYNC110 - half a second, once
                 await anyio.sleep(0.01)
 
     async def _collect(self) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ class NvmlProvider:
             raise ProviderError(f"no process can be started: {error}", nvml_errors.REMEDY) from error
 
     def _start(self) -> Helper:
-        self._stuck = [one for one in self._stuck if not one.is_gone()]
+        self._stuck = [one for one in self._stuck if not one.has_exited()]
         if len(self._stuck) >= MOST_STUCK:
             raise no_answer()
         return Helper()
@@ -115,7 +115,7 @@ class NvmlProvider:
 
     def _without(self, helper: Helper) -> None:
         """Continue after a helper has exited, without the card at which its library crashed."""
-        at = helper.at if helper.faulted else None
+        at = helper.at if helper.has_crashed else None
         answered = helper.answered
         self._drop()
         if at is not None:
@@ -134,7 +134,11 @@ class NvmlProvider:
                 if answer is not None:
                     self._check(helper, answer)
                     return helper.rows
-        slow = helper.quiet < self._patience if not helper.answered else helper.asked_for < DEADLINE * 0.75
+        slow = (
+            helper.seconds_without_progress < self._patience
+            if not helper.answered
+            else helper.seconds_since_request < DEADLINE * 0.75
+        )
         if slow:
             raise Starting(
                 f"no answer from the driver in {DEADLINE:g} s: it is still starting",
@@ -176,7 +180,7 @@ class NvmlProvider:
     def _renew(self) -> None:
         """Detect cards that were reset, returned or added."""
         helper = self._helper
-        self._stuck = [one for one in self._stuck if not one.is_gone()]
+        self._stuck = [one for one in self._stuck if not one.has_exited()]
         if helper is None or self._stuck:
             return
         seen = view_of(helper, frozenset(self._shut))

@@ -55,7 +55,7 @@ class Helper:
             raise OSError("the helper has no pipes")
         self._input, self._output = self._process.stdin, self._process.stdout.fileno()
         os.set_blocking(self._output, False)
-        self._heard = b""
+        self._last_progress = b""
         self._size = 0
         self.begun = self._asked_at = self._moved = time.monotonic()
         self.rows: list[dict[str, Any]] = []  # The readings of its last answer.
@@ -84,11 +84,11 @@ class Helper:
             return None
         if not piece:
             raise Ended
-        self._heard += piece
-        line, newline, rest = self._heard.partition(b"\n")
+        self._last_progress += piece
+        line, newline, rest = self._last_progress.partition(b"\n")
         if not newline:
             return None
-        self._heard, self.asked, self.answered = rest, False, True
+        self._last_progress, self.asked, self.answered = rest, False, True
         answer = _note(line)
         self.rows = self._read_rows()
         self.cards = {
@@ -115,12 +115,12 @@ class Helper:
         return last.get("uuid", last["at"]) if "at" in last else None
 
     @property
-    def asked_for(self) -> float:
+    def seconds_since_request(self) -> float:
         """The seconds since the request."""
         return time.monotonic() - self._asked_at
 
     @property
-    def quiet(self) -> float:
+    def seconds_without_progress(self) -> float:
         """The seconds without progress, as observed by calls of this property."""
         size, now = os.fstat(self._notes).st_size, time.monotonic()
         if size != self._size:
@@ -128,7 +128,7 @@ class Helper:
         return now - self._moved
 
     @property
-    def faulted(self) -> bool:
+    def has_crashed(self) -> bool:
         """Whether it was ended by a signal that means a crash."""
         with suppress(subprocess.TimeoutExpired):
             return -self._process.wait(REAPED_IN) in FAULTS
@@ -143,7 +143,7 @@ class Helper:
             os.close(self._notes)
         self._process.kill()
 
-    def is_gone(self) -> bool:
+    def has_exited(self) -> bool:
         """Return whether it has exited; a process that hangs in the kernel cannot be killed."""
         return self._process.poll() is not None
 

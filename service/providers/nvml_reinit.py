@@ -61,7 +61,7 @@ class Reinitializer:
             self._due = now + self._pause
         self._well, self._bad_at = False, now
         if self._helper:
-            return self._hear(self._helper, view)
+            return self._poll_helper(self._helper, view)
         if now >= self._due:
             self._listed_then = listed
             self._begin(frozenset())
@@ -81,10 +81,10 @@ class Reinitializer:
         except (OSError, ProviderError):
             self._give_up()
 
-    def _hear(self, helper: Helper, view: View) -> tuple[Helper, frozenset[Card]] | None:
+    def _poll_helper(self, helper: Helper, view: View) -> tuple[Helper, frozenset[Card]] | None:
         try:
             answer = helper.poll()
-            if answer is None and helper.quiet < self._patience:
+            if answer is None and helper.seconds_without_progress < self._patience:
                 return None
         except (Ended, OSError):
             answer = None

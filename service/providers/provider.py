@@ -1,4 +1,4 @@
-"""The interface of GPU providers, and the choice of the provider."""
+"""The interface of GPU providers, and their errors. `docs/integrators.md` shows how to add one."""
 
 from typing import Protocol
 
@@ -19,6 +19,10 @@ class ProviderError(Exception):
 
 class Starting(ProviderError):
     """The driver is still opening the GPUs; try again."""
+
+
+class ProviderFailed(Exception):
+    """The configured provider cannot be used; the message says which one and why, on one line."""
 
 
 class Provider(Protocol):

@@ -99,7 +99,7 @@ class Reconciler:
         try:
             await self.sync()
         except StoreDown as down:
-            self._store.lost(down)
+            self._store.report_down(down)
             self._wanted.set()
             await anyio.sleep(AGAIN)
 

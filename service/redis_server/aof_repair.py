@@ -33,7 +33,7 @@ class Unrepairable(RepairFailed):
 
 
 @dataclass(frozen=True)
-class Mended:
+class RepairResult:
     """What was done about damaged data: what to tell, and whether the server starts without data."""
 
     event: str
@@ -42,7 +42,9 @@ class Mended:
     empty: bool
 
 
-def mend(program: str, folder: Path, journal: Path, restorable: Restorable, repairs: int) -> Mended:
+def repair_or_move_aside(
+    program: str, folder: Path, journal: Path, restorable: Restorable, repairs: int
+) -> RepairResult:
     """Repair the data, or move them aside if that cannot help or did not help before (`repairs`).
 
     Nothing is changed without a journal, and nothing is moved without a readable one. Raises RepairFailed.
@@ -62,9 +64,9 @@ def mend(program: str, folder: Path, journal: Path, restorable: Restorable, repa
             f"restored from the journal; the damaged data are in {aside}"
         )
         facts = {"reason": str(failed), "folder": str(aside)}
-        return Mended("redis_data_set_aside", damage, facts, empty=True)
+        return RepairResult("redis_data_set_aside", damage, facts, empty=True)
     damage = f"its append-only file was damaged, and was cut before the damage; a copy is {copy}"
-    return Mended("redis_file_repaired", damage, {"copy": str(copy)}, empty=False)
+    return RepairResult("redis_file_repaired", damage, {"copy": str(copy)}, empty=False)
 
 
 def repair(program: str, folder: Path) -> Path:

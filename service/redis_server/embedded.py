@@ -23,7 +23,13 @@ from canhazgpu.events.linux.process_state import halted, listener_pid
 from canhazgpu.events.redis_client.store import SAY_AGAIN, Store, StoreDown
 from canhazgpu.service.lock import AlreadyRunning, Lock
 from canhazgpu.service.redis_server import deleted_files, launcher
-from canhazgpu.service.redis_server.aof_repair import REPAIRS, RepairFailed, Restorable, check_command, mend
+from canhazgpu.service.redis_server.aof_repair import (
+    REPAIRS,
+    RepairFailed,
+    Restorable,
+    check_command,
+    repair_or_move_aside,
+)
 from canhazgpu.service.redis_server.server_log import cut_at, is_broken, last_words
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed, Server, find_server, record
 
@@ -79,7 +85,7 @@ class EmbeddedRedis:
             except EmbeddedFailed as failed:  # Its program or its folder was replaced or removed meanwhile.
                 if not started:
                     raise
-                self._say("redis_cannot_run", reason=str(failed))
+                self._log_event("redis_cannot_run", reason=str(failed))
                 await anyio.sleep(RESTART_LAST)
                 continue
             try:
@@ -105,7 +111,7 @@ class EmbeddedRedis:
                 with anyio.CancelScope(shield=True):
                     await store.close()
                     await _end(process)
-            if not answers and repairs < REPAIRS and is_broken(self._said()):
+            if not answers and repairs < REPAIRS and is_broken(self._server_log()):
                 repairs = await self._repair(server.program, repairs, started=started)
                 continue
             if not answers and not started:
@@ -116,9 +122,9 @@ class EmbeddedRedis:
 
     def _died(self, words: str, status: int | None) -> None:
         self.last_words, self.died = words, time.monotonic()
-        self._say("redis_died", status=status, last_words=words)
+        self._log_event("redis_died", status=status, last_words=words)
 
-    def _say(self, event: str, **facts: Any) -> None:
+    def _log_event(self, event: str, **facts: Any) -> None:
         """Log what went wrong, the same again once a minute only: it may go wrong at every start."""
         now, same = time.monotonic(), event + _NUMBER.sub("", str(facts))
         if now - self._logged.get(same, -SAY_AGAIN) >= SAY_AGAIN:
@@ -132,8 +138,8 @@ class EmbeddedRedis:
         try:
             record(self.folder, server)
         except OSError as error:
-            self._say("redis_server_not_recorded", reason=str(error))
-        offset = cut_at(self._said())
+            self._log_event("redis_server_not_recorded", reason=str(error))
+        offset = cut_at(self._server_log())
         if offset is not None:
             self.damage = f"its append-only file was truncated: everything after byte {offset} is lost"
             structlog.get_logger().error("redis_file_cut", reason=self.damage)
@@ -145,8 +151,8 @@ class EmbeddedRedis:
         """
         words = self._last_words()
         try:
-            mended = await anyio.to_thread.run_sync(
-                mend, program, self.folder, self.journal, self._restorable, repairs
+            result = await anyio.to_thread.run_sync(
+                repair_or_move_aside, program, self.folder, self.journal, self._restorable, repairs
             )
         except RepairFailed as failed:
             if started:
@@ -154,9 +160,9 @@ class EmbeddedRedis:
                 await anyio.sleep(RESTART_LAST)
                 return REPAIRS
             raise EmbeddedFailed(self._broken(words, str(failed), program)) from failed
-        self.damage = mended.damage
-        structlog.get_logger().error(mended.event, last_words=words, **mended.facts)
-        return REPAIRS if mended.empty else repairs + 1
+        self.damage = result.damage
+        structlog.get_logger().error(result.event, last_words=words, **result.facts)
+        return REPAIRS if result.empty else repairs + 1
 
     def _make_folder(self) -> None:
         try:
@@ -243,7 +249,7 @@ class EmbeddedRedis:
         self.pid = process.pid
         return process
 
-    def _said(self) -> bytes:
+    def _server_log(self) -> bytes:
         """Return the log of the current server."""
         with contextlib.suppress(OSError), self.output.open("rb") as log:
             log.seek(max(self._said_from, self.output.stat().st_size - LONGEST))
@@ -251,7 +257,7 @@ class EmbeddedRedis:
         return b""
 
     def _last_words(self) -> str:
-        words = last_words(self._said())
+        words = last_words(self._server_log())
         with contextlib.suppress(OSError):  # A write that was cut short does not say why.
             if shutil.disk_usage(self.folder).free < FULL:
                 return f"{words} (no space left on {self.folder})"

@@ -120,6 +120,11 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     ended: bool = False  # Its process had already ended.
 
+    def row(self) -> dict[str, Any]:
+        """Return it as an API response."""
+        shown = {name: getattr(self, name) for name in ("id", "kind", "user", "whole", "ended")}
+        return {**shown, "gpus": sorted(self.gpus)}
+
 
 class Allocator:
     """The reservations and the queue of one host. All methods raise StoreDown if the outcome is unknown."""
@@ -137,9 +142,9 @@ class Allocator:
             False  # The service is stopping: waiting requests keep their place and reconnect later.
         )
 
-    async def reserve(self, ask: AllocationRequest, operation: str) -> Reserved:
+    async def reserve(self, request: AllocationRequest, operation: str) -> Reserved:
         """Request GPUs, or with `ask.id`, check a waiting request."""
-        reply = await self._change(RESERVE, ask.uid, operation, msgspec.json.encode(ask))
+        reply = await self._change(RESERVE, request.uid, operation, msgspec.json.encode(request))
         return msgspec.convert(reply, Reserved)
 
     async def release(self, order: ReleaseOrder, operation: str) -> tuple[str, list[Released], list[Blocked]]:

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import RUN, Record
-from canhazgpu.service.api.context import operation_of
+from canhazgpu.service.api.context import operation_id
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.reservations.allocator import Allocator, ReleaseOrder
 from canhazgpu.service.reservations.lifetime import Lifetime
@@ -21,7 +21,7 @@ PATIENCE = 3.0  # Seconds for a client to ask again, which it does within half a
 AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
 
 Name = tuple[int, str]  # A uid, and the operation or the request of that user.
-WhenHeard = Callable[[Callable[[bool], None]], None]
+OnDelivered = Callable[[Callable[[bool], None]], None]
 Find = Callable[[], Awaitable[str | None]]
 
 
@@ -37,7 +37,7 @@ class Handover:
         self._store, self._allocator, self._scanner = store, allocator, scanner
         self._liveness = liveness
         self._latest: dict[str, object] = {}  # The last response in flight, by reservation.
-        self._places: dict[Name, object] = {}  # The current waiters, by the names of what they wait for.
+        self._waiters: dict[Name, object] = {}  # The current waiters, by the names of what they wait for.
         self._tasks: TaskGroup | None = None
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -47,80 +47,80 @@ class Handover:
             task_status.started()
             await anyio.sleep_forever()
 
-    def send(self, record: Record, when_heard: WhenHeard) -> None:
-        """Record that a response with this reservation is being sent; `when_heard` reports its delivery."""
-        answer = self._latest[record.id] = object()
+    def send(self, record: Record, on_delivered: OnDelivered) -> None:
+        """Record that a response with this reservation is being sent; `on_delivered` reports its delivery."""
+        response = self._latest[record.id] = object()
 
-        def over(heard: bool) -> None:  # noqa: FBT001 - the one thing there is to say
-            if self._latest.get(record.id) is not answer:
+        def finish(delivered: bool) -> None:  # noqa: FBT001 - the one thing there is to say
+            if self._latest.get(record.id) is not response:
                 return
-            if heard:
+            if delivered:
                 del self._latest[record.id]
             elif self._tasks:
-                self._tasks.start_soon(self._give_back, record, answer)
+                self._tasks.start_soon(self._release_undelivered, record, response)
 
-        when_heard(over)
+        on_delivered(finish)
 
-    def stand(self, place: object, *names: Name) -> None:
-        """Record that `place` waits for these names; an earlier waiter that is gone is replaced."""
-        self._places |= dict.fromkeys(names, place)
+    def register(self, waiter: object, *names: Name) -> None:
+        """Record that `waiter` waits for these names; an earlier waiter that is gone is replaced."""
+        self._waiters |= dict.fromkeys(names, waiter)
 
-    def stands(self, place: object, names: Iterable[Name]) -> bool:
+    def is_current(self, waiter: object, names: Iterable[Name]) -> bool:
         """Return whether no client has come back for any of these names since."""
-        return all(self._places.get(name) is place for name in names)
+        return all(self._waiters.get(name) is waiter for name in names)
 
-    def settled(self, place: object, names: Iterable[Name]) -> None:
+    def unregister(self, waiter: object, names: Iterable[Name]) -> None:
         """Record that the result was reported at this place."""
         for name in names:
-            if self._places.get(name) is place:
-                del self._places[name]
+            if self._waiters.get(name) is waiter:
+                del self._waiters[name]
 
-    def vacate(self, place: object, names: Collection[Name], find: Find) -> None:
+    def withdraw(self, waiter: object, names: Collection[Name], find: Find) -> None:
         """Remove the request of a client that is gone; `find` returns the request's id, or raises StoreDown.
 
         `names` may grow until then. Nothing happens if the client comes back in the meantime.
         """
         if self._tasks:
-            self._tasks.start_soon(self._vacate, place, names, find)
+            self._tasks.start_soon(self._withdraw, waiter, names, find)
 
-    async def _vacate(self, place: object, names: Collection[Name], find: Find) -> None:
-        def alone() -> bool:
-            return self.stands(place, names)
+    async def _withdraw(self, waiter: object, names: Collection[Name], find: Find) -> None:
+        def is_current() -> bool:
+            return self.is_current(waiter, names)
 
         served: list[Record] = []
-        while alone():
+        while is_current():
             try:
                 request = await find()
-                if request is None or not alone():
+                if request is None or not is_current():
                     break
                 if not await self._allocator.leave([request], "cancelled"):
                     served = [one for one in await self._allocator.reservations() if one.id == request]
                 break
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
                 await anyio.sleep(AGAIN)
-        for record in served if alone() else ():  # It was granted after the client was gone.
+        for record in served if is_current() else ():  # It was granted after the client was gone.
             if record.kind == RUN:
                 self._liveness.resume(record)
-            answer = self._latest[record.id] = object()
-            await self._give_back(record, answer, alone)
-        self.settled(place, names)
+            response = self._latest[record.id] = object()
+            await self._release_undelivered(record, response, is_current)
+        self.unregister(waiter, names)
 
-    async def _give_back(
-        self, record: Record, answer: object, alone: Callable[[], bool] = lambda: True
+    async def _release_undelivered(
+        self, record: Record, response: object, is_current: Callable[[], bool] = lambda: True
     ) -> None:
         await anyio.sleep(PATIENCE)
         order = ReleaseOrder(uid=record.uid, by=record.user, reason="undelivered", ids=(record.id,))
-        operation = operation_of(None)
-        while self._latest.get(record.id) is answer and alone():
+        operation = operation_id(None)
+        while self._latest.get(record.id) is response and is_current():
             try:
                 _, released, _ = await self._allocator.release(order, operation)
                 if released:
                     structlog.get_logger().info("undelivered", reservation=record.id, user=record.user)
                 break
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
                 await anyio.sleep(AGAIN)
-        if self._latest.get(record.id) is answer:
+        if self._latest.get(record.id) is response:
             del self._latest[record.id]
-        self._scanner.nudge()
+        self._scanner.request_scan()

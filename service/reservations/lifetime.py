@@ -16,7 +16,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
-from canhazgpu.events.linux.processes import Process, marked, open_process, send, tree
+from canhazgpu.events.linux.processes import Process, open_process, send, tree, with_variable
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.gpus.scanner import Scanner
@@ -28,16 +28,16 @@ HEARTBEAT = 15.0  # Seconds between heartbeats of all runs.
 AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
 RETURN_TIME = 15.0  # Seconds for waiting commands to reconnect to a restarted service.
 
-Tell = Callable[[Record, str], Awaitable[None]]
+Notify = Callable[[Record, str], Awaitable[None]]
 
 
 class Lifetime:
     """Watches runs and expiry times, and ends reservations."""
 
     def __init__(
-        self, store: Store, allocator: Allocator, scanner: Scanner, tell: Tell, grace: float
+        self, store: Store, allocator: Allocator, scanner: Scanner, notify: Notify, grace: float
     ) -> None:
-        """`tell` is called with a reservation and a notice kind (`timeout`) to notify its user.
+        """`notify` is called with a reservation and a notice kind (`timeout`) to notify its user.
 
         `grace`: seconds between SIGINT and SIGKILL.
         """
@@ -45,7 +45,7 @@ class Lifetime:
         self._store = store
         self._allocator = allocator
         self._scanner = scanner
-        self._tell = tell
+        self._notify = notify
         self._runs: dict[str, Process] = {}
         self._tasks: TaskGroup | None = None
         self._changed = anyio.Event()
@@ -54,9 +54,9 @@ class Lifetime:
         """Resume watching existing reservations, then run until cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            tasks.start_soon(self._take_up)
+            tasks.start_soon(self._resume_all)
             tasks.start_soon(self._expire)
-            tasks.start_soon(self._beat)
+            tasks.start_soon(self._send_heartbeats)
             task_status.started()
 
     @property
@@ -66,9 +66,9 @@ class Lifetime:
 
     def watch(self, record: Record, descriptor: int | None) -> None:
         """End a run when its process does; the pidfd stays the caller's. None: it has ended already."""
-        self._begin(record, lambda _: None if descriptor is None else os.dup(descriptor))
+        self._start_watching(record, lambda _: None if descriptor is None else os.dup(descriptor))
 
-    def _begin(self, record: Record, opened: Callable[[Process], int | None]) -> None:
+    def _start_watching(self, record: Record, opened: Callable[[Process], int | None]) -> None:
         if self._tasks is None or record.pid is None or record.start is None:
             raise ValueError("a run has a process, and is watched by a service that runs")
         if record.id in self._runs:
@@ -94,20 +94,20 @@ class Lifetime:
     def resume(self, record: Record) -> None:
         """Watch a run given only its record; if its process has ended, end it immediately."""
         if record.kind == RUN and record.ended_ms is None and record.pid and record.start:
-            self._begin(record, open_process)
+            self._start_watching(record, open_process)
 
-    def manual(self) -> None:
+    def expiry_changed(self) -> None:
         """Record that a manual reservation started or that its expiry changed."""
         self._changed.set()
 
-    async def _take_up(self) -> None:
-        await self._insist(self._allocator.adopt)
+    async def _resume_all(self) -> None:
+        await self._retry(self._allocator.adopt)
         records: list[Record] = []
 
         async def read() -> None:
             records[:] = await self._allocator.reservations()
 
-        await self._insist(read)
+        await self._retry(read)
         for record in records:
             self.resume(record)
         if records:
@@ -119,7 +119,7 @@ class Lifetime:
             if lost:
                 await self._allocator.leave(lost, "gone")
 
-        await self._insist(forget)
+        await self._retry(forget)
 
     async def _follow(self, record: Record, descriptor: int | None) -> None:
         if descriptor is not None:
@@ -137,9 +137,9 @@ class Lifetime:
         async def conclude() -> None:
             await self._allocator.conclude(record.id)
 
-        await self._insist(conclude)
+        await self._retry(conclude)
         self._runs.pop(record.id, None)
-        self._scanner.nudge()
+        self._scanner.request_scan()
 
     async def _wait_for_containers(self, record: Record) -> None:
         """Wait for containers that carry a run's name: they outlive the command that started them."""
@@ -158,20 +158,20 @@ class Lifetime:
                         await anyio.wait_readable(descriptor)
                 finally:
                     os.close(descriptor)
-            if await self._held(record) is None:
+            if await self._current_record(record) is None:
                 return
 
     async def _end_in_time(self, record: Record, timeout_ms: int) -> None:
         left = (record.started_ms + timeout_ms) / 1000 - time.time()  # After a restart: less than all of it.
         await anyio.sleep(min(max(0.0, left), timeout_ms / 1000))
-        now = await self._held(record)
+        now = await self._current_record(record)
         if now is None:
             return
         root = self._runs[record.id]
         found = await anyio.to_thread.run_sync(_members, record, root)
         structlog.get_logger().info("timeout", reservation=record.id, processes=len(found))
         with suppress(StoreDown):
-            await self._tell(now, "timeout")
+            await self._notify(now, "timeout")
         for process in found:
             send(process, signal.SIGINT)
         # What stays is ended for good, also when the first process has gone: it is not waited for here.
@@ -180,19 +180,19 @@ class Lifetime:
 
     async def _kill_rest(self, record: Record, root: Process, found: dict[Process, None]) -> None:
         await anyio.sleep(self._grace)
-        if record.id in self._runs and await self._held(record) is None:
+        if record.id in self._runs and await self._current_record(record) is None:
             return
         for process in found | await anyio.to_thread.run_sync(_members, record, root):
             send(process, signal.SIGKILL)
 
-    async def _held(self, record: Record) -> Record | None:
+    async def _current_record(self, record: Record) -> Record | None:
         """Return the current reservation of a run; without one, the run continues without a time limit."""
         live: list[Record] = []
 
         async def read() -> None:
             live[:] = [one for one in await self._allocator.reservations() if one.id == record.id]
 
-        await self._insist(read)
+        await self._retry(read)
         return live[0] if live else None
 
     async def _expire(self) -> None:
@@ -202,27 +202,27 @@ class Lifetime:
             try:
                 over, left = await self._allocator.expire()
                 if over:
-                    self._scanner.nudge()
+                    self._scanner.request_scan()
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
             with anyio.move_on_after(left):
                 await self._changed.wait()
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             await anyio.sleep(HEARTBEAT)
             if self._runs:
                 try:
                     await self._allocator.heartbeat(list(self._runs))
                 except StoreDown as down:
-                    self._store.lost(down)
+                    self._store.report_down(down)
 
-    async def _insist(self, action: Callable[[], Awaitable[None]]) -> None:
+    async def _retry(self, action: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 return await action()
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
                 await anyio.sleep(AGAIN)
 
 
@@ -230,7 +230,7 @@ def _containers(record: Record) -> list[Process]:
     """Return the processes in containers with the run's id in their environment."""
     return [
         process
-        for process in marked(b"CANHAZGPU_RESERVATION", record.id.encode())
+        for process in with_variable(b"CANHAZGPU_RESERVATION", record.id.encode())
         if container_of(_cgroup(process)) is not None
     ]
 
@@ -244,5 +244,5 @@ def _cgroup(process: Process) -> str:
 
 def _members(record: Record, root: Process) -> dict[Process, None]:
     """Return the processes of a run: descendants of the first, and those with its id in the environment."""
-    carriers = marked(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
+    carriers = with_variable(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
     return dict.fromkeys([*tree(root), *carriers])

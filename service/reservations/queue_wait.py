@@ -19,7 +19,7 @@ from canhazgpu.service.storage.snapshot import snapshot
 JOIN_TIME = 4.0  # Seconds to wait for a Redis that is down, for clients that are not in the queue yet.
 SIGN_OF_LIFE = 5.0  # Seconds between checks of the queue if nothing happens.
 
-Begin = Callable[[Record], dict[str, Any]]
+Start = Callable[[Record], dict[str, Any]]
 
 
 class QueuePlace:
@@ -30,65 +30,65 @@ class QueuePlace:
         store: Store,
         allocator: Allocator,
         handover: Handover,
-        ask: AllocationRequest,
+        request: AllocationRequest,
         operation: str,
         *,
-        begin: Begin,
-        as_now: Callable[[AllocationRequest], AllocationRequest],
+        start: Start,
+        refresh: Callable[[AllocationRequest], AllocationRequest],
     ) -> None:
-        """Stand for `ask`; `begin` makes of its reservation what the owner is told.
+        """Stand for `request`; `start` makes of its reservation what the owner is told.
 
-        `as_now` gives it the name that its user has by now, and what that user may have.
+        `refresh` gives it the name that its user has by now, and what that user may have.
         """
         self._store, self._allocator, self._handover = store, allocator, handover
-        self._ask, self._operation, self._begin = ask, operation, begin
-        self._as_now = as_now
-        self._names = [(ask.uid, operation)]
-        if ask.id is not None:
-            self._names.append((ask.uid, ask.id))
+        self._request, self._operation, self._start = request, operation, start
+        self._refresh = refresh
+        self._names = [(request.uid, operation)]
+        if request.id is not None:
+            self._names.append((request.uid, request.id))
         self._id: str | None = None  # The script has checked that it belongs to this user.
-        self._over = False
+        self._finished = False
 
     async def once(self) -> Reserved:
         """Request without waiting. Raises StoreDown; a reservation granted in that case is released."""
-        self._handover.stand(self, *self._names)
+        self._handover.register(self, *self._names)
         try:
-            return await self._ask_again()
+            return await self._check()
         except StoreDown:
-            await self.gone()
+            await self.disconnect()
             raise
         finally:
-            if not self._over:
-                self._end()
+            if not self._finished:
+                self._finish()
 
     async def lines(self, patience: float | None) -> AsyncIterator[dict[str, Any] | None]:
         """Yield the position of the request whenever it changes, and then the result."""
-        self._handover.stand(self, *self._names)
-        said: tuple[Any, ...] = ()
+        self._handover.register(self, *self._names)
+        last_reported: tuple[Any, ...] = ()
         began = anyio.current_time()
         while not self._allocator.closing:
             event = self._allocator.listen()
-            reserved = await self._look()
-            if reserved is None and self._has_no_place(began):
+            reserved = await self._check_shielded()
+            if reserved is None and self._cannot_join(began):
                 down = self._store.trouble or StoreDown("Redis does not answer")
-                await self.gone()
+                await self.disconnect()
                 yield Problem(503, "store-unavailable", *self._store.explain(down)).line()
                 return
             if reserved is None:
                 yield None
             elif reserved.reservation is not None:
-                self._end()
-                yield self._begin(reserved.reservation)
+                self._finish()
+                yield self._start(reserved.reservation)
                 return
             elif reserved.code != "queued":
-                self._end()
-                yield refusal(reserved, self._ask).line()
+                self._finish()
+                yield refusal(reserved, self._request).line()
                 return
             else:
                 row = await self._row(reserved.id)
                 now = (row.get("position"), row.get("reason"), row.get("expected"))
-                yield {"state": "queued", **row} if row and now != said else None
-                said = now
+                yield {"state": "queued", **row} if row and now != last_reported else None
+                last_reported = now
             left = SIGN_OF_LIFE
             if patience is not None:
                 left = min(left, began + patience - anyio.current_time())
@@ -99,31 +99,31 @@ class QueuePlace:
                 await event.wait()
             self._allocator.unlisten(event)
 
-    def _has_no_place(self, began: float) -> bool:
+    def _cannot_join(self, began: float) -> bool:
         """Whether Redis has been down for so long that the queue cannot be joined now."""
-        return self._id is None and self._ask.id is None and anyio.current_time() - began > JOIN_TIME
+        return self._id is None and self._request.id is None and anyio.current_time() - began > JOIN_TIME
 
-    async def _look(self) -> Reserved | None:
+    async def _check_shielded(self) -> Reserved | None:
         try:
             with anyio.CancelScope(
                 shield=True
             ):  # A client that leaves now must not leave a reservation behind.
-                reserved = await self._ask_again()
+                reserved = await self._check()
         except StoreDown as down:
-            self._store.lost(down)
+            self._store.report_down(down)
             return None
         return reserved
 
-    async def _ask_again(self) -> Reserved:
+    async def _check(self) -> Reserved:
         # By its id once there is one: Redis may have lost which operation it came by.
         if self._id:
-            self._ask = msgspec.structs.replace(self._as_now(self._ask), id=self._id)
-        reserved = await self._allocator.reserve(self._ask, self._operation)
+            self._request = msgspec.structs.replace(self._refresh(self._request), id=self._id)
+        reserved = await self._allocator.reserve(self._request, self._operation)
         if reserved.id and (reserved.reservation is not None or reserved.code == "queued"):
-            self._id, name = reserved.id, (self._ask.uid, reserved.id)
-            if name not in self._names and self._handover.stands(self, self._names):
+            self._id, name = reserved.id, (self._request.uid, reserved.id)
+            if name not in self._names and self._handover.is_current(self, self._names):
                 self._names.append(name)
-                self._handover.stand(self, name)
+                self._handover.register(self, name)
         return reserved
 
     async def _give_up(self) -> bool:
@@ -133,14 +133,14 @@ class QueuePlace:
             with suppress(StoreDown):
                 left = await self._allocator.leave([self._id], "timed-out")
         if left:
-            self._end()
+            self._finish()
         elif left is None:
-            await self.gone()
+            await self.disconnect()
         return left is not False
 
-    def _end(self) -> None:
-        self._over = True
-        self._handover.settled(self, self._names)
+    def _finish(self) -> None:
+        self._finished = True
+        self._handover.unregister(self, self._names)
 
     async def _row(self, name: str) -> dict[str, Any]:
         try:
@@ -149,14 +149,14 @@ class QueuePlace:
             return {}
         return next((row for row in rows if row["id"] == name), {})
 
-    async def gone(self) -> None:
+    async def disconnect(self) -> None:
         """Leave the queue; a reservation that the client has already received is kept."""
-        if not (self._allocator.closing or self._over):
-            self._over = True
-            self._handover.vacate(self, self._names, self._find)
+        if not (self._allocator.closing or self._finished):
+            self._finished = True
+            self._handover.withdraw(self, self._names, self._find)
 
     async def _find(self) -> str | None:
         """Return the id of the request, even if the answer that contained it was lost. Raises StoreDown."""
         if self._id is None:
-            await self._ask_again()
+            await self._check()
         return self._id

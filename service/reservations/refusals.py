@@ -33,16 +33,18 @@ def not_visible(process: int | None) -> Problem:
     return Problem(409, "process-not-visible", "the service cannot see your process", remedy)
 
 
-def refusal(reserved: Reserved, ask: AllocationRequest) -> Problem:
+def refusal(reserved: Reserved, request: AllocationRequest) -> Problem:
     """Return the reason why a request for GPUs was refused."""
     if reserved.code == "never":
         return _never(reserved)
     if reserved.code == "limit":
-        detail = f"You can hold {ask.limit} GPU(s) at a time, and hold too many to get {reserved.need} more"
+        detail = (
+            f"You can hold {request.limit} GPU(s) at a time, and hold too many to get {reserved.need} more"
+        )
         return Problem(409, "limit", detail, "release some first, or wait with --wait")
     if reserved.code == "gone":
         return Problem(409, "request-gone", "the request is no longer in the queue", "submit it again")
-    if ask.gpus is not None:
+    if request.gpus is not None:
         return _named(reserved)
     available = reserved.counts.get("available", 0)
     parts = [
@@ -57,12 +59,16 @@ def refusal(reserved: Reserved, ask: AllocationRequest) -> Problem:
 
 def _why(kind: str, reserved: Reserved) -> str:
     """Return the distinct reasons for GPUs of this kind."""
-    reasons = dict.fromkeys(one.reason for one in reserved.troubles if one.why == kind and one.reason)
+    reasons = dict.fromkeys(
+        blocked_gpu.reason
+        for blocked_gpu in reserved.troubles
+        if blocked_gpu.why == kind and blocked_gpu.reason
+    )
     return f": {'; '.join(printable(reason, LONGEST_WORDS) for reason in reasons)}" if reasons else ""
 
 
 def _remedy(troubles: Sequence[Blocked]) -> str:
-    remedies = dict.fromkeys(one.remedy for one in troubles if one.remedy)
+    remedies = dict.fromkeys(blocked_gpu.remedy for blocked_gpu in troubles if blocked_gpu.remedy)
     return "; ".join(printable(remedy, LONGEST_WORDS) for remedy in remedies)
 
 
@@ -71,24 +77,24 @@ def _gpus(count: int) -> str:
 
 
 def _named(reserved: Reserved) -> Problem:
-    parts = [f"GPU {one.gpu} is {_state(one)}" for one in reserved.blocked]
+    parts = [f"GPU {blocked_gpu.gpu} is {_state(blocked_gpu)}" for blocked_gpu in reserved.blocked]
     detail = f"Not available: {', '.join(parts)} - {LOOK}"
     return Problem(409, "not-available", detail, _remedy(reserved.blocked), counts=reserved.counts)
 
 
-def _state(one: Blocked) -> str:
-    words = WORDS.get(one.why, one.why)
-    if one.why == "held" and one.by:
-        return f"{words} by {one.by}"
-    if one.reason:
-        return f"{words} ({printable(one.reason, LONGEST_WORDS)})"
-    return f"{words} by {', '.join(one.users)}" if one.users else words
+def _state(blocked_gpu: Blocked) -> str:
+    words = WORDS.get(blocked_gpu.why, blocked_gpu.why)
+    if blocked_gpu.why == "held" and blocked_gpu.by:
+        return f"{words} by {blocked_gpu.by}"
+    if blocked_gpu.reason:
+        return f"{words} ({printable(blocked_gpu.reason, LONGEST_WORDS)})"
+    return f"{words} by {', '.join(blocked_gpu.users)}" if blocked_gpu.users else words
 
 
 def _never(reserved: Reserved) -> Problem:
-    for one in reserved.troubles:
-        detail = f"The GPUs of this host could not be read: {one.reason}"
-        return Problem(409, "no-gpu-read", detail, one.remedy or "")
+    for blocked_gpu in reserved.troubles:
+        detail = f"The GPUs of this host could not be read: {blocked_gpu.reason}"
+        return Problem(409, "no-gpu-read", detail, blocked_gpu.remedy or "")
     if reserved.missing:
         return _no_such_gpu(reserved.missing)
     if reserved.limit is not None and reserved.need > reserved.limit:
@@ -105,19 +111,23 @@ def _no_such_gpu(missing: Sequence[int]) -> Problem:
 
 def not_yours(blocked: Sequence[Blocked], verb: str, known: Collection[int]) -> Problem:
     """Return the problem that GPUs are held by somebody else, not reserved, or not `known`."""
-    missing = [one.gpu for one in blocked if known and not one.by and one.gpu not in known]
+    missing = [
+        blocked_gpu.gpu
+        for blocked_gpu in blocked
+        if known and not blocked_gpu.by and blocked_gpu.gpu not in known
+    ]
     if missing:
         return _no_such_gpu(missing)
-    parts = [f"GPU {one.gpu} is {_whose(one, verb)}" for one in blocked]
-    other = any(one.by for one in blocked)
+    parts = [f"GPU {blocked_gpu.gpu} is {_whose(blocked_gpu, verb)}" for blocked_gpu in blocked]
+    other = any(blocked_gpu.by for blocked_gpu in blocked)
     detail = f"{', '.join(parts)}: nothing was changed"
     return Problem(403 if other else 409, "not-yours", detail, f"you can {verb} only your own reservations")
 
 
-def _whose(one: Blocked, verb: str) -> str:
-    if one.kind == "run" and verb == "extend":
-        return f"held by a run of {one.by}, which lasts as long as its process"
-    return f"reserved by {one.by}" if one.by else "not reserved"
+def _whose(blocked_gpu: Blocked, verb: str) -> str:
+    if blocked_gpu.kind == "run" and verb == "extend":
+        return f"held by a run of {blocked_gpu.by}, which lasts as long as its process"
+    return f"reserved by {blocked_gpu.by}" if blocked_gpu.by else "not reserved"
 
 
 def not_extended(reply: dict[str, Any]) -> Problem:

@@ -8,14 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from canhazgpu.service.api.context import admit, answer, body, operation_of, peer_of
+from canhazgpu.service.api.context import body, operation_id, peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.api.requests import AdminReleaseDemand, DrainDemand, ManageDemand, indices
+from canhazgpu.service.api.requests import AdminReleaseRequest, DrainRequest, ManageRequest, indices
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.reservations.allocator import Allocator, ReleaseOrder
-from canhazgpu.service.routes.reservations import released_row
 
 NAMED = 3  # Missing GPUs to list; the rest are counted.
 NO_REASON = "by an administrator"
@@ -49,23 +48,23 @@ class AdminRoutes:
     async def release(self, request: Request) -> Response:
         """End reservations of any user; the users are notified."""
         peer = self._admin(request)
-        demand = await body(request, AdminReleaseDemand)
-        given = [demand.gpus is not None, demand.user is not None, demand.all]
+        params = await body(request, AdminReleaseRequest)
+        given = [params.gpus is not None, params.user is not None, params.all]
         if sum(given) != 1:
             raise Problem(400, "bad-request", "say one of `gpus`, `user` and `all`")
-        uid = peer.uid if demand.user is None else await self._users.uid_meant(demand.user)
+        uid = peer.uid if params.user is None else await self._users.uid_meant(params.user)
         if uid is None:
             raise Problem(400, "no-such-user", "there is no such user on this host")
         order = ReleaseOrder(
             uid=uid,
             by=peer.name,
             reason="admin",
-            gpus=indices(demand.gpus),
+            gpus=indices(params.gpus),
             all=True,
             admin=True,
-            everybody=demand.all,
+            everybody=params.all,
         )
-        code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
+        code, released, blocked = await self._allocator.release(order, operation_id(params.operation))
         if code == "not-yours":
             known = self._scanner.known
             if known and (missing := [one.gpu for one in blocked if one.gpu not in known]):
@@ -73,33 +72,33 @@ class AdminRoutes:
             free = ", ".join(str(one.gpu) for one in blocked)
             raise Problem(409, "not-reserved", f"GPU {free} is not reserved: nothing was changed")
         self._log(peer, "release", [one.id for one in released])
-        self._scanner.nudge()
-        return answer([released_row(one) for one in released])
+        self._scanner.request_scan()
+        return respond([one.row() for one in released])
 
     async def drain(self, request: Request) -> Response:
         """Stop allocating GPUs; existing reservations continue."""
         peer = self._admin(request)
-        demand = await body(request, DrainDemand)
-        return await self._drain(peer, demand, demand.reason or NO_REASON)
+        params = await body(request, DrainRequest)
+        return await self._drain(peer, params, params.reason or NO_REASON)
 
     async def undrain(self, request: Request) -> Response:
         """Make drained GPUs available again."""
         peer = self._admin(request)
-        return await self._drain(peer, await body(request, DrainDemand), None)
+        return await self._drain(peer, await body(request, DrainRequest), None)
 
     async def manage(self, request: Request) -> Response:
         """Set which GPUs are managed; `force` ends reservations of the others."""
         peer = self._admin(request)
-        demand = await body(request, ManageDemand)
-        gpus = indices(demand.gpus)
-        if gpus is not None and demand.count not in (None, len(gpus)):
-            raise Problem(400, "bad-request", f"`count` is {demand.count}, but {len(gpus)} GPUs are named")
+        params = await body(request, ManageRequest)
+        gpus = indices(params.gpus)
+        if gpus is not None and params.count not in (None, len(gpus)):
+            raise Problem(400, "bad-request", f"`count` is {params.count}, but {len(gpus)} GPUs are named")
         if gpus is None:
-            gpus = tuple(range(demand.count)) if demand.count else tuple(sorted(self._scanner.known))
+            gpus = tuple(range(params.count)) if params.count else tuple(sorted(self._scanner.known))
         if not gpus:
             raise Problem(409, "no-gpu", "no GPU was found on this host", "run `canhazgpu doctor`")
         reply, released = await self._allocator.manage(
-            peer.uid, operation_of(demand.operation), gpus=gpus, force=demand.force, by=peer.name
+            peer.uid, operation_id(params.operation), gpus=gpus, force=params.force, by=peer.name
         )
         if reply["code"] == "missing":
             raise self._missing(reply["missing"])
@@ -107,24 +106,24 @@ class AdminRoutes:
             held = ", ".join(f"GPU {one['gpu']} by {one['by']}" for one in reply["held"])
             raise Problem(409, "held", f"reserved: {held}", "release them first, or use --force")
         self._log(peer, "manage", list(gpus))
-        self._scanner.nudge()
-        return answer(
+        self._scanner.request_scan()
+        return respond(
             {"managed": list(gpus), "released": sorted(gpu for one in released for gpu in one.gpus)}
         )
 
-    async def _drain(self, peer: Peer, demand: DrainDemand, reason: str | None) -> Response:
-        gpus = indices(demand.gpus) or ()
+    async def _drain(self, peer: Peer, params: DrainRequest, reason: str | None) -> Response:
+        gpus = indices(params.gpus) or ()
         reply = await self._allocator.drain(
-            peer.uid, operation_of(demand.operation), gpus=gpus, reason=reason, by=peer.name
+            peer.uid, operation_id(params.operation), gpus=gpus, reason=reason, by=peer.name
         )
         if reply["code"] == "missing":
             raise self._missing(reply["missing"])
         self._log(peer, "drain" if reason else "undrain", reply["changed"])
-        return answer({"changed": reply["changed"], "reason": reason})
+        return respond({"changed": reply["changed"], "reason": reason})
 
     def _admin(self, request: Request) -> Peer:
         peer = peer_of(request)
-        admit(peer, self._group)
+        require_admin(peer, self._group)
         return peer
 
     def _missing(self, missing: Sequence[int]) -> Problem:

@@ -19,11 +19,11 @@ from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.notices import CHANNELS
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.sanitize import printable
-from canhazgpu.service.api.context import admit, answer, body, peer_of
+from canhazgpu.service.api.context import body, peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.rate_limit import RateLimit
 from canhazgpu.service.api.redaction import Viewer
-from canhazgpu.service.api.requests import NoticeDemand
+from canhazgpu.service.api.requests import TestNoticeRequest
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.recovery.reconciliation import Reconciler
 from canhazgpu.service.redis_server.durability import describe, weaknesses
@@ -85,11 +85,11 @@ class Api:
             Problem: _refuse,
             StoreDown: self._store_down,
             HTTPException: _http_error,
-            ClientDisconnect: _gone,
-            Exception: _broke,
+            ClientDisconnect: _client_disconnected,
+            Exception: _unexpected_error,
         }
         pace = RateLimit(self._settings.limits.changes_per_hour)
-        return self._guarded(pace.kept(Starlette(routes=routes, exception_handlers=handlers)))
+        return self._guarded(pace.limit_changes(Starlette(routes=routes, exception_handlers=handlers)))
 
     def _guarded(self, application: Any) -> Any:
         """Refuse changes immediately while Redis is down, so that callers do not wait for it."""
@@ -102,7 +102,7 @@ class Api:
 
     async def _store_down(self, request: Request, down: StoreDown) -> Response:
         del request
-        self._store.lost(down)
+        self._store.report_down(down)
         return self._last_known.problem(down).response()
 
     async def health(self, request: Request) -> Response:
@@ -111,7 +111,7 @@ class Api:
         weak = await weaknesses(self._store)
         age = time.monotonic() - self._scanner.progress
         trouble = self._scanner.trouble
-        return answer(
+        return respond(
             {
                 "host": self._settings.host,
                 "machine": self._machine,
@@ -130,16 +130,16 @@ class Api:
     async def openapi(self, request: Request) -> Response:
         """Return the OpenAPI document."""
         del request
-        return answer(openapi())
+        return respond(openapi())
 
     async def status(self, request: Request) -> Response:
         """Return all GPUs; `fresh=1` waits for a new scan."""
         if request.query_params.get("fresh") == "1":
-            await self._scanner.fresh(FRESH)
+            await self._scanner.wait_for_new_scan(FRESH)
         presume = self._settings.violations.presume_holder
-        seen = await self._last_known.look()
+        seen = await self._last_known.read_state()
         rows = status(seen, self._settings.gpus.scan_interval, presume_holder=presume)
-        return self._last_known.answer(rows, seen)
+        return self._last_known.respond(rows, seen)
 
     async def events(self, request: Request) -> Response:
         """Return events as JSON lines: `after` (a stream id), `type` (repeatable), `follow=1`."""
@@ -160,27 +160,27 @@ class Api:
         query = request.query_params
         rows = await outbox.deliveries(self._store, self._since_ms(query.get("since", "7d")))
         notice, viewer = query.get("notice"), Viewer.of(peer_of(request), self._admin_group)
-        return answer(viewer.deliveries(row for row in rows if notice in (None, row.notice)))
+        return respond(viewer.deliveries(row for row in rows if notice in (None, row.notice)))
 
     async def deadletters(self, request: Request) -> Response:
         """Return the dead letters; administrators only."""
-        admit(peer_of(request), self._admin_group)
-        return answer(await outbox.deadletters(self._store))
+        require_admin(peer_of(request), self._admin_group)
+        return respond(await outbox.deadletters(self._store))
 
     async def replay(self, request: Request) -> Response:
         """Deliver a dead letter again; administrators only."""
-        admit(peer_of(request), self._admin_group)
+        require_admin(peer_of(request), self._admin_group)
         letter = request.path_params["letter"]
         if not STREAM_ID.fullmatch(letter) or not await outbox.replay(self._store, letter):
             raise Problem(
                 404, "no-such-deadletter", f"there is no dead letter {printable(letter)}", "list them first"
             )
-        return answer({"replayed": letter})
+        return respond({"replayed": letter})
 
     async def test_notice(self, request: Request) -> Response:
         """Send a test notice: `channel`, `to`. Only administrators can send it to others."""
-        demand = await body(request, NoticeDemand)
-        channel, to = demand.channel, demand.to
+        params = await body(request, TestNoticeRequest)
+        channel, to = params.channel, params.to
         on = self._settings.notify.on
         if channel not in on:
             code = 409 if channel in CHANNELS and channel != "webhook" else 400  # Webhooks have names.
@@ -192,11 +192,11 @@ class Api:
             )
         peer = peer_of(request)
         if channel != "wall" or to not in (None, peer.name):
-            admit(peer_of(request), self._admin_group)
+            require_admin(peer_of(request), self._admin_group)
         to = to or (peer.name if channel in ("wall", "email") else None)
         uid = peer.uid if to == peer.name else None
         notice = await outbox.send_test(self._store, channel, to, to or peer.name, uid)
-        return answer({"notice": notice}, 202)
+        return respond({"notice": notice}, 202)
 
     def _since_ms(self, text: str) -> int:
         try:
@@ -225,11 +225,11 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     return Problem(error.status_code, "no-such-route", f"{request.method} {path}: {error.detail}").response()
 
 
-async def _gone(request: Request, error: ClientDisconnect) -> Response:
+async def _client_disconnected(request: Request, error: ClientDisconnect) -> Response:
     del request, error
     return Response(status_code=499)
 
 
-async def _broke(request: Request, error: Exception) -> Response:
+async def _unexpected_error(request: Request, error: Exception) -> Response:
     structlog.get_logger().error("request_broke", path=printable(request.url.path, 100), exc_info=error)
     return Problem(500, "internal-error", "the service failed", "see its log").response()

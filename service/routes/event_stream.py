@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from canhazgpu.events.envelope import GAP, Event, Undecodable, decode, wanted
+from canhazgpu.events.envelope import GAP, Event, Undecodable, decode, matches
 from canhazgpu.events.notices import CREATED
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.redis_client.stream_ids import before, missing, missing_since, place_of
@@ -63,7 +63,7 @@ class _Feed:
             if gone != 0:
                 found.append(_gap(self._store.keys.host, self.after, key, gone))
             self.after, event = key, _event(fields)
-            if event and wanted(event.type, self._types):
+            if event and matches(event.type, self._types):
                 found.append(_line(key, event, self._viewer))
         return found
 

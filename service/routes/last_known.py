@@ -17,7 +17,7 @@ from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import Record
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import ms_of
-from canhazgpu.service.api.context import answer
+from canhazgpu.service.api.context import respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.recovery.reconciliation import Reconciler
@@ -44,10 +44,10 @@ class LastKnown:
         """Read the state regularly until cancelled."""
         task_status.started()
         while True:
-            await self.look()
+            await self.read_state()
             await anyio.sleep(LOOK)
 
-    async def look(self) -> Snapshot:
+    async def read_state(self) -> Snapshot:
         """Return the current state of the host, or the last known one."""
         patience = SHORT_PATIENCE if self._store.down else PATIENCE
         try:
@@ -76,28 +76,32 @@ class LastKnown:
         """Return the problem for a request that Redis did not answer."""
         return Problem(503, "store-unavailable", *self._store.explain(down))
 
-    def answer(self, value: Any, seen: Snapshot) -> Response:
+    def respond(self, value: Any, known_state: Snapshot) -> Response:
         """Return a response; headers say if it is not current."""
-        reply = answer(value)
-        reason = seen.stale_reason
-        age = seen.stale_s
-        if not reason and seen.stalled_ms is not None:
+        reply = respond(value)
+        reason = known_state.stale_reason
+        age = known_state.stale_s
+        if not reason and known_state.stalled_ms is not None:
             trouble = self._scanner.trouble
             remedy = f": {trouble.remedy}" if trouble and trouble.remedy else ""
-            reason = (seen.stalled_reason or "scans fail") + remedy
-            age = None if seen.scanned_ms is None else max(0, (seen.now_ms - seen.scanned_ms) // 1000)
+            reason = (known_state.stalled_reason or "scans fail") + remedy
+            age = (
+                None
+                if known_state.scanned_ms is None
+                else max(0, (known_state.now_ms - known_state.scanned_ms) // 1000)
+            )
         if reason:
             when = "" if age is None else f"last known {spell_duration(age)} ago: "
             text = printable(when + reason, LONGEST_WARNING)
             reply.headers["Canhazgpu-Degraded"] = text.encode("ascii", "backslashreplace").decode()
             if age is not None:
                 reply.headers["Age"] = str(age)
-        told = self._told_of_loss(seen.now_ms)
+        told = self._recent_recovery(known_state.now_ms)
         if told:
             reply.headers["Canhazgpu-Restored"] = told
         return reply
 
-    def _told_of_loss(self, now_ms: int) -> str:
+    def _recent_recovery(self, now_ms: int) -> str:
         """Return what was put right lately, empty where nothing was."""
         done = self._reconciler.last
         age = (now_ms - ms_of(done.at)) / 1000 if done else LATELY
@@ -111,9 +115,9 @@ class LastKnown:
 
     def _from_memory(self, reason: str) -> Snapshot:
         heard, now = self._scanner.stored, time.monotonic()
-        state, last, seen = self._reconciler.promised, self._last, self._scanner.seen
+        state, last, known_state = self._reconciler.promised, self._last, self._scanner.seen
         before = {gpu.usage.index: gpu for gpu in last.gpus} if last else {}
-        indices = sorted({*before, *seen, *(map(int, state.cards) if state else ())})
+        indices = sorted({*before, *known_state, *(map(int, state.cards) if state else ())})
         now_ms = round(time.time() * 1000) + self._ahead_ms
         scanned_ms = last.scanned_ms if last else None
         if self._scanner.seen_at is not None:
@@ -124,7 +128,7 @@ class LastKnown:
             scanned_ms=scanned_ms,
             stalled_ms=scanned_ms if trouble else None,
             stalled_reason=trouble.reason if trouble else "",
-            gpus=tuple(_gpu(index, before.get(index), seen.get(index), state) for index in indices),
+            gpus=tuple(_gpu(index, before.get(index), known_state.get(index), state) for index in indices),
             reservations=_oldest_first(state) if state else last.reservations if last else (),
             waiting=tuple(sorted(state.requests.values(), key=lambda one: one.place))
             if state

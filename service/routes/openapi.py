@@ -16,7 +16,7 @@ from canhazgpu.events.outbox import DeadLetter
 from canhazgpu.service.api import requests
 from canhazgpu.service.api import responses as api_responses
 from canhazgpu.service.violations.filters import KINDS
-from canhazgpu.service.violations.responses import TimelineAnswer
+from canhazgpu.service.violations.responses import TimelineResponse
 
 TEXT = {"type": "string"}
 FLAG = {"enum": ["0", "1"]}
@@ -40,20 +40,20 @@ READS = (400, 503)
 WRITES = (400, 403, 408, 409, 413, 429, 503)
 OPERATIONS = (
     Operation(
-        method="get", path="/v1/health", about="Whether the parts work.", reply=api_responses.HealthAnswer
+        method="get", path="/v1/health", about="Whether the parts work.", reply=api_responses.HealthResponse
     ),
     Operation(
         method="get",
         path="/v1/status",
         about="Every GPU.",
-        reply=list[api_responses.GpuAnswer],
+        reply=list[api_responses.GpuResponse],
         query={"fresh": (FLAG, "1: wait a moment for a scan that begins now.")},
     ),
     Operation(
         method="get",
         path="/v1/violations",
         about="Use of GPUs without the right to it, oldest first.",
-        reply=list[api_responses.ViolationAnswer],
+        reply=list[api_responses.ViolationResponse],
         query={
             "since": (TEXT, "Those that lasted then or later: 7d back, 2026-11-25, 2026-11-25T14:30:00Z."),
             "until": (TEXT, "Those that had begun by then; as since."),
@@ -68,39 +68,39 @@ OPERATIONS = (
         method="get",
         path="/v1/violations/{violation}",
         about="One violation, by its id or the beginning of it, and everything that happened to it.",
-        reply=TimelineAnswer,
+        reply=TimelineResponse,
         problems=(404,),
     ),
     Operation(
         method="get",
         path="/v1/silences",
         about="Every live silence, the first to end first.",
-        reply=list[api_responses.SilenceAnswer],
+        reply=list[api_responses.SilenceResponse],
     ),
     Operation(
         method="post",
         path="/v1/silences",
         about="For a time nobody is told of some violations; for administrators.",
-        reply=api_responses.SilenceAnswer,
+        reply=api_responses.SilenceResponse,
         code=201,
-        body=requests.SilenceDemand,
+        body=requests.SilenceRequest,
         problems=WRITES,
     ),
     Operation(
         method="post",
         path="/v1/silences/ack",
         about="Acknowledge one's own open violations, once an episode.",
-        reply=api_responses.SilenceAnswer,
+        reply=api_responses.SilenceResponse,
         code=201,
-        body=requests.AckDemand,
+        body=requests.AckRequest,
         problems=WRITES,
     ),
     Operation(
         method="post",
         path="/v1/silences/{silence}/expire",
         about="End a silence now: one's own acknowledgement; administrators any.",
-        reply=api_responses.SilenceAnswer,
-        body=requests.UnsilenceDemand,
+        reply=api_responses.SilenceResponse,
+        body=requests.UnsilenceRequest,
         problems=(*WRITES, 404),
     ),
     Operation(
@@ -133,98 +133,101 @@ OPERATIONS = (
         method="post",
         path="/v1/deadletters/{letter}/replay",
         about="Try a dead letter again; for administrators.",
-        reply=api_responses.ReplayAnswer,
+        reply=api_responses.ReplayResponse,
         problems=(403, 404),
     ),
     Operation(
         method="post",
         path="/v1/notices/test",
         about="Send a test notice.",
-        reply=api_responses.NoticeAnswer,
+        reply=api_responses.TestNoticeResponse,
         code=202,
-        body=requests.NoticeDemand,
+        body=requests.TestNoticeRequest,
         problems=WRITES,
     ),
     Operation(
         method="get",
         path="/v1/reservations",
         about="Every live reservation, the oldest first.",
-        reply=list[api_responses.ReservationAnswer],
+        reply=list[api_responses.ReservationResponse],
     ),
     Operation(
         method="post",
         path="/v1/reservations",
         about="Reserve GPUs, all or none; with `wait` JSON lines: queued, granted or refused."
         " A manual reservation whose answer is not read to its end is given back.",
-        reply=api_responses.GrantedAnswer,
+        reply=api_responses.GrantedResponse,
         code=201,
-        body=requests.ReserveDemand,
+        body=requests.ReserveRequest,
         problems=WRITES,
     ),
     Operation(
         method="post",
         path="/v1/reservations/release",
         about="End one's own reservations.",
-        reply=list[api_responses.ReleasedAnswer],
-        body=requests.ReleaseDemand,
+        reply=list[api_responses.ReleasedResponse],
+        body=requests.ReleaseRequest,
         problems=WRITES,
     ),
     Operation(
         method="post",
         path="/v1/reservations/extend",
         about="Let one's own manual reservations last longer.",
-        reply=list[api_responses.ReservationAnswer],
-        body=requests.ExtendDemand,
+        reply=list[api_responses.ReservationResponse],
+        body=requests.ExtendRequest,
         problems=WRITES,
     ),
     Operation(
         method="post",
         path="/v1/reservations/disown",
         about="Say that the presumed use of one's reserved GPUs is another's.",
-        reply=list[api_responses.DisownedAnswer],
-        body=requests.DisownDemand,
+        reply=list[api_responses.DisownedResponse],
+        body=requests.DisownRequest,
         problems=WRITES,
     ),
     Operation(
-        method="get", path="/v1/queue", about="Who waits, in order.", reply=list[api_responses.RequestAnswer]
+        method="get",
+        path="/v1/queue",
+        about="Who waits, in order.",
+        reply=list[api_responses.QueueEntryResponse],
     ),
     Operation(
         method="delete",
         path="/v1/queue/{request}",
         about="Take one's own request out of the queue.",
-        reply=api_responses.LeftAnswer,
+        reply=api_responses.LeaveResponse,
         problems=(403, 404),
     ),
     Operation(
         method="post",
         path="/v1/admin/release",
         about="End anybody's reservations; for administrators.",
-        reply=list[api_responses.ReleasedAnswer],
-        body=requests.AdminReleaseDemand,
+        reply=list[api_responses.ReleasedResponse],
+        body=requests.AdminReleaseRequest,
         problems=WRITES,
     ),
     Operation(
         method="post",
         path="/v1/admin/drain",
         about="Keep GPUs out of allocation; for administrators.",
-        reply=api_responses.DrainAnswer,
-        body=requests.DrainDemand,
+        reply=api_responses.DrainResponse,
+        body=requests.DrainRequest,
         problems=WRITES,
     ),
     Operation(
         method="post",
         path="/v1/admin/undrain",
         about="Give GPUs back to allocation; for administrators.",
-        reply=api_responses.DrainAnswer,
-        body=requests.DrainDemand,
+        reply=api_responses.DrainResponse,
+        body=requests.DrainRequest,
         problems=WRITES,
     ),
     Operation(
         method="post",
         path="/v1/admin/manage",
         about="Say which GPUs are handed out; for administrators.",
-        reply=api_responses.ManageAnswer,
-        body=requests.ManageDemand,
+        reply=api_responses.ManageResponse,
+        body=requests.ManageRequest,
         problems=WRITES,
     ),
     Operation(method="get", path="/v1/openapi.json", about="This document.", reply=dict[str, Any]),
@@ -233,7 +236,7 @@ OPERATIONS = (
 
 def openapi() -> dict[str, Any]:
     """Return the document."""
-    types: list[Any] = [api_responses.ProblemAnswer]
+    types: list[Any] = [api_responses.ProblemDetails]
     for one in OPERATIONS:
         types += [kind for kind in (one.reply, one.body) if kind is not None]
     shown, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -260,7 +263,7 @@ def openapi() -> dict[str, Any]:
 def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     lines = {"application/jsonl": {"schema": TEXT}}
     content = lines if one.reply is None else {"application/json": {"schema": schemas[str(one.reply)]}}
-    problem = {"application/problem+json": {"schema": schemas[str(api_responses.ProblemAnswer)]}}
+    problem = {"application/problem+json": {"schema": schemas[str(api_responses.ProblemDetails)]}}
     responses: dict[str, Any] = {str(one.code): {"description": one.about, "content": content}}
     if one.path == "/v1/reservations" and one.method == "post":
         responses["200"] = {"description": "Where the request stands, as it changes.", "content": lines}

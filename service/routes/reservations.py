@@ -13,13 +13,21 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.linux.processes import identify
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import MANUAL, RUN, Record
-from canhazgpu.service.api.context import Lines, answer, body, on_delivered, operation_of, peer_of, process_of
+from canhazgpu.service.api.context import (
+    Lines,
+    body,
+    on_delivered,
+    operation_id,
+    peer_of,
+    process_of,
+    respond,
+)
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.requests import (
-    DisownDemand,
-    ExtendDemand,
-    ReleaseDemand,
-    ReserveDemand,
+    DisownRequest,
+    ExtendRequest,
+    ReleaseRequest,
+    ReserveRequest,
     allowance,
     duration_of,
     indices,
@@ -33,7 +41,6 @@ from canhazgpu.service.reservations.allocator import (
     AllocationRequest,
     Allocator,
     Blocked,
-    Released,
     ReleaseOrder,
 )
 from canhazgpu.service.reservations.handover import Handover
@@ -87,54 +94,54 @@ class ReservationRoutes:
     async def reservations(self, request: Request) -> Response:
         """Return all live reservations, the oldest first."""
         del request
-        seen = await self._last_known.look()
-        return self._last_known.answer([reservation(one, seen.now_ms) for one in seen.reservations], seen)
+        seen = await self._last_known.read_state()
+        return self._last_known.respond([reservation(one, seen.now_ms) for one in seen.reservations], seen)
 
     async def queue(self, request: Request) -> Response:
         """Return the waiting requests in order."""
         del request
-        seen = await self._last_known.look()
-        return self._last_known.answer(queue(seen), seen)
+        seen = await self._last_known.read_state()
+        return self._last_known.respond(queue(seen), seen)
 
     async def reserve(self, request: Request) -> Response:
         """Reserve GPUs, all or none. Returns 201 with the reservation, or JSON lines while waiting."""
-        peer, demand = peer_of(request), await body(request, ReserveDemand)
-        wait = self._wait_of(demand)
-        operation = operation_of(demand.operation)
-        process = self._process(request) if demand.kind == RUN else None
+        peer, params = peer_of(request), await body(request, ReserveRequest)
+        wait = self._wait_of(params)
+        operation = operation_id(params.operation)
+        process = self._process(request) if params.kind == RUN else None
         try:
-            ask = await self._ask(peer, demand, process, wait=wait is not None)
-            if demand.request is None:
+            allocation = await self._allocation_request(peer, params, process, wait=wait is not None)
+            if params.request is None:
                 await self._scanned(wait=wait is not None)
-            begin = partial(self.begin, request=request, process=process)
+            begin = partial(self.start, request=request, process=process)
             place = QueuePlace(
                 self._store,
                 self._allocator,
                 self._handover,
-                ask,
+                allocation,
                 operation,
-                begin=begin,
-                as_now=self._as_now,
+                start=begin,
+                refresh=self._refresh,
             )
             if wait is not None:
-                lines, process = Lines(place.lines(wait or None), place.gone, process), None
+                lines, process = Lines(place.lines(wait or None), place.disconnect, process), None
                 return lines
             reserved = await place.once()
             if reserved.reservation is None:
-                raise refusal(reserved, ask)
-            return answer(begin(reserved.reservation), 201)
+                raise refusal(reserved, allocation)
+            return respond(begin(reserved.reservation), 201)
         finally:
             if process is not None:
                 os.close(process)
 
-    def begin(self, record: Record, *, request: Request, process: int | None) -> dict[str, Any]:
+    def start(self, record: Record, *, request: Request, process: int | None) -> dict[str, Any]:
         """Bind a reservation to its process or expiry; return the response."""
         if record.kind == RUN:
             self._liveness.watch(record, process)
         else:
-            self._liveness.manual()
+            self._liveness.expiry_changed()
             self._handover.send(record, partial(on_delivered, request))
-        self._scanner.nudge()  # This closes a violation that the reservation ends.
+        self._scanner.request_scan()  # This closes a violation that the reservation ends.
         uuids = [self._scanner.known[index].uuid for index in record.gpus if index in self._scanner.known]
         numbers = ",".join(map(str, record.gpus))
         by_uuid = self._settings.run.device_ids == "uuid"
@@ -149,34 +156,34 @@ class ReservationRoutes:
 
     async def release(self, request: Request) -> Response:
         """Release the caller's reservations; runs continue without them, and their user is notified."""
-        peer, demand = peer_of(request), await body(request, ReleaseDemand)
-        if (demand.ids is not None) + (demand.gpus is not None) + demand.all > 1:
+        peer, params = peer_of(request), await body(request, ReleaseRequest)
+        if (params.ids is not None) + (params.gpus is not None) + params.all > 1:
             raise Problem(400, "bad-request", "specify only one of `ids`, `gpus` and `all`")
         order = ReleaseOrder(
             uid=peer.uid,
             by=peer.name,
             reason="released",
-            gpus=indices(demand.gpus),
-            ids=tuple(sorted(set(demand.ids))) if demand.ids is not None else None,
-            all=demand.all,
+            gpus=indices(params.gpus),
+            ids=tuple(sorted(set(params.ids))) if params.ids is not None else None,
+            all=params.all,
         )
-        code, released, blocked = await self._allocator.release(order, operation_of(demand.operation))
+        code, released, blocked = await self._allocator.release(order, operation_id(params.operation))
         if code == "not-yours":
             raise not_yours(blocked, "release", self._scanner.known)
         if released:
-            self._scanner.nudge()  # So that what is free is free.
-        return answer([released_row(one) for one in released])
+            self._scanner.request_scan()  # So that what is free is free.
+        return respond([one.row() for one in released])
 
     async def extend(self, request: Request) -> Response:
         """Extend the caller's manual reservations."""
-        peer, demand = peer_of(request), await body(request, ExtendDemand)
+        peer, params = peer_of(request), await body(request, ExtendRequest)
         may = allowance(self._settings, peer.name)
-        bare = demand.duration is None
-        more = self._settings.reserve.duration if bare else seconds(demand.duration or "", "duration")
+        bare = params.duration is None
+        more = self._settings.reserve.duration if bare else seconds(params.duration or "", "duration")
         reply = await self._allocator.extend(
             peer.uid,
-            operation_of(demand.operation),
-            gpus=indices(demand.gpus),
+            operation_id(params.operation),
+            gpus=indices(params.gpus),
             add_ms=round(more * 1000),
             most_ms=round(may.longest * 1000) if may.longest else None,
             cut=bare,
@@ -185,23 +192,23 @@ class ReservationRoutes:
             raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "extend", self._scanner.known)
         if reply["code"] != "extended":
             raise not_extended(reply)
-        self._liveness.manual()
+        self._liveness.expiry_changed()
         seen = await snapshot(self._store)
         ids = {one["id"] for one in reply["extended"]}
-        return answer([reservation(one, seen.now_ms) for one in seen.reservations if one.id in ids])
+        return respond([reservation(one, seen.now_ms) for one in seen.reservations if one.id in ids])
 
     async def disown(self, request: Request) -> Response:
         """Disown the presumed use of the caller's GPUs; the next scans make it a violation."""
-        peer, demand = peer_of(request), await body(request, DisownDemand)
-        if not demand.undo:
+        peer, params = peer_of(request), await body(request, DisownRequest)
+        if not params.undo:
             await self._scanned(wait=False)
         reply = await self._allocator.disown(
-            peer.uid, operation_of(demand.operation), gpus=indices(demand.gpus), undo=demand.undo
+            peer.uid, operation_id(params.operation), gpus=indices(params.gpus), undo=params.undo
         )
         if reply["code"] == "not-yours":
             raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "disown", self._scanner.known)
-        self._scanner.nudge()
-        return answer([{"gpu": one["gpu"], "users": one.get("users")} for one in reply["disowned"]])
+        self._scanner.request_scan()
+        return respond([{"gpu": one["gpu"], "users": one.get("users")} for one in reply["disowned"]])
 
     async def leave(self, request: Request) -> Response:
         """Remove the caller's request from the queue."""
@@ -216,28 +223,28 @@ class ReservationRoutes:
                 403, "not-yours", f"the request belongs to {mine[0].user}", "you can cancel only your own"
             )
         await self._allocator.leave([name], "cancelled")
-        return answer({"left": name})
+        return respond({"left": name})
 
     async def _scanned(self, *, wait: bool) -> None:
         """Wait for a scan that starts after this call; waiting requests wait until the driver answers."""
-        if not await self._scanner.fresh(SCAN_PATIENCE):
+        if not await self._scanner.wait_for_new_scan(SCAN_PATIENCE):
             raise Problem(503, "not-scanned", "the GPUs do not answer", "run `canhazgpu doctor`")
         trouble = self._scanner.trouble
         if trouble and not wait:
             raise Problem(503, "not-scanned", f"the GPUs cannot be read: {trouble.reason}", trouble.remedy)
 
-    def _wait_of(self, demand: ReserveDemand) -> float | None:
+    def _wait_of(self, params: ReserveRequest) -> float | None:
         """Return how long to wait in seconds; 0 means indefinitely, None means not at all."""
-        wait = demand.wait
+        wait = params.wait
         if wait is None:
-            wait = self._settings.run.wait if demand.kind == RUN else self._settings.reserve.wait
+            wait = self._settings.run.wait if params.kind == RUN else self._settings.reserve.wait
         if isinstance(wait, bool):
             return 0.0 if wait else None
         return seconds(wait, "wait")
 
-    def _as_now(self, ask: AllocationRequest) -> AllocationRequest:
-        name = self._users.name(ask.uid) or ask.user
-        return msgspec.structs.replace(ask, user=name, limit=allowance(self._settings, name).gpus)
+    def _refresh(self, allocation: AllocationRequest) -> AllocationRequest:
+        name = self._users.name(allocation.uid) or allocation.user
+        return msgspec.structs.replace(allocation, user=name, limit=allowance(self._settings, name).gpus)
 
     def _process(self, request: Request) -> int:
         process = process_of(request)
@@ -245,27 +252,27 @@ class ReservationRoutes:
             raise not_visible(None)
         return process
 
-    async def _ask(
-        self, peer: Peer, demand: ReserveDemand, descriptor: int | None, *, wait: bool
+    async def _allocation_request(
+        self, peer: Peer, params: ReserveRequest, descriptor: int | None, *, wait: bool
     ) -> AllocationRequest:
         may = allowance(self._settings, peer.name)
-        gpus = indices(demand.gpus)
-        if gpus is not None and demand.count not in (None, len(gpus)):
-            raise Problem(400, "bad-request", f"`count` is {demand.count}, but {len(gpus)} GPUs are named")
-        if demand.kind == RUN:
-            if demand.duration is not None:
+        gpus = indices(params.gpus)
+        if gpus is not None and params.count not in (None, len(gpus)):
+            raise Problem(400, "bad-request", f"`count` is {params.count}, but {len(gpus)} GPUs are named")
+        if params.kind == RUN:
+            if params.duration is not None:
                 raise Problem(400, "bad-request", "a run has a timeout, not a duration")
-            lasts = duration_of(demand.timeout, None, may, "timeout")
+            lasts = duration_of(params.timeout, None, may, "timeout")
         else:
-            if demand.timeout is not None:
+            if params.timeout is not None:
                 raise Problem(400, "bad-request", "a manual reservation has a duration, not a timeout")
-            lasts = duration_of(demand.duration, self._settings.reserve.duration, may, "duration")
+            lasts = duration_of(params.duration, self._settings.reserve.duration, may, "duration")
         process = None if descriptor is None else identify(descriptor)
         if descriptor is not None and process is None:
             raise not_visible(descriptor)
         may_signal = os.geteuid() in (0, peer.uid)
-        if demand.kind == RUN and not may_signal:
-            if demand.timeout is not None:
+        if params.kind == RUN and not may_signal:
+            if params.timeout is not None:
                 remedy = "leave out --timeout, or run the service as root"
                 raise Problem(
                     409, "cannot-signal", "the service is not allowed to end your processes", remedy
@@ -274,25 +281,19 @@ class ReservationRoutes:
         admin = peer.uid == 0 and peer.is_admin(None)
         lasts_ms = None if lasts is None else round(lasts * 1000)
         return AllocationRequest(
-            kind=demand.kind,
+            kind=params.kind,
             user=peer.name,
             uid=peer.uid,
             login_uid=peer.login_uid,
-            count=None if gpus else demand.count or 1,
+            count=None if gpus else params.count or 1,
             gpus=gpus,
-            label=await label_of(demand.label, peer, self._users, admin=admin),
-            note=demand.note,
+            label=await label_of(params.label, peer, self._users, admin=admin),
+            note=params.note,
             pid=process.pid if process else None,
             start=process.start if process else None,
-            timeout_ms=lasts_ms if demand.kind == RUN else None,
-            duration_ms=lasts_ms if demand.kind == MANUAL else None,
+            timeout_ms=lasts_ms if params.kind == RUN else None,
+            duration_ms=lasts_ms if params.kind == MANUAL else None,
             limit=may.gpus,
             wait=wait,
-            id=demand.request,
+            id=params.request,
         )
-
-
-def released_row(one: Released) -> dict[str, Any]:
-    """Return the released reservations as an API response."""
-    shown = {name: getattr(one, name) for name in ("id", "kind", "user", "gpus", "whole", "ended")}
-    return {**shown, "gpus": sorted(one.gpus)}

@@ -13,9 +13,9 @@ from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.silences import Silence
-from canhazgpu.service.api.context import admit, answer, body, operation_of, peer_of
+from canhazgpu.service.api.context import body, operation_id, peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.api.requests import AckDemand, SilenceDemand, UnsilenceDemand, seconds
+from canhazgpu.service.api.requests import AckRequest, SilenceRequest, UnsilenceRequest, seconds
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.routes.last_known import LastKnown
@@ -62,51 +62,51 @@ class SilenceRoutes:
     async def silences(self, request: Request) -> Response:
         """Return all live silences, sorted by their end."""
         del request
-        seen = await self._last_known.look()
-        return self._last_known.answer([_row(one, seen) for one in seen.silences], seen)
+        known_state = await self._last_known.read_state()
+        return self._last_known.respond([_row(one, known_state) for one in known_state.silences], known_state)
 
     async def silence(self, request: Request) -> Response:
         """Silence violations that match a user, a GPU and a process; administrators only."""
         peer = peer_of(request)
-        admit(peer, self._group)
-        demand = await body(request, SilenceDemand)
-        lasts = seconds(demand.for_, "for")
+        require_admin(peer, self._group)
+        params = await body(request, SilenceRequest)
+        lasts = seconds(params.for_, "for")
         if lasts > LONGEST:
-            raise Problem(400, "bad-request", f"for: {demand.for_} is longer than 30d", "renew it in time")
-        if (demand.user, demand.gpu, demand.process) == (None, None, None):
+            raise Problem(400, "bad-request", f"for: {params.for_} is longer than 30d", "renew it in time")
+        if (params.user, params.gpu, params.process) == (None, None, None):
             raise Problem(400, "bad-request", "specify at least one of `user`, `gpu` and `process`")
-        if not demand.reason.strip():
+        if not params.reason.strip():
             raise Problem(400, "bad-request", "a silence needs a reason")
-        if demand.gpu is not None and demand.gpu not in self._scanner.known:
+        if params.gpu is not None and params.gpu not in self._scanner.known:
             remedy = "`canhazgpu status` lists them"
-            raise Problem(400, "no-such-gpu", f"there is no GPU {demand.gpu} on this host", remedy)
+            raise Problem(400, "no-such-gpu", f"there is no GPU {params.gpu} on this host", remedy)
         draft = Draft(
             by=peer.name,
             by_uid=peer.uid,
-            reason=demand.reason,
-            user=demand.user,
-            gpu=demand.gpu,
-            process=demand.process,
+            reason=params.reason,
+            user=params.user,
+            gpu=params.gpu,
+            process=params.process,
         )
-        done = await self._silences.silence(draft, operation_of(demand.operation), lasts=lasts, ack_max=0)
+        done = await self._silences.silence(draft, operation_id(params.operation), lasts=lasts, ack_max=0)
         return await self._done(peer, "add", done, 201)
 
     async def ack(self, request: Request) -> Response:
         """Acknowledge the caller's open violations: once per episode, for at most `notices.ack_max`."""
-        peer, demand = peer_of(request), await body(request, AckDemand)
+        peer, params = peer_of(request), await body(request, AckRequest)
         longest = self._longest_ack
         if not longest:
             raise Problem(403, "ack-off", "acknowledging violations is disabled on this host", ASK)
-        lasts = longest if demand.for_ is None else seconds(demand.for_, "for")
+        lasts = longest if params.for_ is None else seconds(params.for_, "for")
         if lasts > longest:
-            detail = f"for: {demand.for_} exceeds your limit of {spell_duration(longest)}"
+            detail = f"for: {params.for_} exceeds your limit of {spell_duration(longest)}"
             raise Problem(403, "too-long", detail, ASK)
         name = printable(peer.name)
         draft = Draft(
-            by=name, by_uid=peer.uid, reason=(demand.reason or "").strip() or KNOWN, user=name, ack=True
+            by=name, by_uid=peer.uid, reason=(params.reason or "").strip() or KNOWN, user=name, ack=True
         )
         done = await self._silences.silence(
-            draft, operation_of(demand.operation), lasts=lasts, ack_max=longest
+            draft, operation_id(params.operation), lasts=lasts, ack_max=longest
         )
         if done.code == "none":
             raise Problem(409, "no-violation", "you have no open violation that can be acknowledged", NOTHING)
@@ -118,14 +118,14 @@ class SilenceRoutes:
 
     async def unsilence(self, request: Request) -> Response:
         """End a silence. Users can end their own acknowledgements, administrators any silence."""
-        peer, demand = peer_of(request), await body(request, UnsilenceDemand)
+        peer, params = peer_of(request), await body(request, UnsilenceRequest)
         name = request.path_params["silence"]
         missing = Problem(404, "no-such-silence", f"there is no silence {printable(name)}", "list them first")
         if not ID.fullmatch(name):
             raise missing
         done = await self._silences.unsilence(
             name,
-            operation_of(demand.operation),
+            operation_id(params.operation),
             uid=peer.uid,
             by=peer.name,
             admin=peer.is_admin(self._group),
@@ -143,12 +143,12 @@ class SilenceRoutes:
         facts = msgspec.structs.asdict(done.silence)
         what = {key: facts[key] for key in ("id", "user", "gpu", "process", "until", "reason")}
         structlog.get_logger().info("silence", action=action, by=peer.name, uid=peer.uid, what=what)
-        return answer(_row(done.silence, await snapshot(self._store)), code)
+        return respond(_row(done.silence, await snapshot(self._store)), code)
 
 
-def _row(silence: Silence, seen: Snapshot) -> dict[str, object]:
-    covered = [one for gpu in seen.gpus for one in gpu.violations if silence.covers(one)]
-    left_ms = 0 if silence.ended else max(0, silence.until_ms - seen.now_ms)
+def _row(silence: Silence, known_state: Snapshot) -> dict[str, object]:
+    covered = [one for gpu in known_state.gpus for one in gpu.violations if silence.covers(one)]
+    left_ms = 0 if silence.ended else max(0, silence.until_ms - known_state.now_ms)
     return {
         **msgspec.to_builtins(silence),
         "left_s": -(-left_ms // 1000),

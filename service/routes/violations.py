@@ -8,13 +8,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.api.context import answer, peer_of
+from canhazgpu.service.api.context import peer_of, respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.redaction import Viewer
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.violations import history
 from canhazgpu.service.violations.filters import filters
-from canhazgpu.service.violations.responses import TimelineAnswer
+from canhazgpu.service.violations.responses import TimelineResponse
 from canhazgpu.service.violations.search import find, missing
 from canhazgpu.service.violations.timeline import Timeline
 
@@ -45,18 +45,18 @@ class ViolationRoutes:
         if wanted.user is not None:
             uid = await self._users.uid_meant(wanted.user)
             wanted = msgspec.structs.replace(wanted, uid=uid)
-        return answer(await history.violations(self._store, wanted, now_ms))
+        return respond(await history.violations(self._store, wanted, now_ms))
 
     async def violation(self, request: Request) -> Response:
         """Return one violation and its timeline; the start of its id is enough if it is unique."""
         name, start = await find(self._store, request.path_params["violation"])
         now_ms = round(time.time() * 1000)
         viewer = Viewer.of(peer_of(request), self._group)
-        opened = (await history.lasting(self._store)).get(name)
+        opened = (await history.open_by_id(self._store)).get(name)
         timeline = Timeline(self._store, name, viewer, now_ms)
         try:
             await timeline.read(start, opened)
         except LookupError:
             raise missing(name) from None
         head = history.row(timeline.violation, timeline.verdict)
-        return answer(TimelineAnswer(violation=head, moments=timeline.moments, left_out=timeline.left_out))
+        return respond(TimelineResponse(violation=head, moments=timeline.moments, left_out=timeline.left_out))

@@ -61,7 +61,7 @@ class Silences:
             try:
                 left = await self._lapse()
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
             with anyio.move_on_after(left):
                 await self._changed.wait()
 

@@ -53,7 +53,7 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: b
     if snapshot.stale_reason and state == "AVAILABLE":
         since = "" if snapshot.stale_s is None else f" {spell_duration(snapshot.stale_s)} ago"
         state, reason = "UNKNOWN", f"available{since}; {snapshot.stale_reason}"
-    by_standing = _by_standing(gpu, presume_holder)
+    by_ownership = _by_ownership(gpu, presume_holder)
     silenced = [silenced_until(violation, snapshot.silences) for violation in gpu.violations]
     return {
         "gpu_id": usage.index,
@@ -68,8 +68,8 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: b
         "memory_total_mb": usage.memory_total_mb,
         "in_use": usage.in_use,
         "processes": [_process(one) for one in usage.processes],
-        "others": [_process(one) for one in (*by_standing["hinted"], *by_standing["other"])],
-        "presumed": [_process(one) for one in by_standing["presumed"]],
+        "others": [_process(one) for one in (*by_ownership["hinted"], *by_ownership["other"])],
+        "presumed": [_process(one) for one in by_ownership["presumed"]],
         "reservation": reservation(gpu.reservation, snapshot.now_ms) if gpu.reservation else None,
         "drained": gpu.drained or None,
         "violations": [
@@ -98,7 +98,7 @@ def _process(process: ProcessUse) -> dict[str, Any]:
     }
 
 
-def _by_standing(gpu: GpuState, presume_holder: bool) -> Mapping[str, list[ProcessUse]]:  # noqa: FBT001
+def _by_ownership(gpu: GpuState, presume_holder: bool) -> Mapping[str, list[ProcessUse]]:  # noqa: FBT001
     found: dict[str, list[ProcessUse]] = defaultdict(list)
     if gpu.reservation:
         for process in gpu.usage.processes:

@@ -1,6 +1,6 @@
 """Classifies the processes on a reserved GPU for `status`.
 
-The scripts use the same rules (`standing` in service/lua/process_ownership.lua); a test compares the two.
+The scripts use the same rules (`ownership` in service/lua/process_ownership.lua); a test compares the two.
 """
 
 from collections.abc import Collection

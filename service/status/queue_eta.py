@@ -15,7 +15,7 @@ def queue_eta(snapshot: Snapshot) -> dict[str, int]:
     Requests without a predictable time are left out: a run without a timeout has no end, and GPUs that are
     broken or used without a reservation are not counted.
     """
-    play = _Play(snapshot)
+    play = _Simulation(snapshot)
     waiting, moment, looks = list(snapshot.waiting), float(snapshot.now_ms), 0
     found: dict[str, int] = {}
     while waiting and not math.isinf(moment) and looks < LOOKS:
@@ -34,7 +34,7 @@ def end_of(record: Record) -> int | None:
     return record.expires_ms
 
 
-class _Play:
+class _Simulation:
     """The host at a future time: the end of each GPU's reservation, and the GPUs of each user."""
 
     def __init__(self, snapshot: Snapshot) -> None:

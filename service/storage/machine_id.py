@@ -47,7 +47,7 @@ class Machine(msgspec.Struct, frozen=True):
         """Return whether both are of the same boot of the same machine."""
         return (self.id, self.boot) == (other.id, other.boot)
 
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Tell whether this process of the boot we are in lives; so does one of which it cannot be told."""
         try:
             descriptor = open_process(self.process)

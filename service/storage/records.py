@@ -28,12 +28,12 @@ def _readable(rows: Mapping[bytes, bytes], kind: type[T]) -> list[T]:
         try:
             found.append(msgspec.json.decode(text, type=kind))
         except (msgspec.DecodeError, RecursionError) as error:
-            _say(name.decode(errors="backslashreplace"), kind.__name__, str(error), text[:500])
+            _log_unreadable(name.decode(errors="backslashreplace"), kind.__name__, str(error), text[:500])
     return found
 
 
 @lru_cache(maxsize=1000)
-def _say(name: str, kind: str, why: str, text: bytes) -> None:
+def _log_unreadable(name: str, kind: str, why: str, text: bytes) -> None:
     remedy = "its GPUs are kept out of allocation: `canhazgpu admin release --gpu-ids` frees them"
     structlog.get_logger().error(
         "unreadable", kind=kind, id=name, why=why, text=repr(text), remedy=remedy if kind == "Record" else ""

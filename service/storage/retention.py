@@ -104,14 +104,14 @@ class Retention:
         task_status.started()
         while True:
             try:
-                await self.turn()
+                await self.trim_all()
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
             except ResponseError as error:  # The key is not a stream, or the ACL forbids it.
                 structlog.get_logger().warning("not_trimmed", reason=str(error))
             await anyio.sleep(EVERY)
 
-    async def turn(self) -> None:
+    async def trim_all(self) -> None:
         """Trim all streams, then free memory if they use too much. Raises StoreDown."""
         for stream, (keep_ms, keep) in KEPT.items():
             await self._trim(stream, keep_ms, keep)

@@ -81,7 +81,7 @@ class StateOwner:
                 await self._claim()
                 await self._ask(self._store.common.hset(MACHINES, self.machine.id, self._store.keys.host))
             except StoreDown as down:
-                self._store.lost(down)
+                self._store.report_down(down)
             else:
                 self._contested = anyio.Event()
                 self._store.refusal = ""
@@ -114,13 +114,15 @@ class StateOwner:
             if await self._take(seen):
                 break
         if seen.owner and not seen.owner.shares_boot(self.machine):
-            self._say_taken_over(seen.owner)
+            self._log_taken_over(seen.owner)
 
     def _is_free(self, seen: Seen) -> bool:
         """Return whether the state certainly belongs to this machine or to a dead process of this boot."""
         if seen.owner is None:
             return not seen.owned and seen.sign_ms == 0
-        return seen.owner == self.machine or (seen.owner.shares_boot(self.machine) and not seen.owner.lives())
+        return seen.owner == self.machine or (
+            seen.owner.shares_boot(self.machine) and not seen.owner.is_alive()
+        )
 
     async def _take(self, seen: Seen) -> bool:
         args = [self.machine.text, seen.signs]
@@ -129,7 +131,7 @@ class StateOwner:
     async def _is_quiet(self, keys: Keys, seen: Seen) -> bool:
         """Check twice that the other owner has stopped writing."""
         if seen.owner and seen.owner.shares_boot(self.machine):
-            return not seen.owner.lives()
+            return not seen.owner.is_alive()
         again = seen.owner is not None and seen.owner.id == self.machine.id
         patience = self._calm + (0.0 if again or seen.owner is None else self._longer)
         if patience > seen.age:
@@ -238,7 +240,7 @@ class StateOwner:
             f"{self.machine.id}: {OWN_NAME}"
         )
 
-    def _say_taken_over(self, owner: Machine) -> None:
+    def _log_taken_over(self, owner: Machine) -> None:
         log, name = structlog.get_logger(), self._store.keys.host
         if owner.id == self.machine.id:
             log.info("name_claimed", name=name, machine=owner.id)

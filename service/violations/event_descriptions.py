@@ -37,7 +37,7 @@ OUTCOMES = {
 }
 
 
-def of_fact(kind: str, one: Violation, before: Violation | None = None) -> str:
+def describe_fact(kind: str, one: Violation, before: Violation | None = None) -> str:
     """Return the sentence about an opened, updated or closed event; `before` is the previous one."""
     if kind == CLOSED:
         why = ENDS.get(one.reason or "", one.reason or "unknown reason")
@@ -49,7 +49,7 @@ def of_fact(kind: str, one: Violation, before: Violation | None = None) -> str:
     return _sentence(f"{called} {_use(one)}")
 
 
-def of_notice(one: NoticeFacts) -> str:
+def describe_notice(one: NoticeFacts) -> str:
     """Return the sentence about a notice: its kind, its recipient and its channels."""
     people = {OFFENDER: one.person, HOLDER: f"{one.person} (who holds the GPU)", ADMINS: "administrators"}
     whom = people.get(one.audience) or one.to or "nobody"
@@ -62,7 +62,7 @@ def of_notice(one: NoticeFacts) -> str:
     return _sentence(f"{what}, {channels}{missed}")
 
 
-def of_attempt(one: Delivery) -> str:
+def describe_attempt(one: Delivery) -> str:
     """Return the sentence about one attempt to deliver a notice."""
     whom = f"{one.channel} to {one.recipient}" if one.recipient else one.channel
     again = f", attempt {one.attempt}" if one.attempt > 1 else ""
@@ -71,12 +71,12 @@ def of_attempt(one: Delivery) -> str:
     return _sentence(f"By {whom}: {became}{why}{again}")
 
 
-def of_signal(one: Signalled) -> str:
+def describe_signal(one: Signalled) -> str:
     """Return the sentence about a signal to a process."""
     return _sentence(f"SIG{one.signal} to PID {one.pid} ({printable(one.name)}): {one.outcome}")
 
 
-def of_silence(kind: str, one: Silence) -> str:
+def describe_silence(kind: str, one: Silence) -> str:
     """Return the sentence about a silence that starts or ends."""
     if kind == ENDED:
         return _sentence(

@@ -8,7 +8,7 @@ import msgspec
 from canhazgpu.events.open_violations import open_violations
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.violations import Violation
-from canhazgpu.service.api.responses import ViolationAnswer
+from canhazgpu.service.api.responses import ViolationResponse
 from canhazgpu.service.storage.stream_filter import filter_stream
 from canhazgpu.service.violations.filters import Filters
 from canhazgpu.service.violations.notification_status import (
@@ -23,37 +23,37 @@ from canhazgpu.service.violations.notification_status import (
 MOST_ROWS = 10_000
 
 
-async def violations(store: Store, filters: Filters, now_ms: int) -> list[ViolationAnswer]:
+async def violations(store: Store, filters: Filters, now_ms: int) -> list[ViolationResponse]:
     """Return the requested violations, oldest first, at most the newest MOST_ROWS. Raises StoreDown.
 
     The last event of each counts. `state` is open or closed; `told` and `reached_at` are as in
     `NotificationStatus`.
     """
-    opened = await lasting(store)
+    opened = await open_by_id(store)
     rows = {} if filters.open else await _past(store, filters, opened)
     for name, one in opened.items():
         if filters.fits(one) and not (name in rows and rows[name].closed):
             rows[name] = one
     rows = newest(rows, MOST_ROWS)
-    verdicts = await notification_status(store, rows, now_ms)
+    statuses = await notification_status(store, rows, now_ms)
     return [
-        row(one, verdicts[name])
+        row(one, statuses[name])
         for name, one in rows.items()
-        if not filters.unreached or verdicts[name].told == UNREACHED
+        if not filters.unreached or statuses[name].told == UNREACHED
     ]
 
 
-def row(violation: Violation, verdict: NotificationStatus) -> ViolationAnswer:
+def row(violation: Violation, status: NotificationStatus) -> ViolationResponse:
     """Return a violation as an API response."""
-    return ViolationAnswer(
+    return ViolationResponse(
         **msgspec.structs.asdict(violation),
         state="closed" if violation.closed else "open",
-        told=verdict.told,
-        reached_at=verdict.reached_at,
+        told=status.told,
+        reached_at=status.reached_at,
     )
 
 
-async def lasting(store: Store) -> dict[str, Violation]:
+async def open_by_id(store: Store) -> dict[str, Violation]:
     """Return the violations that are open, by id. Raises StoreDown."""
     fields: Any = await store.ask(store.redis.hgetall(store.keys.open))
     return {one.violation: one for one in open_violations(dict(fields))}

@@ -15,7 +15,7 @@ from canhazgpu.events.violations import Violation
 from canhazgpu.service.storage.stream_filter import Row, filter_stream
 
 REACHED_THEM, UNREACHED, PENDING, SILENCED = "reached", "unreached", "pending", "silenced"
-NOT_TOLD_BY = frozenset({"resolved", "terminate", "test"})  # Kinds that do not notify of a violation.
+NOT_NOTIFYING_KINDS = frozenset({"resolved", "terminate", "test"})  # Kinds that do not notify of a violation.
 MARGIN_MS = 60_000  # Maximum difference between the time of a stream entry and of its event.
 LATE_MS = 7 * 86_400_000  # How long notices may still be delivered after the end: retries, dead letters.
 FACTS = "canhazgpu.violation."
@@ -57,13 +57,13 @@ class Attempt(msgspec.Struct):
     final: bool = True
 
 
-class _Way:
+class _NoticeProgress:
     """One notice to an offender, and the state of its channels."""
 
-    def __init__(self, spoken: NoticeSummary | Notice, created_ms: int) -> None:
+    def __init__(self, notice: NoticeSummary | Notice, created_ms: int) -> None:
         self.created_ms = created_ms
-        self.channels = frozenset(filter(is_personal, spoken.channels))
-        self.by_all = not spoken.channels
+        self.channels = frozenset(filter(is_personal, notice.channels))
+        self.by_all = not notice.channels
         self.reached_at: str | None = None
         self._final: dict[str, bool] = {}
 
@@ -90,38 +90,38 @@ class NotificationTracker:
     def __init__(self, violations: Iterable[Violation]) -> None:
         """Store the violations."""
         self._violations = {one.violation: one for one in violations}
-        self._ways: dict[str, _Way] = {}
-        self._of: dict[str, list[_Way]] = defaultdict(list)
+        self._notices: dict[str, _NoticeProgress] = {}
+        self._by_violation: dict[str, list[_NoticeProgress]] = defaultdict(list)
         self._missed: set[str] = set()
 
-    def notice(self, spoken: NoticeSummary | Notice, created_ms: int) -> None:
+    def notice(self, notice: NoticeSummary | Notice, created_ms: int) -> None:
         """Process a notice."""
-        about = [one.violation for one in spoken.violations if one.violation in self._violations]
-        if spoken.unreached:
+        about = [one.violation for one in notice.violations if one.violation in self._violations]
+        if notice.unreached:
             self._missed.update(about)
-        if spoken.audience != OFFENDER or spoken.kind in NOT_TOLD_BY or not about:
+        if notice.audience != OFFENDER or notice.kind in NOT_NOTIFYING_KINDS or not about:
             return
-        if spoken.notice not in self._ways:  # A dead letter that is tried again is the same notice.
-            way = self._ways[spoken.notice] = _Way(spoken, created_ms)
+        if notice.notice not in self._notices:  # A dead letter that is tried again is the same notice.
+            progress = self._notices[notice.notice] = _NoticeProgress(notice, created_ms)
             for name in about:
-                self._of[name].append(way)
+                self._by_violation[name].append(progress)
 
     def attempt(self, attempt: Attempt | Delivery) -> None:
         """Process a delivery attempt."""
-        if attempt.notice in self._ways:
-            self._ways[attempt.notice].take(attempt)
+        if attempt.notice in self._notices:
+            self._notices[attempt.notice].take(attempt)
 
-    def verdicts(self, silences: Iterable[Silence], known_ms: int) -> dict[str, NotificationStatus]:
+    def statuses(self, silences: Iterable[Silence], known_ms: int) -> dict[str, NotificationStatus]:
         """Return the result for each violation. Attempts for notices before `known_ms` were removed."""
         live = list(silences)
         return {
-            name: self._verdict(one, silenced=any(silence.covers(one) for silence in live), known_ms=known_ms)
+            name: self._status(one, silenced=any(silence.covers(one) for silence in live), known_ms=known_ms)
             for name, one in self._violations.items()
         }
 
-    def _verdict(self, one: Violation, *, silenced: bool, known_ms: int) -> NotificationStatus:
-        ways = self._of.get(one.violation, [])
-        reached = [way.reached_at for way in ways if way.reached_at]
+    def _status(self, one: Violation, *, silenced: bool, known_ms: int) -> NotificationStatus:
+        notices = self._by_violation.get(one.violation, [])
+        reached = [progress.reached_at for progress in notices if progress.reached_at]
         if reached:
             return NotificationStatus(REACHED_THEM, min(reached))
         if one.person is None:
@@ -130,10 +130,10 @@ class NotificationTracker:
             return NotificationStatus(UNREACHED)
         if silenced and one.closed is None:
             return NotificationStatus(SILENCED)
-        if not ways or any(way.created_ms < known_ms for way in ways):
+        if not notices or any(progress.created_ms < known_ms for progress in notices):
             return NotificationStatus()
         # While it is open, the dispatcher may still take another step.
-        waits = one.closed is None or not all(way.done for way in ways)
+        waits = one.closed is None or not all(progress.done for progress in notices)
         return NotificationStatus(PENDING if waits else UNREACHED)
 
 
@@ -143,20 +143,20 @@ async def notification_status(
     """Return for each violation whether its user was notified. Raises StoreDown."""
     if not violations:
         return {}
-    keys, telling = store.keys, NotificationTracker(violations.values())
+    keys, tracker = store.keys, NotificationTracker(violations.values())
     begin_ms = min(ms_of(one.since) for one in violations.values()) - MARGIN_MS
     end_ms = max(ms_of(one.closed) if one.closed else now_ms for one in violations.values()) + LATE_MS
     async for page, _ in filter_stream(store, keys.notices, (begin_ms, end_ms)):
         for row in page:
-            if spoken := row.data_as(NoticeSummary):
-                telling.notice(spoken, row.ms)
+            if notice := row.data_as(NoticeSummary):
+                tracker.notice(notice, row.ms)
     async for page, _ in filter_stream(store, keys.deliveries, (begin_ms, end_ms)):
         for row in page:
             if attempt := row.data_as(Attempt):
-                telling.attempt(attempt)
+                tracker.attempt(attempt)
     lasting = any(one.closed is None for one in violations.values())
     live = [one for one in await live_silences(store) if one.until_ms > now_ms] if lasting else []
-    return telling.verdicts(live, await kept_since_ms(store))
+    return tracker.statuses(live, await kept_since_ms(store))
 
 
 def violation_of(row: Row) -> Violation | None:

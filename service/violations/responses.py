@@ -5,7 +5,7 @@ from msgspec import Struct
 from canhazgpu.events.notices import Delivery
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Signalled, Violation
-from canhazgpu.service.api.responses import ViolationAnswer
+from canhazgpu.service.api.responses import ViolationResponse
 
 
 class NoticeFacts(Struct, frozen=True, kw_only=True):
@@ -39,9 +39,9 @@ class Moment(Struct, frozen=True, kw_only=True, omit_defaults=True):
     silence: Silence | None = None
 
 
-class TimelineAnswer(Struct, frozen=True, kw_only=True):
+class TimelineResponse(Struct, frozen=True, kw_only=True):
     """A violation and its timeline, oldest first. `left_out`: the number of entries missing in the middle."""
 
-    violation: ViolationAnswer
+    violation: ViolationResponse
     moments: list[Moment]
     left_out: int

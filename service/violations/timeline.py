@@ -73,11 +73,11 @@ class Timeline:
         await self._facts(start)
         if opened and not (self._now and self._now.closed):
             self._now = opened
-        telling = NotificationTracker([self.violation])
-        await self._notices(telling)
-        await self._attempts(telling)
+        tracker = NotificationTracker([self.violation])
+        await self._notices(tracker)
+        await self._attempts(tracker)
         live = [one for one in await self._silences() if not one.ended and one.until_ms > self._now_ms]
-        self.verdict = telling.verdicts(live, await kept_since_ms(self._store))[self._name]
+        self.verdict = tracker.statuses(live, await kept_since_ms(self._store))[self._name]
 
     @property
     def violation(self) -> Violation:
@@ -119,19 +119,19 @@ class Timeline:
 
     def _fact(self, row: Row) -> None:
         if fact := violation_of(row):
-            sentence = event_descriptions.of_fact(row.kind, fact, self._now)
+            sentence = event_descriptions.describe_fact(row.kind, fact, self._now)
             self._now = fact
             self._add(Moment(time=row.time, type=row.kind, sentence=sentence, fact=fact))
         elif row.kind == SIGNALLED and (signal := row.data_as(Signalled)):
-            sentence = event_descriptions.of_signal(signal)
+            sentence = event_descriptions.describe_signal(signal)
             self._add(Moment(time=row.time, type=row.kind, sentence=sentence, signal=signal))
 
-    async def _notices(self, telling: NotificationTracker) -> None:
+    async def _notices(self, tracker: NotificationTracker) -> None:
         async for page, _ in filter_stream(self._store, self._keys.notices, self._span, words=[self._name]):
             for row in page:
                 notice = row.data_as(Notice)
                 if notice and any(one.violation == self._name for one in notice.violations):
-                    telling.notice(notice, row.ms)
+                    tracker.notice(notice, row.ms)
                     self._notice(notice)
 
     def _notice(self, notice: Notice) -> None:
@@ -154,10 +154,10 @@ class Timeline:
             unreached_holder=notice.unreached_holder,
             dry_run=notice.dry_run,
         )
-        sentence = event_descriptions.of_notice(facts)
+        sentence = event_descriptions.describe_notice(facts)
         self._add(Moment(time=notice.created, type=CREATED, sentence=sentence, notice=facts))
 
-    async def _attempts(self, telling: NotificationTracker) -> None:
+    async def _attempts(self, tracker: NotificationTracker) -> None:
         if not self._readers:
             return
         words = list(self._episodes)
@@ -165,9 +165,9 @@ class Timeline:
             for row in page:
                 attempt = row.data_as(Delivery)
                 if attempt and attempt.notice in self._readers:
-                    telling.attempt(attempt)
+                    tracker.attempt(attempt)
                     seen = self._viewer.delivery(attempt, self._readers[attempt.notice])
-                    sentence = event_descriptions.of_attempt(seen)
+                    sentence = event_descriptions.describe_attempt(seen)
                     self._add(Moment(time=seen.time, type=ATTEMPTED, sentence=sentence, attempt=seen))
 
     async def _silences(self) -> list[Silence]:
@@ -190,7 +190,7 @@ class Timeline:
         for one in silences:
             for kind, time in ((ADDED, one.since), (ENDED, one.ended)):
                 if time:
-                    sentence = event_descriptions.of_silence(kind, one)
+                    sentence = event_descriptions.describe_silence(kind, one)
                     self._add(Moment(time=time, type=kind, sentence=sentence, silence=one))
         return silences
 

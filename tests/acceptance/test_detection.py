@@ -249,7 +249,7 @@ async def test_a_fresh_scan_began_after_it_was_asked_for(store: Store, folder: P
         for mb in (4000, 20, 5000):
             world.using = {(0, "bob"): mb}
             world.write()
-            assert await scanner.fresh(2.0)
+            assert await scanner.wait_for_new_scan(2.0)
             raw: Any = await store.redis.hget(store.keys.gpu(0), "usage")
             assert msgspec.json.decode(raw)["in_use"] is (mb > THRESHOLD)
         tasks.cancel_scope.cancel()

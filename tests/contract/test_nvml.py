@@ -176,7 +176,7 @@ async def test_the_helper_ends_with_its_parent(say: Say, provider: NvmlProvider)
     helper._input.close()  # noqa: SLF001 - likewise
 
     async def gone() -> bool:
-        return helper.is_gone()
+        return helper.has_exited()
 
     await eventually(gone)
 

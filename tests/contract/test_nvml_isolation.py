@@ -127,7 +127,7 @@ async def test_no_more_helpers_are_left_behind_than_two(
     provider = NvmlProvider()
     await until(provider, lambda found: states(found) == [None, None])
     with monkeypatch.context() as kernel:
-        kernel.setattr(Helper, "is_gone", lambda _: False)
+        kernel.setattr(Helper, "has_exited", lambda _: False)
         say(f"{A}hang 600\n{B}")
         assert (await provider.read())[0].error == HANGS
         await until(provider, lambda found: states(found) == [HANGS, None])

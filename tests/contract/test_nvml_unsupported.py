@@ -7,7 +7,7 @@ from support.nvml import Say
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
-from canhazgpu.service.gpus.usage import NOTHING_REPORTED, judge
+from canhazgpu.service.gpus.usage import NOTHING_REPORTED, gpu_usage
 from canhazgpu.service.providers.nvml import NvmlProvider
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ def judged(reading: GpuReading) -> GpuUsage:
         ProcessUse(pid=one.pid, name="python3", user="bob", memory_mb=one.memory_mb)
         for one in reading.processes
     ]
-    return judge(reading, uses, Settings(host="h"))
+    return gpu_usage(reading, uses, Settings(host="h"))
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_nothing_of_the_line(disk: Disk) -> None:
     finally:
         log.close()
     assert ids(path) == ["0", "1", "2", "4", "3"]
-    assert verify(path).findings.kept == []
+    assert verify(path).findings.listed == []
 
 
 def test_a_disk_full_from_the_start_is_waited_for(disk: Disk) -> None:
@@ -109,7 +109,7 @@ def test_the_service_waits_for_the_disk_and_skips_no_fact(folder: Path, disk: Di
         disk.grow()
         until(lambda: len(ids(path)) >= 3, 15)
         until(lambda: ids(path) == [fields[b"id"].decode() for _, fields in daemon.redis().xrange(stream)])
-        assert verify(path).findings.kept == []
+        assert verify(path).findings.listed == []
     finally:
         assert daemon.stop() == 0
 
@@ -201,7 +201,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:
     assert ends.count(-signal.SIGKILL) >= 3, "it was killed too rarely to prove anything"
     assert writer(path, 0, LINES).wait(60) == 0
     assert ids(path.with_name("violations.log.1"), path) == [f"{number:05}" for number in range(LINES)]
-    assert verify(path).findings.kept == []
+    assert verify(path).findings.listed == []
 
 
 def test_writers_at_once_lose_and_double_nothing(path: Path) -> None:
@@ -209,7 +209,7 @@ def test_writers_at_once_lose_and_double_nothing(path: Path) -> None:
     all_three = [writer(path, 0, 300, 3), writer(path, 0, 300, 4), writer(path, 300, 400, 5)]
     assert [process.wait(60) for process in all_three] == [0, 0, 0]
     assert Counter(ids(path)) == {f"{number:05}": 1 for number in range(400)}
-    assert verify(path).findings.kept == []
+    assert verify(path).findings.listed == []
 
 
 def test_a_second_writer_is_refused_while_one_writes(log: AuditLog, path: Path) -> None:

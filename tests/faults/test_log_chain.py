@@ -107,7 +107,7 @@ def test_lines_from_before_the_chain_are_counted_and_only_at_the_beginning(path:
     assert not log.append("old 1", line("old 1"))
     write(log, "new 1", "new 2")
     proof = verify(path)
-    assert (proof.findings.kept, proof.before, proof.lines, proof.first) == ([], 2, 4, 1)
+    assert (proof.findings.listed, proof.before, proof.lines, proof.first) == ([], 2, 4, 1)
     with path.open("ab") as file:
         file.write(line("forged"))
     assert found(path) == [("unsealed", "violations.log", 5, 0, 0)]
@@ -125,7 +125,7 @@ def test_kill_9_at_any_instant_breaks_no_chain(path: Path) -> None:
         if not path.exists():
             continue
         proof = verify(path)
-        assert proof.findings.kept == []
+        assert proof.findings.listed == []
         behind = (proof.head.seq if proof.head else 0) - (proof.anchor.seq if proof.anchor else 0)
         assert behind in (0, 1)
         between += behind
@@ -155,7 +155,7 @@ def test_rotation_while_it_is_written_breaks_no_chain(path: Path) -> None:
         process.wait()
     assert checks >= 3, "it was rotated too rarely to prove anything"
     proof = verify(path)
-    assert (proof.findings.kept, proof.lines, proof.first) == ([], 1500, 1)
+    assert (proof.findings.listed, proof.lines, proof.first) == ([], 1500, 1)
     assert proof.head == kept_head(path)
 
 
@@ -200,7 +200,7 @@ def test_a_check_reads_the_files_of_one_moment(three: list[Path], monkeypatch: p
 
     monkeypatch.setattr(rotation, "opened", opened)
     proof = verify(log)
-    assert (proof.findings.kept, proof.lines, steps) == ([], 15, [])
+    assert (proof.findings.listed, proof.lines, steps) == ([], 15, [])
 
 
 def test_a_full_disk_breaks_no_chain(disk: Disk) -> None:

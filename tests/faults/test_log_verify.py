@@ -97,7 +97,7 @@ def test_a_rotated_file_that_is_gone_is_found(three: list[Path]) -> None:
     three[1].write_bytes(middle)
     three[0].unlink()
     proof = verify(three[2])
-    assert (proof.findings.kept, proof.first, proof.begins_unproven) == ([], 6, True)
+    assert (proof.findings.listed, proof.first, proof.begins_unproven) == ([], 6, True)
 
 
 @pytest.mark.parametrize("left", [1, 3])
@@ -106,7 +106,7 @@ def test_what_is_cut_off_the_beginning_was_not_rotated_away(three: list[Path], l
     for path in three[:2]:
         path.unlink()
     proof = verify(three[2])
-    assert (proof.findings.kept, proof.first, proof.begins_unproven) == ([], 11, False)
+    assert (proof.findings.listed, proof.first, proof.begins_unproven) == ([], 11, False)
     rewrite(three[2], lambda kept: kept[-left:])
     assert found(three[2]) == [("removed", "violations.log", 1, 11, 15 - left)]
     rewrite(three[2], lambda kept: [b'{"id": "x"}\n', *kept])
@@ -132,7 +132,7 @@ def test_with_every_file_gone_the_numbers_go_on(three: list[Path], log: AuditLog
     proof = verify(three[2])
     anchor = read_chain_head(three[2])
     assert anchor
-    assert (proof.findings.kept, proof.first, proof.head) == ([], 16, anchor.head)
+    assert (proof.findings.listed, proof.first, proof.head) == ([], 16, anchor.head)
 
 
 def test_a_packed_file_that_is_damaged_is_named(three: list[Path]) -> None:

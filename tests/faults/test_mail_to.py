@@ -21,7 +21,7 @@ from canhazgpu.events.violations import OPENED
 from canhazgpu.notifiers.channels.mail import Mail
 from canhazgpu.notifiers.messages.html_page import page
 from canhazgpu.notifiers.messages.plain_text import lines
-from canhazgpu.workers.delivery import Delivery
+from canhazgpu.workers.delivery import DeliveryWorker
 from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
@@ -116,7 +116,7 @@ async def test_one_refused_does_not_repeat_the_mail_to_the_other(store: Store, a
     told = notice("python3", audience="admins", person=None)
     try:
         async with anyio.create_task_group() as tasks:
-            await tasks.start(Delivery(store, channel(server.port), "test").run)
+            await tasks.start(DeliveryWorker(store, channel(server.port), "test").run)
             await announce(store, told)
 
             async def settled() -> bool:
@@ -141,7 +141,7 @@ async def test_a_dead_letter_goes_to_its_recipient_alone(store: Store) -> None:
     told: Notice = notice("python3", audience="admins", person=None, channel="email", to=ADAM)
     try:
         async with anyio.create_task_group() as tasks:
-            await tasks.start(Delivery(store, channel(server.port), "test").run)
+            await tasks.start(DeliveryWorker(store, channel(server.port), "test").run)
             await announce(store, told)
 
             async def settled() -> bool:
@@ -180,7 +180,7 @@ async def test_who_has_only_a_number_is_not_mailed_and_administrators_hear(store
     try:
         async with anyio.create_task_group() as tasks:
             await tasks.start(Dispatcher(settings, store, "test").run)
-            await tasks.start(Delivery(store, Mail(settings), "test").run)
+            await tasks.start(DeliveryWorker(store, Mail(settings), "test").run)
             await store.redis.xadd(store.keys.violations, fields)
 
             async def delivered() -> bool:

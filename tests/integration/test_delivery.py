@@ -17,7 +17,7 @@ from canhazgpu.events.outbox import deadletters, deliveries, send_test
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.notifiers.channels.mail import Mail
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.workers.delivery import Delivery
+from canhazgpu.workers.delivery import DeliveryWorker
 
 pytestmark = pytest.mark.anyio
 ADMIN = "admin@example.com"
@@ -43,7 +43,7 @@ class Breaking:
 async def test_a_channel_that_breaks_makes_a_dead_letter_and_goes_on(store: Store) -> None:
     """A notice nobody foresaw is given up on, without its details; the next one is delivered."""
     async with anyio.create_task_group() as tasks:
-        await tasks.start(Delivery(store, Breaking(), "test").run)
+        await tasks.start(DeliveryWorker(store, Breaking(), "test").run)
         await send_test(store, "wall", "bad", "bad", None)
         await send_test(store, "wall", "good", "good", None)
 

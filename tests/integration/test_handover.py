@@ -44,7 +44,9 @@ class Desk:
         self.allocator = Shaky(lab.settings, lab.store)
         self.resumed: list[str] = []
         self.begun: list[str] = []
-        helpers: Any = SimpleNamespace(nudge=lambda: None, resume=lambda one: self.resumed.append(one.id))
+        helpers: Any = SimpleNamespace(
+            request_scan=lambda: None, resume=lambda one: self.resumed.append(one.id)
+        )
         self.handover = Handover(lab.store, self.allocator, helpers, helpers)
 
     def ask(self, **wanted: Any) -> AllocationRequest:
@@ -64,7 +66,7 @@ class Desk:
         ask = self.ask(**wanted)
         store, begin = self.lab.store, self._begin
         return QueuePlace(
-            store, self.allocator, self.handover, ask, operation, begin=begin, as_now=lambda now: now
+            store, self.allocator, self.handover, ask, operation, start=begin, refresh=lambda now: now
         )
 
     def _begin(self, record: Record) -> dict[str, Any]:
@@ -109,7 +111,7 @@ async def test_who_comes_back_and_is_told_keeps_it(desk: Desk) -> None:
     desk.allocator.away = True
     before, after = desk.place(wait=True), desk.place(wait=True)
     assert (await first(before))[0] is None
-    await before.gone()
+    await before.disconnect()
     desk.allocator.away = False
     assert (await first(after))[0] == {"state": "granted"}
     await anyio.sleep(1.5)
@@ -121,7 +123,7 @@ async def test_who_stands_there_again_is_not_served_at_the_old_place(desk: Desk)
     desk.allocator.away = True
     before, after = desk.place(wait=True), desk.place(wait=True)
     assert (await first(before))[0] is None
-    await before.gone()
+    await before.disconnect()
     none, lines = await first(after)
     assert none is None
     desk.allocator.away = False
@@ -166,7 +168,7 @@ async def test_who_dies_when_served_is_followed_and_gives_back(desk: Desk) -> No
     await desk.lab.scan()
     await desk.allocator.expire()
     await until(desk.held, 1)
-    await place.gone()
+    await place.disconnect()
     await until(desk.held, 0)
     assert desk.resumed == [line["id"]]
 
@@ -177,7 +179,7 @@ async def test_nobody_stands_for_somebody_else(desk: Desk) -> None:
     line, lines = await first(desk.place("theirs", wait=True))
     other = desk.place("mine", uid=ALICE + 1, user="bob", wait=True, id=line["id"])
     assert (await first(other))[0]["state"] != "queued"
-    await other.gone()
+    await other.disconnect()
     await anyio.sleep(0.5)
     assert [one.id for one in await desk.allocator.waiting()] == [line["id"]]
     del lines

@@ -21,7 +21,7 @@ from canhazgpu.events.silences import Silence
 from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.workers.delivery import Delivery
+from canhazgpu.workers.delivery import DeliveryWorker
 from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +62,7 @@ async def working(
     async with anyio.create_task_group() as tasks:
         await tasks.start(Dispatcher(settings, store, "daemon").run)
         for channel in channels:
-            await tasks.start(Delivery(store, channel, "daemon", dry_run=dry_run).run)
+            await tasks.start(DeliveryWorker(store, channel, "daemon", dry_run=dry_run).run)
         yield
         tasks.cancel_scope.cancel()
 
@@ -129,7 +129,7 @@ async def test_who_is_reached_is_not_told_by_the_next_before_its_time(store: Sto
         await made(store, "opened offender")
 
         async def told() -> bool:
-            return bool(await store.redis.hlen(store.keys.told("wall")))
+            return bool(await store.redis.hlen(store.keys.delivered("wall")))
 
         await eventually(told)
         await fact(store, CLOSED, violation("v1", reason="stopped", closed="x"))

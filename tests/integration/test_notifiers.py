@@ -24,7 +24,7 @@ from canhazgpu.events.redis_client.store import Store
 from canhazgpu.notifiers.channel import Channel
 from canhazgpu.notifiers.plugins import PluginFailed
 from canhazgpu.notifiers.registry import channels
-from canhazgpu.workers.delivery import Delivery
+from canhazgpu.workers.delivery import DeliveryWorker
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "notifiers.md"
 GOOD = """
@@ -169,7 +169,7 @@ async def test_the_example_of_the_documents_works(
     settings = Settings(notify=Notify(plugins={"spool": {"folder": str(spool)}}))
     made = channels(settings)[-1]
     async with anyio.create_task_group() as tasks:
-        await tasks.start(Delivery(store, made, "test").run)
+        await tasks.start(DeliveryWorker(store, made, "test").run)
         notice = await send_test(store, "spool", "bob", "bob", None)
 
         async def rows() -> list[str]:
@@ -201,7 +201,7 @@ async def test_a_webhook_and_a_program_deliver_from_the_stream(store: Store, tmp
         notify = Notify(webhook={"chat": Webhook(url=receiver.url)}, exec=Exec(command=[str(program)]))
         async with anyio.create_task_group() as tasks:
             for channel in channels(Settings(notify=notify)):
-                await tasks.start(Delivery(store, channel, "test").run)
+                await tasks.start(DeliveryWorker(store, channel, "test").run)
             notice = await send_test(store, "webhook:chat", "bob", "bob", None)
             await send_test(store, "exec", "bob", "bob", None)
 

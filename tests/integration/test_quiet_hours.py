@@ -21,7 +21,7 @@ from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
 from canhazgpu.notifiers.outcome import Outcome
-from canhazgpu.workers.delivery import Delivery
+from canhazgpu.workers.delivery import DeliveryWorker
 from canhazgpu.workers.dispatch import policy
 from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
@@ -123,7 +123,7 @@ async def test_nothing_is_mailed_in_quiet_hours_that_come_twice(counting: Counti
     """Every five minutes somebody begins and ends: each mail comes as soon as it may, none in between."""
     dispatcher = Dispatcher(settings(Digest(every="daily", at="02:10")), counting, "test")
     mails = Mailbox(counting)
-    delivery = Delivery(counting, mails, "test")
+    delivery = DeliveryWorker(counting, mails, "test")
     uids: dict[int, int] = {}
     began, end = ms("2026-10-24 23:00"), ms("2026-10-25 03:00")
     async with AsyncExitStack() as closing:

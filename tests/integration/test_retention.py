@@ -31,7 +31,7 @@ def keeper(store: Store, abandon_after: float = 30 * 86400.0, memory_mb: int = 5
 
 async def groups(kept: Retention) -> list[GroupReport]:
     """Let a turn pass; return what it says of groups."""
-    await kept.turn()
+    await kept.trim_all()
     assert kept.report
     return list(kept.report.groups)
 
@@ -76,7 +76,7 @@ async def test_without_readers_the_last_are_kept(
     key = store.keys.streams[stream]
     await fill(store, key, 7_000)
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     first, last = await numbers(store, key)
     assert last == 7_000
     assert 2_000 - ABOUT < first <= 2_001
@@ -100,7 +100,7 @@ async def test_a_group_behind_many_entries_loses_none(store: Store, stream: str)
     while batch := await read(store, key, 4_000):
         assert (batch[0], batch[-1]) == (expected, expected + len(batch) - 1)
         expected += len(batch)
-        await kept.turn()
+        await kept.trim_all()
     assert expected == MANY + 1
     first, _ = await numbers(store, key)
     assert MANY - 100_000 - ABOUT < first <= MANY - 100_000 + 1
@@ -119,11 +119,11 @@ async def test_what_was_read_and_not_acknowledged_stays(
     await read(store, key, 1, acknowledge=False)
     await read(store, key, 4_000)
     await store.redis.xgroup_setid(key, "other", "$")
-    await keeper(store).turn()
+    await keeper(store).trim_all()
     first, _ = await numbers(store, key)
     assert 501 - ABOUT < first <= 501
     await store.redis.xack(key, GROUP, (await store.redis.xpending(key, GROUP))["min"])
-    await keeper(store).turn()
+    await keeper(store).trim_all()
     assert 4_000 - ABOUT < (await numbers(store, key))[0] <= 4_001
 
 
@@ -134,7 +134,7 @@ async def test_an_abandoned_group_holds_nothing_back(store: Store) -> None:
     await fill(store, key, 3000, days=500)
     await fill(store, key, 10, 3000)
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     await long_ago(store, "violations", 29)
     (group,) = await groups(kept)
     assert (group.abandoned, group.behind) == (None, 3010)
@@ -145,7 +145,7 @@ async def test_an_abandoned_group_holds_nothing_back(store: Store) -> None:
     first = (await numbers(store, key))[0]
     assert 3001 - ABOUT < first <= 3001
     assert group.missing == first - 1
-    await kept.turn()
+    await kept.trim_all()
     (event,) = await told(store)
     assert (event["verb"], event["group"], event["behind"]) == ("abandoned", GROUP, 3010)
 
@@ -158,10 +158,10 @@ async def test_a_group_that_is_read_again_is_told_what_it_missed(store: Store) -
     await fill(store, key, 10, 3000)
     await read(store, key, 100)
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     await long_ago(store, "violations", 31)
     await store.redis.xgroup_delconsumer(key, GROUP, "reader")
-    await kept.turn()
+    await kept.trim_all()
     (number,) = await read(store, key, 1)
     (group,) = await groups(kept)
     assert (group.abandoned, group.behind) == (None, 3010 - number)
@@ -178,7 +178,7 @@ async def test_a_reader_that_comes_and_gets_nowhere_is_not_abandoned(store: Stor
     await fill(store, key, 10)
     await read(store, key, 1, acknowledge=False)
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     await long_ago(store, "violations", 31)
     (group,) = await groups(kept)
     assert group.abandoned is None
@@ -192,7 +192,7 @@ async def test_a_group_that_has_read_everything_is_never_abandoned(store: Store)
     await read(store, key, 10)
     await store.redis.xgroup_delconsumer(key, GROUP, "reader")
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     await long_ago(store, "violations", 400)
     (group,) = await groups(kept)
     assert (group.abandoned, group.behind) == (None, 0)
@@ -204,7 +204,7 @@ async def test_a_group_that_is_destroyed_is_forgotten(store: Store) -> None:
     key = store.keys.violations
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     assert await store.redis.hlen(store.keys.consumers) == 1
     await store.redis.xgroup_destroy(key, GROUP)
     assert await groups(kept) == []
@@ -217,7 +217,7 @@ async def test_a_group_of_any_name_can_be_abandoned(store: Store) -> None:
         await store.redis.xgroup_create(store.keys.violations, name, id="0", mkstream=True)
     await fill(store, store.keys.violations, 1)
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     await long_ago(store, "violations", 31)
     found = await groups(kept)
     assert {group.group for group in found} == {"???%[(", '"\\'}
@@ -233,7 +233,7 @@ async def test_no_host_trims_the_streams_of_another(
     others = [Store(redis_url, f"{store.keys.host}-{number}") for number in range(5)]
     for one in (store, *others):
         await fill(one, one.keys.events, 3_000)
-    await keeper(store).turn()
+    await keeper(store).trim_all()
     assert await store.redis.xlen(store.keys.events) < 1_000 + ABOUT
     for one in others:
         assert await one.redis.xlen(one.keys.events) == 3_000
@@ -244,7 +244,7 @@ async def test_no_host_trims_the_streams_of_another(
 async def test_reports_can_be_written_as_json(store: Store) -> None:
     """What the last turn saw goes into the answer of /v1/health."""
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     report = msgspec.to_builtins(kept.report)
     assert [one["entries"] for one in report["streams"]] == [0] * 5
     assert report["limit_bytes"] == 512 * 2**20

@@ -53,7 +53,7 @@ async def test_above_the_bound_the_oldest_entries_of_the_largest_stream_go(store
         await store.redis.eval(FILL, 1, store.keys.violations)
     kept = keeper(store)
     assert await used(store) > 32 * MIB
-    await kept.turn()
+    await kept.trim_all()
     assert 12 * MIB < await used(store) <= 16 * MIB
     assert await store.redis.xlen(store.keys.notices) == 1
     assert kept.report
@@ -71,7 +71,7 @@ async def test_above_the_bound_the_group_furthest_behind_is_abandoned(store: Sto
     place: Any = await store.redis.xrevrange(key, count=2000)
     await store.redis.xgroup_setid(key, "near", place[-1][0])
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     assert await used(store) <= 16 * MIB
     assert await abandoned(store) == [(GROUP, "memory")]
     reply: Any = await store.redis.xreadgroup("near", "one", {key: ">"}, count=10_000)
@@ -85,7 +85,7 @@ async def test_within_the_bound_no_group_is_abandoned_however_far_behind(store: 
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     for _ in range(4):
         await store.redis.eval(FILL, 1, key)
-    await keeper(store, memory_mb=64).turn()
+    await keeper(store, memory_mb=64).trim_all()
     assert await abandoned(store) == []
     assert await store.redis.xlen(key) == 40_000
 
@@ -95,7 +95,7 @@ async def test_however_little_room_there_is_the_last_entries_stay(store: Store) 
     """Entries too large for the bound are kept all the same, so many that nothing recent is lost."""
     big = "for number = 1, 2000 do redis.call('XADD', KEYS[1], '*', 'data', string.rep('x', 30000)) end"
     await store.redis.eval(big, 1, store.keys.violations)
-    await keeper(store).turn()
+    await keeper(store).trim_all()
     assert await store.redis.xlen(store.keys.violations) == LEAST
 
 
@@ -159,7 +159,7 @@ async def test_every_key_of_a_host_is_in_one_slot_of_a_cluster(clustered: list[S
         await store.redis.xgroup_create(store.keys.violations, GROUP, id="0", mkstream=True)
         await send_test(store, "wall", None, "alice", 1)
         kept = Retention(Settings(host=store.keys.host, consumers=Consumers(abandon_after=1.0)), store)
-        await kept.turn()
+        await kept.trim_all()
         assert kept.report
         assert [one.group for one in kept.report.groups] == [GROUP]
     slots = []

@@ -62,11 +62,11 @@ async def test_who_reads_is_given_until_the_next_turn(store: Store) -> None:
     await fill(store, LIMIT + 8)
     await read(store, "slow")
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     assert await told(store) == ["idle abandoned"]
     assert await used(store) > LIMIT * MIB
     await read(store, "slow")
-    await kept.turn()
+    await kept.trim_all()
     assert await told(store) == ["idle abandoned", "slow abandoned"]
     assert await used(store) <= LIMIT * MIB
 
@@ -77,9 +77,9 @@ async def test_who_catches_up_loses_nothing(store: Store) -> None:
     await fill(store, LIMIT + 8)
     await read(store, "fast")
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     await read(store, "fast", 100_000)
-    await kept.turn()
+    await kept.trim_all()
     assert await told(store) == []
     assert await used(store) <= LIMIT * MIB
 
@@ -98,7 +98,7 @@ async def test_who_reads_while_room_is_made_does_not_come_back_at_once(
         return await call(*args)
 
     monkeypatch.setattr(store, "run", reading)
-    await kept.turn()
+    await kept.trim_all()
     assert sorted(await told(store)) == ["dispatcher abandoned", "log abandoned"]
     assert await used(store) <= LIMIT * MIB
 
@@ -108,15 +108,15 @@ async def test_who_reads_on_is_active_again_after_a_minute(store: Store) -> None
     await join(store, "slow")
     await fill(store, 3 * LIMIT)
     kept = keeper(store)
-    await kept.turn()
+    await kept.trim_all()
     await read(store, "slow")
-    await kept.turn()
+    await kept.trim_all()
     assert await told(store) == ["slow abandoned"]
     field, name = store.keys.consumers, "violations/slow"
     text: Any = await store.redis.hget(field, name)
     await store.redis.hset(field, name, json.dumps(json.loads(text) | {"until_ms": 1000}))
     await read(store, "slow")
-    await kept.turn()
+    await kept.trim_all()
     assert await told(store) == ["slow abandoned", "slow resumed"]
     rows: Any = await store.redis.xrevrange(store.keys.events, count=1)
     assert decode(rows[0][1]).data.get("missing") is None

@@ -9,7 +9,7 @@ from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
-from canhazgpu.service.api.responses import ViolationAnswer
+from canhazgpu.service.api.responses import ViolationResponse
 from canhazgpu.service.storage.stream_filter import PAGE
 from canhazgpu.service.violations import history, notification_status
 from canhazgpu.service.violations.filters import filters
@@ -17,7 +17,7 @@ from canhazgpu.service.violations.filters import filters
 pytestmark = pytest.mark.anyio
 
 
-async def asked(store: Store, **words: str) -> list[ViolationAnswer]:
+async def asked(store: Store, **words: str) -> list[ViolationResponse]:
     """Return what is found."""
     return await history.violations(store, filters(words, NOW), NOW)
 

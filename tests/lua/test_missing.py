@@ -193,7 +193,7 @@ async def test_the_time_of_a_missing_card_counts_only_while_scans_come_through(
     for _ in range(2):
         await host.scan("B")
     before = int((await host.hash(1))["missing_ms"])
-    {"stalled": host.cards.stall, "restarted": host.restart, "without Redis": host.cards.lose}[how]()
+    {"stalled": host.cards.stall, "restarted": host.restart, "without Redis": host.cards.forget}[how]()
     await host.store.redis.hset(host.store.keys.gpu(1), "missing_ms", str(before - 700_000))
     for _ in range(3):
         await host.scan("B")

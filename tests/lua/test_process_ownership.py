@@ -75,7 +75,7 @@ async def test_who_is_on_a_gpu_by_right(
 async def test_scripts_and_status_agree(store: Store) -> None:
     """Whatever is known of a process, both come to the same answer."""
     script = OBSERVE.text[: OBSERVE.text.index(OBSERVE.body)]
-    call = "return standing(cjson.decode(ARGV[1]), {disowned = ARGV[2]}, unpack(cjson.decode(ARGV[3])))"
+    call = "return ownership(cjson.decode(ARGV[1]), {disowned = ARGV[2]}, unpack(cjson.decode(ARGV[3])))"
     decide = f"{script}\n{call}"
     lab = Lab(store)
     for login_uid in (None, BOB):

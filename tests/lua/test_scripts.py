@@ -17,12 +17,12 @@ SCRIPTS = sorted(
     if path.name not in PRELUDES
 )
 NOUNS = "gpu|host|scanner|notice|reservation|request|silence|process|consumer_group"
-# What the functions of the service's prelude tell.
+# The events that functions of the service's prelude publish.
 PRELUDE = {
     "create": "reservation.created",
-    "walk": "reservation.created",
-    "free": "reservation.released",
-    "free_parts": "reservation.released",
+    "serve_queue": "reservation.created",
+    "release": "reservation.released",
+    "release_parts": "reservation.released",
     "leave": "request.left",
 }
 
@@ -35,7 +35,7 @@ def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
     first = re.search(r"open_host\((\w+)\)", body)
     if first:  # It reads a whole host, whose keys begin behind those it has of its own.
         body += "KEYS[8] ARGV[2]" + f"KEYS[{first[1] if first[1].isdigit() else 12}]"
-    elif "tell(" in body:
+    elif "publish(" in body:
         body += "KEYS[2] ARGV[1]"
     assert set(header) == {"Keys", "Args", "Returns", "Events"}
     assert body.startswith(f"-- {name}: ")
@@ -61,7 +61,7 @@ def test_the_header_names_the_events(folder: str, name: str) -> None:
         if re.search(rf"(?<![\w.]){function}\(", re.sub(r"--.*", "", body)):
             written.add(event)
     if "violation" in nouns:
-        written |= {f"violation.{verb}" for verb in re.findall(r"about_violation\('([a-z]+)'", body)}
+        written |= {f"violation.{verb}" for verb in re.findall(r"publish_violation\('([a-z]+)'", body)}
     assert written == listed
 
 

@@ -30,7 +30,7 @@ from canhazgpu.service.redis_server.server_program import any_server
 from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
 from canhazgpu.service.storage.policy import AllocationPolicy
 from canhazgpu.workers.audit import LogChannel
-from canhazgpu.workers.delivery import Delivery
+from canhazgpu.workers.delivery import DeliveryWorker
 from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 CONFIRM = 2.0
@@ -94,7 +94,7 @@ class Host:
         self.start_redis()
         self.store = TimedStore(f"unix://{folder}/redis.sock", "month")
         self.allocator = Allocator(self.settings, self.store)
-        self.deliveries: list[Delivery] = []
+        self.deliveries: list[DeliveryWorker] = []
         self.log = AuditLog(folder / "violations.log")
 
     def start_redis(self) -> None:
@@ -129,7 +129,7 @@ class Host:
         await self.stop_workers()
         self.dispatcher = Dispatcher(self.settings, self.store, "sim")
         channels: list[Any] = [self.terminals, Mail(self.settings), LogChannel(self.log)]
-        self.deliveries = [Delivery(self.store, channel, "sim") for channel in channels]
+        self.deliveries = [DeliveryWorker(self.store, channel, "sim") for channel in channels]
         for consumer, take in self.dispatcher.consumers:
             await take(await consumer.unfinished())
         for delivery in self.deliveries:

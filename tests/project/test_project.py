@@ -183,7 +183,7 @@ def test_the_table_of_keys_is_complete() -> None:
     keys = Keys("HOST")
     names = [name for attribute, name in vars(keys).items() if attribute not in ("host", "prefix")]
     names += [keys.gpu(0).replace("gpu:0", "gpu:N")]
-    names += [make("CHANNEL") for make in (keys.retries, keys.progress, keys.told)]
+    names += [make("CHANNEL") for make in (keys.retries, keys.progress, keys.delivered)]
     assert {name for name in names if f"`{name.removeprefix(keys.prefix)}`" not in text} == set()
 
 

@@ -82,7 +82,7 @@ def pack(path: Path) -> Path:
 
 def found(path: Path) -> list[tuple[str, str, int, int, int]]:
     """Return what the check of the log finds: kind, file, line, and the numbers it is about."""
-    kept = verify(path).findings.kept
+    kept = verify(path).findings.listed
     return [(one.kind, one.file, one.line, one.first_seq, one.last_seq) for one in kept]
 
 

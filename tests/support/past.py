@@ -17,7 +17,7 @@ from canhazgpu.events.silences import ADDED, ENDED, Silence
 from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED, UPDATED, Signalled, Violation
 from canhazgpu.service.api.redaction import Viewer
-from canhazgpu.service.violations.history import lasting
+from canhazgpu.service.violations.history import open_by_id
 from canhazgpu.service.violations.search import find
 from canhazgpu.service.violations.timeline import Timeline
 
@@ -203,7 +203,7 @@ async def timeline_of(store: Store, name: str, viewer: Viewer = ROOT) -> Timelin
     """Return the time line of one violation, at NOW."""
     found, start = await find(store, name)
     timeline = Timeline(store, found, viewer, NOW)
-    await timeline.read(start, (await lasting(store)).get(found))
+    await timeline.read(start, (await open_by_id(store)).get(found))
     return timeline
 
 

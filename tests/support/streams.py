@@ -34,7 +34,7 @@ async def happens(store: Store, stream: str) -> None:
         return
     names = [keys.sequence, keys.notices, keys.deliveries, keys.progress("wall"), keys.retries("wall")]
     args: list[str | bytes | int] = [keys.host, "wall", "0-0", "{}", "-1", "{}", "[]", '{"notice": "n1"}']
-    await store.run(SETTLE, [*names, keys.told("wall"), keys.deadletters], args)
+    await store.run(SETTLE, [*names, keys.delivered("wall"), keys.deadletters], args)
 
 
 async def read(store: Store, stream: str, count: int, *, acknowledge: bool = True) -> list[int]:

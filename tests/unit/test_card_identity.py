@@ -4,7 +4,14 @@ from itertools import permutations, product
 
 import pytest
 
-from canhazgpu.service.gpus.card_identity import ZERO, Card, doubtful, follow, identified, is_known_uuid
+from canhazgpu.service.gpus.card_identity import (
+    ZERO,
+    Card,
+    current_indices,
+    identifying_uuids,
+    identity_warnings,
+    is_known_uuid,
+)
 
 UUIDS = ("A", "B", "C", "")
 
@@ -20,7 +27,7 @@ def known(*uuids: str, missing: dict[int, int] | None = None) -> dict[int, Card]
 
 def places(before: dict[int, Card], *seen: str) -> dict[int, tuple[int, bool]]:
     """Where each card belongs, and whether it is missing."""
-    return {move.was: (move.index, move.missing) for move in follow(before, dict(enumerate(seen)))}
+    return {move.was: (move.index, move.missing) for move in current_indices(before, dict(enumerate(seen)))}
 
 
 def test_every_renumbering_of_few_cards_is_right() -> None:
@@ -28,11 +35,11 @@ def test_every_renumbering_of_few_cards_is_right() -> None:
     lists = [row for length in range(4) for row in product(UUIDS, repeat=length)]
     for old, new in product(lists, lists):
         before, seen = known(*old), dict(enumerate(new))
-        moves = follow(before, seen)
+        moves = current_indices(before, seen)
         assert [move.was for move in moves] == sorted(before)
         assert len({move.index for move in moves}) == len(moves)
-        sure_before = identified({index: card.uuid for index, card in before.items()})
-        sure_now = identified(seen)
+        sure_before = identifying_uuids({index: card.uuid for index, card in before.items()})
+        sure_now = identifying_uuids(seen)
         at = {uuid: index for index, uuid in sure_now.items()}
         for move in moves:
             assert move.missing == (move.index not in seen)
@@ -78,21 +85,21 @@ def test_the_unidentified_stay_where_they_are() -> None:
 def test_a_uuid_that_was_listed_twice_is_the_listed_cards() -> None:
     """What is missing with the same UUID, in any number, takes it from nobody; the last one seen has it."""
     phantom = {0: Card(uuid="B"), 1: Card(uuid="A"), 9: Card(uuid="A", missing_ms=1, was=9)}
-    assert {move.was: (move.index, move.missing) for move in follow(phantom, {0: "A", 1: "B"})} == {
+    assert {move.was: (move.index, move.missing) for move in current_indices(phantom, {0: "A", 1: "B"})} == {
         0: (1, False),
         1: (0, False),
         9: (9, True),
     }
     two = {3: Card(uuid="A", missing_ms=2, was=0), 9: Card(uuid="A", missing_ms=1, was=9)}
-    assert [move.index for move in follow(two, {0: "A"})] == [0, 9]
+    assert [move.index for move in current_indices(two, {0: "A"})] == [0, 9]
     alike = {3: Card(uuid="A", missing_ms=1, was=3), 9: Card(uuid="A", missing_ms=1, was=9)}
-    assert all(move.missing for move in follow(alike, {0: "A"}))
+    assert all(move.missing for move in current_indices(alike, {0: "A"}))
 
 
 def test_another_card_does_not_take_over_what_a_second_one_with_a_uuid_had() -> None:
     """C at the index where the UUID of A was listed again is a new card."""
     phantom = {0: Card(uuid="A"), 1: Card(uuid="A", missing_ms=1, was=1)}
-    assert [(move.index, move.missing) for move in follow(phantom, {0: "A", 1: "C"})] == [
+    assert [(move.index, move.missing) for move in current_indices(phantom, {0: "A", 1: "C"})] == [
         (0, False),
         (2, True),
     ]
@@ -107,8 +114,8 @@ def test_what_is_no_uuid(uuid: str) -> None:
 
 def test_what_is_doubtful_is_said() -> None:
     """Which GPUs cannot be told apart, and why."""
-    assert doubtful({0: "X", 1: "A", 2: "X", 3: "", 4: "unknown-4"}) == [
+    assert identity_warnings({0: "X", 1: "A", 2: "X", 3: "", 4: "unknown-4"}) == [
         "GPU 0 and GPU 2 have the same UUID, X",
         "GPU 3 and GPU 4 have no UUID",
     ]
-    assert doubtful({0: "A", 1: "B"}) == []
+    assert identity_warnings({0: "A", 1: "B"}) == []

@@ -27,7 +27,7 @@ def prove(lines: Lines, anchor: Head | None = HEAD, begin: Head | None = None) -
 
 def found(lines: Lines, anchor: Head | None = HEAD) -> list[tuple[str, int, int, int, int]]:
     """Return the kind, the lines and the numbers of what is found."""
-    kept = prove(lines, anchor).findings.kept
+    kept = prove(lines, anchor).findings.listed
     return [(one.kind, one.line, one.last_line, one.first_seq, one.last_seq) for one in kept]
 
 
@@ -184,8 +184,8 @@ def test_whatever_is_done_to_the_lines_is_found(
     lines = lines[proof.before :]
     # Lines from before the chain stand before its first one: then nothing of it was rotated away.
     if lines == written or (not proof.before and lines in (written[begin:] for begin in range(length))):
-        assert proof.findings.kept == []
-    elif not proof.findings.kept:
+        assert proof.findings.listed == []
+    elif not proof.findings.listed:
         assert proof.begins_unproven
         assert lines[1:] == written[-len(lines) :][1:]
 
@@ -207,8 +207,8 @@ def test_where_it_is_kept_how_the_file_began_the_oldest_lines_are_missed_too(
         if lines:
             touch(lines, one % len(lines), other % len(lines), new.replace(b"\n", b"x"))
     proof = prove(lines, head, begin)
-    assert bool(proof.findings.kept) == (lines != written[gone:])
-    assert proof.findings.kept or not proof.begins_unproven
+    assert bool(proof.findings.listed) == (lines != written[gone:])
+    assert proof.findings.listed or not proof.begins_unproven
 
 
 def test_findings_are_bounded_and_those_that_stand_together_are_one() -> None:
@@ -216,12 +216,12 @@ def test_findings_are_bounded_and_those_that_stand_together_are_one() -> None:
     assert found([b"x\n"] * 5000, None) == [("not_json", 1, 5000, 0, 0)]
     many, head = chain(2 * MOST * 2 + 10)
     proof = prove(many[::2], head)
-    assert len(proof.findings.kept) == MOST
+    assert len(proof.findings.listed) == MOST
     assert proof.findings.left_out > MOST / 2
 
 
 def test_thousands_of_lines_in_the_wrong_order_are_found() -> None:
     """Strays are bounded too, and what is said stays true: nothing is missing at the end."""
     many, head = chain(3 * MOST)
-    kinds = {one.kind for one in prove(many[::-1], head).findings.kept}
+    kinds = {one.kind for one in prove(many[::-1], head).findings.listed}
     assert kinds == {"out_of_order"}

@@ -51,6 +51,7 @@ TABLES: dict[str, Any] = {
     "limits.users": {"alice": {"max_gpus": 8, "max_duration": "2d"}, "bob": {"max_gpus": 0}},
     "notices.steps": [{"after": "5m", "channels": ["wall", "webhook"], "to": ["offender", "a@b"]}],
     "notify.webhook": {"chat": {"url": "https://chat.example.com/x", "body": "slack", "timeout": "3s"}},
+    "gpus.options": {"sysfs": "/sys", "cards": [0, 1]},
     "notify.plugins": {"pager": {"key": "value", "levels": [1, 2]}},
     "notify.email.addresses": {"bob": "robert@example.com"},
 }

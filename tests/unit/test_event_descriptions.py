@@ -83,12 +83,12 @@ def _silence(**facts: object) -> Silence:
 )
 def test_facts_are_said_in_a_sentence(kind: str, one: Violation, said: str) -> None:
     """Who, where, by what right, with what; how long and why."""
-    assert event_descriptions.of_fact(kind, one) == said
+    assert event_descriptions.describe_fact(kind, one) == said
 
 
 def test_a_gpu_that_is_called_otherwise_is_said() -> None:
     """An update by which the GPU has another index than in the fact before."""
-    said = event_descriptions.of_fact(
+    said = event_descriptions.describe_fact(
         UPDATED, violation(NOW, processes=_processes("a")), violation(NOW, gpu=3)
     )
     assert said == "The GPU is now GPU 0, with 1024MB by PID 10 (a)"
@@ -96,7 +96,7 @@ def test_a_gpu_that_is_called_otherwise_is_said() -> None:
 
 def test_notices_say_for_whom_and_by_what() -> None:
     """Each audience by its name, and why administrators hear of it."""
-    said = event_descriptions.of_notice
+    said = event_descriptions.describe_notice
     assert said(_notice()) == "First notice for bob, by wall and log"
     assert said(_notice(kind="reminder", channels=[])) == "Reminder for bob, by every channel"
     assert (
@@ -118,7 +118,7 @@ def test_notices_say_for_whom_and_by_what() -> None:
 
 def test_attempts_say_what_became_of_them() -> None:
     """Channel, recipient, outcome, why, and which attempt it was when it was not the first."""
-    said = event_descriptions.of_attempt
+    said = event_descriptions.describe_attempt
     assert said(attempt()) == "By email to bob@example.com: delivered"
     assert said(attempt(outcome="retry", detail="451 later", attempt=3)) == (
         "By email to bob@example.com: failed for now, will be retried (451 later), attempt 3"
@@ -128,14 +128,17 @@ def test_attempts_say_what_became_of_them() -> None:
 
 def test_silences_and_signals_say_who_and_why() -> None:
     """A silence, an acknowledgement, their ends, and a process that was told to end."""
-    assert event_descriptions.of_silence(ADDED, _silence(user="bob", gpu=3, process="jupyter")) == (
+    assert event_descriptions.describe_silence(ADDED, _silence(user="bob", gpu=3, process="jupyter")) == (
         "root silenced user bob, GPU 3, process jupyter until 2026-11-25 18:00:00 UTC: maintenance"
     )
-    assert event_descriptions.of_silence(
+    assert event_descriptions.describe_silence(
         ADDED, _silence(by="bob", user="bob", ack=True, reason="one moment")
     ) == ("bob acknowledged it until 2026-11-25 18:00:00 UTC: one moment")
-    assert event_descriptions.of_silence(ENDED, _silence()) == "The silence of root has ended"
-    assert event_descriptions.of_silence(ENDED, _silence(ended_by="ann")) == "ann ended the silence of root"
+    assert event_descriptions.describe_silence(ENDED, _silence()) == "The silence of root has ended"
+    assert (
+        event_descriptions.describe_silence(ENDED, _silence(ended_by="ann"))
+        == "ann ended the silence of root"
+    )
     signal = Signalled(
         notice="n",
         violation="v",
@@ -148,21 +151,23 @@ def test_silences_and_signals_say_who_and_why() -> None:
         signal="TERM",
         outcome="sent",
     )
-    assert event_descriptions.of_signal(signal) == "SIGTERM to PID 7 (python3): sent"
+    assert event_descriptions.describe_signal(signal) == "SIGTERM to PID 7 (python3): sent"
 
 
 def test_no_sentence_passes_control_characters_on() -> None:
     """Whatever field the hostile text is in, the sentence is one harmless line."""
     said = [
-        event_descriptions.of_fact(
+        event_descriptions.describe_fact(
             OPENED, violation(NOW, user=NASTY, kind="trespass", holder=NASTY, processes=_processes(NASTY))
         ),
-        event_descriptions.of_fact(CLOSED, violation(NOW, reason=NASTY)),
-        event_descriptions.of_notice(_notice(kind=NASTY, person=NASTY, channels=[NASTY])),
-        event_descriptions.of_attempt(attempt(recipient=NASTY, detail=NASTY, outcome=NASTY, channel=NASTY)),
-        event_descriptions.of_silence(
+        event_descriptions.describe_fact(CLOSED, violation(NOW, reason=NASTY)),
+        event_descriptions.describe_notice(_notice(kind=NASTY, person=NASTY, channels=[NASTY])),
+        event_descriptions.describe_attempt(
+            attempt(recipient=NASTY, detail=NASTY, outcome=NASTY, channel=NASTY)
+        ),
+        event_descriptions.describe_silence(
             ADDED, _silence(by=NASTY, user=NASTY, process=NASTY, reason=NASTY, until=NASTY)
         ),
-        event_descriptions.of_silence(ENDED, _silence(by=NASTY, ended_by=NASTY)),
+        event_descriptions.describe_silence(ENDED, _silence(by=NASTY, ended_by=NASTY)),
     ]
     assert [harm(one, "") for one in said] == [set()] * len(said)

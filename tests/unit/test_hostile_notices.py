@@ -12,7 +12,7 @@ from support.pages import Page
 from canhazgpu.events.notices import Notice
 from canhazgpu.notifiers.channels.wall import message
 from canhazgpu.notifiers.messages.html_page import page
-from canhazgpu.notifiers.messages.phrases import words_of
+from canhazgpu.notifiers.messages.phrases import safe_text
 from canhazgpu.notifiers.messages.plain_text import lines, subject
 from canhazgpu.notifiers.messages.sample_notices import samples
 
@@ -34,7 +34,7 @@ TEXTS = (
             "\U0001f600" * 400,
         ]
     )
-).filter(words_of)
+).filter(safe_text)
 
 
 def filled(value: Any, text: str, field: str = "") -> Any:

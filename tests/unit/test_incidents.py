@@ -9,7 +9,7 @@ from support.episode import ALL, MINUTE, SECOND, START
 from canhazgpu.config.notices import Notices, Quiet
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.timestamps import rfc3339
-from canhazgpu.workers.dispatch.incidents import Change, Trouble, advance, of_channel
+from canhazgpu.workers.dispatch.incidents import Change, IncidentState, advance, channel_change
 from canhazgpu.workers.dispatch.policy import Policy
 from canhazgpu.workers.dispatch.reservation_notices import announce
 
@@ -21,7 +21,7 @@ class Subject:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.trouble: Trouble | None = None
+        self.trouble: IncidentState | None = None
 
     def at(self, moment: int, reason: str | None = None) -> list[str]:
         """Let it fail, be well (no reason), or just let time pass (None); return what is told."""
@@ -81,7 +81,7 @@ def test_what_an_attempt_says_of_its_channel(
     channel: str, outcome: str, detail: str, *, fails: bool | None
 ) -> None:
     """It fails, or works, or nothing is said of it."""
-    change = of_channel(attempt(channel=channel, outcome=outcome, detail=detail))
+    change = channel_change(attempt(channel=channel, outcome=outcome, detail=detail))
     assert (None if change is None else bool(change.reason)) is fails
 
 

@@ -40,8 +40,8 @@ def test_what_is_kept_can_be_read(tmp_path: Path) -> None:
     """Another service reads who it was and whether that lives."""
     mine = this_machine(tmp_path)
     assert Machine.of(mine.text) == mine
-    assert mine.lives()
+    assert mine.is_alive()
     gone = Machine(mine.id, mine.boot, Process(os.getpid(), (start_of(os.getpid()) or 0) + 1))
     assert gone.shares_boot(mine)
-    assert not gone.lives()
+    assert not gone.is_alive()
     assert Machine.of("whatever") is None

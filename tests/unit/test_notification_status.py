@@ -49,7 +49,7 @@ def _verdict(
                 notice=notice, channel=channel, outcome=outcome, time=f"t{place}", final=outcome != "retry"
             )
         )
-    return telling.verdicts(silences, known_ms)[one.violation]
+    return telling.statuses(silences, known_ms)[one.violation]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,6 @@ def test_a_dead_letter_that_is_tried_again_is_the_same_notice() -> None:
     telling.notice(spoken, NOW)
     telling.attempt(Attempt(notice="n1", channel="wall", outcome="failed", time="t0"))
     telling.notice(spoken, NOW)
-    assert telling.verdicts((), 0)[CLOSED.violation].told == "unreached"
+    assert telling.statuses((), 0)[CLOSED.violation].told == "unreached"
     telling.attempt(Attempt(notice="n1", channel="wall", outcome="delivered", time="t1"))
-    assert telling.verdicts((), 0)[CLOSED.violation] == NotificationStatus("reached", "t1")
+    assert telling.statuses((), 0)[CLOSED.violation] == NotificationStatus("reached", "t1")

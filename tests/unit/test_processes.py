@@ -10,7 +10,7 @@ import pytest
 from support.daemon import until
 from support.descriptors import none_left
 
-from canhazgpu.events.linux.processes import Process, marked, open_process, start_of, tree
+from canhazgpu.events.linux.processes import Process, open_process, start_of, tree, with_variable
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.recovery.reconciliation_plan import process_lives
 
@@ -42,9 +42,9 @@ def test_a_name_that_looks_like_fields(odd: subprocess.Popen[bytes]) -> None:
 def test_what_carries_a_reservation_is_found(odd: subprocess.Popen[bytes]) -> None:
     """By the whole value, and only among the processes of that user."""
     found = Process(odd.pid, start_of(odd.pid) or 0)
-    assert marked(b"CANHAZGPU_RESERVATION", b"r7-1", os.getuid()) == [found]
-    assert marked(b"CANHAZGPU_RESERVATION", b"r7", os.getuid()) == []
-    assert marked(b"CANHAZGPU_RESERVATION", b"r7-1", os.getuid() + 1) == []
+    assert with_variable(b"CANHAZGPU_RESERVATION", b"r7-1", os.getuid()) == [found]
+    assert with_variable(b"CANHAZGPU_RESERVATION", b"r7", os.getuid()) == []
+    assert with_variable(b"CANHAZGPU_RESERVATION", b"r7-1", os.getuid() + 1) == []
 
 
 def test_without_a_descriptor_nobody_has_ended(odd: subprocess.Popen[bytes]) -> None:

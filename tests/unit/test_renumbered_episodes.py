@@ -12,7 +12,7 @@ def test_a_card_with_another_index_is_not_told_of_again() -> None:
     bob.at(WAIT)
     assert bob.at(MINUTE, (UPDATED, violation("v1", 0))) == []
     assert bob.episode is not None
-    assert list(bob.episode.told) == ["0/unreserved/"]
+    assert list(bob.episode.notified) == ["0/unreserved/"]
 
 
 def test_two_cards_that_change_places_are_both_told_of_still() -> None:
@@ -23,7 +23,7 @@ def test_two_cards_that_change_places_are_both_told_of_still() -> None:
     bob.at(WAIT)
     assert bob.at(MINUTE, (UPDATED, violation("v1", 1)), (UPDATED, violation("v2", 0))) == []
     assert bob.episode is not None
-    assert sorted(bob.episode.told) == ["0/unreserved/", "1/unreserved/"]
+    assert sorted(bob.episode.notified) == ["0/unreserved/", "1/unreserved/"]
 
 
 def test_the_card_that_has_the_old_index_is_another() -> None:

@@ -71,8 +71,8 @@ def test_an_idle_release_of_what_is_used_is_seen(monkeypatch: pytest.MonkeyPatch
 
     def blind(name: str, text: str) -> str:
         changed = text.replace(
-            "local function follow(record, use, gap)",
-            "local function follow(record, _, gap) local use = 'idle'",
+            "local function track_idleness(record, use, gap)",
+            "local function track_idleness(record, _, gap) local use = 'idle'",
         )
         assert name != "observe" or changed != text
         return changed
@@ -94,7 +94,7 @@ def test_an_idle_release_of_what_is_used_is_seen(monkeypatch: pytest.MonkeyPatch
         ),
         ("= known(process.hint), known(process.reservation)", "= known(process.hint), nil", 10, oracle.LATE),
         ("rules.presume_holder and 'presumed' or 'other'", "'other'", 10, oracle.FALSE),
-        ("if by_right(host.rules, gpu, record, process)", "if process.run == record.id", 14, oracle.IDLE),
+        ("if has_right(host.rules, gpu, record, process)", "if process.run == record.id", 14, oracle.IDLE),
     ],
 )
 def test_a_broken_presumption_is_seen(rule: str, broken: str, seed: int, column: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from canhazgpu.config.settings import Memory, Settings, Violations
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
-from canhazgpu.service.gpus.usage import NOTHING_REPORTED, judge
+from canhazgpu.service.gpus.usage import NOTHING_REPORTED, gpu_usage
 
 THRESHOLD = 100
 SETTINGS = Settings(
@@ -32,7 +32,7 @@ def gpu(*processes: ProcessUse, used: int | None = 0, **facts: Any) -> GpuUsage:
     reading = GpuReading(
         index=3, uuid="GPU-3", name="H100", memory_total_mb=81559, memory_used_mb=used, **facts
     )
-    return judge(reading, processes, SETTINGS)
+    return gpu_usage(reading, processes, SETTINGS)
 
 
 @pytest.mark.parametrize(("used", "in_use"), [(0, False), (99, False), (100, False), (101, True)])
@@ -173,9 +173,9 @@ def test_a_name_is_no_exemption() -> None:
         SETTINGS, violations=Violations(exempt_processes=["/usr/bin/train", "nvidia-persistenced"])
     )
     reading = GpuReading(index=0, uuid="GPU-0", name="H100", memory_used_mb=500)
-    assert not judge(reading, [process(7, 500, name="train")], by_path).in_use
+    assert not gpu_usage(reading, [process(7, 500, name="train")], by_path).in_use
     cut = msgspec.structs.replace(named, program="nvidia-persiste", uid=0, person=None)
-    assert not judge(reading, [cut], by_path).in_use
+    assert not gpu_usage(reading, [cut], by_path).in_use
 
 
 def test_an_exempt_program_with_much_memory_counts_again() -> None:

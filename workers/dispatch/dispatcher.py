@@ -22,11 +22,11 @@ from canhazgpu.events.redis_client.keys import GROUP_DISPATCHER
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.violations import Violation
-from canhazgpu.workers.consumer import LONGEST_BLOCK, Consumer, Entry, Patience
+from canhazgpu.workers.consumer import LONGEST_BLOCK, Backoff, Consumer, Entry
 from canhazgpu.workers.dispatch import digest, escalation, incidents
 from canhazgpu.workers.dispatch.drafts import Draft, apply_quiet_hours
 from canhazgpu.workers.dispatch.episodes import Episode, Fact
-from canhazgpu.workers.dispatch.incidents import Change, Trouble
+from canhazgpu.workers.dispatch.incidents import Change, IncidentState
 from canhazgpu.workers.dispatch.policy import Policy, next_digest
 from canhazgpu.workers.dispatch.reservation_notices import announce
 from canhazgpu.workers.dispatch.stream_history import material
@@ -75,7 +75,7 @@ class Dispatcher:
             task_status.started()
 
     async def _timers(self) -> None:
-        patience = Patience(self._store)
+        patience = Backoff(self._store)
         while True:
             self._wake = anyio.Event()
             try:
@@ -98,7 +98,7 @@ class Dispatcher:
             left_ms = float(due_ms) - await self._store.now_ms()
             if left_ms > 0:
                 return min(LONGEST_BLOCK, left_ms / 1000)
-            await self._look_at(name.decode())  # It is no longer due, or later.
+            await self._advance_if_due(name.decode())  # It is no longer due, or later.
 
     async def take_facts(self, entries: list[Entry]) -> None:
         """Apply violation events, grouped by user."""
@@ -122,7 +122,7 @@ class Dispatcher:
                 continue
             if attempt.serial and not attempt.group.startswith(INCIDENT):
                 await self._advance_episode(attempt.group, [attempt])
-            change = incidents.of_channel(attempt)
+            change = incidents.channel_change(attempt)
             if change:
                 await self._advance_incident(f"channel/{attempt.channel}", [change])
             await self._deliveries.acknowledge(entry.id)
@@ -163,7 +163,7 @@ class Dispatcher:
         fields = {name.encode(): value for name, value in entry.event.to_fields().items()}
         await consumer.bury(entry.id, str(error), fields)
 
-    async def _look_at(self, name: str) -> None:
+    async def _advance_if_due(self, name: str) -> None:
         if name == digest.GROUP:
             await self._send_digest()
         elif name.startswith(INCIDENT):
@@ -213,7 +213,7 @@ class Dispatcher:
         now_ms = await self._store.now_ms()
 
         def step(text: bytes) -> tuple[bytes, int | None, list[Draft]]:
-            before = msgspec.json.decode(text, type=Trouble) if text else None
+            before = msgspec.json.decode(text, type=IncidentState) if text else None
             after, drafts = incidents.advance(subject, before, changes, now_ms, self._policy)
             return _state(after, now_ms, drafts)
 
@@ -267,7 +267,7 @@ class Dispatcher:
 
 
 def _state(
-    after: Episode | Trouble | None, now_ms: int, drafts: list[Draft]
+    after: Episode | IncidentState | None, now_ms: int, drafts: list[Draft]
 ) -> tuple[bytes, int | None, list[Draft]]:
     """Return the arguments to commit. A state is never due again immediately."""
     if after is None:

@@ -12,21 +12,21 @@ from canhazgpu.workers.dispatch.policy import Policy
 
 
 class Audience(msgspec.Struct, frozen=True):
-    """The recipient of a notice; `who` is the name of the holder, or the address."""
+    """The recipient of a notice; `recipient` is the name of the holder, or the address."""
 
     name: str
-    who: str = ""
+    recipient: str = ""
 
     @property
     def key(self) -> str:
         """The recipient as a string."""
-        return f"{self.name} {self.who}" if self.who else self.name
+        return f"{self.name} {self.recipient}" if self.recipient else self.name
 
     @classmethod
     def of(cls, key: str) -> "Audience":
         """Return the audience of a key."""
-        name, _, who = key.partition(" ")
-        return cls(name, who)
+        name, _, recipient = key.partition(" ")
+        return cls(name, recipient)
 
 
 THE_OFFENDER, THE_ADMINS = Audience(OFFENDER), Audience(ADMINS)

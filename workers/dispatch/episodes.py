@@ -1,4 +1,4 @@
-"""The state of one user's episode, and how events change it. `telling.py` decides about notices.
+"""The state of one user's episode, and how events change it. `escalation.py` decides about notices.
 
 An episode covers all violations of one user. It starts with the first violation and ends when there was none
 for `resolve_hold`, so a job that is restarted belongs to the same episode. Times are milliseconds of Redis'
@@ -14,7 +14,16 @@ from canhazgpu.events.violations import CLOSED, UPDATED, Violation
 from canhazgpu.workers.dispatch.policy import Policy
 
 Fact: TypeAlias = tuple[str, Violation] | Delivery  # A violation's with its event's type.
-PUT_RIGHT = frozenset({"reserved", "exempted"})  # Reasons after which there is no need to wait.
+RESOLVED_REASONS = frozenset({"reserved", "exempted"})  # Reasons after which there is no need to wait.
+
+STORED_NAMES = {  # In Redis, fields keep the names that they had when the state was first stored.
+    "dry_run_sent": "rehearsed",
+    "holder_escalations": "callings",
+    "notified": "told",
+    "resolve_holder_ms": "parting",
+    "used_channels": "heard",
+    "violations_by_holder": "guests",
+}
 
 
 class DeferredNotice(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,14 +47,14 @@ class HolderEscalation(msgspec.Struct, kw_only=True, omit_defaults=True):
     given_up: bool = False  # All steps failed, and administrators were notified.
 
 
-class Episode(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Episode(msgspec.Struct, kw_only=True, omit_defaults=True, rename=STORED_NAMES):
     """One user's episode. `first_ms`, the time when the first notice was due, is the base time of steps."""
 
     episode: str  # The id of its first violation.
     open: dict[str, Violation] = {}
     ended: dict[str, Violation] = {}  # Notified, and closed since.
-    told: dict[str, None] = {}  # Places ("GPU/kind/holder") covered by a notice.
-    heard: dict[str, tuple[str, ...]] = {}  # Audience -> the channels that were used.
+    notified: dict[str, None] = {}  # Places ("GPU/kind/holder") covered by a notice.
+    used_channels: dict[str, tuple[str, ...]] = {}  # Audience -> the channels that were used.
     notify_ms: int | None = None
     first_ms: int | None = None
     last_ms: int | None = None
@@ -62,10 +71,10 @@ class Episode(msgspec.Struct, kw_only=True, omit_defaults=True):
     ] = {}  # Serial -> the channels that are still trying to reach the offender.
     reached: dict[str, None] = {}  # Serials of the notices that reached them.
     unreached: bool = False  # Administrators were notified that nobody could be reached.
-    guests: dict[str, dict[str, Violation]] = {}  # Holder -> the violations on their GPUs.
-    callings: dict[str, HolderEscalation] = {}  # Holder -> whether they could be notified.
-    parting: dict[str, int] = {}  # Holder -> the time at which to send the resolved notice.
-    rehearsed: bool = False  # The dry-run notice was sent.
+    violations_by_holder: dict[str, dict[str, Violation]] = {}  # Holder -> the violations on their GPUs.
+    holder_escalations: dict[str, HolderEscalation] = {}  # Holder -> whether they could be notified.
+    resolve_holder_ms: dict[str, int] = {}  # Holder -> the time at which to send the resolved notice.
+    dry_run_sent: bool = False  # The dry-run notice was sent.
     terminated: bool = False
     terminate_ms: int | None = None  # The next attempt, if too many episodes were ended recently.
     due_ms: int | None = None  # The time of the next check, if there is no event before.
@@ -91,7 +100,7 @@ def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> E
     """Return the episode after one event. Applying an event again changes nothing."""
     if isinstance(fact, Delivery):
         if episode:
-            _hear_back(episode, fact)
+            _apply_attempt(episode, fact)
         return episode
     kind, violation = fact
     name = violation.violation
@@ -107,19 +116,19 @@ def apply(episode: Episode | None, fact: Fact, now_ms: int, policy: Policy) -> E
     if before and before.gpu != violation.gpu:
         _renumber(episode, before, violation)
     if violation.holder:
-        episode.guests.setdefault(violation.holder, {})[name] = violation
+        episode.violations_by_holder.setdefault(violation.holder, {})[name] = violation
     episode.hold_ms = None
-    if place(violation) not in episode.told and episode.notify_ms is None:
+    if place(violation) not in episode.notified and episode.notify_ms is None:
         episode.notify_ms = now_ms + policy.wait_ms()
     return episode
 
 
 def _renumber(episode: Episode, before: Violation, now: Violation) -> None:
     """Move the notified places of a card to its new index."""
-    if place(before) in episode.told:
-        episode.told[place(now)] = None
+    if place(before) in episode.notified:
+        episode.notified[place(now)] = None
         if all(place(one) != place(before) for one in episode.open.values()):
-            del episode.told[place(before)]
+            del episode.notified[place(before)]
 
 
 def _close(episode: Episode, violation: Violation, now_ms: int, policy: Policy) -> None:
@@ -128,34 +137,34 @@ def _close(episode: Episode, violation: Violation, now_ms: int, policy: Policy) 
         episode.open[violation.violation] = violation
         _renumber(episode, before, violation)
     del episode.open[violation.violation]
-    if violation.holder and violation.holder in episode.guests:
-        episode.guests[violation.holder][violation.violation] = violation
-    if place(violation) in episode.told:
+    if violation.holder and violation.holder in episode.violations_by_holder:
+        episode.violations_by_holder[violation.holder][violation.violation] = violation
+    if place(violation) in episode.notified:
         episode.ended[violation.violation] = violation
     if not episode.open:
-        over = violation.reason in PUT_RIGHT
+        over = violation.reason in RESOLVED_REASONS
         episode.hold_ms = now_ms if over else now_ms + policy.hold_ms()
 
 
-def _hear_back(episode: Episode, attempt: Delivery) -> None:
+def _apply_attempt(episode: Episode, attempt: Delivery) -> None:
     """Apply a delivery attempt. If a notice reached nobody, the next step is brought forward."""
     serial = str(attempt.serial)
     reached = attempt.outcome in REACHED and is_personal(attempt.channel)
     if attempt.episode != episode.episode:
         return
-    for calling in episode.callings.values():
-        if serial in calling.awaiting:
-            calling.reached |= reached
-            _strike(calling.awaiting, serial, attempt)
+    for escalation in episode.holder_escalations.values():
+        if serial in escalation.awaiting:
+            escalation.reached |= reached
+            _remove_finished_channel(escalation.awaiting, serial, attempt)
     if serial not in (episode.awaiting.keys() | episode.reached.keys()):
         return
     if reached:
         episode.reached[serial] = None
-    _strike(episode.awaiting, serial, attempt)
+    _remove_finished_channel(episode.awaiting, serial, attempt)
     episode.forward = episode.stuck
 
 
-def _strike(awaiting: dict[str, tuple[str, ...]], serial: str, attempt: Delivery) -> None:
+def _remove_finished_channel(awaiting: dict[str, tuple[str, ...]], serial: str, attempt: Delivery) -> None:
     """Remove a channel that has finished."""
     if attempt.final and serial in awaiting:
         awaiting[serial] = tuple(one for one in awaiting[serial] if one != attempt.channel)

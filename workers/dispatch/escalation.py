@@ -40,12 +40,12 @@ def advance(  # noqa: PLR0913 - the whole of what it depends on
         episode = apply(episode, fact, now_ms, policy)
     if episode is None:
         return None, []
-    turn = _Escalation(episode, now_ms, policy, silences, acknowledged or {})
-    turn.take(may_terminate=may_terminate)
-    if turn.over:
-        return None, turn.drafts
-    episode.due_ms = turn.due()
-    return episode, turn.drafts
+    escalation = _Escalation(episode, now_ms, policy, silences, acknowledged or {})
+    escalation.take(may_terminate=may_terminate)
+    if escalation.finished:
+        return None, escalation.drafts
+    episode.due_ms = escalation.due()
+    return episode, escalation.drafts
 
 
 class _Escalation(EscalationStep):
@@ -57,19 +57,19 @@ class _Escalation(EscalationStep):
         if episode.hold_ms is not None and episode.hold_ms <= self.now_ms:
             self._resolve()
             return
-        self._part()
+        self._resolve_holders()
         if self.visible:
-            self._send_later()
+            self._send_deferred()
             self._notify()
             self._steps()
-            self._fall_through()
+            self._escalate_holders()
             self._remind()
             self._terminate(may_terminate=may_terminate)
 
     def due(self) -> int | None:
         """Return the time of the next check of the episode."""
         episode = self.episode
-        moments = [episode.hold_ms, episode.wake_ms, *episode.parting.values()]
+        moments = [episode.hold_ms, episode.wake_ms, *episode.resolve_holder_ms.values()]
         if self.visible:
             moments += [self._notify_ms(), self._step_ms(), episode.remind_ms, self._terminate_ms()]
             moments += [later.due_ms for later in episode.later]
@@ -78,7 +78,7 @@ class _Escalation(EscalationStep):
     def _notify_ms(self) -> int | None:
         """Return when to send a notice about new violations, or None if all are known."""
         episode = self.episode
-        if all(place(one) in episode.told for one in self.visible):
+        if all(place(one) in episode.notified for one in self.visible):
             return None
         wanted = self.now_ms if episode.notify_ms is None else episode.notify_ms
         return max(wanted, self._after(episode.last_ms))
@@ -94,7 +94,7 @@ class _Escalation(EscalationStep):
             return None
         left = self.policy.steps[episode.step :]
         if episode.forward:
-            hurry = left or THE_ADMINS.key not in episode.heard or episode.last_ms is None
+            hurry = left or THE_ADMINS.key not in episode.used_channels or episode.last_ms is None
             return self.now_ms if hurry else self._after(episode.last_ms)
         return episode.first_ms + left[0].after_ms if left else None
 
@@ -107,12 +107,12 @@ class _Escalation(EscalationStep):
             episode.first_ms = self.now_ms
             episode.remind_ms = self.now_ms + self.policy.pause_ms(0)
         else:
-            for audience, channels in self.concerned(self.policy.steps[: episode.step]).items():
-                known = episode.heard.get(audience.key, ())
+            for audience, channels in self.recipients(self.policy.steps[: episode.step]).items():
+                known = episode.used_channels.get(audience.key, ())
                 ways = (*channels, *known) if audience.name == HOLDER else channels
                 self.emit("changed" if known else "opened", audience, ways)
         episode.notify_ms = None
-        episode.told.update(dict.fromkeys(map(place, self.visible)))
+        episode.notified.update(dict.fromkeys(map(place, self.visible)))
 
     def _steps(self) -> None:
         """Take the steps that are due, and those brought forward because nobody was reached."""
@@ -124,41 +124,41 @@ class _Escalation(EscalationStep):
                 return
             step = self.policy.steps[episode.step]
             episode.step += 1
-            for audience, channels in self.concerned([step]).items():
-                if audience.name == HOLDER and episode.step - 1 in self._early(audience.who):
+            for audience, channels in self.recipients([step]).items():
+                if audience.name == HOLDER and episode.step - 1 in self._early(audience.recipient):
                     continue  # It was brought forward for this holder.
                 missed = forced and audience.name != OFFENDER
-                told = self.emit(self._kind(audience), audience, channels, unreached=missed)
-                episode.unreached |= told and missed and audience.name == ADMINS
+                sent = self.emit(self._kind(audience), audience, channels, unreached=missed)
+                episode.unreached |= sent and missed and audience.name == ADMINS
             if OFFENDER in step.to or forced:
                 episode.forward = episode.stuck and not episode.unreached
 
     def _early(self, holder: str) -> tuple[int, ...]:
-        calling = self.episode.callings.get(holder)
-        return calling.early if calling else ()
+        escalation = self.episode.holder_escalations.get(holder)
+        return escalation.early if escalation else ()
 
-    def _fall_through(self) -> None:
+    def _escalate_holders(self) -> None:
         """Notify holders who were not reached with the next step; if there is none, notify administrators."""
         steps = self.policy.steps
         present = {one.holder for one in self.visible if one.holder}
-        for holder in sorted(present & self.episode.callings.keys()):
-            calling, audience = self.episode.callings[holder], Audience(HOLDER, holder)
-            while self._is_stuck(audience) and calling.step < len(steps):
-                step, calling.step = steps[calling.step], calling.step + 1
-                heard = self.episode.heard.get(audience.key, ())
-                fresh = [one for one in self.policy.concrete(step.channels) if one not in heard]
+        for holder in sorted(present & self.episode.holder_escalations.keys()):
+            escalation, audience = self.episode.holder_escalations[holder], Audience(HOLDER, holder)
+            while self._is_stuck(audience) and escalation.step < len(steps):
+                step, escalation.step = steps[escalation.step], escalation.step + 1
+                used = self.episode.used_channels.get(audience.key, ())
+                fresh = [one for one in self.policy.concrete(step.channels) if one not in used]
                 wanted = HOLDER in step.to or (OFFENDER in step.to and any(map(is_personal, fresh)))
-                if wanted and self.emit("opened", audience, fresh) and calling.step > self.episode.step:
-                    calling.early = (*calling.early, calling.step - 1)
+                if wanted and self.emit("opened", audience, fresh) and escalation.step > self.episode.step:
+                    escalation.early = (*escalation.early, escalation.step - 1)
             if self._is_stuck(audience):
-                calling.given_up = True
+                escalation.given_up = True
                 names = tuple(self.policy.notices.admin_channels)
                 self.emit(self._kind(THE_ADMINS), THE_ADMINS, names, unreached_holder=holder)
 
     def _is_stuck(self, holder: Audience) -> bool:
-        calling = self.episode.callings[holder.who]
+        escalation = self.episode.holder_escalations[holder.recipient]
         waits = any(later.audience == holder.key for later in self.episode.later)
-        return not (calling.reached or calling.given_up or calling.awaiting or waits)
+        return not (escalation.reached or escalation.given_up or escalation.awaiting or waits)
 
     def _nobody_reached(self) -> None:
         if not self.episode.unreached:
@@ -168,7 +168,9 @@ class _Escalation(EscalationStep):
 
     def _kind(self, audience: Audience) -> str:
         """Return the kind of a notice; for an offender who was not reached yet it is the first one."""
-        known = audience.key in self.episode.heard and (audience.name != OFFENDER or self.episode.reached)
+        known = audience.key in self.episode.used_channels and (
+            audience.name != OFFENDER or self.episode.reached
+        )
         return "reminder" if known else "opened"
 
     def _remind(self) -> None:
@@ -177,15 +179,15 @@ class _Escalation(EscalationStep):
             return
         episode.reminders += 1
         episode.remind_ms = self.now_ms + self.policy.pause_ms(episode.reminders)
-        concerned = self.concerned(self.policy.steps[: episode.step])
-        wanted = [one for one in concerned if one.name == OFFENDER and self.person(one)]
-        for audience in wanted or [one for one in concerned if one.name == ADMINS]:
-            self.emit("reminder", audience, concerned[audience])
+        recipients = self.recipients(self.policy.steps[: episode.step])
+        wanted = [one for one in recipients if one.name == OFFENDER and self.user_of(one)]
+        for audience in wanted or [one for one in recipients if one.name == ADMINS]:
+            self.emit("reminder", audience, recipients[audience])
 
     def _terminate_ms(self) -> int | None:
         episode, after = self.episode, self.policy.terminate_ms
         enough = len(episode.reached) >= self.policy.terminate.after_notices
-        done = episode.terminated or (episode.rehearsed and self.policy.terminate.dry_run)
+        done = episode.terminated or (episode.dry_run_sent and self.policy.terminate.dry_run)
         if after is None or episode.first_ms is None or done or not enough:
             return None
         return max(episode.first_ms + after, episode.terminate_ms or 0)
@@ -198,46 +200,46 @@ class _Escalation(EscalationStep):
             self.episode.terminate_ms = self.now_ms + TRY_AGAIN_MS
             return
         if all(one.person for one in self.visible):
-            now, _ = self.by_quiet(self.episode.heard.get(THE_OFFENDER.key, ()))
+            now, _ = self.by_quiet(self.episode.used_channels.get(THE_OFFENDER.key, ()))
             self.draft("terminate", THE_OFFENDER, (TERMINATE, *now), self.visible)
-        self.episode.rehearsed = True
+        self.episode.dry_run_sent = True
         self.episode.terminated = not self.policy.terminate.dry_run
 
-    def _part(self) -> None:
+    def _resolve_holders(self) -> None:
         """Send resolved notices to holders whose GPUs have not been used by others for a while."""
         episode = self.episode
         present = {one.holder for one in episode.open.values()}
-        for holder in [one for one in episode.callings if one not in present]:
-            if Audience(HOLDER, holder).key not in episode.heard:
-                del episode.callings[holder]
-        for key in [key for key in episode.heard if Audience.of(key).name == HOLDER]:
-            holder = Audience.of(key).who
+        for holder in [one for one in episode.holder_escalations if one not in present]:
+            if Audience(HOLDER, holder).key not in episode.used_channels:
+                del episode.holder_escalations[holder]
+        for key in [key for key in episode.used_channels if Audience.of(key).name == HOLDER]:
+            holder = Audience.of(key).recipient
             if any(one.holder == holder for one in episode.open.values()):
-                episode.parting.pop(holder, None)
+                episode.resolve_holder_ms.pop(holder, None)
                 continue
-            about = self._gone_from(holder)
-            due = episode.parting.setdefault(holder, self.now_ms + self.policy.hold_ms())
+            about = self._ended_for(holder)
+            due = episode.resolve_holder_ms.setdefault(holder, self.now_ms + self.policy.hold_ms())
             if about and due > self.now_ms:
                 continue
-            self._over(Audience.of(key), episode.heard.pop(key), about)
-            del episode.parting[holder]
-            episode.guests.pop(holder, None)
-            episode.callings.pop(holder, None)
+            self._send_resolved(Audience.of(key), episode.used_channels.pop(key), about)
+            del episode.resolve_holder_ms[holder]
+            episode.violations_by_holder.pop(holder, None)
+            episode.holder_escalations.pop(holder, None)
 
-    def _gone_from(self, holder: str) -> list[Violation]:
+    def _ended_for(self, holder: str) -> list[Violation]:
         """Return the violations on a holder's GPUs that ended before the GPUs were released."""
-        return [one for one in self.episode.guests.get(holder, {}).values() if one.closed]
+        return [one for one in self.episode.violations_by_holder.get(holder, {}).values() if one.closed]
 
     def _resolve(self) -> None:
         """Send resolved notices to everyone who was notified."""
-        for key, channels in self.episode.heard.items():
+        for key, channels in self.episode.used_channels.items():
             audience = Audience.of(key)
             holds = audience.name == HOLDER
-            about = self._gone_from(audience.who) if holds else list(self.episode.ended.values())
-            self._over(audience, channels, about)
-        self.over = True
+            about = self._ended_for(audience.recipient) if holds else list(self.episode.ended.values())
+            self._send_resolved(audience, channels, about)
+        self.finished = True
 
-    def _over(self, audience: Audience, channels: Iterable[str], about: Sequence[Violation]) -> None:
+    def _send_resolved(self, audience: Audience, channels: Iterable[str], about: Sequence[Violation]) -> None:
         """Send the resolved notice; through quiet channels at the end of quiet hours."""
         now, quiet = self.by_quiet(channels)
         if now and about:
@@ -246,7 +248,7 @@ class _Escalation(EscalationStep):
             until = rfc3339(min(quiet.values()))
             self.draft("resolved", audience, tuple(quiet), about, not_before=until)
 
-    def _send_later(self) -> None:
+    def _send_deferred(self) -> None:
         due = [later for later in self.episode.later if later.due_ms <= self.now_ms]
         self.episode.later = tuple(later for later in self.episode.later if later not in due)
         for later in due:

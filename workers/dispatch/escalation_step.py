@@ -27,8 +27,10 @@ class EscalationStep:
         self.episode, self.now_ms, self.policy = episode, now_ms, policy
         self.acknowledged = acknowledged
         self.drafts: list[Draft] = []
-        self._said: dict[tuple[str, str], set[str]] = {}  # The violations by webhook and kind of notice.
-        self.over = False
+        self._posted_violations: dict[
+            tuple[str, str], set[str]
+        ] = {}  # The violations by webhook and kind of notice.
+        self.finished = False
         live = [silence for silence in silences if silence.until_ms > now_ms]
         self.visible: list[Violation] = []
         ends = []
@@ -39,7 +41,7 @@ class EscalationStep:
                 self.visible.append(violation)
         episode.wake_ms = min(ends, default=None)
 
-    def concerned(self, steps: Iterable[Step]) -> dict[Audience, tuple[str, ...]]:
+    def recipients(self, steps: Iterable[Step]) -> dict[Audience, tuple[str, ...]]:
         """Return the recipients of these steps and their channels."""
         found: dict[Audience, tuple[str, ...]] = {}
         for step in steps:
@@ -48,16 +50,16 @@ class EscalationStep:
                     found[audience] = (*found.get(audience, ()), *step.channels)
         return found
 
-    def person(self, audience: Audience) -> str | None:
+    def user_of(self, audience: Audience) -> str | None:
         """Return the recipient's user name, or None for administrators and addresses."""
         if audience.name == HOLDER:
-            return audience.who
+            return audience.recipient
         people = (one.person for one in self.visible or self.episode.ended.values() if one.person)
         return next(people, None) if audience.name == OFFENDER else None
 
-    def about(self, audience: Audience, violations: Iterable[Violation]) -> list[Violation]:
+    def relevant_to(self, audience: Audience, violations: Iterable[Violation]) -> list[Violation]:
         """Return the violations that are relevant to an audience."""
-        return [one for one in violations if audience.name != HOLDER or one.holder == audience.who]
+        return [one for one in violations if audience.name != HOLDER or one.holder == audience.recipient]
 
     def by_quiet(self, names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, int]]:
         """Return the channels that can be used now, and the end of quiet hours for the others."""
@@ -84,11 +86,11 @@ class EscalationStep:
         Return False if there is no recipient or no channel.
         """
         episode = self.episode
-        about = self.about(audience, self.visible)
-        if not about or (audience.name == OFFENDER and self.person(audience) is None):
+        about = self.relevant_to(audience, self.visible)
+        if not about or (audience.name == OFFENDER and self.user_of(audience) is None):
             return False
         if audience.name == HOLDER:
-            episode.callings.setdefault(audience.who, HolderEscalation())
+            episode.holder_escalations.setdefault(audience.recipient, HolderEscalation())
         now, quiet = self.by_quiet(names)
         waits = [later for later in episode.later if later.audience == audience.key]
         if unreached or unreached_holder:  # A notice with this flag replaces those without.
@@ -113,13 +115,13 @@ class EscalationStep:
         if now:
             self.draft(kind, audience, now, about, unreached=unreached, unreached_holder=unreached_holder)
             episode.last_ms = self.now_ms
-            heard = (*episode.heard.get(audience.key, ()), *now)
-            episode.heard[audience.key] = tuple(dict.fromkeys(heard))
+            used = (*episode.used_channels.get(audience.key, ()), *now)
+            episode.used_channels[audience.key] = tuple(dict.fromkeys(used))
             trying = tuple(channel for channel in now if is_personal(channel))
             if audience.name == OFFENDER and trying:
                 episode.awaiting[str(episode.serial)] = trying
             if audience.name == HOLDER and trying:
-                episode.callings[audience.who].awaiting[str(episode.serial)] = trying
+                episode.holder_escalations[audience.recipient].awaiting[str(episode.serial)] = trying
         return bool(now or quiet)
 
     def may_ack(self, about: Iterable[Violation]) -> bool:
@@ -135,9 +137,12 @@ class EscalationStep:
         """Return whether this step already sends the same to a webhook, which all recipients share."""
         if channel.partition(":")[0] != "webhook":
             return False
-        said, names = self._said.setdefault((channel, kind), set()), {one.violation for one in about}
-        known = names <= said
-        said |= names
+        posted, names = (
+            self._posted_violations.setdefault((channel, kind), set()),
+            {one.violation for one in about},
+        )
+        known = names <= posted
+        posted |= names
         return known
 
     def draft(  # noqa: PLR0913 - what a notice is made of
@@ -167,9 +172,9 @@ class EscalationStep:
                 serial=self.episode.serial,
                 user=whose.user,
                 uid=whose.uid,
-                person=self.person(audience),
+                person=self.user_of(audience),
                 audience=audience.name,
-                to=audience.who if audience.name not in (OFFENDER, HOLDER, ADMINS) else None,
+                to=audience.recipient if audience.name not in (OFFENDER, HOLDER, ADMINS) else None,
                 channels=channels,
                 violations=ordered,
                 contact=self.policy.notices.contact,

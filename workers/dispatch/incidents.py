@@ -16,7 +16,14 @@ KINDS = {
     "gpu": ("gpu-failed", "gpu-recovered"),
     "channel": ("channel-failing", "channel-recovered"),
 }
-CHANNEL_PATIENCE = 10  # Channels retry by themselves.
+CHANNEL_WAIT_FACTOR = 10  # Channels retry by themselves.
+
+STORED_NAMES = {  # In Redis, fields keep the names that they had when the state was first stored.
+    "notified": "told",
+    "notify_ms": "tell_ms",
+    "recovered_at": "well",
+    "resolve_ms": "clear_ms",
+}
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,45 +38,45 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     called: str = ""
 
 
-class Trouble(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The state of an incident. `well`: the time of the recovery, if it has recovered."""
+class IncidentState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=STORED_NAMES):
+    """The state of an incident. `recovered_at`: the time of the recovery, if it has recovered."""
 
     incident: Incident
-    tell_ms: int | None = None
-    clear_ms: int | None = None
-    well: str | None = None
-    told: bool = False
+    notify_ms: int | None = None
+    resolve_ms: int | None = None
+    recovered_at: str | None = None
+    notified: bool = False
     due_ms: int | None = None
 
 
 def advance(
-    subject: str, trouble: Trouble | None, changes: list[Change], now_ms: int, policy: Policy
-) -> tuple[Trouble | None, list[Draft]]:
+    subject: str, state: IncidentState | None, changes: list[Change], now_ms: int, policy: Policy
+) -> tuple[IncidentState | None, list[Draft]]:
     """Return the incident (or None) after `changes` and the due steps, and the notices to send."""
     for change in changes:
-        if trouble and change.called:
-            now = msgspec.structs.replace(trouble.incident, subject=change.called)
-            trouble = msgspec.structs.replace(trouble, incident=now)
-        trouble = _apply(subject, trouble, change, now_ms, policy)
-    if trouble is None:
+        if state and change.called:
+            now = msgspec.structs.replace(state.incident, subject=change.called)
+            state = msgspec.structs.replace(state, incident=now)
+        state = _apply(subject, state, change, now_ms, policy)
+    if state is None:
         return None, []
     drafts: list[Draft] = []
-    if trouble.tell_ms is not None and trouble.tell_ms <= now_ms:
-        trouble = msgspec.structs.replace(trouble, tell_ms=None, told=True)
+    if state.notify_ms is not None and state.notify_ms <= now_ms:
+        state = msgspec.structs.replace(state, notify_ms=None, notified=True)
         drafts += apply_quiet_hours(
-            _draft(trouble.incident, KINDS[_family(subject)][0], policy), now_ms, policy
+            _draft(state.incident, KINDS[_family(subject)][0], policy), now_ms, policy
         )
-    if trouble.clear_ms is not None and trouble.clear_ms <= now_ms:
-        ended = msgspec.structs.replace(trouble.incident, ended=trouble.well)
+    if state.resolve_ms is not None and state.resolve_ms <= now_ms:
+        ended = msgspec.structs.replace(state.incident, ended=state.recovered_at)
         return None, [
             *drafts,
             *apply_quiet_hours(_draft(ended, KINDS[_family(subject)][1], policy), now_ms, policy),
         ]
-    moments = [ms for ms in (trouble.tell_ms, trouble.clear_ms) if ms is not None]
-    return msgspec.structs.replace(trouble, due_ms=min(moments, default=None)), drafts
+    moments = [ms for ms in (state.notify_ms, state.resolve_ms) if ms is not None]
+    return msgspec.structs.replace(state, due_ms=min(moments, default=None)), drafts
 
 
-def of_channel(attempt: Delivery) -> Change | None:
+def channel_change(attempt: Delivery) -> Change | None:
     """Return what an attempt shows about its channel. A permanent refusal of one address is no failure."""
     lost = attempt.outcome == "failed"
     answered = lost and is_personal(attempt.channel) and attempt.detail[:3].isdigit()
@@ -84,24 +91,26 @@ def _family(subject: str) -> str:
 
 
 def _apply(
-    subject: str, trouble: Trouble | None, change: Change, now_ms: int, policy: Policy
-) -> Trouble | None:
+    subject: str, state: IncidentState | None, change: Change, now_ms: int, policy: Policy
+) -> IncidentState | None:
     if change.reason:
-        if trouble is None:
-            wait = policy.notices.incident_wait * (CHANNEL_PATIENCE if _family(subject) == "channel" else 1)
+        if state is None:
+            wait = policy.notices.incident_wait * (
+                CHANNEL_WAIT_FACTOR if _family(subject) == "channel" else 1
+            )
             incident = Incident(
                 subject=change.called or subject,
                 reason=change.reason,
                 remedy=change.remedy,
                 since=change.time,
             )
-            return Trouble(incident=incident, tell_ms=now_ms + round(wait * 1000))
-        return msgspec.structs.replace(trouble, clear_ms=None, well=None)
-    if trouble is None or not trouble.told:
+            return IncidentState(incident=incident, notify_ms=now_ms + round(wait * 1000))
+        return msgspec.structs.replace(state, resolve_ms=None, recovered_at=None)
+    if state is None or not state.notified:
         return None
-    if trouble.clear_ms is not None:
-        return trouble
-    return msgspec.structs.replace(trouble, clear_ms=now_ms + policy.hold_ms(), well=change.time)
+    if state.resolve_ms is not None:
+        return state
+    return msgspec.structs.replace(state, resolve_ms=now_ms + policy.hold_ms(), recovered_at=change.time)
 
 
 def _draft(incident: Incident, kind: str, policy: Policy) -> Draft:

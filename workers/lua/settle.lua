@@ -1,19 +1,19 @@
 -- settle: records what one attempt to deliver a notice came to, and what follows: done, or try again.
--- Keys: sequence notices deliveries progress retries told deadletters
--- Args: host consumer_group entry progress retry_ms told dead delivery...
+-- Keys: sequence notices deliveries progress retries last_delivered deadletters
+-- Args: host consumer_group entry progress retry_ms delivered dead delivery...
 -- Returns: now_ms
 -- Events: notice.attempted
 local sequence, notices, deliveries, progress = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local retries, told, deadletters = KEYS[5], KEYS[6], KEYS[7]
+local retries, last_delivered, deadletters = KEYS[5], KEYS[6], KEYS[7]
 local host, consumer_group, entry, tried, retry_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local to_tell, dead = cjson.decode(ARGV[6]), cjson.decode(ARGV[7])
+local delivered, dead = cjson.decode(ARGV[6]), cjson.decode(ARGV[7])
 for position = 8, #ARGV do
   local data = splice({time = now}, ARGV[position])
-  publish({deliveries}, host, next_id(sequence), 'canhazgpu.notice.attempted',
+  append_event({deliveries}, host, next_id(sequence), 'canhazgpu.notice.attempted',
     'notice/' .. cjson.decode(ARGV[position]).notice, data)
 end
-for field, notice in pairs(to_tell) do
-  if notice == '' then redis.call('HDEL', told, field) else redis.call('HSETNX', told, field, notice) end
+for field, notice in pairs(delivered) do
+  if notice == '' then redis.call('HDEL', last_delivered, field) else redis.call('HSETNX', last_delivered, field, notice) end
 end
 for _, letter in ipairs(dead) do
   redis.call('XADD', deadletters, 'MAXLEN', '~', 10000, '*', 'time', now, unpack(letter))

@@ -4,7 +4,7 @@
 -- Returns: how many
 -- Events: process.signalled
 for position = 2, #ARGV do
-  publish({KEYS[2], KEYS[3]}, ARGV[1], next_id(KEYS[1]), 'canhazgpu.process.signalled',
+  append_event({KEYS[2], KEYS[3]}, ARGV[1], next_id(KEYS[1]), 'canhazgpu.process.signalled',
     'violation/' .. cjson.decode(ARGV[position]).violation, ARGV[position])
 end
 return #ARGV - 1

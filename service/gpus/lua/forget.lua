@@ -12,15 +12,15 @@ for _, index in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do  -- A new card o
   if not host.by_index[tonumber(index)] then return cjson.encode({code = 'again'}) end
 end
 
-local function about_violation(verb, field, text)
+local function publish_violation(verb, field, text)
   local index, key = string.match(field, '^(%d+)/(.*)$')
   local record = cjson.decode(text)
   local ended = {reason = 'vanished', closed = now, duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))}
-  tell('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record, ended), violations)
+  publish('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record, ended), violations)
 end
 
 -- The fields of a hash that are about a GPU, by `pattern`, which returns its index first.
-local function taken_from(key, pattern, index)
+local function take_fields(key, pattern, index)
   local found = {}
   for field, value in pairs(pairs_of(key)) do
     if tonumber((string.match(field, pattern))) == index then
@@ -31,9 +31,9 @@ local function taken_from(key, pattern, index)
   return found
 end
 
-local function keep(gpu, card)
+local function store_removed(gpu, card)
   local had = {}
-  for field, moment in pairs(taken_from(KEYS[7], '/(%d+)$', gpu.index)) do had[string.match(field, '^(.*)/')] = moment end
+  for field, moment in pairs(take_fields(KEYS[7], '/(%d+)$', gpu.index)) do had[string.match(field, '^(.*)/')] = moment end
   if card.uuid == '' then return end
   local facts = {}
   for _, name in ipairs(KEPT) do facts[name] = redis.call('HGET', gpu.key, name) or nil end
@@ -57,19 +57,19 @@ for _, card in ipairs(cards) do
   end
 end
 if #removed == 0 then return cjson.encode({code = 'done'}) end
-local released = free_parts(host, parts, 'vanished')
+local released = release_parts(host, parts, 'vanished')
 
 local left, managed = {}, 0
 for _, gpu in ipairs(host.gpus) do
   local card = gone[gpu.index]
   if card then
-    for field, text in pairs(taken_from(open_key, '^(%d+)/', gpu.index)) do about_violation('closed', field, text) end
-    taken_from(pending_key, '^(%d+)/', gpu.index)
-    keep(gpu, card)
+    for field, text in pairs(take_fields(open_key, '^(%d+)/', gpu.index)) do publish_violation('closed', field, text) end
+    take_fields(pending_key, '^(%d+)/', gpu.index)
+    store_removed(gpu, card)
     redis.call('DEL', gpu.key)
     redis.call('ZREM', KEYS[4], gpu.index)
     host.by_index[gpu.index] = nil
-    tell('gpu.removed', 'gpu/' .. gpu.index, cjson.encode({index = gpu.index, uuid = gpu.uuid or '',
+    publish('gpu.removed', 'gpu/' .. gpu.index, cjson.encode({index = gpu.index, uuid = gpu.uuid or '',
       reason = card.again and 'its UUID is the one of another GPU' or 'not found by the driver'}))
   else
     left[#left + 1] = gpu
@@ -92,5 +92,5 @@ host.requests = waiting
 for uuid, text in pairs(pairs_of(removed_key)) do
   if now_ms - cjson.decode(text).at_ms > LEDGER_KEPT_MS then redis.call('HDEL', removed_key, uuid) end
 end
-walk(host)
+serve_queue(host)
 return cjson.encode({code = 'done', removed = removed, released = released, granted = host.granted})

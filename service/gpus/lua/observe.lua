@@ -18,15 +18,15 @@ local RETURNS = 4  -- So many at least it takes, however long nobody looked befo
 local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
-local function about_violation(verb, gpu, key, record, extra, id)
-  publish({KEYS[2], violations}, ARGV[1], id or next_id(KEYS[1]), 'canhazgpu.violation.' .. verb,
+local function publish_violation(verb, gpu, key, record, extra, id)
+  append_event({KEYS[2], violations}, ARGV[1], id or next_id(KEYS[1]), 'canhazgpu.violation.' .. verb,
     'violation/' .. record.id, violation_data(gpu.index, key, record, extra))
 end
 
 local function close(gpu, field, key, record, reason)
   redis.call('HDEL', open_key, field)
   closed = closed + 1
-  about_violation('closed', gpu, key, record, {reason = reason, closed = now,
+  publish_violation('closed', gpu, key, record, {reason = reason, closed = now,
     duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))})
 end
 
@@ -49,7 +49,7 @@ local function follow_open(gpu, field, key, use, kind, holder, record)
   record.memory_mb, record.peak_mb = use.memory_mb, math.max(record.peak_mb, use.memory_mb)
   if changed or (record.signature ~= use.signature and due_for_update(record)) then
     record.signature, record.updates, record.updated_ms = use.signature, (record.updates or 0) + 1, now_ms
-    about_violation('updated', gpu, key, record)
+    publish_violation('updated', gpu, key, record)
   end
   local after = cjson.encode(record)
   if after ~= before then redis.call('HSET', open_key, field, after) end
@@ -57,7 +57,7 @@ end
 
 -- Adds a scan that sees it, where the last good scan of the GPU was at `good_ms`. Use that comes back counts
 -- since then, but one return never suffices.
-local function add_up(candidate, good_ms)
+local function add_scan(candidate, good_ms)
   if not candidate then return {since_ms = now_ms, used_ms = 0, seen_ms = now_ms} end
   local returned = candidate.seen_ms < good_ms
   local more = returned and math.min(now_ms - good_ms, confirm_ms / RETURNS) or now_ms - candidate.seen_ms
@@ -67,10 +67,10 @@ local function add_up(candidate, good_ms)
 end
 
 -- What a user's presence on a GPU that is not theirs means now: a candidate, a new violation, an old one.
-local function accuse(gpu, field, key, use, kind, holder, record, candidate, good_ms)
+local function record_use(gpu, field, key, use, kind, holder, record, candidate, good_ms)
   if record then return follow_open(gpu, field, key, use, kind, holder, record) end
   local known_before = candidate
-  candidate = add_up(candidate, good_ms)
+  candidate = add_scan(candidate, good_ms)
   if known_before and candidate.used_ms >= confirm_ms then
     local id = next_id(KEYS[1])
     local fresh = {id = 'v' .. id, kind = kind, holder = holder, signature = use.signature, identity = use.identity, body = use.body,
@@ -78,7 +78,7 @@ local function accuse(gpu, field, key, use, kind, holder, record, candidate, goo
     redis.call('HDEL', pending_key, field)
     redis.call('HSET', open_key, field, cjson.encode(fresh))
     opened = opened + 1
-    return about_violation('opened', gpu, key, fresh, nil, id)
+    return publish_violation('opened', gpu, key, fresh, nil, id)
   end
   redis.call('HSET', pending_key, field, whole(candidate.since_ms) .. ':' .. whole(candidate.used_ms) .. ':' .. whole(candidate.seen_ms))
   local due = now_ms + confirm_ms - candidate.used_ms
@@ -86,13 +86,13 @@ local function accuse(gpu, field, key, use, kind, holder, record, candidate, goo
 end
 
 if last[2] then
-  tell('scanner.resumed', 'scanner', cjson.encode({stalled_s = math.floor((now_ms - tonumber(last[2])) / 1000)}))
+  publish('scanner.resumed', 'scanner', cjson.encode({stalled_s = math.floor((now_ms - tonumber(last[2])) / 1000)}))
   redis.call('HDEL', KEYS[3], 'stalled_ms', 'stalled_reason', 'stalled_remedy')
 end
 redis.call('HSET', KEYS[3], 'at_ms', whole(now_ms), 'began_ms', whole(now_ms - age_ms))
 
 -- Keeps what the scan says of a GPU, and tells what changed; `old` is what was kept before.
-local function keep(gpu, key, old)
+local function store_gpu(gpu, key, old)
   local subject = 'gpu/' .. gpu.index
   local summary = old.holder and splice({holder = old.holder_user}, gpu.summary) or gpu.summary
   if not old.signature then redis.call('ZADD', KEYS[4], gpu.index, gpu.index) end
@@ -106,10 +106,10 @@ local function keep(gpu, key, old)
   if old.state == 'ok' and gpu.state ~= 'ok' and last[1] then redis.call('HSET', key, 'ok_ms', last[1]) end
   if gpu.state == 'error' and not old.failed then
     redis.call('HSET', key, 'failed', '1')
-    tell('gpu.failed', subject, summary)
+    publish('gpu.failed', subject, summary)
   elseif gpu.state == 'ok' and old.failed then
     redis.call('HDEL', key, 'failed')
-    tell('gpu.recovered', subject, summary)
+    publish('gpu.recovered', subject, summary)
   end
   local passed_ms = now_ms - tonumber(old.changed_ms or 0)
   local changes = level_now(tonumber(old.changes or 0), tonumber(old.changed_ms or 0)) + 1
@@ -118,7 +118,7 @@ local function keep(gpu, key, old)
   if another or (old.outline ~= gpu.outline and changes <= FREE_CHANGES) or new_pids then
     redis.call('HSET', key, 'outline', gpu.outline, 'signature', gpu.signature, 'state', gpu.state, 'uuid', gpu.uuid,
       'changed_ms', whole(now_ms), 'changes', string.format('%.3f', changes))
-    tell('gpu.changed', subject, summary)
+    publish('gpu.changed', subject, summary)
   end
 end
 
@@ -135,7 +135,7 @@ local function without_right(old, row)
   if not holder then return row.members end
   if row.key == 'unknown' and not (old.disowned and cjson.decode(old.disowned)[row.key]) then return nil end
   for _, member in ipairs(row.members) do
-    if not by_right(rules, old, holder, member) then found[#found + 1] = member end
+    if not has_right(rules, old, holder, member) then found[#found + 1] = member end
   end
   if #found > 0 or #row.members == 0 then return found end
 end
@@ -149,7 +149,7 @@ local function overstays(old, row)
 end
 
 -- Closes a violation that is not seen any more, at once or when it has ended; returns whether it is closed.
-local function part(gpu, key, old, field, text, at_once, reason)
+local function close_unseen(gpu, key, old, field, text, at_once, reason)
   local name, record = string.match(field, '/(.*)$'), cjson.decode(text)
   if at_once or has_ended(key, old, name, record) then
     close(gpu, field, name, record, reason)
@@ -164,7 +164,7 @@ local open, pending = pairs_of(open_key), pairs_of(pending_key)
 for position, gpu in ipairs(scan) do
   local key, prefix = KEYS[FIRST - 1 + position], gpu.index .. '/'
   local old = pairs_of(key)
-  keep(gpu, key, old)
+  store_gpu(gpu, key, old)
   gpu.disowned = old.disowned
   if gpu.state == 'ok' then
     local good_ms = tonumber((old.state == 'ok' and last[1]) or old.ok_ms or now_ms)
@@ -181,7 +181,7 @@ for position, gpu in ipairs(scan) do
     for field, text in pairs(open) do
       if string.sub(field, 1, #prefix) == prefix and (another or not rows[field]) then
         local exempted = old.unmanaged or gpu.exempt[string.sub(field, #prefix + 1)]
-        if part(gpu, key, old, field, text, another or exempted, exempted and 'exempted' or 'stopped') then open[field] = nil end
+        if close_unseen(gpu, key, old, field, text, another or exempted, exempted and 'exempted' or 'stopped') then open[field] = nil end
       end
     end
     for field, text in pairs(pending) do
@@ -196,7 +196,7 @@ for position, gpu in ipairs(scan) do
       local record, members = open[field] and cjson.decode(open[field]), without_right(old, row)
       if members then
         local kind = old.holder and 'trespass' or (old.expired_uid and overstays(old, row) and 'overstaying') or 'unreserved'
-        accuse(gpu, field, row.key, use_by(row, members), kind, old.holder and old.holder_user, record,
+        record_use(gpu, field, row.key, use_by(row, members), kind, old.holder and old.holder_user, record,
           candidate_of(pending[field]), good_ms)
       else
         if record then close(gpu, field, row.key, record, 'reserved') end
@@ -205,7 +205,7 @@ for position, gpu in ipairs(scan) do
     end
   else
     for field, text in pairs(open) do
-      if no_process_left[field] and string.sub(field, 1, #prefix) == prefix then part(gpu, key, old, field, text, false, 'stopped') end
+      if no_process_left[field] and string.sub(field, 1, #prefix) == prefix then close_unseen(gpu, key, old, field, text, false, 'stopped') end
     end
   end
 end
@@ -218,7 +218,7 @@ local function use_on(gpu, record)
   local use = 'idle'
   for _, row in ipairs(gpu.users) do
     for _, member in ipairs(row.members) do
-      if by_right(rules, gpu, record, member) then return 'used' end
+      if has_right(rules, gpu, record, member) then return 'used' end
       if not known(member.person) then use = 'unknown' end
     end
     if #row.members == 0 then use = 'unknown' end
@@ -238,19 +238,19 @@ end
 
 -- Follows for how long a reservation is idle; returns whether it is to be released for that. What is unknown,
 -- a gap between two scans too, is not idle: its time begins anew then, and so does the time until the release.
-local function follow(record, use, gap)
+local function track_idleness(record, use, gap)
   local since, told, until_ms = record.idle_ms, record.idle_told_ms, record.idle_until_ms
   local releases = record.kind == 'manual' and rules.idle_release_ms > 0
   if use == 'idle' then
     since = not gap and since or now_ms
     if now_ms - since >= rules.idle_after_ms and (not told or (releases and not until_ms)) then
       told, until_ms = now_ms, releases and now_ms + rules.idle_release_ms or nil
-      tell('reservation.idle', 'reservation/' .. record.id,
+      publish('reservation.idle', 'reservation/' .. record.id,
         facts_of(record, {idle = rfc3339(since), deadline = until_ms and rfc3339(until_ms)}))
     end
   else
     since = nil
-    if use == 'used' and told then tell('reservation.used', 'reservation/' .. record.id, facts_of(record)) end
+    if use == 'used' and told then publish('reservation.used', 'reservation/' .. record.id, facts_of(record)) end
     if use ~= 'unknown' then told, until_ms = nil, nil end
   end
   if since ~= record.idle_ms or told ~= record.idle_told_ms or until_ms ~= record.idle_until_ms then
@@ -269,7 +269,7 @@ for _, text in ipairs(redis.call('HVALS', KEYS[5])) do
   elseif rules.idle_after_ms > 0 or string.find(text, '"idle_', 1, true) then
     local record = cjson.decode(text)
     local use = rules.idle_after_ms > 0 and use_of(record, by_index) or 'not asked'
-    if follow(record, use, gap) then over[#over + 1] = record.id end
+    if track_idleness(record, use, gap) then over[#over + 1] = record.id end
   end
 end
 local granted = {}
@@ -279,13 +279,13 @@ if settles or #over > 0 then
     if record.ended_ms and record.ended_ms > now_ms then  -- The clock was set back.
       record.ended_ms = now_ms
       save(record)
-    elseif record.ended_ms and not lingers(host, record) then
-      free(host, record, record.gpus, 'exited')
+    elseif record.ended_ms and not still_used(host, record) then
+      release(host, record, record.gpus, 'exited')
       freed = freed + 1
     end
   end
-  for _, id in ipairs(over) do free(host, host.records[id], host.records[id].gpus, 'idle') end
-  if not host.incomplete then walk(host) end
+  for _, id in ipairs(over) do release(host, host.records[id], host.records[id].gpus, 'idle') end
+  if not host.incomplete then serve_queue(host) end
   granted = host.granted
 end
 return {now_ms, due_ms, opened, closed, freed + #over, granted}

@@ -61,13 +61,13 @@ local function rename_fields(key, parts)
 end
 
 -- Where a missing card is shown now: no scan can tell more of it.
-local function about_violation(verb, field, record)
+local function publish_violation(verb, field, record)
   local index, key = string.match(field, '^(%d+)/(.*)$')
-  tell('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record), violations)
+  publish('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record), violations)
 end
 
 -- Keeps a card at its index; its usage is what a scan saw of this very card.
-local function put(card, facts)
+local function store_card(card, facts)
   local key, flat = key_of[card.index], {}
   if facts.usage then facts.usage = string.gsub(facts.usage, '^{"index":%d+', '{"index":' .. card.index) end
   for name, value in pairs(facts) do
@@ -80,7 +80,7 @@ end
 
 -- A missing card is an error from this moment on: nobody gets it before the scan is over. With `anew` no scan
 -- came through before this one, and the card may have been there: its time begins anew.
-local function miss(card, facts)
+local function update_missing(card, facts)
   if card.missing then
     if not facts.missing_ms then
       if facts.state == 'ok' then facts.ok_ms = redis.call('HGET', KEYS[3], 'at_ms') or nil end
@@ -94,7 +94,7 @@ local function miss(card, facts)
 end
 
 -- What was kept of a card the driver did not list for long: an administrator's word, when it was used last.
-local function take_up(card)
+local function restore_card(card)
   local text = redis.call('HGET', removed_key, card.uuid)
   if not text then return end
   local kept, key = cjson.decode(text), key_of[card.index]
@@ -104,9 +104,9 @@ local function take_up(card)
   for uid, had in pairs(kept.affinity) do redis.call('HSETNX', KEYS[7], uid .. '/' .. card.index, had) end
   redis.call('HDEL', removed_key, card.uuid)
   local subject, handling = 'gpu/' .. card.index, {index = card.index, uuid = card.uuid, reason = kept.facts.drained}
-  if kept.facts.drained then tell('gpu.drained', subject, cjson.encode(handling)) end
+  if kept.facts.drained then publish('gpu.drained', subject, cjson.encode(handling)) end
   handling.reason = nil
-  if kept.facts.unmanaged then tell('gpu.unmanaged', subject, cjson.encode(handling)) end
+  if kept.facts.unmanaged then publish('gpu.unmanaged', subject, cjson.encode(handling)) end
 end
 
 for _, card in ipairs(change.cards) do
@@ -115,11 +115,11 @@ for _, card in ipairs(change.cards) do
 end
 for _, card in ipairs(change.cards) do
   local facts = facts_at[card.was]
-  miss(card, facts)
-  put(card, facts)
+  update_missing(card, facts)
+  store_card(card, facts)
 end
 if #moved > 0 then
-  tell('gpu.renumbered', 'gpu', cjson.encode({gpus = moved}))
+  publish('gpu.renumbered', 'gpu', cjson.encode({gpus = moved}))
   rename_values(KEYS[5], record_of)
   rename_values(KEYS[6], request_of)
   rename_values(silences_key, cjson.decode)
@@ -129,8 +129,8 @@ if #moved > 0 then
     local record = cjson.decode(text)
     record.identity = ''  -- The scan that follows tells of it, with who is there now.
     redis.call('HSET', open_key, field, cjson.encode(record))
-    if missing[tonumber(string.match(field, '^%d+'))] then about_violation('updated', field, record) end
+    if missing[tonumber(string.match(field, '^%d+'))] then publish_violation('updated', field, record) end
   end
 end
-for _, card in ipairs(change.new) do take_up(card) end
+for _, card in ipairs(change.new) do restore_card(card) end
 return now_ms

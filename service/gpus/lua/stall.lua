@@ -11,7 +11,7 @@ if redis.call('HGET', scan, 'stalled_reason') ~= reason then
   local id = next_id(sequence)
   redis.call('HSETNX', scan, 'stalled_ms', string.format('%.0f', now_ms))
   redis.call('HSET', scan, 'stalled_reason', reason, 'stalled_remedy', remedy)
-  publish({events}, host, id, 'canhazgpu.scanner.stalled', 'scanner',
+  append_event({events}, host, id, 'canhazgpu.scanner.stalled', 'scanner',
     cjson.encode({reason = reason, remedy = remedy}))
 end
 return now_ms

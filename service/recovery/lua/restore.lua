@@ -15,7 +15,7 @@ redis.call('HSET', KEYS[3], 'dataset', state.dataset, 'owner', state.owner)
 for _, id in ipairs(state.ended) do
   local record = host.records[id]
   if record then
-    free(host, record, record.gpus, 'stale')
+    release(host, record, record.gpus, 'stale')
     dropped[#dropped + 1] = id
   end
 end
@@ -33,7 +33,7 @@ local function without_conflicts(record)
     local other = gpu and gpu.holder and gpu.holder ~= record.id and host.records[gpu.holder]
     if other then
       local wins = weak[other.id] or (record.kind == 'run' and not strong[other.id])
-      if wins then free(host, other, {index}, 'lost') end
+      if wins then release(host, other, {index}, 'lost') end
       conflicts[#conflicts + 1] = {gpu = index, holder = wins and record.user or other.user, loser = wins and other.user or record.user}
       other = not wins
     end
@@ -43,7 +43,7 @@ local function without_conflicts(record)
 end
 
 -- GPUs that old data says it has and that it had let go of.
-local function let_go(record)
+local function release_former_gpus(record)
   for _, gpu in ipairs(host.gpus) do
     if gpu.holder == record.id and not wants({gpus = record.gpus}, gpu.index) then
       gpu.holder = false
@@ -54,7 +54,7 @@ end
 
 for _, text in ipairs(state.records) do
   local record = record_of(text)
-  let_go(record)
+  release_former_gpus(record)
   record.gpus = without_conflicts(record)
   if #record.gpus > 0 then
     host.records[record.id] = record
@@ -68,7 +68,7 @@ for _, text in ipairs(state.records) do
     end
     save(record)
     restored[#restored + 1] = record.id
-    tell('reservation.restored', 'reservation/' .. record.id, facts_of(record))
+    publish('reservation.restored', 'reservation/' .. record.id, facts_of(record))
   end
 end
 

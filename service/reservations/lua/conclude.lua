@@ -8,5 +8,5 @@ local record = text and record_of(text)
 if not record or record.ended_ms then return 0 end
 record.ended_ms = now_ms
 save(record)
-tell('reservation.ended', 'reservation/' .. record.id, facts_of(record))
+publish('reservation.ended', 'reservation/' .. record.id, facts_of(record))
 return 1

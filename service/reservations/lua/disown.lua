@@ -22,7 +22,7 @@ end
 for _, index in ipairs(request.gpus or {}) do
   if not host.by_index[index] then blocked[#blocked + 1] = {gpu = index} end
 end
-if #blocked > 0 then return answer(host, {code = 'not-yours', blocked = blocked}) end
+if #blocked > 0 then return save_reply(host, {code = 'not-yours', blocked = blocked}) end
 
 -- Keys and names of the users on a GPU that no proof binds to its reservation or to another person.
 local function unproven(gpu, record)
@@ -53,8 +53,8 @@ for _, gpu in ipairs(chosen) do
     else
       redis.call('HSET', gpu.key, 'disowned', cjson.encode(keys))
     end
-    tell('reservation.disowned', 'reservation/' .. record.id, facts_of(record, {gpus = {gpu.index}, disowned = request.undo and cjson.null or users}))
+    publish('reservation.disowned', 'reservation/' .. record.id, facts_of(record, {gpus = {gpu.index}, disowned = request.undo and cjson.null or users}))
     disowned[#disowned + 1] = {gpu = gpu.index, users = request.undo and cjson.null or users}
   end
 end
-return answer(host, {code = #disowned > 0 and 'disowned' or 'none', disowned = disowned})
+return save_reply(host, {code = #disowned > 0 and 'disowned' or 'none', disowned = disowned})

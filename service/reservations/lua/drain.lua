@@ -11,18 +11,18 @@ local missing, changed = {}, {}
 for _, index in ipairs(request.gpus) do
   if not host.by_index[index] then missing[#missing + 1] = index end
 end
-if #missing > 0 then return answer(host, {code = 'missing', missing = missing}) end
+if #missing > 0 then return save_reply(host, {code = 'missing', missing = missing}) end
 for _, index in ipairs(request.gpus) do
   local gpu = host.by_index[index]
   if request.reason and gpu.drained ~= request.reason then
     redis.call('HSET', gpu.key, 'drained', request.reason)
-    tell('gpu.drained', 'gpu/' .. index, cjson.encode({index = index, uuid = gpu.uuid, reason = request.reason, by = request.by}))
+    publish('gpu.drained', 'gpu/' .. index, cjson.encode({index = index, uuid = gpu.uuid, reason = request.reason, by = request.by}))
     changed[#changed + 1], gpu.drained = index, request.reason
   elseif not request.reason and gpu.drained then
     redis.call('HDEL', gpu.key, 'drained')
-    tell('gpu.undrained', 'gpu/' .. index, cjson.encode({index = index, uuid = gpu.uuid, by = request.by}))
+    publish('gpu.undrained', 'gpu/' .. index, cjson.encode({index = index, uuid = gpu.uuid, by = request.by}))
     changed[#changed + 1], gpu.drained = index, false
   end
 end
-walk(host)
-return answer(host, {code = 'done', changed = changed})
+serve_queue(host)
+return save_reply(host, {code = 'done', changed = changed})

@@ -12,14 +12,14 @@ local expired, next_ms = {}, 0
 local function announce(record)
   record.warned_ms = record.expires_ms
   save(record)
-  tell('reservation.expiring', 'reservation/' .. record.id, facts_of(record, {deadline = rfc3339(record.expires_ms)}))
+  publish('reservation.expiring', 'reservation/' .. record.id, facts_of(record, {deadline = rfc3339(record.expires_ms)}))
 end
 
 for id, record in pairs(host.records) do
   local ends_ms = record.expires_ms
   if ends_ms and ends_ms <= now_ms then
     expired[#expired + 1] = id
-    free(host, record, record.gpus, 'expired')
+    release(host, record, record.gpus, 'expired')
   elseif ends_ms then
     local warns = record.warned_ms ~= ends_ms and ends_ms - record.started_ms >= 2 * warning_ms
     if warns and ends_ms - warning_ms <= now_ms then
@@ -30,5 +30,5 @@ for id, record in pairs(host.records) do
     if next_ms == 0 or look_ms < next_ms then next_ms = look_ms end
   end
 end
-if #expired > 0 then walk(host) end
+if #expired > 0 then serve_queue(host) end
 return cjson.encode({code = 'done', now_ms = now_ms, next_ms = next_ms, expired = expired, granted = host.granted})

@@ -19,7 +19,7 @@ for _, index in ipairs(request.gpus or {}) do
     blocked[#blocked + 1] = {gpu = index, by = record and record.user or nil, kind = record and record.kind or nil}
   end
 end
-if #blocked > 0 then return answer(host, {code = 'not-yours', blocked = blocked}) end
+if #blocked > 0 then return save_reply(host, {code = 'not-yours', blocked = blocked}) end
 if not request.gpus then
   for id, record in pairs(host.records) do
     if record.uid == request.uid and record.kind == 'manual' then chosen[id] = record end
@@ -31,13 +31,13 @@ for id, record in pairs(chosen) do
   local left_ms = (record.expires_ms or now_ms) - now_ms
   more_ms[id] = request.cut and math.min(request.add_ms, most_ms - left_ms) or request.add_ms
   if more_ms[id] <= 0 or left_ms + more_ms[id] > most_ms then
-    return answer(host, {code = 'limit', gpus = record.gpus, left_ms = left_ms, most_ms = most_ms})
+    return save_reply(host, {code = 'limit', gpus = record.gpus, left_ms = left_ms, most_ms = most_ms})
   end
 end
 for id, record in pairs(chosen) do
   record.expires_ms = (record.expires_ms or now_ms) + more_ms[id]
   save(record)
-  tell('reservation.extended', 'reservation/' .. record.id, facts_of(record))
+  publish('reservation.extended', 'reservation/' .. record.id, facts_of(record))
   extended[#extended + 1] = record
 end
-return answer(host, {code = #extended > 0 and 'extended' or 'none', extended = extended})
+return save_reply(host, {code = #extended > 0 and 'extended' or 'none', extended = extended})

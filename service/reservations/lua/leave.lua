@@ -17,5 +17,5 @@ for _, request in ipairs(host.requests) do
   end
 end
 host.requests = staying
-if left > 0 then walk(host) end
+if left > 0 then serve_queue(host) end
 return cjson.encode({code = left > 0 and 'left' or 'none', granted = host.granted})

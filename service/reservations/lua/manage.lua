@@ -12,32 +12,32 @@ local missing, held, managed = {}, {}, 0
 for _, index in ipairs(request.gpus) do
   if not host.by_index[index] then missing[#missing + 1] = index end
 end
-if #missing > 0 then return answer(host, {code = 'missing', missing = missing, known = #host.gpus}) end
+if #missing > 0 then return save_reply(host, {code = 'missing', missing = missing, known = #host.gpus}) end
 for _, gpu in ipairs(host.gpus) do
   local record = gpu.holder and host.records[gpu.holder]
   if record and not wants(request, gpu.index) then held[#held + 1] = {gpu = gpu.index, by = record.user} end
 end
-if #held > 0 and not request.force then return answer(host, {code = 'held', held = held}) end
+if #held > 0 and not request.force then return save_reply(host, {code = 'held', held = held}) end
 local parts = {}
 for _, one in ipairs(held) do
   local id = host.by_index[one.gpu].holder
   parts[id] = parts[id] or {}
   table.insert(parts[id], one.gpu)
 end
-local released = free_parts(host, parts, 'unmanaged', request.by)
+local released = release_parts(host, parts, 'unmanaged', request.by)
 for _, gpu in ipairs(host.gpus) do
   local told = cjson.encode({index = gpu.index, uuid = gpu.uuid, by = request.by})
   if wants(request, gpu.index) then
     managed = managed + 1
     if gpu.unmanaged then
       redis.call('HDEL', gpu.key, 'unmanaged')
-      tell('gpu.managed', 'gpu/' .. gpu.index, told)
+      publish('gpu.managed', 'gpu/' .. gpu.index, told)
     end
     gpu.unmanaged = false
   else
     if not gpu.unmanaged then
       redis.call('HSET', gpu.key, 'unmanaged', '1')
-      tell('gpu.unmanaged', 'gpu/' .. gpu.index, told)
+      publish('gpu.unmanaged', 'gpu/' .. gpu.index, told)
     end
     gpu.unmanaged = '1'
   end
@@ -54,5 +54,5 @@ for _, request_waiting in ipairs(host.requests) do
   end
 end
 host.requests = staying
-walk(host)
-return answer(host, {code = 'done', managed = managed, released = released, left = left})
+serve_queue(host)
+return save_reply(host, {code = 'done', managed = managed, released = released, left = left})

@@ -23,7 +23,7 @@ for _, record in pairs(host.records) do
       local gpu = host.by_index[index]
       if gpu and gpu.holder == record.id then redis.call('HSET', gpu.key, 'holder_user', record.user) end
     end
-    tell('reservation.renamed', 'reservation/' .. record.id, facts_of(record, {formerly = formerly}))
+    publish('reservation.renamed', 'reservation/' .. record.id, facts_of(record, {formerly = formerly}))
   end
 end
 for _, request in ipairs(host.requests) do
@@ -31,7 +31,7 @@ for _, request in ipairs(host.requests) do
   if new then
     request.user, request.limit = new.name, new.limit
     redis.call('HSET', KEYS[6], request.id, cjson.encode(request))
-    tell('request.renamed', 'request/' .. request.id, facts_of(request, {formerly = formerly}))
+    publish('request.renamed', 'request/' .. request.id, facts_of(request, {formerly = formerly}))
   end
 end
 return count

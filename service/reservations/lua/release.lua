@@ -32,7 +32,7 @@ for _, id in ipairs(request.ids or {}) do
     blocked[#blocked + 1] = {gpu = record.gpus[1], by = record.user}
   end
 end
-if #blocked > 0 then return answer(host, {code = 'not-yours', blocked = blocked}) end
+if #blocked > 0 then return save_reply(host, {code = 'not-yours', blocked = blocked}) end
 if not request.gpus and not request.ids then
   for _, record in pairs(host.records) do
     local theirs = record.uid == request.uid or (request.admin and request.everybody)
@@ -41,7 +41,7 @@ if not request.gpus and not request.ids then
     end
   end
 end
-local released = free_parts(host, parts, request.reason, request.by)
-if #released == 0 then return answer(host, {code = 'none'}) end
-walk(host)
-return answer(host, {code = 'released', released = released})
+local released = release_parts(host, parts, request.reason, request.by)
+if #released == 0 then return save_reply(host, {code = 'none'}) end
+serve_queue(host)
+return save_reply(host, {code = 'released', released = released})

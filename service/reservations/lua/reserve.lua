@@ -11,7 +11,7 @@ if before and before.code ~= 'granted' and before.code ~= 'queued' then return c
 if host.incomplete then return cjson.encode({code = 'again'}) end
 local known = request.id or (before and before.id)
 
-local function granted(record) return answer(host, {code = 'granted', id = record.id, reservation = record}) end
+local function granted(record) return save_reply(host, {code = 'granted', id = record.id, reservation = record}) end
 
 -- Why nothing is known of a GPU, or what is wrong with it, and what to do about it.
 local function trouble(gpu)
@@ -42,7 +42,7 @@ local function refuse(code, claimed, may)
         reason = reason, remedy = remedy}
     end
   end
-  return answer(host, {code = code, counts = counts, blocked = blocked, troubles = #troubles > 0 and troubles or nil, need = needed(request)})
+  return save_reply(host, {code = code, counts = counts, blocked = blocked, troubles = #troubles > 0 and troubles or nil, need = needed(request)})
 end
 
 if known then
@@ -52,12 +52,12 @@ if known then
     if waiting.id == known and waiting.uid == request.uid then
       waiting.attached, waiting.limit = true, request.limit
       redis.call('HSET', KEYS[6], known, cjson.encode(waiting))
-      walk(host)
+      serve_queue(host)
       if host.records[known] then return granted(host.records[known]) end
-      return answer(host, {code = 'queued', id = known})
+      return save_reply(host, {code = 'queued', id = known})
     end
   end
-  return answer(host, {code = 'gone', id = known})
+  return save_reply(host, {code = 'gone', id = known})
 end
 
 local managed, missing = 0, {}
@@ -71,12 +71,12 @@ end
 if #missing > 0 or needed(request) > managed or (request.limit and needed(request) > request.limit) then
   local reason, remedy
   if #host.gpus == 0 and host.blind then reason, remedy = trouble({}) end
-  return answer(host, {code = 'never', missing = missing, managed = managed, limit = request.limit, need = needed(request),
+  return save_reply(host, {code = 'never', missing = missing, managed = managed, limit = request.limit, need = needed(request),
     troubles = reason and {{gpu = 0, why = 'unknown', reason = reason, remedy = remedy}} or nil})
 end
 
-local claimed = walk(host)
-local may, over = usable(host, request, claimed), capped(host, request)
+local claimed = serve_queue(host)
+local may, over = usable(host, request, claimed), exceeds_limit(host, request)
 if not over and #may >= needed(request) then
   request.id = 'r' .. next_id(KEYS[1])
   return granted(create(host, request, may))
@@ -86,5 +86,5 @@ request.id = 'r' .. next_id(KEYS[1])
 request.place = tonumber(string.match(request.id, '(%d+)$'))
 request.queued_ms, request.attached, request.wait = now_ms, true, nil
 redis.call('HSET', KEYS[6], request.id, cjson.encode(request))
-tell('request.queued', 'request/' .. request.id, facts_of(request))
-return answer(host, {code = 'queued', id = request.id})
+publish('request.queued', 'request/' .. request.id, facts_of(request))
+return save_reply(host, {code = 'queued', id = request.id})

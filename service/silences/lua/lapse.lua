@@ -9,7 +9,7 @@ for id, text in pairs(pairs_of(KEYS[3])) do
   if silence.until_ms <= now_ms then
     silence.ended = silence['until']
     redis.call('HDEL', KEYS[3], id)
-    tell('silence.ended', 'silence/' .. id, cjson.encode(silence))
+    publish('silence.ended', 'silence/' .. id, cjson.encode(silence))
   elseif next_ms == 0 or silence.until_ms < next_ms then
     next_ms = silence.until_ms
   end

@@ -38,5 +38,5 @@ silence.since, silence.until_ms = now, now_ms + request.for_ms
 silence['until'] = rfc3339(silence.until_ms)
 if silence.ack then redis.call('HSET', KEYS[5], uid, whole(silence.until_ms)) end
 redis.call('HSET', KEYS[3], silence.id, cjson.encode(silence))
-tell('silence.added', 'silence/' .. silence.id, cjson.encode(silence))
+publish('silence.added', 'silence/' .. silence.id, cjson.encode(silence))
 return reply({code = 'added', silence = silence})

@@ -21,5 +21,5 @@ if not own and not request.admin then return reply({code = 'not-yours', silence 
 silence.ended, silence.ended_by = now, request.by
 redis.call('HDEL', KEYS[3], silence.id)
 if silence.ack then redis.call('HSET', KEYS[4], whole(silence.by_uid), whole(now_ms)) end
-tell('silence.ended', 'silence/' .. silence.id, cjson.encode(silence))
+publish('silence.ended', 'silence/' .. silence.id, cjson.encode(silence))
 return reply({code = 'ended', silence = silence})

@@ -6,7 +6,7 @@
 -- Events:
 local start, ends, count, kind, words = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], cjson.decode(ARGV[5])
 
-local function says(text)
+local function contains_word(text)
   for _, word in ipairs(words) do
     if string.find(text, word, 1, true) then return true end
   end
@@ -18,7 +18,7 @@ for _, entry in ipairs(page) do
   local event = {}
   for i = 1, #entry[2], 2 do event[entry[2][i]] = entry[2][i + 1] end
   local whole_event = event.specversion == '1.0' and event.type and event.subject and event.time and event.data
-  if whole_event and string.sub(event.type, 1, #kind) == kind and says(event.data) then
+  if whole_event and string.sub(event.type, 1, #kind) == kind and contains_word(event.data) then
     local head = cjson.encode({entry[1], event.type, event.subject, event.time})
     lines[#lines + 1] = string.sub(head, 1, -2) .. ',' .. event.data .. ']'
   end

@@ -8,5 +8,5 @@ for position = 5, #KEYS, 2 do  -- Each old key is followed by its new name.
   if redis.call('EXISTS', KEYS[position]) == 1 then redis.call('RENAME', KEYS[position], KEYS[position + 1]) end
 end
 redis.call('HSET', KEYS[3], 'owner', ARGV[3], 'alive_ms', whole(now_ms))
-tell('host.renamed', 'host', cjson.encode({name = ARGV[1], was = ARGV[2], machine = ARGV[5]}))
+publish('host.renamed', 'host', cjson.encode({name = ARGV[1], was = ARGV[2], machine = ARGV[5]}))
 return 1

@@ -34,19 +34,19 @@ local function after(id)
   if before(id, first) then return entries end
   return math.max(1, math.min(entries, last.number - id.number))
 end
-local function gone(id)
+local function removed_after(id)
   if id.number == 0 and id.ms > 0 then return nil end  -- A moment, or an entry of before they were numbered.
   return math.max(0, first.number - 1 - id.number)
 end
 
-local function tell_group(event_type, record, extra)
+local function publish_group(event_type, record, extra)
   local data = {stream = name, group = record.shown, behind = record.behind, read = rfc3339(record.at_ms)}
   for key, value in pairs(extra) do data[key] = value end
-  tell(event_type, 'consumer_group/' .. name .. '/' .. record.shown, cjson.encode(data))
+  publish(event_type, 'consumer_group/' .. name .. '/' .. record.shown, cjson.encode(data))
 end
 
 -- What is known of a group: since when its place has not changed, and what it needs first.
-local function look(group)
+local function inspect(group)
   local label, delivered = group['name'], id_of(group['last-delivered-id'])
   local pending = redis.call('XPENDING', stream, label)
   local record = {at_ms = now_ms, place = delivered.text .. ' ' .. pending[1] .. ' ' .. (pending[2] or ''), delivered = delivered,
@@ -61,8 +61,8 @@ local function look(group)
     record.abandoned, record.until_ms, record.moved = known.abandoned, known.until_ms, known.moved or moved or nil
   end
   if known and known.abandoned and not record.abandoned then
-    local missing = not known.moved and gone(id_of(string.match(known.place, '^%S+'))) or nil
-    tell_group('consumer_group.resumed', record, {missing = missing})
+    local missing = not known.moved and removed_after(id_of(string.match(known.place, '^%S+'))) or nil
+    publish_group('consumer_group.resumed', record, {missing = missing})
   end
   return label, record
 end
@@ -81,12 +81,12 @@ end
 local function abandon(record, reason)
   record.abandoned, record.moved = reason, nil
   if reason == 'memory' then record.until_ms = now_ms + LATELY_MS end
-  tell_group('consumer_group.abandoned', record, {reason = reason})
+  publish_group('consumer_group.abandoned', record, {reason = reason})
 end
 
 local groups, furthest = {}, nil
 for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  local label, record = look(map_of(flat))
+  local label, record = inspect(map_of(flat))
   groups[label] = record
   if record.behind > 0 and not record.abandoned then
     if unread_for_long(label, record) then
@@ -121,6 +121,6 @@ for label, record in pairs(groups) do
     until_ms = record.until_ms, moved = record.moved})
   if text ~= record.text then redis.call('HSET', consumers, name .. '/' .. label, text) end
   answer.groups[record.shown] = {behind = record.behind, at_ms = record.at_ms, abandoned = record.abandoned,
-    missing = record.abandoned and gone(record.delivered)}
+    missing = record.abandoned and removed_after(record.delivered)}
 end
 return cjson.encode(answer)

@@ -25,7 +25,7 @@ for position = 9, #ARGV do
   local draft = cjson.decode(ARGV[position])
   local head = {notice = 'n' .. id, host = host, created = now}
   if not draft.episode then head.episode = 'n' .. id end
-  publish({events, notices}, host, id, 'canhazgpu.notice.created', 'notice/n' .. id, splice(head, ARGV[position]))
+  append_event({events, notices}, host, id, 'canhazgpu.notice.created', 'notice/n' .. id, splice(head, ARGV[position]))
   if draft.kind == 'terminate' and not draft.dry_run then redis.call('ZADD', terminations, string.format('%.0f', now_ms), 'n' .. id) end
 end
 if ends > 0 then
