@@ -119,7 +119,7 @@ class Reconciler:
 
     def check(self) -> None:
         """Have the journal written again if somebody deleted or replaced it."""
-        if self._journal.was_replaced():
+        if self._journal.replaced():
             self._wanted.set()
 
     async def sync(self) -> None:
