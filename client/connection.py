@@ -1,15 +1,15 @@
 """HTTP to the service over its Unix socket."""
 
 import errno
-import http.client
 import json
 import os
 import select
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, send
 from canhazgpu.events.default_paths import CONFIG, SOCKET
 from canhazgpu.events.linux.process_state import halted, peer_pid, visible
 
@@ -17,7 +17,6 @@ ANSWER_TIME = 60.0  # Seconds to wait for a service that is running and may be b
 HALTED_TIME = 10.0  # Seconds to wait for a service that is stopped or frozen.
 SAY_AFTER = 2.0
 LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
-TURN = 0.05  # Seconds between two attempts to connect to a service whose backlog is full.
 START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
 MessageCallback = Callable[[str], None]
 WAITING: list[MessageCallback] = []  # They hear what is waited for when an answer takes long,
@@ -47,42 +46,25 @@ class Refused(Exception):
         self.status, self.kind, self.detail, self.remedy = status, kind, detail, remedy
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float | None) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
+def _await_answer(link: socket.socket, path: str) -> None:
+    """Wait for the first byte of an answer. Raises Unreachable with the reason if there is none.
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        began = time.monotonic()
-        while True:
-            try:
-                return self.sock.connect(self._path)
-            except BlockingIOError:  # The backlog is full.
-                if time.monotonic() - began > HALTED_TIME:
-                    raise
-                time.sleep(TURN)
-
-    def await_answer(self) -> None:
-        """Wait for the first byte of an answer. Raises Unreachable with the reason if there is none.
-
-        After SAY_AFTER seconds, the callbacks in WAITING are called.
-        """
-        pid = peer_pid(self.sock)
-        name = f"the service (PID {pid})" if pid else f"the service on {self._path}"
-        if _readable(self.sock, SAY_AFTER):
-            return
-        halt = halted(pid) if pid else None
-        _report(WAITING, f"Waiting for {name}" + (f", which {halt[0]}: {halt[1]}" if halt else ""))
-        if _readable(self.sock, HALTED_TIME - SAY_AFTER):
-            return
-        halt = halted(pid) if pid else None
-        if halt:
-            raise Unreachable(f"{name} {halt[0]}", f"to resume it: {halt[1]}")
-        seen = pid and visible(pid)
-        if not seen or not _readable(self.sock, ANSWER_TIME - HALTED_TIME):
-            raise Unreachable(f"{name} {'is running but ' if seen else ''}does not answer")
+    After SAY_AFTER seconds, the callbacks in WAITING are called.
+    """
+    pid = peer_pid(link)
+    name = f"the service (PID {pid})" if pid else f"the service on {path}"
+    if _readable(link, SAY_AFTER):
+        return
+    halt = halted(pid) if pid else None
+    _report(WAITING, f"Waiting for {name}" + (f", which {halt[0]}: {halt[1]}" if halt else ""))
+    if _readable(link, HALTED_TIME - SAY_AFTER):
+        return
+    halt = halted(pid) if pid else None
+    if halt:
+        raise Unreachable(f"{name} {halt[0]}", f"to resume it: {halt[1]}")
+    seen = pid and visible(pid)
+    if not seen or not _readable(link, ANSWER_TIME - HALTED_TIME):
+        raise Unreachable(f"{name} {'is running but ' if seen else ''}does not answer")
 
 
 def _report(callbacks: Iterable[MessageCallback], text: str) -> None:
@@ -160,47 +142,51 @@ class Client:
 
         A stream without data for `silence` seconds counts as broken. Raises Unreachable and Refused.
         """
-        connection = _Connection(self.socket, silence)
-        try:
-            answer = self._answer(connection, "GET" if body is None else "POST", path, body)
+        with self._exchange("GET" if body is None else "POST", path, body, silence) as answer:
             for line in answer:
                 if line.strip():
                     yield json.loads(line)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._unreachable(error, connection) from error
-        finally:
-            connection.close()
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        connection = _Connection(self.socket, HALTED_TIME)
-        try:
-            return json.loads(self._answer(connection, method, path, body).read())
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._unreachable(error, connection) from error
-        finally:
-            connection.close()
+        with self._exchange(method, path, body, HALTED_TIME) as answer:
+            return json.loads(answer.read())
 
-    def _answer(
-        self, connection: _Connection, method: str, path: str, body: dict[str, Any] | None
-    ) -> http.client.HTTPResponse:
-        text = None if body is None else json.dumps(body)
-        connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})
-        connection.await_answer()
-        answer = connection.getresponse()
+    @contextmanager
+    def _exchange(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout: float | None
+    ) -> Iterator[Answer]:
+        """Send a request and give its answer, on a connection of its own. Raises Unreachable and Refused."""
+        link = answer = None
+        try:
+            link = connect(self.socket, timeout, HALTED_TIME)
+            send(link, method, path, None if body is None else json.dumps(body).encode())
+            _await_answer(link, self.socket)
+            answer = Answer(link)
+            self._check(answer)
+            yield answer
+        except (OSError, BrokenAnswer, ValueError) as error:
+            raise self._unreachable(error, link) from error
+        finally:
+            if answer:
+                answer.close()
+            if link:
+                link.close()
+
+    def _check(self, answer: Answer) -> None:
         if answer.status < 400:  # noqa: PLR2004 - from here on HTTP means no
-            for header in ("Canhazgpu-Degraded", "Canhazgpu-Restored"):
+            for header in ("canhazgpu-degraded", "canhazgpu-restored"):
                 warning = answer.headers.get(header)
                 if warning:
                     _report(WARNED, warning)
-            return answer
+            return
         problem = json.loads(answer.read())
         kind = str(problem.get("type", "")).rpartition(":")[2]
         raise Refused(
             answer.status, kind, str(problem.get("detail", "refused")), str(problem.get("remedy", ""))
         )
 
-    def _unreachable(self, error: Exception, connection: _Connection) -> Unreachable:
-        pid = peer_pid(connection.sock) if connection.sock else None
+    def _unreachable(self, error: Exception, link: socket.socket | None) -> Unreachable:
+        pid = peer_pid(link) if link else None
         halt = halted(pid) if pid and isinstance(error, TimeoutError) else None
         if halt:
             return Unreachable(f"the service (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}")

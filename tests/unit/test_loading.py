@@ -25,3 +25,10 @@ def test_a_command_loads_what_it_needs_alone() -> None:
     loaded = set(done.stdout.split())
     assert "canhazgpu.cli.reservations.reserve" in loaded
     assert not loaded & (HEAVY | OTHERS)
+
+
+def test_asking_the_service_loads_little() -> None:
+    """`canhazgpu status` needs no framework, and no HTTP library with `email` and `ssl`."""
+    code = "import sys; import canhazgpu.cli.main, canhazgpu.cli.status; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & (HEAVY | {"email", "http", "http.client", "ssl", "typer"})
