@@ -1,7 +1,10 @@
 """Silences suppress notices about some violations for a time. The violations are still recorded."""
 
+from collections.abc import Iterable
+
 import msgspec
 
+from canhazgpu.events.unreadable import UNREADABLE, left_out
 from canhazgpu.events.violations import Violation
 
 ADDED = "canhazgpu.silence.added"
@@ -42,3 +45,14 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
             and self.gpu in (None, violation.gpu)
             and (self.process is None or names == {self.process})
         )
+
+
+def readable_silences(texts: Iterable[bytes]) -> list[Silence]:
+    """Return the silences of the hash of live ones; those that cannot be read are logged and left out."""
+    found = []
+    for text in texts:
+        try:
+            found.append(msgspec.json.decode(text, type=Silence))
+        except UNREADABLE as error:
+            left_out("Silence", "", error, text)
+    return found

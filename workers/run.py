@@ -13,7 +13,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.open_violations import open_violations
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.events.silences import Silence
+from canhazgpu.events.silences import readable_silences
 from canhazgpu.events.violations import Signalled, Violation
 from canhazgpu.notifiers.audit_log.writer import AuditLog
 from canhazgpu.notifiers.channels.terminate import Terminate
@@ -61,7 +61,7 @@ async def open_now(store: Store) -> dict[str, Violation] | None:
         texts: Any = await store.ask(redis.hvals(keys.silences))
     except StoreDown:
         return None
-    silences = [msgspec.json.decode(text, type=Silence) for text in texts]
+    silences = readable_silences(texts)
     return {
         one.violation: one
         for one in open_violations(fields)

@@ -1,5 +1,7 @@
 """`canhazgpu backup` and `restore`: save this host's Redis data to a file and load it again; root only."""
 
+import errno
+import os
 import sys
 import time
 from pathlib import Path
@@ -34,8 +36,15 @@ def backup(file: File, *, as_json: Json = False) -> None:
     the new one is complete.
     """
     path = Path(file)
+    _refuse_what_is_no_file(file)
 
     async def work(store: "Store") -> dict[str, Any]:
+        try:
+            return await copy(store)
+        except OSError as error:
+            fail(_not_written(path, error), REFUSED)
+
+    async def copy(store: "Store") -> dict[str, Any]:
         from canhazgpu.service.backup.archive import Head, Key, Writer  # noqa: PLC0415 - heavy
         from canhazgpu.service.backup.state_copy import copied  # noqa: PLC0415
 
@@ -57,6 +66,26 @@ def backup(file: File, *, as_json: Json = False) -> None:
         print_json(done)
     else:
         sys.stdout.write(f"{printable(file, 300)}: {done['keys']} keys, {done['bytes']} bytes.\n")
+
+
+def _refuse_what_is_no_file(file: str) -> None:
+    name = printable(file, 300)
+    if file.endswith("/") or os.path.isdir(file):  # noqa: PTH112 - `Path` drops the slash
+        fail(f"{name} is a folder: name a file in it, such as {name.rstrip('/')}/canhazgpu.backup", REFUSED)
+    if os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113 - the same
+        fail(f"{name} is not a regular file, and would be replaced: name another file", REFUSED)
+
+
+def _not_written(path: Path, error: OSError) -> str:
+    """Return why the backup was not written, and what to do."""
+    name, folder = printable(str(path), 300), printable(str(path.parent), 300)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = f"no space is left in {folder}: free some space there, or name a file on another disk"
+    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
+        reason = f"there is no folder {folder}: create it, or name another file"
+    else:
+        reason = f"{folder} cannot be written to ({error.strerror or error}): name a file elsewhere"
+    return f"{name} was not written: {reason}"
 
 
 def restore(file: File, *, as_json: Json = False) -> None:

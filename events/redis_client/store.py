@@ -35,6 +35,7 @@ from canhazgpu.events.redis_client.endpoint import Endpoint
 from canhazgpu.events.redis_client.fencing import FencedArgument, FencingToken
 from canhazgpu.events.redis_client.keys import HOSTS, Keys
 from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.silence import Silence
 
 ANSWER_TIMEOUT = 5.0  # Timeout of a command in seconds; after that its outcome is unknown.
 TURN_TIMEOUT = 20.0  # Seconds; many callers are served one after the other.
@@ -88,6 +89,7 @@ class Store:
         self.recover: Callable[[], Awaitable[None]] | None = None  # Restores what Redis has lost.
         # Explains why Redis does not answer, and what to do.
         self.explain: Callable[[StoreDown], tuple[str, str]] = lambda down: (str(down), TRY_AGAIN)
+        self.silence = Silence()
         self.trouble: StoreDown | None = None  # The last error, valid while Redis is `down`.
         self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
@@ -177,10 +179,11 @@ class Store:
             raise StoreDown(unreachable(error)) from error
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        try:
-            return await self.redis.evalsha(script.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return await self.redis.eval(script.text, len(keys), *keys, *args)
+        with self.silence.asking():
+            try:
+                return await self.redis.evalsha(script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return await self.redis.eval(script.text, len(keys), *keys, *args)
 
     def hold_to(self, dataset: str, sequence: int) -> None:
         """Let scripts that allocate GPUs run only on this data set, from this sequence on, for this owner."""

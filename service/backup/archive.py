@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -124,14 +125,14 @@ class Writer:
 
 def read_head(path: Path) -> Head:
     """Return the head of a backup. Raises BadBackup or OSError."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         return _head(file, hashlib.sha256())
 
 
 def records(path: Path) -> Iterator[Record]:
     """Yield the records of a backup, then verify the file. Raises BadBackup or OSError."""
     digest, count = hashlib.sha256(), 0
-    with path.open("rb") as file:
+    with _opened(path) as file:
         _head(file, digest)
         while True:
             before = digest.digest()
@@ -142,6 +143,15 @@ def records(path: Path) -> Iterator[Record]:
                 return
             count += 1
             yield record
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a backup. A pipe is refused: it would be waited for, and a backup is read twice."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", closefd=True)
+    if not S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise BadBackup("not a regular file")
+    return file
 
 
 def _head(file: BinaryIO, digest: Any) -> Head:

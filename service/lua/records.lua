@@ -36,6 +36,22 @@ local function request_of(text)
   return request
 end
 
+-- An open violation as it is kept, nil for one that cannot be read: it is opened anew where use goes on.
+local function violation_of(text)
+  local good, record = pcall(cjson.decode, text)
+  if not good or not shaped(record, {id = 'string', kind = 'string', since = 'string', since_ms = 'number', peak_mb = 'number', body = 'string'})
+    or not pcall(cjson.decode, record.body) then
+    return nil
+  end
+  return record
+end
+
+-- A silence as it is kept, nil for one that cannot be read.
+local function silence_of(text)
+  local good, silence = pcall(cjson.decode, text)
+  return good and shaped(silence, {id = 'string', ['until'] = 'string', until_ms = 'number', by_uid = 'number'}) and silence or nil
+end
+
 -- What the events say of an open violation, which is kept as `record`; `extra` goes beside it.
 local function violation_data(index, key, record, extra)
   local head = {violation = record.id, kind = record.kind, gpu = index, key = key, since = record.since,

@@ -33,6 +33,7 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     plan,
     process_lives,
     whole_release,
+    with_sequence,
 )
 from canhazgpu.service.storage import records as storage_records
 from canhazgpu.service.storage.journal import Journal, State
@@ -240,7 +241,8 @@ class Reconciler:
                     pipe.zrange(keys.gpus, 0, -1)
                     for index in self._indices:
                         pipe.hmget(keys.gpu(index), "uuid", "drained", "unmanaged")
-                    clock, named, sequence, ledger, over, held, queue, known, *cards = await pipe.execute()
+                    replies = with_sequence(await pipe.execute(raise_on_error=False))
+                    clock, named, sequence, ledger, over, held, queue, known, *cards = replies
                 indices = [int(index) for index in known]
                 if indices == self._indices:
                     break

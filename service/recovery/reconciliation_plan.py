@@ -12,6 +12,8 @@ from canhazgpu.events.reservations import RUN, Record, Waiting
 from canhazgpu.service.reservations.allocator import Released
 from canhazgpu.service.storage.journal import ENDED_KEPT, Card, State
 
+SEQUENCE = 2  # The place of the sequence in the replies of a read.
+
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """The data in Redis. `dataset` is None if it has no name, as after a wipe.
@@ -186,6 +188,17 @@ def card_of(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) 
     return Card(
         uuid=(uuid or b"").decode(), drained=(drained or b"").decode(), unmanaged=unmanaged is not None
     )
+
+
+def with_sequence(replies: list[Any]) -> list[Any]:
+    """Return the replies of a read, in which a sequence of another type is a text that is no number.
+
+    Raises any other error.
+    """
+    for at, reply in enumerate(replies):
+        if isinstance(reply, Exception) and not (at == SEQUENCE and "WRONGTYPE" in str(reply)):
+            raise reply
+    return [b"of another type" if isinstance(reply, Exception) else reply for reply in replies]
 
 
 def number_of(text: bytes | None) -> int:

@@ -3,6 +3,7 @@
 State from memory is only displayed, with its age and the reason; no decisions are based on it.
 """
 
+import contextlib
 import time
 from typing import Any
 
@@ -25,8 +26,9 @@ from canhazgpu.service.storage.journal import State
 from canhazgpu.service.storage.snapshot import GpuState, Snapshot, snapshot
 
 LOOK = 60.0  # Seconds between two reads of data that only Redis has: violations, silences, release times.
-PATIENCE = 4.0  # Timeout in seconds for a Redis that has answered recently,
-SHORT_PATIENCE = 0.3  # and for one that did not.
+QUIET = 0.7  # Seconds without any reply until a Redis that has answered recently is asked once more.
+PATIENCE = 4.0  # Seconds for a Redis that is slow, but answers others,
+SHORT_PATIENCE = 0.3  # and for one that did not answer.
 LONGEST_WARNING = 500
 LATELY = 3600.0  # Seconds for which it is said that Redis had lost its state.
 
@@ -38,6 +40,7 @@ class LastKnown:
         """Start without a state."""
         self._store, self._scanner, self._reconciler = store, scanner, reconciler
         self._last: Snapshot | None = None
+        self._late = False  # Whether Redis did not answer the last reader in time.
         self._ahead_ms = 0  # Redis' clock before ours.
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -49,27 +52,39 @@ class LastKnown:
 
     async def read_state(self) -> Snapshot:
         """Return the current state of the host, or the last known one."""
-        patience = SHORT_PATIENCE if self._store.down else PATIENCE
         try:
-            with anyio.fail_after(patience):
-                self._last = await snapshot(self._store)
+            self._last = await self._read()
         except StoreDown as down:
             return self._from_memory(self._store.explain(down)[0])
-        except TimeoutError:
-            return self._from_memory(self._store.explain(_late(patience))[0])
         self._ahead_ms = self._last.now_ms - round(time.time() * 1000)
         if self._store.down and self._store.trouble:  # It reads, and does not write.
             return self._from_memory(self._store.explain(self._store.trouble)[0])
         return self._last
 
+    async def _read(self) -> Snapshot:
+        """Read the state; give up soon if Redis is silent. Raises StoreDown."""
+        began = time.monotonic()
+        limits = [(SHORT_PATIENCE, SHORT_PATIENCE)]
+        if not (self._store.down or self._late):
+            limits.insert(0, (QUIET, PATIENCE))
+        for quiet, longest in limits:  # Twice: this process may have had no processor when the reply came.
+            with contextlib.suppress(TimeoutError), self._store.silence.limit(quiet, longest):
+                seen = await snapshot(self._store)
+                self._late = False
+                return seen
+        self._late = True
+        waited = round(time.monotonic() - began, 1)
+        raise StoreDown(f"Redis does not answer: nothing came from it in {waited:g} s")
+
     async def refusal(self) -> Problem | None:
         """Return why no changes are possible now, or None."""
-        if not self._store.down:
+        if not (self._store.down or self._late):
             return None
         try:
             await self._store.ready(SHORT_PATIENCE)
         except StoreDown as down:
             return self.problem(down)
+        self._late = False
         return None
 
     def problem(self, down: StoreDown) -> Problem:
@@ -164,7 +179,3 @@ def _gpu(index: int, before: GpuState | None, usage: GpuUsage | None, state: Sta
 
 def _oldest_first(state: State) -> tuple[Record, ...]:
     return tuple(sorted(state.records.values(), key=lambda one: (one.started_ms, one.id)))
-
-
-def _late(patience: float) -> StoreDown:
-    return StoreDown(f"Redis does not answer: nothing came from it in {patience:g} s")

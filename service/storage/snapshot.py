@@ -9,7 +9,7 @@ from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.open_violations import open_violations
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.reservations import Record, Waiting
-from canhazgpu.events.silences import Silence
+from canhazgpu.events.silences import Silence, readable_silences
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.storage import records as storage_records
 
@@ -71,7 +71,7 @@ async def snapshot(store: Store) -> Snapshot:
         raise StoreDown(unreachable(error)) from error
     violations = open_violations(opened)
     records = {one.id: one for one in storage_records.records(held)}
-    silences = (msgspec.json.decode(text, type=Silence) for text in silenced)
+    silences = readable_silences(silenced)
     now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
     return Snapshot(
         now_ms=now_ms,

@@ -9,7 +9,7 @@ import msgspec
 from canhazgpu.events.notices import OFFENDER, REACHED, Delivery, Notice, is_personal
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.redis_client.stream_ids import place_of
-from canhazgpu.events.silences import Silence
+from canhazgpu.events.silences import Silence, readable_silences
 from canhazgpu.events.timestamps import ms_of
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.storage.stream_filter import Row, filter_stream
@@ -173,7 +173,7 @@ def violation_of(row: Row) -> Violation | None:
 async def live_silences(store: Store) -> list[Silence]:
     """Return the live silences. Raises StoreDown."""
     rows: Any = await store.ask(store.redis.hvals(store.keys.silences))
-    return [msgspec.json.decode(text, type=Silence) for text in rows]
+    return readable_silences(rows)
 
 
 async def kept_since_ms(store: Store) -> int:

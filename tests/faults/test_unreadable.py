@@ -90,6 +90,7 @@ def test_a_record_that_cannot_be_read_is_kept_apart(two: Daemon, how: str) -> No
     two.run("reserve", "--gpu-ids", "0")
     two.stop()
     (two.folder / "state" / "journal").unlink()
+    (two.folder / "s.journal").unlink()
     name = _broken(two, BROKEN[how])
     two.start()
     for _ in range(2):

@@ -3,10 +3,8 @@
 What is known of the processes on a missing GPU is from before, and advice about them would be wrong.
 """
 
-import msgspec
-
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.events.silences import Silence
+from canhazgpu.events.silences import Silence, readable_silences
 from canhazgpu.events.timestamps import rfc3339
 
 CHECK_AGAIN_MS = 60_000  # The dispatcher checks when a GPU recovers; this is in case that event was lost.
@@ -20,7 +18,7 @@ async def suppression(store: Store) -> tuple[list[Silence], dict[int, int]]:
         pipe.hgetall(keys.acks)
         pipe.zrange(keys.gpus, 0, -1)
         rows, acks, known = await store.ask(pipe.execute())
-    silences = [msgspec.json.decode(text, type=Silence) for text in rows]
+    silences = readable_silences(rows)
     silences += await _of_missing(store, [int(index) for index in known])
     return silences, {int(uid): int(until_ms) for uid, until_ms in acks.items()}
 

@@ -14,7 +14,8 @@ end
 
 local function publish_violation(verb, field, text)
   local index, key = string.match(field, '^(%d+)/(.*)$')
-  local record = cjson.decode(text)
+  local record = violation_of(text)
+  if not record then return end
   local ended = {reason = 'vanished', closed = now, duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))}
   publish('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record, ended), violations)
 end

@@ -160,7 +160,8 @@ local function close_unseen(gpu, key, old, field, text, at_once, reason)
   end
 end
 
-local open, pending = pairs_of(open_key), pairs_of(pending_key)
+local open, pending = {}, pairs_of(pending_key)
+for field, text in pairs(pairs_of(open_key)) do open[field] = violation_of(text) and text end
 for position, gpu in ipairs(scan) do
   local key, prefix = KEYS[FIRST - 1 + position], gpu.index .. '/'
   local old = pairs_of(key)

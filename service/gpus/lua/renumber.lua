@@ -122,14 +122,16 @@ if #moved > 0 then
   publish('gpu.renumbered', 'gpu', cjson.encode({gpus = moved}))
   rename_values(KEYS[5], record_of)
   rename_values(KEYS[6], request_of)
-  rename_values(silences_key, cjson.decode)
+  rename_values(silences_key, silence_of)
   rename_fields(KEYS[7], '^(.*/)(%d+)(.-)$')
   rename_fields(pending_key, '^(.-)(%d+)(/.*)$')
   for field, text in pairs(rename_fields(open_key, '^(.-)(%d+)(/.*)$')) do
-    local record = cjson.decode(text)
-    record.identity = ''  -- The scan that follows tells of it, with who is there now.
-    redis.call('HSET', open_key, field, cjson.encode(record))
-    if missing[tonumber(string.match(field, '^%d+'))] then publish_violation('updated', field, record) end
+    local record = violation_of(text)
+    if record then
+      record.identity = ''  -- The scan that follows tells of it, with who is there now.
+      redis.call('HSET', open_key, field, cjson.encode(record))
+      if missing[tonumber(string.match(field, '^%d+'))] then publish_violation('updated', field, record) end
+    end
   end
 end
 for _, card in ipairs(change.new) do restore_card(card) end

@@ -9,7 +9,7 @@ local restored, dropped, conflicts = {}, {}, {}
 local owner = redis.call('HGET', KEYS[3], 'owner')
 if owner and owner ~= state.owner then error('BEHIND the data are not of this service') end
 
-if sequence_of(redis.call('GET', KEYS[1])) < state.sequence then redis.call('SET', KEYS[1], whole(state.sequence)) end
+if sequence_at(KEYS[1]) < state.sequence then redis.call('SET', KEYS[1], whole(state.sequence)) end
 redis.call('HSET', KEYS[3], 'dataset', state.dataset, 'owner', state.owner)
 
 for _, id in ipairs(state.ended) do

@@ -5,12 +5,12 @@
 -- Events: silence.ended
 local next_ms = 0
 for id, text in pairs(pairs_of(KEYS[3])) do
-  local silence = cjson.decode(text)
-  if silence.until_ms <= now_ms then
+  local silence = silence_of(text)
+  if silence and silence.until_ms <= now_ms then
     silence.ended = silence['until']
     redis.call('HDEL', KEYS[3], id)
     publish('silence.ended', 'silence/' .. id, cjson.encode(silence))
-  elseif next_ms == 0 or silence.until_ms < next_ms then
+  elseif silence and (next_ms == 0 or silence.until_ms < next_ms) then
     next_ms = silence.until_ms
   end
 end

@@ -21,10 +21,10 @@ if silence.ack then
   local barred = now_ms < last_ms + request.ack_max_ms
   silence.gpus = {}
   for field, text in pairs(pairs_of(KEYS[4])) do
-    local violation = cjson.decode(text)
-    local use = cjson.decode(violation.body)
+    local violation = violation_of(text)
+    local use = violation and cjson.decode(violation.body) or {}
     local theirs = use.person == silence.user or (use.person ~= cjson.null and use.uid == silence.by_uid)
-    if theirs and not violation.holder then
+    if violation and theirs and not violation.holder then
       own = own + 1
       silence.gpus[own] = tonumber(string.match(field, '^%d+'))
       barred = barred or violation.since_ms <= last_ms

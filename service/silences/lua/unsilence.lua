@@ -14,7 +14,7 @@ local function reply(answer)
 end
 
 local text = redis.call('HGET', KEYS[3], request.id)
-local silence = text and cjson.decode(text)
+local silence = text and silence_of(text)
 if not silence or silence.until_ms <= now_ms then return reply({code = 'none'}) end
 local own = silence.ack and silence.by_uid == request.uid
 if not own and not request.admin then return reply({code = 'not-yours', silence = silence}) end
