@@ -191,7 +191,7 @@ class Attributor:
         if known.facts.run is not None or known.runs == self.runs.keys():
             return
         runs = dict(self.runs)
-        run = run_of(self._proc, Process(pid, known.facts.start), known.facts.claim, runs)
+        run = run_of(self._proc, pid, known.facts, runs)
         known.runs = frozenset(runs)
         if run is not None:
             known.facts = msgspec.structs.replace(known.facts, run=run)

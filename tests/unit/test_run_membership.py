@@ -86,6 +86,18 @@ def test_it_takes_the_claim_and_the_session(other: Host, session: int, claim: st
     assert of_r7(other, 12) == run
 
 
+@pytest.mark.parametrize(
+    ("login", "claim", "run"),
+    [("4", CLAIM, "r7"), ("4", "", None), ("5", CLAIM, None), ("4294967295", CLAIM, None), ("", CLAIM, None)],
+)
+def test_the_login_counts_as_the_session_does(other: Host, login: str, claim: str, run: str | None) -> None:
+    """A daemon in a session of its own comes from the same login; without a login it says nothing."""
+    other.give(10, sessionid="4" if login != "4294967295" else login)
+    other.put(12, 1002, session=12)
+    other.give(12, environ=claim, sessionid=login)
+    assert of_r7(other, 12) == run
+
+
 def test_sessions_of_another_pid_namespace_are_not_one(other: Host) -> None:
     """They all have the number 0."""
     other.put(10, 0, start=3, session=0)
