@@ -80,7 +80,11 @@ class Attributor:
         return msgspec.structs.replace(base, **changes)
 
     def remember(self, processes: Iterable[ProcessUse]) -> None:
-        """Keep the runs of processes that were attributed before this service started."""
+        """Keep the runs of processes that were attributed before this service started.
+
+        Processes that were attributed since, while Redis was away, are read again.
+        """
+        self._known.clear()
         for one in processes:
             if one.run is not None and one.start is not None:
                 self._members[Process(one.pid, one.start)] = one.run

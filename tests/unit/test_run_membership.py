@@ -114,6 +114,21 @@ def test_a_run_whose_first_process_has_ended_gets_no_more_members(other: Host) -
     assert of_r7(other, 12, Process(11, 3)) is None
 
 
+def test_what_an_earlier_service_saw_counts_also_if_it_comes_late(other: Host) -> None:
+    """Redis, which knows, can be away for the first scans of a service."""
+    attributor = other.attributor()
+    attributor.runs = {"r7": Process(10, 3)}
+    other.put(12, 1002, session=9)
+    other.give(12, environ=CLAIM)
+    before = whose(12, attributor)
+    assert before.run == "r7"
+    other.put(12, 1002, session=12)
+    later = other.attributor()
+    assert whose(12, later).run is None
+    later.remember([before])
+    assert whose(12, later).run == "r7"
+
+
 def test_a_member_stays_one(other: Host) -> None:
     """Also in a session of its own, and when the first process has ended."""
     attributor = other.attributor()
