@@ -111,7 +111,11 @@ class Oracle:
         self.members |= set(self._members(sight, now)) if now else set()
         for key in self.wrong(sight):
             self.looks[key] = sight.at_ms
-        for uuid, (_, state, processes) in sight.cards.items():
+        for uuid, (
+            _,
+            state,
+            processes,
+        ) in self.throughout.cards.items():  # Nobody knows whose what ended was.
             holder = self.holders.get(uuid)
             if holder is None or state != OK or not in_use(uuid, processes):
                 continue
