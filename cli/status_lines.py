@@ -7,6 +7,7 @@ from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, printable
 
 NO_USE = "no actual usage detected"
+UNREPORTED = "memory not reported"
 SHOWN = 2  # Processes listed in a line; the rest are counted.
 COLOURS = {
     "AVAILABLE": "32",
@@ -53,8 +54,13 @@ def _available(gpu: dict[str, Any]) -> str:
 def _seen(gpu: dict[str, Any]) -> str:
     """Return the reading that shows that a GPU is not used."""
     if gpu.get("memory_used_mb", 0) is None:
-        return "no processes, memory not reported"
+        return f"no processes, {UNREPORTED}"
     return f"{gpu['memory_mb']}MB used"
+
+
+def _unmanaged(gpu: dict[str, Any]) -> str:
+    reported = gpu.get("memory_used_mb", 0) is not None or _is_reported(gpu["memory_mb"], gpu["processes"])
+    return f"{gpu['memory_mb']}MB used" if reported else UNREPORTED
 
 
 def _unreserved(gpu: dict[str, Any]) -> str:
@@ -74,7 +80,13 @@ def _use(gpu: dict[str, Any]) -> str:
     shown = ", ".join(f"PID {process['pid']} ({foreign(process['name'])})" for process in processes[:SHOWN])
     more = len(processes) - SHOWN
     by = shown or "unknown process"
-    return f"{gpu['memory_mb']}MB used by {by}" + (f" and {more} more" if more > 0 else "")
+    memory = f"{gpu['memory_mb']}MB " if _is_reported(gpu["memory_mb"], processes) else ""
+    return f"{memory}used by {by}" + (f" and {more} more" if more > 0 else "")
+
+
+def _is_reported(memory_mb: int, processes: Sequence[dict[str, Any]]) -> bool:
+    """Return whether the driver reports how much memory is used; without it, the sum is 0."""
+    return memory_mb > 0 or any(process["memory_mb"] is not None for process in processes)
 
 
 def _list(names: Sequence[str]) -> str:
@@ -87,7 +99,9 @@ def _reserved(gpu: dict[str, Any]) -> str:
     memory = max(0, gpu["memory_mb"] - sum(process["memory_mb"] or 0 for process in others))
     presumed = f", {len(gpu['presumed'])} presumed" if gpu.get("presumed") else ""
     used = own or (gpu["in_use"] and not others)
-    seen = f"{memory}MB, {len(own)} processes{presumed}" if used else NO_USE
+    seen = f"{len(own)} processes{presumed}"
+    seen = f"{memory}MB, {seen}" if _is_reported(memory, own) else f"{seen}, {UNREPORTED}"
+    seen = seen if used else NO_USE
     return (
         f"IN USE by {holder(held)} for {spell_duration(held['for_s'])} ({_bound(held)})"
         f" [validated: {seen}]{_draining(gpu)}{_trespass(others)}{_silenced(gpu) if others else ''}"
@@ -135,7 +149,7 @@ _STATES: dict[str, Callable[[dict[str, Any]], str]] = {
     "IN_USE": _reserved,
     "UNRESERVED": _unreserved,
     "DRAINED": lambda gpu: f"DRAINED ({foreign(gpu['reason'], LONGEST_WORDS)}) [validated: {_seen(gpu)}]",
-    "UNMANAGED": lambda gpu: f"NOT MANAGED [{gpu['memory_mb']}MB used]",
+    "UNMANAGED": lambda gpu: f"NOT MANAGED [{_unmanaged(gpu)}]",
     "ERROR": _broken,
     "UNKNOWN": _broken,
 }

@@ -3,8 +3,10 @@
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from bench.truth.episode import Episode, kind_of, uid_for
-from bench.truth.lab import ERROR, GONE, OK
+from bench.truth.lab import ERROR, GONE, OK, Card
 from bench.truth.oracle import uid_of
 from bench.truth.rights import Request
 from bench.truth.steps import Step
@@ -36,19 +38,31 @@ class Actions(Episode):
 
     async def _use(self, step: Step) -> None:
         request = self.requests.get(step.place.partition(":")[2])
+        if step.kind == "switched" and request:
+            request = self._live(request.name)
         if not step.place.startswith("of:"):
             await self._start(step)
         elif request and request.live:
             held = [uuid for uuid, holder in self.oracle.holders.items() if holder is request]
             names = [card.name for card in self.lab.cards.values() if card.uuid in held]
-            of_run = kind_of(request) == "run" and step.kind in ("plain", "slice", "sudo")
+            of_run = kind_of(request) == "run" and step.kind in ("plain", "slice", "sudo", "switched")
             if names:
                 run = request.name if of_run and request.name in self.lab.processes else ""
-                traces = {"run": run, "claim": self._claim(step), "hint": step.hint}
+                traces = {
+                    "run": run,
+                    "claim": self._claim(step),
+                    "hint": step.hint,
+                    "session": request.person,
+                }
                 self.lab.start(step.name, step.person, step.kind, names[0], step.number, **traces)
 
     async def _exit(self, step: Step) -> None:
         self.lab.exit(step.name)
+
+    async def _clear(self, step: Step) -> None:
+        """Let everybody leave a card, so that it can be reserved."""
+        for one in self.lab.on(self.lab.cards[step.name]):
+            self.lab.exit(one.name)
 
     async def _rename(self, step: Step) -> None:
         self.lab.rename(step.name)
@@ -106,18 +120,53 @@ class Actions(Episode):
 
     async def _run_end(self, step: Step) -> None:
         request = self.requests.get(step.name)
-        if request and step.name in self.lab.processes:
-            self.lab.exit(step.name)
+        if step.kind == "any":  # One that left something behind.
+            left = {one.run for one in self.lab.processes.values() if one.run not in ("", one.name)}
+            request = next((one for one in self.requests.values() if one.live and one.name in left), request)
+        if request and request.name in self.lab.processes:
+            self.lab.exit(request.name)
             if request.live:
                 await self._conclude(request)
             elif request.id:
-                await self._leave(step)
+                await self._leave(msgspec.structs.replace(step, name=request.name))
 
     async def _leave(self, step: Step) -> None:
         request = self.requests.get(step.name)
         if request and request.id and not request.live and self.product:
             await self.product.allocator.leave([request.id], "cancelled")
             request.kind = "gone"
+
+    def _live(self, name: str) -> Request | None:
+        """Return a request, or if it has nothing now, the last that has."""
+        live = [one for one in self.requests.values() if one.live]
+        asked = self.requests.get(name)
+        return asked if asked in live else live[-1] if live else None
+
+    async def _disown(self, step: Step, *, undo: bool = False) -> None:
+        request = self._live(step.name)
+        if request and self.product:
+            name = f"{step.verb}-{step.name}-{self.clock.now_ms}"
+            await self.product.allocator.disown(uid_for(request), name, gpus=None, undo=undo)
+            await self._listen()
+
+    async def _own_again(self, step: Step) -> None:
+        await self._disown(step, undo=True)
+
+    async def _twin(self, step: Step) -> None:
+        """Let the driver say the UUID of another card for one; both are where the last scan saw them."""
+        card, other = self.lab.cards[step.name], self.lab.cards[step.place]
+        now, then = self.lab.sight().cards, self.oracle.sight.cards
+        known = all(uuid in now and uuid in then and now[uuid][0] == then[uuid][0] for uuid in now)
+        if known and len(then) == len(now) and not self._twins() and {card.uuid, other.uuid} <= now.keys():
+            card.said = other.uuid if card is not other else ""
+
+    async def _untwin(self, step: Step) -> None:
+        del step
+        for card in self._twins():
+            card.said = ""
+
+    def _twins(self) -> list[Card]:
+        return [card for card in self.lab.cards.values() if card.said]
 
     async def _fail(self, step: Step) -> None:
         card = self.lab.cards[step.name]
@@ -129,15 +178,16 @@ class Actions(Episode):
         card.state = GONE if card.state == GONE else OK
 
     async def _vanish(self, step: Step) -> None:
-        self.lab.cards[step.name].state = GONE
+        if not self._twins():  # What moves while two have one UUID cannot be told, and is not guessed.
+            self.lab.cards[step.name].state = GONE
 
     async def _return(self, step: Step) -> None:
         card = self.lab.cards[step.name]
-        card.state = OK if card.state == GONE else card.state
+        card.state = OK if card.state == GONE and not self._twins() else card.state
 
     async def _replace(self, step: Step) -> None:
         card = self.lab.cards[step.name]
-        if card.state in (GONE, ERROR):
+        if card.state in (GONE, ERROR) and not self._twins():
             card.replaced += 1
             card.uuid, card.state = f"GPU-{card.name}-{card.replaced}", OK
 

@@ -10,9 +10,10 @@ from typing import Any
 from bench.truth.clock import Change, Clock, LabStore
 from bench.truth.lab import Lab
 from bench.truth.lab_redis import LabRedis
-from bench.truth.oracle import Oracle, Promise, uid_of
+from bench.truth.oracle import Oracle, uid_of
 from bench.truth.people import ROOT, write_etc
 from bench.truth.product import CONFIRM, IDLE_AFTER, IDLE_RELEASE, INTERVAL, Product, on_the_clock
+from bench.truth.promise import Promise
 from bench.truth.rights import Request
 from bench.truth.steps import CARDS, Step
 from canhazgpu.events.linux.processes import Process as Started
@@ -119,7 +120,7 @@ class Episode:
         if sight is None:
             self._pass_time()
             return
-        self.oracle.looked(sight)
+        self.oracle.looked(sight, self.lab.sight())
         await self._listen()
         for usage in self.product.scanner.known.values():
             for one in (*usage.processes, *usage.exempt):

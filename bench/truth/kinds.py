@@ -18,6 +18,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """A kind: None as `uid` or `login` stands for the person's own.
 
     `proven`: whether what the kernel says proves the person. `owner`: who it is whoever started it.
+    `switched`: it is in another person's login, as after `sudo -u` or `su -`.
     """
 
     uid: int | None = None
@@ -30,12 +31,14 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     proven: bool = True
     exempt: bool = False
     owner: str = ""
+    switched: bool = False
 
 
 KINDS = {
     "plain": Kind(),
     "slice": Kind(uid=EVERYBODY["www"], logged_in=False),
     "sudo": Kind(uid=ROOT, cgroup="/system.slice/ssh.service"),
+    "switched": Kind(switched=True),
     "exempt": Kind(
         uid=ROOT, logged_in=False, cgroup="/", name=EXEMPT_NAME, program=EXEMPT_PROGRAM, exempt=True
     ),

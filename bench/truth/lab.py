@@ -33,6 +33,8 @@ class Process:
     run: str = ""  # The request whose run it descends from.
     claim: str = ""  # The reservation its environment names.
     hint: str = ""  # Whom what is known of it points to, where nobody is proven.
+    box: int = 0  # Its container, where it is in one.
+    session: str = ""  # Who logged in, where that is somebody else.
     memory: dict[str, int] = field(
         default_factory=dict
     )  # By card, in MiB; below 0: the driver does not tell.
@@ -57,6 +59,7 @@ class Card:
     uuid: str
     state: str = OK
     replaced: int = 0
+    said: str = ""  # The UUID of another card, where the driver says that for this one.
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Lab:
         self.processes: dict[str, Process] = {}
         self.stalled = False
         self._next_pid = 0
+        self._boxes = 0
 
     def start(self, name: str, person: str, kind_name: str, card: str, memory: int, **more: str) -> None:
         """Let a process begin on a card, where there is a pid for it; `more` says its run, claim and hint."""
@@ -96,13 +100,30 @@ class Lab:
             kind = KINDS["plain"]
         author = kind.owner or ("root" if kind.exempt else person)
         uid = EVERYBODY[author] if kind.uid is None else kind.uid
-        login = EVERYBODY[author] if kind.logged_in else kind.login
+        session = more.get("session", "alice") if kind.switched else ""
+        login = EVERYBODY[session or author] if kind.logged_in else kind.login
         run, claim = more.get("run", ""), more.get("claim", "")
         parent = self.processes[run].pid if run in self.processes else 1
         if kind.exempt:
             memory = min(abs(memory), MOST_EXEMPT_MB)
         hint = "" if kind.proven else more.get("hint", "")
-        made = Process(name, 0, 0, author, kind, kind.name, uid, login, parent, run, claim, hint)
+        self._boxes += 1
+        made = Process(
+            name,
+            pid=0,
+            start=0,
+            author=author,
+            kind=kind,
+            comm=kind.name,
+            uid=uid,
+            login=login,
+            parent=parent,
+            run=run,
+            claim=claim,
+            hint=hint,
+            box=self._boxes,
+            session=session,
+        )
         self._begin(replace(made, memory={card: memory} if card else {}))
 
     def fork(self, name: str, child: str, card: str, memory: int) -> None:
@@ -112,10 +133,15 @@ class Lab:
             self._begin(replace(one, name=child, parent=one.pid, memory={card: memory}))
 
     def exit(self, name: str) -> None:
-        """Let a process end; its pid is free."""
+        """Let a process end; its pid is free. A command that root runs becomes the parent of its orphans."""
         one = self.processes.pop(name, None)
         if one:
             self.tree.remove(one.pid)
+            for child in [
+                child for child in self.processes.values() if child.run and child.parent == one.pid
+            ]:
+                run = self.processes.get(child.run)
+                self._put(replace(child, parent=run.pid if run and run.uid == ROOT else 1))
 
     def rename(self, name: str) -> None:
         """Let a process call itself something else."""
@@ -153,15 +179,15 @@ class Lab:
         return tuple(self._reading(index, card) for index, card in enumerate(self.present()))
 
     def _reading(self, index: int, card: Card) -> GpuReading:
-        name = "NVIDIA H100 80GB HBM3"
+        name, uuid = "NVIDIA H100 80GB HBM3", card.said or card.uuid
         if card.state != OK:
             error = "fell off the bus" if card.state == ERROR else None
             unknown = "no answer for it" if card.state == UNKNOWN else None
-            return GpuReading(index=index, uuid=card.uuid, name=name, error=error, unknown=unknown)
+            return GpuReading(index=index, uuid=uuid, name=name, error=error, unknown=unknown)
         on = self.on(card)
         return GpuReading(
             index=index,
-            uuid=card.uuid,
+            uuid=uuid,
             name=name,
             memory_total_mb=TOTAL_MB,
             memory_used_mb=3 + sum(used(one, card.name) for one in on),
@@ -192,7 +218,7 @@ class Lab:
             parent=one.parent,
             uid=one.uid,
             login=one.login,
-            cgroup=kind.cgroup.format(uid=EVERYBODY[one.author], number=one.pid),
+            cgroup=kind.cgroup.format(uid=EVERYBODY[one.session or one.author], number=one.box),
             id_map=kind.id_map,
             environment=f"CANHAZGPU_RESERVATION={one.claim}\0" if one.claim else "",
             program=kind.program,

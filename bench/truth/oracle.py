@@ -5,44 +5,21 @@ Each check allows for the interval between a call and its answer: what changed i
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.truth.bursts import Use
 from bench.truth.lab import OK, Process, Sight
 from bench.truth.people import EVERYBODY
-from bench.truth.rights import Request, by_right, counted, in_use
+from bench.truth.promise import Accusation, Promise
+from bench.truth.rights import Request, bound_to, by_right, counted, descends, in_use
 
 FALSE, PERSON, GPU = "false accusations", "wrong person", "wrong GPU"
 MISSED, LATE = "missed longer than scan_interval + confirm", "late"
 GRANTED, IDLE = "granted while in use", "idle released while used"
 COLUMNS = (FALSE, PERSON, GPU, MISSED, LATE, GRANTED, IDLE)
 Key = tuple[str, str]  # A card's UUID, and who is on it without right.
-
-
-@dataclass(frozen=True)
-class Promise:
-    """What the settings promise, in milliseconds; `slack` is how long a scan of the lab may take."""
-
-    interval: int
-    confirm: int
-    idle: int
-    slack: int = 100
-
-    @property
-    def bound(self) -> int:
-        """How long use without right may stay untold."""
-        return self.interval + self.confirm + self.slack
-
-
-@dataclass
-class Accusation:
-    """An open violation as events tell of it."""
-
-    uuid: str
-    who: str
-    wrong_ms: int | None = None  # Since when it is wrong.
-    counted: bool = False
 
 
 @dataclass
@@ -55,10 +32,12 @@ class Oracle:
     holders: dict[str, Request] = field(default_factory=dict)  # By UUID.
     open: dict[str, Accusation] = field(default_factory=dict)  # By violation.
     sight: Sight = field(default_factory=lambda: Sight(0, {}))  # The last one the product reported.
+    throughout: Sight = field(default_factory=lambda: Sight(0, {}))  # What was so until it had.
     since: dict[Key, int] = field(default_factory=dict)
     overdue: dict[Key, int] = field(default_factory=dict)
     looks: dict[Key, int] = field(default_factory=dict)  # The last one that saw somebody without right.
     uses: dict[Key, Use] = field(default_factory=lambda: defaultdict(Use))
+    members: set[str] = field(default_factory=set)  # Processes that a scan saw below their run's first one.
 
     def fail(self, column: str, text: str) -> None:
         """Count one failure."""
@@ -66,8 +45,8 @@ class Oracle:
 
     def rightful(self, process: Process, uuid: str, *, surely: bool = True) -> bool:
         """Tell whether a process is on a card by right; not `surely`: or the product may think so."""
-        holder = self.holders.get(uuid)
-        return holder is not None and by_right(process, holder, surely=surely)
+        holder, seen = self.holders.get(uuid), process.name in self.members
+        return holder is not None and by_right(process, holder, uuid, surely=surely, seen=seen)
 
     def wrong(self, sight: Sight, *, surely: bool = False, failed: bool = False) -> set[Key]:
         """Return who is where without right; not `surely`: or may be taken to be.
@@ -126,17 +105,28 @@ class Oracle:
         for key, since in self.overdue.items():
             self.fail(MISSED, f"{key[1]} on {key[0]} since {since}")
 
-    def looked(self, sight: Sight) -> None:
-        """Take the truth beside a scan whose outcome comes next."""
-        self.sight = sight
+    def looked(self, sight: Sight, now: Sight | None = None) -> None:
+        """Take the truth beside a scan whose outcome comes next, and that of its end."""
+        self.sight, self.throughout = sight, sight.until(now or sight)
+        self.members |= set(self._members(sight, now)) if now else set()
         for key in self.wrong(sight):
             self.looks[key] = sight.at_ms
-        for uuid, (_, state, processes) in sight.cards.items():
+        for uuid, (
+            _,
+            state,
+            processes,
+        ) in self.throughout.cards.items():  # Nobody knows whose what ended was.
             holder = self.holders.get(uuid)
             if holder is None or state != OK or not in_use(uuid, processes):
                 continue
             if any(self.rightful(one, uuid) for one in counted(processes)):
                 holder.used_ms = sight.at_ms
+
+    def _members(self, sight: Sight, now: Sight) -> Iterator[str]:
+        for _, state, processes in self.throughout.cards.values():
+            for one in processes if state == OK else ():
+                if one.run and descends(one, sight.processes) and descends(one, now.processes):
+                    yield one.name
 
     def hear(self, event_type: str, data: dict[str, Any], now: Sight, sure: Sight | None = None) -> None:
         """Judge one event of the product; `sure` is what was so all through the scan."""
@@ -147,6 +137,8 @@ class Oracle:
             self._created(data, now)
         elif (noun, verb) == ("reservation", "released"):
             self._released(data, now)
+        elif (noun, verb) == ("reservation", "disowned"):
+            self._disowned(data, now)
 
     def _violation(self, verb: str, data: dict[str, Any], now: Sight, sure: Sight | None) -> None:
         name, uuid, hint = data["violation"], data["gpu_uuid"], data.get("hint") or {"user": ""}
@@ -240,6 +232,27 @@ class Oracle:
             if data["reason"] == "exited" and state == OK and in_use(uuid, processes) and counted(tuple(own)):
                 self.fail(IDLE, f"its run is on {uuid} still: {json.dumps(data)}")
         request.live = bool(kept)
+
+    def _disowned(self, data: dict[str, Any], now: Sight) -> None:
+        """Follow what a holder says of the containers that the last scan saw; an answer names no others."""
+        request, by_index = (
+            self.requests[data["id"]],
+            {one[0]: uuid for uuid, one in self.sight.cards.items()},
+        )
+        for index in data["gpus"]:
+            uuid = by_index.get(index, "")
+            if data["disowned"] is None:
+                for gone in [uuid] if uuid else {one for one, _ in request.doubted} - self.sight.cards.keys():
+                    request.own_again(gone)
+                continue
+            _, state, sure = self.throughout.cards.get(uuid, (-1, "gone", ()))
+            _, _, then = self.sight.cards.get(uuid, (-1, "", ()))
+            _, _, today = now.cards.get(uuid, (-1, "", ()))
+            there = [f"{one.box:012x}" for one in (*then, *today) if not bound_to(one, request)]
+            if not all(user.endswith((*there, "unknown")) for user in data["disowned"]):
+                self.fail(PERSON, f"disowned, and not there: {json.dumps(data)}")
+            seen = sure if state == OK and in_use(uuid, sure) else ()
+            request.disown(uuid, seen, (*then, *today))
 
     def shown(self, person: str | None, pid: int, now: Sight) -> None:
         """Judge whose a process is said to be, as status shows it."""

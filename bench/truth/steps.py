@@ -9,7 +9,24 @@ import msgspec
 from bench.truth.people import DIRECTORY, IN_A_RANGE, LOCAL
 
 CARDS = 5
-HAZARDS = ("containers", "ranges", "directory", "sudo", "disguise", "cards", "redis")
+HAZARDS = (
+    "containers",
+    "ranges",
+    "directory",
+    "sudo",
+    "logins",
+    "children",
+    "disowning",
+    "disguise",
+    "cards",
+    "twins",
+    "redis",
+)
+
+
+FOREIGN = 0.25  # How often it is somebody else who uses what a holder has, in the holder's login.
+BOXED = 0.3  # How often a holder's use is a container.
+RECENT = 5  # Of so many requests most are live.
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,6 +53,7 @@ KINDS = {
     "": {"plain": 12, "slice": 2, "rootless": 2, "exempt": 2},
     "containers": {"container": 4, "container-uid": 4, "remapped": 2},
     "sudo": {"sudo": 3},
+    "logins": {"switched": 3},
     "disguise": {"disguised": 3, "mps": 1},
 }
 VERBS = {
@@ -56,7 +74,11 @@ VERBS = {
     "stall": 0.3,
     "kill-daemon": 0.3,
 }
-HAZARDOUS_VERBS = {
+HAZARDOUS_VERBS: dict[str, dict[str, float]] = {
+    "logins": {"clear": 8},
+    "children": {"clear": 8, "kill-daemon": 2, "run-end": 6},
+    "disowning": {"clear": 8, "disown": 6, "own-again": 2},
+    "twins": {"twin": 0.4, "untwin": 2},
     "cards": {"vanish": 0.7, "replace": 0.3, "return": 2},
     "redis": {"kill-redis": 0.03},
 }
@@ -73,6 +95,10 @@ class Author:
         self._people += [*IN_A_RANGE] if "ranges" in hazards else []
         self._sudo = "sudo" in hazards
         self._traced = "containers" in hazards
+        self._children = "children" in hazards
+        self._foreign = self._children or "logins" in hazards
+        self._disowning = "disowning" in hazards
+        self._recent = RECENT if {"children", "disowning"} & {*hazards} else 0
         self._kinds: dict[str, int] = dict(KINDS[""])
         self._verbs: dict[str, float] = dict(VERBS)
         for hazard in hazards:
@@ -126,6 +152,10 @@ class Author:
         name = self._new("p")
         self._alive.append(name)
         kind = self._choose(self._kinds)
+        if self._disowning and self._random.random() < BOXED:
+            kind = "container"
+        elif self._foreign and self._random.random() < FOREIGN:
+            kind, person = "switched", self._random.choice(self._people)
         return {
             "name": name,
             "person": person,
@@ -162,12 +192,22 @@ class Author:
     def _other(self, verb: str) -> dict[str, Any]:
         if verb in ("exit", "rename", "become-root", "fork", "spread"):
             return self._to_a_process(verb)
-        if verb in ("release", "run-end", "leave"):
-            return {"name": self._random.choice(self._requests)[0]} if self._requests else {}
-        if verb in ("fail", "mend", "vanish", "return", "replace"):
-            return {"name": self._card(), "kind": self._random.choice(("error", "unknown"))}
+        if verb in ("release", "run-end", "leave", "disown", "own-again"):
+            return self._to_a_request(verb) if self._requests else {}
         if verb in ("kill-daemon", "stall"):
             return {"number": self._random.choice((20, 200, 1000))}
+        return self._to_a_card(verb)
+
+    def _to_a_request(self, verb: str) -> dict[str, Any]:
+        if verb == "run-end" and self._children:
+            return {"name": self._requests[-1][0], "kind": "any"}
+        return {"name": self._random.choice(self._requests[-self._recent :])[0]}
+
+    def _to_a_card(self, verb: str) -> dict[str, Any]:
+        if verb in ("fail", "mend", "vanish", "return", "replace"):
+            return {"name": self._card(), "kind": self._random.choice(("error", "unknown"))}
+        if verb in ("clear", "twin"):
+            return {"name": self._card(), "place": self._card()}
         return {}
 
     def _to_a_process(self, verb: str) -> dict[str, Any]:

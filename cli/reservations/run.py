@@ -2,6 +2,9 @@
 
 The reservation is bound to this process, which then becomes the command with execve(2). The terminal, the
 signals and the exit code are therefore the command's own, and no wrapper process remains.
+
+A command of root's becomes the parent of the descendants that lose theirs (PR_SET_CHILD_SUBREAPER, which
+execve(2) keeps), because root can start them as anybody: the service then still finds the run above them.
 """
 
 import errno
@@ -25,6 +28,7 @@ EPILOG = examples(
     "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
 )
 SHELL = "/bin/sh"
+PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>; Python has no name for it.
 RUN = "canhazgpu run --gpus 1 -- python train.py"
 
 
@@ -87,10 +91,23 @@ def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:
     sys.stderr.flush()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these.
         signal.signal(number, signal.SIG_DFL)
+    if os.geteuid() == 0:
+        _keep_descendants()
     try:
         _execute(path, command, environment)
     except OSError as error:
         fail(f"{printable(command[0])} cannot be run: {error.strerror}", NOT_EXECUTABLE)
+
+
+def _keep_descendants() -> None:
+    """Make this process the parent of its orphaned descendants, also after execve(2).
+
+    Only root's: a command that does not wait for children it does not know collects zombies, and the
+    processes of other callers have their own uid unless they go through sudo or su.
+    """
+    import ctypes  # noqa: PLC0415 - only here
+
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _execute(path: str, command: list[str], environment: dict[str, str]) -> NoReturn:

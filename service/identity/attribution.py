@@ -80,7 +80,11 @@ class Attributor:
         return msgspec.structs.replace(base, **changes)
 
     def remember(self, processes: Iterable[ProcessUse]) -> None:
-        """Keep the runs of processes that were attributed before this service started."""
+        """Keep the runs of processes that were attributed before this service started.
+
+        Processes that were attributed since, while Redis was away, are read again.
+        """
+        self._known.clear()
         for one in processes:
             if one.run is not None and one.start is not None:
                 self._members[Process(one.pid, one.start)] = one.run
@@ -191,7 +195,7 @@ class Attributor:
         if known.facts.run is not None or known.runs == self.runs.keys():
             return
         runs = dict(self.runs)
-        run = run_of(self._proc, Process(pid, known.facts.start), known.facts.claim, runs)
+        run = run_of(self._proc, pid, known.facts, runs)
         known.runs = frozenset(runs)
         if run is not None:
             known.facts = msgspec.structs.replace(known.facts, run=run)

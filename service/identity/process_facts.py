@@ -1,8 +1,8 @@
 """Reads facts about a process from /proc that do not change while it lives, and finds the run it belongs to.
 
 A descendant of a run's first process belongs to it. If a parent in between has ended, a process belongs to it
-if it claims the reservation and is in the session (setsid(2)) of the run's first process. Everybody can make
-the claim, but a process can only inherit its session or begin a new one.
+if it claims the reservation and is in the session (setsid(2)) or the login (audit session) of the run's first
+process. Everybody can make the claim, but a process can only inherit its session or begin a new one.
 """
 
 import os
@@ -140,18 +140,21 @@ class _Relations(msgspec.Struct):
     session: int
 
 
-def run_of(proc: Path, process: Process, claim: str | None, runs: Mapping[str, Process]) -> str | None:
+def run_of(proc: Path, pid: int, facts: Facts, runs: Mapping[str, Process]) -> str | None:
     """Return the run in `runs` (first processes by reservation) that a process belongs to, if any.
 
-    `claim`: the reservation in its environment. Raises OSError if EXHAUSTED.
+    Raises OSError if EXHAUSTED.
     """
-    own = _relations(proc, process.pid)
+    process, claim = Process(pid, facts.start), facts.claim
+    own = _relations(proc, pid)
     if own is None or own.start != process.start:
         return None
     found = _run_above(proc, process, own.parent, runs)
-    if found is None and claim is not None and _has_session(proc, runs.get(claim), own.session):
-        return claim
-    return found
+    if found is not None or claim is None or claim not in runs:
+        return found
+    # In a container, the login would be that of the user who started the runtime.
+    login = _audit_session(proc, pid) if facts.on_host else None
+    return claim if _is_beside(proc, runs[claim], own.session, login) else None
 
 
 def _run_above(proc: Path, process: Process, parent: int, runs: Mapping[str, Process]) -> str | None:
@@ -167,15 +170,25 @@ def _run_above(proc: Path, process: Process, parent: int, runs: Mapping[str, Pro
     return None
 
 
-def _has_session(proc: Path, first: Process | None, session: int) -> bool:
-    """Return whether a run's first process is in this session.
+def _is_beside(proc: Path, first: Process, session: int, login: int | None) -> bool:
+    """Return whether a run's first process is in this session, or comes from this login.
 
     While it is, the number is not given to another session. All that began outside this PID namespace are 0.
     """
-    if first is None:
-        return False
+    of_first = _audit_session(proc, first.pid)
     found = _relations(proc, first.pid)
-    return found is not None and found.start == first.start and found.session == session > 0
+    if found is None or found.start != first.start:
+        return False
+    return found.session == session > 0 or (login is not None and login == of_first)
+
+
+def _audit_session(proc: Path, pid: int) -> int | None:
+    """Return the number of the login that a process comes from; only a new login changes it."""
+    try:
+        number = int(Path(f"{proc}/{pid}/sessionid").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return None if number in {0, NOBODY} else number
 
 
 def _relations(proc: Path, pid: int) -> _Relations | None:

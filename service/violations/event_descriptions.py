@@ -57,7 +57,7 @@ def describe_notice(one: NoticeFacts) -> str:
         " (dry run)" if one.dry_run else ""
     )
     who = [one.user] if one.unreached else [one.unreached_holder] if one.unreached_holder else []
-    missed = "".join(f": {printable(name)} could not be reached" for name in who)
+    missed = "".join(f", because {printable(name)} could not be reached" for name in who)
     channels = f"by {_list(one.channels)}" if one.channels else "by every channel"
     return _sentence(f"{what}, {channels}{missed}")
 

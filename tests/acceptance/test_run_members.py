@@ -10,6 +10,11 @@ from support.people import Person
 from support.runs import SAY, Run
 
 
+def parent_of(pid: int) -> int:
+    """Return the pid of a process's parent."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_what_has_become_another_user_is_still_the_runs(
     host: Daemon, runs: list[Run], people: list[Person], *, restarted: bool
@@ -32,6 +37,38 @@ def test_what_has_become_another_user_is_still_the_runs(
     assert [one["pid"] for one in violation["processes"]] == [copy.pid]
 
 
+def test_what_a_run_of_root_left_behind_is_the_runs(
+    host: Daemon, runs: list[Run], people: list[Person]
+) -> None:
+    """A daemon in a session of its own and without the environment, which no scan saw with its parent."""
+    became, other = people
+    words = " ".join(became.words("sleep", "600"))
+    daemon = f"env -u CANHAZGPU_RESERVATION setsid {words}"
+    runs.append(Run(host, f"{SAY} ({daemon} >/dev/null & echo $!); exec sleep 600"))
+    child = int(runs[0].line())
+    until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
+    copy = other.spawn("sleep", "600")
+    host.place(gpu(0, use(child, 5000), use(copy.pid, 4000)), gpu(1))
+    until(lambda: f"also used by user {other.name}" in host.status())
+    assert became.name not in host.status()
+    (violation,) = until(host.facts)
+    assert [one["pid"] for one in violation["processes"]] == [copy.pid]
+    runs[0].end()
+    until(lambda: "lingering) [validated: 5000MB, 1 processes]" in host.status())
+
+
+@pytest.mark.parametrize("by_root", [True, False])
+def test_only_roots_commands_become_the_parents_of_orphans(
+    host: Daemon, runs: list[Run], people: list[Person], *, by_root: bool
+) -> None:
+    """A command of anybody else is as without `run`: its orphans leave it no zombies."""
+    script = f"{SAY} (sleep 600 >/dev/null & echo $!); exec sleep 600"
+    runs.append(Run(host, script, person=None if by_root else people[0]))
+    orphan = int(runs[0].line())
+    until(lambda: parent_of(parent_of(orphan)) != runs[0].process.pid)  # The subshell between them has ended.
+    assert (parent_of(orphan) == runs[0].process.pid) is by_root
+
+
 def test_what_left_the_session_is_still_the_runs_after_a_restart(
     host: Daemon, runs: list[Run], people: list[Person]
 ) -> None:
@@ -44,8 +81,7 @@ def test_what_left_the_session_is_still_the_runs_after_a_restart(
     child = int(runs[0].line())
     host.place(gpu(0, use(child, 5000)), gpu(1))
     until(lambda: "[validated: 5000MB, 1 processes]" in host.status())
-    parent = int(Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    os.kill(parent, signal.SIGKILL)
+    os.kill(parent_of(child), signal.SIGKILL)
     host.stop()
     host.start()
     copy = other.spawn("sleep", "600")

@@ -48,6 +48,10 @@ class Boxes:
             return self._docker.start("--user", f"{self._person.uid}:{self._person.gid}")
         if kind == "--pid=host":
             return self._docker.start("--pid=host", "--user", str(self._person.uid))
+        if "--cgroup-parent" in kind:
+            uid = self._person.uid
+            manager = f"--cgroup-parent=/user.slice/user-{uid}.slice/user@{uid}.service"
+            return self._docker.start(manager, *([f"--user={uid}"] if "--user" in kind else []))
         return self._remapped(root=kind == "root, remapped")
 
     def _remapped(self, *, root: bool) -> Box:
@@ -65,7 +69,17 @@ class Boxes:
         return docker.start() if root else docker.start("--user", "1000")
 
 
-KINDS = ["root", "a user of the image", "--user", "--pid=host", "root, remapped", "--user, remapped"]
+ROOTS = {"root", "--cgroup-parent"}  # With root's uid on the host.
+KINDS = [
+    "root",
+    "a user of the image",
+    "--user",
+    "--pid=host",
+    "--cgroup-parent",
+    "--cgroup-parent --user",
+    "root, remapped",
+    "--user, remapped",
+]
 
 
 @pytest.fixture
@@ -93,7 +107,7 @@ def test_nobody_is_told_or_ended_for_a_container(
 ) -> None:
     """Administrators hear of it. What is proven is told and ended in the same time, by the same steps."""
     box = boxes.start(kind)
-    assert uid_of(box.pid) == (0 if kind == "root" else people[0].uid)
+    assert uid_of(box.pid) == (0 if kind in ROOTS else people[0].uid)
     ada, bob = Terminal(people[0]), Terminal(people[1])
     try:
         host = serve(docker, ENDING)

@@ -34,6 +34,18 @@ def absent(programs: dict[str, str] | None = None) -> str:
     return f"not installed: {', '.join(missing)}" if missing else ""
 
 
+def busybox_tree(tar: tarfile.TarFile) -> None:
+    """Write the files of an image."""
+    folder = tarfile.TarInfo("bin")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+    tar.addfile(folder)
+    tar.add(str(shutil.which("busybox")), "bin/busybox")
+    for name in PROGRAMS:
+        link = tarfile.TarInfo(f"bin/{name}")
+        link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+        tar.addfile(link)
+
+
 class Box(NamedTuple):
     """A running container; `pid` is that of its first process on the host."""
 
@@ -79,14 +91,7 @@ class Dockerd:
         """Make an image; each of the changes is a line of a Dockerfile."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
-            folder = tarfile.TarInfo("bin")
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(folder)
-            tar.add(str(shutil.which("busybox")), "bin/busybox")
-            for name in PROGRAMS:
-                link = tarfile.TarInfo(f"bin/{name}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
+            busybox_tree(tar)
         words = [word for change in changes for word in ("--change", change)]
         self.docker("import", *words, "-", image, stdin=packed.getvalue())
 

@@ -105,7 +105,7 @@ def test_notices_say_for_whom_and_by_what() -> None:
     )
     assert (
         said(_notice(audience="admins", person=None, unreached=True, channels=["email"]))
-        == "First notice for administrators, by email: bob could not be reached"
+        == "First notice for administrators, by email, because bob could not be reached"
     )
     assert (
         said(_notice(audience="address", person=None, to="team@example.com", channels=["email"]))

@@ -1,5 +1,6 @@
 """What holders hear: who sits on their GPUs, and when it is over; only of their own."""
 
+import pytest
 from support.episode import HOLD, HOUR, MINUTE, WAIT, Bob, step, violation
 
 from canhazgpu.events.violations import OPENED, UPDATED
@@ -113,9 +114,29 @@ def test_a_holder_who_comes_late_falls_through_too() -> None:
     (said,) = [number for number, draft in enumerate(bob.drafts) if draft.person == "carol"]
     assert bob.hears(3 * HOUR + MINUTE, "delivered", "log", draft=said) == []
     assert bob.hears(3 * HOUR + MINUTE, "nobody", "wall", draft=said) == ["opened carol email"]
-    assert bob.hears(3 * HOUR + MINUTE + 1, "nobody", "email") == [
-        "reminder admins email+wall+webhook:chat unreached carol"
-    ]
+    assert bob.hears(3 * HOUR + MINUTE + 1, "nobody", "email") == []  # Administrators know of the violation.
+    assert bob.at(3 * HOUR + 6 * MINUTE) == ["reminder admins email+wall+webhook:chat unreached carol"]
+
+
+@pytest.mark.parametrize("first", ["offender", "carol"])
+def test_administrators_are_not_told_twice_at_once_that_nobody_was_reached(first: str) -> None:
+    """Neither the user nor the holder is reached: the second of them is told an interval after the first."""
+    bob = Bob()
+    bob.opens(0, "v1", 3, kind="trespass", holder="carol")
+    bob.at(WAIT)
+    fails = [*range(2)] if first == "offender" else [1, 0]
+
+    def reaches_nobody(moment: int, draft: int) -> list[str]:
+        bob.hears(moment, "delivered", "log", draft=draft)
+        bob.hears(moment, "nobody", "wall", draft=draft)
+        return bob.hears(moment, "nobody", "email")
+
+    (told,) = reaches_nobody(WAIT + 100, fails[0])
+    assert told.startswith("opened admins")
+    assert reaches_nobody(WAIT + 1800, fails[1]) == []
+    (later,) = bob.runs(WAIT + 1801, HOUR - 1, "nobody")
+    assert later.startswith("306 reminder admins")
+    assert sorted([told.endswith("carol"), later.endswith("carol")]) == [False, True]
 
 
 def test_a_holder_whom_no_step_can_tell() -> None:

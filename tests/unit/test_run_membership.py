@@ -86,6 +86,18 @@ def test_it_takes_the_claim_and_the_session(other: Host, session: int, claim: st
     assert of_r7(other, 12) == run
 
 
+@pytest.mark.parametrize(
+    ("login", "claim", "run"),
+    [("4", CLAIM, "r7"), ("4", "", None), ("5", CLAIM, None), ("4294967295", CLAIM, None), ("", CLAIM, None)],
+)
+def test_the_login_counts_as_the_session_does(other: Host, login: str, claim: str, run: str | None) -> None:
+    """A daemon in a session of its own comes from the same login; without a login it says nothing."""
+    other.give(10, sessionid="4" if login != "4294967295" else login)
+    other.put(12, 1002, session=12)
+    other.give(12, environ=claim, sessionid=login)
+    assert of_r7(other, 12) == run
+
+
 def test_sessions_of_another_pid_namespace_are_not_one(other: Host) -> None:
     """They all have the number 0."""
     other.put(10, 0, start=3, session=0)
@@ -100,6 +112,21 @@ def test_a_run_whose_first_process_has_ended_gets_no_more_members(other: Host) -
     other.give(12, environ=CLAIM)
     assert of_r7(other, 12, Process(10, 2)) is None
     assert of_r7(other, 12, Process(11, 3)) is None
+
+
+def test_what_an_earlier_service_saw_counts_also_if_it_comes_late(other: Host) -> None:
+    """Redis, which knows, can be away for the first scans of a service."""
+    attributor = other.attributor()
+    attributor.runs = {"r7": Process(10, 3)}
+    other.put(12, 1002, session=9)
+    other.give(12, environ=CLAIM)
+    before = whose(12, attributor)
+    assert before.run == "r7"
+    other.put(12, 1002, session=12)
+    later = other.attributor()
+    assert whose(12, later).run is None
+    later.remember([before])
+    assert whose(12, later).run == "r7"
 
 
 def test_a_member_stays_one(other: Host) -> None:

@@ -8,7 +8,7 @@ import pytest
 from bench.truth import oracle
 from bench.truth.kinds import KINDS
 from bench.truth.lab import Process
-from bench.truth.oracle import Promise
+from bench.truth.promise import Promise
 from bench.truth.real.history import CardState, History, Presence, Span
 from bench.truth.real.judge import Answered, Heard, Judge, Shown, adopted, story
 from bench.truth.rights import Request

@@ -72,6 +72,7 @@ class _Escalation(EscalationStep):
         moments = [episode.hold_ms, episode.wake_ms, *episode.resolve_holder_ms.values()]
         if self.visible:
             moments += [self._notify_ms(), self._step_ms(), episode.remind_ms, self._terminate_ms()]
+            moments += [self._admins_ms() for one in self._holders() if self._is_stuck(one)]
             moments += [later.due_ms for later in episode.later]
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -94,9 +95,15 @@ class _Escalation(EscalationStep):
             return None
         left = self.policy.steps[episode.step :]
         if episode.forward:
-            hurry = left or THE_ADMINS.key not in episode.used_channels or episode.last_ms is None
-            return self.now_ms if hurry else self._after(episode.last_ms)
+            due = self.now_ms if left and set(left[0].to) != {ADMINS} else self._admins_ms()
+            return min(due, episode.first_ms + left[0].after_ms) if left else due
         return episode.first_ms + left[0].after_ms if left else None
+
+    def _admins_ms(self) -> int:
+        """Return when administrators can be told of somebody who was not reached: once an interval."""
+        waits = any(later.audience == THE_ADMINS.key for later in self.episode.later)
+        known = THE_ADMINS.key in self.episode.used_channels and not waits
+        return self._after(self.episode.last_ms) if known else self.now_ms
 
     def _notify(self) -> None:
         """Send the first notice, or one about new violations."""
@@ -140,9 +147,8 @@ class _Escalation(EscalationStep):
     def _escalate_holders(self) -> None:
         """Notify holders who were not reached with the next step; if there is none, notify administrators."""
         steps = self.policy.steps
-        present = {one.holder for one in self.visible if one.holder}
-        for holder in sorted(present & self.episode.holder_escalations.keys()):
-            escalation, audience = self.episode.holder_escalations[holder], Audience(HOLDER, holder)
+        for audience in self._holders():
+            holder, escalation = audience.recipient, self.episode.holder_escalations[audience.recipient]
             while self._is_stuck(audience) and escalation.step < len(steps):
                 step, escalation.step = steps[escalation.step], escalation.step + 1
                 used = self.episode.used_channels.get(audience.key, ())
@@ -150,10 +156,14 @@ class _Escalation(EscalationStep):
                 wanted = HOLDER in step.to or (OFFENDER in step.to and any(map(is_personal, fresh)))
                 if wanted and self.emit("opened", audience, fresh) and escalation.step > self.episode.step:
                     escalation.early = (*escalation.early, escalation.step - 1)
-            if self._is_stuck(audience):
+            if self._is_stuck(audience) and self._admins_ms() <= self.now_ms:
                 escalation.given_up = True
                 names = tuple(self.policy.notices.admin_channels)
                 self.emit(self._kind(THE_ADMINS), THE_ADMINS, names, unreached_holder=holder)
+
+    def _holders(self) -> list[Audience]:
+        present = {one.holder for one in self.visible if one.holder}
+        return [Audience(HOLDER, holder) for holder in sorted(present & self.episode.holder_escalations.keys())]
 
     def _is_stuck(self, holder: Audience) -> bool:
         escalation = self.episode.holder_escalations[holder.recipient]

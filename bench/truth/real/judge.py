@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from bench.truth.lab import Sight
-from bench.truth.oracle import GPU, Oracle, Promise
+from bench.truth.oracle import GPU, Oracle
+from bench.truth.promise import Promise
 from bench.truth.real.history import History, Interval
 from bench.truth.rights import Request
 from canhazgpu.events.gpu import PROVEN

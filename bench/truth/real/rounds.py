@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.truth.bench import Found
-from bench.truth.oracle import Promise
+from bench.truth.promise import Promise
 from bench.truth.real.agents import Kinds
 from bench.truth.real.history import Span, now_ms, since
 from bench.truth.real.host import CONFIRM, IDLE_AFTER, IDLE_RELEASE, INTERVAL, Host, has_compiler
