@@ -107,7 +107,7 @@ def test_the_problem_is_as_shown(busy: Daemon) -> None:
 
 def test_the_scenario_is_good(busy: Daemon) -> None:
     """The simulated GPUs of the page are shown as they are described."""
-    (scenario,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (scenario,) = re.findall(r"^```toml\n(\[\[gpus.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert len(tomllib.loads(scenario)["gpus"]) == 3
     busy.place(scenario)
     until(lambda: "GPU 2: ERROR (GPU is lost" in busy.status())
