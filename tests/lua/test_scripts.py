@@ -26,6 +26,8 @@ PRELUDE = {
     "leave": "request.left",
 }
 
+LUA = {"error", "ipairs", "pairs", "pcall", "tonumber", "tostring", "type", "unpack"}
+
 
 @pytest.mark.parametrize(("folder", "name"), SCRIPTS)
 def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
@@ -63,6 +65,24 @@ def test_the_header_names_the_events(folder: str, name: str) -> None:
     if "violation" in nouns:
         written |= {f"violation.{verb}" for verb in re.findall(r"publish_violation\('([a-z]+)'", body)}
     assert written == listed
+
+
+@pytest.mark.parametrize(("folder", "name"), SCRIPTS)
+def test_every_function_that_is_called_exists(folder: str, name: str) -> None:
+    """A script calls only functions of its own, of its preludes and of Lua, or those passed to it."""
+    text = re.sub(r"--.*|'[^'\n]*'", "", Script(f"canhazgpu.{folder}", name).text)
+    called = set(re.findall(r"(?<![\w.:])(\w+)\(", text)) - {
+        "function",
+        "and",
+        "or",
+        "not",
+        "if",
+        "return",
+        "in",
+    }
+    known = {*re.findall(r"local function (\w+)", text), *re.findall(r"local (\w+) = function", text)}
+    known |= {one for words in re.findall(r"local function \w+\((.*?)\)", text) for one in words.split(", ")}
+    assert called <= known | LUA
 
 
 @pytest.mark.anyio

@@ -51,7 +51,7 @@ TABLES: dict[str, Any] = {
     "limits.users": {"alice": {"max_gpus": 8, "max_duration": "2d"}, "bob": {"max_gpus": 0}},
     "notices.steps": [{"after": "5m", "channels": ["wall", "webhook"], "to": ["offender", "a@b"]}],
     "notify.webhook": {"chat": {"url": "https://chat.example.com/x", "body": "slack", "timeout": "3s"}},
-    **dict.fromkeys(("notify.plugins", "gpus.options"), {"pager": {"key": "value", "levels": [1, 2]}}),
+    **{key: {"pager": {"key": "value", "levels": [1, 2]}} for key in ("notify.plugins", "gpus.options")},
     "notify.email.addresses": {"bob": "robert@example.com"},
 }
 LISTS = {
