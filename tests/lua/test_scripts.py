@@ -1,4 +1,4 @@
-"""What holds for every script: its header says what its body does."""
+"""Rules for every script: the header matches the body, and all called functions exist."""
 
 import re
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ LUA = {"error", "ipairs", "pairs", "pcall", "tonumber", "tostring", "type", "unp
 
 @pytest.mark.parametrize(("folder", "name"), SCRIPTS)
 def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
-    """As many keys and arguments as the header lists are read, and no caller's clock."""
+    """The body uses the keys and arguments that the header lists, and no clock of a caller."""
     script = Script(f"canhazgpu.{folder}", name)
     header, body = script.header, script.body
     first = re.search(r"open_host\((\w+)\)", body)
@@ -53,7 +53,7 @@ def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
 
 @pytest.mark.parametrize(("folder", "name"), SCRIPTS)
 def test_the_header_names_the_events(folder: str, name: str) -> None:
-    """Every event type in the body is in the header, and none besides."""
+    """The header lists exactly the event types in the body."""
     script = Script(f"canhazgpu.{folder}", name)
     listed = set(script.header["Events"].split())
     body = script.body
@@ -96,7 +96,7 @@ def test_every_function_that_is_called_exists(folder: str, name: str) -> None:
     ],
 )
 async def test_the_prelude_writes_dates_as_the_calendar_has_them(store: Store, moment: str) -> None:
-    """Milliseconds become RFC 3339, leap years included."""
+    """The prelude converts milliseconds to RFC 3339, including leap years."""
     prelude = (ROOT / "events" / "lua" / "prelude.lua").read_text()
     ms = round(datetime.fromisoformat(moment).astimezone(UTC).timestamp() * 1000)
     answer = await store.redis.eval(f"{prelude}\nreturn rfc3339(tonumber(ARGV[1]))", 0, str(ms))
