@@ -103,7 +103,7 @@ async def test_a_loss_that_the_sequence_hides_is_seen_before_a_grant_is_answered
 
 
 async def test_a_living_run_keeps_its_gpu(lab: Lab) -> None:
-    """Of two promises the run whose process lives is kept; the other is told as lost."""
+    """If two reservations claim a GPU, a run with a live process keeps it."""
     before = await copy(lab.store)
     name = await lab.reserve("run", pid=1, start=0)
     record = await lab.record(name)
