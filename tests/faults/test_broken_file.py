@@ -214,7 +214,7 @@ async def test_data_beyond_repair_are_set_aside(
 async def test_without_a_readable_journal_no_data_are_moved(
     folder: Path, file: Path, damage: Callable[[Path], None], journal: str
 ) -> None:
-    """Without a journal, the start is refused with one line, and nothing is moved."""
+    """Without a readable journal, the start is refused with one line, and nothing is moved."""
     damaged(file, damage)
     if journal == "garbage":
         (folder / "journal").write_bytes(b"garbage\n")

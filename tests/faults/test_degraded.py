@@ -231,7 +231,7 @@ def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
 
 
 def test_the_words_of_a_server_that_died(folder: Path) -> None:
-    """Damaged data is the reason while it may be the cause."""
+    """The last words of a server that died are the reason while they may be the cause."""
     redis = EmbeddedRedis(folder)
     outage = Outage(redis.url, redis)
     down = StoreDown(f"{SILENCE}: nobody listens")

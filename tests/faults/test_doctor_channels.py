@@ -64,7 +64,7 @@ def test_a_webhook_is_connected_to(receiver: Receiver, tmp_path: Path) -> None:
 
 
 def test_a_webhooks_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program is looked for like a delivery would start it."""
+    """The certificate of a webhook is checked like at a delivery."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with receiving(context) as receiver:
@@ -78,7 +78,7 @@ def test_a_webhooks_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_program_must_be_there_and_executable(tmp_path: Path) -> None:
-    """A folder is not a program."""
+    """The program must exist and be executable; a folder is refused."""
     (tmp_path / "text").write_text("")
     for path, state in (("/bin/true", "ok"), ("text", "fail"), ("none", "fail"), (".", "fail")):
         ((got, _),) = found(channel_checks.program, exec=Exec(command=[str(tmp_path / path)]))

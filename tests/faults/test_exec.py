@@ -159,7 +159,7 @@ async def test_a_program_that_ignores_sigterm_is_killed(
 
 
 async def test_a_program_that_heeds_sigterm_has_time_to_clean_up(script: Script, tmp_path: Path) -> None:
-    """A program is not killed before its timeout, and ends the wait when it ends."""
+    """A program that handles SIGTERM has time to clean up, and the wait ends when it ends."""
     made = script(f"trap 'sleep 0.3; touch {tmp_path}/clean; exit 0' TERM; sleep 60 & wait", timeout=0.3)
     began = time.monotonic()
     assert (await deliver(made)).verdict == "retry"

@@ -84,7 +84,7 @@ def test_without_a_certificate_nobody_is_let_in(folder: Path, resources: ExitSta
 
 
 def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
-    """A wrong setting prevents the start, with one line that names it."""
+    """A missing file prevents the start, with one line that names the setting."""
     settings = f'[redis]\nurl = "rediss://127.0.0.1:1"\nca_file = "{folder}/missing.pem"\n'
     done = Daemon(folder, settings).run("serve")
     assert done.returncode == 1

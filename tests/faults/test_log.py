@@ -46,7 +46,7 @@ def disk(folder: Path) -> Iterator[Disk]:
 
 @pytest.mark.anyio
 async def test_a_notice_that_cannot_be_written_is_tried_again(log: AuditLog, path: Path) -> None:
-    """Append a line, and retry until it is written."""
+    """A notice that cannot be written is retried until it is in the log."""
     channel, notice = LogChannel(log), samples()[0].notice
     await anyio.Path(path).mkdir()
     assert [one.verdict for one in await channel.deliver(notice, [str(path)], None)] == ["retry"]

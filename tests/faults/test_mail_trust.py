@@ -99,7 +99,7 @@ async def test_with_the_right_certificate_and_password_it_arrives(
 
 
 async def test_a_wrong_password_waits_for_the_right_one(authority: trustme.CA, tmp_path: Path) -> None:
-    """A missing or wrong file is an error of the settings: the mail is retried."""
+    """A wrong password is an error of the settings: the mail waits, and the file is read again."""
     with serving(starttls=certificate(authority, HERE), login=LOGIN) as server:
         chosen = settings(server, tmp_path)
         (tmp_path / "password").write_text("guess")
@@ -140,7 +140,7 @@ async def test_a_wrong_certificate_gets_neither_mail_nor_password(
 async def test_without_ca_file_the_hosts_authorities_count(
     authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`ca_file` is added to the authorities of the host, which still count."""
+    """Without `ca_file` the authorities of the host count, and with it they still do."""
     with serving(starttls=certificate(authority, HERE), login=LOGIN) as server:
         assert "certificate verify failed" in (await deliver(settings(server, tmp_path, ca_file=""))).detail
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))

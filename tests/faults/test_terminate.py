@@ -256,7 +256,7 @@ def test_who_was_told_is_ended_and_it_is_all_on_record(folder: Path, people: lis
 
 
 def test_dry_run_is_the_default_and_touches_nobody(folder: Path, people: list[Person]) -> None:
-    """In a dry run it is recorded, and the process lives."""
+    """By default it is a dry run: it is recorded, and the process lives."""
     terminal = Terminal(people[0])
     daemon = serve(folder, "true")
     try:

@@ -73,7 +73,7 @@ def _broken(host: Daemon, how: Callable[[str], str]) -> bytes:
 
 
 def test_a_record_that_cannot_be_read_is_put_back_from_the_journal(two: Daemon) -> None:
-    """The endless reservation gets an end with the next change."""
+    """An unreadable record is restored from the journal, with the next change at the latest."""
     two.run("reserve", "--gpu-ids", "0")
     with two.redis() as redis:
         ((name, text),) = redis.hgetall(KEY).items()

@@ -144,7 +144,7 @@ async def test_who_hangs_up_or_is_not_there_is_tried_again(receiver: Receiver) -
 
 
 async def test_files_are_read_at_each_delivery(receiver: Receiver, tmp_path: Path) -> None:
-    """A missing, empty or invalid file is retried, and the detail names the key."""
+    """Files are read at each delivery; for a missing or invalid one the notice is retried."""
     file = tmp_path / "url"
     channel = Webhook("chat", Target(url_file=str(file)))
     wanted = {

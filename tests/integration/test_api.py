@@ -243,7 +243,7 @@ def test_bytes_that_are_no_request_are_refused(host: Daemon, request_: bytes, st
 
 
 def test_a_refusal_repeats_the_path_that_was_asked_for(host: Daemon) -> None:
-    """A refusal does not contain the path of the socket, also for HTTP 1.0 without a Host header."""
+    """A refusal names the requested path, not that of the socket, also for HTTP 1.0 without a Host header."""
     answer = raw(host, b"GET /nothing HTTP/1.0\r\n\r\n")
     assert b"GET /nothing: Not Found" in answer
     assert str(host.folder).encode() not in answer
@@ -252,7 +252,7 @@ def test_a_refusal_repeats_the_path_that_was_asked_for(host: Daemon) -> None:
 def test_without_redis_what_only_it_has_is_answered_with_503(
     folder: Path, redis: "subprocess.Popen[bytes]"
 ) -> None:
-    """If Redis does not answer, the command ends with 1 and one line that says so."""
+    """Without Redis, requests for its data get 503, and the command ends with 1 and one line."""
     daemon = Daemon(folder, f'[redis]\nurl = "unix://{folder}/r"\n').start()
     try:
         redis.kill()

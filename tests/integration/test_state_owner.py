@@ -186,7 +186,7 @@ async def test_a_rename_takes_every_key_along(store: Store) -> None:
 
 
 async def test_a_claim_that_is_wiped_is_had_again(store: Store) -> None:
-    """After a renaming of the machine, the service does not wait for another one."""
+    """After a wipe, the service claims its name again without waiting."""
     one = identity(store, some_machine())
     async with anyio.create_task_group() as tasks:
         await tasks.start(one.run)

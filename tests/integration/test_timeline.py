@@ -167,7 +167,7 @@ async def test_a_silence_is_there_when_its_event_is_trimmed(store: Store, past: 
 
 
 async def test_who_follows_events_sees_no_address_of_others(store: Store, past: Past) -> None:
-    """Addresses and answers of mail servers are redacted for other users."""
+    """A user who follows the events sees no addresses of others."""
     one = violation(NOW)
     incident = Incident(subject="channel/email", reason="550 ops@example.com: no", since=rfc3339(NOW))
     facts: dict[str, Any] = {
@@ -189,7 +189,7 @@ async def test_who_follows_events_sees_no_address_of_others(store: Store, past: 
 
 
 async def test_without_redis_everything_says_so() -> None:
-    """Forged entries appear neither in a list nor in a timeline."""
+    """Without Redis, a list and a timeline report that; they are not made up."""
     store = Store("unix:///nonexistent", "h")
     viewer = Viewer(admin=False, user=None, key=None)
     for asked in (
