@@ -42,7 +42,7 @@ class Lock:
             raise
 
     def fileno(self) -> int:
-        """Return the descriptor that holds it: a process that inherits it holds it too."""
+        """Return the locked descriptor; a process that inherits it holds the lock too."""
         return self._file
 
     def lost(self) -> bool:
@@ -63,7 +63,7 @@ class Lock:
             self._name.close()
 
     def _hang_up(self) -> None:
-        """Close the connections of those who asked who holds the name, so that the next can ask."""
+        """Close the connections of processes that asked for the holder, so that others can ask."""
         try:
             while self._name:
                 self._name.accept()[0].close()
@@ -72,7 +72,7 @@ class Lock:
 
 
 async def keep_locked(lock: Lock, every: float) -> None:
-    """Make the folder of a lock where it was deleted, and lock what is there now; look every so often."""
+    """Keep a lock: regularly create its folder again if it was deleted, and lock the current file."""
     trouble = ""
     while True:
         await anyio.sleep(every)
@@ -112,9 +112,10 @@ def _taken(path: Path) -> int:
 
 
 def _named(path: Path) -> socket.socket | None:
-    """Hold the abstract name of a path. Raises AlreadyRunning.
+    """Bind the abstract name of a path. Raises AlreadyRunning.
 
-    None if a stranger holds it: other users must not be able to keep the service from starting.
+    Return None if another user holds it, because other users must not be able to keep the service from
+    starting.
     """
     address = b"\0canhazgpu/" + hashlib.sha256(os.fsencode(path.resolve())).hexdigest().encode()
     for _ in range(TRIES):
@@ -135,7 +136,10 @@ def _named(path: Path) -> socket.socket | None:
 
 
 def _ask_holder(address: bytes, path: Path) -> int | None:
-    """Return the pid of who holds the name; None for a stranger, or if its path is on another file system."""
+    """Return the pid of the holder of the name.
+
+    None for another user, or if its path is on another file system.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
         try:
             link.connect(address)

@@ -82,7 +82,7 @@ class Consumer:
         await self._redis.aclose()
 
     async def unfinished(self) -> list[Entry]:
-        """Return what was handed to this member or to one that has gone, and never acknowledged."""
+        """Return the entries that were delivered to this member or to a dead one, and never acknowledged."""
         await check_owner(self.store)
         found: list[Row] = []
         after = b"0"
@@ -124,7 +124,7 @@ class Consumer:
         return entries[0] if entries else None
 
     async def acknowledge(self, *entries: str) -> None:
-        """Say that these entries are dealt with."""
+        """Acknowledge these entries."""
         await check_owner(self.store)
         try:
             await self.store.redis.xack(self.stream, self.group, *entries)
@@ -144,7 +144,7 @@ class Consumer:
         return reply[0][1] if reply else []
 
     async def _claim(self, cursor: Any) -> tuple[Any, list[tuple[bytes | None, Any]]]:
-        """Take over what members left that are gone; return where to go on, and the entries."""
+        """Claim entries of dead members; return the position to continue from, and the entries."""
         idle_ms = round(CLAIM_AFTER * 1000)
         try:
             reply: Any = await self._redis.xautoclaim(
@@ -183,7 +183,7 @@ class Consumer:
         return entries
 
     async def bury(self, entry: str, reason: str, fields: dict[bytes, bytes]) -> None:
-        """Move an entry nobody can read to the dead letters."""
+        """Move an entry that cannot be read to the dead letters."""
         await check_owner(self.store)
         structlog.get_logger().error("entry_buried", stream=self.stream, entry=entry, reason=reason)
         flat = [part for pair in fields.items() for part in (b"raw:" + pair[0], pair[1])]
@@ -195,7 +195,7 @@ class Backoff:
     """Waits with growing delays while Redis does not answer."""
 
     def __init__(self, store: Store) -> None:
-        """Begin with the shortest wait."""
+        """Start with the shortest delay."""
         self._store = store
         self._next = BACKOFF_FIRST
 
@@ -206,6 +206,6 @@ class Backoff:
         self._next = min(self._next * 2, BACKOFF_LAST)
 
     def reset(self) -> None:
-        """Begin with the shortest wait again."""
+        """Start with the shortest delay again."""
         self._store.report_up()
         self._next = BACKOFF_FIRST

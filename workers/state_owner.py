@@ -1,6 +1,6 @@
-"""Whose the state under the host's name is: a worker takes nothing from another machine's streams.
+"""Checks the owner of the state under the host's name: a worker never consumes another machine's streams.
 
-It is asked for before anything is read, before anybody is told, and before what was read is acknowledged.
+The check runs before anything is read, before anybody is notified, and before entries are acknowledged.
 """
 
 from typing import Any

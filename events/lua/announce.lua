@@ -1,4 +1,4 @@
--- announce: puts one notice on the notices stream.
+-- announce: appends one notice to the stream of notices.
 -- Keys: sequence events notices
 -- Args: host notice
 -- Returns: the notice's id

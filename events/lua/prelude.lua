@@ -1,8 +1,8 @@
--- Shared by every script; put before its text. Time is read once, as whole milliseconds.
+-- Shared by every script and put before its text. The time is read once, in whole milliseconds.
 local clock = redis.call('TIME')
 local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
--- The moment `ms` as RFC 3339 in UTC, to the millisecond (days to date: the Gregorian rule, from March on).
+-- Returns the time `ms` in RFC 3339, in UTC with milliseconds. The date is computed from the days since 1970.
 local function rfc3339(ms)
   local seconds = math.floor(ms / 1000)
   local days = math.floor(seconds / 86400)
@@ -21,7 +21,7 @@ end
 
 local now = rfc3339(now_ms)
 
--- The JSON object of the table `scalars` (not empty) and of the JSON object text `fragment` together.
+-- Returns one JSON object with the table `scalars` (not empty) and the fields of `fragment`, a JSON object as text.
 -- Lists stay text, because the JSON library of Redis writes an empty list as an object.
 local function splice(scalars, fragment)
   local head = cjson.encode(scalars)
@@ -29,23 +29,23 @@ local function splice(scalars, fragment)
   return string.sub(head, 1, -2) .. ',' .. string.sub(fragment, 2)
 end
 
--- A new event id: grows within a host, and differs after its Redis was wiped or set back.
+-- Returns a new event id. Ids increase within a host, and are not repeated after Redis was wiped or set back.
 local function next_id(sequence_key)
   local number = redis.pcall('INCR', sequence_key)
   if type(number) == 'table' then error('BEHIND the number of the last event is not a number') end
   return string.format('%.0f-%d', now_ms, number)
 end
 
--- The last entry's id of each stream that this script appended to, as {ms, number}.
+-- The id of the last entry of each stream that this script appended to, as {ms, number}.
 local heads = {}
 
--- Appends an entry. The second part of its id counts the entries of the stream: 1, 2, 3 and so on, so that
--- whoever reads two that do not follow each other knows how many are missing in between.
+-- Appends an entry. The second part of its id counts the entries of the stream: 1, 2, 3 and so on.
+-- A reader that finds a gap between two numbers knows how many entries are missing.
 local function append(stream, entry)
   local head = heads[stream]
   if not head then
     head = {0, 0}
-    local facts = redis.pcall('XINFO', 'STREAM', stream)  -- An error where there is no stream yet.
+    local facts = redis.pcall('XINFO', 'STREAM', stream)  -- XINFO fails if there is no stream yet.
     for i = 1, #facts, 2 do
       if facts[i] == 'last-generated-id' then
         local ms, number = string.match(facts[i + 1], '^(%d+)-(%d+)$')
@@ -55,11 +55,11 @@ local function append(stream, entry)
     heads[stream] = head
   end
   head[1], head[2] = math.max(now_ms, head[1]), head[2] + 1
-  if head[2] >= 1e15 then head[1], head[2] = head[1] + 1, 1 end  -- No number of ours.
+  if head[2] >= 1e15 then head[1], head[2] = head[1] + 1, 1 end  -- This number was not written by this script.
   redis.call('XADD', stream, string.format('%.0f-%.0f', head[1], head[2]), unpack(entry))
 end
 
--- Appends one event to each stream of `streams`. What is not needed any more is trimmed by service/storage/retention.py.
+-- Appends one event to each stream of `streams`. service/storage/retention.py trims the streams.
 local function append_event(streams, host, id, event_type, subject, data)
   for _, stream in ipairs(streams) do
     append(stream, {'id', id, 'source', '//' .. host .. '/canhazgpu', 'specversion', '1.0', 'type', event_type,

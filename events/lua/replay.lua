@@ -1,7 +1,7 @@
--- replay: puts a dead letter back on the stream it came from, and takes it from the dead letters.
+-- replay: moves a dead letter back to the stream that it came from.
 -- Keys: deadletters stream
 -- Args: letter
--- Returns: 1 when done, 0 when there is no such letter
+-- Returns: 1 if it was moved, 0 if there is no such letter
 -- Events:
 local letters = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])
 if #letters == 0 then return 0 end

@@ -1,7 +1,7 @@
-r"""A notice as chat services take it: as text that is only text there.
+r"""Formats a notice for chat services, so that its text is shown as plain text.
 
-What could mean something to a service is spelled out, as control characters are elsewhere (`\x40` for
-an @ that could call somebody); where there is markup, all of it is one block of code besides.
+Characters with a meaning for a service are escaped like control characters elsewhere (`\x40` for an @ that
+could mention somebody). If the service has markup, the text is a code block as well.
 """
 
 import base64

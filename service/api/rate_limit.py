@@ -1,4 +1,4 @@
-"""How often each user may change something: every change is kept for long, in events and in logs."""
+"""Limits how often each user can change something, because every change is stored in events and logs."""
 
 import time
 from collections.abc import Callable
@@ -23,15 +23,15 @@ class _Bucket(msgspec.Struct):
 
 
 class RateLimit:
-    """So many changes at once, and as many again within an hour, evenly. Root is not counted."""
+    """A burst of changes, and the same number again per hour, evenly. Root is not limited."""
 
     def __init__(self, per_hour: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """0 stands for no limit."""
+        """`per_hour`: 0 means no limit."""
         self._most, self._clock = per_hour, clock
         self._buckets: dict[int, _Bucket] = {}
 
     def limit_changes(self, application: Any) -> Any:
-        """Return an application that refuses who changes too much. What it refuses itself does not count."""
+        """Return an application that refuses changes beyond the limit; refused requests do not count."""
 
         async def paced(scope: Any, receive: Any, send: Any) -> None:
             peer: Peer = scope["canhazgpu.peer"]
@@ -54,7 +54,7 @@ class RateLimit:
         return paced
 
     def take(self, uid: int) -> None:
-        """Count a change of a user's. Raises Problem where it is one too many."""
+        """Count a change by a user. Raises Problem if it is beyond the limit."""
         bucket = self._bucket(uid)
         if bucket.left < 1:
             left_s = (1 - bucket.left) * HOUR / self._most

@@ -54,7 +54,7 @@ class PeerProtocol(H11Protocol):
         self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIME, self._cut_off)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Remove the connection, and report whether its last response was read completely."""
+        """Close the connection, and report whether its last response was read completely."""
         delivered = exc is None and (self.cycle is None or self.cycle.response_complete)
         super().connection_lost(exc)
         self._over = True
@@ -117,7 +117,7 @@ class _Server(uvicorn.Server):
 
 
 class _LoopErrorHandler:
-    """What asyncio wants to be said; it does so hundreds of times while no connection can be accepted."""
+    """Logs errors of asyncio; while no connection can be accepted there are hundreds per second."""
 
     def __init__(self) -> None:
         self._said = -SAY_AGAIN

@@ -1,9 +1,9 @@
--- Shared by the scripts of the service: a host as it is now, and what can be done to it.
+-- Shared by the scripts of the service: reads the state of a host, and changes reservations and requests.
 -- Keys 1 to 8 of a script that opens a host: sequence events scan gpus reservations queue affinity ledger.
--- Its first two arguments: the host's name, and the rules (service/storage/policy.py) as JSON.
+-- Its first two arguments are the host's name and the rules (service/storage/policy.py) as JSON.
 local LEDGER_KEPT_MS = 400 * 86400 * 1000
 local OPERATION_KEPT_MS = 3600 * 1000
--- No reservation lasts longer from now on: a hundred years, as in events/durations.py.
+-- The maximum remaining time of a reservation: a hundred years, as in events/durations.py.
 local LONGEST_MS = 100 * 365 * 86400 * 1000
 
 local function pairs_of(key)
@@ -20,7 +20,7 @@ local function publish(event_type, subject, data, more)
   append_event(streams, ARGV[1], next_id(KEYS[1]), 'canhazgpu.' .. event_type, subject, data)
 end
 
--- Reads the host; the keys of its GPUs are those from `first_gpu` on. Requests are in the order they came.
+-- Reads the host. The keys of its GPUs start at `first_gpu`. Requests are in the order of the queue.
 local function open_host(first_gpu)
   local host = {rules = check_promise(cjson.decode(ARGV[2])), gpus = {}, by_index = {}, records = {}, requests = {}, granted = {}}
   for id, text in pairs(pairs_of(KEYS[5])) do host.records[id] = record_of(text) end
@@ -37,7 +37,7 @@ local function open_host(first_gpu)
       uuid = facts[7], unseen = facts[8], disowned = facts[11]}
     host.gpus[#host.gpus + 1] = gpu
     host.by_index[gpu.index] = gpu
-    -- A record that cannot be read still keeps its GPUs from others: until its user or an administrator releases it.
+    -- A record that cannot be read still holds its GPUs, until its user or an administrator releases it.
     if gpu.holder and not host.records[gpu.holder] then
       host.records[gpu.holder] = {id = gpu.holder, kind = 'manual', user = facts[9] or '', uid = tonumber(facts[10]) or 0,
         gpus = {}, started_ms = now_ms, unreadable = true}
@@ -56,7 +56,7 @@ local function usage_of(gpu)
   return gpu.usage
 end
 
--- Whether all use of a GPU is by one user's own processes, beyond doubt.
+-- Returns whether it is certain that only this user's own processes use a GPU.
 local function only_by(gpu, request)
   local processes = usage_of(gpu).processes
   for _, process in ipairs(processes) do
@@ -65,7 +65,7 @@ local function only_by(gpu, request)
   return #processes > 0
 end
 
--- Why a request cannot have a GPU, nil when it can; then whether the user's own processes are on it.
+-- Returns why a request cannot have a GPU, or nil if it can; then also whether the user's own processes use it.
 local function obstacle(host, gpu, request)
   if gpu.unmanaged then return 'unmanaged' end
   if gpu.holder then return 'held' end
@@ -79,7 +79,7 @@ end
 
 local function needed(request) return request.gpus and #request.gpus or request.count end
 
--- Whether an index is wanted by a request that names its GPUs; true for one that does not.
+-- Returns whether a request accepts this index. A request that names no GPUs accepts all.
 local function wants(request, index)
   if not request.gpus then return true end
   for _, wanted in ipairs(request.gpus) do
@@ -88,8 +88,8 @@ local function wants(request, index)
   return false
 end
 
--- The GPUs a request can have, best first: with its own processes, last had (where that is the policy),
--- least recently released, lowest index.
+-- Returns the GPUs that a request can have, the best first: those with the user's own processes, then the last used
+-- ones (if that is the policy), then the least recently released ones, then the lowest index.
 local function usable(host, request, claimed)
   local found = {}
   for _, gpu in ipairs(host.gpus) do
@@ -120,7 +120,7 @@ local function exceeds_limit(host, request)
   return held > request.limit
 end
 
--- A reservation or request as events show it: moments as RFC 3339, what it is made of left out.
+-- Returns a reservation or a request as events show it: times in RFC 3339, without internal fields.
 local function facts_of(record, extra)
   local shown = {}
   for _, name in ipairs({'id', 'kind', 'user', 'uid', 'label', 'note', 'count', 'gpus', 'pid'}) do shown[name] = record[name] end
@@ -131,7 +131,7 @@ local function facts_of(record, extra)
   return cjson.encode(shown)
 end
 
--- Which cards GPUs are; nil for none.
+-- Returns the UUIDs of these GPUs, or nil for an empty list.
 local function uuids_of(host, gpus)
   local found = {}
   for i, index in ipairs(gpus) do found[i] = host.by_index[index] and host.by_index[index].uuid or '' end
@@ -143,7 +143,7 @@ local function save(record)
   redis.call('HSET', KEYS[5], record.id, cjson.encode(record))
 end
 
--- Gives a request the first GPUs of `may`; it becomes a reservation with the same id.
+-- Turns a request into a reservation with the same id, on the first GPUs of `may`.
 local function create(host, request, may)
   local gpus = {}
   for i = 1, needed(request) do gpus[i] = may[i].index end
@@ -169,7 +169,7 @@ local function create(host, request, may)
   return record
 end
 
--- Whether what a request wants can come free by itself: not while too much of it is drained or broken.
+-- Returns whether a request can be served without an administrator: not if too many GPUs are drained or broken.
 local function can_become_free(host, request)
   local left = 0
   for _, gpu in ipairs(host.gpus) do
@@ -178,8 +178,8 @@ local function can_become_free(host, request)
   return left >= needed(request)
 end
 
--- Goes along the queue in order: who can have everything gets it, who cannot claims what it could use, unless
--- no waiting would bring the rest. Returns what is claimed, by index.
+-- Serves the queue in order. A request gets all of its GPUs or none. A request that cannot be served claims the GPUs
+-- that it could use, unless waiting would not help. Returns the claims by index.
 local function serve_queue(host)
   local claimed, left = {}, {}
   for _, request in ipairs(host.requests) do
@@ -196,7 +196,7 @@ local function serve_queue(host)
   return claimed
 end
 
--- Ends a reservation's hold on `gpus`, all of its GPUs or some.
+-- Releases `gpus`, which are all or some of the GPUs of a reservation.
 local function release(host, record, gpus, reason, by)
   local kept, was = {}, {}
   for _, index in ipairs(record.gpus) do
@@ -209,7 +209,7 @@ local function release(host, record, gpus, reason, by)
       gpu.holder, gpu.released_ms = false, now_ms
       redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_since', 'holder_login', 'disowned')
       redis.call('HSET', gpu.key, 'last_released', whole(now_ms))
-      if reason ~= 'exited' then  -- Nothing of it was left, the scan says; else that is to be seen.
+      if reason ~= 'exited' then  -- The scan shows that no process is left if the reason is exited; otherwise a scan must check that.
         gpu.unseen = '1'
         redis.call('HSET', gpu.key, 'unseen', '1')
       end
@@ -232,7 +232,7 @@ local function release(host, record, gpus, reason, by)
   publish('reservation.released', 'reservation/' .. record.id, facts_of(record, extra), KEYS[8])
 end
 
--- Ends the hold of reservations on `parts`, lists of GPUs by reservation; returns what each of them let go.
+-- Releases `parts`, lists of GPUs by reservation id. Returns what each reservation released.
 local function release_parts(host, parts, reason, by)
   local released = {}
   for id, gpus in pairs(parts) do
@@ -249,8 +249,8 @@ local function leave(request, reason)
   publish('request.left', 'request/' .. request.id, facts_of(request, {reason = reason}))
 end
 
--- Whether processes of an ended reservation are on its GPUs still, a detached container's too; also true
--- where that cannot be known.
+-- Returns whether processes of an ended reservation still use its GPUs, including those in detached containers.
+-- Returns true if that is not known.
 local function still_used(host, record)
   if host.blind or host.began_ms < record.ended_ms then return true end
   for _, index in ipairs(record.gpus) do
@@ -265,7 +265,7 @@ local function still_used(host, record)
   return false
 end
 
--- The script's reply, kept under its operation so that a repeat gets the same.
+-- Returns the script's reply. It is stored under the operation id, so that a repeated call returns the same.
 local function save_reply(host, reply)
   reply.granted, reply.count = host.granted, redis.call('HLEN', KEYS[5])
   local text = cjson.encode(reply)

@@ -1,15 +1,15 @@
--- Shared by the scripts of the service: whether Redis holds what was promised, and for this service.
+-- Shared by the scripts of the service: checks that Redis has the expected data, and that it belongs to this service.
 
--- The number of the last event, -1 if it is not a number.
+-- Returns the number of the last event, or -1 if it is not a number.
 local function sequence_at(key)
-  local text = redis.pcall('GET', key)  -- A table with the error if it is no string.
+  local text = redis.pcall('GET', key)  -- A table with the error if it is not a string.
   if not text then return 0 end
   if type(text) ~= 'string' then return -1 end
   return string.match(text, '^%d+$') and tonumber(text) or -1
 end
 
--- Ends a script before it does anything on data that lacks what was promised (service/recovery/reconciliation.py), or
--- that are another's (service/storage/state_owner.py). What is not asked for is not checked.
+-- Ends the script if Redis lacks acknowledged data (service/recovery/reconciliation.py), or if the data belongs to
+-- another service (service/storage/state_owner.py). Rules that are not given are not checked.
 local function check_promise(rules)
   local named = redis.call('HMGET', KEYS[3], 'dataset', 'owner')
   if rules.owner and named[2] ~= rules.owner then error('BEHIND the data are not of this service') end
@@ -19,7 +19,7 @@ local function check_promise(rules)
   return rules
 end
 
--- Whose the state is, and when it was last written: it changes for as long as a service lives.
+-- Returns the owner of the state and the times of its last writes, which change while the owner is running.
 local function signs_of_life(scan)
   local signs = redis.call('HMGET', scan, 'owner', 'at_ms', 'alive_ms')
   return (signs[1] or '') .. '|' .. (signs[2] or '') .. '|' .. (signs[3] or '')

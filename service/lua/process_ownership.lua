@@ -1,27 +1,29 @@
--- Shared by the scripts of the service: whose a process is, and what it is on a GPU that a reservation holds.
--- A field of a process, nil where it is absent or null.
+-- Shared by the scripts of the service: who a process belongs to, and whether it may use a reserved GPU.
+
+-- Returns a field of a process, or nil if it is absent or null.
 local function known(value)
   if value == cjson.null then return nil end
   return value
 end
 
--- Whether a process is a user's own: by its uid, or because both come from one login (sudo, su).
+-- Returns whether a process is the user's own: by its uid, or because both have the same login (sudo, su).
 local function of_user(process, uid, login_uid)
   local own, from = known(process.uid), known(process.login_uid)
   return uid ~= nil and (own == uid or from == uid or (login_uid ~= nil and (own == login_uid or from == login_uid)))
 end
 
--- What identifies a process's user on this host; as identity_key in service/gpus/observation.py.
+-- Returns the key of the process's user on this host, like identity_key in service/gpus/observation.py.
 local function key_of(process)
   if process.key then return process.key end
   if known(process.uid) then return 'uid:' .. string.format('%.0f', process.uid) end
   return process.user == 'unknown' and process.user or 'user:' .. process.user
 end
 
-local BEGAN_MARGIN_MS = 5000  -- Moments of two clocks are compared, this host's and Redis'.
+local BEGAN_MARGIN_MS = 5000  -- For comparing times of two clocks: this host's and Redis'.
 
--- What a process is on a GPU that a reservation holds: own, presumed (its user cannot be proven, and nothing
--- points to anybody but the holder, as the uid of a user without a name does), hinted (something does) or other. As service/status/process_ownership.py.
+-- Returns what a process is on a reserved GPU: own; presumed (its user is not proven, and nothing indicates another
+-- user); hinted (something indicates another user); or other. A uid without a user name counts as another user.
+-- service/status/process_ownership.py has the same rules.
 local function ownership(rules, gpu, record, process)
   if of_user(process, record.uid, known(record.login_uid)) or known(process.run) == record.id then return 'own' end
   if known(process.person) or process.unnamed then return 'other' end

@@ -1,20 +1,20 @@
--- How often a user's doings are told: so many times as they come, and then one in UPDATE_MS. A level says how many
--- of those that come free were used up; it falls by one in UPDATE_MS.
+-- Limits the number of events that a user can cause: first a number of free ones, then one per UPDATE_MS.
+-- A level counts the used free ones; it falls by one per UPDATE_MS.
 local UPDATE_MS = 60 * 1000
-local FREE_UPDATES = 5  -- Of one violation; then one in UPDATE_MS, and in a long one one in a tenth of its age.
-local FREE_CHANGES = 60  -- Of who uses a GPU, and whether.
-local FREE_ENDS = 60  -- Of one user's violations on a GPU.
+local FREE_UPDATES = 5  -- Per violation. Then one per UPDATE_MS, and in a long violation one per tenth of its age.
+local FREE_CHANGES = 60  -- Per GPU: changes of its users or its state of use.
+local FREE_ENDS = 60  -- Per user and GPU: ends of violations.
 
 local function level_now(level, at_ms) return math.max(0, level - (now_ms - at_ms) / UPDATE_MS) end
 
--- Whether an update that only the user's own processes make may be published now.
+-- Returns whether an update that only concerns the processes of the same user may be published now.
 local function due_for_update(record)
   if (record.updates or 0) < FREE_UPDATES then return true end
   return now_ms - record.updated_ms >= math.max(UPDATE_MS, (now_ms - record.since_ms) / 10)
 end
 
--- Whether a violation that a scan does not see any more has ended; then its user has made one more end. Who goes
--- on and off a GPU again and again has one violation until they have stayed away for UPDATE_MS. `old`: the GPU.
+-- Returns whether a violation that the scan did not see counts as ended; `old` is the GPU's hash. If a user starts
+-- and stops very often, the violation stays open until the user has stayed away for UPDATE_MS.
 local function has_ended(key, old, name, record)
   if (record.kind == 'trespass') ~= (old.holder ~= nil) then return true end
   local left = {}

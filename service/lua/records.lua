@@ -1,7 +1,7 @@
--- Shared by the scripts of the service: what is kept as JSON, read with care.
-local NO_MOMENT = 1e14  -- From here on the JSON library writes 1e+14, which is no whole number to others.
+-- Shared by the scripts of the service: reads and validates JSON records.
+local NO_MOMENT = 1e14  -- From this value on, the JSON library writes 1e+14, which other readers do not accept as an integer.
 
--- Whether a table has fields of these types; what is in `optional` may be absent.
+-- Returns whether a table has fields of these types. With `optional`, fields may be absent.
 local function has_shape(value, types, optional)
   if type(value) ~= 'table' then return false end
   for name, kind in pairs(types) do
@@ -12,7 +12,7 @@ local function has_shape(value, types, optional)
   return true
 end
 
--- A reservation as it is kept, nil for one that cannot be read.
+-- Returns a stored reservation, or nil if it cannot be read.
 local function record_of(text)
   local good, record = pcall(cjson.decode, text)
   if not good or not has_shape(record, {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'})
@@ -25,7 +25,7 @@ local function record_of(text)
   return record
 end
 
--- A request as it is kept, nil for one that cannot be read.
+-- Returns a stored request, or nil if it cannot be read.
 local function request_of(text)
   local good, request = pcall(cjson.decode, text)
   if not good or not has_shape(request, {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'})
@@ -36,7 +36,7 @@ local function request_of(text)
   return request
 end
 
--- An open violation as it is kept, nil for one that cannot be read: it is opened anew where use goes on.
+-- Returns a stored open violation, or nil if it cannot be read: it is opened again if the use continues.
 local function violation_of(text)
   local good, record = pcall(cjson.decode, text)
   if not good or not shaped(record, {id = 'string', kind = 'string', since = 'string', since_ms = 'number', peak_mb = 'number', body = 'string'})
@@ -46,13 +46,13 @@ local function violation_of(text)
   return record
 end
 
--- A silence as it is kept, nil for one that cannot be read.
+-- Returns a stored silence, or nil if it cannot be read.
 local function silence_of(text)
   local good, silence = pcall(cjson.decode, text)
   return good and shaped(silence, {id = 'string', ['until'] = 'string', until_ms = 'number', by_uid = 'number'}) and silence or nil
 end
 
--- What the events say of an open violation, which is kept as `record`; `extra` goes beside it.
+-- Returns the event data of an open violation, stored as `record`; `extra` has additional fields.
 local function violation_data(index, key, record, extra)
   local head = {violation = record.id, kind = record.kind, gpu = index, key = key, since = record.since,
     memory_mb = record.memory_mb, peak_memory_mb = record.peak_mb, holder = record.holder}

@@ -1,5 +1,6 @@
--- Rows of a scan: what is said of one user's processes on a GPU, and which row goes on with which violation.
--- What is said of the user of a row by these of its members: nothing that is true of the others alone.
+-- Rows of a scan: the users of a GPU, and which row continues which violation.
+
+-- Returns the description of a row's user for these members only. It contains nothing about the other members.
 local function head_of(row, members)
   local first, users, more = nil, {}, -1
   for _, member in ipairs(members) do first = math.min(first or #row.heads, member.head or 1) end
@@ -12,7 +13,7 @@ local function head_of(row, members)
   return head, splice({user = user}, head.facts)
 end
 
--- A candidate as it is kept: since when it is there this time, for how long it was in all, and when last.
+-- Parses a candidate: the start of the current use, the total time of use, and when it was last seen.
 local function candidate_of(text)
   local since, used, seen = string.match(text or '', '^(%d+):(%d+):(%d+)$')
   return since and {since_ms = tonumber(since), used_ms = tonumber(used), seen_ms = tonumber(seen)}
@@ -34,8 +35,8 @@ local function began_by(members, moment_ms)
   end
 end
 
--- A hint that comes later changes nothing of who uses the GPU: the violation, or the candidate, of containers
--- without a hint goes on with the processes, which are in another row now.
+-- A hint that is found later does not change who uses the GPU. If the processes of containers without a hint are now
+-- in a row with a hint, their violation or candidate continues there.
 local function go_on(prefix, rows, open, pending)
   local plain, moved = prefix .. 'containers', nil
   if rows[plain] or not (open[plain] or pending[plain]) then return end

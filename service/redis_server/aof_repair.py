@@ -29,12 +29,12 @@ class RepairFailed(Exception):
 
 
 class Unrepairable(RepairFailed):
-    """The checker cannot help: a file is missing, or the damage is not one that it finds."""
+    """The server's checker cannot help: a file is missing, or it finds no damage."""
 
 
 @dataclass(frozen=True)
 class RepairResult:
-    """What was done about damaged data: what to tell, and whether the server starts without data."""
+    """The result of a repair: the event to log, and whether the server starts without data."""
 
     event: str
     damage: str
@@ -70,7 +70,7 @@ def repair_or_move_aside(
 
 
 def repair(program: str, folder: Path) -> Path:
-    """Cut the last append-only file in `folder` before its first error; return where the copy is.
+    """Truncate the last append-only file in `folder` before its first error; return the path of the copy.
 
     Raises RepairFailed.
     """
@@ -98,7 +98,7 @@ def repair(program: str, folder: Path) -> Path:
 
 
 def move_aside(folder: Path) -> Path:
-    """Move all data in `folder` to a new folder beside them; return that. Raises RepairFailed."""
+    """Move all data in `folder` to a new folder next to it; return its path. Raises RepairFailed."""
     aside = _aside(folder, "")
     try:
         aside.mkdir(mode=0o700)
@@ -111,7 +111,7 @@ def move_aside(folder: Path) -> Path:
 
 
 def _aside(folder: Path, suffix: str) -> Path:
-    """Return a path that nothing has yet."""
+    """Return a path that does not exist yet."""
     name = f"broken-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     names = (f"{name}{more}{suffix}" for more in chain([""], (f"-{number}" for number in count(2))))
     return next(folder / one for one in names if not os.path.lexists(folder / one))
@@ -125,7 +125,7 @@ def check_command(program: str, folder: Path) -> str:
 
 
 def _last_file(folder: Path) -> Path:
-    """Return the file that the server wrote to last, which is the only one that may be truncated."""
+    """Return the file that the server wrote last, which is the only one that may be truncated."""
     parts = folder / "appendonlydir"
     try:
         names = _INCREMENT.findall((parts / "appendonly.aof.manifest").read_text())

@@ -1,7 +1,7 @@
-"""The files of the embedded Redis: notices that they were deleted or replaced, and has it write them again.
+"""Watches the files of the embedded Redis: if they are deleted or replaced, the server writes them again.
 
-A server goes on without its files, but the next start would find nothing, or an older copy that somebody put
-there; and nobody finds its socket.
+A server continues without its files, but the next start would find no data, or an older copy that somebody
+put there. If its socket is deleted, nobody can connect.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ _PART = re.compile(r"^file (\S+) ", re.MULTILINE)
 
 
 class NotWritten(Exception):
-    """The server cannot write its data there for now; it goes on."""
+    """The server cannot write its data there at the moment; it continues to run."""
 
 
 class Files:
-    """The files of a running server, as they were when it had just started."""
+    """The files of a running server, as they were just after its start."""
 
     def __init__(self, folder: Path, socket: Path, pid: int) -> None:
-        """Look at them now."""
+        """Read their current state."""
         self._folder, self._pid = folder, pid
         self._ours = {path: _identity(path) for path in (folder, socket, folder / "lock")}
         self._folders = {folder, socket.parent, (folder / MANIFEST).parent}
@@ -39,7 +39,10 @@ class Files:
         self._written, self._size = folder, 0
 
     def touched(self) -> bool:
-        """Tell cheaply whether a file was created, deleted or replaced since the last call, or is shorter."""
+        """Return whether a file was created, deleted, replaced or truncated since the last call.
+
+        This is cheap.
+        """
         seen, size = [_contents(folder) for folder in self._folders], _size(self._written)
         if seen == self._seen and size >= self._size:
             self._size = size
@@ -49,16 +52,16 @@ class Files:
         return True
 
     def forget(self) -> None:
-        """Let the next call of `touched` return True."""
+        """Make the next call of `touched` return True."""
         self._seen = []
 
     def deleted(self) -> Path | None:
-        """Return the first file that is not there, None when all are."""
+        """Return the first missing file, or None if all exist."""
         expected = [*self._ours, *self._parts()]
         return next((path for path in expected if not path.exists()), None)
 
     def replaced(self, size: int) -> Path | None:
-        """Return the first file that is another one, or is shorter than the `size` the server wrote."""
+        """Return the first file that was replaced, or is shorter than the `size` that the server wrote."""
         for path, ours in self._ours.items():
             if _identity(path) != ours:
                 return path
@@ -71,7 +74,7 @@ class Files:
         return None
 
     def _parts(self) -> list[Path]:
-        """Return the files with the data; the last is the one that is written to."""
+        """Return the data files; the server writes to the last one."""
         manifest = self._folder / MANIFEST
         with contextlib.suppress(OSError):
             parts = _PART.findall(manifest.read_text())
@@ -84,10 +87,10 @@ class Files:
 
 
 async def watch(store: Store, files: Files, folder: Path, place: Callable[[], None]) -> None:
-    """Return when the server's files were deleted or replaced and its data are in `folder` again.
+    """Wait until files were deleted or replaced and the server has written its data into `folder` again.
 
-    `place` makes the folder. Until they can be written the server goes on without; this also returns when it
-    cannot be reached any more.
+    `place` creates the folder. While the files cannot be written, the server continues without them. This
+    also returns if the server can no longer be reached.
     """
     said: dict[str, Any] = {}
     outcome: dict[str, Any]
@@ -108,7 +111,7 @@ async def watch(store: Store, files: Files, folder: Path, place: Callable[[], No
 
 
 async def _lost(store: Store, files: Files) -> tuple[str, Path]:
-    """Return what happened to which file, as seen in two looks: a rewrite may replace files meanwhile."""
+    """Return what happened to which file. It looks twice, because a rewrite replaces files."""
     while True:
         await anyio.sleep(LOOK_AGAIN)
         if files.touched() and await _look(store, files):
@@ -141,7 +144,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _contents(folder: Path) -> tuple[int, ...]:
-    """Return what differs when another folder is there, or when one of its files was created or deleted."""
+    """Return a value that changes if the folder is replaced, or if a file in it is created or deleted."""
     try:
         found = folder.stat()
     except OSError:
@@ -157,7 +160,7 @@ def _size(path: Path) -> int:
 
 
 async def write_again(store: Store, folder: Path) -> None:
-    """Have the server write all of its data into `folder`. Raises NotWritten, StoreDown where it is away."""
+    """Let the server write all of its data into `folder`. Raises NotWritten, or StoreDown if it is down."""
     try:
         with anyio.fail_after(REWRITE_PATIENCE):
             await store.ask(store.redis.config_set("dir", str(folder)))

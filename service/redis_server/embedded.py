@@ -125,7 +125,7 @@ class EmbeddedRedis:
         self._log_event("redis_died", status=status, last_words=words)
 
     def _log_event(self, event: str, **facts: Any) -> None:
-        """Log what went wrong, the same again once a minute only: it may go wrong at every start."""
+        """Log an error, but the same one only once per minute, because it may occur at every start."""
         now, same = time.monotonic(), event + _NUMBER.sub("", str(facts))
         if now - self._logged.get(same, -SAY_AGAIN) >= SAY_AGAIN:
             recent = {said: at for said, at in self._logged.items() if now - at < SAY_AGAIN}
@@ -145,7 +145,7 @@ class EmbeddedRedis:
             structlog.get_logger().error("redis_file_cut", reason=self.damage)
 
     async def _repair(self, program: str, repairs: int, *, started: bool) -> int:
-        """Repair damaged data where there is a journal; return how many repairs were tried.
+        """Repair damaged data if there is a journal; return the number of repairs so far.
 
         Raises EmbeddedFailed.
         """
@@ -175,7 +175,7 @@ class EmbeddedRedis:
         return f"state_dir: {self.folder} cannot be used: {error.strerror}"
 
     def _keep_place(self, lock: Lock) -> None:
-        """Make what was deleted of the folder and its lock. Raises EmbeddedFailed."""
+        """Create the folder and its lock again if they were deleted. Raises EmbeddedFailed."""
         self._make_folder()
         try:
             if lock.lost():
@@ -184,7 +184,7 @@ class EmbeddedRedis:
             raise EmbeddedFailed(f"state_dir: {self.folder} cannot be used: {error}") from error
 
     async def _until_it_ends(self, process: Process, store: Store, lock: Lock) -> None:
-        """Return when the server has ended, as it is to where its files were lost and are there again."""
+        """Wait until the server has ended; end it if its files were lost and are written again."""
         files = deleted_files.Files(self.folder, self.socket, process.pid)
 
         async def watch() -> None:
@@ -209,7 +209,7 @@ class EmbeddedRedis:
                 raise EmbeddedFailed(self._unusable(error)) from error
 
     def _held(self) -> str:
-        """Return who holds the folder, and what to do."""
+        """Return which process holds the folder, and the remedy."""
         pid = listener_pid(str(self.socket))
         if pid is None:
             return f"another Redis still runs on {self.folder}; end it, or set another state_dir"
@@ -288,7 +288,7 @@ async def _end(process: Process) -> None:
 
 
 async def _answers(store: Store, process: Process, patience: float | None) -> bool:
-    """Wait until the server answers; False when it ended before, or took longer than `patience`."""
+    """Wait until the server answers; return False if it has ended or did not answer within `patience`."""
     deadline = time.monotonic() + patience if patience else None
     while process.returncode is None and (deadline is None or time.monotonic() < deadline):
         with contextlib.suppress(StoreDown):

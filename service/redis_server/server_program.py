@@ -153,9 +153,9 @@ def bundled() -> Path | None:
 
 
 def _programs(writer: Server | None) -> Iterator[str]:
-    """Name the programs there are, each once: the writer's, those on PATH, and the one in the extra.
+    """Yield the available programs, each once: the writer's, those on PATH, and the one of the extra.
 
-    Last comes what an older version of the extra put beside Python.
+    The last one is what an older version of the extra installed next to Python.
     """
     beside = Path(sys.executable).parent / "redis-server"
     paths = [shutil.which(name) for name in NAMES]

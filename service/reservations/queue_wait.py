@@ -36,9 +36,9 @@ class QueuePlace:
         start: Start,
         refresh: Callable[[AllocationRequest], AllocationRequest],
     ) -> None:
-        """Stand for `request`; `start` makes of its reservation what the owner is told.
+        """Prepare to wait for `request`; `start` makes the response from its reservation.
 
-        `refresh` gives it the name that its user has by now, and what that user may have.
+        `refresh` updates the user's name and limit in the request.
         """
         self._store, self._allocator, self._handover = store, allocator, handover
         self._request, self._operation, self._start = request, operation, start

@@ -1,7 +1,7 @@
-"""One name for each uid: reservations and requests are called what the user database calls their users now.
+"""Keeps one name per uid: reservations and requests have the current names of their users.
 
-Who reserves while a directory is away is known by a number, and gets the name when it is back. The name that
-a reservation has stands in for as long as it lasts where the database gives none.
+A user who reserves while the directory is down has a number as name, and gets the name when it is back. While
+the database has no name for a uid, the name in its reservation is used.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,17 +21,17 @@ NAME = Script("canhazgpu.service.reservations", "name")
 
 
 class UserRenames:
-    """Compares what is held with the names of now, from memory: nothing is asked of Redis when they agree."""
+    """Compares stored names with the current ones in memory; Redis is only called if they differ."""
 
     def __init__(
         self, settings: Settings, store: Store, users: Users, promised: Callable[[], State | None]
     ) -> None:
-        """`promised` returns what is held, and who waits, as the journal has it."""
+        """`promised` returns the content of the journal: the reservations and requests."""
         self._settings, self._store, self._users = settings, store, users
         self._promised = promised
 
     async def follow(self) -> bool:
-        """Give what is held the names of now; whether anything had another. Raises StoreDown."""
+        """Update names that have changed; return whether there were any. Raises StoreDown."""
         state = self._promised()
         if state is None:
             return False
@@ -54,7 +54,7 @@ class UserRenames:
         return bool(changed)
 
     def _changed(self, held: Iterable[Record | Waiting]) -> dict[str, dict[str, str | int]]:
-        """Return, by uid, the names that are not those of what is held, with how many GPUs they may have."""
+        """Return the new names by uid, each with the user's limit of GPUs."""
         names: dict[str, dict[str, str | int]] = {}
         for one in held:
             name = self._users.name(one.uid)

@@ -117,7 +117,7 @@ class LastKnown:
         return reply
 
     def _recent_recovery(self, now_ms: int) -> str:
-        """Return what was put right lately, empty where nothing was."""
+        """Return the recent repair of lost state as a header value, or an empty string."""
         done = self._reconciler.last
         age = (now_ms - ms_of(done.at)) / 1000 if done else LATELY
         if done is None or age >= LATELY:

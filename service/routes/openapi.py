@@ -40,47 +40,53 @@ READS = (400, 503)
 WRITES = (400, 403, 408, 409, 413, 429, 503)
 OPERATIONS = (
     Operation(
-        method="get", path="/v1/health", about="Whether the parts work.", reply=api_responses.HealthResponse
+        method="get",
+        path="/v1/health",
+        about="The health of the service.",
+        reply=api_responses.HealthResponse,
     ),
     Operation(
         method="get",
         path="/v1/status",
-        about="Every GPU.",
+        about="All GPUs.",
         reply=list[api_responses.GpuResponse],
-        query={"fresh": (FLAG, "1: wait a moment for a scan that begins now.")},
+        query={"fresh": (FLAG, "1: wait for a new scan.")},
     ),
     Operation(
         method="get",
         path="/v1/violations",
-        about="Use of GPUs without the right to it, oldest first.",
+        about="Violations: GPU use without a valid reservation, oldest first.",
         reply=list[api_responses.ViolationResponse],
         query={
-            "since": (TEXT, "Those that lasted then or later: 7d back, 2026-11-25, 2026-11-25T14:30:00Z."),
-            "until": (TEXT, "Those that had begun by then; as since."),
-            "user": (TEXT, "Only this user's."),
-            "gpu": (TEXT, "Only on this GPU."),
-            "kind": ({"enum": list(KINDS)}, "Only of this kind."),
-            "open": (FLAG, "1: only those that last."),
-            "unreached": (FLAG, "1: only those whose user was to be told, and could not be."),
+            "since": (
+                TEXT,
+                "Violations that ended at this time or later: 7d (ago), 2026-11-25, 2026-11-25T14:30:00Z.",
+            ),
+            "until": (TEXT, "Violations that started by this time; same syntax as since."),
+            "user": (TEXT, "Only violations of this user."),
+            "gpu": (TEXT, "Only violations on this GPU."),
+            "kind": ({"enum": list(KINDS)}, "Only violations of this kind."),
+            "open": (FLAG, "1: only open violations."),
+            "unreached": (FLAG, "1: only violations whose user could not be notified."),
         },
     ),
     Operation(
         method="get",
         path="/v1/violations/{violation}",
-        about="One violation, by its id or the beginning of it, and everything that happened to it.",
+        about="One violation, by its id or the start of its id, with its timeline.",
         reply=TimelineResponse,
         problems=(404,),
     ),
     Operation(
         method="get",
         path="/v1/silences",
-        about="Every live silence, the first to end first.",
+        about="All live silences, sorted by their end.",
         reply=list[api_responses.SilenceResponse],
     ),
     Operation(
         method="post",
         path="/v1/silences",
-        about="For a time nobody is told of some violations; for administrators.",
+        about="Suppress notices about some violations for a time; administrators only.",
         reply=api_responses.SilenceResponse,
         code=201,
         body=requests.SilenceRequest,
@@ -89,7 +95,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/silences/ack",
-        about="Acknowledge one's own open violations, once an episode.",
+        about="Acknowledge your own open violations, once per episode.",
         reply=api_responses.SilenceResponse,
         code=201,
         body=requests.AckRequest,
@@ -98,7 +104,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/silences/{silence}/expire",
-        about="End a silence now: one's own acknowledgement; administrators any.",
+        about="End a silence early: users their own acknowledgement, administrators any.",
         reply=api_responses.SilenceResponse,
         body=requests.UnsilenceRequest,
         problems=(*WRITES, 404),
@@ -110,9 +116,9 @@ OPERATIONS = (
         "canhazgpu.stream.gap says in data.missing how many are not kept any more (null: not known).",
         reply=None,
         query={
-            "after": (TEXT, "A stream id: only what came after it."),
-            "type": (TEXT, "A type or its first words; may be said more than once."),
-            "follow": (FLAG, "1: go on with what comes."),
+            "after": (TEXT, "A stream id; only events after it."),
+            "type": (TEXT, "A type or its first words; repeatable."),
+            "follow": (FLAG, "1: continue with new events."),
         },
     ),
     Operation(
@@ -120,19 +126,19 @@ OPERATIONS = (
         path="/v1/deliveries",
         about="Attempts to deliver notices.",
         reply=list[Delivery],
-        query={**SINCE, "notice": (TEXT, "Only of this notice.")},
+        query={**SINCE, "notice": (TEXT, "Only attempts for this notice.")},
     ),
     Operation(
         method="get",
         path="/v1/deadletters",
-        about="What channels gave up on; for administrators.",
+        about="Dead letters: notices that could not be delivered; administrators only.",
         reply=list[DeadLetter],
         problems=(403,),
     ),
     Operation(
         method="post",
         path="/v1/deadletters/{letter}/replay",
-        about="Try a dead letter again; for administrators.",
+        about="Deliver a dead letter again; administrators only.",
         reply=api_responses.ReplayResponse,
         problems=(403, 404),
     ),
@@ -148,13 +154,13 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/v1/reservations",
-        about="Every live reservation, the oldest first.",
+        about="All live reservations, oldest first.",
         reply=list[api_responses.ReservationResponse],
     ),
     Operation(
         method="post",
         path="/v1/reservations",
-        about="Reserve GPUs, all or none; with `wait` JSON lines: queued, granted or refused."
+        about="Reserve GPUs, all or none. With `wait`, JSON lines: queued, granted or refused."
         " A manual reservation whose answer is not read to its end is given back.",
         reply=api_responses.GrantedResponse,
         code=201,
@@ -164,7 +170,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations/release",
-        about="End one's own reservations.",
+        about="End your own reservations.",
         reply=list[api_responses.ReleasedResponse],
         body=requests.ReleaseRequest,
         problems=WRITES,
@@ -172,7 +178,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations/extend",
-        about="Let one's own manual reservations last longer.",
+        about="Extend your own manual reservations.",
         reply=list[api_responses.ReservationResponse],
         body=requests.ExtendRequest,
         problems=WRITES,
@@ -180,7 +186,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations/disown",
-        about="Say that the presumed use of one's reserved GPUs is another's.",
+        about="Disown the presumed use of your reserved GPUs.",
         reply=list[api_responses.DisownedResponse],
         body=requests.DisownRequest,
         problems=WRITES,
@@ -188,20 +194,20 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/v1/queue",
-        about="Who waits, in order.",
+        about="The waiting requests, in order.",
         reply=list[api_responses.QueueEntryResponse],
     ),
     Operation(
         method="delete",
         path="/v1/queue/{request}",
-        about="Take one's own request out of the queue.",
+        about="Remove your own request from the queue.",
         reply=api_responses.LeaveResponse,
         problems=(403, 404),
     ),
     Operation(
         method="post",
         path="/v1/admin/release",
-        about="End anybody's reservations; for administrators.",
+        about="End reservations of any user; administrators only.",
         reply=list[api_responses.ReleasedResponse],
         body=requests.AdminReleaseRequest,
         problems=WRITES,
@@ -209,7 +215,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/admin/drain",
-        about="Keep GPUs out of allocation; for administrators.",
+        about="Stop allocating GPUs; administrators only.",
         reply=api_responses.DrainResponse,
         body=requests.DrainRequest,
         problems=WRITES,
@@ -217,7 +223,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/admin/undrain",
-        about="Give GPUs back to allocation; for administrators.",
+        about="Allocate drained GPUs again; administrators only.",
         reply=api_responses.DrainResponse,
         body=requests.DrainRequest,
         problems=WRITES,
@@ -225,7 +231,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/admin/manage",
-        about="Say which GPUs are handed out; for administrators.",
+        about="Set which GPUs can be reserved; administrators only.",
         reply=api_responses.ManageResponse,
         body=requests.ManageRequest,
         problems=WRITES,

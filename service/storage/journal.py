@@ -118,7 +118,7 @@ class Journal:
         self._left = _facts(os.fstat(self._file))
 
     def is_in_place(self) -> bool:
-        """Tell whether the next start reads what was written."""
+        """Return whether the next start reads what was written."""
         return self._file >= 0 and self.replaced() is None
 
     def replaced(self) -> Path | None:

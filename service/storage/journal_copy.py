@@ -59,7 +59,7 @@ class JournalCopy:
             self.weakness = None
 
     def was_replaced(self) -> bool:
-        """Tell whether somebody else deleted or changed the file after it was written."""
+        """Return whether somebody else deleted or changed the file after it was written."""
         try:
             return self._left is not None and _facts(self.path.lstat()) != self._left
         except OSError:
@@ -153,7 +153,7 @@ def open_journal(state_dir: str, socket: str) -> Journal:
 
 
 def _is_later(copied: State, kept: State) -> bool:
-    """Tell whether the copy has what the journal has not: other data, or a later event."""
+    """Return whether the copy is ahead of the journal: it has other data, or a later event."""
     return copied.dataset != kept.dataset or copied.sequence > kept.sequence
 
 

@@ -26,12 +26,12 @@ class Machine(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """As it is kept in Redis."""
+        """The identity as stored in Redis."""
         return f"{self.boot_text} {self.process.pid}.{self.process.start}"
 
     @property
     def boot_text(self) -> str:
-        """The same of every process of this boot: what `text` begins with."""
+        """The part of `text` that all processes of this boot have in common."""
         return f"{self.id} {self.boot}"
 
     @classmethod
@@ -48,7 +48,7 @@ class Machine(msgspec.Struct, frozen=True):
         return (self.id, self.boot) == (other.id, other.boot)
 
     def is_alive(self) -> bool:
-        """Tell whether this process of the boot we are in lives; so does one of which it cannot be told."""
+        """Return whether this process of the current boot is alive; True if that is not known."""
         try:
             descriptor = open_process(self.process)
         except OSError:

@@ -51,7 +51,7 @@ class _Trimmed(msgspec.Struct, frozen=True):
 
     @property
     def holding(self) -> tuple[int, int]:
-        """How many entries there are, and how many groups hold something back."""
+        """Return the number of entries, and the number of groups that hold entries back."""
         return self.entries, sum(group.abandoned is None for group in self.groups.values())
 
 
@@ -91,7 +91,7 @@ class Retention:
     """Trims the streams of one host; `report` is the state at the last turn."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
-        """Trim nothing yet."""
+        """Start without statistics."""
         self._store = store
         self._abandon_ms = round(settings.consumers.abandon_after * 1000)
         self._limit = settings.streams.memory_mb * MIB

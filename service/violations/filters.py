@@ -23,8 +23,8 @@ _MOMENT = re.compile(
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """Selects the violations that overlap a period and match all other filters that are set.
 
-    `until_ms`: None for now. `unreached`: whose user was to be told and could not be. `uid`: that of `user`,
-    who had another name, or none, at another time.
+    `until_ms`: None for now. `unreached`: only those whose user could not be notified. `uid`: the uid of
+    `user`, because the name may have been different at another time.
     """
 
     since_ms: int

@@ -1,4 +1,4 @@
-"""`canhazgpu violations` as an administrator uses it: who, when, were they told, and everything about one."""
+"""`canhazgpu violations` for administrators: who, when, whether they were notified, and all details."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def _rows(daemon: Daemon, *words: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def audited(folder: Path) -> Any:
-    """A service with a past: three violations of bob's and one of ann's, the workers at rest."""
+    """A service with a history: three violations of bob's and one of ann's."""
     daemon = Daemon(folder).start("--no-workers")
     now = round(time.time() * 1000)
 
@@ -60,7 +60,7 @@ def audited(folder: Path) -> Any:
 
 
 def test_the_table_says_who_was_told_and_what_it_comes_to(audited: Daemon) -> None:
-    """A row each with its id, its kind and whether its user was told; the last line counts, with hours."""
+    """Each row has the id, the kind and whether the user was notified; the last line has the sums."""
     lines = audited.run("violations", "--since", "30d").stdout.splitlines()
     assert " ".join(lines[0].split()) == HEADER
     told = [re.split(r"  +", line)[7] for line in lines[1:5]]
@@ -85,7 +85,7 @@ def test_the_table_says_who_was_told_and_what_it_comes_to(audited: Daemon) -> No
     ],
 )
 def test_each_option_leaves_out_what_it_says(audited: Daemon, words: str, found: int) -> None:
-    """As a table and as JSON alike; without any, one line says so."""
+    """Each option filters the table and the JSON alike; without a match, one line says so."""
     assert len(_rows(audited, *words.split())) == found
     text = audited.run("violations", *words.split()).stdout
     assert (f"{found} in all" in text) == bool(found)
@@ -93,7 +93,7 @@ def test_each_option_leaves_out_what_it_says(audited: Daemon, words: str, found:
 
 
 def test_the_csv_has_its_new_columns_at_the_end(audited: Daemon) -> None:
-    """Who reads the old ones by their place reads on."""
+    """The CSV has its new columns at the end, so the positions of the old ones do not change."""
     header, *rows = csv.reader(io.StringIO(audited.run("violations", "--csv").stdout))
     assert header == [*BEFORE.split(","), "told", "reached_at"]
     assert [row[-2] for row in rows] == ["reached", "reached", ""]
@@ -102,7 +102,7 @@ def test_the_csv_has_its_new_columns_at_the_end(audited: Daemon) -> None:
 
 
 def test_one_is_shown_by_the_beginning_of_its_id(audited: Daemon) -> None:
-    """More than one that begins so, or none, is one line; a usage error only where more has to be said."""
+    """A violation is found by the start of its id; an ambiguous or unknown id is an error on one line."""
     rows = _rows(audited, "--since", "30d")
     whole = rows[0]["violation"]
     alone = next(whole[:length] for length in range(2, 20) if _beginners(rows, whole[:length]) == 1)
@@ -123,7 +123,7 @@ def _beginners(rows: list[dict[str, Any]], text: str) -> int:
 
 
 def test_a_time_line_is_there_for_people_and_for_programs(audited: Daemon) -> None:
-    """What is known of it, then what happened, oldest first; the JSON has the same moments."""
+    """The facts come first, then the history, oldest first; the JSON has the same entries."""
     whole = _rows(audited, "--since", "30d")[0]["violation"]
     text = audited.run("violations", "show", whole).stdout
     head, table = text.split("\n\n")
@@ -149,7 +149,7 @@ def test_a_time_line_is_there_for_people_and_for_programs(audited: Daemon) -> No
 
 
 def test_the_api_refuses_what_makes_no_sense(audited: Daemon) -> None:
-    """Each with a status, a kind and a sentence that names what is wrong."""
+    """Every wrong filter has a status, a type and a sentence that names it."""
     for query, status, kind, said in (
         ("?since=soon", 400, "bad-request", "since: 'soon' is not a duration"),
         ("?since=1h&until=2h", 400, "bad-request", "since is not before until"),
@@ -192,7 +192,7 @@ def test_the_api_refuses_what_makes_no_sense(audited: Daemon) -> None:
     ids=" ".join,
 )
 def test_what_makes_no_sense_is_one_line(folder: Path, words: tuple[str, ...]) -> None:
-    """Exit code 2, before the service is asked; an unknown kind is answered with the kinds."""
+    """A wrong option is a usage error before the service is asked; an error about kinds lists them."""
     done = Daemon(folder).run("violations", *words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
     assert done.stderr.startswith("Error: ")
@@ -201,7 +201,7 @@ def test_what_makes_no_sense_is_one_line(folder: Path, words: tuple[str, ...]) -
 
 
 def test_kinds_are_completed(folder: Path) -> None:
-    """Tab behind --kind offers the kinds, and what was begun narrows them."""
+    """Shell completion of --kind offers the kinds."""
     for begun, offered in (("", ["unreserved", "trespass", "overstaying"]), ("tr", ["trespass"])):
         line = f"canhazgpu violations --kind {begun}"
         asked = {"_CANHAZGPU_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "3"}
@@ -211,7 +211,7 @@ def test_kinds_are_completed(folder: Path) -> None:
 
 
 def test_addresses_are_seen_by_who_may_see_them(mailing: tuple[Daemon, Path], people: list[Person]) -> None:
-    """Root sees all, the offender their own, another user none; of deliveries and events the same."""
+    """Mail addresses are shown to root and to the recipient, but not to other users."""
     daemon, mails = mailing
     bob, ann = people
     process = bob.spawn("sleep", "60")
@@ -237,7 +237,7 @@ def test_addresses_are_seen_by_who_may_see_them(mailing: tuple[Daemon, Path], pe
 
 
 def test_hostile_names_stay_harmless_in_the_time_line(mailing: tuple[Daemon, Path]) -> None:
-    """On a terminal, as JSON and as CSV: nothing invisible, no line of theirs, no formula."""
+    """Hostile text adds no line, no formula and nothing invisible to terminal, JSON and CSV."""
     daemon, mails = mailing
     daemon.place(_used(NASTY, NASTY))
     until(lambda: list(mails.glob("*.eml")))

@@ -1,4 +1,4 @@
-"""Backup, restore and migrate, with live reservations: none is lost, none that ended comes back."""
+"""Backup, restore and migration with live reservations: none is lost, and ended ones do not return."""
 
 import json
 import os
@@ -38,14 +38,14 @@ def run(host: Daemon) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def done(host: Daemon, *words: str) -> str:
-    """Do one command; return what it printed."""
+    """Run one command; return its output."""
     ran = host.run(*words)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 
 def test_a_restored_backup_is_brought_up_to_date(host: Daemon, run: "subprocess.Popen[bytes]") -> None:
-    """The run and what was reserved since are there, what was released since is not, in a wiped Redis too."""
+    """After a restore, newer reservations are kept and newer releases too, also if Redis was wiped."""
     file = host.folder / "b"
     take(host, "--gpu-ids", "1", "--duration", "4h", "--note", "old")
     take(host, "--gpu-ids", "2", "--duration", "4h")
@@ -65,7 +65,7 @@ def test_a_restored_backup_is_brought_up_to_date(host: Daemon, run: "subprocess.
 
 
 def test_a_backup_alone_is_enough(host: Daemon, run: "subprocess.Popen[bytes]") -> None:
-    """Journal and Redis are gone with the disk: all that is in the backup is there, and the run goes on."""
+    """If journal and Redis are lost, everything in the backup is restored, and the run continues."""
     file = host.folder / "b"
     take(host, "--gpu-ids", "1", "--note", "mine")
     assert host.run("admin", "drain", "2", "--reason", "fan").returncode == 0
@@ -83,7 +83,7 @@ def test_a_backup_alone_is_enough(host: Daemon, run: "subprocess.Popen[bytes]") 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "longer", "not one"])
 def test_what_is_no_whole_backup_changes_nothing(host: Daemon, damage: str) -> None:
-    """It is refused on one line, and Redis holds what it held."""
+    """A damaged backup is refused on one line, and Redis is unchanged."""
     file = host.folder / "b"
     take(host, "--gpu-ids", "1")
     done(host, "backup", str(file))
@@ -105,7 +105,7 @@ def test_what_is_no_whole_backup_changes_nothing(host: Daemon, damage: str) -> N
 
 
 def test_the_service_must_be_stopped(host: Daemon) -> None:
-    """Restore and migrate say so on one line; they touch nothing."""
+    """While the service runs, restore and migrate are refused on one line and change nothing."""
     file = host.folder / "b"
     done(host, "backup", str(file))
     for words in (("restore", str(file)), ("redis", "migrate", "--to", "redis://127.0.0.1:1")):
@@ -115,7 +115,7 @@ def test_the_service_must_be_stopped(host: Daemon) -> None:
 
 
 def test_only_administrators(host: Daemon, people: list[Person]) -> None:
-    """Another user's attempt is refused on one line."""
+    """Another user is refused on one line."""
     for words in (("backup", "/nowhere"), ("restore", "/nowhere"), ("redis", "migrate", "--to", "redis://h")):
         ran = host.run(*words, person=people[0])
         assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
@@ -180,7 +180,7 @@ def test_a_pipe_is_no_backup(folder: Path) -> None:
 
 @pytest.mark.usefixtures("run")
 def test_migrate_to_another_redis(host: Daemon) -> None:
-    """Everything is there, the setting is printed, and the service goes on there with all reservations."""
+    """After a migration everything is in the new Redis, and the service continues there."""
     take(host, "--gpu-ids", "1", "--note", "mine")
     before = holds(host)
     host.stop()
@@ -212,7 +212,7 @@ def test_migrate_to_another_redis(host: Daemon) -> None:
 
 
 def test_a_user_of_redis_who_may_not(folder: Path) -> None:
-    """What is missing is said on one line."""
+    """Missing rights of a user of Redis are reported on one line."""
     server = Server(folder, *DURABLE)
     try:
         with server.client() as redis:
@@ -234,7 +234,7 @@ def test_a_user_of_redis_who_may_not(folder: Path) -> None:
     ],
 )
 def test_slips_of_migrate(folder: Path, words: tuple[str, ...], said: str) -> None:
-    """What cannot be is refused before anything is done."""
+    """An impossible target is refused before anything is done."""
     ran = Daemon(folder).run("redis", "migrate", *words)
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1), ran.stderr
     assert said in ran.stderr

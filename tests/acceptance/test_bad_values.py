@@ -1,4 +1,4 @@
-"""A value that no option takes is refused before the service is asked, under the option's name."""
+"""An invalid value of an option is refused before the service is asked, and the option is named."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ FOR = ("--for", "1h", "--reason", "r")
 
 @pytest.fixture
 def nowhere(folder: Path) -> Daemon:
-    """A host whose service does not run: who asks it ends with another exit code."""
+    """A host without a running service, so that a request would end with another exit code."""
     return Daemon(folder)
 
 
 def refusal(host: Daemon, *words: str) -> str:
-    """What a command that is used wrongly says: one line."""
+    """Return the one line of a usage error."""
     done = host.run(*words)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
     assert done.stderr.startswith("Error: ")
@@ -45,14 +45,14 @@ def refusal(host: Daemon, *words: str) -> str:
     ids=lambda value: str(value)[:60],
 )
 def test_what_is_too_long_is_named(nowhere: Daemon, words: tuple[str, ...], option: str, most: int) -> None:
-    """With how long it may be."""
+    """A text that is too long is refused with the limit."""
     said = refusal(nowhere, *words)
     assert option in said
     assert f"characters; the limit is {most}" in said
 
 
 def test_what_is_just_short_enough_is_asked(nowhere: Daemon) -> None:
-    """As many characters as the service takes, whatever their bytes."""
+    """A text may have as many characters as the service accepts, whatever their bytes."""
     done = nowhere.run("silence", "add", "--for", "1h", "--reason", "ü" * 200, "--process", "ü" * 64)
     assert done.returncode == 3, done
 
@@ -78,26 +78,26 @@ def test_what_is_just_short_enough_is_asked(nowhere: Daemon) -> None:
     ids=" ".join,
 )
 def test_what_is_empty_is_no_value(nowhere: Daemon, words: tuple[str, ...]) -> None:
-    """It never stands for the default: in a script it is a variable that was not set."""
+    """An empty value is refused; in a script it is usually a variable that was not set."""
     (nowhere.folder / "violations.log").touch()
     refusal(nowhere, *words)
 
 
 @pytest.mark.parametrize("name", ["v²", "v\u0661", "v-1", "v1--2", "v1-2-3", "v" + "1" * 20, "v1\n"])
 def test_an_id_of_a_violation_has_digits_as_in_ascii(nowhere: Daemon, name: str) -> None:
-    """Or it is none, also for a preview."""
+    """The id of a violation is refused unless its digits are ASCII and it has the right form."""
     for words in (("violations", "show"), ("notify", "preview", "--violation")):
         assert "is not the id of a violation" in refusal(nowhere, *words, name)
 
 
 @pytest.mark.parametrize("name", ["²", "1-²", "1-", "-1", "1" * 20])
 def test_an_id_of_a_dead_letter_has_digits_as_in_ascii(nowhere: Daemon, name: str) -> None:
-    """Or it is none."""
+    """The id of a dead letter is refused unless its digits are ASCII and it has the right form."""
     assert "deadletters list" in refusal(nowhere, "deadletters", "replay", "--", name)
 
 
 def test_a_log_whose_name_is_too_long_is_called_by_it(nowhere: Daemon) -> None:
-    """Not by the name of the file beside it, which nobody gave."""
+    """A file whose name is too long is refused by that name, not by the head file's."""
     for length in (251, 300):
         name = "v" * length
         said = refusal(nowhere, "log", "verify", f"/{name}")
@@ -106,7 +106,7 @@ def test_a_log_whose_name_is_too_long_is_called_by_it(nowhere: Daemon) -> None:
 
 
 def test_who_has_no_account_is_silenced_with_a_hint(host: Daemon) -> None:
-    """A user of a container may be meant, or a name was mistyped; a program is not talked to."""
+    """A silence for a user without an account is accepted with a note."""
     words = ("silence", "add", *FOR, "--user")
     done = host.run(*words, "nosuch\x1buser")
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""Use in bursts under real scans: what comes back adds up to one violation, one short look accuses nobody."""
+"""Bursts of use add up to one violation, and one short use is no violation."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ KEYS = Keys("testhost")
 
 @pytest.fixture
 def host(folder: Path) -> Iterator[Daemon]:
-    """A service that confirms for longer than any burst lasts."""
+    """A service whose confirmation time is longer than any burst."""
     daemon = Daemon(folder, confirm=f"{CONFIRM}s")
     daemon.place(gpu(0), gpu(1))
     yield daemon.start()
@@ -26,7 +26,7 @@ def host(folder: Path) -> Iterator[Daemon]:
 
 
 def burst(host: Daemon, redis: Any, person: Person, index: int) -> None:
-    """Run a process of a person's until a scan has seen it, and wait for a scan that sees it gone."""
+    """Run a process of a user until a scan has seen it and another has seen its end."""
     process = person.spawn("sleep", "600")
     host.place(*(gpu(one, *([use(process.pid, 1024)] if one == index else [])) for one in range(2)))
     until(lambda: users_of(redis, index) == [person.name])
@@ -37,18 +37,18 @@ def burst(host: Daemon, redis: Any, person: Person, index: int) -> None:
 
 
 def users_of(redis: Any, index: int) -> Any:
-    """Return who uses a GPU, as the last scan has it."""
+    """Return the users of a GPU in the last scan."""
     return json.loads(redis.hget(KEYS.gpu(index), "usage"))["users"]
 
 
 def violations(host: Daemon) -> list[tuple[str, int]]:
-    """Return whose violations there are and were, on which GPU."""
+    """Return the violations so far, by user and GPU."""
     rows = json.loads(host.run("violations", "--json").stdout)
     return [(one["user"], one["gpu"]) for one in rows]
 
 
 def test_short_processes_that_come_back_are_a_violation(host: Daemon, people: list[Person]) -> None:
-    """One of theirs and one notice; who had one short look at another GPU is accused of nothing."""
+    """The user of bursts has one violation and one notice; the user of one short use has none."""
     bob, alice = people
     redis = host.redis()
     burst(host, redis, alice, 1)

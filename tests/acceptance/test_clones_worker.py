@@ -14,7 +14,7 @@ USED = gpu(0, use(999_999, 1024, "bob", "python3"), memory_used_mb=45)
 
 @contextmanager
 def worker(host: Host) -> Iterator[list[str]]:
-    """The worker of this machine; its log is read when it has ended."""
+    """The worker of this machine; its log is read after its end."""
     log = host.folder / "worker.log"
     with log.open("wb") as output:
         process = subprocess.Popen([*host.serve, "worker"], env=host.environment, stderr=output)
@@ -28,7 +28,7 @@ def worker(host: Host) -> Iterator[list[str]]:
 
 
 def test_it_takes_nothing_of_the_machine_that_lives(machine: Make, shared: Any) -> None:
-    """Facts and notices wait for the worker of the machine they are of; the clone's says what to do."""
+    """A worker on a clone waits and says what to do; the notices stay for the right machine."""
     first, clone = machine("twin", IDENT), machine("twin", IDENT)
     first.start("--no-workers")
     first.place(USED)

@@ -1,4 +1,4 @@
-"""How every command speaks: help with examples, one line for trouble, and the exit codes."""
+"""Every command: help with examples, one-line errors, and exit codes."""
 
 import json
 import os
@@ -31,13 +31,13 @@ def _all_commands() -> list[tuple[str, ...]]:
 
 @pytest.fixture
 def nowhere(folder: Path) -> Daemon:
-    """A host whose service does not run."""
+    """A host without a running service."""
     return Daemon(folder)
 
 
 @pytest.mark.parametrize("words", _all_commands(), ids=" ".join)
 def test_every_help_has_an_example(nowhere: Daemon, words: tuple[str, ...]) -> None:
-    """`--help` ends well, fits the terminal, and shows what to type."""
+    """`--help` exits with 0, fits the terminal, and has examples."""
     done = nowhere.run(*words, "--help")
     assert done.returncode == 0
     assert done.stderr == ""
@@ -78,7 +78,7 @@ def test_every_help_has_an_example(nowhere: Daemon, words: tuple[str, ...]) -> N
     ids=" ".join,
 )
 def test_bad_usage_is_one_line_and_exit_code_2(nowhere: Daemon, words: tuple[str, ...]) -> None:
-    """What is wrong, on standard error, before anything is done."""
+    """A usage error is one line on standard error, before anything is done."""
     done = nowhere.run(*words)
     assert (done.returncode, done.stdout) == (2, ""), done
     assert done.stderr.startswith("Error: ")
@@ -102,7 +102,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(nowhere: Daemon, words: tuple[str
 def test_without_the_service_exit_code_3_says_how_to_start_it(
     nowhere: Daemon, words: tuple[str, ...]
 ) -> None:
-    """The line names the socket and the command."""
+    """Without a service, the line names the socket and the command to start it."""
     done = nowhere.run(*words)
     assert (done.returncode, done.stdout) == (3, ""), done
     assert done.stderr.count("\n") == 1
@@ -111,7 +111,7 @@ def test_without_the_service_exit_code_3_says_how_to_start_it(
 
 
 def test_a_bad_settings_file_is_named_with_key_and_expectation(nowhere: Daemon) -> None:
-    """The service and `config check` say the same one line."""
+    """A wrong setting is the same line for the service and for `config check`."""
     path = nowhere.folder / "config.toml"
     path.write_text('[memory]\nthreshold_mb = "much"\n')
     for words in (("config", "check", str(path)), ("config", "check"), ("serve",), ("worker",)):
@@ -127,7 +127,7 @@ def test_a_bad_settings_file_is_named_with_key_and_expectation(nowhere: Daemon) 
     [("admin_group", "nosuchgroup"), ("socket", "/run/" + "x" * 120), ("state_dir", "/proc/nothing")],
 )
 def test_a_service_that_cannot_start_says_why_on_one_line(nowhere: Daemon, key: str, value: str) -> None:
-    """The setting that is to blame is named; nothing is left running."""
+    """If the service cannot start, the line names the setting, and nothing stays running."""
     path = nowhere.folder / "config.toml"
     rows = [row for row in path.read_text().splitlines() if not row.startswith(f"{key} ")]
     path.write_text("\n".join([f'{key} = "{value}"', *rows]))
@@ -141,7 +141,7 @@ def test_a_service_that_cannot_start_says_why_on_one_line(nowhere: Daemon, key: 
 
 
 def test_a_second_service_is_refused_with_the_reason(host: Daemon) -> None:
-    """It ends at once, names the first by its pid, and does the first no harm."""
+    """A second service ends at once, names the pid of the first, and does not affect it."""
     assert host.process is not None
     done = host.run("serve")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -151,7 +151,7 @@ def test_a_second_service_is_refused_with_the_reason(host: Daemon) -> None:
 
 
 def test_following_events_survives_a_restart_without_loss_or_repeat(host: Daemon) -> None:
-    """`events --follow` goes on after the service was killed; each event comes once, in order."""
+    """`events --follow` continues after the service was killed; each event comes once, in order."""
     reader = subprocess.Popen(
         [*COMMAND, "events", "--follow", "--json", "--type", "violation"],
         env=host.environment,
@@ -180,7 +180,7 @@ def test_following_events_survives_a_restart_without_loss_or_repeat(host: Daemon
 
 
 def test_violations_are_listed_by_user_time_and_state(host: Daemon) -> None:
-    """`--open`, `--user`, `--since`, as a table, as JSON and as CSV, from the same data."""
+    """`violations` filters by --open, --user and --since, as table, JSON and CSV."""
     host.place(USED)
     until(lambda: len(host.facts()) == 1)
     rows = json.loads(host.run("violations", "--open", "--json").stdout)
@@ -197,7 +197,7 @@ def test_violations_are_listed_by_user_time_and_state(host: Daemon) -> None:
 
 
 def test_the_log_channel_can_be_tried(host: Daemon) -> None:
-    """`notify test --channel log` writes a line and says what became of it."""
+    """`notify test --channel log` writes a line and reports the outcome."""
     done = host.run("notify", "test", "--channel", "log")
     assert done.returncode == 0, done.stderr
     assert "delivered" in done.stdout
@@ -213,7 +213,7 @@ def test_the_log_channel_can_be_tried(host: Daemon) -> None:
 
 
 def test_the_doctor_says_what_works_and_what_to_do(host: Daemon) -> None:
-    """On a working host nothing fails; every trouble has its remedy."""
+    """On a working host `doctor` has no failure; every problem has a remedy."""
     done = host.run("doctor", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 0, [row for row in found if row["state"] == "fail"]
@@ -228,7 +228,7 @@ def test_the_doctor_says_what_works_and_what_to_do(host: Daemon) -> None:
 
 
 def test_workers_in_a_process_of_their_own_do_the_work(folder: Path) -> None:
-    """`serve --no-workers` and `worker`: one line a fact; a second worker of that name is refused."""
+    """With `serve --no-workers` and `worker` each fact is one line; a second worker of a name is refused."""
     host = Daemon(folder).start("--no-workers")
     worker = subprocess.Popen([*COMMAND, "worker"], env=host.environment, stderr=subprocess.PIPE)
     try:
@@ -247,7 +247,7 @@ def test_workers_in_a_process_of_their_own_do_the_work(folder: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_there(nowhere: Daemon, shell: str) -> None:
-    """The shell is given a script, and asks for the words of a command."""
+    """Completion scripts are printed, and offer the words of a command."""
     environment = {**nowhere.environment, "_CANHAZGPU_COMPLETE": f"source_{shell}"}
     script = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
     assert "canhazgpu" in script.stdout
@@ -259,7 +259,7 @@ def test_completion_is_there(nowhere: Daemon, shell: str) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error(host: Daemon) -> None:
-    """`canhazgpu events | head -1` ends quietly."""
+    """`canhazgpu events | head -1` ends without an error."""
     line = f"{' '.join(COMMAND)} events --json | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", line], env=host.environment, capture_output=True, text=True, check=False
@@ -268,7 +268,7 @@ def test_a_reader_that_goes_away_is_no_error(host: Daemon) -> None:
 
 
 def test_the_service_ends_in_order_on_a_signal(host: Daemon) -> None:
-    """SIGTERM: exit code 0, its Redis with it, the socket gone."""
+    """SIGTERM ends the service with 0, together with its Redis and its socket."""
     assert host.process is not None
     pid = int(host.redis().info("server")["process_id"])
     assert host.stop() == 0
@@ -277,7 +277,7 @@ def test_the_service_ends_in_order_on_a_signal(host: Daemon) -> None:
 
 
 def test_output_that_cannot_be_written_is_one_line(host: Daemon) -> None:
-    """A full disk behind `>` is an error, a closed output is none; neither is a traceback."""
+    """A full disk is an error, a closed output is none; neither is a traceback."""
     for words in (["status"], ["status", "--json"], ["violations"], ["events"], ["config", "show"]):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The day with it that the README shows: every one of its commands does what it says."""
+"""The commands in the README work as shown."""
 
 import re
 import shlex
@@ -28,7 +28,7 @@ SAID = {
 
 @pytest.fixture
 def work(host: Daemon) -> Path:
-    """Four idle GPUs, and the programs of the day."""
+    """Four idle GPUs, and the programs in the README."""
     host.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
     until(lambda: "GPU 3: AVAILABLE" in host.status())
     (host.folder / "train.py").write_text(
@@ -41,7 +41,7 @@ def work(host: Daemon) -> Path:
 
 
 def test_the_day(host: Daemon, work: Path) -> None:
-    """Ten commands, one after the other; the one that waits gets its turn when GPUs are given back."""
+    """The ten commands work one after the other; the waiting one is served when GPUs are released."""
     assert len(COMMANDS) == len(SAID) == 10
     for line, (begin, said) in zip(COMMANDS, SAID.items(), strict=True):
         words = shlex.split(line)[1:]
@@ -65,7 +65,7 @@ def test_the_day(host: Daemon, work: Path) -> None:
 
 
 def test_the_program(host: Daemon, work: Path) -> None:
-    """The lines of Python run as they stand."""
+    """The Python lines run as they are."""
     lines = [line[4:] for line in PROGRAM.splitlines() if line.startswith("    ") or not line]
     done = subprocess.run(
         [COMMAND[0], "-c", "\n".join(lines)],

@@ -1,4 +1,4 @@
-"""The demonstration does what it says, and leaves nothing behind."""
+"""The demonstration works, and leaves nothing behind."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def _of(folder: Path) -> list[str]:
 
 
 def test_the_demonstration_shows_the_main_job_and_cleans_up() -> None:
-    """It ends by itself with 0, shows terminal, mail, log and stream, and nothing of it remains."""
+    """It exits with 0, shows terminal, mail, log and stream, and removes everything."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         result = _demo(Path(folder))
@@ -57,7 +57,7 @@ def test_the_demonstration_shows_the_main_job_and_cleans_up() -> None:
 
 
 def test_kept_running_it_says_how_to_talk_to_it_and_how_to_end_it() -> None:
-    """`demo --keep` leaves a service that answers, and its own words end it."""
+    """`demo --keep` leaves a working service, and the printed command ends it."""
     with tempfile.TemporaryDirectory() as folder:
         result = _demo(Path(folder), "--keep")
         assert result.returncode == 0, result.stderr
@@ -84,7 +84,7 @@ def test_kept_running_it_says_how_to_talk_to_it_and_how_to_end_it() -> None:
 
 @pytest.mark.parametrize("words", [["--nonsense"], ["extra"]])
 def test_bad_words_are_refused_in_one_line(words: list[str], tmp_path: Path) -> None:
-    """An unknown option or argument is a usage error, told in one line."""
+    """An unknown option or argument is a usage error on one line."""
     result = _demo(tmp_path, *words)
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1

@@ -31,7 +31,7 @@ THRESHOLD = 100
 
 
 class Stall:
-    """How long this machine kept a thread from running that only wanted to sleep: no fault of ours."""
+    """Measures how long the machine kept a sleeping thread from running."""
 
     def __init__(self) -> None:
         self.worst: list[tuple[float, float]] = []
@@ -48,7 +48,7 @@ class Stall:
                 self.worst.append((before, late))
 
     def between(self, begin: float, end: float) -> float:
-        """Return how much was lost in a span of time."""
+        """Return the lost time in a period."""
         return sum(late for moment, late in self.worst if begin - 0.05 <= moment <= end)
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class Stall:
 
 @dataclass
 class Span:
-    """Somebody's use of one GPU, as it really was; `end` is None while it lasts."""
+    """The real use of one GPU by a user; `end` is None while it lasts."""
 
     gpu: int
     user: str
@@ -69,7 +69,7 @@ class Span:
 
 @dataclass
 class World:
-    """What is really going on, and its history."""
+    """The real state of the host, with its history."""
 
     folder: Path
     using: dict[tuple[int, str], int] = field(default_factory=dict)  # (GPU, user) -> MiB
@@ -80,11 +80,11 @@ class World:
     _blind_since: dict[int | None, float] = field(default_factory=dict)
 
     def in_use(self, index: int) -> bool:
-        """Whether the GPU counts as in use."""
+        """Return whether the GPU counts as in use."""
         return sum(mb for (gpu_, _), mb in self.using.items() if gpu_ == index) > THRESHOLD
 
     def write(self) -> None:
-        """Make the scenario say it, and remember from when on."""
+        """Write the scenario, and record the time."""
         parts = []
         for index in range(GPUS):
             people = [(user, mb) for (gpu_, user), mb in self.using.items() if gpu_ == index]
@@ -115,7 +115,7 @@ class World:
             self.blind.append((one, self._blind_since.pop(one), now + (2.5 if one is None else 0)))
 
     def change(self, chance: random.Random) -> None:
-        """Let one thing happen."""
+        """Make one random change."""
         index, user = chance.randrange(GPUS), chance.choice(USERS)
         kind = chance.random()
         if kind < 0.45:
@@ -133,20 +133,20 @@ class World:
             self.hang = True
 
     def settle(self) -> None:
-        """Let everybody stop and every fault end."""
+        """End all uses and all faults."""
         self.using.clear()
         self.faults.clear()
         self.hang = False
         self.write()
 
     def sighted(self, index: int, begin: float, end: float) -> bool:
-        """Tell whether the GPU could be read all through a span of time."""
+        """Return whether the GPU was readable during the whole period."""
         return not any(one in (None, index) and a < end and b > begin for one, a, b in self.blind)
 
 
 @pytest.fixture
 def stall() -> Iterator[Stall]:
-    """The machine's own delays."""
+    """The delays of the machine itself."""
     made = Stall()
     yield made
     made.close()
@@ -154,7 +154,7 @@ def stall() -> Iterator[Stall]:
 
 @pytest.fixture
 async def world(store: Store, folder: Path) -> AsyncIterator[World]:
-    """A scanner at work on a simulated host."""
+    """A running scanner on a simulated host."""
     world = World(folder)
     world.write()
     settings = Settings(
@@ -170,7 +170,7 @@ async def world(store: Store, folder: Path) -> AsyncIterator[World]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_detection_is_never_late_and_never_false(store: Store, world: World, stall: Stall) -> None:
-    """Each use that lasts is a violation within scan_interval + confirm; nothing else ever is."""
+    """Each lasting use is a violation within scan_interval + confirm, and nothing else is."""
     chance = random.Random(SEED)
     for _ in range(CHANGES):
         world.change(chance)
@@ -194,7 +194,7 @@ async def test_detection_is_never_late_and_never_false(store: Store, world: Worl
 
 
 def _late(world: World, opened: list[tuple[float, dict[str, Any]]], stall: Stall) -> tuple[list[str], int]:
-    """Return the uses that should have been a violation in time and were not, and how many were looked at."""
+    """Return the uses that were not detected in time, and the number of checked ones."""
     late, checked = [], 0
     for span in world.spans:
         limit = span.begin + SCAN + CONFIRM
@@ -213,12 +213,12 @@ def _late(world: World, opened: list[tuple[float, dict[str, Any]]], stall: Stall
 
 
 def _lasts(data: dict[str, Any], span: Span) -> bool:
-    """Tell whether an older violation of the same place still covers this use (it was never seen to end)."""
+    """Return whether an older violation of the same place still covers this use."""
     return data["gpu"] == span.gpu and data["user"] == span.user and _at(data["since"]) <= span.begin
 
 
 def _false(world: World, opened: list[tuple[float, dict[str, Any]]]) -> list[str]:
-    """Return the violations of people who did not use that GPU then, or not for long enough in all."""
+    """Return the violations of users who did not use the GPU, or not for long enough."""
     wrong = []
     for moment, data in opened:
         since = _at(data["since"])
@@ -239,7 +239,7 @@ def _at(text: str) -> float:
 
 
 async def test_a_fresh_scan_began_after_it_was_asked_for(store: Store, folder: Path) -> None:
-    """What `status` and, later, an allocation see is never older than the question."""
+    """`status` and allocations see a scan that is newer than the request."""
     world = World(folder)
     world.write()
     settings = Settings(host=store.keys.host, gpus=Gpus(scan_interval=30.0))

@@ -1,4 +1,4 @@
-"""A uid is one person: whose name was not known, or is another by now, is called the same everywhere."""
+"""A uid is one person: a missing or changed name is updated everywhere."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ to = ["offender", "holder"]
 
 @pytest.fixture
 def host(folder: Path, people: list[Person]) -> Iterator[DirectoryDaemon]:
-    """A service whose directory is away; ada is one of its users."""
+    """A service whose directory is down; ada is one of its users."""
     del people  # They are there before the host's files are copied.
     daemon = DirectoryDaemon(folder, MORE)
     daemon.directory = Directory(folder, ada=ADA)
@@ -47,7 +47,7 @@ def ada() -> Iterator[Person]:
 
 @contextlib.contextmanager
 def waiting(host: DirectoryDaemon, ada: Person, *words: str) -> Iterator[None]:
-    """Have ada wait in the queue."""
+    """Let ada wait in the queue."""
     process = subprocess.Popen(
         ada.words(*COMMAND, *words),
         env=host.environment,
@@ -68,7 +68,7 @@ def rows(host: DirectoryDaemon, *words: str) -> Any:
 
 
 def names(host: DirectoryDaemon) -> dict[str, set[str]]:
-    """Return what users are called: in all that is shown, by where."""
+    """Return the user names in all output, by command."""
     status = rows(host, "status")
     return {
         "reservations": {one["reservation"]["user"] for one in status if one["reservation"]},
@@ -134,7 +134,7 @@ def test_who_was_a_number_gets_the_name(host: DirectoryDaemon, ada: Person, peop
 
 
 def test_a_number_is_a_user_for_administrators(host: DirectoryDaemon, ada: Person) -> None:
-    """While nobody says what a user is called, `admin release --user` takes the uid."""
+    """While the directory is down, `admin release --user` accepts the uid."""
     host.place(gpu(0))
     host.start()
     assert host.run("reserve", person=ada).returncode == 0

@@ -1,4 +1,4 @@
-"""Users of a directory, with uids far above those that useradd gives out, are told like all others."""
+"""Users of a directory, with very large uids, are notified like all others."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ GROUPS = [
 
 @pytest.fixture
 def users() -> Iterator[list[Person]]:
-    """Two of a directory, and one that it does not know."""
+    """Two users of a directory, and one that it does not know."""
     made = [DirectoryPerson("ada", ADA), DirectoryPerson("sam", SAM), DirectoryPerson("", NAMELESS)]
     yield list(made)
     for person in made:
@@ -44,7 +44,7 @@ def mail(folder: Path) -> Iterator[MailSink]:
 
 @pytest.fixture
 def host(folder: Path, mail: MailSink, users: list[Person]) -> Iterator[DirectoryDaemon]:
-    """A service that writes to terminals and sends mail."""
+    """A service with terminals and mail."""
     daemon = DirectoryDaemon(folder, MAIL.format(port=mail.server_address[1]))
     daemon.directory = Directory(folder, **{one.name: one.uid for one in users if one.name})
     daemon.place(*map(gpu, range(6)))
@@ -54,7 +54,7 @@ def host(folder: Path, mail: MailSink, users: list[Person]) -> Iterator[Director
 
 @contextlib.contextmanager
 def by_namespace(person: Person) -> Iterator[int]:
-    """A process with a subordinate uid, in a user namespace that a person made, as in rootless containers."""
+    """A process with a subordinate uid in a user's own namespace, as in rootless containers."""
     maker = person.spawn("unshare", "--user", "sleep", "600")
     until(lambda: Path(f"/proc/{maker.pid}/comm").read_text().strip() == "sleep")
     for kind in ("uid", "gid"):
@@ -67,7 +67,7 @@ def by_namespace(person: Person) -> Iterator[int]:
 
 @contextlib.contextmanager
 def by_slice(person: Person) -> Iterator[int]:
-    """A process of root's in a session of a person."""
+    """A process of root in a user's session."""
     top = Path(GROUPS[0], "user.slice")
     scope = top / f"user-{person.uid}.slice" / "session-1.scope"
     existed = top.exists()
@@ -83,7 +83,7 @@ def by_slice(person: Person) -> Iterator[int]:
 
 @contextlib.contextmanager
 def by_login(person: Person) -> Iterator[int]:
-    """A process of root's that a person who logged in has started."""
+    """A process of root that was started by a user who had logged in."""
     script = f"echo {person.uid} > /proc/self/loginuid; exec sleep 600"
     with ended(subprocess.Popen(["sh", "-c", script])) as pid:
         until(lambda: Path(f"/proc/{pid}/comm").read_text().strip() == "sleep")
@@ -92,7 +92,7 @@ def by_login(person: Person) -> Iterator[int]:
 
 @contextlib.contextmanager
 def ended(process: "subprocess.Popen[bytes]") -> Iterator[int]:
-    """End a process when it is not needed any more."""
+    """End a process."""
     try:
         yield process.pid
     finally:
@@ -101,13 +101,13 @@ def ended(process: "subprocess.Popen[bytes]") -> Iterator[int]:
 
 
 def mailed(mail: MailSink) -> set[str]:
-    """Return to whom there was mail."""
+    """Return the recipients of mails."""
     found = (message_from_bytes(one.read_bytes()) for one in mail.folder.glob("*.eml"))
     return {one["To"] for one in found}
 
 
 def test_users_of_a_directory_are_told(host: DirectoryDaemon, mail: MailSink, users: list[Person]) -> None:
-    """On their terminals and by mail, on every rung of the ladder; a number that is nobody's name is not."""
+    """Directory users are notified by terminal and mail for every kind of evidence; unknown uids are not."""
     if not GROUPS:
         pytest.skip("this host has no cgroups of its own")
     ada, sam, nameless = users

@@ -1,4 +1,4 @@
-"""The consumer in docs/events.md, as it stands there, on a running service whose streams are trimmed."""
+"""The consumer in docs/events.md, run as it is, on a service whose streams are trimmed."""
 
 import re
 import subprocess
@@ -39,7 +39,7 @@ def consuming(host: Daemon) -> Iterator[Path]:
 
 
 def lines(output: Path) -> list[str]:
-    """Return the lines it printed; of an event its type alone."""
+    """Return its output lines; for events only the type."""
     return [
         line.split(" ", 1)[0] if line.startswith("canhazgpu.") else line
         for line in output.read_text().splitlines()
@@ -47,14 +47,14 @@ def lines(output: Path) -> list[str]:
 
 
 def number_of_last(host: Daemon) -> int:
-    """Return which entry of the stream is the last."""
+    """Return the id of the last entry of the stream."""
     with host.redis() as client:
         ((key, _),) = client.xrevrange(STREAM, count=1)
     return int(key.split(b"-")[1])
 
 
 def fill(host: Daemon) -> None:
-    """Append entries as large as an event can be, numbered as the service does it."""
+    """Append very large entries, numbered like the service does."""
     with host.redis() as client:
         first = number_of_last(host) + 1
         pipe = client.pipeline(transaction=False)
@@ -65,7 +65,7 @@ def fill(host: Daemon) -> None:
 
 
 def test_it_is_told_how_many_entries_are_missing(folder: Path) -> None:
-    """Nothing at first; after a time in which it was not read, and the memory was short, exactly how many."""
+    """It reports no gap at first, and the exact number of missing entries after its entries were trimmed."""
     host = Daemon(folder, "[streams]\nmemory_mb = 16\n").start()
     try:
         host.place(USED)
@@ -97,6 +97,6 @@ def test_it_is_told_how_many_entries_are_missing(folder: Path) -> None:
 
 
 def unacknowledged(host: Daemon) -> int:
-    """Return how many entries it was handed and has not dealt with."""
+    """Return the number of its pending entries."""
     with host.redis() as client:
         return int(client.xpending(STREAM, "billing")["pending"])

@@ -1,4 +1,4 @@
-"""A driver that does not start: every answer says why, and what to do about it."""
+"""If the driver does not start, every response says why, and what to do."""
 
 import json
 
@@ -14,7 +14,7 @@ REMEDY = "reboot, or reload the nvidia modules: the driver was upgraded"
 
 @pytest.fixture
 def upgraded(nvml_host: Daemon, say: Say) -> Daemon:
-    """A service whose driver was upgraded: it knows its two GPUs from before, and cannot read them."""
+    """A service that knows two GPUs, with a driver that can no longer read them."""
     say(CARDS)
     nvml_host.start()
     until(lambda: nvml_host.status().count("AVAILABLE") == 2)
@@ -24,7 +24,7 @@ def upgraded(nvml_host: Daemon, say: Say) -> Daemon:
 
 
 def test_the_lines_and_the_json_say_the_reason_and_the_remedy(upgraded: Daemon, say: Say) -> None:
-    """Each GPU is UNKNOWN with NVML's reason, the remedy, and for how long; all is well once it is mended."""
+    """Each GPU is UNKNOWN with NVML's reason, the remedy and the time; later everything works again."""
     lines = until(lambda: REASON in upgraded.status() and upgraded.status()).splitlines()
     for index, line in enumerate(lines):
         assert line.startswith(f"GPU {index}: UNKNOWN ({REASON}, no scan for 0h 0m ")
@@ -37,7 +37,7 @@ def test_the_lines_and_the_json_say_the_reason_and_the_remedy(upgraded: Daemon, 
 
 
 def test_a_refusal_says_why_the_gpus_are_unknown(upgraded: Daemon) -> None:
-    """Asked for some or for this one, the answer names the reason once, and ends with the remedy."""
+    """A refusal has the reason once, and the remedy at the end."""
     until(lambda: REASON in upgraded.status())
     for which in (("--gpus", "2"), ("--gpu-ids", "1")):
         refused = upgraded.run("reserve", *which, "--nonblock")
@@ -48,7 +48,7 @@ def test_a_refusal_says_why_the_gpus_are_unknown(upgraded: Daemon) -> None:
 
 
 def test_a_request_that_waits_says_what_for(upgraded: Daemon) -> None:
-    """The queue names the driver's reason: GPUs that cannot be read are not free."""
+    """A waiting request has the driver's reason."""
     until(lambda: REASON in upgraded.status())
     with upgraded.redis() as redis:
         request = {
@@ -65,7 +65,7 @@ def test_a_request_that_waits_says_what_for(upgraded: Daemon) -> None:
 
 
 def test_the_doctor_says_it_of_the_service_and_of_the_driver(upgraded: Daemon) -> None:
-    """Both checks fail, each with the reason and the remedy."""
+    """The checks of doctor for GPUs and service fail, with reason and remedy."""
     until(lambda: REASON in upgraded.status())
     rows = {
         row["check"]: row
@@ -78,7 +78,7 @@ def test_the_doctor_says_it_of_the_service_and_of_the_driver(upgraded: Daemon) -
 
 
 def test_a_host_whose_gpus_were_never_seen_says_it_too(nvml_host: Daemon, say: Say) -> None:
-    """On a fresh installation the status is empty, and says why; so does a refusal."""
+    """On a fresh installation, `status` is empty and says why, and so does a refusal."""
     say(f"init 9\n{CARDS}")
     nvml_host.start()
     remedy = "load the driver: `modprobe nvidia`, or install it"
@@ -89,7 +89,7 @@ def test_a_host_whose_gpus_were_never_seen_says_it_too(nvml_host: Daemon, say: S
 
 
 def test_a_gpu_in_trouble_of_its_own_says_what_to_do(nvml_host: Daemon, say: Say) -> None:
-    """One that needs a reset or may not be read has its remedy in its line and in a refusal."""
+    """A GPU that needs a reset has its remedy in `status` and in a refusal."""
     say(f"{CARDS}lists 16\ngpu GPU-cccc H100 81559 45 500\nhandle 4\n")
     nvml_host.start()
     reset = "reset it with nvidia-smi while the service is stopped, or reboot"
@@ -104,7 +104,7 @@ def test_a_gpu_in_trouble_of_its_own_says_what_to_do(nvml_host: Daemon, say: Say
 
 
 def test_a_gpu_at_which_the_library_crashes_hides_no_other(nvml_host: Daemon, say: Say) -> None:
-    """It is in error with the reason, and an event says so; the others can be reserved."""
+    """A GPU at which the library crashes is in ERROR with an event; the others can be reserved."""
     say(f"{CARDS}crash\ngpu GPU-cccc H100 81559 45 500\n")
     nvml_host.start()
     until(lambda: nvml_host.status().count("AVAILABLE") == 2)
@@ -117,7 +117,7 @@ def test_a_gpu_at_which_the_library_crashes_hides_no_other(nvml_host: Daemon, sa
 
 
 def test_a_reservation_follows_its_card_when_another_falls_off_the_bus(nvml_host: Daemon, say: Say) -> None:
-    """NVML is begun anew, numbers what is left from 0, and the reservation is where its card is now."""
+    """After a card is lost, NVML is initialised again, and reservations follow their cards."""
     lost, held = CARDS.splitlines(keepends=True)
     say(CARDS)
     nvml_host.start()

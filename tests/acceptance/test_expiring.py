@@ -1,4 +1,4 @@
-"""The end of a reservation is announced to the second, and idle ones are told and released."""
+"""The end of a reservation is announced in time, and idle reservations are reported and released."""
 
 import json
 import signal
@@ -17,7 +17,7 @@ from canhazgpu.events.envelope import decode
 
 
 def told(host: Daemon, verb: str) -> list[dict[str, Any]]:
-    """The events of reservations with this verb."""
+    """Return the events of reservations with this verb."""
     with host.redis() as redis:
         events = [decode(fields) for _, fields in redis.xrange("canhazgpu:{testhost}:events")]
     return [
@@ -28,13 +28,13 @@ def told(host: Daemon, verb: str) -> list[dict[str, Any]]:
 
 
 def status(host: Daemon) -> list[dict[str, Any]]:
-    """The GPUs for programs."""
+    """Return the simulated GPUs with these processes."""
     rows: list[dict[str, Any]] = json.loads(host.run("status", "--json").stdout)
     return rows
 
 
 def between(first: str, second: str) -> float:
-    """Seconds from one moment to another."""
+    """Return the seconds between two times."""
     return (datetime.fromisoformat(second) - datetime.fromisoformat(first)).total_seconds()
 
 
@@ -49,7 +49,7 @@ def made(folder: Path, settings: str) -> Daemon:
 
 @pytest.fixture
 def warns(folder: Path) -> Iterator[Daemon]:
-    """It announces an end five seconds before."""
+    """A service that announces an end five seconds before."""
     daemon = made(folder, 'expiry_warning = "5s"\n')
     yield daemon
     daemon.stop()
@@ -57,7 +57,7 @@ def warns(folder: Path) -> Iterator[Daemon]:
 
 @pytest.fixture
 def idles(folder: Path) -> Iterator[Daemon]:
-    """It tells of a reservation without use after a second, and releases it eight seconds later."""
+    """A service that reports idle reservations after a second, and releases them eight seconds later."""
     daemon = made(folder, 'idle_after = "1s"\nidle_release = "8s"\n')
     yield daemon
     daemon.stop()
@@ -65,7 +65,7 @@ def idles(folder: Path) -> Iterator[Daemon]:
 
 @pytest.mark.slow
 def test_an_end_is_announced_to_the_second(warns: Daemon) -> None:
-    """Once, and once more when it was put off; what is short as a whole is not."""
+    """An end is announced once, again after an extension, and not for short reservations."""
     warns.run("reserve", "--gpu-ids", "0", "--duration", "12s")
     warns.run("reserve", "--gpu-ids", "1", "--duration", "9s")
     until(lambda: told(warns, "expiring"))
@@ -81,7 +81,7 @@ def test_an_end_is_announced_to_the_second(warns: Daemon) -> None:
 
 @pytest.mark.slow
 def test_a_crash_repeats_and_misses_nothing(folder: Path) -> None:
-    """What became due while no service ran is announced by the next one; what was announced is not."""
+    """After a restart, missed announcements are made, and made ones are not repeated."""
     host = made(folder, 'expiry_warning = "12s"\n')
     try:
         row = json.loads(host.run("reserve", "--gpu-ids", "0", "--duration", "24s", "--json").stdout)
@@ -101,7 +101,7 @@ def test_a_crash_repeats_and_misses_nothing(folder: Path) -> None:
 
 
 def test_only_a_holders_own_use_keeps_it(idles: Daemon, people: list[Person]) -> None:
-    """Who uses it keeps it, whoever else is there; who does not is told, and told when it is used again."""
+    """A holder who uses the GPU keeps it; one who does not gets an event, and another when use resumes."""
     alice, bob = people
     hers, his = alice.spawn("sleep", "600"), bob.spawn("sleep", "600")
     idles.run("reserve", "--gpu-ids", "0", person=alice)
@@ -122,7 +122,7 @@ def test_only_a_holders_own_use_keeps_it(idles: Daemon, people: list[Person]) ->
 
 
 def test_what_is_idle_is_shown_and_released_at_its_deadline(idles: Daemon) -> None:
-    """Not before; a run is told of and never released, and neither is memory that nobody is seen to have."""
+    """Release follows at the deadline; runs and GPUs with unexplained memory are not released."""
     idles.place(gpu(0), gpu(1), gpu(2, memory_used_mb=0))
     until(lambda: "GPU 2: AVAILABLE" in idles.status())
     with subprocess.Popen(
@@ -149,7 +149,7 @@ def test_what_is_idle_is_shown_and_released_at_its_deadline(idles: Daemon) -> No
 
 
 def test_a_crash_tells_nobody_twice_that_it_is_idle(folder: Path) -> None:
-    """A new service goes on from what was told."""
+    """After a restart, the service continues with the stored deadline."""
     host = made(folder, 'idle_after = "1s"\n')
     try:
         host.run("reserve", "--gpu-ids", "0")

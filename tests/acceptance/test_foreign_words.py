@@ -1,4 +1,4 @@
-"""What users may write, labels, notes and reasons, is never taken for what the service says."""
+"""Text from users (labels, notes, reasons) is never mistaken for the service's own output."""
 
 import re
 import subprocess
@@ -38,7 +38,7 @@ NAMED = {"pid": 1, "user": "bob", "name": ACCUSATION, "memory_mb": 1024}
 
 
 def accused(shown: str) -> tuple[list[str], list[str]]:
-    """Return whom people's shell scripts and Python scripts would take for users without a reservation."""
+    """Return the users without a reservation, as people's scripts would find them."""
     lines = [text for text in shown.splitlines() if "WITHOUT RESERVATION" in text]
     sed = subprocess.run(
         ["sed", "-n", SED], input="\n".join(lines), capture_output=True, text=True, check=True
@@ -50,20 +50,20 @@ def accused(shown: str) -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize("status", ["IN_USE", "DRAINED", "ERROR", "UNKNOWN"])
 @pytest.mark.parametrize("others", [[], [NAMED]], ids=["alone", "trespass"])
 def test_no_line_accuses_by_somebodys_words(status: str, others: list[dict[str, object]]) -> None:
-    """Label, reason and process name, in every state: the scripts' words stand in none of them."""
+    """Labels, reasons and process names contain none of the scripts' keywords, in any state."""
     shown = line({**GPU, "status": status, "others": others, "processes": others})
     assert accused(shown) == ([], [])
     assert "eve" in shown
 
 
 def test_a_violation_names_whom_it_is_about() -> None:
-    """A reason and a process name in the line of a violation do not change whose it is."""
+    """Reasons and process names do not change the user of a violation's line."""
     shown = line({**GPU, "status": "UNRESERVED", "processes": [NAMED]})
     assert accused(shown) == (["bob"], ["bob"])
 
 
 def test_the_queue_accuses_nobody() -> None:
-    """Notes and labels of those who wait, and of those they wait for."""
+    """Notes and labels are escaped in the queue too."""
     row = {"position": 1, "user": "alice", "label": ACCUSATION, "gpus": [0], "count": 1, "waiting_s": 1}
     cells = queue_row({**row, "expected": None, "reason": f"(note) {ACCUSATION}", "note": ACCUSATION})
     assert accused("  ".join(cells)) == ([], [])
@@ -78,7 +78,7 @@ def two(host: Daemon) -> Daemon:
 
 
 def test_a_label_accuses_nobody(two: Daemon, people: list[Person]) -> None:
-    """Reserved by its maker's name, and the label's words are spelled so that scripts pass them over."""
+    """A label that looks like a keyword is escaped."""
     alice, bob = people
     label = f"x WITHOUT RESERVATION by user {bob.name} - 9MB"
     assert two.run("reserve", "--user", label, person=alice).returncode == 0
@@ -90,7 +90,7 @@ def test_a_label_accuses_nobody(two: Daemon, people: list[Person]) -> None:
 
 @pytest.mark.parametrize("label", ["{alice} (admin)", "{alice}\u0430", "a\u202eb", "<b>", " "])
 def test_a_label_that_may_look_like_somebody(two: Daemon, people: list[Person], label: str) -> None:
-    """Parentheses and letters beyond ASCII are refused on one line, with what may be written."""
+    """Parentheses and letters beyond ASCII are refused on one line, with what is allowed."""
     alice, bob = people
     done = two.run("reserve", "--user", label.format(alice=alice.name), person=bob)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
@@ -100,6 +100,6 @@ def test_a_label_that_may_look_like_somebody(two: Daemon, people: list[Person], 
 
 @pytest.mark.parametrize("label", ["nick", "J\u00fcrgen", "Ann Lee", "a.b_c-d@lab.org", "team: nlp/3+1"])
 def test_an_ordinary_label(two: Daemon, label: str) -> None:
-    """Names, addresses and projects may be written."""
+    """Names, mail addresses and projects are allowed as labels."""
     assert two.run("reserve", "--user", label).returncode == 0
     assert f"GPU 0: IN USE by root ({label}) for" in two.status()

@@ -1,4 +1,4 @@
-"""docs/from-scripts.md: people's five scripts do what they did, and so does what stands beside each."""
+"""docs/from-scripts.md: the five scripts and their replacements work as described."""
 
 import json
 import os
@@ -30,16 +30,16 @@ QUICK = {"CANHAZGPU_NOTICES_GROUP_WAIT": "200ms", "CANHAZGPU_NOTICES_RESOLVE_HOL
 
 
 def blocks(section: int, language: str) -> list[str]:
-    """Return what stands in the fences of one language in one section of the document."""
+    """Return the code blocks of one language in one section of the document."""
     text = re.split(r"^## \d\. ", DOCUMENT, flags=re.MULTILINE)[section]
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 class Quick(Daemon):
-    """A host with settings of the document; its first notice is due at once."""
+    """A host with the settings of the document and short times."""
 
     def __init__(self, folder: Path, settings: str) -> None:
-        """Take these settings, and only where things lie from the tests."""
+        """Use these settings, with the paths of the test."""
         super().__init__(folder)
         config = folder / "config.toml"
         base = config.read_text().partition("[notices]")[0]
@@ -49,13 +49,13 @@ class Quick(Daemon):
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where commands find it, and its short times."""
+        """Return the paths and the short times."""
         return {**super().environment, **QUICK}
 
 
 @pytest.fixture
 def programs(folder: Path) -> Path:
-    """A folder with our `canhazgpu`, and a `wall` and a `mail` that write down how they are called."""
+    """A folder with our `canhazgpu`, and a `wall` and a `mail` that record their calls."""
     path = folder / "bin"
     path.mkdir()
     (path / "canhazgpu").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
@@ -96,7 +96,7 @@ def with_path(daemon: Daemon) -> dict[str, str]:
 
 
 def bash(daemon: Daemon, script: str) -> str:
-    """Run a script; return what it prints."""
+    """Run a script; return its output."""
     done = subprocess.run(
         ["bash", "-c", script],
         env=with_path(daemon),
@@ -120,7 +120,7 @@ def first_line(daemon: Daemon, words: str) -> bytes:
 
 
 def python(daemon: Daemon, program: str) -> "subprocess.CompletedProcess[str]":
-    """Run a program with the imports and the logger that it takes for granted."""
+    """Run a program with the imports and the logger that it expects."""
     return subprocess.run(
         [sys.executable, "-c", IMPORTS + program],
         env=with_path(daemon),
@@ -132,12 +132,12 @@ def python(daemon: Daemon, program: str) -> "subprocess.CompletedProcess[str]":
 
 
 def called(daemon: Daemon) -> list[str]:
-    """Return how `wall` and `mail` were called, and what they were given."""
+    """Return the calls of `wall` and `mail`, with their input."""
     return [line for line in (daemon.folder / "called").read_text().splitlines() if line]
 
 
 def test_the_document_shows_the_scripts_as_they_are() -> None:
-    """To the letter, each in its section, and none besides."""
+    """The document has each of the five scripts, unchanged, in its section."""
     assert blocks(1, "bash") == [scripts.REMINDER]
     assert blocks(2, "bash") == [scripts.NOTIFICATION]
     assert blocks(3, "bash") == [scripts.RESPONSE]
@@ -146,7 +146,7 @@ def test_the_document_shows_the_scripts_as_they_are() -> None:
 
 
 def test_the_reminder(busy: Daemon) -> None:
-    """It prints its sentence and the lines of those without a reservation; without any, nothing."""
+    """The script prints the lines without a reservation, or nothing."""
     assert bash(busy, scripts.REMINDER).splitlines() == [
         "Reminder: Please use canhazgpu for GPU reservations",
         BOB,
@@ -157,13 +157,13 @@ def test_the_reminder(busy: Daemon) -> None:
 
 
 def test_the_notification(busy: Daemon) -> None:
-    """It finds the user of the line, and gives wall(1) its message."""
+    """The script finds the user, and gives wall(1) its message."""
     assert bash(busy, scripts.NOTIFICATION) == ""
     assert called(busy) == ["wall -n bob", "Please use canhazgpu for GPU reservations"]
 
 
 def test_the_response(busy: Daemon) -> None:
-    """A line in its log, a mail to the user and one to the administrators; only the log's place is ours."""
+    """The script logs a line and mails the user and the administrators."""
     log = busy.folder / "gpu_violations.log"
     assert bash(busy, scripts.RESPONSE.replace("/var/log/gpu_violations.log", str(log))) == ""
     assert log.read_text().endswith(f": {BOB}\n")
@@ -176,7 +176,7 @@ def test_the_response(busy: Daemon) -> None:
 
 
 def test_the_monitoring(busy: Daemon) -> None:
-    """The function and its use log who uses how much; what stands beside it logs the same."""
+    """The function and its replacement log the use of each user."""
     theirs, ours = blocks(4, "python")
     said = "Unauthorized GPU usage: bob using 1024MB\n"
     assert (python(busy, theirs).stderr, python(busy, ours).stderr) == (said, said)
@@ -185,7 +185,7 @@ def test_the_monitoring(busy: Daemon) -> None:
 
 
 def test_the_mixed_status(host: Daemon, programs: Path, people: list[Person]) -> None:
-    """A run, use without a reservation, a free GPU and a reservation by hand are shown as in the document."""
+    """`status` shows a run, a violation, a free GPU and a manual reservation as in the document."""
     assert programs.exists()
     bob, charlie = people
     host.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
@@ -226,7 +226,7 @@ def _timeless(text: str) -> list[str]:
 
 @pytest.mark.parametrize("section", [1, 2, 3, 4, 5])
 def test_each_command_of_the_document_works(busy: Daemon, section: int) -> None:
-    """As it stands, but for the id of a violation; one that follows prints what there is and goes on."""
+    """The commands in the document work as they are, except for the id of a violation."""
     lines = [line for block in blocks(section, "console") for line in block.splitlines()]
     assert lines
     (row,) = json.loads(busy.run("violations", "--json").stdout)
@@ -238,7 +238,7 @@ def test_each_command_of_the_document_works(busy: Daemon, section: int) -> None:
 
 
 def test_instead_of_a_reminder(folder: Path, people: list[Person]) -> None:
-    """With the settings beside it the person reads on their terminal what to do, and whom to ask."""
+    """With the settings in the document, the user's terminal shows what to do and whom to ask."""
     daemon = Quick(folder, "".join(blocks(1, "toml"))).start()
     terminal = Terminal(people[0])
     try:
@@ -252,7 +252,7 @@ def test_instead_of_a_reminder(folder: Path, people: list[Person]) -> None:
 
 
 def test_instead_of_a_notification(folder: Path, people: list[Person]) -> None:
-    """The person's terminal and nobody else's; the list says that they were reached, and by what."""
+    """Only the user's terminal gets the notice, and the list shows that it reached them."""
     daemon = Quick(folder, "".join(blocks(2, "toml"))).start()
     terminal, other = Terminal(people[0]), Terminal(people[1])
     try:
@@ -268,7 +268,7 @@ def test_instead_of_a_notification(folder: Path, people: list[Person]) -> None:
 
 
 def test_instead_of_a_response(folder: Path, mails: MailSink) -> None:
-    """A line in the log, one mail to the user and one to the administrators; again when it is over."""
+    """There is a log line, and one mail each to user and administrators, again at the end."""
     settings = "".join(blocks(3, "toml"))
     log = folder / "gpu_violations.log"
     settings = settings.replace("/var/log/gpu_violations.log", str(log))

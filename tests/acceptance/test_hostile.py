@@ -1,4 +1,4 @@
-"""Foreign text that aims at readers other than the eye: scripts, spreadsheets, old terminals, quoted mail."""
+"""Hostile text against scripts, spreadsheets, terminals and quoted mail."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ def _used(user: str, name: str) -> str:
 
 @pytest.mark.parametrize("name", ["by user root - 1", "by users a - b", "x by user al -"])
 def test_a_process_name_cannot_put_the_blame_on_another(host: Daemon, name: str) -> None:
-    """The seed's sed takes the last `by user … -` of a line: a process name must not give it one."""
+    """A process name cannot change the user that `sed` finds in a line of `status`."""
     host.place(_used("bob", name))
     line = until(lambda: "WITHOUT" in (shown := host.status()) and shown)
     found = subprocess.run(["sed", "-n", SED], input=line, capture_output=True, text=True, check=True)
@@ -36,7 +36,7 @@ def test_a_process_name_cannot_put_the_blame_on_another(host: Daemon, name: str)
 
 
 def test_hostile_names_stay_harmless_when_it_is_over(mailing: tuple[Daemon, Path]) -> None:
-    """The mails of opening and resolving, for a hostile user name too, have no header and no line of its."""
+    """A hostile user name adds no header and no line to a mail."""
     daemon, mails = mailing
     daemon.place(_used(NASTY, NASTY))
     until(lambda: len(list(mails.glob("*.eml"))) == 1)
@@ -59,7 +59,7 @@ def test_hostile_names_stay_harmless_when_it_is_over(mailing: tuple[Daemon, Path
 def test_no_command_passes_control_characters_on(
     mailing: tuple[Daemon, Path], words: tuple[str, ...]
 ) -> None:
-    """On a terminal: only the colours that the command itself adds."""
+    """On a terminal, only the colours of the command itself appear."""
     daemon, mails = mailing
     daemon.place(_used(NASTY, NASTY))
     until(lambda: list(mails.glob("*.eml")))
@@ -84,7 +84,7 @@ def test_a_spreadsheet_runs_nothing(host: Daemon) -> None:
 def test_a_reader_without_unicode_still_gets_the_line(
     host: Daemon, words: tuple[str, ...], name: str
 ) -> None:
-    """Under an ASCII locale what cannot be shown is spelled out; a name never breaks a command."""
+    """With an ASCII locale, other characters are escaped, and no command fails."""
     host.place(_used(name, name))
     until(host.facts)
     plain = {**host.environment, "PYTHONIOENCODING": "ascii"}
@@ -94,7 +94,7 @@ def test_a_reader_without_unicode_still_gets_the_line(
 
 
 def test_json_carries_what_is_said_and_nothing_else(host: Daemon) -> None:
-    """JSON is ASCII, parses, and holds the spelled-out name, one event a line."""
+    """JSON is ASCII and valid, with the escaped name, one event per line."""
     host.place(_used("bob", NASTY))
     until(host.facts)
     for words in (("status", "--json"), ("violations", "--json"), ("events", "--json")):

@@ -1,4 +1,4 @@
-"""A process name made to do harm comes out harmless wherever it is shown."""
+"""A hostile process name is harmless wherever it is shown."""
 
 import json
 import re
@@ -28,7 +28,7 @@ NAMES = {
 def test_a_hostile_name_is_harmless_everywhere(
     mailing: tuple[Daemon, Path], people: list[Person], kind: str
 ) -> None:
-    """Terminal, mail, log, status, violations, deliveries, events: nothing acts, nothing overflows."""
+    """Terminal, mail, log, status, violations, deliveries and events contain no active text."""
     daemon, mails = mailing
     bob = people[0]
     terminal = Terminal(bob)
@@ -79,7 +79,7 @@ def test_a_hostile_name_is_harmless_everywhere(
 def test_a_real_process_with_a_hostile_name_is_harmless(
     mailing: tuple[Daemon, Path], people: list[Person]
 ) -> None:
-    """The kernel's own record of a name is read with the same care."""
+    """A hostile name in /proc is read safely."""
     daemon, _ = mailing
     program = "import time; open('/proc/self/comm', 'wb').write(b'\\x1b[2J\\r\\nx) R 1'); time.sleep(60)"
     process = people[0].spawn("/usr/bin/env", "python3", "-c", program)

@@ -1,4 +1,4 @@
-"""docs/integrators.md: every call of the API in it works as it stands, in the order of the page."""
+"""docs/integrators.md: every call of the API works as it is, in the order of the page."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def busy() -> Iterator[Daemon]:
 
 
 def words(host: Daemon, call: str) -> list[str]:
-    """Return one of the page's calls, to this host; curl fails where the service refuses."""
+    """Return the words of a call on the page, for this host; curl fails if the service refuses."""
     return [
         *shlex.split(call.replace("\\\n", " ").replace(SOCKET, f"{host.folder}/s")),
         "--silent",
@@ -46,7 +46,7 @@ def words(host: Daemon, call: str) -> list[str]:
 
 
 def last_line(host: Daemon, call: str) -> Any:
-    """Return the last line of a stream: of one that does not end, the violation that is open."""
+    """Return the last line of a stream; of an endless one, the open violation."""
     line = ""
     with subprocess.Popen(words(host, call), stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
@@ -58,7 +58,7 @@ def last_line(host: Daemon, call: str) -> Any:
 
 
 def test_every_call_works(busy: Daemon) -> None:
-    """What is asked for is done, and every answer is JSON; a stream gives what the page says."""
+    """Every call succeeds and returns JSON, and a stream has the events of the page."""
     answers = []
     for call in CALLS:
         if "--no-buffer" in call:
@@ -83,7 +83,7 @@ def test_every_call_works(busy: Daemon) -> None:
 
 
 def test_the_fields_are_there(busy: Daemon) -> None:
-    """Every field and every word of the table of a GPU is in the answer, or is one that it may have."""
+    """Every field and value in the table of a GPU exists."""
     rows = json.loads(busy.run("status", "--json").stdout)
     states = {"AVAILABLE", "IN_USE", "UNRESERVED", "DRAINED", "UNMANAGED", "ERROR", "UNKNOWN"}
     inside = {"user", "kind", "expires", "note"}
@@ -95,7 +95,7 @@ def test_the_fields_are_there(busy: Daemon) -> None:
 
 
 def test_the_problem_is_as_shown(busy: Daemon) -> None:
-    """A refusal has the type, the status, the sentence and the remedy of the page."""
+    """An error has the type, the status, the sentence and the remedy of the page."""
     block = PAGE.partition("media type `application/problem+json`:")[2].partition("}")[0] + "}"
     call = f"curl --unix-socket {SOCKET} http://localhost/v1/reservations"
     body = ["--data", '{"kind": "manual", "count": 9}']
@@ -106,8 +106,8 @@ def test_the_problem_is_as_shown(busy: Daemon) -> None:
 
 
 def test_the_scenario_is_good(busy: Daemon) -> None:
-    """The simulated GPUs of the page are shown as they are described."""
-    (scenario,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    """The simulated GPUs of the page are shown as described."""
+    (scenario,) = re.findall(r"^```toml\n(\[\[gpus.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert len(tomllib.loads(scenario)["gpus"]) == 3
     busy.place(scenario)
     until(lambda: "GPU 2: ERROR (GPU is lost" in busy.status())

@@ -1,4 +1,4 @@
-"""`canhazgpu log verify` in an operator's hands: what it prints, how it ends, and what does not fool it."""
+"""`canhazgpu log verify`: its output, its exit codes, and attempts to fool it."""
 
 import gzip
 import json
@@ -29,7 +29,7 @@ sys.exit(run(["log", "verify", sys.argv[1]]) if first == 0 else first)
 
 @pytest.fixture
 def three(tmp_path: Path) -> list[Path]:
-    """The files of a log with five lines each: the oldest packed, a plain one, the log."""
+    """Write a log of three files with five lines each: compressed, plain, current."""
     return three_files(tmp_path / "violations.log")
 
 
@@ -40,7 +40,7 @@ def verify(*words: object) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_whole_chain_is_one_line_and_exit_code_0(three: list[Path]) -> None:
-    """How many files and lines, from where to where; and what is not there, or not proven."""
+    """The summary has the files, the lines, the numbers, and what is missing or not proven."""
     done = verify(three[2])
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "3 files, 15 lines, seq 1 to 15: the chain is whole.\n"
@@ -52,7 +52,7 @@ def test_a_whole_chain_is_one_line_and_exit_code_0(three: list[Path]) -> None:
 
 
 def test_what_is_no_chain_yet_and_what_is_unfinished_is_said(tmp_path: Path) -> None:
-    """Lines from before the chain, and half a line of a writer that died."""
+    """Lines from before the chain and a torn last line are reported."""
     path = tmp_path / "violations.log"
     path.write_bytes(line("old"))
     assert verify(path).stdout == "1 file, 1 line: the chain has not started. 1 line from before the chain.\n"
@@ -68,7 +68,7 @@ def test_what_is_no_chain_yet_and_what_is_unfinished_is_said(tmp_path: Path) -> 
 
 
 def test_a_finding_is_one_line_and_exit_code_1(three: list[Path]) -> None:
-    """The file, the line, and what is wrong, in the order of the log; as JSON with the same words."""
+    """Findings have the file, the line and the reason, in the order of the log, and in JSON."""
     kept = lines(three[1])
     three[1].write_bytes(b"".join([kept[0].replace(b"xx", b"\x1b\xff", 1), kept[1], b"\x07\n", *kept[3:]]))
     three[2].write_bytes(b"".join(lines(three[2])[:2]))
@@ -88,7 +88,7 @@ def test_a_finding_is_one_line_and_exit_code_1(three: list[Path]) -> None:
 
 
 def test_the_report_has_the_head_to_keep_elsewhere(three: list[Path]) -> None:
-    """`--json` of a whole chain: the number and the value of the last line."""
+    """`--json` of a complete chain has the number and the value of the last line."""
     done = verify("--json", three[2])
     report = json.loads(done.stdout)
     last = json.loads(lines(three[2])[-1])
@@ -99,7 +99,7 @@ def test_the_report_has_the_head_to_keep_elsewhere(three: list[Path]) -> None:
 
 
 def test_without_the_head_beside_the_log_the_end_is_not_proven(three: list[Path]) -> None:
-    """A head file that is gone, spoilt or another's is named."""
+    """A head file that is missing, damaged or foreign is named."""
     anchor = chain_head_path(three[2])
     anchor.write_bytes(b"\xff\x00" * 10_000)
     assert verify(three[2]).stdout.startswith(
@@ -120,7 +120,7 @@ def test_without_the_head_beside_the_log_the_end_is_not_proven(three: list[Path]
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "link", "pipe", "device", "part", "root", "sibling"])
 def test_bad_input_is_one_line_that_says_what_to_do(three: list[Path], kind: str) -> None:
-    """No file, no regular file, or only a part of a log: exit code 2, and nothing on standard output."""
+    """A missing file, a folder, or a rotated file is a usage error."""
     folder = three[2].parent
     link, pipe, sibling = folder / "link.log", folder / "pipe.log", folder / "violations.log.7"
     link.symlink_to(three[2])
@@ -146,7 +146,7 @@ def test_bad_input_is_one_line_that_says_what_to_do(three: list[Path], kind: str
 
 
 def test_without_the_right_to_read_the_right_user_is_named(folder: Path) -> None:
-    """The log and its head are for the service's user alone."""
+    """Without the right to read the files, the error names the user who has it."""
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
     path = folder / "violations.log"
@@ -178,7 +178,7 @@ def test_without_the_right_to_read_the_right_user_is_named(folder: Path) -> None
     ids=["zeros", "empty lines", "no UTF-8", "deep", "deeper", "escapes", "forged", "huge number", "formats"],
 )
 def test_hostile_bytes_are_findings(three: list[Path], harmful: bytes) -> None:
-    """Whatever is put into a plain file and a packed one: a few harmless lines, and never a traceback."""
+    """Hostile or random content of plain and compressed files gives a few harmless lines and no traceback."""
     for file in three[:2]:
         whole = b"".join([*lines(file)[:2], harmful, *lines(file)[2:]])
         file.write_bytes(gzip.compress(whole) if file.suffix == ".gz" else whole)
@@ -190,7 +190,7 @@ def test_hostile_bytes_are_findings(three: list[Path], harmful: bytes) -> None:
 
 
 def test_random_bytes_in_place_of_any_file_are_no_traceback(three: list[Path]) -> None:
-    """A program in place of the log, of a rotated file, of a packed one, of the head."""
+    """Random bytes in place of any file of the log, or of the head file, cause no traceback."""
     program = Path(sys.executable).resolve().read_bytes()[:200_000]
     for file in (*three, chain_head_path(three[2])):
         kept = file.read_bytes()
@@ -204,7 +204,7 @@ def test_random_bytes_in_place_of_any_file_are_no_traceback(three: list[Path]) -
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_log_larger_than_the_memory_is_read(three: list[Path]) -> None:
-    """Files are streamed: a line of 128 MB, and 80 MB of lines, in 80 MB of memory."""
+    """Very long lines and large files need at most 80 MB of memory."""
     with gzip.open(three[0], "wb", compresslevel=1) as packed:
         for _ in range(128):
             packed.write(b"x" * 2**20)
@@ -220,7 +220,7 @@ def test_a_log_larger_than_the_memory_is_read(three: list[Path]) -> None:
 
 
 def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:
-    """Years of daily files: the soft limit on open files is no limit."""
+    """More rotated files than the soft limit on descriptors are no problem."""
     path = tmp_path / "violations.log"
     log = AuditLog(path)
     for number in range(60):
@@ -233,7 +233,7 @@ def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:
 
 
 def test_the_log_of_the_settings_is_verified_while_it_is_written(host: Daemon) -> None:
-    """Without a name it is that of the service, which is not asked; a hand in it is found."""
+    """Without a file, the service's log is verified, without asking the service."""
     host.place(gpu(0, use(999_999, 1024, "bob", "python3"), memory_used_mb=45))
     path = host.folder / "violations.log"
     until(lambda: path.exists() and "notice.created" in path.read_text())
@@ -248,7 +248,7 @@ def test_the_log_of_the_settings_is_verified_while_it_is_written(host: Daemon) -
 
 
 def test_a_copy_elsewhere_is_verified_with_its_head(three: list[Path], tmp_path: Path) -> None:
-    """Copied with the hidden file beside it, in whatever order and with whatever times, a log is whole."""
+    """A copied log is complete if the hidden file is copied too, in any order."""
     place = tmp_path / "backup"
     place.mkdir()
     for path in (three[2], chain_head_path(three[2]), three[1], three[0]):
@@ -257,7 +257,7 @@ def test_a_copy_elsewhere_is_verified_with_its_head(three: list[Path], tmp_path:
 
 
 def test_a_log_under_a_busy_writer_is_whole_at_any_moment(tmp_path: Path) -> None:
-    """Lines written while it is read are no finding."""
+    """Lines that are written during the check are no finding."""
     path = tmp_path / "violations.log"
     process = writer(path, 0, 800)
     until(path.exists)

@@ -1,4 +1,4 @@
-"""Redis loses what it had acknowledged: nothing is handed out twice, and what was promised is there again."""
+"""Redis loses acknowledged data: nothing is allocated twice, and everything is restored."""
 
 import json
 import shutil
@@ -35,25 +35,25 @@ def run(host: Daemon) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def holds(host: Daemon) -> dict[int, str]:
-    """Which reservation holds which GPU."""
+    """Return the reservations by GPU."""
     rows = json.loads(host.run("status", "--json").stdout)
     return {row["gpu_id"]: row["reservation"]["id"] for row in rows if row["reservation"]}
 
 
 def events(host: Daemon, kind: str) -> list[dict[str, Any]]:
-    """The events of a type."""
+    """Return the events of a type."""
     lines = host.run("events", "--type", kind, "--json").stdout.splitlines()
     return [json.loads(line)["data"] for line in lines]
 
 
 def take(host: Daemon, *words: str) -> None:
-    """Reserve by hand."""
+    """Make a manual reservation."""
     done = host.run("reserve", *words)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_wiped_redis_hands_out_nothing_that_is_held(host: Daemon, run: "subprocess.Popen[bytes]") -> None:
-    """A run whose process lives, a reservation by hand and a drained GPU are what they were."""
+    """After a wipe, a live run, a manual reservation and a drained GPU are restored."""
     take(host, "--gpu-ids", "1", "--duration", "4h", "--note", "paper")
     assert host.run("admin", "drain", "2", "--reason", "fan").returncode == 0
     before = holds(host)
@@ -77,7 +77,7 @@ def test_a_wiped_redis_hands_out_nothing_that_is_held(host: Daemon, run: "subpro
 
 
 def test_a_wipe_is_noticed_within_a_scan(host: Daemon) -> None:
-    """Nobody has to ask for anything."""
+    """The restoration needs no request."""
     take(host, "--gpu-ids", "1")
     before = holds(host)
     with host.redis() as redis:
@@ -87,7 +87,7 @@ def test_a_wipe_is_noticed_within_a_scan(host: Daemon) -> None:
 
 
 def test_an_older_copy_of_the_state_is_brought_up_to_date(host: Daemon, folder: Path) -> None:
-    """What was reserved since is there, what was released since is not, and what was extended lasts."""
+    """After Redis was set back, newer reservations, releases and extensions are kept."""
     for index in ("0", "1", "2"):
         take(host, "--gpu-ids", index, "--duration", "4h")
     host.stop()
@@ -109,7 +109,7 @@ def test_an_older_copy_of_the_state_is_brought_up_to_date(host: Daemon, folder: 
 
 
 def test_a_run_that_ended_meanwhile_is_not_brought_back(host: Daemon, folder: Path) -> None:
-    """The service was down, its data are gone, and so is the process: the GPU is free."""
+    """If the service was down and the process has ended, the GPU is free."""
     words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
     process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
     until(lambda: "GPU 0: IN USE by root" in host.status())
@@ -124,7 +124,7 @@ def test_a_run_that_ended_meanwhile_is_not_brought_back(host: Daemon, folder: Pa
 
 @pytest.mark.parametrize("last", ["release", "extend"])
 def test_what_was_answered_last_is_in_the_journal(host: Daemon, folder: Path, last: str) -> None:
-    """The power fails after the answer, and only the journal is left: the release, or the new time, stays."""
+    """If only the journal is left, the last release and extension are kept."""
     take(host, "--gpu-ids", "0", "--duration", "4h")
     assert host.run(last).returncode == 0
     before = {row["gpu_id"]: row["reservation"] for row in json.loads(host.run("status", "--json").stdout)}
@@ -138,7 +138,7 @@ def test_what_was_answered_last_is_in_the_journal(host: Daemon, folder: Path, la
 
 
 def test_who_waits_keeps_the_place(host: Daemon) -> None:
-    """Two wait for four GPUs when Redis is wiped; they are served in their order when those are free."""
+    """After a wipe, waiting requests are served in their order."""
     take(host, "--gpus", "4")
     waiters = []
     for name in ("first", "second"):
@@ -158,7 +158,7 @@ def test_who_waits_keeps_the_place(host: Daemon) -> None:
 
 
 def test_a_damaged_journal_is_kept_and_said(host: Daemon, folder: Path) -> None:
-    """It is not taken for none: the log and `doctor` say it, and what Redis has stays."""
+    """A damaged journal is reported in the log and by `doctor`, and Redis keeps its data."""
     take(host, "--gpu-ids", "1")
     before = holds(host)
     host.stop()
@@ -172,7 +172,7 @@ def test_a_damaged_journal_is_kept_and_said(host: Daemon, folder: Path) -> None:
 
 
 def test_data_beyond_repair_are_restored_from_the_journal(host: Daemon, folder: Path) -> None:
-    """The manifest of Redis is empty: the service starts, reservations are there, and `doctor` says it."""
+    """A damaged manifest does not prevent the start: reservations are restored, and `doctor` says it."""
     take(host, "--gpu-ids", "1")
     before = holds(host)
     host.stop()
@@ -186,7 +186,7 @@ def test_data_beyond_repair_are_restored_from_the_journal(host: Daemon, folder: 
 
 
 def test_a_journal_that_cannot_be_written_is_said(host: Daemon, folder: Path) -> None:
-    """Reservations go on, and health says what is weaker meanwhile."""
+    """If the journal cannot be written, reservations continue, and health reports the weakness."""
     journal = folder / "state" / "journal"
     journal.unlink()
     journal.with_suffix(".new").mkdir()

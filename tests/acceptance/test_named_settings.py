@@ -1,4 +1,4 @@
-"""A settings file that somebody named counts: no command goes on with the host's own service without it."""
+"""A settings file that is named must be usable; no command falls back to the host's own service."""
 
 import subprocess
 import sys
@@ -42,12 +42,12 @@ OTHERS = [("notify", "preview", "--list"), ("config", "example"), ("doctor",), (
 
 @pytest.fixture
 def nowhere(folder: Path) -> Daemon:
-    """A host whose service does not run."""
+    """A host without a running service."""
     return Daemon(folder)
 
 
 def spoil(path: Path, how: str) -> str:
-    """Make a file of no use; return what is said of it."""
+    """Make a file unusable; return the expected error."""
     path.unlink()
     if how == "missing":
         return f"Error: {path}: cannot be read: No such file or directory\n"
@@ -61,7 +61,7 @@ def spoil(path: Path, how: str) -> str:
 @pytest.mark.parametrize("how", ["missing", "folder", "no TOML"])
 @pytest.mark.parametrize("words", ASKING, ids=" ".join)
 def test_a_file_named_by_a_variable_is_missed(nowhere: Daemon, words: tuple[str, ...], how: str) -> None:
-    """By every command that needs it: one line that says which file, and what is wrong with it."""
+    """Every command that needs a file named by a variable reports on one line that it is not usable."""
     said = spoil(nowhere.folder / "config.toml", how)
     done = nowhere.run(*words)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
@@ -70,7 +70,7 @@ def test_a_file_named_by_a_variable_is_missed(nowhere: Daemon, words: tuple[str,
 @pytest.mark.parametrize("how", ["missing", "no TOML"])
 @pytest.mark.parametrize("words", [("status",), ("log", "verify", "/x"), *OTHERS], ids=" ".join)
 def test_a_file_named_here_is_missed(nowhere: Daemon, words: tuple[str, ...], how: str) -> None:
-    """By every command there is, wherever the option stands."""
+    """Every command reports a file named by `--config` that is not usable, wherever the option is."""
     other = nowhere.folder / "other.toml"
     other.touch()
     said = spoil(other, how)
@@ -80,7 +80,7 @@ def test_a_file_named_here_is_missed(nowhere: Daemon, words: tuple[str, ...], ho
 
 
 def test_an_option_without_a_file_is_refused(nowhere: Daemon) -> None:
-    """A variable of a script that was never set is not the host's own file."""
+    """`--config` without a file is refused; an empty value does not mean the host's own file."""
     for words in (("--config", "", "status"), ("status", "--config=")):
         done = nowhere.run(*words)
         assert (done.returncode, done.stdout) == (2, "")
@@ -88,7 +88,7 @@ def test_an_option_without_a_file_is_refused(nowhere: Daemon) -> None:
 
 
 def test_a_pipe_is_read_once(host: Daemon) -> None:
-    """`--config <(...)`: what looks at it first leaves it to who needs it."""
+    """`--config <(...)` works, although a pipe can be read only once."""
     line = f"{' '.join(COMMAND)} --config <(cat {host.folder}/config.toml) "
     for words in ("status", "config check"):
         done = subprocess.run(["bash", "-c", line + words], capture_output=True, text=True, check=False)
@@ -98,7 +98,7 @@ def test_a_pipe_is_read_once(host: Daemon) -> None:
 
 @pytest.mark.parametrize("value", ['""', '"/tmp/a\\u0000b"', "5"])
 def test_a_socket_that_is_none_is_said(nowhere: Daemon, value: str) -> None:
-    """With the file that names it, not as a service that does not answer."""
+    """An invalid value of `socket` is reported with the file, not as a missing service."""
     path = nowhere.folder / "config.toml"
     path.write_text(f"socket = {value}\n")
     done = nowhere.run("status")
@@ -108,7 +108,7 @@ def test_a_socket_that_is_none_is_said(nowhere: Daemon, value: str) -> None:
 
 
 def test_an_empty_variable_names_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host's own file counts then, for commands as for the service."""
+    """With an empty $CANHAZGPU_CONFIG, the host's own file counts for commands and service."""
     own = tmp_path / "own.toml"
     own.write_text('socket = "/own.sock"\n')
     monkeypatch.setattr(connection, "CONFIG", str(own))
@@ -122,7 +122,7 @@ def test_an_empty_variable_names_no_file(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_hosts_own_file_may_be_of_no_use_to_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Commands find the service at its usual place; what needs the settings says what is wrong with them."""
+    """If the host's file is not usable, commands use the default socket; loading the settings is an error."""
     own = tmp_path / "own.toml"
     monkeypatch.setattr(connection, "CONFIG", str(own))
     monkeypatch.setattr(loading, "CONFIG", str(own))
@@ -134,7 +134,7 @@ def test_the_hosts_own_file_may_be_of_no_use_to_users(
 
 
 def test_a_file_that_a_user_may_not_read_is_said(nowhere: Daemon, people: list[Person]) -> None:
-    """Where it was named for them, by whomever."""
+    """A named file that the user may not read is reported."""
     path = nowhere.folder / "config.toml"
     path.chmod(0o600)
     program = (
@@ -153,14 +153,14 @@ def test_a_file_that_a_user_may_not_read_is_said(nowhere: Daemon, people: list[P
 
 
 def test_a_program_is_told_by_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same words."""
+    """The Python API raises an exception with the same text."""
     monkeypatch.setenv("CANHAZGPU_CONFIG", "/nonexistent.toml")
     with pytest.raises(BadSettings, match=r"^/nonexistent\.toml: cannot be read: No such file"):
         socket_path()
 
 
 def test_a_preview_does_not_make_up_a_host(host: Daemon) -> None:
-    """A mistake in a named file is said, where the words would have another host's name in them."""
+    """A preview reports an error in the named file instead of showing another host's name."""
     host.place(gpu(0, use(999_999, 1024, "bob", "python3")))
     until(lambda: len(host.facts()) == 1)
     words = ("notify", "preview", "--violation", "v1", "--kind", "opened")

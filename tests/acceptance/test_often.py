@@ -1,4 +1,4 @@
-"""Nobody decides alone how much is written: who changes reservations in a loop is stopped, in one line."""
+"""A user who changes reservations in a loop is stopped on one line."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ MOST = 12
 
 
 def events(host: Daemon) -> int:
-    """Return how many there were so far."""
+    """Return the number of events so far."""
     count: int = host.redis().xlen("canhazgpu:{testhost}:events")
     return count
 

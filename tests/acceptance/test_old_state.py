@@ -29,7 +29,7 @@ def uuid(card: str) -> str:
 
 
 def place(host: Daemon, *, eve: bool) -> None:
-    """Have the cards as they are numbered now; eve is on D, or on none."""
+    """Write the cards as they are numbered now; eve uses D, or none."""
     on_d = [EVE] if eve else []
     host.place(
         *(gpu(index, *(on_d if card == "D" else []), uuid=uuid(card)) for index, card in enumerate(NOW))
@@ -38,7 +38,7 @@ def place(host: Daemon, *, eve: bool) -> None:
 
 @pytest.fixture
 def redis(folder: Path) -> Iterator[Any]:
-    """A Redis of the site's own."""
+    """An external Redis."""
     words = [redis_binary(), *f"--port 0 --unixsocket {folder}/r --dir {folder} --save".split(), ""]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     try:
@@ -51,7 +51,7 @@ def redis(folder: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def run() -> Iterator["subprocess.Popen[bytes]"]:
-    """The process of the run, which has gone on all the time."""
+    """The process of the run, which is still alive."""
     process = subprocess.Popen(["sleep", "600"])
     yield process
     process.kill()
@@ -60,7 +60,7 @@ def run() -> Iterator["subprocess.Popen[bytes]"]:
 
 @pytest.fixture
 def host(folder: Path, redis: Any, run: "subprocess.Popen[bytes]") -> Iterator[Daemon]:
-    """A service on what the older version stored."""
+    """A service on the state of the older version."""
     start = Path(f"/proc/{run.pid}/stat").read_bytes().rpartition(b") ")[2].split()[START_FIELD]
     for words in json.loads(STATE.read_text()):
         redis.execute_command(*words)
@@ -76,14 +76,14 @@ def host(folder: Path, redis: Any, run: "subprocess.Popen[bytes]") -> Iterator[D
 
 
 def cards(host: Daemon) -> dict[str, dict[str, Any]]:
-    """Return what `status` says of each card."""
+    """Return `status` of each card."""
     rows = json.loads(host.run("status", "--json").stdout)
     assert [row["uuid"] for row in rows] == [uuid(card) for card in NOW]
     return {NOW[row["gpu_id"]]: row for row in rows}
 
 
 def events(redis: Any, kind: str) -> list[dict[str, Any]]:
-    """Return the data of the events of a type, those of the older version too."""
+    """Return the data of the events of a type, including those of the older version."""
     found = [decode(fields) for _, fields in redis.xrange("canhazgpu:{testhost}:events")]
     return [one.data for one in found if one.type == f"canhazgpu.{kind}"]
 
@@ -91,7 +91,7 @@ def events(redis: Any, kind: str) -> list[dict[str, Any]]:
 def test_nothing_is_lost_of_an_older_versions_state(
     host: Daemon, redis: Any, run: "subprocess.Popen[bytes]"
 ) -> None:
-    """Reservations, a run that lives, a violation, a drain, the queue and a silence follow their cards."""
+    """Reservations, a live run, a violation, a drain, the queue and a silence follow their cards."""
     kept = {one["gpu"]: one for one in json.loads(host.run("violations", "--open", "--json").stdout)}
     now = cards(host)
     stored = json.loads(STATE.read_text())

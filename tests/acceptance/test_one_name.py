@@ -1,4 +1,4 @@
-"""Two machines of one name on one Redis: one serves, the other ends with the remedy."""
+"""Two machines with one name on one Redis: one serves, the other ends with the remedy."""
 
 import signal
 from pathlib import Path
@@ -11,14 +11,14 @@ SCAN = "canhazgpu:{twin}:scan"
 
 
 def scans(shared: Any, host: Daemon) -> None:
-    """Wait for a scan that this service made."""
+    """Wait for a scan of this service."""
     before = shared.hget(SCAN, "at_ms")
     until(lambda: shared.hget(SCAN, "at_ms") != before)
     assert host.answers()
 
 
 def test_a_machine_of_another_id_is_refused(machine: Make, shared: Any) -> None:
-    """It writes nothing; the one that was there goes on."""
+    """The second machine writes nothing, and the first continues."""
     first = machine("twin").start()
     assert first.run("reserve", "--gpu-ids", "1").returncode == 0
     owner = shared.hget(SCAN, "owner")
@@ -33,7 +33,7 @@ def test_a_machine_of_another_id_is_refused(machine: Make, shared: Any) -> None:
 
 
 def test_a_clone_with_the_same_id_is_refused(machine: Make, shared: Any) -> None:
-    """It is told by its boot, and how to give it an id of its own."""
+    """A clone is recognised by its boot, and the error says how to give it its own id."""
     first = machine("twin", "cd" * 16).start()
     line = machine("twin", "cd" * 16).refused()
     assert "a clone of this machine" in line
@@ -42,7 +42,7 @@ def test_a_clone_with_the_same_id_is_refused(machine: Make, shared: Any) -> None
 
 
 def test_of_two_that_start_at_once_one_serves(machine: Make, shared: Any) -> None:
-    """Whoever is faster: exactly one has the name, and the other ends with the one line."""
+    """If both start at the same time, exactly one serves."""
     both = [machine("twin"), machine("twin")]
     for one in both:
         one.start(wait=False)
@@ -55,7 +55,7 @@ def test_of_two_that_start_at_once_one_serves(machine: Make, shared: Any) -> Non
 
 
 def test_a_host_that_was_started_anew_has_its_state(machine: Make, shared: Any) -> None:
-    """Another boot of a machine whose service was killed: it looks whether that lives, and goes on."""
+    """After a reboot, the service takes its state over if the old one is not alive."""
     host = machine("twin", "ef" * 16).start()
     assert host.run("reserve", "--gpu-ids", "1").returncode == 0
     host.stop(signal.SIGKILL)
@@ -67,7 +67,7 @@ def test_a_host_that_was_started_anew_has_its_state(machine: Make, shared: Any) 
 
 
 def test_a_machine_that_was_installed_anew_has_its_state(machine: Make) -> None:
-    """Another machine id, and the one that had the name is gone: its state is taken over, with a warning."""
+    """If the owner is gone, another machine takes its state over, with a warning."""
     host = machine("twin").start()
     assert host.run("reserve", "--gpu-ids", "1").returncode == 0
     host.stop()
@@ -79,7 +79,7 @@ def test_a_machine_that_was_installed_anew_has_its_state(machine: Make) -> None:
 
 
 def test_a_service_that_is_started_again_waits_for_nothing(machine: Make) -> None:
-    """The same machine and boot, ended or killed: nothing is waited for."""
+    """After a restart on the same boot, nothing is waited for."""
     host = machine("twin").start()
     for number in (signal.SIGTERM, signal.SIGKILL):
         host.stop(number)
@@ -88,7 +88,7 @@ def test_a_service_that_is_started_again_waits_for_nothing(machine: Make) -> Non
 
 
 def test_a_second_service_of_one_machine_is_refused(machine: Make) -> None:
-    """Also one with a state directory and a socket of its own: its name says which process has the name."""
+    """A second service on the same machine is refused, and the error names the process of the first."""
     first = machine("twin", "34" * 16, "00000000-0000-4000-8000-000000000003").start()
     assert first.process is not None
     second = machine("twin", "34" * 16, "00000000-0000-4000-8000-000000000003")
@@ -96,7 +96,7 @@ def test_a_second_service_of_one_machine_is_refused(machine: Make) -> None:
 
 
 def test_who_was_taken_for_dead_ends(machine: Make, shared: Any) -> None:
-    """A service that stood still while another took its name over writes nothing when it goes on."""
+    """A service that was stopped while another took over writes nothing when it continues."""
     first = machine("twin").start()
     assert first.process is not None
     first.process.send_signal(signal.SIGSTOP)
@@ -112,7 +112,7 @@ def test_who_was_taken_for_dead_ends(machine: Make, shared: Any) -> None:
 
 
 def test_a_redis_of_one_s_own_is_never_waited_for(folder: Path) -> None:
-    """Nobody else can be alive in the state directory, not even the machine it was copied from."""
+    """An embedded Redis belongs to the machine with the state directory, so nothing is waited for."""
     host = Host(folder / "one", "", "twin", "56" * 16, "00000000-0000-4000-8000-000000000004").start()
     assert host.run("reserve", "--gpu-ids", "1").returncode == 0
     host.stop()

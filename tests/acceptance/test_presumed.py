@@ -1,4 +1,4 @@
-"""Use whose user cannot be proven, on a GPU that somebody holds: theirs until they say that it is not."""
+"""Use without a proven user on a reserved GPU: presumed to be the holder's until they disown it."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from support.people import Person
 
 @pytest.fixture
 def services() -> Iterator[int]:
-    """A process of root's that nobody logged in for."""
+    """A process of root without a login."""
     process = subprocess.Popen(["sleep", "600"])
     yield process.pid
     process.kill()
@@ -21,7 +21,7 @@ def services() -> Iterator[int]:
 
 @pytest.fixture
 def held(host: Daemon, people: list[Person], services: int) -> Daemon:
-    """Alice holds GPU 0, on which there is a service."""
+    """Alice holds GPU 0, which a service uses."""
     host.place(gpu(0), gpu(1))
     until(lambda: "GPU 1: AVAILABLE" in host.status())
     assert host.run("reserve", "--gpu-ids", "0", person=people[0]).returncode == 0
@@ -33,7 +33,7 @@ def held(host: Daemon, people: list[Person], services: int) -> Daemon:
 def test_it_is_shown_as_presumed_and_told_to_nobody(
     held: Daemon, people: list[Person], services: int
 ) -> None:
-    """The line counts it and says that it is presumed; there is no violation and no notice."""
+    """`status` counts it as presumed; there is no violation and no notice."""
     line = held.status().splitlines()[0]
     assert line.startswith(f"GPU 0: IN USE by {people[0].name} for ")
     assert line.endswith(" [validated: 900MB, 1 processes, 1 presumed]")
@@ -43,7 +43,7 @@ def test_it_is_shown_as_presumed_and_told_to_nobody(
 
 
 def test_the_holder_says_that_it_is_not_theirs(held: Daemon, people: list[Person], services: int) -> None:
-    """`disown` opens the violation, by nobody who is proven; `--undo` closes it."""
+    """`disown` opens a violation without a proven user, and `--undo` closes it."""
     alice, bob = people
     done = held.run("disown", "--gpu-ids", "0", person=alice)
     assert (done.returncode, done.stdout) == (0, "GPU 0: the use by root is not yours\n")
@@ -70,7 +70,7 @@ def test_the_holder_says_that_it_is_not_theirs(held: Daemon, people: list[Person
 
 
 def test_the_time_line_shows_that_it_was_disowned(held: Daemon, people: list[Person]) -> None:
-    """The event names the users, for whoever reads the stream."""
+    """The event has the users."""
     held.run("disown", person=people[0])
     found = held.run("events", "--type", "reservation.disowned", "--json")
     assert '"disowned":["root"]' in found.stdout.replace(" ", "")
@@ -90,7 +90,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 
 def test_a_run_under_sudo_is_the_persons_own(host: Daemon, people: list[Person]) -> None:
-    """Root holds the GPU, the process climbs to who logged in: nobody is accused, idle or left lingering."""
+    """A run under sudo belongs to the user who logged in: nobody is accused, and it counts as used."""
     alice, _ = people
     words = [sys.executable, "-c", LOGGED_IN, str(alice.uid), *COMMAND, "run", "--", "sleep", "600"]
     run = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
@@ -111,7 +111,7 @@ def test_a_run_under_sudo_is_the_persons_own(host: Daemon, people: list[Person])
 
 
 def test_use_under_sudo_is_adopted_by_who_logged_in(host: Daemon, people: list[Person]) -> None:
-    """What alice started as a service's account she may make right by reserving; bob may not."""
+    """Alice adopts use that she started as a service account by reserving; bob cannot."""
     alice, bob = people
     service = ["setpriv", f"--reuid={SERVICE}", f"--regid={SERVICE}", "--clear-groups", "sleep", "600"]
     process = subprocess.Popen([sys.executable, "-c", LOGGED_IN, str(alice.uid), *service])
@@ -130,7 +130,7 @@ def test_use_under_sudo_is_adopted_by_who_logged_in(host: Daemon, people: list[P
 
 
 def test_what_another_person_does_in_ones_login_is_not_ones_own(host: Daemon, people: list[Person]) -> None:
-    """After `su - bob` in alice's login each is themselves: neither hides or adopts the other's use."""
+    """After `su - bob` in alice's login, neither hides or adopts the other's use."""
     alice, bob = people
     became = [sys.executable, "-c", LOGGED_IN, str(alice.uid)]
     process = subprocess.Popen([*became, *bob.words("sleep", "600")])

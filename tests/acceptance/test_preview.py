@@ -1,4 +1,4 @@
-"""`canhazgpu notify preview`: what people would read, without a service, without sending anything."""
+"""`canhazgpu notify preview` prints notices without a service and without sending anything."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,12 @@ CONTACT = 'contact = "room 214"\n'
 
 @pytest.fixture
 def nowhere(folder: Path) -> Daemon:
-    """A host whose service does not run."""
+    """A host without a running service."""
     return Daemon(folder)
 
 
 def test_the_list_names_every_notice(nowhere: Daemon) -> None:
-    """One line each: its name, and who reads it."""
+    """The list has the name and the reader of each notice."""
     shown = nowhere.run("notify", "preview", "--list").stdout.splitlines()
     assert shown[0].split()[0] == "NOTICE"
     names = [line.split()[0] for line in shown[1:]]
@@ -31,7 +31,7 @@ def test_the_list_names_every_notice(nowhere: Daemon) -> None:
 
 
 def test_kind_and_audience_choose(nowhere: Daemon) -> None:
-    """What is shown is that kind for that reader, with its subject."""
+    """The notice of this kind for this audience is printed, with its subject."""
     shown = nowhere.run("notify", "preview", "--kind", "expiring", "--audience", "holder").stdout
     assert shown.startswith("== expiring-holder: ")
     assert shown.count("== ") == 1
@@ -43,7 +43,7 @@ def test_kind_and_audience_choose(nowhere: Daemon) -> None:
 
 
 def test_wall_shows_where_a_terminal_cuts(nowhere: Daemon) -> None:
-    """No subject, no bell, at most 1024 bytes, and how many they are."""
+    """For a terminal there is no subject and no bell, at most 1024 bytes, and the length."""
     words = ("notify", "preview", "--kind", "opened", "--audience", "offender", "--channel", "wall")
     shown = nowhere.run(*words).stdout
     (many,) = [part for part in shown.split("== ") if part.startswith("opened-offender-many")]
@@ -57,7 +57,7 @@ def test_wall_shows_where_a_terminal_cuts(nowhere: Daemon) -> None:
 
 
 def test_a_page_is_a_page(nowhere: Daemon) -> None:
-    """`--html` prints the document alone; JSON has it beside the text, in ASCII."""
+    """`--html` prints only the page; JSON has it next to the text, in ASCII."""
     words = ("notify", "preview", "--kind", "digest", "--audience", "admins")
     html = nowhere.run(*words, "--html").stdout
     assert html.startswith("<!DOCTYPE html>")
@@ -83,7 +83,7 @@ def test_a_page_is_a_page(nowhere: Daemon) -> None:
 def test_what_there_is_not_is_said_with_what_there_is(
     nowhere: Daemon, words: tuple[str, ...], said: str
 ) -> None:
-    """One line and exit code 2, before any service is asked."""
+    """An unknown value is a usage error on one line."""
     done = nowhere.run("notify", "preview", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: ")
@@ -92,7 +92,7 @@ def test_what_there_is_not_is_said_with_what_there_is(
 
 
 def test_a_real_violation_is_shown_as_each_notice_and_nothing_is_sent(host: Daemon) -> None:
-    """By its id, with this host's name and contact; one that is not there is refused."""
+    """A real violation is previewed by its id, with this host's name; an unknown one is refused."""
     config = host.folder / "config.toml"
     config.write_text(config.read_text().replace("[notices]\n", "[notices]\n" + CONTACT))
     host.place(gpu(0, use(999_999, 1024, "bob", "<b>python3")))

@@ -1,4 +1,4 @@
-"""Waiting: first come, first served, no GPU idle for it, and nothing lost whoever dies."""
+"""The queue: first come, first served, no GPU stays idle, and nothing is lost if a process dies."""
 
 import json
 import os
@@ -37,12 +37,12 @@ class Host(Daemon):
         return process
 
     def queue(self) -> list[dict[str, Any]]:
-        """Who waits."""
+        """Return the waiting requests."""
         rows: list[dict[str, Any]] = json.loads(self.run("queue", "--json").stdout)
         return rows
 
     def stand(self, *words: str, person: Person | None = None) -> "subprocess.Popen[str]":
-        """Start a command that waits; return when it stands in the queue."""
+        """Start a command that waits; return when it is in the queue."""
         before = len(self.queue())
         process = self.begin(*words, person=person)
         until(lambda: len(self.queue()) > before)
@@ -65,19 +65,19 @@ def four(folder: Any) -> Iterator[Host]:
 
 
 def first_line(process: "subprocess.Popen[str]", seconds: float = 10) -> str:
-    """The first line a command prints."""
+    """Return the first line that a command prints."""
     assert process.stdout
     assert select.select([process.stdout], [], [], seconds)[0], "nothing was printed"
     return process.stdout.readline().strip()
 
 
 def free_count(host: Daemon) -> int:
-    """How many GPUs are available."""
+    """Return the number of available GPUs."""
     return host.status().count(": AVAILABLE")
 
 
 def test_nobody_passes_who_waits(four: Host) -> None:
-    """A newcomer that would fit is refused while an earlier request claims what is free."""
+    """A new request that would fit is refused while an earlier one claims the free GPUs."""
     four.run("reserve", "--gpus", "2")
     big = four.stand("run", "--gpus", "4", "--wait", "--", *SLEEP)
     assert free_count(four) == 2  # It holds nothing until it gets everything.
@@ -100,14 +100,14 @@ def test_nobody_passes_who_waits(four: Host) -> None:
 
 
 def test_what_nobody_claims_is_not_kept_idle(four: Host) -> None:
-    """Who waits for a certain GPU leaves the others to those behind, and to newcomers."""
+    """A request for a certain GPU leaves the others to those behind it."""
     four.run("reserve", "--gpu-ids", "1")
     four.stand("run", "--gpu-ids", "1", "--wait", "--", *SLEEP)
     assert four.run("run", "--gpus", "3", "--", "true").returncode == 0
 
 
 def test_who_waits_for_what_is_drained_keeps_nothing_idle(four: Host) -> None:
-    """No waiting brings the GPU back: the others are for everybody, until it is there again."""
+    """A request that cannot be served by waiting claims nothing until its GPU is back."""
     four.run("admin", "drain", "3")
     big = four.stand("run", "--gpus", "4", "--wait", "--", *SLEEP)
     assert free_count(four) == 3
@@ -120,7 +120,7 @@ def test_who_waits_for_what_is_drained_keeps_nothing_idle(four: Host) -> None:
 
 
 def test_a_waiter_that_dies_loses_nothing_of_others(four: Host) -> None:
-    """Ctrl-C or kill -9 frees the place at once; those behind move up in their order."""
+    """Ctrl-C or kill -9 frees the place at once, and the others move up."""
     four.run("reserve", "--gpus", "4")
     places = [four.stand("run", "--gpus", str(4 - n), "--wait", "--", *SLEEP) for n in range(3)]
     places[0].send_signal(signal.SIGINT)
@@ -136,7 +136,7 @@ def test_a_waiter_that_dies_loses_nothing_of_others(four: Host) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_of_the_service_keeps_the_order(four: Host, number: signal.Signals) -> None:
-    """Waiting commands come back to their places; a run goes on and its end is seen."""
+    """After a restart of the service, waiting commands keep their places, and a run is watched."""
     running = four.begin("run", "--gpus", "4", "--", *SLEEP)
     first_line(running)
     first = four.stand("run", "--gpus", "4", "--wait", "--", *SLEEP)
@@ -153,7 +153,7 @@ def test_a_restart_of_the_service_keeps_the_order(four: Host, number: signal.Sig
 
 
 def test_what_can_never_be_is_told_at_once(four: Host) -> None:
-    """More GPUs than there are, or one that does not exist, is no reason to wait."""
+    """A request that can never be served does not wait."""
     for words in (("--gpus", "5"), ("--gpu-ids", "9")):
         done = four.run("run", *words, "--wait", "--", "true", timeout=20)
         assert (done.returncode, done.stdout) == (2, "")
@@ -175,7 +175,7 @@ def test_a_wait_has_an_end(four: Host) -> None:
 
 
 def test_a_user_at_their_limit_holds_nobody_up(four: Host, people: list[Person]) -> None:
-    """They wait for themselves; those behind are served."""
+    """A request beyond its user's limit waits, and does not hold up the requests of others."""
     alice, bob = people
     four.stop()
     config = four.folder / "config.toml"
@@ -190,7 +190,7 @@ def test_a_user_at_their_limit_holds_nobody_up(four: Host, people: list[Person])
 
 
 def test_a_terminal_shows_one_live_line(four: Host) -> None:
-    """The place is kept up to date on one line, which is gone when the wait is over."""
+    """On a terminal, the position is updated on one line, which is removed at the end."""
     four.run("reserve", "--gpus", "4")
     master, slave = pty.openpty()
     process = subprocess.Popen(
@@ -212,7 +212,7 @@ def test_a_terminal_shows_one_live_line(four: Host) -> None:
 
 
 def test_the_queue_says_when(four: Host) -> None:
-    """Where holders have an end there is an expected time; behind a run without one there is none."""
+    """The expected time is known if the holders have an end, and unknown behind a run without one."""
     four.run("reserve", "--gpus", "4", "--duration", "1h")
     four.stand("reserve", "--gpus", "1", "--wait")
     four.stand("run", "--gpus", "4", "--wait", "--", "true")
@@ -224,7 +224,7 @@ def test_the_queue_says_when(four: Host) -> None:
 
 
 def test_waiting_can_be_the_default(four: Host) -> None:
-    """`run.wait` makes it so, --nonblock undoes it."""
+    """`run.wait` makes `run` wait, and --nonblock overrides it."""
     four.stop()
     config = four.folder / "config.toml"
     config.write_text(config.read_text() + "[reserve]\nwait = true\n")

@@ -29,7 +29,7 @@ def state(shared: Any, host: str) -> dict[str, Any]:
 
 
 def test_a_host_that_is_renamed_keeps_everything(machine: Make, shared: Any) -> None:
-    """A reservation by hand, a run, a violation, a silence, the history and who read how far are there."""
+    """Manual reservation, run, violation, silence, history and consumer positions move to the new name."""
     host = machine("first.lab")
     host.here = True
     host.place(card(0), card(1), card(2, use(999_999, 4000, "mallory", "train")), card(3))
@@ -72,7 +72,7 @@ def test_a_host_that_is_renamed_keeps_everything(machine: Make, shared: Any) -> 
 
 
 def test_a_new_name_that_is_another_s_is_refused(machine: Make, shared: Any) -> None:
-    """Nothing is moved, and the one line says which name to keep."""
+    """If the new name has state, nothing is moved, and one line says which name to keep."""
     host, other = machine("mine"), machine("theirs")
     for one in (host, other):
         one.start()
@@ -90,7 +90,7 @@ def test_a_new_name_that_is_another_s_is_refused(machine: Make, shared: Any) -> 
 
 
 def test_a_clone_with_a_name_of_its_own_takes_nothing_along(machine: Make, shared: Any) -> None:
-    """The same machine id under another name while the first one lives: both keep their own."""
+    """A clone with its own name takes nothing from the first machine; both keep their state."""
     first = machine("gpu-1", "ab" * 16).start()
     assert first.run("reserve", "--gpu-ids", "1").returncode == 0
     second = machine("gpu-2", "ab" * 16).start()

@@ -31,7 +31,7 @@ def line(daemon: Daemon, index: int) -> str:
 
 
 def test_a_card_that_falls_off_the_bus_takes_nobody_else_with_it(two: Daemon, people: list[Person]) -> None:
-    """Its neighbour's holder stays rightful under the new index; its own is told when it is given up."""
+    """If a card falls off the bus, the holder of the next card stays its holder under the new index."""
     alice, bob = people
     assert two.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
     assert two.run("reserve", "--gpu-ids", "1", person=bob).returncode == 0
@@ -65,7 +65,7 @@ def test_a_card_that_falls_off_the_bus_takes_nobody_else_with_it(two: Daemon, pe
 
 
 def test_cards_that_change_places_while_no_service_runs(two: Daemon, people: list[Person]) -> None:
-    """The next service finds each card's reservation and drain with the card."""
+    """If cards change places while no service runs, reservations and drains follow the cards."""
     alice, _ = people
     assert two.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
     assert two.run("admin", "drain", "1", "--reason", "noisy fan").returncode == 0
@@ -80,7 +80,7 @@ def test_cards_that_change_places_while_no_service_runs(two: Daemon, people: lis
 
 
 def test_a_card_whose_uuid_was_listed_twice_keeps_its_holder(two: Daemon, people: list[Person]) -> None:
-    """The renumbering after that accuses nobody, and gives the card to nobody else."""
+    """If a UUID was listed twice, the holder keeps the card and is not accused."""
     alice, bob = people
     assert two.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
     hers = alice.spawn("sleep", "600")
@@ -99,7 +99,7 @@ def test_a_card_whose_uuid_was_listed_twice_keeps_its_holder(two: Daemon, people
 
 
 def test_the_end_of_a_process_on_a_missing_card_is_seen(two: Daemon, people: list[Person]) -> None:
-    """Its violation is closed while the card is missing; while it runs the violation is open."""
+    """A violation on a missing card stays open while its process runs, and is closed afterwards."""
     _, bob = people
     settings = two.folder / "config.toml"
     settings.write_text(settings.read_text().replace('missing_timeout = "5s"', 'missing_timeout = "1h"'))
@@ -119,7 +119,7 @@ def test_the_end_of_a_process_on_a_missing_card_is_seen(two: Daemon, people: lis
 
 
 def test_cards_that_cannot_be_told_apart_are_said(two: Daemon) -> None:
-    """The service's log and the doctor name them; they work, by their indices."""
+    """The log and `doctor` name cards that cannot be told apart; they are used by their indices."""
     two.place(gpu(0, uuid=A), gpu(1, uuid=A))
     until(lambda: "GPU 0 and GPU 1 have the same UUID" in two.log.read_text())
     assert line(two, 1).startswith("GPU 1: AVAILABLE")

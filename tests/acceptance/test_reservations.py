@@ -30,7 +30,7 @@ def said(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 def test_reserve_prints_what_to_copy(four: Daemon) -> None:
-    """The GPUs, for how long, and the lines for a shell; --short the GPUs alone, --json everything."""
+    """`reserve` prints the GPUs, the time and shell lines; --short only the GPUs, --json everything."""
     done = four.run("reserve", "--gpu-ids", "1,3", "--duration", "4h")
     assert done.stdout == (
         "Reserved 2 GPU(s): [1, 3] for 4h 0m 0s\n"
@@ -50,13 +50,13 @@ def test_reserve_prints_what_to_copy(four: Daemon) -> None:
 
 
 def test_a_label_changes_nothing_about_whose_it_is(four: Daemon) -> None:
-    """What was reserved under a label, whatever USER says, is released like any other of one's own."""
+    """A reservation with a label is released by its user like any other."""
     assert four.run("reserve", "--user", "nick").returncode == 0
     assert four.run("release").stdout == "Released 1 GPU(s): [0]\n"
 
 
 def test_what_a_holder_runs_is_validated(four: Daemon, people: list[Person]) -> None:
-    """The line counts the holder's own memory and processes, and names who else is there."""
+    """The line of a reserved GPU has the holder's own memory and processes, and names other users."""
     alice, bob = people
     assert four.run("reserve", "--gpu-ids", "1", person=alice).returncode == 0
     hers, his = alice.spawn("sleep", "600"), bob.spawn("sleep", "600")
@@ -71,7 +71,7 @@ def test_what_a_holder_runs_is_validated(four: Daemon, people: list[Person]) -> 
 
 
 def test_an_unauthorized_user_makes_it_proper(four: Daemon, people: list[Person]) -> None:
-    """Who is alone on an unreserved GPU and reserves gets that GPU; the violation closes as reserved."""
+    """A user who is alone on an unreserved GPU gets it by reserving, and the violation is closed."""
     bob = people[1]
     his = bob.spawn("sleep", "600")
     four.place(gpu(0), gpu(1), gpu(2, use(his.pid, 1024)), gpu(3))
@@ -84,7 +84,7 @@ def test_an_unauthorized_user_makes_it_proper(four: Daemon, people: list[Person]
 
 
 def test_nobody_takes_a_gpu_that_others_use(four: Daemon, people: list[Person]) -> None:
-    """By number it is refused, naming them; by count it is not among those that are free."""
+    """A GPU that others use is refused by its number, with their names, and is not counted as free."""
     alice, bob = people
     his = bob.spawn("sleep", "600")
     four.place(gpu(0), gpu(1), gpu(2, use(his.pid, 1024)), gpu(3, use(his.pid, 1024)))
@@ -106,7 +106,7 @@ def test_nobody_takes_a_gpu_that_others_use(four: Daemon, people: list[Person]) 
 
 
 def test_the_numbers_of_a_refusal_are_true(four: Daemon) -> None:
-    """Reserved, drained and broken GPUs are each counted as what they are."""
+    """A refusal counts reserved, drained and broken GPUs in their own states."""
     four.place(gpu(0), gpu(1), gpu(2), gpu(3, error="GPU_IS_LOST"))
     four.run("reserve", "--gpu-ids", "0")
     four.run("admin", "drain", "1")
@@ -118,7 +118,7 @@ def test_the_numbers_of_a_refusal_are_true(four: Daemon) -> None:
 
 
 def test_an_end_is_exact_and_makes_room(four: Daemon) -> None:
-    """At its end a reservation is gone, and who asked nothing in between is no hindrance."""
+    """A reservation ends at its time, without any request in between."""
     for _ in range(2):  # A second time: nothing of the first is left.
         assert four.run("reserve", "--gpus", "4", "--duration", "1s").returncode == 0
         until(lambda: "AVAILABLE (last released 0h 0m" in four.status(), 3)
@@ -130,7 +130,7 @@ def test_an_end_is_exact_and_makes_room(four: Daemon) -> None:
 
 
 def test_who_stays_beyond_the_end_overstays(four: Daemon, people: list[Person]) -> None:
-    """A process that is still there when its user's reservation expires is a violation of its own kind."""
+    """A process that stays after the end of its user's reservation is an overstaying violation."""
     alice = people[0]
     hers = alice.spawn("sleep", "600")
     four.run("reserve", "--gpu-ids", "1", "--duration", "1s", person=alice)
@@ -140,7 +140,7 @@ def test_who_stays_beyond_the_end_overstays(four: Daemon, people: list[Person]) 
 
 
 def test_extend_and_release(four: Daemon) -> None:
-    """All of one's own, or those that are named; a part of a reservation too."""
+    """`extend` and `release` work for all own reservations, for named GPUs, and for part of a reservation."""
     four.run("reserve", "--gpus", "3", "--duration", "1h")
     assert re.fullmatch(
         r"Extended 3 GPU\(s\): \[0, 1, 2\], expires in 2h 59m 5\ds\n", four.run("extend", "-d", "2h").stdout
@@ -153,7 +153,7 @@ def test_extend_and_release(four: Daemon) -> None:
 
 
 def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> None:
-    """The most GPUs, and the longest time, of everybody and of one user."""
+    """The limits on GPUs and time hold, with exceptions for single users."""
     alice, bob = people
     four.stop()
     limits = (
@@ -230,7 +230,7 @@ def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> 
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(four: Daemon, words: tuple[str, ...]) -> None:
-    """Exit code 2, what is wrong and what to do, and no reservation, request or event."""
+    """Bad input is one line and exit code 2, and changes nothing."""
     events = "canhazgpu:{testhost}:events"
     with four.redis() as redis:
         four.run("reserve", "--gpu-ids", "3")  # So that there is something to lose.
@@ -241,7 +241,7 @@ def test_bad_input_is_one_line_and_changes_nothing(four: Daemon, words: tuple[st
 
 
 def test_administrators_end_what_is_anybodys(four: Daemon, people: list[Person]) -> None:
-    """By GPU, by user, or everything; a user cannot."""
+    """Administrators end reservations by GPU, by user, or all; users cannot."""
     alice, bob = people
     four.run("reserve", "--gpus", "2", person=alice)
     four.run("reserve", "--gpus", "1", person=bob)
@@ -259,7 +259,7 @@ def test_administrators_end_what_is_anybodys(four: Daemon, people: list[Person])
 
 
 def test_gpus_are_drained_and_left_out(four: Daemon) -> None:
-    """A drained GPU is not handed out, its holder keeps it; one that is not managed is still shown."""
+    """A drained GPU is not allocated but keeps its holder; an unmanaged one is still shown."""
     four.run("reserve", "--gpu-ids", "1")
     assert four.run("admin", "drain", "1,2", "--reason", "ECC").stdout == "Drained 2 GPU(s): [1, 2] (ECC)\n"
     assert "GPU 2: DRAINED (ECC) [validated: 45MB used]" in four.status()

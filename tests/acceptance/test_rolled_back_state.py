@@ -97,7 +97,7 @@ def test_what_was_acknowledged_is_kept(host: Daemon, run: "subprocess.Popen[byte
 
 @pytest.mark.parametrize("how", WAYS)
 def test_what_ended_stays_ended(host: Daemon, how: str) -> None:
-    """A run that ended meanwhile, a released reservation and a lifted drain do not come back."""
+    """With an older state, an ended run, a released reservation and a lifted drain do not come back."""
     take(host, "--gpu-ids", "1")
     assert host.run("admin", "drain", "2").returncode == 0
     host.stop()
@@ -118,7 +118,7 @@ def test_what_ended_stays_ended(host: Daemon, how: str) -> None:
 
 
 def test_a_backup_without_a_journal_keeps_living_runs(host: Daemon, run: "subprocess.Popen[bytes]") -> None:
-    """The state is gone and a backup from before the run is restored: the run and what is newer are kept."""
+    """If only a backup is left, the run and everything newer than the backup are kept."""
     take(host, "--gpu-ids", "1", "--note", "since released")
     file = host.folder / "b"
     assert host.run("backup", str(file)).returncode == 0
@@ -142,7 +142,7 @@ def test_a_backup_without_a_journal_keeps_living_runs(host: Daemon, run: "subpro
 
 @pytest.mark.parametrize("forged", ["owner", "mode", "link"])
 def test_a_copy_that_somebody_else_may_have_made_is_ignored(host: Daemon, forged: str) -> None:
-    """It is of another owner, others may write it, or it is a link: the log says so, and the state counts."""
+    """A copy of another owner, writable by others, or behind a link is ignored and logged."""
     take(host, "--gpu-ids", "1")
     lose_state(host, "removed")
     copy = copy_of(host)
@@ -164,7 +164,7 @@ def test_a_copy_that_somebody_else_may_have_made_is_ignored(host: Daemon, forged
 
 
 def test_the_copy_of_another_boot_is_ignored(host: Daemon) -> None:
-    """What ran then has ended, and an older state cannot be told from the truth."""
+    """A copy from another boot is ignored, because all its runs have ended."""
     take(host, "--gpu-ids", "1")
     lose_state(host, "removed")
     boot, _, rest = copy_of(host).read_text().partition("\n")
@@ -178,7 +178,7 @@ def test_the_copy_of_another_boot_is_ignored(host: Daemon) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_says_nothing(host: Daemon, number: int) -> None:
-    """The journal and its copy agree, however the service ended."""
+    """After a normal end or a crash, journal and copy agree, and nothing is logged."""
     take(host, "--gpu-ids", "1")
     before = holds(host)
     host.stop(number)
@@ -189,7 +189,7 @@ def test_a_restart_says_nothing(host: Daemon, number: int) -> None:
 
 
 def test_an_administrator_starts_afresh(host: Daemon) -> None:
-    """Without the state and the copy beside the socket nothing is left of what was."""
+    """If the state and the copy are removed, the service starts without reservations."""
     take(host, "--gpu-ids", "1")
     lose_state(host, "removed", signal.SIGTERM)
     copy_of(host).unlink()
@@ -199,7 +199,7 @@ def test_an_administrator_starts_afresh(host: Daemon) -> None:
 
 
 def test_a_copy_that_cannot_be_written_is_said(host: Daemon) -> None:
-    """Reservations go on, `doctor` says what is weaker, and the next change writes it again."""
+    """If the copy cannot be written, reservations continue, `doctor` says it, and later it is written."""
     copy_of(host).unlink()
     copy_of(host).mkdir()
     take(host, "--gpu-ids", "1")

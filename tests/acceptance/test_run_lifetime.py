@@ -23,7 +23,7 @@ def is_free(host: Daemon, index: int = 0) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_the_end_frees_the_gpu(host: Daemon, runs: list[Run], number: signal.Signals) -> None:
-    """Whatever ends the process ends its reservation."""
+    """However the process ends, its reservation ends."""
     runs.append(Run(host, SAY + "exec sleep 600"))
     assert "GPU 0: IN USE by" in host.status()
     runs[0].end(number)
@@ -31,7 +31,7 @@ def test_the_end_frees_the_gpu(host: Daemon, runs: list[Run], number: signal.Sig
 
 
 def test_a_zombie_holds_nothing(host: Daemon, runs: list[Run]) -> None:
-    """A process that has ended and is not reaped by its parent has ended."""
+    """A zombie counts as ended."""
     runs.append(Run(host, SAY + "exec sleep 600"))
     os.kill(runs[0].process.pid, signal.SIGKILL)
     until(lambda: is_free(host), 2)
@@ -39,7 +39,7 @@ def test_a_zombie_holds_nothing(host: Daemon, runs: list[Run]) -> None:
 
 
 def test_what_stays_on_the_gpu_keeps_it(host: Daemon, runs: list[Run]) -> None:
-    """A child that outlives the run and uses its GPU lingers; when it is gone the GPU is free."""
+    """A child that outlives the run and uses its GPU keeps the reservation until it ends."""
     runs.append(Run(host, FORKS))
     child = int(runs[0].line().split()[1])
     host.place(gpu(0, use(child, 5000)), gpu(1))
@@ -53,14 +53,14 @@ def test_what_stays_on_the_gpu_keeps_it(host: Daemon, runs: list[Run]) -> None:
 
 
 def test_a_gpu_that_nobody_uses_yet_is_not_handed_out_again(host: Daemon, runs: list[Run]) -> None:
-    """Reserved and still empty, it is the holder's: the next one gets another, the third none."""
+    """A reserved GPU that is not used yet is not allocated again."""
     runs += [Run(host, SAY + "exec sleep 600"), Run(host, SAY + "exec sleep 600")]
     assert [run.gpus for run in runs] == ["0", "1"]
     assert host.run("run", "--", "true").returncode == 1
 
 
 def test_the_end_of_one_run_is_not_the_end_of_another(host: Daemon, runs: list[Run]) -> None:
-    """Two runs of one user are two reservations."""
+    """Two runs of one user are two reservations, and the end of one does not affect the other."""
     runs += [Run(host, SAY + "exec sleep 600"), Run(host, SAY + "exec sleep 600")]
     runs[0].end()
     until(lambda: is_free(host))
@@ -71,7 +71,7 @@ def test_the_end_of_one_run_is_not_the_end_of_another(host: Daemon, runs: list[R
 def test_a_restart_of_the_service_changes_nothing(
     host: Daemon, runs: list[Run], number: signal.Signals
 ) -> None:
-    """A run goes on and is watched again; what ended meanwhile is released; manual ones go on."""
+    """After a restart of the service, runs are watched again, and ended ones are released."""
     runs += [Run(host, SAY + "exec sleep 600"), Run(host, SAY + "exec sleep 600")]
     host.stop(number)
     runs[1].end()
@@ -87,7 +87,7 @@ def test_a_restart_of_the_service_changes_nothing(
 
 
 def test_time_over_is_told_and_ends_the_tree(host: Daemon, people: list[Person]) -> None:
-    """--timeout interrupts every process of the run, and the reason is on the user's terminal."""
+    """--timeout interrupts every process of the run, and the user's terminal shows the reason."""
     alice = people[0]
     terminal = Terminal(alice)
     child = (
@@ -114,7 +114,7 @@ def test_time_over_is_told_and_ends_the_tree(host: Daemon, people: list[Person])
 
 
 def test_who_ignores_the_interruption_is_killed(folder: Path) -> None:
-    """After `run.grace` what is left of the run is killed."""
+    """After `run.grace`, the remaining processes of the run are killed."""
     daemon = Daemon(folder, '[run]\ngrace = "1s"\n').start()
     run = Run(daemon, SAY + "trap '' INT; while :; do sleep 1; done", "--timeout", "1s")
     try:
@@ -126,7 +126,7 @@ def test_who_ignores_the_interruption_is_killed(folder: Path) -> None:
 
 
 def test_what_has_left_the_tree_is_ended_too(folder: Path) -> None:
-    """A process that its parent left behind is still of the run: it is killed with the rest of it."""
+    """A process whose parent has ended still belongs to the run, and is killed with it."""
     daemon = Daemon(folder, '[run]\ngrace = "1s"\n').start()
     run = Run(daemon, SAY + "(sleep 77 & echo child $!); sleep 50", "--timeout", "1s")
     other = subprocess.Popen(["sleep", "78"], env={**os.environ, "CANHAZGPU_RESERVATION": "r1-1"})
@@ -153,7 +153,7 @@ def status_of(pid: int) -> str:
 def test_who_lost_the_reservation_is_not_ended_for_its_time(
     host: Daemon, runs: list[Run], *, restarted: bool
 ) -> None:
-    """A run that was released goes on beyond its --timeout, also over a restart of the service."""
+    """A run that was released is not ended by its --timeout, also after a restart of the service."""
     runs.append(Run(host, SAY + "exec sleep 600", "--timeout", "3s"))
     assert host.run("release", "--all").returncode == 0
     if restarted:
@@ -167,7 +167,7 @@ def test_who_lost_the_reservation_is_not_ended_for_its_time(
 
 
 def test_a_released_run_goes_on_and_is_told(host: Daemon, people: list[Person]) -> None:
-    """`release` leaves runs alone; with --all they lose their GPUs, and go on."""
+    """`release` leaves runs alone; with --all they lose their GPUs and continue."""
     alice = people[0]
     terminal = Terminal(alice)
     run = Run(host, SAY + "exec sleep 600", person=alice)
@@ -187,7 +187,7 @@ def test_a_released_run_goes_on_and_is_told(host: Daemon, people: list[Person]) 
 
 @pytest.mark.parametrize("by_force", [False, True])
 def test_a_holder_is_told_who_took_it(host: Daemon, people: list[Person], *, by_force: bool) -> None:
-    """What an administrator releases, also by leaving the GPU out, is told on the holder's terminal."""
+    """If an administrator releases a reservation, the holder's terminal says so."""
     alice = people[0]
     host.place(gpu(0), gpu(1))
     until(lambda: "GPU 1: AVAILABLE" in host.status())
@@ -204,7 +204,7 @@ def test_a_holder_is_told_who_took_it(host: Daemon, people: list[Person], *, by_
 
 
 def test_a_programs_own_reservation(host: Daemon) -> None:
-    """`with reserve()` holds GPUs for a block, and gives them back also when it breaks."""
+    """`with reserve()` holds GPUs for a block, and releases them also after an exception."""
     program = """
 import os
 from canhazgpu.client import reserve

@@ -19,7 +19,7 @@ def parent_of(pid: int) -> int:
 def test_what_has_become_another_user_is_still_the_runs(
     host: Daemon, runs: list[Run], people: list[Person], *, restarted: bool
 ) -> None:
-    """Also if its parent ended unseen, or the service restarts; who copies the reservation is accused."""
+    """A process that a run started as another user belongs to the run; one with a copied id does not."""
     became, forger = people
     words = " ".join(became.words("sleep", "600"))
     runs.append(Run(host, f'{SAY} ({words} >/dev/null & echo "$! $CANHAZGPU_RESERVATION"); exec sleep 600'))
@@ -72,7 +72,7 @@ def test_only_roots_commands_become_the_parents_of_orphans(
 def test_what_left_the_session_is_still_the_runs_after_a_restart(
     host: Daemon, runs: list[Run], people: list[Person]
 ) -> None:
-    """What was seen as the run's stays the run's, also in a session of its own and without its parent."""
+    """A process that was seen as part of the run stays in it, in its own session and without its parent."""
     became, other = people
     words = " ".join(became.words("sleep", "600"))
     runs.append(

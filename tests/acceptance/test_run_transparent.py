@@ -41,13 +41,13 @@ def free(host: Daemon) -> None:
     ["exit 0", "exit 7", "exit 255", "kill -9 $$", "kill -TERM $$", "kill -INT $$", "kill -PIPE $$"],
 )
 def test_the_end_is_the_same(host: Daemon, script: str) -> None:
-    """Exit codes and deaths by signal reach the parent as they are."""
+    """Exit codes and deaths by signal reach the parent unchanged."""
     plain, run = both(host, "sh", "-c", script)
     assert (run.returncode, run.stdout, run.stderr) == (plain.returncode, plain.stdout, plain.stderr)
 
 
 def test_pipes_are_whole(host: Daemon) -> None:
-    """A megabyte of any bytes goes in and out, standard error apart."""
+    """A megabyte of any bytes passes through standard input and output, separate from standard error."""
     data = os.urandom(1 << 20)
     plain, run = both(host, "sh", "-c", "cat; printf 'to err\\0' >&2", input=data)
     assert run.stdout == plain.stdout == data
@@ -55,7 +55,7 @@ def test_pipes_are_whole(host: Daemon) -> None:
 
 
 def test_the_process_is_as_without_it(host: Daemon) -> None:
-    """Signals ignored and blocked, umask, open files, folder: nothing of ours is left in it."""
+    """Signal dispositions, umask, open files and folder are the caller's."""
     script = "grep -E '^(Sig|Umask)' /proc/self/status; ls -l /proc/self/fd | wc -l; pwd; ulimit -a"
     plain, run = both(host, "sh", "-c", script, umask=0o027, cwd=host.folder)
     assert run.stdout.decode() == plain.stdout.decode()
@@ -63,7 +63,7 @@ def test_the_process_is_as_without_it(host: Daemon) -> None:
 
 @pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "C"}])
 def test_only_our_variables_are_added(host: Daemon, locale: dict[str, str]) -> None:
-    """The environment is the caller's and four variables; one that was there is replaced."""
+    """The environment is the caller's with four more variables, which replace existing ones."""
     kept = {name: value for name, value in host.environment.items() if not name.startswith(("LC_", "LANG"))}
     environment = {**kept, **locale, "CUDA_VISIBLE_DEVICES": "5,6,7"}
     free(host)
@@ -78,14 +78,14 @@ def test_only_our_variables_are_added(host: Daemon, locale: dict[str, str]) -> N
 
 
 def test_it_is_the_very_process(host: Daemon) -> None:
-    """The command has the pid that was started: nobody stands between it and its parent."""
+    """The command has the pid of `run`; there is no process in between."""
     process = subprocess.Popen([*RUN, "sh", "-c", "echo $$"], env=host.environment, stdout=subprocess.PIPE)
     assert int(process.communicate()[0]) == process.pid
 
 
 @pytest.mark.parametrize(("name", "code"), [("no-such-command", 127), ("/etc/passwd", 126), ("/etc", 126)])
 def test_what_cannot_be_run_reserves_nothing(host: Daemon, name: str, code: int) -> None:
-    """The command is looked up first."""
+    """A command that does not exist reserves nothing."""
     done = host.run("run", "--gpus", "1", "--", name)
     assert done.returncode == code
     assert done.stderr.count("\n") == 1
@@ -98,7 +98,7 @@ def test_what_cannot_be_run_reserves_nothing(host: Daemon, name: str, code: int)
 def test_a_script_that_names_no_interpreter_is_the_shells(
     host: Daemon, text: bytes, code: int | None
 ) -> None:
-    """As `env` and every shell run it; what is no program at all frees its GPU."""
+    """A script without an interpreter line is run by the shell; a file that is no program frees its GPU."""
     path = host.folder / "script"
     path.write_bytes(text)
     path.chmod(0o755)
@@ -112,7 +112,7 @@ def test_a_script_that_names_no_interpreter_is_the_shells(
 
 
 def test_what_cannot_be_started_frees_its_gpu(host: Daemon) -> None:
-    """What the kernel refuses after the reservation was made ends it."""
+    """If the kernel refuses to execute the command, the reservation ends."""
     path = host.folder / "broken"
     path.write_text("#!/no/such/interpreter\n")
     path.chmod(0o755)
@@ -175,7 +175,7 @@ TRAPS = (
 
 
 def test_a_terminal_belongs_to_the_command(shell: Screen) -> None:
-    """It has the terminal, hears of its size, and Ctrl-C is its own."""
+    """The command has the terminal, its size changes, and Ctrl-C."""
     shell.type(LINE + TRAPS)
     shell.wait_for("up True True True")
     fcntl.ioctl(shell.master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
@@ -188,7 +188,7 @@ def test_a_terminal_belongs_to_the_command(shell: Screen) -> None:
 
 
 def test_job_control_works(shell: Screen, host: Daemon) -> None:
-    """Ctrl-Z stops the command, the reservation stays, `fg` goes on with it, kill ends it."""
+    """Ctrl-Z stops the command and keeps the reservation, `fg` continues it, and kill ends it."""
     shell.type(LINE + TRAPS)
     shell.wait_for("up True True True")
     shell.type("\x1a")
@@ -206,7 +206,7 @@ def test_job_control_works(shell: Screen, host: Daemon) -> None:
 
 
 def test_ctrl_c_while_it_waits_leaves_the_queue(shell: Screen, host: Daemon) -> None:
-    """Before there is a command Ctrl-C ends the wait with 130, and nothing is held."""
+    """Ctrl-C while waiting ends with 130, and leaves no reservation or request."""
     host.run("reserve", "--gpus", "1")
     shell.type(LINE.replace(" --gpus", " --wait --gpus") + "true\n")
     shell.wait_for("Position 1 since")
@@ -218,7 +218,7 @@ def test_ctrl_c_while_it_waits_leaves_the_queue(shell: Screen, host: Daemon) -> 
 
 
 def test_a_terminal_that_goes_away_ends_what_it_ends_without_it(host: Daemon) -> None:
-    """The hang-up ends the command, and so its reservation; one that ignores it goes on."""
+    """A hang-up ends the command and its reservation; a command that ignores it continues."""
     screen = Screen(host, *RUN, "sh", "-c", "echo up; exec sleep 600")
     screen.wait_for("up")
     screen.close()

@@ -66,7 +66,7 @@ def refusals(host: Daemon, person: Person) -> list[dict[str, Any]]:
     ],
 )
 def test_what_is_not_theirs(shared: Daemon, people: list[Person], words: tuple[str, ...]) -> None:
-    """Releasing, extending, administering, and being labelled as somebody else."""
+    """A user cannot release, extend, administer, or use the label of somebody else."""
     alice, bob = people
     events = "canhazgpu:{testhost}:events"
     with shared.redis() as redis:
@@ -79,7 +79,7 @@ def test_what_is_not_theirs(shared: Daemon, people: list[Person], words: tuple[s
 
 
 def test_all_of_ones_own_is_nothing_of_others(shared: Daemon, people: list[Person]) -> None:
-    """`release --all` and `extend` without numbers are about one's own."""
+    """`release --all` and `extend` without numbers affect only the caller's reservations."""
     alice, bob = people
     assert shared.run("release", "--all", person=bob).stdout.startswith("Nothing to release")
     assert shared.run("extend", person=bob).returncode == 1
@@ -91,7 +91,7 @@ def test_all_of_ones_own_is_nothing_of_others(shared: Daemon, people: list[Perso
     [{"pid": 1}, {"uid": 0}, {"user": "root"}, {"start": 1}, {"admin": True}, {"limit": 99}, {"id": "r1"}],
 )
 def test_a_forged_identity(shared: Daemon, people: list[Person], forged: dict[str, Any]) -> None:
-    """A body that says who or which process it is from is refused, whatever it says."""
+    """A body that names a user or a process is refused."""
     bob = people[1]
     body = {"kind": "run", "count": 1, "wait": False, **forged}
     assert asks(shared, bob, "POST", "/v1/reservations", body) == 400
@@ -100,14 +100,14 @@ def test_a_forged_identity(shared: Daemon, people: list[Person], forged: dict[st
 
 
 def test_a_run_is_of_the_process_that_asks(shared: Daemon, people: list[Person]) -> None:
-    """The reservation ends with the very process that connected: it cannot be bound to another."""
+    """A run is bound to the process that connected."""
     bob = people[1]
     assert asks(shared, bob, "POST", "/v1/reservations", {"kind": "run", "wait": False}) == 201
     until(lambda: "GPU 1: AVAILABLE" in shared.status())
 
 
 def test_anothers_place_in_the_queue(shared: Daemon, people: list[Person]) -> None:
-    """Nobody takes over or ends a request that is somebody else's, even by its name."""
+    """A user cannot take over or end another user's request by its id."""
     alice, bob = people
     with subprocess.Popen(
         alice.words(*COMMAND, "reserve", "--gpus", "2", "--wait"),
@@ -126,7 +126,7 @@ def test_anothers_place_in_the_queue(shared: Daemon, people: list[Person]) -> No
 
 
 def test_an_operation_is_its_users_own(shared: Daemon, people: list[Person]) -> None:
-    """The name of somebody else's operation gives nobody their reservation."""
+    """The operation id of another user does not return their reservation."""
     alice, bob = people
     body = {"kind": "manual", "count": 1, "wait": False, "operation": "the-same-name"}
     assert asks(shared, alice, "POST", "/v1/reservations", body) == 201
@@ -134,7 +134,7 @@ def test_an_operation_is_its_users_own(shared: Daemon, people: list[Person]) -> 
 
 
 def test_redis_is_the_services_alone(shared: Daemon, people: list[Person]) -> None:
-    """Others cannot connect to the socket of its Redis: the kernel refuses, so that nobody has it to log."""
+    """Other users cannot connect to the socket of the service's Redis."""
     socket = shared.folder / "state" / "redis" / "redis.sock"
     assert socket.exists()
     assert (socket.parent.stat().st_mode & 0o777) == 0o700
@@ -163,7 +163,7 @@ def test_redis_is_the_services_alone(shared: Daemon, people: list[Person]) -> No
 
 
 def test_the_doctor_of_a_user_says_what_the_service_says(host: Daemon, people: list[Person]) -> None:
-    """The service's own Redis is closed to them: it is not said to be away, nor that it cannot be told."""
+    """For a user, `doctor` reports about Redis what the service says."""
     rows = json.loads(host.run("doctor", "--json", person=people[0]).stdout)
     found = [(row["state"], row["found"]) for row in rows if row["check"] == "redis"]
     assert [state for state, _ in found] == ["ok", "ok"], found

@@ -96,7 +96,7 @@ def administered(folder: Path, people: list[Person]) -> Iterator[Daemon]:
 
 
 def test_status_shows_it_and_scripts_find_the_same_users(busy: Daemon, people: list[Person]) -> None:
-    """Where all violations are silenced a line ends with the time left, and with no word of anybody's."""
+    """`status` adds the remaining time if all violations are silenced; the users stay in their place."""
     alice, bob = people
     before = busy.status()
     assert "silenced" not in before
@@ -120,7 +120,7 @@ def test_status_shows_it_and_scripts_find_the_same_users(busy: Daemon, people: l
 
 
 def test_what_is_silenced_is_recorded_all_the_same(busy: Daemon, people: list[Person]) -> None:
-    """Violations are opened and closed as ever; who asks for a program's name or a GPU gets just that."""
+    """Silenced violations are recorded, and a silence by program or GPU covers only those."""
     alice = people[0]
     done = busy.run("silence", "add", "--gpu", "0", "--for", "90m", "--reason", "benchmarks")
     assert re.fullmatch(r"Silenced GPU 0 for 1h 30m 0s: 1 open violation now \(s[\d-]+\)\n", done.stdout)
@@ -139,7 +139,7 @@ def test_what_is_silenced_is_recorded_all_the_same(busy: Daemon, people: list[Pe
 
 
 def test_what_is_left_out_narrows_nothing(quiet: Daemon) -> None:
-    """A user, a GPU and a program: each alone, or any of them together."""
+    """A silence matches by user, GPU and program, each alone or together."""
     chosen: list[tuple[str, str | int]] = [("user", "alice"), ("gpu", 0), ("process", "sleep")]
     for some in chain.from_iterable(combinations(chosen, count) for count in (1, 2, 3)):
         words = [word for name, value in some for word in (f"--{name}", str(value))]
@@ -151,7 +151,7 @@ def test_what_is_left_out_narrows_nothing(quiet: Daemon) -> None:
 
 
 def test_one_that_runs_out_ends_to_the_second(busy: Daemon) -> None:
-    """Also while no service runs: the next one says so, and when it was."""
+    """A silence ends in time, also if no service runs then; the next one publishes its end."""
     assert busy.run("silence", "add", "--gpu", "0", "--for", "1s", "-r", "short").returncode == 0
     (event,) = until(lambda: told(busy, "ended"))
     assert event["ended"] == event["until"] <= event["time"]
@@ -167,7 +167,7 @@ def test_one_that_runs_out_ends_to_the_second(busy: Daemon) -> None:
 
 
 def test_a_user_acknowledges_their_own(busy: Daemon, people: list[Person]) -> None:
-    """Once an episode, for no longer than they may; nobody else's, and nothing is added by them."""
+    """Users acknowledge their own violations once per episode, for a limited time, and no others."""
     alice, bob = people
     done = busy.run("silence", "ack", "--for", "1h", "--reason", "paper", person=alice)
     assert re.fullmatch(
@@ -200,7 +200,7 @@ def test_a_user_acknowledges_their_own(busy: Daemon, people: list[Person]) -> No
 
 
 def test_the_administrators_group_may_silence_and_end_any(administered: Daemon, people: list[Person]) -> None:
-    """A member of the group; the kernel says who is one."""
+    """A member of the administrators' group can silence, and end any silence."""
     alice, bob = people
     his = bob.spawn("sleep", "600")
     administered.place(gpu(0, use(his.pid, 1024)))
@@ -215,7 +215,7 @@ def test_the_administrators_group_may_silence_and_end_any(administered: Daemon, 
 
 
 def test_acknowledging_can_be_turned_off(folder: Path, people: list[Person]) -> None:
-    """ack_max is 0: nobody may."""
+    """With `ack_max` 0, nobody can acknowledge."""
     host = Daemon(folder)
     config = folder / "config.toml"
     config.write_text(config.read_text().replace("[notices]\n", '[notices]\nack_max = "0s"\n'))
@@ -255,13 +255,13 @@ def test_acknowledging_can_be_turned_off(folder: Path, people: list[Person]) -> 
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(quiet: Daemon, words: tuple[str, ...]) -> None:
-    """Exit code 2, what is wrong and what to do, and no silence."""
+    """Bad input is one line and exit code 2, and no silence is added."""
     assert "Traceback" not in refused(quiet.run("silence", *words), 2)
     assert listed(quiet) == []
 
 
 def test_completion_knows_the_words(quiet: Daemon) -> None:
-    """The shell is told the commands of `silence`."""
+    """Shell completion offers the commands of `silence`."""
     asked = {**quiet.environment, "_CANHAZGPU_COMPLETE": "complete_bash"}
     asked |= {"COMP_WORDS": "canhazgpu silence ", "COMP_CWORD": "2"}
     words = subprocess.run(COMMAND, env=asked, capture_output=True, text=True, check=False)

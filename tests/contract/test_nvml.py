@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_an_idle_gpu_does_not_count_reserved_memory(say: Say, provider: NvmlProvider) -> None:
-    """Used memory is that of the second version: what the driver reserves for itself is not use."""
+    """Memory that the driver reserves for itself does not count as used."""
     say(GPU0)
     (gpu,) = await provider.read()
     assert (gpu.uuid, gpu.name, gpu.memory_total_mb, gpu.memory_used_mb) == ("GPU-aaaa", "H100", 81559, 45)
@@ -28,7 +28,7 @@ async def test_an_idle_gpu_does_not_count_reserved_memory(say: Say, provider: Nv
 
 
 async def test_process_lists_are_merged_by_pid(say: Say, provider: NvmlProvider) -> None:
-    """A process in several lists is one process with the largest memory and all its kinds."""
+    """A process in several lists is reported once, with its largest memory and all kinds."""
     me = os.getpid()
     say(f"{GPU0}proc c {me} 300\nproc g {me} 500\nproc m {me} 10\nproc c 1 100\n")
     (gpu,) = await provider.read()
@@ -38,14 +38,14 @@ async def test_process_lists_are_merged_by_pid(say: Say, provider: NvmlProvider)
 
 @pytest.mark.parametrize("memory", [-1, 0])
 async def test_memory_that_is_not_told_is_unknown(say: Say, provider: NvmlProvider, memory: int) -> None:
-    """Not available and 0 both mean that the memory cannot be told, never that there is none."""
+    """For a process's memory, 0 and not available both mean unknown."""
     say(f"{GPU0}proc c {os.getpid()} {memory}\n")
     (gpu,) = await provider.read()
     assert [process.memory_mb for process in gpu.processes] == [None]
 
 
 async def test_memory_of_the_gpu_not_supported_is_none(say: Say, provider: NvmlProvider) -> None:
-    """A GPU without this reading is no fault of the GPU."""
+    """A GPU without readable memory use per device has no error."""
     say(f"{GPU0}memory 3\n")
     (gpu,) = await provider.read()
     assert (gpu.error, gpu.unknown, gpu.memory_used_mb) == (None, None, None)
@@ -55,7 +55,7 @@ async def test_memory_of_the_gpu_not_supported_is_none(say: Say, provider: NvmlP
 async def test_a_garbage_process_list_makes_the_gpu_unknown(
     say: Say, provider: NvmlProvider, pid: int
 ) -> None:
-    """An impossible PID means that the whole list is not to be believed."""
+    """An impossible PID makes the whole list invalid, and the GPU unknown."""
     say(f"{GPU0}proc c {os.getpid()} 10\nproc c {pid} 10\n{GPU1}")
     broken, good = await provider.read()
     assert broken.unknown is not None
@@ -78,7 +78,7 @@ async def test_a_garbage_process_list_makes_the_gpu_unknown(
 async def test_one_bad_gpu_hides_no_other(
     say: Say, provider: NvmlProvider, where: str, code: int, field: str, text: str
 ) -> None:
-    """The bad one says what is wrong; the others are read as ever."""
+    """A GPU that fails has a reason, and the other GPUs are read."""
     say(f"{GPU0}{where} {code}\n{GPU1}")
     bad, good = await provider.read()
     assert getattr(bad, field) == text
@@ -96,7 +96,7 @@ async def test_one_bad_gpu_hides_no_other(
 async def test_a_driver_that_does_not_start_is_told_and_tried_again(
     say: Say, provider: NvmlProvider, code: int, reason: str, remedy: str
 ) -> None:
-    """The host is unreadable with NVML's reason and a remedy, and readable once it is mended."""
+    """A driver that does not start is an error of the host with a remedy, and is tried again."""
     say(f"init {code}\n{GPU0}")
     with pytest.raises(ProviderError) as caught:
         await provider.read()
@@ -109,7 +109,7 @@ async def test_a_driver_that_does_not_start_is_told_and_tried_again(
 async def test_without_the_library_it_says_what_to_install(
     provider: NvmlProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host without a driver is told so."""
+    """If the library is missing, the error says what to install."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     if subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, check=True).stdout.count(
         b"libnvidia-ml"
@@ -120,7 +120,7 @@ async def test_without_the_library_it_says_what_to_install(
 
 
 async def test_a_driver_that_hangs_costs_no_more_than_the_deadline(say: Say) -> None:
-    """The helper that hangs is replaced, and the next one answers."""
+    """A helper that hangs is replaced after the deadline, and the next one answers."""
     provider = NvmlProvider(patience=0)
     say("init hang\n" + GPU0)
     began = time.monotonic()
@@ -133,7 +133,7 @@ async def test_a_driver_that_hangs_costs_no_more_than_the_deadline(say: Say) -> 
 
 
 async def test_a_crash_of_the_library_hurts_the_helper_alone(say: Say, provider: NvmlProvider) -> None:
-    """A segmentation fault while the driver's library starts is a failed scan, no more."""
+    """A crash of the library at its start is one failed reading."""
     say("init crash\n" + GPU0)
     with pytest.raises(ProviderError, match="crashed"):
         await provider.read()
@@ -142,14 +142,14 @@ async def test_a_crash_of_the_library_hurts_the_helper_alone(say: Say, provider:
 
 
 async def test_a_list_that_grows_meanwhile_is_asked_for_again(say: Say, provider: NvmlProvider) -> None:
-    """INSUFFICIENT_SIZE twice is no error."""
+    """A process list that grows in the meantime is requested again."""
     say(f"{GPU0}short 2\nproc c {os.getpid()} 100\n")
     (gpu,) = await provider.read()
     assert [process.pid for process in gpu.processes] == [os.getpid()]
 
 
 async def test_mig_instances_are_shown_as_what_they_are(say: Say, provider: NvmlProvider) -> None:
-    """Instances have their own UUID and memory; gaps between them are normal."""
+    """MIG instances are listed with their own UUID and memory."""
     say(f"{GPU0}mig MIG-1 1 0 9728 12\nmig MIG-2 2 0 9728 4000\n")
     (gpu,) = await provider.read()
     assert [(one.uuid, one.gpu_instance, one.memory_used_mb) for one in gpu.mig] == [
@@ -159,7 +159,7 @@ async def test_mig_instances_are_shown_as_what_they_are(say: Say, provider: Nvml
 
 
 async def test_in_a_pid_namespace_of_its_own_it_refuses(say: Say, tmp_path: Path) -> None:
-    """Where the driver hides other people's processes, no GPU is called idle."""
+    """In a PID namespace of its own, the provider refuses to read, because it would not see all processes."""
     say(GPU0)
     link = tmp_path / "pid"
     link.symlink_to("pid:[4026532000]")
@@ -168,7 +168,7 @@ async def test_in_a_pid_namespace_of_its_own_it_refuses(say: Say, tmp_path: Path
 
 
 async def test_the_helper_ends_with_its_parent(say: Say, provider: NvmlProvider) -> None:
-    """A helper whose input is closed is gone: none is left behind."""
+    """The helper ends when its parent closes its input."""
     say(GPU0)
     await provider.read()
     helper = provider._helper  # noqa: SLF001 - it is what this test is about

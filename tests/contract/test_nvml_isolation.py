@@ -1,4 +1,4 @@
-"""One card at which the driver's library crashes or hangs, that is lost, or comes back, hides no other."""
+"""A card at which the library crashes or hangs, or that is lost or returns, does not hide the others."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ FIRST = 0.05
 
 @pytest.fixture
 async def keen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[NvmlProvider]:
-    """A provider that looks again soon."""
+    """A provider with short pauses."""
     monkeypatch.setattr(nvml_reinit, "FIRST", FIRST)
     made = PatientProvider(devices=tmp_path / "devices")
     yield made
@@ -35,7 +35,7 @@ async def keen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator
 
 
 class Started(NamedTuple):
-    """A helper that was started: its process, and when."""
+    """A helper that was started: its process and its time."""
 
     pid: int
     at: float
@@ -56,7 +56,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Started]:
 
 
 async def until(provider: NvmlProvider, condition: Callable[[Readings], bool]) -> Readings:
-    """Read until the condition holds, as a scanner does."""
+    """Read, like a scanner, until the condition holds."""
     with anyio.fail_after(20):
         while True:
             with suppress(ProviderError):
@@ -67,12 +67,12 @@ async def until(provider: NvmlProvider, condition: Callable[[Readings], bool]) -
 
 
 def states(readings: Readings) -> list[str | None]:
-    """What is wrong with each."""
+    """Return the error of each card."""
     return [one.error or one.unknown for one in readings]
 
 
 async def test_a_card_at_which_the_library_crashes_is_left_out(say: Say, keen: NvmlProvider) -> None:
-    """The very scan in which it crashes has the others, and that card with the reason; so have all later."""
+    """If the library crashes at a card, the same scan has all others, and the card with the reason."""
     say(f"{A}{B}crash\n{C}")
     for _ in range(3):
         readings = await keen.read()
@@ -83,7 +83,7 @@ async def test_a_card_at_which_the_library_crashes_is_left_out(say: Say, keen: N
 
 
 async def test_so_is_one_that_crashes_before_it_says_who_it_is(say: Say, keen: NvmlProvider) -> None:
-    """Without a UUID it is left out by its index."""
+    """A card that crashes before its UUID is known is left out by its index."""
     say(f"{A}{B}crash handle\n{C}")
     readings = await keen.read()
     assert states(readings) == [None, CRASHES, None]
@@ -91,13 +91,13 @@ async def test_so_is_one_that_crashes_before_it_says_who_it_is(say: Say, keen: N
 
 
 async def test_two_that_crash_are_both_left_out(say: Say, keen: NvmlProvider) -> None:
-    """One after the other, in one scan."""
+    """Two cards that crash are both left out in one scan."""
     say(f"{A}crash\n{B}{C}crash\n")
     assert states(await keen.read()) == [CRASHES, None, CRASHES]
 
 
 async def test_a_card_that_hangs_is_left_out(say: Say, keen: NvmlProvider) -> None:
-    """The scan ends in time with what was read before; the next one has all the others."""
+    """If a card hangs, the scan ends in time with the others, and later scans leave the card out."""
     say(A + B + C)
     await keen.read()
     say(f"{A}{B}hang 600\n{C}")
@@ -110,7 +110,7 @@ async def test_a_card_that_hangs_is_left_out(say: Say, keen: NvmlProvider) -> No
 
 
 async def test_a_card_that_hangs_from_the_first_is_left_out(say: Say) -> None:
-    """No scan before it said who the others are: one fails, and a later one has them."""
+    """If a card hangs at the first scan, that scan fails and a later one has the others."""
     say(f"{A}hang 600\n{B}")
     provider = NvmlProvider(patience=0.5)
     with pytest.raises(ProviderError, match="no answer"):
@@ -122,7 +122,7 @@ async def test_a_card_that_hangs_from_the_first_is_left_out(say: Say) -> None:
 async def test_no_more_helpers_are_left_behind_than_two(
     say: Say, started: list[Started], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that cannot be ended, because they hang in the kernel, are waited for before there is a third."""
+    """At most two helpers that cannot be killed are left behind."""
     say(A + B)
     provider = NvmlProvider()
     await until(provider, lambda found: states(found) == [None, None])
@@ -142,7 +142,7 @@ async def test_no_more_helpers_are_left_behind_than_two(
 
 
 async def test_a_driver_that_is_slow_to_start_is_waited_for(say: Say, started: list[Started]) -> None:
-    """Scans fail meanwhile, in time and with the reason; the helper is the same."""
+    """While the driver starts slowly, readings fail in time and the same helper is kept."""
     say(f"slow 3000\n{A}")
     provider = NvmlProvider()
     with pytest.raises(Starting, match="still starting"):
@@ -153,7 +153,7 @@ async def test_a_driver_that_is_slow_to_start_is_waited_for(say: Say, started: l
 
 
 async def test_a_card_that_is_well_again_is_read_again(say: Say, keen: NvmlProvider) -> None:
-    """A card that was left out is tried by a second helper, and comes back."""
+    """A second helper tries a card that was left out, and the card comes back."""
     say(f"{A}{B}crash\n")
     assert states(await keen.read()) == [None, CRASHES]
     say(A + B)
@@ -161,7 +161,7 @@ async def test_a_card_that_is_well_again_is_read_again(say: Say, keen: NvmlProvi
 
 
 async def test_one_of_two_that_is_well_again_is_read_again(say: Say, keen: NvmlProvider) -> None:
-    """That the other still crashes does not keep it out."""
+    """A card comes back although another one still crashes."""
     say(f"{A}crash\n{B}{C}crash\n")
     assert states(await keen.read()) == [CRASHES, None, CRASHES]
     say(f"{A}crash\n{B}{C}")
@@ -171,7 +171,7 @@ async def test_one_of_two_that_is_well_again_is_read_again(say: Say, keen: NvmlP
 async def test_a_card_that_was_reset_is_seen_by_a_library_that_begins_anew(
     say: Say, keen: NvmlProvider
 ) -> None:
-    """The library that was there keeps the error; the others are read all the while."""
+    """A card that was reset is read by a newly initialised library; the others are read all the time."""
     say(f"sticky\n{A}{B}lists 16\n")
     assert states(await keen.read()) == [None, "GPU requires reset"]
     say(f"sticky\n{A}{B}")
@@ -181,7 +181,7 @@ async def test_a_card_that_was_reset_is_seen_by_a_library_that_begins_anew(
 
 
 async def test_a_card_that_goes_and_returns_is_seen(say: Say, keen: NvmlProvider) -> None:
-    """The driver numbers the rest anew; the card is looked for, and seen when it is there again."""
+    """A card that disappears is found again when it returns."""
     say(A + B)
     await keen.read()
     say(f"sticky\n{A}handle 15\n{B}")
@@ -195,7 +195,7 @@ async def test_a_card_that_goes_and_returns_is_seen(say: Say, keen: NvmlProvider
 
 
 async def test_a_card_that_is_added_is_seen(say: Say, keen: NvmlProvider, tmp_path: Path) -> None:
-    """The driver's folder has one more entry: the library is begun anew though nothing is in trouble."""
+    """A new entry in the driver's folder initialises the library again."""
     say(f"sticky\n{A}")
     await keen.read()
     say(f"sticky\n{A}{B}")
@@ -206,7 +206,7 @@ async def test_a_card_that_is_added_is_seen(say: Say, keen: NvmlProvider, tmp_pa
 async def test_all_being_well_nothing_is_started(
     say: Say, keen: NvmlProvider, started: list[Started]
 ) -> None:
-    """A healthy host has one helper, however often it is scanned."""
+    """While all cards work, there is one helper."""
     say(A + B)
     for _ in range(20):
         await keen.read()
@@ -217,7 +217,7 @@ async def test_all_being_well_nothing_is_started(
 async def test_a_card_that_stays_broken_is_tried_ever_more_seldom(
     say: Say, keen: NvmlProvider, started: list[Started]
 ) -> None:
-    """The pause doubles from one attempt to the next; the scans go on as ever."""
+    """The pause between attempts doubles while a card stays broken."""
     say(f"sticky\n{A}{B}lists 16\n")
     while len(started) < 5:
         assert states(await keen.read()) == [None, "GPU requires reset"]
@@ -229,7 +229,7 @@ async def test_a_card_that_stays_broken_is_tried_ever_more_seldom(
 async def test_a_helper_that_is_killed_is_no_card_to_blame(
     say: Say, keen: NvmlProvider, started: list[Started]
 ) -> None:
-    """It is replaced in the same scan, and every card is read."""
+    """If the helper is killed, it is replaced in the same scan and no card is blamed."""
     say(A + B)
     await keen.read()
     os.kill(started[0].pid, signal.SIGKILL)
@@ -240,7 +240,7 @@ async def test_a_helper_that_is_killed_is_no_card_to_blame(
 async def test_a_driver_that_does_not_start_is_asked_by_the_same_process(
     say: Say, provider: NvmlProvider, started: list[Started]
 ) -> None:
-    """A mismatch that lasts costs no new process at each scan."""
+    """While the driver does not start, the same helper is used for every attempt."""
     say(f"init 18\n{A}")
     for _ in range(5):
         with pytest.raises(ProviderError, match="mismatch"):

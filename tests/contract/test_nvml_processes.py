@@ -1,4 +1,4 @@
-"""Processes that the driver lists and /proc does not have, or that have numbers as there were none before."""
+"""Processes that the driver lists but /proc does not have, and unusual pids."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ OTHER = "gpu GPU-bbbb H100 81559 45 500\n"
 
 
 def nobodys() -> int:
-    """A pid that nobody has, as far as can be from those that are given out now."""
+    """Return a pid that no process has, far from those in use."""
     last = int(Path("/proc/sys/kernel/pid_max").read_text())
     child = subprocess.Popen(["true"])
     child.wait()
@@ -30,7 +30,7 @@ def nobodys() -> int:
 
 @pytest.mark.anyio
 async def test_a_process_that_has_just_ended_is_left_out(say: Say, provider: NvmlProvider) -> None:
-    """One look at a process that is gone from /proc is nobody's use, however often another one dies."""
+    """A process that is missing in /proc at one scan is left out."""
     for _ in range(3):
         say(f"{CARD}proc c {nobodys()} 100\nproc c {os.getpid()} 200\n")
         (gpu,) = await provider.read()
@@ -39,7 +39,7 @@ async def test_a_process_that_has_just_ended_is_left_out(say: Say, provider: Nvm
 
 @pytest.mark.anyio
 async def test_what_no_proc_has_at_two_scans_is_an_unknown_process(say: Say, provider: NvmlProvider) -> None:
-    """It is shown with its pid and its memory, as nobody's; once gone, it must be seen twice again."""
+    """A process that is missing in /proc at two scans is shown as an unknown process with its memory."""
     pid = nobodys()
     dead = f"{CARD}proc c {pid} 300\n"
     say(dead)
@@ -62,7 +62,7 @@ async def test_what_no_proc_has_at_two_scans_is_an_unknown_process(say: Say, pro
 async def test_who_has_the_number_of_a_dead_process_is_not_it(
     say: Say, provider: NvmlProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A pid that was nobody's while the driver listed it is not that of a process which gets it later."""
+    """A later process with the pid of a dead one is not taken for it while the driver lists the dead one."""
     pid, proc = nobodys(), tmp_path / "proc"
     proc.mkdir()
     monkeypatch.setattr(nvml, "PROC", str(proc))
@@ -81,7 +81,7 @@ async def test_who_has_the_number_of_a_dead_process_is_not_it(
 
 @pytest.mark.anyio
 async def test_two_cards_are_two_looks(say: Say, provider: NvmlProvider) -> None:
-    """A pid that is on another card at the next scan was seen once on each."""
+    """A pid is counted for each card separately."""
     pid = nobodys()
     say(f"{CARD}proc c {pid} 300\n{OTHER}")
     await provider.read()
@@ -90,7 +90,7 @@ async def test_two_cards_are_two_looks(say: Say, provider: NvmlProvider) -> None
 
 
 def test_a_dead_process_that_keeps_its_memory_is_shown_and_counts(nvml_host: Daemon, say: Say) -> None:
-    """The line names its pid, the use is unknown's, and the GPU is not handed out."""
+    """A dead process whose memory is still in use is shown, counts as use, and blocks the GPU."""
     pid = nobodys()
     say(f"{CARD}proc c {pid} 20000\n")
     nvml_host.start()
@@ -104,7 +104,7 @@ def test_a_dead_process_that_keeps_its_memory_is_shown_and_counts(nvml_host: Dae
 async def test_a_pid_above_what_was_the_last_is_believed_once_it_can_be_one(
     say: Say, provider: NvmlProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kernel.pid_max is raised while the helper runs: the list is garbage before, and a list after."""
+    """If kernel.pid_max is raised, higher pids are accepted from then on."""
     pid_max = tmp_path / "pid_max"
     pid_max.write_text(f"{os.getpid() - 1}\n")
     program = "import sys; from canhazgpu.service.providers import nvml_helper"

@@ -1,4 +1,4 @@
-"""What a driver does not support is not what fails, and what is only shown fails nothing."""
+"""Values that a driver does not support are not errors, and values that are only displayed may fail."""
 
 import os
 
@@ -18,7 +18,7 @@ H100 = "gpu GPU-aaaa H100 81559 45 500\n"
 
 
 def judged(reading: GpuReading) -> GpuUsage:
-    """What is made of a reading; every process is bob's."""
+    """Return the usage of a reading; every process is bob's."""
     uses = [
         ProcessUse(pid=one.pid, name="python3", user="bob", memory_mb=one.memory_mb)
         for one in reading.processes
@@ -41,7 +41,7 @@ def judged(reading: GpuReading) -> GpuUsage:
 async def test_a_gpu_without_memory_of_its_own_is_judged_by_its_processes(
     say: Say, provider: NvmlProvider, card: str
 ) -> None:
-    """Not supported, none, or the host's memory: without a process it is idle, with any it is in use."""
+    """A GPU without memory of its own is idle without a process, and in use with any."""
     say(card)
     (gpu,) = await provider.read()
     assert (gpu.memory_total_mb, gpu.memory_used_mb) == (None, None)
@@ -55,7 +55,7 @@ async def test_a_gpu_without_memory_of_its_own_is_judged_by_its_processes(
 async def test_work_without_a_process_is_use_where_memory_is_not_reported(
     say: Say, provider: NvmlProvider
 ) -> None:
-    """A busy GPU is not idle because nobody is seen on it; one that reports memory is judged by that."""
+    """Work without a process counts as use only if the GPU reports no memory."""
     say(GB10 + "busy 6\n" + "gpu GPU-bbbb H100 81559 45 500\nbusy 100\n")
     shared, own = map(judged, await provider.read())
     assert (shared.in_use, shared.users) == (True, ("unknown",))
@@ -65,7 +65,7 @@ async def test_work_without_a_process_is_use_where_memory_is_not_reported(
 async def test_as_much_memory_as_the_host_has_is_a_cards_own_where_it_has_a_window_to_it(
     say: Say, provider: NvmlProvider
 ) -> None:
-    """A discrete card of the host's size is judged by its memory, like every other."""
+    """A discrete card with as much memory as the host is judged by its memory."""
     say(f"gpu GPU-aaaa RTX {HOST_MB} 9000 0\nbusy 0\n")
     (gpu,) = await provider.read()
     assert (gpu.memory_total_mb, gpu.memory_used_mb) == (HOST_MB, 9000)
@@ -77,7 +77,7 @@ async def test_as_much_memory_as_the_host_has_is_a_cards_own_where_it_has_a_wind
 async def test_memory_that_fails_is_never_called_idle(
     say: Say, provider: NvmlProvider, answers: str, code: int
 ) -> None:
-    """An error that is none of the kind `not supported` makes the GPU ERROR or UNKNOWN."""
+    """If reading the memory fails, the GPU is ERROR or UNKNOWN, never idle."""
     say(f"{H100}{answers.format(code)}\n")
     (gpu,) = await provider.read()
     assert judged(gpu).state != "ok"
@@ -88,7 +88,7 @@ async def test_memory_that_fails_is_never_called_idle(
 async def test_a_driver_without_the_second_version_is_asked_by_the_first(
     say: Say, provider: NvmlProvider, code: int
 ) -> None:
-    """Its used memory has the reserved in it; it is a reading all the same."""
+    """A driver without memory info of version 2 is read with version 1."""
     say(f"{H100}memory2 {code}\n")
     (gpu,) = await provider.read()
     assert gpu.memory_used_mb == 545
@@ -98,7 +98,7 @@ async def test_a_driver_without_the_second_version_is_asked_by_the_first(
 async def test_without_memory_and_processes_nothing_is_known(
     say: Say, provider: NvmlProvider, lists: str
 ) -> None:
-    """A GPU that reports neither is UNKNOWN with that reason; where one of them is reported it is judged."""
+    """A GPU that reports neither memory nor processes is UNKNOWN, with that reason."""
     say(f"{GB10}{lists}\n{H100}{lists}\n")
     nothing, memory = map(judged, await provider.read())
     assert (nothing.state, nothing.reason, nothing.in_use) == ("unknown", NOTHING_REPORTED, False)
@@ -109,7 +109,7 @@ async def test_without_memory_and_processes_nothing_is_known(
 async def test_a_kind_of_list_that_a_driver_does_not_have_hides_no_other(
     say: Say, provider: NvmlProvider, lists: str
 ) -> None:
-    """Who computes is seen though there is no list of graphics or MPS."""
+    """A missing list of graphics or MPS processes does not hide the compute processes."""
     say(f"{GB10}{lists}\nproc c {ME} 100\n")
     (gpu,) = await provider.read()
     assert [one.pid for one in gpu.processes] == [ME]
@@ -120,7 +120,7 @@ async def test_a_kind_of_list_that_a_driver_does_not_have_hides_no_other(
 async def test_a_list_that_fails_makes_the_gpu_unknown(
     say: Say, provider: NvmlProvider, kind: str, code: int
 ) -> None:
-    """Without permission to list processes nobody can say that there are none."""
+    """If listing processes fails, the GPU is unknown."""
     say(f"{H100}{kind} {code}\n")
     (gpu,) = await provider.read()
     assert judged(gpu).state != "ok"
@@ -130,7 +130,7 @@ async def test_a_list_that_fails_makes_the_gpu_unknown(
 async def test_a_driver_too_old_to_list_processes_says_so(
     say: Say, provider: NvmlProvider, kind: str
 ) -> None:
-    """Without the function there is no list of who computes: the GPU is unusable, with NVML's reason."""
+    """A driver without a function to list compute processes makes the GPU unusable, with NVML's reason."""
     say(f"{H100}{kind} 13\n")
     (gpu,) = await provider.read()
     assert judged(gpu).reason == "Function Not Found"
@@ -150,7 +150,7 @@ async def test_a_driver_too_old_to_list_processes_says_so(
     ],
 )
 async def test_what_is_only_shown_fails_nothing(say: Say, provider: NvmlProvider, fault: str) -> None:
-    """Name, utilisation and MIG instances may fail as they like: the GPU is idle, and its UUID is known."""
+    """Name, utilisation and MIG instances may fail without making the GPU unusable."""
     say(f"{H100}{fault}\n")
     (gpu,) = await provider.read()
     assert (gpu.error, gpu.unknown, gpu.uuid, gpu.memory_used_mb) == (None, None, "GPU-aaaa", 45)
@@ -158,14 +158,14 @@ async def test_what_is_only_shown_fails_nothing(say: Say, provider: NvmlProvider
 
 
 async def test_a_name_that_is_no_utf8_is_spelled_out(say: Say, provider: NvmlProvider) -> None:
-    """Bytes that are no text are shown as what they are; they make no GPU unusable."""
+    """A name that is not UTF-8 is escaped."""
     say("gpu GPU-aaaa H\udcff100 81559 45 500\n")
     (gpu,) = await provider.read()
     assert (gpu.name, gpu.error, gpu.unknown) == ("H\\xff100", None, None)
 
 
 async def test_an_instance_without_its_memory_is_still_shown(say: Say, provider: NvmlProvider) -> None:
-    """MIG instances whose memory may not be read are listed without it; processes there count."""
+    """A MIG instance without readable memory is listed, and its processes count."""
     say(f"{H100}mig MIG-1 1 0 9728 12\nmigmem 4\nutil 3\nproc c {ME} -1\n")
     (gpu,) = await provider.read()
     assert [(one.uuid, one.memory_used_mb) for one in gpu.mig] == [("MIG-1", None)]
@@ -174,7 +174,7 @@ async def test_an_instance_without_its_memory_is_still_shown(say: Say, provider:
 
 @pytest.mark.parametrize("fault", ["uuid 3", "uuid 999", "uuid 4"])
 async def test_a_gpu_without_identity_is_not_handed_out(say: Say, provider: NvmlProvider, fault: str) -> None:
-    """A UUID is decided by: a GPU without one is ERROR or UNKNOWN, under its name."""
+    """A GPU without a UUID is ERROR or UNKNOWN."""
     say(f"{H100}{fault}\n")
     (gpu,) = await provider.read()
     assert gpu.error or gpu.unknown

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the code and against the running service."""
+"""The OpenAPI document, compared with the code and with the running service."""
 
 import socket
 import tempfile
@@ -35,14 +35,14 @@ CHECKS = [
 
 
 class Adapter(HTTPAdapter):
-    """Speaks HTTP over a Unix socket."""
+    """An HTTP adapter for a Unix socket."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__()
 
     def get_connection_with_tls_context(self, *_: Any, **__: Any) -> Any:
-        """Return a pool of connections to the socket, whatever the URL says."""
+        """Return a pool of connections to the socket, for any URL."""
         path = self.path
 
         class Connection(HTTPConnection):
@@ -75,12 +75,12 @@ def session() -> Iterator[requests.Session]:
 
 
 def test_the_document_is_what_the_code_says() -> None:
-    """docs/openapi.json is up to date: make it with `python -m canhazgpu.service.routes.openapi`."""
+    """docs/openapi.json is up to date; `python -m canhazgpu.service.routes.openapi` writes it."""
     assert (ROOT / "docs" / "openapi.json").read_text() == document()
 
 
 def test_every_route_is_in_the_document() -> None:
-    """The routes of the service's files and the operations of the document are the same."""
+    """The document has exactly the routes of the service."""
     written = set()
     for file in (ROOT / "service" / "routes").glob("*.py"):
         for line in file.read_text().splitlines():
@@ -101,7 +101,7 @@ def test_every_route_is_in_the_document() -> None:
     suppress_health_check=list(HealthCheck),
 )
 def test_the_service_keeps_its_word(case: Any, session: requests.Session) -> None:
-    """Whatever is asked, the status, the type and the shape of the answer are documented, and none is 5xx."""
+    """For any request, status, type and shape of the response are as documented, and never 5xx."""
     if isinstance(case.body, dict):
         case.body = {**case.body, "wait": False} if "wait" in case.body else case.body
         if case.path == "/v1/reservations":

@@ -1,4 +1,4 @@
-"""Administrators on terminals where nobody logs in as root: real groups, real terminals, slow directories."""
+"""Notices to administrators on terminals, with real groups, real terminals and slow directories."""
 
 import contextlib
 import os
@@ -48,7 +48,7 @@ enum nss_status _nss_test_initgroups_dyn(const char *u, gid_t g, long *s, long *
 
 @pytest.fixture
 def wheel() -> Iterator[str]:
-    """A group wheel, where this host has none."""
+    """A group wheel, if this host has none."""
     made = subprocess.run(["groupadd", "wheel"], check=False, capture_output=True).returncode == 0
     yield "wheel"
     if made:
@@ -57,7 +57,7 @@ def wheel() -> Iterator[str]:
 
 @pytest.fixture
 def terminals(people: list[Person]) -> Iterator[list[Terminal]]:
-    """One terminal each."""
+    """Open a terminal for each user."""
     with contextlib.ExitStack() as closing:
         made = [Terminal(person) for person in people]
         for terminal in made:
@@ -66,12 +66,12 @@ def terminals(people: list[Person]) -> Iterator[list[Terminal]]:
 
 
 def to_administrators() -> Notice:
-    """A notice for them."""
+    """Return a notice for administrators."""
     return notice("python3", audience=ADMINS, person=None)
 
 
 async def names_of(settings: Settings, people: list[Person]) -> set[str]:
-    """Return which of these people the channel would tell as administrators."""
+    """Return which of these users the channel would notify as administrators."""
     found = await Wall(settings).recipients(to_administrators())
     return {person.name for person in people} & set(found)
 
@@ -82,7 +82,7 @@ async def names_of(settings: Settings, people: list[Person]) -> set[str]:
 async def test_who_may_act_as_root_is_told(
     people: list[Person], terminals: list[Terminal], wheel: str, group: str, how: str
 ) -> None:
-    """Members of sudo or wheel who are logged in, and nobody else; with an admin_group only its members."""
+    """Logged-in members of sudo or wheel are notified; with an admin_group, only its members."""
     if group != wheel and subprocess.run(["getent", "group", group], check=False).returncode:
         pytest.skip(f"there is no group {group}")
     admin, other = people
@@ -105,7 +105,7 @@ async def test_who_may_act_as_root_is_told(
 
 @contextlib.contextmanager
 def at_terminal(*program: str, owner: int = 0) -> Iterator[str]:
-    """Let a program of root's have a terminal that belongs to `owner`; yields the terminal's path."""
+    """Let a program of root have a terminal that belongs to `owner`; yields the terminal's path."""
     master, slave = pty.openpty()
     os.fchown(slave, owner, -1)
     os.fchmod(slave, 0o620)
@@ -122,14 +122,14 @@ def at_terminal(*program: str, owner: int = 0) -> Iterator[str]:
 
 
 def test_a_terminal_on_which_somebody_became_root_is_theirs(people: list[Person]) -> None:
-    """Of `sudo -i` the terminal stays the person's: root has none of its own there."""
+    """After `sudo -i`, the terminal still belongs to the user, so root has none of its own there."""
     with at_terminal("sleep", "600", owner=people[0].uid) as path:
         until(lambda: path in terminals_of(0, "root"))
         assert path not in owned_terminals(0, "root")
 
 
 def test_a_login_prompt_is_nobodys_terminal(tmp_path: Path) -> None:
-    """What agetty shows is read by nobody; a shell of root's on a terminal of root's is."""
+    """A terminal with only agetty does not count; one with a shell of root's does."""
     if os.getuid() != 0:
         pytest.skip("a terminal of root's needs root")
     prompt = tmp_path / "agetty"
@@ -143,7 +143,7 @@ def test_a_login_prompt_is_nobodys_terminal(tmp_path: Path) -> None:
 def test_a_fresh_installation_tells_who_may_act_as_root(
     folder: Path, people: list[Person], terminals: list[Terminal]
 ) -> None:
-    """Use that nobody is proven to be the author of: a member of sudo reads of it on their terminal."""
+    """A violation without a proven user is shown on the terminal of a member of sudo."""
     if subprocess.run(["getent", "group", "sudo"], check=False, capture_output=True).returncode:
         pytest.skip("there is no group sudo")
     admin = people[0]
@@ -159,7 +159,7 @@ def test_a_fresh_installation_tells_who_may_act_as_root(
 
 
 class Directory:
-    """A host's users and groups as a test wants them, beside a directory that hangs while `slow` is there."""
+    """Users and groups of a host, next to a directory that hangs while the file `slow` exists."""
 
     def __init__(self, folder: Path) -> None:
         """Build the module that answers for it; nobody is in sudo, and there is no wheel."""
@@ -173,7 +173,7 @@ class Directory:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes a process ask it."""
+        """Return the environment in which a process uses it."""
         return {
             "LD_PRELOAD": WRAPPER,
             "NSS_WRAPPER_PASSWD": str(self.passwd),
@@ -204,7 +204,7 @@ def directory(tmp_path: Path) -> Directory:
 def test_that_nobody_hears_is_said(
     folder: Path, directory: Directory, group: str, sudo: str, said: str
 ) -> None:
-    """At start in the log, and by `doctor`, with what to do; not where somebody may act as root."""
+    """If nobody is an administrator, the log at the start and `doctor` say so, with a remedy."""
     directory.group.write_text(directory.group.read_text().replace("sudo:x:27:", f"sudo:x:27:{sudo}"))
     daemon = Daemon(folder)
     config = folder / "config.toml"
@@ -229,7 +229,7 @@ def test_that_nobody_hears_is_said(
 
 
 def test_a_directory_that_hangs_holds_up_no_notice(directory: Directory) -> None:
-    """Who is known from the host's own files is told, others are not waited for, and nothing stands still."""
+    """While the directory hangs, administrators from the host's own files are notified in time."""
     directory.group.write_text(directory.group.read_text().replace("sudo:x:27:", "sudo:x:27:ann"))
     script = """
         import os, pty, time, anyio

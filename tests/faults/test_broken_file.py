@@ -1,4 +1,4 @@
-"""The embedded server's append-only file is cut or broken: what was lost is said, and nothing is hidden."""
+"""A truncated or damaged append-only file of the embedded server: every loss is reported."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=["redis 6.2", "debian", "valkey"])
 def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each server there is, and no other."""
+    """Use each available server in turn."""
     found = {"redis 6.2": old_redis, "debian": lambda: debians_redis(monkeypatch), "valkey": valkey}
     path = found[request.param]()
     monkeypatch.setattr(server_program, "_programs", lambda _: iter([path]))
@@ -33,7 +33,7 @@ def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 async def file(folder: Path, program: str) -> Path:
-    """The append-only file of a server that has ended, with 200 keys in it, k0 first."""
+    """Return the append-only file of a stopped server, with 200 keys, k0 first."""
     del program
     async with anyio.create_task_group() as tasks:
         redis = EmbeddedRedis(folder, Journal(folder / "journal").restorable)
@@ -47,12 +47,12 @@ async def file(folder: Path, program: str) -> Path:
 
 
 def content(file: Path) -> bytes:
-    """What is in a file."""
+    """Return the keys in a file."""
     return file.read_bytes()
 
 
 def break_middle(file: Path) -> bytes:
-    """Overwrite a few bytes in the middle; return what the file holds then."""
+    """Overwrite a few bytes in the middle; return the content of the file."""
     whole = file.read_bytes()
     middle = whole.index(b"*3\r\n", len(whole) // 2)
     file.write_bytes(whole[:middle] + b"XXXXXXX" + whole[middle + 7 :])
@@ -60,7 +60,7 @@ def break_middle(file: Path) -> bytes:
 
 
 async def keys(folder: Path) -> tuple[int, str | None]:
-    """Start it; return how many keys it has, and what it says was damaged."""
+    """Start the server; return the number of keys, and the reported damage."""
     async with anyio.create_task_group() as tasks:
         redis = EmbeddedRedis(folder, Journal(folder / "journal").restorable)
         store = Store(await tasks.start(redis.run), "test")
@@ -71,7 +71,7 @@ async def keys(folder: Path) -> tuple[int, str | None]:
 
 
 async def test_a_cut_file_is_told(folder: Path, file: Path) -> None:
-    """It starts with what is whole, and says from which byte on the rest is lost."""
+    """After a truncated end, the server starts with the complete part and reports the offset of the loss."""
     os.truncate(file, len(content(file)) // 2)
     with capture_logs() as logs:
         size, damage = await keys(folder)
@@ -83,7 +83,7 @@ async def test_a_cut_file_is_told(folder: Path, file: Path) -> None:
 
 
 async def test_a_broken_file_is_repaired_beside_a_journal(folder: Path, file: Path) -> None:
-    """What stands before the damage is kept, the broken file lies beside, and both are said."""
+    """The part before the damage and a copy of the file are kept, and both are reported."""
     broken = break_middle(file)
     (folder / "journal").write_bytes(b"")
     with capture_logs() as logs:
@@ -98,7 +98,7 @@ async def test_a_broken_file_is_repaired_beside_a_journal(folder: Path, file: Pa
 
 
 async def test_without_a_journal_a_broken_file_is_left_alone(folder: Path, file: Path) -> None:
-    """The message has the server's own words and the remedy; the file is as it was."""
+    """Without a journal, the error has the server's words and the remedy, and the file is unchanged."""
     broken = break_middle(file)
     with pytest.raises(EmbeddedFailed) as failed, anyio.fail_after(20):
         await EmbeddedRedis(folder, Journal(folder / "journal").restorable).run()
@@ -114,7 +114,7 @@ async def test_without_a_journal_a_broken_file_is_left_alone(folder: Path, file:
 async def test_a_copy_that_cannot_be_made_is_no_repair(
     folder: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no room is left for a copy, nothing is cut."""
+    """If there is no space for a copy, nothing is truncated."""
     broken = break_middle(file)
     (folder / "journal").write_bytes(b"")
 
@@ -140,12 +140,12 @@ def empty_manifest(file: Path) -> None:
 
 
 def garble_manifest(file: Path) -> None:
-    """Write something else over the manifest."""
+    """Overwrite the manifest with other text."""
     (file.parent / "appendonly.aof.manifest").write_bytes(b"\xff\xfe garbage\n")
 
 
 def cut_base(file: Path) -> None:
-    """Cut the snapshot that the commands build on."""
+    """Truncate the snapshot on which the commands are based."""
     base = next(file.parent.glob("*.base.rdb"))
     os.truncate(base, base.stat().st_size // 2)
 
@@ -185,7 +185,7 @@ DAMAGES = [
 
 
 def damaged(file: Path, damage: Callable[[Path], None]) -> None:
-    """Damage the data; skip what this server does not have."""
+    """Damage the data; skip if this server has no such file."""
     if file.parent.name != "appendonlydir" and damage is not misspell:
         pytest.skip("this server has one file")
     damage(file)
@@ -195,7 +195,7 @@ def damaged(file: Path, damage: Callable[[Path], None]) -> None:
 async def test_data_beyond_repair_are_set_aside(
     folder: Path, file: Path, damage: Callable[[Path], None]
 ) -> None:
-    """With a journal it starts, the damaged data are kept, and both the log and `damage` say it."""
+    """With a journal, the server starts, the damaged data is kept, and the log and `damage` report it."""
     damaged(file, damage)
     Journal(folder / "journal").write(State(dataset="d"))
     with capture_logs() as logs, anyio.fail_after(30):
@@ -214,7 +214,7 @@ async def test_data_beyond_repair_are_set_aside(
 async def test_without_a_readable_journal_no_data_are_moved(
     folder: Path, file: Path, damage: Callable[[Path], None], journal: str
 ) -> None:
-    """It is refused in one line with the server's words and the remedy, and nothing is moved."""
+    """Without a readable journal, the start is refused with one line, and nothing is moved."""
     damaged(file, damage)
     if journal == "garbage":
         (folder / "journal").write_bytes(b"garbage\n")
@@ -239,7 +239,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 
 async def test_a_full_disk_is_in_the_log(folder: Path, program: str) -> None:
-    """The last words of the server that died of it are whole."""
+    """After a full disk, the last words of the server are complete."""
     del program
     with small_disk(folder / "state"), capture_logs() as logs:
         async with anyio.create_task_group() as tasks:

@@ -1,4 +1,4 @@
-"""kill -9 of anything at any moment, while violations open and close: nothing is lost, nothing doubled."""
+"""Processes are killed at random while violations open and close: nothing is lost or duplicated."""
 
 import collections
 import contextlib
@@ -56,7 +56,7 @@ user_address = "{{user}}@example.com"
 
 
 class Campaign:
-    """One host whose daemon, worker and Redis are killed and started again."""
+    """A host whose daemon, worker and Redis are killed and restarted."""
 
     def __init__(self, folder: Path, person: Person, port: int) -> None:
         self.folder = folder
@@ -85,12 +85,12 @@ class Campaign:
         new.rename(self.folder / "gpus.toml")
 
     def toggle(self) -> None:
-        """Let somebody start or stop."""
+        """Let a user start or stop."""
         self.using ^= {(self.random.randrange(GPUS), self.random.choice((self.person.name, "carol")))}
         self.place()
 
     def keep_running(self) -> None:
-        """Start again what is not running."""
+        """Restart everything that is not running."""
         for name, args in (("daemon", ["serve", "--no-workers"]), ("worker", ["worker"])):
             process = self.running.get(name)
             if process is None or process.poll() is not None:
@@ -103,7 +103,7 @@ class Campaign:
                 )
 
     def kill_in_the_act(self) -> None:
-        """Kill the worker the moment it has written to the log, before it can say so to Redis."""
+        """Kill the worker after it wrote to the log and before it acknowledges that."""
         path, deadline = self.folder / "violations.log", time.monotonic() + 2
         before = path.stat().st_size if path.exists() else 0
         while time.monotonic() < deadline:  # Without a pause: the moment is short.
@@ -176,7 +176,7 @@ class Campaign:
         return not any(self._state().values())
 
     def stop(self) -> None:
-        """End both processes in the proper way."""
+        """Stop both processes properly."""
         for process in self.running.values():
             process.send_signal(signal.SIGTERM)
         for process in self.running.values():
@@ -187,7 +187,7 @@ class Campaign:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_or_doubled_under_kill_9(tmp_path: Path, people: list[Person]) -> None:
-    """Each fact is one log line, each notice reaches the terminal, and mails keep their Message-ID."""
+    """Each fact is one log line, each notice reaches the terminal, and repeated mails are recognisable."""
     person = people[0]
     mails = tmp_path / "mail"
     mails.mkdir()
@@ -228,7 +228,7 @@ def _data(redis: Redis, stream: str) -> list[dict[str, Any]]:
 
 
 def _check_facts(facts: list[dict[str, Any]]) -> None:
-    """A violation is opened once and closed once, and never two at a time for one user on one GPU."""
+    """A violation is opened once and closed once, and there is one at a time per user and GPU."""
     opened: dict[tuple[object, object], object] = {}
     for fact in facts:
         data = fact["data"]

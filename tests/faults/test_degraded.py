@@ -1,4 +1,4 @@
-"""Redis, its disk or the driver is away: the last known picture, its age, and the true reason."""
+"""While Redis, its disk or the driver is down, the last known state is shown with its age and the reason."""
 
 import json
 import os
@@ -45,13 +45,13 @@ def redis_pid(host: Daemon) -> int:
 
 
 def rows(host: Daemon) -> list[dict[str, Any]]:
-    """Return what programs read of the GPUs."""
+    """Return `status --json`."""
     found: list[dict[str, Any]] = json.loads(host.run("status", "--json").stdout)
     return found
 
 
 def check(host: Daemon, reason: str) -> None:
-    """See that the picture is shown with this reason and its age, and that changes are refused with it."""
+    """Check that the state is shown with this reason and its age, and that changes are refused with it."""
     done = host.run("status")
     held, free, used = done.stdout.splitlines()
     assert held.startswith("GPU 0: IN USE by root for 0h "), held
@@ -82,7 +82,7 @@ def check(host: Daemon, reason: str) -> None:
 
 
 def doctor_agrees(host: Daemon, reason: str, remedy: str) -> None:
-    """See that the rows of the doctor about Redis have this reason, or none, and this remedy."""
+    """Check that doctor reports this reason, or none, and this remedy for Redis."""
     rows = json.loads(host.run("doctor", "--json").stdout)
     bad = [row for row in rows if row["check"] in ("service", "redis", "streams") and row["state"] != "ok"]
     unknown = "it cannot be told what they hold"
@@ -97,7 +97,7 @@ def doctor_agrees(host: Daemon, reason: str, remedy: str) -> None:
 
 
 def busy(host: Daemon) -> Daemon:
-    """Start it on three GPUs: one that is reserved, one that is free, one in use without a reservation."""
+    """Start a service with three GPUs: reserved, free, and used without a reservation."""
     host.place(gpu(0, memory_used_mb=45), gpu(1, memory_used_mb=45), gpu(2, use(os.getpid(), 1024, "bob")))
     host.start()
     until(lambda: "WITHOUT RESERVATION" in host.status())
@@ -107,7 +107,7 @@ def busy(host: Daemon) -> Daemon:
 
 
 def recovers(host: Daemon) -> None:
-    """See that everything is as it was once the cause is gone."""
+    """Check that everything is as before once the cause is gone."""
     until(lambda: "GPU 1: AVAILABLE" in host.status(), 20)
     done = host.run("status")
     assert "GPU 0: IN USE by root" in done.stdout
@@ -117,7 +117,7 @@ def recovers(host: Daemon) -> None:
 
 
 def test_redis_that_is_not_there(folder: Path) -> None:
-    """Nobody listens; a service that starts meanwhile shows what its journal knows, and grants nothing."""
+    """If Redis is down at the start, the service shows the content of its journal, and grants nothing."""
     host = Daemon(folder, f'[redis]\nurl = "unix://{folder}/r"\n')
     try:
         with server(folder):
@@ -146,7 +146,7 @@ def test_redis_that_is_not_there(folder: Path) -> None:
 
 
 def test_redis_that_is_stopped(folder: Path) -> None:
-    """Its process and what lets it go on."""
+    """If Redis is stopped, the reason names its process and the command that resumes it."""
     host = busy(Daemon(folder))
     pid = redis_pid(host)
     try:
@@ -170,7 +170,7 @@ def test_redis_that_is_stopped(folder: Path) -> None:
 
 @pytest.fixture
 def small(folder: Path) -> Iterator[Path]:
-    """A file system of its own, with little room, at the service's state directory."""
+    """A small file system at the service's state directory."""
     state = folder / "state"
     state.mkdir()
     if os.geteuid() != 0:
@@ -186,7 +186,7 @@ def small(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def filled(path: Path) -> Iterator[None]:
-    """Take all the room of a disk, also what its server gives back when it cuts its file."""
+    """Fill a disk, including the space that its server frees when it truncates its file."""
     over = threading.Event()
 
     def fill() -> None:
@@ -207,12 +207,12 @@ def filled(path: Path) -> Iterator[None]:
 
 
 def nothing_fits(host: Daemon) -> bool:
-    """Use up the last page of Redis' file, to which small changes can still be written."""
+    """Use up the last page of Redis' file, to which small changes could still be written."""
     return all(host.run("extend").returncode for _ in range(4))
 
 
 def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
-    """No space left, and where; once there is room everything is as it was."""
+    """A full disk is the reason until there is space again; then everything is as before."""
     host = busy(Daemon(folder))
     try:
         with filled(small / "filler"):
@@ -231,7 +231,7 @@ def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
 
 
 def test_the_words_of_a_server_that_died(folder: Path) -> None:
-    """They are the reason for as long as it may have to do with them."""
+    """The last words of a server that died are the reason while they may be the cause."""
     redis = EmbeddedRedis(folder)
     outage = Outage(redis.url, redis)
     down = StoreDown(f"{SILENCE}: nobody listens")
@@ -248,7 +248,7 @@ def test_the_words_of_a_server_that_died(folder: Path) -> None:
 
 @pytest.mark.parametrize("cause", ["LIB_RM_VERSION_MISMATCH", "hang"])
 def test_a_driver_that_is_away(folder: Path, cause: str) -> None:
-    """The driver's own words and the remedy; nothing is granted on an old scan, and a release is possible."""
+    """If the driver is down, nothing is granted on an old scan, but a release is possible."""
     host = Daemon(folder, scan="100ms")
     busy(host)
     try:

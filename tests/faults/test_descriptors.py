@@ -1,4 +1,4 @@
-"""A daemon that has as many descriptors as it may have: it lives, says so once, and goes on."""
+"""A daemon without free file descriptors keeps running, logs it once, and recovers."""
 
 import resource
 import subprocess
@@ -9,7 +9,7 @@ from support.daemon import COMMAND, Daemon, until
 
 
 def test_a_daemon_without_descriptors_says_so_once(host: Daemon) -> None:
-    """Not with hundreds of tracebacks a second, and who asks is answered at last."""
+    """The log has no flood of tracebacks, and waiting clients are answered in the end."""
     assert host.process is not None
     pid = host.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""A directory of users that hangs: the service goes on, and users of the host itself hear in time."""
+"""While a directory of users hangs, the service continues, and local users are notified in time."""
 
 import contextlib
 import socket
@@ -21,10 +21,10 @@ IN_TIME = HANG / 2  # Nothing may take as long as one look-up; what is normal ta
 
 
 class Supervisor:
-    """What systemd is to the service: it notes when it was told what."""
+    """A supervisor like systemd, which records each message with its time."""
 
     def __init__(self, path: Path) -> None:
-        """Listen."""
+        """Listen on a socket."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
         self.heard: list[tuple[float, bytes]] = []
@@ -36,17 +36,17 @@ class Supervisor:
             self.heard.append((time.monotonic(), text))
 
     def longest_silence(self, since: float) -> float:
-        """Return the longest time without a sign of life since a moment, until now."""
+        """Return the longest time between two watchdog messages since a moment."""
         fed = [when for when, text in list(self.heard) if b"WATCHDOG=1" in text and when >= since]
         moments = [since, *fed, time.monotonic()]
         return max(later - earlier for earlier, later in pairwise(moments))
 
 
 class Scans:
-    """Notes when scans reached Redis."""
+    """Records when scans reached Redis."""
 
     def __init__(self, daemon: DirectoryDaemon) -> None:
-        """Begin to look."""
+        """Start to watch."""
         self._redis, self._over = daemon.redis(), threading.Event()
         self.moments: list[int] = []
         self._thread = threading.Thread(target=self._look)
@@ -67,7 +67,7 @@ class Scans:
 
 @pytest.fixture
 def host(folder: Path, people: list[Person]) -> Iterator[DirectoryDaemon]:
-    """A service with a supervisor; processes of a directory's users are on GPU 1."""
+    """A service with a supervisor; processes of the directory's users are on GPU 1."""
     del people  # They are there before the host's files are copied.
     daemon = DirectoryDaemon(folder)
     daemon.directory = Directory(folder, **{f"user{uid}": uid for uid in STRANGERS})
@@ -79,7 +79,7 @@ def host(folder: Path, people: list[Person]) -> Iterator[DirectoryDaemon]:
 
 @pytest.fixture
 def strangers() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """A process of each user of the directory."""
+    """Start a process of each user of the directory."""
     theirs = [DirectoryPerson(f"user{uid}", uid) for uid in STRANGERS]
     yield [one.spawn("sleep", "600") for one in theirs]
     for one in theirs:
@@ -87,7 +87,7 @@ def strangers() -> Iterator[list["subprocess.Popen[bytes]"]]:
 
 
 def quickly(daemon: DirectoryDaemon, person: Person, *words: str) -> str:
-    """Run a command, which is answered in time; return what it says."""
+    """Run a command, which must be answered in time; return its output."""
     began = time.monotonic()
     done = daemon.run(*words, person=person)
     assert time.monotonic() - began < IN_TIME, words

@@ -1,4 +1,4 @@
-"""What the doctor says of channels that would not work, without sending anything and without a secret."""
+"""The doctor's checks of channels: they send nothing, and show no secret."""
 
 import socket
 import ssl
@@ -18,7 +18,7 @@ Check = Callable[[Settings], Iterator[channel_checks.Finding]]
 
 
 def found(check: Check, **notify: object) -> list[tuple[str, str]]:
-    """Return what a check says, after looking for secrets and for remedies."""
+    """Return the findings of a check; fail on a secret or a missing remedy."""
     findings = list(check(Settings(notify=Notify(**notify))))  # type: ignore[arg-type]
     assert HIDDEN not in repr(findings)
     assert all(remedy for state, _, remedy in findings if state != "ok")
@@ -34,7 +34,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def test_a_webhook_is_connected_to(receiver: Receiver, tmp_path: Path) -> None:
-    """Each target by its name: one that answers, one that does not, those whose settings are wrong."""
+    """Each webhook is reported by its name: works, does not answer, or has wrong settings."""
     (tmp_path / "url").write_text(f"{receiver.url}/{HIDDEN}\n")
     (tmp_path / "none").write_text(f"ftp://{HIDDEN}")
     (tmp_path / "bytes").write_bytes(b"\xff" + HIDDEN.encode())
@@ -64,7 +64,7 @@ def test_a_webhook_is_connected_to(receiver: Receiver, tmp_path: Path) -> None:
 
 
 def test_a_webhooks_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a delivery would."""
+    """The certificate of a webhook is checked like at a delivery."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with receiving(context) as receiver:
@@ -78,7 +78,7 @@ def test_a_webhooks_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_program_must_be_there_and_executable(tmp_path: Path) -> None:
-    """A folder is none."""
+    """The program must exist and be executable; a folder is refused."""
     (tmp_path / "text").write_text("")
     for path, state in (("/bin/true", "ok"), ("text", "fail"), ("none", "fail"), (".", "fail")):
         ((got, _),) = found(channel_checks.program, exec=Exec(command=[str(tmp_path / path)]))
@@ -87,7 +87,7 @@ def test_a_program_must_be_there_and_executable(tmp_path: Path) -> None:
 
 
 def test_mail_that_would_reach_nobody_is_warned_of(tmp_path: Path) -> None:
-    """Without any way to an address; with one the warning is gone, and its program is looked for."""
+    """Without a source of addresses there is a warning; with one, its program is checked."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     plain = {"enabled": True, "host": "127.0.0.1", "port": port}
@@ -108,7 +108,7 @@ def test_mail_that_would_reach_nobody_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_notifiers_of_the_site_are_made() -> None:
-    """One that is not installed is named."""
+    """A plugin that is not installed is named."""
     assert found(channel_checks.plugins) == [("ok", "none are configured")]
     ((state, what),) = found(channel_checks.plugins, plugins={"pager": {}})
     assert (state, what.startswith("notify.plugins.pager: no installed package")) == ("fail", True)

@@ -1,4 +1,4 @@
-"""The embedded Redis: killed, doubled, orphaned, with a torn file. Nothing acknowledged is lost."""
+"""The embedded Redis is killed, duplicated or orphaned, or its file is truncated: nothing is lost."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[EmbeddedRedis]:
-    """An embedded Redis for the time of the block."""
+    """Run an embedded Redis until the block ends."""
     redis = EmbeddedRedis(folder)
     async with anyio.create_task_group() as tasks:
         await tasks.start(redis.run)
@@ -34,7 +34,7 @@ async def running(folder: Path) -> AsyncIterator[EmbeddedRedis]:
 
 
 async def test_killed_it_is_back_within_two_seconds_with_everything(folder: Path) -> None:
-    """Kill -9 again and again: every acknowledged write is still there, and the wait is short."""
+    """After repeated kills, every acknowledged write is there, and the service waits only briefly."""
     async with running(folder) as redis:
         store = Store(redis.url, "test")
         for number in range(5):
@@ -51,7 +51,7 @@ async def test_killed_it_is_back_within_two_seconds_with_everything(folder: Path
 
 
 async def test_it_is_as_durable_as_promised_and_nobody_elses(folder: Path) -> None:
-    """Its settings have no weakness, it has no TCP port, and others cannot even see its socket."""
+    """Its settings have no weakness, it has no TCP port, and other users cannot see its socket."""
     async with running(folder) as redis:
         store = Store(redis.url, "test")
         assert await weaknesses(store) == []
@@ -61,7 +61,7 @@ async def test_it_is_as_durable_as_promised_and_nobody_elses(folder: Path) -> No
 
 
 async def test_a_weak_redis_is_told_with_its_remedy(redis_url: str) -> None:
-    """A Redis that forgets on a crash is named as such."""
+    """A Redis that would lose data in a crash is reported."""
     store = Store(redis_url, "test")
     found = await weaknesses(store)
     await store.close()
@@ -69,7 +69,7 @@ async def test_a_weak_redis_is_told_with_its_remedy(redis_url: str) -> None:
 
 
 async def test_two_never_run_on_one_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second says that the first still runs; the first does not notice."""
+    """A second daemon is refused, and the first does not notice."""
     monkeypatch.setattr("canhazgpu.service.redis_server.embedded.LOCK_PATIENCE", 0.3)
     async with running(folder) as redis:
         with pytest.raises(EmbeddedFailed, match="another Redis still runs") as failed:
@@ -89,7 +89,7 @@ async def test_two_never_run_on_one_directory(folder: Path, monkeypatch: pytest.
 
 
 async def test_it_ends_with_its_daemon_even_when_that_is_killed(folder: Path) -> None:
-    """Kill -9 of the parent leaves no server behind, and the next one takes over at once."""
+    """If the parent is killed, the server ends, and the next one takes over at once."""
     program = (
         "import anyio, sys\nfrom pathlib import Path\n"
         "from canhazgpu.service.redis_server.embedded import EmbeddedRedis\n"
@@ -110,7 +110,7 @@ async def test_it_ends_with_its_daemon_even_when_that_is_killed(folder: Path) ->
 
 
 async def test_a_torn_end_of_its_file_is_no_obstacle(folder: Path) -> None:
-    """After a power cut the last record may be cut: it starts with what is whole."""
+    """A truncated last record, as after a power cut, does not prevent the start."""
     async with running(folder) as redis:
         store = Store(redis.url, "test")
         await store.redis.set("whole", "yes")
@@ -127,7 +127,7 @@ async def test_a_torn_end_of_its_file_is_no_obstacle(folder: Path) -> None:
 
 
 async def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
-    """Its own last words are in the error, and what to do."""
+    """If the server does not start, the error has its last words and the remedy."""
     redis = EmbeddedRedis(folder)
     redis.folder.mkdir(parents=True)
     (redis.folder / "appendonly.aof").write_bytes(b"this is no append-only file\n")
@@ -137,7 +137,7 @@ async def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
 
 
 async def test_one_that_cannot_be_started_again_is_tried_until_it_can(folder: Path) -> None:
-    """Its folder may be read-only for a while: that does not end the daemon, and is the reason meanwhile."""
+    """A read-only folder does not end the daemon, and is shown as the reason."""
     async with running(folder) as redis:
         store = Store(redis.url, "test")
         await store.redis.set("key", "value")
@@ -158,7 +158,7 @@ async def _says(redis: EmbeddedRedis, words: str) -> bool:
 
 
 async def test_a_folder_that_is_read_only_is_said(folder: Path) -> None:
-    """At the start it is one sentence with the folder."""
+    """At the start, an unusable folder is one line that names it."""
     async with running(folder):
         pass
     place = str(folder / "redis")
@@ -175,7 +175,7 @@ async def test_a_folder_that_is_read_only_is_said(folder: Path) -> None:
 async def test_without_a_server_it_says_what_to_install(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No redis-server anywhere is one sentence with the remedy."""
+    """Without a server program, one line says what to install."""
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
     monkeypatch.setattr("canhazgpu.service.redis_server.server_program.bundled", lambda: None)

@@ -1,4 +1,4 @@
-"""Programs that hang, fork, deafen, shout or die: each ends in time, and nothing of it is left."""
+"""Programs that hang, fork, ignore signals or input, or write too much: all end in time and completely."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Script = Callable[..., Exec]
 
 @pytest.fixture
 def script(tmp_path: Path) -> Script:
-    """Make the channel `exec` with a shell script; it leaves its pid, that of its group, in a file."""
+    """Make the channel `exec` with a shell script that records its pid and its group."""
 
     def make(text: str, timeout: float = 10.0) -> Exec:
         file = tmp_path / "program"
@@ -38,12 +38,12 @@ def script(tmp_path: Path) -> Script:
 
 
 def channel(*command: str, timeout: float = 10.0) -> Exec:
-    """The channel with any program."""
+    """Make the channel with any program."""
     return Exec(Settings(notify=Notify(exec=ExecSettings(command=list(command), timeout=timeout))))
 
 
 async def deliver(made: Exec, told: Notice | None = None) -> Outcome:
-    """Deliver one notice; return what became of it."""
+    """Deliver one notice; return the outcome."""
     told = told or notice("python3")
     recipients = await made.recipients(told)
     (outcome,) = await made.deliver(told, recipients, None)
@@ -52,7 +52,7 @@ async def deliver(made: Exec, told: Notice | None = None) -> Outcome:
 
 
 def members(folder: Path) -> list[int]:
-    """Return who still runs in the program's process group."""
+    """Return the processes in the program's process group."""
     group = int((folder / "pid").read_text())
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -77,7 +77,7 @@ async def nobody_is_left(folder: Path) -> None:
 async def test_the_program_gets_the_notice_and_little_else(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """JSON on its standard input, its arguments, four variables, no file of ours, a session of its own."""
+    """A program gets JSON, its arguments, four variables, no descriptor of ours, and its own session."""
     monkeypatch.setenv("CANHAZGPU_TEST", "not for others")
     made = script(
         'cat > "$1/stdin"; env > "$1/env"; pwd > "$1/cwd"; ls -l /proc/self/fd > "$1/files";'
@@ -114,12 +114,12 @@ async def test_the_program_gets_the_notice_and_little_else(
     ],
 )
 async def test_what_an_end_means(script: Script, text: str, verdict: str, detail: str) -> None:
-    """Exit status 0, 75, and all others; what it said last is shown without control characters."""
+    """Exit statuses are mapped to outcomes, and the detail is the last output without control characters."""
     assert await deliver(script(text)) == Outcome("program", verdict, detail)
 
 
 async def test_only_the_end_of_what_it_says_is_kept(script: Script) -> None:
-    """500 bytes, also when these begin within a character."""
+    """The detail has at most 500 bytes, also if a character is cut."""
     outcome = await deliver(script("echo start; for i in $(seq 9999); do printf ä; done; exit 1"))
     assert len(outcome.detail) <= 530
     assert "start" not in outcome.detail
@@ -136,14 +136,14 @@ async def test_only_the_end_of_what_it_says_is_kept(script: Script) -> None:
     ids=["closes its input", "never reads it", "reads a little"],
 )
 async def test_a_program_may_leave_the_notice_unread(script: Script, text: str) -> None:
-    """A notice larger than a pipe: who does not read it has still done its work."""
+    """A program that does not read a large notice may still succeed."""
     assert (await deliver(script(text), notice(*LONG_NAMES))).verdict == "delivered"
 
 
 async def test_a_program_that_ignores_sigterm_is_killed(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGTERM first, SIGKILL when it does not help; its children with it."""
+    """A program that hangs gets SIGTERM, then SIGKILL, and so do its children."""
     monkeypatch.setattr(site_program, "GRACE", 0.5)
     made = script(
         f"trap 'echo asked >> {tmp_path}/asked' TERM; (trap '' TERM; sleep 60) &"
@@ -159,7 +159,7 @@ async def test_a_program_that_ignores_sigterm_is_killed(
 
 
 async def test_a_program_that_heeds_sigterm_has_time_to_clean_up(script: Script, tmp_path: Path) -> None:
-    """It is not killed while it does, and nobody waits longer than it takes."""
+    """A program that handles SIGTERM has time to clean up, and the wait ends when it ends."""
     made = script(f"trap 'sleep 0.3; touch {tmp_path}/clean; exit 0' TERM; sleep 60 & wait", timeout=0.3)
     began = time.monotonic()
     assert (await deliver(made)).verdict == "retry"
@@ -170,7 +170,7 @@ async def test_a_program_that_heeds_sigterm_has_time_to_clean_up(script: Script,
 
 @pytest.mark.parametrize("hold", ["", " > /dev/null 2>&1"], ids=["with its output", "without"])
 async def test_children_it_leaves_behind_end_with_it(script: Script, tmp_path: Path, hold: str) -> None:
-    """A child that keeps its output open delays nobody and does not live on."""
+    """A child that keeps the output open delays nothing, and is killed."""
     began = time.monotonic()
     assert (await deliver(script(f"sleep 60{hold} & exit 0"))).verdict == "delivered"
     assert time.monotonic() - began < 1.5
@@ -178,7 +178,7 @@ async def test_children_it_leaves_behind_end_with_it(script: Script, tmp_path: P
 
 
 async def test_a_program_that_prints_without_end_stops_nobody(script: Script, tmp_path: Path) -> None:
-    """Gigabytes of output: the loop goes on beside it, memory does not grow, it ends in time."""
+    """Gigabytes of output need little memory and do not block the loop."""
     made = script("cat /dev/zero", timeout=1.0)
     late: list[float] = []
 
@@ -202,12 +202,12 @@ async def test_a_program_that_prints_without_end_stops_nobody(script: Script, tm
 
 
 def read_so_far() -> int:
-    """Return how many bytes this process has read."""
+    """Return the number of bytes that this process has read."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 async def test_a_program_that_never_reads_blocks_nobody(script: Script, tmp_path: Path) -> None:
-    """A notice larger than a pipe waits beside the loop, and not longer than the program may take."""
+    """A notice larger than a pipe does not block the loop, and waits for the timeout at most."""
     began = time.monotonic()
     assert (await deliver(script("sleep 60", timeout=0.5), notice(*LONG_NAMES))).verdict == "retry"
     assert time.monotonic() - began < 3
@@ -215,7 +215,7 @@ async def test_a_program_that_never_reads_blocks_nobody(script: Script, tmp_path
 
 
 async def test_cancelled_it_ends_its_program_first(script: Script, tmp_path: Path) -> None:
-    """The service stops: no program goes on without it."""
+    """If the service stops, its programs are killed."""
     made = script("sleep 60 & sleep 60")
 
     async def runs() -> bool:
@@ -239,12 +239,12 @@ async def test_cancelled_it_ends_its_program_first(script: Script, tmp_path: Pat
     ],
 )
 async def test_what_cannot_be_started_waits(command: str, reason: str) -> None:
-    """The settings are wrong, not the notice."""
+    """A program that cannot be started is an error of the settings, so the notice is retried."""
     assert await deliver(channel(command)) == Outcome("program", "retry", f"it cannot be started: {reason}")
 
 
 async def test_nothing_leaks(script: Script) -> None:
-    """A hundred programs later there are no more open files and no children."""
+    """After a hundred programs there are no more descriptors and no children."""
     made = script("exit 0")
     await deliver(made)
     files, children = psutil.Process().num_fds(), psutil.Process().children()

@@ -1,4 +1,4 @@
-"""A Redis that administrators run: reached safely, and nothing is lost or doubled when a server dies."""
+"""An external Redis: safe connections, and nothing is lost or duplicated if a server dies."""
 
 import os
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ PASSWORD = "a long one, with a space"  # noqa: S105 - of a server that ends with
 
 @pytest.fixture
 def resources() -> Iterator[ExitStack]:
-    """What is ended after the test."""
+    """Processes that are ended after the test."""
     with ExitStack() as stack:
         yield stack
 
 
 def serving(folder: Path, resources: ExitStack, settings: str) -> Daemon:
-    """Start a service on 16 idle GPUs with these settings of Redis."""
+    """Start a service with 16 idle GPUs and these settings of Redis."""
     daemon = Daemon(folder, "[redis]\n" + settings)
     daemon.place(*(gpu(index, memory_used_mb=45) for index in range(GPUS)))
     resources.callback(daemon.stop)
@@ -40,7 +40,7 @@ def shown(paths: dict[str, str]) -> str:
 
 
 def test_tls_with_a_clients_certificate_and_a_password_in_a_file(folder: Path, resources: ExitStack) -> None:
-    """Both are needed; the password is in no argument and no log; the server dies and comes back."""
+    """TLS and password are required, the password is in no argument or log, and a restart is survived."""
     paths = certificates(folder)
     (folder / "password").write_text(PASSWORD + "\n")
     server = Server(folder, *DURABLE, "--requirepass", PASSWORD, tls=paths)
@@ -67,7 +67,7 @@ def test_tls_with_a_clients_certificate_and_a_password_in_a_file(folder: Path, r
 
 
 def test_without_a_certificate_nobody_is_let_in(folder: Path, resources: ExitStack) -> None:
-    """Doctor names the setting that is missing, or the certificate that is not trusted."""
+    """Doctor names the missing setting, or the certificate that is not trusted."""
     paths = certificates(folder)
     server = Server(folder, *DURABLE, tls=paths)
     resources.callback(server.close)
@@ -84,7 +84,7 @@ def test_without_a_certificate_nobody_is_let_in(folder: Path, resources: ExitSta
 
 
 def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
-    """The service does not start, and says which setting is wrong on one line."""
+    """A missing file prevents the start, with one line that names the setting."""
     settings = f'[redis]\nurl = "rediss://127.0.0.1:1"\nca_file = "{folder}/missing.pem"\n'
     done = Daemon(folder, settings).run("serve")
     assert done.returncode == 1
@@ -92,7 +92,7 @@ def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
 
 
 def test_a_unix_socket_of_another_server(folder: Path, resources: ExitStack) -> None:
-    """Its server dies under load and comes back: nothing is lost or doubled."""
+    """If the server restarts under load, nothing is lost or duplicated."""
     server = Server(folder, *DURABLE, "--unixsocket", str(folder / "r"), "--requirepass", PASSWORD)
     resources.callback(server.close)
     (folder / "password").write_text(PASSWORD)
@@ -105,7 +105,7 @@ def test_a_unix_socket_of_another_server(folder: Path, resources: ExitStack) -> 
 
 
 def test_the_last_second_is_lost_with_the_server(folder: Path, resources: ExitStack) -> None:
-    """A server that forgot what it acknowledged last is held to it before it hands out anything."""
+    """A server that lost acknowledged data is repaired before it grants anything."""
     server = Server(folder, "--appendonly", "no", "--save", "")
     resources.callback(server.close)
     daemon = serving(folder, resources, f'url = "redis://127.0.0.1:{server.port}"\n')
@@ -150,7 +150,7 @@ def test_sentinels_name_another_master(
 
 @pytest.mark.parametrize("way", ["killed", "replaced"])
 def test_a_cluster_loses_the_node_that_has_the_host(folder: Path, resources: ExitStack, way: str) -> None:
-    """Its replica takes over under load, and with it the service; the keys of all hosts are elsewhere."""
+    """If a Cluster's replica takes over under load, the service follows it."""
     cluster = Cluster(folder, resources, "{testhost}")
     daemon = serving(folder, resources, f'url = "{cluster.url}"\n')
     with Crowd(daemon).at_work() as crowd:
@@ -176,7 +176,7 @@ def test_a_cluster_loses_the_node_that_has_the_host(folder: Path, resources: Exi
 
 
 def test_a_renamed_host_keeps_its_name_on_a_cluster(folder: Path, resources: ExitStack) -> None:
-    """The state of the old name is in another slot, on another node: the service says which name to set."""
+    """In a Cluster, the old state is on another node, and the error says which name to set."""
     cluster = Cluster(folder, resources, "{testhost}")
     settings = f'url = "{cluster.url}"\n'
     daemon = serving(folder, resources, settings)

@@ -1,4 +1,4 @@
-"""A service that cannot go on: commands say so soon, and what lets it go on."""
+"""If the service is stopped or frozen, commands say so soon, with the command that resumes it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def begin(host: Daemon, *words: str, stderr: int = subprocess.PIPE) -> "subproce
 
 
 def test_a_service_that_is_stopped_is_named(host: Daemon) -> None:
-    """Every command ends after 10 s with its process and the remedy; once it goes on all is well."""
+    """Every command ends after 10 s with the process and the remedy, and works again afterwards."""
     assert host.process is not None
     pid = host.process.pid
     host.process.send_signal(signal.SIGSTOP)
@@ -51,7 +51,7 @@ def test_a_service_that_is_stopped_is_named(host: Daemon) -> None:
 
 
 def test_on_a_terminal_it_is_said_what_is_waited_for(host: Daemon) -> None:
-    """After 2 s, and the command ends well when the service goes on in time."""
+    """After 2 s the command says what it waits for, and succeeds if the service continues in time."""
     assert host.process is not None
     reader, terminal = pty.openpty()
     host.process.send_signal(signal.SIGSTOP)
@@ -71,7 +71,7 @@ def test_on_a_terminal_it_is_said_what_is_waited_for(host: Daemon) -> None:
 
 
 def test_doctor_says_the_same(host: Daemon) -> None:
-    """Once, not that it is to be started, and it waits for it no longer than any other command."""
+    """Doctor says it once, without suggesting a start, and waits no longer than other commands."""
     assert host.process is not None
     pid, began = host.process.pid, time.monotonic()
     host.process.send_signal(signal.SIGSTOP)
@@ -95,7 +95,7 @@ def test_doctor_says_the_same(host: Daemon) -> None:
 def test_the_remedy_fits_the_reason(
     folder: Path, path: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Starting it is the remedy only where nobody listens."""
+    """The remedy is to start the service only if nobody listens."""
     monkeypatch.setattr("canhazgpu.client.connection.HALTED_TIME", 0.2)
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
         listener.bind(str(folder / "full"))
@@ -107,7 +107,7 @@ def test_the_remedy_fits_the_reason(
 
 
 def test_one_that_runs_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that works on the answer is not given up like one that is stopped; it is said to run."""
+    """A service that is busy is waited for longer, and the message says that it is running."""
     monkeypatch.setattr("canhazgpu.client.connection.SAY_AFTER", 0.1)
     monkeypatch.setattr("canhazgpu.client.connection.HALTED_TIME", 0.2)
     monkeypatch.setattr("canhazgpu.client.connection.ANSWER_TIME", 0.5)

@@ -1,4 +1,4 @@
-"""A service without root where /proc hides other users' processes: real mounts, users and namespaces."""
+"""A service without root where /proc hides processes, with real mounts, users and namespaces."""
 
 import json
 import os
@@ -23,7 +23,7 @@ MODES = ["hidepid=1", "hidepid=2", "hidepid=4"]
 
 
 def hidden(options: str, person: Person, *program: str, keep: str = READ, group: int = 0) -> list[str]:
-    """Return the words that run a program as a person, where /proc is mounted with these options."""
+    """Return a command line that runs a program as a user, with /proc mounted with these options."""
     words = ["unshare", "--mount", "sh", "-c", MOUNT, options, "setpriv"]
     words += [f"--reuid={person.uid}", f"--regid={person.gid}"]
     words += [f"--groups={group}" if group else "--clear-groups"]
@@ -31,7 +31,7 @@ def hidden(options: str, person: Person, *program: str, keep: str = READ, group:
 
 
 def mountable(options: str) -> None:
-    """Skip where this machine does not let us mount /proc so."""
+    """Skip if this machine cannot mount /proc with these options."""
     words = ["unshare", "--mount", "sh", "-c", MOUNT, options, "true"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -40,7 +40,7 @@ def mountable(options: str) -> None:
 
 @contextmanager
 def service(folder: Path, options: str, owner: Person, keep: str = READ, group: int = 0) -> Iterator[Daemon]:
-    """A service of a person's own behind such a /proc."""
+    """A service of a user with such a /proc."""
     mountable(options)
     daemon = Daemon(folder)
     os.chown(folder, owner.uid, owner.gid)
@@ -60,13 +60,13 @@ def service(folder: Path, options: str, owner: Person, keep: str = READ, group: 
 
 
 def warnings(daemon: Daemon) -> list[dict[str, Any]]:
-    """What the service said at start of what is hidden from it."""
+    """Return what the service logged at its start about hidden processes."""
     lines = [json.loads(line) for line in daemon.log.read_text().splitlines() if line.startswith("{")]
     return [line for line in lines if line["event"] == "limited" and "hidepid" in line["reason"]]
 
 
 def doctor(daemon: Daemon) -> tuple[str, str]:
-    """What the doctor says of processes, and what to do."""
+    """Return doctor's finding about processes, with the remedy."""
     rows = json.loads(daemon.run("doctor", "--json").stdout)
     (row,) = [row for row in rows if row["check"] == "processes"]
     return row["state"], f"{row['found']} {row['remedy']}"
@@ -76,7 +76,7 @@ def doctor(daemon: Daemon) -> tuple[str, str]:
 def test_a_run_that_cannot_be_followed_is_refused_with_the_reason(
     folder: Path, people: list[Person], options: str
 ) -> None:
-    """Others read why and what to do, the log and the doctor say so too; what needs no process works."""
+    """`run` of another user is refused with a remedy, the log and doctor say it, and the rest works."""
     owner, other = people
     with service(folder, options, owner) as daemon:
         refused = daemon.run("run", "--", "true", person=other)
@@ -99,7 +99,7 @@ def test_a_run_that_cannot_be_followed_is_refused_with_the_reason(
 def test_a_service_that_sees_them_takes_runs_and_says_nothing(
     folder: Path, people: list[Person], way: str
 ) -> None:
-    """In the group of the mount, or with CAP_SYS_PTRACE, or where nothing is hidden."""
+    """Nothing is reported to the group of the mount, with CAP_SYS_PTRACE, or without the option."""
     owner, other = people
     options = {"group": f"hidepid=2,gid={other.gid}", "capability": "hidepid=2", "not mounted so": "rw"}[way]
     keep = f"{READ},{TRACE}" if way == "capability" else READ
@@ -111,7 +111,7 @@ def test_a_service_that_sees_them_takes_runs_and_says_nothing(
 
 
 def test_an_administrator_whose_process_is_hidden_is_one(folder: Path, people: list[Person]) -> None:
-    """Their groups are the kernel's word; that their namespaces cannot be read makes nobody a stranger."""
+    """Callers keep their groups although their namespaces cannot be read."""
     owner, admin = people
     config = folder / "config.toml"
     mountable("hidepid=2")
@@ -131,7 +131,7 @@ def test_an_administrator_whose_process_is_hidden_is_one(folder: Path, people: l
 
 
 def test_a_process_that_has_ended_has_ended(host: Daemon) -> None:
-    """The socket was connected by a process that is gone: that is said, and nothing of /proc."""
+    """If the connecting process is gone, the error says that, and does not mention /proc."""
     body = json.dumps({"kind": "run", "gpus": [0]})
     head = f"POST /v1/reservations HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}"
     link = socket.socket(socket.AF_UNIX)
@@ -151,7 +151,7 @@ def test_a_process_that_has_ended_has_ended(host: Daemon) -> None:
 
 
 def test_what_the_mount_says_is_true(people: list[Person]) -> None:
-    """Whatever options, rights and groups: hidden iff another user's /proc/PID/stat cannot be read."""
+    """Processes count as hidden exactly if another user's /proc/PID/stat cannot be read."""
     owner, other = people
     process = other.spawn("sleep", "60")
     script = (

@@ -1,4 +1,4 @@
-"""The audit log on a full disk, under logrotate, under kill -9 and between writers: each id one line."""
+"""The audit log on a full disk, with logrotate, kills and several writers: each id is one line."""
 
 import contextlib
 import gzip
@@ -26,7 +26,7 @@ LINES = 2000
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The log's name; there is no file yet."""
+    """The log's path; there is no file yet."""
     return tmp_path / "violations.log"
 
 
@@ -40,13 +40,13 @@ def log(path: Path) -> Iterator[AuditLog]:
 
 @pytest.fixture
 def disk(folder: Path) -> Iterator[Disk]:
-    """A disk with room for 4096 bytes of the log."""
+    """A disk with space for 4096 bytes of the log."""
     yield from mounted(folder / "disk")
 
 
 @pytest.mark.anyio
 async def test_a_notice_that_cannot_be_written_is_tried_again(log: AuditLog, path: Path) -> None:
-    """As a fact is: who was told is in the log in the end, whatever stood in the way."""
+    """A notice that cannot be written is retried until it is in the log."""
     channel, notice = LogChannel(log), samples()[0].notice
     await anyio.Path(path).mkdir()
     assert [one.verdict for one in await channel.deliver(notice, [str(path)], None)] == ["retry"]
@@ -56,7 +56,7 @@ async def test_a_notice_that_cannot_be_written_is_tried_again(log: AuditLog, pat
 
 
 def test_a_full_disk_leaves_nothing_of_the_line(disk: Disk) -> None:
-    """A line that fits in part is taken back whole; with room again it is written, once."""
+    """A line that fits only in part is removed, and written once there is space."""
     path = disk.folder / "violations.log"
     log = AuditLog(path)
     try:
@@ -78,7 +78,7 @@ def test_a_full_disk_leaves_nothing_of_the_line(disk: Disk) -> None:
 
 
 def test_a_disk_full_from_the_start_is_waited_for(disk: Disk) -> None:
-    """With no byte free the file stays empty, and the first byte of room is used at once."""
+    """On a full disk the file stays empty; the first line is written once there is space."""
     filler = disk.fill()
     log = AuditLog(disk.folder / "violations.log")
     try:
@@ -92,7 +92,7 @@ def test_a_disk_full_from_the_start_is_waited_for(disk: Disk) -> None:
 
 
 def test_the_service_waits_for_the_disk_and_skips_no_fact(folder: Path, disk: Disk) -> None:
-    """Facts found while the disk is full are all in the log when there is room, in their order."""
+    """Facts from the time of a full disk are logged in their order once there is space."""
     path = disk.folder / "violations.log"
     disk.fill()
     daemon = Daemon(folder)
@@ -116,7 +116,7 @@ def test_the_service_waits_for_the_disk_and_skips_no_fact(folder: Path, disk: Di
 
 @pytest.mark.parametrize("create", [True, False])
 def test_a_rename_between_two_lines(log: AuditLog, path: Path, *, create: bool) -> None:
-    """After logrotate's rename, with `create` or without, the next line is in the file of the name."""
+    """After a rotation by logrotate, the next line is in the new file."""
     old = path.with_name("violations.log.1")
     assert log.append("a", line("a"))
     path.rename(old)
@@ -131,7 +131,7 @@ def test_a_rename_between_two_lines(log: AuditLog, path: Path, *, create: bool) 
 def test_a_line_that_was_rotated_away_is_not_written_again(
     path: Path, *, restart: bool, packed: bool
 ) -> None:
-    """An id written and never acknowledged stays one line over all files, by memory or by reading them."""
+    """An unacknowledged id is one line over all files, also after a restart."""
     old = path.with_name("violations.log.1")
     log = AuditLog(path)
     try:
@@ -150,7 +150,7 @@ def test_a_line_that_was_rotated_away_is_not_written_again(
 
 
 def test_a_damaged_rotated_file_does_not_stop_the_log(path: Path, log: AuditLog) -> None:
-    """A packed sibling with garbage in its middle is passed over: the line is written."""
+    """A damaged compressed file is skipped, and the line is written."""
     packed = bytearray(gzip.compress(b"".join(line(str(n), 160 + n % 50) for n in range(2000))))
     packed[200:2200] = random.Random(1).randbytes(2000)
     path.with_name("violations.log.1.gz").write_bytes(packed)
@@ -162,14 +162,14 @@ def test_a_damaged_rotated_file_does_not_stop_the_log(path: Path, log: AuditLog)
     "harm", [b'{"id": "\xff"}\n', b"[" * 100_000 + b"\n", b'[1]\n{"id": 9' + b"9" * 5000 + b"}\n"]
 )
 def test_hostile_bytes_in_a_rotated_file_do_not_stop_the_log(path: Path, log: AuditLog, harm: bytes) -> None:
-    """What is no line of a log is passed over, whatever it is."""
+    """Lines that are not of a log are skipped."""
     path.with_name("violations.log.1").write_bytes(harm + line("a"))
     assert not log.append("a", line("a"))
     assert log.append("b", line("b"))
 
 
 def test_half_a_line_of_a_killed_writer_is_cut_off(path: Path, log: AuditLog) -> None:
-    """A writer dies by kill -9 with half a line written; the next one starts on a clean line."""
+    """After a writer was killed within a line, the next one starts on a new line."""
     assert writer(path, 0, 10, torn=6).wait(20) == -signal.SIGKILL
     assert not path.read_bytes().endswith(b"\n")
     assert log.append("00006", line("00006"))
@@ -177,7 +177,7 @@ def test_half_a_line_of_a_killed_writer_is_cut_off(path: Path, log: AuditLog) ->
 
 
 def test_half_a_line_that_was_rotated_away_is_whole_in_the_new_file(path: Path, log: AuditLog) -> None:
-    """What a killed writer left torn, and logrotate moved away, is written again, whole."""
+    """A line that was torn and rotated away is written again."""
     assert writer(path, 0, 4, torn=3).wait(20) == -signal.SIGKILL
     path.rename(path.with_name("violations.log.1"))
     assert not log.append("00002", line("00002"))
@@ -186,7 +186,7 @@ def test_half_a_line_that_was_rotated_away_is_whole_in_the_new_file(path: Path, 
 
 
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:
-    """A writer that begins anew after each kill ends with each id once, in order, over all files."""
+    """After repeated kills, each id is one line, in order, over all files."""
     chance, ends = random.Random(int(os.environ.get("LOG_SEED", "20261124"))), []
     for turn in range(8):
         process = writer(path, 0, LINES)
@@ -205,7 +205,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(path: Path) -> None:
 
 
 def test_writers_at_once_lose_and_double_nothing(path: Path) -> None:
-    """Two processes that write the same, and one more, take turns: each line is whole, each id once."""
+    """Two writers with overlapping ids take turns; each line is complete, each id once."""
     all_three = [writer(path, 0, 300, 3), writer(path, 0, 300, 4), writer(path, 300, 400, 5)]
     assert [process.wait(60) for process in all_three] == [0, 0, 0]
     assert Counter(ids(path)) == {f"{number:05}": 1 for number in range(400)}
@@ -213,7 +213,7 @@ def test_writers_at_once_lose_and_double_nothing(path: Path) -> None:
 
 
 def test_a_second_writer_is_refused_while_one_writes(log: AuditLog, path: Path) -> None:
-    """Who holds the log keeps it; another gets an error that says so, and writes nothing."""
+    """A second writer gets an error while the log is locked, and writes nothing."""
     assert log.append("a", line("a"))
     other = AuditLog(path)
     with pytest.raises(BlockingIOError, match="another process writes this log"):
@@ -226,7 +226,7 @@ def test_a_second_writer_is_refused_while_one_writes(log: AuditLog, path: Path) 
 
 
 def test_the_two_workers_that_share_the_log_do_not_double_a_line(path: Path) -> None:
-    """At a start, a test of the log and a fact that is there already, at once: the fact stays one line."""
+    """At a start, a fact that is already logged stays one line."""
     lines = b"".join(line(f"{number:05}") for number in range(30_000))
     for number in range(1, 8):  # So long to read that the second worker comes meanwhile.
         path.with_name(f"violations.log.{number}").write_bytes(lines)

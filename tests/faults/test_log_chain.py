@@ -1,4 +1,4 @@
-"""The chain of the audit log is whole after rotation, restart, kill -9, a full disk and an upgrade."""
+"""The chain of the audit log survives rotation, restarts, kills, full disks and upgrades."""
 
 import contextlib
 import json
@@ -53,7 +53,7 @@ for number in range(last):
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The log's name; there is no file yet."""
+    """The log's path; there is no file yet."""
     return tmp_path / "violations.log"
 
 
@@ -67,19 +67,19 @@ def log(path: Path) -> Iterator[AuditLog]:
 
 @pytest.fixture
 def disk(folder: Path) -> Iterator[Disk]:
-    """A disk with room for 4096 bytes of the log."""
+    """A disk with space for 4096 bytes of the log."""
     yield from mounted(folder / "disk")
 
 
 @pytest.fixture
 def three(path: Path) -> list[Path]:
-    """The files of a log with five lines each: the oldest packed, a plain one, the log."""
+    """Write a log of three files with five lines each: compressed, plain, current."""
     return three_files(path)
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_the_chain_goes_on_from_an_old_file_alone(three: list[Path], log: AuditLog, *, packed: bool) -> None:
-    """After a restart, with neither log nor head, the newest rotated file says where, however old it is."""
+    """Without log and head file, the chain continues from the newest rotated file."""
     three[2].unlink()
     chain_head_path(three[2]).unlink()
     last = pack(three[1]) if packed else three[1]
@@ -93,7 +93,7 @@ def test_the_chain_goes_on_from_an_old_file_alone(three: list[Path], log: AuditL
 def test_a_spoilt_head_and_a_folder_in_the_way_do_not_stop_the_log(
     three: list[Path], log: AuditLog, harm: bytes
 ) -> None:
-    """What cannot be read is passed over: the files say where the chain goes on."""
+    """If the head file is not readable, the chain continues from the files."""
     chain_head_path(three[2]).write_bytes(harm)
     three[2].unlink()
     three[2].with_name("violations.log.7").mkdir()
@@ -102,7 +102,7 @@ def test_a_spoilt_head_and_a_folder_in_the_way_do_not_stop_the_log(
 
 
 def test_lines_from_before_the_chain_are_counted_and_only_at_the_beginning(path: Path, log: AuditLog) -> None:
-    """A log that is older than the chain goes on with seq 1; a line without it later on is a finding."""
+    """A log from before the chain continues with seq 1; a later line without it is a finding."""
     path.write_bytes(line("old 1") + line("old 2"))
     assert not log.append("old 1", line("old 1"))
     write(log, "new 1", "new 2")
@@ -116,7 +116,7 @@ def test_lines_from_before_the_chain_are_counted_and_only_at_the_beginning(path:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_kill_9_at_any_instant_breaks_no_chain(path: Path) -> None:
-    """Before, within or behind any write, and between line and head: all goes on, each id once."""
+    """After a kill at any point of a write, the chain continues and each id is logged once."""
     seed = int(os.environ.get("LOG_SEED", "20261125"))
     chance, last, behind, between = random.Random(seed), 12 * ROUNDS, 0, 0
     for turn in range(ROUNDS):
@@ -141,7 +141,7 @@ def test_kill_9_at_any_instant_breaks_no_chain(path: Path) -> None:
 
 
 def test_rotation_while_it_is_written_breaks_no_chain(path: Path) -> None:
-    """Renamed, then packed, under a writer; each check meanwhile finds the chain whole."""
+    """While a writer works, files are renamed and compressed, and each check finds a complete chain."""
     process, checks = writer(path, 0, 1500), 0
     try:
         while process.poll() is None:
@@ -160,13 +160,13 @@ def test_rotation_while_it_is_written_breaks_no_chain(path: Path) -> None:
 
 
 def kept_head(path: Path) -> Head | None:
-    """The head that is kept beside a log."""
+    """Return the head file of a log."""
     anchor = read_chain_head(path)
     return anchor.head if anchor else None
 
 
 def rotate(path: Path) -> None:
-    """Do as logrotate does with `delaycompress`: what was rotated last is packed, then all are renamed."""
+    """Rotate like logrotate with `delaycompress`."""
     one = path.with_name("violations.log.1")
     for number in range(100, 1, -1):
         old = path.with_name(f"violations.log.{number}.gz")
@@ -180,7 +180,7 @@ def rotate(path: Path) -> None:
 
 
 def test_a_check_reads_the_files_of_one_moment(three: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rotated between the opening of two files, they are opened anew: none is read twice, none missed."""
+    """If a rotation happens while files are opened, they are opened again; no line is missed."""
     two, one, log = three
     spare, elsewhere = one.with_name("violations.log.3"), one.with_name("violations.log.4.gz")
     steps = [
@@ -204,7 +204,7 @@ def test_a_check_reads_the_files_of_one_moment(three: list[Path], monkeypatch: p
 
 
 def test_a_full_disk_breaks_no_chain(disk: Disk) -> None:
-    """Lines refused for want of room leave no number out; the head beside the log catches up later."""
+    """Lines that did not fit on the disk use no number, and the head file catches up later."""
     path = disk.folder / "violations.log"
     log = AuditLog(path)
     try:
@@ -224,7 +224,7 @@ def test_a_full_disk_breaks_no_chain(disk: Disk) -> None:
 def test_a_line_that_could_not_be_taken_back_is_not_doubled(
     path: Path, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When neither fsync nor truncate works, the file is read again: what is in it is in the chain, once."""
+    """If neither fsync nor truncate works, the file is read again, and each line is in the chain once."""
     write(log, 1)
     with monkeypatch.context() as broken:
         for name in ("fsync", "ftruncate"):
@@ -243,7 +243,7 @@ def _fail(*_: object) -> None:
 def test_closing_waits_for_a_line_that_is_being_written(
     path: Path, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One thread closes the log under another's hands: the line is whole, and it is known to be there."""
+    """If another thread closes the log during a write, the line is complete and known."""
     going, go, fsync = threading.Event(), threading.Event(), os.fsync
 
     def slow(file: int) -> None:
@@ -265,7 +265,7 @@ def test_closing_waits_for_a_line_that_is_being_written(
 
 
 def test_threads_that_share_a_log_make_one_chain(path: Path, log: AuditLog) -> None:
-    """Four at once, and one that closes the log again and again: each line is once in a whole chain."""
+    """With four threads and one that closes the log, each line is once in a complete chain."""
 
     def append(which: int) -> None:
         for number in range(50):

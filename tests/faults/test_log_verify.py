@@ -1,4 +1,4 @@
-"""A hand in the files of the audit log is found: which line of which file, and what was done to it."""
+"""A manual change of the audit log is found, with the file, the line and the kind of change."""
 
 import gzip
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from canhazgpu.notifiers.audit_log.writer import AuditLog
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """The log's name; there is no file yet."""
+    """The log's path; there is no file yet."""
     return tmp_path / "violations.log"
 
 
@@ -28,12 +28,12 @@ def log(path: Path) -> Iterator[AuditLog]:
 
 @pytest.fixture
 def three(path: Path) -> list[Path]:
-    """The files of a log with five lines each: the oldest packed, a plain one, the log."""
+    """Write a log of three files with five lines each: compressed, plain, current."""
     return three_files(path)
 
 
 def rewrite(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
-    """Put other lines into a file."""
+    """Replace the lines of a file."""
     new = b"".join(change(lines(path)))
     path.write_bytes(gzip.compress(new) if path.suffix == ".gz" else new)
 
@@ -44,7 +44,7 @@ def edit(kept: list[bytes]) -> list[bytes]:
 
 
 def swap(kept: list[bytes]) -> list[bytes]:
-    """Let two lines change places."""
+    """Swap two lines."""
     return [kept[0], kept[2], kept[1], *kept[3:]]
 
 
@@ -67,7 +67,7 @@ def test_a_hand_in_a_file_is_found(
     place: int,
     seq: int,
 ) -> None:
-    """An edited, removed, moved, spoilt or repeated line is named: in the log, a plain and a packed file."""
+    """An edited, removed, moved, damaged or repeated line is found in every kind of file."""
     assert found(three[2]) == []
     rewrite(three[file], change)
     number = seq and seq + 5 * file
@@ -75,13 +75,13 @@ def test_a_hand_in_a_file_is_found(
 
 
 def test_another_number_on_a_first_line_does_not_move_its_file(three: list[Path]) -> None:
-    """Files are read in the order of their chain, and one edited number is one finding."""
+    """Files are read in the order of their chain, and an edited number is one finding."""
     rewrite(three[0], lambda kept: [kept[0].replace(b'"seq": 1,', b'"seq": 900,'), *kept[1:]])
     assert found(three[2]) == [("edited", "violations.log.2.gz", 1, 900, 900)]
 
 
 def test_a_first_line_that_is_gone_is_found(three: list[Path]) -> None:
-    """The first line of a file follows the last one of the file before; of the oldest, nothing."""
+    """The first line of each file must follow the last one of the file before, except in the oldest."""
     rewrite(three[1], lambda kept: kept[1:])
     assert found(three[2]) == [("removed", "violations.log.1", 1, 6, 6)]
     rewrite(three[0], lambda kept: kept[1:])
@@ -90,7 +90,7 @@ def test_a_first_line_that_is_gone_is_found(three: list[Path]) -> None:
 
 
 def test_a_rotated_file_that_is_gone_is_found(three: list[Path]) -> None:
-    """One from the middle is missing; the oldest one is rotated away, and that is told."""
+    """A missing file in the middle is a finding; a missing oldest one is only reported."""
     middle = three[1].read_bytes()
     three[1].unlink()
     assert found(three[2]) == [("removed", "violations.log", 1, 6, 10)]
@@ -102,7 +102,7 @@ def test_a_rotated_file_that_is_gone_is_found(three: list[Path]) -> None:
 
 @pytest.mark.parametrize("left", [1, 3])
 def test_what_is_cut_off_the_beginning_was_not_rotated_away(three: list[Path], left: int) -> None:
-    """Whatever became of the files before: it is kept after which line the log's own file began."""
+    """Removed lines at the start of the log are found without the older files."""
     for path in three[:2]:
         path.unlink()
     proof = verify(three[2])
@@ -115,7 +115,7 @@ def test_what_is_cut_off_the_beginning_was_not_rotated_away(three: list[Path], l
 
 @pytest.mark.parametrize("left", [0, 1, 4])
 def test_a_tail_that_is_cut_off_is_found_and_stays_found(three: list[Path], log: AuditLog, left: int) -> None:
-    """The head beside the log has the last number; the next line continues from it, so that a gap stays."""
+    """Removed lines at the end are found by the head file, and the gap remains."""
     rewrite(three[2], lambda kept: kept[:left])
     ((kind, _, _, first, last),) = found(three[2])
     assert (kind, first, last) == ("removed_at_end", 11 + left, 15)
@@ -124,7 +124,7 @@ def test_a_tail_that_is_cut_off_is_found_and_stays_found(three: list[Path], log:
 
 
 def test_with_every_file_gone_the_numbers_go_on(three: list[Path], log: AuditLog) -> None:
-    """The head beside the log outlives it: everything is missing, and the next line is no first one."""
+    """If all files are removed, the head file shows it, and the next line continues the numbers."""
     for path in three:
         path.unlink()
     assert found(three[2]) == [("removed_at_end", "", 0, 1, 15)]
@@ -136,7 +136,7 @@ def test_with_every_file_gone_the_numbers_go_on(three: list[Path], log: AuditLog
 
 
 def test_a_packed_file_that_is_damaged_is_named(three: list[Path]) -> None:
-    """Cut short, it cannot be read further; what then is missing is said as well."""
+    """A truncated compressed file is a finding, and so are the lines that are missing in it."""
     three[0].write_bytes(three[0].read_bytes()[:-30])
     kinds = {(kind, file) for kind, file, *_ in found(three[2])}
     assert ("unreadable", three[0].name) in kinds

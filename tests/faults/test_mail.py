@@ -1,4 +1,4 @@
-"""Mail servers that refuse, break off or fall silent: one mail each in the end, and nobody else waits."""
+"""Mail servers that refuse, disconnect or hang: each mail arrives once, and nothing else is delayed."""
 
 import json
 import os
@@ -36,29 +36,29 @@ to = ["offender"]
 
 
 class Mailing(Daemon):
-    """A service that sends mail, running."""
+    """Run a service that sends mail."""
 
     def __init__(self, folder: Path, port: int, tls: str = "none", more: str = "") -> None:
         super().__init__(folder, STEPS + MAIL.format(port=port, tls=tls) + more)
         self.start()
 
     def ask(self, *words: str) -> Any:
-        """Return what a command answers."""
+        """Return the output of a command."""
         answer = self.run(*words, "--json")
         assert answer.returncode == 0, answer.stderr + self.log.read_text()
         return json.loads(answer.stdout)
 
     def deliveries(self, outcome: str = "") -> list[dict[str, Any]]:
-        """Return what `canhazgpu deliveries` shows of mail."""
+        """Return the attempts by mail, from `canhazgpu deliveries`."""
         rows = self.ask("deliveries")
         return [one for one in rows if one["channel"] == "email" and outcome in ("", one["outcome"])]
 
     def letters(self) -> dict[str, dict[str, Any]]:
-        """Return what `canhazgpu deadletters list` shows, by recipient."""
+        """Return the dead letters by recipient."""
         return {row["recipient"]: row for row in self.ask("deadletters", "list")}
 
     def settled(self, notices: int) -> bool:
-        """Tell whether so many notices were made, and mail has nothing left to send or to try again."""
+        """Return whether this number of notices was created, and no mail is pending."""
         with self.redis() as redis:
             stream = "canhazgpu:{testhost}:notices"
             if redis.xlen(stream) != notices:
@@ -70,7 +70,7 @@ class Mailing(Daemon):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A mail server that takes everything until told otherwise."""
+    """A mail server that accepts everything until told otherwise."""
     made = Server()
     yield made
     made.controller.stop()
@@ -93,7 +93,7 @@ def terminal(people: list[Person]) -> Iterator[Terminal]:
 
 
 def others_are_on_time(daemon: Daemon, terminal: Terminal) -> None:
-    """Let the terminal's user use GPU 0; check that the log and the terminal do not wait for mail."""
+    """Let the user use GPU 0; check that the log and the terminal do not wait for mail."""
     daemon.place(gpu(0, use(terminal.leader.pid, 1024)))
     until(daemon.facts, IN_TIME, "for the line in the log")
     until(lambda: terminal.first_seen("GPU 0"), GROUP_WAIT + 1, "for the line on the terminal")
@@ -103,7 +103,7 @@ def others_are_on_time(daemon: Daemon, terminal: Terminal) -> None:
 def test_refused_for_a_while_the_mail_arrives_once(
     mailing: Mailing, server: Server, terminal: Terminal
 ) -> None:
-    """451 at each stage in turn, then 250: one mail; the log and the terminal were never late."""
+    """After 451 at each stage, the mail arrives once, and the log and the terminal are in time."""
     accepts = time.monotonic() + REFUSES
 
     def refuse(command: str, _address: str) -> str:
@@ -131,7 +131,7 @@ def test_refused_for_a_while_the_mail_arrives_once(
 
 
 def test_refused_for_good_it_is_a_dead_letter_to_replay(mailing: Mailing, server: Server) -> None:
-    """550 is not tried again but listed; replayed it arrives once, and its end is told like any other."""
+    """550 causes a dead letter; after a replay the mail arrives once, and so does the resolved mail."""
     server.answer = lambda command, _: NEVER if command == "RCPT" else OK
     mailing.place(USED)
     until(lambda: mailing.settled(2))  # Administrators are told that nobody was reached.
@@ -154,7 +154,7 @@ def test_refused_for_good_it_is_a_dead_letter_to_replay(mailing: Mailing, server
 
 
 def test_without_starttls_nothing_is_sent_in_plain_text(folder: Path, server: Server) -> None:
-    """`tls = "starttls"` and a server without it: no command of a mail, and the reason in the deliveries."""
+    """With `tls = "starttls"`, nothing is sent to a server without it, and deliveries have the reason."""
     daemon = Mailing(folder, server.port, tls="starttls")
     try:
         daemon.place(USED)
@@ -169,7 +169,7 @@ def test_without_starttls_nothing_is_sent_in_plain_text(folder: Path, server: Se
 
 
 def test_a_silent_server_holds_up_nobody(folder: Path, terminal: Terminal) -> None:
-    """A server that takes the connection and never speaks delays no log line, no terminal and no stop."""
+    """A server that never answers delays no log line, no terminal and no stop."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(IN_TIME + 3)
         daemon = Mailing(folder, silent.getsockname()[1])
@@ -186,7 +186,7 @@ def test_a_silent_server_holds_up_nobody(folder: Path, terminal: Terminal) -> No
 
 
 def test_a_password_that_is_no_text_stops_nobody_else(folder: Path, server: Server) -> None:
-    """A password file with bytes that are not UTF-8: the mail waits, the service and its log live on."""
+    """If the password file is not UTF-8, the mail waits and the service continues."""
     (folder / "password").write_bytes(b"\xff\xfe")
     daemon = Mailing(folder, server.port, "none", f'username = "gpu"\npassword_file = "{folder}/password"')
     try:
@@ -200,7 +200,7 @@ def test_a_password_that_is_no_text_stops_nobody_else(folder: Path, server: Serv
 
 
 def test_broken_off_after_data_it_comes_again_as_the_same_mail(mailing: Mailing, server: Server) -> None:
-    """A connection lost before the answer to DATA: tried again under the same Message-ID and date."""
+    """If the connection is lost before the answer to DATA, the same mail is sent again."""
     server.answer = lambda command, _: "" if command == "DATA" and len(server.lost) < 2 else OK
     mailing.place(USED)
     until(lambda: mailing.settled(1), 15)
@@ -211,7 +211,7 @@ def test_broken_off_after_data_it_comes_again_as_the_same_mail(mailing: Mailing,
 
 
 def test_broken_off_after_it_was_taken_it_does_not_come_again(mailing: Mailing, server: Server) -> None:
-    """A connection lost at QUIT, behind the server's 250, is no reason to send the mail again."""
+    """If the connection is lost after the server accepted the mail, it is not sent again."""
     server.answer = lambda command, _: "" if command == "QUIT" else OK
     mailing.place(USED)
     until(lambda: mailing.settled(1))

@@ -1,4 +1,4 @@
-"""Whom a mail is for and what is in it: one mail a notice, the same to the last byte when it comes again."""
+"""The recipients and the content of a mail: a repeated mail is identical."""
 
 from email.message import EmailMessage
 from typing import Any
@@ -64,7 +64,7 @@ TABLE = {"addresses": {"bob": "robert@example.org"}}
 async def test_whom_a_notice_is_for(
     settings: dict[str, Any], facts: dict[str, Any], expected: list[str]
 ) -> None:
-    """The person's address, all administrators, one address: never two of these, and nobody where none is."""
+    """The recipients are the person, all administrators, or one address, and nobody if there is none."""
     assert await channel(**settings).recipients(notice("python3", **facts)) == expected
 
 
@@ -82,7 +82,7 @@ def parts(mail: EmailMessage) -> tuple[str, str]:
 
 
 def test_a_mail_is_text_and_a_page() -> None:
-    """The text has the lines of the notice, the page is all of it in HTML; no reader has to have both."""
+    """The text part has all lines of the notice, and the HTML part is the page."""
     told = notice("日本語", "</pre><script>alert(1)</script>")
     mail = channel().message(told, ["bob@example.com"], None)
     text, html = parts(mail)
@@ -94,7 +94,7 @@ def test_a_mail_is_text_and_a_page() -> None:
 
 
 def test_a_mail_that_comes_again_is_the_same() -> None:
-    """To the last byte, so that whoever has it can drop it; another notice has another name."""
+    """A repeated mail is identical to the last byte; another notice has another Message-ID."""
     told, later = notice("日本語"), notice("日本語", notice="02NOTICE", kind="resolved")
     first, again = (channel().message(told, ["bob@example.com"], None) for _ in range(2))
     assert first.as_bytes() == again.as_bytes()
@@ -106,7 +106,7 @@ def test_a_mail_that_comes_again_is_the_same() -> None:
 
 @pytest.mark.parametrize("answer", [TRY_LATER, NEVER], ids=["for now", "for good"])
 async def test_one_refused_does_not_repeat_the_mail_to_the_other(store: Store, answer: str) -> None:
-    """Of two administrators one is taken: that one gets one mail; the other gets the same later, or never."""
+    """If one of two administrators is refused, only that one gets the mail later."""
     server = Server()
 
     def refuse(command: str, address: str) -> str:
@@ -136,7 +136,7 @@ async def test_one_refused_does_not_repeat_the_mail_to_the_other(store: Store, a
 
 
 async def test_a_dead_letter_goes_to_its_recipient_alone(store: Store) -> None:
-    """Replayed it is narrowed: the other administrator has it already."""
+    """A replayed mail goes only to the administrator who did not get it."""
     server = Server()
     told: Notice = notice("python3", audience="admins", person=None, channel="email", to=ADAM)
     try:
@@ -156,7 +156,7 @@ async def test_a_dead_letter_goes_to_its_recipient_alone(store: Store) -> None:
 
 
 async def test_who_has_only_a_number_is_not_mailed_and_administrators_hear(store: Store) -> None:
-    """Of a user without a name nobody knows the mailbox: the step of the administrators comes at once."""
+    """A user without a name has no address, so the next step follows at once."""
     server = Server()
     steps = [
         Step(after="0s", channels=["email"], to=["offender"]),

@@ -1,4 +1,4 @@
-"""Mail over TLS with a login: to the right server with the right password, or not at all."""
+"""Mail over TLS with a login is sent only to the right server."""
 
 import ssl
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ HERE, ELSEWHERE = "localhost", "mail.example.com"
 
 @pytest.fixture
 def authority(tmp_path: Path) -> trustme.CA:
-    """Who signs the server's certificate; known by the file that the settings name."""
+    """A certificate authority, in the file that the settings name."""
     made = trustme.CA()
     made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     (tmp_path / "password").write_text(f"{LOGIN[1]}\n")
@@ -37,7 +37,7 @@ def authority(tmp_path: Path) -> trustme.CA:
 
 
 def certificate(authority: trustme.CA, name: str) -> ssl.SSLContext:
-    """Return what a server of this name needs."""
+    """Return the certificate of a server with this name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
     return context
@@ -45,14 +45,14 @@ def certificate(authority: trustme.CA, name: str) -> ssl.SSLContext:
 
 @contextmanager
 def serving(**facts: Any) -> Iterator[Server]:
-    """A mail server while the test lasts."""
+    """A mail server for the test."""
     server = Server(**facts)
     yield server
     server.controller.stop()
 
 
 def settings(server: Server, folder: Path, **facts: Any) -> Settings:
-    """Settings for this server."""
+    """Return settings for this server."""
     email = {
         "enabled": True,
         "host": HERE,
@@ -69,7 +69,7 @@ def settings(server: Server, folder: Path, **facts: Any) -> Settings:
 
 
 async def deliver(chosen: Settings) -> Outcome:
-    """Send one mail; return what became of it."""
+    """Send one mail; return the outcome."""
     mail, told = Mail(chosen), notice("python3")
     with capture_logs() as logs:
         (outcome,) = await mail.deliver(told, await mail.recipients(told), None)
@@ -78,7 +78,7 @@ async def deliver(chosen: Settings) -> Outcome:
 
 
 def doctor(chosen: Settings) -> list[tuple[str, str, str]]:
-    """Return what the doctor says of mail."""
+    """Return doctor's finding about mail."""
     found = list(channel_checks.email(chosen))
     assert LOGIN[1] not in repr(found)
     return found
@@ -88,7 +88,7 @@ def doctor(chosen: Settings) -> list[tuple[str, str, str]]:
 async def test_with_the_right_certificate_and_password_it_arrives(
     authority: trustme.CA, tmp_path: Path, tls: str
 ) -> None:
-    """By STARTTLS and by TLS from the start; the doctor says that it would."""
+    """STARTTLS and TLS from the start work, and doctor reports it."""
     with serving(**{tls: certificate(authority, HERE)}, login=LOGIN) as server:
         chosen = settings(server, tmp_path, tls=tls)
         assert await deliver(chosen) == Outcome(BOB, "delivered")
@@ -99,7 +99,7 @@ async def test_with_the_right_certificate_and_password_it_arrives(
 
 
 async def test_a_wrong_password_waits_for_the_right_one(authority: trustme.CA, tmp_path: Path) -> None:
-    """The settings are wrong, not the mail: it is tried again, and the file is read again."""
+    """A wrong password is an error of the settings: the mail waits, and the file is read again."""
     with serving(starttls=certificate(authority, HERE), login=LOGIN) as server:
         chosen = settings(server, tmp_path)
         (tmp_path / "password").write_text("guess")
@@ -124,7 +124,7 @@ async def test_a_wrong_password_waits_for_the_right_one(authority: trustme.CA, t
 async def test_a_wrong_certificate_gets_neither_mail_nor_password(
     authority: trustme.CA, tmp_path: Path, tls: str, name: str, reason: str, *, known: bool
 ) -> None:
-    """Somebody in between learns nothing; the mail waits."""
+    """If the certificate is not trusted, nothing is sent and the mail waits."""
     if not known:
         trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with serving(**{tls: certificate(authority, name)}, login=LOGIN) as server:
@@ -140,7 +140,7 @@ async def test_a_wrong_certificate_gets_neither_mail_nor_password(
 async def test_without_ca_file_the_hosts_authorities_count(
     authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ours is none of them; and with one they still count."""
+    """Without `ca_file` the authorities of the host count, and with it they still do."""
     with serving(starttls=certificate(authority, HERE), login=LOGIN) as server:
         assert "certificate verify failed" in (await deliver(settings(server, tmp_path, ca_file=""))).detail
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -157,7 +157,7 @@ async def test_without_ca_file_the_hosts_authorities_count(
 async def test_a_ca_file_that_is_none_waits(
     authority: trustme.CA, tmp_path: Path, content: str | None, reason: str
 ) -> None:
-    """It is never taken for trust in everybody."""
+    """An invalid `ca_file` is an error; it never turns verification off."""
     (tmp_path / "ca.pem").unlink()
     if content:
         (tmp_path / "ca.pem").write_text(content)
@@ -170,7 +170,7 @@ async def test_a_ca_file_that_is_none_waits(
 
 @pytest.mark.usefixtures("authority")
 async def test_a_server_that_knows_no_login_gets_no_mail(tmp_path: Path) -> None:
-    """It offers no AUTH in plain text: the password is not sent, nor is the mail."""
+    """If the server offers no AUTH, neither the password nor the mail is sent."""
     with serving(login=LOGIN) as server:
         outcome = await deliver(settings(server, tmp_path, tls="none"))
         assert (server.logins, server.taken) == ([], [])

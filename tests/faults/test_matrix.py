@@ -1,4 +1,4 @@
-"""A few cells of the fault matrix, which `make faults` runs, and what it says of a broken product."""
+"""Some cells of the fault matrix of `make faults`, and its result for a broken product."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,13 +42,13 @@ def lab() -> Iterator[Lab]:
     ],
 )
 def test_a_cell_is_green(lab: Lab, fault: str, state: str) -> None:
-    """What is promised holds."""
+    """The promises hold."""
     seen = run(matrix.FAULTS[fault](), STATES[state](), *lab)
     assert list(seen.wrong) == []
 
 
 def test_a_service_that_restores_nothing_is_red(lab: Lab, tmp_path: Path) -> None:
-    """A daemon that finds nothing missing after a wipe loses the reservation, and the oracle says so."""
+    """A daemon that ignores a wipe loses the reservation, and the oracle reports it."""
     (tmp_path / "sitecustomize.py").write_text(BROKEN)
     tmp_path.chmod(0o755)
     more = {"PYTHONPATH": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""One channel hangs: a stopped terminal, a webhook, a program, a mail server. All others are on time."""
+"""If one channel hangs (a terminal, a webhook, a program, mail), all others deliver in time."""
 
 import json
 import os
@@ -39,10 +39,10 @@ IN_TIME = 0.2 + 0.3 + 0.2 + 5.0  # To scan, confirm and wait, and what a slow ma
 
 
 class Hook(BaseHTTPRequestHandler):
-    """Keeps what is posted; hangs where the server says so."""
+    """Records posts; hangs if the server says so."""
 
     def do_POST(self) -> None:
-        """Take a notice, or never answer."""
+        """Accept a notice, or never answer."""
         server: Any = self.server
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if server.hangs:
@@ -53,11 +53,11 @@ class Hook(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_words: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Scene:
-    """A host with every channel on, one of which hangs."""
+    """A host with every channel enabled, one of which hangs."""
 
     def __init__(self, folder: Path, person: Person, culprit: str, closing: ExitStack) -> None:
         self.folder, self.culprit = folder, culprit
@@ -110,7 +110,7 @@ class Scene:
 
 @pytest.fixture
 def scene(request: pytest.FixtureRequest, folder: Path, people: list[Person]) -> Iterator[Scene]:
-    """The host with the culprit that the test names."""
+    """The host with the hanging channel that the test names."""
     with ExitStack() as closing:
         made = Scene(folder, people[0], request.param, closing)
         yield made
@@ -121,7 +121,7 @@ def scene(request: pytest.FixtureRequest, folder: Path, people: list[Person]) ->
 
 @pytest.mark.parametrize("scene", CULPRITS, indirect=True)
 def test_everything_else_is_on_time(scene: Scene) -> None:
-    """Every channel but the one that hangs has delivered in its time, and says of it what it does."""
+    """All other channels deliver in time, and deliveries report the one that hangs."""
     scene.daemon.place(gpu(0, use(scene.terminal.leader.pid, 900)))
     others = {"terminal", "mail", "webhook", "exec", "log"} - {scene.culprit}
     if scene.culprit == "terminal":

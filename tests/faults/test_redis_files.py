@@ -1,4 +1,4 @@
-"""The files of the embedded Redis are deleted while it runs: its socket, its folder, all of the state."""
+"""Files of the embedded Redis are deleted while it runs: its socket, its folder, all state."""
 
 import json
 import shutil
@@ -24,13 +24,13 @@ def logged(host: Daemon, event: str) -> list[dict[str, str]]:
 
 
 def events(host: Daemon) -> list[str]:
-    """Return what happened so far, by the stream."""
+    """Return the events so far, from the stream."""
     return host.run("events", "--json").stdout.splitlines()
 
 
 @pytest.mark.parametrize("what", ["state/redis/redis.sock", "state/redis", "state"])
 def test_what_is_deleted_is_written_again(host: Daemon, what: str) -> None:
-    """Commands go on meanwhile, and after the next start everything is there, events and locks too."""
+    """Commands continue to work, and after the next start everything is there."""
     assert host.run("reserve", "--duration", "1h").returncode == 0
     before = events(host)
     assert before
@@ -52,7 +52,7 @@ def test_what_is_deleted_is_written_again(host: Daemon, what: str) -> None:
 
 
 def test_what_cannot_be_written_again_is_said_and_tried_again(host: Daemon) -> None:
-    """The server goes on in memory, and so do reservations; nothing is lost once the folder can be made."""
+    """The server continues in memory, and nothing is lost once the folder can be created."""
     folder = host.folder / "state/redis"
     shutil.rmtree(folder)
     folder.touch()
@@ -67,7 +67,7 @@ def test_what_cannot_be_written_again_is_said_and_tried_again(host: Daemon) -> N
 
 
 def test_a_server_that_dies_without_its_folder_is_started_again(host: Daemon) -> None:
-    """Before it was noticed: live reservations come from the journal."""
+    """If it restarts before the loss was noticed, live reservations come from the journal."""
     assert host.run("reserve", "--duration", "1h").returncode == 0
     redis = host.redis()
     redis.ping()
@@ -82,7 +82,7 @@ def test_a_server_that_dies_without_its_folder_is_started_again(host: Daemon) ->
 async def test_every_server_writes_its_data_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, program: object
 ) -> None:
-    """Redis 6.2, Redis 7 and Valkey: also what was written while the folder was away."""
+    """Data from the time without a folder is kept by Redis 6.2, Redis 7 and Valkey."""
     path = debians_redis(monkeypatch) if program is debians_redis else program()  # type: ignore[operator]
     family, version = ("redis", "6.2.0" if program is old_redis else "7.0.15")
     server = Server(family=family, version=version, program=path)

@@ -1,4 +1,4 @@
-"""A Redis that answers, but takes nothing: full, a replica, unable to write. The service waits for it."""
+"""A Redis that answers but refuses writes (full, replica, disk error): the service waits for it."""
 
 import json
 import time
@@ -34,7 +34,7 @@ def _opened(host: Daemon) -> bool:
 def test_the_service_waits_and_goes_on(
     host: Daemon, redis: Redis, breaks: tuple[str, ...], mends: tuple[str, ...]
 ) -> None:
-    """While Redis refuses, the daemon stays up and says why; then nothing is missing and nothing doubled."""
+    """The daemon keeps running and says why; afterwards nothing is missing or duplicated."""
     redis.execute_command(*breaks)  # type: ignore[no-untyped-call]
     host.place(USED)
     until(lambda: b"store_down" in host.log.read_bytes(), 10)

@@ -1,4 +1,4 @@
-"""The socket, the locks, or what stands where they stood: deleted, taken, doubled."""
+"""The socket and the locks are deleted, occupied or duplicated."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ LOCKS = ("s.lock", "state/lock", "state/redis/lock")
 
 
 def delete(host: Daemon, *names: str) -> None:
-    """Delete what there is of these files, as a cleaner of old files does."""
+    """Delete these files, like a cleaner of old files does."""
     for name in names:
         (host.folder / name).unlink(missing_ok=True)
 
@@ -38,7 +38,7 @@ def logged(host: Daemon, event: str) -> list[dict[str, str]]:
 
 
 def another(host: Daemon, name: str, change: Callable[[str], str] = str) -> Daemon:
-    """Return a service with the settings of `host`, changed; its own scenario and log lie elsewhere."""
+    """Return a service with the settings of `host`, changed, and its own scenario and log."""
     settings = change((host.folder / "config.toml").read_text())
     folder = host.folder / name
     folder.mkdir()
@@ -48,12 +48,12 @@ def another(host: Daemon, name: str, change: Callable[[str], str] = str) -> Daem
 
 
 def own_state(settings: str) -> str:
-    """Have another state directory."""
+    """Use another state directory."""
     return settings.replace('/state"', '/other-state"')
 
 
 def test_a_deleted_socket_is_bound_anew(host: Daemon) -> None:
-    """Within a scan commands reach the service again, all users may, and a stream that was open goes on."""
+    """After a scan the socket is back with its mode, and an open stream continues."""
     path = host.folder / "s"
     before = path.stat()
     with socket.socket(socket.AF_UNIX) as reader:
@@ -74,7 +74,7 @@ def test_a_deleted_socket_is_bound_anew(host: Daemon) -> None:
 
 
 def test_a_folder_that_was_deleted_is_made_anew(folder: Path) -> None:
-    """Also when the socket's folder goes with it; the copy of the journal is there again too."""
+    """The socket's folder is created again, and so is the copy of the journal."""
     host = Daemon(folder)
     settings = folder / "config.toml"
     settings.write_text(settings.read_text().replace(f'{folder}/s"', f'{folder}/run/s"'))
@@ -89,7 +89,7 @@ def test_a_folder_that_was_deleted_is_made_anew(folder: Path) -> None:
 
 
 def test_a_second_service_never_starts_on_the_same_state(host: Daemon) -> None:
-    """Whatever was deleted before: it names the first, which does not notice."""
+    """A second service is refused whatever was deleted before, and the first does not notice."""
     second = another(host, "second", lambda text: text.replace('/s"', '/second/s"'))
     delete(host, *LOCKS)
     said = refused(second)
@@ -99,7 +99,7 @@ def test_a_second_service_never_starts_on_the_same_state(host: Daemon) -> None:
 
 
 def test_deletion_breaks_no_lock(host: Daemon) -> None:
-    """A service that starts at once after all was deleted names the first, and changes nothing of it."""
+    """A second service that starts right after the deletion is refused and changes nothing."""
     assert host.run("reserve", "--duration", "1h").returncode == 0
     assert host.process is not None
     host.process.send_signal(signal.SIGSTOP)  # So that it cannot be the first to notice.
@@ -118,7 +118,7 @@ def test_deletion_breaks_no_lock(host: Daemon) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root takes the place of another user")
 def test_another_user_cannot_keep_a_service_from_starting(folder: Path) -> None:
-    """Who holds the names of its locks, and answers there, is neither root nor the service's user."""
+    """Another user who binds the names of the locks cannot keep the service from starting."""
     paths = [folder / "state", folder / "s.lock", folder / "state/redis/lock"]
     code = (
         "import os, socket, sys; os.setuid(65534)\n"
@@ -141,7 +141,7 @@ def test_another_user_cannot_keep_a_service_from_starting(folder: Path) -> None:
 
 
 def test_a_second_service_never_takes_the_socket(host: Daemon) -> None:
-    """Not with another state either, and without the lock file: somebody answers there."""
+    """A second service with another state is refused, because somebody answers on the socket."""
     delete(host, *LOCKS)
     second = another(host, "second", own_state)
     before = (host.folder / "s").stat().st_ino
@@ -152,7 +152,7 @@ def test_a_second_service_never_takes_the_socket(host: Daemon) -> None:
 
 
 def test_a_socket_that_somebody_else_took_is_theirs(folder: Path) -> None:
-    """Neither replaces nor removes the other's; when the other has ended, the service is back."""
+    """Neither service replaces the other's socket; when the other has ended, the socket is back."""
     host = Daemon(folder, scan="5s").start()
     try:
         assert host.process is not None
@@ -176,7 +176,7 @@ def test_a_socket_that_somebody_else_took_is_theirs(folder: Path) -> None:
 
 
 def test_what_is_no_socket_is_left_alone(folder: Path) -> None:
-    """A file at the socket's place is somebody's: the service names it and does not start."""
+    """A regular file in place of the socket is named in the error, and nothing starts."""
     (folder / "s").write_text("precious")
     assert "the path exists and is not a socket" in refused(Daemon(folder))
     assert (folder / "s").read_text() == "precious"
@@ -184,7 +184,7 @@ def test_what_is_no_socket_is_left_alone(folder: Path) -> None:
 
 @pytest.mark.parametrize("last", [107, 108])
 def test_a_path_too_long_for_a_socket_is_refused(folder: Path, last: int) -> None:
-    """`config check` and `serve` say so on one line; the longest that is possible works."""
+    """A path that is too long is refused on one line; the longest possible one works."""
     host = Daemon(folder)
     longest = f"{folder}/".ljust(last, "x")
     settings = folder / "config.toml"
@@ -204,7 +204,7 @@ def test_a_path_too_long_for_a_socket_is_refused(folder: Path, last: int) -> Non
 
 
 def test_the_sockets_of_redis_may_not_be_too_long_either(folder: Path) -> None:
-    """Of the embedded one, which lies in state_dir, and of one that redis.url names."""
+    """The length is checked for the embedded Redis in state_dir, and for a socket in redis.url."""
     host, long = Daemon(folder), "x" * 100
     settings = folder / "config.toml"
     for change in (

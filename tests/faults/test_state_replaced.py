@@ -1,4 +1,4 @@
-"""The state directory, or what is in it, is replaced by an older copy while the service runs."""
+"""The state directory is replaced by an older copy while the service runs."""
 
 import json
 import shutil
@@ -19,12 +19,12 @@ def logged(host: Daemon, event: str) -> list[dict[str, str]]:
 
 
 def copied(source: Path | str, target: Path) -> None:
-    """Copy as an administrator does, sockets, times and all."""
+    """Copy like an administrator, with sockets and times."""
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
 def replace(state: Path, older: Path, how: str) -> None:
-    """Put the older copy in place."""
+    """Replace the state by the older copy."""
     match how:
         case "exchanged":
             state.rename(state.with_name("away"))
@@ -48,7 +48,7 @@ def reserved_after_a_copy(host: Daemon) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("how", ["exchanged", "overwritten", "redis", "journal"])
 def test_an_older_copy_loses_nothing(host: Daemon, how: str) -> None:
-    """The service says so, writes its data again, and has them after the next start."""
+    """The service logs it, writes its data again, and has them after the next start."""
     state, older = reserved_after_a_copy(host)
     before = host.run("events", "--json").stdout.splitlines()
     replace(state, older, how)
@@ -73,7 +73,7 @@ def test_an_older_copy_loses_nothing(host: Daemon, how: str) -> None:
 def test_reservations_outlive_an_older_copy_before_the_end(
     host: Daemon, how: str, number: signal.Signals
 ) -> None:
-    """A clean stop looks at the journal once more; a killed service needs to have noticed."""
+    """A clean stop checks the journal once more; a killed service must have noticed before."""
     state, older = reserved_after_a_copy(host)
     replace(state, older, how)
     if number == signal.SIGKILL:

@@ -1,4 +1,4 @@
-"""Terminals that are shut, stuck, gone or not one's own: nothing blocks, nothing is forced."""
+"""Terminals that are closed, stuck, gone or of others: nothing blocks, nothing is forced."""
 
 import contextlib
 import json
@@ -26,13 +26,13 @@ QUICK = 1.0  # Seconds; a write that blocks takes for ever.
 
 @pytest.fixture
 def person(people: list[Person]) -> Person:
-    """Somebody."""
+    """A user."""
     return people[0]
 
 
 @pytest.fixture
 def bare(person: Person) -> Iterator[tuple[int, str]]:
-    """A terminal of the person that nobody reads: its master, its path."""
+    """A terminal of the user that nobody reads: its master and its path."""
     master, slave = pty.openpty()
     os.fchown(slave, person.uid, -1)
     os.fchmod(slave, 0o620)
@@ -43,14 +43,14 @@ def bare(person: Person) -> Iterator[tuple[int, str]]:
 
 
 def test_what_is_written_arrives(person: Person, bare: tuple[int, str]) -> None:
-    """Delivered is what the kernel took."""
+    """A message counts as delivered if the kernel accepted it."""
     master, path = bare
     assert write(path, person.uid, TEXT) == ("delivered", "")
     assert os.read(master, 100).replace(b"\r\r", b"\r") == TEXT
 
 
 def test_a_session_that_utmp_does_not_know_is_told(person: Person) -> None:
-    """The terminal of a process is enough: wall(1) and write(1) would say that nobody is there."""
+    """A terminal that only a process has is found, unlike with wall(1) and write(1)."""
     terminal = Terminal(person)
     try:
         known = {f"/dev/{session.terminal}" for session in psutil.users()}
@@ -64,7 +64,7 @@ def test_a_session_that_utmp_does_not_know_is_told(person: Person) -> None:
 
 @pytest.mark.anyio
 async def test_who_has_no_name_is_told_by_their_number(person: Person) -> None:
-    """What stands for the name of a holder is a uid; what only looks like one is nobody's."""
+    """A holder without a name is found by the uid; other numbers are nobody."""
     terminal = Terminal(person)
     try:
         told = notice("python3", audience="holder", person=str(person.uid))
@@ -77,14 +77,14 @@ async def test_who_has_no_name_is_told_by_their_number(person: Person) -> None:
 
 
 def test_one_closed_to_messages_is_left_alone(person: Person, bare: tuple[int, str]) -> None:
-    """`mesg n` holds for root too."""
+    """`mesg n` is respected, also by root."""
     _, path = bare
     Path(path).chmod(0o600)
     assert write(path, person.uid, TEXT)[0] == "refused"
 
 
 def test_one_that_nobody_reads_is_stuck_and_does_not_block(person: Person, bare: tuple[int, str]) -> None:
-    """Full to the brim: the writer is told at once."""
+    """A full terminal is stuck, without a wait."""
     _, path = bare
     began = time.monotonic()
     verdicts = {write(path, person.uid, b"x" * 1000)[0] for _ in range(200)}
@@ -93,7 +93,7 @@ def test_one_that_nobody_reads_is_stuck_and_does_not_block(person: Person, bare:
 
 
 def test_one_that_was_stopped_is_stuck_and_does_not_block(person: Person, bare: tuple[int, str]) -> None:
-    """Ctrl-S stops a terminal; it takes nothing until Ctrl-Q."""
+    """A terminal stopped by Ctrl-S is stuck until Ctrl-Q."""
     master, path = bare
     slave = os.open(path, os.O_RDWR | os.O_NOCTTY)
     termios.tcflow(slave, termios.TCOOFF)
@@ -107,7 +107,7 @@ def test_one_that_was_stopped_is_stuck_and_does_not_block(person: Person, bare: 
 
 
 def test_one_that_has_gone_is_gone(person: Person) -> None:
-    """Closed between finding it and writing to it."""
+    """A terminal that is closed before it is written to is gone."""
     master, slave = pty.openpty()
     path = os.ttyname(slave)
     os.close(slave)
@@ -116,7 +116,7 @@ def test_one_that_has_gone_is_gone(person: Person) -> None:
 
 
 def test_one_that_was_hung_up_is_gone(person: Person) -> None:
-    """Its other end is closed, while a process still holds this one."""
+    """A terminal whose other end is closed is gone, even if a process still holds it."""
     master, slave = pty.openpty()
     os.fchown(slave, person.uid, -1)
     os.fchmod(slave, 0o620)
@@ -127,7 +127,7 @@ def test_one_that_was_hung_up_is_gone(person: Person) -> None:
 
 
 def test_somebody_elses_is_never_written_to(people: list[Person]) -> None:
-    """The owner is checked on the open file, whatever led to the path."""
+    """The owner is checked on the open file."""
     terminal = Terminal(people[1])
     try:
         assert write(terminal.path, people[0].uid, TEXT)[0] == "refused"
@@ -137,7 +137,7 @@ def test_somebody_elses_is_never_written_to(people: list[Person]) -> None:
 
 
 def test_what_is_no_terminal_is_never_written_to(person: Person, tmp_path: Path) -> None:
-    """A file, a fifo, a device, a link to a terminal: refused, and nothing blocks."""
+    """A file, a fifo, another device or a link is refused, and nothing blocks."""
     file, fifo, link = tmp_path / "file", tmp_path / "fifo", tmp_path / "link"
     file.touch()
     os.mkfifo(fifo)
@@ -158,7 +158,7 @@ def test_what_is_no_terminal_is_never_written_to(person: Person, tmp_path: Path)
 
 
 def test_a_persons_terminals_are_found_by_their_processes(people: list[Person]) -> None:
-    """Each terminal once, panes of tmux included, and nobody else's."""
+    """Each terminal of the user is found once, including panes of tmux, and none of others."""
     if not shutil.which("tmux"):
         pytest.skip("tmux is not installed")
     with contextlib.ExitStack() as closing:
@@ -174,7 +174,7 @@ def test_a_persons_terminals_are_found_by_their_processes(people: list[Person]) 
 
 
 def test_a_stuck_terminal_delays_neither_the_next_one_nor_the_log(host: Daemon, people: list[Person]) -> None:
-    """Each terminal's outcome is recorded; the one that is read shows the message in time."""
+    """The outcome of each terminal is recorded, and a working one shows the message in time."""
     stuck, read = pty.openpty(), Terminal(people[0])
     os.fchown(stuck[1], people[0].uid, -1)
     os.fchmod(stuck[1], 0o620)
@@ -196,7 +196,7 @@ def test_a_stuck_terminal_delays_neither_the_next_one_nor_the_log(host: Daemon, 
 
 
 def test_everyone_is_told_by_wall(folder: Path, people: list[Person]) -> None:
-    """`audience = "everyone"` hands the text to wall(1), and claims no more than that it ran."""
+    """With `audience = "everyone"`, wall(1) gets the text, and delivery is not claimed."""
     daemon = Daemon(folder, '[notify.wall]\naudience = "everyone"\n').start()
     process = people[0].spawn("sleep", "60")
     try:

@@ -1,4 +1,4 @@
-"""The last resort on real processes of real users: only theirs, only those that are there, step by step."""
+"""Ending processes of real users: only the right ones, only existing ones, step by step."""
 
 import subprocess
 from pathlib import Path
@@ -28,13 +28,13 @@ POLITE = (
 
 
 def start_of(pid: int) -> int:
-    """Return when a process began, in clock ticks."""
+    """Return the start of a process, in clock ticks."""
     text = Path(f"/proc/{pid}/stat").read_text()
     return int(text[text.rindex(")") + 2 :].split()[19])
 
 
 def python(person: Person, program: str) -> "subprocess.Popen[bytes]":
-    """Start a program as a person, and wait until it minds its signals."""
+    """Start a program as a user, and wait until it handles its signals."""
     process = person.spawn("/usr/bin/env", "python3", "-c", program)
 
     def minds() -> bool:
@@ -46,7 +46,7 @@ def python(person: Person, program: str) -> "subprocess.Popen[bytes]":
 
 
 def process_use(who: Person, process: int, **facts: Any) -> ProcessUse:
-    """Return what a scan says of a process."""
+    """Return a process as a scan reports it."""
     values: dict[str, Any] = {
         "pid": process,
         "name": "python3",
@@ -62,7 +62,7 @@ def process_use(who: Person, process: int, **facts: Any) -> ProcessUse:
 
 
 def violation(who: Person, *processes: ProcessUse, **facts: Any) -> Violation:
-    """Return a violation of a person's."""
+    """Return a violation of a user."""
     values: dict[str, Any] = {
         "violation": "v1",
         "kind": "unreserved",
@@ -84,7 +84,7 @@ def violation(who: Person, *processes: ProcessUse, **facts: Any) -> Violation:
 
 
 class Ended(NamedTuple):
-    """What came of it."""
+    """Return the outcome."""
 
     recipient: str
     verdict: str
@@ -94,7 +94,7 @@ class Ended(NamedTuple):
 async def end(
     told: Violation, now: Violation | str | None = None, *, dry_run: bool = False, **settings: Any
 ) -> Ended:
-    """Deliver a notice to end what `told` shows; `now` is what the last scan says, by default the same."""
+    """Deliver a terminate notice about `told`; `now` is the last scan, by default the same."""
     chosen = Settings(
         notices=Notices(terminate=Rules(enabled=True, interrupt_grace=0.4, terminate_grace=0.4)),
         violations=Violations(**settings),
@@ -130,7 +130,7 @@ async def end(
 
 
 async def test_a_polite_process_hears_sigint_and_no_more(people: list[Person]) -> None:
-    """One signal sent, one fact; it has ended."""
+    """One signal is sent and recorded, and the process ends."""
     process = python(people[0], POLITE)
     outcome = await end(violation(people[0], process_use(people[0], process.pid)))
     assert process.wait(5) == 0
@@ -141,7 +141,7 @@ async def test_a_polite_process_hears_sigint_and_no_more(people: list[Person]) -
 
 
 async def test_a_stubborn_process_is_killed_in_the_end(people: list[Person]) -> None:
-    """SIGINT, SIGTERM, SIGKILL, each after its grace."""
+    """SIGINT, SIGTERM and SIGKILL follow after their grace periods."""
     process = python(people[0], STUBBORN)
     outcome = await end(violation(people[0], process_use(people[0], process.pid)))
     assert process.wait(5) == -9
@@ -149,7 +149,7 @@ async def test_a_stubborn_process_is_killed_in_the_end(people: list[Person]) -> 
 
 
 async def test_a_dry_run_ends_nothing(people: list[Person]) -> None:
-    """It says what would have been done."""
+    """A dry run records what would have been done."""
     process = python(people[0], POLITE)
     outcome = await end(violation(people[0], process_use(people[0], process.pid)), dry_run=True)
     assert process.poll() is None
@@ -172,7 +172,7 @@ LEFT_ALONE: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]
 
 @pytest.mark.parametrize("case", LEFT_ALONE)
 async def test_what_is_left_alone(people: list[Person], case: str) -> None:
-    """Nothing is sent to what is not beyond doubt the person's, and the reason is on record."""
+    """If anything is in doubt, no signal is sent and the reason is recorded."""
     facts, about, settings, why = LEFT_ALONE[case]
     process = python(people[0], POLITE)
     outcome = await end(
@@ -184,7 +184,7 @@ async def test_what_is_left_alone(people: list[Person], case: str) -> None:
 
 
 async def test_an_exempt_user_is_left_alone(people: list[Person]) -> None:
-    """Also one who became exempt after the violation was opened."""
+    """A process that became exempt after the violation was opened is left alone."""
     process = python(people[0], POLITE)
     told = violation(people[0], process_use(people[0], process.pid))
     outcome = await end(told, exempt_users=[people[0].name])
@@ -193,7 +193,7 @@ async def test_an_exempt_user_is_left_alone(people: list[Person]) -> None:
 
 
 async def test_without_a_person_nobody_is_touched(people: list[Person]) -> None:
-    """A violation that nobody is proven to own has no recipient here."""
+    """A violation without a proven user has no recipient."""
     process = python(people[0], POLITE)
     told = violation(people[0], process_use(people[0], process.pid), person=None)
     assert (await end(told)).verdict == "nobody"
@@ -201,7 +201,7 @@ async def test_without_a_person_nobody_is_touched(people: list[Person]) -> None:
 
 
 async def test_what_has_left_the_gpu_is_left_alone(people: list[Person]) -> None:
-    """The last scan does not show it there any more, or there was no scan of late."""
+    """A process that the last scan does not show there is left alone, also if the scan is too old."""
     process = python(people[0], POLITE)
     told = violation(people[0], process_use(people[0], process.pid))
     assert (await end(told, violation(people[0]))).verdict == "skipped"
@@ -235,7 +235,7 @@ def serve(folder: Path, dry: str) -> Daemon:
 
 
 def test_who_was_told_is_ended_and_it_is_all_on_record(folder: Path, people: list[Person]) -> None:
-    """Terminal first, then the signals: each an event, a line in the log, and one process of two users."""
+    """The user is notified first; then each signal is an event and a log line."""
     bob, alice = people
     terminal, quiet = Terminal(bob), Terminal(alice)
     daemon = serve(folder, "false")
@@ -256,7 +256,7 @@ def test_who_was_told_is_ended_and_it_is_all_on_record(folder: Path, people: lis
 
 
 def test_dry_run_is_the_default_and_touches_nobody(folder: Path, people: list[Person]) -> None:
-    """What would have been done is on record, and the process lives."""
+    """By default it is a dry run: it is recorded, and the process lives."""
     terminal = Terminal(people[0])
     daemon = serve(folder, "true")
     try:
@@ -270,7 +270,7 @@ def test_dry_run_is_the_default_and_touches_nobody(folder: Path, people: list[Pe
 
 
 def test_who_was_not_reached_is_not_ended(folder: Path, people: list[Person]) -> None:
-    """No terminal, no mail: nobody has told them, so nothing is ended."""
+    """If no notice reached the user, no process is ended."""
     process = people[0].spawn("sleep", "600")
     daemon = serve(folder, "false")
     try:

@@ -1,4 +1,4 @@
-"""A reservation that nobody can read, or that would last for ever, is no trouble to anybody else."""
+"""An unreadable or endless reservation does not affect anybody else."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def test_nothing_lasts_for_ever(two: Daemon) -> None:
 
 
 def _broken(host: Daemon, how: Callable[[str], str]) -> bytes:
-    """Break the one record while no service runs; return its name."""
+    """Damage the only record while no service runs; return its id."""
     folder = host.folder / "state" / "redis"
     words = [
         "--port",
@@ -73,7 +73,7 @@ def _broken(host: Daemon, how: Callable[[str], str]) -> bytes:
 
 
 def test_a_record_that_cannot_be_read_is_put_back_from_the_journal(two: Daemon) -> None:
-    """With the next change at the latest."""
+    """An unreadable record is restored from the journal, with the next change at the latest."""
     two.run("reserve", "--gpu-ids", "0")
     with two.redis() as redis:
         ((name, text),) = redis.hgetall(KEY).items()
@@ -86,7 +86,7 @@ def test_a_record_that_cannot_be_read_is_put_back_from_the_journal(two: Daemon) 
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_record_that_cannot_be_read_is_kept_apart(two: Daemon, how: str) -> None:
-    """Its GPU is handed to nobody, all the rest works, also from the start; an administrator frees it."""
+    """Its GPU stays reserved, everything else works, and an administrator can release it."""
     two.run("reserve", "--gpu-ids", "0")
     two.stop()
     (two.folder / "state" / "journal").unlink()

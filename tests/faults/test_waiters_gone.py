@@ -1,4 +1,4 @@
-"""Those who wait and are killed: together, as their turn comes, while Redis is away. Nothing stays held."""
+"""Waiting commands are killed, together, when they are served, or while Redis is down: nothing stays held."""
 
 import json
 import subprocess
@@ -16,13 +16,13 @@ GPUS = 4
 
 
 class Crowd:
-    """Commands that wait."""
+    """Waiting commands."""
 
     def __init__(self, host: Daemon) -> None:
         self.host, self.commands = host, list["subprocess.Popen[bytes]"]()
 
     def wait(self, *words: str) -> None:
-        """Start one, and see it in the queue."""
+        """Start one, and wait until it is in the queue."""
         before = len(self.queue())
         self.commands.append(
             subprocess.Popen(
@@ -36,12 +36,12 @@ class Crowd:
         until(lambda: len(self.queue()) > before)
 
     def queue(self) -> list[dict[str, Any]]:
-        """Who waits."""
+        """Return the waiting requests."""
         rows: list[dict[str, Any]] = json.loads(self.host.run("queue", "--json").stdout)
         return rows
 
     def kill(self) -> None:
-        """Kill all at once, the first first."""
+        """Kill all at once, in order."""
         for command in self.commands:
             command.kill()
         for command in self.commands:
@@ -50,7 +50,7 @@ class Crowd:
 
 
 def held(host: Daemon) -> int:
-    """How many GPUs are held."""
+    """Return the number of held GPUs."""
     with host.redis() as redis:
         records = redis.hvals("canhazgpu:{testhost}:reservations")
     return sum(len(json.loads(text)["gpus"]) for text in records)
@@ -58,7 +58,7 @@ def held(host: Daemon) -> int:
 
 @pytest.fixture
 def crowd(folder: Path) -> Iterator[Crowd]:
-    """A host with four GPUs, one of them reserved, and those who wait on it."""
+    """A host with four GPUs, one of them reserved, and requests that wait for it."""
     host = Daemon(folder)
     host.place(*(gpu(index, memory_used_mb=45) for index in range(GPUS)))
     host.start()
@@ -73,7 +73,7 @@ def crowd(folder: Path) -> Iterator[Crowd]:
     "words", [("run", "--gpus", "1", "--wait", "--", "sleep", "600"), ("reserve", "--gpus", "1", "--wait")]
 )
 def test_who_is_served_as_they_die_holds_nothing(crowd: Crowd, words: tuple[str, ...]) -> None:
-    """The first leaves, those behind are served at that very moment, and are dead already."""
+    """If all are killed at once, the ones that are served while dying lose their GPUs again."""
     for _ in range(3):
         crowd.wait("reserve", "--gpus", "4", "--wait")
         for _ in range(3):
@@ -85,7 +85,7 @@ def test_who_is_served_as_they_die_holds_nothing(crowd: Crowd, words: tuple[str,
 
 
 def test_who_dies_while_redis_is_away_leaves_the_queue(folder: Path) -> None:
-    """It is made up for when Redis is back: no place is left that would get GPUs one day."""
+    """After Redis is back, no request of a dead command is left."""
     words = [redis_binary(), "--port", "0", "--unixsocket", f"{folder}/r", "--dir", str(folder), "--save", ""]
     words += ["--appendonly", "yes", "--appendfsync", "always"]
     redis = subprocess.Popen(words, stdout=subprocess.DEVNULL)

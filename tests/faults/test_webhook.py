@@ -1,4 +1,4 @@
-"""Receivers that refuse, fall silent, drip or hang up: a verdict in time, and no secret in any word of it."""
+"""Receivers that refuse, hang, are slow or disconnect: an outcome in time, without any secret."""
 
 import logging
 import re
@@ -27,19 +27,19 @@ GONE = "http://127.0.0.1:1"  # Port 1: nobody listens.
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """A receiver that takes everything until told otherwise."""
+    """A receiver that accepts everything until told otherwise."""
     monkeypatch.setenv("NO_PROXY", "*")
     with receiving() as made:
         yield made
 
 
 def webhook(url: str, **facts: Any) -> Webhook:
-    """The channel, with a secret in its address."""
+    """The channel, with a secret in its URL."""
     return Webhook("chat", Target(url=f"{url}/{HIDDEN}?key={HIDDEN}", **facts))
 
 
 async def deliver(channel: Webhook, told: Notice | None = None) -> Outcome:
-    """Deliver one notice; return what became of it."""
+    """Deliver one notice; return the outcome."""
     told = told or notice("python3")
     recipients = await channel.recipients(told)
     assert recipients == ["chat"]
@@ -49,7 +49,7 @@ async def deliver(channel: Webhook, told: Notice | None = None) -> Outcome:
 
 
 async def test_the_notice_arrives_as_it_is(receiver: Receiver) -> None:
-    """A JSON POST that reads back as the very notice, with its id to recognise a repeat by."""
+    """The JSON body reads back as the notice, with its id to recognise repeats."""
     told = notice("python3", "日本語")
     channel = webhook(receiver.url)
     assert channel.name == "webhook:chat"
@@ -65,7 +65,7 @@ async def test_the_notice_arrives_as_it_is(receiver: Receiver) -> None:
 
 
 async def test_the_receiver_can_check_the_signature(receiver: Receiver, tmp_path: Path) -> None:
-    """By the very lines of docs/notifiers.md; a changed body, time or secret does not pass."""
+    """The signature is verified by the code in docs/notifiers.md; changed requests fail."""
     (code,) = re.findall(r"```python\n(# receiver\n.*?)```", DOCUMENT.read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102 - a document's example, run as its reader would
@@ -107,7 +107,7 @@ async def test_the_receiver_can_check_the_signature(receiver: Receiver, tmp_path
     ],
 )
 async def test_what_a_status_means(receiver: Receiver, status: int, verdict: str) -> None:
-    """Taken, tried again or given up on; the status is in the detail of what was not taken."""
+    """The status decides about delivered, retry or failed, and is in the detail."""
     receiver.behaviour = answer(status, Location=f"{receiver.url}/elsewhere")
     outcome = await deliver(webhook(receiver.url))
     assert outcome.verdict == verdict
@@ -117,7 +117,7 @@ async def test_what_a_status_means(receiver: Receiver, status: int, verdict: str
 
 @pytest.mark.parametrize("behaviour", [silent, drip], ids=["silent", "drip"])
 async def test_a_receiver_without_an_end_is_waited_for_once(receiver: Receiver, behaviour: Behaviour) -> None:
-    """One deadline for all of it: neither silence nor a byte now and then makes it longer."""
+    """One deadline covers the whole request, also for slow answers."""
     receiver.behaviour = behaviour
     began = time.monotonic()
     outcome = await deliver(webhook(receiver.url, timeout="500ms"))
@@ -126,7 +126,7 @@ async def test_a_receiver_without_an_end_is_waited_for_once(receiver: Receiver, 
 
 
 async def test_a_body_without_an_end_is_not_read(receiver: Receiver) -> None:
-    """The status is all that is wanted."""
+    """The body of the answer is not read."""
     receiver.behaviour = endless
     began = time.monotonic()
     assert (await deliver(webhook(receiver.url))).verdict == "delivered"
@@ -134,7 +134,7 @@ async def test_a_body_without_an_end_is_not_read(receiver: Receiver) -> None:
 
 
 async def test_who_hangs_up_or_is_not_there_is_tried_again(receiver: Receiver) -> None:
-    """A connection that breaks or is refused says nothing of the notice."""
+    """A broken or refused connection is retried."""
     receiver.behaviour = close
     assert (await deliver(webhook(receiver.url))).verdict == "retry"
     refused = await deliver(webhook(GONE))
@@ -144,7 +144,7 @@ async def test_who_hangs_up_or_is_not_there_is_tried_again(receiver: Receiver) -
 
 
 async def test_files_are_read_at_each_delivery(receiver: Receiver, tmp_path: Path) -> None:
-    """What is missing, empty or no address waits for the administrator, and says so by its key."""
+    """Files are read at each delivery; for a missing or invalid one the notice is retried."""
     file = tmp_path / "url"
     channel = Webhook("chat", Target(url_file=str(file)))
     wanted = {
@@ -167,7 +167,7 @@ async def test_files_are_read_at_each_delivery(receiver: Receiver, tmp_path: Pat
 async def test_no_word_of_it_holds_a_secret(
     receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever goes wrong: no outcome, log line or output has the address, its host or the secret."""
+    """No outcome, log line or output contains the URL, its host or the secret."""
     caplog.set_level(logging.DEBUG)
     (tmp_path / "secret").write_text(f"signed with {HIDDEN}")
     (tmp_path / "url").write_text(f"http://{HIDDEN}.invalid:99999/{HIDDEN}")
@@ -185,10 +185,10 @@ async def test_no_word_of_it_holds_a_secret(
 
 
 class Authority(trustme.CA):
-    """One whose certificates this process can be made to trust."""
+    """A certificate authority that this process can be made to trust."""
 
     def server(self, *names: str) -> ssl.SSLContext:
-        """Return what a server of these names needs."""
+        """Return the certificate of a server with these names."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.issue_cert(*names).configure_cert(context)
         return context
@@ -206,7 +206,7 @@ class Authority(trustme.CA):
 async def test_a_certificate_is_checked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: list[str], detail: str, *, trusted: bool
 ) -> None:
-    """Who signed it and for whom: the notice goes to nobody else."""
+    """A notice is sent only to a server with a trusted certificate for its name."""
     monkeypatch.setenv("NO_PROXY", "*")
     authority = Authority()
     known = authority if trusted else Authority()

@@ -1,4 +1,4 @@
-"""What chat services get: whole, short enough, and with nothing in it that a user could have set alight."""
+"""The bodies for chat services: complete, short enough, and without active text from users."""
 
 import html
 import json
@@ -46,21 +46,21 @@ NAMES = [
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """A receiver that takes everything."""
+    """A receiver that accepts everything."""
     monkeypatch.setenv("NO_PROXY", "*")
     with receiving() as made:
         yield made
 
 
 async def sent(receiver: Receiver, body: Any, told: Notice) -> Request:
-    """Return the request that a notice makes."""
+    """Return the request for a notice."""
     (outcome,) = await Webhook("chat", Target(url=receiver.url, body=body)).deliver(told, ["chat"], None)
     assert outcome.verdict == "delivered"
     return receiver.taken.pop()
 
 
 def shown(request: Request, body: str) -> str:
-    """Return the text that people see, after checking that the service takes it for nothing but text."""
+    """Return the text that people see, after checking that the service treats it as text."""
     text = json.loads(request.body)["content" if body == "discord" else "text"]
     assert isinstance(text, str)
     (fence,) = MarkdownIt().parse(text)
@@ -74,7 +74,7 @@ def shown(request: Request, body: str) -> str:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("body", ["slack", "mattermost", "discord"])
 async def test_a_name_in_a_chat_is_only_a_name(receiver: Receiver, body: str, name: str) -> None:
-    """It calls nobody, links nowhere, ends no block of code; for a user's name as for a process's."""
+    """Names of users and processes mention nobody, link nowhere, and end no code block."""
     for told in (notice(name), notice("python3", user=name)):
         request = await sent(receiver, body, told)
         text = shown(request, body)
@@ -89,7 +89,7 @@ async def test_a_name_in_a_chat_is_only_a_name(receiver: Receiver, body: str, na
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_name_in_ntfy_is_only_a_name(receiver: Receiver, name: str) -> None:
-    """Plain text under a title: no header of its own, no link, no code."""
+    """The service ntfy gets plain text with a title, without links or own headers."""
     request = await sent(receiver, "ntfy", notice(name, user=name, person=None, audience="admins"))
     title = str(make_header(decode_header(request.headers["Title"])))
     text = request.body.decode()
@@ -106,7 +106,7 @@ async def test_a_name_in_ntfy_is_only_a_name(receiver: Receiver, name: str) -> N
 
 
 async def test_a_title_in_any_writing_arrives(receiver: Receiver) -> None:
-    """Headers are ASCII; what is more is encoded, and reads back."""
+    """Headers are ASCII; other characters are encoded and read back."""
     request = await sent(receiver, "ntfy", notice("python3", user="日本語 ü", person=None, audience="admins"))
     assert "日本語 ü" in str(make_header(decode_header(request.headers["Title"])))
     assert (
@@ -119,7 +119,7 @@ async def test_a_title_in_any_writing_arrives(receiver: Receiver) -> None:
 )
 @pytest.mark.parametrize("letter", ["&", "😀", "a"], ids=["markup", "astral", "plain"])
 async def test_a_long_notice_is_cut_at_a_line(receiver: Receiver, body: str, most: int, letter: str) -> None:
-    """As the service counts, with a last line that says so; a short one is whole."""
+    """A long text is cut as the service counts, and its last line says so."""
     many = tuple(notice(letter * 64, letter * 64, letter * 64).violations * 60)
     request = await sent(receiver, body, notice(violations=many))
     if body == "ntfy":
@@ -134,7 +134,7 @@ async def test_a_long_notice_is_cut_at_a_line(receiver: Receiver, body: str, mos
 
 
 async def test_every_body_and_every_kind_can_be_sent(receiver: Receiver) -> None:
-    """No kind of notice is one that a channel cannot say."""
+    """Every kind of notice has a body in every format."""
     for body in BODIES:
         for kind in ("opened", "changed", "reminder", "resolved", "test"):
             request = await sent(receiver, body, notice("python3", kind=kind))
@@ -143,7 +143,7 @@ async def test_every_body_and_every_kind_can_be_sent(receiver: Receiver) -> None
 
 
 async def test_the_contact_stays_as_it_was_written(receiver: Receiver) -> None:
-    """It is the administrators' own; nothing else becomes active by it."""
+    """The configured contact stays active, and nothing else does."""
     contact = "https://wiki.example.com/gpu or @gpu-help"
     assert harmless(f"a@b.org `x` {contact} @all https://x", contact) == (
         f"a@b.org \\x60x\\x60 {contact} \\x40all https\\x3a//x"

@@ -1,4 +1,4 @@
-"""The users of config/redis.acl may do what they have to, and nothing else: a real Redis with that file."""
+"""The users of config/redis.acl have exactly the rights that they need, on a real Redis with that file."""
 
 import re
 import shlex
@@ -39,26 +39,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AclRedis]:
 
 @pytest.mark.parametrize("user", [SERVICE, WORKER])
 def test_the_file_grants_what_the_code_uses_and_no_more(server: AclRedis, user: str) -> None:
-    """Each command in a script or a call is in the user's line, and each in the line is in the code."""
+    """The commands of the scripts and the code are exactly those in the service's line."""
     assert granted(user) == used(user, every_command(server.admin))
 
 
 def test_the_file_grants_readers_what_the_document_tells_them() -> None:
-    """Each command that docs/events.md names to readers is in their line, and the other way round."""
+    """The commands in docs/events.md are exactly those in the readers' line."""
     named = set(re.findall(r"`(X[A-Z]+(?: [A-Z]+)?)`", DOCUMENT))
     named |= {" ".join(words[:2] if words[0] in ("XGROUP", "XINFO") else words[:1]) for words in documented()}
     assert granted(READER) == {"ping", "select"} | {name.lower().replace(" ", "|") for name in named}
 
 
 def documented() -> list[list[str]]:
-    """The calls of redis-cli in the document, as words."""
+    """Return the calls of redis-cli in the document, as words."""
     calls = re.findall(r"^    redis-cli -s \S+ \\\n +(.+)$", DOCUMENT, re.MULTILINE)
     assert len(calls) >= 5
     return [shlex.split(call) for call in calls]
 
 
 def refused(server: AclRedis, user: str, words: list[str]) -> bool:
-    """Tell whether a user may not call a command at all, on a connection of its own."""
+    """Return whether a user may not call a command at all, on a connection of its own."""
     client = server.client(user)
     try:
         client.execute_command(*words)
@@ -71,7 +71,7 @@ def refused(server: AclRedis, user: str, words: list[str]) -> bool:
 
 @pytest.mark.parametrize("user", [SERVICE, WORKER, READER])
 def test_everything_else_is_refused(server: AclRedis, user: str) -> None:
-    """Of all commands the server has, with their subcommands, exactly those of the file are let through."""
+    """Of all commands of the server, exactly those in the file are allowed."""
     commands = every_command(server.admin)
     assert len(commands) > 200
     allowed = {name for name, words in commands.items() if not refused(server, user, words)}
@@ -79,7 +79,7 @@ def test_everything_else_is_refused(server: AclRedis, user: str) -> None:
 
 
 def test_a_reader_does_what_the_document_says(server: AclRedis) -> None:
-    """Each line of docs/events.md, to the letter: a group is made, read, acknowledged and destroyed."""
+    """Every call in docs/events.md works: a group is created, read, acknowledged and destroyed."""
     server.admin.xadd(KEYS.violations, {"data": "{}"}, id="1795600000000-17")
     reader = server.client(READER)
     replies = [reader.execute_command(*words) for words in documented()]
@@ -95,7 +95,7 @@ def test_a_reader_does_what_the_document_says(server: AclRedis) -> None:
 
 
 def test_a_reader_reads_no_other_key_and_writes_none(server: AclRedis) -> None:
-    """Only the five public streams, and nothing is appended to or taken from them."""
+    """Readers can read the five public streams only, and append or remove nothing."""
     reader = server.client(READER)
     others = [value for name, value in vars(KEYS).items() if name not in (*KEYS.streams, "host", "prefix")]
     assert len(others) > 10
@@ -114,7 +114,7 @@ def test_a_reader_reads_no_other_key_and_writes_none(server: AclRedis) -> None:
 
 @pytest.mark.parametrize("user", [SERVICE, WORKER])
 def test_no_user_reaches_keys_of_other_programs(server: AclRedis, user: str) -> None:
-    """A Redis that is shared: what is not canhazgpu's is out of reach, by a script too."""
+    """In a shared Redis, keys of others cannot be reached, not even by a script."""
     client = server.client(user)
     with pytest.raises(NoPermissionError):
         client.get("other")
@@ -124,7 +124,7 @@ def test_no_user_reaches_keys_of_other_programs(server: AclRedis, user: str) -> 
 
 
 def test_service_and_workers_do_their_work_as_these_users(folder: Path, server: AclRedis) -> None:
-    """A day of both, each under its user: reservations, a violation, notices, retention, and no refusal."""
+    """Service and worker run for a day as their own users without a refusal."""
     daemon = Daemon(folder, f'[redis]\nurl = "{server.url(SERVICE)}"\n')
     worker = daemon.environment | {"CANHAZGPU_REDIS_URL": server.url(WORKER)}
     daemon.place(gpu(0, memory_used_mb=45), gpu(1, use(4242, 8000, "bob", "python")))

@@ -1,4 +1,4 @@
-"""Who is an administrator: real users, real groups, real namespaces, as the kernel tells them."""
+"""Administrators: real users, groups and namespaces, as reported by the kernel."""
 
 import grp
 import os
@@ -29,7 +29,7 @@ def _ask(daemon: Daemon, *wrapper: str) -> int:
 
 
 def test_the_group_does_not_count_in_a_container(folder: Path, people: list[Person]) -> None:
-    """Root of a container can take any gid there: only the host's members are administrators."""
+    """Root in a container is no administrator, even with the group's gid."""
     if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this machine has no mount namespaces for us")
     member, admins = people
@@ -68,7 +68,7 @@ def _service_of(owner: Person, folder: Path, more: str = "") -> Iterator[Daemon]
 
 
 def test_who_runs_a_service_of_their_own_is_its_administrator(folder: Path, people: list[Person]) -> None:
-    """A service without root: its own user may, another user may not."""
+    """Without root, the service's own user is an administrator, and another user is not."""
     owner, other = people
     with _service_of(owner, folder) as daemon:
         assert _ask(daemon, *_as(owner)) == 0
@@ -76,7 +76,7 @@ def test_who_runs_a_service_of_their_own_is_its_administrator(folder: Path, peop
 
 
 def test_a_limit_that_cannot_be_enforced_refuses_nobody(folder: Path, people: list[Person]) -> None:
-    """Without root others' runs go on beyond limits.max_duration; the log and `doctor` say so."""
+    """Without root, runs of others continue beyond limits.max_duration; the log and `doctor` say so."""
     owner, other = people
     with _service_of(owner, folder, '[limits]\nmax_duration = "1h"\n') as daemon:
         assert daemon.run("run", "--", "true", person=other).returncode == 0

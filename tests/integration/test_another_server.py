@@ -1,4 +1,4 @@
-"""A Redis that was started anew may have lost its last second: it is compared before it is used."""
+"""A restarted Redis may have lost its last second, so it is compared with the journal before it is used."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 async def test_a_server_that_was_started_anew(server: Server, tmp_path: Path) -> None:
-    """No script works on its data at first, whatever their sequence; then the next grant goes through."""
+    """At first no script works on its data; after the comparison, the next grant succeeds."""
     store = Store(f"redis://127.0.0.1:{server.port}", "h")
     lab = Lab(store)
     reconciler = Reconciler(store, Journal(tmp_path / "journal"))

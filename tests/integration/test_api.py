@@ -1,4 +1,4 @@
-"""The API over the real socket: who may ask what, and what happens when Redis does not answer."""
+"""The API over the real socket: permissions, and errors while Redis does not answer."""
 
 import contextlib
 import grp
@@ -43,7 +43,7 @@ BECOME = ["--clear-groups", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_
 
 
 def as_person(person: Person, *program: str) -> list[str]:
-    """Return a command line that runs a program as this person."""
+    """Return a command line that runs a program as this user."""
     return ["setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", *BECOME, *program]
 
 
@@ -55,7 +55,7 @@ def command(host: Daemon, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def call(host: Daemon, person: Person, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask the API as this person; return the status, and the answer or the kind of refusal."""
+    """Call the API as this user; return the status, and the response or the type of the error."""
     method = "GET" if body is None else "POST"
     done = command(host, *as_person(person, sys.executable, "-c", CALL, method, path, json.dumps(body or {})))
     assert done.returncode == 0, done.stderr
@@ -68,14 +68,14 @@ def client(host: Daemon) -> Client:
 
 
 def refusal(host: Daemon, path: str, body: dict[str, Any] | None = None) -> Refused:
-    """Return how the service says no."""
+    """Return the error of the service."""
     with pytest.raises(Refused) as no:
         client(host).get(path) if body is None else client(host).post(path, body)
     return no.value
 
 
 def raw(host: Daemon, request: bytes) -> bytes:
-    """Send bytes; return the answer until the service closes."""
+    """Send bytes; return the response until the service closes the connection."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(20)
         connection.connect(str(host.folder / "s"))
@@ -95,7 +95,7 @@ def post(body: bytes, path: bytes = b"/v1/notices/test") -> bytes:
 
 @pytest.fixture
 def redis(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
-    """A Redis on the socket `r` that a test may end."""
+    """A Redis on the socket `r` that a test may stop."""
     path = folder / "r"
     words = ["--port", "0", "--unixsocket", str(path), "--save", ""]
     with subprocess.Popen([redis_binary(), *words], stdout=subprocess.DEVNULL, cwd=folder) as server:
@@ -105,7 +105,7 @@ def redis(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def test_another_user_sees_status_and_violations(host: Daemon, people: list[Person]) -> None:
-    """A real second user gets the same answer as root, by API and by command."""
+    """Another user gets the same responses as root, by API and by command."""
     with people[0].spawn("sleep", "60") as process, contextlib.ExitStack() as end:
         end.callback(process.kill)
         host.place(gpu(0, use(process.pid, 1024)), gpu(1))
@@ -123,7 +123,7 @@ def test_another_user_sees_status_and_violations(host: Daemon, people: list[Pers
 
 
 def test_what_is_for_administrators_is_refused_to_others(host: Daemon, people: list[Person]) -> None:
-    """Dead letters, replays, and tests to anybody but oneself; root may, and nothing was done."""
+    """Dead letters, replays and tests to others are refused for users, and nothing is done."""
     me, you = people
     for path, body in (
         ("/v1/deadletters", None),
@@ -146,7 +146,7 @@ def test_what_is_for_administrators_is_refused_to_others(host: Daemon, people: l
 
 
 def test_a_member_of_the_group_of_administrators_may(folder: Path, people: list[Person]) -> None:
-    """The kernel's word on groups counts; whoever is not in it is refused."""
+    """Membership in a group is decided by the kernel; other users are refused."""
     member, other = people
     daemon = Daemon(folder)
     config = folder / "config.toml"
@@ -164,7 +164,7 @@ def test_a_member_of_the_group_of_administrators_may(folder: Path, people: list[
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be root in a container")
 def test_root_of_a_container_is_no_administrator(host: Daemon) -> None:
-    """Root in another mount namespace sees status, and may do what anybody may."""
+    """Root in another mount namespace has the rights of a user."""
     if subprocess.run(["unshare", "--mount", "true"], check=False, stderr=subprocess.DEVNULL).returncode:
         pytest.skip("no other mount namespace here")
     assert command(host, *COMMAND, "deadletters", "list").returncode == 0
@@ -174,7 +174,7 @@ def test_root_of_a_container_is_no_administrator(host: Daemon) -> None:
 
 
 def test_one_user_with_many_connections_locks_nobody_out(host: Daemon, people: list[Person]) -> None:
-    """A hundred connections of one user: others are served at once."""
+    """A hundred connections of one user do not delay others."""
     words = as_person(people[0], sys.executable, "-c", CROWD, str(host.folder / "s"))
     with subprocess.Popen(
         words, env=host.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/"
@@ -188,7 +188,7 @@ def test_one_user_with_many_connections_locks_nobody_out(host: Daemon, people: l
 
 
 def test_many_requests_at_once_are_all_answered(host: Daemon) -> None:
-    """Sixty callers in the same moment, more than there are connections to Redis."""
+    """Sixty simultaneous callers are served, although there are fewer connections to Redis."""
 
     def ask(_: int) -> int:
         return len(client(host).get("/v1/status"))
@@ -198,7 +198,7 @@ def test_many_requests_at_once_are_all_answered(host: Daemon) -> None:
 
 
 def test_nonsense_is_refused_as_a_problem(host: Daemon) -> None:
-    """Paths, methods and values nobody knows: a status, a kind, a sentence, and the service goes on."""
+    """Unknown paths, methods and values get a status, a type and a sentence, and the service continues."""
     for path, status in (
         ("/v1/nothing", 404),
         ("/", 404),
@@ -235,7 +235,7 @@ def test_nonsense_is_refused_as_a_problem(host: Daemon) -> None:
     ],
 )
 def test_bytes_that_are_no_request_are_refused(host: Daemon, request_: bytes, status: bytes) -> None:
-    """With a 4xx, never with an error of the service's own; it goes on serving."""
+    """Invalid HTTP is refused with a 4xx, and the service continues."""
     answer = raw(host, request_)
     assert answer.startswith(b"HTTP/1.1 " + status), answer[:200]
     assert host.run("status").returncode == 0
@@ -243,7 +243,7 @@ def test_bytes_that_are_no_request_are_refused(host: Daemon, request_: bytes, st
 
 
 def test_a_refusal_repeats_the_path_that_was_asked_for(host: Daemon) -> None:
-    """Also to HTTP 1.0 without a Host header; where the socket lies is none of its words."""
+    """A refusal names the requested path, not that of the socket, also for HTTP 1.0 without a Host header."""
     answer = raw(host, b"GET /nothing HTTP/1.0\r\n\r\n")
     assert b"GET /nothing: Not Found" in answer
     assert str(host.folder).encode() not in answer
@@ -252,7 +252,7 @@ def test_a_refusal_repeats_the_path_that_was_asked_for(host: Daemon) -> None:
 def test_without_redis_what_only_it_has_is_answered_with_503(
     folder: Path, redis: "subprocess.Popen[bytes]"
 ) -> None:
-    """And the command ends with 1 and one line that says so."""
+    """Without Redis, requests for its data get 503, and the command ends with 1 and one line."""
     daemon = Daemon(folder, f'[redis]\nurl = "unix://{folder}/r"\n').start()
     try:
         redis.kill()
@@ -284,7 +284,7 @@ def test_without_redis_what_only_it_has_is_answered_with_503(
 
 
 def test_without_the_service_a_command_ends_with_3(folder: Path) -> None:
-    """One line that names the socket and says how to start it, whether or not a dead socket lies there."""
+    """Without a service, one line names the socket and how to start the service."""
     daemon = Daemon(folder)
     for dead in (False, True):
         if dead:

@@ -1,4 +1,4 @@
-"""What is sent to the service is read with care: nonsense is the caller's error on every route."""
+"""Requests are validated: invalid input is an error of the caller on every route."""
 
 import http.client
 import json
@@ -28,13 +28,13 @@ class Connection(http.client.HTTPConnection):
         self._path = str(host.folder / "s")
 
     def connect(self) -> None:
-        """Connect to it, whatever the name."""
+        """Connect to the socket, for any host name."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(self._path)
 
 
 def asked(host: Daemon, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
-    """Return the status of the answer, and what it says."""
+    """Return the status and the content of the response."""
     with closing(Connection(host)) as connection:
         connection.request(method, path, body)
         answer = connection.getresponse()
@@ -42,7 +42,7 @@ def asked(host: Daemon, method: str, path: str, body: bytes | None = None) -> tu
 
 
 def test_a_body_that_is_no_text(host: Daemon) -> None:
-    """Bytes that are no UTF-8, in a value, a name or anywhere: 400 on every route that reads a body."""
+    """Invalid UTF-8 anywhere in a body gets 400 on every route that reads one."""
     assert "/v1/reservations" in POSTS
     for path in POSTS:
         if "/replay" in path:  # It reads none.
@@ -56,7 +56,7 @@ def test_a_body_that_is_no_text(host: Daemon) -> None:
 
 @pytest.mark.parametrize("digits", ["\u0661", "1-\u0661", "\uff11"])
 def test_digits_of_other_scripts(host: Daemon, digits: str) -> None:
-    """They are no numbers: not in the place of a stream, nor in the name of a dead letter."""
+    """Digits that are not ASCII are not accepted in a stream id or the id of a dead letter."""
     assert asked(host, "GET", f"/v1/events?after={quote(digits)}")[0] == 400
     assert asked(host, "POST", f"/v1/deadletters/{quote(digits)}/replay", b"{}")[0] == 404
     assert "request_broke" not in host.log.read_text()

@@ -1,4 +1,4 @@
-"""A member of a consumer group on a real Redis: poison, lost groups, members that have gone."""
+"""A member of a consumer group on a real Redis: unreadable entries, lost groups, dead members."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,27 +21,27 @@ GOOD = Event(
 
 @pytest.fixture
 async def consumer(store: Store) -> AsyncIterator[Consumer]:
-    """The one member of a group on the notices stream."""
+    """The only member of a group on the notices stream."""
     made = Consumer(store, store.keys.notices, GROUP)
     yield made
     await made.close()
 
 
 async def put(store: Store, **changes: bytes) -> str:
-    """Append an event, some of its fields changed; return its place in the stream."""
+    """Append an event with changed fields; return its id."""
     fields: Any = {**GOOD.to_fields(), **changes}
     key: Any = await store.redis.xadd(store.keys.notices, fields)
     return str(key.decode())
 
 
 async def pending(store: Store) -> int:
-    """Return how many entries were handed out and not acknowledged."""
+    """Return the number of delivered and unacknowledged entries."""
     about: Any = await store.redis.xpending(store.keys.notices, GROUP)
     return int(about["pending"])
 
 
 async def pause(store: Store, name: str) -> int:
-    """Return the id of the blocked client of the group, once it blocks."""
+    """Return the id of the group's client once it blocks."""
 
     async def blocked() -> int:
         clients: Any = await store.redis.client_list()
@@ -52,7 +52,7 @@ async def pause(store: Store, name: str) -> int:
 
 
 async def test_new_entries_come_in_order_and_once(store: Store, consumer: Consumer) -> None:
-    """What was there before the group was is read too; what was acknowledged does not come back."""
+    """Entries from before the group existed are read too; acknowledged ones do not come back."""
     ids = [await put(store) for _ in range(3)]
     entries = await consumer.new(0)
     assert [one.id for one in entries] == ids
@@ -64,7 +64,7 @@ async def test_new_entries_come_in_order_and_once(store: Store, consumer: Consum
 
 
 async def test_more_than_a_batch_that_is_unfinished_comes_back_whole(store: Store) -> None:
-    """A member that starts again finds everything it had, however much, and each once."""
+    """A restarted member gets all of its pending entries, each once."""
     ids = [await put(store) for _ in range(BATCH * 2 + 1)]
     first, again = (Consumer(store, store.keys.notices, GROUP) for _ in range(2))
     for _ in range(3):
@@ -94,7 +94,7 @@ async def test_more_than_a_batch_that_is_unfinished_comes_back_whole(store: Stor
 async def test_poison_becomes_a_dead_letter_and_the_next_entry_comes(
     store: Store, consumer: Consumer, poison: dict[str, bytes]
 ) -> None:
-    """With its raw bytes, the reason and where it came from; it is not pending any more."""
+    """An unreadable entry is moved to the dead letters with its bytes and the reason."""
     bad = await put(store, **poison)
     good = await put(store)
     assert [one.id for one in await consumer.new(0)] == [good]
@@ -109,7 +109,7 @@ async def test_poison_becomes_a_dead_letter_and_the_next_entry_comes(
 
 
 async def raw_letters(store: Store) -> list[dict[bytes, bytes]]:
-    """Return the dead letters' fields as Redis has them."""
+    """Return the raw fields of the dead letters."""
     rows: Any = await store.redis.xrange(store.keys.deadletters)
     return [fields for _, fields in rows]
 
@@ -118,7 +118,7 @@ async def raw_letters(store: Store) -> list[dict[bytes, bytes]]:
 async def test_an_entry_of_many_unknown_fields_is_poison_like_any(
     store: Store, consumer: Consumer, count: int
 ) -> None:
-    """However many fields, it is in the dead letters before it is acknowledged, and the loop goes on."""
+    """An entry with very many fields is moved to the dead letters, and the loop continues."""
     await store.redis.xadd(store.keys.notices, {f"field{number}": "x" for number in range(count)})
     good = await put(store)
     assert [one.id for one in await consumer.new(0)] == [good]
@@ -126,13 +126,13 @@ async def test_an_entry_of_many_unknown_fields_is_poison_like_any(
 
 
 async def test_an_event_with_fields_of_a_later_version_is_read(store: Store, consumer: Consumer) -> None:
-    """Fields that nobody knows yet are no reason to refuse an event."""
+    """Unknown fields in an event are accepted."""
     key = await put(store, traceparent=b"00-abc")
     assert [one.id for one in await consumer.new(0)] == [key]
 
 
 async def test_poison_that_was_left_unfinished_is_buried_too(store: Store, consumer: Consumer) -> None:
-    """A member that died over it, and one that comes after: nobody trips twice."""
+    """An unreadable entry that was pending with a dead member is moved only once."""
     await put(store, data=b"\xff")
     await consumer.new(0)
     bad = await put(store, data=b"\xff")
@@ -143,7 +143,7 @@ async def test_poison_that_was_left_unfinished_is_buried_too(store: Store, consu
 
 
 async def test_an_entry_that_was_deleted_while_pending_is_buried(store: Store, consumer: Consumer) -> None:
-    """Trimmed or deleted, it is a dead letter without bytes, and pending no more."""
+    """A pending entry that was trimmed becomes a dead letter without bytes."""
     key = await put(store)
     await consumer.new(0)
     await store.redis.xdel(store.keys.notices, key)
@@ -154,7 +154,7 @@ async def test_an_entry_that_was_deleted_while_pending_is_buried(store: Store, c
 
 
 async def test_a_dead_letter_that_is_replayed_comes_again(store: Store, consumer: Consumer) -> None:
-    """As it was, byte for byte; if it is still poison it is buried again."""
+    """A replayed dead letter is unchanged, and moved again if it is still unreadable."""
     await put(store, data=b"\xff")
     await consumer.new(0)
     (letter,) = await deadletters(store)
@@ -166,7 +166,7 @@ async def test_a_dead_letter_that_is_replayed_comes_again(store: Store, consumer
 
 
 async def test_a_group_that_was_lost_is_made_again(store: Store, consumer: Consumer) -> None:
-    """After FLUSHALL the loop goes on, and reads what came since from the beginning."""
+    """After FLUSHALL the loop continues and reads new entries from the start."""
     await put(store)
     assert len(await consumer.new(0)) == 1
     await store.redis.flushall()
@@ -179,7 +179,7 @@ async def test_a_group_that_was_lost_is_made_again(store: Store, consumer: Consu
 
 
 async def test_a_group_that_is_lost_between_two_steps_is_made_again(store: Store) -> None:
-    """Redis is wiped after a member read its pending entries and before it takes over those of others."""
+    """If Redis is wiped between reading and claiming pending entries, the loop continues."""
 
     class Wiped(Consumer):
         async def _read(self, after: str, block: int | None) -> Any:
@@ -195,7 +195,7 @@ async def test_a_group_that_is_lost_between_two_steps_is_made_again(store: Store
 
 
 async def test_a_group_that_is_lost_during_a_read_is_made_again(store: Store, consumer: Consumer) -> None:
-    """FLUSHALL while the member waits for an entry: the next one still comes."""
+    """After FLUSHALL during a blocking read, the next entry is still read."""
     found: list[str] = []
     assert await consumer.new(0) == []
 
@@ -213,7 +213,7 @@ async def test_a_group_that_is_lost_during_a_read_is_made_again(store: Store, co
 
 
 async def test_a_read_that_redis_breaks_off_is_no_crash(store: Store, consumer: Consumer) -> None:
-    """-UNBLOCKED, as Redis 7.0 says when a stream is deleted during a read: the next entry still comes."""
+    """If a stream is deleted during a read (-UNBLOCKED), the next entry is still read."""
     found: list[str] = []
     assert await consumer.new(0) == []
 
@@ -230,7 +230,7 @@ async def test_a_read_that_redis_breaks_off_is_no_crash(store: Store, consumer: 
 
 
 async def test_what_a_dead_member_left_is_taken_over(store: Store, consumer: Consumer) -> None:
-    """Once it was idle for longer than any delivery takes, and not before."""
+    """Entries of another member are claimed only after they were idle longer than any delivery takes."""
     ids: Any = [await put(store) for _ in range(3)]
     other = Consumer(store, store.keys.notices, GROUP, "died")
     assert len(await other.new(0)) == 3
@@ -244,7 +244,7 @@ async def test_what_a_dead_member_left_is_taken_over(store: Store, consumer: Con
 
 
 async def test_poison_of_a_dead_member_is_buried_by_the_next(store: Store, consumer: Consumer) -> None:
-    """It killed one member; it does not kill the one that takes over."""
+    """An entry that killed a member does not kill the one that claims it."""
     bad = await put(store, data=b"\xff")
     await store.redis.xgroup_create(store.keys.notices, GROUP, id="0")
     await store.redis.xreadgroup(GROUP, "died", {store.keys.notices: ">"})
@@ -256,7 +256,7 @@ async def test_poison_of_a_dead_member_is_buried_by_the_next(store: Store, consu
 
 
 async def test_without_redis_it_says_so() -> None:
-    """Every question ends with StoreDown, none with an error of the client library."""
+    """If Redis is down, every method raises StoreDown."""
     store = Store("unix:///nonexistent/redis.sock", "h")
     consumer = Consumer(store, store.keys.notices, GROUP)
     for question in (

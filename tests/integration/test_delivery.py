@@ -1,4 +1,4 @@
-"""A channel that breaks, and a mail server that breaks off: what becomes of the notice, on a real Redis."""
+"""A broken channel, and a mail server that closes connections, on a real Redis."""
 
 import socket
 import threading
@@ -24,16 +24,16 @@ ADMIN = "admin@example.com"
 
 
 class Breaking:
-    """A channel that fails as no channel should, for one recipient."""
+    """A channel that raises an exception for one recipient."""
 
     name = "wall"
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return whom the notice names."""
+        """Return the person of the notice."""
         return [notice.to] if notice.to else []
 
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> Sequence[Outcome]:
-        """Break for `bad`."""
+        """Raise an exception for `bad`."""
         del notice, first
         if "bad" in recipients:
             raise KeyError("secret")
@@ -41,7 +41,7 @@ class Breaking:
 
 
 async def test_a_channel_that_breaks_makes_a_dead_letter_and_goes_on(store: Store) -> None:
-    """A notice nobody foresaw is given up on, without its details; the next one is delivered."""
+    """If a channel raises an exception, the notice is given up without details, and the next is delivered."""
     async with anyio.create_task_group() as tasks:
         await tasks.start(DeliveryWorker(store, Breaking(), "test").run)
         await send_test(store, "wall", "bad", "bad", None)
@@ -60,7 +60,7 @@ async def test_a_channel_that_breaks_makes_a_dead_letter_and_goes_on(store: Stor
 
 @contextmanager
 def server(*answers: bytes, silent_at: bytes = b"") -> Iterator[int]:
-    """A mail server that says `answers` in turn, to each line but a mail's own; yields its port."""
+    """A mail server that gives `answers` in turn to all lines but those of a mail; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         over = threading.Event()
 
@@ -102,7 +102,7 @@ def _mail(port: int) -> tuple[Mail, Notice]:
 
 
 async def test_a_server_that_takes_nobody_now_is_asked_again() -> None:
-    """A 554 instead of a greeting says nothing of this mail: it is no dead letter."""
+    """A greeting with 554 is not about this mail, so it causes no dead letter."""
     with server(b"554 not today\r\n") as port:
         mail, notice = _mail(port)
         (outcome,) = await mail.deliver(notice, [ADMIN], None)
@@ -110,7 +110,7 @@ async def test_a_server_that_takes_nobody_now_is_asked_again() -> None:
 
 
 async def test_a_server_that_hangs_at_goodbye_has_the_mail() -> None:
-    """What it took is delivered, and nobody waits for its last word."""
+    """A mail that was accepted is delivered, and nobody waits for the end of the connection."""
     with server(b"220 hello\r\n", silent_at=b"QUIT") as port:
         mail, notice = _mail(port)
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The dispatcher on a real Redis: notices are made once, and timers outlive the process that set them."""
+"""The dispatcher on a real Redis: notices are created once, and timers survive restarts."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ LONG = 3600.0
 
 
 def settings(wait: float, repeat: float = LONG) -> Settings:
-    """Settings with these times."""
+    """Return settings with these times."""
     return Settings(
         host="h",
         notices=Notices(group_wait=wait, repeat_interval=repeat, resolve_hold=0.05, group_interval=0.05),
@@ -35,7 +35,7 @@ def settings(wait: float, repeat: float = LONG) -> Settings:
 async def working(
     store: Store, wait: float, repeat: float = LONG, name: str = "daemon"
 ) -> AsyncIterator[None]:
-    """A dispatcher at work until the block ends."""
+    """Run a dispatcher until the block ends."""
     async with anyio.create_task_group() as tasks:
         await tasks.start(Dispatcher(settings(wait, repeat), store, name).run)
         yield
@@ -43,7 +43,7 @@ async def working(
 
 
 def violation(name: str, gpu: int = 0, uid: int = 1001) -> Violation:
-    """A violation of a user's."""
+    """Return a violation of a user."""
     return Violation(
         violation=name,
         kind="unreserved",
@@ -76,7 +76,7 @@ async def put(store: Store, kind: str, one: Violation) -> None:
 
 
 async def notices(store: Store) -> list[Notice]:
-    """Return the notices made so far."""
+    """Return the notices so far."""
     rows: Any = await store.redis.xrange(store.keys.notices)
     return [msgspec.convert(decode(fields).data, Notice, strict=True) for _, fields in rows]
 
@@ -94,7 +94,7 @@ async def made(store: Store, *kinds: str) -> list[Notice]:
 
 
 async def settled(store: Store, facts: int) -> None:
-    """Wait until so many facts were read and none is unfinished."""
+    """Wait until this number of facts was read and none is pending."""
 
     async def nothing_left() -> bool:
         groups: Any = await store.redis.xinfo_groups(store.keys.violations)
@@ -105,7 +105,7 @@ async def settled(store: Store, facts: int) -> None:
 
 
 async def set_due(store: Store, group: str, field: str) -> None:
-    """Move a timer of a group to now, as if its time had passed while nobody was there."""
+    """Set the timer of a group to now."""
     text: Any = await store.redis.hget(store.keys.groups, group)
     clock: Any = await store.redis.time()
     state = {**msgspec.json.decode(text), field: int(clock[0]) * 1000}
@@ -114,7 +114,7 @@ async def set_due(store: Store, group: str, field: str) -> None:
 
 
 async def test_an_episode_from_its_opening_to_its_end(store: Store) -> None:
-    """Two GPUs in one notice after the wait, then resolved; nothing of the group is left."""
+    """Two GPUs cause one notice after the wait, then a resolved one, and nothing of the group is left."""
     async with working(store, 0.1):
         await put(store, OPENED, violation("v1"))
         await put(store, OPENED, violation("v2", 1))
@@ -136,7 +136,7 @@ async def test_an_episode_from_its_opening_to_its_end(store: Store) -> None:
 
 
 async def test_each_user_has_a_notice_of_their_own(store: Store) -> None:
-    """One group a user; the same GPU does not join them."""
+    """Each user has a group; the same GPU does not join them."""
     async with working(store, 0.1):
         await put(store, OPENED, violation("v1", 0, 1001))
         await put(store, OPENED, violation("v2", 0, 1002))
@@ -146,7 +146,7 @@ async def test_each_user_has_a_notice_of_their_own(store: Store) -> None:
 
 
 async def test_a_wait_survives_a_restart(store: Store) -> None:
-    """The dispatcher that set the timer has gone; the next one sends when it is due, without a new fact."""
+    """If the dispatcher is restarted, a timer is still honoured without a new fact."""
     async with working(store, 1.0):
         await put(store, OPENED, violation("v1"))
         await settled(store, 1)
@@ -156,7 +156,7 @@ async def test_a_wait_survives_a_restart(store: Store) -> None:
 
 
 async def test_what_came_due_while_nobody_worked_is_sent_at_once(store: Store) -> None:
-    """A timer in the past and no new fact: the new dispatcher looks before it waits."""
+    """A timer that is due at the start is handled at once."""
     async with working(store, LONG):
         await put(store, OPENED, violation("v1"))
         await settled(store, 1)
@@ -166,7 +166,7 @@ async def test_what_came_due_while_nobody_worked_is_sent_at_once(store: Store) -
 
 
 async def test_a_reminder_survives_a_restart(store: Store) -> None:
-    """Restarts neither lose the reminder nor repeat the opening."""
+    """Restarts neither lose the reminder nor repeat the first notice."""
     async with working(store, 0.0):
         await put(store, OPENED, violation("v1"))
         await made(store, "opened")
@@ -181,7 +181,7 @@ async def test_a_reminder_survives_a_restart(store: Store) -> None:
 
 
 async def test_facts_of_a_dispatcher_that_died_are_not_lost(store: Store) -> None:
-    """It had read the fact and done nothing yet; the next one of its name begins with it."""
+    """A fact that was read and not handled is handled after a restart."""
     await put(store, OPENED, violation("v1"))
     await store.redis.xgroup_create(store.keys.violations, GROUP_DISPATCHER, id="0")
     await store.redis.xreadgroup(GROUP_DISPATCHER, "daemon", {store.keys.violations: ">"})
@@ -191,7 +191,7 @@ async def test_facts_of_a_dispatcher_that_died_are_not_lost(store: Store) -> Non
 
 
 async def test_two_dispatchers_make_no_notice_twice(store: Store) -> None:
-    """Both see the same timers; one of them sends."""
+    """If two dispatchers run, one of them sends."""
     async with working(store, 0.2, name="one"), working(store, 0.2, name="two"):
         for uid in range(1001, 1011):
             await put(store, OPENED, violation(f"v{uid}", 0, uid))
@@ -213,7 +213,7 @@ async def test_two_dispatchers_make_no_notice_twice(store: Store) -> None:
     ],
 )
 async def test_poison_among_the_facts_stops_nobody(store: Store, poison: dict[str, bytes]) -> None:
-    """It becomes a dead letter; the fact behind it is told."""
+    """An unreadable fact becomes a dead letter, and the next one is handled."""
     good: Any = Event(
         id="1-1", source="s", type=OPENED, subject="s", time="t", data=msgspec.to_builtins(violation("v0"))
     ).to_fields()
@@ -227,7 +227,7 @@ async def test_poison_among_the_facts_stops_nobody(store: Store, poison: dict[st
 
 
 async def test_after_a_flush_it_goes_on(store: Store) -> None:
-    """The group of consumers is made again, and what opens then is told."""
+    """If the consumer group is lost, it is created again."""
     async with working(store, 0.0):
         await put(store, OPENED, violation("v1"))
         await made(store, "opened")

@@ -1,4 +1,4 @@
-"""Whoever reads from a trimmed place is told how many entries are missing."""
+"""A reader that continues from a trimmed position learns how many entries are missing."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ ROOT = Viewer(admin=True, user="root", key="uid:0")
 
 
 async def happen(store: Store, count: int) -> list[str]:
-    """Let events happen; return the ids of all that are there."""
+    """Append events; return the ids of all entries."""
     for _ in range(count):
         await send_test(store, "wall", None, "alice", 1)
     rows: Any = await store.redis.xrange(store.keys.events)
@@ -28,22 +28,22 @@ async def happen(store: Store, count: int) -> list[str]:
 
 
 async def trim(store: Store, first: str) -> None:
-    """Trim all that came before an entry."""
+    """Trim all entries before this one."""
     await store.redis.xtrim(store.keys.events, minid=first, approximate=False)
 
 
 async def lines(store: Store, after: str, *types: str) -> list[dict[str, Any]]:
-    """What a reader gets."""
+    """Return what a reader gets."""
     return [json.loads(line) async for line in feed(store, after, types, ROOT, follow=False)]
 
 
 def shape(found: list[dict[str, Any]]) -> list[Any]:
-    """The number missing for a gap, a stream id for an event."""
+    """Return the missing number for a gap, the stream id for an event."""
     return [one["data"]["missing"] if one["type"] == GAP else one["stream_id"] for one in found]
 
 
 async def test_a_reader_from_a_trimmed_place_is_told_how_many_are_missing(store: Store) -> None:
-    """The line comes first, names both ends, and is there whatever types were asked for."""
+    """The line about a gap comes first, has both ends, and is sent for any requested types."""
     ids = await happen(store, 10)
     await trim(store, ids[7])
     found = await lines(store, ids[1])
@@ -54,7 +54,7 @@ async def test_a_reader_from_a_trimmed_place_is_told_how_many_are_missing(store:
 
 
 async def test_who_goes_on_from_the_line_of_a_gap_is_not_told_again(store: Store) -> None:
-    """Its stream_id leads to the entry that comes next."""
+    """A reader that continues from the line's stream_id gets the next entry, without another gap."""
     ids = await happen(store, 10)
     await trim(store, ids[7])
     gap = (await lines(store, ids[1]))[0]
@@ -62,7 +62,7 @@ async def test_who_goes_on_from_the_line_of_a_gap_is_not_told_again(store: Store
 
 
 async def test_where_nothing_is_missing_no_gap_is_told(store: Store) -> None:
-    """From a place that is there, from just before it, from the last ones, and from a moment after."""
+    """Without missing entries there is no gap."""
     ids = await happen(store, 10)
     assert shape(await lines(store, "0-0")) == ids
     await trim(store, ids[4])
@@ -73,14 +73,14 @@ async def test_where_nothing_is_missing_no_gap_is_told(store: Store) -> None:
 
 
 async def test_of_a_moment_it_is_told_that_some_may_be_missing(store: Store) -> None:
-    """A moment is no entry: how many came after it nobody knows."""
+    """After a time instead of an entry, the number of missing entries is unknown."""
     ids = await happen(store, 10)
     await trim(store, ids[4])
     assert shape(await lines(store, "1000")) == [None, *ids[4:]]
 
 
 async def test_a_stream_that_was_begun_anew_is_a_gap(store: Store) -> None:
-    """After a wipe numbers begin again: a reader from before is told that nobody knows what is gone."""
+    """After a wipe, the number of missing entries is unknown."""
     ids = await happen(store, 10)
     await store.redis.delete(store.keys.events)
     anew = await happen(store, 2)
@@ -89,7 +89,7 @@ async def test_a_stream_that_was_begun_anew_is_a_gap(store: Store) -> None:
 
 
 async def test_a_follower_who_is_overtaken_is_told(store: Store) -> None:
-    """Also what is trimmed while somebody follows, faster than they read, is told as a gap."""
+    """A follower that is slower than the trimming gets a gap too."""
     ids = await happen(store, 3)
     follower: Any = feed(store, ids[2], [], ROOT, follow=True)
     with anyio.fail_after(10):
@@ -106,7 +106,7 @@ async def test_a_follower_who_is_overtaken_is_told(store: Store) -> None:
 
 
 def test_people_and_programs_are_told_by_the_command(host: Daemon) -> None:
-    """`events --after` writes a line to stderr for people, and with --json an object with the number."""
+    """`events --after` reports a gap on stderr, and with --json as an object."""
     client, key = host.redis(), "canhazgpu:{testhost}:events"
     client.xadd(key, {"data": "{}"}, id=f"{10**13}-5000")
     client.xtrim(key, maxlen=1, approximate=False)

@@ -1,4 +1,4 @@
-"""A place whose owner has gone, and comes back or not, while Redis is away: what was told stays true."""
+"""Clients that disconnect and return, or do not, while Redis is down: what they were told stays true."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
@@ -19,25 +19,25 @@ pytestmark = pytest.mark.anyio
 
 
 class Shaky(Allocator):
-    """An allocator whose Redis can be away."""
+    """An allocator whose Redis can be down."""
 
     away = stuck = False
 
     async def release(self, order: ReleaseOrder, operation: str) -> Any:
-        """Release, if Redis takes it."""
+        """Release, if Redis is up."""
         if self.stuck:
             raise StoreDown("away")
         return await super().release(order, operation)
 
     async def reserve(self, ask: AllocationRequest, operation: str) -> Reserved:
-        """Ask, if Redis is there."""
+        """Reserve, if Redis is up."""
         if self.away:
             raise StoreDown("away")
         return await super().reserve(ask, operation)
 
 
 class Desk:
-    """Places at a host with two idle GPUs, and what became of them."""
+    """Queue places on a host with two idle GPUs, and their results."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -50,7 +50,7 @@ class Desk:
         self.handover = Handover(lab.store, self.allocator, helpers, helpers)
 
     def ask(self, **wanted: Any) -> AllocationRequest:
-        """What somebody wants: one GPU for an hour, or as it is said."""
+        """Return a request for one GPU for an hour, with changes."""
         whole = {
             "kind": "manual",
             "user": "alice",
@@ -62,7 +62,7 @@ class Desk:
         return AllocationRequest(**whole)
 
     def place(self, operation: str = "one", **wanted: Any) -> QueuePlace:
-        """Somebody asks."""
+        """Start a request."""
         ask = self.ask(**wanted)
         store, begin = self.lab.store, self._begin
         return QueuePlace(
@@ -75,13 +75,13 @@ class Desk:
         return {"state": "granted"}
 
     async def held(self) -> int:
-        """How many reservations there are."""
+        """Return the number of reservations."""
         return len(await self.allocator.reservations())
 
 
 @pytest.fixture
 async def desk(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
-    """It is open; what nobody hears of goes back after half a second."""
+    """A reservation that was not delivered is released after a while."""
     monkeypatch.setattr(module, "PATIENCE", 0.5)
     monkeypatch.setattr(module, "AGAIN", 0.3)
     lab = Lab(store)
@@ -94,20 +94,20 @@ async def desk(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[D
 
 
 async def first(place: QueuePlace) -> Any:
-    """The first line that a place gives; who listens is still there."""
+    """Return the first line of a place, whose client stays connected."""
     lines = place.lines(None)
     return await anext(lines), lines
 
 
 async def until(question: Callable[[], Awaitable[int]], expected: int) -> None:
-    """Wait for an answer."""
+    """Wait for a response."""
     with anyio.fail_after(5):
         while await question() != expected:  # noqa: ASYNC110 - it is Redis that is asked
             await anyio.sleep(0.05)
 
 
 async def test_who_comes_back_and_is_told_keeps_it(desk: Desk) -> None:
-    """The connection before broke while Redis was away: what looks after it stays out of the way."""
+    """If a client comes back, the clean-up of its former connection changes nothing."""
     desk.allocator.away = True
     before, after = desk.place(wait=True), desk.place(wait=True)
     assert (await first(before))[0] is None
@@ -119,7 +119,7 @@ async def test_who_comes_back_and_is_told_keeps_it(desk: Desk) -> None:
 
 
 async def test_who_stands_there_again_is_not_served_at_the_old_place(desk: Desk) -> None:
-    """Whoever asks first when Redis is back: the answer is for who listens."""
+    """After Redis is back, only the connected client gets the response."""
     desk.allocator.away = True
     before, after = desk.place(wait=True), desk.place(wait=True)
     assert (await first(before))[0] is None
@@ -134,7 +134,7 @@ async def test_who_stands_there_again_is_not_served_at_the_old_place(desk: Desk)
 
 
 async def test_who_asks_again_while_it_is_given_back_keeps_it(desk: Desk) -> None:
-    """Redis did not take the release at first: the answer that was heard since counts."""
+    """If a later response was delivered, the release that was delayed by Redis is dropped."""
     desk.allocator.stuck = True
     given = (await desk.allocator.reserve(desk.ask(), "one")).reservation
     assert given
@@ -147,7 +147,7 @@ async def test_who_asks_again_while_it_is_given_back_keeps_it(desk: Desk) -> Non
 
 
 async def test_an_answer_that_was_lost_is_made_up_for(desk: Desk) -> None:
-    """Who did not wait, was told that Redis is away, and never came back: it is as if they had not asked."""
+    """A client that got an error and never came back leaves no reservation."""
     await desk.allocator.reserve(desk.ask(), "one")
     desk.allocator.away = True
     with pytest.raises(StoreDown):
@@ -158,7 +158,7 @@ async def test_an_answer_that_was_lost_is_made_up_for(desk: Desk) -> None:
 
 
 async def test_who_dies_when_served_is_followed_and_gives_back(desk: Desk) -> None:
-    """A run is watched at once, so that its end frees its GPUs; who never comes back loses them."""
+    """A run that was granted after its client disconnected is watched, and released if nobody returns."""
     hold = await desk.allocator.reserve(desk.ask(count=2), "hold")
     place = desk.place("two", kind="run", duration_ms=None, pid=1, start=1, wait=True)
     line, _ = await first(place)
@@ -174,7 +174,7 @@ async def test_who_dies_when_served_is_followed_and_gives_back(desk: Desk) -> No
 
 
 async def test_nobody_stands_for_somebody_else(desk: Desk) -> None:
-    """Who names another's request is told that it is gone, and gives up nothing of theirs."""
+    """A request that belongs to another user is reported as gone and not touched."""
     await desk.allocator.reserve(desk.ask(count=2), "hold")
     line, lines = await first(desk.place("theirs", wait=True))
     other = desk.place("mine", uid=ALICE + 1, user="bob", wait=True, id=line["id"])

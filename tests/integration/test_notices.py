@@ -1,4 +1,4 @@
-"""Dispatcher and delivery together on a real Redis: steps, failures, reservations, silences, the digest."""
+"""Dispatcher and delivery together on a real Redis: steps, failures, reservations, silences, digests."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -29,18 +29,18 @@ QUICK: dict[str, Any] = {"group_wait": 0.0, "group_interval": 0.0, "resolve_hold
 
 
 class Recorder:
-    """A channel that answers as it is told and keeps what it was given."""
+    """A channel with a prepared outcome that records what it gets."""
 
     def __init__(self, name: str, verdict: str = "delivered") -> None:
         self.name, self.verdict = name, verdict
         self.given: list[Notice] = []
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the person or the audience; nobody when there is nobody."""
+        """Return the person or the audience, if there is one."""
         return [] if self.verdict == "nobody" else [notice.person or notice.audience]
 
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> Sequence[Outcome]:
-        """Keep it."""
+        """Record the notice."""
         del first
         self.given.append(notice)
         return [Outcome(one, self.verdict, "as told") for one in recipients]
@@ -50,7 +50,7 @@ class Recorder:
 async def working(
     store: Store, *channels: Recorder, dry_run: bool = False, **notices: Any
 ) -> AsyncIterator[None]:
-    """A dispatcher and these channels at work until the block ends."""
+    """Run a dispatcher and these channels until the block ends."""
     on = {channel.name for channel in channels}
     settings = Settings(
         host="h",
@@ -83,18 +83,18 @@ async def fact(store: Store, kind: str, one: Violation) -> None:
 
 
 async def event(store: Store, verb: str, subject: str, **data: Any) -> None:
-    """Append an event that is no violation's."""
+    """Append an event that is not about a violation."""
     await put(store, store.keys.events, f"canhazgpu.{verb}", subject, data)
 
 
 async def notices(store: Store) -> list[Notice]:
-    """Return the notices made so far."""
+    """Return the notices so far."""
     rows: Any = await store.redis.xrange(store.keys.notices)
     return [msgspec.convert(decode(fields).data, Notice) for _, fields in rows]
 
 
 async def made(store: Store, *expected: str) -> list[Notice]:
-    """Wait until these are the notices: kind, audience."""
+    """Wait until these are the notices: kind and audience."""
 
     async def there() -> bool:
         return len(await notices(store)) >= len(expected)
@@ -106,7 +106,7 @@ async def made(store: Store, *expected: str) -> list[Notice]:
 
 
 async def test_what_reaches_nobody_falls_through_to_the_next(store: Store) -> None:
-    """From terminals to mail to administrators, in moments, because each channel says what became of it."""
+    """If channels reach nobody, the steps follow each other at once: terminals, mail, administrators."""
     wall, email = Recorder("wall", "nobody"), Recorder("email", "failed")
     async with working(store, wall, email):
         await fact(store, OPENED, violation("v1"))
@@ -122,7 +122,7 @@ async def test_what_reaches_nobody_falls_through_to_the_next(store: Store) -> No
 
 
 async def test_who_is_reached_is_not_told_by_the_next_before_its_time(store: Store) -> None:
-    """One step, one notice; resolved goes to who was told."""
+    """A user who was reached gets one notice per step, and the resolved notice."""
     wall, email = Recorder("wall"), Recorder("email")
     async with working(store, wall, email):
         await fact(store, OPENED, violation("v1"))
@@ -143,7 +143,7 @@ async def _is(found: object, wanted: object) -> bool:
 
 
 async def test_a_dry_run_tells_nobody_and_says_whom_it_would_have(store: Store) -> None:
-    """Each recipient is recorded, and nothing is resolved to anybody."""
+    """In a dry run, each recipient is recorded and no resolved notice is sent."""
     wall = Recorder("wall")
     async with working(store, wall, dry_run=True):
         await fact(store, OPENED, violation("v1"))
@@ -158,7 +158,7 @@ async def test_a_dry_run_tells_nobody_and_says_whom_it_would_have(store: Store) 
 
 
 async def test_failures_are_told_to_administrators_once(store: Store) -> None:
-    """A GPU and the scanner; a failure that is told again is the same one."""
+    """A failure of a GPU or the scanner is reported once, also if its event is repeated."""
     email = Recorder("email")
     async with working(store, email):
         await event(store, "gpu.failed", "gpu/3", index=3, reason="GPU is lost")
@@ -177,7 +177,7 @@ async def test_failures_are_told_to_administrators_once(store: Store) -> None:
 
 
 async def test_a_channel_that_fails_is_told_by_another(store: Store) -> None:
-    """The mail server does not answer: administrators hear of it on terminals."""
+    """If the mail server is down, administrators are notified on terminals."""
     wall, email = Recorder("wall"), Recorder("email", "retry")
     async with working(store, wall, email, steps=[step("0s", "email", "offender")]):
         await fact(store, OPENED, violation("v1"))
@@ -190,7 +190,7 @@ async def test_a_channel_that_fails_is_told_by_another(store: Store) -> None:
 
 
 async def test_users_hear_of_their_reservations(store: Store) -> None:
-    """Granted after waiting, expiring, taken away; each event makes one notice, however often it is read."""
+    """Granted, expiring and released reservations cause one notice each, also if the event is read twice."""
     wall = Recorder("wall")
     now_ms = await store.now_ms()
     held = {"id": "r1", "kind": "manual", "user": "bob", "uid": 1001, "gpus": [1], "started": rfc3339(now_ms)}
@@ -208,7 +208,7 @@ async def test_users_hear_of_their_reservations(store: Store) -> None:
 
 
 async def test_poison_on_the_events_stops_nobody(store: Store) -> None:
-    """A reservation that is none becomes a dead letter; the one behind it is announced."""
+    """An unreadable reservation becomes a dead letter, and the next one is announced."""
     held = {"id": "r1", "kind": "manual", "user": "bob", "uid": 1, "gpus": [1], "started": "x"}
     async with working(store, Recorder("wall")):
         await event(store, "reservation.released", "reservation/r1", **{**held, "gpus": "all"})
@@ -219,7 +219,7 @@ async def test_poison_on_the_events_stops_nobody(store: Store) -> None:
 
 
 async def test_a_silence_that_ends_lets_the_notice_go(store: Store) -> None:
-    """The event of its end wakes the dispatcher; nobody waits for a timer."""
+    """The end of a silence wakes the dispatcher."""
     until = await store.now_ms() + 3_600_000
     one = Silence(id="s1", by="root", by_uid=0, since="x", until="x", until_ms=until, reason="r", user="bob")
     await store.redis.hset(store.keys.silences, "s1", msgspec.json.encode(one).decode())
@@ -235,7 +235,7 @@ async def test_a_silence_that_ends_lets_the_notice_go(store: Store) -> None:
 
 
 async def test_a_digest_is_sent_when_it_is_due_and_once(store: Store) -> None:
-    """It sums up what came since the last; the next is planned."""
+    """The digest covers the time since the last one, and the next one is scheduled."""
     email = Recorder("email")
     daily = Digest(every="daily", at="08:00", repeater=2)
     keys = store.keys
@@ -263,7 +263,7 @@ async def test_a_digest_is_sent_when_it_is_due_and_once(store: Store) -> None:
 
 
 async def test_too_many_are_not_ended_within_the_hour(store: Store) -> None:
-    """The budget is in Redis: three users, one of whom may be ended now, the others later."""
+    """The limit on ending processes is shared in Redis: of three users, one is ended now."""
     rules = Terminate(enabled=True, dry_run=False, after_notices=1, max_per_hour=1)
     steps = [step("0s", "wall", "offender"), step("0s", "terminate", "offender")]
     async with working(store, Recorder("wall"), steps=steps, terminate=rules):

@@ -1,4 +1,4 @@
-"""The channels that are on, and notifiers of a site's own: installed, made, delivered with, or refused."""
+"""Enabled channels, and notifiers from other packages: installed, created, used, or refused."""
 
 import importlib
 import re
@@ -58,14 +58,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
 
 
 def refusal(settings: Settings) -> str:
-    """Return why the channels cannot be made."""
+    """Return why the channels cannot be created."""
     with pytest.raises(PluginFailed) as failed:
         channels(settings)
     return str(failed.value)
 
 
 def test_every_channel_that_is_on_is_made() -> None:
-    """Each under its own name; those that are off are not there."""
+    """Every enabled channel is created under its name, and no other."""
     assert [channel.name for channel in channels(Settings())] == ["wall"]
     notify = Notify(
         email=Email(enabled=True),
@@ -77,7 +77,7 @@ def test_every_channel_that_is_on_is_made() -> None:
 
 
 def test_what_a_channel_needs_is_loaded_with_it() -> None:
-    """A daemon without mail and webhooks carries neither of their libraries."""
+    """Without mail and webhooks, their libraries are not imported."""
     code = (
         "import sys; from canhazgpu.notifiers.registry import channels;"
         "from canhazgpu.config.settings import Settings; channels(Settings());"
@@ -87,7 +87,7 @@ def test_what_a_channel_needs_is_loaded_with_it() -> None:
 
 
 def test_a_notifier_gets_its_own_settings_and_all(package: Package) -> None:
-    """As the file has them."""
+    """A notifier gets its own settings and all settings."""
     settings = package(GOOD)
     made: Any = channels(settings)[-1]
     assert (made.name, made.own, made.settings) == ("pager", {"key": "value"}, settings)
@@ -113,14 +113,14 @@ def test_a_notifier_gets_its_own_settings_and_all(package: Package) -> None:
 def test_one_that_is_broken_is_refused(
     package: Package, module: str, facts: dict[str, str], reason: str
 ) -> None:
-    """On one line that names it and says why."""
+    """A broken notifier is refused on one line that names it and says why."""
     said = refusal(package(module, **facts))
     assert said.startswith(f"notify.plugins.{facts.get('name', 'pager')}: {reason}")
     assert said.isprintable()
 
 
 def test_one_that_two_packages_offer_is_refused(package: Package) -> None:
-    """Which of them was meant is nobody's guess."""
+    """A name that two packages offer is refused."""
     package(GOOD)
     settings = package(GOOD, point="site_other:Channel", number=1)
     assert "several packages have it: site_other:Channel, site_pager:Channel" in refusal(settings)
@@ -128,7 +128,7 @@ def test_one_that_two_packages_offer_is_refused(package: Package) -> None:
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_without_its_package_nothing_starts(folder: Path, command: str) -> None:
-    """One line, exit code 1, no traceback; doctor says the same."""
+    """If a plugin is not installed, nothing starts, and `doctor` says the same."""
     host = Daemon(folder, "[notify.plugins.pager]\n")
     done = host.run(command)
     assert done.returncode == 1
@@ -141,7 +141,7 @@ def test_without_its_package_nothing_starts(folder: Path, command: str) -> None:
 
 @pytest.mark.parametrize(("page", "count"), [("notifiers.md", 3), ("administrators.md", 2), ("redis.md", 1)])
 def test_the_settings_of_the_documents_are_good(tmp_path: Path, page: str, count: int) -> None:
-    """Each block of settings in these pages loads as it stands."""
+    """Each block of settings in these pages is valid."""
     text = DOCUMENT.with_name(page).read_text()
     blocks = re.findall(r"(?:^    (?:\[[a-z]|\w+ = ).*\n|(?<=\n)\n(?=    \[[a-z]))+", text, re.MULTILINE)
     settings = [block for block in blocks if re.match(r"\s*\[[a-z.]+\]\n", block)]
@@ -156,7 +156,7 @@ def test_the_settings_of_the_documents_are_good(tmp_path: Path, page: str, count
 async def test_the_example_of_the_documents_works(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its two files, installed as the document says, deliver a notice; what it cannot do comes again."""
+    """The example of the page, installed as described, delivers a notice and retries."""
     text = DOCUMENT.read_text()
     source, installed, spool = tmp_path / "canhazgpu-spool", tmp_path / "installed", tmp_path / "spool"
     source.mkdir()
@@ -193,7 +193,7 @@ async def test_the_example_of_the_documents_works(
 
 @pytest.mark.anyio
 async def test_a_webhook_and_a_program_deliver_from_the_stream(store: Store, tmp_path: Path) -> None:
-    """Through the same worker as every channel: recorded, tried again, given up on to a dead letter."""
+    """A webhook and a program use the same worker: recorded, retried, and moved to the dead letters."""
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho no such pager >&2; exit 1\n")
     program.chmod(0o755)

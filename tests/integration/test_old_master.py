@@ -1,4 +1,4 @@
-"""A master that was stopped while another took over, and goes on: a connection to it is still open."""
+"""A former Redis master that continues after a failover, while a connection to it is still open."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +31,7 @@ def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
 
 @pytest.fixture
 async def lab(folder: Path, servers: tuple[Server, Server]) -> AsyncIterator[Lab]:
-    """A host with a journal, on the server that is master."""
+    """A host with a journal, on the server that is the master."""
     del servers
     store = Store(f"unix://{folder}/r", "h")
     lab, reconciler = Lab(store), Reconciler(store, Journal(folder / "journal"))
@@ -43,7 +43,7 @@ async def lab(folder: Path, servers: tuple[Server, Server]) -> AsyncIterator[Lab
 
 
 def take_over(folder: Path, old: Server, new: Server) -> None:
-    """Have the second server follow the first, then be master in its place."""
+    """Let the second server replicate the first, then make it the master."""
     with new.client() as client, old.client() as source:
         client.replicaof("127.0.0.1", old.port)
         until(lambda: client.info("replication").get("master_link_status") == "up", 20)
@@ -54,7 +54,7 @@ def take_over(folder: Path, old: Server, new: Server) -> None:
 
 
 async def port(store: Store) -> int:
-    """Return which server answers the next command."""
+    """Return the server that answers the next command."""
     facts: Any = await store.redis.info("server")
     return int(facts["tcp_port"])
 
@@ -80,7 +80,7 @@ async def moved(folder: Path, lab: Lab, servers: tuple[Server, Server]) -> str:
 
 
 def created(server: Server) -> list[bytes]:
-    """Return the events of grants to Bob that a server has."""
+    """Return the grants to Bob in a server's events."""
     with server.client() as client:
         rows: Any = client.xrange("canhazgpu:{h}:events")
     return [
@@ -93,7 +93,7 @@ def created(server: Server) -> list[bytes]:
 async def test_it_hands_out_nothing_that_the_new_master_has_handed_out(
     folder: Path, lab: Lab, servers: tuple[Server, Server]
 ) -> None:
-    """As many reservations as were promised are there, but not the same: the script itself refuses."""
+    """If both servers have the same number of events but different ones, the script refuses."""
     mine = await moved(folder, lab, servers)
     assert (await lab.allocator.reserve(BOBS, "bob")).code == "refused"
     assert [created(server) for server in servers] == [[], []]
@@ -103,7 +103,7 @@ async def test_it_hands_out_nothing_that_the_new_master_has_handed_out(
 async def test_it_grants_nothing_without_a_way_to_compare(
     folder: Path, lab: Lab, servers: tuple[Server, Server]
 ) -> None:
-    """Nothing is written to it, and nobody is told that they have a GPU."""
+    """Nothing is written to the former master, and no grant is reported."""
     await moved(folder, lab, servers)
     lab.store.recover = None
     before = _sequence(servers[0])
@@ -116,7 +116,7 @@ async def test_it_grants_nothing_without_a_way_to_compare(
 async def test_what_it_granted_is_known_to_the_new_master(
     folder: Path, lab: Lab, servers: tuple[Server, Server]
 ) -> None:
-    """A grant that it could make, of what is free on both, is put into the new one before that grants."""
+    """A grant on the former master is transferred to the new one before that grants."""
     mine = await moved(folder, lab, servers)
     free = AllocationRequest(kind="manual", user=f"u{BOB}", uid=BOB, gpus=(0,), duration_ms=3600_000)
     await lab.scan()

@@ -1,4 +1,4 @@
-"""Workers on a real Redis whose state belongs to another machine, or begins to."""
+"""Workers on a real Redis whose state belongs to another machine."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ EVENT = Event(
 
 
 async def put(store: Store, owner: str) -> None:
-    """Append an entry at the very moment at which the state becomes another's."""
+    """Append an entry at the moment at which the state gets another owner."""
     fields: Any = EVENT.to_fields()
     async with store.redis.pipeline(transaction=True) as pipe:
         pipe.hset(store.keys.scan, "owner", owner)
@@ -31,13 +31,13 @@ async def put(store: Store, owner: str) -> None:
 
 
 async def pending(store: Store) -> int:
-    """Return how many entries were handed out and not acknowledged."""
+    """Return the number of delivered and unacknowledged entries."""
     about: Any = await store.redis.xpending(store.keys.notices, GROUP)
     return int(about["pending"])
 
 
 async def refused(store: Store, words: str) -> None:
-    """Wait until the worker says why it does nothing."""
+    """Wait until the worker says why it waits."""
 
     async def said() -> bool:
         return words in str(store.trouble)
@@ -47,7 +47,7 @@ async def refused(store: Store, words: str) -> None:
 
 @asynccontextmanager
 async def working(store: Store) -> AsyncIterator[list[str]]:
-    """A member of the group at work, and what it took so far."""
+    """A running member of the group, and the entries that it took."""
     consumer, taken = Consumer(store, store.keys.notices, GROUP), list[str]()
 
     async def take(entries: list[Entry]) -> None:
@@ -69,7 +69,7 @@ async def working(store: Store) -> AsyncIterator[list[str]]:
     [(CLONES, "another boot of this machine, or of a clone"), (OTHERS, "another machine (bb)")],
 )
 async def test_nothing_is_taken_from_anothers_stream(store: Store, owner: str, words: str) -> None:
-    """Not even the group is joined, and the reason is said; once the state is its own the entry is taken."""
+    """The worker does not join the group of another machine, and says why; later it continues."""
     store.owner = OURS
     await put(store, owner)
     async with working(store) as taken:
@@ -82,7 +82,7 @@ async def test_nothing_is_taken_from_anothers_stream(store: Store, owner: str, w
 
 
 async def test_what_was_read_as_the_state_became_anothers_is_left(store: Store) -> None:
-    """It is neither handled nor acknowledged: the other's workers claim it, or it is handled here later."""
+    """If the owner changes, an entry is neither handled nor acknowledged here."""
     store.owner = OURS
     await store.redis.hset(store.keys.scan, "owner", f"{OURS} 5.5")
     async with working(store) as taken:
@@ -110,7 +110,7 @@ async def _has(taken: list[str], count: int) -> bool:
 
 
 async def test_nothing_is_acknowledged_in_anothers_state(store: Store) -> None:
-    """What was taken before it became another's stays unfinished for the other."""
+    """Entries that were taken before the change stay pending for the other machine."""
     store.owner = OURS
     await put(store, f"{OURS} 5.5")
     consumer = Consumer(store, store.keys.notices, GROUP)
@@ -124,7 +124,7 @@ async def test_nothing_is_acknowledged_in_anothers_state(store: Store) -> None:
 
 @pytest.mark.parametrize("owner", [f"{OURS} 5.5", f"{OURS} 6.6"])
 async def test_the_service_may_be_another_process(store: Store, owner: str) -> None:
-    """A worker on its own goes by machine and boot, a service's workers by the service."""
+    """A separate worker checks machine and boot, a worker in the service checks the service."""
     await store.redis.hset(store.keys.scan, "owner", owner)
     await check_owner(store)  # Who names no owner asks for none.
     store.owner = OURS
@@ -138,7 +138,7 @@ async def test_the_service_may_be_another_process(store: Store, owner: str) -> N
 
 
 async def test_a_state_that_nobody_claimed_is_waited_for(store: Store) -> None:
-    """As after a wipe, or before the service is there."""
+    """State without an owner, as after a wipe, is not consumed."""
     store.owner = OURS
     with pytest.raises(StoreDown, match="is `canhazgpu serve` running"):
         await check_owner(store)

@@ -1,4 +1,4 @@
-"""The real dispatcher and delivery in the night in which the hour from two to three comes twice."""
+"""The real dispatcher and delivery in the night in which the hour from two to three is repeated."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -32,7 +32,7 @@ FACTS = 20
 
 
 def ms(text: str) -> int:
-    """Return a moment of UTC of that night."""
+    """Return a UTC time of that night."""
     return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
 
 
@@ -42,7 +42,7 @@ SECOND = ms("2026-10-25 01:15")  # 02:15 for the second time.
 
 
 class Counting(TimedStore):
-    """A store on the test's clock that counts steps of the dispatcher, and stands no more than `most`."""
+    """A store on the test's clock that counts steps of the dispatcher, and fails after `most`."""
 
     commits, most = 0, 1000
 
@@ -54,7 +54,7 @@ class Counting(TimedStore):
 
 
 class Mailbox:
-    """A channel that can wait, and what came by it when."""
+    """A channel that respects quiet hours; records notices with their time."""
 
     name = "email"
 
@@ -68,14 +68,14 @@ class Mailbox:
         return [notice.person or "admins"]
 
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> Sequence[Outcome]:
-        """Take it."""
+        """Record the notice."""
         del first
         self.taken += [(self._store.clock_ms, notice.kind, one) for one in recipients]
         return [Outcome(one, "delivered") for one in recipients]
 
 
 def settings(digest: Digest | None = None) -> Settings:
-    """Mail at once, but not in the quiet hours."""
+    """Mail at once, but not in quiet hours."""
     notices = Notices(
         group_wait=0.0,
         resolve_hold=60.0,
@@ -89,14 +89,14 @@ def settings(digest: Digest | None = None) -> Settings:
 
 @pytest.fixture
 async def counting(store: Store, redis_url: str) -> AsyncIterator[Counting]:
-    """The state of a host nobody used before, on the test's clock."""
+    """The state of a new host, on the test's clock."""
     made = Counting(redis_url, store.keys.host)
     yield made
     await made.close()
 
 
 async def put(store: Counting, kind: str, uid: int) -> None:
-    """Let a user begin, or end."""
+    """Open or close a violation of a user."""
     one = Violation(
         violation=f"v{uid}",
         kind="unreserved",
@@ -120,7 +120,7 @@ async def put(store: Counting, kind: str, uid: int) -> None:
 
 
 async def test_nothing_is_mailed_in_quiet_hours_that_come_twice(counting: Counting) -> None:
-    """Every five minutes somebody begins and ends: each mail comes as soon as it may, none in between."""
+    """With a violation every five minutes, each mail is sent at its earliest time outside quiet hours."""
     dispatcher = Dispatcher(settings(Digest(every="daily", at="02:10")), counting, "test")
     mails = Mailbox(counting)
     delivery = DeliveryWorker(counting, mails, "test")
@@ -157,7 +157,7 @@ async def test_nothing_is_mailed_in_quiet_hours_that_come_twice(counting: Counti
 async def test_the_dispatcher_sleeps_while_nothing_is_due(
     counting: Counting, monkeypatch: pytest.MonkeyPatch, *, wrong: bool
 ) -> None:
-    """One step a fact in the second 02:15, and no more; also if a rule said that it was due long ago."""
+    """In the repeated 02:15 the dispatcher takes one step per fact, and does not spin."""
     if wrong:
         monkeypatch.setattr(policy, "quiet_until", lambda _, now_ms: now_ms - MINUTE)
     woken = 0

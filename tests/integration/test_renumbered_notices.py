@@ -1,4 +1,4 @@
-"""Notices after a renumbering: each names the card by the index it has when the notice is made."""
+"""Notices after a renumbering have the index that the card has when the notice is created."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {"group_wait": 0.0, "group_interval": 0.0, "resolve_hold
 
 @asynccontextmanager
 async def telling(store: Store) -> AsyncIterator[None]:
-    """A dispatcher at work until the block ends."""
+    """Run a dispatcher until the block ends."""
     settings = Settings(host="h", notices=Notices(**QUICK))
     async with anyio.create_task_group() as tasks:
         await tasks.start(Dispatcher(settings, store, "daemon").run)
@@ -34,13 +34,13 @@ async def telling(store: Store) -> AsyncIterator[None]:
 
 
 async def notices(store: Store) -> list[Notice]:
-    """The notices made so far."""
+    """Return the notices so far."""
     rows: Any = await store.redis.xrange(store.keys.notices)
     return [msgspec.convert(decode(fields).data, Notice) for _, fields in rows]
 
 
 async def made(store: Store, *kinds: str) -> list[Notice]:
-    """Wait until there are so many notices; they must be of these kinds."""
+    """Wait for this number of notices; they must be of these kinds."""
 
     async def there() -> bool:
         return len(await notices(store)) >= len(kinds)
@@ -52,7 +52,7 @@ async def made(store: Store, *kinds: str) -> list[Notice]:
 
 
 async def test_a_card_that_failed_is_told_to_work_under_its_new_index(store: Store) -> None:
-    """And the failure of the card that has the old index now is told for itself."""
+    """The recovery of a renumbered card has its new index, and a failure at the old index is reported."""
     host = CardHost(store)
     async with telling(store):
         await host.scan("A", "B")
@@ -71,7 +71,7 @@ async def test_a_card_that_failed_is_told_to_work_under_its_new_index(store: Sto
 
 
 async def test_an_incident_of_before_ends_under_its_old_name(store: Store) -> None:
-    """One that is kept by index, from an older service, is resolved by the recovery of that index."""
+    """A failure that an older service stored by index is resolved by that index."""
     host = CardHost(store)
     async with telling(store):
         await host.scan("A", "B", failing=["B"])
@@ -84,7 +84,7 @@ async def test_an_incident_of_before_ends_under_its_old_name(store: Store) -> No
 
 
 async def test_who_was_told_of_a_card_is_not_told_again_when_it_is_renumbered(store: Store) -> None:
-    """The end of it is told by its new index; a card that is joined later is told of as one more."""
+    """A renumbered card causes no second notice, and its end has the new index."""
     host = CardHost(store)
     async with telling(store):
         host.uses = {"A": (BOB,)}
@@ -104,7 +104,7 @@ async def test_who_was_told_of_a_card_is_not_told_again_when_it_is_renumbered(st
 
 
 async def test_nothing_is_told_of_processes_on_a_missing_card(store: Store) -> None:
-    """What was seen there is from before; it is told when the card is back and they are still there."""
+    """No notice is sent about processes on a missing card, until it is back."""
     host = CardHost(store)
     host.uses = {"A": (BOB,)}
     for cards in (("A", "B"), ("A", "B"), ("B",)):
@@ -122,7 +122,7 @@ async def test_nothing_is_told_of_processes_on_a_missing_card(store: Store) -> N
 
 
 async def test_the_holder_of_a_vanished_card_is_told(store: Store) -> None:
-    """By what the card was called when it was there; who let go by themselves is told nothing."""
+    """The holder of a vanished card is notified with the former index, unless they released it."""
     host = CardHost(store)
     async with telling(store):
         await host.scan("A", "B")

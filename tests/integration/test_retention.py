@@ -1,4 +1,4 @@
-"""What is trimmed from the streams, and what is not: a real Redis with real groups."""
+"""Which entries of the streams are trimmed, on a real Redis with real groups."""
 
 import json
 from typing import Any
@@ -20,7 +20,7 @@ MANY = 200_000
 
 
 def keeper(store: Store, abandon_after: float = 30 * 86400.0, memory_mb: int = 512) -> Retention:
-    """Retention with these settings."""
+    """Return retention with these settings."""
     settings = Settings(
         host=store.keys.host,
         consumers=Consumers(abandon_after=abandon_after),
@@ -30,14 +30,14 @@ def keeper(store: Store, abandon_after: float = 30 * 86400.0, memory_mb: int = 5
 
 
 async def groups(kept: Retention) -> list[GroupReport]:
-    """Let a turn pass; return what it says of groups."""
+    """Trim once; return the report on groups."""
     await kept.trim_all()
     assert kept.report
     return list(kept.report.groups)
 
 
 async def long_ago(store: Store, stream: str, days: int) -> None:
-    """Let the place of every group of a stream be known for so many days."""
+    """Let the position of every group of a stream be unchanged for some days."""
     fields: Any = await store.redis.hgetall(store.keys.consumers)
     for field, text in fields.items():
         if field.startswith(stream.encode() + b"/"):
@@ -47,7 +47,7 @@ async def long_ago(store: Store, stream: str, days: int) -> None:
 
 
 async def test_entries_of_a_stream_are_numbered_without_a_gap(store: Store) -> None:
-    """Each stream counts its own entries, also over many scripts, and when the newest was deleted."""
+    """Entries of each stream are numbered without gaps, also after the newest was deleted."""
     for _ in range(3):
         await send_test(store, "wall", None, "alice", 1)
     newest: Any = await store.redis.xrevrange(store.keys.notices, count=1)
@@ -60,7 +60,7 @@ async def test_entries_of_a_stream_are_numbered_without_a_gap(store: Store) -> N
 
 
 async def test_an_id_of_another_hand_stops_nothing(store: Store) -> None:
-    """After an entry with the highest number or moment there may be, events are appended all the same."""
+    """After an entry with the highest possible id, events are still appended."""
     await store.redis.xadd(store.keys.events, {"data": "1"}, id=f"{10**13}-{2**64 - 1}")
     for _ in range(2):
         await send_test(store, "wall", None, "alice", 1)
@@ -71,7 +71,7 @@ async def test_an_id_of_another_hand_stops_nothing(store: Store) -> None:
 async def test_without_readers_the_last_are_kept(
     store: Store, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream that nobody reads keeps its last entries, and the oldest go."""
+    """A stream without readers keeps its last entries."""
     monkeypatch.setitem(retention.KEPT, stream, (FOREVER_MS, 5_000))
     key = store.keys.streams[stream]
     await fill(store, key, 7_000)
@@ -85,7 +85,7 @@ async def test_without_readers_the_last_are_kept(
 
 @pytest.mark.parametrize("stream", ["events", "deliveries"])
 async def test_a_group_behind_many_entries_loses_none(store: Store, stream: str) -> None:
-    """A group that acknowledged 10 of 200,000 gets every one of the others; then the oldest may go."""
+    """A group that has acknowledged 10 of 200,000 entries gets all others, before they are trimmed."""
     key = store.keys.streams[stream]
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     await fill(store, key, MANY - 1)
@@ -109,7 +109,7 @@ async def test_a_group_behind_many_entries_loses_none(store: Store, stream: str)
 async def test_what_was_read_and_not_acknowledged_stays(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest unacknowledged entry of any group holds back all that came after it."""
+    """The oldest unacknowledged entry of any group holds back all later ones."""
     monkeypatch.setitem(retention.KEPT, "events", (FOREVER_MS, 1_000))
     key = store.keys.events
     for name in (GROUP, "other"):
@@ -128,7 +128,7 @@ async def test_what_was_read_and_not_acknowledged_stays(
 
 
 async def test_an_abandoned_group_holds_nothing_back(store: Store) -> None:
-    """After 30 days without anybody reading it: one event, and what it kept goes; before, nothing does."""
+    """A group that was not read for 30 days is abandoned with one event, and its entries are trimmed."""
     key = store.keys.violations
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     await fill(store, key, 3000, days=500)
@@ -151,7 +151,7 @@ async def test_an_abandoned_group_holds_nothing_back(store: Store) -> None:
 
 
 async def test_a_group_that_is_read_again_is_told_what_it_missed(store: Store) -> None:
-    """It holds entries back again from where it is, and an event says how many it never saw."""
+    """An abandoned group that is read again holds entries back, and an event has the missing number."""
     key = store.keys.violations
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     await fill(store, key, 3000, days=500)
@@ -172,7 +172,7 @@ async def test_a_group_that_is_read_again_is_told_what_it_missed(store: Store) -
 
 
 async def test_a_reader_that_comes_and_gets_nowhere_is_not_abandoned(store: Store) -> None:
-    """Whoever asks for their unfinished entries again and again, on however old a place, is a reader."""
+    """A member that only reads its pending entries counts as a reader."""
     key = store.keys.violations
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     await fill(store, key, 10)
@@ -185,7 +185,7 @@ async def test_a_reader_that_comes_and_gets_nowhere_is_not_abandoned(store: Stor
 
 
 async def test_a_group_that_has_read_everything_is_never_abandoned(store: Store) -> None:
-    """On a stream where nothing happens for months a reader has nothing to do."""
+    """On a stream without new entries, a group is not abandoned."""
     key = store.keys.violations
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     await fill(store, key, 10)
@@ -200,7 +200,7 @@ async def test_a_group_that_has_read_everything_is_never_abandoned(store: Store)
 
 
 async def test_a_group_that_is_destroyed_is_forgotten(store: Store) -> None:
-    """Nothing is kept of a group that is gone, and one of its name begins anew."""
+    """A deleted group leaves no state, and a new one of its name starts from scratch."""
     key = store.keys.violations
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     kept = keeper(store)
@@ -212,7 +212,7 @@ async def test_a_group_that_is_destroyed_is_forgotten(store: Store) -> None:
 
 
 async def test_a_group_of_any_name_can_be_abandoned(store: Store) -> None:
-    """A name of bytes that are no text, or of brackets, is shown with what can be read of it."""
+    """A group name that is not text, or contains brackets, is reported in printable form."""
     for name in (b"\xff\x00\n%[(", b'"\\'):
         await store.redis.xgroup_create(store.keys.violations, name, id="0", mkstream=True)
     await fill(store, store.keys.violations, 1)
@@ -228,7 +228,7 @@ async def test_a_group_of_any_name_can_be_abandoned(store: Store) -> None:
 async def test_no_host_trims_the_streams_of_another(
     store: Store, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many hosts in one Redis: each has its own streams, groups and memory."""
+    """Several hosts in one Redis have their own streams, groups and memory."""
     monkeypatch.setitem(retention.KEPT, "events", (FOREVER_MS, 1_000))
     others = [Store(redis_url, f"{store.keys.host}-{number}") for number in range(5)]
     for one in (store, *others):
@@ -242,7 +242,7 @@ async def test_no_host_trims_the_streams_of_another(
 
 
 async def test_reports_can_be_written_as_json(store: Store) -> None:
-    """What the last turn saw goes into the answer of /v1/health."""
+    """/v1/health reports what the last trimming saw."""
     kept = keeper(store)
     await kept.trim_all()
     report = msgspec.to_builtins(kept.report)

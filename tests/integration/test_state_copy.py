@@ -1,4 +1,4 @@
-"""A copy is of one moment, whatever happens while it is made."""
+"""A copy is a consistent snapshot, whatever happens while it is made."""
 
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,20 @@ pytestmark = pytest.mark.anyio
 
 
 async def group(store: Store) -> tuple[Any, Any]:
-    """Where the group of the events is, and what it has not acknowledged."""
+    """Return the position and the pending entries of the events' group."""
     groups: Any = await store.redis.xinfo_groups(store.keys.events)
     pending: Any = await store.redis.xpending_range(store.keys.events, "g", "-", "+", 100)
     return groups[0]["last-delivered-id"], [(one["message_id"], one["consumer"]) for one in pending]
 
 
 async def read(store: Store) -> Any:
-    """Have a member of the group read one event; return its id."""
+    """Read one event as a member of the group; return its id."""
     rows: Any = await store.redis.xreadgroup("g", "w", {store.keys.events: ">"}, count=1)
     return rows[0][1][0][0]
 
 
 async def test_what_changes_meanwhile_is_all_in_it_or_not_at_all(store: Store, tmp_path: Path) -> None:
-    """After the streams were copied a reservation comes, and a consumer goes on: the copy has all of it."""
+    """Changes after the streams were copied are in the copy too."""
     lab, keys = Lab(store), store.keys
     await store.redis.xgroup_create(keys.events, "g", id="0", mkstream=True)
     first = await lab.reserve()

@@ -1,4 +1,4 @@
-"""A claim to a host's name on a real Redis: before it is certain nothing is written."""
+"""The claim to a host's name on a real Redis: nothing is written before the claim is certain."""
 
 import contextlib
 import os
@@ -29,12 +29,12 @@ HEARTBEAT = Script("canhazgpu.service.reservations", "heartbeat")
 
 
 def some_machine(ident: str = "") -> Machine:
-    """A machine of its own."""
+    """Return a machine of its own."""
     return Machine(ident or secrets.token_hex(16), secrets.token_hex(16), Process(1, 1))
 
 
 def identity(store: Store, machine: Machine) -> StateOwner:
-    """What claims the name of the store's host."""
+    """Return the owner of the store's host name."""
     return StateOwner(store, machine, 0.01, alone=False)
 
 
@@ -47,7 +47,7 @@ def start(path: Path, *words: str) -> "subprocess.Popen[bytes]":
 
 
 async def owner(store: Store) -> str:
-    """Whose the state is."""
+    """Return the owner of the state."""
     found: Any = await store.redis.hget(store.keys.scan, "owner")
     return str((found or b"").decode())
 
@@ -59,7 +59,7 @@ async def until_claimed(one: StateOwner) -> None:
 
 
 async def test_a_redis_that_is_away_is_claimed_when_it_is_there(folder: Path) -> None:
-    """Meanwhile, and until the claim is certain, no script runs."""
+    """Until the claim is certain, no script runs."""
     store = Store(f"unix://{folder}/r", "h")
     one = identity(store, some_machine())
     server = None
@@ -82,7 +82,7 @@ async def test_a_redis_that_is_away_is_claimed_when_it_is_there(folder: Path) ->
 
 
 async def test_a_name_that_is_taken_is_seen_when_redis_is_back(folder: Path) -> None:
-    """Somebody who lives has it: the service that started without Redis ends, having written nothing."""
+    """If another service owns the name, one that started without Redis ends and writes nothing."""
     store, other = Store(f"unix://{folder}/r", "h"), some_machine()
     server = start(folder / "r")
     await store.ready(10)
@@ -117,7 +117,7 @@ async def test_a_name_that_is_taken_is_seen_when_redis_is_back(folder: Path) -> 
 
 
 async def test_a_crowd_that_claims_at_once_has_one_winner(redis_url: str) -> None:
-    """Twenty machines of one name; nineteen end with the reason."""
+    """Of twenty machines with one name, nineteen end with the reason."""
     name = f"crowd-{secrets.token_hex(4)}"
     stores = [Store(redis_url, name) for _ in range(20)]
     claims = [identity(store, some_machine()) for store in stores]
@@ -152,7 +152,7 @@ async def test_a_crowd_that_claims_at_once_has_one_winner(redis_url: str) -> Non
 
 
 async def test_a_living_service_of_this_boot_has_to_be_stopped(store: Store) -> None:
-    """Another name would let both hand out the same GPUs, so it is no remedy here."""
+    """The error does not suggest another name, because then both could allocate the same GPUs."""
     lives = Process(os.getppid(), start_of(os.getppid()) or 0)
     first = Machine(secrets.token_hex(16), secrets.token_hex(16), lives)
     await store.redis.hset(store.keys.scan, mapping={"owner": first.text, "at_ms": 1})
@@ -164,7 +164,7 @@ async def test_a_living_service_of_this_boot_has_to_be_stopped(store: Store) -> 
 
 
 async def test_a_rename_takes_every_key_along(store: Store) -> None:
-    """Also thousands of remembered operations, which still end when they would have."""
+    """Renaming moves thousands of stored operations with their expiry."""
     old = Keys(f"old-{secrets.token_hex(4)}")
     before, after = some_machine("aa" * 16), some_machine("aa" * 16)
     pipe = store.redis.pipeline()
@@ -186,7 +186,7 @@ async def test_a_rename_takes_every_key_along(store: Store) -> None:
 
 
 async def test_a_claim_that_is_wiped_is_had_again(store: Store) -> None:
-    """Nobody else was there: it is not waited for."""
+    """After a wipe, the service claims its name again without waiting."""
     one = identity(store, some_machine())
     async with anyio.create_task_group() as tasks:
         await tasks.start(one.run)
@@ -216,7 +216,7 @@ def cluster(folder: Path) -> Iterator[str]:
 
 
 def _free_port() -> int:
-    """A port that is free, and so is the one of the cluster's bus, 10000 above."""
+    """Return a free port whose bus port, 10000 higher, is free too."""
     while True:
         with socket.socket() as one, socket.socket() as bus:
             one.bind(("127.0.0.1", random.randrange(20000, 30000)))
@@ -235,7 +235,7 @@ def _info(client: Any) -> bytes:
 
 
 async def test_on_a_cluster_a_rename_is_refused_with_the_remedy(cluster: str) -> None:
-    """The keys of another name are in another slot: nothing is moved, and it is said which name to keep."""
+    """In a Cluster, state is not moved to another name, and the error says which name to keep."""
     store, old = Store(cluster, "new"), Keys("old")
     machine = some_machine("bb" * 16)
     await store.redis.hset(old.scan, "owner", machine.text)

@@ -1,4 +1,4 @@
-"""The memory of the streams has a bound, doctor shows it, and a cluster keeps it apart by host."""
+"""The memory of the streams is bounded, doctor shows it, and a Cluster separates it by host."""
 
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -29,17 +29,17 @@ end
 
 
 def keeper(store: Store, memory_mb: int = 16) -> Retention:
-    """Retention with little memory."""
+    """Return retention with little memory."""
     return Retention(Settings(host=store.keys.host, streams=Streams(memory_mb=memory_mb)), store)
 
 
 async def used(store: Store) -> int:
-    """What the streams use, by Redis' own count."""
+    """Return the memory of the streams, as Redis counts it."""
     return sum([await store.redis.memory_usage(key) or 0 for key in store.keys.streams.values()])
 
 
 async def abandoned(store: Store) -> list[tuple[str, str]]:
-    """Whom the last events call abandoned, and why."""
+    """Return the last abandoned groups, with the reason."""
     rows: Any = await store.redis.xrevrange(store.keys.events, count=20)
     found = [decode(fields) for _, fields in reversed(rows) if b"type" in fields]
     return [(one.data["group"], one.data["reason"]) for one in found if one.type.endswith("abandoned")]
@@ -47,7 +47,7 @@ async def abandoned(store: Store) -> list[tuple[str, str]]:
 
 @pytest.mark.anyio
 async def test_above_the_bound_the_oldest_entries_of_the_largest_stream_go(store: Store) -> None:
-    """Streams that nobody reads are within the bound after one turn; smaller ones lose nothing."""
+    """Streams without readers are within the bound after one trimming; smaller ones lose nothing."""
     await send_test(store, "wall", None, "alice", 1)
     for _ in range(4):
         await store.redis.eval(FILL, 1, store.keys.violations)
@@ -62,7 +62,7 @@ async def test_above_the_bound_the_oldest_entries_of_the_largest_stream_go(store
 
 @pytest.mark.anyio
 async def test_above_the_bound_the_group_furthest_behind_is_abandoned(store: Store) -> None:
-    """A group that needs what there is no room for is abandoned, with an event; one that is near goes on."""
+    """If memory runs out, a group that is far behind is abandoned; one that is near continues."""
     key = store.keys.violations
     for name in (GROUP, "near"):
         await store.redis.xgroup_create(key, name, id="0", mkstream=True)
@@ -80,7 +80,7 @@ async def test_above_the_bound_the_group_furthest_behind_is_abandoned(store: Sto
 
 @pytest.mark.anyio
 async def test_within_the_bound_no_group_is_abandoned_however_far_behind(store: Store) -> None:
-    """Memory that is there is nobody's reason."""
+    """While there is memory, no group is abandoned."""
     key = store.keys.violations
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     for _ in range(4):
@@ -92,7 +92,7 @@ async def test_within_the_bound_no_group_is_abandoned_however_far_behind(store: 
 
 @pytest.mark.anyio
 async def test_however_little_room_there_is_the_last_entries_stay(store: Store) -> None:
-    """Entries too large for the bound are kept all the same, so many that nothing recent is lost."""
+    """If entries are larger than the bound, the most recent ones are kept all the same."""
     big = "for number = 1, 2000 do redis.call('XADD', KEYS[1], '*', 'data', string.rep('x', 30000)) end"
     await store.redis.eval(big, 1, store.keys.violations)
     await keeper(store).trim_all()
@@ -100,7 +100,7 @@ async def test_however_little_room_there_is_the_last_entries_stay(store: Store) 
 
 
 def test_doctor_shows_memory_and_abandoned_groups(folder: Path) -> None:
-    """A group nobody reads is named with its remedy, and so are the memory in use and its bound."""
+    """Doctor names a group that is not read, with a remedy, and the memory with its bound."""
     daemon = Daemon(folder, '[consumers]\nabandon_after = "1s"\n').start()
     try:
         client, key = daemon.redis(), "canhazgpu:{testhost}:violations"
@@ -122,7 +122,7 @@ def test_doctor_shows_memory_and_abandoned_groups(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis in cluster mode: it refuses scripts whose keys are not in one slot."""
+    """A Redis in cluster mode, which refuses scripts with keys in several slots."""
     folder = tmp_path_factory.mktemp("cluster")
     words = ["--port", "0", "--unixsocket", str(folder / "s"), "--dir", str(folder), "--save", ""]
     server = subprocess.Popen([redis_binary(), *words, "--cluster-enabled", "yes"], stdout=subprocess.DEVNULL)
@@ -154,7 +154,7 @@ async def clustered(cluster_url: str) -> AsyncIterator[list[Store]]:
 
 @pytest.mark.anyio
 async def test_every_key_of_a_host_is_in_one_slot_of_a_cluster(clustered: list[Store]) -> None:
-    """Retention works where a script may touch one slot only, and hosts are in different ones."""
+    """Retention works in a Cluster with hosts in different slots."""
     for store in clustered:
         await store.redis.xgroup_create(store.keys.violations, GROUP, id="0", mkstream=True)
         await send_test(store, "wall", None, "alice", 1)

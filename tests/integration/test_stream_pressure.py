@@ -1,4 +1,4 @@
-"""Streams that use more memory than they may, while a consumer group reads them."""
+"""Streams that use more memory than allowed while a consumer group reads them."""
 
 import json
 from typing import Any
@@ -21,12 +21,12 @@ end
 
 
 def keeper(store: Store) -> Retention:
-    """Retention with little memory."""
+    """Return retention with little memory."""
     return Retention(Settings(host=store.keys.host, streams=Streams(memory_mb=LIMIT)), store)
 
 
 async def fill(store: Store, megabytes: int) -> None:
-    """Append entries of about so much."""
+    """Append entries of about this size in total."""
     for _ in range(megabytes):
         await store.redis.eval(FILL, 1, store.keys.violations, 850)
 
@@ -39,25 +39,25 @@ async def read(store: Store, group: str, count: int = 1) -> None:
 
 
 async def told(store: Store) -> list[str]:
-    """Who was abandoned and resumed, in the order of events."""
+    """Return the abandoned and resumed groups, in the order of events."""
     rows: Any = await store.redis.xrange(store.keys.events)
     events = [decode(fields) for _, fields in rows]
     return [f"{one.data['group']} {one.type.rpartition('.')[2]}" for one in events]
 
 
 async def used(store: Store) -> int:
-    """What the stream uses, by Redis' own count."""
+    """Return the memory of the stream, as Redis counts it."""
     return int(await store.redis.memory_usage(store.keys.violations) or 0)
 
 
 async def join(store: Store, *groups: str) -> None:
-    """Begin groups at the start of the stream."""
+    """Create groups at the start of the stream."""
     for group in groups:
         await store.redis.xgroup_create(store.keys.violations, group, id="0", mkstream=True)
 
 
 async def test_who_reads_is_given_until_the_next_turn(store: Store) -> None:
-    """A burst abandons who does not read; who does has a turn to catch up, and then none."""
+    """A burst abandons groups that do not read; one that reads gets one turn to catch up."""
     await join(store, "idle", "slow")
     await fill(store, LIMIT + 8)
     await read(store, "slow")
@@ -72,7 +72,7 @@ async def test_who_reads_is_given_until_the_next_turn(store: Store) -> None:
 
 
 async def test_who_catches_up_loses_nothing(store: Store) -> None:
-    """What it has read by the next turn is what is trimmed."""
+    """What the group has read by the next turn is trimmed."""
     await join(store, "fast")
     await fill(store, LIMIT + 8)
     await read(store, "fast")
@@ -87,7 +87,7 @@ async def test_who_catches_up_loses_nothing(store: Store) -> None:
 async def test_who_reads_while_room_is_made_does_not_come_back_at_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Above twice the bound nobody is waited for: each group is abandoned once, and the bound is kept."""
+    """Above twice the bound no group gets a turn; each is abandoned once, and the bound is kept."""
     await join(store, "log", "dispatcher")
     await fill(store, 3 * LIMIT)
     kept, call = keeper(store), store.run
@@ -104,7 +104,7 @@ async def test_who_reads_while_room_is_made_does_not_come_back_at_once(
 
 
 async def test_who_reads_on_is_active_again_after_a_minute(store: Store) -> None:
-    """And from then on nothing is trimmed that it needs; how much it missed meanwhile is not known."""
+    """A resumed group loses nothing more; the number of entries that it missed is unknown."""
     await join(store, "slow")
     await fill(store, 3 * LIMIT)
     kept = keeper(store)

@@ -1,4 +1,4 @@
-"""The time line of one violation, from streams on a real Redis: found, complete, in order, bounded."""
+"""The timeline of one violation, from streams on a real Redis: complete, in order, bounded."""
 
 import re
 from typing import Any
@@ -25,7 +25,7 @@ ANN = Viewer(admin=False, user="ann", key="uid:1002")
 
 
 async def test_the_beginning_of_an_id_is_enough_when_it_is_one(store: Store, past: Past) -> None:
-    """A whole id wins over those it begins; more than one is said with their ids, none is said too."""
+    """A complete id wins over longer ones; several or no matches are an error with the ids."""
     for number in (1, 17, 18):
         past.opens(violation(NOW - HOUR, number, gpu=number), NOW - HOUR)
     past.opens(violation(NOW - 3 * DAY, 5, gpu=5), NOW - HOUR)  # The clock was set back since.
@@ -46,7 +46,7 @@ async def test_the_beginning_of_an_id_is_enough_when_it_is_one(store: Store, pas
 
 
 async def test_a_time_line_has_everything_in_order(store: Store, past: Past) -> None:
-    """Facts, notices, attempts, signals and silences, each with its time, its sentence and its data."""
+    """A timeline has facts, notices, attempts, signals and silences, with time, sentence and data."""
     began = NOW - 3 * HOUR
     one = violation(began, 7, memory_mb=10)
     another = violation(began, 70, gpu=4)
@@ -106,7 +106,7 @@ async def test_a_time_line_has_everything_in_order(store: Store, past: Past) -> 
 
 
 async def test_of_very_much_the_middle_is_left_out(store: Store, past: Past) -> None:
-    """Processes that change at every scan fill no memory: the first and the last are there, and a count."""
+    """Very many entries need bounded memory: the first and last are shown, and the others counted."""
     one = past.opens(violation(NOW - HOUR), NOW - HOUR)
     for number in range(3 * PAGE):
         past.updates(violation(NOW - HOUR, memory_mb=number), NOW - HOUR + number)
@@ -118,7 +118,7 @@ async def test_of_very_much_the_middle_is_left_out(store: Store, past: Past) -> 
 
 
 async def test_one_that_nothing_can_be_read_of_is_none(store: Store, past: Past) -> None:
-    """An entry with the right subject and nothing else."""
+    """An entry with the right subject and no other valid field is skipped."""
     past.put([store.keys.violations], NOW, OPENED, f"violation/v{NOW}-1", {"violation": f"v{NOW}-1"})
     await past.flush()
     with pytest.raises(LookupError):
@@ -126,7 +126,7 @@ async def test_one_that_nothing_can_be_read_of_is_none(store: Store, past: Past)
 
 
 async def test_while_it_lasts_it_is_as_it_is_now(store: Store, past: Past) -> None:
-    """Its memory changes without a fact; once closed, what is left among the open ones counts no more."""
+    """The current memory of an open violation is used; after the end, the closing fact counts."""
     one = past.opens(violation(NOW - HOUR), NOW - HOUR)
     past.lasts(violation(NOW - HOUR, memory_mb=77))
     await past.flush()
@@ -138,7 +138,7 @@ async def test_while_it_lasts_it_is_as_it_is_now(store: Store, past: Past) -> No
 
 
 async def test_a_notice_that_is_tried_again_by_hand_is_one(store: Store, past: Past) -> None:
-    """A dead letter comes onto the stream a second time; its attempts are all there."""
+    """A replayed dead letter is one notice with all its attempts."""
     one = past.opens(violation(NOW - DAY), NOW - DAY)
     notice = past.notice(NOW - DAY + SECOND, one)
     past.attempt(NOW - DAY + 2 * SECOND, notice, "wall", "failed")
@@ -156,7 +156,7 @@ async def test_a_notice_that_is_tried_again_by_hand_is_one(store: Store, past: P
 
 
 async def test_a_silence_is_there_when_its_event_is_trimmed(store: Store, past: Past) -> None:
-    """As long as it lasts, Redis knows it."""
+    """A current silence is shown while Redis has it."""
     one = past.opens(violation(NOW - HOUR), NOW - HOUR)
     past.silences(NOW - 2 * HOUR, NOW + HOUR, user="bob")
     await past.flush()
@@ -167,7 +167,7 @@ async def test_a_silence_is_there_when_its_event_is_trimmed(store: Store, past: 
 
 
 async def test_who_follows_events_sees_no_address_of_others(store: Store, past: Past) -> None:
-    """A notice to an address, and what a mail server said, on the stream of everything."""
+    """A user who follows the events sees no addresses of others."""
     one = violation(NOW)
     incident = Incident(subject="channel/email", reason="550 ops@example.com: no", since=rfc3339(NOW))
     facts: dict[str, Any] = {
@@ -189,7 +189,7 @@ async def test_who_follows_events_sees_no_address_of_others(store: Store, past: 
 
 
 async def test_without_redis_everything_says_so() -> None:
-    """Neither a list nor a time line is made up."""
+    """Without Redis, a list and a timeline report that; they are not made up."""
     store = Store("unix:///nonexistent", "h")
     viewer = Viewer(admin=False, user=None, key=None)
     for asked in (

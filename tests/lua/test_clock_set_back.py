@@ -1,4 +1,4 @@
-"""The clock is set back an hour: what was released or ended before is free at once, not an hour later."""
+"""If the clock is set back, released GPUs are available at once."""
 
 import pytest
 from support.reservations import ALICE, Lab
@@ -17,7 +17,7 @@ def lab(store: Store) -> Lab:
 
 
 async def test_a_gpu_that_was_released_can_be_had(lab: Lab) -> None:
-    """It was released at a time that has yet to come, and no scan was made since."""
+    """A GPU whose release is in the future after the change can be reserved."""
     name = await lab.reserve()
     order = ReleaseOrder(uid=ALICE, by="alice", reason="released", ids=(name,))
     await lab.allocator.release(order, "release")
@@ -30,7 +30,7 @@ async def test_a_gpu_that_was_released_can_be_had(lab: Lab) -> None:
 
 
 async def test_a_run_that_ended_is_over(lab: Lab) -> None:
-    """Its process ended at a time that has yet to come."""
+    """A run whose end is in the future after the change is released."""
     name = await lab.reserve("run", pid=77, start=1)
     await lab.allocator.conclude(name)
     await lab.later(-60)

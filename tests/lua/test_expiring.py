@@ -1,4 +1,4 @@
-"""The end of a manual reservation is announced: once, in time, and not of what is short as a whole."""
+"""The end of a manual reservation is announced once, in time, and not for short reservations."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def lab(store: Store) -> Lab:
-    """A host where an end is announced an hour before."""
+    """A host with announcements an hour before the end."""
     return Lab(store, expiry_warning=3600.0)
 
 
 async def deadlines(lab: Lab) -> list[Any]:
-    """The ends that were announced."""
+    """Return the announced ends."""
     return [event.data["deadline"] for event in await lab.told("expiring")]
 
 
 async def test_it_is_announced_once_at_its_moment(lab: Lab) -> None:
-    """The service is told when to look; a repeat says nothing more, and then it is told of the end."""
+    """The script returns when to check again, and announces an end only once."""
     await lab.reserve(hours=8)
     over, left = await lab.allocator.expire()
     assert left is not None
@@ -41,7 +41,7 @@ async def test_it_is_announced_once_at_its_moment(lab: Lab) -> None:
 
 
 async def test_each_end_is_announced(lab: Lab) -> None:
-    """Who extends is told again, of the new end."""
+    """After an extension, the new end is announced."""
     await lab.reserve(hours=8)
     await lab.later(7.5 * 60)
     await lab.allocator.expire()
@@ -56,7 +56,7 @@ async def test_each_end_is_announced(lab: Lab) -> None:
 
 @pytest.mark.parametrize(("hours", "count"), [(1.99, 0), (2.0, 1)])
 async def test_what_is_short_is_not_announced(lab: Lab, hours: float, count: int) -> None:
-    """Shorter as a whole than twice the warning; what is extended is longer."""
+    """Reservations shorter than twice the warning are not announced, unless they were extended."""
     await lab.reserve(hours=hours)
     await lab.later(hours * 60 - 1)
     await lab.allocator.expire()
@@ -64,7 +64,7 @@ async def test_what_is_short_is_not_announced(lab: Lab, hours: float, count: int
 
 
 async def test_what_is_over_is_over(lab: Lab) -> None:
-    """A service that comes too late for the announcement does not make it."""
+    """After the end, no announcement is made."""
     await lab.reserve(hours=8)
     await lab.later(8 * 60 + 1)
     assert (await lab.allocator.expire())[0]
@@ -72,7 +72,7 @@ async def test_what_is_over_is_over(lab: Lab) -> None:
 
 
 async def test_runs_and_a_warning_of_0_announce_nothing(store: Store, lab: Lab) -> None:
-    """A run has no end to announce, and the setting turns it off."""
+    """Runs are not announced, and the setting can be 0."""
     await lab.reserve("run", gpus=(1,))
     assert await lab.allocator.expire() == (False, None)
     off = Lab(store)

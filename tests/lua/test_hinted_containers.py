@@ -1,4 +1,4 @@
-"""Containers of several users on one GPU: a violation speaks of those alone that it lists."""
+"""Containers of several users on one GPU: a violation contains only what belongs to it."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.anyio
 
 
 def box(number: int, **facts: Any) -> ProcessUse:
-    """A process of the container with this number."""
+    """Return a process of the container with this number."""
     return in_container(pid=number, user=f"root in docker {number:012x}", **facts)
 
 
 async def test_a_violation_names_nobody_else(store: Store) -> None:
-    """The holder's own container beside another's gives the violation neither its name nor its hint."""
+    """The holder's own container adds neither its name nor its hint to a violation of another."""
     lab = Lab(store)
     await lab.reserve()
     for _ in range(2):
@@ -32,7 +32,7 @@ async def test_a_violation_names_nobody_else(store: Store) -> None:
 
 @pytest.mark.parametrize("hint", [None, ALICES])
 async def test_what_is_presumed_is_not_counted(store: Store, hint: Any) -> None:
-    """Of containers with one hint, or none, only those without a right are named and counted."""
+    """Only containers without a right to the GPU are named and counted."""
     lab = Lab(store)
     await lab.reserve()
     await lab.scan(used(0, box(2, hint=hint), box(3, hint=hint)))
@@ -45,7 +45,7 @@ async def test_what_is_presumed_is_not_counted(store: Store, hint: Any) -> None:
 
 
 async def test_another_hint_is_another_violation(store: Store) -> None:
-    """What one user's container did is not booked to the hint of the container that follows it."""
+    """Containers with different hints are different violations."""
     lab = Lab(store)
     for _ in range(2):
         await lab.scan(used(0, box(1, hint=ALICES)))
@@ -59,7 +59,7 @@ async def test_another_hint_is_another_violation(store: Store) -> None:
 
 
 async def test_one_users_containers_are_one_violation(store: Store) -> None:
-    """However many containers are hinted at a user, the violation goes on."""
+    """All containers with the same hint are one violation."""
     lab = Lab(store)
     await lab.scan(used(0, box(1, hint=BOBS)))
     await lab.scan(used(0, box(2, hint=BOBS)))
@@ -71,7 +71,7 @@ async def test_one_users_containers_are_one_violation(store: Store) -> None:
 
 
 async def test_a_late_hint_goes_on_with_the_violation(store: Store) -> None:
-    """It is neither closed nor opened again when the likely user becomes known, and ends once."""
+    """A violation continues when its hint is found later, and ends once."""
     lab = Lab(store)
     for _ in range(2):
         await lab.scan(used(0, box(1)))
@@ -88,7 +88,7 @@ async def test_a_late_hint_goes_on_with_the_violation(store: Store) -> None:
 
 
 async def test_a_late_hint_delays_nothing(store: Store) -> None:
-    """What was seen of the processes before it counts; a container that began since begins anew."""
+    """A candidate continues when its hint is found later, but not for newer containers."""
     lab = Lab(store)
     await lab.scan(used(0, box(1, began_ms=1)))
     assert (await lab.scan(used(0, box(1, hint=BOBS, began_ms=1)))).opened == 1
@@ -97,7 +97,7 @@ async def test_a_late_hint_delays_nothing(store: Store) -> None:
 
 
 async def test_a_hint_outside_a_container_is_a_users(store: Store) -> None:
-    """Processes in user namespaces of their own are told apart by their hints too."""
+    """Processes in user namespaces are separated by their hints too."""
     lab = Lab(store)
     await lab.reserve(uid=BOB)
     facts: dict[str, Any] = {"container": None, "user": "root in a container"}

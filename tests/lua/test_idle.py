@@ -1,4 +1,4 @@
-"""Idle reservations: only the holder's own use counts, what is unknown is not idle, all is told once."""
+"""Idle reservations: only the holder's own use counts, unknown use is not idle, events come once."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ NOTICES: dict[str, Any] = {"idle_after": 3600.0, "idle_release": 1800.0}  # An h
 
 @pytest.fixture
 def lab(store: Store) -> Lab:
-    """A host where idle reservations are told, and released."""
+    """A host where idle reservations are reported and released."""
     return Lab(store, **NOTICES)
 
 
 async def idle(lab: Lab, name: str, minutes: float = 61) -> None:
-    """Let it be idle for so long, and be seen so."""
+    """Let time pass without use, with scans."""
     await lab.later(minutes)
     await lab.scan()
     assert (await lab.record(name)).idle_told_ms is not None
 
 
 async def test_without_the_setting_nothing_is_kept_and_nothing_is_written(store: Store) -> None:
-    """idle_after is 0: a record has nothing of it, and a scan writes none."""
+    """If `idle_after` is 0, records have no idle fields and scans write none."""
     lab = Lab(store)
     name = await lab.reserve()
     await lab.later(600)
@@ -39,7 +39,7 @@ async def test_without_the_setting_nothing_is_kept_and_nothing_is_written(store:
 
 
 async def test_it_is_told_once_with_its_beginning_and_its_deadline(lab: Lab) -> None:
-    """It counts from the reservation's beginning; scan after scan of the same writes nothing."""
+    """An idle reservation is reported once, with its start and its deadline."""
     name = await lab.reserve()
     await lab.later(59)
     await lab.scan()
@@ -61,7 +61,7 @@ async def test_it_is_told_once_with_its_beginning_and_its_deadline(lab: Lab) -> 
 
 @pytest.mark.parametrize(("kind", "release"), [("run", 1800.0), ("manual", 0.0)])
 async def test_what_is_not_released_has_no_deadline(store: Store, kind: str, release: float) -> None:
-    """A run never is, and nothing is where the setting is 0."""
+    """Runs are not released, and without the setting nothing is: the event has no deadline."""
     lab = Lab(store, idle_after=3600.0, idle_release=release)
     name = await lab.reserve(kind)
     await idle(lab, name)
@@ -71,7 +71,7 @@ async def test_what_is_not_released_has_no_deadline(store: Store, kind: str, rel
 
 
 async def test_at_the_deadline_it_is_released_in_the_same_step(lab: Lab) -> None:
-    """Not before; its reason is idle, and who waits has the GPU with the next scan."""
+    """At the deadline, the reservation is released for the reason idle, and the queue is served."""
     name = await lab.reserve()
     await idle(lab, name)
     await lab.later(29)
@@ -88,7 +88,7 @@ async def test_at_the_deadline_it_is_released_in_the_same_step(lab: Lab) -> None
 
 
 async def test_who_gives_it_back_in_time_is_not_told_since_when(lab: Lab) -> None:
-    """Only what is released for it says since when it was idle."""
+    """If the holder releases an idle reservation, the event has no idle time."""
     name = await lab.reserve()
     await idle(lab, name)
     order = ReleaseOrder(uid=ALICE, by="u1001", reason="released", gpus=(0,))
@@ -98,7 +98,7 @@ async def test_who_gives_it_back_in_time_is_not_told_since_when(lab: Lab) -> Non
 
 
 async def test_use_ends_it_and_is_told_to_who_was_told(lab: Lab) -> None:
-    """The count begins anew with the next scan that sees no use."""
+    """Use ends the idle time, and an event says so if idleness was reported."""
     name = await lab.reserve()
     await lab.scan(used(0, process(ALICE)))
     assert await lab.told("used") == []  # Nobody was told of anything.
@@ -122,7 +122,7 @@ CLAIM = {"user": "root", "person": None, "evidence": "unknown"}
 
 @pytest.mark.parametrize("where", [0, 1])
 async def test_use_of_any_of_its_gpus_is_use(lab: Lab, where: int) -> None:
-    """One GPU of two is enough."""
+    """Use of one of its GPUs is enough."""
     name = await lab.reserve(gpus=(0, 1))
     await lab.later(61)
     await lab.scan(used(where, process(ALICE)))
@@ -131,7 +131,7 @@ async def test_use_of_any_of_its_gpus_is_use(lab: Lab, where: int) -> None:
 
 
 async def test_what_claims_to_belong_to_it_is_its_users(lab: Lab) -> None:
-    """A container's process without a proven owner that says it is of this reservation."""
+    """A container's process that claims the reservation counts as the holder's use."""
     name = await lab.reserve()
     await idle(lab, name)
     await lab.scan(used(0, process(0, **CLAIM, reservation=name)))
@@ -139,14 +139,14 @@ async def test_what_claims_to_belong_to_it_is_its_users(lab: Lab) -> None:
 
 
 async def test_what_is_exempt_is_use_all_the_same(lab: Lab) -> None:
-    """A holder whose own process accuses nobody uses the GPU."""
+    """An exempt process of the holder counts as use."""
     name = await lab.reserve()
     await lab.scan(unused(0, exempt=(process(ALICE),)))
     assert (await lab.record(name)).idle_ms is None
 
 
 async def test_somebody_elses_use_is_none(lab: Lab) -> None:
-    """Who trespasses does not use it for its holder."""
+    """Use by another user does not count as the holder's."""
     name = await lab.reserve()
     await lab.later(61)
     await lab.scan(used(0, process(BOB)))
@@ -167,7 +167,7 @@ IDS = ["error", "unknown", "memory", "nobody's", "another's", "beside"]
 
 @pytest.mark.parametrize("usage", UNKNOWN, ids=IDS)
 async def test_what_is_unknown_is_never_idle(lab: Lab, usage: GpuUsage) -> None:
-    """However long it lasts nothing is told; what is idle afterwards begins to be so then."""
+    """Unknown use is never idle, and the idle time starts after it."""
     name = await lab.reserve()
     await lab.later(120)
     await lab.scan(usage)
@@ -181,7 +181,7 @@ async def test_what_is_unknown_is_never_idle(lab: Lab, usage: GpuUsage) -> None:
 
 @pytest.mark.parametrize("usage", UNKNOWN, ids=IDS)
 async def test_who_was_told_is_not_told_again_after_what_is_unknown(lab: Lab, usage: GpuUsage) -> None:
-    """Nothing is released meanwhile; afterwards there is the whole time to use it again."""
+    """After unknown use there is no second event, and the whole time until the release starts again."""
     name = await lab.reserve()
     await idle(lab, name)
     await lab.scan(usage)
@@ -198,7 +198,7 @@ async def test_who_was_told_is_not_told_again_after_what_is_unknown(lab: Lab, us
 
 
 async def test_a_gap_between_two_scans_is_unknown(lab: Lab) -> None:
-    """A service that was away does not know what happened: the count begins anew."""
+    """A gap between two scans counts as unknown use."""
     name = await lab.reserve()
     await lab.later(50)
     await lab.store.redis.hincrby(lab.store.keys.scan, "at_ms", -16_000)
@@ -210,7 +210,7 @@ async def test_a_gap_between_two_scans_is_unknown(lab: Lab) -> None:
 
 
 async def test_what_has_ended_is_not_idle(lab: Lab) -> None:
-    """A run that lingers is neither told nor counted."""
+    """A run that has ended is not reported."""
     name = await lab.reserve("run")
     await lab.allocator.conclude(name)
     await lab.later(61)
@@ -219,7 +219,7 @@ async def test_what_has_ended_is_not_idle(lab: Lab) -> None:
 
 
 async def test_a_release_that_is_new_in_the_settings_is_announced_first(store: Store) -> None:
-    """Who was told without a deadline is told again, with one."""
+    """If a release is newly configured, an event announces it before it happens."""
     before = Lab(store, idle_after=3600.0)
     name = await before.reserve()
     await idle(before, name, 300)
@@ -231,7 +231,7 @@ async def test_a_release_that_is_new_in_the_settings_is_announced_first(store: S
 
 
 async def test_what_is_turned_off_is_forgotten(lab: Lab) -> None:
-    """Nothing is told of it, and the record keeps nothing of it."""
+    """If the setting is turned off, records lose their idle fields."""
     name = await lab.reserve()
     await idle(lab, name)
     after = Lab(lab.store)

@@ -1,4 +1,4 @@
-"""`renumber` and `forget` on a real Redis: cards that vanish, return, are replaced, or are alike."""
+"""`renumber` and `forget` on a real Redis, with cards that vanish, return, are replaced, or look alike."""
 
 import pytest
 from support.cards import CardHost
@@ -11,12 +11,12 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def host(store: Store) -> CardHost:
-    """A host of no cards yet."""
+    """A host without cards."""
     return CardHost(store)
 
 
 async def test_a_card_that_returns_has_kept_its_reservation(host: CardHost) -> None:
-    """After a reset everything is as it was, at the old indices; nobody was told of a release."""
+    """After a reset, a card has its index and its reservation again, and there was no release."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0)
     await host.reserve(BOB, 1)
@@ -33,7 +33,7 @@ async def test_a_card_that_returns_has_kept_its_reservation(host: CardHost) -> N
 
 
 async def test_a_missing_card_keeps_its_index_until_another_has_it(host: CardHost) -> None:
-    """The last card stays where it was; when a new one is in its place it goes above all others."""
+    """A missing card keeps its index until another card has it; then it moves above all others."""
     await host.scan("A", "B")
     await host.drain(1)
     await host.scan("A")
@@ -46,7 +46,7 @@ async def test_a_missing_card_keeps_its_index_until_another_has_it(host: CardHos
 
 
 async def test_a_replaced_card_inherits_nothing(host: CardHost) -> None:
-    """Another card at the same index is nobody's, free, in no violation and never reserved before."""
+    """A new card at the same index is free and has no history."""
     await host.scan("A")
     await host.reserve(ALICE, 0)
     host.uses = {"A": (ALICE, BOB)}
@@ -62,7 +62,7 @@ async def test_a_replaced_card_inherits_nothing(host: CardHost) -> None:
 
 
 async def test_a_missing_card_is_handed_out_to_nobody(host: CardHost) -> None:
-    """From the moment the renumbering is stored, also before the scan is: not free, not to who waits."""
+    """A missing card is not allocated, from the moment the renumbering is stored."""
     await host.scan("A", "B")
     await host.cards.settle((), host.now_ms)
     assert (await host.reserve(ALICE, 0)).code == "refused"
@@ -75,7 +75,7 @@ async def test_a_missing_card_is_handed_out_to_nobody(host: CardHost) -> None:
 
 
 async def test_a_card_that_is_back_before_its_loss_was_stored_is_free_again(host: CardHost) -> None:
-    """A service that dies between the renumbering and the scan leaves nothing broken."""
+    """If the service ends between the renumbering and the scan, a card that is back is free."""
     await host.scan("A", "B")
     await host.cards.settle((), host.now_ms)
     host.restart()
@@ -84,7 +84,7 @@ async def test_a_card_that_is_back_before_its_loss_was_stored_is_free_again(host
 
 
 async def test_the_reservation_of_a_vanished_card_is_released_in_time(host: CardHost) -> None:
-    """After missing_timeout, with the reason, and what the card was called when it was there."""
+    """After `missing_timeout` the reservation is released, with the reason and the last index."""
     await host.scan("A", "B", "C")
     reserved = await host.reserve(ALICE, 0, 1)
     await host.scan("B", "C")
@@ -105,7 +105,7 @@ async def test_the_reservation_of_a_vanished_card_is_released_in_time(host: Card
 
 
 async def test_a_violation_on_a_vanished_card_is_closed_with_it(host: CardHost) -> None:
-    """It stays open while the card is missing, and is closed, as vanished, when it is given up."""
+    """A violation stays open while its card is missing, and is closed when the card is removed."""
     host.uses = {"A": (BOB,)}
     for _ in range(2):
         await host.scan("A", "B")
@@ -121,7 +121,7 @@ async def test_a_violation_on_a_vanished_card_is_closed_with_it(host: CardHost) 
 
 
 async def test_a_card_that_was_given_up_and_is_back_is_known(store: Store) -> None:
-    """Drained, unmanaged, when it was released and who had it last: in another slot, months later."""
+    """If a removed card returns, its settings and its last use are restored, at any index."""
     host = CardHost(store, policy="mru-per-user")
     await host.scan("A", "B", "C")
     await host.reserve(ALICE, 0)
@@ -153,7 +153,7 @@ async def test_a_card_that_was_given_up_and_is_back_is_known(store: Store) -> No
 
 
 async def test_who_waits_for_a_vanished_card_waits_no_more(host: CardHost) -> None:
-    """A request that names it, or needs more GPUs than there are now, leaves; the others stay."""
+    """Requests that need a removed card leave the queue; the others stay."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0, 1)
     named = await host.reserve(BOB, 0, wait=True)
@@ -170,7 +170,7 @@ async def test_who_waits_for_a_vanished_card_waits_no_more(host: CardHost) -> No
 
 
 async def test_a_driver_that_lists_nothing_for_a_minute_costs_nobody_anything(host: CardHost) -> None:
-    """All cards are missing at their own indices, and back with what they had."""
+    """If the driver lists nothing for a minute, all cards are back afterwards with their state."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 1)
     for _ in range(3):
@@ -187,7 +187,7 @@ async def test_a_driver_that_lists_nothing_for_a_minute_costs_nobody_anything(ho
 async def test_the_time_of_a_missing_card_counts_only_while_scans_come_through(
     host: CardHost, how: str
 ) -> None:
-    """After a time without scans it begins anew: the card may be back in a moment."""
+    """The time of a missing card counts only while scans succeed."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0)
     for _ in range(2):
@@ -205,7 +205,7 @@ async def test_the_time_of_a_missing_card_counts_only_while_scans_come_through(
 
 
 async def test_two_cards_with_one_uuid_keep_what_they_have_by_index(host: CardHost) -> None:
-    """Nothing is guessed of them; the card beside them is followed all the same."""
+    """Two cards with one UUID keep their state by index, and the other cards are followed."""
     await host.scan("X", "X", "B")
     await host.reserve(ALICE, 0)
     await host.reserve(BOB, 2)
@@ -225,7 +225,7 @@ async def test_two_cards_with_one_uuid_keep_what_they_have_by_index(host: CardHo
 async def test_a_driver_that_tells_one_uuid_of_two_known_cards(
     host: CardHost, doubtful: tuple[str, str], *, restarted: bool
 ) -> None:
-    """For as long as it does, both stay what they were; then each is followed, whatever its index is."""
+    """If the driver reports one UUID for two known cards, both keep their state."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0)
     await host.reserve(BOB, 1)
@@ -244,7 +244,7 @@ async def test_a_driver_that_tells_one_uuid_of_two_known_cards(
     "untold", ["", "unknown-0", "GPU-00000000-0000-0000-0000-000000000000"], ids=["empty", "ours", "zeros"]
 )
 async def test_a_card_whose_uuid_is_not_told_is_the_one_of_its_index(host: CardHost, untold: str) -> None:
-    """A broken card often tells none: it keeps its reservation, and its UUID, until it tells it again."""
+    """A card whose UUID is not reported for a while is the one at its index."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0)
     await host.scan(untold, "B", failing=["A"])
@@ -257,7 +257,7 @@ async def test_a_card_whose_uuid_is_not_told_is_the_one_of_its_index(host: CardH
 
 
 async def test_a_card_that_never_told_a_uuid_is_followed_by_none(host: CardHost) -> None:
-    """Its reservation stays at its index when it begins to tell one, and is lost to no other card."""
+    """The reservation of a card that never had a UUID stays at its index."""
     await host.scan("", "B")
     await host.reserve(ALICE, 0)
     await host.scan("A", "B")
@@ -267,7 +267,7 @@ async def test_a_card_that_never_told_a_uuid_is_followed_by_none(host: CardHost)
 
 
 async def test_an_unidentified_card_is_not_taken_for_a_missing_one(host: CardHost) -> None:
-    """One that tells no UUID, at the index where a missing card is shown, is a card of its own."""
+    """A card without a UUID is not taken for a missing one at the same index."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0)
     await host.scan("B")

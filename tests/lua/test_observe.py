@@ -1,4 +1,4 @@
-"""`observe` and `stall` on a real Redis: what opens, updates and closes a violation, and what does not."""
+"""`observe` and `stall` on a real Redis: what opens, updates and closes a violation."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ STALE = 60.0
 
 
 def used(index: int, *processes: ProcessUse, **changes: Any) -> GpuUsage:
-    """A GPU in use by these processes, or unattributed memory without any."""
+    """Return a GPU with these processes, or with unattributed memory."""
     facts = {"memory_mb": sum(one.memory_mb or 0 for one in processes) or 500, **changes}
     users = tuple(sorted({one.user for one in processes})) or ("unknown",)
     return GpuUsage(
@@ -28,13 +28,13 @@ def used(index: int, *processes: ProcessUse, **changes: Any) -> GpuUsage:
 
 
 def idle(index: int, **changes: Any) -> GpuUsage:
-    """A GPU nobody uses."""
+    """Return an idle GPU."""
     facts: dict[str, Any] = {"uuid": f"GPU-{index}", "name": "H100", **changes}
     return GpuUsage(index=index, **facts)
 
 
 def process(pid: int, user: str = "bob", uid: int = 1001, memory_mb: int = 1024) -> ProcessUse:
-    """A process of a person."""
+    """Return a process of a user."""
     return ProcessUse(
         pid=pid,
         name="python3",
@@ -48,44 +48,44 @@ def process(pid: int, user: str = "bob", uid: int = 1001, memory_mb: int = 1024)
 
 
 async def scan(store: Store, *usages: GpuUsage, confirm: float = CONFIRM, stale: float = STALE) -> Observed:
-    """One scan."""
+    """Store one scan."""
     return await observe(store, usages, confirm, stale)
 
 
 async def twice(store: Store, *usages: GpuUsage) -> None:
-    """Two scans that confirm."""
+    """Store two scans, which confirm a candidate."""
     await scan(store, *usages)
     await anyio.sleep(CONFIRM + 0.01)
     await scan(store, *usages)
 
 
 async def told(store: Store, stream: str) -> list[Event]:
-    """The events of a stream."""
+    """Return the events of a stream."""
     rows: Any = await store.redis.xrange(stream)
     return [decode(fields) for _, fields in rows]
 
 
 async def kinds(store: Store) -> list[str]:
-    """What happened to violations."""
+    """Return the events about violations."""
     return [event.type.rpartition(".")[2] for event in await told(store, store.keys.violations)]
 
 
 async def test_a_use_seen_once_accuses_nobody(store: Store) -> None:
-    """The first scan makes a candidate and says when it can be confirmed."""
+    """The first scan makes a candidate and returns when it can be confirmed."""
     observed = await scan(store, used(0, process(7)))
     assert await kinds(store) == []
     assert observed.due_ms == observed.now_ms + round(CONFIRM * 1000)
 
 
 async def test_two_scans_that_are_too_close_accuse_nobody(store: Store) -> None:
-    """Many scans within the time to confirm are still no proof."""
+    """Many scans within the confirmation time confirm nothing."""
     for _ in range(5):
         await scan(store, used(0, process(7)), confirm=5)
     assert await kinds(store) == []
 
 
 async def test_a_confirmed_use_opens_one_violation_on_both_streams(store: Store) -> None:
-    """The same event, with the same id, is on the events and on the violations stream."""
+    """A confirmed violation is the same event, with the same id, on both streams."""
     await twice(store, used(0, process(7), process(8, memory_mb=6)))
     (fact,) = await told(store, store.keys.violations)
     assert fact in await told(store, store.keys.events)
@@ -98,7 +98,7 @@ async def test_a_confirmed_use_opens_one_violation_on_both_streams(store: Store)
 
 
 async def test_an_unchanged_host_writes_nothing_to_any_stream(store: Store) -> None:
-    """Scan after scan of the same, also in use, is silent."""
+    """Scans of an unchanged host write nothing to any stream, also if it is in use."""
     host = (used(0, process(7)), idle(1))
     await twice(store, *host)
     before = [len(await told(store, stream)) for stream in (store.keys.events, store.keys.violations)]
@@ -108,7 +108,7 @@ async def test_an_unchanged_host_writes_nothing_to_any_stream(store: Store) -> N
 
 
 async def test_wobbling_memory_is_kept_but_not_told(store: Store) -> None:
-    """Memory that goes up and down makes no event; the peak is in the closing fact."""
+    """Changing memory causes no event; the closing event has the peak."""
     await twice(store, used(0, process(7, memory_mb=1000)))
     await scan(store, used(0, process(7, memory_mb=3000)))
     await scan(store, used(0, process(7, memory_mb=2000)))
@@ -122,7 +122,7 @@ async def test_wobbling_memory_is_kept_but_not_told(store: Store) -> None:
 
 
 async def test_another_process_updates_the_violation(store: Store) -> None:
-    """A process that joins is told as an update of the same violation."""
+    """Another process updates the violation."""
     await twice(store, used(0, process(7)))
     await scan(store, used(0, process(7), process(9)))
     facts = await told(store, store.keys.violations)
@@ -131,7 +131,7 @@ async def test_another_process_updates_the_violation(store: Store) -> None:
 
 
 async def test_each_user_on_a_gpu_has_a_violation_of_their_own(store: Store) -> None:
-    """Two users, two violations; one who stops closes one."""
+    """Each user on a GPU has their own violation, which ends when they stop."""
     await twice(store, used(0, process(7), process(8, "alice", 1002)))
     await scan(store, used(0, process(7)))
     facts = await told(store, store.keys.violations)
@@ -140,7 +140,7 @@ async def test_each_user_on_a_gpu_has_a_violation_of_their_own(store: Store) -> 
 
 
 async def test_memory_without_a_process_accuses_no_person(store: Store) -> None:
-    """Unattributed memory is a violation of nobody: there is no person to tell."""
+    """Memory without a process is a violation without a user."""
     await twice(store, used(0))
     (fact,) = await told(store, store.keys.violations)
     assert (fact.data["user"], fact.data["person"], fact.data["uid"]) == ("unknown", None, None)
@@ -148,7 +148,7 @@ async def test_memory_without_a_process_accuses_no_person(store: Store) -> None:
 
 @pytest.mark.parametrize("state", ["error", "unknown"])
 async def test_a_gpu_that_cannot_be_read_neither_opens_nor_closes(store: Store, state: str) -> None:
-    """What is not known ends nothing and begins nothing; the candidate waits."""
+    """A GPU that cannot be read opens and closes nothing, and the candidate is kept."""
     blind = idle(0, state=state, reason="GPU is lost")
     await twice(store, used(0, process(7)))
     await scan(store, blind)
@@ -164,7 +164,7 @@ async def test_a_gpu_that_cannot_be_read_neither_opens_nor_closes(store: Store, 
 
 
 async def test_after_a_long_gap_a_candidate_starts_anew(store: Store) -> None:
-    """Two sightings with nothing known in between are no proof when the gap is long."""
+    """A candidate expires if nothing is known for a long time."""
     await scan(store, used(0, process(7)), stale=0.05)
     await anyio.sleep(0.1)
     await scan(store, used(0, process(7)), stale=0.05)
@@ -172,7 +172,7 @@ async def test_after_a_long_gap_a_candidate_starts_anew(store: Store) -> None:
 
 
 async def test_the_holder_of_a_reservation_does_nothing_wrong(store: Store) -> None:
-    """A GPU's holder is respected: others on it trespass, and reserving closes the violation."""
+    """The holder does not violate; others trespass, and a reservation closes the user's violation."""
     await twice(store, used(0, process(7)))
     await store.redis.hset(
         store.keys.gpu(0), mapping={"holder": "r1", "holder_uid": "1001", "holder_user": "bob"}
@@ -186,7 +186,7 @@ async def test_the_holder_of_a_reservation_does_nothing_wrong(store: Store) -> N
 
 
 async def test_a_gpu_that_fails_is_told_once_and_so_is_its_recovery(store: Store) -> None:
-    """gpu.failed and gpu.recovered come in pairs, whatever lies between."""
+    """gpu.failed and gpu.recovered come in pairs."""
     for usage in (
         idle(0),
         idle(0, state="error", reason="GPU is lost"),
@@ -201,7 +201,7 @@ async def test_a_gpu_that_fails_is_told_once_and_so_is_its_recovery(store: Store
 
 
 async def test_another_gpu_in_the_same_place_inherits_no_accusation(store: Store) -> None:
-    """When the uuid behind an index changes, open violations end and candidates start anew."""
+    """If another card is at the index, violations are closed and candidates start again."""
     await twice(store, used(0, process(7)))
     other = msgspec.structs.replace(used(0, process(7)), uuid="GPU-other")
     await scan(store, other)
@@ -209,7 +209,7 @@ async def test_another_gpu_in_the_same_place_inherits_no_accusation(store: Store
 
 
 async def test_a_stall_is_told_once_and_ends_with_a_scan(store: Store) -> None:
-    """scanner.stalled, however often it is said, and scanner.resumed."""
+    """A stall is reported once, and a scan ends it."""
     await scan(store, idle(0))
     for _ in range(3):
         await stall(store, "no answer", "look")
@@ -221,7 +221,7 @@ async def test_a_stall_is_told_once_and_ends_with_a_scan(store: Store) -> None:
 
 
 async def test_a_forgotten_script_is_loaded_again(store: Store) -> None:
-    """SCRIPT FLUSH between two scans changes nothing."""
+    """A scan works after `SCRIPT FLUSH`."""
     await scan(store, used(0, process(7)))
     await store.redis.script_flush()
     await anyio.sleep(CONFIRM + 0.01)
@@ -230,7 +230,7 @@ async def test_a_forgotten_script_is_loaded_again(store: Store) -> None:
 
 
 async def test_a_repeat_of_the_same_scan_changes_nothing(store: Store) -> None:
-    """When the answer was lost, the scan may be sent again."""
+    """Storing the same scan again changes nothing."""
     await twice(store, used(0, process(7)))
     before = await told(store, store.keys.events)
     await scan(store, used(0, process(7)))
@@ -238,7 +238,7 @@ async def test_a_repeat_of_the_same_scan_changes_nothing(store: Store) -> None:
 
 
 async def test_replaying_the_facts_gives_the_open_violations(store: Store) -> None:
-    """The stream alone tells what is open now."""
+    """Replaying the events gives the open violations."""
     await twice(store, used(0, process(7)), used(1, process(8, "alice", 1002)), used(2, process(7)))
     await scan(store, used(0, process(7)), idle(1), used(2, process(7), process(11)))
     replayed: dict[str, Violation] = {}
@@ -252,7 +252,7 @@ async def test_replaying_the_facts_gives_the_open_violations(store: Store) -> No
 
 
 async def test_event_ids_grow(store: Store) -> None:
-    """Ids are unique and in the order of events."""
+    """Event ids are unique and increase."""
     await twice(store, used(0, process(7)), used(1, process(7)))
     ids = [tuple(map(int, event.id.split("-"))) for event in await told(store, store.keys.events)]
     assert ids == sorted(set(ids))

@@ -1,4 +1,4 @@
-"""Which GPU is handed out first, and that what is held is refused, whatever Redis has kept of it."""
+"""The order in which GPUs are allocated, and refusals in spite of damaged records."""
 
 from datetime import UTC, datetime
 
@@ -15,26 +15,26 @@ pytestmark = pytest.mark.anyio
 
 
 async def allocator(store: Store, gpus: int, policy: str = "lru") -> Allocator:
-    """Hand out so many idle GPUs."""
+    """Reserve some idle GPUs."""
     await scan(store, gpus)
     return Allocator(Settings(allocation=msgspec.convert({"policy": policy}, Allocation)), store)
 
 
 async def scan(store: Store, gpus: int) -> None:
-    """Find all of them idle."""
+    """Store a scan with all of them idle."""
     usages = [GpuUsage(index=index, uuid=f"GPU-{index}", name="H100") for index in range(gpus)]
     await observe(store, usages, 1.0, 60.0)
 
 
 def ask(uid: int = 1001, **wanted: object) -> AllocationRequest:
-    """Ask for one GPU by hand."""
+    """Request one GPU, as a manual reservation."""
     return msgspec.structs.replace(
         AllocationRequest(kind="manual", user=f"u{uid}", uid=uid, count=1, duration_ms=3_600_000), **wanted
     )
 
 
 async def test_the_longest_released_comes_first_over_a_months_end(store: Store) -> None:
-    """What was released on 31 January at 23:00 comes before 1 February, 01:00, and both before now."""
+    """The GPU that was released first comes first, also across the end of a month."""
     hands = await allocator(store, 3)
     moments = ("2026-02-01T01:00:00", "2026-01-31T23:00:00", "2026-03-01T00:00:00")
     for index, text in enumerate(moments):
@@ -45,7 +45,7 @@ async def test_the_longest_released_comes_first_over_a_months_end(store: Store) 
 
 
 async def test_what_others_do_makes_nobodys_gpu_forgotten(store: Store) -> None:
-    """However much others reserve, who had a GPU last gets it again."""
+    """A user gets the GPU that they had last, however much others reserve."""
     hands = await allocator(store, 3, "mru-per-user")
     await hands.reserve(ask(gpus=(1,), count=None), "mine")
     await hands.release(ReleaseOrder(uid=1001, by="u1001", reason="released"), "mine")
@@ -61,7 +61,7 @@ async def test_what_others_do_makes_nobodys_gpu_forgotten(store: Store) -> None:
 
 
 async def test_what_is_held_is_refused_whatever_it_lacks(store: Store) -> None:
-    """A record without some of its fields, or with nulls and empty lists, makes no request fail."""
+    """A held GPU is refused even if its record lacks fields."""
     hands = await allocator(store, 2)
     held = (await hands.reserve(ask(gpus=(0,), count=None), "first")).reservation
     assert held

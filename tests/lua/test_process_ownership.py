@@ -1,4 +1,4 @@
-"""What a process is on a reserved GPU: own, presumed, hinted or another's; scripts and status agree."""
+"""What a process is on a reserved GPU: own, presumed, hinted or other; the scripts and status agree."""
 
 import itertools
 from typing import Any
@@ -56,7 +56,7 @@ NAMELESS: dict[str, Any] = {**NOBODY, "user": "1505433401", "unnamed": True}
 async def test_who_is_on_a_gpu_by_right(
     store: Store, login_uid: int | None, on_it: ProcessUse, wanted: str, *, presume_holder: bool
 ) -> None:
-    """The holder's own use and what is presumed to be theirs open no violation, everything else does."""
+    """Own and presumed use opens no violation, everything else does."""
     lab = Lab(store, presume_holder=presume_holder)
     name = await lab.reserve(login_uid=login_uid)
     on_it = _of(name, on_it)
@@ -73,7 +73,7 @@ async def test_who_is_on_a_gpu_by_right(
 
 
 async def test_scripts_and_status_agree(store: Store) -> None:
-    """Whatever is known of a process, both come to the same answer."""
+    """The scripts and `status` classify every process the same way."""
     script = OBSERVE.text[: OBSERVE.text.index(OBSERVE.body)]
     call = "return ownership(cjson.decode(ARGV[1]), {disowned = ARGV[2]}, unpack(cjson.decode(ARGV[3])))"
     decide = f"{script}\n{call}"
@@ -125,13 +125,13 @@ def _json(value: Any) -> bytes:
 
 
 def _of(name: str, process: ProcessUse) -> ProcessUse:
-    """Put the reservation's name where the table has ID."""
+    """Put the reservation's id where the table has ID."""
     facts = {field: name for field in ("run", "reservation") if getattr(process, field) == "ID"}
     return msgspec.structs.replace(process, **facts)
 
 
 async def test_presumed_use_counts_as_used(store: Store) -> None:
-    """A container on the holder's GPU keeps the reservation from being idle."""
+    """Presumed use keeps a reservation from being idle."""
     lab = Lab(store, idle_after=3600.0, idle_release=1800.0)
     name = await lab.reserve()
     await lab.later(120)
@@ -153,7 +153,7 @@ async def test_a_detached_container_keeps_its_run(store: Store, on_it: ProcessUs
 
 
 async def test_only_the_members_without_a_right_are_in_a_violation(store: Store) -> None:
-    """Of one user's processes those that descend from the holder's run are left out, and their memory."""
+    """A violation has only the processes without a right, and their memory."""
     lab = Lab(store)
     name = await lab.reserve("run")
     bound, free = process(BOB, run=name), msgspec.structs.replace(process(BOB), pid=77)
@@ -164,7 +164,7 @@ async def test_only_the_members_without_a_right_are_in_a_violation(store: Store)
 
 
 async def test_a_person_adopts_what_their_login_started(store: Store) -> None:
-    """Use by another account that came from the same login is one's own; a container's never is."""
+    """A user adopts use by another account of the same login, but never a container's."""
     lab = Lab(store)
     await lab.scan(used(0, process(BOB, login_uid=ALICE)), used(1, in_container(hint=ALICES)))
     ask = AllocationRequest(kind="manual", user="u1001", uid=ALICE, count=1, duration_ms=1000)
@@ -175,7 +175,7 @@ async def test_a_person_adopts_what_their_login_started(store: Store) -> None:
 
 
 def test_the_setting_reaches_the_rules() -> None:
-    """violations.presume_holder = false makes it strict."""
+    """violations.presume_holder = false turns presumption off."""
     settings = Settings(host="a", violations=Violations(presume_holder=False))
     assert (AllocationPolicy.of(settings).presume_holder, AllocationPolicy().presume_holder) == (False, True)
     assert (user_key(in_container()), identity_key(in_container())) == (
@@ -185,7 +185,7 @@ def test_the_setting_reaches_the_rules() -> None:
 
 
 async def test_a_holder_disowns_what_is_presumed(store: Store) -> None:
-    """Their word makes it a violation, without accusing anybody, until they take it back."""
+    """If the holder disowns presumed use, it is a violation without a user, until they undo it."""
     lab = Lab(store)
     await lab.reserve()
     for _ in range(2):
@@ -208,7 +208,7 @@ async def test_a_holder_disowns_what_is_presumed(store: Store) -> None:
 
 
 async def test_only_the_holder_disowns(store: Store) -> None:
-    """Nobody changes what another's GPU counts as; a claim and memory without a process can be disowned."""
+    """Only the holder can disown; claims and memory without a process can be disowned too."""
     lab = Lab(store)
     name = await lab.reserve()
     claimed = in_container(reservation=name)
@@ -228,7 +228,7 @@ async def test_only_the_holder_disowns(store: Store) -> None:
 
 
 async def test_what_is_disowned_ends_with_the_reservation(store: Store) -> None:
-    """The next holder's containers are presumed to be theirs."""
+    """Disowning ends with the reservation."""
     lab = Lab(store)
     await lab.reserve()
     await lab.scan(used(0, in_container()))
@@ -243,7 +243,7 @@ async def test_what_is_disowned_ends_with_the_reservation(store: Store) -> None:
 
 
 async def test_containers_are_one_violation_however_many_there_are(store: Store) -> None:
-    """Each new container is part of it, also of bursts that add up, and the count is in its user's name."""
+    """All containers without a proven user are one violation, also for short uses."""
     lab = Lab(store)
     boxes = [in_container(pid=number, user=f"root in docker {number:012x}") for number in range(1, 5)]
     await lab.scan(used(0, boxes[0]))

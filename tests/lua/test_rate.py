@@ -1,4 +1,4 @@
-"""How often a user can make events: short bursts add up, what changes at every scan has a bound."""
+"""The limits on events: short uses add up, and constant changes cause a bounded number."""
 
 import json
 from typing import Any
@@ -16,13 +16,13 @@ CONFIRM = 10.0
 
 
 class Host:
-    """GPU 0 at scans that Redis takes to be some seconds apart."""
+    """GPU 0 with scans at chosen intervals on Redis' clock."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     async def scan(self, after: float, *processes: Any) -> list[str]:
-        """One scan so many seconds after the last; return what it published, as types and GPUs' users."""
+        """Store a scan after some seconds; return the event types and the GPU's users."""
         await self._later(round(after * 1000))
         newest: Any = await self.store.redis.xrevrange(self.store.keys.events, count=1)
         last = f"({newest[0][0].decode()}" if newest else "-"
@@ -31,12 +31,12 @@ class Host:
         return [decode(fields).type.removeprefix("canhazgpu.") for _, fields in rows]
 
     async def events(self) -> list[Event]:
-        """Everything that was published."""
+        """Return all events."""
         rows: Any = await self.store.redis.xrange(self.store.keys.events)
         return [decode(fields) for _, fields in rows]
 
     async def _later(self, ms: int) -> None:
-        """Move every moment that Redis keeps so far into the past."""
+        """Move all times in Redis into the past."""
         redis, keys = self.store.redis, self.store.keys
         for key, fields in ((keys.scan, ("at_ms", "began_ms")), (keys.gpu(0), ("changed_ms", "ok_ms"))):
             for field in fields:
@@ -66,7 +66,7 @@ def host(store: Store) -> Host:
 
 
 async def test_a_single_short_look_accuses_nobody(host: Host) -> None:
-    """However the scans fall: use that one scan sees, or that comes back once, is no violation."""
+    """Use that one scan sees, or that returns once, is no violation."""
     for _ in range(3):
         for _ in range(2):
             await host.scan(1, process(BOB))
@@ -75,7 +75,7 @@ async def test_a_single_short_look_accuses_nobody(host: Host) -> None:
 
 
 async def test_bursts_add_up_to_one_violation(host: Host) -> None:
-    """Use of a second that comes back every half minute is a violation once it was ten seconds in all."""
+    """Use of one second every half minute is a violation after ten seconds in total."""
     published = []
     for _ in range(13):
         await host.scan(29)
@@ -86,14 +86,14 @@ async def test_bursts_add_up_to_one_violation(host: Host) -> None:
 
 
 async def test_scans_far_apart_do_not_make_one_return_a_violation(host: Host) -> None:
-    """A return counts at most half the time to confirm, however long nobody looked."""
+    """One return counts at most half the confirmation time."""
     await host.scan(1, process(BOB))
     await host.scan(59)
     assert "violation.opened" not in await host.scan(59, process(BOB))
 
 
 async def test_bursts_that_are_far_apart_are_forgotten(host: Host) -> None:
-    """After ten minutes without use, use begins anew."""
+    """After ten minutes without use, a candidate starts again."""
     for _ in range(30):
         assert "violation.opened" not in await host.scan(1, process(BOB))
         assert await host.store.redis.hlen(host.store.keys.pending) == 1
@@ -103,7 +103,7 @@ async def test_bursts_that_are_far_apart_are_forgotten(host: Host) -> None:
 
 
 async def test_a_change_of_name_is_no_event(host: Host) -> None:
-    """A process that renames itself at every scan is kept under its last name, and nothing is told."""
+    """A process that changes its name causes no event; its last name is stored."""
     await host.scan(1, process(BOB))
     assert "violation.opened" in await host.scan(10, process(BOB))
     for number in range(20):
@@ -114,7 +114,7 @@ async def test_a_change_of_name_is_no_event(host: Host) -> None:
 
 
 async def test_new_processes_at_every_scan_have_a_bound(host: Host) -> None:
-    """Over a day of a new process every minute there are few events, and the last state is told."""
+    """New processes every minute cause few events in a day, and the last state is published."""
     await host.scan(1, process(BOB))
     await host.scan(10, process(BOB))
     published = []
@@ -130,7 +130,7 @@ async def test_new_processes_at_every_scan_have_a_bound(host: Host) -> None:
 
 
 async def test_use_on_and_off_at_every_scan_has_a_bound(host: Host) -> None:
-    """Over ten minutes there are sixty events and one a minute; the last state is told, and kept at once."""
+    """Use that changes at every scan causes sixty events, then one per minute."""
     published = []
     for number in range(300):
         published += await host.scan(1, process(BOB))
@@ -148,7 +148,7 @@ async def test_use_on_and_off_at_every_scan_has_a_bound(host: Host) -> None:
 
 
 async def test_violations_on_and_off_have_a_bound(host: Host) -> None:
-    """Over hours of ten seconds on and one off: sixty and then one a minute; one that is over ends."""
+    """Violations that start and end all the time have a bound; one that is over ends."""
     published = []
     for _ in range(60):
         await host.scan(1, process(BOB))
@@ -172,7 +172,7 @@ async def test_violations_on_and_off_have_a_bound(host: Host) -> None:
 
 
 async def test_what_is_bridged_ends_with_its_kind(host: Host) -> None:
-    """One that lasts only because its user was there again and again ends when the GPU is reserved."""
+    """A violation that is kept open across pauses ends when the GPU is reserved."""
     for _ in range(100):
         await host.scan(1, process(BOB))
         await host.scan(10, process(BOB))
@@ -186,7 +186,7 @@ async def test_what_is_bridged_ends_with_its_kind(host: Host) -> None:
 
 
 async def test_a_proof_is_told_at_once(host: Host) -> None:
-    """However often the processes changed, who it is and what it is is told with the scan that shows it."""
+    """A newly proven user is published with the scan that shows it, in spite of the limit."""
     await host.scan(1, process(BOB))
     await host.scan(10, process(BOB))
     for pid in range(2000, 2050):
@@ -196,7 +196,7 @@ async def test_a_proof_is_told_at_once(host: Host) -> None:
 
 
 async def test_another_proof_of_the_same_person_has_a_bound(host: Host) -> None:
-    """Who is proven now by their uid and now by their login decides nothing about how often that is told."""
+    """Changing evidence for the same user is subject to the limit."""
     await host.scan(1, process(BOB))
     await host.scan(10, process(BOB))
     published = []

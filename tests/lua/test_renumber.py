@@ -1,4 +1,4 @@
-"""`renumber` on a real Redis: everything that is kept of a card follows it to its new index."""
+"""`renumber` on a real Redis: all state of a card moves to its new index."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def host(store: Store) -> CardHost:
-    """A host of no cards yet."""
+    """A host without cards."""
     return CardHost(store)
 
 
 async def test_an_unchanged_host_asks_redis_nothing(host: CardHost) -> None:
-    """A scan with the cards of the scan before is one round trip, that of the scan itself."""
+    """If the cards are unchanged, a scan is one round trip."""
     await host.scan("A", "B")
     calls = await _calls(host)
     for _ in range(5):
@@ -32,7 +32,7 @@ async def test_an_unchanged_host_asks_redis_nothing(host: CardHost) -> None:
 
 
 async def test_what_is_kept_of_two_cards_changes_places_with_them(host: CardHost) -> None:
-    """Holder, drain, use and last release are the card's; what both kept is as it was, at the other index."""
+    """If two cards change places, holder, drain, usage and last release follow them."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0)
     await host.drain(1)
@@ -49,7 +49,7 @@ async def test_what_is_kept_of_two_cards_changes_places_with_them(host: CardHost
 
 
 async def test_a_rightful_holder_stays_one_when_a_card_falls_off_the_bus(host: CardHost) -> None:
-    """Their card is theirs at its new index; the one that fell off is shown, no other card is held."""
+    """If a card falls off the bus, the holders of the others keep their cards."""
     await host.scan("A", "B")
     reserved = await host.reserve(ALICE, 1)
     host.uses = {"B": (ALICE,)}
@@ -66,7 +66,7 @@ async def test_a_rightful_holder_stays_one_when_a_card_falls_off_the_bus(host: C
 
 
 async def test_reservations_tell_which_cards_they_are_of(host: CardHost) -> None:
-    """The UUIDs are in the order of the indices of the moment, when it begins and when it ends."""
+    """Events of a reservation have the UUIDs in the order of the current indices."""
     await host.scan("A", "B", "C")
     await host.reserve(ALICE, 0, 2)
     await host.scan("C", "B", "A")
@@ -78,7 +78,7 @@ async def test_reservations_tell_which_cards_they_are_of(host: CardHost) -> None
 
 
 async def test_three_cards_rotate(host: CardHost) -> None:
-    """Each of three reservations, one of them of two cards, follows its own through a full turn."""
+    """Three cards that rotate keep their reservations."""
     order = ["A", "B", "C", "D"]
     await host.scan(*order)
     await host.reserve(ALICE, 0, 2)
@@ -95,7 +95,7 @@ async def test_three_cards_rotate(host: CardHost) -> None:
 
 
 async def test_an_open_violation_follows_the_card(host: CardHost) -> None:
-    """It stays the same violation, told as updated with its new index; who waits to be confirmed does too."""
+    """An open violation or candidate follows its card, and is published with the new index."""
     host.uses = {"A": (BOB,)}
     await host.scan("A", "B")
     await host.scan("A", "B")
@@ -114,7 +114,7 @@ async def test_an_open_violation_follows_the_card(host: CardHost) -> None:
 
 
 async def test_use_that_ends_in_the_moment_of_renumbering_is_not_told_of_again(host: CardHost) -> None:
-    """The only fact of it is its end, at the new index."""
+    """If use ends at the same time, its only event is the end, at the new index."""
     host.uses = {"A": (BOB,)}
     await host.scan("A", "B")
     await host.scan("A", "B")
@@ -125,7 +125,7 @@ async def test_use_that_ends_in_the_moment_of_renumbering_is_not_told_of_again(h
 
 
 async def test_a_violation_on_a_missing_card_is_told_where_the_card_is_shown(host: CardHost) -> None:
-    """No scan can tell more of it, and its old index is another card's."""
+    """A violation on a missing card is published with the index at which the card is shown."""
     host.uses = {"A": (BOB,)}
     await host.scan("A", "B")
     await host.scan("A", "B")
@@ -136,7 +136,7 @@ async def test_a_violation_on_a_missing_card_is_told_where_the_card_is_shown(hos
 
 
 async def test_a_candidate_follows_the_card(host: CardHost) -> None:
-    """Use seen once before the cards changed places is confirmed after it, and nobody else's is."""
+    """A candidate that was seen before the change is confirmed after it."""
     host.uses = {"A": (BOB,)}
     await host.scan("A", "B")
     await host.scan("B", "A")
@@ -146,7 +146,7 @@ async def test_a_candidate_follows_the_card(host: CardHost) -> None:
 
 
 async def test_a_request_that_names_gpus_follows_the_cards(host: CardHost) -> None:
-    """Who waits for one card is given that card when it comes free, whatever it is called then."""
+    """A request that names GPUs follows the cards."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0)
     waiting = await host.reserve(BOB, 0, wait=True)
@@ -160,7 +160,7 @@ async def test_a_request_that_names_gpus_follows_the_cards(host: CardHost) -> No
 
 
 async def test_who_had_a_card_last_is_known_of_the_card(store: Store) -> None:
-    """With mru-per-user a user gets the card they had, under its new index, and not the old index."""
+    """With mru-per-user, a user gets the card that they had, at its new index."""
     host = CardHost(store, policy="mru-per-user")
     await host.scan("A", "B", "C")
     await host.reserve(ALICE, 1)
@@ -173,7 +173,7 @@ async def test_who_had_a_card_last_is_known_of_the_card(store: Store) -> None:
 
 
 async def test_the_longest_released_card_is_first_under_any_index(host: CardHost) -> None:
-    """The order in which cards are handed out is theirs, not their indices'."""
+    """The order of allocation follows the cards."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0)
     await _release(host, ALICE)
@@ -186,7 +186,7 @@ async def test_the_longest_released_card_is_first_under_any_index(host: CardHost
 
 
 async def test_a_silence_follows_the_card(host: CardHost) -> None:
-    """One for a GPU, and a user's acknowledgement of what they do on it, cover the card as before."""
+    """A silence or acknowledgement follows its card."""
     host.uses = {"A": (BOB,)}
     await host.scan("A", "B")
     await host.scan("A", "B")
@@ -205,7 +205,7 @@ async def test_a_silence_follows_the_card(host: CardHost) -> None:
 
 
 async def test_one_event_tells_of_all_that_changed_places(host: CardHost) -> None:
-    """It says of each card what it was and what it is; those that stayed are not in it."""
+    """One event has the old and new index of every card that changed."""
     await host.scan("A", "B", "C")
     await host.scan("B", "A", "C")
     (event,) = await host.told("gpu.renumbered")
@@ -217,7 +217,7 @@ async def test_one_event_tells_of_all_that_changed_places(host: CardHost) -> Non
 
 
 async def test_a_service_that_begins_compares_with_what_redis_has(host: CardHost) -> None:
-    """Cards that changed places while no service ran, and state of before this was known, are followed."""
+    """A starting service compares the cards with those in Redis."""
     await host.scan("A", "B")
     await host.reserve(ALICE, 0)
     host.restart()
@@ -227,7 +227,7 @@ async def test_a_service_that_begins_compares_with_what_redis_has(host: CardHost
 
 
 async def test_a_lost_answer_changes_nothing_twice(host: CardHost) -> None:
-    """A service that did not hear what became of it looks again, and finds all in its place."""
+    """After a lost answer, the service compares again and changes nothing twice."""
     await host.scan("A", "B", "C")
     await host.reserve(ALICE, 0)
     old = host.cards
@@ -240,7 +240,7 @@ async def test_a_lost_answer_changes_nothing_twice(host: CardHost) -> None:
 
 
 async def test_a_record_that_cannot_be_read_keeps_its_card_only(host: CardHost) -> None:
-    """What is garbled in Redis stops no renumbering, and its card stays out of others' hands."""
+    """An unreadable record stops no renumbering, and its card stays reserved."""
     await host.scan("A", "B")
     reserved = await host.reserve(ALICE, 0)
     await host.store.redis.hset(host.store.keys.reservations, reserved.id, "{garbled")

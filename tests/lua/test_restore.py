@@ -1,4 +1,4 @@
-"""`restore` on a real Redis, and the scripts that refuse to work on data that lacks what was promised."""
+"""`restore` on a real Redis, and the scripts that refuse to work on incomplete data."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def lab(store: Store, tmp_path: Path) -> Lab:
-    """A host whose changes are in a journal before they are answered."""
+    """A host that acknowledges changes only after they are in the journal."""
     lab = Lab(store)
     reconciler = Reconciler(store, Journal(tmp_path / "journal"))
     await reconciler.start()
@@ -32,32 +32,32 @@ async def lab(store: Store, tmp_path: Path) -> Lab:
 
 
 async def wipe(store: Store) -> None:
-    """Everything is gone."""
+    """Remove all data."""
     await store.redis.flushall()
 
 
 async def copy(store: Store) -> dict[bytes, bytes]:
-    """Return all data as they are, for `back`."""
+    """Return all data, for `back`."""
     names: Any = await store.redis.keys("*")
     dumps: list[Any] = [await store.redis.dump(name) for name in names]
     return dict(zip(names, dumps, strict=True))
 
 
 async def back(store: Store, data: dict[bytes, bytes]) -> None:
-    """Set Redis back to what it was."""
+    """Set Redis back to earlier data."""
     await wipe(store)
     for name, text in data.items():
         await store.redis.restore(name, 0, text)
 
 
 async def holders(store: Store) -> list[str]:
-    """The reservations that hold GPU 0 and 1."""
+    """Return the reservations of GPU 0 and 1."""
     found: list[Any] = [await store.redis.hget(store.keys.gpu(index), "holder") for index in range(2)]
     return [(one or b"").decode() for one in found]
 
 
 async def test_a_wipe_is_repaired_before_the_next_grant(lab: Lab) -> None:
-    """The very call that would hand out what is held puts it back and is refused."""
+    """After a wipe, the first allocation restores the data and is refused."""
     name = await lab.reserve()
     before = await lab.record(name)
     await wipe(lab.store)
@@ -73,7 +73,7 @@ async def test_a_wipe_is_repaired_before_the_next_grant(lab: Lab) -> None:
 
 
 async def test_data_that_were_set_back_are_repaired(lab: Lab) -> None:
-    """While the service runs: what was released does not come back, what was granted is there."""
+    """After Redis was set back, released reservations stay released and granted ones are restored."""
     first = await lab.reserve()
     older = await copy(lab.store)
     await lab.allocator.release(ReleaseOrder(uid=ALICE, by="alice", reason="released"), "over")
@@ -88,7 +88,7 @@ async def test_data_that_were_set_back_are_repaired(lab: Lab) -> None:
 
 
 async def test_a_loss_that_the_sequence_hides_is_seen_before_a_grant_is_answered(lab: Lab) -> None:
-    """Somebody else wrote events since; what is in the way of the promise goes to whom it was promised."""
+    """A loss behind foreign events is noticed before a grant is acknowledged."""
     older = await copy(lab.store)
     mine = await lab.reserve()
     await back(lab.store, older)
@@ -103,7 +103,7 @@ async def test_a_loss_that_the_sequence_hides_is_seen_before_a_grant_is_answered
 
 
 async def test_a_living_run_keeps_its_gpu(lab: Lab) -> None:
-    """Of two promises the run whose process lives is kept; the other is told as lost."""
+    """If two reservations claim a GPU, a run with a live process keeps it."""
     before = await copy(lab.store)
     name = await lab.reserve("run", pid=1, start=0)
     record = await lab.record(name)
@@ -123,7 +123,7 @@ async def test_a_living_run_keeps_its_gpu(lab: Lab) -> None:
 
 
 async def test_without_a_way_to_recover_nothing_is_handed_out(store: Store) -> None:
-    """The scripts refuse it by themselves, as when Redis is down."""
+    """Without a journal to restore from, scripts refuse to allocate."""
     lab = Lab(store)
     await lab.scan()
     store.promise = FencingToken(dataset="d", sequence=0)
@@ -136,7 +136,7 @@ async def test_without_a_way_to_recover_nothing_is_handed_out(store: Store) -> N
 
 @pytest.mark.parametrize("text", ["abc", "1.5", ""])
 async def test_a_sequence_that_is_no_number_is_repaired(lab: Lab, text: str) -> None:
-    """Scans and grants go on, and the numbers of events continue after the journal's."""
+    """A sequence that is not a number is repaired, and event numbers continue after the journal's."""
     mine = await lab.reserve()
     assert lab.store.promise is not None
     before = lab.store.promise.sequence
@@ -152,7 +152,7 @@ async def test_a_sequence_that_is_no_number_is_repaired(lab: Lab, text: str) -> 
 
 
 async def test_a_record_with_other_gpus_is_put_right(lab: Lab) -> None:
-    """Something else changed the record in Redis, but not its revision: the journal's GPUs count."""
+    """If a record was changed without a new revision, the GPUs in the journal count."""
     mine = await lab.reserve()
     record = await lab.record(mine)
     text = msgspec.json.encode({**msgspec.json.decode(as_kept(record)), "gpus": [1]})
@@ -163,7 +163,7 @@ async def test_a_record_with_other_gpus_is_put_right(lab: Lab) -> None:
 
 
 async def test_a_usage_that_cannot_be_read_is_left_out(lab: Lab) -> None:
-    """It is only what the last scan saw, and the next one writes it again."""
+    """A usage that cannot be read is left out, and the next scan writes it again."""
     await lab.scan()
     whole: Any = await lab.store.redis.hget(lab.store.keys.gpu(0), "usage")
     await lab.store.redis.hset(lab.store.keys.gpu(0), "usage", whole.replace(b'"name"', b'"naze"'))

@@ -1,4 +1,4 @@
-"""What holds for every script: its header says what its body does."""
+"""Rules for every script: the header matches the body, and all called functions exist."""
 
 import re
 from datetime import UTC, datetime
@@ -26,10 +26,12 @@ PRELUDE = {
     "leave": "request.left",
 }
 
+LUA = {"error", "ipairs", "pairs", "pcall", "tonumber", "tostring", "type", "unpack"}
+
 
 @pytest.mark.parametrize(("folder", "name"), SCRIPTS)
 def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
-    """As many keys and arguments as the header lists are read, and no caller's clock."""
+    """The body uses the keys and arguments that the header lists, and no clock of a caller."""
     script = Script(f"canhazgpu.{folder}", name)
     header, body = script.header, script.body
     first = re.search(r"open_host\((\w+)\)", body)
@@ -51,7 +53,7 @@ def test_the_header_names_what_the_body_takes(folder: str, name: str) -> None:
 
 @pytest.mark.parametrize(("folder", "name"), SCRIPTS)
 def test_the_header_names_the_events(folder: str, name: str) -> None:
-    """Every event type in the body is in the header, and none besides."""
+    """The header lists exactly the event types in the body."""
     script = Script(f"canhazgpu.{folder}", name)
     listed = set(script.header["Events"].split())
     body = script.body
@@ -65,6 +67,24 @@ def test_the_header_names_the_events(folder: str, name: str) -> None:
     assert written == listed
 
 
+@pytest.mark.parametrize(("folder", "name"), SCRIPTS)
+def test_every_function_that_is_called_exists(folder: str, name: str) -> None:
+    """A script calls only functions of its own, of its preludes and of Lua, or those passed to it."""
+    text = re.sub(r"--.*|'[^'\n]*'", "", Script(f"canhazgpu.{folder}", name).text)
+    called = set(re.findall(r"(?<![\w.:])(\w+)\(", text)) - {
+        "function",
+        "and",
+        "or",
+        "not",
+        "if",
+        "return",
+        "in",
+    }
+    known = {*re.findall(r"local function (\w+)", text), *re.findall(r"local (\w+) = function", text)}
+    known |= {one for words in re.findall(r"local function \w+\((.*?)\)", text) for one in words.split(", ")}
+    assert called <= known | LUA
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     "moment",
@@ -76,7 +96,7 @@ def test_the_header_names_the_events(folder: str, name: str) -> None:
     ],
 )
 async def test_the_prelude_writes_dates_as_the_calendar_has_them(store: Store, moment: str) -> None:
-    """Milliseconds become RFC 3339, leap years included."""
+    """The prelude converts milliseconds to RFC 3339, including leap years."""
     prelude = (ROOT / "events" / "lua" / "prelude.lua").read_text()
     ms = round(datetime.fromisoformat(moment).astimezone(UTC).timestamp() * 1000)
     answer = await store.redis.eval(f"{prelude}\nreturn rfc3339(tonumber(ARGV[1]))", 0, str(ms))

@@ -1,4 +1,4 @@
-"""The scripts of silences on a real Redis: what is added ends, and an acknowledgement is once an episode."""
+"""The scripts of silences on a real Redis: silences end, and an episode is acknowledged once."""
 
 from datetime import datetime
 from typing import Any
@@ -23,13 +23,13 @@ HERS, HIS = used(0, process(ALICE)), used(1, process(BOB))
 
 @pytest.fixture
 async def silences(store: Store) -> Silences:
-    """A host where alice and bob each use a GPU they did not reserve."""
+    """A host where alice and bob each use a GPU without a reservation."""
     await see(store, HERS, HIS)
     return Silences(store)
 
 
 async def see(store: Store, *usages: GpuUsage) -> None:
-    """Two scans: they confirm."""
+    """Store two scans, which confirm the violations."""
     lab = Lab(store)
     await lab.scan(*usages)
     await anyio.sleep(0.002)
@@ -37,7 +37,7 @@ async def see(store: Store, *usages: GpuUsage) -> None:
 
 
 async def told(store: Store) -> list[tuple[str, Silence]]:
-    """The events of silences, each with its data."""
+    """Return the events about silences, with their data."""
     rows: Any = await store.redis.xrange(store.keys.events)
     events = [decode(fields) for _, fields in rows]
     return [
@@ -48,13 +48,13 @@ async def told(store: Store) -> list[tuple[str, Silence]]:
 
 
 async def live(store: Store) -> dict[str, Silence]:
-    """The silences in Redis."""
+    """Return the silences in Redis."""
     rows: Any = await store.redis.hgetall(store.keys.silences)
     return {name.decode(): msgspec.json.decode(text, type=Silence) for name, text in rows.items()}
 
 
 async def add(silences: Silences, operation: str = "one", lasts: float = HOUR, **what: Any) -> Silence:
-    """An administrator's silence."""
+    """Add an administrator's silence."""
     draft = Draft(by="root", by_uid=0, reason="why", **(what or {"gpu": 0}))
     done = await silences.silence(draft, operation, lasts=lasts, ack_max=0)
     assert done.code == "added"
@@ -70,7 +70,7 @@ async def ack(
     lasts: float = HOUR,
     ack_max: float = HOUR,
 ) -> Silenced:
-    """A user's acknowledgement."""
+    """Add a user's acknowledgement."""
     draft = Draft(by=f"u{uid}", by_uid=uid, reason="known", user=f"u{uid}", ack=True)
     return await silences.silence(draft, operation, lasts=lasts, ack_max=ack_max)
 
@@ -78,12 +78,12 @@ async def ack(
 async def end(
     silences: Silences, name: str, *, uid: int = 0, admin: bool = True, operation: str = "x"
 ) -> str:
-    """End one by hand; return the code."""
+    """End a silence early; return the code."""
     return (await silences.unsilence(name, operation, uid=uid, by=f"u{uid}", admin=admin)).code
 
 
 async def test_a_silence_is_kept_and_told_as_it_is(store: Store, silences: Silences) -> None:
-    """The event, the hash and the answer are the same, with its moments in Redis' time."""
+    """The event, the stored silence and the answer are equal, with times of Redis' clock."""
     made = await add(silences, user="bob", process="python3")
     assert await told(store) == [("added", made)]
     assert await live(store) == {made.id: made}
@@ -94,7 +94,7 @@ async def test_a_silence_is_kept_and_told_as_it_is(store: Store, silences: Silen
 
 
 async def test_a_repeat_gives_the_same_and_does_nothing(store: Store, silences: Silences) -> None:
-    """Adding, acknowledging and ending; also when Redis forgot the scripts in between."""
+    """Repeating an operation returns the same answer, also after the scripts were flushed."""
     first = await add(silences)
     known = await ack(silences)
     await store.redis.script_flush()
@@ -109,7 +109,7 @@ async def test_a_repeat_gives_the_same_and_does_nothing(store: Store, silences: 
 
 
 async def test_by_hand_says_who(store: Store, silences: Silences) -> None:
-    """The ending has its moment and its author; the hash has it no more."""
+    """The event of an early end has its time and its author, and the silence is removed."""
     made = await add(silences)
     assert await end(silences, made.id) == "ended"
     ended = (await told(store))[-1][1]
@@ -120,7 +120,7 @@ async def test_by_hand_says_who(store: Store, silences: Silences) -> None:
 
 
 async def test_each_ends_at_its_moment(store: Store, silences: Silences) -> None:
-    """The loop sleeps until then and not longer, is woken by a new one, and survives a forgotten script."""
+    """The loop ends each silence at its time, wakes up for new ones, and survives flushed scripts."""
 
     async def all_over() -> bool:
         return len(await told(store)) == 14
@@ -147,7 +147,7 @@ async def test_each_ends_at_its_moment(store: Store, silences: Silences) -> None
 
 
 async def test_an_acknowledgement_needs_a_violation_of_ones_own(store: Store, silences: Silences) -> None:
-    """That is open, and by a process that is proven to be theirs."""
+    """An acknowledgement needs an open violation that is proven to be the user's."""
     assert (await ack(silences, uid=1003)).code == "none"
     claimed = process(0, user="u1003", person=None, evidence="label")
     await see(store, used(0, claimed), HIS)
@@ -158,7 +158,7 @@ async def test_an_acknowledgement_needs_a_violation_of_ones_own(store: Store, si
 
 
 async def test_an_acknowledgement_is_once_an_episode(store: Store, silences: Silences) -> None:
-    """Not again while what it covered is open, nor soon after its end; then for something new."""
+    """An episode can be acknowledged once; later violations can be acknowledged after a while."""
     first = await ack(silences)
     assert first.silence is not None
     assert (await ack(silences, "while it lasts")).code == "acknowledged"
@@ -177,7 +177,7 @@ async def test_an_acknowledgement_is_once_an_episode(store: Store, silences: Sil
 
 
 async def test_an_acknowledgement_that_ran_out_counts_too(store: Store, silences: Silences) -> None:
-    """Its end is when it was to end, whoever noticed it."""
+    """An acknowledgement that expired counts until its planned end."""
     await ack(silences, lasts=0.05, ack_max=0.05)
     await anyio.sleep(0.15)
     assert (await ack(silences, "open still", ack_max=0.05)).code == "acknowledged"
@@ -187,7 +187,7 @@ async def test_an_acknowledgement_that_ran_out_counts_too(store: Store, silences
 
 
 async def test_a_user_ends_their_own_acknowledgement_only(store: Store, silences: Silences) -> None:
-    """Not another's, and not what an administrator silenced about them; an administrator ends any."""
+    """Users can end only their own acknowledgement, administrators any silence."""
     hers, made = (await ack(silences)).silence, await add(silences, user=f"u{BOB}")
     assert hers is not None
     assert await end(silences, hers.id, uid=BOB, admin=False) == "not-yours"
@@ -198,7 +198,7 @@ async def test_a_user_ends_their_own_acknowledgement_only(store: Store, silences
 
 
 async def test_an_acknowledgement_is_its_users_under_any_name(store: Store, silences: Silences) -> None:
-    """A user without a name acknowledges by their uid, and it covers what they do once the name is known."""
+    """A user without a name acknowledges by uid, and the name may become known later."""
     draft = Draft(by=str(ALICE), by_uid=ALICE, reason="known", user=str(ALICE), ack=True)
     done = await silences.silence(draft, "ack", lasts=HOUR, ack_max=HOUR)
     assert (done.code, done.silence and done.silence.gpus) == ("added", (0,))

@@ -1,4 +1,4 @@
-"""The script that reads a page of a stream and lets only what is asked for through."""
+"""The script that reads one page of a stream and returns the matching entries."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ async def _entries(store: Store, past: Past, count: int) -> str:
 
 
 async def test_only_what_is_asked_for_comes(store: Store, past: Past) -> None:
-    """By the beginning of its type and by words in its data; all of it where nothing is said."""
+    """Entries match by the start of their type and by words in their data."""
     stream = await _entries(store, past, 6)
 
     async def found(**asked: Any) -> list[str]:
@@ -36,7 +36,7 @@ async def test_only_what_is_asked_for_comes(store: Store, past: Past) -> None:
 
 
 async def test_a_page_says_where_the_next_one_begins(store: Store, past: Past) -> None:
-    """Whatever of it was let through; behind the last one there is none."""
+    """Each page says where the next one starts; there is none after the last entry."""
     stream = await _entries(store, past, 5)
     begin, pages = "-", []
     while begin:
@@ -47,7 +47,7 @@ async def test_a_page_says_where_the_next_one_begins(store: Store, past: Past) -
 
 
 async def test_a_span_has_an_end(store: Store, past: Past) -> None:
-    """In ms, and what was appended in that very one belongs to it."""
+    """The end of a period is inclusive, in milliseconds."""
     stream = await _entries(store, past, 6)
     pages = [page async for page in filter_stream(store, stream, (NOW + 1, NOW + 3))]
     assert [(row.ms, row.kind) for row in pages[0][0]] == [
@@ -59,5 +59,5 @@ async def test_a_span_has_an_end(store: Store, past: Past) -> None:
 
 
 async def test_a_stream_that_is_not_there_is_empty(store: Store) -> None:
-    """One page, nothing in it."""
+    """A missing stream is one empty page."""
     assert [page async for page in filter_stream(store, store.keys.events, (0, None))] == [([], None)]

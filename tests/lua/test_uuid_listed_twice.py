@@ -1,4 +1,4 @@
-"""A UUID that the driver lists for two GPUs for a while, on a real Redis: each keeps what it has."""
+"""A UUID that the driver lists for two GPUs for a while: each GPU keeps its state."""
 
 import pytest
 from support.cards import CardHost
@@ -12,12 +12,12 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def host(store: Store) -> CardHost:
-    """A host of no cards yet."""
+    """A host without cards."""
     return CardHost(store)
 
 
 async def test_a_card_whose_uuid_was_listed_twice_keeps_its_holder(host: CardHost) -> None:
-    """Also at the renumbering after that; she is not accused, and nobody else gets her card."""
+    """The holder keeps the card through the next renumbering, and is not accused."""
     both = ("B", "A")
     await host.scan(*both)
     await host.reserve(ALICE, 1)
@@ -56,7 +56,7 @@ async def test_what_a_uuid_that_was_listed_twice_leaves_goes_with_it(host: CardH
 
 
 async def test_what_is_held_of_a_gpu_whose_uuid_was_listed_twice_is_kept_in_time(host: CardHost) -> None:
-    """A reservation or a drain has the time of every missing card; then the GPU goes at once."""
+    """A reserved or drained GPU is kept for `missing_timeout`, and removed at once when it is free."""
     await host.scan("A", "A", "A")
     await host.reserve(ALICE, 1)
     await host.drain(2)

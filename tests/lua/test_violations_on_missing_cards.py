@@ -1,4 +1,4 @@
-"""Violations on cards that the driver does not list, on a real Redis, with real processes."""
+"""Violations on cards that the driver does not list, with real processes."""
 
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def host(store: Store) -> CardHost:
-    """A host of no cards yet."""
+    """A host without cards."""
     host = CardHost(store)
     host.real = True
     return host
@@ -26,21 +26,21 @@ def host(store: Store) -> CardHost:
 
 @pytest.fixture
 def running() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that waits."""
+    """Start a process that waits."""
     with subprocess.Popen(["/bin/sleep", "600"]) as one:
         yield one
         one.kill()
 
 
 def used_by(one: subprocess.Popen[bytes], **facts: Any) -> ProcessUse:
-    """Bob's use of a GPU with this process."""
+    """Return use of a GPU by bob with this process."""
     return msgspec.structs.replace(process(BOB), **{"pid": one.pid, "start": start_of(one.pid), **facts})
 
 
 async def test_it_is_closed_when_its_processes_have_ended(
     host: CardHost, running: subprocess.Popen[bytes]
 ) -> None:
-    """While one of them runs it stays open, also under another index."""
+    """A violation stays open while one of its processes runs, and is closed afterwards."""
     host.uses = {"A": (used_by(running),)}
     for cards in (("A", "B"), ("A", "B"), ("B",), ("B",)):
         await host.scan(*cards)
@@ -57,7 +57,7 @@ async def test_it_is_closed_when_its_processes_have_ended(
 async def test_another_process_with_the_pid_does_not_keep_it(
     host: CardHost, running: subprocess.Popen[bytes]
 ) -> None:
-    """A pid with another start is another process."""
+    """A new process with the same pid does not keep it open."""
     host.uses = {"A": (used_by(running, start=1),)}
     for cards in (("A", "B"), ("A", "B"), ("B",)):
         await host.scan(*cards)
@@ -67,7 +67,7 @@ async def test_another_process_with_the_pid_does_not_keep_it(
 async def test_a_process_that_cannot_be_told_keeps_it(
     host: CardHost, running: subprocess.Popen[bytes]
 ) -> None:
-    """Its start is not known, so nobody knows whether it has ended."""
+    """A process whose start is unknown keeps it open."""
     host.uses = {"A": (used_by(running, start=None),)}
     for cards in (("A", "B"), ("A", "B"), ("B",)):
         await host.scan(*cards)
@@ -77,7 +77,7 @@ async def test_a_process_that_cannot_be_told_keeps_it(
 async def test_the_end_of_a_process_on_a_listed_card_waits_for_a_scan_that_sees_it(
     host: CardHost, running: subprocess.Popen[bytes]
 ) -> None:
-    """A card that is listed and fails is read again."""
+    """On a listed card that fails, the end of the process waits for a successful scan."""
     host.uses = {"A": (used_by(running, start=1),)}
     await host.scan("A")
     await host.scan("A")

@@ -1,4 +1,4 @@
-"""Addresses, programs and URLs in the settings: refused where they are read, not where they are used."""
+"""Addresses, programs and URLs in the settings are validated when the settings are read."""
 
 from pathlib import Path
 
@@ -26,14 +26,14 @@ def _file(folder: Path, key: str, value: object) -> str:
     ],
 )
 def test_what_is_no_mail_address_is_refused(key: str, value: object, tmp_path: Path) -> None:
-    """Before a mail is built of it."""
+    """Text that is not a mail address is rejected before a mail is built from it."""
     with pytest.raises(ConfigError, match=f"notify.email.{key}: expected a .*mail address"):
         load(_file(tmp_path, f"notify.email.{key}", value), {})
 
 
 @pytest.mark.parametrize("address", ["a..b@x", "a.@x", ".a@x", "a@x..y", "a@x.", "a@.x", "a@"])
 def test_the_settings_refuse_what_no_header_takes(address: str, tmp_path: Path) -> None:
-    """An address with a dot at an end or two in a row would break the mail it is put into."""
+    """An address with a dot at its end, or with two dots in a row, is rejected."""
     path = tmp_path / "config.toml"
     path.write_text(f'[notify.email]\nadmins = ["{address}"]\n')
     with pytest.raises(ConfigError, match=r"notify\.email\.admins: expected a list of mail addresses"):
@@ -42,7 +42,7 @@ def test_the_settings_refuse_what_no_header_takes(address: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("key", ["notify.exec.command", "notify.email.address_command"])
 def test_the_settings_refuse_a_program_without_its_path(key: str, tmp_path: Path) -> None:
-    """What PATH would find is nobody's decision."""
+    """A program must be given with its absolute path, because PATH decides nothing."""
     path = tmp_path / "config.toml"
     for command in ('["tell"]', '["./tell"]', '[""]', '["~/tell", "/x"]'):
         path.write_text(f"{key} = {command}\n")
@@ -58,7 +58,7 @@ def test_the_settings_refuse_a_program_without_its_path(key: str, tmp_path: Path
     ["foo", "redis://", "redis://:secret@h:99999", "redis://:secret@h:x", "unix://", "redis-sentinel://h"],
 )
 def test_what_is_no_redis_url_is_refused_without_its_password(url: str, tmp_path: Path) -> None:
-    """Before anything connects, and in words of ours."""
+    """A bad Redis URL is rejected before anything connects, and the message contains no part of the URL."""
     with pytest.raises(ConfigError, match=r"redis\.url: expected redis://") as refusal:
         load(_file(tmp_path, "redis.url", url), {})
     assert "secret" not in str(refusal.value)

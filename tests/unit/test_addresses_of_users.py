@@ -1,4 +1,4 @@
-"""The address of a user: which way finds it first, what is remembered, and what no program ever sees."""
+"""The address of a user: the order of the sources, the cache, and names that no program gets."""
 
 import subprocess
 import time
@@ -22,7 +22,7 @@ ODD = ["-oX", "--help", "a b", "a\nb", "a;b", "", ".", "..", "a" * 65, "bob@evil
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -34,7 +34,7 @@ class Clock:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Callable[[str], list[str]]:
-    """Make an address program of a shell script; it counts how often it is asked, and for whom."""
+    """Make an address program of a shell script; it records how often it is called, and for whom."""
 
     def make(text: str) -> list[str]:
         file = tmp_path / "ask"
@@ -46,18 +46,21 @@ def program(tmp_path: Path) -> Callable[[str], list[str]]:
 
 
 def asked(folder: Path) -> list[str]:
-    """Return what the program was asked, in order."""
+    """Return the users that the program was asked for, in order."""
     file = folder / "asked"
     return file.read_text().splitlines() if file.exists() else []
 
 
 def ladder(clock: Callable[[], float] = time.monotonic, **facts: Any) -> Addresses:
-    """The ladder with these settings."""
+    """Return the sources with these settings."""
     return Addresses(Email(**facts), clock)
 
 
 async def test_the_first_way_that_knows_wins(program: Callable[[str], list[str]], tmp_path: Path) -> None:
-    """Table, program, template, in this order; each is asked only when none before knows."""
+    """The sources are asked in the order table, program, template.
+
+    Each is asked only if the ones before have no answer.
+    """
     command = program('[ "$2" = carol ] && echo carol@directory.example; exit 0')
     found = ladder(user_address=TEMPLATE, addresses={"bob": "robert@example.org"}, address_command=command)
     assert await found.of("bob") == "robert@example.org"
@@ -71,7 +74,7 @@ async def test_the_first_way_that_knows_wins(program: Callable[[str], list[str]]
 async def test_an_address_in_the_comment_field_is_found(
     people: list[Person], program: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
-    """Of a real user, wherever in the field it stands; only when asked for, and before the program."""
+    """An address anywhere in a real user's comment field is found before the program is asked."""
     command = program("echo program@example.org")
     bob, carol = people
     subprocess.run(["usermod", "--comment", "Bob Doe,Room 7,bob.doe@example.org,,x", bob.name], check=True)
@@ -105,7 +108,7 @@ async def test_an_address_in_the_comment_field_is_found(
 async def test_what_is_no_answer_is_logged_and_the_next_way_is_tried(
     program: Callable[[str], list[str]], text: str, reason: str
 ) -> None:
-    """A failure has its line in the log; no address is no failure."""
+    """A failure of the program is logged and the next source is tried; no output just means no address."""
     command = program(text)
     with capture_logs() as logs:
         assert await ladder(address_command=command).of("bob") is None
@@ -117,7 +120,10 @@ async def test_what_is_no_answer_is_logged_and_the_next_way_is_tried(
 async def test_a_program_that_hangs_is_ended(
     program: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With the children it made; its answer does not count, and it is not asked again at once."""
+    """A program that hangs is killed with its children.
+
+    Its output is not used, and it is not started again at once.
+    """
     monkeypatch.setattr(mail_addresses, "PATIENCE", 0.5)
     command = program(f"echo bob@example.org; sleep 60 & echo $! > {tmp_path}/child; wait")
     found = ladder(address_command=command, user_address=TEMPLATE)
@@ -136,7 +142,7 @@ async def test_a_program_that_hangs_is_ended(
 
 
 async def test_a_program_that_is_not_there_is_no_address(tmp_path: Path) -> None:
-    """Nor is one that may not be started."""
+    """A program that does not exist or is not executable gives no address."""
     (tmp_path / "ask").write_text("")
     with capture_logs() as logs:
         for path in ("none", "ask"):
@@ -151,7 +157,7 @@ async def test_a_program_that_is_not_there_is_no_address(tmp_path: Path) -> None
 async def test_answers_are_remembered_for_a_while(
     program: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
-    """What was found, and that nothing was, for ten minutes; a failure for one."""
+    """An address, or that there is none, is cached for ten minutes; a failure for one minute."""
     clock = Clock()
     command = program(f"cat {tmp_path}/answer")
     (tmp_path / "answer").write_text("one@example.org\n")
@@ -177,7 +183,7 @@ async def test_answers_are_remembered_for_a_while(
 async def test_no_program_sees_an_odd_name(
     program: Callable[[str], list[str]], tmp_path: Path, user: str
 ) -> None:
-    """What could be an option, a path or two words is in the table or has no address."""
+    """A name that could be an option, a path or two words is looked up in the table only."""
     odd = ladder(gecos=True, address_command=program("echo eve@example.org"), user_address=TEMPLATE)
     assert await odd.of(user) is None
     assert asked(tmp_path) == []
@@ -190,7 +196,7 @@ async def test_no_program_sees_an_odd_name(
 async def test_what_stands_where_no_name_is_known_is_no_mail_name(
     program: Callable[[str], list[str]], tmp_path: Path, user: str
 ) -> None:
-    """A number, or a container's process, has no address but one from the table; no program is asked."""
+    """A number or a container's process has an address only if the table has one; no program is asked."""
     command = program('echo "$2@directory.example"')
     nameless = ladder(gecos=True, address_command=command, user_address=TEMPLATE)
     assert await nameless.of(user) is None
@@ -200,7 +206,7 @@ async def test_what_stands_where_no_name_is_known_is_no_mail_name(
 
 
 async def test_the_template_makes_nothing_but_addresses() -> None:
-    """A name that is fine for a user, and not for an address."""
+    """The template gives no address for a name that is valid for a user but not in an address."""
     found = ladder(user_address=TEMPLATE)
     assert await found.of("bob.") is None
     assert await found.of("b..b") is None

@@ -1,4 +1,4 @@
-"""Whose a process is: real processes of real users, and /proc trees as other hosts have them."""
+"""The owner of a process, tested with real processes of real users and with /proc trees of other hosts."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ A = "a1" * 32
 
 @contextmanager
 def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
-    """End a process when the test is over."""
+    """Return a function that ends a process when the test is over."""
     try:
         yield process
     finally:
@@ -33,12 +33,12 @@ def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[byte
 
 @pytest.fixture
 def other(tmp_path: Path) -> Host:
-    """Another host."""
+    """Another host, as a /proc tree."""
     return Host(tmp_path)
 
 
 def test_a_process_that_has_gone_is_nobodys() -> None:
-    """Also one that was known before: what is kept ends with the process."""
+    """A process that has ended has no owner, even if it was known before."""
     attributor = Attributor()
     with ended(subprocess.Popen(["sleep", "60"])) as process:
         assert attributor.attribute(reading(process.pid))
@@ -48,7 +48,10 @@ def test_a_process_that_has_gone_is_nobodys() -> None:
 
 
 def test_a_process_that_cannot_be_looked_at_has_not_gone() -> None:
-    """Without a descriptor nothing is said of it: else a violation would end, and begin as a stranger's."""
+    """If there is no file descriptor left to look at a process, that is an error.
+
+    The process does not count as ended.
+    """
     attributor = Attributor()
     with ended(subprocess.Popen(["sleep", "60"])) as process:
         before = attributor.attribute(reading(process.pid))
@@ -58,7 +61,7 @@ def test_a_process_that_cannot_be_looked_at_has_not_gone() -> None:
 
 
 def test_a_process_of_a_real_user_is_theirs(people: list[Person]) -> None:
-    """By name and uid, proven by the uid."""
+    """A process of a real user has that user's name and uid, and the evidence is the uid."""
     attributor = Attributor()
     for person in people:
         with ended(person.spawn("sleep", "60")) as process:
@@ -70,7 +73,7 @@ def test_a_process_of_a_real_user_is_theirs(people: list[Person]) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 def test_a_uid_without_a_name_is_shown_as_a_number() -> None:
-    """A user who was removed, or whom the directory does not answer for, is still one user."""
+    """A uid without a name (a removed user, or a directory that is down) is shown as a number."""
     with ended(subprocess.Popen(["sleep", "60"], user=NAMELESS, group=NAMELESS, extra_groups=[])) as process:
         found = Attributor().attribute(reading(process.pid))
     assert found
@@ -78,7 +81,7 @@ def test_a_uid_without_a_name_is_shown_as_a_number() -> None:
 
 
 def test_a_pid_that_was_given_to_another_user_is_theirs(other: Host) -> None:
-    """Start and uid tell the new process from the old one."""
+    """If another user's process has the same pid, it is recognised by its start and uid."""
     attributor = other.attributor()
     other.put(7, 1001, start=5, name="old")
     other.put(8, 1001, start=5, name="old")
@@ -95,7 +98,7 @@ def test_a_pid_that_was_given_to_another_user_is_theirs(other: Host) -> None:
 
 @pytest.mark.skipif(not os.access("/proc/sys/kernel/ns_last_pid", os.W_OK), reason="needs root")
 def test_a_pid_that_the_kernel_gave_again_is_the_new_process(people: list[Person]) -> None:
-    """The kernel is made to hand out the same pid once more, to another user."""
+    """If the kernel reuses a pid for another user's process, the new process is attributed to that user."""
     attributor = Attributor()
     with ended(people[0].spawn("sleep", "60")) as first:
         assert attributor.attribute(reading(first.pid))
@@ -113,7 +116,7 @@ def test_a_pid_that_the_kernel_gave_again_is_the_new_process(people: list[Person
 
 
 def test_a_process_that_changes_its_name_is_shown_with_the_new_one() -> None:
-    """A process that was exempt by its name is not for ever: exec and prctl give another."""
+    """A process that changes its name with exec or prctl is shown with the new name."""
     attributor = Attributor()
     script = ["sh", "-c", "read line; exec sleep 60"]
     with ended(subprocess.Popen(script, stdin=subprocess.PIPE)) as process:
@@ -130,7 +133,7 @@ def test_a_process_that_changes_its_name_is_shown_with_the_new_one() -> None:
 
 
 def test_a_hostile_name_is_one_visible_line(tmp_path: Path) -> None:
-    """Parentheses, a line break and an escape in a name mislead nobody."""
+    """Parentheses, line breaks and escapes in a process name are shown as one harmless line."""
     program = tmp_path / "a) R (\n\x1b[1m"
     program.symlink_to("/bin/sleep")
     with ended(subprocess.Popen([str(program), "60"])) as process:
@@ -141,7 +144,7 @@ def test_a_hostile_name_is_one_visible_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", ["stat", "status", "cgroup"])
 def test_a_process_that_ends_while_it_is_read_is_nobodys(other: Host, broken: str) -> None:
-    """Whatever file is the first to be missing or cut."""
+    """A process that ends while it is read has no owner, whichever file is missing first."""
     other.put(1, 1002)
     path = other.proc / "1" / broken
     if broken in {"stat", "status"}:
@@ -152,7 +155,7 @@ def test_a_process_that_ends_while_it_is_read_is_nobodys(other: Host, broken: st
 
 
 def test_what_a_scenario_makes_up_is_taken_as_it_is(people: list[Person]) -> None:
-    """A made-up user needs no process, a name alone does; both are shown harmless."""
+    """A simulated process needs no real process if it has a user and a name; both are made safe to print."""
     attributor = Attributor()
     made_up = ProcessReading(pid=2**22 + 1, memory_mb=5, user=people[0].name, name="a\x1bb")
     attributor.attribute(made_up)
@@ -171,7 +174,7 @@ def test_what_a_scenario_makes_up_is_taken_as_it_is(people: list[Person]) -> Non
 
 
 def test_memory_is_that_of_this_scan() -> None:
-    """What is kept of a process is not its memory."""
+    """The memory of a process is that of the current scan; it is not cached."""
     attributor = Attributor()
     seen = [attributor.attribute(reading(os.getpid(), memory_mb)) for memory_mb in (5, 7, None, 5)]
     assert [one.memory_mb for one in seen if one] == [5, 7, None, 5]

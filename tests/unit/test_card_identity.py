@@ -1,4 +1,4 @@
-"""Which card is at which index: pure, over every small renumbering there is."""
+"""Which card is at which index, tested with every small renumbering."""
 
 from itertools import permutations, product
 
@@ -17,7 +17,7 @@ UUIDS = ("A", "B", "C", "")
 
 
 def known(*uuids: str, missing: dict[int, int] | None = None) -> dict[int, Card]:
-    """Cards by index; `missing`: what those that are not listed were called."""
+    """Return cards by index; `missing` has the former indices of those that are not listed."""
     was = missing or {}
     return {
         index: Card(uuid=uuid, missing_ms=1 if index in was else None, was=was.get(index))
@@ -26,12 +26,15 @@ def known(*uuids: str, missing: dict[int, int] | None = None) -> dict[int, Card]
 
 
 def places(before: dict[int, Card], *seen: str) -> dict[int, tuple[int, bool]]:
-    """Where each card belongs, and whether it is missing."""
+    """Return the expected index of each card, and whether it is missing."""
     return {move.was: (move.index, move.missing) for move in current_indices(before, dict(enumerate(seen)))}
 
 
 def test_every_renumbering_of_few_cards_is_right() -> None:
-    """No two cards at one index; a card with a UUID of its own is at it; missing ones are nowhere listed."""
+    """A card with its own UUID is at its index.
+
+    No two cards share an index, and missing cards have unlisted ones.
+    """
     lists = [row for length in range(4) for row in product(UUIDS, repeat=length)]
     for old, new in product(lists, lists):
         before, seen = known(*old), dict(enumerate(new))
@@ -52,14 +55,17 @@ def test_every_renumbering_of_few_cards_is_right() -> None:
 
 
 def test_every_permutation_of_five_is_followed() -> None:
-    """From any order to any other."""
+    """Every permutation of five cards is followed."""
     for order in permutations("ABCDE"):
         expected = {index: (order.index(uuid), False) for index, uuid in enumerate("ABCDE")}
         assert places(known(*"ABCDE"), *order) == expected
 
 
 def test_a_missing_card_stays_unless_its_index_is_taken() -> None:
-    """Then it gets the first index above all, and stays there while that is nobody else's."""
+    """A missing card keeps its index until another card has it.
+
+    Then it gets the first index above all others.
+    """
     assert places(known("A", "B"), "A") == {0: (0, False), 1: (1, True)}
     assert places(known("A", "B", "C"), "B", "C") == {0: (2, True), 1: (0, False), 2: (1, False)}
     assert places(known("B", "C", "A", missing={2: 0}), "B", "C") == {
@@ -71,19 +77,19 @@ def test_a_missing_card_stays_unless_its_index_is_taken() -> None:
 
 
 def test_a_replaced_card_is_another() -> None:
-    """What was kept of the old one goes out of the new one's way."""
+    """If a card is replaced, the state of the old one moves away from the index of the new one."""
     assert places(known("A"), "B") == {0: (1, True)}
 
 
 def test_the_unidentified_stay_where_they_are() -> None:
-    """Two cards with one UUID, and one that tells none: by their index, and never into another's place."""
+    """Cards with the same UUID or without one stay at their index and take no other card's place."""
     assert places(known("X", "X", "B"), "X", "X", "C", "B") == {0: (0, False), 1: (1, False), 2: (3, False)}
     assert places(known("A", "B"), "unknown-0", "B") == {0: (0, False), 1: (1, False)}
     assert places(known("B", "A", missing={1: 0}), "B", "unknown-1") == {0: (0, False), 1: (2, True)}
 
 
 def test_a_uuid_that_was_listed_twice_is_the_listed_cards() -> None:
-    """What is missing with the same UUID, in any number, takes it from nobody; the last one seen has it."""
+    """A missing card with the same UUID takes it from no listed card; the card that was seen last has it."""
     phantom = {0: Card(uuid="B"), 1: Card(uuid="A"), 9: Card(uuid="A", missing_ms=1, was=9)}
     assert {move.was: (move.index, move.missing) for move in current_indices(phantom, {0: "A", 1: "B"})} == {
         0: (1, False),
@@ -97,7 +103,7 @@ def test_a_uuid_that_was_listed_twice_is_the_listed_cards() -> None:
 
 
 def test_another_card_does_not_take_over_what_a_second_one_with_a_uuid_had() -> None:
-    """C at the index where the UUID of A was listed again is a new card."""
+    """A new card at an index where the UUID of A was listed twice does not take over the state of A."""
     phantom = {0: Card(uuid="A"), 1: Card(uuid="A", missing_ms=1, was=1)}
     assert [(move.index, move.missing) for move in current_indices(phantom, {0: "A", 1: "C"})] == [
         (0, False),
@@ -107,13 +113,13 @@ def test_another_card_does_not_take_over_what_a_second_one_with_a_uuid_had() -> 
 
 @pytest.mark.parametrize("uuid", ["", "unknown-3", ZERO])
 def test_what_is_no_uuid(uuid: str) -> None:
-    """Nothing, our own word for it, and zeros."""
+    """An empty UUID, our placeholder and a UUID of zeros identify no card."""
     assert not is_known_uuid(uuid)
     assert is_known_uuid("GPU-0")
 
 
 def test_what_is_doubtful_is_said() -> None:
-    """Which GPUs cannot be told apart, and why."""
+    """A warning names the GPUs that cannot be told apart, and says why."""
     assert identity_warnings({0: "X", 1: "A", 2: "X", 3: "", 4: "unknown-4"}) == [
         "GPU 0 and GPU 2 have the same UUID, X",
         "GPU 3 and GPU 4 have no UUID",

@@ -1,4 +1,4 @@
-"""What cgroup paths say, on paths as real hosts have them, and on paths made to mislead."""
+"""What cgroup paths say, tested with paths of real hosts and with misleading ones."""
 
 import pytest
 from hypothesis import given
@@ -84,7 +84,7 @@ SLICES = [
 
 @pytest.mark.parametrize(("runtime", "cgroup"), CONTAINERS)
 def test_a_container_is_known_by_its_cgroup(runtime: str, cgroup: str) -> None:
-    """Every runtime, with either driver, on either version of cgroups."""
+    """A container of every runtime is recognised with either driver and either version of cgroups."""
     found = container_of(cgroup)
     assert found is not None
     assert (found.runtime, found.id) == (runtime, A)
@@ -92,7 +92,7 @@ def test_a_container_is_known_by_its_cgroup(runtime: str, cgroup: str) -> None:
 
 @pytest.mark.parametrize(("name", "cgroup"), LXC)
 def test_an_lxc_container_is_known_by_its_name(name: str, cgroup: str) -> None:
-    """LXC, LXD and Proxmox name the container where others have an id."""
+    """A container of LXC, LXD or Proxmox is identified by its name, because it has no id."""
     found = container_of(cgroup)
     assert found is not None
     assert (found.runtime, found.id) == ("lxc", name)
@@ -100,13 +100,13 @@ def test_an_lxc_container_is_known_by_its_name(name: str, cgroup: str) -> None:
 
 @pytest.mark.parametrize("cgroup", OUTSIDE)
 def test_outside_of_containers_there_is_none(cgroup: str) -> None:
-    """Services, sessions, batch jobs, and the runtimes' own daemons."""
+    """Services, sessions, batch jobs and the runtimes' own daemons are not in a container."""
     assert container_of(cgroup) is None
 
 
 @pytest.mark.parametrize(("uid", "cgroup"), SLICES)
 def test_whose_session_it_is(uid: int | None, cgroup: str) -> None:
-    """The user slice that systemd made at login."""
+    """The user of a session is the one whose slice systemd created at login."""
     assert slice_uid(cgroup) == uid
 
 
@@ -129,7 +129,7 @@ def test_whose_session_it_is(uid: int | None, cgroup: str) -> None:
     ],
 )
 def test_what_only_looks_like_a_container_is_none(cgroup: str) -> None:
-    """A component is matched as a whole, and only in a line of the kernel's form."""
+    """A path component is matched as a whole, and only in a line of the kernel's form."""
     assert container_of(cgroup) is None
 
 
@@ -153,12 +153,12 @@ def test_what_only_looks_like_a_container_is_none(cgroup: str) -> None:
     ],
 )
 def test_a_slice_below_somebody_elses_cgroup_names_nobody(cgroup: str) -> None:
-    """Whoever may make cgroups, in a container or a delegated service, cannot name another user."""
+    """A slice below a cgroup that another user can write to names nobody."""
     assert slice_uid(cgroup) is None
 
 
 def test_a_slice_within_ones_own_slice_changes_nothing() -> None:
-    """A user who makes a cgroup with another's name below their own stays who they are."""
+    """A cgroup with another user's name in a user's own slice does not change the user."""
     assert slice_uid(f"0::{USER}/user-1001.slice/user.slice/user-1001.slice") == 1000
 
 
@@ -171,7 +171,7 @@ def test_a_slice_within_ones_own_slice_changes_nothing() -> None:
     ],
 )
 def test_the_innermost_container_counts(runtime: str, cgroup: str) -> None:
-    """A container within a container is the one the process runs in."""
+    """A process in a container within a container is in the innermost one."""
     found = container_of(cgroup)
     assert found is not None
     assert (found.runtime, found.id) == (runtime, A)
@@ -179,7 +179,7 @@ def test_the_innermost_container_counts(runtime: str, cgroup: str) -> None:
 
 @given(st.text(max_size=300) | st.lists(st.sampled_from(STREWN), max_size=30).map("".join))
 def test_no_text_raises(cgroup: str) -> None:
-    """Whatever a container calls itself, there is an answer."""
+    """Any text of a container name is accepted without an exception."""
     found = container_of(cgroup)
     assert found is None or found.id
     uid = slice_uid(cgroup)
@@ -187,7 +187,7 @@ def test_no_text_raises(cgroup: str) -> None:
 
 
 def test_a_folder_that_a_user_made_is_no_container() -> None:
-    """On cgroup v1 users may have folders of their own, and call them as they like."""
+    """A folder that a user created under cgroup v1 does not count as a container, whatever its name."""
     cgroup = (
         f"12:freezer:/user/alice/0/docker/{A}\n1:name=systemd:/user.slice/user-1000.slice/session-1.scope"
     )

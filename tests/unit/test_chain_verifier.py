@@ -1,4 +1,4 @@
-"""What is found when the lines of a chain were touched: each of them, and no other."""
+"""A check of the log finds every line of the chain that was changed, and no other."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ LINES, HEAD = chain(10)
 
 
 def prove(lines: Lines, anchor: Head | None = HEAD, begin: Head | None = None) -> ChainVerifier:
-    """Return the check of one file with these lines, of which it is known how they began or not."""
+    """Return the check of one file with these lines; `begin` says whether its first position is known."""
     proof = ChainVerifier(anchor, begin=begin)
     proof.open("log", live=True)
     for one in lines:
@@ -26,13 +26,13 @@ def prove(lines: Lines, anchor: Head | None = HEAD, begin: Head | None = None) -
 
 
 def found(lines: Lines, anchor: Head | None = HEAD) -> list[tuple[str, int, int, int, int]]:
-    """Return the kind, the lines and the numbers of what is found."""
+    """Return the kind, the lines and the numbers of the findings."""
     kept = prove(lines, anchor).findings.listed
     return [(one.kind, one.line, one.last_line, one.first_seq, one.last_seq) for one in kept]
 
 
 def forged(seq: int) -> bytes:
-    """Return another line with this number, its chain value made to fit."""
+    """Return a different line with this number, whose chain value fits."""
     before = link_of(LINES[seq - 2])
     return seal(b'{"id": "forged"}\n', before.head if before else START)[0]
 
@@ -111,7 +111,7 @@ def forged(seq: int) -> bytes:
 def test_one_touch_is_one_finding_that_names_the_line(
     touched: Lines, expected: list[tuple[str, int, int, int, int]]
 ) -> None:
-    """What was done is said, where it was done, and nothing else is accused."""
+    """One change gives exactly one finding, at the line that was changed."""
     assert found(touched) == expected
 
 
@@ -131,12 +131,15 @@ def test_one_touch_is_one_finding_that_names_the_line(
 def test_the_kept_head_must_be_in_the_chain(
     lines: Lines, anchor: Head | None, expected: list[tuple[str, int, int, int, int]]
 ) -> None:
-    """It may be behind, as after a crash; it may not be another's, older than all lines, or missing."""
+    """The head file may be older than the log, as after a crash.
+
+    It may not be foreign, older than all lines, or missing.
+    """
     assert found(lines, anchor) == expected
 
 
 def test_a_first_line_is_proven_by_what_it_is_hashed_over() -> None:
-    """With the line before it gone, the first line's own text is not proven, and that is said."""
+    """If the line before it is gone, the content of the first line is not proven, and a finding says so."""
     assert not prove(LINES).begins_unproven
     assert prove(LINES[3:]).begins_unproven
     assert not prove(LINES[3:], chain(3)[1]).begins_unproven
@@ -174,7 +177,7 @@ TOUCHES = st.sampled_from([_remove, _repeat, _swap, _spoil, _replace])
 def test_whatever_is_done_to_the_lines_is_found(
     length: int, touches: list[tuple[Callable[[Lines, int, int, bytes], None], int, int, bytes]]
 ) -> None:
-    """A check without findings means the lines as written, but for the oldest ones."""
+    """If a check has no findings, the lines are as written, except that the oldest ones may be missing."""
     written, head = chain(length)
     lines = [*written]
     for touch, one, other, new in touches:
@@ -199,7 +202,7 @@ def test_whatever_is_done_to_the_lines_is_found(
 def test_where_it_is_kept_how_the_file_began_the_oldest_lines_are_missed_too(
     length: int, gone: int, touches: list[tuple[Callable[[Lines, int, int, bytes], None], int, int, bytes]]
 ) -> None:
-    """Nothing can be touched: what was rotated away is before the file, and known."""
+    """If the start of the file is known, removed lines at its start are found too."""
     written, head = chain(gone + length)
     begin = chain(gone)[1]
     lines = written[gone:]
@@ -212,7 +215,7 @@ def test_where_it_is_kept_how_the_file_began_the_oldest_lines_are_missed_too(
 
 
 def test_findings_are_bounded_and_those_that_stand_together_are_one() -> None:
-    """A file of rubbish is one finding; one of every other line bad fills no memory."""
+    """Adjacent bad lines are one finding, and many findings need little memory."""
     assert found([b"x\n"] * 5000, None) == [("not_json", 1, 5000, 0, 0)]
     many, head = chain(2 * MOST * 2 + 10)
     proof = prove(many[::2], head)
@@ -221,7 +224,7 @@ def test_findings_are_bounded_and_those_that_stand_together_are_one() -> None:
 
 
 def test_thousands_of_lines_in_the_wrong_order_are_found() -> None:
-    """Strays are bounded too, and what is said stays true: nothing is missing at the end."""
+    """Thousands of lines in the wrong order need bounded memory, and none is reported as missing."""
     many, head = chain(3 * MOST)
     kinds = {one.kind for one in prove(many[::-1], head).findings.listed}
     assert kinds == {"out_of_order"}

@@ -33,10 +33,10 @@ NIGHTS = [
 
 
 class Night:
-    """Every minute of the three days around a change of clocks: when it is, and what the clock shows."""
+    """Every minute of the three days around a clock change: its time in UTC, and the local time."""
 
     def __init__(self, zone: str, day: str) -> None:
-        """Read the zone's clock."""
+        """Compute the local times."""
         self.zone = zone
         begin = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=1)
         self.begin_ms = round(begin.timestamp() * 1000)
@@ -55,11 +55,11 @@ class Night:
         self.edges = sorted(around | {0, 12 * 60})
 
     def ms(self, minute: int) -> int:
-        """Return the moment of a minute."""
+        """Return the time of a minute."""
         return self.begin_ms + minute * MINUTE
 
     def is_quiet(self, quiet: Quiet) -> list[bool]:
-        """Tell it of each minute."""
+        """Return the time of every minute."""
         found = [False] * len(self.minutes)
         if quiet.hours:
             begin, end = (int(at[:2]) * 60 + int(at[3:]) for at in quiet.hours.split("-"))
@@ -72,17 +72,17 @@ class Night:
 
 @pytest.fixture(scope="module", params=NIGHTS, ids=[f"{zone} {day}" for zone, day in NIGHTS])
 def night(request: pytest.FixtureRequest) -> Night:
-    """One night of a change."""
+    """One night with a clock change."""
     return Night(*request.param)
 
 
 def spelled(minute: int) -> str:
-    """A time of day as the settings have it."""
+    """Return a time of day in the syntax of the settings."""
     return f"{minute // 60:02}:{minute % 60:02}"
 
 
 def rules(night: Night) -> Iterator[Quiet]:
-    """Quiet hours that begin and end anywhere around the change, and days off beside it."""
+    """Return quiet hours around the change, with days off next to it."""
     for begin, end in product(night.edges, repeat=2):
         if begin != end:
             yield Quiet(hours=f"{spelled(begin)}-{spelled(end)}", timezone=night.zone)
@@ -95,7 +95,7 @@ def rules(night: Night) -> Iterator[Quiet]:
 
 
 def test_quiet_is_what_the_clock_shows_and_ends_in_the_future(night: Night) -> None:
-    """Whatever the rule, at each moment: quiet iff the clock shows it, until the first minute it does not."""
+    """It is quiet exactly while the local time is within quiet hours, and the end is always in the future."""
     looked = range(night.change - 120, night.change + 120, 7)
     for quiet in rules(night):
         silent = night.is_quiet(quiet)
@@ -112,7 +112,7 @@ def test_quiet_is_what_the_clock_shows_and_ends_in_the_future(night: Night) -> N
 
 
 def test_a_digest_is_due_in_the_future_and_once_a_day(night: Night) -> None:
-    """Whatever its time: after each moment comes one that is later, and between two lies about a day."""
+    """The next digest is always in the future, and two digests are about a day apart."""
     for edge in night.edges:
         digest = Digest(every="daily", at=spelled(edge))
         dues = []
@@ -128,7 +128,7 @@ def test_a_digest_is_due_in_the_future_and_once_a_day(night: Night) -> None:
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Australia/Lord_Howe"])
 def test_the_hosts_own_clock_changes_too(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a name of a zone the same holds."""
+    """The same holds for the host's own time zone, without the name of a zone."""
     monkeypatch.setenv("TZ", zone)
     clock.tzset()
     try:

@@ -1,4 +1,4 @@
-"""Settings: every key has a default, a variable and a refusal that says what was expected."""
+"""Settings: every key has a default and a variable, and an error says what was expected."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ KEYS = [option.key for option in OPTIONS]
 
 
 def write(folder: Path, text: str) -> str:
-    """Put a settings file there; return its path."""
+    """Write a settings file; return its path."""
     path = folder / "config.toml"
     path.write_text(text)
     return str(path)
@@ -51,8 +51,7 @@ TABLES: dict[str, Any] = {
     "limits.users": {"alice": {"max_gpus": 8, "max_duration": "2d"}, "bob": {"max_gpus": 0}},
     "notices.steps": [{"after": "5m", "channels": ["wall", "webhook"], "to": ["offender", "a@b"]}],
     "notify.webhook": {"chat": {"url": "https://chat.example.com/x", "body": "slack", "timeout": "3s"}},
-    "gpus.options": {"sysfs": "/sys", "cards": [0, 1]},
-    "notify.plugins": {"pager": {"key": "value", "levels": [1, 2]}},
+    **{key: {"pager": {"key": "value", "levels": [1, 2]}} for key in ("notify.plugins", "gpus.options")},
     "notify.email.addresses": {"bob": "robert@example.com"},
 }
 LISTS = {
@@ -64,7 +63,7 @@ LISTS = {
 
 
 def other(option: Option) -> tuple[str, Any, Any]:
-    """Return a good value that is not the default: as a variable, as TOML, and as it is kept."""
+    """Return a valid value that is not the default: as a variable, as TOML, and as it is stored."""
     if option.is_duration:
         return "33s", "33s", 33.0
     if isinstance(option.default, bool):
@@ -97,26 +96,26 @@ def other(option: Option) -> tuple[str, Any, Any]:
 
 
 def wrong(option: Option) -> Any:
-    """Return a value of a type that this key never has."""
+    """Return a value of a type that this key never accepts."""
     return [1] if isinstance(option.default, list) else {"a": 1}
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
-    """No key is required, and each says that it comes from nowhere."""
+    """An empty file is valid, and the origin of every key is `default`."""
     loaded = load(write(tmp_path, ""), {})
     assert loaded.settings == Settings()
     assert loaded.origins == dict.fromkeys(KEYS, "default")
 
 
 def test_every_key_explains_itself() -> None:
-    """Keys and variables are unique, and each has a sentence of help."""
+    """Keys and variables are unique, and each key has a help text."""
     assert len(set(KEYS)) == len(KEYS) == len({option.variable for option in OPTIONS})
     assert all(option.about.endswith(".") for option in OPTIONS)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=KEYS)
 def test_every_key_is_read_from_the_file(option: Option, tmp_path: Path) -> None:
-    """The value of the file is in force, and its origin is the file."""
+    """A value in the file is in force, and its origin is the file."""
     _, value, kept = other(option)
     path = write(tmp_path, line(option.key, value) + BESIDE.get(option.key, ""))
     loaded = load(path, {})
@@ -126,7 +125,7 @@ def test_every_key_is_read_from_the_file(option: Option, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("option", OPTIONS, ids=KEYS)
 def test_every_variable_wins_over_the_file(option: Option, tmp_path: Path) -> None:
-    """The environment has the last word, and is named as the origin."""
+    """A variable overrides the file, and is shown as the origin."""
     text, _, kept = other(option)
     path = write(tmp_path, line(option.key, shown(option, Settings())) + BESIDE.get(option.key, ""))
     loaded = load(path, {option.variable: text})
@@ -136,7 +135,7 @@ def test_every_variable_wins_over_the_file(option: Option, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("option", OPTIONS, ids=KEYS)
 def test_a_wrong_type_is_refused_with_file_key_and_expectation(option: Option, tmp_path: Path) -> None:
-    """The complaint is one line with everything needed to correct it."""
+    """A value of a wrong type is rejected with one line: the file, the key and what was expected."""
     path = write(tmp_path, line(option.key, 7 if isinstance(option.default, str) else "no"))
     if isinstance(option.default, str | bool | int | float | list | dict):
         with pytest.raises(ConfigError) as refusal:
@@ -149,9 +148,9 @@ def test_a_wrong_type_is_refused_with_file_key_and_expectation(option: Option, t
 
 @pytest.mark.parametrize("option", OPTIONS, ids=KEYS)
 def test_a_wrong_shape_is_refused(option: Option, tmp_path: Path) -> None:
-    """A table or a list of numbers where a value belongs."""
+    """A table or a list of numbers is rejected for a key that has a single value."""
     section, _, name = option.key.rpartition(".")
-    value = "[1]" if isinstance(wrong(option), list) else "{a = 1}"
+    value = "[1]" if isinstance(wrong(option), list) or option.key == "gpus.options" else "{a = 1}"
     head = f"[{section}]\n" if section else ""
     path = write(tmp_path, f"{head}{name} = {value}\n")
     with pytest.raises(ConfigError, match="expected"):
@@ -183,7 +182,7 @@ def test_a_wrong_shape_is_refused(option: Option, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said(text: str, part: str, tmp_path: Path) -> None:
-    """Unknown keys get the nearest known one, limits and choices are spelled out."""
+    """An error suggests the nearest known key, or states the limits and choices."""
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as refusal:
         load(path, {})
@@ -192,7 +191,7 @@ def test_what_is_wrong_is_said(text: str, part: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
-    """By argument or by variable; a folder and bytes that are no UTF-8 are no file either."""
+    """A file named by argument or variable must exist, must be a file, and must be UTF-8."""
     (tmp_path / "bad.toml").write_bytes(b'host = "\xff"')
     for name in ("none.toml", ".", "bad.toml"):
         with pytest.raises(ConfigError, match=r"cannot be read|is not valid TOML"):
@@ -216,25 +215,25 @@ def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_variable_is_refused_by_name(variable: str, text: str, tmp_path: Path) -> None:
-    """A variable is complained of as a key is; one nobody knows too."""
+    """A bad value in a variable, or an unknown variable, is rejected by its name."""
     with pytest.raises(ConfigError, match=f"^{variable}: "):
         load(write(tmp_path, ""), {variable: text})
 
 
 def test_a_number_too_long_to_read_is_refused(tmp_path: Path) -> None:
-    """Five thousand digits are a bad file, not a crash."""
+    """A number with five thousand digits is a bad file; it causes no crash."""
     with pytest.raises(ConfigError):
         load(write(tmp_path, f"[memory]\nthreshold_mb = {'9' * 5000}\n"), {})
 
 
 def test_brackets_without_end_are_refused(tmp_path: Path) -> None:
-    """Nesting deeper than the parser can follow is a bad file, not a crash."""
+    """Nesting that is too deep for the parser is a bad file; it causes no crash."""
     with pytest.raises(ConfigError):
         load(write(tmp_path, f"host = {'[' * 5000}"), {})
 
 
 def test_the_example_is_good_and_complete(tmp_path: Path) -> None:
-    """As it is it changes nothing; with every comment removed it is still good."""
+    """The example file changes nothing as it is, and is valid with every comment removed."""
     assert load(write(tmp_path, example()), {}).settings == Settings()
     bare = "\n".join(
         row.removeprefix("# ")
@@ -259,7 +258,7 @@ VALUES = SCALARS | st.lists(SCALARS | st.lists(SCALARS, max_size=2), max_size=3)
 
 
 def toml(value: Any) -> str:
-    """Return a value as TOML has it."""
+    """Return a value in TOML syntax."""
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, float):
@@ -274,7 +273,7 @@ def toml(value: Any) -> str:
     )
 )
 def test_no_values_do_anything_but_load_or_be_refused(values: dict[str, Any], tmp_path: Path) -> None:
-    """Random values in any key: settings in force, or ConfigError that names the file."""
+    """Random values of any key are either loaded or rejected with a ConfigError that names the file."""
     text = "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
     path = write(tmp_path, text)
     try:
@@ -286,7 +285,7 @@ def test_no_values_do_anything_but_load_or_be_refused(values: dict[str, Any], tm
 
 
 def tomllib_keys(text: str) -> list[str]:
-    """Return the dotted keys of a file whose every line sets one."""
+    """Return the dotted keys of a file in which every line sets one."""
     assert tomllib.loads(text) is not None
     return [row.partition(" = ")[0] for row in text.splitlines() if row]
 
@@ -294,7 +293,7 @@ def tomllib_keys(text: str) -> list[str]:
 @settings(deadline=None)
 @given(st.sampled_from(OPTIONS), st.text(max_size=20))
 def test_no_variable_does_anything_but_load_or_be_refused(option: Option, text: str) -> None:
-    """Random text in any variable: in force, or ConfigError that names the variable."""
+    """Random text in any variable is either loaded or rejected with a ConfigError that names the variable."""
     try:
         load("/dev/null", {option.variable: text})
     except ConfigError as refusal:

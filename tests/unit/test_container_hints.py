@@ -1,4 +1,4 @@
-"""Who a container's process probably belongs to: what counts, in which order, and what does not count."""
+"""The probable user of a container's process: which sources count, in which order, and which do not."""
 
 import os
 from collections.abc import Callable
@@ -21,13 +21,13 @@ def labelled(lab: Lab, **labels: str) -> None:
 
 
 def mounted_read_only(lab: Lab) -> None:
-    """Let process 7 only read a home."""
+    """Mount a home read-only for process 7."""
     lab.put()
     lab.host.give(7, mountinfo=lab.text(MOUNT.format("/home/{ada}", "/d")).replace(" rw -", " ro -"))
 
 
 def started_as_user(lab: Lab) -> None:
-    """Start the container with --user."""
+    """Start the container with `--user`."""
     lab.put(lab.ada.uid)
     lab.docker.have(A, User=f"{lab.ada.uid}:7")
 
@@ -53,7 +53,7 @@ RANKS: dict[str, tuple[Callable[[Lab], None], str]] = {
 
 @pytest.mark.parametrize(("prepare", "source"), RANKS.values(), ids=RANKS)
 def test_what_points_to_a_person(lab: Lab, prepare: Callable[[Lab], None], source: str) -> None:
-    """It is shown with its source; it proves nobody, and nothing else about the process changes."""
+    """A hint is shown with its source; it proves nothing, and nothing else about the process changes."""
     prepare(lab)
     assert lab.hint() == (lab.ada.name, lab.text(source))
     found = lab.look()
@@ -63,7 +63,7 @@ def test_what_points_to_a_person(lab: Lab, prepare: Callable[[Lab], None], sourc
 
 
 def test_the_strongest_counts(lab: Lab) -> None:
-    """Mounts, labels, the environment, and last the uid, which images choose themselves."""
+    """The order is mounts, labels, environment, uid. The uid comes last, because images choose it."""
     labels = {"canhazgpu.user": lab.bob.name}
     lab.docker.have(A, Labels=labels, User=str(lab.bob.uid))
     lab.put(lab.bob.uid, "/home/{ada}", environ="USER={bob}")
@@ -83,13 +83,13 @@ def test_the_strongest_counts(lab: Lab) -> None:
      (["/home"], "HOME=/home/{ada}")],
 )  # fmt: skip
 def test_what_points_to_nobody(lab: Lab, mounts: list[str], environ: str) -> None:
-    """Two people on one rank, users that are no persons, and what says nothing of a user."""
+    """Two users in one source, system users, and unrelated facts give no hint."""
     lab.put(0, *mounts, environ=environ)
     assert lab.hint() is None
 
 
 def test_what_an_image_has_by_itself_points_to_nobody(lab: Lab) -> None:
-    """Its user, environment and labels are those of whoever built it."""
+    """The user, environment and labels of an image were chosen by its author, so they give no hint."""
     lab.docker.have(A, User=str(lab.ada.uid), Labels={"canhazgpu.user": lab.ada.name})
     lab.docker.image(
         User=str(lab.ada.uid), Env=[f"USER={lab.ada.name}"], Labels={"canhazgpu.user": lab.ada.name}
@@ -99,7 +99,7 @@ def test_what_an_image_has_by_itself_points_to_nobody(lab: Lab) -> None:
 
 
 def test_a_uid_that_images_choose_points_to_nobody(lab: Lab) -> None:
-    """1000 is jovyan, vscode, ray and node: only what was asked for with --user says something."""
+    """Common uids of images, such as 1000, give no hint unless the uid was requested with `--user`."""
     lab.put(1000)
     assert lab.hint() is None
     lab.start()
@@ -109,21 +109,21 @@ def test_a_uid_that_images_choose_points_to_nobody(lab: Lab) -> None:
 
 @pytest.mark.parametrize("user", ["", "app", "app:app", "0"])
 def test_a_uid_that_the_container_chose_itself_points_to_nobody(lab: Lab, user: str) -> None:
-    """An image's user by name, or one that its entrypoint becomes, may have the number of a person here."""
+    """A uid that the image or its entrypoint chose gives no hint, even if a user of the host has it."""
     lab.docker.have(A, User=user)
     lab.put(lab.ada.uid)
     assert lab.hint() is None
 
 
 def test_a_user_who_is_mapped_is_the_one_that_was_asked_for(lab: Lab) -> None:
-    """With userns-remap the process has another uid on the host, which may be somebody else's."""
+    """With userns-remap, the hint is the user that was requested, not the mapped uid on the host."""
     lab.docker.have(A, User=str(lab.ada.uid))
     lab.put(100000 + lab.ada.uid, uid_map="0 100000 65536")
     assert lab.hint() == (lab.ada.name, f'container "train" was started with --user {lab.ada.uid}')
 
 
 def test_only_where_nobody_is_proven(lab: Lab) -> None:
-    """Processes of the host are not looked at, and Docker is asked of containers it may know only."""
+    """Only containers without a proven user are examined. Docker is asked only about its own containers."""
     lab.put(lab.bob.uid, "/home/{ada}", cgroup="0::/")
     found = lab.asked()
     assert (found.uid, found.hint) == (lab.bob.uid, None)
@@ -135,7 +135,7 @@ def test_only_where_nobody_is_proven(lab: Lab) -> None:
 
 
 def test_a_name_that_a_user_chose_is_harmless(lab: Lab) -> None:
-    """Whatever is in a label or a folder's name stays on one line, and short."""
+    """A name from a label or a folder is limited to one short line."""
     lab.docker.have(A, name="a\nb\x1b[2J", Labels={WORKING_DIR: f"/home/{lab.ada.name}/\n\x1b" + "x" * 999})
     lab.put()
     found = lab.asked()

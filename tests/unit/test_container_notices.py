@@ -1,4 +1,4 @@
-"""What notices and commands say of containers of unproven users, and of memory that is not reported."""
+"""Notices and commands about containers without a proven user, and about memory that is not reported."""
 
 from typing import Any
 
@@ -29,13 +29,13 @@ def boxed(runtime: str = "container", key: str = "containers:1001") -> Violation
 
 
 def told(name: str, one: Violation) -> Notice:
-    """The sample notice, about this violation."""
+    """Return the sample notice about this violation."""
     return msgspec.structs.replace(SAMPLES[name], user=one.user, person=None, violations=(one,))
 
 
 @pytest.mark.parametrize("key", ["containers", "containers:1001"])
 def test_a_name_that_changes_is_not_silenced(key: str) -> None:
-    """The next container has another name: the GPU is silenced."""
+    """The suggested command silences the GPU, because the next container has another name."""
     text = "\n".join(lines(told("opened-admins", boxed(key=key))))
     assert "canhazgpu silence add --gpu 3 --for 2h" in text
     assert "--user" not in text
@@ -46,13 +46,13 @@ def test_a_name_that_changes_is_not_silenced(key: str) -> None:
     [("container", "in container 3f2a9c51d0b7"), ("docker", "in docker container 3f2a9c51d0b7")],
 )
 def test_the_runtime_is_named_where_it_is_known(runtime: str, said: str) -> None:
-    """An unknown one is just a container."""
+    """A notice names the runtime if it is known, and otherwise says `container`."""
     text = "\n".join(lines(told("opened-admins", boxed(runtime))))
     assert f"memory unknown {said}" in text
 
 
 def test_memory_that_is_not_reported_is_no_number() -> None:
-    """Neither a notice nor the end of one says 0MB."""
+    """Memory that is not reported is left out of notices; it is not shown as 0MB."""
     one = boxed()
     over = msgspec.structs.replace(one, closed=closed(1, 1).closed, reason="stopped", duration_s=60)
     for notice in (told("opened-admins", one), told("resolved-admins", over)):
@@ -62,7 +62,7 @@ def test_memory_that_is_not_reported_is_no_number() -> None:
 
 
 def test_the_case_says_that_memory_is_not_reported() -> None:
-    """`violations show` too."""
+    """`violations show` leaves out memory that is not reported."""
     row: dict[str, Any] = {**msgspec.to_builtins(boxed()), "notices": [], "told": "", "reached_at": None}
     assert "Memory:    not reported\n" in head(row | {"state": "open"})
     assert "Memory:    5MB, at most 7MB\n" in head(row | {"memory_mb": 5, "peak_memory_mb": 7})

@@ -1,4 +1,4 @@
-"""The digest: sums of what happened in its time, from facts, notices, attempts and events."""
+"""The digest sums up the facts, notices, deliveries and events of its period."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from canhazgpu.workers.dispatch.digest import Material, summarise
 
 
 def event(kind: str, data: Any, moment: int = 0, subject: str = "x") -> Event:
-    """Return an event of a moment after START."""
+    """Return an event at a time after START."""
     return Event(
         id="1-1",
         source="s",
@@ -41,7 +41,7 @@ def notice(name: str, **facts: Any) -> Notice:
 
 
 def attempt(name: str, channel: str, outcome: str, *, final: bool = True) -> Event:
-    """Return what became of a notice."""
+    """Return a delivery attempt for a notice."""
     one = Delivery(
         notice=name,
         kind="opened",
@@ -56,7 +56,10 @@ def attempt(name: str, channel: str, outcome: str, *, final: bool = True) -> Eve
 
 
 def test_a_day() -> None:
-    """Hours are cut to its time; who was told by nobody is counted; what is over is over."""
+    """GPU hours are cut to the period.
+
+    Users who were not notified are counted, and ended failures have an end.
+    """
     since = rfc3339(START - HOUR)
     first = violation("v1", since=since)
     ended = violation("v1", since=since, closed=rfc3339(START + HOUR), reason="stopped")

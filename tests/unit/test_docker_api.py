@@ -1,4 +1,7 @@
-"""What is read of Docker's socket: what somebody chose for a container, never without an end."""
+"""Container details from Docker's socket.
+
+Only what was chosen for the container, and always within a deadline.
+"""
 
 import socket
 import time
@@ -16,13 +19,13 @@ A = "a1" * 32
 
 @pytest.fixture
 def docker(folder: Path) -> Iterator[DockerSocket]:
-    """A socket that answers."""
+    """A socket that sends a prepared answer."""
     with docker_socket(folder / "d") as made:
         yield made
 
 
 def test_what_the_image_has_by_itself_is_nobodys_choice(docker: DockerSocket) -> None:
-    """Labels, user and environment of the image say nothing of who started a container of it."""
+    """Labels, user and environment of the image are reported separately from those of the container."""
     docker.have(A, User="1000:100", Labels={"a": "1", "b": "2"}, Env=["USER=ray"])
     docker.image(User="1000:100", Labels={"a": "1"}, Env=["USER=ray"])
     assert inspect(docker.path, A) == ContainerFacts("train", "", {"b": "2"}, "1000", frozenset({"USER=ray"}))
@@ -31,7 +34,7 @@ def test_what_the_image_has_by_itself_is_nobodys_choice(docker: DockerSocket) ->
 
 
 def test_without_a_daemon_or_a_container_there_is_nothing(docker: DockerSocket, folder: Path) -> None:
-    """An absent socket and an unknown container are no failures; a lost image is none either."""
+    """Without a daemon, or for an unknown container, there are no details; a lost image is no error."""
     assert inspect(str(folder / "absent"), A) is None
     assert inspect(docker.path, A) is None
     docker.have(A, User="1000")
@@ -41,14 +44,14 @@ def test_without_a_daemon_or_a_container_there_is_nothing(docker: DockerSocket, 
 @pytest.mark.parametrize("text", [b"", b"HTTP/1.0 500 no\r\n\r\n{}", b"HTTP/1.0 200 OK\r\n\r\n{", b"\0" * 9,
                                   answer(200, {"Name": 5}), answer(200, [])])  # fmt: skip
 def test_an_answer_that_is_none(docker: DockerSocket, text: bytes) -> None:
-    """It says that the daemon is away, and is asked again later."""
+    """An invalid answer means that the daemon does not work now, and is asked again later."""
     docker.answers[f"/containers/{A}/json"] = sending(text)
     with pytest.raises(DockerAway):
         inspect(docker.path, A)
 
 
 def test_a_daemon_that_does_not_answer_in_time(docker: DockerSocket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that hangs, one that sends a byte now and then, and one that sends for ever."""
+    """A daemon that hangs, sends slowly or sends without end is given up after the deadline."""
     monkeypatch.setattr(docker_api, "DEADLINE", 0.3)
 
     def hang(_: socket.socket) -> None:
@@ -71,7 +74,7 @@ def test_a_daemon_that_does_not_answer_in_time(docker: DockerSocket, monkeypatch
 
 
 def test_a_socket_that_nobody_listens_at(folder: Path) -> None:
-    """As a daemon leaves it that has been killed."""
+    """A socket that a killed daemon left behind counts as no daemon."""
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(folder / "d"))
     with pytest.raises(DockerAway):

@@ -1,4 +1,4 @@
-"""Durations: what people may write, what it means, and that it is written back as it was meant."""
+"""Durations: the accepted syntax, its meaning, and the conversion back to text."""
 
 import re
 
@@ -28,7 +28,7 @@ MILLISECONDS = st.integers(min_value=0, max_value=1000 * LONGEST)
     ],
 )
 def test_what_people_write(text: str, seconds: float) -> None:
-    """Each unit, a fraction, and several in a row."""
+    """A duration can have any unit, a fraction, and several parts."""
     assert parse_duration(text) == pytest.approx(seconds)
 
 
@@ -62,20 +62,20 @@ def test_what_people_write(text: str, seconds: float) -> None:
     ],
 )
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    """A sentence that shows how to write one."""
+    """Anything else is rejected with a message that shows the syntax."""
     with pytest.raises(ValueError, match="is not a duration: write 30s, 30m"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["36501d", "9" * 400 + "d", "876001h", "36500d1ms"])
 def test_more_than_a_hundred_years_is_refused(text: str) -> None:
-    """A typing error is likelier than a wish; no overflow either."""
+    """More than a hundred years is rejected, because it is probably a typing error."""
     with pytest.raises(ValueError, match="longer than a hundred years"):
         parse_duration(text)
 
 
 def test_a_long_bad_text_does_not_fill_the_screen() -> None:
-    """The complaint shows the beginning only."""
+    """The error message shows only the start of a long text."""
     with pytest.raises(ValueError, match="is not a duration") as refusal:
         parse_duration("x" * 10_000)
     assert len(str(refusal.value)) < 150
@@ -93,13 +93,13 @@ def test_written_and_read_it_is_the_same(milliseconds: int) -> None:
 @example(0.0004)
 @example(119.9999999)
 def test_whatever_is_written_can_be_read(seconds: float) -> None:
-    """No length makes a text that `parse_duration` refuses."""
+    """`format_duration` never writes a text that `parse_duration` rejects."""
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=0.002)
 
 
 @given(st.text(max_size=30) | st.from_regex(re.compile(r"[0-9.]*(ms|s|m|h|d)?"), fullmatch=True))
 def test_no_text_does_anything_but_read_or_refuse(text: str) -> None:
-    """Either seconds that can be, or ValueError with a sentence."""
+    """Any text is either read as a possible number of seconds or rejected with a ValueError."""
     try:
         seconds = parse_duration(text)
     except ValueError as refusal:
@@ -113,7 +113,7 @@ def test_no_text_does_anything_but_read_or_refuse(text: str) -> None:
     [(0, "0s"), (0.2, "200ms"), (2, "2s"), (90, "1m30s"), (14400, "4h"), (86400, "1d"), (1.5, "1.5s")],
 )
 def test_how_it_is_written(seconds: float, text: str) -> None:
-    """The shortest form, the largest unit first."""
+    """A duration is written in its shortest form, with the largest unit first."""
     assert format_duration(seconds) == text
 
 
@@ -122,5 +122,5 @@ def test_how_it_is_written(seconds: float, text: str) -> None:
     [(0, "0h 0m 0s"), (59.999, "0h 0m 59s"), (3661, "1h 1m 1s"), (90000, "25h 0m 0s"), (-3, "0h 0m 0s")],
 )
 def test_how_it_is_spelled(seconds: float, text: str) -> None:
-    """Hours, minutes and seconds, rounded down, never negative."""
+    """A duration is spelled in hours, minutes and seconds, rounded down and never negative."""
     assert spell_duration(seconds) == text

@@ -1,4 +1,4 @@
-"""Where a Redis is: what a URL says, and which settings are at odds with it."""
+"""The address of Redis: the URL, and settings that conflict with it."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from canhazgpu.events.redis_client.endpoint import BadUrl, Endpoint, check
     ],
 )
 def test_good_urls(url: str) -> None:
-    """Each form is taken."""
+    """Every supported form of a URL is accepted."""
     check(url)
 
 
@@ -41,14 +41,14 @@ def test_good_urls(url: str) -> None:
     ],
 )
 def test_bad_urls(url: str) -> None:
-    """None is taken, and nothing of it is repeated."""
+    """A bad URL is rejected, and no part of it is repeated."""
     with pytest.raises(BadUrl) as raised:
         check(url)
     assert url not in str(raised.value)
 
 
 def test_what_sentinels_are_asked(tmp_path: Path) -> None:
-    """Their places, the master's name, the database, and the two passwords are told apart."""
+    """A Sentinel URL gives the Sentinels, the master's name, the database and the two passwords."""
     (tmp_path / "p").write_text("data\n")
     (tmp_path / "s").write_text("watch\n")
     one = Endpoint(
@@ -76,7 +76,7 @@ def test_what_sentinels_are_asked(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_of_no_use_is_refused(tmp_path: Path, settings: str, key: str) -> None:
-    """A file that no connection would use is a slip; the message names the key."""
+    """A file that no connection would use is rejected, and the message names its key."""
     file = tmp_path / "config.toml"
     file.write_text(f"[redis]\n{settings}\n")
     with pytest.raises(ConfigError, match=key):

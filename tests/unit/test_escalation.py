@@ -1,4 +1,4 @@
-"""The machine that decides who hears what of a user's violations, and when: on a clock of the test's own."""
+"""The state machine that decides who is notified of a user's violations, and when, with a simulated clock."""
 
 import pytest
 from support.episode import HOLD, HOUR, MINUTE, SECOND, WAIT, Bob, step, violation
@@ -10,17 +10,17 @@ NOW = "opened offender wall+log"
 
 @pytest.fixture
 def bob() -> Bob:
-    """A user of whom nothing is known, under the default settings."""
+    """A user without history, with the default settings."""
     return Bob()
 
 
 def named(bob: Bob, draft: int = -1) -> list[str]:
-    """The ids of the violations a notice tells of."""
+    """Return the ids of the violations in a notice."""
     return [one.violation for one in bob.drafts[draft].violations]
 
 
 def test_the_first_notice_waits_for_group_wait(bob: Bob) -> None:
-    """Nothing before, one at that very millisecond, with every GPU that joined meanwhile, by index."""
+    """The first notice is sent exactly after `group_wait`, with all GPUs added until then, by index."""
     assert bob.opens(0, "v1", 2) == []
     assert bob.due == WAIT
     assert bob.opens(WAIT - 1, "v2", 1) == []
@@ -32,7 +32,7 @@ def test_the_first_notice_waits_for_group_wait(bob: Bob) -> None:
 
 
 def test_eight_ranks_on_eight_gpus_are_one_notice(bob: Bob) -> None:
-    """However many violations: one message."""
+    """Eight violations of one user cause one notice."""
     facts = [(OPENED, violation(f"v{gpu}", gpu)) for gpu in range(8)]
     assert bob.at(0, *facts) == []
     assert bob.at(WAIT) == [NOW]
@@ -40,7 +40,7 @@ def test_eight_ranks_on_eight_gpus_are_one_notice(bob: Bob) -> None:
 
 
 def test_the_default_steps(bob: Bob) -> None:
-    """At once the terminals and the log, after 10 minutes the mail, after an hour the administrators."""
+    """By default, terminals and the log come first, mail after 10 minutes, administrators after an hour."""
     bob.opens(0, "v1")
     assert bob.runs(0, 2 * HOUR) == [
         "5 opened offender wall+log",
@@ -50,7 +50,10 @@ def test_the_default_steps(bob: Bob) -> None:
 
 
 def test_a_channel_that_reaches_nobody_falls_through(bob: Bob) -> None:
-    """No terminal: the mail goes at once; no address: the administrators, who read that it is so."""
+    """If a channel reaches nobody, the next step is taken at once.
+
+    Administrators read that nobody was reached.
+    """
     bob.opens(0, "v1")
     assert bob.at(WAIT) == [NOW]
     assert bob.hears(WAIT + 1, "delivered", "log") == []
@@ -63,7 +66,7 @@ def test_a_channel_that_reaches_nobody_falls_through(bob: Bob) -> None:
 
 
 def test_a_mail_that_is_tried_again_is_waited_for() -> None:
-    """Only what is given up on falls through."""
+    """While a mail is retried, the next step is not brought forward."""
     bob = Bob(step("0s", "email", "offender"), step("2h", "email", "admins"))
     bob.opens(0, "v1")
     bob.at(WAIT)
@@ -73,7 +76,7 @@ def test_a_mail_that_is_tried_again_is_waited_for() -> None:
 
 
 def test_who_was_reached_once_is_reached(bob: Bob) -> None:
-    """One terminal of two took it; what comes of later notices brings nothing forward."""
+    """Once a user was reached, later failures bring no step forward."""
     bob.opens(0, "v1")
     bob.at(WAIT)
     assert bob.hears(WAIT, "refused", "wall") == ["opened offender email"]
@@ -85,7 +88,7 @@ def test_who_was_reached_once_is_reached(bob: Bob) -> None:
 
 
 def test_without_proof_administrators_are_told_at_once(bob: Bob) -> None:
-    """Nobody else is."""
+    """If no user is proven, administrators are notified at once, and nobody else."""
     bob.opens(0, "v1", person=None, uid=None, user="unknown", key="unknown")
     assert bob.at(WAIT) == ["opened admins email+webhook:chat unreached"]
     assert bob.drafts[0].person is None
@@ -93,7 +96,7 @@ def test_without_proof_administrators_are_told_at_once(bob: Bob) -> None:
 
 
 def test_steps_without_administrators_tell_them_if_nobody_is_reached() -> None:
-    """By notices.admin_channels, once."""
+    """If nobody was reached and no step names administrators, they are notified once."""
     bob = Bob(step("0s", "wall", "offender"))
     bob.opens(0, "v1")
     bob.at(WAIT)
@@ -102,14 +105,14 @@ def test_steps_without_administrators_tell_them_if_nobody_is_reached() -> None:
 
 
 def test_a_channel_that_is_off_is_passed_by() -> None:
-    """A step none of whose channels is on reaches nobody."""
+    """A step whose channels are all disabled counts as one that reached nobody."""
     bob = Bob(channels=("log", "webhook:chat"))
     bob.opens(0, "v1")
     assert bob.at(WAIT) == ["opened offender log", "opened admins webhook:chat unreached"]
 
 
 def test_no_channel_at_all_ends_nothing() -> None:
-    """Nothing is on: nothing is told, and nothing runs in circles."""
+    """If all channels are disabled, nothing is sent and the state machine comes to rest."""
     bob = Bob(channels=())
     bob.opens(0, "v1")
     assert bob.runs(0, 24 * HOUR) == []
@@ -119,7 +122,7 @@ def test_no_channel_at_all_ends_nothing() -> None:
 
 
 def test_reminders_come_at_growing_intervals() -> None:
-    """4, 8, 16 hours, and so on up to the longest; by every channel the offender is told by."""
+    """Reminders follow after 4, 8, 16 hours and so on up to the maximum, through all the user's channels."""
     bob = Bob(step("0s", "wall email", "offender"), repeat_longest=20 * 3600.0)
     bob.opens(0, "v1")
     told = bob.runs(0, 80 * HOUR)
@@ -129,7 +132,7 @@ def test_reminders_come_at_growing_intervals() -> None:
 
 
 def test_many_missed_reminders_are_one(bob: Bob) -> None:
-    """Nobody worked for a month: one notice of each sort."""
+    """After a month without a dispatcher, there is only one notice of each kind."""
     bob.opens(0, "v1")
     assert bob.at(700 * HOUR) == [NOW]
     bob.hears(700 * HOUR)
@@ -138,7 +141,7 @@ def test_many_missed_reminders_are_one(bob: Bob) -> None:
 
 
 def test_a_gpu_that_joins_makes_one_more_notice(bob: Bob) -> None:
-    """At the earliest group_interval after the last; with all that is open, to those who have heard."""
+    """Another GPU causes a notice with all open violations, at the earliest after `group_interval`."""
     bob.opens(0, "v1")
     bob.at(WAIT)
     bob.hears(WAIT)
@@ -149,7 +152,7 @@ def test_a_gpu_that_joins_makes_one_more_notice(bob: Bob) -> None:
 
 
 def test_a_gpu_that_joins_and_leaves_before_is_not_told(bob: Bob) -> None:
-    """Nor is it resolved."""
+    """A GPU that is used and left before its notice is never mentioned."""
     bob.opens(0, "v1")
     bob.at(WAIT)
     bob.hears(WAIT)
@@ -162,7 +165,7 @@ def test_a_gpu_that_joins_and_leaves_before_is_not_told(bob: Bob) -> None:
 
 
 def test_a_job_that_is_started_again_is_the_same_episode(bob: Bob) -> None:
-    """Gone for less than resolve_hold: no resolved notice, no new one, and steps and reminders go on."""
+    """A job that is restarted within `resolve_hold` continues its episode, with steps and reminders."""
     bob.opens(0, "v1")
     bob.at(WAIT)
     bob.hears(WAIT)
@@ -174,7 +177,7 @@ def test_a_job_that_is_started_again_is_the_same_episode(bob: Bob) -> None:
 
 
 def test_a_job_that_never_lives_as_long_as_the_wait_is_told_of(bob: Bob) -> None:
-    """Restarting before each notice evades none."""
+    """A job that restarts before each notice is still reported."""
     told = []
     for turn in range(4):
         told += bob.opens(turn * 3 * SECOND, f"v{turn}")
@@ -183,7 +186,7 @@ def test_a_job_that_never_lives_as_long_as_the_wait_is_told_of(bob: Bob) -> None
 
 
 def test_resolved_comes_once_to_those_who_were_told(bob: Bob) -> None:
-    """After resolve_hold; administrators who had not heard are not bothered."""
+    """The resolved notice comes after `resolve_hold`, and only to those who were notified."""
     bob.at(0, (OPENED, violation("v1")), (OPENED, violation("v2", 1)))
     bob.at(WAIT)
     bob.hears(WAIT)
@@ -197,7 +200,7 @@ def test_resolved_comes_once_to_those_who_were_told(bob: Bob) -> None:
 
 
 def test_everybody_who_was_told_hears_that_it_is_over() -> None:
-    """Each audience by the channels it was told by."""
+    """Each notified audience gets the resolved notice through the channels that were used for it."""
     bob = Bob(step("0s", "wall", "offender admins lab@example.com"), step("1m", "email", "offender admins"))
     bob.opens(0, "v1")
     bob.runs(0, 2 * MINUTE)
@@ -211,7 +214,7 @@ def test_everybody_who_was_told_hears_that_it_is_over() -> None:
 
 @pytest.mark.parametrize("reason", ["reserved", "exempted"])
 def test_what_was_put_right_is_over_at_once(bob: Bob, reason: str) -> None:
-    """A reservation is no restart: who makes one is thanked then and there."""
+    """If the user reserves the GPU, the resolved notice is sent immediately."""
     bob.opens(0, "v1")
     bob.at(WAIT)
     assert bob.closes(MINUTE, "v1", reason=reason) == ["resolved offender wall+log"]
@@ -219,7 +222,7 @@ def test_what_was_put_right_is_over_at_once(bob: Bob, reason: str) -> None:
 
 
 def test_what_was_never_told_is_never_resolved(bob: Bob) -> None:
-    """It ends before anybody heard of it."""
+    """A violation that ends before its notice causes no resolved notice."""
     bob.opens(0, "v1")
     bob.closes(WAIT - 1, "v1")
     assert bob.at(WAIT + HOLD) == []
@@ -227,7 +230,7 @@ def test_what_was_never_told_is_never_resolved(bob: Bob) -> None:
 
 
 def test_an_update_tells_nobody_but_is_shown(bob: Bob) -> None:
-    """The next notice has the latest facts; an update of what has ended changes nothing."""
+    """An update causes no notice, but the next notice has its facts; one after the end has no effect."""
     bob.opens(0, "v1")
     assert bob.at(1, (UPDATED, violation("v1", memory_mb=9))) == []
     bob.at(WAIT)
@@ -239,7 +242,7 @@ def test_an_update_tells_nobody_but_is_shown(bob: Bob) -> None:
 
 
 def test_facts_that_come_twice_change_nothing(bob: Bob) -> None:
-    """At-least-once delivery of facts makes no second notice and moves no timer."""
+    """A fact that is delivered twice causes no second notice and moves no timer."""
     bob.opens(0, "v1")
     bob.opens(SECOND, "v1")
     assert bob.due == WAIT
@@ -254,7 +257,7 @@ def test_facts_that_come_twice_change_nothing(bob: Bob) -> None:
 
 
 def test_the_proven_person_is_told(bob: Bob) -> None:
-    """One violation with proof is enough to know whom to tell."""
+    """One violation with proof is enough to notify the user."""
     bob.at(0, (OPENED, violation("v1", 0, person=None, uid=0)), (OPENED, violation("v2", 1)))
     bob.at(WAIT)
     assert (bob.drafts[0].person, bob.drafts[0].uid) == ("bob", 1001)

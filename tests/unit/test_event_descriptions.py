@@ -1,4 +1,4 @@
-"""The sentences of a time line."""
+"""The sentences of a timeline."""
 
 import msgspec
 import pytest
@@ -82,12 +82,12 @@ def _silence(**facts: object) -> Silence:
     ],
 )
 def test_facts_are_said_in_a_sentence(kind: str, one: Violation, said: str) -> None:
-    """Who, where, by what right, with what; how long and why."""
+    """A fact is described with the user, the GPU, the right, the program, the duration and the reason."""
     assert event_descriptions.describe_fact(kind, one) == said
 
 
 def test_a_gpu_that_is_called_otherwise_is_said() -> None:
-    """An update by which the GPU has another index than in the fact before."""
+    """An update that gives the GPU a new index says so."""
     said = event_descriptions.describe_fact(
         UPDATED, violation(NOW, processes=_processes("a")), violation(NOW, gpu=3)
     )
@@ -95,7 +95,7 @@ def test_a_gpu_that_is_called_otherwise_is_said() -> None:
 
 
 def test_notices_say_for_whom_and_by_what() -> None:
-    """Each audience by its name, and why administrators hear of it."""
+    """A notice is described with its audience, its channels, and why administrators were notified."""
     said = event_descriptions.describe_notice
     assert said(_notice()) == "First notice for bob, by wall and log"
     assert said(_notice(kind="reminder", channels=[])) == "Reminder for bob, by every channel"
@@ -117,7 +117,7 @@ def test_notices_say_for_whom_and_by_what() -> None:
 
 
 def test_attempts_say_what_became_of_them() -> None:
-    """Channel, recipient, outcome, why, and which attempt it was when it was not the first."""
+    """An attempt is described with its channel, recipient, outcome and reason, and with its number."""
     said = event_descriptions.describe_attempt
     assert said(attempt()) == "By email to bob@example.com: delivered"
     assert said(attempt(outcome="retry", detail="451 later", attempt=3)) == (
@@ -127,7 +127,7 @@ def test_attempts_say_what_became_of_them() -> None:
 
 
 def test_silences_and_signals_say_who_and_why() -> None:
-    """A silence, an acknowledgement, their ends, and a process that was told to end."""
+    """Silences, acknowledgements, their ends, and signals are described with the user and the reason."""
     assert event_descriptions.describe_silence(ADDED, _silence(user="bob", gpu=3, process="jupyter")) == (
         "root silenced user bob, GPU 3, process jupyter until 2026-11-25 18:00:00 UTC: maintenance"
     )
@@ -155,7 +155,7 @@ def test_silences_and_signals_say_who_and_why() -> None:
 
 
 def test_no_sentence_passes_control_characters_on() -> None:
-    """Whatever field the hostile text is in, the sentence is one harmless line."""
+    """Hostile text in any field gives one harmless line."""
     said = [
         event_descriptions.describe_fact(
             OPENED, violation(NOW, user=NASTY, kind="trespass", holder=NASTY, processes=_processes(NASTY))

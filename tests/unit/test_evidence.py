@@ -1,4 +1,4 @@
-"""The ladder of evidence: what proves whose a process is, and what proves nothing."""
+"""The kinds of evidence for the owner of a process: what proves a user, and what does not."""
 
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ A = "a1" * 32
 
 @pytest.fixture
 def other(tmp_path: Path) -> Host:
-    """Another host."""
+    """Another host, as a /proc tree."""
     return Host(tmp_path)
 
 
 def test_the_rungs_of_the_ladder(other: Host) -> None:
-    """The uid, then subordinate uids, then the session's slice, then the login uid, then nobody."""
+    """The uid counts first, then subordinate uids, the session's slice, and the login uid.
+
+    Otherwise nobody is proven.
+    """
     other.write("subuid", "1005:100000:65536\nnobody-has-this-name:200000:65536\nbroken\n1:2\n")
     session = "0::/user.slice/user-1001.slice/session-1.scope"
     other.put(1, 1002, session, login="1003")
@@ -47,7 +50,7 @@ def test_the_rungs_of_the_ladder(other: Host) -> None:
 
 
 def test_only_users_are_unnamed(other: Host) -> None:
-    """Accounts of services, and uids in a container or another user namespace, are nobody's in particular."""
+    """System accounts and uids in containers or user namespaces do not count as users without a name."""
     other.put(1, 1505433401)
     other.put(2, 999)
     other.put(3, 61184)
@@ -59,7 +62,7 @@ def test_only_users_are_unnamed(other: Host) -> None:
 
 
 def test_root_in_a_container_is_nobody(other: Host) -> None:
-    """The login uid is that of whoever started the runtime, and proves nothing."""
+    """In a container, the login uid belongs to the user who started the runtime, so it proves nothing."""
     other.put(1, 0, f"0::/system.slice/docker-{A}.scope", login="1003")
     found = other.whose(1)
     assert (found.person, found.evidence, found.uid) == (None, "unknown", None)
@@ -71,7 +74,7 @@ def test_root_in_a_container_is_nobody(other: Host) -> None:
 @pytest.mark.parametrize("uid", [0, 1001, 1002])
 @pytest.mark.parametrize("uid_map", ["0 0 4294967295", "0 200000 65536"])
 def test_a_cgroup_parent_that_was_asked_for_proves_nobody(other: Host, uid: int, uid_map: str) -> None:
-    """Root's container service puts a container below any user's manager, with userns-remap too."""
+    """A container that root's service put below a user's manager (`--cgroup-parent`) proves nobody."""
     other.write("subuid", "1005:200000:65536\n")
     parent = "/user.slice/user-1001.slice/user@1001.service"
     mapped = uid_map.startswith("0 2")
@@ -81,7 +84,7 @@ def test_a_cgroup_parent_that_was_asked_for_proves_nobody(other: Host, uid: int,
 
 
 def test_a_rootless_container_is_whose_manager_it_is_below(other: Host) -> None:
-    """A service without root cannot ask who made the user namespace: the uid or its range must agree."""
+    """Below a user's own manager, the uid or its subordinate range must agree with that user."""
     other.write("subuid", "1001:100000:65536\n")
     parent = "/user.slice/user-1001.slice/user@1001.service"
     for pid, uid in enumerate((1001, 100007), 1):
@@ -91,7 +94,7 @@ def test_a_rootless_container_is_whose_manager_it_is_below(other: Host) -> None:
 
 
 def test_subordinate_uids_of_root_prove_nobody(other: Host) -> None:
-    """LXD's and Proxmox's range belongs to root, who is no more a person here than on the other rungs."""
+    """The subordinate range of root, as LXD and Proxmox use it, proves nobody."""
     other.write("subuid", "root:100000:65536\n")
     other.put(1, 101000, uid_map="0 100000 65536")
     found = other.whose(1)
@@ -100,7 +103,7 @@ def test_subordinate_uids_of_root_prove_nobody(other: Host) -> None:
 
 @pytest.mark.parametrize("name", ["nvidia-cuda-mps-server", "nvidia-cuda-mps", "nvidia-smi"])
 def test_a_name_hides_nobody(other: Host, name: str) -> None:
-    """A process may call itself what it likes: it stays its user's, and is no known program."""
+    """A process name does not change its owner and does not make it a known program."""
     other.put(1, 1002, name=name)
     found = other.whose(1)
     assert (found.uid, found.evidence, found.program) == (1002, "uid", None)
@@ -108,7 +111,7 @@ def test_a_name_hides_nobody(other: Host, name: str) -> None:
 
 
 def test_a_uid_in_a_container_proves_nobody(other: Host) -> None:
-    """Images choose their uids: 1000 is jovyan, vscode, ray or node, by chance a user of the host."""
+    """A uid inside a container proves nobody, because images choose their uids."""
     for pid, cgroup in enumerate(
         (f"0::/system.slice/docker-{A}.scope", f"0::/docker/{A}", f"0::/kubepods/podx/{A}", "0::/lxc/web"), 1
     ):
@@ -119,7 +122,10 @@ def test_a_uid_in_a_container_proves_nobody(other: Host) -> None:
 
 
 def test_a_range_of_subordinate_uids_without_a_namespace_proves_nobody(other: Host) -> None:
-    """A directory may give its users the same numbers that useradd gave out as a range."""
+    """Without a user namespace, a uid in a subordinate range proves nobody.
+
+    A directory may use the same numbers.
+    """
     other.write("subuid", "1005:100000:65536\n")
     other.put(1, 108472)
     found = other.whose(1)
@@ -127,14 +133,14 @@ def test_a_range_of_subordinate_uids_without_a_namespace_proves_nobody(other: Ho
 
 
 def test_services_and_nobody_are_no_persons(other: Host) -> None:
-    """Also those whose uids systemd makes up, above the local users' range."""
+    """Services, the user nobody, and uids that systemd assigns dynamically are not users."""
     for pid, uid in enumerate((999, 61184, 65519, 65534, 65535), 1):
         other.put(pid, uid)
         assert other.whose(pid).person is None
 
 
 def test_what_descends_from_a_run_is_told_by_the_kernel(other: Host) -> None:
-    """By its ancestors, whoever it has become; it stays the run's when those in between have ended."""
+    """A descendant of a run belongs to it, even after a change of uid or if its parents have ended."""
     attributor = other.attributor()
     other.put(10, 0, start=3)
     other.put(11, 0, start=4, parent=10)
@@ -153,7 +159,7 @@ def test_what_descends_from_a_run_is_told_by_the_kernel(other: Host) -> None:
 
 
 def test_a_login_uid_is_kept_unless_the_process_has_a_persons_own_uid(other: Host) -> None:
-    """After `su - bob` or `sudo slurmd` a process of bob's is not the administrator's who logged in."""
+    """After `su - bob` or `sudo slurmd`, the other user's process loses the administrator's login uid."""
     for pid, (uid, login) in enumerate(((0, "1003"), (999, "1003"), (1002, "1003"), (0, "")), 1):
         other.put(pid, uid, login=login)
     assert [other.whose(pid).login_uid for pid in range(1, 5)] == [1003, 1003, None, None]
@@ -162,7 +168,7 @@ def test_a_login_uid_is_kept_unless_the_process_has_a_persons_own_uid(other: Hos
 
 @pytest.mark.anyio
 async def test_two_people_of_one_login_are_two(store: Store, other: Host) -> None:
-    """An administrator neither adopts the use of a user nor hides it, with the login uid of both the same."""
+    """Two users with the same login uid are two people: neither adopts or hides the use of the other."""
     other.put(1, 1002, login="1003")
     lab = Lab(store)
     await lab.scan(used(0, other.whose(1)))
@@ -178,7 +184,7 @@ async def test_two_people_of_one_login_are_two(store: Store, other: Host) -> Non
 
 @pytest.mark.anyio
 async def test_the_ranges_of_users_are_those_of_now(other: Host) -> None:
-    """A range that is given out, or a limit that is set, while the service runs counts with the next scan."""
+    """Changed ranges of uids count from the next scan on."""
     attributor = other.attributor()
     other.put(1, 100999, uid_map="0 1005 1 1 100000 65536")
     other.put(2, 70000)

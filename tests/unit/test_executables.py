@@ -1,4 +1,4 @@
-"""Which program a process runs: real programs, copies, links and names that lie."""
+"""The program of a process, tested with real programs, copies, links and misleading names."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become s
 
 @pytest.fixture
 def roots() -> Iterator[Path]:
-    """A folder where only root puts programs."""
+    """A folder to which only root can write."""
     folder = Path("/usr/local/lib/canhazgpu-test")
     folder.mkdir(mode=0o755)
     yield folder
@@ -28,7 +28,7 @@ def roots() -> Iterator[Path]:
 
 
 def proven(person: Person, *program: str) -> str | None:
-    """Start a program as a person; return which program it is proven to be."""
+    """Start a program as a user; return the program that it is proven to be."""
     process = person.spawn(*program)
     comm = Path(program[0]).name.encode()[:15]
     until(lambda: Path(f"/proc/{process.pid}/comm").read_bytes().strip() == comm)
@@ -38,12 +38,12 @@ def proven(person: Person, *program: str) -> str | None:
 
 
 def test_a_system_program_is_what_it_is(people: list[Person]) -> None:
-    """By its path, whoever runs it."""
+    """A system program is recognised by its path, whoever runs it."""
     assert proven(people[0], "/bin/sleep", "60") == SLEEP
 
 
 def test_a_link_to_a_system_program_has_no_other_name(people: list[Person], tmp_path: Path) -> None:
-    """The kernel's name of the process is the link's, the program is not."""
+    """A link to a system program does not give it another name."""
     tmp_path.chmod(0o777)
     link = Path("/tmp") / f"Xorg{os.getpid()}"  # noqa: S108 - a place where users put things
     link.symlink_to("/bin/sleep")
@@ -55,7 +55,7 @@ def test_a_link_to_a_system_program_has_no_other_name(people: list[Person], tmp_
 
 @pytest.mark.parametrize("owner", ["root", "person"])
 def test_a_copy_where_users_may_write_proves_nothing(people: list[Person], owner: str) -> None:
-    """Root's file too: anybody may put another in its place, or a hard link."""
+    """A copy in a folder where users can write proves nothing, even if root owns the file."""
     for folder in (Path(f"/tmp/chg{os.getpid()}"), Path(f"/dev/shm/chg{os.getpid()}")):  # noqa: S108 - as above
         folder.mkdir(mode=0o755)
         os.chown(folder, people[0].uid, people[0].gid)
@@ -70,7 +70,7 @@ def test_a_copy_where_users_may_write_proves_nothing(people: list[Person], owner
 def test_roots_program_in_roots_place_is_proven_after_an_upgrade_too(
     people: list[Person], roots: Path
 ) -> None:
-    """The file of a running program is deleted when the package is upgraded. Long names count whole."""
+    """A program of root stays proven after an upgrade has deleted its file, also if its name is long."""
     program = Path(shutil.copy("/bin/sleep", roots / "nvidia-persistenced"))
     process = people[0].spawn(str(program), "60")
     until(lambda: Path(f"/proc/{process.pid}/comm").read_bytes() == b"nvidia-persiste\n")
@@ -85,7 +85,7 @@ def test_roots_program_in_roots_place_is_proven_after_an_upgrade_too(
 
 @pytest.mark.parametrize("spoil", ["file", "folder", "group"])
 def test_what_others_may_write_is_not_roots(people: list[Person], roots: Path, spoil: str) -> None:
-    """The file itself, or the folder that holds it, by mode or by group."""
+    """If other users can write to the file or its folder, by mode or by group, it is not proven."""
     program = Path(shutil.copy("/bin/sleep", roots / "Xorg"))
     if spoil == "group":
         os.chown(roots, 0, people[0].gid)
@@ -94,7 +94,7 @@ def test_what_others_may_write_is_not_roots(people: list[Person], roots: Path, s
 
 
 def test_a_program_that_executes_another_under_its_name_is_seen(people: list[Person], roots: Path) -> None:
-    """Pid, start, owner and name stay the same; the program does not."""
+    """A program that executes another one under its name is recognised as the other one."""
     folder = Path(f"/tmp/chg{os.getpid()}")  # noqa: S108 - a place of a user's
     folder.mkdir(mode=0o755)
     os.chown(folder, people[0].uid, people[0].gid)
@@ -119,7 +119,7 @@ def test_a_program_that_executes_another_under_its_name_is_seen(people: list[Per
 
 
 def test_a_process_that_calls_itself_otherwise_is_not_exempt(people: list[Person]) -> None:
-    """PR_SET_NAME gives any name of 15 bytes."""
+    """A process that changes its name with PR_SET_NAME is not exempt."""
     script = "$0 = 'nvidia-smi'; sleep 60"  # Which calls prctl(PR_SET_NAME).
     process = people[0].spawn("/usr/bin/perl", "-e", script)
     until(lambda: Path(f"/proc/{process.pid}/comm").read_bytes() == b"nvidia-smi\n")
@@ -130,7 +130,7 @@ def test_a_process_that_calls_itself_otherwise_is_not_exempt(people: list[Person
 
 
 def test_a_kernel_thread_has_no_program() -> None:
-    """It cannot be told, and is not root's program either."""
+    """A kernel thread has no program, so it is not proven to be one of root's."""
     thread = next((path.parent for path in Path("/proc").glob("[0-9]*/exe") if _is_thread(path)), None)
     if thread is None:
         pytest.skip("no kernel threads are seen here")

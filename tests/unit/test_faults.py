@@ -1,4 +1,4 @@
-"""The oracle of the fault matrix: what it takes for an error of the product, and what it does not."""
+"""The oracle of the fault matrix: what it reports as an error of the product, and what it accepts."""
 
 from collections.abc import Collection
 from typing import Any
@@ -16,37 +16,37 @@ A, B = "GPU-a", "GPU-b"
 
 @pytest.fixture
 def judge() -> Oracle:
-    """An oracle that knows of one reservation, of A."""
+    """Return an oracle that knows one reservation, of A."""
     judge = Oracle()
     judge.granted("r1", [A], "ann", 0.0)
     return judge
 
 
 def rows(held: dict[str, str]) -> list[dict[str, Any]]:
-    """What `status` says: who holds which card."""
+    """Return `status` with these holders of cards."""
     return [{"uuid": uuid, "reservation": {"id": held[uuid]} if uuid in held else None} for uuid in (A, B)]
 
 
 def kinds(found: Collection[tuple[str, str]]) -> list[str]:
-    """Of what kind the errors are."""
+    """Return the kinds of the errors."""
     return [kind for kind, _ in found]
 
 
 def test_what_is_as_promised_is_no_error(judge: Oracle) -> None:
-    """One holder of one card, and another card for somebody else."""
+    """Different cards for different users are no error."""
     judge.granted("r2", [B], "bob", 0.0)
     assert judge.failures == []
     assert judge.compare(rows({A: "r1", B: "r2"})) == []
 
 
 def test_a_card_that_is_promised_twice(judge: Oracle) -> None:
-    """Two answers that name one card, with no release between them."""
+    """Two grants of one card without a release in between are an error."""
     judge.granted("r2", [A], "bob", 0.0)
     assert kinds(judge.failures) == [oracle.TWICE]
 
 
 def test_a_card_may_be_granted_once_its_release_is_asked_for(judge: Oracle) -> None:
-    """Somebody else may have it before the answer comes."""
+    """A card may be granted to another user once its release was requested."""
     judge.ending("r1")
     judge.granted("r2", [A], "bob", 0.0)
     assert judge.failures == []
@@ -54,7 +54,7 @@ def test_a_card_may_be_granted_once_its_release_is_asked_for(judge: Oracle) -> N
 
 @pytest.mark.parametrize(("user", "asked", "expected"), [("bob", 10.0, [oracle.USED]), ("ann", 10.0, [])])
 def test_a_card_that_somebody_elses_process_is_on(user: str, asked: float, expected: list[str]) -> None:
-    """It is not granted to others once the process must have been seen; its own user may reserve it."""
+    """Once a scan must have seen a process on a card, the card may only be granted to the process's user."""
     judge = Oracle()
     judge.placed(100, A, "ann", since=0.0)
     judge.granted("r1", [A], user, asked)
@@ -62,7 +62,7 @@ def test_a_card_that_somebody_elses_process_is_on(user: str, asked: float, expec
 
 
 def test_a_process_that_was_not_to_be_seen_yet() -> None:
-    """No scan can know of what has only just begun."""
+    """A process that has just started need not be known yet."""
     judge = Oracle()
     judge.placed(100, A, "ann", since=0.0)
     judge.granted("r1", [A], "bob", 0.5)
@@ -79,12 +79,12 @@ def test_a_process_that_was_not_to_be_seen_yet() -> None:
     ],
 )
 def test_what_is_missing_or_too_much(judge: Oracle, held: dict[str, str], expected: list[str]) -> None:
-    """A reservation that is gone or elsewhere, and one that nobody asked for."""
+    """A lost, moved or unexpected reservation is an error."""
     assert kinds(judge.compare(rows(held))) == expected
 
 
 def test_what_ended_does_not_come_back(judge: Oracle) -> None:
-    """While the release is under way it may be there, afterwards not."""
+    """A released reservation may be shown until the release is done, but not afterwards."""
     judge.ending("r1")
     assert judge.compare(rows({A: "r1"})) == []
     judge.ended("r1")
@@ -99,7 +99,7 @@ def test_nobody_is_excused_for_what_holds_always() -> None:
 
 
 def test_the_matrix_is_whole() -> None:
-    """Every fault has a promise of its own, and the report a cell for each state."""
+    """Every fault has its own promise, and the report has a cell for each state."""
     promises = [fault.promise for fault in matrix.FAULTS.values()]
     assert len(set(promises)) == len(promises)
     seen = [Seen(fault, state, [], [], [], 1.0, 0.5, {}) for fault in matrix.FAULTS for state in STATES]

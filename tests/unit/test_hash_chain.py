@@ -1,4 +1,4 @@
-"""The form of a chained line, where its head is kept, and which files make up a log."""
+"""The form of a chained line, the head file, and the files that belong to a log."""
 
 import gzip
 import hashlib
@@ -24,7 +24,7 @@ LINES, HEAD = chain(10)
 
 
 def test_the_form_of_a_line_is_the_documented_one() -> None:
-    """SHA-256 over the value before, 64 zeros at first, and the bytes up to the chain field."""
+    """The chain value is a SHA-256 of the previous value (64 zeros at first) and the line's own bytes."""
     first, head = seal(b'{"id": "a", "gpu": 1}\n', START)
     body = b'{"id": "a", "gpu": 1, "seq": 1'
     expected = hashlib.sha256(b"0" * 64 + body).hexdigest()
@@ -37,14 +37,14 @@ def test_the_form_of_a_line_is_the_documented_one() -> None:
 
 
 def test_only_a_whole_line_of_an_object_is_sealed() -> None:
-    """What does not end like a JSON object and a line feed is refused."""
+    """A line that does not end like a JSON object with a line feed is rejected."""
     for line in (b"", b"{}", b'["a"]\n', b'{"id": "a"}'):
         with pytest.raises(ValueError, match="JSON object"):
             seal(line, START)
 
 
 def test_no_fact_has_fields_named_like_those_of_the_chain() -> None:
-    """A field of the data would be hidden by them."""
+    """No fact has fields named `seq` or `chain`, because they would be hidden."""
     assert {
         name
         for data in DATA.values()
@@ -67,13 +67,16 @@ def test_no_fact_has_fields_named_like_those_of_the_chain() -> None:
     ],
 )
 def test_what_is_not_in_the_exact_form_has_no_place_in_the_chain(line: bytes) -> None:
-    """A line written anew by another program is taken neither for the one written nor for an old one."""
+    """A line that another program has reformatted does not belong to the chain, and is not an old line."""
     assert link_of(line) is None
     assert not is_plain(line) or b"chain" not in line
 
 
 def test_the_kept_head_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """It is for its owner alone, replaced whole, and anything else in its place is an error."""
+    """The head file is replaced atomically and readable by its owner only.
+
+    Anything else in its place is an error.
+    """
     log = tmp_path / "violations.log"
     path = chain_head_path(log)
     assert read_chain_head(log) is None
@@ -95,7 +98,7 @@ def test_the_kept_head_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_the_kept_head_is_not_written_through_a_link(tmp_path: Path) -> None:
-    """What lies at the place of the new file is put away, not followed."""
+    """A link in the place of the temporary head file is removed, not followed."""
     log, victim = tmp_path / "log", tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / ".log.head.new").symlink_to(victim)
@@ -108,7 +111,10 @@ def test_the_kept_head_is_not_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_what_a_log_was_rotated_to_is_known_by_its_name(tmp_path: Path) -> None:
-    """Numbers and dates, packed or not; no copy somebody made, and not what is just being packed."""
+    """Rotated files have a number or a date, compressed or not.
+
+    Other copies and unfinished files do not belong.
+    """
     parts = [
         "log",
         "log.1",
@@ -127,7 +133,7 @@ def test_what_a_log_was_rotated_to_is_known_by_its_name(tmp_path: Path) -> None:
 
 
 def test_lines_are_read_in_bounded_pieces(tmp_path: Path) -> None:
-    """Of a line without end only the beginning is kept; the line behind it is read as it is."""
+    """A line without end is cut, and the line behind it is read correctly."""
     path = tmp_path / "log.1.gz"
     path.write_bytes(gzip.compress(b"a\n" + b"x" * 5 * LONGEST + b"\nb\nc"))
     with opened(path) as stream:

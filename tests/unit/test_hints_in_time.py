@@ -1,4 +1,7 @@
-"""When hints are looked for: never so that a scan waits long, again when they may have changed."""
+"""When hints are looked for.
+
+A scan never waits long for them, and they are looked for again when they may have changed.
+"""
 
 import os
 import socket
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may make use
 
 
 def hang(lab: Lab) -> None:
-    """Let Docker take a request and say nothing."""
+    """Let Docker accept a request and not answer."""
 
     def wait(_: socket.socket) -> None:
         lab.docker.stopping.wait(60)
@@ -25,7 +28,7 @@ def hang(lab: Lab) -> None:
 
 
 def test_a_scan_waits_for_nothing(lab: Lab) -> None:
-    """A daemon that hangs is asked elsewhere; the process is shown meanwhile, and the hint comes later."""
+    """A scan does not wait for a Docker daemon that hangs; the hint is added later."""
     hang(lab)
     lab.put(0, "/home/{ada}")
     began = time.monotonic()
@@ -37,7 +40,7 @@ def test_a_scan_waits_for_nothing(lab: Lab) -> None:
 
 @pytest.mark.anyio
 async def test_the_first_scan_has_the_hint(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It waits for new processes until all is known: what it presumed without, the next would take back."""
+    """The first scan waits for the hints of new processes, so that the next one need not correct it."""
     monkeypatch.setattr(container_hints, "PATIENCE", 60.0)
     began = time.monotonic()
     lab.put(0, "/home/{ada}")
@@ -50,7 +53,7 @@ async def test_the_first_scan_has_the_hint(lab: Lab, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.anyio
 async def test_what_hangs_delays_one_scan_only(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever starts process after process, while Docker does not answer, does not slow scans down."""
+    """Starting many processes while Docker hangs delays one scan only."""
     monkeypatch.setattr(docker_api, "DEADLINE", 20.0)
     monkeypatch.setattr(container_hints, "PATIENCE", 0.05)
     hang(lab)
@@ -66,7 +69,7 @@ async def test_what_hangs_delays_one_scan_only(lab: Lab, monkeypatch: pytest.Mon
 
 
 def test_what_did_not_answer_is_asked_again(lab: Lab) -> None:
-    """Soon at first, then more rarely; what was found ages too."""
+    """A source that did not answer is asked again, soon at first and then less often; results expire too."""
     lab.put()
     assert lab.hint() is None
     lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
@@ -83,7 +86,7 @@ def test_what_did_not_answer_is_asked_again(lab: Lab) -> None:
 
 
 def test_what_was_found_stands_while_docker_is_away(lab: Lab) -> None:
-    """A daemon that is started anew takes no hint away."""
+    """A hint stays while the Docker daemon restarts."""
     lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
     lab.put(environ="USER={bob}")
     found = lab.hint()
@@ -97,7 +100,7 @@ def test_what_was_found_stands_while_docker_is_away(lab: Lab) -> None:
 
 
 def test_another_process_by_that_pid_is_looked_at_anew(lab: Lab) -> None:
-    """Its start tells them apart."""
+    """A new process with the same pid is examined again, because its start differs."""
     lab.put(0, "/home/{ada}", start=5)
     assert lab.hint()
     lab.put(0, "/home/{bob}", start=6)

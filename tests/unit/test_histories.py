@@ -1,4 +1,4 @@
-"""What is told last of all, and what holds for every history: the machine, on a clock of the test's own."""
+"""The last step, ending processes, and properties that hold for every history, with a simulated clock."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from canhazgpu.events.violations import CLOSED, OPENED, UPDATED
 
 
 def test_processes_are_ended_only_after_so_many_notices_that_reached() -> None:
-    """However long it takes; once, with a word to the person by the channels they were told by."""
+    """Processes are ended once, after enough notices reached the user, who gets a notice of it."""
     bob = Bob(
         step("0s", "wall", "offender"),
         step("1h", "terminate", "offender"),
@@ -29,7 +29,7 @@ def test_processes_are_ended_only_after_so_many_notices_that_reached() -> None:
 
 
 def test_processes_are_ended_later_when_too_many_were() -> None:
-    """It is tried again after ten minutes."""
+    """If too many episodes were ended recently, it is tried again after ten minutes."""
     bob = Bob(step("0s", "wall terminate", "offender"), terminate=Terminate(enabled=True, after_notices=1))
     bob.may_terminate = False
     bob.opens(0, "v1")
@@ -43,7 +43,7 @@ def test_processes_are_ended_later_when_too_many_were() -> None:
 
 @pytest.mark.parametrize("facts", [{"person": None}, {}])
 def test_nothing_is_ended_without_proof_or_leave(facts: dict[str, None]) -> None:
-    """One violation that nobody is proven to own spares the episode; so does the setting, off by default."""
+    """No process is ended if one violation has no proven user, or if the setting is off (the default)."""
     bob = Bob(step("0s", "wall", "offender"), step("0s", "terminate", "offender"))
     if facts:
         bob = Bob(
@@ -69,7 +69,10 @@ STEPS = st.lists(
 
 @given(STEPS, st.booleans())
 def test_what_holds_for_every_history(steps: list[tuple[str, int, int]], twice: bool) -> None:  # noqa: FBT001
-    """No notice without a reason, none twice; resolved once, last, to those only who were told."""
+    """Every notice has a reason, and none is sent twice.
+
+    Resolved comes once, last, to those who were notified.
+    """
     bob, now, number, current = Bob(), 0, 0, dict[int, str]()
     for kind, gpu, pause in steps:
         now += pause
@@ -106,7 +109,7 @@ def test_what_holds_for_every_history(steps: list[tuple[str, int, int]], twice: 
 
 
 def test_a_closed_fact_of_nobody_is_nothing() -> None:
-    """What was told of before there was anything to remember."""
+    """A closed fact without an episode changes nothing."""
     bob = Bob()
     assert bob.at(0, (CLOSED, violation("v1"))) == []
     assert bob.episode is None

@@ -1,4 +1,4 @@
-"""What holders hear: who sits on their GPUs, and when it is over; only of their own."""
+"""Notices to holders: they are only about their own GPUs, including the end of the use."""
 
 import pytest
 from support.episode import HOLD, HOUR, MINUTE, WAIT, Bob, step, violation
@@ -9,12 +9,12 @@ NOW = "opened offender wall+log"
 
 
 def named(bob: Bob, draft: int = -1) -> list[str]:
-    """The ids of the violations a notice tells of."""
+    """Return the ids of the violations in a notice."""
     return [one.violation for one in bob.drafts[draft].violations]
 
 
 def test_the_holder_hears_of_a_trespass_and_of_its_end() -> None:
-    """Only of what is on their GPUs; the offender hears of everything."""
+    """A holder is notified only about their own GPUs; the offender is notified about all."""
     bob = Bob()
     bob.at(
         0,
@@ -39,7 +39,7 @@ def test_the_holder_hears_of_a_trespass_and_of_its_end() -> None:
 
 
 def test_a_holder_hears_of_the_end_on_their_own_gpu() -> None:
-    """While its user goes on elsewhere; after the hold, and not if they come back before."""
+    """A holder gets the resolved notice when their own GPU is free, even if the episode continues."""
     bob = Bob()
     theirs = {"kind": "trespass", "holder": "carol"}
     bob.at(0, (OPENED, violation("v1", 0, **theirs)), (OPENED, violation("v2", 1)))
@@ -55,7 +55,7 @@ def test_a_holder_hears_of_the_end_on_their_own_gpu() -> None:
 
 
 def test_the_next_holder_hears_too() -> None:
-    """The GPU changes hands while somebody sits on it: who gave it back hears no more, who has it does."""
+    """If the GPU gets a new holder during a violation, only the new holder is notified from then on."""
     bob = Bob()
     bob.opens(0, "v1", 3, kind="trespass", holder="carol")
     bob.at(WAIT)
@@ -68,7 +68,7 @@ def test_the_next_holder_hears_too() -> None:
 
 
 def test_a_violation_that_becomes_a_trespass_is_told() -> None:
-    """Somebody has reserved the GPU meanwhile: they hear of it too."""
+    """If a GPU is reserved during a violation, the new holder is notified."""
     bob = Bob()
     bob.opens(0, "v1")
     bob.at(WAIT)
@@ -78,7 +78,7 @@ def test_a_violation_that_becomes_a_trespass_is_told() -> None:
 
 
 def test_a_holder_without_a_terminal_gets_mail_at_once() -> None:
-    """The next step that tells people is theirs too, now; administrators hear of whom no step reached."""
+    """A holder without a terminal gets the next step at once, or else administrators are notified."""
     bob = Bob()
     bob.opens(0, "v1", 3, kind="trespass", holder="carol")
     assert bob.at(WAIT) == [NOW, "opened carol wall+log"]
@@ -95,7 +95,7 @@ def test_a_holder_without_a_terminal_gets_mail_at_once() -> None:
 
 
 def test_a_holder_who_was_reached_hears_no_more() -> None:
-    """Their terminal showed it: no mail, whatever the offender gets."""
+    """A holder who was reached gets no further steps, whatever the offender gets."""
     bob = Bob()
     bob.opens(0, "v1", 3, kind="trespass", holder="carol")
     bob.at(WAIT)
@@ -105,7 +105,7 @@ def test_a_holder_who_was_reached_hears_no_more() -> None:
 
 
 def test_a_holder_who_comes_late_falls_through_too() -> None:
-    """All steps are taken: one that has not told this holder yet still can."""
+    """A holder who is added after all steps were taken is still notified by one of them."""
     bob = Bob()
     bob.opens(0, "v1", 1)
     bob.runs(0, 3 * HOUR)
@@ -140,7 +140,7 @@ def test_administrators_are_not_told_twice_at_once_that_nobody_was_reached(first
 
 
 def test_a_holder_whom_no_step_can_tell() -> None:
-    """Their step has no channel that tells people: those that have are not waited for."""
+    """If the holder's step has no personal channel, the steps that have one are used at once."""
     bob = Bob(step("0s", "wall log", "offender"), step("0s", "log", "holder"), step("1h", "email", "holder"))
     bob.opens(0, "v1", 3, kind="trespass", holder="carol")
     assert bob.at(WAIT) == [NOW, "opened carol log", "opened carol wall"]
@@ -149,7 +149,7 @@ def test_a_holder_whom_no_step_can_tell() -> None:
 
 
 def test_a_room_hears_once_what_several_people_are_told() -> None:
-    """Offender, holders and administrators by one webhook: one post when it begins, one when it is over."""
+    """A webhook gets one message at the start and one at the end, even if several audiences use it."""
     bob = Bob(step("0s", "wall webhook:chat", "offender holder"), step("0s", "webhook:chat", "admins"))
     theirs = {"kind": "trespass", "holder": "carol"}
     bob.at(0, (OPENED, violation("v1", 3, **theirs)), (OPENED, violation("v2", 1)))
@@ -162,7 +162,7 @@ def test_a_room_hears_once_what_several_people_are_told() -> None:
 
 
 def test_a_holder_who_was_mailed_is_mailed_of_the_next_gpu() -> None:
-    """They have no terminal: what reached them before is used at once."""
+    """A holder without a terminal gets the next notice through the channel that reached them before."""
     bob = Bob()
     bob.opens(0, "v1", 3, kind="trespass", holder="carol")
     bob.at(WAIT)
@@ -175,7 +175,7 @@ def test_a_holder_who_was_mailed_is_mailed_of_the_next_gpu() -> None:
 
 
 def test_a_step_that_told_a_holder_nothing_yet_is_still_theirs() -> None:
-    """It has the channel that was tried in vain: by its time there may be a terminal."""
+    """A step that sent a holder nothing is still taken at its time. There may be a terminal by then."""
     steps = (step("0s", "wall log", "offender holder"), step("30m", "wall", "holder"))
     bob = Bob(*steps, channels=("wall", "log"))
     bob.opens(0, "v1", 3, kind="trespass", holder="carol")

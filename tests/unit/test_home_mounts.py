@@ -1,4 +1,4 @@
-"""Whose home a process has mounted: mounts traced to the host's paths, homes as the passwd has them."""
+"""The owner of a mounted home, by mapping mounts to paths of the host."""
 
 import os
 import time
@@ -19,14 +19,17 @@ HOST = "27 1 254:0 / / rw - ext4 /dev/vda rw\n22 27 0:21 / /proc rw - proc proc 
 
 @pytest.fixture
 def other(tmp_path: Path) -> Host:
-    """Another host: one file system, as process 1 sees it."""
+    """Another host with one file system, as process 1 sees it."""
     host = Host(tmp_path)
     host.give(1, mountinfo=HOST)
     return host
 
 
 def mounted(host: Host, *mounts: str, container: str | None = A) -> list[Mounted]:
-    """Return whose homes a process with these mounts has, each `device root point options`."""
+    """Return the owners of the homes that a process with these mounts has.
+
+    Each is `device root point options`.
+    """
     rows = [mount.split(" ") for mount in mounts]
     lines = [f"9 8 {row[0]} {row[1]} {row[2]} {row[3]} master:1 - ext4 /dev/vda rw" for row in rows]
     host.give(7, mountinfo="\n".join(lines))
@@ -37,7 +40,7 @@ def mounted(host: Host, *mounts: str, container: str | None = A) -> list[Mounted
 
 
 def test_a_home_and_what_is_in_it(other: Host, people: list[Person]) -> None:
-    """Wherever it is mounted, and whether it may be written to; a home is what the passwd says it is."""
+    """A mounted home is found wherever it is mounted, with its writability."""
     one, two = people
     found = mounted(
         other, f"254:0 /home/{one.name}/my\\040data /d rw", f"254:0 /home/{two.name} /root ro,relatime"
@@ -55,12 +58,12 @@ def test_a_home_and_what_is_in_it(other: Host, people: list[Person]) -> None:
      "254:0 /home/{name} / rw", "254:0 /var/cache/man /m rw"],
 )  # fmt: skip
 def test_what_is_nobodys_home(other: Host, people: list[Person], mount: str) -> None:
-    """Folders that are shared, system users', or only look like a home, and file systems of no host."""
+    """Shared folders, homes of system users, lookalikes and foreign file systems give no owner."""
     assert mounted(other, mount.format(name=people[0].name)) == []
 
 
 def test_a_home_on_a_file_system_of_its_own(other: Host, people: list[Person]) -> None:
-    """The root of a mount is relative to its file system; the host may have that in several places."""
+    """A home on a file system of its own is found at every place where the host has mounted it."""
     name, uid = people[0].name, people[0].uid
     other.give(1, mountinfo=HOST + "28 27 254:1 / /home rw - xfs /dev/vdb rw\n")
     assert mounted(other, f"254:1 /{name}/x /d rw") == [Mounted(uid, f"/home/{name}/x", writable=True)]
@@ -73,7 +76,7 @@ def test_a_home_on_a_file_system_of_its_own(other: Host, people: list[Person]) -
 
 
 def test_a_home_behind_a_link(other: Host, people: list[Person]) -> None:
-    """The passwd may name a link: a container service mounts what it leads to."""
+    """A home behind a link is found by the path that the link leads to."""
     root = other.proc / "1/root"
     (root / "big/homes").mkdir(parents=True)
     (root / "home").symlink_to("/big/homes")
@@ -83,7 +86,7 @@ def test_a_home_behind_a_link(other: Host, people: list[Person]) -> None:
 
 
 def test_a_home_that_is_not_named_as_its_user(other: Host, people: list[Person]) -> None:
-    """It is known by its owner, if that is their home."""
+    """A home whose folder has another name is found by its owner in the user database."""
     one = people[0]
     (other.proc / "1/root/home/CORP/ada").mkdir(parents=True)
     os.chown(other.proc / "1/root/home/CORP/ada", one.uid, one.gid)
@@ -93,7 +96,7 @@ def test_a_home_that_is_not_named_as_its_user(other: Host, people: list[Person])
 
 
 def test_a_home_of_two_is_nobodys(other: Host, people: list[Person]) -> None:
-    """Whom a shared folder points to cannot be told."""
+    """A home that two users share has no owner."""
     one, two = people
     folder = other.proc / f"1/root/home/{one.name}"
     folder.mkdir(parents=True)
@@ -105,7 +108,7 @@ def test_a_home_of_two_is_nobodys(other: Host, people: list[Person]) -> None:
 def test_what_the_service_keeps_in_a_home_is_not_mounted_by_anybody(
     other: Host, people: list[Person]
 ) -> None:
-    """An administrator's home may hold Docker's own folder: that says nothing about its containers."""
+    """A folder of the container service inside a home gives no owner."""
     home = f"/home/{people[0].name}"
     mounts = [
         f"254:0 {home}/docker/containers/{A}/hostname /etc/hostname rw",
@@ -119,7 +122,7 @@ def test_what_the_service_keeps_in_a_home_is_not_mounted_by_anybody(
 
 
 def test_a_list_of_mounts_without_end_is_not_read_to_it(other: Host, people: list[Person]) -> None:
-    """Whoever has a container makes its mounts."""
+    """A list of mounts is read only up to its maximum length."""
     many = [f"254:0 /data/{number} /d/{number} rw" for number in range(20000)]
     began = time.monotonic()
     assert mounted(other, *many, f"254:0 /home/{people[0].name} /d rw") == []

@@ -1,4 +1,4 @@
-"""Foreign text in any place of any notice: no tag, no control character, no line of its own."""
+"""Hostile text in any field of any notice: it adds no tag, no control character and no line."""
 
 import unicodedata
 from typing import Any
@@ -38,7 +38,7 @@ TEXTS = (
 
 
 def filled(value: Any, text: str, field: str = "") -> Any:
-    """Return a value with `text` in every place where there is any; a subject keeps what it is of."""
+    """Return a value with `text` in place of every string; the subject of an incident keeps its family."""
     if isinstance(value, msgspec.Struct):
         changed = {name: filled(getattr(value, name), text, name) for name in value.__struct_fields__}
         return msgspec.structs.replace(value, **changed)

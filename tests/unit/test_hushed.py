@@ -1,4 +1,4 @@
-"""Silences and quiet hours: what is not told while they reign, and what is when they end."""
+"""Silences and quiet hours: what is not sent during them, and what is sent when they end."""
 
 import msgspec
 import pytest
@@ -15,17 +15,17 @@ NOW = "opened offender wall+log"
 
 @pytest.fixture
 def bob() -> Bob:
-    """A user of whom nothing is known, under the default settings."""
+    """A user without history, with the default settings."""
     return Bob()
 
 
 def named(bob: Bob, draft: int = -1) -> list[str]:
-    """The ids of the violations a notice tells of."""
+    """Return the ids of the violations in a notice."""
     return [one.violation for one in bob.drafts[draft].violations]
 
 
 def test_a_silence_stops_notices_and_ends() -> None:
-    """While it covers everything nothing is told; what is open when it ends is told then."""
+    """While a silence covers all violations nothing is sent; when it ends, a notice has the open ones."""
     bob = Bob()
     bob.silences = [silence(10 * MINUTE + START, user="bob")]
     bob.opens(0, "v1")
@@ -35,7 +35,7 @@ def test_a_silence_stops_notices_and_ends() -> None:
 
 
 def test_a_silence_that_is_ended_by_hand_ends_at_once(bob: Bob) -> None:
-    """Nobody waits for the time it would have had."""
+    """If a silence is ended early, the notice follows at once."""
     bob.silences = [silence(10 * HOUR + START, gpu=0)]
     bob.opens(0, "v1")
     assert bob.at(HOUR) == []
@@ -44,7 +44,7 @@ def test_a_silence_that_is_ended_by_hand_ends_at_once(bob: Bob) -> None:
 
 
 def test_a_silence_covers_no_other_gpu(bob: Bob) -> None:
-    """The notice shows what is not covered; the rest is told when the silence ends."""
+    """A notice has only the violations that are not silenced; the others follow when the silence ends."""
     bob.silences = [silence(HOUR + START, gpu=1)]
     bob.at(0, (OPENED, violation("v1", 0)), (OPENED, violation("v2", 1)))
     assert bob.at(WAIT) == [NOW]
@@ -56,7 +56,7 @@ def test_a_silence_covers_no_other_gpu(bob: Bob) -> None:
 
 
 def test_a_silence_after_the_notice_does_not_hide_the_end(bob: Bob) -> None:
-    """Who was told hears that it is over."""
+    """A user who was notified before the silence gets the resolved notice."""
     bob.opens(0, "v1")
     bob.at(WAIT)
     bob.hears(WAIT)
@@ -67,7 +67,7 @@ def test_a_silence_after_the_notice_does_not_hide_the_end(bob: Bob) -> None:
 
 
 def test_mail_waits_for_the_end_of_quiet_hours() -> None:
-    """Terminals never do. START is 02:00: the mail that is due at 02:10 goes at 07:00."""
+    """In quiet hours (START is 02:00) the mail waits until 07:00; terminals are written to at once."""
     bob = Bob(quiet=Quiet(hours="22:00-07:00", timezone="UTC"))
     bob.opens(0, "v1")
     assert bob.runs(0, 4 * HOUR) == ["5 opened offender wall+log", "3605 opened admins webhook:chat"]
@@ -79,7 +79,7 @@ def test_mail_waits_for_the_end_of_quiet_hours() -> None:
 
 
 def test_what_ends_in_quiet_hours_is_never_mailed() -> None:
-    """Neither that it began nor that it is over."""
+    """A violation that starts and ends in quiet hours is never mailed."""
     bob = Bob(step("0s", "wall email", "offender"), quiet=Quiet(hours="22:00-07:00", timezone="UTC"))
     bob.opens(0, "v1")
     assert bob.at(WAIT) == ["opened offender wall"]
@@ -90,7 +90,7 @@ def test_what_ends_in_quiet_hours_is_never_mailed() -> None:
 
 
 def test_the_end_of_what_was_mailed_waits_for_the_end_of_quiet_hours() -> None:
-    """The mail of the end comes in the morning, to who was mailed; terminals hear at once."""
+    """In quiet hours the resolved mail waits for the morning; terminals are written to at once."""
     bob = Bob(step("0s", "wall email", "offender"), quiet=Quiet(hours="22:00-07:00", timezone="UTC"))
     bob.opens(5 * HOUR, "v1")
     assert bob.at(5 * HOUR + WAIT) == ["opened offender wall+email"]
@@ -103,7 +103,7 @@ def test_the_end_of_what_was_mailed_waits_for_the_end_of_quiet_hours() -> None:
 
 @pytest.mark.parametrize(("most", "offered"), [(0.0, False), (3600.0, True)])
 def test_an_acknowledgement_is_offered_where_there_is_one(most: float, offered: bool) -> None:  # noqa: FBT001
-    """A notice names no command that would be refused."""
+    """A notice suggests an acknowledgement only if it would be accepted."""
     bob = Bob(ack_max=most)
     bob.opens(0, "v1")
     bob.at(WAIT)
@@ -117,7 +117,7 @@ def test_an_acknowledgement_is_offered_where_there_is_one(most: float, offered: 
 
 
 def test_an_acknowledgement_covers_what_was_there_and_no_trespass() -> None:
-    """Neither another GPU nor one that somebody has reserved since: its holder is told."""
+    """An acknowledgement covers neither another GPU nor a GPU that was reserved since."""
     bob = Bob()
     bob.silences = [silence(100 * HOUR + START, user="bob", ack=True, gpus=(0,))]
     bob.at(0, (OPENED, violation("v1", 0)), (OPENED, violation("v2", 1)))
@@ -139,7 +139,7 @@ def test_an_acknowledgement_covers_what_was_there_and_no_trespass() -> None:
     ],
 )
 def test_what_would_be_refused_is_not_offered(bob: Bob, uid: int, ended_ms: int, *, offered: bool) -> None:
-    """A user may acknowledge an episode once."""
+    """A user can acknowledge an episode only once, so a notice does not suggest it again."""
     bob.acks = {uid: ended_ms}
     bob.at(0, (OPENED, violation("v1", since=rfc3339(START))))
     assert bob.runs(0, 5 * MINUTE) == ["5 opened offender wall+log"]
@@ -147,7 +147,7 @@ def test_what_would_be_refused_is_not_offered(bob: Bob, uid: int, ended_ms: int,
 
 
 def test_what_waits_for_the_morning_keeps_what_it_says() -> None:
-    """Administrators read then whom nobody could tell, in one notice."""
+    """After quiet hours, one notice tells administrators which users could not be reached."""
     steps = (step("0s", "wall log", "offender holder"), step("1h", "email", "admins"))
     bob = Bob(*steps, admin_channels=["email"], quiet=Quiet(hours="22:00-07:00", timezone="UTC"))
     bob.opens(0, "v1", 3, kind="trespass", holder="carol")

@@ -1,4 +1,4 @@
-"""What administrators hear of failures, and users of their reservations: pure, on a test's clock."""
+"""Notices to administrators about failures, and to users about their reservations, with a simulated clock."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ POLICY = Policy(notices=Notices(contact="the lab"), channels=ALL)
 
 
 class Subject:
-    """Something that may fail."""
+    """A subject that may fail."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.trouble: IncidentState | None = None
 
     def at(self, moment: int, reason: str | None = None) -> list[str]:
-        """Let it fail, be well (no reason), or just let time pass (None); return what is told."""
+        """Let it fail, recover (no reason), or let time pass (None); return the notices."""
         changes = [] if reason is None else [Change(time=rfc3339(START + moment), reason=reason)]
         self.trouble, drafts = advance(self.name, self.trouble, changes, START + moment, POLICY)
         assert self.trouble is None or (self.trouble.due_ms or START + moment + 1) > START + moment
@@ -32,7 +32,7 @@ class Subject:
 
 
 def test_a_failure_is_told_once_and_so_is_its_end() -> None:
-    """After incident_wait; the end when it has been well for resolve_hold."""
+    """A failure is reported after `incident_wait`, and its end after `resolve_hold`."""
     gpu = Subject("gpu/3")
     assert gpu.at(0, "GPU is lost") == []
     assert gpu.at(10 * SECOND, "GPU is lost") == []
@@ -48,7 +48,7 @@ def test_a_failure_is_told_once_and_so_is_its_end() -> None:
 
 
 def test_what_recovers_soon_is_not_told() -> None:
-    """Nor is its end."""
+    """A failure that recovers soon is not reported, and neither is its end."""
     scanner = Subject("scanner")
     assert scanner.at(0, "no answer") == []
     assert scanner.at(59 * SECOND, "") == []
@@ -56,7 +56,7 @@ def test_what_recovers_soon_is_not_told() -> None:
 
 
 def test_a_channel_has_more_time_and_does_not_carry_its_own_failure() -> None:
-    """Ten times incident_wait, by the other channels."""
+    """A failure of a channel is reported after ten times `incident_wait`, through the other channels."""
     mail = Subject("channel/email")
     assert mail.at(0, "connection refused") == []
     assert mail.at(9 * MINUTE, "connection refused") == []
@@ -80,7 +80,7 @@ def test_a_channel_has_more_time_and_does_not_carry_its_own_failure() -> None:
 def test_what_an_attempt_says_of_its_channel(
     channel: str, outcome: str, detail: str, *, fails: bool | None
 ) -> None:
-    """It fails, or works, or nothing is said of it."""
+    """An attempt shows that its channel fails, that it works, or neither."""
     change = channel_change(attempt(channel=channel, outcome=outcome, detail=detail))
     assert (None if change is None else bool(change.reason)) is fails
 
@@ -125,7 +125,7 @@ def reservation(verb: str, **facts: Any) -> Event:
     ],
 )
 def test_what_a_user_hears_of_their_reservation(event: Event, told: str | None) -> None:
-    """Nothing of what they did themselves."""
+    """Users are notified of changes to their reservations by others, not of their own."""
     drafts = announce(event, START + 1000, POLICY)
     assert [f"{draft.kind} {'+'.join(draft.channels)}" for draft in drafts] == ([told] if told else [])
     for draft in drafts:
@@ -133,7 +133,7 @@ def test_what_a_user_hears_of_their_reservation(event: Event, told: str | None) 
 
 
 def test_old_news_are_no_news() -> None:
-    """Workers that were away for hours do not tell of what has passed; of a loss they do."""
+    """Events that are hours old cause no notice, except the loss of a reservation."""
     late = START + 2 * 60 * MINUTE
     assert announce(reservation("created", queued=rfc3339(START - 60_000)), late, POLICY) == []
     assert announce(reservation("expiring"), late, POLICY) == []
@@ -141,7 +141,7 @@ def test_old_news_are_no_news() -> None:
 
 
 def test_a_notice_that_is_switched_off_is_not_made() -> None:
-    """An empty list of channels, or none that is on."""
+    """Without an enabled channel no notice is created."""
     policy = Policy(notices=Notices(idle=[], expiring=["email"]), channels=("wall",))
     assert announce(reservation("idle"), START, policy) == []
     assert announce(reservation("expiring"), START, policy) == []
@@ -153,7 +153,7 @@ NIGHT = Policy(
 
 
 def test_quiet_hours_hold_back_every_mail() -> None:
-    """START is 02:00: terminals at once, mail at 07:00, and none of what has passed by then."""
+    """In quiet hours (START is 02:00) mail waits until 07:00, unless it would then be out of date."""
     morning = rfc3339(START + 5 * 60 * MINUTE)
     lost = announce(reservation("released", reason="admin", by="root"), START, NIGHT)
     assert [(draft.channels, draft.not_before) for draft in lost] == [

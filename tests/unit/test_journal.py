@@ -1,4 +1,4 @@
-"""The journal's file: the last whole line counts, whatever happened to the others."""
+"""The file of the journal: the last complete line counts, whatever happened to the others."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from canhazgpu.service.storage.journal import Card, Journal, State
 
 
 def state(number: int, count: int = 1) -> State:
-    """A state that tells itself from others."""
+    """Return a state that differs from others."""
     records = {
         f"r{one}": Record(id=f"r{one}", kind="manual", user="bob", uid=1001, gpus=(one,), started_ms=number)
         for one in range(count)
@@ -25,12 +25,12 @@ def state(number: int, count: int = 1) -> State:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where it is."""
+    """The path of the journal."""
     return tmp_path / "journal"
 
 
 def test_what_was_written_is_read(path: Path) -> None:
-    """By another process, or the next service; only its own user may look into it."""
+    """A written state is read by the next service; only the file's owner has access."""
     first = Journal(path)
     for number in range(3):
         first.write(state(number))
@@ -41,7 +41,7 @@ def test_what_was_written_is_read(path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [2, 5, 40, 200])
 def test_half_a_line_does_not_count(path: Path, cut: int) -> None:
-    """Cut anywhere in the last line, the one before is read."""
+    """If the last line is cut anywhere, the line before it counts."""
     kept = Journal(path)
     kept.write(state(1))
     kept.write(state(2))
@@ -53,7 +53,7 @@ def test_half_a_line_does_not_count(path: Path, cut: int) -> None:
 
 
 def test_garbage_is_passed_over(path: Path) -> None:
-    """A byte that changed, lines of something else: the last good line counts."""
+    """If lines are damaged or foreign, the last valid line counts."""
     kept = Journal(path)
     kept.write(state(1))
     kept.write(state(2))
@@ -66,7 +66,7 @@ def test_garbage_is_passed_over(path: Path) -> None:
 
 
 def test_a_journal_without_a_state_is_moved_aside(path: Path) -> None:
-    """What was written before is not overwritten, and it is said; so is the next damage."""
+    """A journal without a valid state is moved aside and reported, and so is the next one."""
     for name in ("journal.broken", "journal.broken-2"):
         path.write_bytes(b"garbage\n")
         damage = Journal(path).keep_damaged()
@@ -79,7 +79,7 @@ def test_a_journal_without_a_state_is_moved_aside(path: Path) -> None:
 
 
 def test_a_damaged_last_line_is_told_from_a_torn_one(path: Path) -> None:
-    """A write that was cut off was never answered; a complete line that changed afterwards may have been."""
+    """A cut last line was never acknowledged; a complete but damaged last line is reported."""
     kept = Journal(path)
     kept.write(state(1))
     kept.write(state(2))
@@ -99,14 +99,14 @@ def test_a_damaged_last_line_is_told_from_a_torn_one(path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"half a line"])
 def test_a_journal_that_was_never_written_is_not_damaged(path: Path, content: bytes | None) -> None:
-    """The first start, and one that was cut off."""
+    """A journal that is absent, or whose first write was cut off, is not damaged."""
     if content is not None:
         path.write_bytes(content)
     assert Journal(path).keep_damaged() is None
 
 
 def test_it_stays_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long file is replaced by its last line; at every moment a reader finds a whole state."""
+    """A long file is replaced by its last line, and a reader always finds a complete state."""
     monkeypatch.setattr(journal, "LONGEST", 4000)
     kept, stop = Journal(path), threading.Event()
     kept.write(state(0))
@@ -129,7 +129,7 @@ def test_it_stays_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_that_was_removed_is_made_again(path: Path) -> None:
-    """What is written goes where the next service looks for it."""
+    """If the file was deleted, it is created again at its path."""
     kept = Journal(path)
     kept.write(state(1))
     path.unlink()
@@ -139,7 +139,7 @@ def test_a_file_that_was_removed_is_made_again(path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
-    """What does not fit raises OSError, and the state before is still read; with room it goes on."""
+    """If the disk is full, OSError is raised and the state before is still read; later writes succeed."""
     mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path)]
     if subprocess.run(mounted, check=False, capture_output=True).returncode:
         pytest.skip("nothing can be mounted here")
@@ -170,7 +170,7 @@ def _written(kept: Journal, what: State) -> bool:
 
 @pytest.mark.parametrize("how", ["replaced", "older", "same size", "deleted"])
 def test_a_file_that_is_not_the_one_it_wrote_is_noticed(path: Path, how: str) -> None:
-    """Also if it was overwritten in place; the next write replaces it."""
+    """A file that was replaced or overwritten is noticed, and the next write replaces it."""
     first = Journal(path)
     assert first.replaced() is None  # Nothing was written yet.
     first.write(state(1))

@@ -1,4 +1,4 @@
-"""What a command loads before it does anything: most of its time to start."""
+"""The modules that a command loads before it does anything, which take most of its time."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ OTHERS = {
 
 
 def test_a_command_loads_what_it_needs_alone() -> None:
-    """Neither the other commands nor the libraries of the service."""
+    """A command loads neither other commands nor the libraries of the service."""
     code = (
         "import sys; from canhazgpu.cli.commands import run\n"
         "try: run(['reserve', '--gpus', '0'])\n"

@@ -1,4 +1,4 @@
-"""Where the audit log writes, and which other files it looks into."""
+"""The path of the audit log, and which other files it reads."""
 
 import os
 import time
@@ -12,7 +12,7 @@ LINE = b'{"id": "1-1"}\n'
 
 
 def test_a_symlink_in_its_place_is_not_followed(tmp_path: Path) -> None:
-    """The log is never written through a link."""
+    """The log is never written through a symbolic link."""
     victim, path = tmp_path / "victim", tmp_path / "violations.log"
     victim.write_text("mine")
     path.symlink_to(victim)
@@ -24,7 +24,7 @@ def test_a_symlink_in_its_place_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_an_old_rotated_log_is_not_read(tmp_path: Path) -> None:
-    """Only what was rotated lately could hold an unacknowledged fact."""
+    """Only recently rotated files are read, because only they could hold an unacknowledged fact."""
     old = tmp_path / "violations.log.3"
     old.write_bytes(LINE)
     os.utime(old, (time.time() - 10 * 86400,) * 2)

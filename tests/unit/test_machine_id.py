@@ -1,4 +1,4 @@
-"""Which machine this is: the same at each start, and nothing that gives /etc/machine-id away."""
+"""The id of this machine: it is the same at each start, and does not reveal /etc/machine-id."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from canhazgpu.service.storage.machine_id import APPLICATION, Machine, applicati
 
 
 def test_the_id_is_made_as_systemd_does_it() -> None:
-    """`systemd-id128 machine-id --app-specific` says the same."""
+    """The id is the same as that of `systemd-id128 machine-id --app-specific`."""
     tool, file = shutil.which("systemd-id128"), Path("/etc/machine-id")
     if tool is None or not file.exists():
         pytest.skip("no systemd-id128 here")
@@ -26,7 +26,7 @@ def test_the_id_is_made_as_systemd_does_it() -> None:
 def test_a_machine_without_an_id_is_given_one(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is kept in the state directory, and is the same at the next start."""
+    """A machine without an id gets one, which is stored in the state directory."""
     file = tmp_path / "machine-id"
     file.write_text(text)
     monkeypatch.setattr(machine_id, "MACHINE_ID", file)
@@ -37,7 +37,7 @@ def test_a_machine_without_an_id_is_given_one(
 
 
 def test_what_is_kept_can_be_read(tmp_path: Path) -> None:
-    """Another service reads who it was and whether that lives."""
+    """Another service can parse the stored identity, and knows whether that service is alive."""
     mine = this_machine(tmp_path)
     assert Machine.of(mine.text) == mine
     assert mine.is_alive()

@@ -1,4 +1,4 @@
-"""Whose a process in namespaces is: real ones, made by real users and by root."""
+"""The owner of a process in namespaces, tested with real ones of real users and of root."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become s
 
 @pytest.fixture
 def started() -> Iterator[list["subprocess.Popen[bytes]"]]:
-    """Processes that end with the test, and with them what they started."""
+    """Start processes that end with the test, together with their children."""
     processes: list[subprocess.Popen[bytes]] = []
     yield processes
     for process in processes:
@@ -33,7 +33,7 @@ def started() -> Iterator[list["subprocess.Popen[bytes]"]]:
 
 
 def sleeper(root: int) -> int:
-    """Wait for the process `sleep` under another; return its pid."""
+    """Wait for the process `sleep` below another one; return its pid."""
     found: list[int] = []
 
     def look() -> bool:
@@ -50,7 +50,7 @@ def sleeper(root: int) -> int:
 
 
 def whose(pid: int) -> ProcessUse:
-    """Return whose a process is once the names are known."""
+    """Return the owner of a process once names are known."""
     attributor = Attributor()
     attributor.attribute(ProcessReading(pid=pid, memory_mb=1))
     attributor.users.wait(30)
@@ -63,7 +63,7 @@ def whose(pid: int) -> ProcessUse:
 def test_a_users_own_namespaces_are_theirs(
     people: list[Person], started: list["subprocess.Popen[bytes]"], options: str
 ) -> None:
-    """Whatever uid they take in there, the kernel says who made the namespace."""
+    """A process in a user's own namespace belongs to that user, whatever its uid inside."""
     process = people[0].spawn("unshare", options, "sleep", "60")
     started.append(process)
     found = whose(sleeper(process.pid))
@@ -74,7 +74,7 @@ def test_a_users_own_namespaces_are_theirs(
 def test_a_nested_namespace_is_whose_made_the_outermost(
     people: list[Person], started: list["subprocess.Popen[bytes]"]
 ) -> None:
-    """A rootless container may hold another."""
+    """In nested namespaces, the creator of the outermost one counts."""
     process = people[0].spawn("unshare", "-Urpf", "unshare", "-Urpf", "sleep", "60")
     started.append(process)
     found = whose(sleeper(process.pid))
@@ -84,7 +84,7 @@ def test_a_nested_namespace_is_whose_made_the_outermost(
 def test_subordinate_uids_in_a_namespace_are_whose_made_it(
     people: list[Person], started: list["subprocess.Popen[bytes]"]
 ) -> None:
-    """What newuidmap gave: an image's user in a rootless container."""
+    """Subordinate uids in a user's own namespace belong to the creator of the namespace."""
     outer = people[0].spawn("unshare", "-U", "sleep", "60")
     started.append(outer)
     pid = sleeper(outer.pid)
@@ -112,7 +112,7 @@ def test_subordinate_uids_in_a_namespace_are_whose_made_it(
 def test_a_uid_in_roots_namespaces_proves_nobody(
     people: list[Person], started: list["subprocess.Popen[bytes]"], options: str
 ) -> None:
-    """A runtime that names no container in the cgroup, and an image whose uid is a user's by chance."""
+    """In namespaces of root, a uid proves nobody, even if the cgroup names no container."""
     become = ["setpriv", f"--reuid={people[0].uid}", "--clear-groups"]
     process = subprocess.Popen(["unshare", *options.split(), *become, "sleep", "60"])
     started.append(process)
@@ -124,7 +124,7 @@ def test_a_uid_in_roots_namespaces_proves_nobody(
 def test_a_users_namespace_inside_roots_proves_nobody(
     people: list[Person], started: list["subprocess.Popen[bytes]"]
 ) -> None:
-    """Who is 1001 in an image may make namespaces as 1001 there."""
+    """A namespace that was created inside root's namespaces proves nobody."""
     become = ["setpriv", f"--reuid={people[0].uid}", "--clear-groups", "unshare", "-Urpf"]
     process = subprocess.Popen(["unshare", "--pid", "--fork", *become, "sleep", "60"])
     started.append(process)
@@ -134,7 +134,7 @@ def test_a_users_namespace_inside_roots_proves_nobody(
 def test_roots_map_onto_a_user_proves_nobody(
     people: list[Person], started: list["subprocess.Popen[bytes]"]
 ) -> None:
-    """As dockerd's userns-remap makes it: the range may be anybody's."""
+    """A map of root's, as of dockerd's userns-remap, proves nobody."""
     process = subprocess.Popen(["unshare", "-U", "sleep", "60"])
     started.append(process)
     pid = sleeper(process.pid)
@@ -155,7 +155,7 @@ def test_roots_map_onto_a_user_proves_nobody(
 def test_a_container_below_a_users_manager_is_whose_namespace_it_is_in(
     people: list[Person], started: list["subprocess.Popen[bytes]"], maker: int | None
 ) -> None:
-    """Root's container service puts containers wherever it is asked to; a user's own only below theirs."""
+    """A container below a user's manager belongs to that user only if the namespace is also theirs."""
     uid = people[0].uid
     top = Path(SYSTEMD[0], f"user.slice/user-{uid}.slice/user@{uid}.service/docker-{'a1' * 32}.scope")
     made = [one for one in (top, *list(top.parents)[:3]) if not one.exists()]
@@ -205,7 +205,7 @@ CHECKOUT = str(Path(__file__).parents[2])
 def test_a_service_in_a_container_of_its_own_proves_the_hosts_users(
     people: list[Person], tmp_path: Path
 ) -> None:
-    """With --pid=host the host's root directory is that of PID 1, not the service's own."""
+    """A service in a container with --pid=host compares root directories with that of PID 1."""
     words = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", HOST, "sh", str(people[0].uid)]
     words += [TREE, "sh", str(tmp_path), sys.executable, "-c", BESIDE]
     environment = os.environ | {"CHECKOUT": CHECKOUT}
@@ -216,7 +216,7 @@ def test_a_service_in_a_container_of_its_own_proves_the_hosts_users(
 def test_a_uid_in_a_tree_of_its_own_proves_nobody(
     people: list[Person], started: list["subprocess.Popen[bytes]"]
 ) -> None:
-    """Root starts it in another root directory, whose passwd has that number for somebody else."""
+    """A uid in another root directory proves nobody, because its passwd may differ."""
     uid = people[0].uid
     inside = ["chroot", f"--userspec={uid}:{uid}", "/usr", "/bin/sleep", "600"]
     started.append(subprocess.Popen(["unshare", "--mount", *inside]))

@@ -1,4 +1,4 @@
-"""The forms of a notice: as text and as page the same, on a terminal in 1024 bytes, in docs/notices."""
+"""The forms of a notice: text and page are equal, a terminal gets 1024 bytes, docs/notices is current."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def _strings(value: Any) -> list[str]:
 
 @EVERY
 def test_text_and_page_tell_the_same(sample: Sample) -> None:
-    """Every sentence, command, process and cell is in both; the page is one document without faults."""
+    """Every sentence, command, process and cell is in text and page, and the page is valid."""
     account = describe(sample.notice)
     text, html = "\n".join(lines(sample.notice)), page(sample.notice)
     read = Page(html)
@@ -56,7 +56,7 @@ def test_text_and_page_tell_the_same(sample: Sample) -> None:
 @pytest.mark.parametrize("audience", AUDIENCES)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("test", "digest")])
 def test_wall_for_everyone_has_words_for_every_kind(kind: str, audience: str) -> None:
-    """Whatever reader a sample is for, any other can be put in its place."""
+    """Every kind of notice has wording for every audience."""
     for one in SAMPLES.values():
         if one.notice.kind == kind:
             changed = msgspec.structs.replace(one.notice, audience=audience)
@@ -66,7 +66,7 @@ def test_wall_for_everyone_has_words_for_every_kind(kind: str, audience: str) ->
 
 @EVERY
 def test_a_terminal_gets_one_bell_and_whole_lines(sample: Sample) -> None:
-    """At most 1024 bytes; what is left out is said, and whom to ask stays."""
+    """A terminal gets one bell and at most 1024 bytes of whole lines, with the contact line."""
     text = lines(sample.notice)
     written = message(text)
     assert len(written) <= LONGEST
@@ -80,7 +80,7 @@ def test_a_terminal_gets_one_bell_and_whole_lines(sample: Sample) -> None:
 
 
 def test_the_commands_come_before_what_may_be_cut() -> None:
-    """With 64 processes on eight GPUs a terminal still shows all three ways to put it right."""
+    """With 64 processes on eight GPUs, a terminal still shows all three suggested commands."""
     written = message(lines(SAMPLES["opened-offender-many"].notice)).decode()
     assert "canhazgpu reserve --gpu-ids 0,1,2,3,4,5,6,7 --duration 4h\r\n" in written
     assert "20706 20707\r\n" in written
@@ -90,7 +90,7 @@ def test_the_commands_come_before_what_may_be_cut() -> None:
 @pytest.mark.parametrize("first", ["", "x" * 5000, "\U0001f600" * 3000])
 @pytest.mark.parametrize("last", [[], ["end"], [QUESTIONS + "y" * 900], [QUESTIONS + "\U0001f600" * 300]])
 def test_no_length_of_lines_is_too_much_for_a_terminal(first: str, last: list[str]) -> None:
-    """Only the first line is ever cut; one that is too long ends the message."""
+    """Only the first line can be cut; the others are complete or left out."""
     written = message([first, "z" * 200, "kill " + "1 " * 800, *last])
     assert len(written) <= LONGEST
     assert b"\r\n" + b"z" * 200 + b"\r\n" in written
@@ -99,5 +99,5 @@ def test_no_length_of_lines_is_too_much_for_a_terminal(first: str, last: list[st
 
 
 def test_an_empty_message_is_a_bell() -> None:
-    """Nothing to say is no error."""
+    """An empty message is only a bell."""
     assert message([]) == b"\a\r\n\r\n"

@@ -1,4 +1,4 @@
-"""What notices say: to each reader of each kind who, what, since when, what to type, whom to ask."""
+"""The wording of notices for each kind and audience: facts, suggested commands, and the contact."""
 
 import re
 
@@ -205,7 +205,7 @@ def _text(sample: Sample) -> str:
 
 @EVERY
 def test_a_notice_says_what_its_reader_needs(sample: Sample) -> None:
-    """Each sample's own sentences and commands, and none that are for somebody else."""
+    """Each sample has its expected sentences and commands, and none of another audience."""
     text = _text(sample)
     if sample.name != "opened-offender-many":
         assert SAYS[sample.name]
@@ -217,7 +217,7 @@ def test_a_notice_says_what_its_reader_needs(sample: Sample) -> None:
 
 @EVERY
 def test_every_notice_says_where_when_and_whom_to_ask(sample: Sample) -> None:
-    """Its first line names the host and the notice, a moment is in it, its last line says whom to ask."""
+    """Every notice has the host and its id in the first line, a time, and the contact in the last line."""
     first, *_, last = lines(sample.notice)
     assert first == headline(sample.notice)
     assert first.startswith("canhazgpu on gpu-host-1: ")
@@ -230,7 +230,7 @@ def test_every_notice_says_where_when_and_whom_to_ask(sample: Sample) -> None:
 
 
 def test_every_kind_that_there_is_has_its_words() -> None:
-    """The kinds are read from where they are defined; each is rendered, to each of its readers."""
+    """Every defined kind of notice has wording for each of its audiences."""
     said = re.search(r"`kind` for (.*?)\n\n", Notice.__doc__ or "", re.DOTALL)
     assert said
     plain = re.sub(r"\(.*?\)", "", said[1])
@@ -248,14 +248,14 @@ def test_every_kind_that_there_is_has_its_words() -> None:
 
 
 def test_what_nobody_is_proven_to_have_done_is_told_as_to_administrators() -> None:
-    """A notice without a person accuses nobody to their face, whatever its audience."""
+    """A notice without a proven user uses the wording for administrators, whatever its audience."""
     unproven = SAMPLES["opened-admins-unproven"].notice
     accusing = msgspec.structs.replace(unproven, audience=OFFENDER)
     assert lines(accusing) == lines(msgspec.structs.replace(unproven, audience=ADMINS))
 
 
 def test_a_holder_is_told_of_their_own_gpus_only() -> None:
-    """Of several violations the holder hears those on what they have reserved."""
+    """A holder's notice has only the violations on the GPUs that they reserved."""
     mixed = SAMPLES["opened-offender-mixed"].notice
     text = "\n".join(lines(msgspec.structs.replace(mixed, audience="holder", person="alice")))
     assert "bob is using GPU 5, which you have reserved, since" in text
@@ -263,7 +263,7 @@ def test_a_holder_is_told_of_their_own_gpus_only() -> None:
 
 
 def test_many_processes_are_counted_not_listed() -> None:
-    """Nine of a GPU are eight and one more; no command names half a PID, or more than it says."""
+    """Many processes are shown as eight and a count, and no command contains half a PID."""
     crowd = tuple(msgspec.structs.replace(PYTHON, pid=4_000_000 + number) for number in range(60))
     crowded = violation(1, 0, *crowd)
     text = lines(msgspec.structs.replace(SAMPLES["opened-offender"].notice, violations=(crowded,)))
@@ -286,14 +286,14 @@ def test_many_processes_are_counted_not_listed() -> None:
     ],
 )
 def test_every_way_a_reservation_ends_has_its_words(reason: str | None, said: str) -> None:
-    """Also those of which nobody is told today."""
+    """Every reason for the end of a reservation has wording, also those without a notice today."""
     held = reservation(reason=reason, gpus=(3,))
     notice = msgspec.structs.replace(SAMPLES["released-holder-admin"].notice, reservation=held)
     assert f"your reservation of GPU 3 {said}" in lines(notice)[0]
 
 
 def test_moments_that_cannot_be_read_are_said_to_be_unknown() -> None:
-    """What is no time is never shown as one."""
+    """An invalid time is shown as unknown."""
     notice = SAMPLES["opened-offender"].notice
     odd = tuple(msgspec.structs.replace(one, since="yesterday") for one in notice.violations)
     assert "since an unknown time. [" in lines(msgspec.structs.replace(notice, violations=odd))[0]

@@ -1,4 +1,4 @@
-"""Whether somebody was told, from notices and attempts alone: every way it can go."""
+"""Whether a user was notified, for every combination of notices and attempts."""
 
 from typing import Any
 
@@ -86,31 +86,31 @@ def test_who_is_proven_was_told_or_not(
     while_open: str | None,
     once_closed: str | None,
 ) -> None:
-    """The log tells nobody; while it lasts only the dispatcher says that nobody can be reached."""
+    """The log reaches nobody; while a violation is open, only the dispatcher can report it as unreached."""
     assert _verdict(OPEN, notices, *attempts, missed=missed).told == while_open
     assert _verdict(CLOSED, notices, *attempts, missed=missed).told == once_closed
 
 
 def test_the_first_delivery_that_reached_them_counts() -> None:
-    """Its moment is the one that is shown, whichever notice it was of."""
+    """The time shown is that of the first delivery that reached the user, in any notice."""
     assert _verdict(OPEN, BOTH, "n2 email delivered", "n1 wall delivered") == NotificationStatus(
         "reached", "t0"
     )
 
 
 def test_nobody_proven_is_nobody_told() -> None:
-    """Whatever administrators heard; without an offender's notice there is nothing to say."""
+    """Without a proven user, or without a notice to the offender, there is no status."""
     assert _verdict(UNPROVEN, {}, missed=True) == NotificationStatus()
 
 
 @pytest.mark.parametrize("facts", [{"kind": "resolved"}, {"kind": "terminate"}, {"audience": "holder"}])
 def test_only_what_tells_the_offender_counts(facts: dict[str, Any]) -> None:
-    """Not that it is over, not a signal to their process, not what others hear."""
+    """Resolved notices, signals, and notices to others do not count."""
     assert _verdict(OPEN, WALL, "n1 wall delivered", **facts) == NotificationStatus()
 
 
 def test_a_silence_that_covers_it_now_is_said() -> None:
-    """Of an open one that nobody was told of; what was told, or missed, stays said."""
+    """A current silence is shown for an open violation, unless its user was reached or missed before."""
     covering = Silence(id="s", by="root", by_uid=0, since="x", until="x", until_ms=1, reason="r", user="bob")
     other = Silence(id="s", by="root", by_uid=0, since="x", until="x", until_ms=1, reason="r", user="ann")
     assert _verdict(OPEN, {}, silences=(covering,)).told == "silenced"
@@ -121,14 +121,14 @@ def test_a_silence_that_covers_it_now_is_said() -> None:
 
 
 def test_of_what_is_not_kept_any_more_nothing_is_claimed() -> None:
-    """A notice from before the oldest attempt that is kept: not pending, not unreached, not known."""
+    """If the attempts for a notice may have been removed, the status is not known."""
     assert _verdict(CLOSED, WALL, known_ms=NOW + 1) == NotificationStatus()
     assert _verdict(CLOSED, WALL, known_ms=NOW - 1).told == "pending"
     assert _verdict(CLOSED, WALL, missed=True, known_ms=NOW + 1).told == "unreached"
 
 
 def test_a_dead_letter_that_is_tried_again_is_the_same_notice() -> None:
-    """On its stream it comes twice; delivered then, it reached them."""
+    """A replayed dead letter counts as the same notice."""
     telling = NotificationTracker([CLOSED])
     spoken = NoticeSummary(
         notice="n1", kind="opened", channels=("wall",), violations=(_Named(CLOSED.violation),)

@@ -1,4 +1,4 @@
-"""Who is at the other end of a socket: also when their process has ended, and its number is another's."""
+"""The peer of a socket, also if its process has ended and its pid belongs to another process."""
 
 import os
 import socket
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root chooses pids
 
 
 class Caller:
-    """A process that connects and stays until it is told to end; the connection stays open then."""
+    """A process that connects and stays until the test ends it; its connection stays open."""
 
     def __init__(self, folder: Path, login: int = CALLER) -> None:
-        """Connect; the process has the login uid `login`."""
+        """Connect from a process with the login uid `login`."""
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(folder / "s"))
             listener.listen()
@@ -47,13 +47,13 @@ class Caller:
             self.connection, _ = listener.accept()
 
     def end(self) -> None:
-        """Let the process end."""
+        """End the process."""
         if self._hold.fileno() >= 0:
             self._hold.close()
             os.waitpid(self.pid, 0)
 
     def close(self) -> None:
-        """End everything."""
+        """Close everything."""
         self.end()
         self._client.close()
         self.connection.close()
@@ -61,7 +61,7 @@ class Caller:
 
 @pytest.fixture
 def caller(tmp_path: Path) -> Iterator[Caller]:
-    """Somebody of this host."""
+    """A user of this host."""
     one = Caller(tmp_path)
     yield one
     one.close()
@@ -69,7 +69,7 @@ def caller(tmp_path: Path) -> Iterator[Caller]:
 
 @pytest.fixture
 def another(caller: Caller) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process of somebody else's that has the caller's number."""
+    """A process of another user that has the caller's pid."""
     caller.end()
     words = ["sh", "-c", f"echo {SOMEBODY} > /proc/self/loginuid; exec sleep 600"]
     for _ in range(ATTEMPTS):
@@ -91,7 +91,7 @@ def another(caller: Caller) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def test_a_caller_is_who_logged_in(caller: Caller) -> None:
-    """By the kernel's audit of their process."""
+    """The login uid of a caller is that of its process."""
     peer = peer_of(caller.connection)
     assert (peer.uid, peer.pid, peer.on_host, peer.login_uid) == (0, caller.pid, True, CALLER)
     assert peer.is_admin(None)
@@ -100,7 +100,7 @@ def test_a_caller_is_who_logged_in(caller: Caller) -> None:
 @pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
 @pytest.mark.parametrize("login", [CALLER, NOBODY])
 def test_without_a_login_uid_the_session_says_who_logged_in(tmp_path: Path, login: int) -> None:
-    """As for processes: what sudo does in a session is its user's also where the kernel has no audit."""
+    """Without an audit login uid, the user of the session's slice counts."""
     scope = Path(SYSTEMD[0], f"user.slice/user-{SOMEBODY}.slice/session-1.scope")
     made = [one for one in (scope, *list(scope.parents)[:2]) if not one.exists()]
     scope.mkdir(parents=True)
@@ -117,14 +117,14 @@ def test_without_a_login_uid_the_session_says_who_logged_in(tmp_path: Path, logi
 @pytest.mark.anyio
 @pytest.mark.parametrize(("uid", "login"), [(0, CALLER), (999, CALLER), (SOMEBODY, None)])
 async def test_a_login_counts_only_for_callers_who_are_no_person(uid: int, login: int | None) -> None:
-    """What an administrator reserves after `su - user` is that user's, not also the administrator's."""
+    """After `su - user`, the caller is that user, without the administrator's login uid."""
     peer = Peer(uid, uid, 1, frozenset(), on_host=True, login_uid=CALLER)
     users = Users()
     assert (await introduced(peer, users, OrdinaryUsers(users))).login_uid == login
 
 
 def test_a_caller_that_has_ended_is_nobody_else(caller: Caller, another: "subprocess.Popen[bytes]") -> None:
-    """Who has their number now says neither who logged in nor that they were on the host."""
+    """If the caller's process has ended, the process that has its pid now says nothing about the caller."""
     assert another.pid == caller.pid
     peer = peer_of(caller.connection)
     assert (peer.uid, peer.pid, peer.on_host, peer.login_uid) == (0, caller.pid, False, None)

@@ -1,4 +1,4 @@
-"""Quiet hours, workdays, and when a digest is due: on the clocks of real time zones."""
+"""Quiet hours, workdays and the times of digests, in real time zones."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -17,12 +17,12 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def ms(text: str, zone: Any = BERLIN) -> int:
-    """Return a moment by a clock on a wall."""
+    """Return a time given as local time."""
     return round(datetime.fromisoformat(text).replace(tzinfo=zone).timestamp() * 1000)
 
 
 def ends(quiet: Quiet, at: str) -> str | None:
-    """Return when the quiet at a moment ends, by the clock on the wall."""
+    """Return the end of quiet hours at a time, both in local time."""
     until = quiet_until(quiet, ms(at))
     return None if until is None else datetime.fromtimestamp(until / 1000, BERLIN).strftime("%Y-%m-%d %H:%M")
 
@@ -56,7 +56,7 @@ OFFICE = Quiet(
     ],
 )
 def test_quiet(quiet: Quiet, at: str, until: str | None) -> None:
-    """When it ends, None where it does not reign."""
+    """The end of quiet hours is right, and None outside of them."""
     assert ends(quiet, at) == until
 
 
@@ -64,13 +64,13 @@ def test_quiet(quiet: Quiet, at: str, until: str | None) -> None:
     st.integers(0, 2 * 10**12), st.sampled_from([NIGHT, OFFICE, Quiet(hours="00:00-23:59", timezone="UTC")])
 )
 def test_the_end_of_quiet_is_not_quiet(now_ms: int, quiet: Quiet) -> None:
-    """It is later, and nothing is quiet then."""
+    """The end of quiet hours is in the future, and it is not quiet then."""
     until = quiet_until(quiet, now_ms)
     assert until is None or (until > now_ms and quiet_until(quiet, until) is None)
 
 
 def test_who_has_no_workday_is_quiet_for_long() -> None:
-    """Quiet without end is bounded, and nothing hangs."""
+    """If every day is quiet, the end is bounded, and computing it does not hang."""
     until = quiet_until(Quiet(hours="00:00-00:00", holidays=[], workdays=[], timezone="UTC"), 0)
     assert until is None  # From midnight to midnight is no time at all.
     assert quiet_until(Quiet(workdays=["mon"], holidays=["1970-01-05"], timezone="UTC"), 0) == 11 * 86_400_000
@@ -88,21 +88,21 @@ def test_who_has_no_workday_is_quiet_for_long() -> None:
     ],
 )
 def test_when_a_digest_is_due(digest: Digest, at: str, due: str | None) -> None:
-    """At its time of day, after now."""
+    """The next digest is at its time of day, after now."""
     found = next_digest(digest, "Europe/Berlin", ms(at))
     assert (found and datetime.fromtimestamp(found / 1000, BERLIN).strftime("%Y-%m-%d %H:%M")) == due
 
 
 @pytest.mark.parametrize("factor", [1, 2, 100, 99_999_999_999_999_999_999, 10**400])
 def test_no_factor_makes_a_pause_that_cannot_be_counted(factor: int) -> None:
-    """Pauses grow to the longest and stay there, however many reminders there were."""
+    """Pauses between reminders grow up to the maximum, for any number of reminders."""
     notices = Notices(repeat_interval=60.0, repeat_factor=factor, repeat_longest=86400.0)
     pauses = [Policy(notices=notices, channels=()).pause_ms(count) for count in (0, 1, 2, 15, 63, 10**9)]
     assert pauses == [round(min(60 * min(factor, 10**9) ** n, 86400)) * 1000 for n in (0, 1, 2, 15, 63, 64)]
 
 
 def test_the_channels_that_are_on() -> None:
-    """Log and terminals by default; webhooks, programs and plugins by being there."""
+    """By default the log and terminals are on; webhooks, programs and plugins are on if configured."""
     assert Settings().notify.on == ("wall", "log")
     notify = Notify(
         wall=Wall(enabled=False),
@@ -121,7 +121,7 @@ def test_the_channels_that_are_on() -> None:
 
 
 def test_the_hosts_own_time_zone_is_the_default() -> None:
-    """Without a name it is what the host's clock shows."""
+    """Without the name of a time zone, the host's own zone is used."""
     here = datetime.fromtimestamp(0, UTC).astimezone().strftime("%H:%M")
     quiet = Quiet(hours=f"{here}-{(int(here[:2]) + 1) % 24:02}:{here[3:]}")
     assert quiet_until(quiet, 1) == 3_600_000

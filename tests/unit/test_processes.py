@@ -1,4 +1,4 @@
-"""Processes as /proc tells of them, whatever they call themselves and carry along."""
+"""Facts about processes from /proc, whatever their names and environment."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from canhazgpu.service.recovery.reconciliation_plan import process_lives
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose name looks like the end of a name and fields behind it."""
+    """A process whose name looks like the end of a name with more fields."""
     program = tmp_path / "a) R 1 (b"
     shutil.copy(shutil.which("sleep") or "", program)
     environment = {"CANHAZGPU_RESERVATION": "r7-1"}
@@ -28,7 +28,7 @@ def odd(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_name_that_looks_like_fields(odd: subprocess.Popen[bytes]) -> None:
-    """When it began and whose child it is are read from behind its name."""
+    """Start and parent are read from behind the last parenthesis of the name."""
     start = start_of(odd.pid)
     assert start is not None
     assert start > 1000 or start == int(
@@ -40,7 +40,7 @@ def test_a_name_that_looks_like_fields(odd: subprocess.Popen[bytes]) -> None:
 
 
 def test_what_carries_a_reservation_is_found(odd: subprocess.Popen[bytes]) -> None:
-    """By the whole value, and only among the processes of that user."""
+    """A process is found by the complete value of a variable, among the processes of that user."""
     found = Process(odd.pid, start_of(odd.pid) or 0)
     assert with_variable(b"CANHAZGPU_RESERVATION", b"r7-1", os.getuid()) == [found]
     assert with_variable(b"CANHAZGPU_RESERVATION", b"r7", os.getuid()) == []
@@ -48,7 +48,7 @@ def test_what_carries_a_reservation_is_found(odd: subprocess.Popen[bytes]) -> No
 
 
 def test_without_a_descriptor_nobody_has_ended(odd: subprocess.Popen[bytes]) -> None:
-    """A process that cannot be looked at is not taken for one that is gone, nor its run for over."""
+    """Without a file descriptor, a process does not count as ended, and neither does its run."""
     start = start_of(odd.pid)
     assert start is not None
     record = Record(

@@ -1,4 +1,4 @@
-"""When who waits is served, played forward from a host as it is; and what the wait is for, in words."""
+"""When waiting requests are served, by simulating the host; and the reason why a request waits."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ HOUR = 3_600_000
 
 
 def held(index: int, hours: float | None, uid: int = 1, **facts: Any) -> GpuState:
-    """A GPU that is reserved, for so many hours or without an end."""
+    """Return a GPU that is reserved for some hours, or without an end."""
     expires = None if hours is None else NOW + round(hours * HOUR)
     record = Record(
         id=f"r{index}",
@@ -32,12 +32,12 @@ def held(index: int, hours: float | None, uid: int = 1, **facts: Any) -> GpuStat
 
 
 def usage(index: int, **facts: Any) -> GpuUsage:
-    """What a scan says of a GPU."""
+    """Return the usage of a GPU."""
     return GpuUsage(index=index, uuid=f"GPU-{index}", name="H100", **facts)
 
 
 def wants(place: int, count: int = 1, uid: int = 2, hours: float = 1, **facts: Any) -> Waiting:
-    """A request."""
+    """Return a request."""
     return Waiting(
         id=f"w{place}",
         kind="manual",
@@ -53,7 +53,7 @@ def wants(place: int, count: int = 1, uid: int = 2, hours: float = 1, **facts: A
 
 
 def host(gpus: list[GpuState], *waiting: Waiting) -> Snapshot:
-    """A host at NOW."""
+    """Return a host at NOW."""
     records = tuple(gpu.reservation for gpu in gpus if gpu.reservation)
     return Snapshot(
         now_ms=NOW,
@@ -67,7 +67,7 @@ def host(gpus: list[GpuState], *waiting: Waiting) -> Snapshot:
 
 
 def hours(snapshot: Snapshot) -> dict[str, float]:
-    """When each is served, in hours from now."""
+    """Return when each request is served, in hours from now."""
     return {name: (moment - NOW) / HOUR for name, moment in queue_eta(snapshot).items()}
 
 
@@ -89,7 +89,7 @@ def hours(snapshot: Snapshot) -> dict[str, float]:
     ],
 )
 def test_when(gpus: list[GpuState], waiting: list[Waiting], expected: dict[str, float]) -> None:
-    """In the order of the scripts, limits included; no GPU is promised twice."""
+    """Requests are served in the order of the scripts, with limits, and no GPU is given twice."""
     assert hours(host(gpus, *waiting)) == expected
 
 
@@ -101,7 +101,7 @@ def test_when(gpus: list[GpuState], waiting: list[Waiting], expected: dict[str, 
     ],
 )
 def test_who_waits_for_what_is_kept_out_is_told_so(broken: GpuState, words: str) -> None:
-    """It comes first in the line, nothing says when, and who is behind may have what is left over."""
+    """A request for a GPU that is kept out has no time and comes first; those behind it get the rest."""
     free = GpuState(usage=usage(0))
     (row,) = queue(host([free, broken], wants(1, 2)))
     assert row["reason"] == f"needs 2 of 2 and cannot have them until that changes: {words}; 1 free"
@@ -112,14 +112,14 @@ def test_who_waits_for_what_is_kept_out_is_told_so(broken: GpuState, words: str)
 
 
 def test_a_holders_note_and_day_are_shown() -> None:
-    """Who waits sees what the GPU is reserved for, and the day where it is another."""
+    """The reason contains the holder's note, and the date if it is not today."""
     (row,) = queue(host([held(0, 20, note="paper\x1b[31m")], wants(1)))
     assert row["reason"].endswith(r"(GPU 0 by u1 (paper\x1b[31m) until 2025-11-25 12:00 UTC)")
     assert datetime.fromtimestamp(NOW / 1000, UTC).isoformat() == "2025-11-24T16:00:00+00:00"
 
 
 def test_a_long_queue_is_foreseen_as_far_as_it_takes() -> None:
-    """The work is bounded, and those at its head are told."""
+    """The work for a long queue is bounded; the requests at its head get a time."""
     found = queue_eta(host([held(0, 1)], *(wants(place) for place in range(500))))
     assert found["w0"] == NOW + HOUR
     assert len(found) <= LOOKS / 400

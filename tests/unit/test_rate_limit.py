@@ -1,4 +1,4 @@
-"""How often a user may change something: so often at once, evenly from then on, and never less for others."""
+"""The limit on changes per user: a burst, then an even rate, and no effect on other users."""
 
 from contextlib import suppress
 
@@ -13,12 +13,12 @@ BOB, ALICE = 1001, 1002
 
 
 class Clock:
-    """A clock of a test's own."""
+    """A clock that the test sets."""
 
     now = 0.0
 
     def __call__(self) -> float:
-        """Return what it shows."""
+        """Return the time."""
         return self.now
 
 
@@ -33,7 +33,7 @@ def taken(pace: RateLimit, uid: int, tries: int = 1) -> int:
 
 
 def test_a_loop_over_a_day_has_a_bound() -> None:
-    """Who tries as often as they can gets the burst and then so many an hour; somebody else all of theirs."""
+    """A user who tries all the time gets the burst and the hourly rate; another user is not affected."""
     clock = Clock()
     pace = RateLimit(60, clock)
     done = 0
@@ -45,7 +45,7 @@ def test_a_loop_over_a_day_has_a_bound() -> None:
 
 
 def test_the_refusal_says_when_and_whom_to_ask() -> None:
-    """In words of its own kind, with the seconds until the next change."""
+    """The refusal has its own type, and the seconds until the next change."""
     clock = Clock()
     pace = RateLimit(60, clock)
     taken(pace, BOB, 60)
@@ -60,7 +60,7 @@ def test_the_refusal_says_when_and_whom_to_ask() -> None:
 
 
 def test_what_users_normally_do_is_far_from_the_bound() -> None:
-    """A thousand runs at once, and one every two seconds all day."""
+    """A thousand runs at once, and one every two seconds all day, are below the limit."""
     clock = Clock()
     pace = RateLimit(Settings().limits.changes_per_hour, clock)
     assert taken(pace, BOB, 1000) == 1000
@@ -70,7 +70,7 @@ def test_what_users_normally_do_is_far_from_the_bound() -> None:
 
 
 def test_users_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those whose bucket is full again: what is remembered does not grow with all users there ever were."""
+    """Users whose allowance is full again are forgotten, so memory does not grow."""
     monkeypatch.setattr(module, "MOST", 10)
     clock = Clock()
     pace = RateLimit(60, clock)

@@ -1,4 +1,4 @@
-"""What of the promised state Redis has lost: decided from the journal, from Redis and from the ledger."""
+"""What Redis has lost of the acknowledged state, decided from the journal, Redis and the ledger."""
 
 from typing import Any
 
@@ -15,40 +15,40 @@ NOW = 1_700_000_000_000
 
 
 def record(name: str, **facts: Any) -> Record:
-    """A reservation by hand with an hour left."""
+    """Return a manual reservation with an hour left."""
     values = {"kind": "manual", "user": "bob", "uid": 1001, "gpus": (0,), "started_ms": NOW - 1000}
     return Record(id=name, **{**values, "expires_ms": NOW + 3600_000, **facts})
 
 
 def state(*records: Record, **facts: Any) -> State:
-    """What was promised."""
+    """Return an acknowledged state."""
     return State(**{"dataset": "d", "sequence": 7, "records": {one.id: one for one in records}, **facts})
 
 
 def found(*records: Record, **facts: Any) -> Found:
-    """What Redis holds."""
+    """Return the data in Redis."""
     values: dict[str, Any] = {"dataset": "d", "sequence": 7, "ledger": "0-0", "requests": {}, "cards": {}}
     return Found(now_ms=NOW, records={one.id: one for one in records}, **{**values, **facts})
 
 
 def released(data: dict[str, Any]) -> Event:
-    """An entry of the ledger about reservation r1."""
+    """Return an entry of the ledger about the reservation r1."""
     kind = "canhazgpu.reservation.released"
     return Event(id="1-1", source="//a", type=kind, subject="reservation/r1", time="t", data=data)
 
 
 def alive(_: Record) -> bool:
-    """Every process lives."""
+    """Say that every process is alive."""
     return True
 
 
 def dead(_: Record) -> bool:
-    """No process lives."""
+    """Say that no process is alive."""
     return False
 
 
 def test_nothing_is_lost_where_both_agree() -> None:
-    """Also when Redis has more: what was granted and is not in the journal yet."""
+    """Nothing is lost if both agree, or if Redis has additional reservations."""
     a, b = record("a"), record("b")
     wanted = plan(state(a), found(a, b, sequence=9), (), alive)
     assert (wanted.lost, wanted.restore, wanted.drop, wanted.requests) == (False, (), (), ())
@@ -65,24 +65,24 @@ def test_nothing_is_lost_where_both_agree() -> None:
     ],
 )
 def test_what_is_missing_is_restored_while_it_lasts(kept: Record, lives: bool, restored: bool) -> None:  # noqa: FBT001
-    """A manual one until it expires, a run while its process lives, and one that lingers."""
+    """A missing reservation is restored if it would still last: manual, run, or lingering."""
     wanted = plan(state(kept), found(dataset=None, sequence=0), (), alive if lives else dead)
     assert (wanted.restore, wanted.over) == (((kept,), ()) if restored else ((), ("a",)))
     assert wanted.lost
 
 
 def test_what_the_ledger_has_is_over() -> None:
-    """A release whose answer was lost is no loss."""
+    """A reservation that has ended according to the ledger is not restored."""
     assert not plan(state(record("a")), found(), {"a"}, alive).lost
 
 
 def test_what_was_over_does_not_come_back() -> None:
-    """Old data has it still."""
+    """A reservation that had ended is removed if old data has it."""
     assert plan(state(ended=("a",)), found(record("a"), sequence=3), (), alive).drop == ("a",)
 
 
 def test_the_later_of_two_versions_counts() -> None:
-    """An extension that Redis lost is made again; one the journal does not know of stays."""
+    """The newer of two revisions counts; a reservation that only Redis has is kept."""
     later, earlier = record("a", rev=4, expires_ms=NOW + 9), record("a", rev=3)
     assert plan(state(later), found(earlier), (), alive).restore == (later,)
     assert not plan(state(earlier), found(later), (), alive).lost
@@ -90,7 +90,7 @@ def test_the_later_of_two_versions_counts() -> None:
 
 @pytest.mark.parametrize("facts", [{"gpus": (3,)}, {"uid": 7}, {"expires_ms": NOW + 1}, {"pid": 9}])
 def test_of_two_contents_with_one_revision_the_journals_counts(facts: dict[str, Any]) -> None:
-    """Data that differ without a new revision were changed by something else; a heartbeat does not count."""
+    """If content differs at the same revision, the journal counts, except for heartbeats."""
     kept = record("a", gpus=(1,), rev=4)
     changed = record("a", **{"gpus": (1,), "rev": 4, **facts})
     assert plan(state(kept), found(changed), (), alive).restore == (kept,)
@@ -98,7 +98,7 @@ def test_of_two_contents_with_one_revision_the_journals_counts(facts: dict[str, 
 
 
 def test_requests_are_put_back_only_after_a_loss() -> None:
-    """Else they have left by themselves."""
+    """Requests are restored only after a loss; otherwise they have left by themselves."""
     waits = Waiting(id="w", kind="manual", user="bob", uid=1, place=1, queued_ms=NOW, count=1)
     kept = state(record("a"), requests={"w": waits})
     assert plan(kept, found(record("a")), (), alive).requests == ()
@@ -115,7 +115,7 @@ def test_requests_are_put_back_only_after_a_loss() -> None:
     ],
 )
 def test_only_a_whole_release_ends_a_reservation(fields: dict[str, bytes], over: str | None) -> None:
-    """An entry that somebody else wrote to the ledger says nothing, and stops nothing."""
+    """A foreign entry in the ledger ends no reservation and stops nothing."""
     assert whole_release({name.encode(): value for name, value in fields.items()}) == over
 
 
@@ -126,7 +126,7 @@ NAMES = st.sampled_from("abcde")
 def test_every_promise_is_kept_or_over(
     promised: set[str], there: set[str], ended: set[str], ledger: set[str]
 ) -> None:
-    """Afterwards Redis has exactly what is promised and not over, and what it had besides."""
+    """Afterwards Redis has exactly the acknowledged reservations that last, and its own additional ones."""
     kept = state(*map(record, sorted(promised - ended)), ended=tuple(sorted(ended)))
     wanted = plan(kept, found(*map(record, sorted(there))), ledger, alive)
     after = (there - set(wanted.drop)) | {one.id for one in wanted.restore}

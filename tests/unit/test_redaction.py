@@ -1,4 +1,4 @@
-"""Who sees which mail address."""
+"""Who can see which mail address."""
 
 import pytest
 from support.attempts import attempt
@@ -21,12 +21,12 @@ from canhazgpu.service.identity.peer import Peer
     ],
 )
 def test_a_masked_address_keeps_its_first_letter_and_its_domain(text: str, seen: str) -> None:
-    """Also inside of what a mail server said; what is no address stays."""
+    """A redacted address keeps its first letter and its domain; other text is unchanged."""
     assert redact(text) == seen
 
 
 def test_who_sees_an_address() -> None:
-    """Administrators every one, a person those of their own notices, a caller from a container none."""
+    """Administrators see every address, users those of their own notices, container callers none."""
     admin = Viewer(admin=True, user="root", key="uid:0")
     bob = Viewer(admin=False, user="bob", key="uid:1001")
     ann = Viewer(admin=False, user="ann", key="uid:1002")
@@ -53,7 +53,7 @@ def test_who_sees_an_address() -> None:
 
 
 def test_a_caller_from_a_container_is_nobody_here() -> None:
-    """Root of a container can take any uid; who is on the host, or may not be looked at, is who they are."""
+    """A caller from a container is nobody here, because root inside can take any uid."""
 
     def of(*, on_host: bool | None) -> Viewer:
         return Viewer.of(Peer(1, 1, 7, frozenset({1}), on_host, "daemon"), None)

@@ -1,4 +1,4 @@
-"""What a user was told of stays told when its card has another index."""
+"""A notified violation stays notified when its card gets another index."""
 
 from support.episode import HOLD, MINUTE, WAIT, Bob, violation
 
@@ -6,7 +6,7 @@ from canhazgpu.events.violations import UPDATED
 
 
 def test_a_card_with_another_index_is_not_told_of_again() -> None:
-    """Nor is it lost: reminders say its new index."""
+    """A renumbered card causes no new notice, and reminders have its new index."""
     bob = Bob()
     bob.opens(0, "v1", 1)
     bob.at(WAIT)
@@ -16,7 +16,7 @@ def test_a_card_with_another_index_is_not_told_of_again() -> None:
 
 
 def test_two_cards_that_change_places_are_both_told_of_still() -> None:
-    """One fact comes after the other, and neither forgets what the other's is."""
+    """If two cards change places, both stay notified."""
     bob = Bob()
     bob.opens(0, "v1", 0)
     bob.opens(0, "v2", 1)
@@ -27,7 +27,7 @@ def test_two_cards_that_change_places_are_both_told_of_still() -> None:
 
 
 def test_the_card_that_has_the_old_index_is_another() -> None:
-    """Use of it has not been told of, and is."""
+    """Use of the card that has the old index now is notified."""
     bob = Bob(group_interval=0.0)
     bob.opens(0, "v1", 0)
     bob.at(WAIT)
@@ -38,7 +38,7 @@ def test_the_card_that_has_the_old_index_is_another() -> None:
 
 
 def test_what_was_not_told_yet_is_told_by_its_new_index() -> None:
-    """A card that is renumbered before its notice is in it once."""
+    """A card that is renumbered before its notice is in the notice once, with the new index."""
     bob = Bob()
     bob.opens(0, "v1", 0)
     bob.at(1000, (UPDATED, violation("v1", 3)))
@@ -49,7 +49,7 @@ def test_what_was_not_told_yet_is_told_by_its_new_index() -> None:
 
 
 def test_what_ends_in_the_moment_of_renumbering_is_told_to_be_over() -> None:
-    """Its end is the first that is heard of the new index."""
+    """If a violation ends at the same time, its end has the new index."""
     bob = Bob()
     bob.opens(0, "v1", 1)
     bob.at(WAIT)

@@ -1,4 +1,4 @@
-"""Which run a process belongs to when its parent ended before anybody saw it."""
+"""The run that a process belongs to if its parent ended before any scan saw it."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ def other(tmp_path: Path) -> Host:
 
 @pytest.fixture
 def job(people: list[Person]) -> Iterator[tuple[Process, int]]:
-    """The first process of a run, and a process that it started as somebody else and whose parent ended."""
+    """Return the first process of a run, and a child of another user whose parent has ended."""
     person = people[0]
     become = " ".join(person.words("sleep", "600"))
     process = subprocess.Popen(
@@ -48,14 +48,14 @@ def job(people: list[Person]) -> Iterator[tuple[Process, int]]:
 
 
 def of_r7(host: Host, pid: int, first: Process | None = None) -> str | None:
-    """Return the run of a process, as the service sees it that has just started."""
+    """Return the run of a process, as seen by a service that has just started."""
     attributor = host.attributor()
     attributor.runs = {"r7": first or Process(10, 3)}
     return whose(pid, attributor).run
 
 
 def test_what_the_run_left_behind_is_still_the_runs(job: tuple[Process, int], people: list[Person]) -> None:
-    """Also as another user, and when the service has never seen its parent."""
+    """A process whose parents have ended belongs to its run, also with another uid."""
     first, child = job
     attributor = Attributor()
     attributor.runs = {"r7": first}
@@ -66,7 +66,7 @@ def test_what_the_run_left_behind_is_still_the_runs(job: tuple[Process, int], pe
 def test_who_only_copies_the_reservation_is_not_the_runs(
     job: tuple[Process, int], people: list[Person]
 ) -> None:
-    """Everybody can read the id of a reservation and put it into the environment of a process."""
+    """A copied reservation id in the environment does not make a process a member."""
     attributor = Attributor()
     attributor.runs = {"r7": job[0]}
     forger = people[1].spawn("env", "CANHAZGPU_RESERVATION=r7", "sleep", "600")
@@ -80,7 +80,7 @@ def test_who_only_copies_the_reservation_is_not_the_runs(
     [(9, CLAIM, "r7"), (9, "", None), (9, CLAIM.replace("7", "8"), None), (8, CLAIM, None), (0, CLAIM, None)],
 )
 def test_it_takes_the_claim_and_the_session(other: Host, session: int, claim: str, run: str | None) -> None:
-    """Neither alone is enough: others work in the session of a terminal, and a claim is copied."""
+    """A process needs both the claim and the session of the run."""
     other.put(12, 1002, session=session)
     other.give(12, environ=claim)
     assert of_r7(other, 12) == run
@@ -99,7 +99,7 @@ def test_the_login_counts_as_the_session_does(other: Host, login: str, claim: st
 
 
 def test_sessions_of_another_pid_namespace_are_not_one(other: Host) -> None:
-    """They all have the number 0."""
+    """Sessions of another PID namespace do not match; they all have the number 0."""
     other.put(10, 0, start=3, session=0)
     other.put(12, 1002, session=0)
     other.give(12, environ=CLAIM)
@@ -107,7 +107,7 @@ def test_sessions_of_another_pid_namespace_are_not_one(other: Host) -> None:
 
 
 def test_a_run_whose_first_process_has_ended_gets_no_more_members(other: Host) -> None:
-    """The number of its session can be another's by now, and so can its pid."""
+    """A run whose first process has ended gets no new members, because ids are reused."""
     other.put(12, 1002, session=9)
     other.give(12, environ=CLAIM)
     assert of_r7(other, 12, Process(10, 2)) is None
@@ -130,7 +130,7 @@ def test_what_an_earlier_service_saw_counts_also_if_it_comes_late(other: Host) -
 
 
 def test_a_member_stays_one(other: Host) -> None:
-    """Also in a session of its own, and when the first process has ended."""
+    """A member stays a member in a new session and after the end of the first process."""
     attributor = other.attributor()
     attributor.runs = {"r7": Process(10, 3)}
     other.put(12, 1002, session=9)

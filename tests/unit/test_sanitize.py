@@ -1,4 +1,4 @@
-"""`printable`: whatever comes in, one visible bounded line comes out."""
+"""`printable` turns any input into one visible line of bounded length."""
 
 import unicodedata
 
@@ -13,7 +13,7 @@ ANY_TEXT = st.text(st.characters(), max_size=200) | st.text(st.sampled_from("ab\
 
 
 def is_visible(text: str) -> bool:
-    """No line separator, control, format, surrogate, private or unassigned character, no odd space."""
+    """Assert that no character is a separator, control, format, surrogate, private or unassigned one."""
     return all(
         unicodedata.category(one) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
         and (one == " " or not one.isspace())
@@ -23,7 +23,7 @@ def is_visible(text: str) -> bool:
 
 @given(ANY_TEXT, st.integers(min_value=1, max_value=80))
 def test_no_control_or_bidi_character_survives(text: str, limit: int) -> None:
-    """The result is visible, on one line, within the limit, and UTF-8 can write it."""
+    """The result is visible, on one line, within the limit, and valid UTF-8."""
     shown = printable(text, limit)
     assert is_visible(shown)
     assert len(shown) <= limit
@@ -33,7 +33,7 @@ def test_no_control_or_bidi_character_survives(text: str, limit: int) -> None:
 
 @given(st.binary(max_size=400), st.integers(min_value=1, max_value=80))
 def test_no_byte_string_survives_either(raw: bytes, limit: int) -> None:
-    """Bytes that are no UTF-8 are spelled out; nothing raises."""
+    """Invalid UTF-8 bytes are spelled out, and nothing raises."""
     shown = printable(raw, limit)
     assert is_visible(shown)
     assert len(shown) <= limit
@@ -41,14 +41,14 @@ def test_no_byte_string_survives_either(raw: bytes, limit: int) -> None:
 
 @given(ANY_TEXT, st.integers(min_value=1, max_value=80))
 def test_a_second_time_changes_nothing(text: str, limit: int) -> None:
-    """What was made printable is printable: several sinks may each make sure."""
+    """Applying it twice gives the same result."""
     once = printable(text, limit)
     assert printable(once, limit) == once
 
 
 @given(ANY_TEXT, st.integers(min_value=1, max_value=80))
 def test_nothing_is_dropped_in_silence(text: str, limit: int) -> None:
-    """Either every character is there, as itself or spelled out, or the end says that there was more."""
+    """Either every character is shown or spelled out, or the end shows that there was more."""
     shown, whole = printable(text, limit), printable(text, 10 * len(text) + 1)
     if len(whole) <= limit:
         assert shown == whole
@@ -59,7 +59,7 @@ def test_nothing_is_dropped_in_silence(text: str, limit: int) -> None:
 
 @given(ANY_TEXT, st.integers(min_value=1, max_value=80))
 def test_bytes_and_text_are_shown_alike(text: str, limit: int) -> None:
-    """The UTF-8 of a text is shown as the text is, and cut as it is."""
+    """The UTF-8 bytes of a text are shown and cut like the text."""
     raw = text.encode("utf-8", "ignore")
     assert printable(raw, limit) == printable(raw.decode(), limit)
 
@@ -92,11 +92,11 @@ def test_a_cut_name_of_four_byte_characters_says_that_it_was_cut() -> None:
     ],
 )
 def test_what_cannot_be_seen_is_spelled_out(raw: str | bytes, shown: str) -> None:
-    """Escape codes, line breaks, bidi overrides, zero-width characters and bad bytes, each visible."""
+    """Escapes, line breaks, bidi overrides, zero-width characters and bad bytes are spelled out."""
     assert printable(raw) == shown
 
 
 def test_an_escape_is_never_cut_in_two() -> None:
-    """What does not fit as a whole is left out, and the ellipsis still fits."""
+    """An escape is shown as a whole or left out."""
     assert printable("ab\u202e", 7) == "ab…"
     assert printable("ab\u202e", 8) == r"ab\u202e"

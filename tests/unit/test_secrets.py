@@ -1,4 +1,4 @@
-"""Secrets in settings: never shown, never repeated in a complaint."""
+"""Secrets in settings are never shown, and never repeated in an error."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ OPTIONS = {option.key: option for option in options()}
 
 
 def write(folder: Path, text: str) -> str:
-    """Put a settings file there; return its path."""
+    """Write a settings file; return its path."""
     path = folder / "config.toml"
     path.write_text(text)
     return str(path)
@@ -18,7 +18,7 @@ def write(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize("password", ["hunter2", "p@ss", "p%2Fw", "p:w"])
 def test_a_secret_is_never_shown(password: str, tmp_path: Path) -> None:
-    """The password of the Redis URL is masked where it is shown; a bad value is not repeated."""
+    """The password of the Redis URL is masked, and an error does not repeat it."""
     option = OPTIONS["redis.url"]
     found = load(write(tmp_path, f'[redis]\nurl = "redis://:{password}@h:1/0"'), {}).settings
     assert found.redis.url == f"redis://:{password}@h:1/0"
@@ -29,7 +29,7 @@ def test_a_secret_is_never_shown(password: str, tmp_path: Path) -> None:
 
 
 def test_the_address_of_a_webhook_is_never_shown(tmp_path: Path) -> None:
-    """It is a secret itself: masked where it is shown, and not repeated in a complaint."""
+    """The URL of a webhook is masked, and an error does not repeat it."""
     option = OPTIONS["notify.webhook"]
     found = load(write(tmp_path, '[notify.webhook.chat]\nurl = "https://hooks.example.com/hunter2"'), {})
     assert found.settings.notify.webhook["chat"].url.endswith("hunter2")

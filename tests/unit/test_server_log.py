@@ -1,4 +1,4 @@
-"""What a server's log says, in few words: why it ended, and what of its file was lost."""
+"""The relevant lines of a server's log: why it ended, and what it lost of its file."""
 
 from canhazgpu.service.redis_server.server_log import cut_at, is_broken, last_words
 
@@ -26,7 +26,7 @@ MORE = b"=== REDIS BUG REPORT END. Make sure to include it. ===\n\n       Please
 
 
 def test_a_full_disk_is_in_the_last_words() -> None:
-    """The line that says why comes before the line that says that it ends."""
+    """After a full disk, the line with the reason is included."""
     assert last_words(BANNER + FULL) == (
         "Error writing to the AOF file: No space left on device; "
         "Can't recover from AOF write error when fsync is 'always'. Exiting..."
@@ -34,7 +34,7 @@ def test_a_full_disk_is_in_the_last_words() -> None:
 
 
 def test_a_crash_is_told_by_its_first_lines() -> None:
-    """Not by the blank lines and the registers at its end."""
+    """After a crash, the first lines are used, not the registers at the end."""
     words = last_words(BANNER + CRASH + MORE)
     assert "'sdslen(argv) > 0' is not true" in words
     assert "crashed by signal: 11" in words
@@ -42,13 +42,13 @@ def test_a_crash_is_told_by_its_first_lines() -> None:
 
 
 def test_silence_is_called_so() -> None:
-    """The banner of every start is nothing that was said."""
+    """A log with only the banner counts as empty."""
     assert last_words(BANNER) == "it said nothing"
     assert last_words(b"") == "it said nothing"
 
 
 def test_a_cut_end_is_told_with_its_place() -> None:
-    """Redis 6.2 and its followers word it differently."""
+    """The offset of a truncated file is found in the wording of every server."""
     old = b"1435:M 30 Nov 2026 03:23:31.626 # !!! Truncating the AOF at offset 3581 !!!\n"
     new = (
         b"1493:M 30 Nov 2026 03:23:31.8 # !!! Truncating the AOF appendonly.aof.1.incr.aof at offset 0 !!!\n"
@@ -57,7 +57,7 @@ def test_a_cut_end_is_told_with_its_place() -> None:
 
 
 def test_a_broken_file_is_told_from_other_failures() -> None:
-    """Only what the server says of its file's format is a reason to repair it."""
+    """Only messages about the format of the file count as a damaged file."""
     said = b"1450:M 30 Nov 2026 03:23:31.648 # Bad file format reading the append only file: make a backup\n"
     assert is_broken(BANNER + said)
     assert not is_broken(BANNER + FULL)

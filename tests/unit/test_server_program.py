@@ -1,4 +1,4 @@
-"""Which server may run on data that another wrote."""
+"""The choice of the server program that can read existing data."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +11,14 @@ from canhazgpu.service.redis_server.server_program import EmbeddedFailed, Server
 
 
 def server(words: str, program: str = "") -> Server:
-    """A server, from `redis 7.0.15`."""
+    """Return a server, from `redis 7.0.15`."""
     family, version = words.split()
     return Server(family=family, version=version, program=program)
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
-    """The servers of this host: path and what it is. The test fills it."""
+    """The servers of this host by path; the test fills it."""
     programs: dict[str, str] = {}
 
     def ask(program: str) -> Server | None:
@@ -55,7 +55,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]
     ],
 )
 def test_who_reads_what(reader: str, writer: str, able: bool) -> None:  # noqa: FBT001 - an expectation
-    """A server reads what is older in its family; Valkey reads Redis up to 7.2, and Redis never Valkey."""
+    """A server reads older data of its family; Valkey reads Redis up to 7.2, Redis never reads Valkey."""
     assert server(reader).reads(server(writer)) is able
 
 
@@ -68,13 +68,13 @@ HEADERS = {
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_snapshot_says_who_wrote_it(tmp_path: Path, header: bytes) -> None:
-    """Without a record the first bytes of the files tell."""
+    """Without a record, the header of a file names the server."""
     (tmp_path / "appendonly.aof").write_bytes(header + b"more")
     assert str(written(tmp_path)) == HEADERS[header]
 
 
 def test_the_layout_says_that_it_is_redis_7(tmp_path: Path) -> None:
-    """A folder `appendonlydir` is of Redis 7 at least, whatever an older record says."""
+    """A folder `appendonlydir` was written by Redis 7 at least, whatever an older record says."""
     (tmp_path / "appendonlydir").mkdir()
     (tmp_path / "appendonlydir" / "appendonly.aof.1.incr.aof").write_bytes(b"*2\r\n")
     record(tmp_path, server("redis 6.2.14"))
@@ -85,7 +85,7 @@ def test_the_layout_says_that_it_is_redis_7(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", ["redis unstable", "dragonfly 1.2.3", "redis 7.2-rc1"])
 def test_a_record_that_names_no_server_is_ignored(tmp_path: Path, words: str) -> None:
-    """The files say who wrote them, and the log says that the record was ignored."""
+    """An invalid record is ignored and logged, and the files name the server."""
     (tmp_path / "appendonly.aof").write_bytes(b"REDIS0009\xfa\x09redis-ver\x066.2.14")
     record(tmp_path, server(words))
     with capture_logs() as logs:
@@ -94,7 +94,7 @@ def test_a_record_that_names_no_server_is_ignored(tmp_path: Path, words: str) ->
 
 
 def test_without_data_nobody_wrote_any(tmp_path: Path) -> None:
-    """A record by itself binds nobody."""
+    """A record without data has no effect."""
     record(tmp_path, server("valkey 9.1.2"))
     assert written(tmp_path) is None
     assert written(tmp_path / "nowhere") is None
@@ -120,7 +120,7 @@ def test_without_data_nobody_wrote_any(tmp_path: Path) -> None:
 def test_the_writer_is_preferred(
     tmp_path: Path, installed: dict[str, str], writer: str, programs: Mapping[str, str], chosen: str
 ) -> None:
-    """The same program first, then the first that can read the data."""
+    """The program that wrote the data is preferred, then the first that can read it."""
     installed |= programs
     words, _, program = writer.rpartition(" ")
     record(tmp_path, server(words, program))
@@ -128,7 +128,7 @@ def test_the_writer_is_preferred(
 
 
 def test_an_older_server_is_refused_with_the_remedy(tmp_path: Path, installed: dict[str, str]) -> None:
-    """One line says who wrote the data, who cannot read it, and what to do."""
+    """If no server can read the data, one line says who wrote it and what to do."""
     installed["/a/redis-server"] = "redis 6.2.14"
     record(tmp_path, server("redis 7.0.15"))
     with pytest.raises(EmbeddedFailed) as refused:
@@ -141,7 +141,7 @@ def test_an_older_server_is_refused_with_the_remedy(tmp_path: Path, installed: d
 
 
 def test_valkeys_data_asks_for_valkey(tmp_path: Path, installed: dict[str, str]) -> None:
-    """The newest Redis does not help."""
+    """For data of Valkey, the error asks for Valkey."""
     installed["/a/redis-server"] = "redis 8.0.0"
     record(tmp_path, server("valkey 9.1.2"))
     with pytest.raises(
@@ -151,7 +151,7 @@ def test_valkeys_data_asks_for_valkey(tmp_path: Path, installed: dict[str, str])
 
 
 def test_a_server_too_old_for_anything_is_named(tmp_path: Path, installed: dict[str, str]) -> None:
-    """Redis 5 is no reason to say that there is none."""
+    """A server that is too old is named in the error."""
     installed["/a/redis-server"] = "redis 5.0.7"
     with pytest.raises(
         EmbeddedFailed, match=r"redis 5.0.7 \(/a/redis-server\) is too old: 6.2 or later is needed"

@@ -1,4 +1,4 @@
-"""Settings that could do nothing, or would fail only when they are needed, are refused when they are read."""
+"""Settings that have no effect, or would fail later, are rejected when they are read."""
 
 import zoneinfo
 from pathlib import Path
@@ -9,7 +9,7 @@ from canhazgpu.config.load import ConfigError, load
 
 
 def refusal(folder: Path, text: str) -> str:
-    """Return what is said of a settings file, without its name: one line."""
+    """Return the error about a settings file, without its name."""
     path = folder / "config.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as refused:
@@ -56,7 +56,7 @@ def toml(key: str, value: str) -> str:
     ],
 )
 def test_what_no_file_can_be_called_is_refused(key: str, value: str, why: str, tmp_path: Path) -> None:
-    """Nothing, and what has a NUL in it: the service would end with a traceback when it opens it."""
+    """An empty path, or one with a NUL character, is rejected."""
     said = refusal(tmp_path, toml(key, value))
     assert said.partition(": ")[2] == f"expected {why}"
     assert key.startswith(said.partition(": ")[0])
@@ -64,7 +64,7 @@ def test_what_no_file_can_be_called_is_refused(key: str, value: str, why: str, t
 
 @pytest.mark.parametrize("name", ["Mars/One", "../UTC", "Europe", "zone.tab", "a\\u0000b", "a\\nb"])
 def test_a_time_zone_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
-    """Whatever a name may mean to the file system."""
+    """A name that is no time zone is rejected, whatever it means to the file system."""
     said = refusal(tmp_path, f'[notices.quiet]\ntimezone = "{name}"\n')
     assert said.startswith("notices.quiet.timezone: expected a time zone such as Europe/Berlin, not '")
 
@@ -72,7 +72,7 @@ def test_a_time_zone_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
 def test_without_the_data_of_time_zones_none_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is missing is named; a host that names no zone needs none."""
+    """If the time zone data is missing, the error says so; without a zone none is needed."""
 
     def missing(name: str) -> zoneinfo.ZoneInfo:
         raise zoneinfo.ZoneInfoNotFoundError(name)
@@ -96,7 +96,7 @@ def test_without_the_data_of_time_zones_none_is_accepted(
     ],
 )
 def test_a_channel_that_there_is_not_is_refused(key: str, name: str, why: str, tmp_path: Path) -> None:
-    """Wherever it is named, with those that there are."""
+    """An unknown channel is rejected wherever it is named, with a list of the known ones."""
     text = f'[notices]\n{key} = ["wall", "{name}"]\n'
     assert refusal(tmp_path, text + SITE) == f"notices.{key}: expected {why}"
     text = f'[notices.quiet]\nchannels = ["{name}"]\n'
@@ -108,7 +108,7 @@ def test_a_channel_that_there_is_not_is_refused(key: str, name: str, why: str, t
 
 @pytest.mark.parametrize("name", ["wall", "log"])
 def test_terminals_and_the_log_are_never_quiet(name: str, tmp_path: Path) -> None:
-    """Who sits at a terminal is awake; what is not logged at once may never be."""
+    """Terminals and the log cannot be quiet."""
     said = refusal(tmp_path, f'[notices.quiet]\nchannels = ["email", "{name}"]\n')
     assert said == (
         f"notices.quiet.channels: expected channels that can be delayed, not {name}:"
@@ -120,7 +120,7 @@ def test_terminals_and_the_log_are_never_quiet(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("channels", ['"wall"', '"wall", "email"'])
 def test_an_address_has_no_terminal(channels: str, tmp_path: Path) -> None:
-    """A step that would write to the terminals of nobody is refused; one for somebody else too is not."""
+    """A step that only writes to terminals of a mail address is rejected."""
     step = f'[[notices.steps]]\nchannels = [{channels}]\nto = ["a@example.com"'
     said = refusal(tmp_path, f"{step}]\n")
     assert said == (
@@ -155,7 +155,7 @@ def test_an_address_has_no_terminal(channels: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_could_not_work_is_refused(key: str, value: str, why: str, tmp_path: Path) -> None:
-    """Before it is needed, and with what is wrong with it."""
+    """A setting that cannot work is rejected, and the error says why."""
     assert refusal(tmp_path, toml(key, value)) == f"{key}: expected {why}"
 
 
@@ -177,7 +177,7 @@ def test_what_could_not_work_is_refused(key: str, value: str, why: str, tmp_path
     ],
 )
 def test_an_address_that_leads_nowhere_is_refused(url: str, tmp_path: Path) -> None:
-    """It is not repeated: whoever knows it may post there."""
+    """An invalid URL of a webhook is rejected and not repeated, because it may be a secret."""
     said = refusal(tmp_path, f'[notify.webhook.chat]\nurl = "{url}"\n')
     assert said == "notify.webhook: expected a host name, and a valid port if one is given, in chat.url"
 
@@ -193,7 +193,7 @@ def test_an_address_that_leads_nowhere_is_refused(url: str, tmp_path: Path) -> N
     ],
 )
 def test_an_address_that_leads_somewhere_is_taken(url: str, tmp_path: Path) -> None:
-    """In every form that one may have."""
+    """Every valid form of a URL is accepted."""
     path = tmp_path / "config.toml"
     path.write_text(f'[notify.webhook.chat]\nurl = "{url}"\n', encoding="utf-8")
     assert load(str(path), {}).settings.notify.webhook["chat"].url == url
@@ -203,7 +203,7 @@ SITE = '[notify.webhook.chat]\nurl = "https://chat.example.com/x"\n[notify.plugi
 
 
 def test_a_channel_that_is_off_may_be_named(tmp_path: Path) -> None:
-    """Mail and webhooks that are not set up yet, a webhook by its name, and a notifier of the site's own."""
+    """Disabled mail, webhooks by name, and plugins can be named as channels."""
     path = tmp_path / "config.toml"
     steps = '[[notices.steps]]\nchannels = ["terminate"]\nto = ["offender"]\nafter = "9d"\n'
     path.write_text('[notices]\ngranted = ["email", "webhook", "exec", "wall", "log"]\n' + steps)
@@ -213,7 +213,7 @@ def test_a_channel_that_is_off_may_be_named(tmp_path: Path) -> None:
 
 
 def test_a_variable_is_named_as_the_place_of_a_wrong_channel(tmp_path: Path) -> None:
-    """Not the file, which does not have it."""
+    """If a variable names a wrong channel, the error names the variable, not the file."""
     (tmp_path / "config.toml").write_text("")
     with pytest.raises(
         ConfigError, match=r"^CANHAZGPU_NOTICES_GRANTED: expected one of the channels .* not fax$"
@@ -231,7 +231,7 @@ def test_a_variable_is_named_as_the_place_of_a_wrong_channel(tmp_path: Path) -> 
     ],
 )
 def test_a_step_that_terminates_does_nothing_else(channels: str, to: str, tmp_path: Path) -> None:
-    """It says how to write it."""
+    """A step with `terminate` can contain no other channel, and the error shows how to write it."""
     said = refusal(tmp_path, f"[[notices.steps]]\nchannels = [{channels}]\nto = [{to}]\n")
     assert said == (
         "notices.steps: expected terminate in a step of its own,"
@@ -242,14 +242,14 @@ def test_a_step_that_terminates_does_nothing_else(channels: str, to: str, tmp_pa
 
 @pytest.mark.parametrize("name", ["wall", "email", "log", "webhook", "exec", "terminate"])
 def test_a_notifier_of_the_sites_own_has_a_name_of_its_own(name: str, tmp_path: Path) -> None:
-    """One that comes along keeps its name."""
+    """A plugin cannot have the name of a built-in channel."""
     said = refusal(tmp_path, f"[notify.plugins.pager]\n[notify.plugins.{name}]\n")
     assert said == f"notify.plugins: expected a name other than {name}, which is a built-in channel"
 
 
 @pytest.mark.parametrize("key", ["url_file", "secret_file"])
 def test_a_file_is_named_from_the_root(key: str, tmp_path: Path) -> None:
-    """What stands there is not repeated: it may be the secret itself."""
+    """The path of a file must be absolute, and the value is not repeated, because it may be a secret."""
     address = "" if key == "url_file" else 'url = "https://chat.example.com/x"\n'
     said = refusal(tmp_path, f'[notify.webhook.chat]\n{address}{key} = "hunter2"\n')
     assert said.startswith(f"notify.webhook: expected the absolute path of a file as chat.{key}, such as /")
@@ -260,13 +260,13 @@ def test_a_file_is_named_from_the_root(key: str, tmp_path: Path) -> None:
     "text", ["room\\n214", "room\\r214", "\\u001b[2J", "a\\u2028b", "\\u202e412", "a\\tb"]
 )
 def test_a_contact_is_one_line_that_can_be_printed(text: str, tmp_path: Path) -> None:
-    """It stands in every notice."""
+    """The contact must be one printable line."""
     said = refusal(tmp_path, f'[notices]\ncontact = "{text}"\n')
     assert said.startswith("notices.contact: expected one line without control characters, not '")
 
 
 def test_a_contact_may_be_in_any_language(tmp_path: Path) -> None:
-    """Letters are letters."""
+    """The contact can be in any language."""
     path = tmp_path / "config.toml"
     path.write_text('[notices]\ncontact = "Büro 214, 管理者 <gpu@example.com>"\n', encoding="utf-8")
     assert "Büro" in load(str(path), {}).settings.notices.contact

@@ -1,4 +1,4 @@
-"""The simulated provider: a file that changes is read again, and a bad one is an error, not idle GPUs."""
+"""The simulated provider reads its file again when it changes; a bad file is an error, not idle GPUs."""
 
 import os
 import time
@@ -24,7 +24,7 @@ class File:
         self.provider = SimulatedProvider(str(path))
 
     async def read(self, text: str) -> tuple[GpuReading, ...]:
-        """Put `text` in the file as an editor does, and read the GPUs."""
+        """Replace the file like an editor does, and read the GPUs."""
         new = self.path.with_suffix(".new")
         new.write_text(text)
         new.rename(self.path)
@@ -33,19 +33,19 @@ class File:
 
 @pytest.fixture
 def file(tmp_path: Path) -> File:
-    """A scenario that is not there yet."""
+    """A scenario file that does not exist yet."""
     return File(tmp_path / "gpus.toml")
 
 
 async def refused(reading: Callable[[], Awaitable[object]]) -> ProviderError:
-    """Return the error that a reading ends with."""
+    """Return the error of a reading."""
     with pytest.raises(ProviderError) as error:
         await reading()
     return error.value
 
 
 async def test_it_reads_again_when_the_file_changes(file: File) -> None:
-    """Replaced, written in place, or emptied: the next reading says so."""
+    """The next reading notices if the file was replaced, overwritten or emptied."""
     (gpu,) = await file.read("[[gpus]]\nindex = 0\nmemory_used_mb = 45\n")
     assert (gpu.index, gpu.memory_used_mb, gpu.processes) == (0, 45, ())
     (gpu,) = await file.read("[[gpus]]\nindex = 0\nmemory_used_mb = 46\n")
@@ -56,7 +56,7 @@ async def test_it_reads_again_when_the_file_changes(file: File) -> None:
 
 
 async def test_the_same_file_gives_the_same_gpus(file: File) -> None:
-    """A uuid that is not given depends on the index alone, and differs between GPUs."""
+    """A default UUID depends only on the index, and differs between GPUs."""
     first = await file.read("[[gpus]]\nindex = 0\n[[gpus]]\nindex = 1\n")
     assert await file.provider.read() == first
     again = await SimulatedProvider(str(file.path)).read()
@@ -88,7 +88,7 @@ async def test_the_same_file_gives_the_same_gpus(file: File) -> None:
     ],
 )
 async def test_a_bad_file_is_an_error_until_it_is_good(file: File, text: str) -> None:
-    """It never crashes, never keeps the GPUs of before, and says where to look; a good file ends it."""
+    """A bad file is an error until it is replaced; the GPUs of the last good file are not kept."""
     await file.read("[[gpus]]\nindex = 0\n")
     for _ in range(2):
         error = await refused(lambda: file.read(text))
@@ -100,7 +100,7 @@ async def test_a_bad_file_is_an_error_until_it_is_good(file: File, text: str) ->
 
 
 async def test_bytes_that_are_no_text_and_a_file_that_is_none(file: File) -> None:
-    """No UTF-8, no file, a folder, and no path at all."""
+    """Invalid UTF-8, a missing file, a folder and an empty path are errors."""
     file.path.write_bytes(b"\xff\xfe")
     assert "gpus.toml" in (await refused(file.provider.read)).reason
     file.path.unlink()
@@ -111,7 +111,7 @@ async def test_bytes_that_are_no_text_and_a_file_that_is_none(file: File) -> Non
 
 
 async def test_a_file_that_was_gone_for_a_moment_is_read_again(file: File, tmp_path: Path) -> None:
-    """The very same file, back in its place, is good again."""
+    """A file that was moved away and back is valid again."""
     await file.read("[[gpus]]\nindex = 0\n")
     file.path.rename(tmp_path / "away")
     await refused(file.provider.read)
@@ -120,7 +120,7 @@ async def test_a_file_that_was_gone_for_a_moment_is_read_again(file: File, tmp_p
 
 
 async def test_real_processes_are_seen_while_they_live(file: File) -> None:
-    """One that exists is reported, one that does not is not, one made up whole always is."""
+    """A process with a real pid is reported while it exists, a fully simulated one always."""
     text = f"""
 [[gpus]]
 index = 0
@@ -142,7 +142,7 @@ processes = [
 @pytest.mark.parametrize("name", sorted(set(nvml_errors.CODES) - nvml_errors.HOST - {"NOT_SUPPORTED"}))
 @pytest.mark.parametrize("prefix", ["", "NVML_ERROR_"])
 async def test_an_error_of_one_gpu_leaves_the_others(file: File, name: str, prefix: str) -> None:
-    """Every error of NVML, under either name; it is an error or unknown, and no memory is claimed."""
+    """Every NVML error of one GPU, under either name, leaves the other GPUs readable."""
     text = f'[[gpus]]\nindex = 0\nmemory_used_mb = 500\nerror = "{prefix}{name}"\n[[gpus]]\nindex = 1\n'
     bad, good = await file.read(text)
     assert (bad.error is None) != (bad.unknown is None)
@@ -154,13 +154,13 @@ async def test_an_error_of_one_gpu_leaves_the_others(file: File, name: str, pref
 
 @pytest.mark.parametrize("name", sorted(nvml_errors.HOST))
 async def test_an_error_of_the_driver_is_the_hosts(file: File, name: str) -> None:
-    """Nothing can be read then, and the remedy is the one for it."""
+    """An error of the driver is an error of the host, with its remedy."""
     error = await refused(lambda: file.read(f'[[gpus]]\nindex = 0\nerror = "{name}"\n[[gpus]]\nindex = 1\n'))
     assert (error.reason, error.remedy) == (nvml_errors.sentence(name), nvml_errors.remedy(name))
 
 
 async def test_memory_that_is_not_supported_is_unknown(file: File) -> None:
-    """The GPU answers, its memory does not; its processes are still there."""
+    """A GPU whose memory is not supported is unknown, and still has its processes."""
     text = f'[[gpus]]\nindex = 0\nerror = "NOT_SUPPORTED"\nprocesses = [{{ pid = {os.getpid()} }}]\n'
     (gpu,) = await file.read(text)
     assert (gpu.error, gpu.unknown, gpu.memory_used_mb, gpu.memory_total_mb) == (None, None, None, None)
@@ -168,14 +168,14 @@ async def test_memory_that_is_not_supported_is_unknown(file: File) -> None:
 
 
 async def test_a_short_hang_is_only_slow(file: File) -> None:
-    """The readings come, after as long as the file says."""
+    """A short hang delays the reading."""
     began = time.monotonic()
     assert len(await file.read('[[gpus]]\nindex = 0\nhang = "100ms"\n')) == 1
     assert 0.09 <= time.monotonic() - began < DEADLINE
 
 
 async def test_a_long_hang_ends_at_the_deadline(file: File) -> None:
-    """A driver that hangs for an hour costs two seconds, and is an error of the host."""
+    """A long hang ends after two seconds as an error of the host."""
     began = time.monotonic()
     error = await refused(lambda: file.read('[[gpus]]\nindex = 0\nhang = "1h"\n'))
     assert time.monotonic() - began < 10 * DEADLINE

@@ -1,4 +1,4 @@
-"""File systems that never answer, as a home on a server that is away: nothing waits for them for long."""
+"""File systems that never answer, such as a home on a server that is down, delay nothing for long."""
 
 import ctypes
 import os
@@ -23,7 +23,7 @@ HOST = "27 1 254:0 / / rw - ext4 /dev/vda rw\n28 27 0:99 / /mnt rw - nfs4 server
 
 @pytest.fixture
 def dead(folder: Path) -> Iterator[Path]:
-    """A file system whose server takes questions and answers none, until the test is over."""
+    """A file system whose server accepts requests and never answers."""
     if os.geteuid() != 0:
         pytest.skip("mount needs root")
     libc, place = ctypes.CDLL(None, use_errno=True), folder / "dead"  # A home lies only so deep.
@@ -42,12 +42,12 @@ def dead(folder: Path) -> Iterator[Path]:
 
 
 def owner(path: str) -> int:
-    """Return whose a file is."""
+    """Return the owner of a file."""
     return os.lstat(path).st_uid
 
 
 def test_what_hangs_is_waited_for_once(dead: Path, tmp_path: Path) -> None:
-    """Other files have answers; with some that hang, nothing new is asked."""
+    """A file that hangs is waited for once; while some hang, others still have answers."""
     files, until_s = SlowFiles(), time.monotonic() + 60
     assert files.ask(owner, str(tmp_path), until_s) == 0
     assert files.ask(owner, str(tmp_path / "nothing"), until_s) is None
@@ -61,7 +61,7 @@ def test_what_hangs_is_waited_for_once(dead: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_asked_again_when_it_answers() -> None:
-    """What hung and has ended does not count any more."""
+    """A file is asked again when it answers."""
     files, go_on = SlowFiles(), threading.Event()
 
     def slow(path: str) -> str:
@@ -74,7 +74,7 @@ def test_it_is_asked_again_when_it_answers() -> None:
 
 
 def test_a_home_that_hangs_hides_no_other(dead: Path, tmp_path: Path, people: list[Person]) -> None:
-    """Whose home it is is known by its name; the homes of others are found beside it."""
+    """A home that hangs does not hide other homes, and its owner is known by its name."""
     ada, bob = people
     ada.move(str(dead / ada.name))
     host = Host(tmp_path)

@@ -1,4 +1,4 @@
-"""The truth bench notices what it is there to notice: the product is broken on purpose, a rule at a time."""
+"""The truth bench detects errors: the product is broken on purpose, one rule at a time."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,24 +25,24 @@ def bench() -> Iterator[Bench]:
 
 
 def columns(bench: Bench, steps: Sequence[Step]) -> Counter[str]:
-    """Return what an episode found wrong."""
+    """Return the errors that an episode found."""
     return Counter(column for column, _ in bench.episode(steps))
 
 
 def with_settings(monkeypatch: pytest.MonkeyPatch, section: str, **values: Any) -> None:
-    """Let the product run by other settings than those whose promises the oracle knows."""
+    """Run the product with other settings than the oracle expects."""
     changed = msgspec.structs.replace(getattr(product.SETTINGS, section), **values)
     settings = msgspec.structs.replace(product.SETTINGS, **{section: changed})
     monkeypatch.setattr(product, "SETTINGS", settings)
 
 
 def test_a_product_that_keeps_its_rules_is_never_wrong(bench: Bench) -> None:
-    """Nothing is found where nothing is wrong."""
+    """A correct product has no errors."""
     assert bench.episode(make_up(SEED, LENGTH, ["redis"])) == []
 
 
 def test_an_episode_is_the_same_each_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A seed is enough to see a failure again, with the same words."""
+    """The same seed gives the same episode and the same words."""
     with_settings(monkeypatch, "violations", confirm=1.0)
     steps = make_up(SEED, LENGTH, [])
     assert steps == make_up(SEED, LENGTH, [])
@@ -61,13 +61,13 @@ def test_an_episode_is_the_same_each_time(bench: Bench, monkeypatch: pytest.Monk
 def test_a_broken_rule_is_seen_in_its_column(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, section: str, values: dict[str, Any], column: str
 ) -> None:
-    """Each column counts when the product does what it is about."""
+    """Each broken rule is counted in its column."""
     with_settings(monkeypatch, section, **values)
     assert columns(bench, make_up(SEED, LENGTH, []))[column]
 
 
 def test_an_idle_release_of_what_is_used_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script that takes every use for none loses the reservations of who works."""
+    """A script that ignores use loses reservations, which is counted."""
 
     def blind(name: str, text: str) -> str:
         changed = text.replace(
@@ -98,7 +98,7 @@ def test_an_idle_release_of_what_is_used_is_seen(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_broken_presumption_is_seen(rule: str, broken: str, seed: int, column: str) -> None:
-    """A container counts as its holder's by what is known of it: when it began, its hint, its claim."""
+    """Broken rules for presumed containers are counted."""
     changed = []
 
     def change(name: str, text: str) -> str:
@@ -113,7 +113,7 @@ def test_a_broken_presumption_is_seen(rule: str, broken: str, seed: int, column:
 def test_a_pid_that_is_anothers_within_a_scan_is_no_false_accusation(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is there for long enough is told of, also where the first scan was of who had their pid before."""
+    """A pid that is reused within a scan interval causes no false error."""
     monkeypatch.setattr(lab, "PIDS", range(100, 101))
     for moment in range(2, 180, 12):  # Somewhere in it the cards are read before the exit, and /proc after.
         steps = [
@@ -131,7 +131,7 @@ def test_a_pid_that_is_anothers_within_a_scan_is_no_false_accusation(
 def test_a_container_that_follows_another_within_a_scan_is_not_late(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A scan of which neither was seen to the end closes the violation; the next one has its own time."""
+    """If one container follows another within a scan, the second has its own time."""
     monkeypatch.setattr(lab, "PIDS", range(100, 102))
     for moment in range(2, 180, 12):
         steps = [
@@ -149,7 +149,7 @@ def test_a_container_that_follows_another_within_a_scan_is_not_late(
 def test_who_has_the_pid_of_a_parent_that_ended_is_no_ancestor(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An orphan is not taken for a run's because a process of that run has its parent's pid by now."""
+    """A process with the pid of an ended parent is not taken for an ancestor."""
     monkeypatch.setattr(lab, "PIDS", range(100, 104))
     steps = [
         Step(1000, "start", name="p1", person="carol", kind="plain", place="c1", number=30),
@@ -167,13 +167,13 @@ def test_who_has_the_pid_of_a_parent_that_ended_is_no_ancestor(
 
 
 def test_a_wrong_person_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A product that takes one person for another is wrong about the person."""
+    """A product that attributes use to the wrong user is counted."""
     monkeypatch.setitem(people.NAMES, people.LOCAL["alice"], "bob")
     assert columns(bench, make_up(SEED, LENGTH, []))[oracle.PERSON]
 
 
 def test_a_wrong_card_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A product that takes one card for another is wrong about the card."""
+    """A product that confuses two cards is counted."""
     right = product.LabProvider.read
 
     async def mixed_up(self: product.LabProvider) -> Any:
@@ -186,7 +186,7 @@ def test_a_wrong_card_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_failure_is_shrunk_to_a_few_steps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is printed of a failure is about as long as a person would have written it."""
+    """A failure is reduced to a few steps."""
     with_settings(monkeypatch, "violations", confirm=1.0)
 
     def fails(steps: Sequence[Step]) -> bool:

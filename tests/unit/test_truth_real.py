@@ -1,4 +1,4 @@
-"""What the real part of the truth bench counts: the product's words against a history of intervals."""
+"""The real part of the truth bench: the product's statements against a history of intervals."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,14 +19,14 @@ PROMISE = Promise(interval=200, confirm=1000, idle=3000, slack=500)
 
 @pytest.fixture
 def history() -> History:
-    """One card that is well."""
+    """Return a history with one card that works."""
     return History({"c0": UUID}, states=[CardState((0, 0), card="c0", state="ok")])
 
 
 def uses(
     history: History, person: str, began: int, ended: int | None, kind: str = "plain", hint: str = ""
 ) -> None:
-    """Let a person's process use the card; each change takes 10 ms."""
+    """Let a user's process use the card; each change takes 10 ms."""
     process = Process(person, PID, 0, person, KINDS[kind], "", 0, None, hint=hint, memory={"c0": 600})
     process = replace(process, began=(began, began + 10))
     span = (began, began + 10), None if ended is None else (ended, ended + 10)
@@ -47,12 +47,12 @@ def reservation(at_ms: int, user: str, verb: str = "created", **more: Any) -> He
 def asked(
     person: str, began: int, ended: int, kind: str = "manual", gpus: tuple[int, ...] = (0,)
 ) -> Answered:
-    """Return what a person was told who asked for the card."""
+    """Return the answer to a user who requested the card."""
     return Answered((began, ended), Request("a", person, kind, id="r1"), gpus)
 
 
 def wrong(history: History, *said: Heard | Shown | Answered) -> list[str]:
-    """Return the columns in which the product was wrong."""
+    """Return the columns with errors."""
     found = Judge(history, PROMISE).judge(
         [one for one in said if isinstance(one, Heard)],
         [one for one in said if isinstance(one, Shown)],
@@ -64,32 +64,32 @@ def wrong(history: History, *said: Heard | Shown | Answered) -> list[str]:
 
 
 def test_a_rightful_violation_is_no_failure(history: History) -> None:
-    """Who used a card without right, was told in time, and no longer than it lasted, was rightly told."""
+    """A violation that is reported in time and not for too long is correct."""
     uses(history, "ann", 1000, 5000)
     assert wrong(history, violation(2300, "ann"), violation(5200, "ann", "closed")) == []
 
 
 def test_what_may_have_been_excuses(history: History) -> None:
-    """A scan that began before a process ended may tell of it after."""
+    """A scan that began before a process ended may report it afterwards."""
     uses(history, "ann", 1000, 2600)
     assert wrong(history, violation(2900, "ann"), violation(3100, "ann", "closed")) == []
 
 
 def test_who_was_not_there_is_falsely_accused(history: History) -> None:
-    """A violation needs a process that was on the card when it was looked at."""
+    """A violation without a process on the card is a false accusation."""
     uses(history, "ann", 1000, 2000)
     assert wrong(history, violation(5000, "ann"), violation(5200, "ann", "closed")) == [oracle.FALSE]
 
 
 def test_another_is_the_wrong_person(history: History) -> None:
-    """A violation in another's name is counted, and that the right person's was missed."""
+    """A violation of the wrong user is counted, and so is the missed one."""
     uses(history, "ann", 1000, 5000)
     found = wrong(history, violation(2300, "bob"), violation(2400, "bob", "closed"))
     assert found == [oracle.PERSON, oracle.MISSED]
 
 
 def test_a_pid_that_is_anothers_by_now_is_the_wrong_person(history: History) -> None:
-    """The same pid, later, is another process."""
+    """A later process with the same pid is another process."""
     uses(history, "ann", 1000, 3000)
     uses(history, "bob", 3020, 8000)
     said = [violation(2300, "ann"), violation(3100, "ann", "closed"), violation(4200, "ann")]
@@ -97,7 +97,7 @@ def test_a_pid_that_is_anothers_by_now_is_the_wrong_person(history: History) -> 
 
 
 def test_use_that_is_never_told_is_missed(history: History) -> None:
-    """Use without right that lasts too long is missed, unless the daemon could not see it."""
+    """Use without a right that lasts too long is missed, unless the daemon could not see it."""
     uses(history, "ann", 1000, 5000)
     assert wrong(history) == [oracle.MISSED]
     history.blind.append(Span((2000, 2000), (4000, 4000)))
@@ -105,13 +105,13 @@ def test_use_that_is_never_told_is_missed(history: History) -> None:
 
 
 def test_use_that_is_told_late_is_late(history: History) -> None:
-    """What was told after its time is counted as late, not as missed."""
+    """A violation that is reported after its time is late, not missed."""
     uses(history, "ann", 1000, 5000)
     assert wrong(history, violation(4000, "ann"), violation(5200, "ann", "closed")) == [oracle.LATE]
 
 
 def test_a_card_that_was_used_all_through_the_call_is_not_granted(history: History) -> None:
-    """It is, where the process may have ended before the last look; the holder's own is no obstacle."""
+    """A card that was in use during the whole call must not be granted, except to its own user."""
     uses(history, "ann", 1000, 2400)
     grant = reservation(2300, "bob")
     assert wrong(history, grant, asked("bob", 2000, 2400)) == [oracle.GRANTED]
@@ -124,7 +124,7 @@ def test_a_card_that_was_used_all_through_the_call_is_not_granted(history: Histo
 
 
 def test_a_card_in_use_is_not_released_as_idle(history: History) -> None:
-    """A container whose user is not known is its holder's use; one that points to another is not."""
+    """A card that is used by a container of an unknown user must not be released as idle."""
     uses(history, "?", 1000, None, "container")
     created, idle = reservation(500, "bob"), reservation(9000, "bob", "released", reason="idle")
     assert wrong(history, created, idle, asked("bob", 400, 600)) == [oracle.IDLE, oracle.MISSED]
@@ -139,7 +139,7 @@ def test_what_is_told_is_what_was_decided(history: History) -> None:
 
 
 def test_status_is_judged(history: History) -> None:
-    """A process shown as another's, or a card as held that is not, is counted."""
+    """Wrong owners and holders in `status` are counted."""
     uses(history, "ann", 1000, 2000)
     process = {"pid": PID, "user": "ann", "evidence": "uid"}
     gpu = {"gpu_id": 0, "uuid": UUID, "status": "UNRESERVED", "processes": [process], "reservation": None}
@@ -150,7 +150,7 @@ def test_status_is_judged(history: History) -> None:
 
 
 def test_an_answer_that_was_lost_is_found_again(history: History) -> None:
-    """Who was killed with a daemon's answer on its way is known by the event, and the story has its time."""
+    """A lost answer is reconstructed from the event."""
     request = Request("a", "bob", "manual")
     heard = [reservation(500, "bob")]
     adopted(heard, [((400, 900), request)], set())
@@ -162,7 +162,7 @@ def test_an_answer_that_was_lost_is_found_again(history: History) -> None:
 
 
 def test_a_few_short_looks_are_no_violation(history: History) -> None:
-    """Use that comes back adds up slowly, and anew after each violation; four returns suffice."""
+    """Short uses add up to a violation only after enough returns."""
     for began in (1000, 3000):
         uses(history, "ann", began, began + 100)
     assert oracle.FALSE in wrong(history, violation(3090, "ann"), violation(3200, "ann", "closed"))
@@ -178,7 +178,7 @@ def test_a_few_short_looks_are_no_violation(history: History) -> None:
 
 
 def test_a_card_that_has_just_failed_was_not_well_all_the_time(history: History) -> None:
-    """A run that has ended may be released when its card fails, whoever is on it; not while it is well."""
+    """A run that has ended may be released when its card fails, but not while it works."""
     process = Process("a", PID, 0, "bob", KINDS["plain"], "", 0, None, run="a", memory={"c0": 600})
     history.presences += [Presence((1000, 1010), process=process, card=card) for card in ("", "c0")]
     said = reservation(900, "bob"), reservation(3000, "bob", "released", reason="exited")
@@ -189,7 +189,7 @@ def test_a_card_that_has_just_failed_was_not_well_all_the_time(history: History)
 
 
 def test_a_card_that_hung_excuses_until_it_is_read_again(history: History) -> None:
-    """A card that is left alone after it hung is told of no more, and no longer than that."""
+    """After a card hung, missing reports are excused until it is read again."""
     well = history.states[0]
 
     def hung(began: int, ended: int) -> list[CardState]:
@@ -210,7 +210,7 @@ def test_a_card_that_hung_excuses_until_it_is_read_again(history: History) -> No
 
 
 def test_an_old_container_is_not_presumed_to_be_a_new_holders(history: History) -> None:
-    """Who began long before the reservation and cannot be proven is told of; who began about then may be."""
+    """A container that started long before the reservation is not presumed to be the holder's."""
     told = [violation(7400, "?"), violation(9200, "?", "closed")]
     for began, expected in ((500, False), (1000, False), (1500, True)):
         history.presences.clear()

@@ -1,4 +1,4 @@
-"""When a GPU counts as in use: thresholds to the MiB, what is unknown, and who is exempt."""
+"""When a GPU counts as in use: thresholds, unknown values and exemptions."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ SETTINGS = Settings(
 
 
 def process(pid: int, memory_mb: int | None, user: str = "bob", name: str = "python3") -> ProcessUse:
-    """A process of somebody."""
+    """Return a process."""
     program = f"/usr/bin/{name}"
     return ProcessUse(
         pid=pid, name=name, user=user, memory_mb=memory_mb, uid=1001, person=user, program=program
@@ -28,7 +28,7 @@ def process(pid: int, memory_mb: int | None, user: str = "bob", name: str = "pyt
 
 
 def gpu(*processes: ProcessUse, used: int | None = 0, **facts: Any) -> GpuUsage:
-    """What is made of a GPU with so much memory in use and these processes."""
+    """Return the usage of a GPU with this memory and these processes."""
     reading = GpuReading(
         index=3, uuid="GPU-3", name="H100", memory_total_mb=81559, memory_used_mb=used, **facts
     )
@@ -37,7 +37,7 @@ def gpu(*processes: ProcessUse, used: int | None = 0, **facts: Any) -> GpuUsage:
 
 @pytest.mark.parametrize(("used", "in_use"), [(0, False), (99, False), (100, False), (101, True)])
 def test_memory_above_the_threshold_is_use(used: int, in_use: bool) -> None:  # noqa: FBT001 - a table
-    """Exactly the threshold is idle; one MiB more is not, and is somebody unknown's."""
+    """Memory at the threshold is idle; one MiB more is use by an unknown user."""
     found = gpu(used=used)
     assert (found.state, found.in_use, found.memory_mb) == ("ok", in_use, used)
     assert found.users == (("unknown",) if in_use else ())
@@ -45,7 +45,7 @@ def test_memory_above_the_threshold_is_use(used: int, in_use: bool) -> None:  # 
 
 @pytest.mark.parametrize(("memory_mb", "in_use"), [(1, False), (100, False), (101, True)])
 def test_so_is_that_of_a_process(memory_mb: int, in_use: bool) -> None:  # noqa: FBT001 - a table
-    """A process at the threshold is not told of; above it, it and its user are."""
+    """A process above the threshold is use by its user; at the threshold it is not."""
     found = gpu(process(7, memory_mb), used=memory_mb)
     assert found.in_use == in_use
     assert found.users == (("bob",) if in_use else ())
@@ -53,21 +53,21 @@ def test_so_is_that_of_a_process(memory_mb: int, in_use: bool) -> None:  # noqa:
 
 
 def test_small_processes_count_together() -> None:
-    """Fifty-one and fifty are above a hundred, whoever they belong to, even if the device says nothing."""
+    """The memory of several processes is added, even if the device reports none."""
     found = gpu(process(9, 51), process(8, 50, "alice"), used=None)
     assert (found.in_use, found.memory_mb, found.users) == (True, 101, ("alice", "bob"))
     assert [one.pid for one in found.processes] == [8, 9]
 
 
 def test_a_process_whose_memory_is_unknown_is_use() -> None:
-    """Not to know how much is no reason to call it idle."""
+    """A process with unknown memory is use."""
     assert gpu(process(7, None), used=0).in_use
     found = gpu(process(7, None), process(8, 30), used=500)
     assert (found.in_use, found.memory_mb) == (True, 500)
 
 
 def test_a_gpu_that_reports_no_memory_is_judged_by_its_processes() -> None:
-    """Any process is use, however little it has; the exempt are not."""
+    """On a GPU that reports no memory, any process is use, except exempt ones."""
     assert (gpu(used=None).state, gpu(used=None).in_use) == ("ok", False)
     for one in (process(7, 1), process(7, 1000), process(7, None)):
         assert (gpu(one, used=None).in_use, gpu(one, used=None).users) == (True, ("bob",))
@@ -75,7 +75,7 @@ def test_a_gpu_that_reports_no_memory_is_judged_by_its_processes() -> None:
 
 
 def test_work_that_no_process_explains_is_use_where_no_memory_is_reported() -> None:
-    """A busy GPU is in use by somebody unknown, unless it is the exempt who are busy."""
+    """On a GPU that reports no memory, work without a process is use by an unknown user."""
     assert gpu(used=None, utilization_percent=6).users == ("unknown",)
     assert not gpu(used=None, utilization_percent=5).in_use
     assert not gpu(process(7, None, "monitor"), used=None, utilization_percent=99).in_use
@@ -83,7 +83,7 @@ def test_work_that_no_process_explains_is_use_where_no_memory_is_reported() -> N
 
 
 def test_a_gpu_that_reports_neither_memory_nor_processes_is_unknown() -> None:
-    """Nothing to judge by never becomes idle; what is seen of it all the same is use."""
+    """A GPU that reports neither memory nor processes is unknown, never idle."""
     found = gpu(used=None, processes_reported=False)
     assert (found.state, found.in_use, found.reason) == ("unknown", False, NOTHING_REPORTED)
     assert gpu(process(7, 1), used=None, processes_reported=False).in_use
@@ -92,7 +92,7 @@ def test_a_gpu_that_reports_neither_memory_nor_processes_is_unknown() -> None:
 
 @pytest.mark.parametrize("exempt", [{"user": "monitor"}, {"name": "Xorg"}])
 def test_the_exempt_and_their_memory_do_not_count(exempt: dict[str, str]) -> None:
-    """The rest is judged as if they were not there; they are still listed apart."""
+    """Exempt processes and their memory do not count, but they are listed."""
     found = gpu(process(7, 5000, **exempt), used=5000 + THRESHOLD)
     assert (found.in_use, found.memory_mb, found.users) == (False, THRESHOLD, ())
     assert [one.pid for one in found.exempt] == [7]
@@ -103,14 +103,14 @@ def test_the_exempt_and_their_memory_do_not_count(exempt: dict[str, str]) -> Non
 
 
 def test_an_exempt_process_of_unknown_memory_accuses_nobody() -> None:
-    """What it uses cannot be told apart, so the device's memory says nothing; processes still do."""
+    """An exempt process with unknown memory makes the device's memory meaningless; processes still count."""
     assert not gpu(process(7, None, "monitor"), used=9000).in_use
     found = gpu(process(7, None, "monitor"), process(8, 200), used=9000)
     assert (found.in_use, found.users, found.memory_mb) == (True, ("bob",), 200)
 
 
 def test_exempt_means_the_whole_name() -> None:
-    """Xorg2, xorg and monitor2 are nobody's exemption."""
+    """An exemption compares the whole name."""
     for found in (
         gpu(process(7, 500, name="Xorg2"), used=500),
         gpu(process(7, 500, name="xorg"), used=500),
@@ -122,7 +122,7 @@ def test_exempt_means_the_whole_name() -> None:
 
 @pytest.mark.parametrize(("field", "state"), [("error", "error"), ("unknown", "unknown")])
 def test_a_gpu_that_cannot_be_read_is_not_judged(field: str, state: str) -> None:
-    """Whatever else the reading says, it is neither in use nor anybody's."""
+    """A GPU that cannot be read is neither in use nor used by anybody."""
     found = gpu(process(7, 5000), used=5000, **{field: "GPU is lost"})
     assert (found.state, found.reason, found.in_use, found.users) == (state, "GPU is lost", False, ())
 
@@ -142,7 +142,7 @@ PROCESSES = st.lists(
 
 @given(PROCESSES, st.none() | st.integers(0, 1000))
 def test_what_holds_for_every_reading(processes: list[ProcessUse], used: int | None) -> None:
-    """Nobody exempt is ever named, use always names somebody, and order does not matter."""
+    """For every reading, exempt processes are never named, use has a user, and order has no effect."""
     found = gpu(*processes, used=used)
     assert "monitor" not in found.users
     assert bool(found.users) == found.in_use
@@ -160,12 +160,12 @@ def test_what_holds_for_every_reading(processes: list[ProcessUse], used: int | N
 
 @given(PROCESSES, st.integers(0, 1000), st.integers(0, 300))
 def test_more_memory_never_makes_a_gpu_idle(processes: list[ProcessUse], used: int, more: int) -> None:
-    """Use is monotonic in the device's memory."""
+    """More memory on the device never makes a GPU idle."""
     assert gpu(*processes, used=used + more).in_use or not gpu(*processes, used=used).in_use
 
 
 def test_a_name_is_no_exemption() -> None:
-    """A process that calls itself Xorg counts like any other; a proven path may be named instead."""
+    """A process that calls itself Xorg is not exempt; a proven path is."""
     named = ProcessUse(pid=7, name="Xorg", user="bob", memory_mb=500, uid=1001, person="bob")
     found = gpu(named, used=500)
     assert (found.in_use, found.users, found.exempt) == (True, ("bob",), ())
@@ -179,7 +179,7 @@ def test_a_name_is_no_exemption() -> None:
 
 
 def test_an_exempt_program_with_much_memory_counts_again() -> None:
-    """All of one user's together: many small ones hide no more than one large one."""
+    """An exempt program counts again if all of a user's instances together use much memory."""
     assert not gpu(process(7, 2500, name="Xorg"), process(8, 2500, name="Xorg"), used=5000).in_use
     found = gpu(process(7, 2500, name="Xorg"), process(8, 2501, name="Xorg"), used=5001)
     assert (found.users, [one.pid for one in found.processes]) == (("bob",), [7, 8])
@@ -188,7 +188,7 @@ def test_an_exempt_program_with_much_memory_counts_again() -> None:
 
 
 def test_a_shared_server_of_roots_is_nobodys_use() -> None:
-    """It keeps a little memory on each card beside the programs it serves; a user's own is that user's."""
+    """A shared server of root's is not use; one of a user's is use by that user."""
     name = "nvidia-cuda-mps-server"
     server = ProcessUse(pid=7, name=name[:15], user="root", memory_mb=130, uid=0, program=f"/usr/bin/{name}")
     assert not gpu(server, used=130).in_use

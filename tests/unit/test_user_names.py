@@ -1,4 +1,4 @@
-"""Names of users: a directory that is slow, away, or changes its answer (libnss_wrapper)."""
+"""Names of users from a directory that is slow, down, or changes (libnss_wrapper)."""
 
 import os
 import subprocess
@@ -66,7 +66,7 @@ enum nss_status _nss_test_initgroups_dyn(const char *u, gid_t g, long *s, long *
 
 
 class Directory:
-    """A directory of users beside the host's files: uid 1505433401 is ada."""
+    """A directory of users next to the host's files: uid 1505433401 is ada."""
 
     def __init__(self, folder: Path) -> None:
         """Build the module that answers for it."""
@@ -79,7 +79,7 @@ class Directory:
         (folder / "group").write_text(Path("/etc/group").read_text())
 
     def environment(self) -> dict[str, str]:
-        """Return what makes a process ask it."""
+        """Return the environment in which a process uses it."""
         return os.environ | {
             "LD_PRELOAD": WRAPPER,
             "NSS_WRAPPER_PASSWD": str(self.folder / "passwd"),
@@ -90,7 +90,7 @@ class Directory:
         }
 
     def run(self, script: str) -> list[str]:
-        """Run a script that may say `put(name)` and `take(name)` about slow, away and renamed."""
+        """Run a script that calls `put(name)` and `take(name)` for slow, away and renamed."""
         before = """
             import os, time
             from pathlib import Path
@@ -123,7 +123,7 @@ def directory(tmp_path: Path) -> Directory:
 
 
 def test_a_directory_user_has_a_name(directory: Directory) -> None:
-    """With a uid in the billions, in both directions; another number has none."""
+    """A user of the directory with a very large uid is found by uid and by name."""
     script = """
         print(asked(1505433401), asked(1505433402))
         users.uid("ada"); users.wait(30); print(users.uid("ada"))
@@ -132,7 +132,7 @@ def test_a_directory_user_has_a_name(directory: Directory) -> None:
 
 
 def test_a_missing_name_is_asked_again(directory: Directory) -> None:
-    """A directory that is away says the same as one that does not know the user."""
+    """A missing name is asked again, because a directory that is down looks the same."""
     script = """
         put("away"); print(asked(1505433401)); take("away")
         print(asked(1505433401)); now = RETRY; print(asked(1505433401))
@@ -141,7 +141,7 @@ def test_a_missing_name_is_asked_again(directory: Directory) -> None:
 
 
 def test_a_renamed_user_has_the_new_name_after_a_while(directory: Directory) -> None:
-    """Answers age."""
+    """A renamed user has the new name after a while."""
     script = """
         print(asked(1505433401)); put("renamed")
         now = FRESH - 1; print(asked(1505433401)); now = FRESH; print(asked(1505433401))
@@ -150,7 +150,7 @@ def test_a_renamed_user_has_the_new_name_after_a_while(directory: Directory) -> 
 
 
 def test_the_last_name_stands_in_while_the_directory_is_away(directory: Directory) -> None:
-    """But not for ever: the uid may be nobody's by now, or somebody else's."""
+    """While the directory is down, the last name is used, for a limited time."""
     script = """
         print(asked(1505433401)); put("away")
         now = FRESH; print(asked(1505433401)); now = KEPT - 1; print(asked(1505433401))
@@ -160,7 +160,7 @@ def test_the_last_name_stands_in_while_the_directory_is_away(directory: Director
 
 
 def test_a_hanging_directory_holds_nobody_up(directory: Directory) -> None:
-    """Asking returns at once, waiting ends with its patience, other answers stay, and the process can end."""
+    """A directory that hangs delays only look-ups in it, and the process can exit."""
     script = """
         print(asked(0)); put("slow")
         users = Users(); began = time.monotonic()
@@ -175,7 +175,7 @@ def test_a_hanging_directory_holds_nobody_up(directory: Directory) -> None:
 
 @pytest.mark.anyio
 async def test_names_can_be_waited_for() -> None:
-    """A caller's name is waited for; a number without one stays a number."""
+    """A caller can wait for a name; a uid without one stays a number."""
     users = Users()
     assert await users.name_of(0) == "root"
     assert await users.name_of(3999999999) == "3999999999"
@@ -188,7 +188,7 @@ async def test_names_can_be_waited_for() -> None:
 
 @pytest.mark.anyio
 async def test_a_believed_name_stands_in() -> None:
-    """What a reservation calls its user counts where the database has no name, and never against one."""
+    """The name in a reservation is used if the database has none, and never against it."""
     users = Users()
     before = users.generation
     users.believe({3999999999: "ada", 0: "toor"})
@@ -203,7 +203,7 @@ async def test_a_believed_name_stands_in() -> None:
 
 
 def test_users_of_the_host_are_known_at_once(tmp_path: Path) -> None:
-    """From its own file, also while the user database hangs, and as the file is now."""
+    """Users of the host's own file are known at once, even if the database hangs."""
     passwd = tmp_path / "passwd"
     passwd.write_text("+::::::\nann:x:4242:100::/home/ann:/bin/sh\nbroken\nx:y:z:1::/:/\n")
     now = 0.0

@@ -1,4 +1,4 @@
-"""What a question about violations may say, and what of it is refused with a sentence."""
+"""The filters of a query for violations, and the errors about wrong ones."""
 
 from typing import Any
 
@@ -22,13 +22,13 @@ from canhazgpu.service.violations.filters import filters
     ],
 )
 def test_a_moment_is_a_time_back_or_a_date_in_utc(text: str, expected: int) -> None:
-    """Durations count back from now; what says no zone is UTC."""
+    """A duration counts back from now; a time without a zone is UTC."""
     assert filters({"since": text}, NOW).since_ms == expected
     assert filters({"since": "2020-01-01", "until": text}, NOW).until_ms == expected
 
 
 def test_what_is_not_said_is_a_week_and_everything() -> None:
-    """Without words: seven days back, or seven days before the end that is said."""
+    """Without filters, the query covers the seven days before its end."""
     assert filters({"other": ""}, NOW) == filters({}, NOW)
     assert filters({}, NOW).since_ms == NOW - 7 * DAY
     assert filters({"until": "10d"}, NOW).since_ms == NOW - 17 * DAY
@@ -58,7 +58,7 @@ def test_what_is_not_said_is_a_week_and_everything() -> None:
     ],
 )
 def test_what_makes_no_sense_is_said(words: dict[str, str], said: str) -> None:
-    """The option is named, and what could stand there; nothing invisible is repeated."""
+    """An error names the option and what is accepted, in printable form."""
     with pytest.raises(ValueError, match="-") as refused:
         filters(words, NOW, lambda name: f"--{name}")
     assert said in str(refused.value)
@@ -66,7 +66,7 @@ def test_what_makes_no_sense_is_said(words: dict[str, str], said: str) -> None:
 
 
 def test_a_violation_fits_when_it_lasted_within_the_span() -> None:
-    """Begun before its end, and not over before its beginning; open ones last on."""
+    """A violation matches if it lasted within the period; open ones have no end."""
     wanted = filters({"since": "3h", "until": "1h"}, NOW)
 
     def fits(began: int, closed: int | None) -> bool:
@@ -81,7 +81,7 @@ def test_a_violation_fits_when_it_lasted_within_the_span() -> None:
 
 
 def test_each_filter_leaves_out_what_differs() -> None:
-    """By user, GPU and kind, each alone."""
+    """User, GPU and kind each exclude what differs."""
     one = violation(NOW - HOUR, gpu=3, kind="trespass")
     for name, same, other in (("user", "bob", "bo"), ("gpu", "3", "0"), ("kind", "trespass", "unreserved")):
         assert filters({name: same}, NOW).fits(one)

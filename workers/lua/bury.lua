@@ -1,9 +1,9 @@
--- bury: moves a stream entry nobody can read to the dead letters, as it is, and goes on without it.
+-- bury: moves a stream entry that cannot be read to the dead letters, unchanged.
 -- Keys: stream deadletters
 -- Args: consumer_group entry reason field...
--- Returns: 1 when it was pending, 0 when somebody else dealt with it
+-- Returns: 1 if it was pending, 0 if another worker has already handled it
 -- Events:
-local MOST = 4000 -- More arguments than this make one text: Lua hands on less than 8000.
+local MOST = 4000 -- More arguments than this are stored as one text, because Lua can unpack fewer than 8000.
 local stream, deadletters = KEYS[1], KEYS[2]
 local consumer_group, entry, reason = ARGV[1], ARGV[2], ARGV[3]
 local raw = {unpack(ARGV, 4, math.min(#ARGV, MOST))}

@@ -1,4 +1,4 @@
--- settle: records what one attempt to deliver a notice came to, and what follows: done, or try again.
+-- settle: stores the result of one attempt to deliver a notice, and whether it is finished or will be retried.
 -- Keys: sequence notices deliveries progress retries last_delivered deadletters
 -- Args: host consumer_group entry progress retry_ms delivered dead delivery...
 -- Returns: now_ms

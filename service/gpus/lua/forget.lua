@@ -1,6 +1,6 @@
--- forget: gives up GPUs that the driver has not listed for missing_ms. What is reserved of them is released,
--- what is open on them closed. What is the card's own waits for it under its UUID, if that says which it is.
--- One whose UUID another listed card has is given up at once, if nothing is kept of it that anybody needs.
+-- forget: removes GPUs that the driver has not listed for missing_ms. Their reservations are released and their
+-- violations are closed. The settings of a card are stored under its UUID, if the UUID identifies it, until it is back.
+-- If another listed card has the same UUID, the GPU is removed at once, unless it has state that somebody needs.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending removed gpu...
 -- Args: host rules missing_ms cards
 -- Returns: JSON: code (done, again), removed, released, granted
@@ -8,7 +8,7 @@
 local violations, open_key, pending_key, removed_key = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local KEPT = {'drained', 'unmanaged', 'last_released', 'failed'}
 local host, cards = open_host(13), cjson.decode(ARGV[4])
-for _, index in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do  -- A new card of this scan may not be in it yet.
+for _, index in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do  -- A new card of this scan may not be in the list yet.
   if not host.by_index[tonumber(index)] then return cjson.encode({code = 'again'}) end
 end
 
@@ -20,7 +20,7 @@ local function publish_violation(verb, field, text)
   publish('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record, ended), violations)
 end
 
--- The fields of a hash that are about a GPU, by `pattern`, which returns its index first.
+-- Removes and returns the fields of a hash that are about a GPU. The first capture of `pattern` is the index.
 local function take_fields(key, pattern, index)
   local found = {}
   for field, value in pairs(pairs_of(key)) do

@@ -1,8 +1,8 @@
--- observe: takes one scan of every GPU; stores usage; opens, updates and closes violations.
--- A violation is opened by use that good scans saw for confirm_ms in all; what comes back within
--- BURST_WINDOW_MS adds up. A scan that could not tell (error, unknown) neither opens nor closes anything.
--- An ended reservation that nothing of its own is left of is released, and the queue is gone along.
--- A reservation whose user uses none of its GPUs is told to be idle, and one made by hand may be released for it.
+-- observe: stores one scan of every GPU; opens, updates and closes violations.
+-- Use becomes a violation when good scans have seen it for confirm_ms in total. Use that comes back within
+-- BURST_WINDOW_MS is added up. A scan that failed (error, unknown) neither opens nor closes anything.
+-- If a reservation's process has ended and none of its processes is left, it is released and the queue is served.
+-- If the user of a reservation does not use its GPUs, an event says so, and a manual reservation may be released.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending gpu...
 -- Args: host rules confirm_ms stale_ms age_ms scan ended
 -- Returns: now_ms due_ms opened closed freed granted
@@ -11,10 +11,10 @@ local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local scan, rules = cjson.decode(ARGV[6]), cjson.decode(ARGV[2])
 check_promise(rules)
-local FIRST, no_process_left = 12, {}  -- Open violations on GPUs that the driver does not list.
+local FIRST, no_process_left = 12, {}  -- The open violations on GPUs that the driver does not list.
 for _, field in ipairs(cjson.decode(ARGV[7])) do no_process_left[field] = true end
-local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within it adds up.
-local RETURNS = 4  -- So many at least it takes, however long nobody looked before each.
+local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within this time is added up.
+local RETURNS = 4  -- The minimum number of returns for a violation, however long the gaps between scans are.
 local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
 
@@ -30,7 +30,7 @@ local function close(gpu, field, key, record, reason)
     duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))})
 end
 
--- The use of a row by these of its members, as it is kept: body is JSON, signature what an update is told for.
+-- Returns the use of a row by these of its members: `body` is JSON; a new `signature` causes an update event.
 local function use_by(row, members)
   local head, said = head_of(row, members)
   local processes, shapes, memory_mb = {}, {}, 0
@@ -55,8 +55,8 @@ local function follow_open(gpu, field, key, use, kind, holder, record)
   if after ~= before then redis.call('HSET', open_key, field, after) end
 end
 
--- Adds a scan that sees it, where the last good scan of the GPU was at `good_ms`. Use that comes back counts
--- since then, but one return never suffices.
+-- Adds a scan that sees the candidate; `good_ms` is the last good scan of the GPU. Use that comes back counts
+-- from that scan on, but one return is never enough for a violation.
 local function add_scan(candidate, good_ms)
   if not candidate then return {since_ms = now_ms, used_ms = 0, seen_ms = now_ms} end
   local returned = candidate.seen_ms < good_ms
@@ -66,7 +66,7 @@ local function add_scan(candidate, good_ms)
   return candidate
 end
 
--- What a user's presence on a GPU that is not theirs means now: a candidate, a new violation, an old one.
+-- Stores use without a right to the GPU: as a candidate, as a new violation, or in the open violation.
 local function record_use(gpu, field, key, use, kind, holder, record, candidate, good_ms)
   if record then return follow_open(gpu, field, key, use, kind, holder, record) end
   local known_before = candidate
@@ -91,7 +91,7 @@ if last[2] then
 end
 redis.call('HSET', KEYS[3], 'at_ms', whole(now_ms), 'began_ms', whole(now_ms - age_ms))
 
--- Keeps what the scan says of a GPU, and tells what changed; `old` is what was kept before.
+-- Stores the usage of a GPU and publishes changes; `old` is the stored hash.
 local function store_gpu(gpu, key, old)
   local subject = 'gpu/' .. gpu.index
   local summary = old.holder and splice({holder = old.holder_user}, gpu.summary) or gpu.summary
@@ -122,14 +122,14 @@ local function store_gpu(gpu, key, old)
   end
 end
 
--- The reservation that holds a GPU, as far as its standing goes; nil where none does.
+-- Returns the reservation that holds a GPU, with the fields that decide about ownership, or nil.
 local function holder_of(old)
   return old.holder and {id = old.holder, user = old.holder_user, uid = tonumber(old.holder_uid), login_uid = tonumber(old.holder_login),
     started_ms = tonumber(old.holder_since) or 0}
 end
 
--- Those of a row that are on the GPU without a right to it, nil where none is. Memory without a process is
--- nobody's fault on a GPU that is reserved, unless its holder disowns it.
+-- Returns the members of a row that use the GPU without a right to it, or nil. If a GPU is reserved, memory without
+-- a process is not held against anybody, unless the holder has disowned it.
 local function without_right(old, row)
   local holder, found = holder_of(old), {}
   if not holder then return row.members end
@@ -148,7 +148,7 @@ local function overstays(old, row)
   return false
 end
 
--- Closes a violation that is not seen any more, at once or when it has ended; returns whether it is closed.
+-- Closes a violation that was not seen: now, or when it counts as ended. Returns whether it was closed.
 local function close_unseen(gpu, key, old, field, text, at_once, reason)
   local name, record = string.match(field, '/(.*)$'), cjson.decode(text)
   if at_once or has_ended(key, old, name, record) then
@@ -211,8 +211,7 @@ for position, gpu in ipairs(scan) do
   end
 end
 
--- Whether a reservation's user is on one of its GPUs, or presumed to be: used, idle, or unknown where that
--- cannot be told.
+-- Returns whether a reservation's user uses this GPU or is presumed to: used, idle, or unknown.
 local function use_on(gpu, record)
   if not gpu or gpu.state ~= 'ok' then return 'unknown' end
   if gpu.exempt['uid:' .. whole(record.uid)] then return 'used' end
@@ -237,8 +236,8 @@ local function use_of(record, by_index)
   return use
 end
 
--- Follows for how long a reservation is idle; returns whether it is to be released for that. What is unknown,
--- a gap between two scans too, is not idle: its time begins anew then, and so does the time until the release.
+-- Tracks for how long a reservation has been idle; returns whether it must be released for that. If the use is
+-- unknown, or after a gap between scans, both the idle time and the time until the release start again.
 local function track_idleness(record, use, gap)
   local since, told, until_ms = record.idle_ms, record.idle_told_ms, record.idle_until_ms
   local releases = record.kind == 'manual' and rules.idle_release_ms > 0

@@ -1,9 +1,9 @@
--- renumber: lets everything that is kept of GPUs follow the cards to the indices they have now.
--- What is kept of a card that the driver does not list any more waits for it, at an index no other card has;
--- what was kept of one that was given up on (see forget) is taken up again when it is back.
+-- renumber: moves the state of each card to the card's current index.
+-- The state of a card that the driver no longer lists moves to an index that no other card has, and waits there.
+-- If a card is back that forget has removed, its stored settings are restored.
 -- Keys: sequence events scan gpus reservations queue affinity violations open pending silences removed gpu...
 -- Args: host change
--- Returns: now_ms, 0 when Redis has other cards than the caller thinks: nothing was changed then
+-- Returns: now_ms; 0 if the cards in Redis are not those that the caller expects: then nothing was changed
 -- Events: gpu.renumbered gpu.drained gpu.unmanaged violation.updated
 local violations, open_key, pending_key = KEYS[8], KEYS[9], KEYS[10]
 local silences_key, removed_key, FIRST = KEYS[11], KEYS[12], 13
@@ -19,7 +19,7 @@ for _, card in ipairs(change.cards) do
   if card.was ~= card.index then moved[#moved + 1] = {uuid = card.uuid, was = card.was, index = card.index} end
 end
 
--- Lists of GPUs as they are called now, in order; nil where that is what they were called.
+-- Returns a sorted list of the current indices, or nil if none has changed.
 local function renamed(indices)
   local list, differs = {}, false
   for i, index in ipairs(indices) do
@@ -30,7 +30,7 @@ local function renamed(indices)
   return differs and list or nil
 end
 
--- Renames the GPUs in the JSON values of a hash; what cannot be read stays as it is.
+-- Renames the GPUs in the JSON values of a hash. Values that cannot be read are left as they are.
 local function rename_values(key, read)
   for name, text in pairs(pairs_of(key)) do
     local value = read(text)
@@ -44,7 +44,7 @@ local function rename_values(key, read)
   end
 end
 
--- Renames the fields of a hash; `parts` returns what is before, in and behind the index of a field.
+-- Renames the fields of a hash; `parts` captures what is before the index, the index, and what is behind it.
 local function rename_fields(key, parts)
   local fresh, stale = {}, {}
   for field, value in pairs(pairs_of(key)) do
@@ -60,13 +60,13 @@ local function rename_fields(key, parts)
   return fresh
 end
 
--- Where a missing card is shown now: no scan can tell more of it.
+-- Publishes the violation with the current index of a missing card, because no scan will update it.
 local function publish_violation(verb, field, record)
   local index, key = string.match(field, '^(%d+)/(.*)$')
   publish('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record), violations)
 end
 
--- Keeps a card at its index; its usage is what a scan saw of this very card.
+-- Stores a card at its index. The usage comes from the last scan that saw this card.
 local function store_card(card, facts)
   local key, flat = key_of[card.index], {}
   if facts.usage then facts.usage = string.gsub(facts.usage, '^{"index":%d+', '{"index":' .. card.index) end
@@ -78,14 +78,14 @@ local function store_card(card, facts)
   redis.call('ZADD', KEYS[4], card.index, card.index)
 end
 
--- A missing card is an error from this moment on: nobody gets it before the scan is over. With `anew` no scan
--- came through before this one, and the card may have been there: its time begins anew.
+-- A missing card has the state error from now on, so it cannot be reserved before the next scan. With `anew`, no
+-- scan has succeeded before this one, so the card may have been present: the time since it is missing starts again.
 local function update_missing(card, facts)
   if card.missing then
     if not facts.missing_ms then
       if facts.state == 'ok' then facts.ok_ms = redis.call('HGET', KEYS[3], 'at_ms') or nil end
       facts.was, facts.state = tostring(card.was), 'error'
-      facts.outline = nil  -- The next scan writes the state again, whatever it sees.
+      facts.outline = nil  -- The next scan writes the state again in any case.
     end
     if change.anew or not facts.missing_ms then facts.missing_ms = whole(now_ms) end
   else
@@ -93,7 +93,7 @@ local function update_missing(card, facts)
   end
 end
 
--- What was kept of a card the driver did not list for long: an administrator's word, when it was used last.
+-- Restores what was stored when the card was removed: whether it is drained or unmanaged, and its last use.
 local function restore_card(card)
   local text = redis.call('HGET', removed_key, card.uuid)
   if not text then return end
@@ -128,7 +128,7 @@ if #moved > 0 then
   for field, text in pairs(rename_fields(open_key, '^(.-)(%d+)(/.*)$')) do
     local record = violation_of(text)
     if record then
-      record.identity = ''  -- The scan that follows tells of it, with who is there now.
+      record.identity = ''  -- The next scan publishes an update with the current users.
       redis.call('HSET', open_key, field, cjson.encode(record))
       if missing[tonumber(string.match(field, '^%d+'))] then publish_violation('updated', field, record) end
     end

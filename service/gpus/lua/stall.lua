@@ -1,4 +1,4 @@
--- stall: says once that no scan reaches the driver any more, and each time that the service lives.
+-- stall: records that scans do not reach the driver. It publishes one event per reason, and a sign of life each time.
 -- Keys: sequence events scan
 -- Args: host reason remedy owner
 -- Returns: now_ms

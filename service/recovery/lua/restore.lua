@@ -1,5 +1,5 @@
--- restore: makes the state what was promised: reservations that Redis lost are there again, and what was over
--- before is over. Requests keep their places; nobody listens to them yet.
+-- restore: restores the acknowledged state. Reservations that Redis lost are stored again, and those that had ended
+-- are removed. Requests keep their places; no client is connected to them yet.
 -- Keys: sequence events scan gpus reservations queue affinity ledger gpu...
 -- Args: host rules state
 -- Returns: JSON: restored, dropped, conflicts
@@ -24,8 +24,8 @@ local strong, weak = {}, {}
 for _, id in ipairs(state.strong) do strong[id] = true end
 for _, id in ipairs(state.weak) do weak[id] = true end
 
--- Of two reservations of one GPU the run whose process lives keeps it, else the one that has it. What nobody
--- was promised yet (its grant is not answered) keeps nothing.
+-- Resolves conflicts: if two reservations have the same GPU, a run with a live process keeps it, or else the
+-- current holder. A reservation that was not acknowledged yet keeps nothing.
 local function without_conflicts(record)
   local gpus = {}
   for _, index in ipairs(record.gpus) do
@@ -42,7 +42,7 @@ local function without_conflicts(record)
   return gpus
 end
 
--- GPUs that old data says it has and that it had let go of.
+-- Frees GPUs that belong to the reservation only in old data, because it had released them.
 local function release_former_gpus(record)
   for _, gpu in ipairs(host.gpus) do
     if gpu.holder == record.id and not wants({gpus = record.gpus}, gpu.index) then
@@ -72,30 +72,30 @@ for _, text in ipairs(state.records) do
   end
 end
 
--- Whether a GPU is drained or unmanaged, as it was promised.
-local function put_right(gpu, card)
+-- Restores whether a GPU is drained or unmanaged.
+local function restore_handling(gpu, card)
   local subject, facts = 'gpu/' .. gpu.index, {index = gpu.index, uuid = gpu.uuid or '', reason = card.drained}
   local drained, unmanaged = card.drained or false, card.unmanaged or false
   if drained ~= gpu.drained then
     if drained then redis.call('HSET', gpu.key, 'drained', drained) else redis.call('HDEL', gpu.key, 'drained') end
-    tell(drained and 'gpu.drained' or 'gpu.undrained', subject, cjson.encode(facts))
+    publish(drained and 'gpu.drained' or 'gpu.undrained', subject, cjson.encode(facts))
   end
   facts.reason = nil
   if unmanaged ~= (gpu.unmanaged and true or false) then
     if unmanaged then redis.call('HSET', gpu.key, 'unmanaged', '1') else redis.call('HDEL', gpu.key, 'unmanaged') end
-    tell(unmanaged and 'gpu.unmanaged' or 'gpu.managed', subject, cjson.encode(facts))
+    publish(unmanaged and 'gpu.unmanaged' or 'gpu.managed', subject, cjson.encode(facts))
   end
 end
 
 for index, card in pairs(state.cards) do
   local gpu = host.by_index[tonumber(index)]
   redis.call('ZADD', KEYS[4], index, index)
-  if gpu and not gpu.uuid then  -- Redis knows nothing of it any more.
-    if card.uuid then redis.call('HSET', gpu.key, 'uuid', card.uuid) end  -- So that what is kept follows the card.
+  if gpu and not gpu.uuid then  -- Redis has lost the state of this GPU.
+    if card.uuid then redis.call('HSET', gpu.key, 'uuid', card.uuid) end  -- So that the stored state follows the card.
     gpu.uuid = card.uuid
-    put_right(gpu, card)
+    restore_handling(gpu, card)
   elseif gpu and state.behind and gpu.uuid == card.uuid then
-    put_right(gpu, card)
+    restore_handling(gpu, card)
   end
 end
 

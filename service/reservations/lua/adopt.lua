@@ -1,8 +1,8 @@
--- adopt: a service begins its work. Nobody who waits has its ear yet: they keep their places and get
--- nothing until they are back.
+-- adopt: marks all waiting requests as not connected when a service starts. They keep their places and are not
+-- served until their clients are back.
 -- Keys: queue
 -- Args:
--- Returns: how many wait
+-- Returns: the number of waiting requests
 -- Events:
 local requests = redis.call('HGETALL', KEYS[1])
 for i = 1, #requests, 2 do

@@ -1,7 +1,7 @@
--- conclude: a run's process has ended. Its GPUs are free when a later scan finds nothing of it on them.
+-- conclude: records that a run's process has ended. A later scan frees its GPUs if none of its processes is left.
 -- Keys: sequence events scan gpus reservations
 -- Args: host id
--- Returns: 1 when it was running, 0 when it had ended before or was released
+-- Returns: 1 if it was running, 0 if it had already ended or was released
 -- Events: reservation.ended
 local text = redis.call('HGET', KEYS[5], ARGV[2])
 local record = text and record_of(text)

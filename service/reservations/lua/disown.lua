@@ -1,5 +1,5 @@
--- disown: a holder says that the presumed use of their GPUs is not theirs, or with `undo` that it is after all.
--- It concerns the users who are presumed now, until the reservation lets the GPU go; their use becomes a violation.
+-- disown: a holder declares that the presumed use of their GPUs is not theirs; `undo` reverts this.
+-- It affects the users who are presumed now, until the GPU is released. Their use becomes a violation.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
 -- Returns: JSON: code (disowned, not-yours, none, again), disowned, blocked
@@ -24,7 +24,7 @@ for _, index in ipairs(request.gpus or {}) do
 end
 if #blocked > 0 then return save_reply(host, {code = 'not-yours', blocked = blocked}) end
 
--- Keys and names of the users on a GPU that no proof binds to its reservation or to another person.
+-- Returns the keys and names of the users on a GPU who are not proven to belong to the reservation or to anybody else.
 local function unproven(gpu, record)
   local keys, users, found = gpu.disowned and cjson.decode(gpu.disowned) or {}, {}, false
   local processes = usage_of(gpu).processes

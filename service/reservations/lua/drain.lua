@@ -1,4 +1,4 @@
--- drain: keeps GPUs out of allocation from now on, or gives them back to it. Who has them keeps them.
+-- drain: excludes GPUs from allocation, or includes them again. Existing reservations continue.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
 -- Returns: JSON: code (done, missing, again), changed, missing, granted

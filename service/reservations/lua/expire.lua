@@ -1,12 +1,12 @@
--- expire: ends every manual reservation whose time is over, and announces, once, the end of those that have
--- little of it left; not of those that are short as a whole.
+-- expire: ends manual reservations whose time is over. It announces the end of the others once, shortly before, but
+-- not if the whole reservation is short.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules
--- Returns: JSON: code (done, again), now_ms, next_ms (when to look again, 0 for never), expired, granted
+-- Returns: JSON: code (done, again), now_ms, next_ms (when to check again, 0 for never), expired, granted
 -- Events: reservation.created reservation.expiring reservation.released
 local host = open_host(10)
 if host.incomplete then return cjson.encode({code = 'again'}) end
-local warning_ms = host.rules.warning_ms  -- 0: it would be said at the end, and that is the end.
+local warning_ms = host.rules.warning_ms  -- With 0, the announcement would come at the end itself, so there is none.
 local expired, next_ms = {}, 0
 
 local function announce(record)

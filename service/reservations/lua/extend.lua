@@ -1,5 +1,5 @@
--- extend: lets a user's manual reservations last longer; all of them, or those that hold given GPUs.
--- `most_ms` is how long one may last from now on; with `cut` it gets as much as that allows, else all or nothing.
+-- extend: extends a user's manual reservations: all of them, or those with given GPUs.
+-- `most_ms` is the maximum remaining time. With `cut` the extension is shortened to it; otherwise it is refused.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
 -- Returns: JSON: code (extended, not-yours, none, limit, again), extended, blocked

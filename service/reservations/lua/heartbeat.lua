@@ -1,7 +1,7 @@
--- heartbeat: says of runs that their processes live. It makes no event, and revives nothing.
+-- heartbeat: records that the processes of these runs are alive. It publishes no event and restores no reservation.
 -- Keys: reservations
 -- Args: id...
--- Returns: how many of them there are
+-- Returns: the number of these runs that exist
 -- Events:
 local known = 0
 for _, id in ipairs(ARGV) do

@@ -1,5 +1,5 @@
--- manage: says which GPUs of the host are handed out; the others are shown and left alone.
--- A reservation on a GPU that would be left out stands in the way unless it is forced: then it ends.
+-- manage: sets the GPUs that can be reserved; the others are only shown.
+-- If a GPU that would be left out is reserved, nothing changes, unless `force` is set: then the reservation ends.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
 -- Returns: JSON: code (done, missing, held, again), missing, held, managed, released, left, granted

@@ -1,11 +1,11 @@
--- name: gives reservations and requests the names that their users have now, and requests the limits of these.
+-- name: updates the user names of reservations and requests, and the limits of requests.
 -- Keys: sequence events scan gpus reservations queue affinity ledger gpu...
 -- Args: host rules names
--- Returns: how many had another name
+-- Returns: the number of reservations and requests that had another name
 -- Events: reservation.renamed request.renamed
 local host, names, count = open_host(9), cjson.decode(ARGV[3]), 0
 
--- What the user of a reservation or a request is called now and was not before; nil where that is the same.
+-- Returns the new name of the user of a reservation or a request and the old one, or nil if it is the same.
 local function new_name(one)
   local new = names[whole(one.uid)]
   if new and new.name ~= one.user and not one.unreadable then

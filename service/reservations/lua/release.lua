@@ -1,6 +1,6 @@
--- release: ends reservations of a user, or an administrator's choice of anybody's, or their hold on some GPUs.
--- Without `gpus`, `ids` and `all` a user's manual ones end, and runs whose process has ended and that linger; the
--- process of another run goes on without its reservation.
+-- release: ends reservations of a user or, for an administrator, of anybody, or releases some of their GPUs.
+-- Without `gpus`, `ids` and `all`, the user's manual reservations end, and runs whose process has already ended.
+-- The process of any other run continues without its reservation.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
 -- Returns: JSON: code (released, not-yours, none, again), released, blocked, granted
@@ -25,7 +25,7 @@ for _, index in ipairs(request.gpus or {}) do
   end
 end
 for _, id in ipairs(request.ids or {}) do
-  local record = host.records[id]  -- None: it is over already, which is what was wanted.
+  local record = host.records[id]  -- If there is none, it has already ended, which is the wanted result.
   if record and (request.admin or record.uid == request.uid) then
     parts[id] = record.gpus
   elseif record then

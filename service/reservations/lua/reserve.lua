@@ -1,5 +1,5 @@
--- reserve: gives a request its GPUs, all of them or none; else lets it wait, or says why not.
--- A request that is known already (by its operation, or by its id after a restart) gets what became of it.
+-- reserve: gives a request all of its GPUs or none; otherwise queues it, or returns why it was refused.
+-- A known request (by its operation, or by its id after a restart) gets its current result.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
 -- Returns: JSON: code (granted, queued, refused, limit, never, gone, again), id, reservation, counts, blocked
@@ -13,7 +13,7 @@ local known = request.id or (before and before.id)
 
 local function granted(record) return save_reply(host, {code = 'granted', id = record.id, reservation = record}) end
 
--- Why nothing is known of a GPU, or what is wrong with it, and what to do about it.
+-- Returns why the state of a GPU is unknown or what is wrong with it, and the remedy.
 local function trouble(gpu)
   if host.blind and gpu.state ~= 'error' then
     local words = redis.call('HMGET', KEYS[3], 'stalled_reason', 'stalled_remedy')
@@ -25,7 +25,7 @@ local function trouble(gpu)
   return 'no scan since it was released'
 end
 
--- What stands in the way, in numbers: how many GPUs are free to this user, and why the others are not.
+-- Refuses a request: returns the number of GPUs that are available to the user, and why the others are not.
 local function refuse(code, claimed, may)
   local counts, blocked, troubles = {available = #may}, {}, {}
   for _, gpu in ipairs(host.gpus) do

@@ -1,7 +1,7 @@
--- lapse: ends every silence whose time is over.
+-- lapse: ends silences whose time is over.
 -- Keys: sequence events silences
 -- Args: host
--- Returns: now_ms, next_ms (when the next one's is over, 0 for none)
+-- Returns: now_ms, next_ms (when the next one ends, 0 for none)
 -- Events: silence.ended
 local next_ms = 0
 for id, text in pairs(pairs_of(KEYS[3])) do

@@ -1,8 +1,8 @@
--- silence: keeps people from being told of some violations for a time. One's own acknowledgement is one: for
--- violations of one's own that are open now, and once an episode (ack_max_ms is there for it).
+-- silence: suppresses notices about some violations for a time. An acknowledgement is a silence of a user's own open
+-- violations. It is possible once per episode, which `ack_max_ms` ensures.
 -- Keys: sequence events silences open acks operation
 -- Args: host request
--- Returns: JSON: code (added, none, acknowledged), silence, until_ms (of the acknowledgement that stands in the way)
+-- Returns: JSON: code (added, none, acknowledged), silence, until_ms (the end of the earlier acknowledgement)
 -- Events: silence.added
 local request = cjson.decode(ARGV[2])
 local before = redis.call('GET', KEYS[6])

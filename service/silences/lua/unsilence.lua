@@ -1,4 +1,4 @@
--- unsilence: ends a silence before its time: an administrator any, a user their own acknowledgement.
+-- unsilence: ends a silence early. Administrators can end any silence, users only their own acknowledgements.
 -- Keys: sequence events silences acks operation
 -- Args: host request
 -- Returns: JSON: code (ended, none, not-yours), silence

@@ -1,8 +1,8 @@
--- filter: reads one page of a stream, and of its events only those whose type begins with `type`, or all where
--- it is empty, and that say one of `words`, or all where there are none. It changes nothing.
+-- filter: reads one page of a stream and returns the events whose type begins with `type` (empty: all) and whose data
+-- contains one of `words` (none: all). It changes nothing.
 -- Keys: stream
 -- Args: start end count type words
--- Returns: the page's last entry, or nothing where it was the last page; lines of JSON: entry type subject time data
+-- Returns: the page's last entry (empty for the last page), and lines of JSON: entry type subject time data
 -- Events:
 local start, ends, count, kind, words = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], cjson.decode(ARGV[5])
 

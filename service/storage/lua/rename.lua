@@ -1,7 +1,7 @@
--- rename: all that is kept of a host is kept under its new name from now on.
+-- rename: moves all state of a host to its new name.
 -- Keys: sequence events scan old key...
 -- Args: host was owner seen machine
--- Returns: 1, 0 when there is something under the new name, or somebody writes under the old one
+-- Returns: 1; 0 if the new name has state, or if a service is writing under the old one
 -- Events: host.renamed
 if signs_of_life(KEYS[4]) ~= ARGV[4] or redis.call('EXISTS', KEYS[1], KEYS[3]) > 0 then return 0 end
 for position = 5, #KEYS, 2 do  -- Each old key is followed by its new name.

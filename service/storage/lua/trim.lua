@@ -1,7 +1,7 @@
--- trim: drops the oldest entries of a stream that its retention lets go, at most `most` of them, and none that
--- an active consumer group has not acknowledged. A group that is behind and was not read for abandon_ms is
--- abandoned, and holds nothing back until it is read again. Where `pressed` is `spare` or `any`, the one furthest
--- behind is, and for a minute even if it is read; `spare` leaves out those that were read within the last minute.
+-- trim: removes the oldest entries of a stream as its retention allows, at most `most` of them, but none that an
+-- active consumer group has not acknowledged. A group that is behind and was not read for abandon_ms is abandoned: it no
+-- longer holds entries back, until it is read again. With `pressed`, the group that is furthest behind is abandoned too,
+-- for at least a minute. `any` considers all groups, `spare` leaves out those that were read within the last minute.
 -- Keys: sequence events stream consumers
 -- Args: host keep_ms keep most abandon_ms pressed
 -- Returns: JSON: entries, trimmed, held (whether a group held entries back), and the groups by name
@@ -28,14 +28,14 @@ local facts = map_of(redis.call('XINFO', 'STREAM', stream))
 local entries, last = facts['length'], id_of(facts['last-generated-id'])
 local first = entries > 0 and id_of(facts['first-entry'][1]) or {ms = last.ms, number = last.number + 1}
 
--- How many entries come after `id`, and how many that came after it are gone: by their numbers, where they have any.
+-- Two counts, by the numbers of the entries: entries after `id`, and removed entries after `id`.
 local function after(id)
   if not before(id, last) then return 0 end
   if before(id, first) then return entries end
   return math.max(1, math.min(entries, last.number - id.number))
 end
 local function removed_after(id)
-  if id.number == 0 and id.ms > 0 then return nil end  -- A moment, or an entry of before they were numbered.
+  if id.number == 0 and id.ms > 0 then return nil end  -- A time, or an entry from before entries were numbered.
   return math.max(0, first.number - 1 - id.number)
 end
 
@@ -45,7 +45,7 @@ local function publish_group(event_type, record, extra)
   publish(event_type, 'consumer_group/' .. name .. '/' .. record.shown, cjson.encode(data))
 end
 
--- What is known of a group: since when its place has not changed, and what it needs first.
+-- Returns the state of a group: since when its position is unchanged, and the first entry that it needs.
 local function inspect(group)
   local label, delivered = group['name'], id_of(group['last-delivered-id'])
   local pending = redis.call('XPENDING', stream, label)
@@ -67,7 +67,7 @@ local function inspect(group)
   return label, record
 end
 
--- Whether a member asked for anything in that time: one that reads the same again and again did.
+-- Returns whether a member has read within this time. A member that reads the same entries again counts too.
 local function read_within(label, span_ms)
   for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', stream, label)) do
     if map_of(flat)['idle'] < span_ms then return true end

@@ -1,9 +1,9 @@
--- commit: sets the state of one group of notices, if nobody else did meanwhile, with all that follows
--- from it: when to look at it again, the notices that tell of it, the facts that are dealt with.
--- Notices of kind terminate are counted, rehearsals are not: more than `most` in an hour change nothing.
+-- commit: stores the state of one group of notices, if nobody else has changed it, together with all consequences:
+-- the time of the next check, the new notices, and the acknowledged events.
+-- Notices of the kind terminate are counted, except in a dry run. More than `most` in an hour change nothing.
 -- Keys: sequence groups due notices stream events terminations
 -- Args: host group expected state due_ms consumer_group acks most notice...
--- Returns: 1 when done, 0 when the state was not `expected`, 2 when too many were ended within the hour
+-- Returns: 1 if stored, 0 if the state was not `expected`, 2 if there were too many terminations within the hour
 -- Events: notice.created
 local HOUR_MS = 3600 * 1000
 local sequence, groups, due, notices, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
