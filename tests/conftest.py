@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import support.forks
 from redis import Redis
 from redis.exceptions import RedisError
 from support.daemon import folder, host
@@ -36,6 +37,8 @@ __all__ = [
     "say",
     "shared",
 ]
+
+support.forks.install()
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from support.daemon import COMMAND, Daemon, until
+from support.daemon import Daemon, until
+from support.forks import EXECUTED
 
-RUN = [*COMMAND, "run", "--gpus", "1", "--"]
+RUN = [*EXECUTED, "run", "--gpus", "1", "--"]
 OURS = {"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "CANHAZGPU_RESERVATION"}
 SIGNALS = re.compile(r"^Sig(?:Blk|Ign|Cgt|Q):.*$|^Umask:.*$", re.MULTILINE)
 

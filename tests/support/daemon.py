@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -13,14 +12,15 @@ from typing import Any, Self
 
 import pytest
 from redis import Redis
+from support import forks
 from support.eventually import until as until  # noqa: PLC0414 - tests take it from here
+from support.forks import COMMAND as COMMAND  # noqa: PLC0414 - the same
 from support.people import Person
 
 from canhazgpu.cli.status_lines import line
 from canhazgpu.client import Client, Refused, Unreachable
 
-PREFERRED = ["nice", "-n", "-10"] if os.geteuid() == 0 else []  # As its unit has it.
-COMMAND = [sys.executable, "-m", "canhazgpu.cli.main"]
+PREFERRED = forks.PREFERRED if os.geteuid() == 0 else []  # As its unit has it.
 CONFIG = """\
 host = "{host}"
 socket = "{folder}/s"

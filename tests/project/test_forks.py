@@ -1,0 +1,117 @@
+"""A forked command is the process that an executed one would be; see tests/support/forks.py."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import Daemon, until
+from support.forks import COMMAND, EXECUTED, PREFERRED
+from support.people import Person
+
+FOLLOW = ["events", "--follow"]
+OWN = (
+    "Pid",
+    "Tgid",
+    "NS",
+    "Vm",
+    "Rss",
+    "Huge",
+    "Threads",
+    "FDSize",
+    "voluntary",
+    "nonvoluntary",
+    "x86_Thread",
+)
+
+
+def facts(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
+    """Return what /proc shows of a process, without what differs between any two."""
+    folder = Path(f"/proc/{process.pid}")
+    status = (line.partition(":\t") for line in (folder / "status").read_text().splitlines())
+    stat = (folder / "stat").read_text().rpartition(") ")[2].split()
+    return {
+        "status": {name: value for name, _, value in status if not name.startswith(OWN) and name != "State"},
+        "arguments": (folder / "cmdline").read_bytes(),
+        "environment": (folder / "environ").read_bytes(),
+        "folder": str((folder / "cwd").readlink()),
+        "program": str((folder / "exe").readlink()),
+        "files": {
+            int(file.name): str(file.readlink()) for file in (folder / "fd").iterdir() if int(file.name) < 3
+        },
+        "parent": stat[1],
+        "leads": (stat[2] == str(process.pid), stat[3] == str(process.pid)),
+        "nice": stat[16],
+        "owner": folder.stat().st_uid,
+    }
+
+
+def started(host: Daemon, words: list[str], person: Person | None, **options: Any) -> dict[str, Any]:
+    """Return the facts of a command that follows events, once it does."""
+    process = subprocess.Popen(
+        person.words(*words, *FOLLOW) if person else [*words, *FOLLOW],
+        env=host.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **options,
+    )
+    try:
+        until(lambda: any("socket" in link for link in links(process.pid)))
+        return facts(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def links(pid: int) -> list[str]:
+    """Return what the open files of a process are."""
+    return [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir() if int(file.name) > 2]
+
+
+@pytest.mark.parametrize("session", [False, True])
+@pytest.mark.parametrize("one", [None, 0], ids=["root", "person"])
+def test_a_forked_command_is_as_an_executed_one(
+    host: Daemon, people: list[Person], one: int | None, *, session: bool
+) -> None:
+    """User, capabilities, signals, arguments, environment, parent, session and streams are the same."""
+    person = None if one is None else people[one]
+    options = {"start_new_session": session, "cwd": "/tmp"}  # noqa: S108 - a folder that everybody may enter
+    forked, executed = (started(host, words, person, **options) for words in (COMMAND, EXECUTED))
+    assert forked == executed
+
+
+def test_a_service_has_its_priority(host: Daemon) -> None:
+    """`nice` before the command counts."""
+    assert host.process
+    assert host.process.args[: len(PREFERRED)] == PREFERRED  # type: ignore[index]
+    assert facts(host.process)["nice"] == "-10"
+
+
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], ["status"], ["resrve"], ["reserve", "--gpus", "x"]]
+)
+def test_output_and_exit_code_are_the_same(host: Daemon, words: list[str]) -> None:
+    """Of a command that succeeds, and of those that fail."""
+    forked, executed = (
+        subprocess.run([*command, *words], env=host.environment, capture_output=True, check=False)
+        for command in (COMMAND, EXECUTED)
+    )
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        executed.returncode,
+        executed.stdout,
+        executed.stderr,
+    )
+
+
+def test_nothing_of_the_interpreter_is_started(host: Daemon) -> None:
+    """A command that is forked costs less processor than half of one that is executed."""
+    spent = []
+    for command in (COMMAND, EXECUTED):
+        before = os.times()
+        for _ in range(3):
+            subprocess.run([*command, "violations"], env=host.environment, capture_output=True, check=True)
+        after = os.times()
+        spent.append(sum(after[2:4]) - sum(before[2:4]))
+    assert spent[0] < spent[1] / 2
