@@ -163,7 +163,9 @@ class _Escalation(EscalationStep):
 
     def _holders(self) -> list[Audience]:
         present = {one.holder for one in self.visible if one.holder}
-        return [Audience(HOLDER, holder) for holder in sorted(present & self.episode.holder_escalations.keys())]
+        return [
+            Audience(HOLDER, holder) for holder in sorted(present & self.episode.holder_escalations.keys())
+        ]
 
     def _is_stuck(self, holder: Audience) -> bool:
         escalation = self.episode.holder_escalations[holder.recipient]
