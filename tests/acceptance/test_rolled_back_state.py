@@ -64,7 +64,7 @@ def copy_of(host: Daemon) -> Path:
 
 @pytest.mark.parametrize("how", WAYS)
 def test_what_was_acknowledged_is_kept(host: Daemon, run: "subprocess.Popen[bytes]", how: str) -> None:
-    """A living run, a reservation by hand, a drain and a place in the queue are there, and it is said."""
+    """With an older state, a run, a manual reservation, a drain and a queued request are kept."""
     take(host, "--gpu-ids", "1", "--duration", "4h", "--note", "paper")
     assert host.run("admin", "drain", "2", "--reason", "fan").returncode == 0
     words = [*COMMAND, "reserve", "--gpus", "3", "--wait"]

@@ -53,20 +53,20 @@ def error(host: Daemon, *words: str) -> str:
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
 def test_a_slip_is_named(nowhere: Daemon, words: tuple[str, ...], said: str) -> None:
-    """Before the service is asked: the option or argument, and what is wrong with it."""
+    """A mistyped option or argument is named before the service is asked."""
     assert said in error(nowhere, *words)
 
 
 @pytest.mark.parametrize("name", ["", " "])
 def test_a_command_without_a_name(nowhere: Daemon, name: str) -> None:
-    """As a shell shows it, in quotes."""
+    """An empty command name is reported in quotes, and nothing is reserved."""
     done = nowhere.run("run", "--", name)
     said = f"Error: '{name}': command not found; nothing was reserved\n"
     assert (done.returncode, done.stderr) == (127, said)
 
 
 def test_a_gpu_that_is_not_there(host: Daemon) -> None:
-    """Whatever is to be done with it: 2; one that is there and not reserved is refused with 1."""
+    """A GPU that does not exist is a usage error; one that is not reserved is refused with 1."""
     host.place(gpu(0), gpu(1))
     until(lambda: "GPU 1: AVAILABLE" in host.status())
     assert host.run("reserve", "--gpu-ids", "0").returncode == 0
@@ -82,7 +82,7 @@ def test_a_gpu_that_is_not_there(host: Daemon) -> None:
 
 @pytest.mark.parametrize("name", ["canhazgpu", "chg"])
 def test_both_names_speak_for_themselves(nowhere: Daemon, name: str) -> None:
-    """Completion and usage are of the name that was typed."""
+    """Completion and usage have the name by which the command was called."""
     variable = f"_{name.upper()}_COMPLETE"
 
     def says(*words: str, **more: str) -> "subprocess.CompletedProcess[str]":
@@ -101,7 +101,7 @@ def test_both_names_speak_for_themselves(nowhere: Daemon, name: str) -> None:
 
 
 def test_another_name_is_canhazgpu(nowhere: Daemon) -> None:
-    """However it is started."""
+    """Under another name, the command calls itself canhazgpu."""
     done = subprocess.run(
         [*COMMAND, "--help"], env={**os.environ, **nowhere.environment}, capture_output=True, check=True
     )

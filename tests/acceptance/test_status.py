@@ -139,20 +139,20 @@ def _with_path(busy: Daemon) -> dict[str, str]:
 
 
 def test_the_lines_are_the_documents(busy: Daemon) -> None:
-    """Available, lost, two processes of one user, four of three."""
+    """The lines have the form of the document, for every state."""
     assert busy.status().splitlines() == LINES
 
 
 @pytest.mark.parametrize("width", ["20", "0", "rubbish"])
 def test_no_line_is_ever_wrapped(busy: Daemon, width: str) -> None:
-    """The width of a terminal is nothing to a script."""
+    """Lines are never wrapped, whatever the width of the terminal."""
     narrow = {**busy.environment, "COLUMNS": width}
     done = subprocess.run([*COMMAND, "status"], env=narrow, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == LINES
 
 
 def test_the_reminder_script_prints_the_lines(busy: Daemon) -> None:
-    """Its grep takes the lines of use without a reservation and no other."""
+    """The script's grep finds exactly the lines of use without a reservation."""
     done = subprocess.run(
         ["bash", "-c", REMINDER], env=_with_path(busy), capture_output=True, text=True, check=True
     )
@@ -160,7 +160,7 @@ def test_the_reminder_script_prints_the_lines(busy: Daemon) -> None:
 
 
 def test_the_monitoring_function_gives_users_and_memory(busy: Daemon) -> None:
-    """The document's own function, run on our output."""
+    """The document's own function reads our output."""
     program = f"import json, re, subprocess\n{MONITORING}\nprint(json.dumps(check_unauthorized_usage()))"
     done = subprocess.run(
         [sys.executable, "-c", program], env=_with_path(busy), capture_output=True, text=True, check=True
@@ -172,7 +172,7 @@ def test_the_monitoring_function_gives_users_and_memory(busy: Daemon) -> None:
 
 
 def test_the_response_script_writes_to_each_user(busy: Daemon) -> None:
-    """Its sed finds the users line by line; only the place of its log is ours."""
+    """The script's sed finds the user in each line."""
     script = RESPONSE.replace("/var/log/gpu_violations.log", str(busy.folder / "gpu.log"))
     subprocess.run(["bash", "-c", script], env=_with_path(busy), check=True)
     assert (busy.folder / "mailed").read_text().split() == [
@@ -184,7 +184,7 @@ def test_the_response_script_writes_to_each_user(busy: Daemon) -> None:
 
 
 def test_the_json_has_exactly_these_fields(busy: Daemon) -> None:
-    """No field more, none less, whatever the state of the GPU."""
+    """The JSON has exactly the documented fields, for every state."""
     gpus: list[dict[str, Any]] = json.loads(busy.run("status", "--json").stdout)
     assert [one["status"] for one in gpus] == ["AVAILABLE", "ERROR", "UNRESERVED", "UNRESERVED"]
     for one in gpus:
@@ -196,7 +196,7 @@ def test_the_json_has_exactly_these_fields(busy: Daemon) -> None:
 
 
 def test_every_time_in_the_json_is_rfc_3339(busy: Daemon) -> None:
-    """With a zone, wherever a time stands."""
+    """Every time in the JSON is RFC 3339 with a zone."""
     with busy.redis() as redis:
         seconds, _ = redis.time()
         redis.hset("canhazgpu:{testhost}:gpu:0", "last_released", (seconds - 7200) * 1000)
@@ -212,7 +212,7 @@ def test_every_time_in_the_json_is_rfc_3339(busy: Daemon) -> None:
 
 
 def test_everybody_may_look(busy: Daemon, people: list[Person]) -> None:
-    """An ordinary user's `status` is root's."""
+    """An ordinary user's `status` is the same as root's."""
     if not Path(sys.executable).resolve().stat().st_mode & 0o001 or not _reachable(people[0]):
         pytest.skip("this interpreter is not for everybody")
     done = subprocess.run(

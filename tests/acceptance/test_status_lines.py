@@ -71,7 +71,7 @@ def busy(host: Daemon) -> Daemon:
 
 
 def test_every_line_is_to_the_letter(busy: Daemon) -> None:
-    """One line a GPU, as people's scripts expect them."""
+    """There is one line per GPU, exactly as scripts expect it."""
     assert busy.status().splitlines() == [
         "GPU 0: AVAILABLE (never reserved) [validated: 45MB used]",
         "GPU 1: IN USE WITHOUT RESERVATION by user alice - 101MB used by PID 55555 (python3)",
@@ -83,7 +83,7 @@ def test_every_line_is_to_the_letter(busy: Daemon) -> None:
 
 
 def test_the_last_release_is_told(busy: Daemon) -> None:
-    """A GPU that was released says how long ago."""
+    """The line of a released GPU says how long ago that was."""
     with busy.redis() as redis:
         seconds, _ = redis.time()
         redis.hset("canhazgpu:{testhost}:gpu:0", "last_released", (seconds - 7200) * 1000)
@@ -94,7 +94,7 @@ def test_the_last_release_is_told(busy: Daemon) -> None:
 
 
 def test_a_driver_that_hangs_makes_gpus_unknown(busy: Daemon) -> None:
-    """The status says why, and for how long nothing was seen, and never that a GPU is free."""
+    """While the driver hangs, GPUs are UNKNOWN with the reason and the time, never available."""
     busy.place(gpu(0, name=H100, hang="1h"))
     lines = until(lambda: "no scan for" in busy.status() and busy.status(), 40)
     line = r"GPU \d: UNKNOWN \(no answer from the driver in 2 s, no scan for 0h 0m \d+s: look at .*\)"
@@ -102,7 +102,7 @@ def test_a_driver_that_hangs_makes_gpus_unknown(busy: Daemon) -> None:
 
 
 def test_the_notification_script_finds_the_users(busy: Daemon) -> None:
-    """The grep and the sed of the example scripts give the names, as they stand."""
+    """The grep and sed of the example scripts find the users."""
     path = busy.folder / "bin"
     path.mkdir()
     told = busy.folder / "told"
@@ -121,7 +121,7 @@ def test_the_notification_script_finds_the_users(busy: Daemon) -> None:
 
 
 def test_on_a_terminal_only_colour_is_added(busy: Daemon) -> None:
-    """Without its colours, what a terminal shows is the same to the letter."""
+    """On a terminal, only colours are added to the lines."""
     master, slave = pty.openpty()
     subprocess.run([*COMMAND, "status"], env=busy.environment, stdout=slave, check=True)
     shown = b""
@@ -133,7 +133,7 @@ def test_on_a_terminal_only_colour_is_added(busy: Daemon) -> None:
 
 
 def test_the_json_has_the_documented_fields(busy: Daemon) -> None:
-    """An array with one object a GPU, times in RFC 3339."""
+    """The JSON is an array with one object per GPU and RFC 3339 times."""
     gpus: list[dict[str, Any]] = json.loads(busy.run("status", "--json").stdout)
     assert all(set(FIELDS) <= set(one) for one in gpus)
     assert [one["status"] for one in gpus] == [
@@ -156,7 +156,7 @@ def test_the_json_has_the_documented_fields(busy: Daemon) -> None:
 
 @pytest.mark.parametrize("why", ["ECC errors", "used by users x - ask root"])
 def test_a_drained_gpu_in_use_says_so_at_the_end(host: Daemon, why: str) -> None:
-    """The line of use without reservation stays as it is, and scripts find the same users in it."""
+    """A drained GPU in use says so at the end of its line, and scripts find the same users."""
     host.place(gpu(0), gpu(2, *BOB))
     until(lambda: LINE_BOB in host.status())
     assert host.run("admin", "drain", "2", "--reason", why).returncode == 0
@@ -169,7 +169,7 @@ def test_a_drained_gpu_in_use_says_so_at_the_end(host: Daemon, why: str) -> None
 
 
 def test_watching_goes_on_over_a_restart(host: Daemon) -> None:
-    """A service that goes away is waited for, and its GPUs are shown again."""
+    """`status --watch` waits for a service that restarts, and continues."""
     with subprocess.Popen(
         [*COMMAND, "status", "--watch"], env=host.environment, stdout=subprocess.PIPE, text=True
     ) as watching:

@@ -57,7 +57,7 @@ def told(folder: Path, mails: MailSink) -> Iterator[Daemon]:
 def test_the_offender_is_told_in_time_and_nobody_else(
     told: Daemon, mails: MailSink, people: list[Person]
 ) -> None:
-    """The line is on the offender's pty and tmux pane in time; the other user's terminal stays empty."""
+    """The offender's pty and tmux pane show the line in time; another user's terminal stays empty."""
     if not shutil.which("tmux"):
         pytest.skip("tmux is not installed")
     bob, alice = people
@@ -95,7 +95,7 @@ def test_the_offender_is_told_in_time_and_nobody_else(
 
 
 def test_a_user_who_shuts_terminals_is_left_alone(told: Daemon, people: list[Person]) -> None:
-    """With `mesg n` on the terminal nothing is written to it, though the daemon is root."""
+    """A terminal with `mesg n` is not written to, even by root."""
     bob, _ = people
     terminal = Terminal(bob, mode=0o600)
     try:

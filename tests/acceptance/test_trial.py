@@ -29,7 +29,7 @@ def after(text: str, words: str) -> str:
 
 
 def test_the_trial_works_as_written(text: str, folder: Path) -> None:
-    """The two files, the daemon, and the status: to the letter; a changed scenario is seen."""
+    """The trial in the document works exactly as written, and a changed scenario is seen."""
     for name in ("lab.toml", "gpus.toml"):
         (folder / name).write_text(after(text, f"`{folder}/{name}`"))
     serve, status, *shown = after(text, "any command in another").splitlines()

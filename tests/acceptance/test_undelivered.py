@@ -45,7 +45,7 @@ def reasons(host: Daemon) -> list[str]:
 @pytest.mark.parametrize("wait", [False, True])
 @pytest.mark.parametrize("moment", ["at once", "answered"])
 def test_who_goes_before_the_answer_leaves_nothing(host: Daemon, moment: str, *, wait: bool) -> None:
-    """Gone before there was an answer, or with the answer unread: the GPU is free within seconds."""
+    """If a client disconnects before it has read the response, the GPU is free within seconds."""
     with ask(host, wait=wait) as link:
         if moment == "answered":
             until(lambda: link.recv(9, socket.MSG_PEEK))
@@ -58,7 +58,7 @@ def test_who_goes_before_the_answer_leaves_nothing(host: Daemon, moment: str, *,
 
 
 def test_who_hears_keeps_it(host: Daemon) -> None:
-    """An answer that was read is delivered, whatever becomes of the connection; so is one before the next."""
+    """A response that was read is delivered, whatever happens to the connection afterwards."""
     with ask(host, wait=False) as link:
         while b'"granted"' not in link.recv(65536):
             pass
@@ -69,7 +69,7 @@ def test_who_hears_keeps_it(host: Daemon) -> None:
 
 
 def test_what_commands_and_programs_get_stays(host: Daemon) -> None:
-    """Asked for at once, with --wait, or after a real wait: nothing of it is taken for unheard."""
+    """Reservations of commands and programs stay, with and without waiting."""
     host.place(*(gpu(index) for index in range(4)))
     until(lambda: "GPU 3: AVAILABLE" in host.status())
     client = Client(str(host.folder / "s"))
@@ -90,7 +90,7 @@ def test_what_commands_and_programs_get_stays(host: Daemon) -> None:
 
 @pytest.mark.parametrize("wait", [False, True])
 def test_who_asks_again_has_it(host: Daemon, *, wait: bool) -> None:
-    """Under the same name of the operation the same reservation is handed out, and it stays."""
+    """A client that repeats its operation gets the same reservation, and it stays."""
     operation = uuid.uuid4().hex
     ask(host, wait=wait, operation=operation).close()
     (before,) = until(lambda: held(host))
@@ -108,7 +108,7 @@ def test_who_asks_again_has_it(host: Daemon, *, wait: bool) -> None:
 
 
 def test_a_process_that_is_killed_while_it_waits_for_the_answer(host: Daemon) -> None:
-    """With the client gone in the middle there is no reservation that nobody knows of."""
+    """A process that is killed while it waits leaves no reservation."""
     assert host.process is not None
     program = "import socket, sys\nlink = socket.socket(socket.AF_UNIX)\nlink.connect(sys.argv[1])\n"
     program += "link.sendall(sys.argv[2].encode())\nprint(flush=True)\nprint(link.recv(9))\n"
@@ -128,7 +128,7 @@ def test_a_process_that_is_killed_while_it_waits_for_the_answer(host: Daemon) ->
 
 
 def test_a_block_gives_back_its_own_and_no_other(host: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reservation that ended meanwhile is no error, and the one that holds its GPU now is left alone."""
+    """If the reservation of a block ended meanwhile, no other reservation is released."""
     monkeypatch.setenv("CANHAZGPU_CONFIG", host.environment["CANHAZGPU_CONFIG"])
     client = Client(str(host.folder / "s"))
     with reserve(client=client):
@@ -139,7 +139,7 @@ def test_a_block_gives_back_its_own_and_no_other(host: Daemon, monkeypatch: pyte
 
 
 def test_a_blocks_own_exception_is_what_comes_out(host: Daemon) -> None:
-    """Also where nothing can be given back any more: a note says so."""
+    """The exception of a block is raised even if the release fails, with a note about that."""
     client = Client(str(host.folder / "s"))
 
     def work() -> None:
@@ -153,7 +153,7 @@ def test_a_blocks_own_exception_is_what_comes_out(host: Daemon) -> None:
 
 
 def test_an_id_of_somebody_elses_is_refused(host: Daemon, people: list[Person]) -> None:
-    """By its id too a reservation is ended by its owner alone."""
+    """A reservation can only be ended by its owner, also by its id."""
     host.place(gpu(0), gpu(1))
     assert host.run("reserve", "--gpu-ids", "0", person=people[0]).returncode == 0
     (one,) = held(host)

@@ -21,7 +21,7 @@ def spark(nvml_host: Daemon, say: Say) -> Daemon:
 
 
 def test_an_idle_one_is_available_and_says_by_what(spark: Daemon, say: Say) -> None:
-    """Its line and its JSON say that no memory is reported; any process, however small, is use."""
+    """A GPU without its own memory is available if no process uses it, and says that none is reported."""
     assert spark.status() == f"GPU 0: AVAILABLE (never reserved) {SEEN}\n"
     (row,) = json.loads(spark.run("status", "--json").stdout)
     assert (row["status"], row["memory_used_mb"]) == ("AVAILABLE", None)
@@ -34,7 +34,7 @@ def test_an_idle_one_is_available_and_says_by_what(spark: Daemon, say: Say) -> N
 
 
 def test_it_can_be_reserved_and_released(spark: Daemon) -> None:
-    """A reservation of it is like any other."""
+    """It can be reserved and released like any other GPU."""
     assert spark.run("reserve", "--duration", "1h").returncode == 0
     assert "[validated: no actual usage detected]" in spark.status()
     assert spark.run("release").returncode == 0
@@ -42,7 +42,7 @@ def test_it_can_be_reserved_and_released(spark: Daemon) -> None:
 
 
 def test_a_run_on_it_ends(spark: Daemon, say: Say) -> None:
-    """When nothing of the run is on the GPU any more its reservation is over: it lingers no longer."""
+    """A run on it ends when its processes have ended."""
     words = [*COMMAND, "run", "--", "sh", "-c", "echo $$; exec sleep 600"]
     with subprocess.Popen(words, env=spark.environment, stdout=subprocess.PIPE) as run:
         assert run.stdout

@@ -29,7 +29,7 @@ def given_back(host: Daemon, done: "subprocess.CompletedProcess[str]") -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_cannot_be_written_is_given_back(host: Daemon, form: str) -> None:
-    """A full disk, in every form of the answer; what one holds besides stays."""
+    """A reservation that cannot be printed, as on a full disk, is released; others stay."""
     done = in_a_shell(host, f"exec $chg reserve{form} >/dev/full")
     assert "was released" in done.stderr
     assert "No space left on device" in done.stderr
@@ -37,14 +37,14 @@ def test_what_cannot_be_written_is_given_back(host: Daemon, form: str) -> None:
 
 
 def test_a_reader_that_has_gone(host: Daemon) -> None:
-    """A pipe that nobody reads is no place to learn of it either."""
+    """A reservation whose output pipe is closed is released."""
     done = in_a_shell(host, "$chg reserve --short | sleep 0; exit ${PIPESTATUS[0]}")
     assert "was released" in done.stderr
     given_back(host, done)
 
 
 def test_a_closed_output(host: Daemon) -> None:
-    """Nothing is reserved at all, whatever else is closed."""
+    """With a closed standard output, nothing is reserved."""
     for closed in (">&-", ">&- <&-"):
         done = in_a_shell(host, f"exec $chg reserve --short {closed}")
         assert "nothing was reserved" in done.stderr
@@ -52,7 +52,7 @@ def test_a_closed_output(host: Daemon) -> None:
 
 
 def test_only_what_was_not_told_of_is_given_back(host: Daemon) -> None:
-    """Not what the user holds besides."""
+    """Only the reservation that was not printed is released."""
     host.place("[[gpus]]\nindex = 0\n[[gpus]]\nindex = 1\n")
     assert in_a_shell(host, "$chg reserve --gpu-ids 0 --short").stdout == "0\n"
     assert in_a_shell(host, "$chg reserve --gpus 1 --wait 20s >/dev/full").returncode == 1
@@ -60,5 +60,5 @@ def test_only_what_was_not_told_of_is_given_back(host: Daemon) -> None:
 
 
 def test_a_command_runs_without_an_output(host: Daemon) -> None:
-    """For `run` a closed output is the command's own business."""
+    """`run` works with a closed output, because the output belongs to the command."""
     assert in_a_shell(host, "exec $chg run --gpus 1 -- true >&-").returncode == 0

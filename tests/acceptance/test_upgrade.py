@@ -79,7 +79,7 @@ def test_redis_6_2_is_upgraded_in_place(
     monkeypatch: pytest.MonkeyPatch,
     newer: str,
 ) -> None:
-    """A run that goes on, a reservation by hand, the history and the next reservation are what they were."""
+    """After an upgrade from Redis 6.2, a run, a manual reservation and the history are kept."""
     program = debians_redis(monkeypatch) if newer == "debian" else valkey()
     install(old_redis())
     host.start()
@@ -103,7 +103,7 @@ def test_redis_6_2_is_upgraded_in_place(
 
 
 def test_the_server_that_wrote_the_state_is_preferred(host: Daemon, install: Callable[[str], None]) -> None:
-    """An older server that comes first on PATH is passed over, and doctor names the one that runs."""
+    """The server that wrote the data is preferred to an older one on PATH, and `doctor` names it."""
     install(valkey())
     host.start()
     wrote = server(host)
@@ -115,7 +115,7 @@ def test_the_server_that_wrote_the_state_is_preferred(host: Daemon, install: Cal
 
 
 def test_where_no_server_can_read_the_state_nothing_is_started(host: Daemon, folder: Path) -> None:
-    """One line says who wrote it and what to do; with the state moved away reservations come back."""
+    """If no server can read the data, one line says who wrote it and what to do."""
     host.start()
     assert host.run("reserve", "--gpu-ids", "1", "--duration", "4h").returncode == 0
     before = held(host)

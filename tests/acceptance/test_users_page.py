@@ -71,7 +71,7 @@ def bash(host: Daemon, script: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_script(idle: Daemon) -> None:
-    """Both programs see the GPUs that were reserved; when the script ends, these are free again."""
+    """Both programs of the script use the reserved GPUs, which are free at its end."""
     for name in ("prepare", "train"):
         program = idle.folder / f"{name}.sh"
         program.write_text(f"#!/bin/sh\necho {name} $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER\n")
@@ -87,14 +87,14 @@ def test_the_script(idle: Daemon) -> None:
 
 
 def test_the_script_without_gpus(idle: Daemon) -> None:
-    """It ends with the code of `reserve` where there are not enough, and runs nothing."""
+    """Without enough GPUs, the script ends with the exit code of `reserve` and runs nothing."""
     done = bash(idle, block("bash").replace("--gpus 2", "--gpus 9"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "9 GPUs were requested" in done.stderr
 
 
 def test_the_python(idle: Daemon) -> None:
-    """It prints the GPUs it got; without a service it says so."""
+    """The Python program prints its GPUs, or that there is no service."""
     run = [sys.executable, "-c", block("python")]
     done = subprocess.run(run, env=environment(idle), capture_output=True, text=True, check=True, timeout=60)
     assert re.fullmatch(r"\[(\d), (\d)\] \1,\2\n", done.stdout), done.stdout
@@ -104,7 +104,7 @@ def test_the_python(idle: Daemon) -> None:
 
 
 def test_the_variables(idle: Daemon) -> None:
-    """`run` adds the variables of the table to the environment and changes nothing else."""
+    """`run` adds exactly the variables in the table to the environment."""
     named = set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE))
     done = idle.run("run", "--", "env", "-0")
     shown = dict(entry.partition("=")[::2] for entry in done.stdout.split("\0") if entry)
@@ -112,14 +112,14 @@ def test_the_variables(idle: Daemon) -> None:
 
 
 def test_the_exit_codes(idle: Daemon) -> None:
-    """Each is what the table says; that of a command which ran is its own."""
+    """The exit codes are those in the table; `run` returns that of its command."""
     for words, code in CODES.items():
         assert bash(idle, f"canhazgpu {words}").returncode == code, words
         assert code == 7 or re.search(rf"^\| (?:\d+, )?{code}(?:, \d+)? \|", PAGE, re.MULTILINE), code
 
 
 def test_the_available_gpus(idle: Daemon) -> None:
-    """The line with jq names those that are free."""
+    """The line with jq prints the available GPUs."""
     (line,) = re.findall(r"^    (canhazgpu status --json \| jq .*)$", PAGE, re.MULTILINE)
     need("jq")
     assert idle.run("reserve", "--gpu-ids", "2").returncode == 0
