@@ -197,7 +197,7 @@ class Limits(Struct, frozen=True, kw_only=True):
             "How often one user may reserve, run, extend, disown and acknowledge: so often at once, and as "
             "often again within an hour; 0: no limit. Giving back is always possible."
         ),
-    ] = 3600
+    ] = 1000
     users: Annotated[
         dict[str, UserLimit],
         Meta(extra={"kind": 'a table such as { alice = { max_gpus = 8, max_duration = "48h" } }'}),

@@ -158,6 +158,7 @@ class Episode:
     async def _start_daemon(self) -> None:
         self._up_ms = 0
         self.product = Product(self.lab, self.store, self._etc)
+        self.oracle.restarted()
         await self.product.allocator.adopt()
         for record in await self.product.allocator.reservations():
             if record.kind == "run" and record.pid is not None and record.start is not None:

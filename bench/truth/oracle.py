@@ -122,6 +122,16 @@ class Oracle:
             if any(self.rightful(one, uuid) for one in counted(processes)):
                 holder.used_ms = sight.at_ms
 
+    def restarted(self) -> None:
+        """Take it that a new daemon knows the members of runs that the last scan saw on cards in use."""
+        there = [
+            one
+            for uuid, (_, state, processes) in self.throughout.cards.items()
+            if state == OK and in_use(uuid, processes)
+            for one in counted(processes)
+        ]
+        self.members &= {one.name for one in there}
+
     def _members(self, sight: Sight, now: Sight) -> Iterator[str]:
         for _, state, processes in self.throughout.cards.values():
             for one in processes if state == OK else ():

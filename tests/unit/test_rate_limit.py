@@ -60,13 +60,19 @@ def test_the_refusal_says_when_and_whom_to_ask() -> None:
 
 
 def test_what_users_normally_do_is_far_from_the_bound() -> None:
-    """A thousand runs at once, and one every two seconds all day, are below the limit."""
+    """A sweep of a thousand runs at once, and one every four seconds all day, are below the limit."""
     clock = Clock()
     pace = RateLimit(Settings().limits.changes_per_hour, clock)
     assert taken(pace, BOB, 1000) == 1000
-    for _ in range(12 * 3600):
-        clock.now += 2
+    for _ in range(6 * 3600):
+        clock.now += 4
         assert taken(pace, BOB) == 1
+    clock.now += HOUR
+    done = 0
+    for _ in range(3600):
+        clock.now += 1
+        done += taken(pace, BOB)
+    assert done == pytest.approx(2000, abs=1)
 
 
 def test_users_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
