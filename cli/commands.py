@@ -22,6 +22,7 @@ COMMANDS = {
     "reserve": ("reservations.reserve", "reserve", "RESERVE_EPILOG"),
     "extend": ("reservations.reserve", "extend", "EXTEND_EPILOG"),
     "release": ("reservations.reserve", "release", "RELEASE_EPILOG"),
+    "env": ("reservations.env", "env", "EPILOG"),
     "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
     "admin": ("reservations.admin", "app", None),

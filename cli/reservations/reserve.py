@@ -1,12 +1,11 @@
 """`canhazgpu reserve`, `extend`, `release` and `disown`: manual reservations, which last for a fixed time."""
 
-import shlex
 import sys
 from typing import Annotated
 
 import typer
 
-from canhazgpu.cli import arguments
+from canhazgpu.cli import arguments, shells
 from canhazgpu.cli.output import USAGE, client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.client import Refused, Unreachable
@@ -14,7 +13,10 @@ from canhazgpu.client.reservations import Reservation, post
 
 RESERVE_EPILOG = examples(
     "canhazgpu reserve --gpus 1 --duration 4h",
-    "export CUDA_VISIBLE_DEVICES=$(canhazgpu reserve --gpus 2 --short)",
+    'code=$(canhazgpu reserve --gpus 1) && eval "$code"  # bash, zsh',
+    "set code (canhazgpu reserve --gpus 1); and eval $code  # fish",
+    'set code = `canhazgpu reserve --gpus 1` && eval "$code"  # csh',
+    "gpus=$(canhazgpu reserve --gpus 2 --short) && export CUDA_VISIBLE_DEVICES=$gpus",
     "canhazgpu reserve --gpu-ids 1,3 --wait 30m --note 'paper deadline'",
 )
 EXTEND_EPILOG = examples("canhazgpu extend", "canhazgpu extend --duration 2h --gpu-ids 1")
@@ -44,10 +46,12 @@ def reserve(
     user: arguments.Label = None,
     short: Annotated[bool, typer.Option("--short", "-s", help="Print only the GPU numbers, as 1,3.")] = False,
     as_json: AsJson = False,
+    shell: shells.Shell = None,
 ) -> None:
     """Reserve GPUs for a fixed time.
 
-    GPUs that you already use without a reservation are chosen first.
+    GPUs that you already use without a reservation are chosen first. On a pipe, standard output is shell
+    code for `eval`, and nothing else. `canhazgpu env` prints it again.
     """
     body = {
         "kind": "manual",
@@ -66,18 +70,16 @@ def reserve(
         elif short:
             sys.stdout.write(f"{held.devices}\n")
         else:
-            _print_granted(held)
+            _print_granted(held, shell)
         sys.stdout.flush()
     except OSError as error:
         raise _release_unprinted(held, error) from error
 
 
-def _print_granted(held: Reservation) -> None:
-    sys.stdout.write(
-        f"Reserved {arguments.format_gpus(held.gpus)} for {arguments.remaining_time(held.facts)}\n"
-    )
-    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
-        sys.stdout.write(f"export {name}={shlex.quote(held.environment[name])}\n")
+def _print_granted(held: Reservation, shell: str | None) -> None:
+    length = arguments.remaining_time(held.facts)
+    shells.say(f"Reserved {arguments.format_gpus(held.gpus)} for {length}")
+    sys.stdout.write(shells.code(held.environment, shell))
 
 
 def _release_unprinted(held: Reservation, error: OSError) -> OSError:

@@ -120,6 +120,13 @@ class GrantedResponse(Struct, kw_only=True):
     environment: dict[str, str]
 
 
+class OwnReservationResponse(Struct, kw_only=True):
+    """A live reservation of the caller, and the environment for a program that uses its GPUs."""
+
+    reservation: ReservationResponse
+    environment: dict[str, str]
+
+
 class ReleasedResponse(Struct, kw_only=True):
     """The released GPUs of one reservation. `whole`: it has ended; `ended`: its process had ended before."""
 

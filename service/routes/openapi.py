@@ -158,6 +158,12 @@ OPERATIONS = (
         reply=list[api_responses.ReservationResponse],
     ),
     Operation(
+        method="get",
+        path="/v1/reservations/own",
+        about="The caller's own live reservations, the oldest first, with their environment.",
+        reply=list[api_responses.OwnReservationResponse],
+    ),
+    Operation(
         method="post",
         path="/v1/reservations",
         about="Reserve GPUs, all or none. With `wait`, JSON lines: queued, granted or refused."

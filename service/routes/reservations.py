@@ -43,11 +43,13 @@ from canhazgpu.service.reservations.allocator import (
     Blocked,
     ReleaseOrder,
 )
+from canhazgpu.service.reservations.environment import environment
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.lifetime import Lifetime
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.refusals import not_extended, not_visible, not_yours, refusal
 from canhazgpu.service.routes.last_known import LastKnown
+from canhazgpu.service.routes.own_reservations import OwnReservationRoutes
 from canhazgpu.service.status.gpu_status import reservation
 from canhazgpu.service.status.queue_status import queue
 from canhazgpu.service.storage.snapshot import snapshot
@@ -87,6 +89,7 @@ class ReservationRoutes:
             Route("/v1/reservations/release", self.release, methods=["POST"]),
             Route("/v1/reservations/extend", self.extend, methods=["POST"]),
             Route("/v1/reservations/disown", self.disown, methods=["POST"]),
+            *OwnReservationRoutes(self._settings, self._scanner, self._last_known).routes(),
             Route("/v1/queue", self.queue),
             Route("/v1/queue/{request}", self.leave, methods=["DELETE"]),
         ]
@@ -142,17 +145,9 @@ class ReservationRoutes:
             self._liveness.expiry_changed()
             self._handover.send(record, partial(on_delivered, request))
         self._scanner.request_scan()  # This closes a violation that the reservation ends.
-        uuids = [self._scanner.known[index].uuid for index in record.gpus if index in self._scanner.known]
-        numbers = ",".join(map(str, record.gpus))
-        by_uuid = self._settings.run.device_ids == "uuid"
-        environment = {
-            "CUDA_VISIBLE_DEVICES": ",".join(uuids) if by_uuid else numbers,
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-            "NVIDIA_VISIBLE_DEVICES": ",".join(uuids),
-            "CANHAZGPU_RESERVATION": record.id,
-        }
+        variables = environment(self._settings, record, self._scanner.known)
         shown = reservation(record, record.started_ms)
-        return {"state": "granted", "reservation": shown, "environment": environment}
+        return {"state": "granted", "reservation": shown, "environment": variables}
 
     async def release(self, request: Request) -> Response:
         """Release the caller's reservations; runs continue without them, and their user is notified."""

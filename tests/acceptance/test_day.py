@@ -61,7 +61,7 @@ def test_the_day(host: Daemon, work: Path) -> None:
             host.run("reserve", "--gpu-ids", "2", "--wait", "20s")
         out, error = process.communicate(timeout=30)
         assert process.returncode == 0, (line, error)
-        assert said in out, (line, out, error)
+        assert said in out + error, (line, out, error)
 
 
 def test_the_program(host: Daemon, work: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_restart_of_the_service_keeps_the_order(four: Host, number: signal.Sig
     running.wait()
     assert first_line(first, 20) == "0,1,2,3"
     first.kill()
-    assert first_line(second).startswith("Reserved 1 GPU(s)")
+    assert first_line(second) == "export CUDA_VISIBLE_DEVICES=0"
 
 
 def test_what_can_never_be_is_told_at_once(four: Host) -> None:
@@ -186,7 +186,7 @@ def test_a_user_at_their_limit_holds_nobody_up(four: Host, people: list[Person])
     assert four.queue()[0]["reason"] == "you hold 2 of the 2 GPUs you may have"
     assert four.run("reserve", "--gpus", "2", person=bob).returncode == 0
     four.run("release", "--gpu-ids", "0", person=alice)
-    assert first_line(mine).startswith("Reserved 1 GPU(s): [0]")
+    assert first_line(mine) == "export CUDA_VISIBLE_DEVICES=0"
 
 
 def test_a_terminal_shows_one_live_line(four: Host) -> None:

@@ -30,12 +30,14 @@ def said(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 def test_reserve_prints_what_to_copy(four: Daemon) -> None:
-    """`reserve` prints the GPUs, the time and shell lines; --short only the GPUs, --json everything."""
-    done = four.run("reserve", "--gpu-ids", "1,3", "--duration", "4h")
-    assert done.stdout == (
-        "Reserved 2 GPU(s): [1, 3] for 4h 0m 0s\n"
+    """The GPUs, for how long, and the lines for a shell; --short the GPUs alone, --json everything."""
+    done = four.run("reserve", "--gpu-ids", "1,3", "--duration", "4h", "--shell", "bash")
+    assert done.stderr == "Reserved 2 GPU(s): [1, 3] for 4h 0m 0s\n"
+    assert re.fullmatch(
         "export CUDA_VISIBLE_DEVICES=1,3\n"
         "export CUDA_DEVICE_ORDER=PCI_BUS_ID\n"
+        r"export CANHAZGPU_RESERVATION=r\d+-\d+\n",
+        done.stdout,
     )
     assert four.run("reserve", "--short").stdout == "0\n"
     facts = json.loads(four.run("reserve", "--json", "--note", "paper", "--user", "nick").stdout)
@@ -77,7 +79,7 @@ def test_an_unauthorized_user_makes_it_proper(four: Daemon, people: list[Person]
     four.place(gpu(0), gpu(1), gpu(2, use(his.pid, 1024)), gpu(3))
     until(four.facts)
     done = four.run("reserve", "--gpus", "1", "--duration", "4h", person=bob)
-    assert done.stdout.startswith("Reserved 1 GPU(s): [2] for 4h 0m 0s\n")
+    assert done.stderr == "Reserved 1 GPU(s): [2] for 4h 0m 0s\n"
     last = until(lambda: [fact for fact in four.facts() if fact["type"].endswith("closed")])[-1]
     assert (last["reason"], last["user"]) == ("reserved", bob.name)
     assert f"GPU 2: IN USE by {bob.name} for" in four.status()
@@ -163,7 +165,7 @@ def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> 
     config.write_text(config.read_text() + limits)
     four.start()
     assert said(four.run("reserve", "--gpus", "2", person=alice)).startswith("Error: you can hold 1 GPU(s)")
-    assert "for 2h 0m 0s" in four.run("reserve", person=alice).stdout  # The default is cut.
+    assert "for 2h 0m 0s" in four.run("reserve", person=alice).stderr  # The default is cut.
     assert four.run("reserve", person=alice).returncode == 1
     refused = four.run("extend", "--duration", "1h", person=alice)
     assert said(refused).startswith("Error: the reservation would exceed your limit of 2h 0m 0s")
