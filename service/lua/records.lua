@@ -39,7 +39,7 @@ end
 -- Returns a stored open violation, or nil if it cannot be read: it is opened again if the use continues.
 local function violation_of(text)
   local good, record = pcall(cjson.decode, text)
-  if not good or not shaped(record, {id = 'string', kind = 'string', since = 'string', since_ms = 'number', peak_mb = 'number', body = 'string'})
+  if not good or not has_shape(record, {id = 'string', kind = 'string', since = 'string', since_ms = 'number', peak_mb = 'number', body = 'string'})
     or not pcall(cjson.decode, record.body) then
     return nil
   end
@@ -49,7 +49,7 @@ end
 -- Returns a stored silence, or nil if it cannot be read.
 local function silence_of(text)
   local good, silence = pcall(cjson.decode, text)
-  return good and shaped(silence, {id = 'string', ['until'] = 'string', until_ms = 'number', by_uid = 'number'}) and silence or nil
+  return good and has_shape(silence, {id = 'string', ['until'] = 'string', until_ms = 'number', by_uid = 'number'}) and silence or nil
 end
 
 -- Returns the event data of an open violation, stored as `record`; `extra` has additional fields.
