@@ -122,6 +122,7 @@ def test_a_directory_that_hangs_stops_nothing(
         while time.monotonic() - began < HANG + 5:  # As long as look-ups hang, and then some.
             assert f"user {bob.name} - 1024MB" in quickly(host, alice, "status")
             quickly(host, alice, "run", "--gpu-ids", "2", "--", "true")
+            until(lambda: "GPU 2: AVAILABLE" in host.status(), IN_TIME)
             quickly(host, alice, "reserve", "--gpu-ids", "2")
             assert f"GPU 2: IN USE by {alice.name}" in quickly(host, alice, "status")
             quickly(host, alice, "release")

@@ -38,7 +38,7 @@ local function rename_values(key, read)
     local gpu = value and place[value.gpu]
     if gpus or (gpu and gpu ~= value.gpu) then
       value.gpus, value.gpu = gpus or value.gpus, gpu or value.gpu
-      if value.rev then value.rev = value.rev + 1 end
+      if key == KEYS[5] then value.rev = (value.rev or 0) + 1 end
       redis.call('HSET', key, name, cjson.encode(value))
     end
   end
