@@ -4,18 +4,23 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FOLDERS := cli client config events notifiers service workers
 
-.PHONY: demo test test-lowest test-containers lint bench truth faults dev clean
+.PHONY: demo test test-waiting test-heavy test-lowest test-containers lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
 
-# Most tests wait more than they work, so three run at a time; what needs the processors comes after them.
-# Many are about time: on a machine that is busy with something else, what failed is run once more, alone.
-AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+# Most tests wait more than they compute, so four run at a time. The tests that do nothing but compute run beside
+# them and give way. A few tests need the machine to themselves and come last.
+TESTS := $(BIN)/python -m pytest
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not heavy and not alone and not docker" -n 3 --dist loadfile --no-loadscope-reorder || $(AGAIN)
-	$(BIN)/python -m pytest -m heavy -n 2 --dist loadfile || $(AGAIN)
-	$(BIN)/python -m pytest -m alone || $(AGAIN)
+	$(MAKE) --no-print-directory --keep-going -j2 test-waiting test-heavy
+	$(TESTS) -m alone
+
+test-waiting: $(STAMP)
+	$(TESTS) -m "not heavy and not alone and not docker" -n 4 --dist loadfile --no-loadscope-reorder
+
+test-heavy: $(STAMP)
+	nice -n 10 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder -p no:cacheprovider -q
 
 # The lowest version of each dependency that pyproject.toml allows, in an environment of its own; the tests' own
 # tools are the newest. The OpenAPI document is left out: in which order it lists types is msgspec's affair.
@@ -51,7 +56,7 @@ REAL ?= 60
 SEED ?= $(shell date +%s)
 WITHOUT ?=
 truth: $(STAMP)
-	$(BIN)/python -m bench.truth --seed $(SEED) --steps $(STEPS) --jobs $(JOBS) --without "$(WITHOUT)"
+	test $(STEPS) = 0 || $(BIN)/python -m bench.truth --seed $(SEED) --steps $(STEPS) --jobs $(JOBS) --without "$(WITHOUT)"
 	test $(REAL) = 0 || $(BIN)/python -m bench.truth --seed $(SEED) --real $(REAL)
 
 # Every fault in every state of a real service; ONLY and STATE choose some. Needs root.

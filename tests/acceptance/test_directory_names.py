@@ -81,6 +81,7 @@ def names(host: DirectoryDaemon) -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.slow
 def test_who_was_a_number_gets_the_name(host: DirectoryDaemon, ada: Person, people: list[Person]) -> None:
     """She reserves, waits, and uses a GPU while her directory is away: one name before, one name after.
 

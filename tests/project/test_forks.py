@@ -10,8 +10,10 @@ from support.daemon import Daemon, until
 from support.forks import COMMAND, EXECUTED, PREFERRED
 from support.people import Person
 
-FOLLOW = ["events", "--follow"]
+WATCH = ["status", "--watch"]
 OWN = (
+    "State",
+    "SigQ",
     "Pid",
     "Tgid",
     "NS",
@@ -32,7 +34,7 @@ def facts(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     status = (line.partition(":\t") for line in (folder / "status").read_text().splitlines())
     stat = (folder / "stat").read_text().rpartition(") ")[2].split()
     return {
-        "status": {name: value for name, _, value in status if not name.startswith(OWN) and name != "State"},
+        **{name: value for name, _, value in status if not name.startswith(OWN)},
         "arguments": (folder / "cmdline").read_bytes(),
         "environment": (folder / "environ").read_bytes(),
         "folder": str((folder / "cwd").readlink()),
@@ -48,26 +50,23 @@ def facts(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
 
 
 def started(host: Daemon, words: list[str], person: Person | None, **options: Any) -> dict[str, Any]:
-    """Return the facts of a command that follows events, once it does."""
-    process = subprocess.Popen(
-        person.words(*words, *FOLLOW) if person else [*words, *FOLLOW],
-        env=host.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        **options,
-    )
+    """Return the facts of a command that watches the GPUs, once it has shown them."""
+    shown = host.folder / "shown"
+    with shown.open("wb") as output:
+        process = subprocess.Popen(
+            person.words(*words, *WATCH) if person else [*words, *WATCH],
+            env=host.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+            **options,
+        )
     try:
-        until(lambda: any("socket" in link for link in links(process.pid)))
+        until(shown.read_bytes)
         return facts(process)
     finally:
         process.kill()
         process.wait()
-
-
-def links(pid: int) -> list[str]:
-    """Return what the open files of a process are."""
-    return [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir() if int(file.name) > 2]
 
 
 @pytest.mark.parametrize("session", [False, True])
