@@ -20,7 +20,7 @@ test-waiting: $(STAMP)
 	$(TESTS) -m "not heavy and not alone and not docker" -n 4 --dist loadfile --no-loadscope-reorder
 
 test-heavy: $(STAMP)
-	nice -n 10 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder -p no:cacheprovider -q
+	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -p no:cacheprovider -q
 
 # The lowest version of each dependency that pyproject.toml allows, in an environment of its own; the tests' own
 # tools are the newest. The OpenAPI document is left out: in which order it lists types is msgspec's affair.
