@@ -11,7 +11,7 @@ from support.daemon import Daemon, gpu, until
 from support.load import Crowd
 from support.redis_lab import DURABLE, SLOTS, Cluster, Server, Watched, certificates
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 GPUS = 16
 PASSWORD = "a long one, with a space"  # noqa: S105 - of a server that ends with the test
 

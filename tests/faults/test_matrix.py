@@ -12,7 +12,7 @@ from bench.faults.oracle import LOST
 from bench.faults.states import STATES
 from bench.truth.real.people import Person, missing
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 BROKEN = """\
 from canhazgpu.service.recovery import reconciliation_plan as module
 module.plan = lambda state, found, *_: module.Plan(behind=found.dataset != state.dataset)
