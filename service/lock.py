@@ -145,7 +145,7 @@ def _ask_holder(address: bytes, path: Path) -> int | None:
             link.connect(address)
         except OSError:
             return None
-        pid, uid, _ = struct.unpack("iii", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, uid, _ = struct.unpack("iII", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if uid not in (0, os.geteuid()) or not pid:
         return None
     root = Path("/proc", str(pid), "root")

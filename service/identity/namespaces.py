@@ -19,7 +19,7 @@ class Namespaces(msgspec.Struct, frozen=True):
     `host`: it is in the host's user and PID namespaces and has the host's root directory. `mapped`: it is in
     another user namespace. `owner`: the uid of the creator of the outermost one, provided that the PID
     namespaces were created with no more privileges; None if root's runtime created them. `known`: whether the
-    kernel let us read the owner.
+    kernel let us read the owner, or on the host the root directory.
     """
 
     host: bool
@@ -28,16 +28,14 @@ class Namespaces(msgspec.Struct, frozen=True):
     known: bool = True
 
 
-HOST = Namespaces(host=True)
-
-
 def namespaces_of(proc: Path, folder: str, status: bytes) -> Namespaces:
     """Return the namespaces of the process of `folder` (/proc/PID); `status` is its status file's text."""
     pids = _PIDS.search(status)
     nested = pids is not None and len(pids[1].split()) > 1
     mapped = _map(Path(folder, "uid_map")) != _map(proc / "self/uid_map")
     if not mapped and not nested:
-        return HOST if _has_hosts_root(proc, folder) else Namespaces(host=False)
+        hosts_root = _has_hosts_root(proc, folder)
+        return Namespaces(host=hosts_root is not False, known=hosts_root is not None)
     if not mapped:
         return Namespaces(host=False)
     try:
@@ -46,16 +44,16 @@ def namespaces_of(proc: Path, folder: str, status: bytes) -> Namespaces:
         return Namespaces(host=False, mapped=True, known=False)
 
 
-def _has_hosts_root(proc: Path, folder: str) -> bool:
+def _has_hosts_root(proc: Path, folder: str) -> bool | None:
     """Return whether a process has the host's root directory. Otherwise its files define what a uid means.
 
     The host's is that of PID 1, because ours may be a container's. If that cannot be read, it is ours. Return
-    True if the process's cannot be read.
+    None if the process's cannot be read.
     """
     try:
         root = os.stat(f"{folder}/root/.")  # noqa: PTH116 - called for each new process
     except OSError:
-        return True
+        return None
     try:
         hosts = os.stat(f"{proc}/1/root/.")  # noqa: PTH116
     except OSError:

@@ -13,7 +13,7 @@ import anyio.to_thread
 import msgspec
 
 from canhazgpu.events.linux.group_membership import groups_of
-from canhazgpu.service.identity.cgroups import container_of, slice_uid
+from canhazgpu.service.identity.cgroups import NOBODY, container_of, slice_uid
 from canhazgpu.service.identity.hidepid import hides_others
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.identity.process_facts import login_uid
@@ -21,7 +21,7 @@ from canhazgpu.service.identity.user_names import CALLER_PATIENCE, Users
 
 SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no names for them.
 SO_PEERPIDFD = 77
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = struct.Struct("i2I")  # The pid is signed, uid and gid are not: directories use all 32 bits.
 _GROUP = struct.Struct("I")
 GROUPS_BYTES = 1024  # The most Python's getsockopt asks for.
 OVERFLOW_UID = 65534
@@ -45,7 +45,7 @@ class Peer(msgspec.Struct, frozen=True):
 
         Only callers from the host count, because root in a container can take any uid and gid.
         """
-        if self.pid <= 0 or self.uid in (-1, OVERFLOW_UID):
+        if self.pid <= 0 or self.uid in (NOBODY, OVERFLOW_UID):
             return False
         if self.uid in (0, os.geteuid()):
             return self.on_host is True

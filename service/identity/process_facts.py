@@ -72,8 +72,10 @@ def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) 
         raise ValueError("the status has no Uid")
     uid = int(uids[1])
     cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
-    container = container_of(cgroup)
+    container, in_slice = container_of(cgroup), slice_uid(cgroup)
     namespaces = namespaces_of(proc, folder, status)
+    if container and _is_named_by(in_slice, folder, uid, namespaces):
+        container = None
     on_host = container is None and namespaces.host
     executable, program = _program(folder, uid, name) if on_host else (None, None)
     return Facts(
@@ -82,7 +84,7 @@ def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) 
         name=name,
         container=container,
         namespaces=namespaces,
-        in_slice=slice_uid(cgroup),
+        in_slice=in_slice,
         # In a container, the login uid would be that of the user who started the runtime.
         login_uid=login_uid(folder) if on_host else None,
         claim=_claimed_reservation(folder),
@@ -91,6 +93,17 @@ def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) 
         run=run,
         began_ms=_began_ms(start),
     )
+
+
+def _is_named_by(user: int | None, folder: str, uid: int, namespaces: Namespaces) -> bool:
+    """Return whether a container in `user`'s slice is only a cgroup that this user gave such a name.
+
+    Users name the cgroups below their own service manager as they like (`systemd-run --user --scope`). The
+    processes of a container are in other namespaces.
+    """
+    if user is None or not (namespaces.host and namespaces.known):
+        return False
+    return user in {uid, login_uid(folder)}
 
 
 def _began_ms(start: int) -> int:

@@ -18,6 +18,7 @@ SYSTEMD = [
     for path in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
     if os.access(f"{path}/cgroup.procs", os.W_OK)
 ]
+CONTAINER = f"docker-{'a1' * 32}.scope"
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 
 
@@ -57,6 +58,20 @@ def whose(pid: int) -> ProcessUse:
     found = attributor.attribute(ProcessReading(pid=pid, memory_mb=1))
     assert found
     return found
+
+
+def whose_below(uid: int, name: str, pid: int) -> ProcessUse:
+    """Return the owner of a process in the cgroup `name` below a user's service manager."""
+    top = Path(SYSTEMD[0], f"user.slice/user-{uid}.slice/user@{uid}.service/{name}")
+    made = [one for one in (top, *list(top.parents)[:3]) if not one.exists()]
+    top.mkdir(parents=True)
+    (top / "cgroup.procs").write_text(str(pid))
+    try:
+        return whose(pid)
+    finally:
+        Path(SYSTEMD[0], "cgroup.procs").write_text(str(pid))
+        for one in made:
+            one.rmdir()
 
 
 @pytest.mark.parametrize("options", ["-Ur", "-U", "-Urpf", "-Urmpf"])
@@ -156,25 +171,44 @@ def test_a_container_below_a_users_manager_is_whose_namespace_it_is_in(
     people: list[Person], started: list["subprocess.Popen[bytes]"], maker: int | None
 ) -> None:
     """A container below a user's manager belongs to that user only if the namespace is also theirs."""
-    uid = people[0].uid
-    top = Path(SYSTEMD[0], f"user.slice/user-{uid}.slice/user@{uid}.service/docker-{'a1' * 32}.scope")
-    made = [one for one in (top, *list(top.parents)[:3]) if not one.exists()]
-    top.mkdir(parents=True)
     words = ["unshare", "--pid", "--fork"] if maker is None else ["unshare", "-Urpf"]
     words.append("sleep")
     process = subprocess.Popen([*words, "60"]) if maker is None else people[maker].spawn(*words, "60")
     started.append(process)
-    pid = sleeper(process.pid)
-    (top / "cgroup.procs").write_text(str(pid))
-    try:
-        found = whose(pid)
-        assert found.container
-        wanted = (people[0].name, "uid") if maker == 0 else (None, "unknown")
-        assert (found.person, found.evidence) == wanted
-    finally:
-        Path(SYSTEMD[0], "cgroup.procs").write_text(str(pid))
-        for one in made:
-            one.rmdir()
+    found = whose_below(people[0].uid, CONTAINER, sleeper(process.pid))
+    assert found.container
+    wanted = (people[0].name, "uid") if maker == 0 else (None, "unknown")
+    assert (found.person, found.evidence) == wanted
+
+
+@pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
+@pytest.mark.parametrize("sudo", [False, True])
+@pytest.mark.parametrize("name", [CONTAINER, "a1" * 32, "lxc.payload.web"])
+def test_a_cgroup_that_a_user_calls_a_container_hides_nobody(
+    people: list[Person], started: list["subprocess.Popen[bytes]"], name: str, *, sudo: bool
+) -> None:
+    """A process in the host's namespaces is its user's, whatever the cgroup below their manager is called."""
+    uid = people[0].uid
+    if sudo:
+        words = ["sh", "-c", f"echo {uid} > /proc/self/loginuid; exec sleep 60"]
+        process = subprocess.Popen(words)
+    else:
+        process = people[0].spawn("sleep", "60")
+    started.append(process)
+    found = whose_below(uid, name, sleeper(process.pid))
+    assert (found.container, found.person) == (None, people[0].name)
+
+
+@pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
+def test_a_container_below_another_users_manager_is_not_theirs(
+    people: list[Person], started: list["subprocess.Popen[bytes]"]
+) -> None:
+    """A container in the host's namespaces below a user's manager, with another uid, proves nobody."""
+    process = people[1].spawn("sleep", "60")
+    started.append(process)
+    found = whose_below(people[0].uid, CONTAINER, sleeper(process.pid))
+    assert found.container
+    assert found.person is None
 
 
 BESIDE = """

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from support.daemon import until
 
 from canhazgpu.service.identity.cgroups import NOBODY
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
-from canhazgpu.service.identity.peer import Peer, introduced, peer_of
+from canhazgpu.service.identity.peer import OVERFLOW_UID, Peer, introduced, peer_of
 from canhazgpu.service.identity.user_names import Users
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
@@ -29,16 +30,19 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root chooses pids
 class Caller:
     """A process that connects and stays until the test ends it; its connection stays open."""
 
-    def __init__(self, folder: Path, login: int = CALLER) -> None:
-        """Connect from a process with the login uid `login`."""
+    def __init__(self, folder: Path, login: int = CALLER, uid: int = 0) -> None:
+        """Connect from a process with the login uid `login`, and with `uid` as its uid and gid."""
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(folder / "s"))
             listener.listen()
+            Path(folder / "s").chmod(0o666)
             self._client = socket.socket(socket.AF_UNIX)
             self._hold, theirs = socket.socketpair()
             self.pid = os.fork()
             if self.pid == 0:
                 Path("/proc/self/loginuid").write_text(str(login))
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
                 self._client.connect(str(folder / "s"))
                 self._hold.close()
                 theirs.recv(1)
@@ -95,6 +99,23 @@ def test_a_caller_is_who_logged_in(caller: Caller) -> None:
     peer = peer_of(caller.connection)
     assert (peer.uid, peer.pid, peer.on_host, peer.login_uid) == (0, caller.pid, True, CALLER)
     assert peer.is_admin(None)
+
+
+@pytest.mark.parametrize("uid", [SOMEBODY, 2**31, 3_000_000_000, 2**32 - 3])
+def test_a_caller_has_the_uid_of_its_processes(uid: int) -> None:
+    """The uid and the gid of a caller are the kernel's numbers, also from 2**31 on."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        caller = Caller(Path(folder), uid=uid)
+        peer = peer_of(caller.connection)
+        caller.close()
+    assert (peer.uid, peer.gid, uid in peer.groups, peer.name) == (uid, uid, True, str(uid))
+
+
+@pytest.mark.parametrize("uid", [NOBODY, OVERFLOW_UID])
+def test_a_caller_without_a_uid_is_no_administrator(uid: int) -> None:
+    """A caller whose uid the kernel cannot tell is no administrator, whatever its groups."""
+    assert not Peer(uid, 0, 1, frozenset({0, 27}), on_host=True).is_admin(27)
 
 
 @pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
