@@ -79,7 +79,7 @@ def status(
 ) -> None:
     """Show the state of every GPU.
 
-    A GPU is available, in use, in use without a reservation, drained, not managed, or its state is unknown.
+    A GPU is available, in use, in use without a reservation, drained, not managed, failed or unknown.
     """
     if as_json and watching:
         fail("--json and --watch cannot be used together; try `canhazgpu events --follow --json`", USAGE)

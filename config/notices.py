@@ -46,22 +46,22 @@ class Quiet(Struct, frozen=True, kw_only=True):
     hours: Annotated[
         str,
         Meta(pattern=rf"^(?:{TIME_OF_DAY}-{TIME_OF_DAY})?\Z", extra={"kind": 'hours such as "22:00-07:00"'}),
-        about('Hours in which nothing is sent, such as "22:00-07:00". If empty, there are none.'),
+        about('Hours during which nothing is sent, such as "22:00-07:00". If empty, there are none.'),
     ] = ""
     workdays: Annotated[
         list[Day],
         Meta(extra={"kind": 'a list of days such as ["mon", "tue"]'}),
-        about("Nothing is sent on other days. If empty, every day is a workday."),
+        about("Days on which notices are sent. If empty, every day."),
     ] = field(default_factory=list)
     holidays: Annotated[
         list[Annotated[str, Meta(pattern=r"^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])\Z")]],
         Meta(extra={"kind": 'a list of dates such as ["2026-12-25"]'}),
-        about("Further days on which nothing is sent."),
+        about("Additional days on which nothing is sent."),
     ] = field(default_factory=list)
     channels: Annotated[
         Channels,
         Meta(extra={"kind": CHANNEL_KIND}),
-        about("Channels that quiet hours apply to; not possible for wall and log."),
+        about("Channels that quiet hours apply to; wall and log are not allowed."),
     ] = field(default_factory=lambda: ["email"])
     timezone: Annotated[str, about("Time zone of quiet hours and digest. If empty, the host's.")] = ""
 
@@ -69,7 +69,7 @@ class Quiet(Struct, frozen=True, kw_only=True):
 class Digest(Struct, frozen=True, kw_only=True):
     """A summary for administrators, sent through `notices.admin_channels`."""
 
-    every: Annotated[Literal["off", "daily", "weekly"], about("How often it is sent.")] = "off"
+    every: Annotated[Literal["off", "daily", "weekly"], about("How often the digest is sent.")] = "off"
     at: Annotated[
         str,
         Meta(pattern=rf"^{TIME_OF_DAY}\Z", extra={"kind": 'a time of day such as "08:00"'}),
@@ -95,7 +95,7 @@ class Terminate(Struct, frozen=True, kw_only=True):
     ] = 3
     interrupt_grace: Annotated[Duration, about("Time between SIGINT and SIGTERM.", most=45.0)] = 30.0
     terminate_grace: Annotated[Duration, about("Time between SIGTERM and SIGKILL.", most=45.0)] = 30.0
-    max_per_hour: Annotated[int, Meta(ge=1), about("Maximum number of episodes ended per hour.")] = 3
+    max_per_hour: Annotated[int, Meta(ge=1), about("Maximum number of episodes per hour whose processes are ended.")] = 3
 
 
 def _by(*names: str) -> list[str]:

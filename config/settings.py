@@ -88,7 +88,7 @@ class Violations(Struct, frozen=True, kw_only=True):
     """When use without a reservation becomes a violation."""
 
     confirm: Annotated[
-        Duration, about("Use must be seen in two scans at least this far apart before it is a violation.")
+        Duration, about("Use must be seen in two scans at least this far apart before it counts as a violation.")
     ] = 2.0
     exempt_users: Annotated[list[str], about("Users whose processes are never violations.")] = field(
         default_factory=list
@@ -118,7 +118,7 @@ class Violations(Struct, frozen=True, kw_only=True):
         bool,
         about(
             "On a reserved GPU, if it cannot be proven who owns a process (containers, services), assume that"
-            " it belongs to the holder, unless there is a hint at another user."
+            " it belongs to the holder, unless a hint points to another user."
         ),
     ] = True
 
@@ -130,7 +130,7 @@ class Containers(Struct, frozen=True, kw_only=True):
         str,
         about(
             "Docker's socket, used read-only to look up the name, labels and user of a container, as a hint"
-            " at who started it. If empty, Docker is not asked."
+            " about who started it. If empty, Docker is not asked."
         ),
     ] = "/run/docker.sock"
 
@@ -142,7 +142,7 @@ class Allocation(Struct, frozen=True, kw_only=True):
         Literal["lru", "mru-per-user"],
         about(
             "lru: the least recently released GPUs first. mru-per-user: the GPUs that the user had last, then"
-            " as lru. Ties are broken by the lowest index."
+            " as with lru. Ties are broken by the lowest index."
         ),
     ] = "lru"
 
@@ -154,7 +154,7 @@ class Run(Struct, frozen=True, kw_only=True):
     grace: Annotated[Duration, about("Time between SIGINT and SIGKILL when a run reaches its --timeout.")] = (
         30.0
     )
-    device_ids: Annotated[Literal["index", "uuid"], about("How CUDA_VISIBLE_DEVICES names the GPUs.")] = (
+    device_ids: Annotated[Literal["index", "uuid"], about("How CUDA_VISIBLE_DEVICES names the GPUs: index or uuid.")] = (
         "index"
     )
 
@@ -194,8 +194,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0),
         about(
-            "How often one user may reserve, run, extend, disown and acknowledge: so often at once, and as "
-            "often again within an hour; 0: no limit. Giving back is always possible."
+            "How many changes (reserve, run, extend, disown, acknowledge) one user may make per hour; all of"
+            " them may come at once; 0: no limit. Releasing is always possible."
         ),
     ] = 1000
     users: Annotated[

@@ -17,8 +17,9 @@ from bench.faults.oracle import LOGGED, OPEN, UNHEARD, WORDS
 from bench.faults.processes import DIED
 
 GONE = {
-    OPEN: "the journal has reservations, not violations: use that goes on is found and told anew",
-    LOGGED: "a fact that was not in the log yet is lost with Redis, and so is the end of a lost violation",
+    OPEN: "the journal contains reservations, not violations: use that continues is detected "
+    "and reported again",
+    LOGGED: "an event that was not yet in the log is lost with Redis, and so is the end of a lost violation",
 }
 FILES = "appendonlydir"
 
@@ -27,7 +28,7 @@ class RedisWiped(Fault):
     """FLUSHALL."""
 
     name = "Redis wiped"
-    promise = "reservations, drains and the queue come back from the journal before a card is granted"
+    promise = "reservations, drains and the queue are restored from the journal before a GPU is granted"
     excuses = GONE
 
     def strike(self, cell: Cell) -> None:
@@ -40,7 +41,7 @@ class RedisRolledBack(Fault):
     """Redis dies, and is started on a copy of its data from before the state was reached."""
 
     name = "Redis rolled back"
-    promise = "what was reserved since is back, what ended since stays ended"
+    promise = "reservations made since are restored, and those that ended since stay ended"
     excuses = GONE
 
     def prepare(self, cell: Cell) -> None:
@@ -59,7 +60,7 @@ class FileTruncated(Fault):
     """The power fails: the daemon ends, and half of the append-only file is not on the disk."""
 
     name = "append-only file truncated"
-    promise = "the service starts, says what was lost, and puts back what was promised"
+    promise = "the service starts, reports what was lost, and restores all acknowledged changes"
     excuses: ClassVar[Mapping[str, str]] = {**GONE, UNHEARD: DIED}
 
     def strike(self, cell: Cell) -> None:
@@ -82,7 +83,10 @@ class FileCorrupted(FileTruncated):
     """The daemon ends, and the append-only file is overwritten in its middle."""
 
     name = "append-only file corrupted"
-    promise = "the service starts on what stands before the damage, keeps a copy, and restores the promises"
+    promise = (
+        "the service starts with the data before the damage, saves a copy, and restores all "
+        "acknowledged changes"
+    )
 
     def edit(self, file: Path) -> None:
         """Overwrite a few bytes of a command."""
@@ -108,7 +112,7 @@ class ManifestEmpty(FileTruncated):
     """The power fails: the list of the append-only files is there, and empty."""
 
     name = "append-only manifest empty"
-    promise = "the service starts without data, keeps the files aside, and restores the promises"
+    promise = "the service starts without data, moves the files aside, and restores all acknowledged changes"
 
     def edit(self, file: Path) -> None:
         """Empty it."""
@@ -120,7 +124,10 @@ class StateRolledBack(FileTruncated):
     """The service is down, and the whole state directory is from before the state was reached."""
 
     name = "state directory rolled back"
-    promise = "the copy of the journal beside the socket tells it: what was reserved since is back"
+    promise = (
+        "the service detects it from the copy of the journal next to the socket, and restores "
+        "reservations made since"
+    )
 
     def prepare(self, cell: Cell) -> None:
         """Copy what there is now, as a snapshot of the disk does."""
@@ -151,7 +158,9 @@ class ServerDowngraded(Fault):
     """The package is replaced by Redis 6.2, which cannot read what was written, and the service restarted."""
 
     name = "server downgraded"
-    promise = "it does not start on the data, and names the server to install; with that all is there"
+    promise = (
+        "the service refuses the data and names the server to install; with that server, nothing is lost"
+    )
     excuses: ClassVar[Mapping[str, str]] = {UNHEARD: DIED}
 
     def environment(self, cell_folder: str, parts: Mapping[str, str]) -> dict[str, str]:

@@ -24,7 +24,7 @@ class DiskFull(Fault):
     """No byte is left where the state and the audit log are."""
 
     name = "disk full"
-    promise = "status shows the last known picture, changes are refused, with the reason; the log waits"
+    promise = "`status` shows the last known state, and changes are refused, with the reason; the log waits"
     disk = "tmpfs"
 
     def strike(self, cell: Cell) -> None:
@@ -63,7 +63,7 @@ class DirectoryReadOnly(Fault):
     """The file system of the state and of the audit log has an error, and becomes read-only."""
 
     name = "state directory read-only"
-    promise = "status shows the last known picture, changes are refused, both with the reason"
+    promise = "`status` shows the last known state, and changes are refused; both give the reason"
     disk = "ext4"
     excuses: ClassVar[Mapping[str, str]] = {UNHEARD: DIED}
 
@@ -99,7 +99,7 @@ class DriverFails(Fault):
     """NVML answers with an error for every second card, and can read nothing of the others."""
 
     name = "NVML error"
-    promise = "such cards are shown with the driver's reason, are not granted, and keep their holders"
+    promise = "the failed GPUs are shown with the driver's reason, are not granted, and keep their holders"
 
     def strike(self, cell: Cell) -> None:
         """Let it fail."""
@@ -120,7 +120,10 @@ class DriverHangs(Fault):
     """NVML does not answer."""
 
     name = "NVML hang"
-    promise = "nothing is granted on an old scan; the reason and the remedy are named; a release is possible"
+    promise = (
+        "nothing is granted on the basis of an old scan; the reason and the remedy are shown; "
+        "GPUs can be released"
+    )
     patience = 60.0
 
     def strike(self, cell: Cell) -> None:
@@ -146,7 +149,7 @@ class DriverRenumbers(Fault):
     """The driver lists the cards in the opposite order."""
 
     name = "driver renumbers"
-    promise = "everything follows the cards to their new numbers"
+    promise = "all state follows the cards to their new indices"
 
     def strike(self, cell: Cell) -> None:
         """Renumber them."""
@@ -157,7 +160,7 @@ class ClockForward(Fault):
     """The clock of the daemon, its Redis and all commands is set an hour forward, and stays so."""
 
     name = "clock +1 h"
-    promise = "nothing ends that has more than an hour left; all goes on"
+    promise = "nothing ends that has more than an hour left; everything continues"
     shift = HOUR
 
     def environment(self, cell_folder: str, parts: Mapping[str, str]) -> dict[str, str]:
@@ -177,10 +180,10 @@ class ClockBack(ClockForward):
     """The same clock is set an hour back, and stays so."""
 
     name = "clock -1 h"
-    promise = "all goes on; what ends at a time of day ends an hour later"
+    promise = "everything continues; whatever ends at a certain time of day ends an hour later"
     excuses: ClassVar[Mapping[str, str]] = {
-        DELAYED: "what is planned for a time waits for it: the next attempt to send a notice, or its next "
-        "step, comes up to an hour later; what happens afterwards is told at once"
+        DELAYED: "scheduled actions wait for their time: the next attempt to send a notice, or its next "
+        "step, comes up to an hour later; later events are reported at once"
     }
     shift = -HOUR
 
@@ -189,10 +192,13 @@ class DescriptorsExhausted(Fault):
     """The daemon has as many descriptors as it may have."""
 
     name = "descriptors exhausted"
-    promise = "no process is taken for gone that cannot be looked at; once there are more, all goes on"
+    promise = (
+        "a process that cannot be examined is not assumed to have ended; everything continues "
+        "once descriptors are free"
+    )
     excuses: ClassVar[Mapping[str, str]] = {
-        WORDS: "a command may wait a minute for its connection to be accepted, or hear of an internal error",
-        ENDED: "where the daemon cannot go on it ends, and systemd starts it again",
+        WORDS: "a command may wait a minute for its connection to be accepted, or report an internal error",
+        ENDED: "if the daemon cannot continue, it exits, and systemd restarts it",
         UNHEARD: DIED,
     }
 
@@ -222,7 +228,7 @@ class MailServerDown(Fault):
     """Nobody listens where mail is to be sent."""
 
     name = "mail server down"
-    promise = "everything else goes on; mail is sent once the server is back"
+    promise = "everything else continues; mail is sent once the server is back"
 
     def strike(self, cell: Cell) -> None:
         """Close it."""

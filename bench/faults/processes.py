@@ -9,14 +9,14 @@ from bench.faults.cell import Cell, Red
 from bench.faults.fault import Fault
 from bench.faults.oracle import UNHEARD, WORDS
 
-DIED = "a service that dies at that moment cannot give back what it granted and could not answer"
+DIED = "a service that dies at that moment cannot release what it granted but could not answer"
 
 
 class DaemonKilled(Fault):
     """Signal 9 for the daemon; its Redis ends with it."""
 
     name = "daemon killed"
-    promise = "commands name the remedy; started again, it goes on with what was promised"
+    promise = "commands name the remedy; after a restart, all acknowledged changes are in place"
     excuses: ClassVar[Mapping[str, str]] = {UNHEARD: DIED}
 
     def strike(self, cell: Cell) -> None:
@@ -38,7 +38,7 @@ class WorkerKilled(Fault):
     """Signal 9 for the process of the workers."""
 
     name = "worker killed"
-    promise = "reservations and detection do not notice; notices and the log go on where they were"
+    promise = "reservations and detection are not affected; notices and the log continue where they stopped"
     split = True
 
     def strike(self, cell: Cell) -> None:
@@ -70,7 +70,9 @@ class RedisStopped(Fault):
     """SIGSTOP for Redis, for 30 seconds."""
 
     name = "Redis stopped 30 s"
-    promise = "status shows the last known picture, changes are refused, both with the process and the remedy"
+    promise = (
+        "`status` shows the last known state, and changes are refused; both name the process and the remedy"
+    )
     seconds = 30.0
 
     def strike(self, cell: Cell) -> None:

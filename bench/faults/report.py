@@ -48,7 +48,7 @@ def as_markdown(seen: Sequence[Seen], seconds: float) -> str:
     ran = f"{len(seen)} cells in {seconds / 60:.0f} minutes, {red} red"
     head = [
         f"Run on {day} at commit {commits} with {', '.join(servers)}: {ran}.",
-        "A cell says how long after the fault was lifted `status` had a fresh picture of all GPUs again.",
+        "Each cell shows how long after the end of the fault `status` had fresh readings of all GPUs again.",
         "",
         f"| fault | {' | '.join(STATES)} |",
         f"|---|{'---|' * len(STATES)}",
@@ -57,11 +57,11 @@ def as_markdown(seen: Sequence[Seen], seconds: float) -> str:
     head += [
         f"| {name} | {' | '.join(_cell(row.get(state)) for state in STATES)} |" for name, row in rows.items()
     ]
-    head += ["", "| fault | what is promised | what is not, and why |", "|---|---|---|"]
+    head += ["", "| fault | promised | not promised, and why |", "|---|---|---|"]
     head += [
         f"| {name} | {FAULTS[name].promise} | {'; '.join(FAULTS[name].excuses.values())} |" for name in rows
     ]
-    head += ["", "| state | what is promised |", "|---|---|"]
+    head += ["", "| state | promised |", "|---|---|"]
     return "\n".join([*head, *(f"| {name} | {state.promise} |" for name, state in STATES.items())])
 
 

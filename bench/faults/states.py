@@ -42,7 +42,9 @@ class AllocationStorm(State):
     name = "allocation storm"
     busy = True
     storm: Storm | None = None
-    promise = "what was granted stays, what was released stays released, each asks until there is an answer"
+    promise = (
+        "granted GPUs stay granted, released GPUs stay released, and each caller asks until it gets an answer"
+    )
 
     def begin(self, cell: Cell) -> None:
         """Let them begin."""
@@ -75,7 +77,7 @@ class Waiters(State):
     """Three commands wait for five of eight cards that are all reserved."""
 
     name = "waiters in the queue"
-    promise = "each waits on, and they are served in their order"
+    promise = "every request keeps waiting, and they are served in order"
     notes = ("first", "second", "third")
 
     def begin(self, cell: Cell) -> None:
@@ -127,7 +129,7 @@ class LiveRuns(State):
     """Two commands run; one of them ends while the fault is there."""
 
     name = "live runs"
-    promise = "a run keeps its card as long as its process lives, and no longer"
+    promise = "a run keeps its GPU while its process lives, and no longer"
 
     def begin(self, cell: Cell) -> None:
         """Start both."""
@@ -183,7 +185,7 @@ class OpenViolations(State):
     """Two people use cards without right; one of them stops while the fault is there."""
 
     name = "open violations"
-    promise = "the violation stays the same one; its end is noticed, told and logged"
+    promise = "the violation stays open under its id; its end is detected, reported and logged"
 
     def begin(self, cell: Cell) -> None:
         """Let both be found and told."""

@@ -16,7 +16,7 @@ Finding = tuple[str, str, str]  # ok, warn or fail · what was found · what to 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
     """Check the settings, the service and the channels.
 
-    Exits 1 if a check fails.
+    Exits with 1 if a check fails.
     """
     from canhazgpu.cli.doctor import host_checks  # noqa: PLC0415 - heavy
 

@@ -103,7 +103,7 @@ def redis(settings: Settings) -> Iterator[Finding]:
 
 def _weak(weaknesses: list[str]) -> list[Finding]:
     return [("warn", weakness, "") for weakness in weaknesses] or [
-        ("ok", "persistence and eviction are as they must be", "")
+        ("ok", "persistence and eviction are configured correctly", "")
     ]
 
 

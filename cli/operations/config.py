@@ -56,7 +56,7 @@ def check(
 
 @app.command("show", epilog=examples("canhazgpu config show", "canhazgpu config show --json"))
 def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show every setting in force and where it was set; secrets are masked."""
+    """Show the effective value of every setting and where it was set; secrets are masked."""
     from canhazgpu.config.load import options, shown  # noqa: PLC0415 - heavy
 
     loaded = _load(None)

@@ -24,7 +24,7 @@ def env(
 ) -> None:
     """Print shell code for the GPUs that you hold.
 
-    It is what `reserve` prints. Without --gpu-ids, it is for all your manual reservations together.
+    This is the code that `reserve` prints. Without --gpu-ids, it covers all your manual reservations.
     """
     wanted = None if gpu_ids is None else arguments.indices(gpu_ids, "--gpu-ids")
     held: list[dict[str, Any]] = client().get("/v1/reservations/own")

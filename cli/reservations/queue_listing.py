@@ -15,7 +15,7 @@ HEADER = ("POSITION", "USER", "GPUS", "WAITING", "EXPECTED", "FOR")
 
 
 def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
-    """List the requests that wait for GPUs, in the order in which they are served."""
+    """List the requests that wait for GPUs, in the order of the queue."""
     rows = client().get("/v1/queue")
     if as_json:
         print_json(rows)

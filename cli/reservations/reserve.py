@@ -50,8 +50,8 @@ def reserve(
 ) -> None:
     """Reserve GPUs for a fixed time.
 
-    GPUs that you already use without a reservation are chosen first. On a pipe, standard output is shell
-    code for `eval`, and nothing else. `canhazgpu env` prints it again.
+    GPUs that you already use without a reservation are chosen first. If standard output is not a terminal,
+    only shell code for `eval` is printed there. `canhazgpu env` prints it again.
     """
     body = {
         "kind": "manual",

@@ -120,9 +120,9 @@ def ack(
 
 @app.command("list", epilog=examples("canhazgpu silence list", "canhazgpu silence list --json"))
 def list_silences(*, as_json: AsJson = False) -> None:
-    """List the active silences, sorted by their end.
+    """List the active silences, sorted by end time.
 
-    `canhazgpu events --type silence` also shows the ones that ended.
+    `canhazgpu events --type silence` also shows silences that have ended.
     """
     rows = client().get("/v1/silences")
     if as_json:

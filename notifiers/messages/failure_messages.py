@@ -31,8 +31,8 @@ def describe_incident(kind: str, incident: Incident) -> Content:
         "resumed": "scanning works again",
         "gpu-failed": f"GPU {name} has failed",
         "gpu-recovered": f"GPU {name} works again",
-        "channel-failing": f"notices by {name} do not arrive",
-        "channel-recovered": f"notices by {name} arrive again",
+        "channel-failing": f"delivery by {name} has failed",
+        "channel-recovered": f"delivery by {name} works again",
     }[kind]
     if kind in OVER:
         lasted = length(incident.since, incident.ended)
@@ -55,7 +55,7 @@ def _meaning(part: str, name: str, *, found: bool) -> tuple[str, list[Row]]:
     doctor = ("To check this host", "canhazgpu doctor")
     quoted = shlex.quote(name)
     if part == "gpu":
-        drain = f"canhazgpu admin drain {quoted} --reason 'it fails'"
+        drain = f"canhazgpu admin drain {quoted} --reason 'GPU failure'"
         return "It is not allocated until it recovers. Processes on it are not affected.", [
             ("To examine it", f"nvidia-smi -q -i {quoted}")
             if found
@@ -64,7 +64,7 @@ def _meaning(part: str, name: str, *, found: bool) -> tuple[str, list[Row]]:
             doctor,
         ]
     if part == "channel":
-        return "Its notices are retried for a day. Other channels are not affected.", [
+        return "Notices are retried for a day. Other channels are not affected.", [
             ("To test it", f"canhazgpu notify test --channel {quoted}"),
             ("To list undelivered notices", "canhazgpu deadletters list"),
             doctor,
@@ -117,7 +117,7 @@ def _repeaters(digest: Digest) -> list[Part]:
         said.append(f"Repeat offenders: {joined([printable(one) for one in digest.repeaters])}.")
     if unreached:
         said.append(
-            f"{counted(unreached, 'violation')} could not be reported to the user: please tell them yourself."
+            f"{counted(unreached, 'violation')} could not be reported to the user: please contact them yourself."
         )
     return [Sentence(" ".join(said))] if said else []
 

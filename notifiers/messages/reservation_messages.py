@@ -102,7 +102,7 @@ def describe_reservation(notice: Notice, held: Reservation) -> Content:
 def _granted(case: Case) -> Content:
     owner = "yours" if case.yours else f"{case.user}'s"
     what = f"{case.gpus} {'are' if case.many else 'is'} {owner} now: the wait is over"
-    back = ("To release what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
+    back = ("To release GPUs that you do not need", f"canhazgpu release --gpu-ids {case.ids}")
     if case.is_run:
         meaning = f"{'Your' if case.yours else 'The'} command starts now. Its GPUs are released when it ends."
         return case.content(what, meaning, [], mood="good")
@@ -118,8 +118,8 @@ def _expiring(case: Case) -> Content:
     what = (
         f"{case.whose} reservation of {case.gpus} expires {f'in {left}, ' if left else ''}at {moment(when)}"
     )
-    meaning = f"What runs on {'them' if case.many else 'it'} after that counts as use without a reservation."
-    back = ("To release what you do not need", f"canhazgpu release --gpu-ids {case.ids}")
+    meaning = f"Processes that still run on {'them' if case.many else 'it'} then count as use without a reservation."
+    back = ("To release GPUs that you do not need", f"canhazgpu release --gpu-ids {case.ids}")
     return case.content(what, meaning, [_extend(case), back])
 
 
@@ -128,11 +128,13 @@ def _extend(case: Case) -> Row:
 
 
 def _idle(case: Case) -> Content:
-    who, they = ("you have", "you have") if case.yours else (f"{case.user} has", "they have")
+    who = "you have" if case.yours else f"{case.user} has"
+    them, are = ("them", "they are") if case.many else ("it", "it is")
+    reserved = f"you have reserved {them}" if case.yours else f"{are} reserved"
     lasted = length(case.held.idle, case.notice.created)
     what = f"{who} not used {case.gpus}{f' for {lasted}' if lasted else ''}"
-    more = f", since {moment(case.held.idle)}, although {they} reserved {'them' if case.many else 'it'}"
-    purpose = "To release them but keep the run going" if case.is_run else "To release what you do not need"
+    more = f", since {moment(case.held.idle)}, although {reserved}"
+    purpose = "To release them but keep the run going" if case.is_run else "To release GPUs that you do not need"
     rows = [(purpose, f"canhazgpu release --gpu-ids {case.ids}")]
     if case.held.pid:
         rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
@@ -163,20 +165,20 @@ def _how(case: Case) -> str:
     if reason == "idle":
         return f"was released: it was idle since {moment(case.held.idle)}"
     if reason == "unmanaged":
-        return f"was released by {by}, who no longer lets canhazgpu hand {'them' if case.many else 'it'} out"
+        return f"was released by {by}, who has taken {'them' if case.many else 'it'} out of allocation"
     plain = {
-        "vanished": f"was released: the driver does not find {'them' if case.many else 'it'} any more",
-        "lost": "was lost, though its time was not over",
+        "vanished": f"was released: the driver no longer finds {'them' if case.many else 'it'}",
+        "lost": "was lost before its end",
         "expired": "has expired",
         "exited": "has ended with its process",
-        "undelivered": "was taken back: nobody was there to take it",
+        "undelivered": "was released: the client disconnected before it got the answer",
     }
     return plain.get(reason or "", f"was released by {by}")
 
 
 def _unreserved(case: Case) -> Content:
     what = (
-        f"{case.whose} run goes on, but {case.gpus} {'are' if case.many else 'is'} no longer reserved for it"
+        f"{case.whose} run continues, but {case.gpus} {'are' if case.many else 'is'} no longer reserved for it"
     )
     meaning = f"Processes on {'them' if case.many else 'it'} now count as use without a reservation."
     rows = [(f"To reserve {'them' if case.many else 'it'} again", case.reserve(these=True))]
@@ -186,10 +188,10 @@ def _unreserved(case: Case) -> Content:
 
 
 def _timeout(case: Case) -> Content:
-    what = f"the time of {case.whose} run on {case.gpus} is over: it is interrupted now"
+    what = f"{case.whose} run on {case.gpus} has reached its timeout and is being interrupted"
     meaning = "Processes that do not exit within the grace period are killed."
     more = f"canhazgpu run --gpus {max(1, len(case.held.gpus))} --timeout 8h -- COMMAND"
-    return case.content(what, meaning, [("To get more time next time", more)])
+    return case.content(what, meaning, [("For more time in the next run", more)])
 
 
 _KINDS: dict[str, Callable[[Case], Content]] = {

@@ -109,10 +109,10 @@ def _special() -> list[Sample]:
         ),
         _sample("opened", ADMINS, "The user is not proven.", "unproven", violations=(unproven,), user="root"),
         _sample(
-            "opened", HOLDER, "There is a hint at the user.", "hinted", violations=(hinted,), user="root"
+            "opened", HOLDER, "A hint names a user.", "hinted", violations=(hinted,), user="root"
         ),
         _sample(
-            "opened", ADMINS, "There is a hint at the user.", "hinted", violations=(hinted,), user="root"
+            "opened", ADMINS, "A hint names a user.", "hinted", violations=(hinted,), user="root"
         ),
         _sample(
             "opened",

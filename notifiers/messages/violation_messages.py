@@ -101,7 +101,7 @@ def _lasting(case: Case) -> Content:
     tell = {OFFENDER: _to_offender, HOLDER: _to_holder}.get(case.reader, _to_others)
     untold = case.notice.unreached and case.reader != OFFENDER
     return Content(
-        subject=f"{doing}, and could not be told" if untold else doing,
+        subject=f"{doing}, and could not be notified" if untold else doing,
         headline=case.greet(f"{doing}, {_since(case)}."),
         parts=tuple(tell(case)),
         mood="bad",
@@ -165,7 +165,7 @@ def _to_others(case: Case) -> list[Part]:
 
 
 def _unreached(case: Case) -> list[Part]:
-    asked = " Please tell them yourself." if case.reader == ADMINS else ""
+    asked = " Please contact them yourself." if case.reader == ADMINS else ""
     who = [case.open(case.user)] if case.notice.unreached else []
     if case.notice.unreached_holder:
         who.append(f"{printable(case.notice.unreached_holder)}, who has reserved the GPU,")
@@ -201,7 +201,7 @@ def _resolved(case: Case) -> Content:
     doing = case.doing(VERBS["resolved"])
     free = bool(case.violations) and all(one.reason == "stopped" for one in case.violations)
     many = len(case.violations) > 1
-    alone = Sentence(f"Nobody else uses {'them' if many else 'it'} any more.")
+    alone = Sentence(f"Nobody else is using {'them' if many else 'it'} now.")
     tail: Sequence[Part] = {
         OFFENDER: [Sentence("Thank you.")],
         HOLDER: [alone] if free and case.holders else [],
@@ -217,7 +217,7 @@ def _resolved(case: Case) -> Content:
 def _terminated(case: Case) -> Content:
     whose = "your processes" if case.reader == OFFENDER else f"the processes of {case.user}"
     if case.notice.dry_run:
-        what = f"{whose} on {case.gpus} would be ended now; this is a rehearsal, and nothing is ended"
+        what = f"{whose} on {case.gpus} would be ended now; this is a dry run, and nothing is ended"
         how = "Without notices.terminate.dry_run, the processes would get SIGINT, SIGTERM and SIGKILL."
     else:
         what = f"{whose} on {case.gpus} are being ended"

@@ -80,7 +80,7 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/v1/silences",
-        about="All live silences, sorted by their end.",
+        about="All live silences, sorted by end time.",
         reply=list[api_responses.SilenceResponse],
     ),
     Operation(

@@ -60,7 +60,7 @@ class SilenceRoutes:
         ]
 
     async def silences(self, request: Request) -> Response:
-        """Return all live silences, sorted by their end."""
+        """Return all live silences, sorted by end time."""
         del request
         known_state = await self._last_known.read_state()
         return self._last_known.respond([_row(one, known_state) for one in known_state.silences], known_state)

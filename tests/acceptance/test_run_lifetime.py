@@ -177,7 +177,7 @@ def test_a_released_run_goes_on_and_is_told(host: Daemon, people: list[Person]) 
         assert done.stdout == (
             "Released 1 GPU(s): [0]\nThe command on [0] keeps running without a reservation\n"
         )
-        until(lambda: "your run goes on, but GPU 0 is no longer reserved for it" in terminal.text)
+        until(lambda: "your run continues, but GPU 0 is no longer reserved for it" in terminal.text)
         assert run.process.poll() is None
         until(lambda: is_free(host))
     finally:

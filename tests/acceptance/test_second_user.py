@@ -167,7 +167,7 @@ def test_the_doctor_of_a_user_says_what_the_service_says(host: Daemon, people: l
     rows = json.loads(host.run("doctor", "--json", person=people[0]).stdout)
     found = [(row["state"], row["found"]) for row in rows if row["check"] == "redis"]
     assert [state for state, _ in found] == ["ok", "ok"], found
-    assert found[1][1] == "persistence and eviction are as they must be"
+    assert found[1][1] == "persistence and eviction are configured correctly"
     assert host.stop() == 0
     rows = json.loads(host.run("doctor", "--json", person=people[0]).stdout)
     assert "fail" in [row["state"] for row in rows if row["check"] == "service"]

@@ -87,7 +87,7 @@ def doctor_agrees(host: Daemon, reason: str, remedy: str) -> None:
     """Check that doctor reports this reason, or none, and this remedy for Redis."""
     rows = json.loads(host.run("doctor", "--json").stdout)
     bad = [row for row in rows if row["check"] in ("service", "redis", "streams") and row["state"] != "ok"]
-    unknown = "it cannot be told what they hold"
+    unknown = "their contents cannot be checked"
     assert {(row["check"], row["found"]) for row in bad} == {
         ("service", reason),
         ("redis", reason),

@@ -83,7 +83,7 @@ def test_doctor_says_the_same(host: Daemon) -> None:
     found = {(row["check"], row["found"]): row["remedy"] for row in rows if row["state"] != "ok"}
     remedy = f"to resume it: kill -CONT {pid}"
     assert found["service", f"the service (PID {pid}) is stopped"] == remedy
-    assert found["streams", "it cannot be told what they hold"] == remedy
+    assert found["streams", "their contents cannot be checked"] == remedy
     (redis,) = [row["found"] for row in rows if row["check"] == "redis" and "(" in row["found"]]
     assert "the service's own, as of its last start" in redis
 

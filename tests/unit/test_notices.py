@@ -87,7 +87,7 @@ SAYS = {
     "reminder-holder": ["bob is still using GPU 5, which you have reserved, for 4h now, since"],
     "reminder-admins": ["bob is still using GPUs 2 and 4", "This is notice 3 about this episode."],
     "reminder-admins-unreached": [
-        "bob could not be notified: no channel reached them. Please tell them yourself."
+        "bob could not be notified: no channel reached them. Please contact them yourself."
     ],
     "reminder-address": ["bob is still using GPUs 2 and 4"],
     "resolved-offender": [
@@ -100,7 +100,7 @@ SAYS = {
     "resolved-holder": [
         "alice, resolved: bob no longer uses GPU 5, which you have reserved.",
         "to 2026-11-24 13:02:11 UTC (3h46m)",
-        "Nobody else uses it any more.",
+        "Nobody else is using it now.",
     ],
     "resolved-admins": ["Resolved: bob no longer uses GPUs 2 and 4"],
     "resolved-address": ["Resolved: bob no longer uses GPUs 2 and 4"],
@@ -109,7 +109,7 @@ SAYS = {
         "SIGINT, then SIGTERM, then SIGKILL",
         "PID 12345 (python3), 768MB",
     ],
-    "terminate-offender-dry-run": ["would be ended now; this is a rehearsal, and nothing is ended"],
+    "terminate-offender-dry-run": ["would be ended now; this is a dry run, and nothing is ended"],
     "terminate-admins": ["The processes of bob on GPUs 2 and 4 are being ended."],
     "granted-holder": [
         "alice, GPUs 1 and 3 are yours now",
@@ -139,21 +139,21 @@ SAYS = {
     "released-admins-admin": ["alice's reservation of GPUs 1 and 3 was released by root."],
     "released-holder-idle": ["was released: it was idle since 2026-11-24 07:15:55 UTC."],
     "released-holder-lost": ["was lost", "canhazgpu reserve --gpu-ids 1,3 --duration 4h", "kill 4711"],
-    "released-holder-unmanaged": ["was released by root, who no longer lets canhazgpu hand it out."],
+    "released-holder-unmanaged": ["was released by root, who has taken it out of allocation."],
     "released-holder-vanished": [
-        "your reservation of GPU 3 was released: the driver does not find it any more."
+        "your reservation of GPU 3 was released: the driver no longer finds it."
     ],
     "unreserved-holder": [
-        "alice, your run goes on, but GPUs 1 and 3 are no longer reserved for it.",
+        "alice, your run continues, but GPUs 1 and 3 are no longer reserved for it.",
         "To reserve them again: canhazgpu reserve --gpu-ids 1,3 --duration 4h",
         "To stop the run: kill 4711",
     ],
-    "unreserved-admins": ["alice's run goes on, but GPUs 1 and 3 are no longer reserved for it."],
+    "unreserved-admins": ["alice's run continues, but GPUs 1 and 3 are no longer reserved for it."],
     "timeout-holder": [
-        "alice, the time of your run on GPUs 1 and 3 is over: it is interrupted now.",
+        "alice, your run on GPUs 1 and 3 has reached its timeout and is being interrupted.",
         "canhazgpu run --gpus 2 --timeout 8h -- COMMAND",
     ],
-    "timeout-admins": ["The time of alice's run on GPUs 1 and 3 is over"],
+    "timeout-admins": ["alice's run on GPUs 1 and 3 has reached its timeout"],
     "stalled-admins": [
         "Scanning has stopped (since 2026-11-24 09:14:10 UTC): the driver has not answered for 60 s.",
         "Look for Xid errors",
@@ -166,10 +166,10 @@ SAYS = {
     "gpu-failed-admins": ["GPU 3 has failed (since", "canhazgpu admin drain 3 ", "Reset the GPU"],
     "gpu-recovered-admins": ["GPU 3 works again.", "GPU is lost."],
     "channel-failing-admins": [
-        "Notices by email do not arrive (since 2026-11-24 09:05:00 UTC): 451 4.3.0",
+        "Delivery by email has failed (since 2026-11-24 09:05:00 UTC): 451 4.3.0",
         "canhazgpu notify test --channel email",
     ],
-    "channel-recovered-admins": ["Notices by email arrive again."],
+    "channel-recovered-admins": ["Delivery by email works again."],
     "digest-admins": [
         "6 violations by 3 users, from 2026-11-23 08:00:00 UTC to 2026-11-24 08:00:00 UTC.",
         "13.8 GPU-hours",
@@ -188,7 +188,7 @@ NEVER_SAYS = {
     "opened-offender-trespass": ["silence ack", "--gpu-ids 5"],  # It is not theirs to keep.
     "opened-offender-mixed": ["silence ack", "2,4,5"],
     "opened-holder": ["kill", "without a reservation"],
-    "opened-admins": ["you are", "silence ack", "could not be told", "could not be notified", "kill"],
+    "opened-admins": ["you are", "silence ack", "could not be notified", "kill"],
     "opened-address": ["silence", "ps -o"],
     "resolved-admins": ["Thank you"],
     "terminate-offender-dry-run": ["kill"],
@@ -280,7 +280,7 @@ def test_many_processes_are_counted_not_listed() -> None:
     [
         ("expired", "has expired"),
         ("exited", "has ended with its process"),
-        ("undelivered", "was taken back: nobody was there to take it"),
+        ("undelivered", "was released: the client disconnected before it got the answer"),
         ("released", "was released by an administrator"),
         (None, "was released by an administrator"),
     ],
