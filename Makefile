@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FOLDERS := cli client config events notifiers service workers
 
-.PHONY: demo test test-lowest test-containers lint bench truth faults dev clean
+.PHONY: deb demo test test-deb test-lowest test-containers lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -13,7 +13,7 @@ demo: $(STAMP)
 # Many are about time: on a machine that is busy with something else, what failed is run once more, alone.
 AGAIN := $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not heavy and not alone and not docker" -n 3 --dist loadfile --no-loadscope-reorder || $(AGAIN)
+	$(BIN)/python -m pytest -m "not heavy and not alone and not docker and not deb" -n 3 --dist loadfile --no-loadscope-reorder || $(AGAIN)
 	$(BIN)/python -m pytest -m heavy -n 2 --dist loadfile || $(AGAIN)
 	$(BIN)/python -m pytest -m alone || $(AGAIN)
 
@@ -34,6 +34,15 @@ $(LOWEST)/.installed: pyproject.toml setup.py tests/lowest/constraints.py
 test-containers: $(STAMP)
 	tests/containers/install
 	$(BIN)/python -m pytest -m docker tests/containers
+
+# build/deb/canhazgpu_VERSION_ARCH.deb, for Debian and Ubuntu with Python 3.11 or later.
+deb: $(STAMP)
+	packaging/deb/build $(BIN)/python
+
+# Installs the package on systems made by debootstrap, and boots one. Root installs what is missing.
+test-deb: $(STAMP)
+	tests/packaging/install
+	$(BIN)/python -m pytest -m deb tests/packaging
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
