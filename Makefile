@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FOLDERS := cli client config events notifiers service workers
 
-.PHONY: demo test test-waiting test-heavy test-lowest test-containers lint bench truth faults dev clean
+.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -17,7 +17,7 @@ test: $(STAMP)
 	$(TESTS) -m alone
 
 test-waiting: $(STAMP)
-	$(TESTS) -m "not heavy and not alone and not docker" -n 4 --dist loadfile --no-loadscope-reorder
+	$(TESTS) -m "not heavy and not alone and not docker and not deb" -n 4 --dist loadfile --no-loadscope-reorder
 
 test-heavy: $(STAMP)
 	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -p no:cacheprovider -q
@@ -39,6 +39,15 @@ $(LOWEST)/.installed: pyproject.toml setup.py tests/lowest/constraints.py
 test-containers: $(STAMP)
 	tests/containers/install
 	$(BIN)/python -m pytest -m docker tests/containers
+
+# build/deb/canhazgpu_VERSION_ARCH.deb, for Debian and Ubuntu with Python 3.11 or later.
+deb: $(STAMP)
+	packaging/deb/build $(BIN)/python
+
+# Installs the package on systems made by debootstrap, and boots one. Root installs what is missing.
+test-deb: $(STAMP)
+	tests/packaging/install
+	$(BIN)/python -m pytest -m deb tests/packaging
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

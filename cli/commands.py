@@ -38,6 +38,7 @@ COMMANDS = {
     "backup": ("operations.backup", "backup", "BACKUP_EPILOG"),
     "restore": ("operations.backup", "restore", "RESTORE_EPILOG"),
     "redis": ("operations.redis_migrate", "app", None),
+    "install": ("operations.install", "app", None),
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),

@@ -1,0 +1,193 @@
+"""`canhazgpu install`: write the files that the host needs beside this installation: unit and rotation."""
+
+import os
+import re
+import stat
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.output import REFUSED, USAGE, examples, fail
+from canhazgpu.events.sanitize import printable
+
+UNITS = "/etc/systemd/system"
+ROTATIONS = "/etc/logrotate.d"
+PACKAGED = ("/usr/lib/systemd/system", "/lib/systemd/system")
+SHIPPED = "/opt/canhazgpu/bin/canhazgpu"  # The program's path in the units of `config/`.
+LONGEST = 4096  # Characters of a path.
+LOG = "/var/log/canhazgpu/violations.log"
+HIDDEN = {"ProtectHome=": ("/home", "/root", "/run/user"), "PrivateTmp=": ("/tmp", "/var/tmp")}  # noqa: S108 - named, not used
+READ_ONLY = {"ProtectSystem=": ("/usr", "/boot", "/efi", "/etc")}
+
+app = typer.Typer(
+    help="Write the files that this host needs for the service (root only).",
+    no_args_is_help=False,
+    epilog=examples("canhazgpu install systemd", "canhazgpu install logrotate"),
+    rich_markup_mode=None,
+)
+Folder = Annotated[
+    str | None, typer.Option("--to", help="Write into this folder.", metavar="FOLDER", callback=non_empty)
+]
+
+
+@app.command("systemd", epilog=examples("canhazgpu install systemd", "canhazgpu install systemd --worker"))
+def systemd(
+    *,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Send notices from a process of their own, with a second unit.")
+    ] = False,
+    to: Folder = None,
+) -> None:
+    """Write the systemd unit of the service with the paths of this installation.
+
+    It goes to /etc/systemd/system. An older file is kept with the ending .bak.
+    """
+    program = Path(sysconfig.get_path("scripts"), "canhazgpu")
+    config = os.environ.get("CANHAZGPU_CONFIG") or None
+    _check_program(program, to)
+    for setting, path, reason in _out_of_reach(config):
+        sys.stderr.write(
+            f"Warning: {setting} is {_shown(path)}, but the unit has {reason}: change one of them\n"
+        )
+    written = {"canhazgpu.service": unit("canhazgpu.service", program, config)}
+    if worker:
+        for name in ("canhazgpu.service", "canhazgpu-worker.service"):
+            written[name] = unit(name, program, config)
+        written["canhazgpu.service"] = _without_workers(written["canhazgpu.service"])
+    for name, text in written.items():
+        _write(Path(to or UNITS, name), text)
+    names = " ".join(name.removesuffix(".service") for name in written)
+    sys.stdout.write(f"Next: systemctl daemon-reload && systemctl enable --now {names}\n")
+
+
+@app.command("logrotate", epilog=examples("canhazgpu install logrotate"))
+def logrotate(*, to: Folder = None) -> None:
+    """Write the rotation of the audit log, as the settings name it, to /etc/logrotate.d."""
+    path = _settings().notify.log.path
+    if any(letter in path for letter in '"\\\n{'):
+        fail(f"notify.log.path: logrotate cannot be told of {printable(path)!r}", REFUSED)
+    named = f'"{path}"' if " " in path else path
+    _write(Path(to or ROTATIONS, "canhazgpu"), shipped("canhazgpu.logrotate").replace(LOG, named))
+
+
+def unit(name: str, program: Path, config: str | None = None) -> str:
+    """Return the text of a unit of `config/` that runs `program`, with the settings file `config`."""
+    lines = []
+    for line in shipped(name).splitlines():
+        if line.startswith("ExecStart="):
+            if config:
+                lines.append(f"Environment={_quoted(f'CANHAZGPU_CONFIG={Path(config).absolute()}')}")
+            lines.append(line.replace(SHIPPED, str(program)))
+        elif not line.startswith("Documentation="):  # The pages may not be where man(1) looks.
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _without_workers(text: str) -> str:
+    return (
+        "\n".join(
+            f"{line} --no-workers" if line.startswith("ExecStart=") else line for line in text.splitlines()
+        )
+        + "\n"
+    )
+
+
+def _quoted(word: str) -> str:
+    """Return a variable and its value so that systemd reads it as it is."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return escaped if escaped == word and not set(word) & set(" \t'") else f'"{escaped}"'
+
+
+def _shown(path: Path | str) -> str:
+    return printable(str(path), LONGEST)
+
+
+def shipped(name: str) -> str:
+    """Return the text of a file of `config/`."""
+    return files("canhazgpu.config").joinpath(name).read_text()
+
+
+def _check_program(program: Path, to: str | None) -> None:
+    """Exit if the unit could not run this installation, or if others than root could change it."""
+    packaged = next((folder for folder in PACKAGED if Path(folder, "canhazgpu.service").exists()), None)
+    if packaged and to is None:
+        fail(
+            f"the unit in {packaged} belongs to the package: change it with `systemctl edit canhazgpu`",
+            REFUSED,
+        )
+    remedy = "install it for the host: python3 -m venv /opt/canhazgpu"
+    if not program.is_file():
+        fail(f"{_shown(program)} does not exist: {remedy}", REFUSED)
+    if not re.fullmatch(r"[\w./+@-]+", str(program), re.ASCII):
+        fail(f"a unit cannot name {_shown(program)}: {remedy}", REFUSED)
+    for path in (program, Path(sys.prefix), Path(sys.base_prefix)):
+        reason = _reason(str(path), HIDDEN)
+        if reason:
+            fail(f"this installation is in {_shown(path)}, which {reason} hides: {remedy}", REFUSED)
+        changed = next((one for one in (path, *path.parents) if not _is_roots(one)), None)
+        if changed:
+            fail(
+                f"others than root can change {_shown(changed)}, which the service runs: {remedy}",
+                REFUSED,
+            )
+
+
+def _is_roots(path: Path) -> bool:
+    found = path.stat()
+    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+    return found.st_uid == 0 and (not shared or (found.st_gid == 0 and not found.st_mode & stat.S_IWOTH))
+
+
+def _out_of_reach(config: str | None) -> Iterator[tuple[str, str, str]]:
+    """Yield setting, path and directive for each path that the hardened unit keeps the service from."""
+    settings = _settings()
+    writable = {
+        "socket": settings.socket,
+        "state_dir": settings.state_dir,
+        "notify.log.path": settings.notify.log.path,
+    }
+    for name, path in writable.items():
+        reason = _reason(path, HIDDEN | READ_ONLY)
+        if reason:
+            yield name, path, reason
+    if config:
+        reason = _reason(str(Path(config).absolute()), HIDDEN)
+        if reason:
+            yield "the settings file", config, reason
+
+
+def _reason(path: str, directives: dict[str, tuple[str, ...]]) -> str | None:
+    for directive, folders in directives.items():
+        if any(Path(path).is_relative_to(folder) for folder in folders):
+            return directive
+    return None
+
+
+def _settings() -> Any:
+    from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
+
+    try:
+        return load().settings
+    except ConfigError as error:
+        fail(str(error), USAGE)
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file; the older one is kept if it says something else."""
+    kept = ""
+    try:
+        if path.exists() and path.read_text(errors="replace") != text:
+            path.replace(f"{path}.bak")
+            kept = f" (the older one is {path.name}.bak)"
+        path.write_text(text)
+        path.chmod(0o644)
+    except OSError as error:
+        remedy = ": run this as root" if isinstance(error, PermissionError) else ""
+        fail(f"{_shown(path)} cannot be written: {error.strerror}{remedy}", REFUSED)
+    sys.stdout.write(f"Wrote {_shown(path)}{kept}\n")

@@ -1,0 +1,233 @@
+"""The hardened service under a real systemd: everything that it does to others still works; jobs survive upgrades."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import debian
+from support.eventually import until
+
+pytestmark = [pytest.mark.deb, pytest.mark.slow, pytest.mark.timeout(600)]
+CONFIG = """\
+[gpus]
+provider = "simulated"
+scenario = "/etc/canhazgpu/gpus.toml"
+scan_interval = "300ms"
+[violations]
+confirm = "300ms"
+[notices]
+group_wait = "200ms"
+[[notices.steps]]
+channels = ["wall", "email"]
+to = ["offender"]
+[notify.email]
+enabled = true
+host = "127.0.0.1"
+port = 2525
+tls = "none"
+user_address = "{user}@lab.example"
+"""
+MAIL_SERVER = """
+import socket
+listener = socket.create_server(("127.0.0.1", 2525))
+while True:
+    link, _ = listener.accept()
+    lines = link.makefile("r", newline="\\r\\n")
+    link.sendall(b"220 lab\\r\\n")
+    data = False
+    for line in lines:
+        open("/root/mail", "a").write(line)
+        if data and line != ".\\r\\n":
+            continue
+        data = line.upper().startswith("DATA")
+        link.sendall(b"354 go on\\r\\n" if data else b"250 lab\\r\\n")
+"""
+
+
+def _gpus(system: debian.System, *pids: int) -> None:
+    lines = "".join(f"[[gpus.processes]]\npid = {pid}\nmemory_mb = 1024\n" for pid in pids)
+    new = system.path("/etc/canhazgpu/gpus.new")
+    new.write_text(f"[[gpus]]\nindex = 0\n{lines}[[gpus]]\nindex = 1\n")
+    new.rename(system.path("/etc/canhazgpu/gpus.toml"))
+
+
+def _pid(system: debian.System, unit: str) -> int:
+    return int(system.shell(f"systemctl show --property=MainPID --value {unit}"))
+
+
+def _status(system: debian.System) -> str:
+    return system.call("canhazgpu", "status", check=False).stdout
+
+
+@pytest.fixture(scope="module")
+def lab(machine: debian.System) -> debian.System:
+    """The package installed, with settings, two simulated GPUs and a mail server."""
+    machine.path("/root/mail.py").write_text(MAIL_SERVER)
+    machine.shell("ip link set lo up 2>/dev/null || true; systemd-run --unit=mail python3 /root/mail.py")
+    machine.path("/etc/canhazgpu").mkdir()
+    machine.path("/etc/canhazgpu/config.toml").write_text(CONFIG)
+    _gpus(machine)
+    machine.shell("apt-get install -qq -y /root/canhazgpu.deb")
+    return machine
+
+
+def test_the_service_runs_and_is_hardened(lab: debian.System) -> None:
+    """It starts with its installation, and systemd has its unit as it was written."""
+    assert lab.shell("systemctl is-active canhazgpu; systemctl is-enabled canhazgpu").split() == [
+        "active",
+        "enabled",
+    ]
+    kept = Path(f"/proc/{_host_pid(lab, 'canhazgpu')}/status").read_text()
+    (effective,) = (line.split()[1] for line in kept.splitlines() if line.startswith("CapEff"))
+    # CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SYS_PTRACE, CAP_MKNOD
+    assert int(effective, 16) == 1 << 2 | 1 << 5 | 1 << 19 | 1 << 27
+
+
+def _host_pid(system: debian.System, unit: str) -> int:
+    inner = _pid(system, unit)
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        if f"\nNSpid:\t{status.parent.name}\t{inner}\n" in text:
+            return int(status.parent.name)
+    raise AssertionError(unit)
+
+
+def test_a_person_is_known_by_proc_and_hears_of_it_on_the_terminal_and_by_mail(lab: debian.System) -> None:
+    """Reading other users' /proc, writing to their terminal and sending mail need what the unit leaves."""
+    lab.shell(
+        "systemd-run --unit=job --uid=bob --property=WorkingDirectory=/home/bob "
+        "script --quiet --flush --command 'exec sleep 3600' typescript"
+    )
+    child = f"pgrep --parent {_pid(lab, 'job')}"
+    until(lambda: lab.call("sh", "-c", child, check=False).stdout.strip(), 20)
+    _gpus(lab, int(lab.shell(child)))
+    until(lambda: "IN USE WITHOUT RESERVATION by user bob" in _status(lab), 30)
+    until(lambda: "GPU 0" in lab.path("/home/bob/typescript").read_text(errors="replace"), 30)
+    until(lambda: "bob@lab.example" in lab.shell("cat /root/mail 2>/dev/null || true"), 30)
+    lab.shell("systemctl stop job")
+    _gpus(lab)
+    until(lambda: "IN USE" not in _status(lab), 30)
+
+
+def test_a_run_of_another_user_is_ended_when_its_time_is_up(lab: debian.System) -> None:
+    """Signals to the processes of others need CAP_KILL."""
+    command = "canhazgpu run --gpus 1 --timeout 2s -- sleep 3600"
+    done = lab.call(
+        "systemd-run", "--uid=bob", "--wait", "--pipe", "--quiet", "sh", "-c", command, check=False
+    )
+    assert done.returncode not in (0, 1, 2, 3), done.stderr
+    assert "AVAILABLE" in _status(lab).splitlines()[0]
+
+
+def test_the_sandbox_allows_what_the_driver_and_docker_need(lab: debian.System) -> None:
+    """A device is made and given to its group as nvidia-modprobe does it; Docker's socket and secrets are reached."""
+    unit = lab.path("/lib/systemd/system/canhazgpu.service").read_text()
+    words = (
+        "Capability",
+        "Supplementary",
+        "NoNew",
+        "Protect",
+        "Private",
+        "Restrict",
+        "Lock",
+        "SystemCall",
+        "UMask",
+    )
+    properties = [f"--property={line}" for line in unit.splitlines() if line.startswith(words)]
+    lab.shell(
+        "groupadd -f docker; install -d -m 700 -o bob /srv/bob; install -m 600 -o bob /dev/null /srv/bob/secret"
+    )
+    code = """
+import ctypes, os, socket, stat
+link = socket.socket(socket.AF_UNIX)
+link.connect("/run/docker.sock")
+open("/srv/bob/secret").read()
+os.mknod("/dev/nvidia-test", stat.S_IFCHR | 0o666, os.makedev(195, 250))
+os.chmod("/dev/nvidia-test", 0o666)
+os.chown("/dev/nvidia-test", 0, 0)
+os.setuid(0)
+os.unlink("/dev/nvidia-test")
+ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 7)()
+open("/dev/null", "w").close()
+for name in ("exe", "root", "ns/pid"):
+    os.readlink(f"/proc/{os.environ['BOBS']}/{name}")
+open(f"/proc/{os.environ['BOBS']}/environ").read()
+try:
+    open("/usr/denied", "w")
+except OSError as error:
+    print("read-only:", error.errno)
+try:
+    os.setgroups([])
+except OSError as error:
+    print("no setgroups:", error.errno)
+"""
+    lab.path("/root/probe.py").write_text(code)
+    server = "import socket,time; s=socket.socket(socket.AF_UNIX); s.bind('/run/docker.sock'); s.listen(); time.sleep(900)"
+    lab.call("systemd-run", "--unit=docker", "python3", "-c", server)
+    until(
+        lambda: (
+            lab.path("/run").exists()
+            and lab.call("test", "-S", "/run/docker.sock", check=False).returncode == 0
+        ),
+        20,
+    )
+    lab.shell(
+        "chgrp docker /run/docker.sock; chmod 660 /run/docker.sock; systemd-run --unit=bobs --uid=bob sleep 900"
+    )
+    lab.shell("cp /root/probe.py /srv/probe.py; chmod 644 /srv/probe.py")
+    probe = lab.call(
+        "systemd-run",
+        "--wait",
+        "--pipe",
+        "--quiet",
+        *properties,
+        f"--setenv=BOBS={_pid(lab, 'bobs')}",
+        "/usr/bin/python3",
+        "/srv/probe.py",
+    )
+    assert probe.stdout.splitlines() == ["read-only: 30", "no setgroups: 1"]
+    lab.shell("systemctl stop docker bobs")
+
+
+def test_an_upgrade_restarts_the_service_and_keeps_jobs_and_reservations(
+    lab: debian.System, newer: Path
+) -> None:
+    """The job goes on, both reservations are there, and the service is another process of the new version."""
+    lab.shell("systemd-run --unit=train --uid=bob canhazgpu run --gpus 1 -- sleep 3600")
+    lab.shell("runuser -u alice -- canhazgpu reserve --gpus 1 --duration 1h")
+    job, service = _pid(lab, "train"), _pid(lab, "canhazgpu")
+
+    def held() -> list[str]:
+        listed = json.loads(lab.shell("canhazgpu status --json"))
+        return sorted(str(one["user"]) for one in listed)
+
+    until(lambda: held() == ["alice", "bob"], 20)
+    lab.path("/root/newer.deb").write_bytes(newer.read_bytes())
+    lab.shell("apt-get install -qq -y /root/newer.deb")
+    assert "9.9.9-1" in lab.shell("dpkg-query --show canhazgpu")
+    assert _pid(lab, "canhazgpu") not in (0, service)
+    assert held() == ["alice", "bob"]
+    assert _pid(lab, "train") == job
+    lab.shell("systemctl stop train; runuser -u alice -- canhazgpu release")
+
+
+def test_the_pages_and_the_rotation_are_the_system_s(lab: debian.System) -> None:
+    """`man canhazgpu run`, `whatis` and logrotate find them."""
+    assert "canhazgpu-run - " in lab.shell("mandb -q; whatis canhazgpu-run")
+    assert "CANHAZGPU-RUN(1)" in lab.shell("man canhazgpu run | cat")
+    rotated = lab.call("logrotate", "--debug", "/etc/logrotate.d/canhazgpu")
+    assert "error:" not in rotated.stderr
+    assert "/var/log/canhazgpu/violations.log" in rotated.stderr
+
+
+def test_purge_stops_the_service_and_leaves_nothing(lab: debian.System) -> None:
+    """Neither a process nor a unit nor state."""
+    lab.shell("apt-get purge -qq -y canhazgpu")
+    assert lab.call("systemctl", "is-active", "canhazgpu", check=False).stdout.strip() == "inactive"
+    left = lab.shell("find /etc /usr /lib /var/lib /var/log /run -xdev -iname '*canhazgpu*' 2>/dev/null")
+    assert left == ""
+    assert subprocess.run(["pgrep", "-f", f"{lab.folder}/usr/lib/canhazgpu"], check=False).returncode == 1

@@ -1,0 +1,136 @@
+"""Debian systems of a test's own: a minimal root made by debootstrap, and one that systemd boots."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.eventually import until
+
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "build" / "roots"  # Made once; a test unpacks a copy.
+MIRROR = "http://deb.debian.org/debian"
+NEEDED = ("debootstrap", "systemd-nspawn", "nsenter", "dpkg-deb")
+INIT = ["systemd", "systemd-sysv", "dbus", "procps", "logrotate", "man-db", "python3"]
+
+
+def skip(reason: str) -> None:
+    """Skip the test; where all tests have to run, fail."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+class System:
+    """A root directory of Debian, and what runs in it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take an unpacked root."""
+        self.folder = folder
+        self._enter = ["chroot", str(folder)]
+
+    def call(self, *words: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in it as root."""
+        done = subprocess.run(
+            [*self._enter, *words],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "DEBIAN_FRONTEND": "noninteractive",
+                "LC_ALL": "C.UTF-8",
+            },
+        )
+        assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done
+
+    def shell(self, script: str) -> str:
+        """Run a script as root; return what it prints."""
+        return self.call("sh", "-euc", script).stdout
+
+    def enter(self, pid: int) -> None:
+        """Run commands beside its first process from now on."""
+        self._enter = ["nsenter", "--target", str(pid), "--all"]
+
+    def path(self, path: str) -> Path:
+        """Return where a file of it is on this host."""
+        return self.folder / path.lstrip("/")
+
+
+def unpacked(folder: Path, suite: str = "bookworm", *packages: str) -> System:
+    """Unpack a minimal system with these packages; it is made where it is missing, or the test is skipped."""
+    if os.geteuid() != 0:
+        skip("only root can make a root directory")
+    missing = [name for name in NEEDED if not shutil.which(name)]
+    if missing:
+        skip(f"not installed: {', '.join(missing)}")
+    kept = KEPT / f"{'-'.join((suite, *(['booting'] if packages else [])))}.tar"
+    if not kept.exists():
+        _make(kept, suite, packages)
+    folder.mkdir()
+    subprocess.run(["tar", "-C", folder, "-xf", kept], check=True)
+    return System(folder)
+
+
+def _make(kept: Path, suite: str, packages: tuple[str, ...]) -> None:
+    KEPT.mkdir(parents=True, exist_ok=True)
+    new = KEPT / f"new-{os.getpid()}"
+    try:
+        made = subprocess.run(
+            ["debootstrap", "--variant=minbase", suite, new, MIRROR],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            skip(f"debootstrap cannot make {suite}: {made.stdout.splitlines()[-1:]}")
+        system = System(new)
+        if packages:
+            system.call("apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages)
+        subprocess.run(["tar", "-C", new, "-cf", f"{kept}.new", "."], check=True)
+        Path(f"{kept}.new").rename(kept)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def booted(system: System) -> Iterator[System]:
+    """Have systemd boot it, with a network of its own; it is switched off at the end."""
+    words = [
+        "systemd-nspawn",
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+        "--private-network",
+        "--console=pipe",
+    ]
+    with (system.folder.parent / "console").open("wb") as console:
+        process = subprocess.Popen(
+            [*words, "--boot", f"--directory={system.folder}"],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+        )
+    try:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until(lambda: process.poll() is not None or children.read_text().split(), 30)
+        if process.poll() is not None:
+            skip(f"systemd-nspawn: {(system.folder.parent / 'console').read_text()[-300:]}")
+        system.enter(int(children.read_text().split()[0]))
+        until(
+            lambda: system.call("systemctl", "is-system-running", check=False).stdout.strip() == "running", 60
+        )
+        yield system
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
