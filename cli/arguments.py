@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.output import USAGE, fail
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import fail
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.client import Client
 from canhazgpu.client.reservations import Reservation, obtain

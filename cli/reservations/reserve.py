@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli import arguments, shells
-from canhazgpu.cli.output import USAGE, client, examples, fail, print_json
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.client import Refused, Unreachable
 from canhazgpu.client.reservations import Reservation, post

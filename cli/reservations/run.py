@@ -18,15 +18,15 @@ from typing import Annotated, NoReturn
 import typer
 
 from canhazgpu.cli import arguments
-from canhazgpu.cli.output import USAGE, examples, fail
+from canhazgpu.cli.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_MEANINGS, USAGE, paragraph
+from canhazgpu.cli.output import examples, fail
 from canhazgpu.events.sanitize import printable
 
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # The exit codes of a shell.
 EPILOG = examples(
     "canhazgpu run --gpus 2 -- python train.py",
     "canhazgpu run --gpu-ids 1,3 --timeout 8h -- ./job.sh",
     "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
-)
+) + paragraph(RUN_MEANINGS, "Exit codes, other than those of the command:")
 SHELL = "/bin/sh"
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>; Python has no name for it.
 RUN = "canhazgpu run --gpus 1 -- python train.py"

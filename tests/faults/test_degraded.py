@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from support.daemon import Daemon, gpu, until, use
 from support.descriptors import none_left
+from support.exit_codes import code_of
 from support.redis import redis_binary
 
 from canhazgpu.client import Client
@@ -75,7 +76,7 @@ def check(host: Daemon, reason: str) -> None:
     for words in (["reserve"], ["reserve", "--wait"], ["run", "--", "true"], ["release"], ["extend"]):
         began = time.monotonic()
         refused = host.run(*words)
-        assert refused.returncode == 1, (words, refused)
+        assert refused.returncode == code_of(words, 1), (words, refused)
         assert refused.stderr.startswith(f"Error: {reason} ("), (words, refused.stderr)
         assert refused.stderr.count("\n") == 1
         assert time.monotonic() - began < 10, words
