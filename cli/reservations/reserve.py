@@ -58,6 +58,7 @@ def reserve(
         "kind": "manual",
         **arguments.gpu_selection(gpus, gpu_ids),
         **arguments.without_none(note=note, label=user),
+        **arguments.surrounding_reservation(),
     }
     if duration is not None:
         body["duration"] = arguments.checked_duration("--duration", duration)
