@@ -1,5 +1,6 @@
 """Options shared by the commands that request GPUs: how they are parsed, and how waiting is displayed."""
 
+import os
 import re
 import shutil
 import sys
@@ -8,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.output import USAGE, fail
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import fail
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.client import Client
 from canhazgpu.client.reservations import Reservation, obtain
@@ -90,6 +92,12 @@ def gpu_selection(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
     if gpus not in (None, len(named)):
         fail(f"--gpus is {gpus}, but --gpu-ids names {len(named)}: leave one of them out", USAGE)
     return {"gpus": named}
+
+
+def surrounding_reservation() -> dict[str, str]:
+    """Return the part of a request that names the reservation which this process says it is part of."""
+    named = os.environ.get("CANHAZGPU_RESERVATION", "")
+    return {"within": named} if re.fullmatch("r[0-9]{1,20}-[0-9]{1,20}", named) else {}
 
 
 def indices(text: str, option: str) -> list[int]:

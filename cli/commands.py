@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import FOREVER
-from canhazgpu.cli.output import USAGE, examples, fail
+from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, error_line, paragraph, reported
+from canhazgpu.cli.output import examples, fail
 from canhazgpu.cli.status import show, watch
 
 ABOUT = "Reserve this host's GPUs, run commands on them, and see who uses them."
@@ -52,7 +53,7 @@ EPILOG = examples(
     "canhazgpu status",
     "canhazgpu demo",
 )
-EXIT_CODES = "\n\n\b\nExit codes: 0 success, 1 refused, 2 usage error, 3 service not reachable"
+EXIT_CODES = paragraph(MEANINGS, "Exit codes (`canhazgpu run --help` has those of run):")
 
 
 def options(
@@ -154,8 +155,8 @@ def run(words: list[str]) -> int:
     except ParserError as error:
         where = getattr(error, "ctx", None)
         path = where.command_path if where else name
-        typer.echo(f"Error: {' '.join(error.format_message().split())} (see `{path} --help`)", err=True)
-        return USAGE
+        sys.stderr.write(error_line(f"{error.format_message()} (see `{path} --help`)", USAGE))
+        return reported(USAGE)
     except typer.Abort:
-        return 130
+        return INTERRUPTED
     return code if isinstance(code, int) else 0

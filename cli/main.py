@@ -4,6 +4,16 @@ import io
 import os
 import sys
 
+from canhazgpu.cli.exit_codes import (
+    DONE,
+    INTERRUPTED,
+    REFUSED,
+    UNREACHABLE,
+    USAGE,
+    error_line,
+    reported,
+    use_those_of_run,
+)
 from canhazgpu.client import BadSettings, Refused, Unreachable
 from canhazgpu.client.connection import WAITING, WARNED, read_settings
 
@@ -16,22 +26,35 @@ def main() -> None:
     arguments = sys.argv[1:]
     _reopen_closed_streams()
     WAITING[:], WARNED[:] = [_print_on_terminal], [_warn]
+    if _command(arguments) == "run":
+        use_those_of_run()
     try:
         sys.exit(_run(_take_config(arguments)))
     except BadSettings as error:
-        sys.exit(_print_error(str(error), 2))
+        sys.exit(_print_error(str(error), USAGE, "settings"))
     except Unreachable as error:
-        sys.exit(_print_error(str(error), 3))
+        sys.exit(_print_error(str(error), UNREACHABLE))
     except Refused as error:
-        sys.exit(_print_error(str(error), 2 if error.status == BAD_REQUEST else 1))
+        sys.exit(_print_error(str(error), USAGE if error.status == BAD_REQUEST else REFUSED))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         _drop_output()
-        sys.exit(0)
+        sys.exit(DONE)
     except OSError as error:  # Only writing the output can raise this here.
         _drop_output()
-        sys.exit(_print_error(f"the output cannot be written: {error.strerror or error}", 1))
+        sys.exit(_print_error(f"the output cannot be written: {error.strerror or error}", REFUSED))
+
+
+def _command(arguments: list[str]) -> str:
+    """Return the name of the command, which may come after `--config FILE`."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            next(words, None)
+        elif not word.startswith("--config="):
+            return word
+    return ""
 
 
 def _run(arguments: list[str]) -> int:
@@ -101,9 +124,9 @@ def _warn(text: str) -> None:
     sys.stderr.write(f"Warning: {' '.join(text.split())}\n")
 
 
-def _print_error(message: str, code: int) -> int:
-    sys.stderr.write(f"Error: {' '.join(message.split())}\n")
-    return code
+def _print_error(message: str, code: int, kind: str = "") -> int:
+    sys.stderr.write(error_line(message, code, kind))
+    return reported(code)
 
 
 if __name__ == "__main__":

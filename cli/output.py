@@ -6,10 +6,9 @@ from typing import Any, NoReturn
 
 import typer
 
+from canhazgpu.cli.exit_codes import error_line, reported
 from canhazgpu.client import Client
 from canhazgpu.events.sanitize import printable
-
-DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 
 def examples(*lines: str) -> str:
@@ -18,9 +17,9 @@ def examples(*lines: str) -> str:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Print a one-line error and exit with `code`."""
-    sys.stderr.write(f"Error: {' '.join(message.split())}\n")
-    raise typer.Exit(code)
+    """Print a one-line error and exit with `code`, or with what `run` reports for it."""
+    sys.stderr.write(error_line(message, code))
+    raise typer.Exit(reported(code))
 
 
 def client() -> Client:

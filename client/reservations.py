@@ -27,7 +27,8 @@ class Reservation:
         """Store the service's answer."""
         held = granted["reservation"]
         self.id: str = held["id"]
-        self.gpus: list[int] = held["gpus"]
+        self.gpus: list[int] = granted.get("held") or held["gpus"]
+        self.is_new = granted.get("held") is None
         self.facts: dict[str, Any] = held
         self.environment: dict[str, str] = granted["environment"]
         self._client = client

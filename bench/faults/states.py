@@ -139,7 +139,7 @@ class LiveRuns(State):
     def _start(cell: Cell, person: Person) -> tuple["subprocess.Popen[str]", str]:
         asked = time.monotonic()
         program = "echo $CANHAZGPU_RESERVATION $NVIDIA_VISIBLE_DEVICES; exec sleep 900"
-        process = cell.host.begin("run", "--gpus", "1", "--", "sh", "-c", program, person=person)
+        process = cell.host.begin("run", "--new", "--gpus", "1", "--", "sh", "-c", program, person=person)
         cell.follow(process)
         out: Any = process.stdout
         if not select.select([out], [], [], BEFORE)[0]:

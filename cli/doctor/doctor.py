@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.output import REFUSED, examples, print_json
+from canhazgpu.cli.exit_codes import REFUSED
+from canhazgpu.cli.output import examples, print_json
 from canhazgpu.events.sanitize import printable
 
 EPILOG = examples("canhazgpu doctor", "canhazgpu doctor --json")

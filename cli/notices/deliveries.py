@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from canhazgpu.cli.output import USAGE, client, examples, fail, print_json, table
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import client, examples, fail, print_json, table
 from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.sanitize import printable
 

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import typer
 
 from canhazgpu.cli.arguments import non_empty
-from canhazgpu.cli.output import USAGE, client, examples, fail
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.client import Unreachable
 from canhazgpu.events.sanitize import printable
 

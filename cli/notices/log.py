@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from canhazgpu.cli.arguments import non_empty
-from canhazgpu.cli.output import REFUSED, USAGE, examples, fail, print_json
+from canhazgpu.cli.exit_codes import REFUSED, USAGE
+from canhazgpu.cli.output import examples, fail, print_json
 from canhazgpu.events.sanitize import printable
 
 if TYPE_CHECKING:

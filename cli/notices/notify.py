@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli import arguments
+from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.notices import preview
-from canhazgpu.cli.output import REFUSED, USAGE, client, examples, fail
+from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.events.sanitize import printable
 
 CHANNEL = re.compile(r"[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?")

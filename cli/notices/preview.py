@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import non_empty
-from canhazgpu.cli.output import USAGE, examples, fail, print_json, table
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import examples, fail, print_json, table
 from canhazgpu.cli.violations.listing import find
 from canhazgpu.events.sanitize import printable
 

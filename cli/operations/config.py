@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import non_empty
-from canhazgpu.cli.output import USAGE, examples, fail, print_json, table
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import examples, fail, print_json, table
 
 app = typer.Typer(
     help="Check and show the settings.",

@@ -5,7 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from canhazgpu.cli.output import REFUSED, UNREACHABLE, USAGE, fail
+from canhazgpu.cli.exit_codes import REFUSED, UNREACHABLE, USAGE
+from canhazgpu.cli.output import fail
 from canhazgpu.events.sanitize import printable
 
 if TYPE_CHECKING:

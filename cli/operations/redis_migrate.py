@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.operations.offline_access import Progress, on_state
-from canhazgpu.cli.output import REFUSED, USAGE, examples, fail, print_json
+from canhazgpu.cli.output import examples, fail, print_json
 from canhazgpu.events.sanitize import printable
 
 if TYPE_CHECKING:

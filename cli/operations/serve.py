@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from canhazgpu.cli.output import REFUSED, USAGE, examples, fail
+from canhazgpu.cli.exit_codes import REFUSED, USAGE
+from canhazgpu.cli.output import examples, fail
 
 EPILOG = examples("canhazgpu serve", "canhazgpu serve --config lab.toml", "canhazgpu serve --no-workers")
 

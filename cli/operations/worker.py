@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.output import REFUSED, USAGE, examples, fail
+from canhazgpu.cli.exit_codes import REFUSED, USAGE
+from canhazgpu.cli.output import examples, fail
 
 EPILOG = examples("canhazgpu worker", "canhazgpu worker --name worker-2")
 

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli import arguments
-from canhazgpu.cli.output import USAGE, client, examples, fail
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.cli.reservations.reserve import print_released
 from canhazgpu.client.reservations import post
 from canhazgpu.events.sanitize import printable

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli import arguments, shells
-from canhazgpu.cli.output import REFUSED, client, examples, fail, print_json
+from canhazgpu.cli.exit_codes import REFUSED
+from canhazgpu.cli.output import client, examples, fail, print_json
 
 EPILOG = examples(
     'code=$(canhazgpu env) && eval "$code"  # bash, zsh',

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli import arguments, shells
-from canhazgpu.cli.output import USAGE, client, examples, fail, print_json
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.client import Refused, Unreachable
 from canhazgpu.client.reservations import Reservation, post
@@ -57,6 +58,7 @@ def reserve(
         "kind": "manual",
         **arguments.gpu_selection(gpus, gpu_ids),
         **arguments.without_none(note=note, label=user),
+        **arguments.surrounding_reservation(),
     }
     if duration is not None:
         body["duration"] = arguments.checked_duration("--duration", duration)

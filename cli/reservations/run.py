@@ -18,15 +18,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from canhazgpu.cli import arguments
-from canhazgpu.cli.output import USAGE, examples, fail
+from canhazgpu.cli.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_MEANINGS, USAGE, paragraph
+from canhazgpu.cli.output import examples, fail
+from canhazgpu.client.reservations import Reservation
 from canhazgpu.events.sanitize import printable
 
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # The exit codes of a shell.
 EPILOG = examples(
     "canhazgpu run --gpus 2 -- python train.py",
     "canhazgpu run --gpu-ids 1,3 --timeout 8h -- ./job.sh",
+    "canhazgpu run --new -- python other.py  # even if you hold GPUs already",
     "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
-)
+) + paragraph(RUN_MEANINGS, "Exit codes, other than those of the command:")
 SHELL = "/bin/sh"
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>; Python has no name for it.
 RUN = "canhazgpu run --gpus 1 -- python train.py"
@@ -50,16 +52,23 @@ def run(
     nonblock: arguments.NonBlock = False,
     note: arguments.Note = None,
     user: arguments.Label = None,
+    new: Annotated[bool, typer.Option("--new", help="Reserve other GPUs than those you hold.")] = False,
 ) -> None:
     """Run a command on reserved GPUs.
 
-    The GPUs are released when the command ends.
+    The GPUs are released when the command ends. Within another `run`, or in a shell with the variables of a
+    reservation, the command uses the GPUs of that one, all of them without --gpus. If you hold a manual
+    reservation that fits, it uses that.
     """
     body = {
         "kind": "run",
         **arguments.gpu_selection(gpus, gpu_ids),
         **arguments.without_none(note=note, label=user),
+        **arguments.surrounding_reservation(),
+        "use_held": not new,
     }
+    if gpus is None and gpu_ids is None:
+        del body["count"]
     if timeout is not None:
         body["timeout"] = arguments.checked_duration("--timeout", timeout)
     patience = arguments.wait_value(wait, nonblock=nonblock)
@@ -69,7 +78,19 @@ def run(
         fail(f"put -- directly before the command: {RUN}", USAGE)
     path = _look_up(command[0])
     held = arguments.wait_for_reservation(body, patience)
+    if not held.is_new and held.facts["kind"] == "manual":
+        sys.stderr.write(_used(held, kept=note is None and user is None))
     become(path, command, held.environment)
+
+
+def _used(held: Reservation, *, kept: bool) -> str:
+    """Return the line that says which reservation is used, and whether a note or a label was `kept`."""
+    ends = f"which expires in {arguments.remaining_time(held.facts)}"
+    lost = "" if kept else "; --note and --user are only for new ones"
+    return (
+        f"Using {arguments.format_gpus(held.gpus)} of your reservation {held.id}, {ends};"
+        f" --new reserves others{lost}\n"
+    )
 
 
 def _look_up(name: str) -> str:

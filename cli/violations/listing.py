@@ -11,7 +11,8 @@ from urllib.parse import quote, urlencode
 import typer
 
 from canhazgpu.cli.arguments import name, non_empty
-from canhazgpu.cli.output import USAGE, client, examples, fail, print_json, table, utc
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import client, examples, fail, print_json, table, utc
 from canhazgpu.cli.violations.timeline import head, moments
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.sanitize import printable

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli import arguments
-from canhazgpu.cli.output import USAGE, client, examples, fail, print_json, table
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import client, examples, fail, print_json, table
 from canhazgpu.client.reservations import post
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.sanitize import printable

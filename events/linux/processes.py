@@ -89,6 +89,15 @@ def tree(root: Process) -> list[Process]:
     return found
 
 
+def parents(pid: int) -> list[Process]:
+    """Return a process and its ancestors, as far as they are visible, the nearest first."""
+    found: list[Process] = []
+    while pid > 0 and pid not in {one.pid for one in found} and (fields := _stat(pid)):
+        found.append(Process(pid, int(fields[START_FIELD])))
+        pid = int(fields[PARENT_FIELD])
+    return found
+
+
 def with_variable(variable: bytes, value: bytes, uid: int | None = None) -> list[Process]:
     """Return the processes of a user, or of all users, that have this environment variable and value."""
     entry = variable + b"=" + value

@@ -39,7 +39,9 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     """A request for any `count` of GPUs, or exactly for `gpus`. Durations are strings such as `4h`.
 
     `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
-    already waiting. The user and the process are taken from the socket.
+    already waiting. The user and the process are taken from the socket. `within` is the reservation that the
+    caller's environment names. With `use_held`, a run uses that one, or else a manual reservation of the same
+    user if it fits, instead of a new one.
     """
 
     kind: Literal["run", "manual"]
@@ -51,6 +53,8 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     label: Label | None = None
     note: Words | None = None
     request: Name | None = None
+    within: Name | None = None
+    use_held: bool = False
 
 
 class ReleaseRequest(OperationRequest, frozen=True, kw_only=True):

@@ -113,9 +113,13 @@ class QueueEntryResponse(Struct, kw_only=True):
 
 
 class GrantedResponse(Struct, kw_only=True):
-    """The granted reservation, and the environment for a program that uses its GPUs."""
+    """The granted reservation, and the environment for a program that uses its GPUs.
+
+    `held`: the GPUs of the reservation that a run uses, which its user held before; null if it is new.
+    """
 
     state: str
+    held: list[int] | None
     reservation: ReservationResponse
     environment: dict[str, str]
 

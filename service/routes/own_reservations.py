@@ -1,25 +1,43 @@
 """The API routes that show callers what they hold themselves. The kernel says who calls."""
 
+import time
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.linux.processes import Process, start_of
+from canhazgpu.events.reservations import RUN
 from canhazgpu.service.api.context import peer_of
+from canhazgpu.service.api.requests import ReserveRequest, allowance, indices
 from canhazgpu.service.gpus.scanner import Scanner
+from canhazgpu.service.identity.peer import Peer
+from canhazgpu.service.reservations.allocator import Allocator
 from canhazgpu.service.reservations.environment import environment
+from canhazgpu.service.reservations.held_use import (
+    HeldUse,
+    NestedRuns,
+    choose,
+    outer_runs,
+    refuse_waiting_for_itself,
+)
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.status.gpu_status import reservation
 
 
 class OwnReservationRoutes:
-    """The routes for the caller's own live reservations."""
+    """The routes for the caller's own live reservations, and how a run uses one of them."""
 
-    def __init__(self, settings: Settings, scanner: Scanner, last_known: LastKnown) -> None:
+    def __init__(
+        self, settings: Settings, scanner: Scanner, allocator: Allocator, last_known: LastKnown
+    ) -> None:
         """Serve what these know."""
+        self._allocator = allocator
         self._settings, self._scanner, self._last_known = settings, scanner, last_known
+        self._nested = NestedRuns()
 
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
@@ -38,3 +56,40 @@ class OwnReservationRoutes:
             if record.uid == peer.uid
         ]
         return self._last_known.respond(held, seen)
+
+    async def held(self, peer: Peer, params: ReserveRequest, *, wait: bool) -> dict[str, Any] | None:
+        """Return the answer for a run that uses a reservation of its user's, or None if it needs a new one.
+
+        Raises Problem if it asks for more than the reservation that it is part of has, or if it would wait
+        for itself, and StoreDown.
+        """
+        nested = params.kind == RUN and params.use_held
+        if not (nested or wait):
+            return None
+        own = [record for record in await self._allocator.reservations() if record.uid == peer.uid]
+        gpus = indices(params.gpus)
+        if nested:
+            timeout, uses = params.timeout is not None, self._nested.uses()
+            found = choose(own, params.within, uses, count=params.count, gpus=gpus, timeout=timeout)
+            if found:
+                return self._granted(peer, found)
+        outer = outer_runs(own, params.within, peer.pid) if wait else ()
+        if outer:
+            refuse_waiting_for_itself(
+                outer,
+                need=len(gpus) if gpus else params.count or 1,
+                gpus=gpus,
+                managed=sum(not gpu.unmanaged for gpu in (await self._last_known.read_state()).gpus),
+                limit=allowance(self._settings, peer.name).gpus,
+            )
+        return None
+
+    def _granted(self, peer: Peer, use: HeldUse) -> dict[str, Any]:
+        if start := start_of(peer.pid):
+            self._nested.add(Process(peer.pid, start), use.gpus)
+        return {
+            "state": "granted",
+            "held": list(use.gpus),
+            "reservation": reservation(use.record, round(time.time() * 1000)),
+            "environment": environment(self._settings, use.record, self._scanner.known, use.gpus),
+        }

@@ -80,6 +80,7 @@ class ReservationRoutes:
         self._handover = handover
         self._users = users
         self._last_known = last_known
+        self._own = OwnReservationRoutes(settings, scanner, allocator, last_known)
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -89,7 +90,7 @@ class ReservationRoutes:
             Route("/v1/reservations/release", self.release, methods=["POST"]),
             Route("/v1/reservations/extend", self.extend, methods=["POST"]),
             Route("/v1/reservations/disown", self.disown, methods=["POST"]),
-            *OwnReservationRoutes(self._settings, self._scanner, self._last_known).routes(),
+            *self._own.routes(),
             Route("/v1/queue", self.queue),
             Route("/v1/queue/{request}", self.leave, methods=["DELETE"]),
         ]
@@ -111,6 +112,8 @@ class ReservationRoutes:
         peer, params = peer_of(request), await body(request, ReserveRequest)
         wait = self._wait_of(params)
         operation = operation_id(params.operation)
+        if params.request is None and (held := await self._own.held(peer, params, wait=wait is not None)):
+            return respond(held, 201)
         process = self._process(request) if params.kind == RUN else None
         try:
             allocation = await self._allocation_request(peer, params, process, wait=wait is not None)
@@ -147,7 +150,7 @@ class ReservationRoutes:
         self._scanner.request_scan()  # This closes a violation that the reservation ends.
         variables = environment(self._settings, record, self._scanner.known)
         shown = reservation(record, record.started_ms)
-        return {"state": "granted", "reservation": shown, "environment": variables}
+        return {"state": "granted", "held": None, "reservation": shown, "environment": variables}
 
     async def release(self, request: Request) -> Response:
         """Release the caller's reservations; runs continue without them, and their user is notified."""

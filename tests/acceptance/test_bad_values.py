@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon
+from support.exit_codes import code_of
 
 LONG = "x" * 100_000
 FOR = ("--for", "1h", "--reason", "r")
@@ -18,7 +19,7 @@ def nowhere(folder: Path) -> Daemon:
 def refusal(host: Daemon, *words: str) -> str:
     """Return the one line of a usage error."""
     done = host.run(*words)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code_of(words, 2), "", 1), done
     assert done.stderr.startswith("Error: ")
     assert len(done.stderr) < 500
     return done.stderr

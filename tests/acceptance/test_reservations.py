@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 from support.daemon import Daemon, gpu, until, use
+from support.exit_codes import code_of
 from support.people import Person
 
 from canhazgpu.service.providers import nvml_errors
@@ -98,7 +99,7 @@ def test_nobody_takes_a_gpu_that_others_use(four: Daemon, people: list[Person]) 
         " - run 'canhazgpu status' for details"
     )
     refused = four.run("run", "--gpus", "3", "--", "true", person=alice)
-    assert refused.returncode == 1
+    assert refused.returncode == 125
     assert said(refused) == (
         "Error: Not enough GPUs available. Requested: 3, Available: 2"
         " (2 GPUs in use without reservation - run 'canhazgpu status' for details)"
@@ -238,7 +239,7 @@ def test_bad_input_is_one_line_and_changes_nothing(four: Daemon, words: tuple[st
         four.run("reserve", "--gpu-ids", "3")  # So that there is something to lose.
         before = redis.xlen(events)
         done = four.run(*words)
-        assert (done.returncode, redis.xlen(events)) == (2, before)
+        assert (done.returncode, redis.xlen(events)) == (code_of(words, 2), before)
     assert said(done).startswith("Error: ")
 
 

@@ -46,7 +46,7 @@ def test_what_stays_on_the_gpu_keeps_it(host: Daemon, runs: list[Run]) -> None:
     until(lambda: "[validated: 5000MB, 1 processes]" in host.status())
     runs[0].end()
     until(lambda: "lingering) [validated: 5000MB, 1 processes]" in host.status())
-    assert host.run("run", "--gpus", "2", "--", "true").returncode == 1
+    assert host.run("run", "--gpus", "2", "--", "true").returncode == 125
     os.kill(child, signal.SIGKILL)
     until(lambda: is_free(host), 3)
     assert host.facts() == []  # It was never anybody's fault.
@@ -56,7 +56,7 @@ def test_a_gpu_that_nobody_uses_yet_is_not_handed_out_again(host: Daemon, runs: 
     """A reserved GPU that is not used yet is not allocated again."""
     runs += [Run(host, SAY + "exec sleep 600"), Run(host, SAY + "exec sleep 600")]
     assert [run.gpus for run in runs] == ["0", "1"]
-    assert host.run("run", "--", "true").returncode == 1
+    assert host.run("run", "--", "true").returncode == 125
 
 
 def test_the_end_of_one_run_is_not_the_end_of_another(host: Daemon, runs: list[Run]) -> None:

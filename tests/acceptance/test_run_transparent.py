@@ -209,7 +209,7 @@ def test_job_control_works(shell: Screen, host: Daemon) -> None:
 def test_ctrl_c_while_it_waits_leaves_the_queue(shell: Screen, host: Daemon) -> None:
     """Ctrl-C while waiting ends with 130, and leaves no reservation or request."""
     host.run("reserve", "--gpus", "1")
-    shell.type(LINE.replace(" --gpus", " --wait --gpus") + "true\n")
+    shell.type(LINE.replace(" --gpus", " --new --wait --gpus") + "true\n")
     shell.wait_for("Position 1 since")
     shell.type("\x03")
     shell.wait_for("ready> ")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until
+from support.exit_codes import code_of
 
 LONG = "n" * 70
 NO_GPU = "there is no GPU 99"
@@ -22,7 +23,7 @@ def nowhere(folder: Path) -> Daemon:
 def error(host: Daemon, *words: str) -> str:
     """Return the one line with which a command that is misused ends."""
     done = host.run(*words)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code_of(words, 2), "", 1), done
     return done.stderr
 
 

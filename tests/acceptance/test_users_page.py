@@ -12,12 +12,17 @@ import pytest
 from support.daemon import COMMAND, Daemon, gpu, until
 from support.programs import need
 
+from canhazgpu.cli.exit_codes import MEANINGS, RUN_MEANINGS
+
 PAGE = (Path(__file__).parents[2] / "docs" / "users.md").read_text()
 CODES = {
     "run -- true": 0,
     "run -- sh -c 'exit 7'": 7,
     "reserve --gpus 3 --nonblock; canhazgpu reserve --gpus 2": 1,
     "reserve --gpus 0": 2,
+    "run --gpus 0 -- true": 125,
+    "run --gpus 9 -- true": 125,
+    "run -- sh -c 'kill -9 $$'": 137,
     "--config away.toml status": 2,
     "run -- /etc/passwd": 126,
     "run -- no-such-command": 127,
@@ -114,8 +119,18 @@ def test_the_variables(idle: Daemon) -> None:
 def test_the_exit_codes(idle: Daemon) -> None:
     """The exit codes are those in the table; `run` returns that of its command."""
     for words, code in CODES.items():
-        assert bash(idle, f"canhazgpu {words}").returncode == code, words
-        assert code == 7 or re.search(rf"^\| (?:\d+, )?{code}(?:, \d+)? \|", PAGE, re.MULTILINE), code
+        assert bash(idle, f"canhazgpu {words}; exit $?").returncode == code, words
+        assert code in (7, 137) or re.search(rf"^\| {code} \|", PAGE, re.MULTILINE), code
+
+
+def test_the_page_and_the_help_have_the_same_exit_codes(idle: Daemon) -> None:
+    """There is one table of them, in cli/exit_codes.py."""
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|$", PAGE.partition("## Exit codes")[2], re.MULTILINE)
+    table = [*MEANINGS.items(), *RUN_MEANINGS.items()]
+    assert rows == [(str(code), meaning) for code, meaning in table]
+    for words, meanings in ((("--help",), MEANINGS), (("run", "--help"), RUN_MEANINGS)):
+        shown = idle.run(*words).stdout
+        assert all(f"  {code:<5}{meaning}\n" in shown for code, meaning in meanings.items())
 
 
 def test_the_available_gpus(idle: Daemon) -> None:

@@ -21,7 +21,8 @@ from support.daemon import Daemon, gpu, until
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
-from canhazgpu.service.routes.openapi import OPERATIONS, document, openapi
+from canhazgpu.service.routes.openapi import document, openapi
+from canhazgpu.service.routes.operations import OPERATIONS
 
 pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).parents[2]

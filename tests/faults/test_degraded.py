@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from support.daemon import Daemon, gpu, until, use
 from support.descriptors import none_left
+from support.exit_codes import code_of
 from support.redis import redis_binary
 
 from canhazgpu.client import Client
@@ -77,7 +78,7 @@ def check(host: Daemon, reason: str, *, may_fit: bool = False) -> None:
         refused = host.run(*words)
         if may_fit and refused.returncode == 0:  # In a page that Redis had just given back.
             continue
-        assert refused.returncode == 1, (words, refused)
+        assert refused.returncode == code_of(words, 1), (words, refused)
         assert refused.stderr.startswith(f"Error: {reason} ("), (words, refused.stderr)
         assert refused.stderr.count("\n") == 1
         assert time.monotonic() - began < 10, words

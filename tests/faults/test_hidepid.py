@@ -80,7 +80,7 @@ def test_a_run_that_cannot_be_followed_is_refused_with_the_reason(
     owner, other = people
     with service(folder, options, owner) as daemon:
         refused = daemon.run("run", "--", "true", person=other)
-        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (125, "", 1)
         for words in ("hidepid", "run the service as root", "CAP_SYS_PTRACE", "use `canhazgpu reserve`"):
             assert words in refused.stderr, refused.stderr
         assert "has ended" not in refused.stderr

@@ -70,7 +70,8 @@ def crowd(folder: Path) -> Iterator[Crowd]:
 
 
 @pytest.mark.parametrize(
-    "words", [("run", "--gpus", "1", "--wait", "--", "sleep", "600"), ("reserve", "--gpus", "1", "--wait")]
+    "words",
+    [("run", "--new", "--gpus", "1", "--wait", "--", "sleep", "600"), ("reserve", "--gpus", "1", "--wait")],
 )
 def test_who_is_served_as_they_die_holds_nothing(crowd: Crowd, words: tuple[str, ...]) -> None:
     """If all are killed at once, the ones that are served while dying lose their GPUs again."""
@@ -95,7 +96,7 @@ def test_who_dies_while_redis_is_away_leaves_the_queue(folder: Path) -> None:
     crowd = Crowd(host)
     try:
         assert host.run("reserve").returncode == 0
-        crowd.wait("run", "--wait", "--", "sleep", "600")
+        crowd.wait("run", "--new", "--wait", "--", "sleep", "600")
         redis.kill()
         redis.wait()
         crowd.kill()

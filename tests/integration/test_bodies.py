@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from support.daemon import Daemon
 
-from canhazgpu.service.routes.openapi import OPERATIONS
+from canhazgpu.service.routes.operations import OPERATIONS
 
 POSTS = sorted(
     one.path.replace("{silence}", "s1-1").replace("{letter}", "1-1")

@@ -89,7 +89,7 @@ class Calls:
         began = now_ms()
         as_root = kind.startswith("sudo")
         program = person.plain_words(*AGENT) if as_root else list(AGENT)
-        words = [*COMMAND, "run", *options, "--", *program]
+        words = [*COMMAND, "run", "--new", *options, "--", *program]
         words = person.sudo_words(*words) if as_root else person.words(*words)
         agent = Agent(words, self._host.environment)
         self.made.append(Call(Request(name, person.name, kind), began, agent))

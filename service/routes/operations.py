@@ -1,0 +1,237 @@
+"""Every method of every path of the API, with the types of its request and response, as data."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from canhazgpu.events.notices import Delivery
+from canhazgpu.events.outbox import DeadLetter
+from canhazgpu.service.api import requests
+from canhazgpu.service.api import responses as api_responses
+from canhazgpu.service.violations.filters import KINDS
+from canhazgpu.service.violations.responses import TimelineResponse
+
+TEXT = {"type": "string"}
+FLAG = {"enum": ["0", "1"]}
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One method of one path. `reply` is the type of the response, or None for JSON lines."""
+
+    method: str
+    path: str
+    about: str
+    reply: Any
+    code: int = 200
+    body: type[Struct] | None = None
+    query: dict[str, tuple[dict[str, Any], str]] = {}
+    problems: tuple[int, ...] = ()
+
+
+SINCE: dict[str, tuple[dict[str, Any], str]] = {"since": (TEXT, "How far to look back: 30m, 7d.")}
+READS = (400, 503)
+WRITES = (400, 403, 408, 409, 413, 429, 503)
+OPERATIONS = (
+    Operation(
+        method="get",
+        path="/v1/health",
+        about="The health of the service.",
+        reply=api_responses.HealthResponse,
+    ),
+    Operation(
+        method="get",
+        path="/v1/status",
+        about="All GPUs.",
+        reply=list[api_responses.GpuResponse],
+        query={"fresh": (FLAG, "1: wait for a new scan.")},
+    ),
+    Operation(
+        method="get",
+        path="/v1/violations",
+        about="Violations: GPU use without a valid reservation, oldest first.",
+        reply=list[api_responses.ViolationResponse],
+        query={
+            "since": (
+                TEXT,
+                "Violations that ended at this time or later: 7d (ago), 2026-11-25, 2026-11-25T14:30:00Z.",
+            ),
+            "until": (TEXT, "Violations that started by this time; same syntax as since."),
+            "user": (TEXT, "Only violations of this user."),
+            "gpu": (TEXT, "Only violations on this GPU."),
+            "kind": ({"enum": list(KINDS)}, "Only violations of this kind."),
+            "open": (FLAG, "1: only open violations."),
+            "unreached": (FLAG, "1: only violations whose user could not be notified."),
+        },
+    ),
+    Operation(
+        method="get",
+        path="/v1/violations/{violation}",
+        about="One violation, by its id or the start of its id, with its timeline.",
+        reply=TimelineResponse,
+        problems=(404,),
+    ),
+    Operation(
+        method="get",
+        path="/v1/silences",
+        about="All live silences, sorted by end time.",
+        reply=list[api_responses.SilenceResponse],
+    ),
+    Operation(
+        method="post",
+        path="/v1/silences",
+        about="Suppress notices about some violations for a time; administrators only.",
+        reply=api_responses.SilenceResponse,
+        code=201,
+        body=requests.SilenceRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/silences/ack",
+        about="Acknowledge your own open violations, once per episode.",
+        reply=api_responses.SilenceResponse,
+        code=201,
+        body=requests.AckRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/silences/{silence}/expire",
+        about="End a silence early: users their own acknowledgement, administrators any.",
+        reply=api_responses.SilenceResponse,
+        body=requests.UnsilenceRequest,
+        problems=(*WRITES, 404),
+    ),
+    Operation(
+        method="get",
+        path="/v1/events",
+        about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is the number of lost events.",
+        reply=None,
+        query={
+            "after": (TEXT, "A stream id; only events after it."),
+            "type": (TEXT, "A type or the beginning of one; repeatable."),
+            "follow": (FLAG, "1: continue with new events."),
+        },
+    ),
+    Operation(
+        method="get",
+        path="/v1/deliveries",
+        about="Attempts to deliver notices.",
+        reply=list[Delivery],
+        query={**SINCE, "notice": (TEXT, "Only attempts for this notice.")},
+    ),
+    Operation(
+        method="get",
+        path="/v1/deadletters",
+        about="Dead letters: notices that could not be delivered; administrators only.",
+        reply=list[DeadLetter],
+        problems=(403,),
+    ),
+    Operation(
+        method="post",
+        path="/v1/deadletters/{letter}/replay",
+        about="Deliver a dead letter again; administrators only.",
+        reply=api_responses.ReplayResponse,
+        problems=(403, 404),
+    ),
+    Operation(
+        method="post",
+        path="/v1/notices/test",
+        about="Send a test notice.",
+        reply=api_responses.TestNoticeResponse,
+        code=202,
+        body=requests.TestNoticeRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="get",
+        path="/v1/reservations",
+        about="All live reservations, oldest first.",
+        reply=list[api_responses.ReservationResponse],
+    ),
+    Operation(
+        method="get",
+        path="/v1/reservations/own",
+        about="The caller's own live reservations, the oldest first, with their environment.",
+        reply=list[api_responses.OwnReservationResponse],
+    ),
+    Operation(
+        method="post",
+        path="/v1/reservations",
+        about="Reserve GPUs, all or none. With `wait`: JSON lines. If the answer is not read, they are released.",
+        reply=api_responses.GrantedResponse,
+        code=201,
+        body=requests.ReserveRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/reservations/release",
+        about="End your own reservations.",
+        reply=list[api_responses.ReleasedResponse],
+        body=requests.ReleaseRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/reservations/extend",
+        about="Extend your own manual reservations.",
+        reply=list[api_responses.ReservationResponse],
+        body=requests.ExtendRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/reservations/disown",
+        about="Declare that presumed use of your reserved GPUs is not yours.",
+        reply=list[api_responses.DisownedResponse],
+        body=requests.DisownRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="get",
+        path="/v1/queue",
+        about="The waiting requests, in order.",
+        reply=list[api_responses.QueueEntryResponse],
+    ),
+    Operation(
+        method="delete",
+        path="/v1/queue/{request}",
+        about="Remove your own request from the queue.",
+        reply=api_responses.LeaveResponse,
+        problems=(403, 404),
+    ),
+    Operation(
+        method="post",
+        path="/v1/admin/release",
+        about="End reservations of any user; administrators only.",
+        reply=list[api_responses.ReleasedResponse],
+        body=requests.AdminReleaseRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/admin/drain",
+        about="Stop allocating GPUs; administrators only.",
+        reply=api_responses.DrainResponse,
+        body=requests.DrainRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/admin/undrain",
+        about="Allocate drained GPUs again; administrators only.",
+        reply=api_responses.DrainResponse,
+        body=requests.DrainRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/admin/manage",
+        about="Set which GPUs can be reserved; administrators only.",
+        reply=api_responses.ManageResponse,
+        body=requests.ManageRequest,
+        problems=WRITES,
+    ),
+    Operation(method="get", path="/v1/openapi.json", about="This document.", reply=dict[str, Any]),
+)
