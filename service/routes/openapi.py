@@ -20,6 +20,7 @@ from canhazgpu.service.violations.responses import TimelineResponse
 
 TEXT = {"type": "string"}
 FLAG = {"enum": ["0", "1"]}
+DESCRIPTION = "HTTP over the service's Unix socket. The kernel identifies the caller."
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -58,11 +59,8 @@ OPERATIONS = (
         about="Violations: GPU use without a valid reservation, oldest first.",
         reply=list[api_responses.ViolationResponse],
         query={
-            "since": (
-                TEXT,
-                "Violations that ended at this time or later: 7d (ago), 2026-11-25, 2026-11-25T14:30:00Z.",
-            ),
-            "until": (TEXT, "Violations that started by this time; same syntax as since."),
+            "since": (TEXT, "Only those that ended then or later: 7d, 2026-11-25, 2026-11-25T14:30:00Z."),
+            "until": (TEXT, "Only those that began by then; same syntax as since."),
             "user": (TEXT, "Only violations of this user."),
             "gpu": (TEXT, "Only violations on this GPU."),
             "kind": ({"enum": list(KINDS)}, "Only violations of this kind."),
@@ -112,13 +110,12 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/v1/events",
-        about="Events as JSON lines, each a CloudEvents envelope with its stream_id. A line of the type "
-        "canhazgpu.stream.gap says in data.missing how many are not kept any more (null: not known).",
+        about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is the number of lost events.",
         reply=None,
         query={
             "after": (TEXT, "A stream id; only events after it."),
-            "type": (TEXT, "A type or its first words; repeatable."),
-            "follow": (FLAG, "1: continue with new events."),
+            "type": (TEXT, "A type or the beginning of one; repeatable."),
+            "follow": (FLAG, "1: go on to send new events."),
         },
     ),
     Operation(
@@ -166,8 +163,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations",
-        about="Reserve GPUs, all or none. With `wait`, JSON lines: queued, granted or refused."
-        " A manual reservation whose answer is not read to its end is given back.",
+        about="Reserve GPUs, all or none. With `wait`: JSON lines. If the answer is not read, they are released.",
         reply=api_responses.GrantedResponse,
         code=201,
         body=requests.ReserveRequest,
@@ -192,7 +188,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations/disown",
-        about="Disown the presumed use of your reserved GPUs.",
+        about="Declare that presumed use of your reserved GPUs is not yours.",
         reply=list[api_responses.DisownedResponse],
         body=requests.DisownRequest,
         problems=WRITES,
@@ -261,11 +257,7 @@ def openapi() -> dict[str, Any]:
         paths.setdefault(one.path, {})[one.method] = _operation(one, schemas)
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "canhazgpu",
-            "version": "1.0.0",
-            "description": "HTTP over the service's Unix socket. Who asks is who the kernel says.",
-        },
+        "info": {"title": "canhazgpu", "version": "1.0.0", "description": DESCRIPTION},
         "servers": [{"url": "http://localhost"}],
         "paths": paths,
         "components": {"schemas": components},
@@ -278,9 +270,12 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": schemas[str(api_responses.ProblemDetails)]}}
     responses: dict[str, Any] = {str(one.code): {"description": one.about, "content": content}}
     if one.path == "/v1/reservations" and one.method == "post":
-        responses["200"] = {"description": "Where the request stands, as it changes.", "content": lines}
+        responses["200"] = {
+            "description": "The state of the request, each time it changes.",
+            "content": lines,
+        }
     for code in sorted({*READS, *one.problems}):
-        responses[str(code)] = {"description": "Why not, and what to do.", "content": problem}
+        responses[str(code)] = {"description": "The reason, and what to do.", "content": problem}
     names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
     parameters = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names]
     parameters += [
