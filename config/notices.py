@@ -95,7 +95,9 @@ class Terminate(Struct, frozen=True, kw_only=True):
     ] = 3
     interrupt_grace: Annotated[Duration, about("Time between SIGINT and SIGTERM.", most=45.0)] = 30.0
     terminate_grace: Annotated[Duration, about("Time between SIGTERM and SIGKILL.", most=45.0)] = 30.0
-    max_per_hour: Annotated[int, Meta(ge=1), about("Maximum number of episodes per hour whose processes are ended.")] = 3
+    max_per_hour: Annotated[
+        int, Meta(ge=1), about("Maximum number of episodes per hour whose processes are ended.")
+    ] = 3
 
 
 def _by(*names: str) -> list[str]:

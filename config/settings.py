@@ -88,7 +88,8 @@ class Violations(Struct, frozen=True, kw_only=True):
     """When use without a reservation becomes a violation."""
 
     confirm: Annotated[
-        Duration, about("Use must be seen in two scans at least this far apart before it counts as a violation.")
+        Duration,
+        about("Use must be seen in two scans at least this far apart before it counts as a violation."),
     ] = 2.0
     exempt_users: Annotated[list[str], about("Users whose processes are never violations.")] = field(
         default_factory=list
@@ -154,9 +155,9 @@ class Run(Struct, frozen=True, kw_only=True):
     grace: Annotated[Duration, about("Time between SIGINT and SIGKILL when a run reaches its --timeout.")] = (
         30.0
     )
-    device_ids: Annotated[Literal["index", "uuid"], about("How CUDA_VISIBLE_DEVICES names the GPUs: index or uuid.")] = (
-        "index"
-    )
+    device_ids: Annotated[
+        Literal["index", "uuid"], about("How CUDA_VISIBLE_DEVICES names the GPUs: index or uuid.")
+    ] = "index"
 
 
 class Reserve(Struct, frozen=True, kw_only=True):

@@ -47,9 +47,15 @@ def migrate(
     sentinel_password_file: Annotated[
         Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)
     ] = None,
-    ca_file: Annotated[Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)] = None,
-    cert_file: Annotated[Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)] = None,
-    key_file: Annotated[Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)] = None,
+    ca_file: Annotated[
+        Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)
+    ] = None,
+    cert_file: Annotated[
+        Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)
+    ] = None,
+    key_file: Annotated[
+        Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace this host's data in the new Redis.")
     ] = False,

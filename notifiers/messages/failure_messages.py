@@ -117,7 +117,8 @@ def _repeaters(digest: Digest) -> list[Part]:
         said.append(f"Repeat offenders: {joined([printable(one) for one in digest.repeaters])}.")
     if unreached:
         said.append(
-            f"{counted(unreached, 'violation')} could not be reported to the user: please contact them yourself."
+            f"{counted(unreached, 'violation')} could not be reported to the user:"
+            " please contact them yourself."
         )
     return [Sentence(" ".join(said))] if said else []
 

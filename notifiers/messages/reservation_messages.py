@@ -118,7 +118,8 @@ def _expiring(case: Case) -> Content:
     what = (
         f"{case.whose} reservation of {case.gpus} expires {f'in {left}, ' if left else ''}at {moment(when)}"
     )
-    meaning = f"Processes that still run on {'them' if case.many else 'it'} then count as use without a reservation."
+    them = "them" if case.many else "it"
+    meaning = f"Processes that still run on {them} then count as use without a reservation."
     back = ("To release GPUs that you do not need", f"canhazgpu release --gpu-ids {case.ids}")
     return case.content(what, meaning, [_extend(case), back])
 
@@ -134,7 +135,9 @@ def _idle(case: Case) -> Content:
     lasted = length(case.held.idle, case.notice.created)
     what = f"{who} not used {case.gpus}{f' for {lasted}' if lasted else ''}"
     more = f", since {moment(case.held.idle)}, although {reserved}"
-    purpose = "To release them but keep the run going" if case.is_run else "To release GPUs that you do not need"
+    purpose = (
+        "To release them but keep the run going" if case.is_run else "To release GPUs that you do not need"
+    )
     rows = [(purpose, f"canhazgpu release --gpu-ids {case.ids}")]
     if case.held.pid:
         rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
@@ -177,9 +180,8 @@ def _how(case: Case) -> str:
 
 
 def _unreserved(case: Case) -> Content:
-    what = (
-        f"{case.whose} run continues, but {case.gpus} {'are' if case.many else 'is'} no longer reserved for it"
-    )
+    are = "are" if case.many else "is"
+    what = f"{case.whose} run continues, but {case.gpus} {are} no longer reserved for it"
     meaning = f"Processes on {'them' if case.many else 'it'} now count as use without a reservation."
     rows = [(f"To reserve {'them' if case.many else 'it'} again", case.reserve(these=True))]
     if case.held.pid:

@@ -108,12 +108,8 @@ def _special() -> list[Sample]:
             unreached_holder="alice",
         ),
         _sample("opened", ADMINS, "The user is not proven.", "unproven", violations=(unproven,), user="root"),
-        _sample(
-            "opened", HOLDER, "A hint names a user.", "hinted", violations=(hinted,), user="root"
-        ),
-        _sample(
-            "opened", ADMINS, "A hint names a user.", "hinted", violations=(hinted,), user="root"
-        ),
+        _sample("opened", HOLDER, "A hint names a user.", "hinted", violations=(hinted,), user="root"),
+        _sample("opened", ADMINS, "A hint names a user.", "hinted", violations=(hinted,), user="root"),
         _sample(
             "opened",
             ADMINS,

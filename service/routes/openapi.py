@@ -13,6 +13,8 @@ import msgspec
 from canhazgpu.service.api import responses as api_responses
 from canhazgpu.service.routes.operations import OPERATIONS, READS, TEXT, Operation
 
+DESCRIPTION = "HTTP over the service's Unix socket. The kernel identifies the caller."
+
 
 def openapi() -> dict[str, Any]:
     """Return the document."""
@@ -29,11 +31,7 @@ def openapi() -> dict[str, Any]:
         paths.setdefault(one.path, {})[one.method] = _operation(one, schemas)
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "canhazgpu",
-            "version": "1.0.0",
-            "description": "HTTP over the service's Unix socket. Who asks is who the kernel says.",
-        },
+        "info": {"title": "canhazgpu", "version": "1.0.0", "description": DESCRIPTION},
         "servers": [{"url": "http://localhost"}],
         "paths": paths,
         "components": {"schemas": components},
@@ -46,9 +44,12 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": schemas[str(api_responses.ProblemDetails)]}}
     responses: dict[str, Any] = {str(one.code): {"description": one.about, "content": content}}
     if one.path == "/v1/reservations" and one.method == "post":
-        responses["200"] = {"description": "Where the request stands, as it changes.", "content": lines}
+        responses["200"] = {
+            "description": "The state of the request, each time it changes.",
+            "content": lines,
+        }
     for code in sorted({*READS, *one.problems}):
-        responses[str(code)] = {"description": "Why not, and what to do.", "content": problem}
+        responses[str(code)] = {"description": "The reason, and what to do.", "content": problem}
     names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
     parameters = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names]
     parameters += [

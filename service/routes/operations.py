@@ -105,7 +105,8 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/v1/events",
-        about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is the number of lost events.",
+        about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is the number of"
+        " lost events.",
         reply=None,
         query={
             "after": (TEXT, "A stream id; only events after it."),
@@ -158,7 +159,8 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations",
-        about="Reserve GPUs, all or none. With `wait`: JSON lines. If the answer is not read, they are released.",
+        about="Reserve GPUs, all or none. With `wait`: JSON lines."
+        " If the answer is not read, they are released.",
         reply=api_responses.GrantedResponse,
         code=201,
         body=requests.ReserveRequest,

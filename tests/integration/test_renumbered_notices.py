@@ -135,6 +135,4 @@ async def test_the_holder_of_a_vanished_card_is_told(store: Store) -> None:
         failed, told = await made(store, "gpu-failed", "released")
     assert any("nvidia-smi -L" in row for row in lines(failed))
     assert (told.person, told.reservation and told.reservation.was) == (f"u{ALICE}", (0,))
-    assert subject(told).endswith(
-        "your reservation of GPU 0 was released: the driver no longer finds it"
-    )
+    assert subject(told).endswith("your reservation of GPU 0 was released: the driver no longer finds it")

@@ -140,9 +140,7 @@ SAYS = {
     "released-holder-idle": ["was released: it was idle since 2026-11-24 07:15:55 UTC."],
     "released-holder-lost": ["was lost", "canhazgpu reserve --gpu-ids 1,3 --duration 4h", "kill 4711"],
     "released-holder-unmanaged": ["was released by root, who has taken it out of allocation."],
-    "released-holder-vanished": [
-        "your reservation of GPU 3 was released: the driver no longer finds it."
-    ],
+    "released-holder-vanished": ["your reservation of GPU 3 was released: the driver no longer finds it."],
     "unreserved-holder": [
         "alice, your run continues, but GPUs 1 and 3 are no longer reserved for it.",
         "To reserve them again: canhazgpu reserve --gpu-ids 1,3 --duration 4h",
