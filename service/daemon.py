@@ -100,7 +100,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     scanner = Scanner(settings, store, provider, attributor)
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake
-    liveness = Lifetime(store, allocator, scanner, _notifier(store), settings.run.grace)
+    liveness = Lifetime(
+        store, allocator, scanner, _notifier(store), attributor.persons, grace=settings.run.grace
+    )
     attributor.runs = liveness.runs
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)

@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import anyio
 import structlog
@@ -20,8 +19,9 @@ from canhazgpu.events.linux.processes import Process, open_process, send, tree, 
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.gpus.scanner import Scanner
-from canhazgpu.service.identity.cgroups import container_of
+from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.reservations.allocator import Allocator
+from canhazgpu.service.reservations.detached_containers import containers_of
 
 LOOK_AGAIN = 10.0  # Seconds between checks whether a run with live containers was released.
 HEARTBEAT = 15.0  # Seconds between heartbeats of all runs.
@@ -34,14 +34,22 @@ Notify = Callable[[Record, str], Awaitable[None]]
 class Lifetime:
     """Watches runs and expiry times, and ends reservations."""
 
-    def __init__(
-        self, store: Store, allocator: Allocator, scanner: Scanner, notify: Notify, grace: float
+    def __init__(  # noqa: PLR0913 - what it watches, whom it tells, and a setting
+        self,
+        store: Store,
+        allocator: Allocator,
+        scanner: Scanner,
+        notify: Notify,
+        persons: OrdinaryUsers,
+        *,
+        grace: float,
     ) -> None:
         """`notify` is called with a reservation and a notice kind (`timeout`) to notify its user.
 
-        `grace`: seconds between SIGINT and SIGKILL.
+        `persons` tells which uids only users have. `grace`: seconds between SIGINT and SIGKILL.
         """
         self._grace = grace
+        self._is_user = persons.could_include
         self._store = store
         self._allocator = allocator
         self._scanner = scanner
@@ -145,7 +153,7 @@ class Lifetime:
         """Wait for containers that carry a run's name: they outlive the command that started them."""
         while True:
             try:
-                containers = await anyio.to_thread.run_sync(_containers, record)
+                containers = await anyio.to_thread.run_sync(containers_of, record, self._is_user)
                 descriptor = open_process(containers[0]) if containers else None
             except OSError:  # It cannot be told now.
                 await anyio.sleep(AGAIN)
@@ -224,22 +232,6 @@ class Lifetime:
             except StoreDown as down:
                 self._store.report_down(down)
                 await anyio.sleep(AGAIN)
-
-
-def _containers(record: Record) -> list[Process]:
-    """Return the processes in containers with the run's id in their environment."""
-    return [
-        process
-        for process in with_variable(b"CANHAZGPU_RESERVATION", record.id.encode())
-        if container_of(_cgroup(process)) is not None
-    ]
-
-
-def _cgroup(process: Process) -> str:
-    try:
-        return Path(f"/proc/{process.pid}/cgroup").read_text("utf-8", "backslashreplace")
-    except OSError:
-        return ""
 
 
 def _members(record: Record, root: Process) -> dict[Process, None]:

@@ -26,10 +26,10 @@ def test_a_holders_container_is_no_violation(
     """It runs as root, and nobody knows who started it: it is theirs as long as nothing says otherwise."""
     ada, terminal = people[0], Terminal(people[0])
     try:
-        mine = docker.start(*(option.format(uid=ada.uid, name=ada.name) for option in options))
-        nobodys = docker.start()
         host = serve(docker)
         assert host.run("reserve", "--gpu-ids", "0", person=ada).returncode == 0
+        mine = docker.start(*(option.format(uid=ada.uid, name=ada.name) for option in options))
+        nobodys = docker.start()
         host.place(gpu(0, use(mine.pid, 900)), gpu(1, use(nobodys.pid, 900)))
         until(lambda: rows(host)[1]["violations"])  # By then the other would have been one too.
         assert rows(host)[0]["violations"] == []
