@@ -10,7 +10,8 @@ import msgspec
 
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
 from canhazgpu.events.redis_client.scripts import Script
-from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.service.gpus.card_identity import is_known_uuid
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 OBSERVE = Script("canhazgpu.service.gpus", "observe")
@@ -18,6 +19,7 @@ STALL = Script("canhazgpu.service.gpus", "stall")
 UNKNOWN_USER, CONTAINERS = "unknown", "containers"
 DEFAULTS = AllocationPolicy()
 KNOWN = 64  # GPUs whose stored state is reused while nothing changes.
+MOVED = "the state of a card was restored at its former index: it is moved first"
 NOBODY = ProcessUse(pid=0, name="", user=UNKNOWN_USER, memory_mb=None)
 
 _encode = msgspec.json.Encoder().encode
@@ -50,11 +52,11 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
     GPUs. `confirm` is the minimum time in seconds between the two scans that open a violation; `stale` is the
     gap without a good scan after which the first of them no longer counts. The reading started `age` seconds
     ago. `ended`: open violations ("GPU/key") on missing cards whose processes have ended. Storing the same
-    scan again changes nothing. Raises StoreDown.
+    scan again changes nothing. Raises StoreDown, also if Redis has a card of the scan at another index.
     """
     keys = store.keys
     scan = _encode([_gpu(usage) for usage in usages])
-    *numbers, granted = await store.run(
+    reply = await store.run(
         OBSERVE,
         [
             *host_keys(keys),
@@ -73,6 +75,9 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
             _encode(ended),
         ],
     )
+    if reply is None:
+        raise StoreDown(MOVED)
+    *numbers, granted = reply
     now_ms, due_ms, opened, closed, freed = map(int, numbers)
     return Observed(now_ms, due_ms, opened, closed, freed, tuple(name.decode() for name in granted))
 
@@ -113,6 +118,7 @@ def _gpu(usage: GpuUsage) -> msgspec.Raw:
     row = {
         "index": usage.index,
         "uuid": usage.uuid,
+        "known": is_known_uuid(usage.uuid),
         "state": usage.state,
         "usage": _encode(usage).decode(),
         "outline": _encode(outline).decode(),

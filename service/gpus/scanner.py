@@ -178,6 +178,7 @@ class Scanner:
             self.granted()
         if (
             renamed
+            or self._cards.moved
             or observed.granted
             or observed.freed
             or self._known.keys() != {usage.index for usage in usages}
