@@ -4,8 +4,8 @@
 -- If a reservation's process has ended and none of its processes is left, it is released and the queue is served.
 -- If the user of a reservation does not use its GPUs, an event says so, and a manual reservation may be released.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending gpu...
--- Args: host rules confirm_ms stale_ms age_ms scan ended
--- Returns: now_ms due_ms opened closed freed granted; false if a card has to be renumbered first: then nothing was changed
+-- Args: host rules confirm_ms stale_ms age_ms scan ended former
+-- Returns: now_ms due_ms opened closed freed granted; false if Redis has another card than `former` at an index: then nothing was changed
 -- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed reservation.created reservation.idle reservation.used reservation.released
 local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -17,15 +17,11 @@ local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within this time is a
 local RETURNS = 4  -- The minimum number of returns for a violation, however long the gaps between scans are.
 local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
-local stored, times, listed = {}, {}, {}
+local former, stored = cjson.decode(ARGV[8]), {}
 for position, gpu in ipairs(scan) do
-  stored[position] = pairs_of(KEYS[FIRST - 1 + position])
-  local uuid = stored[position].uuid or ''
-  times[uuid], listed[gpu.uuid] = (times[uuid] or 0) + 1, gpu.known and listed[gpu.uuid] == nil
-end
-for position, gpu in ipairs(scan) do
-  local uuid = stored[position].uuid
-  if uuid ~= gpu.uuid and times[uuid] == 1 and listed[uuid] then return false end  -- It is restored at a former index.
+  local old = pairs_of(KEYS[FIRST - 1 + position])
+  stored[position] = old
+  if old.uuid and old.uuid ~= gpu.uuid and former ~= cjson.null and old.uuid ~= former[position] then return false end
 end
 
 local function publish_violation(verb, gpu, key, record, extra, id)
