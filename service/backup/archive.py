@@ -147,11 +147,11 @@ def records(path: Path) -> Iterator[Record]:
 
 def _opened(path: Path) -> BinaryIO:
     """Open a backup. A pipe is refused: it would be waited for, and a backup is read twice."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", closefd=True)
-    if not S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
         raise BadBackup("not a regular file")
-    return file
+    return os.fdopen(file, "rb")
 
 
 def _head(file: BinaryIO, digest: Any) -> Head:

@@ -1,7 +1,7 @@
 """Stores a scan in Redis: builds the argument of the script `observe` and parses its answer."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -10,7 +10,7 @@ import msgspec
 
 from canhazgpu.events.gpu import GpuUsage, ProcessUse
 from canhazgpu.events.redis_client.scripts import Script
-from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 OBSERVE = Script("canhazgpu.service.gpus", "observe")
@@ -18,6 +18,7 @@ STALL = Script("canhazgpu.service.gpus", "stall")
 UNKNOWN_USER, CONTAINERS = "unknown", "containers"
 DEFAULTS = AllocationPolicy()
 KNOWN = 64  # GPUs whose stored state is reused while nothing changes.
+RESTORED = "the cards were restored as they were before: their state is moved first"
 NOBODY = ProcessUse(pid=0, name="", user=UNKNOWN_USER, memory_mb=None)
 
 _encode = msgspec.json.Encoder().encode
@@ -43,6 +44,7 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
     age: float = 0.0,
     rules: AllocationPolicy = DEFAULTS,
     ended: Sequence[str] = (),
+    former: Mapping[int, str] | None = None,
 ) -> Observed:
     """Store one scan of all GPUs and apply its consequences in one round trip.
 
@@ -50,11 +52,12 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
     GPUs. `confirm` is the minimum time in seconds between the two scans that open a violation; `stale` is the
     gap without a good scan after which the first of them no longer counts. The reading started `age` seconds
     ago. `ended`: open violations ("GPU/key") on missing cards whose processes have ended. Storing the same
-    scan again changes nothing. Raises StoreDown.
+    scan again changes nothing. `former`: the UUIDs that Redis has at indices where they differ from the scan.
+    Raises StoreDown, also if Redis has others, because it was restored; None does not check this.
     """
     keys = store.keys
     scan = _encode([_gpu(usage) for usage in usages])
-    *numbers, granted = await store.run(
+    reply = await store.run(
         OBSERVE,
         [
             *host_keys(keys),
@@ -71,8 +74,12 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
             math.ceil(age * 1000),
             scan,
             _encode(ended),
+            _encode(former if former is None else [former.get(usage.index) for usage in usages]),
         ],
     )
+    if reply is None:
+        raise StoreDown(RESTORED)
+    *numbers, granted = reply
     now_ms, due_ms, opened, closed, freed = map(int, numbers)
     return Observed(now_ms, due_ms, opened, closed, freed, tuple(name.decode() for name in granted))
 

@@ -41,6 +41,9 @@ class Renumbering:
         self._blind = True  # What is missing may have been there since the last scan.
         self._doubts: list[str] = []
         self.moved: dict[int, int] = {}  # By the last call of `settle`: old index -> new one.
+        self.former: dict[
+            int, str
+        ] = {}  # By the last call of `settle`: other UUIDs in Redis than the scan's.
         self.granted = False  # By the last call of `settle`: whether waiting requests were granted.
 
     def forget(self) -> None:
@@ -56,7 +59,7 @@ class Renumbering:
 
         `now_ms`: Redis' clock at the last scan, 0 before the first one. Raises StoreDown.
         """
-        self.moved, self.granted = {}, False
+        self.moved, self.former, self.granted = {}, {}, False
         seen = {reading.index: reading.uuid for reading in readings}
         anew = self._blind and any(map(_is_missing, self._known.values()))
         if self._cards is None or seen != self._seen or anew:
@@ -112,6 +115,7 @@ class Renumbering:
             raise StoreDown("the host's GPUs change faster than they can be read")
         self._cards = _after(before, moves, readings, now_ms, anew=self._blind)
         self.moved = {move.was: move.index for move in moves}
+        self.former = {move.index: before[move.was].uuid for move in moves}
         self._log_moves(before, moves, seen)
 
     async def _load(self) -> dict[int, Card]:

@@ -171,13 +171,21 @@ class Scanner:
         over = await ended(self._store, [usage.index for usage in self._cards.missing()])
         age = time.monotonic() - self._began
         observed = await observe(
-            self._store, usages, self._confirm, self._stale, age=age, rules=self._rules, ended=over
+            self._store,
+            usages,
+            self._confirm,
+            self._stale,
+            age=age,
+            rules=self._rules,
+            ended=over,
+            former=self._cards.former,
         )
         self._now_ms = observed.now_ms
         if observed.granted or self._cards.granted:
             self.granted()
         if (
             renamed
+            or self._cards.moved
             or observed.granted
             or observed.freed
             or self._known.keys() != {usage.index for usage in usages}

@@ -119,8 +119,8 @@ class Reconciler:
         self._wanted.set()
 
     def check(self) -> None:
-        """Have the journal written again if somebody deleted or replaced it."""
-        if self._journal.replaced():
+        """Have the journal written again if somebody replaced it, or if its copy could not be written."""
+        if self._journal.weakness or self._journal.replaced():
             self._wanted.set()
 
     async def sync(self) -> None:
@@ -202,6 +202,8 @@ class Reconciler:
         async with self._lock:
             if self._state and self._journal.replaced():
                 await self._write(self._state)
+            elif self._journal.weakness:
+                await anyio.to_thread.run_sync(self._journal.write_copy)
 
     async def _write(self, state: State) -> None:
         self._state, content = state, content_of(state)

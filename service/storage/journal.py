@@ -117,6 +117,9 @@ class Journal:
         self._size += len(line)
         self._left = _facts(os.fstat(self._file))
 
+    def write_copy(self) -> None:
+        """Write the copy again, if there is one; `weakness` says whether that failed."""
+
     def is_in_place(self) -> bool:
         """Return whether the next start reads what was written."""
         return self._file >= 0 and self.replaced() is None

@@ -115,6 +115,7 @@ class CopiedJournal(Journal):
         """Store the parameters; nothing is opened yet."""
         super().__init__(path)
         self._copy = copy
+        self._line = b""  # The last one.
 
     def read(self) -> State | None:
         """Return the later of the two states. Raises OSError if only the journal is there, and unreadable."""
@@ -139,8 +140,13 @@ class CopiedJournal(Journal):
         try:
             super().append(line)
         finally:
-            self._copy.write(line)
-            self.weakness = self._copy.weakness
+            self._line = line
+            self.write_copy()
+
+    def write_copy(self) -> None:
+        """Write only the copy, after that failed."""
+        self._copy.write(self._line)
+        self.weakness = self._copy.weakness
 
     def replaced(self) -> Path | None:
         """Return which of the two files somebody else deleted, replaced or overwrote, or None."""

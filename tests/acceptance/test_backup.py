@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -170,10 +170,11 @@ def test_what_cannot_be_a_backup_is_left_alone(host: Daemon, target: str, said: 
     assert (folder / "pipe").is_fifo()
 
 
-def test_a_pipe_is_no_backup(folder: Path) -> None:
-    """`restore` does not wait for somebody to write into it."""
-    os.mkfifo(folder / "pipe")
-    ran = Daemon(folder).run("restore", str(folder / "pipe"), timeout=30)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_folder_is_no_backup(folder: Path, make: Callable[[Path], None]) -> None:
+    """`restore` does not wait for somebody to write into a pipe, and refuses a folder in one line."""
+    make(folder / "backup")
+    ran = Daemon(folder).run("restore", str(folder / "backup"), timeout=30)
     assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
     assert "not a regular file; nothing was changed" in ran.stderr
 

@@ -30,6 +30,11 @@ def line(daemon: Daemon, index: int) -> str:
     return next((row for row in daemon.status().splitlines() if row.startswith(f"GPU {index}:")), "")
 
 
+def journal(daemon: Daemon) -> str:
+    """Return the last state in the journal."""
+    return (daemon.folder / "state" / "journal").read_text().splitlines()[-1].partition(" ")[2]
+
+
 def test_a_card_that_falls_off_the_bus_takes_nobody_else_with_it(two: Daemon, people: list[Person]) -> None:
     """If a card falls off the bus, the holder of the next card stays its holder under the new index."""
     alice, bob = people
@@ -76,6 +81,28 @@ def test_cards_that_change_places_while_no_service_runs(two: Daemon, people: lis
     until(lambda: line(two, 1).startswith(f"GPU 1: IN USE by {alice.name} for"))
     assert line(two, 0) == "GPU 0: DRAINED (noisy fan) [validated: 0MB used]"
     assert "1 processes]" in line(two, 1)
+    assert two.facts() == []
+
+
+@pytest.mark.parametrize("when", ["after", "meanwhile"])
+def test_a_wipe_and_cards_that_change_places(two: Daemon, people: list[Person], when: str) -> None:
+    """If Redis is wiped after cards changed places or meanwhile, reservations and drains follow the cards."""
+    alice, bob = people
+    assert two.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
+    assert two.run("admin", "drain", "1", "--reason", "noisy fan").returncode == 0
+    two.place(gpu(0, uuid=B), gpu(1, uuid=A))
+    until(lambda: line(two, 1).startswith(f"GPU 1: IN USE by {alice.name} for"))
+    until(lambda: json.loads(journal(two))["cards"]["1"]["uuid"] == A)
+    with two.redis() as redis:
+        if when == "meanwhile":
+            two.place(gpu(0, uuid=A), gpu(1, uuid=B))
+        redis.flushall()
+    held, drained = (0, 1) if when == "meanwhile" else (1, 0)
+    until(lambda: "redis_lost_state" in two.log.read_text())
+    until(lambda: line(two, held).startswith(f"GPU {held}: IN USE by {alice.name} for"))
+    until(lambda: line(two, drained).startswith(f"GPU {drained}: DRAINED (noisy fan)"))
+    for index in range(2):
+        assert two.run("reserve", "--gpu-ids", str(index), "--nonblock", person=bob).returncode == 1
     assert two.facts() == []
 
 

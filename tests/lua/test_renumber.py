@@ -6,7 +6,7 @@ import pytest
 from support.cards import CardHost
 from support.reservations import ALICE, BOB
 
-from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.reservations.allocator import ReleaseOrder
 from canhazgpu.service.silences.lifecycle import Draft, Silences
 from canhazgpu.service.storage.snapshot import snapshot
@@ -46,6 +46,22 @@ async def test_what_is_kept_of_two_cards_changes_places_with_them(host: CardHost
     assert await host.holders() == {"A": ALICE}
     assert (await host.by_uuid())["B"].drained == "noisy fan"
     assert await host.accused() == {}
+
+
+async def test_a_scan_is_not_stored_where_redis_has_another_card(host: CardHost) -> None:
+    """If Redis was restored with former indices, a scan changes nothing until the state has moved."""
+    await host.scan("A", "B")
+    await host.reserve(ALICE, 0)
+    await host.scan("B", "A")
+    await CardHost(host.store).scan("A", "B")
+    before = await host.hash(0), await host.hash(1)
+    with pytest.raises(StoreDown):
+        await host.scan("B", "A")
+    assert (await host.hash(0), await host.hash(1)) == before
+    host.cards.forget()
+    await host.scan("B", "A")
+    assert await host.holders() == {"A": ALICE}
+    assert (await host.reserve(BOB, 1)).code == "refused"
 
 
 async def test_a_rightful_holder_stays_one_when_a_card_falls_off_the_bus(host: CardHost) -> None:

@@ -51,7 +51,8 @@ class CardHost:
         usages = [self._usage(one, failing) for one in settled] + self.cards.missing()
         missing = [usage.index for usage in self.cards.missing()]
         over = await ended(self.store, missing) if self.real else ()
-        observed = await observe(self.store, usages, 0.0, 60.0, rules=self.rules, ended=over)
+        former = self.cards.former
+        observed = await observe(self.store, usages, 0.0, 60.0, rules=self.rules, ended=over, former=former)
         self.now_ms = observed.now_ms
         return observed
 

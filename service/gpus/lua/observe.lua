@@ -4,8 +4,8 @@
 -- If a reservation's process has ended and none of its processes is left, it is released and the queue is served.
 -- If the user of a reservation does not use its GPUs, an event says so, and a manual reservation may be released.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending gpu...
--- Args: host rules confirm_ms stale_ms age_ms scan ended
--- Returns: now_ms due_ms opened closed freed granted
+-- Args: host rules confirm_ms stale_ms age_ms scan ended former
+-- Returns: now_ms due_ms opened closed freed granted; false if Redis has another card than `former` at an index: then nothing was changed
 -- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed reservation.created reservation.idle reservation.used reservation.released
 local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -17,6 +17,12 @@ local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within this time is a
 local RETURNS = 4  -- The minimum number of returns for a violation, however long the gaps between scans are.
 local due_ms, opened, closed, freed = 0, 0, 0, 0
 local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
+local former, stored = cjson.decode(ARGV[8]), {}
+for position, gpu in ipairs(scan) do
+  local old = pairs_of(KEYS[FIRST - 1 + position])
+  stored[position] = old
+  if old.uuid and old.uuid ~= gpu.uuid and former ~= cjson.null and old.uuid ~= former[position] then return false end
+end
 
 local function publish_violation(verb, gpu, key, record, extra, id)
   append_event({KEYS[2], violations}, ARGV[1], id or next_id(KEYS[1]), 'canhazgpu.violation.' .. verb,
@@ -163,8 +169,7 @@ end
 local open, pending = {}, pairs_of(pending_key)
 for field, text in pairs(pairs_of(open_key)) do open[field] = violation_of(text) and text end
 for position, gpu in ipairs(scan) do
-  local key, prefix = KEYS[FIRST - 1 + position], gpu.index .. '/'
-  local old = pairs_of(key)
+  local key, prefix, old = KEYS[FIRST - 1 + position], gpu.index .. '/', stored[position]
   store_gpu(gpu, key, old)
   gpu.disowned = old.disowned
   if gpu.state == 'ok' then
