@@ -110,7 +110,7 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/v1/events",
-        about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is the number of lost events.",
+        about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing counts the lost events.",
         reply=None,
         query={
             "after": (TEXT, "A stream id; only events after it."),
@@ -163,7 +163,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/reservations",
-        about="Reserve GPUs, all or none. With `wait`: JSON lines. If the answer is not read, they are released.",
+        about="Reserve GPUs, all or none. With `wait`: JSON lines. Released if the answer is not read.",
         reply=api_responses.GrantedResponse,
         code=201,
         body=requests.ReserveRequest,
