@@ -21,7 +21,17 @@ app = typer.Typer(
     ),
     rich_markup_mode=None,
 )
-Force = Annotated[bool, typer.Option("--force", help="Release GPUs that are no longer managed.")]
+First = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus",
+        "-g",
+        help="Manage only the first GPUs, this many.",
+        metavar="NUMBER",
+        parser=arguments.integer,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Release reserved GPUs that are no longer managed.")]
 Targets = Annotated[str, typer.Argument(metavar="GPUS", help="GPU numbers, for example 1,3.")]
 NO_GPUS = "no GPUs given: name them, for example 1,3"
 
@@ -30,7 +40,7 @@ NO_GPUS = "no GPUs given: name them, for example 1,3"
 def options(
     context: typer.Context,
     *,
-    gpus: arguments.Gpus = None,
+    gpus: First = None,
     gpu_ids: arguments.GpuIds = None,
     force: Force = False,
 ) -> None:
@@ -44,8 +54,8 @@ def options(
 
 
 @app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
-def init(*, gpus: arguments.Gpus = None, gpu_ids: arguments.GpuIds = None, force: Force = False) -> None:
-    """Set which GPUs users can reserve: the first ones, a list, or by default all of them."""
+def init(*, gpus: First = None, gpu_ids: arguments.GpuIds = None, force: Force = False) -> None:
+    """Set which GPUs users can reserve: the first ones, a list, or all of them (the default)."""
     body = {} if gpus is None and gpu_ids is None else arguments.gpu_selection(gpus, gpu_ids)
     reply = post(client(), "/v1/admin/manage", {**body, "force": force})
     sys.stdout.write(f"Managed: {arguments.format_gpus(reply['managed'])}\n")
