@@ -161,16 +161,18 @@ class _QueueDisplay:
         self._line = False
 
     def queued(self, row: dict[str, Any]) -> None:
+        from canhazgpu.cli.local_times import CLOCK, MINUTES, SHORT, clock, local  # noqa: PLC0415 - heavy
+
         since, expected = row["queued"], row["expected"]
         if self._live:  # There is room for one line.
-            when = f", expected {_short(expected, since)}" if expected else ""
-            text = f"Position {row['position']} since {since[11:16]}{when}, {row['reason']}"
+            when = f", expected {clock(expected, since)}" if expected else ""
+            text = f"Position {row['position']} since {local(since, SHORT)}{when}, {row['reason']}"
             width = shutil.get_terminal_size().columns
             sys.stderr.write(f"\r\x1b[K{printable(foreign(text, LINE), max(10, width - 1))}")
             self._line = True
         else:
-            turn = f", expected {expected[:10]} {expected[11:16]} UTC" if expected else ""
-            text = f"Waiting since {since[11:19]} UTC, position {row['position']}{turn}: {row['reason']}"
+            turn = f", expected {local(expected, MINUTES)}" if expected else ""
+            text = f"Waiting since {local(since, CLOCK)}, position {row['position']}{turn}: {row['reason']}"
             sys.stderr.write(foreign(text, LINE) + "\n")
         sys.stderr.flush()
 
@@ -179,10 +181,6 @@ class _QueueDisplay:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._line = False
-
-
-def _short(moment: str, other: str) -> str:
-    return moment[11:16] if moment[:10] == other[:10] else f"{moment[5:10]} {moment[11:16]}"
 
 
 def format_gpus(gpus: list[int]) -> str:

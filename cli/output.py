@@ -8,7 +8,6 @@ import typer
 
 from canhazgpu.cli.exit_codes import error_line, reported
 from canhazgpu.client import Client
-from canhazgpu.events.sanitize import printable
 
 
 def examples(*lines: str) -> str:
@@ -32,11 +31,6 @@ def print_json(value: Any) -> None:
     import json  # noqa: PLC0415 - only where it is asked for
 
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
-
-
-def utc(moment: str) -> str:
-    """Return an RFC 3339 time in a readable form, in UTC."""
-    return printable(f"{moment[:10]} {moment[11:19]} UTC")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,5 @@
 """HTTP to the service over its Unix socket."""
 
-import errno
 import json
 import os
 import select
@@ -9,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from canhazgpu.client.socket_errors import LOG, explain
 from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, send
 from canhazgpu.events.default_paths import CONFIG, SOCKET
 from canhazgpu.events.linux.process_state import halted, peer_pid, visible
@@ -16,12 +16,9 @@ from canhazgpu.events.linux.process_state import halted, peer_pid, visible
 ANSWER_TIME = 60.0  # Seconds to wait for a service that is running and may be busy.
 HALTED_TIME = 10.0  # Seconds to wait for a service that is stopped or frozen.
 SAY_AFTER = 2.0
-LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
-START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
 MessageCallback = Callable[[str], None]
 WAITING: list[MessageCallback] = []  # They hear what is waited for when an answer takes long,
 WARNED: list[MessageCallback] = []  # and of an answer that it is old, or what was restored.
-LOG = "its log says more (`journalctl -u canhazgpu`)"
 
 
 class BadSettings(Exception):
@@ -190,17 +187,5 @@ class Client:
         halt = halted(pid) if pid and isinstance(error, TimeoutError) else None
         if halt:
             return Unreachable(f"the service (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}")
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        number, remedy = getattr(error, "errno", None), LOG
-        if number in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
-            remedy = START_IT
-        elif number in (errno.EACCES, errno.EPERM):
-            remedy = "you have no access to it: ask an administrator"
-        elif number == errno.EAGAIN:
-            why, remedy = (
-                "too many clients are waiting for it",
-                "check whether it is stopped: `systemctl status canhazgpu`",
-            )
-        elif isinstance(error, OSError) and len(os.fsencode(self.socket)) > LONGEST_SOCKET:
-            remedy = f"the path of a socket can have at most {LONGEST_SOCKET} bytes: use a shorter one"
+        why, remedy = explain(self.socket, error)
         return Unreachable(f"the service does not answer on {self.socket}: {why}", remedy)

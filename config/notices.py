@@ -63,7 +63,9 @@ class Quiet(Struct, frozen=True, kw_only=True):
         Meta(extra={"kind": CHANNEL_KIND}),
         about("Channels that quiet hours apply to; wall and log are not allowed."),
     ] = field(default_factory=lambda: ["email"])
-    timezone: Annotated[str, about("Time zone of quiet hours and digest. If empty, the host's.")] = ""
+    timezone: Annotated[
+        str, about("Time zone of quiet hours, digest and times in notices. If empty, the host's.")
+    ] = ""
 
 
 class Digest(Struct, frozen=True, kw_only=True):

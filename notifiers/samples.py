@@ -10,6 +10,7 @@ import msgspec
 
 from canhazgpu.events.notices import ADDRESS, ADMINS, HOLDER, OFFENDER, Notice
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.timestamps import use_zone
 from canhazgpu.events.violations import Violation
 from canhazgpu.notifiers.messages.html_page import page
 from canhazgpu.notifiers.messages.plain_text import lines, subject
@@ -66,6 +67,7 @@ def of_violation(violation: Violation, host: str, contact: str, now: str) -> lis
 
 def files() -> dict[str, str]:
     """Return the files of docs/notices by name."""
+    use_zone("UTC")  # Wherever it runs.
     found: dict[str, str] = {}
     rows = []
     for one in samples():

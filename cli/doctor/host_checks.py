@@ -14,6 +14,7 @@ import anyio
 
 from canhazgpu.cli.doctor import channel_checks, stream_checks
 from canhazgpu.cli.doctor.service_health import health
+from canhazgpu.cli.local_times import local
 from canhazgpu.client import Refused, Unreachable
 from canhazgpu.config.load import ConfigError, load
 from canhazgpu.config.settings import Settings
@@ -74,7 +75,9 @@ def service(settings: Settings) -> Iterator[Finding]:
 
 
 def _restoration(done: dict[str, Any]) -> Finding:
-    lost = f"Redis had lost its data; {len(done['restored'])} reservations were restored at {done['at']}"
+    lost = (
+        f"Redis had lost its data; {len(done['restored'])} reservations were restored at {local(done['at'])}"
+    )
     conflicts = [
         f"GPU {one['gpu']} is held by {printable(one['holder'])},"
         f" but was also promised to {printable(one['loser'])}"

@@ -11,6 +11,7 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.local_times import local
 from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.client import Unreachable
 from canhazgpu.events.sanitize import printable
@@ -99,7 +100,7 @@ def _print(event: dict[str, Any], *, as_json: bool) -> None:
         kind = printable(event["type"].removeprefix("canhazgpu."))
         told = printable(_summary(event["data"]), LONGEST)
         sys.stdout.write(
-            f"{printable(event['time'])}  {kind:<18}  {printable(event['subject'])}  {told}\n".rstrip() + "\n"
+            f"{local(event['time'])}  {kind:<18}  {printable(event['subject'])}  {told}\n".rstrip() + "\n"
         )
     sys.stdout.flush()
 

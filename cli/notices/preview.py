@@ -14,6 +14,7 @@ from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import examples, fail, print_json, table
 from canhazgpu.cli.violations.listing import find
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.timestamps import use_zone
 
 if TYPE_CHECKING:
     from canhazgpu.notifiers.messages.sample_notices import Sample
@@ -120,6 +121,7 @@ def _host() -> tuple[str, str]:
         if os.environ.get("CANHAZGPU_CONFIG"):  # A file that was named must be usable.
             fail(str(error), USAGE)
         return socket.gethostname(), ""
+    use_zone(settings.notices.quiet.timezone)
     return settings.host, settings.notices.contact
 
 

@@ -6,6 +6,7 @@ import typer
 
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.output import examples, fail
+from canhazgpu.events.timestamps import use_zone
 
 EPILOG = examples("canhazgpu serve", "canhazgpu serve --config lab.toml", "canhazgpu serve --no-workers")
 
@@ -35,6 +36,7 @@ def serve(
     except ConfigError as error:
         fail(str(error), USAGE)
     try:
+        use_zone(settings.notices.quiet.timezone)
         if workers:
             list(plugins(settings))  # Report a missing plugin before anything starts.
         anyio.run(daemon.serve, settings, run_workers if workers else None)

@@ -6,6 +6,7 @@ import typer
 
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.output import examples, fail
+from canhazgpu.events.timestamps import use_zone
 
 EPILOG = examples("canhazgpu worker", "canhazgpu worker --name worker-2")
 
@@ -32,6 +33,7 @@ def worker(
     if not name.replace("-", "").isalnum() or name == "daemon":
         fail("--name: expected letters, digits and '-', and not 'daemon'", USAGE)
     try:
+        use_zone(settings.notices.quiet.timezone)
         list(plugins(settings))  # Report a missing plugin before anything starts.
         anyio.run(_work, settings, name)
     except PluginFailed as failed:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from canhazgpu.cli.local_times import MINUTES, local
 from canhazgpu.cli.output import client, examples, print_json, table
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_duration
@@ -28,9 +29,7 @@ def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON 
 def row(request: dict[str, Any]) -> tuple[str, ...]:
     """Return the cells of a request in the queue."""
     wanted = ",".join(map(str, request["gpus"])) if request["gpus"] else str(request["count"])
-    expected = (
-        f"{request['expected'][:10]} {request['expected'][11:16]} UTC" if request["expected"] else "unknown"
-    )
+    expected = local(request["expected"], MINUTES) if request["expected"] else "unknown"
     return (
         str(request["position"]),
         holder(request),

@@ -12,7 +12,8 @@ import typer
 
 from canhazgpu.cli.arguments import name, non_empty
 from canhazgpu.cli.exit_codes import USAGE
-from canhazgpu.cli.output import client, examples, fail, print_json, table, utc
+from canhazgpu.cli.local_times import as_utc, local
+from canhazgpu.cli.output import client, examples, fail, print_json, table
 from canhazgpu.cli.violations.timeline import head, moments
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.sanitize import printable
@@ -74,12 +75,14 @@ def violations(
     since: Annotated[
         str | None,
         typer.Option(
-            help="Start: 12h, 7d, 2026-11-25 or 2026-11-25T14:30Z (default: 7d).", callback=non_empty
+            help="Start, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25, '2026-11-25 14:30' or"
+            " 2026-11-25T14:30Z (default: 7d).",
+            callback=non_empty,
         ),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="End, in the same formats; a date means 00:00 UTC.", callback=non_empty),
+        typer.Option(help="End, in the same formats; a date means 00:00.", callback=non_empty),
     ] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only open violations.")] = False,
     unreached: Annotated[
@@ -93,8 +96,8 @@ def violations(
         "user": user,
         "gpu": gpu,
         "kind": kind,
-        "since": since,
-        "until": until,
+        "since": since and as_utc(since),
+        "until": until and as_utc(until),
         "open": "1" if only_open else None,
         "unreached": "1" if unreached else None,
     }
@@ -166,7 +169,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
         printable(row["user"]),
         str(row["gpu"]),
         printable(row["kind"]),
-        utc(row["since"]),
+        local(row["since"]),
         lasted,
         f"{row['peak_memory_mb']}MB" if row["peak_memory_mb"] else "-",
         row["told"] or "-",
@@ -200,7 +203,7 @@ def _hours(row: dict[str, Any]) -> float:
 def _none(said: dict[str, str]) -> str:
     if said.keys() <= {"since"}:
         since = said.get("since", "7d")
-        return f"No violations {'since' if since[4:5] == '-' else 'in the last'} {since}.\n"
+        return f"No violations {f'since {local(since)}' if since[4:5] == '-' else f'in the last {since}'}.\n"
     return "No open violations.\n" if said.keys() <= {"since", "open"} else "No such violations.\n"
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from canhazgpu.cli.output import table, utc
+from canhazgpu.cli.local_times import local
+from canhazgpu.cli.output import table
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 
@@ -13,7 +14,7 @@ SHOWN = 10  # Processes listed; the rest are counted.
 def head(row: dict[str, Any]) -> str:
     """Return the facts of a violation, one per line."""
     uid = "" if row["uid"] is None else f" (uid {row['uid']})"
-    ended = f"{utc(row['closed'])} ({printable(row['reason'] or '')})" if row["closed"] else "ongoing"
+    ended = f"{local(row['closed'])} ({printable(row['reason'] or '')})" if row["closed"] else "ongoing"
     facts = {
         "Violation": printable(row["violation"]),
         "Kind": printable(row["kind"]) + (f" ({printable(row['holder'])} holds it)" if row["holder"] else ""),
@@ -21,7 +22,7 @@ def head(row: dict[str, Any]) -> str:
         "Known by": printable(row["evidence"]),
         "Hint": _hint(row["hint"]),
         "GPU": f"{row['gpu']} ({printable(row['gpu_name'])}, {printable(row['gpu_uuid'])})",
-        "Since": utc(row["since"]),
+        "Since": local(row["since"]),
         "Until": ended,
         "Lasted": spell_duration(row["duration_s"] or 0) if row["closed"] else "",
         "Memory": f"{row['memory_mb']}MB, at most {row['peak_memory_mb']}MB"
@@ -37,7 +38,7 @@ def moments(rows: list[dict[str, Any]]) -> str:
     """Return the history, oldest first, as a table."""
     cells = [
         (
-            utc(row["time"]),
+            local(row["time"]),
             printable(row["type"].removeprefix("canhazgpu.")),
             printable(row["sentence"], SENTENCE),
         )
@@ -53,7 +54,7 @@ def _hint(hint: dict[str, Any] | None) -> str:
 
 def _notification(row: dict[str, Any]) -> str:
     words = {
-        "reached": f"reached at {utc(row['reached_at'] or '')}",
+        "reached": f"reached at {local(row['reached_at'] or '')}",
         "unreached": "unreached: no channel could notify them",
         "pending": "pending: a notice is scheduled or being delivered",
         "silenced": "silenced: nobody is notified at the moment",

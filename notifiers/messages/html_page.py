@@ -33,7 +33,7 @@ CELL = (
 TITLE = "font-size:16px;line-height:1.4;margin:20px 0 4px"
 ENDED = ("GPU", "From", "Until", "Duration", "End")
 LASTING = ("GPU", "Since", "PID", "Process", "Memory")
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?:UTC[+-]\d+|[A-Za-z]{2,6})", re.ASCII)
 SMALL = "margin:0 0 8px;font-size:13px;opacity:.75"
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from canhazgpu.events.durations import format_duration
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Notice
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.timestamps import local_time
 
 SENTENCE_LIMIT = 200  # Characters of text written by people: a note, a reason, a contact.
 MOST_NAMED = 32
@@ -58,9 +59,8 @@ def safe_text(text: str | None) -> str:
 
 
 def moment(time: str | None) -> str:
-    """Return `2026-11-24 09:15:47 UTC` for an RFC 3339 time in UTC."""
-    found = _MOMENT.fullmatch(time or "")
-    return f"{found[1]} {found[2]} UTC" if found else "an unknown time"
+    """Return `2026-11-24 10:15:47 CET` for an RFC 3339 time in UTC."""
+    return (local_time(time) if _MOMENT.fullmatch(time or "") else "") or "an unknown time"
 
 
 def stamp(time: str | None) -> str:

@@ -17,7 +17,7 @@ from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import Record
 from canhazgpu.events.sanitize import printable
-from canhazgpu.events.timestamps import ms_of
+from canhazgpu.events.timestamps import local_time, ms_of
 from canhazgpu.service.api.context import respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.gpus.scanner import Scanner
@@ -126,7 +126,9 @@ class LastKnown:
         restored = "1 reservation was restored" if count == 1 else f"{count} reservations were restored"
         over = f", {len(done.dropped)} had ended" if done.dropped else ""
         claims = f"; promised twice: {len(done.conflicts)} GPUs" if done.conflicts else ""
-        return f"Redis had lost its state at {done.at}: {restored}{over}{claims} (canhazgpu doctor)"
+        return (
+            f"Redis had lost its state at {local_time(done.at)}: {restored}{over}{claims} (canhazgpu doctor)"
+        )
 
     def _from_memory(self, reason: str) -> Snapshot:
         heard, now = self._scanner.stored, time.monotonic()

@@ -4,6 +4,7 @@ from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Delivery
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.silences import ENDED, Silence
+from canhazgpu.events.timestamps import local_time
 from canhazgpu.events.violations import CLOSED, OPENED, Signalled, Violation
 from canhazgpu.service.violations.responses import NoticeFacts
 
@@ -89,7 +90,7 @@ def describe_silence(kind: str, one: Silence) -> str:
         *([f"GPU {one.gpu}"] if one.gpu is not None else []),
         *([f"process {one.process}"] if one.process else []),
     ]
-    until = f"{one.until[:10]} {one.until[11:19]} UTC"
+    until = local_time(one.until)
     did = "acknowledged it" if one.ack else f"silenced {', '.join(scope)}"
     return _sentence(f"{one.by} {did} until {until}: {one.reason}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon
+from support.people import Person
 
 from canhazgpu.client import Client, Unreachable
 
@@ -90,13 +91,23 @@ def test_doctor_says_the_same(host: Daemon) -> None:
 
 @pytest.mark.parametrize(
     ("path", "remedy"),
-    [("missing", "canhazgpu serve"), ("long" * 30, "at most 107 bytes"), ("full", "whether it is stopped")],
+    [
+        ("missing", "set $CANHAZGPU_SOCKET"),
+        ("left", "the service has ended: start it"),
+        ("file", "remove it and start it"),
+        ("file/s", "part of the path is a file"),
+        ("long" * 30, "at most 107 bytes"),
+        ("full", "whether it is stopped"),
+    ],
 )
 def test_the_remedy_fits_the_reason(
     folder: Path, path: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The remedy is to start the service only if nobody listens."""
+    """Each reason has its own remedy, and the service is to be started only if nobody listens."""
     monkeypatch.setattr("canhazgpu.client.connection.HALTED_TIME", 0.2)
+    (folder / "file").touch()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(folder / "left"))
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
         listener.bind(str(folder / "full"))
         listener.listen(0)
@@ -122,3 +133,33 @@ def test_one_that_runs_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPat
             client.status()
         assert time.monotonic() - began >= 0.5
     assert said == [f"Waiting for the service (PID {os.getpid()})"]
+
+
+def remedy_for(person: Person, path: Path) -> str:
+    """Return the remedy that a person gets, who has no capabilities."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - it is another process
+        os.setgroups([])
+        os.setgid(person.gid)
+        os.setuid(person.uid)
+        try:
+            Client(str(path)).status()
+        except Unreachable as trouble:
+            os.write(writer, trouble.remedy.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_what_is_not_permitted_is_named(host: Daemon, people: list[Person]) -> None:
+    """The remedy names the first closed folder on the way, or the socket, with the command that opens it."""
+    path = host.folder / "s"
+    path.chmod(0o600)
+    assert f"`chmod 0666 {path}`" in remedy_for(people[1], path)
+    host.folder.chmod(0o700)
+    assert f"you may not enter {host.folder}/: " in remedy_for(people[1], path)
+    host.folder.chmod(0o755)

@@ -1,0 +1,83 @@
+"""Local times on the command line: how they are shown, and how people write them.
+
+The zone is that of TZ, else the time zone of the settings (`notices.quiet.timezone`), else the host's.
+"""
+
+import os
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+
+from canhazgpu.client.connection import BadSettings, read_settings
+from canhazgpu.events.default_paths import CONFIG
+from canhazgpu.events.sanitize import printable
+from canhazgpu.events.timestamps import local_time, use_zone, zone
+
+SHORT, DAY, CLOCK = "%H:%M", "%m-%d %H:%M", "%H:%M:%S"
+MINUTES = "%Y-%m-%d %H:%M"
+_CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2})?)?", re.ASCII)
+
+
+@cache
+def _find_zone() -> None:
+    if os.environ.get("TZ"):
+        return
+    try:
+        settings = read_settings(os.environ.get("CANHAZGPU_CONFIG") or CONFIG)
+        use_zone(str(settings["notices"]["quiet"]["timezone"]))
+    except (BadSettings, KeyError, TypeError, ValueError, OSError):  # The service reports a bad name.
+        pass
+
+
+def local(moment: str | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return an RFC 3339 time as local time with the name of its zone, safe to print."""
+    _find_zone()
+    return printable(local_time(moment, form))
+
+
+def clock(moment: str, other: str) -> str:
+    """Return the local time of day, without a zone; with the date if it is not that of `other`."""
+    same = local(moment, "%Y-%m-%d") == local(other, "%Y-%m-%d")
+    return local(moment, SHORT if same else DAY).rpartition(" ")[0]
+
+
+def as_utc(text: str, now: datetime | None = None) -> str:
+    """Return a time that somebody wrote as RFC 3339 in UTC, if it is local; anything else unchanged.
+
+    Local are `10:00` (the last time that it was), `today`, `yesterday`, and a date without a zone.
+    """
+    _find_zone()
+    now = (now or datetime.now().astimezone()).astimezone(zone())
+    word = text.strip().lower()
+    if word in {"today", "yesterday"}:
+        return _utc(datetime.combine(now.date() - timedelta(days=word == "yesterday"), time()))
+    if _CLOCK.fullmatch(word):
+        try:
+            shown = time.fromisoformat(word.rjust(5 if len(word) < 6 else 8, "0"))  # noqa: PLR2004 - 9:00
+        except ValueError:
+            return text
+        day = now.date() - timedelta(days=_instant(now.date(), shown) > now)
+        return _utc(datetime.combine(day, shown))
+    if _DATE.fullmatch(word):
+        try:
+            return _utc(datetime.fromisoformat(word))
+        except ValueError:
+            return text
+    return text
+
+
+def _instant(day: date, shown: time) -> datetime:
+    return _aware(datetime.combine(day, shown))
+
+
+def _aware(wall: datetime) -> datetime:
+    where = zone()
+    return wall.replace(tzinfo=where) if where else wall.astimezone()
+
+
+def _utc(wall: datetime) -> str:
+    try:
+        return datetime.fromtimestamp(_aware(wall).timestamp(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, OSError, ValueError):
+        return wall.isoformat()
