@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import non_empty
-from canhazgpu.cli.exit_codes import REFUSED
-from canhazgpu.cli.output import USAGE, examples, fail
+from canhazgpu.cli.exit_codes import REFUSED, USAGE
+from canhazgpu.cli.output import examples, fail
 from canhazgpu.events.sanitize import printable
 
 UNITS = "/etc/systemd/system"
