@@ -28,6 +28,7 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     changed,
     content_of,
     ended_of,
+    in_places_of,
     kind_of,
     number_of,
     plan,
@@ -169,13 +170,12 @@ class Reconciler:
         while True:
             servers = self._store.servers
             found = await self._read(state.ledger if state else None)
-            wiped = not (
-                found.owner or found.dataset or self._store.refusal
-            )  # `restore` makes it ours again.
+            # If it was wiped, `restore` makes it ours again.
+            wiped = not (found.owner or found.dataset or self._store.refusal)
             if self.hold and found.owner != self._store.owner and not wiped:
                 await self.hold()
                 continue
-            state = state or State(dataset=found.dataset or secrets.token_hex(16))
+            state = in_places_of(state or State(dataset=found.dataset or secrets.token_hex(16)), found.cards)
             wanted = plan(state, found, found.ended, process_lives)
             over |= {*wanted.over, *(state.records.keys() & found.ended)}
             if not wanted.needed:

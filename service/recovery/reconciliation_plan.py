@@ -9,6 +9,7 @@ import msgspec
 from canhazgpu.events.envelope import Undecodable, decode
 from canhazgpu.events.linux.processes import Process, open_process
 from canhazgpu.events.reservations import RUN, Record, Waiting
+from canhazgpu.service.gpus import card_identity as identity
 from canhazgpu.service.reservations.allocator import Released
 from canhazgpu.service.storage.journal import ENDED_KEPT, Card, State
 
@@ -87,6 +88,33 @@ def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Re
         ),
         weak=tuple(name for name in found.records if lost and name not in state.records),
         behind=behind,
+    )
+
+
+def in_places_of(state: State, cards: Mapping[str, Card]) -> State:
+    """Return the state with the indices that its cards have in Redis, which may be from before a renumbering.
+
+    The next scan moves what was restored to the current indices, together with everything else.
+    """
+    known = {int(index): identity.Card(uuid=card.uuid) for index, card in state.cards.items()}
+    seen = {int(index): card.uuid for index, card in cards.items()}
+    places = {move.was: move.index for move in identity.current_indices(known, seen)}
+    if all(was == index for was, index in places.items()):
+        return state
+
+    def moved(gpus: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(places.get(index, index) for index in gpus))
+
+    return msgspec.structs.replace(
+        state,
+        records={
+            name: msgspec.structs.replace(one, gpus=moved(one.gpus)) for name, one in state.records.items()
+        },
+        requests={
+            name: msgspec.structs.replace(one, gpus=one.gpus and moved(one.gpus))
+            for name, one in state.requests.items()
+        },
+        cards={str(places[int(index)]): card for index, card in state.cards.items()},
     )
 
 

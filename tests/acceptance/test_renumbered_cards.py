@@ -106,6 +106,35 @@ def test_a_wipe_and_cards_that_change_places(two: Daemon, people: list[Person], 
     assert two.facts() == []
 
 
+@pytest.mark.parametrize("how", ["running", "restored"])
+def test_older_data_from_before_a_renumbering(two: Daemon, people: list[Person], how: str) -> None:
+    """If Redis gets data from before cards changed places, reservations and drains stay with the cards."""
+    alice, bob = people
+    assert two.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
+    assert two.run("admin", "drain", "1", "--reason", "noisy fan").returncode == 0
+    file = str(two.folder / "backup")
+    assert two.run("backup", file).returncode == 0
+    with two.redis() as redis:
+        older = {key: redis.dump(key) for key in redis.keys("*")}
+    two.place(gpu(0, uuid=B), gpu(1, uuid=A))
+    until(lambda: json.loads(journal(two))["cards"]["1"]["uuid"] == A)
+    if how == "running":
+        with two.redis() as redis, redis.pipeline() as pipe:
+            pipe.flushall()
+            for key, value in older.items():
+                pipe.restore(key, 0, value)
+            pipe.execute()
+    else:
+        two.stop()
+        assert two.run("restore", file).returncode == 0
+        two.start()
+    until(lambda: "redis_lost_state" in two.log.read_text())
+    until(lambda: line(two, 1).startswith(f"GPU 1: IN USE by {alice.name} for"))
+    until(lambda: line(two, 0).startswith("GPU 0: DRAINED (noisy fan)"))
+    assert two.run("reserve", "--gpu-ids", "0", "--nonblock", person=bob).returncode == 1
+    assert [one["gpus"] for one in json.loads(journal(two))["records"].values()] == [[1]]
+
+
 def test_a_card_whose_uuid_was_listed_twice_keeps_its_holder(two: Daemon, people: list[Person]) -> None:
     """If a UUID was listed twice, the holder keeps the card and is not accused."""
     alice, bob = people
