@@ -1,5 +1,6 @@
 """What Redis has lost of the acknowledged state, decided from the journal, Redis and the ledger."""
 
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.reservations import Record, Waiting
-from canhazgpu.service.recovery.reconciliation_plan import Found, plan, whole_release
-from canhazgpu.service.storage.journal import State
+from canhazgpu.service.recovery.reconciliation_plan import Found, in_places_of, plan, whole_release
+from canhazgpu.service.storage.journal import Card, State
 
 NOW = 1_700_000_000_000
 
@@ -131,3 +132,32 @@ def test_every_promise_is_kept_or_over(
     wanted = plan(kept, found(*map(record, sorted(there))), ledger, alive)
     after = (there - set(wanted.drop)) | {one.id for one in wanted.restore}
     assert after == ((promised - ended) - (ledger - there)) | (there - ended)
+
+
+def cards(order: str) -> dict[str, Card]:
+    """Return the cards in this order of their names; `-` is a card that has no UUID."""
+    return {str(index): Card(uuid=name.strip("-")) for index, name in enumerate(order)}
+
+
+@pytest.mark.parametrize("order", ["".join(one) for one in permutations("ABC")])
+def test_the_journal_takes_the_places_that_its_cards_have_in_redis(order: str) -> None:
+    """What is held of a card, waited for or said of it stays with the card in every renumbering."""
+    facts: dict[str, Any] = {"place": 1, "queued_ms": NOW, "kind": "run"}
+    request = Waiting(id="w", user="bob", uid=1001, gpus=(0, 2), **facts)
+    kept = state(record("a"), record("b", gpus=(1, 2)), requests={"w": request}, cards=cards("ABC"))
+    there = in_places_of(kept, cards(order))
+    a, b, c = map(order.index, "ABC")
+    assert there.records["a"].gpus == (a,)
+    assert there.records["b"].gpus == tuple(sorted((b, c)))
+    assert there.requests["w"].gpus == tuple(sorted((a, c)))
+    assert there.cards == cards(order)
+
+
+@pytest.mark.parametrize(
+    ("order", "index"), [("", 0), ("A", 0), ("-", 0), ("B", 1), ("BC", 2), ("AA", 0), ("CBA", 2)]
+)
+def test_a_card_that_redis_does_not_know_gets_a_place_of_its_own(order: str, index: int) -> None:
+    """Nobody gets the card that is in its place now."""
+    there = in_places_of(state(record("a"), cards=cards("A")), cards(order))
+    assert there.records["a"].gpus == (index,)
+    assert there.cards == {str(index): Card(uuid="A")}
