@@ -96,11 +96,12 @@ def in_places_of(state: State, cards: Mapping[str, Card]) -> State:
 
     The next scan moves what was restored to the current indices, together with everything else.
     """
-    known = {int(index): identity.Card(uuid=card.uuid) for index, card in state.cards.items()}
+    former = {int(index): card.uuid for index, card in state.cards.items()}
     seen = {int(index): card.uuid for index, card in cards.items()}
-    places = {move.was: move.index for move in identity.current_indices(known, seen)}
-    if all(was == index for was, index in places.items()):
+    if former == seen:
         return state
+    known = {index: identity.Card(uuid=uuid) for index, uuid in former.items()}
+    places = {move.was: move.index for move in identity.current_indices(known, seen)}
 
     def moved(gpus: Iterable[int]) -> tuple[int, ...]:
         return tuple(sorted(places.get(index, index) for index in gpus))
