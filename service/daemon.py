@@ -4,6 +4,7 @@ It uses two nested task groups: an outer one for signals and Redis, which must o
 one.
 """
 
+import errno
 import grp
 import os
 import signal
@@ -246,10 +247,9 @@ def _bound(path: Path) -> SocketFile:
     except AlreadyRunning as running:
         raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
-        raise ServeFailed(
-            f"socket: {path} cannot be bound: {error.strerror or error}:"
-            " run as root, or set socket to a place of yours"
-        ) from error
+        full = error.errno == errno.ENOSPC
+        remedy = f"make room in {path.parent}" if full else "run as root, or set socket to a place of yours"
+        raise ServeFailed(f"socket: {path} cannot be bound: {error.strerror or error}: {remedy}") from error
 
 
 def _group(name: str) -> int | None:

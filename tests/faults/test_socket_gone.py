@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,23 @@ def test_what_is_no_socket_is_left_alone(folder: Path) -> None:
     (folder / "s").write_text("precious")
     assert "the path exists and is not a socket" in refused(Daemon(folder))
     assert (folder / "s").read_text() == "precious"
+
+
+def test_a_folder_without_room_for_the_socket_is_named(folder: Path) -> None:
+    """Nothing starts, and the remedy is room, not another user or place."""
+    host, place = Daemon(folder), folder / "run"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        settings = folder / "config.toml"
+        settings.write_text(settings.read_text().replace(f'{folder}/s"', f'{place}/s"'))
+        with suppress(OSError):
+            (place / "log").write_bytes(bytes(1 << 16))
+        assert f"No space left on device: make room in {place}" in refused(host)
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.mark.parametrize("last", [107, 108])
