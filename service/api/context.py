@@ -25,6 +25,15 @@ def peer_of(request: Request) -> Peer:
     return peer
 
 
+def proven_peer_of(request: Request) -> Peer:
+    """Return the caller of a change. Raises Problem if the uid does not prove who the caller is."""
+    peer = peer_of(request)
+    if not peer.proven:
+        detail = "your process is in a container, where its uid does not prove who you are"
+        raise Problem(403, "unproven-caller", detail, "run canhazgpu on the host")
+    return peer
+
+
 def process_of(request: Request) -> int | None:
     """Return a pidfd of the calling process, which the caller closes; None if it is not visible."""
     found: int | None = request.scope["canhazgpu.process"]()

@@ -17,13 +17,15 @@ class Namespaces(msgspec.Struct, frozen=True):
     """The namespaces of a process.
 
     `host`: it is in the host's user and PID namespaces and has the host's root directory. `mapped`: it is in
-    another user namespace. `owner`: the uid of the creator of the outermost one, provided that the PID
-    namespaces were created with no more privileges; None if root's runtime created them. `known`: whether the
-    kernel let us read the owner, or on the host the root directory.
+    another user namespace. `nested`: it is in another PID namespace. `owner`: the uid of the creator of the
+    outermost user namespace, provided that the PID namespaces were created with no more privileges; None if
+    root's runtime created them. `known`: whether the kernel let us read the owner, or on the host the root
+    directory.
     """
 
     host: bool
     mapped: bool = False
+    nested: bool = False
     owner: int | None = None
     known: bool = True
 
@@ -37,11 +39,11 @@ def namespaces_of(proc: Path, folder: str, status: bytes) -> Namespaces:
         hosts_root = _has_hosts_root(proc, folder)
         return Namespaces(host=hosts_root is not False, known=hosts_root is not None)
     if not mapped:
-        return Namespaces(host=False)
+        return Namespaces(host=False, nested=True)
     try:
-        return Namespaces(host=False, mapped=True, owner=_owner(proc, folder))
+        return Namespaces(host=False, mapped=True, nested=nested, owner=_owner(proc, folder))
     except OSError:  # This needs permission to trace the process, which a service without root does not have.
-        return Namespaces(host=False, mapped=True, known=False)
+        return Namespaces(host=False, mapped=True, nested=nested, known=False)
 
 
 def _has_hosts_root(proc: Path, folder: str) -> bool | None:

@@ -16,7 +16,7 @@ from canhazgpu.events.linux.group_membership import groups_of
 from canhazgpu.service.identity.cgroups import NOBODY, container_of, slice_uid
 from canhazgpu.service.identity.hidepid import hides_others
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
-from canhazgpu.service.identity.process_facts import login_uid
+from canhazgpu.service.identity.process_facts import is_proven, login_uid
 from canhazgpu.service.identity.user_names import CALLER_PATIENCE, Users
 
 SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no names for them.
@@ -39,6 +39,7 @@ class Peer(msgspec.Struct, frozen=True):
     name: str = ""  # The user's name, or the uid where it has none.
     login_uid: int | None = None  # Who logged in, if that is somebody else (sudo, su).
     listed: bool = True  # Whether `groups` are all of them.
+    proven: bool = True  # Whether the uid is the user's: in a container, whoever started it chose the uid.
 
     def is_admin(self, group: int | None) -> bool:
         """Whether this is root, the service's own user, or a member of the administrators' group.
@@ -62,7 +63,7 @@ def peer_of(connection: socket.socket) -> Peer:
         groups = frozenset(number for (number,) in _GROUP.iter_unpack(numbers))
     except OSError:  # Too many for the buffer, or a kernel before 4.13.
         groups, listed = frozenset(), False
-    on_host, login = _process_facts(connection, pid, uid)
+    on_host, login, proven = _process_facts(connection, pid, uid)
     return Peer(
         uid,
         gid,
@@ -72,6 +73,7 @@ def peer_of(connection: socket.socket) -> Peer:
         name=str(uid),
         login_uid=None if login == uid else login,
         listed=listed,
+        proven=proven,
     )
 
 
@@ -92,27 +94,36 @@ async def introduced(peer: Peer, users: Users, persons: OrdinaryUsers) -> Peer:
     return msgspec.structs.replace(peer, name=name, groups=groups, login_uid=login)
 
 
-def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool | None, int | None]:
-    """Return whether the process that connected is on the host, and who logged in.
+def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool | None, int | None, bool]:
+    """Return whether the process that connected is on the host, who logged in, and whether its uid is proven.
 
     When it has ended, its number may be another process's, which says nothing about the caller.
     """
     if pid <= 0:
-        return False, None
+        return False, None, False
     process = _opened(connection, pid, uid)
     if process is None:
-        return (None if hides_others() else False), None
+        hidden = hides_others()
+        return None if hidden else False, None, hidden
     try:
         on_host = _on_host(pid)
         login = _login(f"/proc/{pid}") if on_host else None
+        proven = _is_proven(pid, uid)
         signal.pidfd_send_signal(process, 0)
     except PermissionError:  # It is there: only who is gone for good cannot be asked.
-        return on_host, login
+        return on_host, login, proven
     except ProcessLookupError:
-        return False, None
+        return False, None, False
     finally:
         os.close(process)
-    return on_host, login
+    return on_host, login, proven
+
+
+def _is_proven(pid: int, uid: int) -> bool:
+    try:
+        return is_proven(Path("/proc"), f"/proc/{pid}", uid)
+    except OSError:  # /proc hides the processes of other users from a service that is not root.
+        return hides_others()
 
 
 def _login(folder: str) -> int | None:

@@ -95,6 +95,29 @@ def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) 
     )
 
 
+def is_proven(proc: Path, folder: str, uid: int) -> bool:
+    """Return whether the process of `folder` (/proc/PID) is the doing of the user `uid` that it has.
+
+    In a container of root's runtime, the image or whoever started it chose the uid. It is proven on the host,
+    in a user namespace that the user created, and below the user's own login. A container that the service
+    is in too is its host. Raises OSError if the process has ended or is hidden.
+    """
+    status = Path(folder, "status").read_bytes()
+    cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
+    container, in_slice = container_of(cgroup), slice_uid(cgroup)
+    if container and container == container_of(
+        Path(proc, "self/cgroup").read_text("utf-8", "backslashreplace")
+    ):
+        container = None
+    namespaces = namespaces_of(proc, folder, status)
+    if container and _is_named_by(in_slice, folder, uid, namespaces):
+        container = None
+    if namespaces.mapped:
+        owner = namespaces.owner if namespaces.known else uid
+        return owner == uid and (container is None or owner == in_slice)
+    return container is None and (not namespaces.nested or uid in {login_uid(folder), in_slice})
+
+
 def _is_named_by(user: int | None, folder: str, uid: int, namespaces: Namespaces) -> bool:
     """Return whether a container in `user`'s slice is only a cgroup that this user gave such a name.
 

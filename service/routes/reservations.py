@@ -18,7 +18,7 @@ from canhazgpu.service.api.context import (
     body,
     on_delivered,
     operation_id,
-    peer_of,
+    proven_peer_of,
     process_of,
     respond,
 )
@@ -109,7 +109,7 @@ class ReservationRoutes:
 
     async def reserve(self, request: Request) -> Response:
         """Reserve GPUs, all or none. Returns 201 with the reservation, or JSON lines while waiting."""
-        peer, params = peer_of(request), await body(request, ReserveRequest)
+        peer, params = proven_peer_of(request), await body(request, ReserveRequest)
         wait = self._wait_of(params)
         operation = operation_id(params.operation)
         if params.request is None and (held := await self._own.held(peer, params, wait=wait is not None)):
@@ -154,7 +154,7 @@ class ReservationRoutes:
 
     async def release(self, request: Request) -> Response:
         """Release the caller's reservations; runs continue without them, and their user is notified."""
-        peer, params = peer_of(request), await body(request, ReleaseRequest)
+        peer, params = proven_peer_of(request), await body(request, ReleaseRequest)
         if (params.ids is not None) + (params.gpus is not None) + params.all > 1:
             raise Problem(400, "bad-request", "specify only one of `ids`, `gpus` and `all`")
         order = ReleaseOrder(
@@ -174,7 +174,7 @@ class ReservationRoutes:
 
     async def extend(self, request: Request) -> Response:
         """Extend the caller's manual reservations."""
-        peer, params = peer_of(request), await body(request, ExtendRequest)
+        peer, params = proven_peer_of(request), await body(request, ExtendRequest)
         may = allowance(self._settings, peer.name)
         bare = params.duration is None
         more = self._settings.reserve.duration if bare else seconds(params.duration or "", "duration")
@@ -197,7 +197,7 @@ class ReservationRoutes:
 
     async def disown(self, request: Request) -> Response:
         """Disown the presumed use of the caller's GPUs; the next scans make it a violation."""
-        peer, params = peer_of(request), await body(request, DisownRequest)
+        peer, params = proven_peer_of(request), await body(request, DisownRequest)
         if not params.undo:
             await self._scanned(wait=False)
         reply = await self._allocator.disown(
@@ -210,7 +210,7 @@ class ReservationRoutes:
 
     async def leave(self, request: Request) -> Response:
         """Remove the caller's request from the queue."""
-        peer, name = peer_of(request), request.path_params["request"]
+        peer, name = proven_peer_of(request), request.path_params["request"]
         mine = [one for one in await self._allocator.waiting() if one.id == name]
         if not mine:
             raise Problem(

@@ -13,7 +13,7 @@ from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.silences import Silence
-from canhazgpu.service.api.context import body, operation_id, peer_of, require_admin, respond
+from canhazgpu.service.api.context import body, operation_id, peer_of, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.requests import AckRequest, SilenceRequest, UnsilenceRequest, seconds
 from canhazgpu.service.gpus.scanner import Scanner
@@ -93,7 +93,7 @@ class SilenceRoutes:
 
     async def ack(self, request: Request) -> Response:
         """Acknowledge the caller's open violations: once per episode, for at most `notices.ack_max`."""
-        peer, params = peer_of(request), await body(request, AckRequest)
+        peer, params = proven_peer_of(request), await body(request, AckRequest)
         longest = self._longest_ack
         if not longest:
             raise Problem(403, "ack-off", "acknowledging violations is disabled on this host", ASK)
@@ -118,7 +118,7 @@ class SilenceRoutes:
 
     async def unsilence(self, request: Request) -> Response:
         """End a silence. Users can end their own acknowledgements, administrators any silence."""
-        peer, params = peer_of(request), await body(request, UnsilenceRequest)
+        peer, params = proven_peer_of(request), await body(request, UnsilenceRequest)
         name = request.path_params["silence"]
         missing = Problem(404, "no-such-silence", f"there is no silence {printable(name)}", "list them first")
         if not ID.fullmatch(name):

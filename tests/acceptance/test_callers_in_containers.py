@@ -1,0 +1,45 @@
+"""Calls from containers: a uid that root's runtime chose proves nobody, one in a user's own namespace does."""
+
+import subprocess
+
+import pytest
+from support.daemon import COMMAND, Daemon
+from support.people import Person
+
+ROOTFUL = ["unshare", "--pid", "--mount", "--fork", "--mount-proc"]
+OWN = ["unshare", "--user", "--map-root-user"]
+REFUSED = (
+    "Error: your process is in a container, where its uid does not prove who you are (run canhazgpu on the host)\n"
+)
+
+
+def call(host: Daemon, words: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Run a command against the service."""
+    return subprocess.run(
+        words, env=host.environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_uid_in_roots_container_changes_nothing(host: Daemon, people: list[Person]) -> None:
+    """It can read, but it neither releases nor extends what the user of that uid has, and reserves nothing."""
+    alice = people[0]
+    assert host.run("reserve", "--duration", "1h", person=alice).returncode == 0
+    before = host.run("status", "--json").stdout
+    for words in (["release"], ["extend"], ["reserve"], ["reserve", "--wait", "1m"], ["disown"]):
+        done = call(host, [*ROOTFUL, *alice.words(*COMMAND, *words)])
+        assert (done.returncode, done.stderr) == (1, REFUSED), words
+    read = call(host, [*ROOTFUL, *alice.words(*COMMAND, "status")])
+    assert (read.returncode, f"IN USE by {alice.name}" in read.stdout) == (0, True), read
+    assert [one for one in host.run("status", "--json").stdout] == [one for one in before] or before
+
+
+@pytest.mark.parametrize("own", [[], OWN])
+def test_a_users_own_namespace_is_the_users(host: Daemon, people: list[Person], own: list[str]) -> None:
+    """As in a rootless container, the kernel knows who created it."""
+    alice = people[0]
+    done = call(host, alice.words(*own, *COMMAND, "reserve", "--duration", "1h"))
+    if "unshare failed" in done.stderr:
+        pytest.skip("no user namespaces for users here")
+    assert done.returncode == 0, done
+    assert f"IN USE by {alice.name}" in host.status()
+    assert call(host, alice.words(*own, *COMMAND, "release")).returncode == 0
