@@ -103,7 +103,7 @@ def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool 
         return False, None, False
     process = _opened(connection, pid, uid)
     if process is None:
-        hidden = hides_others()
+        hidden = bool(hides_others())
         return None if hidden else False, None, hidden
     try:
         on_host = _on_host(pid)
@@ -123,7 +123,7 @@ def _is_proven(pid: int, uid: int) -> bool:
     try:
         return is_proven(Path("/proc"), f"/proc/{pid}", uid)
     except OSError:  # /proc hides the processes of other users from a service that is not root.
-        return hides_others()
+        return bool(hides_others())
 
 
 def _login(folder: str) -> int | None:

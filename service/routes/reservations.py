@@ -18,8 +18,8 @@ from canhazgpu.service.api.context import (
     body,
     on_delivered,
     operation_id,
-    proven_peer_of,
     process_of,
+    proven_peer_of,
     respond,
 )
 from canhazgpu.service.api.errors import Problem
