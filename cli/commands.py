@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import FOREVER
+from canhazgpu.cli.command_groups import AllCommands, WholeSummaries
 from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, error_line, paragraph, reported
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.cli.status import show, watch
@@ -94,6 +95,7 @@ def build(*names: str) -> typer.Typer:
     """Return the command line with only these commands, because building all of them is slow."""
     app = typer.Typer(
         name="canhazgpu",
+        cls=AllCommands,
         help=ABOUT,
         no_args_is_help=False,
         rich_markup_mode=None,
@@ -107,7 +109,7 @@ def build(*names: str) -> typer.Typer:
         home = importlib.import_module(f"canhazgpu.cli.{module}")
         command = getattr(home, attribute)
         if epilog is None:
-            app.add_typer(command, name=name)
+            app.add_typer(command, name=name, cls=WholeSummaries)
         else:
             app.command(name, epilog=getattr(home, epilog))(command)
     return app

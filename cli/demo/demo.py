@@ -89,7 +89,9 @@ def _terminal(host: DemoHost) -> str:
 
 
 def _mails(host: DemoHost) -> list[Path]:
-    return sorted((host.folder / "mail").glob("*.eml"))
+    """Return the mails to the offender in order; administrators get some too."""
+    found = sorted((host.folder / "mail").glob("*.eml"))
+    return [mail for mail in found if f"\nTo: {host.user}@".encode() in mail.read_bytes()]
 
 
 def _read(mail: Path) -> str:

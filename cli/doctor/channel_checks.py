@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from canhazgpu.cli.doctor.vantage import own_rights
 from canhazgpu.config.channels import Email, Webhook
 from canhazgpu.config.settings import Settings
 
@@ -28,14 +29,14 @@ def email(settings: Settings) -> Iterator[Finding]:
         remedy = 'set notify.email.user_address, for example "{user}@example.com", or addresses, gecos or'
         yield "warn", "users have no mail address", f"{remedy} address_command"
     if mail.address_command:
-        yield from _executable(mail.address_command[0])
+        yield own_rights(settings, _executable(mail.address_command[0]))
     if not mail.admins:
         yield "warn", "administrators have no mail address", "set notify.email.admins"
     if mail.tls == "none" and mail.host not in LOCAL:
         yield "warn", f"mail to {mail.host} is not encrypted", "set notify.email.tls to starttls or tls"
     unreadable = _unreadable(mail.password_file, mail.ca_file)
     for path in unreadable:
-        yield "fail", f"{path} cannot be read", READABLE
+        yield own_rights(settings, ("fail", f"{path} cannot be read", READABLE))
     if not unreadable:
         yield _server(mail)
 
@@ -88,7 +89,7 @@ def webhook(settings: Settings) -> Iterator[Finding]:
     for name, target in settings.notify.webhook.items():
         unreadable = _unreadable(target.url_file, target.secret_file)
         for path in unreadable:
-            yield "fail", f"{name}: {path} cannot be read", READABLE
+            yield own_rights(settings, ("fail", f"{name}: {path} cannot be read", READABLE))
         if not unreadable:
             yield _target(name, target)
 
@@ -121,20 +122,19 @@ def program(settings: Settings) -> Iterator[Finding]:
     """Check that the configured program can be started."""
     command = settings.notify.exec.command
     if command:
-        yield from _executable(command[0])
+        yield own_rights(settings, _executable(command[0]))
     else:
         yield OFF
 
 
-def _executable(path: str) -> Iterator[Finding]:
+def _executable(path: str) -> Finding:
     if os.access(path, os.X_OK) and Path(path).is_file():
-        yield "ok", f"{path} can be started", ""
-    else:
-        yield (
-            "fail",
-            f"{path} cannot be started",
-            "check that it exists and is executable for the service's user",
-        )
+        return "ok", f"{path} can be started", ""
+    return (
+        "fail",
+        f"{path} cannot be started",
+        "check that it exists and is executable for the service's user",
+    )
 
 
 def plugins(settings: Settings) -> Iterator[Finding]:

@@ -11,17 +11,18 @@ from canhazgpu.cli.output import examples, print_json
 from canhazgpu.events.sanitize import printable
 
 EPILOG = examples("canhazgpu doctor", "canhazgpu doctor --json")
-Finding = tuple[str, str, str]  # ok, warn or fail · what was found · what to do
+Finding = tuple[str, str, str]  # ok, warn, fail or skip · what was found · what to do
 
 
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
     """Check the settings, the service and the channels.
 
-    Exits with 1 if a check fails.
+    `ok` and `fail` were checked, `warn` is worth a look, and `skip` cannot be checked by you: the line says
+    who can. Exits with 1 if a check fails.
     """
-    from canhazgpu.cli.doctor import host_checks  # noqa: PLC0415 - heavy
+    from canhazgpu.cli.doctor import host_checks, readable_settings  # noqa: PLC0415 - heavy
 
-    settings, first = host_checks.settings()
+    settings, first = readable_settings.settings()
     found: list[tuple[str, Finding]] = [("settings", first)]
     if settings is not None:
         for name, check in host_checks.ALL.items():

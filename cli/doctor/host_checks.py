@@ -14,9 +14,9 @@ import anyio
 
 from canhazgpu.cli.doctor import channel_checks, stream_checks
 from canhazgpu.cli.doctor.service_health import health
+from canhazgpu.cli.doctor.vantage import own_rights, sees_all, service_user, skipped
 from canhazgpu.cli.local_times import local
-from canhazgpu.client import Refused, Unreachable
-from canhazgpu.config.load import ConfigError, load
+from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading
 from canhazgpu.events.redis_client.store import TRY_AGAIN, Store, StoreDown
@@ -36,16 +36,6 @@ from canhazgpu.service.redis_server.server_program import EmbeddedFailed, find_s
 Finding = tuple[str, str, str]
 STARTS_IN = 20.0  # Seconds.
 LOOK = "check `dmesg` and `nvidia-smi`"
-
-
-def settings() -> tuple[Settings | None, Finding]:
-    """Load the settings, or report what is wrong with them."""
-    try:
-        loaded = load()
-    except ConfigError as error:
-        return None, ("fail", str(error), "fix it, then run `canhazgpu config check`")
-    named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
-    return loaded.settings, ("ok", f"from {', '.join(named)}" if named else "all have their defaults", "")
 
 
 def service(settings: Settings) -> Iterator[Finding]:
@@ -119,7 +109,7 @@ def _chosen(settings: Settings) -> Finding:
     what = (
         "the service's own, as of its last start"
         if _process_of(settings.socket)
-        else "the service would run it"
+        else "found in the PATH of this command, which the service may not have"
     )
     return "ok", f"{server}: {what} ({server.program})", ""
 
@@ -132,7 +122,7 @@ async def _redis(settings: Settings) -> list[Finding]:
         weak = await weaknesses(store)
     except StoreDown as down:
         if not settings.redis.url and "Permission denied" in str(down):
-            return [("warn", "its settings cannot be read by this user", "run doctor as the service's user")]
+            return [skipped(settings, "the settings of the service's Redis")]
         embedded = None if settings.redis.url else own
         reason, remedy = Outage(settings.redis.url or own.url, embedded).explain(down)
         if remedy == TRY_AGAIN:
@@ -140,15 +130,30 @@ async def _redis(settings: Settings) -> list[Finding]:
         # A server that asks for a client's certificate says so, or resets the connection before that is read.
         if endpoint.is_encrypted and not endpoint.cert_file and "VERIFY_FAILED" not in str(down):
             remedy = "does it ask for a client's certificate? set redis.cert_file and redis.key_file"
-        return [("fail", reason, remedy)]
+        if not settings.redis.url and not _process_of(settings.socket):
+            return [
+                ("skip", "cannot be checked now: it runs only while the service runs", "start the service")
+            ]
+        return [own_rights(settings, ("fail", reason, remedy))]
     finally:
         await store.close()
     return _weak(weak)
 
 
 def gpus(settings: Settings) -> Iterator[Finding]:
-    """Check that the GPUs can be read and identified."""
-    yield from anyio.run(_gpus, settings)
+    """Check that the GPUs can be read and identified; for ordinary users, the service says what it reads."""
+    if sees_all(settings):
+        yield from anyio.run(_gpus, settings)
+        return
+    try:
+        rows = Client(settings.socket).status()
+    except (Unreachable, Refused):
+        yield skipped(settings, "the GPUs, while the service does not answer")
+        return
+    yield "ok", f"the service reads {len(rows)} GPUs", ""
+    for row in rows:
+        if row["status"] in {"ERROR", "UNKNOWN"}:
+            yield "fail", f"GPU {row['gpu_id']}: {row['reason']}", row["remedy"] or LOOK
 
 
 async def _gpus(settings: Settings) -> list[Finding]:
@@ -186,14 +191,12 @@ def terminals(settings: Settings) -> Iterator[Finding]:
     if not settings.notify.wall.enabled:
         yield "ok", "the channel is disabled", ""
         return
-    if os.geteuid() == 0 or 5 in os.getgroups():  # noqa: PLR2004 - the group tty everywhere
+    as_root = os.geteuid() == 0 or service_user(settings) == "root"
+    if as_root or 5 in os.getgroups():  # noqa: PLR2004 - the group tty everywhere
         yield "ok", "other users' terminals can be written to", ""
     else:
-        yield (
-            "warn",
-            "other users' terminals cannot be written to",
-            "run the service as root, or add its user to the group tty",
-        )
+        remedy = "run the service as root, or add its user to the group tty"
+        yield own_rights(settings, ("warn", "other users' terminals cannot be written to", remedy))
     with contextlib.suppress(OSError):
         mounts = re.findall(r"^devpts /dev/pts \S+ (\S+)", Path("/proc/mounts").read_text(), re.MULTILINE)
         if mounts and "mode=620" not in mounts[-1]:
@@ -218,7 +221,8 @@ def log(settings: Settings) -> Iterator[Finding]:
     if os.access(place, os.W_OK):
         yield "ok", f"{path} is writable", ""
     else:
-        yield "fail", f"{path} is not writable", "run doctor as the service's user, or set notify.log.path"
+        remedy = "make its folder writable for the service's user, or set notify.log.path"
+        yield own_rights(settings, ("fail", f"{path} is not writable", remedy))
 
 
 def view(settings: Settings) -> Iterator[Finding]:
@@ -230,7 +234,7 @@ def view(settings: Settings) -> Iterator[Finding]:
     if hidden:
         yield "fail", HIDDEN, HIDEPID_REMEDY
     elif hidden is None:
-        yield "warn", "cannot check what the service sees in /proc", "run doctor as the service's user"
+        yield skipped(settings, "what the service sees in /proc")
     else:
         yield "ok", "all processes of the host are visible", ""
 

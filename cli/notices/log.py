@@ -1,6 +1,7 @@
 """`canhazgpu log`: verify that the audit log was not changed. Reads only files; needs no running service."""
 
 import errno
+import os
 import resource
 import sys
 from pathlib import Path
@@ -70,6 +71,9 @@ def verify(
     from canhazgpu.notifiers.audit_log.verification import verify as check  # noqa: PLC0415 - heavy
 
     path = Path(file or _configured())
+    if file is None and not as_json and _has_not_begun(path):
+        sys.stdout.write(f"{printable(str(path), 200)}: there is no line yet.\n")
+        return
     _open_as_many_as_there_are()
     try:
         _refuse_part(path)
@@ -91,6 +95,17 @@ def _configured() -> str:
         return load().settings.notify.log.path
     except ConfigError as error:
         fail(str(error), USAGE)
+
+
+def _has_not_begun(path: Path) -> bool:
+    """Return whether neither the log, nor its head, nor a rotated file of it is there."""
+    try:
+        return path.parent.is_dir() and not any(
+            name.startswith((path.name, f".{path.name}."))
+            for name in os.listdir(path.parent)  # noqa: PTH208
+        )
+    except OSError:
+        return False
 
 
 def _refuse_part(path: Path) -> None:

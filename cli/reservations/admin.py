@@ -32,6 +32,16 @@ First = Annotated[
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Release reserved GPUs that are no longer managed.")]
+Exactly = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu-ids",
+        "-G",
+        help="Only these GPUs, for example 1,3.",
+        metavar="IDS",
+        callback=arguments.non_empty,
+    ),
+]
 Targets = Annotated[str, typer.Argument(metavar="GPUS", help="GPU numbers, for example 1,3.")]
 NO_GPUS = "no GPUs given: name them, for example 1,3"
 
@@ -40,9 +50,11 @@ NO_GPUS = "no GPUs given: name them, for example 1,3"
 def options(
     context: typer.Context,
     *,
-    gpus: First = None,
-    gpu_ids: arguments.GpuIds = None,
-    force: Force = False,
+    gpus: Annotated[int | None, typer.Option("--gpus", "-g", parser=arguments.integer, hidden=True)] = None,
+    gpu_ids: Annotated[
+        str | None, typer.Option("--gpu-ids", "-G", callback=arguments.non_empty, hidden=True)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", hidden=True)] = False,
 ) -> None:
     """Run `init` when options such as `canhazgpu admin --gpus 8` are given without a command."""
     if context.invoked_subcommand is None:
@@ -54,8 +66,11 @@ def options(
 
 
 @app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
-def init(*, gpus: First = None, gpu_ids: arguments.GpuIds = None, force: Force = False) -> None:
-    """Set which GPUs users can reserve: the first ones, a list, or all of them (the default)."""
+def init(*, gpus: First = None, gpu_ids: Exactly = None, force: Force = False) -> None:
+    """Set which GPUs users can reserve.
+
+    Without --gpus and --gpu-ids, they can reserve all GPUs of this host.
+    """
     body = {} if gpus is None and gpu_ids is None else arguments.gpu_selection(gpus, gpu_ids)
     reply = post(client(), "/v1/admin/manage", {**body, "force": force})
     sys.stdout.write(f"Managed: {arguments.format_gpus(reply['managed'])}\n")

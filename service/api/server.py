@@ -23,6 +23,7 @@ LONGEST_HEAD = 65536
 HEAD_TIME = 5.0  # Seconds for a client to send its first request.
 IDLE_TIME = 15
 DRAIN_TIME = 5
+EVENTS = "/v1/events"
 MOST_OF_ONE_USER = 128
 NOT_ACCEPTED = "socket.accept() out of system resource"  # asyncio's words, as often as it may try in a round,
 SAY_AGAIN = 60.0  # with a traceback each; they are said once in so many seconds.
@@ -61,6 +62,12 @@ class PeerProtocol(H11Protocol):
         self._settle(delivered=delivered)
         if self._peer is not None:
             self.open_by_uid[self._peer.uid] -= 1
+
+    def shutdown(self) -> None:
+        """Stop serving this connection; a stream of events would not end by itself."""
+        super().shutdown()
+        if self.cycle is not None and self.cycle.scope["path"] == EVENTS:
+            self.transport.close()
 
     def on_delivered(self, delivered: DeliveryCallback) -> None:
         """Call `delivered` once: with True if the peer continues or closes normally, else with False."""

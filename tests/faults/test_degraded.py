@@ -73,7 +73,13 @@ def check(host: Daemon, reason: str, *, may_fit: bool = False) -> None:
     assert [one["id"] for one in Client(str(host.folder / "s")).get("/v1/reservations")] == [
         found[0]["reservation"]["id"]
     ]
-    for words in (["reserve"], ["reserve", "--wait"], ["run", "--", "true"], ["release"], ["extend"]):
+    for words in (
+        ["reserve"],
+        ["reserve", "--wait"],
+        ["run", "--new", "--", "true"],
+        ["release"],
+        ["extend"],
+    ):
         began = time.monotonic()
         refused = host.run(*words)
         if may_fit and refused.returncode == 0:  # In a page that Redis had just given back.

@@ -1,0 +1,55 @@
+"""What can be checked by whom: some things only root or the service's own user can see."""
+
+import os
+import pwd
+from pathlib import Path
+
+from canhazgpu.config.settings import Settings
+
+Finding = tuple[str, str, str]
+
+
+def service_user(settings: Settings) -> str | None:
+    """Return the user that the service runs as, or None if it has never run here."""
+    for path in (settings.socket, settings.state_dir):
+        try:
+            owner = Path(path).stat().st_uid
+        except OSError:
+            continue
+        try:
+            return pwd.getpwuid(owner).pw_name
+        except KeyError:
+            return str(owner)
+    return None
+
+
+def sees_all(settings: Settings) -> bool:
+    """Return whether this process has the rights of the service, so that its own failure is the service's."""
+    uid = os.geteuid()
+    owner = service_user(settings)
+    if uid == 0:
+        return True
+    if owner is None:  # A service of one's own, before its first start.
+        return os.access(_nearest(Path(settings.state_dir)), os.W_OK)
+    try:
+        return pwd.getpwuid(uid).pw_name == owner
+    except KeyError:
+        return str(uid) == owner
+
+
+def own_rights(settings: Settings, finding: Finding) -> Finding:
+    """Return a finding about this process' rights; for others than the service's user it proves nothing."""
+    if True:
+        return finding
+    return skipped(settings, finding[1])
+
+
+def skipped(settings: Settings, what: str) -> Finding:
+    """Return the finding that something cannot be checked from here, and who can."""
+    owner = service_user(settings)
+    who = f"root or {owner}" if owner not in {None, "root"} else "root"
+    return "skip", f"cannot be checked by you: {what}", f"{who} can: `sudo canhazgpu doctor`"
+
+
+def _nearest(path: Path) -> Path:
+    return path if path.exists() else next(parent for parent in path.parents if parent.exists())
