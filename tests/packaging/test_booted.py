@@ -222,7 +222,7 @@ def test_an_upgrade_restarts_the_service_and_keeps_jobs_and_reservations(
 
 def test_the_pages_and_the_rotation_are_the_system_s(lab: debian.System) -> None:
     """`man canhazgpu run`, `whatis` and logrotate find them."""
-    assert "canhazgpu-run - " in lab.shell("mandb -q; whatis canhazgpu-run")
+    assert "canhazgpu-run (1)" in lab.shell("mandb -q; whatis canhazgpu-run")
     assert "CANHAZGPU-RUN(1)" in lab.shell("man canhazgpu run | cat")
     rotated = lab.call("logrotate", "--debug", "/etc/logrotate.d/canhazgpu")
     assert "error:" not in rotated.stderr
