@@ -10,8 +10,11 @@ FOLDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptoo
 
 setup(
     packages=[
-        ".".join((package, *path.parent.relative_to(ROOT / folder).parts))
-        for package, folder in FOLDERS.items()
-        for path in sorted((ROOT / folder).rglob("__init__.py"))
+        "canhazgpu",  # A namespace: program/ has what runs it, and no __init__.py.
+        *(
+            ".".join((package, *path.parent.relative_to(ROOT / folder).parts))
+            for package, folder in FOLDERS.items()
+            for path in sorted((ROOT / folder).rglob("__init__.py"))
+        ),
     ]
 )

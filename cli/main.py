@@ -18,6 +18,13 @@ from canhazgpu.client import BadSettings, Refused, Unreachable
 from canhazgpu.client.connection import WAITING, WARNED, read_settings
 
 NAME = "canhazgpu"
+# What the extra `service` brings along, by the names that are imported.
+SERVICE_MODULES = frozenset(
+    {"aiosmtplib", "anyio", "httpx", "psutil", "pynvml", "redis", "starlette", "structlog", "uvicorn"}
+)
+NO_SERVICE = (
+    "this needs the packages of the service, and {} is not installed: pip install 'canhazgpu[service]'"
+)
 BAD_REQUEST = 400
 
 
@@ -36,6 +43,10 @@ def main() -> None:
         sys.exit(_print_error(str(error), UNREACHABLE))
     except Refused as error:
         sys.exit(_print_error(str(error), USAGE if error.status == BAD_REQUEST else REFUSED))
+    except ModuleNotFoundError as error:
+        if error.name not in SERVICE_MODULES:
+            raise
+        sys.exit(_print_error(NO_SERVICE.format(error.name), REFUSED))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

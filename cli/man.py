@@ -22,7 +22,8 @@ SECTION = "1"
 WIDTH = 79  # Columns of a line of source; the reader of the page fills the lines anew.
 NO_REWRAP = "\b"  # What marks a paragraph of a help text whose lines must be kept.
 TITLES = {"Exit codes": "EXIT STATUS"}
-_TITLE = re.compile(r"([A-Z][a-z ]+):(.*)", re.DOTALL)
+_TITLE = re.compile(r"([A-Z][a-z]+(?: [a-z]+)?)(?:,? ?([^:\n]*)):\n(.*)", re.DOTALL)
+_CODE = re.compile(r" *(\d+)  +(.+)")
 FILES = {
     CONFIG: "The settings.",
     SOCKET: "The socket of the service.",
@@ -96,17 +97,20 @@ def _sections(epilog: str) -> Iterator[tuple[str, str]]:
     """Yield title and text of the paragraphs of an epilog that begin with a title."""
     for paragraph in _split(epilog):
         titled = _TITLE.fullmatch(paragraph.removeprefix(NO_REWRAP).strip())
-        if titled:
-            several = "\n" in titled[2]
-            yield (
-                TITLES.get(titled[1], titled[1].upper()),
-                _lines(titled[2]) if several else _codes(titled[2].strip().split(", ")),
-            )
+        if titled and titled[1] in TITLES:
+            remark = [_text(f"{_sentence(titled[2])}.")] if titled[2] else []
+            yield TITLES[titled[1]], "\n".join([*remark, *_codes(titled[3])])
+        elif titled:
+            yield titled[1].upper(), _lines(titled[3])
 
 
-def _codes(codes: list[str]) -> str:
-    pairs = [code.partition(" ") for code in codes]
-    return "\n".join(_entry(_bold(code), _text(meaning)) for code, _, meaning in pairs)
+def _sentence(remark: str) -> str:
+    plain = remark.strip("()")
+    return plain if plain.startswith("`") else plain[:1].upper() + plain[1:]
+
+
+def _codes(table: str) -> list[str]:
+    return [_entry(_bold(code), _text(meaning)) for code, meaning in _CODE.findall(table)]
 
 
 def _environment(context: Any) -> Iterator[str]:

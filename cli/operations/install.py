@@ -1,5 +1,6 @@
 """`canhazgpu install`: write the files that the host needs beside this installation: unit and rotation."""
 
+import importlib.util
 import os
 import re
 import stat
@@ -127,6 +128,8 @@ def _check_program(program: Path, to: str | None) -> None:
         fail(f"{_shown(program)} does not exist: {remedy}", REFUSED)
     if not re.fullmatch(r"[\w./+@-]+", str(program), re.ASCII):
         fail(f"a unit cannot name {_shown(program)}: {remedy}", REFUSED)
+    if importlib.util.find_spec("uvicorn") is None:
+        fail("the packages of the service are not installed: pip install 'canhazgpu[service]'", REFUSED)
     for path in (program, Path(sys.prefix), Path(sys.base_prefix)):
         reason = _reason(str(path), HIDDEN)
         if reason:

@@ -14,6 +14,7 @@ from support.programs import need
 
 from canhazgpu.cli import man
 from canhazgpu.cli.commands import COMMANDS, build
+from canhazgpu.cli.exit_codes import MEANINGS, RUN_MEANINGS
 
 
 def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -66,7 +67,10 @@ def test_every_page_has_the_examples_and_the_exit_codes_of_the_help(folder: Path
     examples = re.findall(r"^  (canhazgpu .+)$", TREE[name].epilog or "", re.MULTILINE)
     assert examples
     assert all(f"\n{line}\n".replace("\\", "\\e") in page for line in examples)
-    assert ".SH EXIT STATUS\n.TP\n\\fB0\\fR\n" in page
+    meanings = RUN_MEANINGS if name == "canhazgpu-run" else MEANINGS
+    section = page.partition(".SH EXIT STATUS\n")[2].partition(".SH")[0]
+    listed = re.findall(r"^\.TP\n\\fB(\d+)\\fR\n([^.]*)$", section, re.MULTILINE)
+    assert {int(code): " ".join(text.split()) for code, text in listed} == meanings
 
 
 def test_the_formatters_find_nothing_to_complain_about(folder: Path) -> None:
@@ -102,7 +106,7 @@ def test_text_is_printed_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def odd() -> None: ...
 
     odd.__doc__ = text
-    app.command("odd", epilog="\b\nExamples:\n  .sp \\n '{}' | x\n\n\b\nExit codes: 0 success")(odd)
+    app.command("odd", epilog="\b\nExamples:\n  .sp \\n '{}' | x\n\n\b\nExit codes:\n  0  success")(odd)
     monkeypatch.setattr(man, "build", lambda *_: app)
     page = tmp_path / "canhazgpu.1"
     page.write_text(man.pages()["canhazgpu.1"])

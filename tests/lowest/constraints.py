@@ -10,7 +10,9 @@ FLOOR = re.compile(r"([\w-]+)>=([\w.]+)")
 
 def constraints() -> list[str]:
     """Return a line for each dependency that runs with the product; tools of development may be new."""
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["embedded"]]
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *extras["service"], *extras["embedded"]]
+    wanted.remove("canhazgpu[service]")
     floors = [FLOOR.match(entry) for entry in wanted]
     assert all(floors), f"a dependency without a lowest version: {wanted}"
     return [f"{floor[1]}=={floor[2]}" for floor in floors if floor]

