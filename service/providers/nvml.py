@@ -17,6 +17,7 @@ from canhazgpu.service.providers.provider import DEADLINE, ProviderError, Starti
 
 HOST_PID_NAMESPACE = "pid:[4026531836]"
 PROC = "/proc"
+EXIT_TIME = 2.0  # Seconds for killed helpers to exit; one that hangs in the kernel does not.
 MOST_STUCK = 2  # Helpers that hang in the kernel and cannot be killed; with so many, no more are started.
 PATIENCE = 10.0  # Seconds without progress after which a starting helper counts as hanging.
 PARTIAL = ProviderError(
@@ -67,8 +68,8 @@ class NvmlProvider:
         """Kill the helpers, and wait only as long as healthy ones need to exit."""
         self._renewal.close()
         self._drop()
-        with anyio.move_on_after(0.5):
-            while not all(one.has_exited() for one in self._stuck):  # noqa: ASYNC110 - half a second, once
+        with anyio.move_on_after(EXIT_TIME):
+            while not all(one.has_exited() for one in self._stuck):  # noqa: ASYNC110 - two seconds, once
                 await anyio.sleep(0.01)
 
     async def _collect(self) -> list[dict[str, Any]]:
