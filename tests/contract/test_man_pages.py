@@ -51,8 +51,8 @@ def test_every_option_argument_and_command_has_an_entry(folder: Path, name: str)
     """What the parser accepts, the page lists; a page of a group lists the commands in it."""
     entries = _entries((folder / f"{name}.1").read_text())
     command = TREE[name]
-    for parameter in command.params:
-        if parameter.param_type_name == "option" and not parameter.hidden:
+    for parameter in (one for one in command.params if not getattr(one, "hidden", False)):
+        if parameter.param_type_name == "option":
             assert {*parameter.opts, *parameter.secondary_opts} <= entries
         else:
             assert {parameter.metavar or parameter.name} & {entry.strip("[].") for entry in entries}
