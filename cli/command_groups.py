@@ -9,7 +9,7 @@ SECTIONS = {
     "Use GPUs": ("run", "reserve", "env", "extend", "release", "disown"),
     "See": ("status", "queue", "events"),
     "Notices and violations": ("violations", "silence", "deliveries", "deadletters", "notify", "log"),
-    "Administer": ("admin", "doctor", "config", "backup", "restore", "redis"),
+    "Administer": ("admin", "doctor", "config", "backup", "restore", "redis", "install"),
     "Run the service": ("serve", "worker", "demo"),
 }
 

@@ -1,0 +1,92 @@
+"""The examples in the help of the commands for users are run as they stand, in the shell that they name."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.daemon import COMMAND, Daemon, gpu, until
+from support.programs import need
+
+from canhazgpu.cli.command_groups import SECTIONS
+
+HOLDS = {"env", "extend", "release", "disown"}  # They are about GPUs that one has.
+ENDLESS = ("--follow", "--watch")
+PROGRAMS = ("python", "torchrun", "job.sh", "train.py")
+
+
+@pytest.fixture(scope="module")
+def eight() -> Iterator[Daemon]:
+    """Eight idle GPUs, and a folder with the programs of the examples."""
+    with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
+        daemon = Daemon(Path(name)).start()
+        daemon.place(*(gpu(index) for index in range(8)))
+        programs = daemon.folder / "bin"
+        programs.mkdir()
+        for program in PROGRAMS:
+            (programs / program).write_text("#!/bin/sh\nexit 0\n")
+        (programs / "canhazgpu").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+        for path in programs.iterdir():
+            path.chmod(0o755)
+        yield daemon
+        daemon.stop()
+
+
+def examples(host: Daemon, name: str) -> list[str]:
+    """Return the examples in the help of a command."""
+    text = host.run(name, "--help").stdout.partition("Examples:\n")[2].partition("\n\n")[0]
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def typed(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
+    """Type a line into the shell that its comment names."""
+    shell = next((one for one in ("fish", "csh") if line.endswith(f"# {one}")), "bash")
+    need(shell)
+    code = line.partition("  # ")[0]
+    if any(word in code for word in ENDLESS):
+        code = f"timeout 2 {code}; ended=$?; [ $ended = 124 ] || [ $ended = 0 ]"
+    flags = {"bash": [], "fish": ["--no-config"], "csh": ["-f"]}[shell]
+    path = f"{host.folder}/bin:{os.environ['PATH']}"
+    return subprocess.run(
+        [shell, *flags, "-c", code],
+        env={**host.environment, "PATH": path, "HOME": str(host.folder)},
+        cwd=host.folder / "bin",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def at_rest(host: Daemon, *held: str) -> None:
+    """Give everything back, and reserve these GPUs."""
+    assert host.run("release", "--all").returncode == 0
+    until(lambda: host.status().count(": AVAILABLE") == 8)
+    if held:
+        assert host.run("reserve", "--gpu-ids", ",".join(held)).returncode == 0
+
+
+@pytest.mark.parametrize("name", [*SECTIONS["Use GPUs"], *SECTIONS["See"]])
+def test_the_examples_of_a_command_work(eight: Daemon, name: str) -> None:
+    """Each ends with 0 where its GPUs are free, or held where it is about what one has."""
+    found = examples(eight, name)
+    assert found
+    for line in found:
+        at_rest(eight, *(("1", "3") if name in HOLDS else ()))
+        done = typed(eight, line)
+        assert done.returncode == 0, (line, done)
+
+
+@pytest.mark.parametrize("name", ["reserve", "env"])
+def test_the_examples_do_not_hide_a_refusal(eight: Daemon, name: str) -> None:
+    """Each fails where nothing can be had, so that nothing after it runs on GPUs of others."""
+    for line in examples(eight, name):
+        at_rest(eight, *(map(str, range(8)) if name == "reserve" else ()))
+        if "--wait" in line:
+            continue
+        code, comment = (line.partition("  # ")[part] for part in (0, 2))
+        done = typed(eight, f"{code} && echo went on  # {comment}" if comment else f"{code} && echo went on")
+        assert (done.returncode != 0, done.stdout) == (True, ""), (line, done)
