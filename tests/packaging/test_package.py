@@ -37,6 +37,20 @@ def test_lintian_has_nothing_to_say(package: Path) -> None:
     assert (said.returncode, said.stdout) == (0, "")
 
 
+@pytest.mark.parametrize("name", ["canhazgpu", "chg"])
+@pytest.mark.parametrize(
+    ("shell", "pattern"), zip(("bash", "fish", "zsh"), ("{}", "{}.fish", "_{}"), strict=True)
+)
+def test_a_shell_reads_the_completion(package: Path, shell: str, pattern: str, name: str) -> None:
+    """Each shell accepts the file that is in its place; zsh takes it for one of this command."""
+    need(shell)
+    folder = dict(zip(("bash", "fish", "zsh"), SHELLS, strict=True))[shell]
+    file = package.parent / "root" / folder.lstrip("/") / pattern.format(name)
+    subprocess.run([shell, "-n", str(file)], check=True)
+    assert name in file.read_text()
+    assert shell != "zsh" or file.read_text().startswith(f"#compdef {name}\n")
+
+
 @pytest.mark.parametrize("suite", ["bookworm", "trixie"])
 def test_it_installs_on_a_minimal_system_and_purge_leaves_nothing(
     package: Path, tmp_path: Path, suite: str
