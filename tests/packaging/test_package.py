@@ -37,9 +37,26 @@ def test_lintian_has_nothing_to_say(package: Path) -> None:
     assert (said.returncode, said.stdout) == (0, "")
 
 
-def test_it_installs_on_a_minimal_system_and_purge_leaves_nothing(package: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["canhazgpu", "chg"])
+@pytest.mark.parametrize(
+    ("shell", "pattern"), zip(("bash", "fish", "zsh"), ("{}", "{}.fish", "_{}"), strict=True)
+)
+def test_a_shell_reads_the_completion(package: Path, shell: str, pattern: str, name: str) -> None:
+    """Each shell accepts the file that is in its place; zsh takes it for one of this command."""
+    need(shell)
+    folder = dict(zip(("bash", "fish", "zsh"), SHELLS, strict=True))[shell]
+    file = package.parent / "root" / folder.lstrip("/") / pattern.format(name)
+    subprocess.run([shell, "-n", str(file)], check=True)
+    assert name in file.read_text()
+    assert shell != "zsh" or file.read_text().startswith(f"#compdef {name}\n")
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_it_installs_on_a_minimal_system_and_purge_leaves_nothing(
+    package: Path, tmp_path: Path, suite: str
+) -> None:
     """It needs nothing beyond the distribution's packages, its commands work, and each has its man page."""
-    system = debian.unpacked(tmp_path / "root")
+    system = debian.unpacked(tmp_path / "root", suite)
     system.path("/root/canhazgpu.deb").write_bytes(package.read_bytes())
     system.shell("apt-get install -qq -y --no-install-recommends python3 init-system-helpers")
     before = _files(system)
@@ -63,9 +80,12 @@ def test_it_installs_on_a_minimal_system_and_purge_leaves_nothing(package: Path,
     assert gone.count("No such file") == 4
 
 
-def test_every_module_imports_with_the_python_of_the_system(package: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_every_module_imports_with_the_python_of_the_system(
+    package: Path, tmp_path: Path, suite: str
+) -> None:
     """Also what only an older or newer Python than the one that builds needs."""
-    system = debian.unpacked(tmp_path / "root")
+    system = debian.unpacked(tmp_path / "root", suite)
     system.path("/root/canhazgpu.deb").write_bytes(package.read_bytes())
     system.shell("apt-get install -qq -y --no-install-recommends /root/canhazgpu.deb")
     code = """
