@@ -98,6 +98,21 @@ def _make(kept: Path, suite: str, packages: tuple[str, ...]) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
+def _leader(manager: int) -> int:
+    """Return the first process of the system that `manager` starts, 0 until there is one.
+
+    Its first child only makes the namespaces, and is gone when the system runs.
+    """
+    for child in Path(f"/proc/{manager}/task/{manager}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            status = dict(
+                line.split(":", 1) for line in Path(f"/proc/{child}/status").read_text().splitlines()
+            )
+            if status["NSpid"].split()[1:] == ["1"]:
+                return int(child)
+    return 0
+
+
 @contextlib.contextmanager
 def booted(system: System) -> Iterator[System]:
     """Have systemd boot it, with a network of its own; it is switched off at the end."""
@@ -118,11 +133,10 @@ def booted(system: System) -> Iterator[System]:
             start_new_session=True,
         )
     try:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        until(lambda: process.poll() is not None or children.read_text().split(), 30)
+        until(lambda: process.poll() is not None or _leader(process.pid), 30)
         if process.poll() is not None:
             skip(f"systemd-nspawn: {(system.folder.parent / 'console').read_text()[-300:]}")
-        system.enter(int(children.read_text().split()[0]))
+        system.enter(_leader(process.pid))
         until(lambda: system.call("systemctl", "is-system-running", check=False).stdout.strip() in UP, 300)
         yield system
     finally:
