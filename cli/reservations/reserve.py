@@ -80,8 +80,16 @@ def reserve(
 
 def _print_granted(held: Reservation, shell: str | None) -> None:
     length = arguments.remaining_time(held.facts)
-    shells.say(f"Reserved {arguments.format_gpus(held.gpus)} for {length}")
-    sys.stdout.write(shells.code(held.environment, shell))
+    code, sentence = (
+        shells.code(held.environment, shell),
+        f"Reserved {arguments.format_gpus(held.gpus)} for {length}",
+    )
+    if not sys.stdout.isatty():  # The code first: if it cannot be written, nothing was reserved.
+        sys.stdout.write(code)
+        sys.stdout.flush()
+        code = ""
+    shells.say(sentence)
+    sys.stdout.write(code)
 
 
 def _release_unprinted(held: Reservation, error: OSError) -> OSError:

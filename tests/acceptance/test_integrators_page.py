@@ -19,7 +19,7 @@ CALLS = re.findall(r"^    (curl (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
 SOCKET = "/run/canhazgpu/canhazgpu.sock"
 GPUS = (gpu(0), gpu(1, use(4242, 1024, "bob", "python3")), gpu(2), gpu(3))
 FIELDS = re.findall(
-    r"`(\w+)`", PAGE.partition("The most useful fields:")[2].partition("Reservations, the")[0]
+    r"`(\w+)`", PAGE.partition("the most useful fields:")[2].partition("These requests return")[0]
 )
 
 

@@ -70,7 +70,7 @@ def test_a_wiped_redis_hands_out_nothing_that_is_held(host: Daemon, run: "subpro
     told = host.run("status")
     assert "GPU 2: DRAINED (fan)" in told.stdout
     assert told.stderr.startswith("Warning: Redis had lost its state at 20")
-    assert told.stderr.endswith("Z: 2 reservations were restored (canhazgpu doctor)\n")
+    assert told.stderr.endswith(" UTC: 2 reservations were restored (canhazgpu doctor)\n")
     run.kill()
     until(lambda: "GPU 0: AVAILABLE" in host.status())
     assert "redis_lost_state" in host.log.read_text()

@@ -49,7 +49,10 @@ def logged(host: Daemon, event: str) -> list[dict[str, str]]:
 
 def lose_state(host: Daemon, how: str, number: int = signal.SIGKILL) -> None:
     """End the service, and remove its state or put the older copy in place."""
+    with host.redis() as redis:
+        server = redis.info("server")["process_id"]
     host.stop(number)
+    until(lambda: not Path(f"/proc/{server}").exists())  # It removes its socket when it ends.
     (host.folder / "state").rename(
         host.folder / f"away-{time.monotonic_ns()}"
     )  # Redis may still write there.

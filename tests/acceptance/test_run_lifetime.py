@@ -106,7 +106,7 @@ def test_time_over_is_told_and_ends_the_tree(host: Daemon, people: list[Person])
         rest = run.process.stdout.read().decode() if run.process.stdout else ""
         assert "first interrupted" in rest
         assert "second interrupted" in rest
-        until(lambda: "the time of your run on GPU 0 is over" in terminal.text)
+        until(lambda: "your run on GPU 0 has reached its timeout" in terminal.text)
         until(lambda: is_free(host))
     finally:
         run.end()

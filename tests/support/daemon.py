@@ -102,7 +102,10 @@ class Daemon:
                 stderr=log,
             )
         if wait:
-            until(self.answers, 20, self.log.read_text())
+            try:
+                until(self.answers, 20)
+            except AssertionError as error:
+                raise AssertionError(f"{error}: {self.log.read_text()}") from None
         return self
 
     @property
