@@ -41,9 +41,9 @@ class Lock:
             os.close(self._file)
             raise
 
-    def fileno(self) -> int:
-        """Return the locked descriptor; a process that inherits it holds the lock too."""
-        return self._file
+    def descriptors(self) -> tuple[int, ...]:
+        """Return the descriptors of the lock; a process that inherits them holds the lock too."""
+        return (self._file, self._name.fileno()) if self._name else (self._file,)
 
     def lost(self) -> bool:
         """Whether the file at the path is no longer the locked one."""

@@ -243,7 +243,7 @@ class EmbeddedRedis:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(lock.fileno(),),
+                pass_fds=lock.descriptors(),
                 start_new_session=True,
             )
         self.pid = process.pid
