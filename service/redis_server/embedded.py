@@ -57,6 +57,7 @@ class EmbeddedRedis:
         self.pid: int | None = None
         self.last_words = ""  # Of the server that died last,
         self.died: float | None = None  # and when that was, on the monotonic clock.
+        self.obstacle: str | None = None  # Why the server cannot be started now, if so.
         self.server: Server | None = None  # The one that runs, or ran last.
         self.damage: str | None = None  # What was wrong with its file at the last start, if anything.
         self._logged: dict[str, float] = {}  # When it was last said, on the monotonic clock.
@@ -85,9 +86,11 @@ class EmbeddedRedis:
             except EmbeddedFailed as failed:  # Its program or its folder was replaced or removed meanwhile.
                 if not started:
                     raise
-                self._log_event("redis_cannot_run", reason=str(failed))
+                self.obstacle = str(failed)
+                self._log_event("redis_cannot_run", reason=self.obstacle)
                 await anyio.sleep(RESTART_LAST)
                 continue
+            self.obstacle = None
             try:
                 process = await self._start(server, lock)
             except OSError as error:  # The folder became read-only, or there are no descriptors left.

@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from acceptance.test_lost_state import events, holds, take
 from redis import Redis
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import Daemon, until
+from support.live_state import events, four_gpus, holds, running, take
 from support.people import Person
 from support.redis_lab import DURABLE, Server
 
@@ -18,10 +18,7 @@ from support.redis_lab import DURABLE, Server
 @pytest.fixture
 def host(folder: Path) -> Iterator[Daemon]:
     """A service on four GPUs."""
-    daemon = Daemon(folder)
-    daemon.place(*(gpu(index) for index in range(4)))
-    daemon.start()
-    until(lambda: "GPU 3: AVAILABLE" in daemon.status())
+    daemon = four_gpus(folder)
     yield daemon
     daemon.stop()
 
@@ -29,12 +26,8 @@ def host(folder: Path) -> Iterator[Daemon]:
 @pytest.fixture
 def run(host: Daemon) -> Iterator["subprocess.Popen[bytes]"]:
     """A command that runs on GPU 0."""
-    words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
-    process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
-    until(lambda: "GPU 0: IN USE by root" in host.status())
-    yield process
-    process.kill()
-    process.wait()
+    with running(host) as process:
+        yield process
 
 
 def done(host: Daemon, *words: str) -> str:

@@ -6,19 +6,16 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, Daemon, until
+from support.live_state import events, four_gpus, holds, running, take
 
 
 @pytest.fixture
 def host(folder: Path) -> Iterator[Daemon]:
     """A service on four GPUs."""
-    daemon = Daemon(folder)
-    daemon.place(*(gpu(index) for index in range(4)))
-    daemon.start()
-    until(lambda: "GPU 3: AVAILABLE" in daemon.status())
+    daemon = four_gpus(folder)
     yield daemon
     daemon.stop()
 
@@ -26,30 +23,8 @@ def host(folder: Path) -> Iterator[Daemon]:
 @pytest.fixture
 def run(host: Daemon) -> Iterator["subprocess.Popen[bytes]"]:
     """A command that runs on GPU 0."""
-    words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
-    process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
-    until(lambda: "GPU 0: IN USE by root" in host.status())
-    yield process
-    process.kill()
-    process.wait()
-
-
-def holds(host: Daemon) -> dict[int, str]:
-    """Return the reservations by GPU."""
-    rows = json.loads(host.run("status", "--json").stdout)
-    return {row["gpu_id"]: row["reservation"]["id"] for row in rows if row["reservation"]}
-
-
-def events(host: Daemon, kind: str) -> list[dict[str, Any]]:
-    """Return the events of a type."""
-    lines = host.run("events", "--type", kind, "--json").stdout.splitlines()
-    return [json.loads(line)["data"] for line in lines]
-
-
-def take(host: Daemon, *words: str) -> None:
-    """Make a manual reservation."""
-    done = host.run("reserve", *words)
-    assert done.returncode == 0, done.stderr
+    with running(host) as process:
+        yield process
 
 
 def test_a_wiped_redis_hands_out_nothing_that_is_held(host: Daemon, run: "subprocess.Popen[bytes]") -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acceptance.test_lost_state import events, holds, take
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, Daemon, until
+from support.live_state import events, four_gpus, holds, running, take
 
 WAYS = ["older", "removed"]
 
@@ -19,10 +19,7 @@ WAYS = ["older", "removed"]
 @pytest.fixture
 def host(folder: Path) -> Iterator[Daemon]:
     """A service on four GPUs, with a copy of its state from before anything was reserved."""
-    daemon = Daemon(folder)
-    daemon.place(*(gpu(index, uuid=f"GPU-{index}") for index in range(4)))
-    daemon.start()
-    until(lambda: "GPU 3: AVAILABLE" in daemon.status())
+    daemon = four_gpus(folder)
     daemon.stop()
     subprocess.run(["cp", "-a", str(folder / "state"), str(folder / "older")], check=True)
     daemon.start()
@@ -33,12 +30,8 @@ def host(folder: Path) -> Iterator[Daemon]:
 @pytest.fixture
 def run(host: Daemon) -> Iterator["subprocess.Popen[bytes]"]:
     """A command that runs on GPU 0."""
-    words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
-    process = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
-    until(lambda: "GPU 0: IN USE by root" in host.status())
-    yield process
-    process.kill()
-    process.wait()
+    with running(host) as process:
+        yield process
 
 
 def logged(host: Daemon, event: str) -> list[dict[str, str]]:

@@ -251,7 +251,9 @@ def test_the_words_of_a_server_that_died(folder: Path) -> None:
     assert str(redis.output) in remedy
     with none_left():  # Nor does looking for the cause end the service.
         assert outage.explain(down)[0] == reason
-    redis.died = time.monotonic() - 60
+    redis.obstacle = "state_dir: Read-only file system"
+    assert outage.explain(down) == (f"{SILENCE}: {redis.obstacle}", "it is started once that works")
+    redis.obstacle, redis.died = None, time.monotonic() - 60
     assert outage.explain(down)[0] == str(down)
 
 
