@@ -28,6 +28,9 @@ def peer_of(request: Request) -> Peer:
 def proven_peer_of(request: Request) -> Peer:
     """Return the caller of a change. Raises Problem if the uid does not prove who the caller is."""
     peer = peer_of(request)
+    if peer.proven is None:
+        detail = "the service has no file descriptor left to check who you are"
+        raise Problem(503, "unavailable", detail, "try again")
     if not peer.proven:
         detail = "your process is in a container, where its uid does not prove who you are"
         raise Problem(403, "unproven-caller", detail, "run canhazgpu on the host")

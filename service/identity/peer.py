@@ -13,6 +13,7 @@ import anyio.to_thread
 import msgspec
 
 from canhazgpu.events.linux.group_membership import groups_of
+from canhazgpu.events.linux.processes import EXHAUSTED
 from canhazgpu.service.identity.cgroups import NOBODY, container_of, slice_uid
 from canhazgpu.service.identity.hidepid import hides_others
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
@@ -39,7 +40,8 @@ class Peer(msgspec.Struct, frozen=True):
     name: str = ""  # The user's name, or the uid where it has none.
     login_uid: int | None = None  # Who logged in, if that is somebody else (sudo, su).
     listed: bool = True  # Whether `groups` are all of them.
-    proven: bool = True  # Whether the uid is the user's: in a container, whoever started it chose the uid.
+    # Whether the uid is the user's: in a container, whoever started it chose it. None: it cannot be checked.
+    proven: bool | None = True
 
     def is_admin(self, group: int | None) -> bool:
         """Whether this is root, the service's own user, or a member of the administrators' group.
@@ -94,14 +96,19 @@ async def introduced(peer: Peer, users: Users, persons: OrdinaryUsers) -> Peer:
     return msgspec.structs.replace(peer, name=name, groups=groups, login_uid=login)
 
 
-def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool | None, int | None, bool]:
+def _process_facts(
+    connection: socket.socket, pid: int, uid: int
+) -> tuple[bool | None, int | None, bool | None]:
     """Return whether the process that connected is on the host, who logged in, and whether its uid is proven.
 
     When it has ended, its number may be another process's, which says nothing about the caller.
     """
     if pid <= 0:
         return False, None, False
-    process = _opened(connection, pid, uid)
+    try:
+        process = _opened(connection, pid, uid)
+    except OSError:
+        return False, None, None
     if process is None:
         hidden = bool(hides_others())
         return None if hidden else False, None, hidden
@@ -119,11 +126,11 @@ def _process_facts(connection: socket.socket, pid: int, uid: int) -> tuple[bool 
     return on_host, login, proven
 
 
-def _is_proven(pid: int, uid: int) -> bool:
+def _is_proven(pid: int, uid: int) -> bool | None:
     try:
         return is_proven(Path("/proc"), f"/proc/{pid}", uid)
-    except OSError:  # /proc hides the processes of other users from a service that is not root.
-        return bool(hides_others())
+    except OSError as error:  # /proc hides the processes of other users from a service that is not root.
+        return None if error.errno in EXHAUSTED else bool(hides_others())
 
 
 def _login(folder: str) -> int | None:
@@ -143,18 +150,26 @@ def process_of(connection: socket.socket, peer: Peer) -> int | None:
 
     On kernels before 6.5 it is opened by pid, and used only if the process has the caller's uid.
     """
-    return _opened(connection, peer.pid, peer.uid) if peer.pid > 0 else None
+    try:
+        return _opened(connection, peer.pid, peer.uid) if peer.pid > 0 else None
+    except OSError:
+        return None
 
 
 def _opened(connection: socket.socket, pid: int, uid: int) -> int | None:
+    """Return a pidfd of the caller, or None if it has ended. Raises OSError without a descriptor for it."""
     try:
         return connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
     except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         if error.errno != errno.ENOPROTOOPT:
             return None  # It has ended, and its number may be another's.
     try:
         process = os.pidfd_open(pid)
-    except OSError:
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
         return None
     try:
         if os.stat(f"/proc/{pid}").st_uid in (uid, 0):  # noqa: PTH116 - 0: not dumpable

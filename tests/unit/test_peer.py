@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import until
+from support.descriptors import none_left
 
 from canhazgpu.service.identity.cgroups import NOBODY
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
@@ -150,3 +151,11 @@ def test_a_caller_that_has_ended_is_nobody_else(caller: Caller, another: "subpro
     peer = peer_of(caller.connection)
     assert (peer.uid, peer.pid, peer.on_host, peer.login_uid) == (0, caller.pid, False, None)
     assert not peer.is_admin(None)
+
+
+def test_without_descriptors_it_is_not_known_who_calls(caller: Caller) -> None:
+    """A service that has no descriptor left says neither that the uid is proven nor that it is not."""
+    assert peer_of(caller.connection).proven is True
+    with none_left():
+        assert peer_of(caller.connection).proven is None
+    assert peer_of(caller.connection).proven is True
