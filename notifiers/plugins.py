@@ -1,10 +1,10 @@
 """Custom notifiers: they are found by the name of their entry point and created with their settings."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from collections.abc import Iterator
 from typing import Any
 
+from canhazgpu.config.entry_points import NotOffered, load_entry_point
 from canhazgpu.config.routing import RESERVED_NAMES
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.sanitize import printable
@@ -12,8 +12,6 @@ from canhazgpu.notifiers.channel import Channel
 
 GROUP = "canhazgpu.notifiers"
 METHODS = ("recipients", "deliver")
-
-Maker = Callable[[dict[str, Any], Settings], Channel]
 
 
 class PluginFailed(Exception):
@@ -30,9 +28,9 @@ def _plugin(name: str, own: dict[str, Any], settings: Settings) -> Channel:
     if name in RESERVED_NAMES:
         raise _failed(name, "this name is already in use; rename its entry point")
     try:
-        channel = _maker(name)(own, settings)
-    except PluginFailed:
-        raise
+        channel: Channel = load_entry_point(GROUP, name)(own, settings)
+    except NotOffered as error:
+        raise _failed(name, str(error)) from error
     except Exception as error:
         raise _failed(name, f"{type(error).__name__}: {error}") from error
     called = getattr(channel, "name", None)
@@ -42,16 +40,6 @@ def _plugin(name: str, own: dict[str, Any], settings: Settings) -> Channel:
         if not inspect.iscoroutinefunction(getattr(channel, method, None)):
             raise _failed(name, f"its channel has no `async def {method}`")
     return channel
-
-
-def _maker(name: str) -> Maker:
-    found = {point.value: point for point in entry_points(group=GROUP, name=name)}
-    if not found:
-        raise _failed(name, f"no installed package has an entry point of this name in {GROUP}")
-    if len(found) > 1:
-        raise _failed(name, f"several packages have it: {', '.join(sorted(found))}")
-    maker: Maker = next(iter(found.values())).load()
-    return maker
 
 
 def _failed(name: str, why: str) -> PluginFailed:

@@ -80,16 +80,14 @@ def reserve(
 
 def _print_granted(held: Reservation, shell: str | None) -> None:
     length = arguments.remaining_time(held.facts)
-    code, sentence = (
-        shells.code(held.environment, shell),
-        f"Reserved {arguments.format_gpus(held.gpus)} for {length}",
-    )
-    if not sys.stdout.isatty():  # The code first: if it cannot be written, nothing was reserved.
-        sys.stdout.write(code)
-        sys.stdout.flush()
-        code = ""
-    shells.say(sentence)
+    sentence = f"Reserved {arguments.format_gpus(held.gpus)} for {length}"
+    code = shells.code(held.environment, shell)
+    if sys.stdout.isatty():
+        sys.stdout.write(f"{sentence}\n{code}")
+        return
     sys.stdout.write(code)
+    sys.stdout.flush()  # Before the sentence: if the code cannot be written, nothing stays reserved.
+    shells.say(sentence)
 
 
 def _release_unprinted(held: Reservation, error: OSError) -> OSError:

@@ -4,13 +4,11 @@ An error in such a provider is a failed reading of the host. It never ends the s
 """
 
 import inspect
-from collections.abc import Callable
-from importlib.metadata import entry_points
-from typing import Any
 
 import anyio
 import msgspec
 
+from canhazgpu.config.entry_points import NotOffered, load_entry_point
 from canhazgpu.config.providers import GROUP
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading
@@ -19,8 +17,6 @@ from canhazgpu.service.providers.provider import DEADLINE, Provider, ProviderErr
 
 METHODS = ("read", "aclose")
 GRACE = 0.5  # Seconds beyond its deadline before a reading is cancelled.
-
-Factory = Callable[[dict[str, Any], Settings], Provider]
 
 
 class ExternalProvider:
@@ -60,25 +56,15 @@ def external_provider(settings: Settings) -> Provider:
     """Return the provider that `gpus.provider` names, created with `gpus.options`. Raises ProviderFailed."""
     name = settings.gpus.provider
     try:
-        provider = _factory(name)(settings.gpus.options, settings)
-    except ProviderFailed:
-        raise
+        provider: Provider = load_entry_point(GROUP, name)(settings.gpus.options, settings)
+    except NotOffered as error:
+        raise _failed(name, str(error)) from error
     except Exception as error:
         raise _failed(name, f"{type(error).__name__}: {error}") from error
     for method in METHODS:
         if not inspect.iscoroutinefunction(getattr(provider, method, None)):
             raise _failed(name, f"it has no `async def {method}`")
     return ExternalProvider(name, provider)
-
-
-def _factory(name: str) -> Factory:
-    found = {point.value: point for point in entry_points(group=GROUP, name=name)}
-    if not found:
-        raise _failed(name, f"no installed package has an entry point of this name in {GROUP}")
-    if len(found) > 1:
-        raise _failed(name, f"several packages have it: {', '.join(sorted(found))}")
-    factory: Factory = next(iter(found.values())).load()
-    return factory
 
 
 def _failed(name: str, why: str) -> ProviderFailed:

@@ -1,4 +1,4 @@
-"""Clients that disconnect and return, or do not, while Redis is down: what they were told stays true."""
+"""Clients that disconnect while Redis is down: a grant they received stays valid, any other is released."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
