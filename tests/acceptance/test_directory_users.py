@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -9,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from support.control_groups import ROOTS, control_group
 from support.daemon import gpu, until, use
 from support.directory import Directory, DirectoryDaemon, DirectoryPerson
 from support.hostile import MAIL
@@ -18,9 +20,6 @@ from canhazgpu.cli.demo.mail_sink import MailSink
 
 ADA, SAM, NAMELESS = 1505433401, 200001, 3197663  # As Entra, SSSD and AD number users.
 SUBORDINATE = 300000
-GROUPS = [
-    folder for folder in ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd") if Path(folder, "cgroup.procs").exists()
-]
 
 
 @pytest.fixture
@@ -68,17 +67,12 @@ def by_namespace(person: Person) -> Iterator[int]:
 @contextlib.contextmanager
 def by_slice(person: Person) -> Iterator[int]:
     """A process of root in a user's session."""
-    top = Path(GROUPS[0], "user.slice")
-    scope = top / f"user-{person.uid}.slice" / "session-1.scope"
-    existed = top.exists()
-    scope.mkdir(parents=True)
-    try:
-        with ended(subprocess.Popen(["sleep", "600"])) as pid:
-            (scope / "cgroup.procs").write_text(str(pid))
-            yield pid
-    finally:
-        for folder in (scope, scope.parent, *([] if existed else [top])):
-            folder.rmdir()
+    with (
+        control_group(f"user.slice/user-{person.uid}.slice/session-{os.getpid()}.scope") as scope,
+        ended(subprocess.Popen(["sleep", "600"])) as pid,
+    ):
+        (scope / "cgroup.procs").write_text(str(pid))
+        yield pid
 
 
 @contextlib.contextmanager
@@ -108,7 +102,7 @@ def mailed(mail: MailSink) -> set[str]:
 
 def test_users_of_a_directory_are_told(host: DirectoryDaemon, mail: MailSink, users: list[Person]) -> None:
     """Directory users are notified by terminal and mail for every kind of evidence; unknown uids are not."""
-    if not GROUPS:
+    if not ROOTS:
         pytest.skip("this host has no cgroups of its own")
     ada, sam, nameless = users
     with contextlib.ExitStack() as ending:

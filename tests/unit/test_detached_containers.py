@@ -1,10 +1,12 @@
 """Containers that carry a run's name: whose they may be, tested with real namespaces and cgroups."""
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from support.control_groups import container_name, control_group, needs_cgroups
 from support.daemon import until
 from support.people import Person
 
@@ -12,15 +14,10 @@ from canhazgpu.events.linux.processes import Process, start_of
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.reservations.detached_containers import containers_of
 
-SYSTEMD = [
-    path
-    for path in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
-    if os.access(f"{path}/cgroup.procs", os.W_OK)
-]
 RUN_ID = "r4242-1"
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else"),
-    pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own"),
+    needs_cgroups,
 ]
 
 
@@ -51,29 +48,24 @@ def test_a_run_is_held_by_no_container_of_another_user(
     ]
     process = subprocess.Popen(words) if maker is None else people[maker].spawn(*words)
     uid = 0 if maker is None else people[maker].uid
-    top = Path(SYSTEMD[0], f"user.slice/user-{uid}.slice/user@{uid}.service/docker-{'a1' * 32}.scope")
-    made = [one for one in (top, *list(top.parents)[:3]) if not one.exists()]
-    top.mkdir(parents=True)
-    (top / "cgroup.procs").write_text(str(process.pid))
     try:
         until(lambda: any(comm_of(pid) == "sleep" for pid in tree(process.pid)))
         pids = tree(process.pid)
-        for pid in pids:
-            (top / "cgroup.procs").write_text(str(pid))
         sleep = next(pid for pid in pids if comm_of(pid) == "sleep")
         start = start_of(sleep)
         assert start is not None
-        found = containers_of(record, lambda uid: uid >= 1000)
+        with control_group(f"user.slice/user-{uid}.slice/user@{uid}.service/{container_name()}") as group:
+            for pid in pids:
+                (group / "cgroup.procs").write_text(str(pid))
+            found = containers_of(record, lambda uid: uid >= 1000)
         assert (Process(sleep, start) in found) == counts
         if not counts:
             assert found == []
     finally:
         for pid in reversed(tree(process.pid)):
-            Path(SYSTEMD[0], "cgroup.procs").write_text(str(pid))
-            os.kill(pid, 9)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
         process.wait()
-        for one in made:
-            one.rmdir()
 
 
 def comm_of(pid: int) -> str:

@@ -7,17 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.control_groups import control_group, needs_cgroups
 from support.daemon import until
 from support.people import Person
 
 from canhazgpu.events.gpu import ProcessReading, ProcessUse
 from canhazgpu.service.identity.attribution import Attributor
 
-SYSTEMD = [
-    path
-    for path in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
-    if os.access(f"{path}/cgroup.procs", os.W_OK)
-]
 CONTAINER = f"docker-{'a1' * 32}.scope"
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 
@@ -62,16 +58,9 @@ def whose(pid: int) -> ProcessUse:
 
 def whose_below(uid: int, name: str, pid: int) -> ProcessUse:
     """Return the owner of a process in the cgroup `name` below a user's service manager."""
-    top = Path(SYSTEMD[0], f"user.slice/user-{uid}.slice/user@{uid}.service/{name}")
-    made = [one for one in (top, *list(top.parents)[:3]) if not one.exists()]
-    top.mkdir(parents=True)
-    (top / "cgroup.procs").write_text(str(pid))
-    try:
+    with control_group(f"user.slice/user-{uid}.slice/user@{uid}.service/{name}") as group:
+        (group / "cgroup.procs").write_text(str(pid))
         return whose(pid)
-    finally:
-        Path(SYSTEMD[0], "cgroup.procs").write_text(str(pid))
-        for one in made:
-            one.rmdir()
 
 
 @pytest.mark.parametrize("options", ["-Ur", "-U", "-Urpf", "-Urmpf"])
@@ -165,7 +154,7 @@ def test_roots_map_onto_a_user_proves_nobody(
     assert (found.person, found.uid) == (None, None)
 
 
-@pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
+@needs_cgroups
 @pytest.mark.parametrize("maker", [None, 0, 1])
 def test_a_container_below_a_users_manager_is_whose_namespace_it_is_in(
     people: list[Person], started: list["subprocess.Popen[bytes]"], maker: int | None
@@ -181,7 +170,7 @@ def test_a_container_below_a_users_manager_is_whose_namespace_it_is_in(
     assert (found.person, found.evidence) == wanted
 
 
-@pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
+@needs_cgroups
 @pytest.mark.parametrize("sudo", [False, True])
 @pytest.mark.parametrize("name", [CONTAINER, "a1" * 32, "lxc.payload.web"])
 def test_a_cgroup_that_a_user_calls_a_container_hides_nobody(
@@ -199,7 +188,7 @@ def test_a_cgroup_that_a_user_calls_a_container_hides_nobody(
     assert (found.container, found.person) == (None, people[0].name)
 
 
-@pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
+@needs_cgroups
 def test_a_container_below_another_users_manager_is_not_theirs(
     people: list[Person], started: list["subprocess.Popen[bytes]"]
 ) -> None:

@@ -1,5 +1,6 @@
 """The peer of a socket, also if its process has ended and its pid belongs to another process."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.control_groups import control_group, needs_cgroups
 from support.daemon import until
 from support.descriptors import none_left
 
@@ -18,11 +20,6 @@ from canhazgpu.service.identity.user_names import Users
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 CALLER, SOMEBODY = 4241, 4242
-SYSTEMD = [
-    path
-    for path in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
-    if os.access(f"{path}/cgroup.procs", os.W_OK)
-]
 ATTEMPTS = 200  # Other processes of this host may take a number first.
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root chooses pids and login uids")
@@ -119,21 +116,16 @@ def test_a_caller_without_a_uid_is_no_administrator(uid: int) -> None:
     assert not Peer(uid, 0, 1, frozenset({0, 27}), on_host=True).is_admin(27)
 
 
-@pytest.mark.skipif(not SYSTEMD, reason="this host has no cgroups of its own")
+@needs_cgroups
 @pytest.mark.parametrize("login", [CALLER, NOBODY])
 def test_without_a_login_uid_the_session_says_who_logged_in(tmp_path: Path, login: int) -> None:
     """Without an audit login uid, the user of the session's slice counts."""
-    scope = Path(SYSTEMD[0], f"user.slice/user-{SOMEBODY}.slice/session-1.scope")
-    made = [one for one in (scope, *list(scope.parents)[:2]) if not one.exists()]
-    scope.mkdir(parents=True)
-    caller = Caller(tmp_path, login)
-    try:
+    with (
+        control_group(f"user.slice/user-{SOMEBODY}.slice/session-{os.getpid()}.scope") as scope,
+        contextlib.closing(Caller(tmp_path, login)) as caller,
+    ):
         (scope / "cgroup.procs").write_text(str(caller.pid))
         assert peer_of(caller.connection).login_uid == (SOMEBODY if login == NOBODY else CALLER)
-    finally:
-        caller.close()
-        for one in made:
-            one.rmdir()
 
 
 @pytest.mark.anyio
