@@ -16,6 +16,7 @@ from canhazgpu.service.providers.provider import DEADLINE, ProviderError
 
 GPU0 = "gpu GPU-aaaa H100 81559 45 500\n"
 GPU1 = "gpu GPU-bbbb H100 81559 45 500\n"
+ARCHITECTURE = (Path(__file__).parents[2] / "docs/architecture.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.anyio
 
 
@@ -202,9 +203,8 @@ async def test_the_service_holds_the_device_files_until_it_stops(
     assert str(os.getpid()) not in holders()
     await provider.aclose()
     assert holders() == set()
-    page = Path("docs/architecture.md").read_text(encoding="utf-8")
-    assert "The helper keeps the device files open." in page
-    assert "Run\n`systemctl stop canhazgpu` before" in page
+    assert "The helper keeps the device files open." in ARCHITECTURE
+    assert "Run\n`systemctl stop canhazgpu` before" in ARCHITECTURE
 
 
 async def _recovers(provider: NvmlProvider) -> None:
