@@ -130,8 +130,9 @@ end
 
 -- Returns the reservation that holds a GPU, with the fields that decide about ownership, or nil.
 local function holder_of(old)
+  local boot, up = string.match(old.holder_up or '', '^(%S+) (%d+)$')
   return old.holder and {id = old.holder, user = old.holder_user, uid = tonumber(old.holder_uid), login_uid = tonumber(old.holder_login),
-    started_ms = tonumber(old.holder_since) or 0}
+    boot = boot, up = tonumber(up), started_ms = tonumber(old.holder_since) or 0}
 end
 
 -- Returns the members of a row that use the GPU without a right to it, or nil. If a GPU is reserved, memory without
