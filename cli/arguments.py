@@ -31,7 +31,8 @@ def non_empty(text: str | None) -> str | None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise typer.BadParameter("the value is not valid UTF-8") from None
+        shown = printable(os.fsencode(text))
+        raise typer.BadParameter(f"the value is not valid UTF-8: canhazgpu shows it as '{shown}'") from None
     return text
 
 

@@ -15,7 +15,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     manual (it lasts until `expires_ms`). `ended_ms`: its process has ended, but its GPUs are not free yet.
     `label` is a name chosen by the user; it is displayed but not trusted. `warned_ms`: the announced expiry.
     `idle_ms`: the time since when its GPUs are not used; `idle_told_ms`: when that was announced;
-    `idle_until_ms`: the announced time of release.
+    `idle_until_ms`: the announced time of release. `up`: when it began, in clock ticks since the boot `boot`.
+    The starts of processes are compared with it, because the time of day can be set.
     """
 
     id: str
@@ -38,6 +39,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     idle_until_ms: Moment | None = None
     rev: int = 0  # Grows with every change.
     login_uid: int | None = None  # Who logged in, if root or a service requested it (sudo).
+    boot: str | None = None
+    up: int | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from canhazgpu.service.identity.process_facts import Facts
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.providers.provider import ProviderError
 from canhazgpu.service.reservations.allocator import Allocator
+from canhazgpu.service.storage import policy
 
 INTERVAL, CONFIRM = 0.2, 0.3
 IDLE_AFTER, IDLE_RELEASE = 2.0, 1.0
@@ -138,4 +139,5 @@ class Product:
 
 def on_the_clock(clock: Clock | ModuleType) -> None:
     """Let the product take its time from the lab, or from the module `time` again."""
-    vars(scanner)["time"] = vars(process_facts)["time"] = clock
+    for module in (scanner, process_facts, policy):
+        vars(module)["time"] = clock

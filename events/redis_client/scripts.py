@@ -13,8 +13,8 @@ PRELUDES = (
     "fencing.lua",
     "records.lua",
     "process_ownership.lua",
-    "scan_rows.lua",
     "rate_limits.lua",
+    "scan_rows.lua",
     "allocation.lua",
 )
 

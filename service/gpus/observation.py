@@ -188,6 +188,7 @@ def _member(process: ProcessUse, head: int | None) -> dict[str, Any]:
         "unnamed": process.unnamed or None,
         "hint": process.hint,
         "began_ms": process.began_ms,
+        "start": process.start,
         "memory_mb": process.memory_mb,
         "shape": f"{process.pid}.{process.start}",
         "process": _encode(process).decode(),

@@ -143,6 +143,13 @@ local function save(record)
   redis.call('HSET', KEYS[5], record.id, cjson.encode(record))
 end
 
+-- Stores with a GPU which login its holder comes from, and when the reservation began on the clock of the boot.
+local function hold_from(key, record)
+  if record.login_uid then redis.call('HSET', key, 'holder_login', record.login_uid) end
+  redis.call('HDEL', key, 'holder_up')
+  if record.boot and record.up then redis.call('HSET', key, 'holder_up', record.boot .. ' ' .. whole(record.up)) end
+end
+
 -- Turns a request into a reservation with the same id, on the first GPUs of `may`.
 local function create(host, request, may)
   local gpus = {}
@@ -150,7 +157,7 @@ local function create(host, request, may)
   table.sort(gpus)
   local record = {id = request.id, kind = request.kind, user = request.user, uid = request.uid, label = request.label,
     note = request.note, gpus = gpus, pid = request.pid, start = request.start, started_ms = now_ms,
-    timeout_ms = request.timeout_ms, login_uid = request.login_uid, heartbeat_ms = request.kind == 'run' and now_ms or nil,
+    timeout_ms = request.timeout_ms, login_uid = request.login_uid, boot = host.rules.boot, up = host.rules.up, heartbeat_ms = request.kind == 'run' and now_ms or nil,
     expires_ms = request.duration_ms and now_ms + math.min(request.duration_ms, LONGEST_MS) or nil,
     idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil}
   for _, index in ipairs(gpus) do
@@ -158,7 +165,7 @@ local function create(host, request, may)
     gpu.holder = record.id
     redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user,
       'holder_since', whole(record.started_ms))
-    if record.login_uid then redis.call('HSET', gpu.key, 'holder_login', record.login_uid) end
+    hold_from(gpu.key, record)
     redis.call('HDEL', gpu.key, 'expired_uid', 'expired_login')
   end
   host.records[record.id] = record
@@ -207,7 +214,7 @@ local function release(host, record, gpus, reason, by)
     if gpu and gpu.was then was[#was + 1] = gpu.was end
     if gpu and gpu.holder == record.id then
       gpu.holder, gpu.released_ms = false, now_ms
-      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_since', 'holder_login', 'disowned')
+      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_since', 'holder_login', 'holder_up', 'disowned')
       redis.call('HSET', gpu.key, 'last_released', whole(now_ms))
       if reason ~= 'exited' then  -- The scan shows that no process is left if the reason is exited; otherwise a scan must check that.
         gpu.unseen = '1'

@@ -20,6 +20,17 @@ local function key_of(process)
 end
 
 local BEGAN_MARGIN_MS = 5000  -- For comparing times of two clocks: this host's and Redis'.
+local BEGAN_MARGIN_TICKS = 500  -- The same in clock ticks, of which Linux counts 100 a second.
+
+-- Returns whether a process is older than a reservation. The clock of the boot decides, because it cannot be set;
+-- for a reservation of an older version, the time of day does.
+local function began_before(rules, record, process)
+  if not known(process.began_ms) then return false end
+  if rules.boot and known(record.boot) and known(record.up) and known(process.start) then
+    return record.boot == rules.boot and process.start < record.up - BEGAN_MARGIN_TICKS
+  end
+  return process.began_ms < record.started_ms - BEGAN_MARGIN_MS
+end
 
 -- Returns what a process is on a reserved GPU: own; presumed (its user is not proven, and nothing indicates another
 -- user); hinted (something indicates another user); or other. A uid without a user name counts as another user.
@@ -33,7 +44,7 @@ local function ownership(rules, gpu, record, process)
     return 'hinted'
   end
   if claim then return claim == record.id and 'own' or 'hinted' end
-  if not hint and known(process.began_ms) and process.began_ms < record.started_ms - BEGAN_MARGIN_MS then return 'other' end
+  if not hint and began_before(rules, record, process) then return 'other' end
   return rules.presume_holder and 'presumed' or 'other'
 end
 

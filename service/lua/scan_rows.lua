@@ -52,3 +52,35 @@ local function go_on(prefix, rows, open, pending)
     rows[plain].key = 'containers'
   end
 end
+
+local MOST_HINTS = 8  -- Users at whom the containers on a GPU hint that have a violation each.
+
+local function add_without_hint(row, more)
+  local offset = #row.heads
+  for _, head in ipairs(more.heads) do
+    local facts = cjson.decode(head.facts)
+    facts.hint = cjson.null
+    head.facts, head.known_by = cjson.encode(facts), facts.evidence
+    row.heads[#row.heads + 1] = head
+  end
+  for _, member in ipairs(more.members) do
+    member.head = (member.head or 1) + offset
+    row.members[#row.members + 1] = member
+  end
+end
+
+-- Puts all containers of a GPU into the row without a hint if they hint at many users, or if violations of containers
+-- end very often there. Whoever starts them chooses what they hint at, and must not choose how many events there are.
+local function fold_hints(prefix, rows, old)
+  local plain, hinted = prefix .. 'containers', {}
+  for field in pairs(rows) do
+    if string.sub(field, 1, #plain + 1) == plain .. ':' then hinted[#hinted + 1] = field end
+  end
+  if #hinted == 0 or (#hinted <= MOST_HINTS and not ends_often(old, 'containers')) then return end
+  table.sort(hinted)
+  rows[plain] = rows[plain] or {key = 'containers', heads = {}, members = {}, memory_mb = rows[hinted[1]].memory_mb}
+  for _, field in ipairs(hinted) do
+    add_without_hint(rows[plain], rows[field])
+    rows[field] = nil
+  end
+end

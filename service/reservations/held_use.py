@@ -2,6 +2,7 @@
 
 A run within another one (or in a shell with the variables of a reservation) is part of that reservation, as
 `srun` within `salloc` is. Which reservation it names is only a wish: one of the caller's own is used, by uid.
+Root after `sudo` is the user who logged in.
 """
 
 from collections import Counter, deque
@@ -43,6 +44,15 @@ class NestedRuns:
         live = [(process, gpus) for process, gpus in self._runs if start_of(process.pid) == process.start]
         self._runs = deque(live, maxlen=MOST)
         return Counter(gpu for _, gpus in live for gpu in gpus)
+
+
+def is_own(record: Record, uid: int, login_uid: int | None) -> bool:
+    """Return whether a caller holds this reservation. Of two with the uid 0, the logins decide."""
+    return _person(record.uid, record.login_uid) == _person(uid, login_uid)
+
+
+def _person(uid: int, login_uid: int | None) -> int:
+    return uid if login_uid is None else login_uid
 
 
 def choose(  # noqa: PLR0913 - each says one thing about the request
@@ -97,13 +107,19 @@ def _shown(gpus: Sequence[int]) -> str:
     return f"{len(gpus)} GPU(s): {list(gpus)}"
 
 
-def outer_runs(own: Iterable[Record], within: str | None, pid: int) -> list[Record]:
-    """Return the runs that a process is part of: they end only after it, so it must not wait for them."""
+def outer_runs(
+    records: Iterable[Record], own: Sequence[Record], within: str | None, pid: int
+) -> list[Record]:
+    """Return the runs that a process is part of: they end only after it, so it must not wait for them.
+
+    Whose runs they are does not matter (`sudo` in a run), but anybody can name a reservation (`within`).
+    """
     ancestors = set(parents(pid))
     return [
         one
-        for one in own
-        if one.kind == RUN and (one.id == within or Process(one.pid or 0, one.start or 0) in ancestors)
+        for one in records
+        if one.kind == RUN
+        and ((one.id == within and one in own) or Process(one.pid or 0, one.start or 0) in ancestors)
     ]
 
 

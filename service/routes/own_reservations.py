@@ -21,6 +21,7 @@ from canhazgpu.service.reservations.held_use import (
     HeldUse,
     NestedRuns,
     choose,
+    is_own,
     outer_runs,
     refuse_waiting_for_itself,
 )
@@ -53,7 +54,7 @@ class OwnReservationRoutes:
                 "environment": environment(self._settings, record, self._scanner.known),
             }
             for record in seen.reservations
-            if record.uid == peer.uid
+            if is_own(record, peer.uid, peer.login_uid)
         ]
         return self._last_known.respond(held, seen)
 
@@ -66,14 +67,15 @@ class OwnReservationRoutes:
         nested = params.kind == RUN and params.use_held
         if not (nested or wait):
             return None
-        own = [record for record in await self._allocator.reservations() if record.uid == peer.uid]
+        records = await self._allocator.reservations()
+        own = [record for record in records if is_own(record, peer.uid, peer.login_uid)]
         gpus = indices(params.gpus)
         if nested:
             timeout, uses = params.timeout is not None, self._nested.uses()
             found = choose(own, params.within, uses, count=params.count, gpus=gpus, timeout=timeout)
             if found:
                 return self._granted(peer, found)
-        outer = outer_runs(own, params.within, peer.pid) if wait else ()
+        outer = outer_runs(records, own, params.within, peer.pid) if wait else ()
         if outer:
             refuse_waiting_for_itself(
                 outer,

@@ -9,8 +9,10 @@ from typing import Literal
 from canhazgpu.events.gpu import Hint, ProcessUse
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.gpus.observation import identity_key
+from canhazgpu.service.storage.policy import this_boot
 
 BEGAN_MARGIN_MS = 5000  # Tolerance between two clocks, this host's and Redis'.
+BEGAN_MARGIN_TICKS = 500  # The same in clock ticks, of which Linux counts 100 a second.
 Ownership = Literal["own", "presumed", "hinted", "other"]
 
 
@@ -39,7 +41,11 @@ def ownership(
 
 
 def _began_before(process: ProcessUse, record: Record) -> bool:
-    return process.began_ms is not None and process.began_ms < record.started_ms - BEGAN_MARGIN_MS
+    if process.began_ms is None:
+        return False
+    if record.boot is not None and record.up is not None and process.start is not None:
+        return record.boot == this_boot() and process.start < record.up - BEGAN_MARGIN_TICKS
+    return process.began_ms < record.started_ms - BEGAN_MARGIN_MS
 
 
 def _is_holder(hint: Hint, record: Record) -> bool:

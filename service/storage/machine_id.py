@@ -61,15 +61,16 @@ class Machine(msgspec.Struct, frozen=True):
 def this_machine(state_dir: Path) -> Machine:
     """Return the identity of this process. Raises OSError if `state_dir` can provide no id either."""
     start = start_of(os.getpid())
-    return Machine(_machine_id(state_dir), _boot(), Process(os.getpid(), start or 0))
+    return Machine(_machine_id(state_dir), boot_id(), Process(os.getpid(), start or 0))
 
 
 def this_boot() -> str:
     """Return the machine, by its id in /etc if it has one, and its boot; nothing else changes it."""
-    return f"{_own_id() or 'unnamed'} {_boot()}"
+    return f"{_own_id() or 'unnamed'} {boot_id()}"
 
 
-def _boot() -> str:
+def boot_id() -> str:
+    """Return what identifies the current boot of this machine."""
     return _text(BOOT_ID).replace("-", "") or f"since-{_started()}"
 
 

@@ -1,15 +1,19 @@
 """The allocation rules as passed to scripts, and the keys of all scripts that allocate GPUs."""
 
-from functools import cached_property
+import os
+import time
+from functools import cache, cached_property
 
 import msgspec
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.fencing import FencedArgument, FencingToken
 from canhazgpu.events.redis_client.keys import Keys
+from canhazgpu.service.storage.machine_id import boot_id
 
 OLDEST = 15.0  # Seconds; older scans are not used for allocation (or three intervals, if that is longer).
 # A hanging driver is reported separately; this is for a service that is starved or gone.
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class AllocationPolicy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -42,9 +46,17 @@ class AllocationPolicy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         )
 
     def text_for(self, promise: FencingToken | None) -> bytes:
-        """Return the script argument for scripts that require the promise to hold."""
+        """Return the script argument for scripts that require the promise to hold.
+
+        It has the time since the boot in clock ticks, which `started_ms` of a reservation does not tell.
+        """
         asked = msgspec.json.encode(promise) if promise else b"{}"
-        text = FencedArgument(self.text if asked == b"{}" else self.text[:-1] + b"," + asked[1:])
+        promised = b"" if asked == b"{}" else b"," + asked[1:-1]
+        now = b',"boot":"%b","up":%d}' % (
+            this_boot().encode(),
+            time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS,
+        )
+        text = FencedArgument(self.text[:-1] + promised + now)
         text.anew = self.text_for
         return text
 
@@ -52,6 +64,12 @@ class AllocationPolicy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def text(self) -> bytes:
         """The rules as a script argument."""
         return msgspec.json.encode(self)
+
+
+@cache
+def this_boot() -> str:
+    """Return the boot to which `boot` of a reservation is compared."""
+    return boot_id()
 
 
 def host_keys(keys: Keys) -> list[str]:

@@ -1,9 +1,10 @@
 """An invalid value of an option is refused before the service is asked, and the option is named."""
 
+import json
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon
+from support.daemon import Daemon, gpu, until, use
 from support.exit_codes import code_of
 
 LONG = "x" * 100_000
@@ -115,3 +116,14 @@ def test_who_has_no_account_is_silenced_with_a_hint(host: Daemon) -> None:
         "Note: there is no account nosuch\\x1buser on this host; users of containers have none\n"
     )
     assert host.run(*words, "root").stderr == host.run(*words, "nobody-here", "--json").stderr == ""
+
+
+def test_a_name_that_is_not_utf8_is_refused_with_the_form_that_is_found(host: Daemon) -> None:
+    """Its bytes are spelled out as in `status`, and a search for that finds the user's violations."""
+    said = refusal(host, "violations", "--user", "al\udcffice")
+    assert "'--user': the value is not valid UTF-8: canhazgpu shows it as 'al\\xffice'" in said
+    host.place(gpu(0, use(1, 900, user="al\\xffice")))
+    until(host.facts)
+    found = host.run("violations", "--user", "al\\xffice", "--json")
+    assert [one["user"] for one in json.loads(found.stdout)] == ["al\\xffice"]
+    assert host.run("violations", "--user", "alice", "--json").stdout == "[]\n"

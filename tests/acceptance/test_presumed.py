@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -81,18 +80,12 @@ def _scanned(host: Daemon) -> str:
 
 
 SERVICE = 998  # Below UID_MIN, with or without a name.
-LOGGED_IN = """
-import os, sys
-with open("/proc/self/loginuid", "w") as file:
-    file.write(sys.argv[1])
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
 
 
 def test_a_run_under_sudo_is_the_persons_own(host: Daemon, people: list[Person]) -> None:
     """A run under sudo belongs to the user who logged in: nobody is accused, and it counts as used."""
     alice, _ = people
-    words = [sys.executable, "-c", LOGGED_IN, str(alice.uid), *COMMAND, "run", "--", "sleep", "600"]
+    words = alice.sudo(*COMMAND, "run", "--", "sleep", "600")
     run = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
     try:
         until(lambda: "GPU 0: IN USE by root for" in host.status())
@@ -114,7 +107,7 @@ def test_use_under_sudo_is_adopted_by_who_logged_in(host: Daemon, people: list[P
     """Alice adopts use that she started as a service account by reserving; bob cannot."""
     alice, bob = people
     service = ["setpriv", f"--reuid={SERVICE}", f"--regid={SERVICE}", "--clear-groups", "sleep", "600"]
-    process = subprocess.Popen([sys.executable, "-c", LOGGED_IN, str(alice.uid), *service])
+    process = subprocess.Popen(alice.sudo(*service))
     try:
         host.place(gpu(0, use(process.pid, 5000)))
         until(host.facts)
@@ -132,15 +125,14 @@ def test_use_under_sudo_is_adopted_by_who_logged_in(host: Daemon, people: list[P
 def test_what_another_person_does_in_ones_login_is_not_ones_own(host: Daemon, people: list[Person]) -> None:
     """After `su - bob` in alice's login, neither hides or adopts the other's use."""
     alice, bob = people
-    became = [sys.executable, "-c", LOGGED_IN, str(alice.uid)]
-    process = subprocess.Popen([*became, *bob.words("sleep", "600")])
+    process = subprocess.Popen(alice.sudo(*bob.words("sleep", "600")))
     try:
         host.place(gpu(0, use(process.pid, 5000)))
         until(host.facts)
         assert host.run("reserve", "--gpus", "1", person=alice).returncode == 1
         host.place(gpu(0))
         until(lambda: "AVAILABLE" in host.status())
-        words = [*became, *bob.words(*COMMAND, "reserve", "--gpus", "1")]
+        words = alice.sudo(*bob.words(*COMMAND, "reserve", "--gpus", "1"))
         subprocess.run(words, env=host.environment, check=True, capture_output=True)
         seen = len(host.facts())
         host.place(gpu(0, use(alice.spawn("sleep", "600").pid, 5000)))

@@ -23,9 +23,12 @@ def serve(folder: Path) -> Iterator[Serve]:
     """Start a service on two GPUs, with a Docker daemon to ask and more settings."""
     with ExitStack() as running:
 
-        def start(docker: Dockerd | None = None, more: str = "") -> Daemon:
+        def start(docker: Dockerd | None = None, more: str = "", admin_group: str = "") -> Daemon:
             socket = docker.socket if docker else ""
-            daemon = Daemon(folder, f'{more}\n[containers]\ndocker_socket = "{socket}"\n').start()
+            daemon = Daemon(folder, f'{more}\n[containers]\ndocker_socket = "{socket}"\n')
+            config = folder / "config.toml"
+            config.write_text(f'admin_group = "{admin_group}"\n{config.read_text()}')
+            daemon.start()
             running.callback(daemon.stop)
             daemon.place(gpu(0), gpu(1))
             until(lambda: "GPU 1: AVAILABLE" in daemon.status())

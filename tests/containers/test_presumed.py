@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ RUN = 'docker --host "unix://$0" run --detach --network=none busybox:test sleep 
 def rows(host: Daemon) -> list[dict[str, Any]]:
     """Return what `status --json` says of the GPUs."""
     return list(json.loads(host.run("status", "--json").stdout))
+
+
+def words(terminal: Terminal) -> str:
+    """Return what a terminal shows, as one line."""
+    return " ".join(terminal.text.split())
 
 
 @pytest.mark.parametrize("options", [(), ("--user={uid}",), ("--label=canhazgpu.user={name}",)])
@@ -40,24 +46,41 @@ def test_a_holders_container_is_no_violation(
         terminal.close()
 
 
-def test_a_container_that_points_to_another_is_told_to_the_holder(
-    serve: Serve, docker: Dockerd, people: list[Person]
+@pytest.fixture
+def carol() -> Iterator[Person]:
+    """A third person, in a group of their own name."""
+    made = Person()
+    yield made
+    made.leave()
+
+
+def test_a_container_that_points_to_another_is_told_to_holder_and_administrators(
+    serve: Serve, docker: Dockerd, people: list[Person], carol: Person
 ) -> None:
-    """As a hint with its source. Who is hinted at is told nothing."""
+    """Both read the hint and its source, and that nobody is proven; the user it names reads nothing."""
     steps = '[[notices.steps]]\nchannels = ["wall"]\nto = ["offender", "holder", "admins"]\n'
-    ada, bob = Terminal(people[0]), Terminal(people[1])
+    ada, bob = people
+    terminals = [Terminal(one) for one in (ada, carol, bob)]
     try:
-        box = docker.start(f"--label=canhazgpu.user={people[1].name}")
-        host = serve(docker, steps)
-        assert host.run("reserve", "--gpu-ids", "0", person=people[0]).returncode == 0
+        box = docker.start(f"--label=canhazgpu.user={bob.name}")
+        host = serve(docker, steps, carol.name)
+        assert host.run("reserve", "--gpu-ids", "0", person=ada).returncode == 0
         host.place(gpu(0, use(box.pid, 900)), gpu(1))
         (found,) = until(lambda: rows(host)[0]["violations"], 20)
-        assert (found["person"], found["uid"], found["hint"]["user"]) == (None, None, people[1].name)
-        until(lambda: f"canhazgpu.user={people[1].name}" in "".join(ada.text.split("\r\n")), 20)
-        assert bob.text == ""
+        assert (found["person"], found["uid"], found["hint"]["user"]) == (None, None, bob.name)
+        hint = f"hint, not proof: the processes may belong to {bob.name}, because container"
+        for terminal, fact in (
+            (terminals[0], "is using GPU 0, which you have reserved"),
+            (terminals[1], f"is using GPU 0, which {ada.name} has reserved"),
+        ):
+            until(lambda one=terminal: f"canhazgpu.user={bob.name}" in words(one), 20)  # type: ignore[misc]
+            assert hint in words(terminal)
+            assert fact in words(terminal)
+        assert "no user was notified" in words(terminals[1])
+        assert terminals[2].text == ""
     finally:
-        ada.close()
-        bob.close()
+        for terminal in terminals:
+            terminal.close()
 
 
 def test_a_hint_is_there_when_the_service_is_started_anew(

@@ -1,5 +1,6 @@
 """The NVML provider, its helper and pynvml against a driver library that misbehaves on demand."""
 
+import contextlib
 import os
 import subprocess
 import time
@@ -15,6 +16,7 @@ from canhazgpu.service.providers.provider import DEADLINE, ProviderError
 
 GPU0 = "gpu GPU-aaaa H100 81559 45 500\n"
 GPU1 = "gpu GPU-bbbb H100 81559 45 500\n"
+ARCHITECTURE = (Path(__file__).parents[2] / "docs/architecture.md").read_text(encoding="utf-8")
 pytestmark = pytest.mark.anyio
 
 
@@ -179,6 +181,30 @@ async def test_the_helper_ends_with_its_parent(say: Say, provider: NvmlProvider)
         return helper.has_exited()
 
     await eventually(gone)
+
+
+async def test_the_service_holds_the_device_files_until_it_stops(
+    say: Say, provider: NvmlProvider, tmp_path: Path
+) -> None:
+    """As docs/architecture.md says: a card can be reset once the service has stopped, and not before."""
+    device = tmp_path / "nvidia0"
+    device.touch()
+    say(f"device {device}\n{GPU0}")
+
+    def holders() -> set[str]:
+        found = set()
+        for link in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):
+                found |= {link.parts[2]} if link.readlink() == device else set()
+        return found
+
+    await provider.read()
+    assert len(holders()) == 1
+    assert str(os.getpid()) not in holders()
+    await provider.aclose()
+    assert holders() == set()
+    assert "The helper keeps the device files open." in ARCHITECTURE
+    assert "Run\n`systemctl stop canhazgpu` before" in ARCHITECTURE
 
 
 async def _recovers(provider: NvmlProvider) -> None:

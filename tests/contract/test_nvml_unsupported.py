@@ -172,6 +172,37 @@ async def test_an_instance_without_its_memory_is_still_shown(say: Say, provider:
     assert judged(gpu).in_use
 
 
+# What the driver of a virtual GPU's guest leaves out, and a card that is divided into MIG instances.
+VGPU = "gpu GPU-aaaa GRID-A100-10C 10240 {used} 0\nbar1 3\nutil 3\ngraphics 3\nmps 3\n"
+MIG = "gpu GPU-aaaa H100 81559 {used} 500\nutil 3\nmps 3\nmig MIG-1 1 0 9728 {used}\n"
+PARTS = {
+    "vgpu": (VGPU, "GRID-A100-10C"),
+    "vgpu-without-lists": (VGPU + "compute 3\n", "GRID-A100-10C"),
+    "vgpu-without-a-name": (VGPU + "name 3\n", "unknown"),
+    "mig": (MIG, "H100"),
+    "mig-without-its-memory": (MIG + "migmem 3\n", "H100"),
+}
+
+
+@pytest.mark.parametrize(("card", "name"), PARTS.values(), ids=PARTS)
+async def test_a_virtual_or_divided_gpu_is_judged_by_what_it_reports(
+    say: Say, provider: NvmlProvider, card: str, name: str
+) -> None:
+    """Idle without use; in use by the memory of the device, or by a process whose memory is not reported."""
+    say(card.format(used=12))
+    (gpu,) = await provider.read()
+    assert (gpu.error, gpu.unknown, gpu.name, gpu.utilization_percent) == (None, None, name, None)
+    assert (judged(gpu).state, judged(gpu).in_use) == ("ok", False)
+    say(card.format(used=5000))
+    (gpu,) = await provider.read()
+    assert (judged(gpu).in_use, judged(gpu).users, judged(gpu).memory_mb) == (True, ("unknown",), 5000)
+    say(f"{card.format(used=12)}proc c {ME} -1\n")
+    (gpu,) = await provider.read()
+    listed = "compute 3" not in card
+    assert [(one.pid, one.memory_mb) for one in gpu.processes] == [(ME, None)] * listed
+    assert judged(gpu).users == ("bob",) * listed
+
+
 @pytest.mark.parametrize("fault", ["uuid 3", "uuid 999", "uuid 4"])
 async def test_a_gpu_without_identity_is_not_handed_out(say: Say, provider: NvmlProvider, fault: str) -> None:
     """A GPU without a UUID is ERROR or UNKNOWN."""

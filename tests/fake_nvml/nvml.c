@@ -1,5 +1,6 @@
 /* A libnvidia-ml.so.1 that answers from a text file (FAKE_NVML), read again at each call that counts.
  *
+ *   device PATH                   nvmlInit opens this file and keeps it, as the library keeps /dev/nvidia*
  *   init CODE                     nvmlInit fails with CODE; also: init hang, init crash
  *   sticky                        what is said here stays said until the next nvmlInit
  *   slow MILLISECONDS             nvmlInit takes so long
@@ -15,6 +16,7 @@
  *   proc KIND PID MIB             KIND c, g or m; MIB -1: not available
  *   mig UUID GI CI TOTAL USED     an instance of it
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +46,7 @@ static gpu_t gpus[MOST];
 static int gpu_count, init_code;
 static char init_word[16];
 static int sticky, slow;
+static char device[256];
 
 static void load(void) {
   static int short_left = -1;
@@ -55,6 +58,7 @@ static void load(void) {
     char word[16] = "", kind; int code; long long mib; unsigned pid; mig_t mig;
     if (!strncmp(line, "sticky", 6)) sticky = 1;
     else if (sscanf(line, "slow %d", &code) == 1) slow = code;
+    else if (sscanf(line, "device %255s", device) == 1) continue;
     else if (sscanf(line, "init %15s", word) == 1) { strcpy(init_word, word); init_code = atoi(word); }
     else if (!strncmp(line, "gpu ", 4)) {
       gpu = &gpus[gpu_count++];
@@ -91,6 +95,7 @@ static void load(void) {
 
 int nvmlInitWithFlags(unsigned flags) {
   (void)flags; sticky = slow = 0; load();
+  if (device[0]) open(device, O_RDONLY);
   usleep(slow * 1000);
   if (!strcmp(init_word, "hang")) sleep(600);
   if (!strcmp(init_word, "crash")) raise(SIGSEGV);

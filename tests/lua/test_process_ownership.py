@@ -15,7 +15,7 @@ from canhazgpu.service.gpus.observation import OBSERVE, identity_key, user_key
 from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
 from canhazgpu.service.status.gpu_status import status
 from canhazgpu.service.status.process_ownership import ownership
-from canhazgpu.service.storage.policy import AllocationPolicy
+from canhazgpu.service.storage.policy import AllocationPolicy, this_boot
 from canhazgpu.service.storage.snapshot import snapshot
 
 pytestmark = pytest.mark.anyio
@@ -40,9 +40,11 @@ NAMELESS: dict[str, Any] = {**NOBODY, "user": "1505433401", "unnamed": True}
         (None, in_container(hint=BOBS, reservation="ID"), "hinted"),
         (None, in_container(hint=ALICES, reservation="ID"), "own"),
         (None, in_container(began_ms=1), "other"),
+        (None, in_container(began_ms=2**42), "other"),  # Whatever the time of day is said to be.
+        (None, in_container(began_ms=1, start=2**42), "presumed"),
         (None, in_container(began_ms=1, hint=ALICES), "presumed"),
         (None, in_container(began_ms=1, reservation="ID"), "own"),
-        (None, in_container(began_ms=2**42), "presumed"),
+        (None, in_container(began_ms=2**42, start=2**42), "presumed"),
         (None, in_container(reservation="r1-1"), "hinted"),
         (None, process(0, **NOBODY), "presumed"),
         (None, process(1505433401, **NAMELESS), "other"),
@@ -87,11 +89,37 @@ async def test_scripts_and_status_agree(store: Store) -> None:
             found = await store.redis.eval(
                 decide,
                 0,
-                AllocationPolicy(presume_holder=presume).text,
+                AllocationPolicy(presume_holder=presume).text_for(None),
                 _json(dict.fromkeys(disowned, True)),
                 text,
             )
             assert found.decode() == ownership(one, record, disowned, presume_holder=presume), one
+
+
+@pytest.mark.parametrize("began_ms", [None, 1, 2**42])
+@pytest.mark.parametrize(("start", "older"), [(None, None), (1, True), (2**42, False)])
+@pytest.mark.parametrize("boot", ["this", "another", None])
+async def test_the_clock_of_the_boot_says_what_is_older(
+    store: Store, boot: str | None, start: int | None, *, older: bool | None, began_ms: int | None
+) -> None:
+    """Scripts and `status` compare ticks of one boot; the time of day only for records without them."""
+    lab = Lab(store)
+    record = await lab.record(await lab.reserve())
+    assert (record.boot, record.up is not None) == (this_boot(), True)
+    changes: dict[str, Any] = {"this": {}, "another": {"boot": "b"}}.get(
+        boot or "", {"boot": None, "up": None}
+    )
+    record = msgspec.structs.replace(record, **changes)
+    one = in_container(start=start, began_ms=began_ms)
+    by_boot = start is not None and boot is not None
+    before = began_ms is not None and ((boot == "this" and older) if by_boot else began_ms == 1)
+    assert ownership(one, record, set(), presume_holder=True) == ("other" if before else "presumed")
+    await store.redis.hset(store.keys.reservations, record.id, _json(record))
+    kept = f"{record.boot} {record.up}" if record.boot else ""
+    await store.redis.hset(store.keys.gpu(0), mapping={"holder_up": kept})
+    for _ in range(2):
+        await lab.scan(used(0, one))
+    assert len(await violations(store)) == before
 
 
 def _all(name: str) -> list[ProcessUse]:

@@ -5,9 +5,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.containers import in_container
 from support.reservations import BOB, process, unused, used
 
 from canhazgpu.events.envelope import Event, decode
+from canhazgpu.events.gpu import GpuUsage, Hint, ProcessUse
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.observation import observe
 
@@ -21,12 +23,13 @@ class Host:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    async def scan(self, after: float, *processes: Any) -> list[str]:
-        """Store a scan after some seconds; return the event types and the GPU's users."""
+    async def scan(self, after: float, *processes: Any, usage: GpuUsage | None = None) -> list[str]:
+        """Store a scan after some seconds, of these processes or this usage; return the event types."""
         await self._later(round(after * 1000))
+        seen = usage or (used(0, *processes) if processes else unused(0))
         newest: Any = await self.store.redis.xrevrange(self.store.keys.events, count=1)
         last = f"({newest[0][0].decode()}" if newest else "-"
-        await observe(self.store, [used(0, *processes) if processes else unused(0)], CONFIRM, 60.0)
+        await observe(self.store, [seen], CONFIRM, 60.0)
         rows: Any = await self.store.redis.xrange(self.store.keys.events, last)
         return [decode(fields).type.removeprefix("canhazgpu.") for _, fields in rows]
 
@@ -203,3 +206,60 @@ async def test_another_proof_of_the_same_person_has_a_bound(host: Host) -> None:
     for number in range(60):
         published += await host.scan(1, process(BOB, evidence=("loginuid", "uid")[number % 2]))
     assert published.count("violation.updated") <= 6
+
+
+def pointing_at(uid: int, pid: int) -> ProcessUse:
+    """Return a container's process with a hint at this user."""
+    hint = Hint(user=f"u{uid}", uid=uid, source=f"its environment has USER=u{uid}")
+    return in_container(pid=pid, user=f"root in docker {pid:012x}", hint=hint)
+
+
+async def test_containers_that_point_to_ever_other_users_have_a_bound(host: Host) -> None:
+    """Whoever starts containers chooses what they point at, so all hints share one limit."""
+    published = []
+    for number in range(150):
+        boxes = [pointing_at(2000 + number * 5 + one, 10 + number * 5 + one) for one in range(5)]
+        await host.scan(1, *boxes)
+        published += await host.scan(10, *boxes)
+        published += await host.scan(1)
+    assert 60 < published.count("violation.opened") <= 60 + 60 + 5
+    assert published.count("violation.updated") < 60
+    for _ in range(3):
+        await host.scan(31)
+    assert await host.store.redis.hlen(host.store.keys.open) == 0
+
+
+async def test_containers_that_point_to_many_users_at_once_are_one_violation(host: Host) -> None:
+    """Its processes keep their hints, and it has none itself."""
+    boxes = [pointing_at(2000 + one, 10 + one) for one in range(50)]
+    await host.scan(1, *boxes)
+    assert (await host.scan(10, *boxes)).count("violation.opened") == 1
+    (text,) = await host.store.redis.hvals(host.store.keys.open)
+    body = json.loads(json.loads(text)["body"])
+    assert (body["hint"], body["user"]) == (None, "root in docker 00000000000a and 49 more")
+    assert {one["hint"]["user"] for one in body["processes"]} == {f"u{2000 + one}" for one in range(50)}
+    few = boxes[:2]
+    await host.scan(1, *few)
+    await host.scan(10, *few)
+    assert await host.store.redis.hlen(host.store.keys.open) == 2
+    assert "violation.closed" in await host.scan(1)
+
+
+@pytest.mark.parametrize("state", ["unknown", "error"])
+async def test_a_gpu_that_can_be_read_on_and_off_has_a_bound(host: Host, state: str) -> None:
+    """What somebody runs can decide whether a GPU can be read; its state is always the current one."""
+    published = []
+    for number in range(150):
+        for seen in (unused(0, state, reason="r"), unused(0)):
+            published += await host.scan(1, usage=seen)
+            kept: Any = await host.store.redis.hget(host.store.keys.gpu(0), "state")
+            assert kept.decode() == seen.state, number
+    for kind in ("gpu.changed", "gpu.failed", "gpu.recovered"):
+        assert published.count(kind) <= 60 + 10 + 2, kind
+    late = []
+    for _ in range(2):
+        late += await host.scan(61)
+    events = await host.events()
+    last = [one.type for one in events if one.type in {"canhazgpu.gpu.failed", "canhazgpu.gpu.recovered"}]
+    assert last[-1:] == ["canhazgpu.gpu.recovered"] * (state == "error")
+    assert [one for one in events if one.type == "canhazgpu.gpu.changed"][-1].data["state"] == "ok"

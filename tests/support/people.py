@@ -6,6 +6,7 @@ import pty
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,6 +16,13 @@ from pathlib import Path
 
 import pytest
 from support.eventually import until
+
+LOGGED_IN = """
+import os, sys
+with open("/proc/self/loginuid", "w") as file:
+    file.write(sys.argv[1])
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Person:
@@ -60,6 +68,10 @@ class Person:
             *keep,
             *program,
         ]
+
+    def sudo(self, *program: str) -> list[str]:
+        """Return the words that run `program` as root in this person's login."""
+        return [sys.executable, "-c", LOGGED_IN, str(self.uid), *program]
 
     def become(self, uid: int) -> None:
         """Give them another uid, as a directory would."""

@@ -85,7 +85,7 @@ def test_an_idle_release_of_what_is_used_is_seen(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("rule", "broken", "seed", "column"),
     [
-        ("local BEGAN_MARGIN_MS = 5000", "local BEGAN_MARGIN_MS = 1e15", 7, oracle.LATE),
+        ("local BEGAN_MARGIN_TICKS = 500", "local BEGAN_MARGIN_TICKS = 1e15", 7, oracle.LATE),
         (
             "= known(process.hint), known(process.reservation)",
             "= nil, known(process.reservation)",

@@ -110,28 +110,29 @@ local function store_gpu(gpu, key, old)
   end
   if old.usage ~= gpu.usage then redis.call('HSET', key, 'usage', gpu.usage) end
   if old.state == 'ok' and gpu.state ~= 'ok' and last[1] then redis.call('HSET', key, 'ok_ms', last[1]) end
-  if gpu.state == 'error' and not old.failed then
+  if old.state ~= gpu.state or old.uuid ~= gpu.uuid then redis.call('HSET', key, 'state', gpu.state, 'uuid', gpu.uuid) end
+  local passed_ms = now_ms - tonumber(old.changed_ms or 0)
+  local changes = level_now(tonumber(old.changes or 0), tonumber(old.changed_ms or 0)) + 1
+  local may_publish = changes <= FREE_CHANGES or old.uuid ~= gpu.uuid
+  if may_publish and gpu.state == 'error' and not old.failed then
     redis.call('HSET', key, 'failed', '1')
     publish('gpu.failed', subject, summary)
-  elseif gpu.state == 'ok' and old.failed then
+  elseif may_publish and gpu.state == 'ok' and old.failed then
     redis.call('HDEL', key, 'failed')
     publish('gpu.recovered', subject, summary)
   end
-  local passed_ms = now_ms - tonumber(old.changed_ms or 0)
-  local changes = level_now(tonumber(old.changes or 0), tonumber(old.changed_ms or 0)) + 1
   local new_pids = old.signature ~= gpu.signature and passed_ms >= UPDATE_MS
-  local another = old.state ~= gpu.state or old.uuid ~= gpu.uuid
-  if another or (old.outline ~= gpu.outline and changes <= FREE_CHANGES) or new_pids then
-    redis.call('HSET', key, 'outline', gpu.outline, 'signature', gpu.signature, 'state', gpu.state, 'uuid', gpu.uuid,
-      'changed_ms', whole(now_ms), 'changes', string.format('%.3f', changes))
+  if (may_publish and old.outline ~= gpu.outline) or new_pids then
+    redis.call('HSET', key, 'outline', gpu.outline, 'signature', gpu.signature, 'changed_ms', whole(now_ms), 'changes', string.format('%.3f', changes))
     publish('gpu.changed', subject, summary)
   end
 end
 
 -- Returns the reservation that holds a GPU, with the fields that decide about ownership, or nil.
 local function holder_of(old)
+  local boot, up = string.match(old.holder_up or '', '^(%S+) (%d+)$')
   return old.holder and {id = old.holder, user = old.holder_user, uid = tonumber(old.holder_uid), login_uid = tonumber(old.holder_login),
-    started_ms = tonumber(old.holder_since) or 0}
+    boot = boot, up = tonumber(up), started_ms = tonumber(old.holder_since) or 0}
 end
 
 -- Returns the members of a row that use the GPU without a right to it, or nil. If a GPU is reserved, memory without
@@ -183,6 +184,7 @@ for position, gpu in ipairs(scan) do
     if old.expired_uid and not still and now_ms - age_ms > tonumber(old.last_released or 0) then
       redis.call('HDEL', key, 'expired_uid', 'expired_login')
     end
+    fold_hints(prefix, rows, old)
     go_on(prefix, rows, open, pending)
     for field, text in pairs(open) do
       if string.sub(field, 1, #prefix) == prefix and (another or not rows[field]) then

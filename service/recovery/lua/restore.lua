@@ -47,7 +47,7 @@ local function release_former_gpus(record)
   for _, gpu in ipairs(host.gpus) do
     if gpu.holder == record.id and not wants({gpus = record.gpus}, gpu.index) then
       gpu.holder = false
-      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_since', 'holder_login', 'disowned')
+      redis.call('HDEL', gpu.key, 'holder', 'holder_uid', 'holder_user', 'holder_since', 'holder_login', 'holder_up', 'disowned')
     end
   end
 end
@@ -64,7 +64,7 @@ for _, text in ipairs(state.records) do
       redis.call('ZADD', KEYS[4], index, index)
       redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user,
         'holder_since', whole(record.started_ms))
-      if record.login_uid then redis.call('HSET', gpu.key, 'holder_login', record.login_uid) end
+      hold_from(gpu.key, record)
     end
     save(record)
     restored[#restored + 1] = record.id
