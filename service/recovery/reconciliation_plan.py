@@ -174,7 +174,14 @@ def ended_of(state: State, over: Iterable[str]) -> tuple[str, ...]:
 
 
 def changed(state: State, reply: Mapping[str, Any]) -> State:
-    """Return the state after a script's reply, so that released reservations are not restored."""
+    """Return the state after a script's reply, so that released reservations are not restored.
+
+    The reply may have other indices: `state` takes those, so that all of it means the same cards.
+    """
+    cards = {index: Card(uuid=uuid) for index, uuid in reply.get("cards", {}).items()}
+    if cards:
+        state = in_places_of(state, cards)
+        state = msgspec.structs.replace(state, cards={**cards, **state.cards})
     records = dict(state.records)
     later = msgspec.convert(reply.get("extended", ()), list[Record])
     released = msgspec.convert(reply.get("released", ()), list[Released])
