@@ -23,7 +23,6 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     Found,
     Plan,
     Restoration,
-    as_kept,
     card_of,
     changed,
     content_of,
@@ -33,6 +32,7 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     number_of,
     plan,
     process_lives,
+    promised_to_redis,
     whole_release,
     with_sequence,
 )
@@ -264,27 +264,17 @@ class Reconciler:
     async def _restore(self, state: State, wanted: Plan, found: Found) -> set[str]:
         """Restore what is wanted; return the reservations that lost all of their GPUs in conflicts."""
         keys = self._store.keys
-        named = {int(index) for index in state.cards} | {gpu for one in wanted.restore for gpu in one.gpus}
-        indices = sorted({*self._indices, *named})
-        promised = {
-            "owner": self._store.owner,
-            "dataset": state.dataset,
-            "sequence": max(state.sequence, found.sequence),
-            "records": [as_kept(one) for one in wanted.restore],
-            "requests": [as_kept(one) for one in wanted.requests],
-            "ended": wanted.drop,
-            "strong": wanted.strong,
-            "weak": wanted.weak,
-            "cards": state.cards,
-            "behind": wanted.behind,
-        }
-        reply = msgspec.json.decode(
-            await self._store.repair(
-                RESTORE,
-                [*host_keys(keys), *map(keys.gpu, indices)],
-                [keys.host, AllocationPolicy().text, msgspec.json.encode(promised)],
-            )
+        wished = (gpu for one in wanted.restore for gpu in one.gpus)
+        indices = sorted({*self._indices, *map(int, state.cards), *wished})
+        promised = promised_to_redis(state, wanted, found, self._store.owner)
+        text = await self._store.repair(
+            RESTORE,
+            [*host_keys(keys), *map(keys.gpu, indices)],
+            [keys.host, AllocationPolicy().text, msgspec.json.encode(promised)],
         )
+        if text is None:
+            return set()  # A scan has renumbered the cards since they were read.
+        reply = msgspec.json.decode(text)
         if not wanted.lost:
             if self._state is not None:
                 structlog.get_logger().warning("redis_data_changed", dataset=kind_of(state, found))

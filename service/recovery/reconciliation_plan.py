@@ -204,6 +204,23 @@ def kind_of(state: State, found: Found) -> str:
     return "another's" if found.dataset != state.dataset else "older"
 
 
+def promised_to_redis(state: State, wanted: Plan, found: Found, owner: str) -> dict[str, Any]:
+    """Return the argument of the script `restore`, which checks that the cards are still at these indices."""
+    return {
+        "owner": owner,
+        "dataset": state.dataset,
+        "sequence": max(state.sequence, found.sequence),
+        "records": [as_kept(one) for one in wanted.restore],
+        "requests": [as_kept(one) for one in wanted.requests],
+        "ended": wanted.drop,
+        "strong": wanted.strong,
+        "weak": wanted.weak,
+        "cards": state.cards,
+        "uuids": {index: card.uuid for index, card in found.cards.items()},
+        "behind": wanted.behind,
+    }
+
+
 def as_kept(one: Record | Waiting) -> str:
     """Return a reservation or a request in the form of the scripts, without empty fields."""
     facts = msgspec.to_builtins(one)
