@@ -6,7 +6,6 @@ one.
 
 import errno
 import grp
-import os
 import signal
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
@@ -19,24 +18,21 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.outbox import send_reservation
-from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record, Reservation
-from canhazgpu.service.admin_reachability import REMEDY, why_unreachable
-from canhazgpu.service.api.requests import has_time_limit
 from canhazgpu.service.api.server import serve_http
 from canhazgpu.service.api.socket_file import SocketFile
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.attribution import Attributor
 from canhazgpu.service.identity.container_hints import Hints
-from canhazgpu.service.identity.hidepid import HIDDEN, hides_others
-from canhazgpu.service.identity.hidepid import REMEDY as HIDEPID_REMEDY
 from canhazgpu.service.identity.user_names import Users
+from canhazgpu.service.limitations import log_limitations
 from canhazgpu.service.lock import FOLDER_MODE, AlreadyRunning, Lock, keep_locked
 from canhazgpu.service.providers.provider import ProviderFailed
 from canhazgpu.service.providers.registry import open_provider
 from canhazgpu.service.recovery.reconciliation import Reconciler
-from canhazgpu.service.redis_server.durability import weaknesses
 from canhazgpu.service.redis_server.embedded import EmbeddedRedis
+from canhazgpu.service.redis_server.halt_watch import HaltWatch
 from canhazgpu.service.redis_server.outage import Outage
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed
 from canhazgpu.service.reservations.allocator import Allocator
@@ -91,7 +87,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
 async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
     journal = open_journal(settings.state_dir, settings.socket)
     embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir), journal.restorable)
-    store = await _store(settings, embedded, support)
+    store, halts = await _store(settings, embedded, support)
     resources.push_async_callback(store.close)
     identity = _identity(settings, store)
     provider = open_provider(settings)
@@ -117,8 +113,6 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     reservations = ReservationRoutes(
         settings, store, scanner, allocator, liveness, handover, users, last_known
     )
-    admin = AdminRoutes(scanner, allocator, group, users)
-    audit = ViolationRoutes(store, group, users)
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
     retention = Retention(settings, store)
@@ -126,7 +120,12 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         settings,
         store,
         scanner,
-        [*reservations.routes(), *admin.routes(), *audit.routes(), *quiet.routes()],
+        [
+            *reservations.routes(),
+            *AdminRoutes(scanner, allocator, group, users).routes(),
+            *ViolationRoutes(store, group, users).routes(),
+            *quiet.routes(),
+        ],
         group,
         reconciler,
         retention,
@@ -141,7 +140,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             work.cancel_scope.cancel()
 
         support.start_soon(_stop_on_signal, stop)
-        await _log_weaknesses(settings, store)
+        await log_limitations(settings, store)
         await work.start(identity.run)
         if workers is not None:
             await _start_workers(work, identity, workers, settings, store)
@@ -151,22 +150,24 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         await work.start(handover.run)
         await work.start(silences.run)
         await work.start(retention.run)
-        await work.start(serve_http, api, socket_file, users, scanner.checks)
+        await work.start(halts.run)
+        await work.start(serve_http, halts.watched(api), socket_file, users, scanner.checks)
         await work.start(scanner.run)
         await work.start(last_known.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
 
 
-async def _store(settings: Settings, embedded: EmbeddedRedis | None, support: Any) -> Store:
-    """Return the store, with the embedded Redis or the configured one."""
+async def _store(settings: Settings, embedded: EmbeddedRedis | None, support: Any) -> tuple[Store, HaltWatch]:
+    """Return the store, with the embedded Redis or the configured one, and what watches its process."""
     unreadable = settings.redis.endpoint().unreadable()
     if unreadable:
         raise ServeFailed(unreadable)
     own = await support.start(embedded.run) if embedded else ""
     store = Store(settings.redis.endpoint(own), settings.host)
-    store.explain = Outage(own or settings.redis.url, embedded).explain
-    return store
+    outage = Outage(own or settings.redis.url, embedded)
+    store.explain = outage.explain
+    return store, HaltWatch(store, outage)
 
 
 def _identity(settings: Settings, store: Store) -> StateOwner:
@@ -269,27 +270,6 @@ async def _stop_on_signal(
         async for number in signals:
             structlog.get_logger().info("stopping", signal=signal.Signals(number).name)
             stop()
-
-
-async def _log_weaknesses(settings: Settings, store: Store) -> None:
-    log = structlog.get_logger()
-    if os.geteuid() != 0:
-        log.warning("limited", reason="not root: other users' terminals can be written to by group tty only")
-        if has_time_limit(settings):
-            reason = "not root: other users' runs are not ended at limits.max_duration"
-            log.warning("limited", reason=reason)
-    if hides_others():
-        reason = f"{HIDDEN}: who uses a GPU is not known, and `run` of other users is refused"
-        log.warning("limited", reason=reason, remedy=HIDEPID_REMEDY)
-    nobody = await why_unreachable(settings)
-    if nobody:
-        log.warning("limited", reason=nobody, remedy=REMEDY)
-    if settings.redis.url:
-        try:
-            for weakness in await weaknesses(store):
-                log.warning("redis_weak", reason=weakness)
-        except StoreDown as down:
-            store.report_down(down)
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -56,6 +56,33 @@ class RedisRolledBack(Fault):
             (folder / "older").rename(folder / FILES)
 
 
+class WipedAfterRenumbering(RedisWiped):
+    """FLUSHALL as soon as the cards have other indices, before the journal must have those."""
+
+    name = "Redis wiped after renumbering"
+    promise = "reservations, drains and the queue are restored for the same cards at their new indices"
+
+    def strike(self, cell: Cell) -> None:
+        """Renumber the cards; wipe it."""
+        _renumber(cell)
+        super().strike(cell)
+
+
+class RolledBackBeforeRenumbering(RedisRolledBack):
+    """The cards get other indices; then Redis is started on a copy that has the ones before."""
+
+    name = "Redis rolled back before renumbering"
+    promise = (
+        "reservations made since are restored for the same cards, those that ended since stay ended, "
+        "and all state follows the cards to their new indices again"
+    )
+
+    def strike(self, cell: Cell) -> None:
+        """Renumber the cards; put the copy in the place of the data."""
+        _renumber(cell)
+        super().strike(cell)
+
+
 class FileTruncated(Fault):
     """The power fails: the daemon ends, and half of the append-only file is not on the disk."""
 
@@ -208,6 +235,17 @@ class ServerDowngraded(Fault):
         """Install what can read it; start."""
         self._replace(self._new)
         cell.host.start()
+
+
+def _renumber(cell: Cell) -> None:
+    """List the cards in the opposite order, and wait until the service has noticed."""
+
+    def noticed() -> int:
+        return cell.host.output.read_text().count("gpus_renumbered")
+
+    before = noticed()
+    cell.driver.renumber()
+    cell.until(lambda: noticed() > before, 20, "the word that the cards have other indices")
 
 
 def _folder(cell: Cell) -> Path:

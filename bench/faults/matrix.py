@@ -28,6 +28,8 @@ FAULTS: dict[str, type[Fault]] = {
         processes.RedisStopped,
         data.RedisWiped,
         data.RedisRolledBack,
+        data.WipedAfterRenumbering,
+        data.RolledBackBeforeRenumbering,
         data.FileTruncated,
         data.FileCorrupted,
         data.FileZeroed,

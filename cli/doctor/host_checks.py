@@ -118,13 +118,15 @@ async def _redis(settings: Settings) -> list[Finding]:
     own = EmbeddedRedis(Path(settings.state_dir))
     endpoint = settings.redis.endpoint(own.url)
     store = Store(endpoint, settings.host)
+    outage = Outage(settings.redis.url or own.url, None if settings.redis.url else own)
     try:
+        if halt := outage.halt():  # It would be waited for in vain.
+            raise StoreDown(halt[0])
         weak = await weaknesses(store)
     except StoreDown as down:
         if not settings.redis.url and "Permission denied" in str(down):
             return [skipped(settings, "the settings of the service's Redis")]
-        embedded = None if settings.redis.url else own
-        reason, remedy = Outage(settings.redis.url or own.url, embedded).explain(down)
+        reason, remedy = outage.explain(down)
         if remedy == TRY_AGAIN:
             remedy = "is redis.url right?" if settings.redis.url else "is the service running?"
         # A server that asks for a client's certificate says so, or resets the connection before that is read.

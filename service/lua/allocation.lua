@@ -272,9 +272,17 @@ local function still_used(host, record)
   return false
 end
 
+-- The replies that are written to the journal, as in script_replies.py.
+local ACKNOWLEDGED = {granted = true, released = true, extended = true, done = true}
+
 -- Returns the script's reply. It is stored under the operation id, so that a repeated call returns the same.
+-- `cards` has the UUIDs of all GPUs, because the journal may still have the indices from before a renumbering.
 local function save_reply(host, reply)
   reply.granted, reply.count = host.granted, redis.call('HLEN', KEYS[5])
+  if ACKNOWLEDGED[reply.code] then
+    reply.cards = {}
+    for _, gpu in ipairs(host.gpus) do reply.cards[tostring(gpu.index)] = gpu.uuid or '' end
+  end
   local text = cjson.encode(reply)
   redis.call('SET', KEYS[9], text, 'PX', OPERATION_KEPT_MS)
   return text

@@ -23,7 +23,6 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     Found,
     Plan,
     Restoration,
-    as_kept,
     card_of,
     changed,
     content_of,
@@ -33,6 +32,7 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     number_of,
     plan,
     process_lives,
+    promised_to_redis,
     whole_release,
     with_sequence,
 )
@@ -76,7 +76,7 @@ class Reconciler:
         if self._journal.rolled_back:
             structlog.get_logger().error("state_rolled_back", reason=self._journal.rolled_back)
             self.damage = "; ".join(filter(None, [self.damage, self._journal.rolled_back]))
-        self._store.recover = self._recover
+        self._store.recover = self.sync
         self._written = (state := self._state) and content_of(state)
         self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
         self._store.connected = self.note
@@ -162,9 +162,6 @@ class Reconciler:
         await self.sync()
         return record is None or self._state is None or record.id in self._state.records
 
-    async def _recover(self) -> None:
-        await self.sync()
-
     async def _sync(self) -> None:
         state, over = self._state, set[str]()
         while True:
@@ -182,7 +179,7 @@ class Reconciler:
                 if servers == self._store.servers:
                     break
                 continue  # Another server answers now; the reply may be from the previous one.
-            await self._restore(state, wanted, found)  # Check again, because it may have been lost again.
+            over |= await self._restore(state, wanted, found)  # Check again: it may have been lost again.
             lasting = {name: one for name, one in state.records.items() if name not in over}
             state = msgspec.structs.replace(state, records=lasting, ended=ended_of(state, over))
         new = State(
@@ -264,33 +261,24 @@ class Reconciler:
             cards={str(index): card_of(*row) for index, row in zip(indices, cards, strict=True)},
         )
 
-    async def _restore(self, state: State, wanted: Plan, found: Found) -> None:
+    async def _restore(self, state: State, wanted: Plan, found: Found) -> set[str]:
+        """Restore what is wanted; return the reservations that lost all of their GPUs in conflicts."""
         keys = self._store.keys
-        named = {int(index) for index in state.cards} | {gpu for one in wanted.restore for gpu in one.gpus}
-        indices = sorted({*self._indices, *named})
-        promised = {
-            "owner": self._store.owner,
-            "dataset": state.dataset,
-            "sequence": max(state.sequence, found.sequence),
-            "records": [as_kept(one) for one in wanted.restore],
-            "requests": [as_kept(one) for one in wanted.requests],
-            "ended": wanted.drop,
-            "strong": wanted.strong,
-            "weak": wanted.weak,
-            "cards": state.cards,
-            "behind": wanted.behind,
-        }
-        reply = msgspec.json.decode(
-            await self._store.repair(
-                RESTORE,
-                [*host_keys(keys), *map(keys.gpu, indices)],
-                [keys.host, AllocationPolicy().text, msgspec.json.encode(promised)],
-            )
+        wished = (gpu for one in wanted.restore for gpu in one.gpus)
+        indices = sorted({*self._indices, *map(int, state.cards), *wished})
+        promised = promised_to_redis(state, wanted, found, self._store.owner)
+        text = await self._store.repair(
+            RESTORE,
+            [*host_keys(keys), *map(keys.gpu, indices)],
+            [keys.host, AllocationPolicy().text, msgspec.json.encode(promised)],
         )
+        if text is None:
+            return set()  # A scan has renumbered the cards since they were read.
+        reply = msgspec.json.decode(text)
         if not wanted.lost:
             if self._state is not None:
                 structlog.get_logger().warning("redis_data_changed", dataset=kind_of(state, found))
-            return
+            return set()
         restored, dropped = list(reply["restored"]), [*reply["dropped"], *wanted.over]
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.now_ms / 1000))
         facts = {"restored": restored, "dropped": dropped, "conflicts": list(reply["conflicts"])}
@@ -298,3 +286,4 @@ class Reconciler:
         structlog.get_logger().error("redis_lost_state", **facts, dataset=kind_of(state, found))
         self._restorations += 1
         self.restored([one for one in wanted.restore if one.id in restored])
+        return {one.id for one in wanted.restore} - set(restored)

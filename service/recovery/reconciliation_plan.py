@@ -174,7 +174,14 @@ def ended_of(state: State, over: Iterable[str]) -> tuple[str, ...]:
 
 
 def changed(state: State, reply: Mapping[str, Any]) -> State:
-    """Return the state after a script's reply, so that released reservations are not restored."""
+    """Return the state after a script's reply, so that released reservations are not restored.
+
+    The reply may have other indices: `state` takes those, so that all of it means the same cards.
+    """
+    cards = {index: Card(uuid=uuid) for index, uuid in reply.get("cards", {}).items()}
+    if cards:
+        state = in_places_of(state, cards)
+        state = msgspec.structs.replace(state, cards={**cards, **state.cards})
     records = dict(state.records)
     later = msgspec.convert(reply.get("extended", ()), list[Record])
     released = msgspec.convert(reply.get("released", ()), list[Released])
@@ -195,6 +202,23 @@ def kind_of(state: State, found: Found) -> str:
     if found.sequence < 0:
         return "damaged"
     return "another's" if found.dataset != state.dataset else "older"
+
+
+def promised_to_redis(state: State, wanted: Plan, found: Found, owner: str) -> dict[str, Any]:
+    """Return the argument of the script `restore`, which checks that the cards are still at these indices."""
+    return {
+        "owner": owner,
+        "dataset": state.dataset,
+        "sequence": max(state.sequence, found.sequence),
+        "records": [as_kept(one) for one in wanted.restore],
+        "requests": [as_kept(one) for one in wanted.requests],
+        "ended": wanted.drop,
+        "strong": wanted.strong,
+        "weak": wanted.weak,
+        "cards": state.cards,
+        "uuids": {index: card.uuid for index, card in found.cards.items()},
+        "behind": wanted.behind,
+    }
 
 
 def as_kept(one: Record | Waiting) -> str:

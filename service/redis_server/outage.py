@@ -22,10 +22,8 @@ class Outage:
 
     def explain(self, down: StoreDown) -> tuple[str, str]:
         """Return the cause and the remedy."""
-        pid = self._pid()
-        halt = halted(pid) if pid else None
-        if halt:
-            return f"{SILENCE}: it (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}"
+        if halt := self.halt():
+            return halt
         if self._embedded:
             full = no_room(self._embedded.folder)
             if full:
@@ -37,6 +35,12 @@ class Outage:
                 said = f"{SILENCE}: it ended with: {self._embedded.last_words}"
                 return said, f"it is being restarted; see its log {self._embedded.output}"
         return str(down), TRY_AGAIN
+
+    def halt(self) -> tuple[str, str] | None:
+        """Return why the process of a local Redis does nothing, and the remedy, or None."""
+        pid = self._pid()
+        halt = halted(pid) if pid else None
+        return (f"{SILENCE}: it (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}") if halt else None
 
     def _pid(self) -> int | None:
         if not self._path:

@@ -34,7 +34,7 @@ RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADO
         "disown",
     )
 )
-ATTEMPTS = 3  # A GPU that appears during a call restarts the call.
+ATTEMPTS = 10  # A GPU that appears during a call restarts the call, and so does each loss of Redis' data.
 
 
 class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -227,6 +227,8 @@ class ReservationRoutes:
         """Wait for a scan that starts after this call; waiting requests wait until the driver answers."""
         if not await self._scanner.wait_for_new_scan(SCAN_PATIENCE):
             raise Problem(503, "not-scanned", "the GPUs do not answer", "run `canhazgpu doctor`")
+        if not wait and (refused := await self._last_known.refusal()):
+            raise refused
         trouble = self._scanner.trouble
         if trouble and not wait:
             raise Problem(503, "not-scanned", f"the GPUs cannot be read: {trouble.reason}", trouble.remedy)

@@ -36,6 +36,7 @@ def lab() -> Iterator[Lab]:
     [
         ("daemon killed", "waiters in the queue"),
         ("Redis wiped", "allocation storm"),
+        ("Redis rolled back before renumbering", "allocation storm"),
         ("disk full", "open violations"),
         ("state directory removed", "live runs"),
         ("mail server down", "notices in flight"),

@@ -1,9 +1,10 @@
-"""Redis hangs: the first reader is not left waiting for the full timeout, and the next ones wait less."""
+"""Redis is stopped: nobody is left waiting for the full timeout of a command, and the next ones wait less."""
 
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from support.daemon import Daemon, until
@@ -12,6 +13,7 @@ from canhazgpu.client import Client, Refused
 
 BOUND = 3.0  # Seconds; a busy machine takes its time, and the timeout of a command is longer.
 ASKED = 3
+TIMEOUT = 5.0  # Seconds, of a command of Redis.
 
 
 @pytest.fixture
@@ -43,3 +45,32 @@ def test_a_change_is_refused_soon_once_it_is_known(hung: Client) -> None:
     with pytest.raises(Refused, match="is stopped"):
         hung.post("/v1/reservations/release", {})
     assert time.monotonic() - began < BOUND
+
+
+FIRST: dict[str, Callable[[Client], Any]] = {
+    "reserve": lambda client: client.post(
+        "/v1/reservations", {"kind": "manual", "count": 1, "duration": "1h", "wait": False}
+    ),
+    "run": lambda client: client.post("/v1/reservations", {"kind": "run", "count": 1, "wait": False}),
+    "release": lambda client: client.post("/v1/reservations/release", {}),
+    "violations": lambda client: client.get("/v1/violations"),
+    "health": lambda client: client.get("/v1/health"),
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_whatever_is_asked_first_is_answered_soon(hung: Client, first: str) -> None:
+    """The process is looked at before the timeout, and the reason names it."""
+    began = time.monotonic()
+    with pytest.raises(Refused, match="is stopped"):
+        FIRST[first](hung)
+    assert time.monotonic() - began < TIMEOUT
+
+
+def test_doctor_does_not_wait_for_it_either(host: Daemon, hung: Client) -> None:
+    """All checks together take less than the timeout of a command, and name the process."""
+    del hung
+    began = time.monotonic()
+    said = host.run("doctor").stdout
+    assert time.monotonic() - began < TIMEOUT
+    assert said.count("is stopped") == ASKED - 1

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 from structlog.testing import capture_logs
@@ -172,3 +173,31 @@ async def test_a_usage_that_cannot_be_read_is_left_out(lab: Lab) -> None:
     assert [line["event"] for line in logs] == ["usage_unreadable"]
     await lab.scan()
     assert [one.usage.index for one in (await snapshot(lab.store)).gpus] == [0, 1]
+
+
+async def test_two_acknowledged_reservations_of_one_gpu(store: Store, tmp_path: Path) -> None:
+    """If the journal itself has a conflict, one of the two is restored, and the conflict is reported."""
+    lab, journal = Lab(store), Journal(tmp_path / "journal")
+    reconciler = Reconciler(store, journal)
+    await reconciler.start()
+    await reconciler.sync()
+    lab.allocator.begin = reconciler.begin
+    mine, theirs = await lab.reserve(), await lab.reserve(uid=BOB, gpus=(1,))
+    kept = journal.read()
+    assert kept is not None
+    journal.write(
+        msgspec.structs.replace(
+            kept,
+            records={name: msgspec.structs.replace(one, gpus=(0,)) for name, one in kept.records.items()},
+        )
+    )
+    await wipe(store)
+    again = Reconciler(store, journal)
+    await again.start()
+    with anyio.fail_after(10):
+        await again.sync()
+    assert again.last is not None
+    assert [conflict["gpu"] for conflict in again.last.conflicts] == [0]
+    (left,) = await lab.allocator.reservations()
+    assert [left.id, *(await holders(store))] == [left.id, left.id, ""]
+    assert left.id in {mine, theirs}

@@ -78,6 +78,7 @@ def test_fifty_callers_and_a_redis_that_is_wiped_again_and_again(host: Daemon) -
             while not over.wait(random.uniform(0.02, 0.15)):
                 redis.flushall()
                 wipes += 1
+                until(lambda: redis.hexists("canhazgpu:{testhost}:scan", "dataset") or over.is_set(), 30)
 
     wiper = threading.Thread(target=wipe)
     wiper.start()

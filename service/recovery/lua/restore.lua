@@ -2,12 +2,16 @@
 -- are removed. Requests keep their places; no client is connected to them yet.
 -- Keys: sequence events scan gpus reservations queue affinity ledger gpu...
 -- Args: host rules state
--- Returns: JSON: restored, dropped, conflicts
+-- Returns: JSON: restored, dropped, conflicts; nothing if the cards have other indices than the caller has read
 -- Events: reservation.restored reservation.released gpu.drained gpu.undrained gpu.managed gpu.unmanaged
 local host, state = open_host(9), cjson.decode(ARGV[3])
 local restored, dropped, conflicts = {}, {}, {}
 local owner = redis.call('HGET', KEYS[3], 'owner')
 if owner and owner ~= state.owner then error('BEHIND the data are not of this service') end
+for index, uuid in pairs(state.uuids) do
+  local gpu = host.by_index[tonumber(index)]
+  if (gpu and gpu.uuid or '') ~= uuid then return false end
+end
 
 if sequence_at(KEYS[1]) < state.sequence then redis.call('SET', KEYS[1], whole(state.sequence)) end
 redis.call('HSET', KEYS[3], 'dataset', state.dataset, 'owner', state.owner)
