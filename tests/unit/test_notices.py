@@ -16,7 +16,7 @@ EVERY = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
 
 SAYS = {
     "opened-offender": [
-        "bob, you are using GPUs 2 and 4 without a reservation, since 2026-11-24 09:15:47 UTC. [n2041]",
+        "bob, you have been using GPUs 2 and 4 without a reservation, since 2026-11-24 09:15:47 UTC. [n2041]",
         "Please use canhazgpu for GPU reservations.",
         "To keep GPUs 2 and 4: canhazgpu reserve --gpu-ids 2,4 --duration 4h",
         "To stop: kill 12345 67890",
@@ -26,13 +26,13 @@ SAYS = {
         "canhazgpu violations show v1012",
     ],
     "opened-offender-trespass": [
-        "bob, you are using GPU 5, which alice has reserved, since",
+        "bob, you have been using GPU 5, which alice has reserved, since",
         "Please make room for alice",
         "To free GPU 5: kill 12345 67890",
         "To run on reserved GPUs: canhazgpu run --gpus 1 --wait -- COMMAND",
     ],
     "opened-offender-overstaying": [
-        "you are using GPU 6 beyond the end of your reservation",
+        "you have been using GPU 6 beyond the end of your reservation",
         "canhazgpu reserve --gpu-ids 6 ",
     ],
     "opened-offender-mixed": [
@@ -45,14 +45,14 @@ SAYS = {
         "PID 23456 (python3), 4096MB in podman container 3f2a9c51d0b7…",
     ],
     "opened-holder": [
-        "alice, bob is using GPU 5, which you have reserved, since 2026-11-24 09:15:47 UTC.",
+        "alice, bob has been using GPU 5, which you have reserved, since 2026-11-24 09:15:47 UTC.",
         "Your reservation stays valid.",
         "PID 67890 (jupyter), 256MB",
         "canhazgpu status",
     ],
     "opened-holder-unreached": ["bob could not be notified"],
     "opened-admins": [
-        "bob is using GPUs 2 and 4 without a reservation, since 2026-11-24 09:15:47 UTC.",
+        "bob has been using GPUs 2 and 4 without a reservation, since 2026-11-24 09:15:47 UTC.",
         "The user is bob, identified by the uid of the processes.",
         "ps -o user,pid,ppid,lstart,args -p 12345,67890",
         "canhazgpu silence add --user bob --for 2h --reason 'as agreed'",
@@ -62,7 +62,7 @@ SAYS = {
         "The processes run as root. It is not proven who started them, so no user was"
     ],
     "opened-holder-hinted": [
-        "alice, root is using GPU 1, which you have reserved",
+        "alice, root has been using GPU 1, which you have reserved",
         "This is a hint, not proof: the processes may belong to bob, because /home/bob is mounted in",
         "If this does not end soon, contact an administrator.",
     ],
@@ -71,7 +71,7 @@ SAYS = {
         "This is a hint, not proof: the processes may belong to bob, because /home/bob is mounted in",
     ],
     "opened-admins-unknown": [
-        "An unknown user is using GPU 1",
+        "An unknown user has been using GPU 1",
         "no visible process",
         "canhazgpu silence add --gpu 1 ",
     ],
@@ -83,8 +83,8 @@ SAYS = {
         "This is notice 2 about this episode.",
     ],
     "changed-address": ["bob is now using GPUs 2, 4 and 7 without a reservation"],
-    "reminder-offender": ["bob, you are still using GPUs 2 and 4 without a reservation, for 4h now, since"],
-    "reminder-holder": ["bob is still using GPU 5, which you have reserved, for 4h now, since"],
+    "reminder-offender": ["bob, you have now been using GPUs 2 and 4 without a reservation, for 4h, since"],
+    "reminder-holder": ["bob has now been using GPU 5, which you have reserved, for 4h, since"],
     "reminder-admins": ["bob is still using GPUs 2 and 4", "This is notice 3 about this episode."],
     "reminder-admins-unreached": [
         "bob could not be notified: no channel reached them. Please contact them yourself."
@@ -256,7 +256,7 @@ def test_a_holder_is_told_of_their_own_gpus_only() -> None:
     """A holder's notice has only the violations on the GPUs that they reserved."""
     mixed = SAMPLES["opened-offender-mixed"].notice
     text = "\n".join(lines(msgspec.structs.replace(mixed, audience="holder", person="alice")))
-    assert "bob is using GPU 5, which you have reserved, since" in text
+    assert "bob has been using GPU 5, which you have reserved, since" in text
     assert "GPU 2" not in text
 
 
