@@ -237,7 +237,7 @@ def _locked(state_dir: Path) -> Lock:
         raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
         raise ServeFailed(
-            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a folder of yours"
+            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a directory of your own"
         ) from error
 
 
@@ -248,7 +248,7 @@ def _bound(path: Path) -> SocketFile:
         raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
         full = error.errno == errno.ENOSPC
-        remedy = f"make room in {path.parent}" if full else "run as root, or set socket to a place of yours"
+        remedy = f"make room in {path.parent}" if full else "run as root, or set socket to a path of your own"
         raise ServeFailed(f"socket: {path} cannot be bound: {error.strerror or error}: {remedy}") from error
 
 
@@ -274,7 +274,7 @@ async def _stop_on_signal(
 async def _log_weaknesses(settings: Settings, store: Store) -> None:
     log = structlog.get_logger()
     if os.geteuid() != 0:
-        log.warning("limited", reason="not root: other users' terminals can be written to by group tty only")
+        log.warning("limited", reason="not root: writing to other users' terminals needs the group tty")
         if has_time_limit(settings):
             reason = "not root: other users' runs are not ended at limits.max_duration"
             log.warning("limited", reason=reason)
