@@ -75,7 +75,10 @@ SAYS = {
         "no visible process",
         "canhazgpu silence add --gpu 1 ",
     ],
-    "opened-address": ["bob is using GPUs 2 and 4 without a reservation", "canhazgpu violations show v1012"],
+    "opened-address": [
+        "bob has been using GPUs 2 and 4 without a reservation",
+        "canhazgpu violations show v1012",
+    ],
     "changed-offender": ["bob, you are now using GPUs 2, 4 and 7", "since 2026-11-24 09:40:02 UTC"],
     "changed-holder": ["bob is now using GPUs 5 and 7, which you have reserved", "Your reservation stays"],
     "changed-admins": [
@@ -85,11 +88,11 @@ SAYS = {
     "changed-address": ["bob is now using GPUs 2, 4 and 7 without a reservation"],
     "reminder-offender": ["bob, you have now been using GPUs 2 and 4 without a reservation, for 4h, since"],
     "reminder-holder": ["bob has now been using GPU 5, which you have reserved, for 4h, since"],
-    "reminder-admins": ["bob is still using GPUs 2 and 4", "This is notice 3 about this episode."],
+    "reminder-admins": ["bob has now been using GPUs 2 and 4", "This is notice 3 about this episode."],
     "reminder-admins-unreached": [
         "bob could not be notified: no channel reached them. Please contact them yourself."
     ],
-    "reminder-address": ["bob is still using GPUs 2 and 4"],
+    "reminder-address": ["bob has now been using GPUs 2 and 4"],
     "resolved-offender": [
         "bob, resolved: you no longer use GPUs 2 and 4 without a reservation.",
         "GPU 2 (NVIDIA H100 80GB HBM3), v1012: 2026-11-24 09:15:47 UTC to 2026-11-24 13:02:11 UTC (3h46m)",
