@@ -10,15 +10,15 @@ RUN_FAILED, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 125, 126, 127, 130
 MEANINGS = {
     DONE: "done",
     REFUSED: "refused or failed, for instance because not enough GPUs are free",
-    USAGE: "wrong usage, or a settings file that cannot be used",
-    UNREACHABLE: "no service: it cannot be reached",
+    USAGE: "incorrect usage, or a settings file that cannot be used",
+    UNREACHABLE: "the service cannot be reached",
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 RUN_MEANINGS = {
     RUN_FAILED: "canhazgpu refused or failed; the command was not started",
     NOT_EXECUTABLE: "the command cannot be executed; nothing stays reserved",
     NOT_FOUND: "the command was not found; nothing was reserved",
-    128: "plus N: signal N ended the command, or the wait (130: Ctrl-C)",
+    128: "plus the signal number: a signal ended the command or the wait (130: Ctrl-C)",
 }
 KINDS = {USAGE: "usage", UNREACHABLE: "no service"}  # A refusal needs no name: its sentence is the reason.
 _RUN: list[bool] = []

@@ -29,7 +29,7 @@ SHOWN = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CANHAZGPU_RESERVATION")
 def _known(name: str | None) -> str | None:
     if name is None or name in SYNTAX:
         return name
-    raise typer.BadParameter(f"{name!r} is none of {', '.join(CHOICES)}")
+    raise typer.BadParameter(f"{name!r} is not one of {', '.join(CHOICES)}")
 
 
 Shell = Annotated[

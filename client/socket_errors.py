@@ -6,7 +6,7 @@ import stat
 
 LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
 START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
-LOG = "its log says more (`journalctl -u canhazgpu`)"
+LOG = "see its log (`journalctl -u canhazgpu`)"
 OTHER_PATH = "name its socket in $CANHAZGPU_SOCKET or the settings"
 
 
@@ -17,11 +17,11 @@ def explain(path: str, error: Exception) -> tuple[str, str]:
         return why, f"the path of a socket can have at most {LONGEST_SOCKET} bytes: use a shorter one"
     match getattr(error, "errno", None):
         case errno.ENOENT:
-            remedy = f"if it does not run, {START_IT}; if it does, set $CANHAZGPU_SOCKET to its socket"
+            remedy = f"if it is not running, {START_IT}; if it is, set $CANHAZGPU_SOCKET to its socket"
         case errno.ECONNREFUSED if _is_other(path):
             why, remedy = "it is not a socket", f"remove it and {START_IT}, or {OTHER_PATH}"
         case errno.ECONNREFUSED:
-            why, remedy = f"{why}: nobody listens there", f"the service has ended: {START_IT}; {LOG}"
+            why, remedy = f"{why}: nothing is listening there", f"the service has ended: {START_IT}; {LOG}"
         case errno.ENOTDIR:
             remedy = f"part of the path is a file: {OTHER_PATH}"
         case errno.EACCES | errno.EPERM:

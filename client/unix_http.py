@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 LONGEST_LINE = 65536
 MOST_HEADERS = 100
-NO_HTTP, CUT = "the answer is not HTTP", "the answer ends too early"
+NO_HTTP, CUT = "the answer is not HTTP", "the answer is incomplete"
 TURN = 0.05  # Seconds between two attempts to connect to a service whose backlog is full.
 
 

@@ -43,14 +43,14 @@ class Email(Struct, frozen=True, kw_only=True):
     password_file: Annotated[str, about("File with the password, readable only by the service.")] = ""
     sender: Annotated[
         str,
-        Meta(pattern=rf"^(?:{ADDRESS})?\Z", extra={"kind": "a mail address"}),
+        Meta(pattern=rf"^(?:{ADDRESS})?\Z", extra={"kind": "an email address"}),
         about("From address. If empty, canhazgpu@ and the name of this host."),
     ] = ""
     user_address: Annotated[
         str,
         Meta(
             pattern=r"^(?:[A-Za-z0-9._+-]*\{user\}[A-Za-z0-9._+-]*@[A-Za-z0-9._-]+)?\Z",
-            extra={"kind": 'a mail address with "{user}" in it'},
+            extra={"kind": 'an email address with "{user}" in it'},
         ),
         about('Pattern for the address of a user, such as "{user}@example.com".'),
     ] = ""
@@ -60,7 +60,7 @@ class Email(Struct, frozen=True, kw_only=True):
         about("Addresses of individual users. They take precedence over all other ways to find an address."),
     ] = field(default_factory=dict)
     gecos: Annotated[
-        bool, about("Look for a mail address in the comment (GECOS) field of the user database.")
+        bool, about("Look for an email address in the comment (GECOS) field of the user database.")
     ] = False
     address_command: Annotated[
         list[str],
@@ -71,7 +71,7 @@ class Email(Struct, frozen=True, kw_only=True):
     ] = field(default_factory=list)
     admins: Annotated[
         list[Address],
-        Meta(extra={"kind": "a list of mail addresses"}),
+        Meta(extra={"kind": "a list of email addresses"}),
         about("Mail addresses of the administrators."),
     ] = field(default_factory=list)
 
@@ -116,8 +116,9 @@ class Notify(Struct, frozen=True, kw_only=True):
         dict[Annotated[str, Meta(pattern=NAME)], Webhook],
         Meta(extra={"kind": "tables [notify.webhook.NAME] with url or url_file", "secret": True}),
         about(
-            "URLs to post notices to. Each is a channel webhook:NAME; the channel webhook means all of them."
-            " Keys: url or url_file, secret_file, body (json, slack, mattermost, discord, ntfy), timeout."
+            "URLs to post notices to. Each one is a channel, webhook:NAME; the channel webhook means all of"
+            " them. Keys: url or url_file, secret_file, body (json, slack, mattermost, discord, ntfy),"
+            " timeout."
         ),
     ] = field(default_factory=dict)
     plugins: Annotated[

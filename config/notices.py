@@ -133,7 +133,7 @@ class Notices(Struct, frozen=True, kw_only=True):
         about(
             "Escalation: who is notified of a violation, through which channels, and how long after the first"
             " notice was due. If a step reaches nobody, the next one is brought forward. Recipients (to):"
-            " offender, holder, admins or a mail address."
+            " offender, holder, admins or an email address."
         ),
     ] = field(default_factory=lambda: list(DEFAULT_STEPS))
     contact: Annotated[
@@ -148,7 +148,7 @@ class Notices(Struct, frozen=True, kw_only=True):
     ] = field(default_factory=lambda: _by("email", "wall", "webhook"))
     incident_wait: Annotated[
         Duration,
-        about("Report a failure if it lasts this long; a failing channel after ten times this long."),
+        about("Report a failure if it lasts this long, and a failing channel if it lasts ten times as long."),
     ] = 60.0
     granted: Annotated[
         Channels,

@@ -143,7 +143,7 @@ class Allocation(Struct, frozen=True, kw_only=True):
         Literal["lru", "mru-per-user"],
         about(
             "lru: the least recently released GPUs first. mru-per-user: the GPUs that the user had last, then"
-            " as with lru. Ties are broken by the lowest index."
+            " the same order as lru. Ties are broken by the lowest index."
         ),
     ] = "lru"
 
@@ -195,8 +195,8 @@ class Limits(Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0),
         about(
-            "How many changes (reserve, run, extend, disown, acknowledge) one user may make per hour; all of"
-            " them may come at once; 0: no limit. Releasing is always possible."
+            "How many changes (reserve, run, extend, disown, acknowledge) one user may make per hour, even"
+            " all at once; 0: no limit. Releasing is always possible."
         ),
     ] = 1000
     users: Annotated[
@@ -215,7 +215,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     socket: Annotated[str, about("Unix socket of the service, which commands connect to.")] = (
         "/run/canhazgpu/canhazgpu.sock"
     )
-    state_dir: Annotated[str, about("Folder for the state of the daemon and of its own Redis.")] = (
+    state_dir: Annotated[str, about("Directory for the state of the daemon and of its own Redis.")] = (
         "/var/lib/canhazgpu"
     )
     admin_group: Annotated[

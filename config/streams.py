@@ -26,8 +26,8 @@ class Consumers(Struct, frozen=True, kw_only=True):
     abandon_after: Annotated[
         Duration,
         about(
-            "A consumer group that is behind and was not read for this long is abandoned: entries are no"
-            " longer kept for it.",
+            "A consumer group that is behind and has not been read for this long is abandoned: entries are"
+            " no longer kept for it.",
             least=1.0,
         ),
     ] = 30 * 86400.0

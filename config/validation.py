@@ -60,7 +60,7 @@ def _too_long(path: str, inside: str = "") -> str | None:
 
 def _folder(path: str) -> str | None:
     good = path and "\0" not in path
-    return None if good else f"the path of a folder, not {path!r:.60}"
+    return None if good else f"the path of a directory, not {path!r:.60}"
 
 
 def _redis_url(url: str) -> str | None:

@@ -182,19 +182,21 @@ def asyncapi() -> dict[str, Any]:
         },
         "defaultContentType": CONTENT_TYPE,
         "channels": {
-            "events": _channel(keys.events, "Everything that happened, the last 100000 or so.", "canhazgpu."),
+            "events": _channel(keys.events, "All events, about the last 100000.", "canhazgpu."),
             "violations": _channel(
                 keys.violations,
-                "Violation facts, for 400 days.",
+                "Violation events, for 400 days.",
                 "canhazgpu.violation.",
                 "canhazgpu.process.",
             ),
             "ledger": _channel(
                 keys.ledger, "Ended reservations, for 400 days.", "canhazgpu.reservation.released"
             ),
-            "notices": _channel(keys.notices, "What to tell whom, for 400 days.", "canhazgpu.notice.created"),
+            "notices": _channel(
+                keys.notices, "Notices to be sent, and to whom, for 400 days.", "canhazgpu.notice.created"
+            ),
             "deliveries": _channel(
-                keys.deliveries, "Every attempt to tell somebody.", "canhazgpu.notice.attempted"
+                keys.deliveries, "Every attempt to deliver a notice.", "canhazgpu.notice.attempted"
             ),
         },
         "operations": {

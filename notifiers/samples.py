@@ -25,7 +25,7 @@ README = """\
 # Notices
 
 A sample of every notice that canhazgpu sends, for each audience. The text version is used on terminals
-(the first 1024 bytes of it) and in mail. The HTML version is the alternative part of mails.
+(the first 1024 bytes of it) and in emails. The HTML version is the alternative part of emails.
 
 This folder is generated: `python -m canhazgpu.notifiers.samples docs/notices` writes it, and a test fails
 if it is out of date. `canhazgpu notify preview` shows the same notices in a terminal.

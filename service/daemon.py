@@ -238,7 +238,7 @@ def _locked(state_dir: Path) -> Lock:
         raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
         raise ServeFailed(
-            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a folder of yours"
+            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a directory of your own"
         ) from error
 
 
@@ -249,7 +249,7 @@ def _bound(path: Path) -> SocketFile:
         raise ServeFailed(f"{running}; {END_IT}") from None
     except OSError as error:
         full = error.errno == errno.ENOSPC
-        remedy = f"make room in {path.parent}" if full else "run as root, or set socket to a place of yours"
+        remedy = f"make room in {path.parent}" if full else "run as root, or set socket to a path of your own"
         raise ServeFailed(f"socket: {path} cannot be bound: {error.strerror or error}: {remedy}") from error
 
 

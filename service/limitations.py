@@ -17,7 +17,7 @@ async def log_limitations(settings: Settings, store: Store) -> None:
     """Log each limitation with its reason and, if there is one, its remedy."""
     log = structlog.get_logger()
     if os.geteuid() != 0:
-        log.warning("limited", reason="not root: other users' terminals can be written to by group tty only")
+        log.warning("limited", reason="not root: writing to other users' terminals needs the group tty")
         if has_time_limit(settings):
             reason = "not root: other users' runs are not ended at limits.max_duration"
             log.warning("limited", reason=reason)

@@ -73,7 +73,7 @@ def _show_notices(host: DemoHost, mails: int) -> None:
             "this terminal does not accept messages, so the program runs in another one, which shows:"
         )
         _print_paragraph(_quoted(_terminal(host)))
-    _headline(f"and by mail, {took:.1f} s later")
+    _headline(f"and by email, {took:.1f} s later")
     _print_paragraph(_quoted(_read(_mails(host)[mails - 1])))
 
 

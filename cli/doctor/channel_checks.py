@@ -27,11 +27,11 @@ def email(settings: Settings) -> Iterator[Finding]:
         return
     if not (mail.user_address or mail.addresses or mail.gecos or mail.address_command):
         remedy = 'set notify.email.user_address, for example "{user}@example.com", or addresses, gecos or'
-        yield "warn", "users have no mail address", f"{remedy} address_command"
+        yield "warn", "users have no email address", f"{remedy} address_command"
     if mail.address_command:
         yield own_rights(settings, _executable(mail.address_command[0]))
     if not mail.admins:
-        yield "warn", "administrators have no mail address", "set notify.email.admins"
+        yield "warn", "administrators have no email address", "set notify.email.admins"
     if mail.tls == "none" and mail.host not in LOCAL:
         yield "warn", f"mail to {mail.host} is not encrypted", "set notify.email.tls to starttls or tls"
     unreadable = _unreadable(mail.password_file, mail.ca_file)

@@ -17,8 +17,8 @@ Finding = tuple[str, str, str]  # ok, warn, fail or skip · what was found · wh
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
     """Check the settings, the service and the channels.
 
-    `ok` and `fail` were checked, `warn` is worth a look, and `skip` cannot be checked by you: the line says
-    who can. Exits with 1 if a check fails.
+    `warn` is worth a look. `skip` means that you cannot run this check; the line says who can. The exit code
+    is 1 if a check fails.
     """
     from canhazgpu.cli.doctor import host_checks, readable_settings  # noqa: PLC0415 - heavy
 

@@ -55,7 +55,7 @@ def service(settings: Settings) -> Iterator[Finding]:
         return
     late = said["scan_age_s"] > max(5.0, 3 * settings.gpus.scan_interval)
     if said["journal_weakness"]:
-        yield "warn", said["journal_weakness"], "make room for it, or make its folder writable"
+        yield "warn", said["journal_weakness"], "make room for it, or make its directory writable"
     if said.get("journal_damage"):
         yield "warn", said["journal_damage"], "compare `canhazgpu status` with what users expect"
     if said["restoration"]:
@@ -223,7 +223,7 @@ def log(settings: Settings) -> Iterator[Finding]:
     if os.access(place, os.W_OK):
         yield "ok", f"{path} is writable", ""
     else:
-        remedy = "make its folder writable for the service's user, or set notify.log.path"
+        remedy = "make its directory writable for the service's user, or set notify.log.path"
         yield own_rights(settings, ("fail", f"{path} is not writable", remedy))
 
 

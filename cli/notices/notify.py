@@ -37,7 +37,7 @@ def send_test(
         str, typer.Option(help="wall, email, log, exec, webhook:NAME, or the name of a plugin.")
     ],
     to: Annotated[
-        str | None, typer.Option(help="A user or an address (default: you).", callback=arguments.words)
+        str | None, typer.Option(help="A user or an email address (default: you).", callback=arguments.words)
     ] = None,
 ) -> None:
     """Send a test message through one channel and report the outcome."""

@@ -38,7 +38,11 @@ def preview(
     ] = None,
     audience: Annotated[
         str | None,
-        typer.Option("--audience", help="Only for offender, holder, admins or address.", callback=non_empty),
+        typer.Option(
+            "--audience",
+            help="Only for this audience: offender, holder, admins or address.",
+            callback=non_empty,
+        ),
     ] = None,
     violation: Annotated[
         str | None,
@@ -51,9 +55,9 @@ def preview(
     ] = None,
     channel: Annotated[
         str | None,
-        typer.Option("--channel", help="wall: as shown on a terminal; or email.", callback=non_empty),
+        typer.Option("--channel", help="wall (as shown on a terminal) or email.", callback=non_empty),
     ] = None,
-    html: Annotated[bool, typer.Option("--html", help="Print the HTML part of mails.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="Print the HTML part of emails.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List the available notices.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:

@@ -72,7 +72,9 @@ def backup(file: File, *, as_json: Json = False) -> None:
 def _refuse_what_is_no_file(file: str) -> None:
     name = printable(file, 300)
     if file.endswith("/") or os.path.isdir(file):  # noqa: PTH112 - `Path` drops the slash
-        fail(f"{name} is a folder: name a file in it, such as {name.rstrip('/')}/canhazgpu.backup", REFUSED)
+        fail(
+            f"{name} is a directory: name a file in it, such as {name.rstrip('/')}/canhazgpu.backup", REFUSED
+        )
     if os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113 - the same
         fail(f"{name} is not a regular file, and would be replaced: name another file", REFUSED)
 
@@ -83,7 +85,7 @@ def _not_written(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         reason = f"no space is left in {folder}: free some space there, or name a file on another disk"
     elif error.errno in (errno.ENOENT, errno.ENOTDIR):
-        reason = f"there is no folder {folder}: create it, or name another file"
+        reason = f"there is no directory {folder}: create it, or name another file"
     else:
         reason = f"{folder} cannot be written to ({error.strerror or error}): name a file elsewhere"
     return f"{name} was not written: {reason}"

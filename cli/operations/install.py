@@ -34,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 Folder = Annotated[
-    str | None, typer.Option("--to", help="Write into this folder.", metavar="FOLDER", callback=non_empty)
+    str | None, typer.Option("--to", help="Write into this directory.", metavar="DIR", callback=non_empty)
 ]
 
 
@@ -42,13 +42,13 @@ Folder = Annotated[
 def systemd(
     *,
     worker: Annotated[
-        bool, typer.Option("--worker", help="Send notices from a process of their own, with a second unit.")
+        bool, typer.Option("--worker", help="Send notices from a separate process, with a second unit.")
     ] = False,
     to: Folder = None,
 ) -> None:
     """Write the systemd unit of the service with the paths of this installation.
 
-    It goes to /etc/systemd/system. An older file is kept with the ending .bak.
+    The unit is written to /etc/systemd/system. An older file is kept with the suffix .bak.
     """
     program = Path(sysconfig.get_path("scripts"), "canhazgpu")
     config = os.environ.get("CANHAZGPU_CONFIG") or None
@@ -70,10 +70,10 @@ def systemd(
 
 @app.command("logrotate", epilog=examples("canhazgpu install logrotate"))
 def logrotate(*, to: Folder = None) -> None:
-    """Write the rotation of the audit log, as the settings name it, to /etc/logrotate.d."""
+    """Write the logrotate configuration of the audit log to /etc/logrotate.d."""
     path = _settings().notify.log.path
     if any(letter in path for letter in '"\\\n{'):
-        fail(f"notify.log.path: logrotate cannot be told of {printable(path)!r}", REFUSED)
+        fail(f"notify.log.path: logrotate cannot handle the path {printable(path)!r}", REFUSED)
     named = f'"{path}"' if " " in path else path
     _write(Path(to or ROTATIONS, "canhazgpu"), shipped("canhazgpu.logrotate").replace(LOG, named))
 
@@ -137,7 +137,7 @@ def _check_program(program: Path, to: str | None) -> None:
         changed = next((one for one in (path, *path.parents) if not _is_roots(one)), None)
         if changed:
             fail(
-                f"others than root can change {_shown(changed)}, which the service runs: {remedy}",
+                f"users other than root can change {_shown(changed)}, which the service runs: {remedy}",
                 REFUSED,
             )
 

@@ -26,7 +26,7 @@ First = Annotated[
     typer.Option(
         "--gpus",
         "-g",
-        help="Manage only the first GPUs, this many.",
+        help="Manage only the first NUMBER GPUs.",
         metavar="NUMBER",
         parser=arguments.integer,
     ),
@@ -37,7 +37,7 @@ Exactly = Annotated[
     typer.Option(
         "--gpu-ids",
         "-G",
-        help="Only these GPUs, for example 1,3.",
+        help="Manage only these GPUs, for example 1,3.",
         metavar="IDS",
         callback=arguments.non_empty,
     ),
@@ -87,7 +87,7 @@ def drain(
         typer.Option("--reason", "-r", help="The reason, shown by `status`.", callback=arguments.words),
     ] = None,
 ) -> None:
-    """Stop handing out GPUs; existing reservations continue."""
+    """Stop allocating GPUs; existing reservations continue."""
     reply = post(client(), "/v1/admin/drain", {"gpus": _named(gpus), **arguments.without_none(reason=reason)})
     sys.stdout.write(
         f"Drained {arguments.format_gpus(reply['changed'])} ({printable(reply['reason'], 200)})\n"

@@ -45,7 +45,9 @@ def reserve(
     nonblock: arguments.NonBlock = False,
     note: arguments.Note = None,
     user: arguments.Label = None,
-    short: Annotated[bool, typer.Option("--short", "-s", help="Print only the GPU numbers, as 1,3.")] = False,
+    short: Annotated[
+        bool, typer.Option("--short", "-s", help="Print only the GPU numbers, such as 1,3.")
+    ] = False,
     as_json: AsJson = False,
     shell: shells.Shell = None,
 ) -> None:

@@ -52,13 +52,15 @@ def run(
     nonblock: arguments.NonBlock = False,
     note: arguments.Note = None,
     user: arguments.Label = None,
-    new: Annotated[bool, typer.Option("--new", help="Reserve other GPUs than those you hold.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Reserve GPUs other than those you already hold.")
+    ] = False,
 ) -> None:
     """Run a command on reserved GPUs.
 
-    The GPUs are released when the command ends. Within another `run`, or in a shell with the variables of a
-    reservation, the command uses the GPUs of that one, all of them without --gpus. If you hold a manual
-    reservation that fits, it uses that.
+    The GPUs are released when the command ends. Inside another `run`, or in a shell that has the variables of
+    a reservation, the command uses the GPUs of that one: all of them, or as many as --gpus says. If you hold
+    a manual reservation that fits, the command uses it.
     """
     body = {
         "kind": "run",

@@ -46,7 +46,7 @@ EPILOG = examples(
     "canhazgpu violations show v17640618",
 )
 app = typer.Typer(
-    help="List GPU use without a valid reservation, or show one case.",
+    help="List GPU use without a valid reservation, or show one violation.",
     epilog=EPILOG,
     rich_markup_mode=None,
 )

@@ -264,7 +264,7 @@ def unreachable(error: Exception) -> str:
     if failed:
         where, why = failed[1].rstrip("."), failed[2].rstrip(".")
         text = {
-            "Connection refused": f"nobody listens on {where}",
+            "Connection refused": f"nothing is listening on {where}",
             "No such file or directory": f"there is no socket {where}",
         }.get(why, f"{why} ({where})")
     return f"Redis does not answer: {text[:200]}"

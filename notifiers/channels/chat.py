@@ -17,7 +17,7 @@ from canhazgpu.notifiers.messages.plain_text import lines, subject
 SLACK, MATTERMOST, DISCORD, NTFY = 4000 - 8, 16383 - 8, 2000 - 8, 4096
 TITLE = 250  # Characters of a title.
 MORE = "… more: canhazgpu status"
-# An @ that does not belong to a mail address, the marks of code, and what makes a link of an address.
+# An @ that does not belong to an email address, the marks of code, and what makes a link of an address.
 _ACTIVE = re.compile(r"(?<![A-Za-z0-9])@|`|:(?=//)")
 JSON, TEXT = "application/json", "text/plain; charset=utf-8"
 URGENT, LOUD, NORMAL, QUIET = "5", "4", "3", "2"

@@ -59,7 +59,7 @@ class Mail:
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> list[Outcome]:
         """Send one mail to `recipients`; one Outcome for each."""
         good = [address for address in recipients if _ADDRESS.fullmatch(address)]
-        bad = [Outcome(one, "failed", "not a mail address") for one in recipients if one not in good]
+        bad = [Outcome(one, "failed", "not an email address") for one in recipients if one not in good]
         if not good:
             return bad
         try:

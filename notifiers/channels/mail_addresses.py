@@ -1,4 +1,4 @@
-"""Finds the mail address of a user: in the table, the user database, with the site's program, or by pattern.
+"""Finds the email address of a user: in the table, the user database, with the site's program, or by pattern.
 
 An answer is used only if it looks like an address. A source that fails is logged, and the next one is tried.
 Programs that hang are killed.
@@ -94,7 +94,7 @@ class Addresses:
             return None
         answer = (await _first_line([*self._settings.address_command, user])).strip()
         if answer and not _ADDRESS.fullmatch(answer):
-            raise LookupFailed(f"the answer is not a mail address: {printable(answer)}")
+            raise LookupFailed(f"the answer is not an email address: {printable(answer)}")
         return answer or None
 
 

@@ -47,7 +47,7 @@ READERS = {
     OFFENDER: "The offender",
     HOLDER: "The holder of the GPU",
     ADMINS: "Administrators",
-    ADDRESS: "A mail address from the settings",
+    ADDRESS: "An email address from the settings",
 }
 
 

@@ -24,10 +24,14 @@ VERBS = {  # Addressed to the offender, and about the offender.
     "reminder": ("you are still using", "is still using"),
     "resolved": ("you no longer use", "no longer uses"),
 }
+VERBS_WITH_SINCE = VERBS | {  # In a sentence that ends with "since".
+    "opened": ("you have been using", "has been using"),
+    "reminder": ("you have now been using", "has now been using"),
+}
 PROOFS = {
     "reservation": "the reservation that the processes belong to",
     "uid": "the uid of the processes",
-    "subuid": "the owner of the subordinate uids of the processes",
+    "subuid": "the owner of the processes' subordinate uids",
     "slice": "the systemd slice of the processes",
     "loginuid": "the login that started the processes",
 }
@@ -98,11 +102,12 @@ def describe_violations(notice: Notice) -> Content:
 
 def _lasting(case: Case) -> Content:
     doing = case.doing(VERBS[case.notice.kind])
+    lasting = case.doing(VERBS_WITH_SINCE[case.notice.kind])
     tell = {OFFENDER: _to_offender, HOLDER: _to_holder}.get(case.reader, _to_others)
     untold = case.notice.unreached and case.reader != OFFENDER
     return Content(
         subject=f"{doing}, and could not be notified" if untold else doing,
-        headline=case.greet(f"{doing}, {_since(case)}."),
+        headline=case.greet(f"{lasting}, {_since(case)}."),
         parts=tuple(tell(case)),
         mood="bad",
     )
@@ -115,7 +120,7 @@ def _since(case: Case) -> str:
     since = (
         f"{'the first of them ' if len(moments) > 1 else ''}since {moments[0] if moments else moment(None)}"
     )
-    return f"for {lasted} now, {since}" if lasted else since
+    return f"for {lasted}, {since}" if lasted else since
 
 
 def _to_offender(case: Case) -> list[Part]:
@@ -222,7 +227,8 @@ def _terminated(case: Case) -> Content:
     else:
         what = f"{whose} on {case.gpus} are being ended"
         how = "The processes get SIGINT, then SIGTERM, then SIGKILL, with time in between to save their work."
-    why = f"{case.open(case.doing(VERBS['opened']))}, {_since(case)}, and earlier notices had no effect."
+    doing = case.open(case.doing(VERBS_WITH_SINCE["opened"]))
+    why = f"{doing}, {_since(case)}, and earlier notices had no effect."
     own: list[tuple[str, str]] = []
     if case.reader == OFFENDER:
         own = [*([] if case.notice.dry_run else stop_commands(case.violations, "To end them yourself"))]

@@ -61,7 +61,7 @@ class RateLimit:
             raise Problem(
                 429,
                 "too-often",
-                f"you may change something {self._most} times an hour, and did",
+                f"you have reached your limit of {self._most} changes per hour",
                 f"try again in {max(1, round(left_s))} s; an administrator can raise limits.changes_per_hour",
             )
         bucket.left -= 1

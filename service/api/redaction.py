@@ -1,4 +1,4 @@
-"""Redacts mail addresses: administrators see all of them, other users only those of their own notices."""
+"""Redacts email addresses: administrators see all of them, other users only those of their own notices."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]])[^\s@<>\"',;:()\[\]]*@([^\s@<>\"',
 
 
 def redact(text: str) -> str:
-    """Return `text` with every mail address reduced to its first letter and domain: `b…@example.com`."""
+    """Return `text` with every email address reduced to its first letter and domain: `b…@example.com`."""
     return _ADDRESS.sub(r"\1…@\2", text)
 
 

@@ -79,7 +79,7 @@ def _get(path: str, target: str) -> _Inspected | None:
         return None
     except OSError as error:
         raise DockerAway(str(error)) from error
-    raise DockerAway("it does not come to an end")
+    raise DockerAway("its answer is too slow or too long")
 
 
 def _read(answer: bytes) -> _Inspected | None:
@@ -88,7 +88,7 @@ def _read(answer: bytes) -> _Inspected | None:
     if status == [b"404"]:
         return None
     if status != [b"200"]:
-        raise DockerAway("it does not answer with what was asked for")
+        raise DockerAway("its answer is not a description of a container or an image")
     try:
         return msgspec.json.decode(body, type=_Inspected)
     except msgspec.DecodeError as error:

@@ -153,5 +153,5 @@ class Helper:
     def _lines(self) -> list[bytes]:
         size = os.fstat(self._notes).st_size
         if size > LONGEST_ANSWER:
-            raise ValueError("the helper says too much")
+            raise ValueError("the output of the helper is too long")
         return os.pread(self._notes, size, 0).split(b"\n")[:-1]

@@ -32,7 +32,7 @@ def last_words(log: bytes) -> str:
     report = next((number for number, line in enumerate(said) if _REPORT.search(line)), None)
     if report is not None:  # What follows is pages of registers.
         said = said[: report + 2]
-    return "; ".join(said[-MANY:]) or "it said nothing"
+    return "; ".join(said[-MANY:]) or "it printed nothing"
 
 
 def cut_at(log: bytes) -> int | None:

@@ -51,7 +51,7 @@ class AdminRoutes:
         params = await body(request, AdminReleaseRequest)
         given = [params.gpus is not None, params.user is not None, params.all]
         if sum(given) != 1:
-            raise Problem(400, "bad-request", "say one of `gpus`, `user` and `all`")
+            raise Problem(400, "bad-request", "specify exactly one of `gpus`, `user` and `all`")
         uid = peer.uid if params.user is None else await self._users.uid_meant(params.user)
         if uid is None:
             raise Problem(400, "no-such-user", "there is no such user on this host")

@@ -97,7 +97,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/silences/{silence}/expire",
-        about="End a silence early: users their own acknowledgement, administrators any.",
+        about="End a silence early. Users can end their own acknowledgement, administrators any silence.",
         reply=api_responses.SilenceResponse,
         body=requests.UnsilenceRequest,
         problems=(*WRITES, 404),
@@ -153,7 +153,7 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/v1/reservations/own",
-        about="The caller's own live reservations, the oldest first, with their environment.",
+        about="The caller's own live reservations, oldest first, with their environment.",
         reply=list[api_responses.OwnReservationResponse],
     ),
     Operation(

@@ -20,7 +20,7 @@ from canhazgpu.service.violations.timeline import Timeline
 
 
 class ViolationRoutes:
-    """The routes. Everybody can use them; mail addresses are redacted by `service/api/redaction.py`."""
+    """The routes. Everybody can use them; email addresses are redacted by `service/api/redaction.py`."""
 
     def __init__(self, store: Store, group: int | None, users: Users) -> None:
         """Serve what `store` keeps; administrators are root and the members of `group`."""

@@ -46,6 +46,9 @@ async def find(store: Store, text: str) -> tuple[str, str]:
     if len(found) > 1:
         names = ", ".join(list(found)[:SHOWN]) + (", …" if len(found) > SHOWN else "")
         raise Problem(
-            400, "ambiguous-id", f"{text} matches more than one violation: {names}", "give more of the id"
+            400,
+            "ambiguous-id",
+            f"{text} matches more than one violation: {names}",
+            "give more characters of the id",
         )
     return found.popitem()

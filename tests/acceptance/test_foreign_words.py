@@ -100,6 +100,6 @@ def test_a_label_that_may_look_like_somebody(two: Daemon, people: list[Person], 
 
 @pytest.mark.parametrize("label", ["nick", "J\u00fcrgen", "Ann Lee", "a.b_c-d@lab.org", "team: nlp/3+1"])
 def test_an_ordinary_label(two: Daemon, label: str) -> None:
-    """Names, mail addresses and projects are allowed as labels."""
+    """Names, email addresses and projects are allowed as labels."""
     assert two.run("reserve", "--user", label).returncode == 0
     assert f"GPU 0: IN USE by root ({label}) for" in two.status()

@@ -35,7 +35,7 @@ def test_a_loop_is_stopped(folder: Path, people: list[Person]) -> None:
             refused = host.run(*words, person=alice)
             assert refused.returncode == code_of(words, 1), words
             assert refused.stderr.startswith(
-                f"Error: you may change something {MOST} times an hour, and did (try again in "
+                f"Error: you have reached your limit of {MOST} changes per hour (try again in "
             ), refused.stderr
             assert refused.stderr.count("\n") == 1
         assert events(host) == before

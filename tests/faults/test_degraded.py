@@ -132,7 +132,7 @@ def test_redis_that_is_not_there(folder: Path) -> None:
     try:
         with server(folder):
             busy(host)
-        reason = f"{SILENCE}: nobody listens on {folder}/r"
+        reason = f"{SILENCE}: nothing is listening on {folder}/r"
         until(lambda: "UNKNOWN" in host.status())
         check(host, reason)
         (folder / "r").unlink()
@@ -252,7 +252,7 @@ def test_the_words_of_a_server_that_died(folder: Path) -> None:
     with none_left():  # Nor does looking for the cause end the service.
         assert outage.explain(down)[0] == reason
     redis.obstacle = "state_dir: Read-only file system"
-    assert outage.explain(down) == (f"{SILENCE}: {redis.obstacle}", "it is started once that works")
+    assert outage.explain(down) == (f"{SILENCE}: {redis.obstacle}", "it will be started when that works")
     redis.obstacle, redis.died = None, time.monotonic() - 60
     assert outage.explain(down)[0] == str(down)
 

@@ -92,7 +92,7 @@ def test_mail_that_would_reach_nobody_is_warned_of(tmp_path: Path) -> None:
         port = closed.getsockname()[1]
     plain = {"enabled": True, "host": "127.0.0.1", "port": port}
     silent = [("fail", f"127.0.0.1:{port}: [Errno 111] Connection refused")]
-    nobody = [("warn", "users have no mail address"), ("warn", "administrators have no mail address")]
+    nobody = [("warn", "users have no email address"), ("warn", "administrators have no email address")]
     assert found(channel_checks.email, email=Email(**plain)) == [*nobody, *silent]
     for way in ({"gecos": True}, {"addresses": {"a": "b@c"}}, {"user_address": "{user}@c"}):
         settings = Email(**plain, admins=["a@b"], **way)

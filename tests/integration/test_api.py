@@ -278,7 +278,9 @@ def test_without_redis_what_only_it_has_is_answered_with_503(
         ):
             done = daemon.run(*words)
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), (words, done.stderr)
-            assert done.stderr.startswith(f"Error: Redis does not answer: nobody listens on {folder}/r (")
+            assert done.stderr.startswith(
+                f"Error: Redis does not answer: nothing is listening on {folder}/r ("
+            )
     finally:
         assert daemon.stop() == 0
 

@@ -26,8 +26,8 @@ def _file(folder: Path, key: str, value: object) -> str:
     ],
 )
 def test_what_is_no_mail_address_is_refused(key: str, value: object, tmp_path: Path) -> None:
-    """Text that is not a mail address is rejected before a mail is built from it."""
-    with pytest.raises(ConfigError, match=f"notify.email.{key}: expected a .*mail address"):
+    """Text that is not an email address is rejected before a mail is built from it."""
+    with pytest.raises(ConfigError, match=f"notify.email.{key}: expected an? .*email address"):
         load(_file(tmp_path, f"notify.email.{key}", value), {})
 
 
@@ -36,7 +36,7 @@ def test_the_settings_refuse_what_no_header_takes(address: str, tmp_path: Path) 
     """An address with a dot at its end, or with two dots in a row, is rejected."""
     path = tmp_path / "config.toml"
     path.write_text(f'[notify.email]\nadmins = ["{address}"]\n')
-    with pytest.raises(ConfigError, match=r"notify\.email\.admins: expected a list of mail addresses"):
+    with pytest.raises(ConfigError, match=r"notify\.email\.admins: expected a list of email addresses"):
         load(str(path), {})
 
 

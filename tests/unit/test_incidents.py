@@ -71,7 +71,7 @@ def test_a_channel_has_more_time_and_does_not_carry_its_own_failure() -> None:
         ("email", "delivered", "", False),
         ("email", "retry", "451 greylisted", True),
         ("email", "failed", "550 no such user", False),  # It answers: that is about this address.
-        ("email", "failed", "not a mail address", None),
+        ("email", "failed", "not an email address", None),
         ("wall", "nobody", "has no terminal", None),
         ("webhook:chat", "failed", "404 Not Found", True),  # That is the channel's own address.
         ("log", "retry", "No space left on device", True),

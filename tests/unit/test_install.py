@@ -120,7 +120,7 @@ def test_an_installation_that_the_service_cannot_reach_is_refused(
     shared = tmp_path / "shared"
     shared.mkdir()
     monkeypatch.setattr(sys, "base_prefix", str(shared))
-    said = f"Error: others than root can change {shared}, which the service runs: {remedy}"
+    said = f"Error: users other than root can change {shared}, which the service runs: {remedy}"
     assert _refused(tmp_path, capsys) == said
     renamed = program.parent.with_name("a b") / "canhazgpu"
     program.parent.rename(renamed.parent)

@@ -101,3 +101,12 @@ def test_no_length_of_lines_is_too_much_for_a_terminal(first: str, last: list[st
 def test_an_empty_message_is_a_bell() -> None:
     """An empty message is only a bell."""
     assert message([]) == b"\a\r\n\r\n"
+
+
+def test_an_invalid_time_is_shown_as_unknown() -> None:
+    """An invalid time is shown as unknown."""
+    opened = SAMPLES["opened-offender"].notice
+    odd = tuple(msgspec.structs.replace(one, since="yesterday") for one in opened.violations)
+    for kind in ("opened", "reminder"):
+        notice = msgspec.structs.replace(opened, kind=kind, created="x", violations=odd)
+        assert "since an unknown time. [" in lines(notice)[0]

@@ -53,7 +53,7 @@ def test_the_refusal_says_when_and_whom_to_ask() -> None:
     with pytest.raises(Problem) as refused:
         pace.take(BOB)
     assert (refused.value.status, refused.value.kind) == (429, "too-often")
-    assert refused.value.detail == "you may change something 60 times an hour, and did"
+    assert refused.value.detail == "you have reached your limit of 60 changes per hour"
     assert refused.value.remedy == "try again in 50 s; an administrator can raise limits.changes_per_hour"
     clock.now += 50
     assert taken(pace, BOB, 2) == 1

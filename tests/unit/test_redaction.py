@@ -1,4 +1,4 @@
-"""Who can see which mail address."""
+"""Who can see which email address."""
 
 import pytest
 from support.attempts import attempt

@@ -43,8 +43,8 @@ def test_a_crash_is_told_by_its_first_lines() -> None:
 
 def test_silence_is_called_so() -> None:
     """A log with only the banner counts as empty."""
-    assert last_words(BANNER) == "it said nothing"
-    assert last_words(b"") == "it said nothing"
+    assert last_words(BANNER) == "it printed nothing"
+    assert last_words(b"") == "it printed nothing"
 
 
 def test_a_cut_end_is_told_with_its_place() -> None:

@@ -31,8 +31,8 @@ def toml(key: str, value: str) -> str:
     [
         ("socket", '""', "the path of a file, not ''"),
         ("socket", r'"/tmp/x/\u0000s.sock"', r"the path of a file, not '/tmp/x/\x00s.sock'"),
-        ("state_dir", '""', "the path of a folder, not ''"),
-        ("state_dir", r'"/tmp/\u0000"', r"the path of a folder, not '/tmp/\x00'"),
+        ("state_dir", '""', "the path of a directory, not ''"),
+        ("state_dir", r'"/tmp/\u0000"', r"the path of a directory, not '/tmp/\x00'"),
         ("notify.log.path", '""', "the path of a file, not ''"),
         ("notify.log.path", '"/"', "the path of a file, not '/'"),
         ("notify.log.path", '"."', "the path of a file, not '.'"),
@@ -120,7 +120,7 @@ def test_terminals_and_the_log_are_never_quiet(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("channels", ['"wall"', '"wall", "email"'])
 def test_an_address_has_no_terminal(channels: str, tmp_path: Path) -> None:
-    """A step that only writes to terminals of a mail address is rejected."""
+    """A step that only writes to terminals of an email address is rejected."""
     step = f'[[notices.steps]]\nchannels = [{channels}]\nto = ["a@example.com"'
     said = refusal(tmp_path, f"{step}]\n")
     assert said == (

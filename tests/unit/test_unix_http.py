@@ -85,7 +85,7 @@ def test_a_body_is_read_however_it_is_framed(serve: Serve, pieces: list[bytes]) 
 )
 def test_an_answer_that_is_cut_is_an_error(serve: Serve, piece: bytes) -> None:
     """Half an answer is never taken for a whole one."""
-    with pytest.raises(BrokenAnswer, match="ends too early"), ask(serve(piece)) as answer:
+    with pytest.raises(BrokenAnswer, match="is incomplete"), ask(serve(piece)) as answer:
         answer.read()
 
 
