@@ -4,23 +4,31 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FOLDERS := cli client config events notifiers service workers
 
+# Modules are compiled once, whatever the caller's environment says: else each worker compiles every test anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
 
-# Most tests wait more than they compute, so four run at a time. The tests that do nothing but compute run beside
-# them and give way. A few tests need the machine to themselves and come last.
+# Most tests wait more than they compute, so six run at a time. The tests that do nothing but compute run beside
+# them and give way. A few tests need the machine to themselves and come last. No file is read where none of its
+# tests run.
 TESTS := $(BIN)/python -m pytest
+marked = $(shell grep -rlE --include='test_*.py' '$1pytest\.mark\.($2)\b' tests)
 test: $(STAMP)
 	$(MAKE) --no-print-directory --keep-going -j2 test-waiting test-heavy
-	$(TESTS) -m alone
+	$(TESTS) -p no:schemathesis -m alone $(call marked,,alone)
 
 test-waiting: $(STAMP)
-	$(TESTS) -m "not heavy and not alone and not docker and not deb" -n 4 --dist loadfile --no-loadscope-reorder
+	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb" \
+		-n 6 --dist loadfile --no-loadscope-reorder \
+		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb))
 
 test-heavy: $(STAMP)
-	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -p no:cacheprovider -q
+	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -p no:cacheprovider -q \
+		$(call marked,,heavy)
 
 # The lowest version of each dependency that pyproject.toml allows, in an environment of its own; the tests' own
 # tools are the newest. The OpenAPI document is left out: in which order it lists types is msgspec's affair.

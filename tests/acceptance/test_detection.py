@@ -167,7 +167,7 @@ async def world(store: Store, folder: Path) -> AsyncIterator[World]:
         tasks.cancel_scope.cancel()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 @pytest.mark.timeout(300)
 async def test_detection_is_never_late_and_never_false(store: Store, world: World, stall: Stall) -> None:
     """Each lasting use is a violation within scan_interval + confirm, and nothing else is."""

@@ -63,7 +63,7 @@ def idles(folder: Path) -> Iterator[Daemon]:
     daemon.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_an_end_is_announced_to_the_second(warns: Daemon) -> None:
     """An end is announced once, again after an extension, and not for short reservations."""
     warns.run("reserve", "--gpu-ids", "0", "--duration", "12s")
@@ -79,7 +79,7 @@ def test_an_end_is_announced_to_the_second(warns: Daemon) -> None:
     assert {event["data"]["reason"] for event in told(warns, "released")} == {"expired"}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_a_crash_repeats_and_misses_nothing(folder: Path) -> None:
     """After a restart, missed announcements are made, and made ones are not repeated."""
     host = made(folder, 'expiry_warning = "12s"\n')

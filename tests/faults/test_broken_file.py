@@ -19,7 +19,7 @@ from canhazgpu.service.redis_server.embedded import EmbeddedRedis
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed
 from canhazgpu.service.storage.journal import Journal, State
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow(1)]
 
 
 @pytest.fixture(params=["redis 6.2", "debian", "valkey"])
@@ -38,8 +38,10 @@ async def file(folder: Path, program: str) -> Path:
     async with anyio.create_task_group() as tasks:
         redis = EmbeddedRedis(folder, Journal(folder / "journal").restorable)
         store = Store(await tasks.start(redis.run), "test")
-        for number in range(200):
-            await store.redis.set(f"k{number}", f"value{number}")
+        async with store.redis.pipeline(transaction=False) as pipeline:
+            for number in range(200):
+                pipeline.set(f"k{number}", f"value{number}")
+            await pipeline.execute()
         await store.close()
         tasks.cancel_scope.cancel()
     found = [path for path in redis.folder.rglob("*.aof") if path.stat().st_size > 1000]
@@ -209,8 +211,9 @@ async def test_data_beyond_repair_are_set_aside(
     assert await keys(folder) == (size, None)
 
 
-@pytest.mark.parametrize("journal", ["none", "garbage"])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("damage", "journal"), [*((damage, "none") for damage in DAMAGES), (misspell, "garbage")]
+)
 async def test_without_a_readable_journal_no_data_are_moved(
     folder: Path, file: Path, damage: Callable[[Path], None], journal: str
 ) -> None:

@@ -125,7 +125,7 @@ def recovers(host: Daemon) -> None:
     until(lambda: host.run("reserve", "--gpu-ids", "1").returncode == 0, 20)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_redis_that_is_not_there(folder: Path) -> None:
     """If Redis is down at the start, the service shows the content of its journal, and grants nothing."""
     host = Daemon(folder, f'[redis]\nurl = "unix://{folder}/r"\n')
@@ -155,7 +155,7 @@ def test_redis_that_is_not_there(folder: Path) -> None:
         host.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 def test_redis_that_is_stopped(folder: Path) -> None:
     """If Redis is stopped, the reason names its process and the command that resumes it."""
     host = busy(Daemon(folder))
@@ -217,7 +217,7 @@ def filled(path: Path) -> Iterator[None]:
         path.unlink()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
     """A full disk is the reason until there is space again; then everything is as before."""
     host = busy(Daemon(folder))

@@ -150,7 +150,7 @@ def test_a_process_that_has_ended_has_ended(host: Daemon) -> None:
     assert b"hidepid" not in answer
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_what_the_mount_says_is_true(people: list[Person]) -> None:
     """Processes count as hidden exactly if another user's /proc/PID/stat cannot be read."""
     owner, other = people

@@ -113,7 +113,7 @@ def test_lines_from_before_the_chain_are_counted_and_only_at_the_beginning(path:
     assert found(path) == [("unsealed", "violations.log", 5, 0, 0)]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 @pytest.mark.timeout(400)
 def test_kill_9_at_any_instant_breaks_no_chain(path: Path) -> None:
     """After a kill at any point of a write, the chain continues and each id is logged once."""

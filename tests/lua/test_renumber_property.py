@@ -13,6 +13,7 @@ from support.cards import CardHost
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.reservations.allocator import ReleaseOrder
 
+pytestmark = [pytest.mark.heavy, pytest.mark.slow]
 CARDS, USERS = "ABCDE", (1001, 1002, 1003)
 cards, users, indices = st.sampled_from(CARDS), st.sampled_from(USERS), st.integers(0, 4)
 few = st.lists(indices, min_size=1, max_size=2, unique=True)
@@ -180,8 +181,6 @@ class Shuffled(RuleBasedStateMachine):
         self.runner.close()
 
 
-@pytest.mark.slow
-@pytest.mark.heavy
 def test_every_card_keeps_what_is_its_own(redis_url: str) -> None:
     """Whatever happens to the numbers, each UUID's holder, drain and violations are those of the model."""
     Shuffled.url = redis_url

@@ -18,6 +18,7 @@ from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseO
 from canhazgpu.service.storage.policy import AllocationPolicy
 
 STEPS = int(os.environ.get("MODEL_STEPS", "20000"))
+pytestmark = [pytest.mark.heavy, pytest.mark.slow, pytest.mark.timeout(900 if STEPS <= 20000 else 36000)]
 LENGTH = 60  # Steps an example has at the most; most have as many.
 LONG, SHORT = 10 * 3600 * 1000, 1  # Milliseconds.
 MOST = st.sampled_from((None, None, 15 * 3600 * 1000, 35 * 3600 * 1000))  # Never near a multiple of LONG.
@@ -257,9 +258,6 @@ class Machine(Host):
         self.runner.run(compare(self.store, self.model, self.replay))
 
 
-@pytest.mark.slow
-@pytest.mark.heavy
-@pytest.mark.timeout(900 if STEPS <= 20000 else 36000)
 def test_the_scripts_do_what_the_reference_does(redis_url: str) -> None:
     """No difference in all these steps, made up anew by Hypothesis on every run."""
     Machine.url, Machine.steps = redis_url, 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.daemon import Daemon, until
-from support.forks import COMMAND, EXECUTED, PREFERRED
+from support.forks import COMMAND, EXECUTED, PREFERRED, ForkServer, mounted
 from support.people import Person
 
 WATCH = ["status", "--watch"]
@@ -79,6 +79,33 @@ def test_a_forked_command_is_as_an_executed_one(
     options = {"start_new_session": session, "cwd": "/tmp"}  # noqa: S108 - a folder that everybody may enter
     forked, executed = (started(host, words, person, **options) for words in (COMMAND, EXECUTED))
     assert forked == executed
+
+
+def test_a_forked_command_sees_mounted_files(host: Daemon, tmp_path: Path) -> None:
+    """A command with files in the place of others is in a mount namespace of its own, and has those files."""
+    (tmp_path / "id").write_text("another\n")
+    words = [*mounted([(f"{tmp_path}/id", "/etc/machine-id")]), *COMMAND, *WATCH]
+    shown = tmp_path / "shown"
+    with shown.open("wb") as output:
+        process = subprocess.Popen(words, env=host.environment, stdout=output)
+    try:
+        until(shown.read_bytes)
+        seen = Path(f"/proc/{process.pid}/root/etc/machine-id").read_text()
+        arguments = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        assert (seen, [os.fsdecode(word) for word in arguments]) == ("another\n", [*COMMAND, *WATCH])
+        assert Path("/etc/machine-id").read_text() != "another\n"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_zone_and_a_driver_need_no_interpreter_of_their_own(nvml_library: Path, tmp_path: Path) -> None:
+    """These variables are read later; modules of the C library must be there from the start."""
+    server = ForkServer()
+    assert server.can({**os.environ, "TZ": "IST-5:30", "LD_LIBRARY_PATH": str(nvml_library)})
+    (tmp_path / "libnss_test.so.2").touch()
+    assert not server.can({**os.environ, "LD_LIBRARY_PATH": str(tmp_path)})
+    assert not server.can({**os.environ, "LC_ALL": "C"})
 
 
 def test_a_service_has_its_priority(host: Daemon) -> None:

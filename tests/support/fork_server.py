@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -35,6 +36,7 @@ PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_MM, PR_SET_MM_MAP, PR_GET_TID_ADDRESS, 
     47,
 )
 CAP_DAC_READ_SEARCH = 2
+CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 CAPABILITIES_VERSION = 0x20080522
 
 libc = ctypes.PyDLL(None, use_errno=True)  # Holds the interpreter's lock, as a fork needs it.
@@ -99,6 +101,14 @@ def show(arguments: Iterable[str], environment: Iterable[str]) -> None:
     call("prctl", PR_SET_MM, PR_SET_MM_MAP, layout, len(layout), 0)
 
 
+def mount(pairs: Iterable[Iterable[str]]) -> None:
+    """See each file in another's place, in a mount namespace of its own, as after `unshare --mount`."""
+    call("unshare", CLONE_NEWNS)
+    call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+    for source, target in pairs:
+        call("mount", os.fsencode(source), os.fsencode(target), None, MS_BIND, None)
+
+
 def become_person(uid: int, gid: int) -> None:
     """Be this user, who may read everything: what `setpriv` with support.people's options makes of root."""
     call("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)
@@ -144,6 +154,9 @@ def become(asked: Mapping[str, Any], files: Iterable[int], added: Mapping[str, s
     )
     os.environ.clear()
     os.environ.update({**variables, **added})
+    time.tzset()
+    if asked["mounts"]:
+        mount(asked["mounts"])
     if asked["person"]:
         become_person(*asked["person"])
     sys.argv = [COMMAND, *asked["words"]]

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ EXECUTED = ["env", *COMMAND]
 PREFERRED = ["nice", "-n", "-10"]
 PERSON = [r"setpriv", r"--reuid=(\d+)", r"--regid=(\d+)", "--clear-groups"]
 PERSON += [r"--inh-caps=\+dac_read_search", r"--ambient-caps=\+dac_read_search"]
-AT_START = re.compile(r"PYTHON|LD_|LC_|LANG|TZ|MALLOC|GLIBC")  # Variables that count as a process starts.
+AT_START = re.compile(r"PYTHON|LD_|LC_|LANG|MALLOC|GLIBC")  # Variables that count as a process starts.
+MOUNTED = ["unshare", "--mount", "sh", "-c"]
+MOUNT = re.compile(r"mount --bind (\S+) (\S+) && ")
 UNUSUAL = {
     "executable": None,
     "preexec_fn": None,
@@ -73,7 +75,29 @@ class ForkServer:
 
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if AT_START.match(name)}
+    found = {name: value for name, value in environment.items() if AT_START.match(name)}
+    if not _has_modules(found.get("LD_LIBRARY_PATH", "")):  # The rest is for the programs that it starts.
+        found.pop("LD_LIBRARY_PATH", None)
+    return found
+
+
+def _has_modules(folders: str) -> bool:
+    """Tell whether there are modules that the C library loads into a process that runs already."""
+    return any(any(Path(folder).glob("libnss_*")) for folder in folders.split(":") if folder)
+
+
+def _mounts(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return what `mounted` asked for, as pairs of what is seen where, and the other words."""
+    if words[:4] != MOUNTED or words[5:6] != ["sh"]:
+        return [], words
+    pairs = MOUNT.findall(words[4])
+    return (pairs, words[6:]) if mounted(pairs) == words[:6] else ([], words)
+
+
+def mounted(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the words that start a command where each file is seen in another's place."""
+    script = "".join(f"mount --bind {source} {target} && " for source, target in pairs)
+    return [*MOUNTED, f'{script}exec "$@"', "sh"]
 
 
 def _request(asked: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -83,6 +107,7 @@ def _request(asked: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     nice = words[:3] == PREFERRED
     words = words[3:] if nice else words
+    mounts, words = _mounts(words)
     matches = [re.fullmatch(pattern, word) for pattern, word in zip(PERSON, words, strict=False)]
     person = [int(match[1]) for match in matches[1:3] if match] if matches and all(matches) else []
     words = words[len(PERSON) :] if person else words
@@ -91,6 +116,7 @@ def _request(asked: Mapping[str, Any]) -> dict[str, Any] | None:
     return {
         "words": words[len(COMMAND) :],
         "nice": -10 if nice else 0,
+        "mounts": mounts,
         "person": person,
         "session": asked["start_new_session"],
         "cwd": os.fspath(asked["cwd"] or Path.cwd()),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from support.daemon import COMMAND, Daemon, gpu
+from support.forks import mounted
 
 BOOT = "/proc/sys/kernel/random/boot_id"
 
@@ -41,9 +42,8 @@ class Host(Daemon):
         """Start it so that it sees these ids; root in another namespace is no administrator to it."""
         if self.here:
             return super().serve
-        mounts = f"mount --bind {self.folder}/machine-id /etc/machine-id"
-        mounts += f" && mount --bind {self.folder}/boot-id {BOOT}"
-        return ["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh", *COMMAND]
+        ids = [(f"{self.folder}/machine-id", "/etc/machine-id"), (f"{self.folder}/boot-id", BOOT)]
+        return [*mounted(ids), *COMMAND]
 
     def refused(self) -> str:
         """Return what it says when it does not start."""
