@@ -145,8 +145,8 @@ def test_a_disk_that_is_full_leaves_nothing(host: Daemon) -> None:
         ("dir/", "is a directory: name a file in it, such as {folder}/dir/canhazgpu.backup"),
         ("dir", "is a directory: name a file in it, such as {folder}/dir/canhazgpu.backup"),
         ("pipe", "is not a regular file, and would be replaced: name another file"),
-        ("none/b", "was not written: there is no folder {folder}/none: create it, or name another file"),
-        ("file/b", "was not written: there is no folder {folder}/file: create it, or name another file"),
+        ("none/b", "was not written: there is no directory {folder}/none: create it, or name another file"),
+        ("file/b", "was not written: there is no directory {folder}/file: create it, or name another file"),
     ],
 )
 def test_what_cannot_be_a_backup_is_left_alone(host: Daemon, target: str, said: str) -> None:

@@ -33,7 +33,7 @@ def test_admin_init_does_not_contradict_itself(folder: Path) -> None:
     host = Daemon(folder)
     shown = host.run("admin", "init", "--help").stdout
     assert "default: 1" not in shown
-    assert "Manage only the first GPUs, this many." in shown
+    assert "Manage only the first NUMBER GPUs." in shown
     assert "--gpus" not in host.run("admin", "--help").stdout.partition("Commands:")[0]
     assert host.run("admin", "--gpus", "0").returncode == 2
 

@@ -42,7 +42,7 @@ def test_a_loop_is_stopped(folder: Path, people: list[Person]) -> None:
         assert host.run("reserve", "--gpus", "1", person=bob).returncode == 0
         for _ in range(MOST - 1):
             assert host.run("extend", "--duration", "1s", person=bob).returncode == 0
-        assert "times an hour" in host.run("extend", person=bob).stderr
+        assert "changes per hour" in host.run("extend", person=bob).stderr
         assert host.run("release", person=bob).returncode == 0
         for _ in range(MOST + 1):
             assert host.run("reserve").returncode == 0

@@ -105,7 +105,7 @@ def test_an_answer_that_is_cut_is_an_error(serve: Serve, piece: bytes) -> None:
 )
 def test_what_is_not_http_is_an_error(serve: Serve, piece: bytes) -> None:
     """Something else listens there: the caller gets one sentence."""
-    with pytest.raises(Unreachable, match=r"does not answer on .*: the answer is not HTTP; its log"):
+    with pytest.raises(Unreachable, match=r"does not answer on .*: the answer is not HTTP; see its log"):
         Client(str(serve(piece))).get("/v1/status")
 
 
