@@ -115,10 +115,10 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
     reservations = ReservationRoutes(
-        settings, store, scanner, allocator, liveness, handover, users, last_known
+        settings, store, scanner, allocator, liveness, handover, users, last_known, group
     )
     admin = AdminRoutes(scanner, allocator, group, users)
-    audit = ViolationRoutes(store, group, users)
+    audit = ViolationRoutes(store, scanner, group, users)
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
     retention = Retention(settings, store)

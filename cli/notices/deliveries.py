@@ -25,7 +25,8 @@ deadletters = typer.Typer(
 def deliveries(
     *,
     since: Annotated[
-        str, typer.Option(help="Start, in local time: 12h, 7d, 10:00, yesterday or 2026-11-25.")
+        str,
+        typer.Option(help="Start, in local time: 12h, 7d, 10:00, yesterday or 2026-11-25.", metavar="TIME"),
     ] = "7d",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:

@@ -34,11 +34,14 @@ def events(
     types: Annotated[
         list[str] | None,
         typer.Option(
-            "--type", help="Only events of this type, for example violation or gpu.failed (repeatable)."
+            "--type",
+            metavar="TYPE",
+            help="Only events of this type, for example violation or gpu.failed (repeatable).",
         ),
     ] = None,
     after: Annotated[
-        str | None, typer.Option(help="Only events after this stream_id.", callback=non_empty)
+        str | None,
+        typer.Option(help="Only events after this stream_id.", metavar="STREAM_ID", callback=non_empty),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:

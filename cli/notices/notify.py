@@ -34,10 +34,14 @@ app.command("preview", epilog=preview.EPILOG)(preview.preview)
 )
 def send_test(
     channel: Annotated[
-        str, typer.Option(help="wall, email, log, exec, webhook:NAME, or the name of a plugin.")
+        str,
+        typer.Option(
+            help="wall, email, log, exec, webhook:NAME, or the name of a plugin.", metavar="CHANNEL"
+        ),
     ],
     to: Annotated[
-        str | None, typer.Option(help="A user or an address (default: you).", callback=arguments.words)
+        str | None,
+        typer.Option(help="A user or an address (default: you).", metavar="USER", callback=arguments.words),
     ] = None,
 ) -> None:
     """Send a test message through one channel and report the outcome."""

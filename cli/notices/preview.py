@@ -33,12 +33,20 @@ def preview(
     kind: Annotated[
         str | None,
         typer.Option(
-            "--kind", help="Only this kind, for example opened, granted or digest.", callback=non_empty
+            "--kind",
+            metavar="KIND",
+            help="Only this kind, for example opened, granted or digest.",
+            callback=non_empty,
         ),
     ] = None,
     audience: Annotated[
         str | None,
-        typer.Option("--audience", help="Only for offender, holder, admins or address.", callback=non_empty),
+        typer.Option(
+            "--audience",
+            metavar="AUDIENCE",
+            help="Only for offender, holder, admins or address.",
+            callback=non_empty,
+        ),
     ] = None,
     violation: Annotated[
         str | None,
@@ -51,7 +59,9 @@ def preview(
     ] = None,
     channel: Annotated[
         str | None,
-        typer.Option("--channel", help="wall: as shown on a terminal; or email.", callback=non_empty),
+        typer.Option(
+            "--channel", metavar="CHANNEL", help="wall: as shown on a terminal; or email.", callback=non_empty
+        ),
     ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print the HTML part of mails.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List the available notices.")] = False,

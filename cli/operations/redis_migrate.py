@@ -42,19 +42,19 @@ def migrate(
         str, typer.Option("--to", metavar="URL", help="The new Redis, as in redis.url.", callback=non_empty)
     ],
     password_file: Annotated[
-        Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)
+        Name, typer.Option(help="Same as the setting of this name.", metavar="FILE", callback=non_empty)
     ] = None,
     sentinel_password_file: Annotated[
-        Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)
+        Name, typer.Option(help="Same as the setting of this name.", metavar="FILE", callback=non_empty)
     ] = None,
     ca_file: Annotated[
-        Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)
+        Name, typer.Option(help="Same as the setting of this name.", metavar="FILE", callback=non_empty)
     ] = None,
     cert_file: Annotated[
-        Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)
+        Name, typer.Option(help="Same as the setting of this name.", metavar="FILE", callback=non_empty)
     ] = None,
     key_file: Annotated[
-        Name, typer.Option(help="Same as the setting of this name.", callback=non_empty)
+        Name, typer.Option(help="Same as the setting of this name.", metavar="FILE", callback=non_empty)
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace this host's data in the new Redis.")

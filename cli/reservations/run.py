@@ -25,7 +25,7 @@ from canhazgpu.events.sanitize import printable
 
 EPILOG = examples(
     "canhazgpu run --gpus 2 -- python train.py",
-    "canhazgpu run --gpu-ids 1,3 --timeout 8h -- ./job.sh",
+    "canhazgpu run --gpu-ids 1,3 --duration 8h -- ./job.sh",
     "canhazgpu run --new -- python other.py  # even if you hold GPUs already",
     "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
 ) + paragraph(RUN_MEANINGS, "Exit codes, other than those of the command:")
@@ -42,8 +42,11 @@ def run(
     timeout: Annotated[
         str | None,
         typer.Option(
+            "--duration",
+            "-d",
             "--timeout",
             "-t",
+            metavar="TIME",
             help="Stop the command after this time: SIGINT, then SIGKILL 30 s later.",
             callback=arguments.non_empty,
         ),
@@ -70,7 +73,7 @@ def run(
     if gpus is None and gpu_ids is None:
         del body["count"]
     if timeout is not None:
-        body["timeout"] = arguments.checked_duration("--timeout", timeout)
+        body["timeout"] = arguments.checked_duration(arguments.typed("--duration", "--timeout"), timeout)
     patience = arguments.wait_value(wait, nonblock=nonblock)
     if not command:
         fail(f"no command given: {RUN}", USAGE)
