@@ -26,6 +26,7 @@ COMMANDS = {
     "release": ("reservations.reserve", "release", "RELEASE_EPILOG"),
     "env": ("reservations.env", "env", "EPILOG"),
     "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
+    "cancel": ("reservations.cancel", "cancel", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
     "admin": ("reservations.admin", "app", None),
     "violations": ("violations.listing", "app", None),
