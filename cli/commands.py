@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import os
+import shutil
 import sys
 from typing import Annotated, Any
 
@@ -120,15 +121,19 @@ def build(*names: str) -> typer.Typer:
 ParserError: Any = typer.BadParameter.__mro__[2]
 
 
-def _wait_alone(words: list[str], command: Any) -> list[str]:
-    """Allow `--wait` without a time, which means to wait indefinitely."""
-    inner = getattr(command, "commands", {}).get(words[0] if words else "")
-    valued = {
+def _valued(command: Any) -> set[str]:
+    """Return the options of a command that have a value."""
+    return {
         name
-        for option in getattr(inner, "params", ())
+        for option in getattr(command, "params", ())
         if not getattr(option, "is_flag", True)
         for name in option.opts
     }
+
+
+def _wait_alone(words: list[str], command: Any) -> list[str]:
+    """Allow `--wait` without a time, which means to wait indefinitely."""
+    valued = _valued(getattr(command, "commands", {}).get(words[0] if words else ""))
     end = words.index("--") if "--" in words else len(words)
     bare = words[:1] != ["run"] or end < len(words)  # Else the next word is a command without its `--`.
     shown: list[str] = []
@@ -148,6 +153,26 @@ def _called() -> str:
     return name if name in NAMES else NAMES[0]
 
 
+def _hint(words: list[str], error: Any) -> str | None:
+    """Return what to type instead of words that are right in another program, or None."""
+    from canhazgpu.cli.syntax import peer_words, run_line  # noqa: PLC0415 - only after a mistake
+
+    first, option = words[0] if words else "", getattr(error, "option_name", None)
+    if first not in COMMANDS:
+        if hint := peer_words.command_hint(first):
+            return f"there is no command {first}: {hint}"
+        return run_line.as_run(words) if first[:1] not in ("", "-") and shutil.which(first) else None
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    after, valued = words[1:], _valued(command)
+    if first == "run" and "--" not in after:
+        start = run_line.command_start(after, valued)
+        if start < len(after) and option not in after[:start]:
+            return run_line.with_dashes(after, valued)
+    own = {name for one in getattr(command, "params", ()) for name in one.opts}
+    hint = peer_words.option_hint(option, own) if option else None
+    return f"there is no option {option}: {hint}" if hint else None
+
+
 def run(words: list[str]) -> int:
     """Run one command line; return its exit code."""
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
@@ -158,7 +183,8 @@ def run(words: list[str]) -> int:
     except ParserError as error:
         where = getattr(error, "ctx", None)
         path = where.command_path if where else name
-        sys.stderr.write(error_line(f"{error.format_message()} (see `{path} --help`)", USAGE))
+        message = _hint(words, error) or f"{error.format_message()} (see `{path} --help`)"
+        sys.stderr.write(error_line(message, USAGE))
         return reported(USAGE)
     except typer.Abort:
         return INTERRUPTED

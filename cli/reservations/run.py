@@ -30,11 +30,14 @@ EPILOG = examples(
     "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
 ) + paragraph(RUN_MEANINGS, "Exit codes, other than those of the command:")
 SHELL = "/bin/sh"
+# Programs of these names exist where POSIX is taken at its word; they change only themselves.
+WITHOUT_EFFECT = ("cd", "alias", "unalias", "umask", "ulimit")
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>; Python has no name for it.
 RUN = "canhazgpu run --gpus 1 -- python train.py"
 
 
 def run(
+    context: typer.Context,
     *,
     command: Annotated[list[str] | None, typer.Argument(help="The command to run, after `--`.")] = None,
     gpus: arguments.Gpus = None,
@@ -78,8 +81,8 @@ def run(
     if not command:
         fail(f"no command given: {RUN}", USAGE)
     if "--" not in sys.argv or sys.argv[sys.argv.index("--") + 1 :] != command:
-        fail(f"put -- directly before the command: {RUN}", USAGE)
-    path = _look_up(command[0])
+        _dashes_missing(context)
+    path = _look_up(command)
     held = arguments.wait_for_reservation(body, patience)
     if not held.is_new and held.facts["kind"] == "manual":
         sys.stderr.write(_used(held, kept=note is None and user is None))
@@ -96,10 +99,27 @@ def _used(held: Reservation, *, kept: bool) -> str:
     )
 
 
-def _look_up(name: str) -> str:
-    found = shutil.which(name)
-    if found:
+def _dashes_missing(context: typer.Context) -> NoReturn:
+    from canhazgpu.cli.syntax.run_line import DASHES, with_dashes  # noqa: PLC0415 - only after a mistake
+
+    words = sys.argv[sys.argv.index("run") + 1 :] if "run" in sys.argv else []
+    valued = {
+        name
+        for one in context.command.params
+        for name in one.opts
+        if one.param_type_name == "option" and not getattr(one, "is_flag", True)
+    }
+    fail(with_dashes(words, valued) or f"{DASHES}: {RUN}", USAGE)
+
+
+def _look_up(command: list[str]) -> str:
+    name, found = command[0], shutil.which(command[0])
+    if found and name not in WITHOUT_EFFECT:
         return found
+    from canhazgpu.cli.syntax.run_line import no_program  # noqa: PLC0415 - only after a mistake
+
+    if hint := no_program(command):
+        fail(f"{hint}; nothing was reserved", NOT_FOUND)
     shown = printable(name) if name.strip() else f"'{name}'"
     if Path(name).exists() if "/" in name else shutil.which(name, os.F_OK):
         fail(f"{shown} is not executable; nothing was reserved", NOT_EXECUTABLE)

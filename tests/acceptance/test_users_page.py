@@ -149,3 +149,10 @@ def test_the_ways_to_write_gpus_and_times(idle: Daemon) -> None:
     done = bash(idle, " && ".join(lines))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Released 2 GPU(s): [0, 1]"), done
     assert "Extended 2 GPU(s): [0, 1], expires in 49h 29m" in done.stdout
+
+
+def test_what_is_said_to_a_missing_separator(idle: Daemon) -> None:
+    """The mistake on the page gets the line on the page."""
+    line, answer = re.findall(r"^    \$ (canhazgpu run .*)\n    (Error: usage: .*)$", PAGE, re.MULTILINE)[0]
+    done = bash(idle, line)
+    assert (done.returncode, done.stdout, done.stderr) == (125, "", f"{answer}\n")
