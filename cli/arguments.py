@@ -75,6 +75,7 @@ Wait = Annotated[
     ),
 ]
 NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, even if the settings say to.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Note = Annotated[
     str | None,
     typer.Option(

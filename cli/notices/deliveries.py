@@ -77,12 +77,19 @@ def list_letters(
 
 
 @deadletters.command("replay", epilog=examples("canhazgpu deadletters replay 1764000000000-0"))
-def replay(letter: Annotated[str, typer.Argument(help="An id from `deadletters list`.")]) -> None:
+def replay(
+    letter: Annotated[str, typer.Argument(help="An id from `deadletters list`.", metavar="ID")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Try to deliver a dead letter again."""
     if not re.fullmatch("[0-9]{1,19}(-[0-9]{1,19})?", letter):
         fail(
             f"{printable(letter)} is not the id of a dead letter; `canhazgpu deadletters list` shows the ids",
             USAGE,
         )
-    client().post(f"/v1/deadletters/{letter}/replay")
+    reply = client().post(f"/v1/deadletters/{letter}/replay")
+    if as_json:
+        print_json(reply)
+        return
     sys.stdout.write(f"Dead letter {letter} will be delivered again.\n")

@@ -7,7 +7,7 @@ import typer
 
 from canhazgpu.cli import arguments
 from canhazgpu.cli.exit_codes import USAGE
-from canhazgpu.cli.output import client, examples, fail
+from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.reservations.reserve import print_released
 from canhazgpu.cli.syntax.gpu_list import ALL, GpuNames
 from canhazgpu.client.reservations import post
@@ -67,13 +67,22 @@ def options(
 
 
 @app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
-def init(*, gpus: First = None, gpu_ids: Exactly = None, force: Force = False) -> None:
+def init(
+    *,
+    gpus: First = None,
+    gpu_ids: Exactly = None,
+    force: Force = False,
+    as_json: arguments.AsJson = False,
+) -> None:
     """Set which GPUs users can reserve.
 
     Without --gpus and --gpu-ids, they can reserve all GPUs of this host.
     """
     body = {} if gpus is None and gpu_ids in (None, ALL) else arguments.gpu_selection(gpus, gpu_ids)
     reply = post(client(), "/v1/admin/manage", {**body, "force": force})
+    if as_json:
+        print_json(reply)
+        return
     sys.stdout.write(f"Managed: {arguments.format_gpus(reply['managed'])}\n")
     if reply["released"]:
         sys.stdout.write(f"Released by force: {arguments.format_gpus(reply['released'])}\n")
@@ -89,18 +98,25 @@ def drain(
             "--reason", "-r", help="The reason, shown by `status`.", metavar="TEXT", callback=arguments.words
         ),
     ] = None,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Stop handing out GPUs; existing reservations continue."""
     reply = post(client(), "/v1/admin/drain", {"gpus": _named(gpus), **arguments.without_none(reason=reason)})
+    if as_json:
+        print_json(reply)
+        return
     sys.stdout.write(
         f"Drained {arguments.format_gpus(reply['changed'])} ({printable(reply['reason'], 200)})\n"
     )
 
 
 @app.command("undrain", epilog=examples("canhazgpu admin undrain 3"))
-def undrain(gpus: Targets) -> None:
+def undrain(gpus: Targets, *, as_json: arguments.AsJson = False) -> None:
     """Make drained GPUs available again."""
     reply = post(client(), "/v1/admin/undrain", {"gpus": _named(gpus)})
+    if as_json:
+        print_json(reply)
+        return
     sys.stdout.write(f"Undrained {arguments.format_gpus(reply['changed'])}\n")
 
 
@@ -116,6 +132,7 @@ def release(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Release the GPUs of all users.")] = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """End reservations of any user; the users are notified."""
     named = arguments.chosen_gpus(gpus, gpu_ids)
@@ -126,7 +143,11 @@ def release(
         **arguments.without_none(user=user),
         **arguments.some_gpus(named),
     }
-    print_released(post(client(), "/v1/admin/release", body), "there is no matching reservation")
+    rows = post(client(), "/v1/admin/release", body)
+    if as_json:
+        print_json(rows)
+        return
+    print_released(rows, "there is no matching reservation")
 
 
 def _named(words: list[str]) -> GpuNames:

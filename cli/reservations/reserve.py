@@ -28,7 +28,6 @@ RELEASE_EPILOG = examples(
     "canhazgpu release", "canhazgpu release 3", "canhazgpu release 1,3", "canhazgpu release --all  # with run"
 )
 DISOWN_EPILOG = examples("canhazgpu disown", "canhazgpu disown 3", "canhazgpu disown --undo")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def reserve(
@@ -50,7 +49,7 @@ def reserve(
     note: arguments.Note = None,
     user: arguments.Label = None,
     short: Annotated[bool, typer.Option("--short", "-s", help="Print only the GPU numbers, as 1,3.")] = False,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
     shell: shells.Shell = None,
 ) -> None:
     """Reserve GPUs for a fixed time.
@@ -120,7 +119,7 @@ def extend(
         ),
     ] = None,
     gpu_ids: arguments.GpuIds = None,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Extend your reservations.
 
@@ -153,7 +152,7 @@ def release(
     everything: Annotated[
         bool, typer.Option("--all", help="Include reservations of `run`; their commands keep running.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Release your reserved GPUs.
 
@@ -176,7 +175,7 @@ def disown(
     *,
     gpu_ids: arguments.GpuIds = None,
     undo: Annotated[bool, typer.Option("--undo", help="Undo: the use is yours after all.")] = False,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Declare that presumed use of your GPUs is not yours.
 

@@ -25,7 +25,6 @@ app = typer.Typer(
     ),
 )
 HEADER = ("ID", "WHAT", "LEFT", "BY", "OPEN", "REASON")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -87,7 +86,7 @@ def add(
             callback=arguments.name,
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Silence the violations that match all given options (administrators only)."""
     if (user, gpu, process) == (None, None, None):
@@ -131,7 +130,7 @@ def ack(
             callback=arguments.words,
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Acknowledge your own open violations.
 
@@ -144,7 +143,7 @@ def ack(
 
 
 @app.command("list", epilog=examples("canhazgpu silence list", "canhazgpu silence list --json"))
-def list_silences(*, as_json: AsJson = False) -> None:
+def list_silences(*, as_json: arguments.AsJson = False) -> None:
     """List the active silences, sorted by end time.
 
     `canhazgpu events --type silence` also shows silences that have ended.
@@ -162,7 +161,7 @@ def list_silences(*, as_json: AsJson = False) -> None:
 def expire(
     silence: Annotated[str, typer.Argument(metavar="ID", help="An id from `silence list`.")],
     *,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """End a silence now.
 
