@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import fail
 from canhazgpu.cli.status_lines import foreign
@@ -61,9 +62,19 @@ Gpus = Annotated[
 ]
 GpuIds = Annotated[
     str | None,
-    typer.Option("--gpu-ids", "-G", help=f"Which GPUs: {WHICH}.", metavar="GPUS", callback=non_empty),
+    typer.Option(
+        "--gpu-ids",
+        "-G",
+        help=f"Which GPUs: {WHICH}.",
+        metavar="GPUS",
+        callback=non_empty,
+        autocompletion=candidates.gpus,
+    ),
 ]
-GpuWords = Annotated[list[str] | None, typer.Argument(help=f"Which GPUs: {WHICH}.", metavar="[GPUS]...")]
+GpuWords = Annotated[
+    list[str] | None,
+    typer.Argument(help=f"Which GPUs: {WHICH}.", metavar="[GPUS]...", autocompletion=candidates.gpus),
+]
 Wait = Annotated[
     str | None,
     typer.Option(

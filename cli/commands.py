@@ -10,10 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import FOREVER
-from canhazgpu.cli.command_groups import AllCommands, WholeSummaries
+from canhazgpu.cli.command_groups import SECTIONS, AllCommands, WholeSummaries
+from canhazgpu.cli.completion import candidates
+from canhazgpu.cli.completion.shell_scripts import SCRIPTS, script, variable
 from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, error_line, paragraph, reported
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.cli.status import show, watch
+from canhazgpu.client.connection import WAITING, WARNED
+from canhazgpu.events.sanitize import printable
 
 ABOUT = "Reserve this host's GPUs, run commands on them, and see who uses them."
 
@@ -64,7 +68,13 @@ def options(
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     config: Annotated[  # noqa: ARG001 - taken by main.py, wherever it stands; here for the help
-        str, typer.Option("--config", metavar="FILE", help="Settings file (default: $CANHAZGPU_CONFIG).")
+        str,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Settings file (default: $CANHAZGPU_CONFIG).",
+            autocompletion=candidates.files,
+        ),
     ] = "",
 ) -> None:
     """Reserve this host's GPUs, run commands on them, and see who uses them."""
@@ -173,10 +183,42 @@ def _hint(words: list[str], error: Any) -> str | None:
     return f"there is no option {option}: {hint}" if hint else None
 
 
+def complete(asked: str) -> int:
+    """Print the script of a shell (`source_bash`), or the words that make sense next; never an error."""
+    verb, _, shell = asked.partition("_")
+    if verb == "source":
+        if shell not in SCRIPTS:
+            known = f"there is no completion for {printable(shell)}, only for {', '.join(SCRIPTS)}"
+            sys.stderr.write(error_line(known, USAGE))
+            return USAGE
+        sys.stdout.write(script(shell, _called()))
+        return 0
+    typed = os.environ.get("COMP_WORDS" if shell == "bash" else "_TYPER_COMPLETE_ARGS", "")
+    begun = typed.split()[1:]
+    WARNED[:] = WAITING[:] = []
+    sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the whole process
+    if shell == "fish" and (
+        not begun or (len(begun) == 1 and not typed[-1].isspace() and begun[0][0] != "-")
+    ):
+        sections = {name: title for title, names in SECTIONS.items() for name in names}
+        start = begun[0] if begun else ""
+        found = [f"{name}\t{sections.get(name, '')}\n" for name in COMMANDS if name.startswith(start)]
+        sys.stdout.write("".join(found))
+        return 0
+    names = [begun[0]] if begun and begun[0] in COMMANDS else COMMANDS if shell == "bash" else ()
+    typer.main.get_command(build(*names)).main([], prog_name=_called(), complete_var=variable(_called()))
+    return 0
+
+
 def run(words: list[str]) -> int:
     """Run one command line; return its exit code."""
+    if asked := os.environ.get(variable(_called())):
+        return complete(asked)
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
     name = _called()
+    if any(word.endswith("-completion") for word in words[:1]):
+        typers: Any = importlib.import_module("typer._completion_shared")
+        getattr(typers, "_completion_scripts", {}).update(SCRIPTS)
     try:
         command = typer.main.get_command(build(*names))
         code = command.main(_wait_alone(words, command), prog_name=name, standalone_mode=False)

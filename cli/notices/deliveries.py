@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
 from canhazgpu.cli.output import client, examples, fail, print_json, table
@@ -78,7 +79,12 @@ def list_letters(
 
 @deadletters.command("replay", epilog=examples("canhazgpu deadletters replay 1764000000000-0"))
 def replay(
-    letter: Annotated[str, typer.Argument(help="An id from `deadletters list`.", metavar="ID")],
+    letter: Annotated[
+        str,
+        typer.Argument(
+            help="An id from `deadletters list`.", metavar="ID", autocompletion=candidates.letters
+        ),
+    ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import typer
 
 from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import local
 from canhazgpu.cli.output import client, examples, fail
@@ -36,6 +37,7 @@ def events(
         typer.Option(
             "--type",
             metavar="TYPE",
+            autocompletion=candidates.types,
             help="Only events of this type, for example violation or gpu.failed (repeatable).",
         ),
     ] = None,

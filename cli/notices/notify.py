@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli import arguments
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.notices import preview
 from canhazgpu.cli.output import client, examples, fail, print_json
@@ -37,7 +38,9 @@ def send_test(
     channel: Annotated[
         str,
         typer.Option(
-            help="wall, email, log, exec, webhook:NAME, or the name of a plugin.", metavar="CHANNEL"
+            help="wall, email, log, exec, webhook:NAME, or the name of a plugin.",
+            metavar="CHANNEL",
+            autocompletion=candidates.channels,
         ),
     ],
     to: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import examples, fail, print_json, table
 from canhazgpu.cli.violations.listing import find
@@ -53,6 +54,7 @@ def preview(
         typer.Option(
             "--violation",
             metavar="ID",
+            autocompletion=candidates.violations,
             help="Preview the notices about this violation (id or the start of one).",
             callback=non_empty,
         ),
@@ -60,7 +62,11 @@ def preview(
     channel: Annotated[
         str | None,
         typer.Option(
-            "--channel", metavar="CHANNEL", help="wall: as shown on a terminal; or email.", callback=non_empty
+            "--channel",
+            metavar="CHANNEL",
+            autocompletion=candidates.channels,
+            help="wall: as shown on a terminal; or email.",
+            callback=non_empty,
         ),
     ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print the HTML part of mails.")] = False,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import AsJson, non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import DONE, USAGE
 from canhazgpu.cli.output import examples, fail, print_json, table
 
@@ -47,7 +48,12 @@ def _provider_trouble(settings: Any) -> str | None:
 def check(
     file: Annotated[
         str | None,
-        typer.Argument(help="The file (default: the one in use).", metavar="[FILE]", callback=non_empty),
+        typer.Argument(
+            help="The file (default: the one in use).",
+            metavar="[FILE]",
+            autocompletion=candidates.files,
+            callback=non_empty,
+        ),
     ] = None,
     *,
     as_json: AsJson = False,

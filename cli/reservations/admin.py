@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli import arguments
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.reservations.reserve import print_released
@@ -41,9 +42,13 @@ Exactly = Annotated[
         help=f"Only these GPUs: {arguments.WHICH}.",
         metavar="GPUS",
         callback=arguments.non_empty,
+        autocompletion=candidates.gpus,
     ),
 ]
-Targets = Annotated[list[str], typer.Argument(metavar="GPUS...", help=f"Which GPUs: {arguments.WHICH}.")]
+Targets = Annotated[
+    list[str],
+    typer.Argument(metavar="GPUS...", help=f"Which GPUs: {arguments.WHICH}.", autocompletion=candidates.gpus),
+]
 NO_GPUS = "no GPUs given: name them, for example 1,3"
 
 
@@ -128,7 +133,12 @@ def release(
     user: Annotated[
         str | None,
         typer.Option(
-            "--user", "-u", help="Release all GPUs of this user.", metavar="USER", callback=arguments.name
+            "--user",
+            "-u",
+            help="Release all GPUs of this user.",
+            metavar="USER",
+            callback=arguments.name,
+            autocompletion=candidates.users,
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Release the GPUs of all users.")] = False,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli import arguments
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
@@ -23,7 +24,11 @@ EPILOG = examples(
 def cancel(
     requests: Annotated[
         list[str] | None,
-        typer.Argument(help="Ids from `queue`, or the start of them.", metavar="[ID]..."),
+        typer.Argument(
+            help="Ids from `queue`, or the start of them.",
+            metavar="[ID]...",
+            autocompletion=candidates.requests,
+        ),
     ] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Cancel all of them.")] = False,
@@ -35,6 +40,7 @@ def cancel(
             help="Cancel requests of this user (administrators only).",
             metavar="USER",
             callback=arguments.name,
+            autocompletion=candidates.users,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,

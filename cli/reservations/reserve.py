@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli import arguments, shells
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
@@ -105,7 +106,11 @@ def _release_unprinted(held: Reservation, error: OSError) -> OSError:
 def extend(
     words: Annotated[
         list[str] | None,
-        typer.Argument(help="Which GPUs, and how much longer: 3, 0-3, 2h, or 3 2h.", metavar="[GPUS] [TIME]"),
+        typer.Argument(
+            help="Which GPUs, and how much longer: 3, 0-3, 2h, or 3 2h.",
+            metavar="[GPUS] [TIME]",
+            autocompletion=candidates.gpus,
+        ),
     ] = None,
     *,
     duration: Annotated[

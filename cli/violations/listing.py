@@ -12,6 +12,7 @@ import typer
 
 from canhazgpu.cli.arguments import gpu as card_named
 from canhazgpu.cli.arguments import name, non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
 from canhazgpu.cli.output import client, examples, fail, print_json, table
@@ -65,10 +66,23 @@ def violations(
     *,
     user: Annotated[
         str | None,
-        typer.Option("--user", "-u", help="Only violations of this user.", metavar="USER", callback=name),
+        typer.Option(
+            "--user",
+            "-u",
+            help="Only violations of this user.",
+            metavar="USER",
+            callback=name,
+            autocompletion=candidates.users,
+        ),
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(help="Only violations on this GPU.", metavar="GPU", callback=non_empty)
+        str | None,
+        typer.Option(
+            help="Only violations on this GPU.",
+            metavar="GPU",
+            callback=non_empty,
+            autocompletion=candidates.gpus,
+        ),
     ] = None,
     kind: Annotated[
         str | None,
@@ -139,7 +153,12 @@ def violations(
     epilog=examples("canhazgpu violations show v1764061802123-17", "canhazgpu violations show v17640618"),
 )
 def show(
-    violation: Annotated[str, typer.Argument(help="The id, or the start of it.", metavar="ID")],
+    violation: Annotated[
+        str,
+        typer.Argument(
+            help="The id, or the start of it.", metavar="ID", autocompletion=candidates.violations
+        ),
+    ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli import arguments
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json, table
 from canhazgpu.cli.syntax.gpu_list import MOST
@@ -68,13 +69,22 @@ def add(
     user: Annotated[
         str | None,
         typer.Option(
-            "--user", "-u", help="Only violations of this user.", metavar="USER", callback=arguments.name
+            "--user",
+            "-u",
+            help="Only violations of this user.",
+            metavar="USER",
+            callback=arguments.name,
+            autocompletion=candidates.users,
         ),
     ] = None,
     gpu: Annotated[
         str | None,
         typer.Option(
-            "--gpu", help="Only violations on this GPU.", metavar="GPU", callback=arguments.non_empty
+            "--gpu",
+            help="Only violations on this GPU.",
+            metavar="GPU",
+            callback=arguments.non_empty,
+            autocompletion=candidates.gpus,
         ),
     ] = None,
     process: Annotated[
@@ -159,7 +169,10 @@ def list_silences(*, as_json: arguments.AsJson = False) -> None:
 
 @app.command("expire", epilog=examples("canhazgpu silence expire s1764000000000-7"))
 def expire(
-    silence: Annotated[str, typer.Argument(metavar="ID", help="An id from `silence list`.")],
+    silence: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="An id from `silence list`.", autocompletion=candidates.silences),
+    ],
     *,
     as_json: arguments.AsJson = False,
 ) -> None:
