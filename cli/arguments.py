@@ -9,17 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import fail
 from canhazgpu.cli.status_lines import foreign
+from canhazgpu.cli.syntax.gpu_list import ALL, MOST, GpuNames, gpu_list, one_gpu
 from canhazgpu.client import Client
 from canhazgpu.client.reservations import Reservation, obtain
 from canhazgpu.events.durations import parse_duration, spell_duration
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, printable
 
 FOREVER = "forever"  # The meaning of `--wait` without a time.
-MOST = 1024
 LINE = 1000
+WHICH = "3, 0-3, 0,2, all, or the start of a UUID"
 
 
 def non_empty(text: str | None) -> str | None:
@@ -61,7 +63,18 @@ Gpus = Annotated[
 ]
 GpuIds = Annotated[
     str | None,
-    typer.Option("--gpu-ids", "-G", help="GPU numbers, for example 1,3.", metavar="IDS", callback=non_empty),
+    typer.Option(
+        "--gpu-ids",
+        "-G",
+        help=f"Which GPUs: {WHICH}.",
+        metavar="GPUS",
+        callback=non_empty,
+        autocompletion=candidates.gpus,
+    ),
+]
+GpuWords = Annotated[
+    list[str] | None,
+    typer.Argument(help=f"Which GPUs: {WHICH}.", metavar="[GPUS]...", autocompletion=candidates.gpus),
 ]
 Wait = Annotated[
     str | None,
@@ -74,12 +87,22 @@ Wait = Annotated[
     ),
 ]
 NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, even if the settings say to.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Note = Annotated[
-    str | None, typer.Option("--note", "-n", help="A short note that other users can see.", callback=words)
+    str | None,
+    typer.Option(
+        "--note", "-n", help="A short note that other users can see.", metavar="TEXT", callback=words
+    ),
 ]
 Label = Annotated[
     str | None,
-    typer.Option("--user", "-u", help="Your name on a shared account; shown, not verified.", callback=name),
+    typer.Option(
+        "--user",
+        "-u",
+        help="Your name on a shared account; shown, not verified.",
+        metavar="NAME",
+        callback=name,
+    ),
 ]
 
 
@@ -90,8 +113,9 @@ def gpu_selection(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
     if gpu_ids is None:
         return {"count": gpus or 1}
     named = indices(gpu_ids, "--gpu-ids")
-    if gpus not in (None, len(named)):
-        fail(f"--gpus is {gpus}, but --gpu-ids names {len(named)}: leave one of them out", USAGE)
+    if gpus is not None and (named == ALL or gpus != len(named)):
+        said = "says all" if named == ALL else f"names {len(named)}"
+        fail(f"--gpus is {gpus}, but --gpu-ids {said}: leave one of them out", USAGE)
     return {"gpus": named}
 
 
@@ -101,15 +125,43 @@ def surrounding_reservation() -> dict[str, str]:
     return {"within": named} if re.fullmatch("r[0-9]{1,20}-[0-9]{1,20}", named) else {}
 
 
-def indices(text: str, option: str) -> list[int]:
-    """Return the indices in `1,3`, the value of `option`; exit with a usage error for anything else."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and len(word) < 5 for word in words):  # noqa: PLR2004 - MOST
-        fail(f"{option}: {printable(text)!r} is not a list of GPUs: write it like 1,3", USAGE)
-    found = [int(word) for word in words]
-    if len(set(found)) != len(found):
-        fail(f"{option}: {text} names a GPU twice", USAGE)
-    return found
+def indices(text: str, option: str) -> GpuNames:
+    """Return the GPUs in `1,3`, the value of `option`; exit with a usage error for anything else."""
+    try:
+        return gpu_list(text)
+    except ValueError as error:
+        return fail(f"{option}: {error}", USAGE)
+
+
+def chosen_gpus(words: list[str] | None, gpu_ids: str | None) -> GpuNames | None:
+    """Return the GPUs that are named as arguments or with --gpu-ids, or None; exit if both do."""
+    if not words:
+        return None if gpu_ids is None else indices(gpu_ids, "--gpu-ids")
+    if gpu_ids is not None:
+        fail("the GPUs are named twice: as an argument and with --gpu-ids", USAGE)
+    return indices(",".join(words), "GPUS")
+
+
+def gpus_and_time(words: list[str]) -> tuple[list[str], str | None]:
+    """Return the GPUs and the time in the arguments `3 2h`, `2h`, `3` or `2 days`; neither is checked."""
+    whole, rest = " ".join(words), " ".join(words[1:])
+    if not words or _is_duration(words[0]) or (_is_duration(whole) and not _is_duration(rest)):
+        return [], whole or None
+    return words[:1], rest or None
+
+
+def gpu(text: str | None, option: str = "--gpu") -> int | str | None:
+    """Return a GPU's index or the beginning of its UUID; exit with a usage error for anything else."""
+    try:
+        return None if text is None else one_gpu(text)
+    except ValueError as error:
+        return fail(f"{option}: {error}", USAGE)
+
+
+def typed(*names: str) -> str:
+    """Return the name of an option that the user typed, or else its first name."""
+    used = {word.partition("=")[0] for word in sys.argv}
+    return next((name for name in names if name in used), names[0])
 
 
 def checked_duration(option: str, text: str) -> str:
@@ -124,9 +176,16 @@ def checked_duration(option: str, text: str) -> str:
     return text
 
 
-def named_gpus(gpu_ids: str | None) -> dict[str, Any]:
-    """Return the part of a request that names GPUs, or nothing if none are named."""
-    return {} if gpu_ids is None else {"gpus": indices(gpu_ids, "--gpu-ids")}
+def _is_duration(text: str) -> bool:
+    try:
+        return parse_duration(text) >= 0
+    except ValueError:
+        return False
+
+
+def some_gpus(named: GpuNames | None) -> dict[str, Any]:
+    """Return the part of a request that names GPUs; nothing if all, or none in particular, are meant."""
+    return {} if named is None or named == ALL else {"gpus": named}
 
 
 def without_none(**facts: str | None) -> dict[str, str]:

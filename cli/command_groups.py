@@ -6,8 +6,8 @@ import typer
 
 LONGEST = 1000
 SECTIONS = {
-    "Use GPUs": ("run", "reserve", "env", "extend", "release", "disown"),
-    "Inspect": ("status", "queue", "events"),
+    "Use GPUs": ("run", "reserve", "env", "extend", "release", "disown", "cancel"),
+    "See": ("status", "queue", "events"),
     "Notices and violations": ("violations", "silence", "deliveries", "deadletters", "notify", "log"),
     "Administer": ("admin", "doctor", "config", "backup", "restore", "redis", "install"),
     "Run the service": ("serve", "worker", "demo"),

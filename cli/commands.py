@@ -3,16 +3,21 @@
 import importlib
 import importlib.metadata
 import os
+import shutil
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from canhazgpu.cli.arguments import FOREVER
-from canhazgpu.cli.command_groups import AllCommands, WholeSummaries
+from canhazgpu.cli.command_groups import SECTIONS, AllCommands, WholeSummaries
+from canhazgpu.cli.completion import candidates
+from canhazgpu.cli.completion.shell_scripts import SCRIPTS, script, variable
 from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, error_line, paragraph, reported
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.cli.status import show, watch
+from canhazgpu.client.connection import WAITING, WARNED
+from canhazgpu.events.sanitize import printable
 
 ABOUT = "Reserve this host's GPUs, run commands on them, and see who uses them."
 
@@ -26,6 +31,7 @@ COMMANDS = {
     "release": ("reservations.reserve", "release", "RELEASE_EPILOG"),
     "env": ("reservations.env", "env", "EPILOG"),
     "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
+    "cancel": ("reservations.cancel", "cancel", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
     "admin": ("reservations.admin", "app", None),
     "violations": ("violations.listing", "app", None),
@@ -62,7 +68,13 @@ def options(
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     config: Annotated[  # noqa: ARG001 - taken by main.py, wherever it stands; here for the help
-        str, typer.Option("--config", metavar="FILE", help="Settings file (default: $CANHAZGPU_CONFIG).")
+        str,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Settings file (default: $CANHAZGPU_CONFIG).",
+            autocompletion=candidates.files,
+        ),
     ] = "",
 ) -> None:
     """Reserve this host's GPUs, run commands on them, and see who uses them."""
@@ -119,15 +131,19 @@ def build(*names: str) -> typer.Typer:
 ParserError: Any = typer.BadParameter.__mro__[2]
 
 
-def _wait_alone(words: list[str], command: Any) -> list[str]:
-    """Allow `--wait` without a time, which means to wait indefinitely."""
-    inner = getattr(command, "commands", {}).get(words[0] if words else "")
-    valued = {
+def _valued(command: Any) -> set[str]:
+    """Return the options of a command that have a value."""
+    return {
         name
-        for option in getattr(inner, "params", ())
+        for option in getattr(command, "params", ())
         if not getattr(option, "is_flag", True)
         for name in option.opts
     }
+
+
+def _wait_alone(words: list[str], command: Any) -> list[str]:
+    """Allow `--wait` without a time, which means to wait indefinitely."""
+    valued = _valued(getattr(command, "commands", {}).get(words[0] if words else ""))
     end = words.index("--") if "--" in words else len(words)
     bare = words[:1] != ["run"] or end < len(words)  # Else the next word is a command without its `--`.
     shown: list[str] = []
@@ -147,17 +163,70 @@ def _called() -> str:
     return name if name in NAMES else NAMES[0]
 
 
+def _hint(words: list[str], error: Any) -> str | None:
+    """Return what to type instead of words that are right in another program, or None."""
+    from canhazgpu.cli.syntax import peer_words, run_line  # noqa: PLC0415 - only after a mistake
+
+    first, option = words[0] if words else "", getattr(error, "option_name", None)
+    if first not in COMMANDS:
+        if hint := peer_words.command_hint(first):
+            return f"there is no command {first}: {hint}"
+        return run_line.as_run(words) if first[:1] not in ("", "-") and shutil.which(first) else None
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    after, valued = words[1:], _valued(command)
+    if first == "run" and "--" not in after:
+        start = run_line.command_start(after, valued)
+        if start < len(after) and option not in after[:start]:
+            return run_line.with_dashes(after, valued)
+    own = {name for one in getattr(command, "params", ()) for name in one.opts}
+    hint = peer_words.option_hint(option, own) if option else None
+    return f"there is no option {option}: {hint}" if hint else None
+
+
+def complete(asked: str) -> int:
+    """Print the script of a shell (`source_bash`), or the words that make sense next; never an error."""
+    verb, _, shell = asked.partition("_")
+    if verb == "source":
+        if shell not in SCRIPTS:
+            known = f"there is no completion for {printable(shell)}, only for {', '.join(SCRIPTS)}"
+            sys.stderr.write(error_line(known, USAGE))
+            return USAGE
+        sys.stdout.write(script(shell, _called()))
+        return 0
+    typed = os.environ.get("COMP_WORDS" if shell == "bash" else "_TYPER_COMPLETE_ARGS", "")
+    begun = typed.split()[1:]
+    WARNED[:] = WAITING[:] = []
+    sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the whole process
+    if shell == "fish" and (
+        not begun or (len(begun) == 1 and not typed[-1].isspace() and begun[0][0] != "-")
+    ):
+        sections = {name: title for title, names in SECTIONS.items() for name in names}
+        start = begun[0] if begun else ""
+        found = [f"{name}\t{sections.get(name, '')}\n" for name in COMMANDS if name.startswith(start)]
+        sys.stdout.write("".join(found))
+        return 0
+    names = [begun[0]] if begun and begun[0] in COMMANDS else COMMANDS if shell == "bash" else ()
+    typer.main.get_command(build(*names)).main([], prog_name=_called(), complete_var=variable(_called()))
+    return 0
+
+
 def run(words: list[str]) -> int:
     """Run one command line; return its exit code."""
+    if asked := os.environ.get(variable(_called())):
+        return complete(asked)
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
     name = _called()
+    if any(word.endswith("-completion") for word in words[:1]):
+        typers: Any = importlib.import_module("typer._completion_shared")
+        getattr(typers, "_completion_scripts", {}).update(SCRIPTS)
     try:
         command = typer.main.get_command(build(*names))
         code = command.main(_wait_alone(words, command), prog_name=name, standalone_mode=False)
     except ParserError as error:
         where = getattr(error, "ctx", None)
         path = where.command_path if where else name
-        sys.stderr.write(error_line(f"{error.format_message()} (see `{path} --help`)", USAGE))
+        message = _hint(words, error) or f"{error.format_message()} (see `{path} --help`)"
+        sys.stderr.write(error_line(message, USAGE))
         return reported(USAGE)
     except typer.Abort:
         return INTERRUPTED

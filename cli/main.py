@@ -26,6 +26,7 @@ NO_SERVICE = (
     "this needs the packages of the service, and {} is not installed: pip install 'canhazgpu[service]'"
 )
 BAD_REQUEST = 400
+OURS = ("CANHAZGPU_CONFIG", "CANHAZGPU_SOCKET", "CANHAZGPU_RESERVATION")
 
 
 def main() -> None:
@@ -36,7 +37,9 @@ def main() -> None:
     if _command(arguments) == "run":
         use_those_of_run()
     try:
-        sys.exit(_run(_take_config(arguments)))
+        words = _take_config(arguments)
+        _mention_ignored_settings(_command(arguments), named=words != arguments)
+        sys.exit(_run(words))
     except BadSettings as error:
         sys.exit(_print_error(str(error), USAGE, "settings"))
     except Unreachable as error:
@@ -114,6 +117,15 @@ def _take_config(arguments: list[str]) -> list[str]:
         os.environ["CANHAZGPU_CONFIG"] = _usable(value if equals else arguments[position + 1])
         return arguments[:position] + arguments[position + (1 if equals else 2) :]
     return arguments
+
+
+def _mention_ignored_settings(command: str, *, named: bool) -> None:
+    """Say which settings of --config (`named`) and of the environment are only for the service."""
+    if not named and all(name in OURS for name in os.environ if name.startswith("CANHAZGPU_")):
+        return
+    from canhazgpu.cli.syntax.service_settings import note  # noqa: PLC0415 - rarely needed
+
+    sys.stderr.write(note(command, os.environ, os.environ.get("CANHAZGPU_CONFIG") if named else None))
 
 
 def _usable(path: str) -> str:

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from canhazgpu.cli.completion import candidates
+
 BASH, FISH, CSH = "bash", "fish", "csh"
 SYNTAX = {
     "bash": BASH,
@@ -39,6 +41,7 @@ Shell = Annotated[
         help="Print code for this shell: bash, zsh, fish or csh (default: the shell that runs this"
         " command, else $SHELL).",
         metavar="SHELL",
+        autocompletion=candidates.shells,
         callback=_known,
     ),
 ]

@@ -51,7 +51,7 @@ class Reservation:
 def reserve(  # noqa: PLR0913 - each says one thing about the reservation
     gpus: int = 1,
     *,
-    gpu_ids: Sequence[int] | None = None,
+    gpu_ids: Sequence[int | str] | None = None,
     duration: str | None = None,
     wait: bool | str = True,
     note: str | None = None,
@@ -59,10 +59,11 @@ def reserve(  # noqa: PLR0913 - each says one thing about the reservation
 ) -> Iterator[Reservation]:
     """Reserve GPUs for a `with` block, and release them at its end.
 
-    `gpus` is the number of GPUs; `gpu_ids` names them instead. `wait` is True (wait as long as
-    necessary), False (do not wait), or a maximum such as `"30m"`. `duration` (`"4h"`) limits the
-    reservation in any case. Within the block, CUDA_VISIBLE_DEVICES and related variables are set in this
-    process; a library that has read them before does not notice. Raises Refused, Unreachable and BadSettings.
+    `gpus` is the number of GPUs; `gpu_ids` names them instead, by index or by the beginning of a UUID.
+    `wait` is True (wait as long as necessary), False (do not wait), or a maximum such as `"30m"`. `duration`
+    (`"4h"`) limits the reservation in any case. Within the block, CUDA_VISIBLE_DEVICES and related variables
+    are set in this process; a library that has read them before does not notice. Raises Refused, Unreachable
+    and BadSettings.
     """
     client = client or Client()
     body = {

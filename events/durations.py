@@ -1,30 +1,52 @@
-"""Parses and formats durations: `1h30m` as input, `1h 30m 0s` as output."""
+"""Parses and formats durations: `1h30m`, `2 days` or `1:30:00` as input, `1h 30m 0s` as output."""
 
 import math
 import re
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-EXAMPLES = "30s, 30m, 2h, 1d, 0.5h or 1h30m"
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_WORDS = {
+    "sec": "s",
+    "second": "s",
+    "min": "m",
+    "minute": "m",
+    "hr": "h",
+    "hour": "h",
+    "day": "d",
+    "week": "w",
+}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]+) *")
+_CLOCK = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9]):([0-5][0-9])")
+EXAMPLES = "30s, 30m, 2h, 1h30m, 1:30:00, 2 days or 1w"
 LONGEST = 100 * 365 * 86400  # A century: a longer duration is more likely a typing error.
 
 
 def parse_duration(text: str) -> float:
-    """Return a duration such as `30s`, `0.5h` or `1h30m` in seconds.
+    """Return a duration such as `30s`, `0.5h`, `1h30m`, `2 days` or `1:30:00` in seconds.
 
-    Raises ValueError with a readable message for anything else: no unit, a sign, or more than a
-    hundred years.
+    Raises ValueError with a readable message for anything else: no unit, a sign, hours and minutes without
+    seconds (`1:30` is something else to every program), or more than a hundred years.
     """
     compact = text.strip()
-    parts = _PART.findall(compact)
-    if not parts or "".join(number + unit for number, unit in parts) != compact:
-        message = f"'{text[:40]}' is not a duration: write {EXAMPLES}"
-        raise ValueError(message)
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if not math.isfinite(seconds) or seconds > LONGEST:
+    clock = _CLOCK.fullmatch(compact)
+    if clock:
+        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    else:
+        parts = _PART.findall(compact)
+        units = [_unit(word) for _, word in parts]
+        if not parts or _PART.sub("", compact) or not all(units):
+            message = f"'{text[:40]}' is not a duration: write {EXAMPLES}"
+            raise ValueError(message)
+        total = sum(float(number) * _UNITS[unit] for (number, _), unit in zip(parts, units, strict=True))
+    if not math.isfinite(total) or total > LONGEST:
         message = f"'{text[:40]}' is longer than a hundred years"
         raise ValueError(message)
-    return seconds
+    return total
+
+
+def _unit(word: str) -> str:
+    """Return the short name of a unit, or an empty text if there is none."""
+    return word if word in _UNITS else _WORDS.get(word.removesuffix("s"), "")
 
 
 def spell_duration(seconds: float) -> str:

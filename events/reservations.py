@@ -112,7 +112,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of the request events. `reason` says why the request left the queue.
+    """The `data` of the request events. `reason` says why the request left the queue, `by` who cancelled it.
 
     On `renamed`, `formerly` is what its user was called.
 
@@ -130,6 +130,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     pid: int | None = None
     reason: str | None = None  # cancelled, gone, timed-out, impossible
+    by: str | None = None
     formerly: str | None = None
 
 

@@ -6,6 +6,8 @@ import unicodedata
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 NAME_LIMIT = 64
 LONGEST_WORDS = 200  # Of a reason, a note and the like.
+# How people name a GPU otherwise than by its index: the beginning of a UUID, as in GPU-8f3c or MIG-41.
+UUID_START = "[A-Za-z]+-[A-Za-z0-9./_-]{0,127}"
 
 
 def printable(text: str | bytes, limit: int = NAME_LIMIT) -> str:

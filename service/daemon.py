@@ -111,7 +111,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
     reservations = ReservationRoutes(
-        settings, store, scanner, allocator, liveness, handover, users, last_known
+        settings, store, scanner, allocator, liveness, handover, users, last_known, group
     )
     silences = Silences(store)
     quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
@@ -123,7 +123,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         [
             *reservations.routes(),
             *AdminRoutes(scanner, allocator, group, users).routes(),
-            *ViolationRoutes(store, group, users).routes(),
+            *ViolationRoutes(store, scanner, group, users).routes(),
             *quiet.routes(),
         ],
         group,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
 from canhazgpu.cli.output import client, examples, fail, print_json, table
@@ -25,7 +26,8 @@ deadletters = typer.Typer(
 def deliveries(
     *,
     since: Annotated[
-        str, typer.Option(help="Start, in local time: 12h, 7d, 10:00, yesterday or 2026-11-25.")
+        str,
+        typer.Option(help="Start, in local time: 12h, 7d, 10:00, yesterday or 2026-11-25.", metavar="TIME"),
     ] = "7d",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
@@ -76,12 +78,24 @@ def list_letters(
 
 
 @deadletters.command("replay", epilog=examples("canhazgpu deadletters replay 1764000000000-0"))
-def replay(letter: Annotated[str, typer.Argument(help="An id from `deadletters list`.")]) -> None:
+def replay(
+    letter: Annotated[
+        str,
+        typer.Argument(
+            help="An id from `deadletters list`.", metavar="ID", autocompletion=candidates.letters
+        ),
+    ],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Try to deliver a dead letter again."""
     if not re.fullmatch("[0-9]{1,19}(-[0-9]{1,19})?", letter):
         fail(
             f"{printable(letter)} is not the id of a dead letter; `canhazgpu deadletters list` shows the ids",
             USAGE,
         )
-    client().post(f"/v1/deadletters/{letter}/replay")
+    reply = client().post(f"/v1/deadletters/{letter}/replay")
+    if as_json:
+        print_json(reply)
+        return
     sys.stdout.write(f"Dead letter {letter} will be delivered again.\n")

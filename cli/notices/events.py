@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import typer
 
 from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import local
 from canhazgpu.cli.output import client, examples, fail
@@ -34,11 +35,15 @@ def events(
     types: Annotated[
         list[str] | None,
         typer.Option(
-            "--type", help="Only events of this type, for example violation or gpu.failed (repeatable)."
+            "--type",
+            metavar="TYPE",
+            autocompletion=candidates.types,
+            help="Only events of this type, for example violation or gpu.failed (repeatable).",
         ),
     ] = None,
     after: Annotated[
-        str | None, typer.Option(help="Only events after this stream_id.", callback=non_empty)
+        str | None,
+        typer.Option(help="Only events after this stream_id.", metavar="STREAM_ID", callback=non_empty),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.output import examples, fail, print_json
 from canhazgpu.events.sanitize import printable
@@ -58,7 +59,11 @@ REMEDIES = {
 def verify(
     file: Annotated[
         str | None,
-        typer.Argument(help="The log file (default: the notify.log.path setting).", callback=non_empty),
+        typer.Argument(
+            help="The log file (default: the notify.log.path setting).",
+            callback=non_empty,
+            autocompletion=candidates.files,
+        ),
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli import arguments
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.notices import preview
-from canhazgpu.cli.output import client, examples, fail
+from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.events.sanitize import printable
 
 CHANNEL = re.compile(r"[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?")
@@ -33,12 +34,22 @@ app.command("preview", epilog=preview.EPILOG)(preview.preview)
     ),
 )
 def send_test(
+    *,
     channel: Annotated[
-        str, typer.Option(help="wall, email, log, exec, webhook:NAME, or the name of a plugin.")
+        str,
+        typer.Option(
+            help="wall, email, log, exec, webhook:NAME, or the name of a plugin.",
+            metavar="CHANNEL",
+            autocompletion=candidates.channels,
+        ),
     ],
     to: Annotated[
-        str | None, typer.Option(help="A user or an email address (default: you).", callback=arguments.words)
+        str | None,
+        typer.Option(
+            help="A user or an email address (default: you).", metavar="USER", callback=arguments.words
+        ),
     ] = None,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Send a test message through one channel and report the outcome."""
     if not CHANNEL.fullmatch(channel):
@@ -52,14 +63,16 @@ def send_test(
     while time.monotonic() < deadline:
         rows = service.get(f"/v1/deliveries?since=1h&notice={notice}")
         if rows:
-            _report(rows)
+            _report(rows, as_json=as_json)
             return
         time.sleep(0.1)
     fail(f"no worker delivered the message within {PATIENCE:g} s; check that one is running", REFUSED)
 
 
-def _report(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
+def _report(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json(rows)
+    for row in () if as_json else rows:
         detail = f" ({printable(row['detail'], 200)})" if row["detail"] else ""
         sys.stdout.write(f"{row['channel']} to {printable(row['recipient'])}: {row['outcome']}{detail}\n")
     if not any(row["outcome"] in REACHED for row in rows):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import examples, fail, print_json, table
 from canhazgpu.cli.violations.listing import find
@@ -33,13 +34,17 @@ def preview(
     kind: Annotated[
         str | None,
         typer.Option(
-            "--kind", help="Only this kind, for example opened, granted or digest.", callback=non_empty
+            "--kind",
+            metavar="KIND",
+            help="Only this kind, for example opened, granted or digest.",
+            callback=non_empty,
         ),
     ] = None,
     audience: Annotated[
         str | None,
         typer.Option(
             "--audience",
+            metavar="AUDIENCE",
             help="Only for this audience: offender, holder, admins or address.",
             callback=non_empty,
         ),
@@ -49,13 +54,20 @@ def preview(
         typer.Option(
             "--violation",
             metavar="ID",
+            autocompletion=candidates.violations,
             help="Preview the notices about this violation (id or the start of one).",
             callback=non_empty,
         ),
     ] = None,
     channel: Annotated[
         str | None,
-        typer.Option("--channel", help="wall (as shown on a terminal) or email.", callback=non_empty),
+        typer.Option(
+            "--channel",
+            metavar="CHANNEL",
+            autocompletion=candidates.channels,
+            help="wall (as shown on a terminal) or email.",
+            callback=non_empty,
+        ),
     ] = None,
     html: Annotated[bool, typer.Option("--html", help="Print the HTML part of emails.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List the available notices.")] = False,

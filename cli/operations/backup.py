@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import REFUSED
 from canhazgpu.cli.operations.offline_access import Progress, on_state
 from canhazgpu.cli.output import examples, fail, print_json
@@ -26,7 +27,12 @@ RESTORE_EPILOG = examples(
     "canhazgpu restore /var/backups/canhazgpu.backup",
     "systemctl start canhazgpu",
 )
-File = Annotated[str, typer.Argument(metavar="FILE", help="The backup file.", callback=non_empty)]
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="The backup file.", autocompletion=candidates.files, callback=non_empty
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.arguments import non_empty
-from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.arguments import AsJson, non_empty
+from canhazgpu.cli.completion import candidates
+from canhazgpu.cli.exit_codes import DONE, USAGE
 from canhazgpu.cli.output import examples, fail, print_json, table
 
 app = typer.Typer(
@@ -25,8 +26,8 @@ def _load(path: str | None) -> Any:
         fail(str(error), USAGE)
 
 
-def _check_provider(settings: Any) -> None:
-    """Exit with one line if the provider is from another package and cannot be used."""
+def _provider_trouble(settings: Any) -> str | None:
+    """Return why the provider cannot be used, if it is from another package."""
     import anyio  # noqa: PLC0415 - heavy, as are the next ones
 
     from canhazgpu.config.providers import BUILT_IN  # noqa: PLC0415
@@ -37,7 +38,8 @@ def _check_provider(settings: Any) -> None:
         try:
             anyio.run(open_provider(settings).aclose)
         except ProviderFailed as failed:
-            fail(str(failed), USAGE)
+            return str(failed)
+    return None
 
 
 @app.command(
@@ -45,18 +47,36 @@ def _check_provider(settings: Any) -> None:
 )
 def check(
     file: Annotated[
-        str | None, typer.Argument(help="The file (default: the one in use).", callback=non_empty)
+        str | None,
+        typer.Argument(
+            help="The file (default: the one in use).",
+            metavar="[FILE]",
+            autocompletion=candidates.files,
+            callback=non_empty,
+        ),
     ] = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Check a settings file. If it is invalid, name the wrong key and the expected value."""
-    loaded = _load(file)
-    _check_provider(loaded.settings)
-    named = sorted({origin for origin in loaded.origins.values() if origin != "default"})
+    from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
+
+    try:
+        loaded = load(file)
+        trouble = _provider_trouble(loaded.settings)
+    except ConfigError as error:
+        trouble = str(error)
+    named = [] if trouble else sorted({origin for origin in loaded.origins.values() if origin != "default"})
+    if as_json:
+        print_json({"valid": trouble is None, "error": trouble, "sources": named})
+        raise typer.Exit(USAGE if trouble else DONE)
+    if trouble:
+        fail(trouble, USAGE)
     sys.stdout.write(f"Good: {', '.join(named) if named else 'all settings have their defaults'}\n")
 
 
 @app.command("show", epilog=examples("canhazgpu config show", "canhazgpu config show --json"))
-def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def show(*, as_json: AsJson = False) -> None:
     """Show the effective value of every setting and where it was set; secrets are masked."""
     from canhazgpu.config.load import options, shown  # noqa: PLC0415 - heavy
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.operations.offline_access import Progress, on_state
 from canhazgpu.cli.output import examples, fail, print_json
@@ -42,19 +43,49 @@ def migrate(
         str, typer.Option("--to", metavar="URL", help="The new Redis, as in redis.url.", callback=non_empty)
     ],
     password_file: Annotated[
-        Name, typer.Option(help="Same as the setting with this name.", callback=non_empty)
+        Name,
+        typer.Option(
+            help="Same as the setting with this name.",
+            metavar="FILE",
+            callback=non_empty,
+            autocompletion=candidates.files,
+        ),
     ] = None,
     sentinel_password_file: Annotated[
-        Name, typer.Option(help="Same as the setting with this name.", callback=non_empty)
+        Name,
+        typer.Option(
+            help="Same as the setting with this name.",
+            metavar="FILE",
+            callback=non_empty,
+            autocompletion=candidates.files,
+        ),
     ] = None,
     ca_file: Annotated[
-        Name, typer.Option(help="Same as the setting with this name.", callback=non_empty)
+        Name,
+        typer.Option(
+            help="Same as the setting with this name.",
+            metavar="FILE",
+            callback=non_empty,
+            autocompletion=candidates.files,
+        ),
     ] = None,
     cert_file: Annotated[
-        Name, typer.Option(help="Same as the setting with this name.", callback=non_empty)
+        Name,
+        typer.Option(
+            help="Same as the setting with this name.",
+            metavar="FILE",
+            callback=non_empty,
+            autocompletion=candidates.files,
+        ),
     ] = None,
     key_file: Annotated[
-        Name, typer.Option(help="Same as the setting with this name.", callback=non_empty)
+        Name,
+        typer.Option(
+            help="Same as the setting with this name.",
+            metavar="FILE",
+            callback=non_empty,
+            autocompletion=candidates.files,
+        ),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace this host's data in the new Redis.")

@@ -13,7 +13,7 @@ EPILOG = examples("canhazgpu worker", "canhazgpu worker --name worker-2")
 
 def worker(
     name: Annotated[
-        str, typer.Option(help="Name in the consumer groups; must be unique per process.")
+        str, typer.Option(help="Name in the consumer groups; must be unique per process.", metavar="NAME")
     ] = "worker",
 ) -> None:
     """Send notices about violations until SIGTERM or Ctrl-C."""

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli import arguments
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
-from canhazgpu.cli.output import client, examples, fail
+from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.reservations.reserve import print_released
+from canhazgpu.cli.syntax.gpu_list import ALL, GpuNames
 from canhazgpu.client.reservations import post
 from canhazgpu.events.sanitize import printable
 
@@ -37,12 +39,16 @@ Exactly = Annotated[
     typer.Option(
         "--gpu-ids",
         "-G",
-        help="Manage only these GPUs, for example 1,3.",
-        metavar="IDS",
+        help=f"Manage only these GPUs: {arguments.WHICH}.",
+        metavar="GPUS",
         callback=arguments.non_empty,
+        autocompletion=candidates.gpus,
     ),
 ]
-Targets = Annotated[str, typer.Argument(metavar="GPUS", help="GPU numbers, for example 1,3.")]
+Targets = Annotated[
+    list[str],
+    typer.Argument(metavar="GPUS...", help=f"Which GPUs: {arguments.WHICH}.", autocompletion=candidates.gpus),
+]
 NO_GPUS = "no GPUs given: name them, for example 1,3"
 
 
@@ -66,13 +72,22 @@ def options(
 
 
 @app.command("init", epilog=examples("canhazgpu admin init", "canhazgpu admin init --gpu-ids 0,1,2 --force"))
-def init(*, gpus: First = None, gpu_ids: Exactly = None, force: Force = False) -> None:
+def init(
+    *,
+    gpus: First = None,
+    gpu_ids: Exactly = None,
+    force: Force = False,
+    as_json: arguments.AsJson = False,
+) -> None:
     """Set which GPUs users can reserve.
 
     Without --gpus and --gpu-ids, they can reserve all GPUs of this host.
     """
-    body = {} if gpus is None and gpu_ids is None else arguments.gpu_selection(gpus, gpu_ids)
+    body = {} if gpus is None and gpu_ids in (None, ALL) else arguments.gpu_selection(gpus, gpu_ids)
     reply = post(client(), "/v1/admin/manage", {**body, "force": force})
+    if as_json:
+        print_json(reply)
+        return
     sys.stdout.write(f"Managed: {arguments.format_gpus(reply['managed'])}\n")
     if reply["released"]:
         sys.stdout.write(f"Released by force: {arguments.format_gpus(reply['released'])}\n")
@@ -84,40 +99,67 @@ def drain(
     *,
     reason: Annotated[
         str | None,
-        typer.Option("--reason", "-r", help="The reason, shown by `status`.", callback=arguments.words),
+        typer.Option(
+            "--reason", "-r", help="The reason, shown by `status`.", metavar="TEXT", callback=arguments.words
+        ),
     ] = None,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Stop allocating GPUs; existing reservations continue."""
     reply = post(client(), "/v1/admin/drain", {"gpus": _named(gpus), **arguments.without_none(reason=reason)})
+    if as_json:
+        print_json(reply)
+        return
     sys.stdout.write(
         f"Drained {arguments.format_gpus(reply['changed'])} ({printable(reply['reason'], 200)})\n"
     )
 
 
 @app.command("undrain", epilog=examples("canhazgpu admin undrain 3"))
-def undrain(gpus: Targets) -> None:
+def undrain(gpus: Targets, *, as_json: arguments.AsJson = False) -> None:
     """Make drained GPUs available again."""
     reply = post(client(), "/v1/admin/undrain", {"gpus": _named(gpus)})
+    if as_json:
+        print_json(reply)
+        return
     sys.stdout.write(f"Undrained {arguments.format_gpus(reply['changed'])}\n")
 
 
-@app.command(
-    "release", epilog=examples("canhazgpu admin release --gpu-ids 1,3", "canhazgpu admin release --user bob")
-)
+@app.command("release", epilog=examples("canhazgpu admin release 1,3", "canhazgpu admin release --user bob"))
 def release(
+    gpus: arguments.GpuWords = None,
     *,
     gpu_ids: arguments.GpuIds = None,
     user: Annotated[
-        str | None, typer.Option("--user", help="Release all GPUs of this user.", callback=arguments.name)
+        str | None,
+        typer.Option(
+            "--user",
+            "-u",
+            help="Release all GPUs of this user.",
+            metavar="USER",
+            callback=arguments.name,
+            autocompletion=candidates.users,
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Release the GPUs of all users.")] = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """End reservations of any user; the users are notified."""
-    if sum([gpu_ids is not None, user is not None, everything]) != 1:
-        fail("specify exactly one of --gpu-ids, --user and --all", USAGE)
-    body = {"all": everything, **arguments.without_none(user=user), **arguments.named_gpus(gpu_ids)}
-    print_released(post(client(), "/v1/admin/release", body), "there is no matching reservation")
+    named = arguments.chosen_gpus(gpus, gpu_ids)
+    if sum([named is not None, user is not None, everything]) != 1:
+        fail("specify exactly one of GPUs, --user and --all", USAGE)
+    body = {
+        "all": everything or named == ALL,
+        **arguments.without_none(user=user),
+        **arguments.some_gpus(named),
+    }
+    rows = post(client(), "/v1/admin/release", body)
+    if as_json:
+        print_json(rows)
+        return
+    print_released(rows, "there is no matching reservation")
 
 
-def _named(text: str) -> list[int]:
+def _named(words: list[str]) -> GpuNames:
+    text = ",".join(words)
     return arguments.indices(text, "GPUS") if text.strip() else fail(NO_GPUS, USAGE)

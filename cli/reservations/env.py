@@ -1,23 +1,26 @@
 """`canhazgpu env`: shell code for GPUs that the caller holds already."""
 
 import sys
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any
 
 import typer
 
 from canhazgpu.cli import arguments, shells
-from canhazgpu.cli.exit_codes import REFUSED
+from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
+from canhazgpu.cli.syntax.gpu_list import ALL, is_start
 
 EPILOG = examples(
     'code=$(canhazgpu env) && eval "$code"  # bash, zsh',
     "set code (canhazgpu env); and eval $code  # fish",
     'set code = `canhazgpu env` && eval "$code"  # csh',
-    "canhazgpu env --gpu-ids 1 --shell bash >> job.env",
+    "canhazgpu env 1 --shell bash >> job.env",
 )
 
 
 def env(
+    gpus: arguments.GpuWords = None,
     *,
     gpu_ids: arguments.GpuIds = None,
     shell: shells.Shell = None,
@@ -25,17 +28,12 @@ def env(
 ) -> None:
     """Print shell code for the GPUs that you hold.
 
-    This is the code that `reserve` prints. Without --gpu-ids, it covers all your manual reservations.
+    This is the code that `reserve` prints. Without GPUs, it covers all your manual reservations.
     """
-    wanted = None if gpu_ids is None else arguments.indices(gpu_ids, "--gpu-ids")
+    named = arguments.chosen_gpus(gpus, gpu_ids)
     held: list[dict[str, Any]] = client().get("/v1/reservations/own")
-    if wanted is not None:
-        mine = {gpu for one in held for gpu in one["reservation"]["gpus"]}
-        if missing := [gpu for gpu in wanted if gpu not in mine]:
-            fail(
-                f"you do not hold GPU {', '.join(map(str, missing))}: `canhazgpu status` shows who does",
-                REFUSED,
-            )
+    mine = {gpu: uuid for one in held for gpu, uuid in _uuids(one)}
+    wanted = named if named is None or named == ALL else [_index(one, mine) for one in named]
     chosen = [one for one in held if _is_meant(one["reservation"], wanted)]
     if as_json:
         print_json([{**one["reservation"], "environment": one["environment"]} for one in chosen])
@@ -48,10 +46,26 @@ def env(
     sys.stdout.write(shells.code(variables, shell, ("CANHAZGPU_RESERVATION",) if several else ()))
 
 
-def _is_meant(reservation: dict[str, Any], wanted: list[int] | None) -> bool:
+def _uuids(held: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    uuids = held["environment"].get("NVIDIA_VISIBLE_DEVICES", "").split(",")
+    gpus = held["reservation"]["gpus"]
+    yield from zip(gpus, uuids if len(uuids) == len(gpus) else [""] * len(gpus), strict=True)
+
+
+def _index(name: int | str, mine: dict[int, str]) -> int:
+    """Return the index of a GPU that the user holds; exit if it is another's."""
+    found = [index for index, uuid in mine.items() if name == index or is_start(name, uuid)]
+    if len(found) > 1:
+        fail(f"you hold {len(found)} GPUs whose UUIDs begin with {name}: write more of it", USAGE)
+    return (
+        found[0] if found else fail(f"you do not hold GPU {name}: `canhazgpu status` shows who does", REFUSED)
+    )
+
+
+def _is_meant(reservation: dict[str, Any], wanted: Collection[int] | str | None) -> bool:
     if wanted is None:
         return bool(reservation["kind"] == "manual")
-    return not set(wanted).isdisjoint(reservation["gpus"])
+    return isinstance(wanted, str) or not set(wanted).isdisjoint(reservation["gpus"])
 
 
 def _together(environments: list[dict[str, str]]) -> dict[str, str]:

@@ -12,7 +12,9 @@ from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.sanitize import LONGEST_WORDS
 
 EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'")
-HEADER = ("POSITION", "USER", "GPUS", "WAITING", "EXPECTED", "FOR")
+HEADER = ("POSITION", "ID", "USER", "GPUS", "WAITING", "EXPECTED", "NOTE", "FOR")
+
+SHOWN = 40  # Characters of a note; --json has all of it.
 
 
 def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
@@ -32,10 +34,11 @@ def row(request: dict[str, Any]) -> tuple[str, ...]:
     expected = local(request["expected"], MINUTES) if request["expected"] else "unknown"
     return (
         str(request["position"]),
+        request["id"],
         holder(request),
         f"GPU {wanted}" if request["gpus"] else wanted,
         spell_duration(request["waiting_s"]),
         expected,
-        foreign(request["reason"], LONGEST_WORDS)
-        + (f" [{foreign(request['note'], LONGEST_WORDS)}]" if request["note"] else ""),
+        foreign(request["note"], SHOWN) if request["note"] else "-",
+        foreign(request["reason"], LONGEST_WORDS),
     )

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli import arguments, shells
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
+from canhazgpu.cli.syntax.gpu_list import ALL
 from canhazgpu.client import Refused, Unreachable
 from canhazgpu.client.reservations import Reservation, post
 
@@ -20,12 +22,13 @@ RESERVE_EPILOG = examples(
     "gpus=$(canhazgpu reserve --gpus 2 --short) && export CUDA_VISIBLE_DEVICES=$gpus",
     "canhazgpu reserve --gpu-ids 1,3 --wait 30m --note 'paper deadline'",
 )
-EXTEND_EPILOG = examples("canhazgpu extend", "canhazgpu extend --duration 2h --gpu-ids 1")
-RELEASE_EPILOG = examples(
-    "canhazgpu release", "canhazgpu release --gpu-ids 3", "canhazgpu release --all  # includes run"
+EXTEND_EPILOG = examples(
+    "canhazgpu extend", "canhazgpu extend 2h", "canhazgpu extend 3 2h", "canhazgpu extend --duration '2 days'"
 )
-DISOWN_EPILOG = examples("canhazgpu disown", "canhazgpu disown --gpu-ids 3", "canhazgpu disown --undo")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RELEASE_EPILOG = examples(
+    "canhazgpu release", "canhazgpu release 3", "canhazgpu release 1,3", "canhazgpu release --all  # with run"
+)
+DISOWN_EPILOG = examples("canhazgpu disown", "canhazgpu disown 3", "canhazgpu disown --undo")
 
 
 def reserve(
@@ -37,7 +40,8 @@ def reserve(
         typer.Option(
             "--duration",
             "-d",
-            help="How long, for example 30m or 4h (default: 8h).",
+            help="How long, for example 30m, 4h or '2 days' (default: 8h).",
+            metavar="TIME",
             callback=arguments.non_empty,
         ),
     ] = None,
@@ -48,7 +52,7 @@ def reserve(
     short: Annotated[
         bool, typer.Option("--short", "-s", help="Print only the GPU numbers, such as 1,3.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
     shell: shells.Shell = None,
 ) -> None:
     """Reserve GPUs for a fixed time.
@@ -102,21 +106,42 @@ def _release_unprinted(held: Reservation, error: OSError) -> OSError:
 
 
 def extend(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Which GPUs, and how much longer: 3, 0-3, 2h, or 3 2h.",
+            metavar="[GPUS] [TIME]",
+            autocompletion=candidates.gpus,
+        ),
+    ] = None,
     *,
     duration: Annotated[
         str | None,
-        typer.Option("--duration", "-d", help="How much longer (default: 8h).", callback=arguments.non_empty),
+        typer.Option(
+            "--duration",
+            "-d",
+            help="How much longer (default: 8h).",
+            metavar="TIME",
+            callback=arguments.non_empty,
+        ),
     ] = None,
     gpu_ids: arguments.GpuIds = None,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Extend your reservations.
 
-    Without --gpu-ids, all of your manual reservations are extended.
+    Without GPUs, all of your manual reservations are extended.
     """
-    body: dict[str, object] = arguments.named_gpus(gpu_ids)
-    if duration is not None:
-        body |= {"duration": arguments.checked_duration("--duration", duration)}
+    gpus, time = arguments.gpus_and_time(words or [])
+    if time is not None and duration is not None:
+        fail("the time is given twice: as an argument and with --duration", USAGE)
+    body: dict[str, object] = arguments.some_gpus(arguments.chosen_gpus(gpus, gpu_ids))
+    if time is not None or duration is not None:
+        body |= {
+            "duration": arguments.checked_duration(
+                "TIME" if duration is None else "--duration", time or duration or ""
+            )
+        }
     rows = post(client(), "/v1/reservations/extend", body)
     if as_json:
         print_json(rows)
@@ -128,20 +153,23 @@ def extend(
 
 
 def release(
+    gpus: arguments.GpuWords = None,
     *,
     gpu_ids: arguments.GpuIds = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Include reservations of `run`; their commands keep running.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Release your reserved GPUs.
 
-    Reservations of `run` are released only with --gpu-ids or --all.
+    Reservations of `run` are released only if you name their GPUs, or with --all.
     """
-    if everything and gpu_ids is not None:
-        fail("--gpu-ids and --all cannot be used together", USAGE)
-    body = {"all": everything, **arguments.named_gpus(gpu_ids)}
+    named = arguments.chosen_gpus(gpus, gpu_ids)
+    if everything and named is not None:
+        fail("GPUs and --all cannot be used together", USAGE)
+    everything = everything or named == ALL
+    body = {"all": everything, **arguments.some_gpus(named)}
     rows = post(client(), "/v1/reservations/release", body)
     if as_json:
         print_json(rows)
@@ -150,16 +178,18 @@ def release(
 
 
 def disown(
+    gpus: arguments.GpuWords = None,
     *,
     gpu_ids: arguments.GpuIds = None,
     undo: Annotated[bool, typer.Option("--undo", help="Undo: the use is yours after all.")] = False,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Declare that presumed use of your GPUs is not yours.
 
     The use that `status` marks as presumed then counts as a violation.
     """
-    rows = post(client(), "/v1/reservations/disown", {"undo": undo, **arguments.named_gpus(gpu_ids)})
+    named = arguments.some_gpus(arguments.chosen_gpus(gpus, gpu_ids))
+    rows = post(client(), "/v1/reservations/disown", {"undo": undo, **named})
     if as_json:
         print_json(rows)
         return

@@ -25,16 +25,19 @@ from canhazgpu.events.sanitize import printable
 
 EPILOG = examples(
     "canhazgpu run --gpus 2 -- python train.py",
-    "canhazgpu run --gpu-ids 1,3 --timeout 8h -- ./job.sh",
+    "canhazgpu run --gpu-ids 1,3 --duration 8h -- ./job.sh",
     "canhazgpu run --new -- python other.py  # even if you hold GPUs already",
     "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
 ) + paragraph(RUN_MEANINGS, "Exit codes, other than those of the command:")
 SHELL = "/bin/sh"
+# Programs of these names exist where POSIX is taken at its word; they change only themselves.
+WITHOUT_EFFECT = ("cd", "alias", "unalias", "umask", "ulimit")
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>; Python has no name for it.
 RUN = "canhazgpu run --gpus 1 -- python train.py"
 
 
 def run(
+    context: typer.Context,
     *,
     command: Annotated[list[str] | None, typer.Argument(help="The command to run, after `--`.")] = None,
     gpus: arguments.Gpus = None,
@@ -42,8 +45,11 @@ def run(
     timeout: Annotated[
         str | None,
         typer.Option(
+            "--duration",
+            "-d",
             "--timeout",
             "-t",
+            metavar="TIME",
             help="Stop the command after this time: SIGINT, then SIGKILL 30 s later.",
             callback=arguments.non_empty,
         ),
@@ -72,13 +78,13 @@ def run(
     if gpus is None and gpu_ids is None:
         del body["count"]
     if timeout is not None:
-        body["timeout"] = arguments.checked_duration("--timeout", timeout)
+        body["timeout"] = arguments.checked_duration(arguments.typed("--duration", "--timeout"), timeout)
     patience = arguments.wait_value(wait, nonblock=nonblock)
     if not command:
         fail(f"no command given: {RUN}", USAGE)
     if "--" not in sys.argv or sys.argv[sys.argv.index("--") + 1 :] != command:
-        fail(f"put -- directly before the command: {RUN}", USAGE)
-    path = _look_up(command[0])
+        _dashes_missing(context)
+    path = _look_up(command)
     held = arguments.wait_for_reservation(body, patience)
     if not held.is_new and held.facts["kind"] == "manual":
         sys.stderr.write(_used(held, kept=note is None and user is None))
@@ -95,10 +101,27 @@ def _used(held: Reservation, *, kept: bool) -> str:
     )
 
 
-def _look_up(name: str) -> str:
-    found = shutil.which(name)
-    if found:
+def _dashes_missing(context: typer.Context) -> NoReturn:
+    from canhazgpu.cli.syntax.run_line import DASHES, with_dashes  # noqa: PLC0415 - only after a mistake
+
+    words = sys.argv[sys.argv.index("run") + 1 :] if "run" in sys.argv else []
+    valued = {
+        name
+        for one in context.command.params
+        for name in one.opts
+        if one.param_type_name == "option" and not getattr(one, "is_flag", True)
+    }
+    fail(with_dashes(words, valued) or f"{DASHES}: {RUN}", USAGE)
+
+
+def _look_up(command: list[str]) -> str:
+    name, found = command[0], shutil.which(command[0])
+    if found and name not in WITHOUT_EFFECT:
         return found
+    from canhazgpu.cli.syntax.run_line import no_program  # noqa: PLC0415 - only after a mistake
+
+    if hint := no_program(command):
+        fail(f"{hint}; nothing was reserved", NOT_FOUND)
     shown = printable(name) if name.strip() else f"'{name}'"
     if Path(name).exists() if "/" in name else shutil.which(name, os.F_OK):
         fail(f"{shown} is not executable; nothing was reserved", NOT_EXECUTABLE)

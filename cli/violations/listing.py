@@ -10,7 +10,9 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from canhazgpu.cli.arguments import gpu as card_named
 from canhazgpu.cli.arguments import name, non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
 from canhazgpu.cli.output import client, examples, fail, print_json, table
@@ -62,14 +64,33 @@ def _kinds(incomplete: str) -> list[str]:
 def violations(
     context: typer.Context,
     *,
-    user: Annotated[str | None, typer.Option(help="Only violations of this user.", callback=name)] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user",
+            "-u",
+            help="Only violations of this user.",
+            metavar="USER",
+            callback=name,
+            autocompletion=candidates.users,
+        ),
+    ] = None,
     gpu: Annotated[
-        str | None, typer.Option(help="Only violations on this GPU.", metavar="GPU", callback=non_empty)
+        str | None,
+        typer.Option(
+            help="Only violations on this GPU.",
+            metavar="GPU",
+            callback=non_empty,
+            autocompletion=candidates.gpus,
+        ),
     ] = None,
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Only unreserved, trespass or overstaying.", callback=non_empty, autocompletion=_kinds
+            help="Only unreserved, trespass or overstaying.",
+            metavar="KIND",
+            callback=non_empty,
+            autocompletion=_kinds,
         ),
     ] = None,
     since: Annotated[
@@ -77,12 +98,15 @@ def violations(
         typer.Option(
             help="Start, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25, '2026-11-25 14:30' or"
             " 2026-11-25T14:30Z (default: 7d).",
+            metavar="TIME",
             callback=non_empty,
         ),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="End, in the same formats; a date means 00:00.", callback=non_empty),
+        typer.Option(
+            help="End, in the same formats; a date means 00:00.", metavar="TIME", callback=non_empty
+        ),
     ] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only open violations.")] = False,
     unreached: Annotated[
@@ -106,7 +130,7 @@ def violations(
         if said or as_json or as_csv:
             fail("put the options after the command", USAGE)
         return
-    _check(said)
+    _check({**said, "gpu": "0"} if isinstance(card_named(gpu), str) else said)
     if as_json and as_csv:
         fail("--json and --csv cannot be used together", USAGE)
     rows = client().get("/v1/violations?" + urlencode(said))
@@ -129,7 +153,12 @@ def violations(
     epilog=examples("canhazgpu violations show v1764061802123-17", "canhazgpu violations show v17640618"),
 )
 def show(
-    violation: Annotated[str, typer.Argument(help="The id, or the start of it.", metavar="ID")],
+    violation: Annotated[
+        str,
+        typer.Argument(
+            help="The id, or the start of it.", metavar="ID", autocompletion=candidates.violations
+        ),
+    ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

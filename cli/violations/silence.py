@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli import arguments
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json, table
+from canhazgpu.cli.syntax.gpu_list import MOST
 from canhazgpu.client.reservations import post
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.sanitize import printable
@@ -18,13 +20,12 @@ app = typer.Typer(
     help="Suppress notices about some violations for a time.",
     no_args_is_help=False,
     epilog=examples(
-        "canhazgpu silence ack --for 1h",
-        "canhazgpu silence add --gpu 2 --for 2h --reason 'maintenance'",
+        "canhazgpu silence ack --duration 1h",
+        "canhazgpu silence add --gpu 2 --duration 2h --reason 'maintenance'",
         "canhazgpu silence list",
     ),
 )
 HEADER = ("ID", "WHAT", "LEFT", "BY", "OPEN", "REASON")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -38,8 +39,8 @@ def options() -> None:
 @app.command(
     "add",
     epilog=examples(
-        "canhazgpu silence add --user bob --for 2h --reason 'agreed with the group'",
-        "canhazgpu silence add --gpu 2 --process python3 --for 3d --reason 'benchmarks'",
+        "canhazgpu silence add --user bob --duration 2h --reason 'agreed with the group'",
+        "canhazgpu silence add --gpu 2 --process python3 --duration 3d --reason 'benchmarks'",
     ),
 )
 def add(
@@ -47,6 +48,8 @@ def add(
     lasts: Annotated[
         str,
         typer.Option(
+            "--duration",
+            "-d",
             "--for",
             metavar="TIME",
             help="How long, for example 2h; at most 30d.",
@@ -55,33 +58,57 @@ def add(
     ],
     reason: Annotated[
         str,
-        typer.Option("--reason", "-r", help="The reason, shown by `silence list`.", callback=arguments.words),
+        typer.Option(
+            "--reason",
+            "-r",
+            help="The reason, shown by `silence list`.",
+            metavar="TEXT",
+            callback=arguments.words,
+        ),
     ],
     user: Annotated[
         str | None,
-        typer.Option("--user", "-u", help="Only violations of this user.", callback=arguments.name),
+        typer.Option(
+            "--user",
+            "-u",
+            help="Only violations of this user.",
+            metavar="USER",
+            callback=arguments.name,
+            autocompletion=candidates.users,
+        ),
     ] = None,
     gpu: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--gpu", help="Only violations on this GPU.", metavar="NUMBER", parser=arguments.integer
+            "--gpu",
+            help="Only violations on this GPU.",
+            metavar="GPU",
+            callback=arguments.non_empty,
+            autocompletion=candidates.gpus,
         ),
     ] = None,
     process: Annotated[
         str | None,
         typer.Option(
-            "--process", help="Only violations whose processes all have this name.", callback=arguments.name
+            "--process",
+            help="Only violations whose processes all have this name.",
+            metavar="NAME",
+            callback=arguments.name,
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Silence the violations that match all given options (administrators only)."""
     if (user, gpu, process) == (None, None, None):
         fail("specify at least one of --user, --gpu and --process", USAGE)
-    if gpu is not None and not 0 <= gpu < arguments.MOST:
+    card = arguments.gpu(gpu)
+    if isinstance(card, int) and card >= MOST:
         fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
-    body: dict[str, Any] = {"for": arguments.checked_duration("--for", lasts), "reason": reason}
-    body |= arguments.without_none(user=user, process=process) | ({} if gpu is None else {"gpu": gpu})
+    body: dict[str, Any] = {
+        "for": arguments.checked_duration(arguments.typed("--duration", "--for"), lasts),
+        "reason": reason,
+    }
+    body |= arguments.without_none(user=user, process=process) | ({} if card is None else {"gpu": card})
     _print_silence(post(client(), "/v1/silences", body), "Silenced", as_json=as_json)
     if user is not None and not as_json and not _is_account(user):
         sys.stderr.write(
@@ -89,12 +116,14 @@ def add(
         )
 
 
-@app.command("ack", epilog=examples("canhazgpu silence ack --for 1h", "canhazgpu silence ack"))
+@app.command("ack", epilog=examples("canhazgpu silence ack --duration 1h", "canhazgpu silence ack"))
 def ack(
     *,
     lasts: Annotated[
         str | None,
         typer.Option(
+            "--duration",
+            "-d",
             "--for",
             metavar="TIME",
             help="How long, for example 1h (default: the longest allowed time).",
@@ -104,10 +133,14 @@ def ack(
     reason: Annotated[
         str | None,
         typer.Option(
-            "--reason", "-r", help="A short reason that other users can see.", callback=arguments.words
+            "--reason",
+            "-r",
+            help="A short reason that other users can see.",
+            metavar="TEXT",
+            callback=arguments.words,
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Acknowledge your own open violations.
 
@@ -115,12 +148,12 @@ def ack(
     """
     body = arguments.without_none(reason=reason)
     if lasts is not None:
-        body["for"] = arguments.checked_duration("--for", lasts)
+        body["for"] = arguments.checked_duration(arguments.typed("--duration", "--for"), lasts)
     _print_silence(post(client(), "/v1/silences/ack", body), "Acknowledged", as_json=as_json)
 
 
 @app.command("list", epilog=examples("canhazgpu silence list", "canhazgpu silence list --json"))
-def list_silences(*, as_json: AsJson = False) -> None:
+def list_silences(*, as_json: arguments.AsJson = False) -> None:
     """List the active silences, sorted by end time.
 
     `canhazgpu events --type silence` also shows silences that have ended.
@@ -136,9 +169,12 @@ def list_silences(*, as_json: AsJson = False) -> None:
 
 @app.command("expire", epilog=examples("canhazgpu silence expire s1764000000000-7"))
 def expire(
-    silence: Annotated[str, typer.Argument(metavar="ID", help="An id from `silence list`.")],
+    silence: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="An id from `silence list`.", autocompletion=candidates.silences),
+    ],
     *,
-    as_json: AsJson = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """End a silence now.
 

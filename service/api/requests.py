@@ -9,14 +9,15 @@ from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_duration
-from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT
+from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, UUID_START
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
 
 MOST_GPUS = 1024
 Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
-Indices = Annotated[list[Index], Meta(min_length=1, max_length=MOST_GPUS)]
+Uuid = Annotated[str, Meta(pattern=f"^{UUID_START}$")]
+Gpus = Annotated[list[Index | Uuid], Meta(min_length=1, max_length=MOST_GPUS)]
 Name = Annotated[str, Meta(max_length=NAME_LIMIT)]
 Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
 Words = Annotated[str, Meta(max_length=LONGEST_WORDS)]
@@ -38,6 +39,7 @@ class OperationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     """A request for any `count` of GPUs, or exactly for `gpus`. Durations are strings such as `4h`.
 
+    `gpus` are indices, beginnings of UUIDs, or "all" that are managed.
     `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
     already waiting. The user and the process are taken from the socket. `within` is the reservation that the
     caller's environment names. With `use_held`, a run uses that one, or else a manual reservation of the same
@@ -46,7 +48,7 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
 
     kind: Literal["run", "manual"]
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
-    gpus: Indices | None = None
+    gpus: Gpus | Literal["all"] | None = None
     duration: Words | None = None
     timeout: Words | None = None
     wait: bool | Words | None = None
@@ -63,22 +65,33 @@ class ReleaseRequest(OperationRequest, frozen=True, kw_only=True):
     `ids`: exactly these reservations; it is no error if one has already ended.
     """
 
-    gpus: Indices | None = None
+    gpus: Gpus | None = None
     ids: Names | None = None
+    all: bool = False
+
+
+class CancelRequest(OperationRequest, frozen=True, kw_only=True):
+    """Cancel waiting requests of the caller or, for administrators, of `user`.
+
+    `ids`: these, or those that begin like that; `all`: all of them; by default the only one.
+    """
+
+    ids: Names | None = None
+    user: Label | None = None
     all: bool = False
 
 
 class DisownRequest(OperationRequest, frozen=True, kw_only=True):
     """Disown the presumed use of the caller's GPUs, or of `gpus`; `undo` reverts this."""
 
-    gpus: Indices | None = None
+    gpus: Gpus | None = None
     undo: bool = False
 
 
 class AdminReleaseRequest(OperationRequest, frozen=True, kw_only=True):
     """Release the reservations on these GPUs, those of `user`, or those of all users (`all`)."""
 
-    gpus: Indices | None = None
+    gpus: Gpus | None = None
     user: Label | None = None
     all: bool = False
 
@@ -86,14 +99,14 @@ class AdminReleaseRequest(OperationRequest, frozen=True, kw_only=True):
 class ExtendRequest(OperationRequest, frozen=True, kw_only=True):
     """Extend the caller's manual reservations, or those with `gpus`, by `duration`."""
 
-    gpus: Indices | None = None
+    gpus: Gpus | None = None
     duration: Words | None = None
 
 
 class DrainRequest(OperationRequest, frozen=True, kw_only=True):
     """Drain or undrain GPUs; `reason` is only for draining."""
 
-    gpus: Indices
+    gpus: Gpus | Literal["all"]
     reason: Words | None = None
 
 
@@ -101,7 +114,7 @@ class ManageRequest(OperationRequest, frozen=True, kw_only=True):
     """Set the managed GPUs: the first `count`, exactly `gpus`, or by default all of them."""
 
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
-    gpus: Indices | None = None
+    gpus: Gpus | None = None
     force: bool = False
 
 
@@ -111,7 +124,7 @@ class SilenceRequest(OperationRequest, frozen=True, kw_only=True):
     for_: Words = field(name="for")
     reason: Reason
     user: Label | None = None
-    gpu: Index | None = None
+    gpu: Index | Uuid | None = None
     process: Label | None = None
 
 
@@ -179,13 +192,6 @@ def duration_of(text: str | None, default: float | None, may: Allowance, what: s
         most = spell_duration(may.longest)
         raise Problem(403, "too-long", f"{what}: {text} exceeds your limit of {most}")
     return found
-
-
-def indices(gpus: list[int] | None) -> tuple[int, ...] | None:
-    """Return the indices sorted. Raises Problem if one is named twice."""
-    if gpus is not None and len(set(gpus)) != len(gpus):
-        raise Problem(400, "bad-request", "a GPU is named twice", "name each GPU once")
-    return None if gpus is None else tuple(sorted(gpus))
 
 
 async def label_of(label: str | None, peer: Peer, users: Users, *, admin: bool) -> str | None:

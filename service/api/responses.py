@@ -155,6 +155,17 @@ class LeaveResponse(Struct, kw_only=True):
     left: str
 
 
+class CancelledResponse(Struct, kw_only=True):
+    """A request that was cancelled."""
+
+    id: str
+    user: str
+    kind: str
+    count: int
+    gpus: list[int] | None
+    note: str | None
+
+
 class DrainResponse(Struct, kw_only=True):
     """The GPUs whose state changed."""
 

@@ -251,9 +251,9 @@ local function release_parts(host, parts, reason, by)
   return released
 end
 
-local function leave(request, reason)
+local function leave(request, reason, by)
   redis.call('HDEL', KEYS[6], request.id)
-  publish('request.left', 'request/' .. request.id, facts_of(request, {reason = reason}))
+  publish('request.left', 'request/' .. request.id, facts_of(request, {reason = reason, by = by}))
 end
 
 -- Returns whether processes of an ended reservation still use its GPUs, including those in detached containers.

@@ -144,12 +144,12 @@ class Allocator:
 
     async def reserve(self, request: AllocationRequest, operation: str) -> Reserved:
         """Request GPUs, or with `ask.id`, check a waiting request."""
-        reply = await self._change(RESERVE, request.uid, operation, msgspec.json.encode(request))
+        reply = await self.change(RESERVE, request.uid, operation, msgspec.json.encode(request))
         return msgspec.convert(reply, Reserved)
 
     async def release(self, order: ReleaseOrder, operation: str) -> tuple[str, list[Released], list[Blocked]]:
         """End reservations; return the code (released, none, not-yours), what ended, and the obstacles."""
-        reply = await self._change(RELEASE, order.uid, operation, msgspec.json.encode(order))
+        reply = await self.change(RELEASE, order.uid, operation, msgspec.json.encode(order))
         return (
             reply["code"],
             msgspec.convert(reply.get("released") or [], list[Released]),
@@ -168,26 +168,26 @@ class Allocator:
     ) -> dict[str, Any]:
         """Extend manual reservations, with `cut` up to the limit; return the script's reply."""
         request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
-        return await self._change(EXTEND, uid, operation, named(request, gpus))
+        return await self.change(EXTEND, uid, operation, named(request, gpus))
 
     async def disown(
         self, uid: int, operation: str, *, gpus: Sequence[int] | None, undo: bool
     ) -> dict[str, Any]:
         """Disown presumed use of the holder's GPUs, or undo that; return the script's reply."""
-        return await self._change(DISOWN, uid, operation, named({"uid": uid, "undo": undo}, gpus))
+        return await self.change(DISOWN, uid, operation, named({"uid": uid, "undo": undo}, gpus))
 
     async def drain(
         self, uid: int, operation: str, *, gpus: Sequence[int], reason: str | None, by: str
     ) -> dict[str, Any]:
         """Drain GPUs for `reason`, or undrain them; return the script's reply."""
         request = {"by": by, **({"reason": reason} if reason else {})}
-        return await self._change(DRAIN, uid, operation, named(request, gpus))
+        return await self.change(DRAIN, uid, operation, named(request, gpus))
 
     async def manage(
         self, uid: int, operation: str, *, gpus: Sequence[int], force: bool, by: str
     ) -> tuple[dict[str, Any], list[Released]]:
         """Manage exactly these GPUs; return the script's reply and the released reservations."""
-        reply = await self._change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus))
+        reply = await self.change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus))
         return reply, msgspec.convert(reply.get("released") or [], list[Released])
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:
@@ -214,13 +214,11 @@ class Allocator:
 
     async def heartbeat(self, reservations: Iterable[str]) -> None:
         """Record that the processes of these runs are alive."""
-        keys = self._store.keys
-        await self._store.run(HEARTBEAT, [keys.reservations], list(reservations))
+        await self._store.run(HEARTBEAT, [self._store.keys.reservations], list(reservations))
 
     async def adopt(self) -> None:
         """Mark all waiting requests as not connected."""
-        keys = self._store.keys
-        await self._store.run(ADOPT, [keys.queue], [])
+        await self._store.run(ADOPT, [self._store.keys.queue], [])
 
     async def reservations(self) -> list[Record]:
         """Return all live reservations, the oldest first."""
@@ -251,7 +249,8 @@ class Allocator:
         for event in woken:
             event.set()
 
-    async def _change(self, script: Script, uid: int, operation: str, request: bytes) -> dict[str, Any]:
+    async def change(self, script: Script, uid: int, operation: str, request: bytes) -> dict[str, Any]:
+        """Make one change by a script; return its reply."""
         while True:
             acknowledge = self.begin()
             reply = await self._run(script, uid, operation, [request])

@@ -1,6 +1,6 @@
 """A request in the queue that reports its position and result while its client is connected."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -35,14 +35,16 @@ class QueuePlace:
         *,
         start: Start,
         refresh: Callable[[AllocationRequest], AllocationRequest],
+        cancelled: Callable[[str, str], Awaitable[Problem | None]],
     ) -> None:
         """Prepare to wait for `request`; `start` makes the response from its reservation.
 
-        `refresh` updates the user's name and limit in the request.
+        `refresh` updates the user's name and limit in the request. `cancelled` tells by id and user why a
+        request was cancelled.
         """
         self._store, self._allocator, self._handover = store, allocator, handover
         self._request, self._operation, self._start = request, operation, start
-        self._refresh = refresh
+        self._refresh, self._cancelled = refresh, cancelled
         self._names = [(request.uid, operation)]
         if request.id is not None:
             self._names.append((request.uid, request.id))
@@ -82,7 +84,7 @@ class QueuePlace:
                 return
             elif reserved.code != "queued":
                 self._finish()
-                yield refusal(reserved, self._request).line()
+                yield (await self._refusal(reserved)).line()
                 return
             else:
                 row = await self._row(reserved.id)
@@ -98,6 +100,10 @@ class QueuePlace:
             with anyio.move_on_after(left):
                 await event.wait()
             self._allocator.unlisten(event)
+
+    async def _refusal(self, reserved: Reserved) -> Problem:
+        known = await self._cancelled(reserved.id, self._request.user) if reserved.code == "gone" else None
+        return known or refusal(reserved, self._request)
 
     def _cannot_join(self, began: float) -> bool:
         """Whether Redis has been down for so long that the queue cannot be joined now."""

@@ -30,6 +30,8 @@ _LISTS = (
     "held",
     "left",
     "disowned",
+    "cancelled",
+    "users",
 )
 
 

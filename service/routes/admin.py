@@ -10,7 +10,8 @@ from starlette.routing import Route
 
 from canhazgpu.service.api.context import body, operation_id, peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.api.requests import AdminReleaseRequest, DrainRequest, ManageRequest, indices
+from canhazgpu.service.api.gpu_names import indices
+from canhazgpu.service.api.requests import AdminReleaseRequest, DrainRequest, ManageRequest
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
@@ -59,7 +60,7 @@ class AdminRoutes:
             uid=uid,
             by=peer.name,
             reason="admin",
-            gpus=indices(params.gpus),
+            gpus=indices(params.gpus, self._scanner.known),
             all=True,
             admin=True,
             everybody=params.all,
@@ -90,7 +91,7 @@ class AdminRoutes:
         """Set which GPUs are managed; `force` ends reservations of the others."""
         peer = self._admin(request)
         params = await body(request, ManageRequest)
-        gpus = indices(params.gpus)
+        gpus = indices(params.gpus, self._scanner.known)
         if gpus is not None and params.count not in (None, len(gpus)):
             raise Problem(400, "bad-request", f"`count` is {params.count}, but {len(gpus)} GPUs are named")
         if gpus is None:
@@ -112,7 +113,8 @@ class AdminRoutes:
         )
 
     async def _drain(self, peer: Peer, params: DrainRequest, reason: str | None) -> Response:
-        gpus = indices(params.gpus) or ()
+        known = self._scanner.known
+        gpus = tuple(sorted(known)) if params.gpus == "all" else indices(params.gpus, known) or ()
         reply = await self._allocator.drain(
             peer.uid, operation_id(params.operation), gpus=gpus, reason=reason, by=peer.name
         )

@@ -61,6 +61,10 @@ class LastKnown:
             return self._from_memory(self._store.explain(self._store.trouble)[0])
         return self._last
 
+    async def managed(self) -> list[int]:
+        """Return the indices of the GPUs that users can reserve."""
+        return [gpu.usage.index for gpu in (await self.read_state()).gpus if not gpu.unmanaged]
+
     async def _read(self) -> Snapshot:
         """Read the state; give up soon if Redis is silent. Raises StoreDown."""
         began = time.monotonic()

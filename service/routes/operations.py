@@ -57,7 +57,7 @@ OPERATIONS = (
             ),
             "until": (TEXT, "Violations that started by this time; same syntax as since."),
             "user": (TEXT, "Only violations of this user."),
-            "gpu": (TEXT, "Only violations on this GPU."),
+            "gpu": (TEXT, "Only violations on this GPU: its index, or the beginning of its UUID."),
             "kind": ({"enum": list(KINDS)}, "Only violations of this kind."),
             "open": (FLAG, "1: only open violations."),
             "unreached": (FLAG, "1: only violations whose user could not be notified."),
@@ -195,6 +195,14 @@ OPERATIONS = (
         path="/v1/queue",
         about="The waiting requests, in order.",
         reply=list[api_responses.QueueEntryResponse],
+    ),
+    Operation(
+        method="post",
+        path="/v1/queue/cancel",
+        about="Cancel waiting requests: your own or, for administrators, those of a user.",
+        reply=list[api_responses.CancelledResponse],
+        body=requests.CancelRequest,
+        problems=(*WRITES, 404),
     ),
     Operation(
         method="delete",

@@ -12,7 +12,8 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.linux.processes import Process, start_of
 from canhazgpu.events.reservations import RUN
 from canhazgpu.service.api.context import peer_of
-from canhazgpu.service.api.requests import ReserveRequest, allowance, indices
+from canhazgpu.service.api.gpu_names import indices
+from canhazgpu.service.api.requests import ReserveRequest, allowance
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.reservations.allocator import Allocator
@@ -69,7 +70,7 @@ class OwnReservationRoutes:
             return None
         records = await self._allocator.reservations()
         own = [record for record in records if is_own(record, peer.uid, peer.login_uid)]
-        gpus = indices(params.gpus)
+        gpus = indices(params.gpus, self._scanner.known)
         if nested:
             timeout, uses = params.timeout is not None, self._nested.uses()
             found = choose(own, params.within, uses, count=params.count, gpus=gpus, timeout=timeout)
@@ -81,7 +82,7 @@ class OwnReservationRoutes:
                 outer,
                 need=len(gpus) if gpus else params.count or 1,
                 gpus=gpus,
-                managed=sum(not gpu.unmanaged for gpu in (await self._last_known.read_state()).gpus),
+                managed=len(await self._last_known.managed()),
                 limit=allowance(self._settings, peer.name).gpus,
             )
         return None

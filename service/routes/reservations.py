@@ -1,4 +1,4 @@
-"""The API routes of reservations and the queue. The caller is identified by the kernel."""
+"""The API routes of reservations. The caller is identified by the kernel."""
 
 import os
 from functools import partial
@@ -23,6 +23,7 @@ from canhazgpu.service.api.context import (
     respond,
 )
 from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.api.gpu_names import indices
 from canhazgpu.service.api.requests import (
     DisownRequest,
     ExtendRequest,
@@ -30,7 +31,6 @@ from canhazgpu.service.api.requests import (
     ReserveRequest,
     allowance,
     duration_of,
-    indices,
     label_of,
     seconds,
 )
@@ -43,6 +43,7 @@ from canhazgpu.service.reservations.allocator import (
     Blocked,
     ReleaseOrder,
 )
+from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.reservations.environment import environment
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.lifetime import Lifetime
@@ -50,8 +51,8 @@ from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.refusals import not_extended, not_visible, not_yours, refusal
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.own_reservations import OwnReservationRoutes
+from canhazgpu.service.routes.waiting_requests import QueueRoutes
 from canhazgpu.service.status.gpu_status import reservation
-from canhazgpu.service.status.queue_status import queue
 from canhazgpu.service.storage.snapshot import snapshot
 
 SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request; only needed on a host under heavy load.
@@ -70,6 +71,7 @@ class ReservationRoutes:
         handover: Handover,
         users: Users,
         last_known: LastKnown,
+        group: int | None,
     ) -> None:
         """Serve what these know."""
         self._settings = settings
@@ -80,6 +82,8 @@ class ReservationRoutes:
         self._handover = handover
         self._users = users
         self._last_known = last_known
+        self._cancellations = Cancellations(allocator)
+        self._queue = QueueRoutes(allocator, self._cancellations, users, last_known, group)
         self._own = OwnReservationRoutes(settings, scanner, allocator, last_known)
 
     def routes(self) -> list[Route]:
@@ -91,8 +95,7 @@ class ReservationRoutes:
             Route("/v1/reservations/extend", self.extend, methods=["POST"]),
             Route("/v1/reservations/disown", self.disown, methods=["POST"]),
             *self._own.routes(),
-            Route("/v1/queue", self.queue),
-            Route("/v1/queue/{request}", self.leave, methods=["DELETE"]),
+            *self._queue.routes(),
         ]
 
     async def reservations(self, request: Request) -> Response:
@@ -101,16 +104,12 @@ class ReservationRoutes:
         seen = await self._last_known.read_state()
         return self._last_known.respond([reservation(one, seen.now_ms) for one in seen.reservations], seen)
 
-    async def queue(self, request: Request) -> Response:
-        """Return the waiting requests in order."""
-        del request
-        seen = await self._last_known.read_state()
-        return self._last_known.respond(queue(seen), seen)
-
     async def reserve(self, request: Request) -> Response:
         """Reserve GPUs, all or none. Returns 201 with the reservation, or JSON lines while waiting."""
         peer, params = proven_peer_of(request), await body(request, ReserveRequest)
         wait = self._wait_of(params)
+        if params.gpus == "all":
+            params = await self._with_all_gpus(params)
         operation = operation_id(params.operation)
         if params.request is None and (held := await self._own.held(peer, params, wait=wait is not None)):
             return respond(held, 201)
@@ -128,6 +127,7 @@ class ReservationRoutes:
                 operation,
                 start=begin,
                 refresh=self._refresh,
+                cancelled=self._cancellations.reason,
             )
             if wait is not None:
                 lines, process = Lines(place.lines(wait or None), place.disconnect, process), None
@@ -161,7 +161,7 @@ class ReservationRoutes:
             uid=peer.uid,
             by=peer.name,
             reason="released",
-            gpus=indices(params.gpus),
+            gpus=indices(params.gpus, self._scanner.known),
             ids=tuple(sorted(set(params.ids))) if params.ids is not None else None,
             all=params.all,
         )
@@ -181,7 +181,7 @@ class ReservationRoutes:
         reply = await self._allocator.extend(
             peer.uid,
             operation_id(params.operation),
-            gpus=indices(params.gpus),
+            gpus=indices(params.gpus, self._scanner.known),
             add_ms=round(more * 1000),
             most_ms=round(may.longest * 1000) if may.longest else None,
             cut=bare,
@@ -201,27 +201,15 @@ class ReservationRoutes:
         if not params.undo:
             await self._scanned(wait=False)
         reply = await self._allocator.disown(
-            peer.uid, operation_id(params.operation), gpus=indices(params.gpus), undo=params.undo
+            peer.uid,
+            operation_id(params.operation),
+            gpus=indices(params.gpus, self._scanner.known),
+            undo=params.undo,
         )
         if reply["code"] == "not-yours":
             raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "disown", self._scanner.known)
         self._scanner.request_scan()
         return respond([{"gpu": one["gpu"], "users": one.get("users")} for one in reply["disowned"]])
-
-    async def leave(self, request: Request) -> Response:
-        """Remove the caller's request from the queue."""
-        peer, name = proven_peer_of(request), request.path_params["request"]
-        mine = [one for one in await self._allocator.waiting() if one.id == name]
-        if not mine:
-            raise Problem(
-                404, "no-such-request", "no such request is in the queue", "`canhazgpu queue` lists them"
-            )
-        if mine[0].uid != peer.uid:
-            raise Problem(
-                403, "not-yours", f"the request belongs to {mine[0].user}", "you can cancel only your own"
-            )
-        await self._allocator.leave([name], "cancelled")
-        return respond({"left": name})
 
     async def _scanned(self, *, wait: bool) -> None:
         """Wait for a scan that starts after this call; waiting requests wait until the driver answers."""
@@ -242,6 +230,14 @@ class ReservationRoutes:
             return 0.0 if wait else None
         return seconds(wait, "wait")
 
+    async def _with_all_gpus(self, params: ReserveRequest) -> ReserveRequest:
+        managed = await self._last_known.managed()
+        if not managed:
+            raise Problem(
+                409, "no-gpu", "this host has no GPU that can be reserved", "run `canhazgpu doctor`"
+            )
+        return msgspec.structs.replace(params, gpus=list(managed))
+
     def _refresh(self, allocation: AllocationRequest) -> AllocationRequest:
         name = self._users.name(allocation.uid) or allocation.user
         return msgspec.structs.replace(allocation, user=name, limit=allowance(self._settings, name).gpus)
@@ -256,7 +252,7 @@ class ReservationRoutes:
         self, peer: Peer, params: ReserveRequest, descriptor: int | None, *, wait: bool
     ) -> AllocationRequest:
         may = allowance(self._settings, peer.name)
-        gpus = indices(params.gpus)
+        gpus = indices(params.gpus, self._scanner.known)
         if gpus is not None and params.count not in (None, len(gpus)):
             raise Problem(400, "bad-request", f"`count` is {params.count}, but {len(gpus)} GPUs are named")
         if params.kind == RUN:

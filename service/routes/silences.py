@@ -15,6 +15,7 @@ from canhazgpu.events.sanitize import printable
 from canhazgpu.events.silences import Silence
 from canhazgpu.service.api.context import body, operation_id, peer_of, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.api.gpu_names import index_of
 from canhazgpu.service.api.requests import AckRequest, SilenceRequest, UnsilenceRequest, seconds
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
@@ -77,15 +78,17 @@ class SilenceRoutes:
             raise Problem(400, "bad-request", "specify at least one of `user`, `gpu` and `process`")
         if not params.reason.strip():
             raise Problem(400, "bad-request", "a silence needs a reason")
-        if params.gpu is not None and params.gpu not in self._scanner.known:
+        known = self._scanner.known
+        gpu = None if params.gpu is None else index_of(params.gpu, known)
+        if gpu is not None and gpu not in known:
             remedy = "`canhazgpu status` lists them"
-            raise Problem(400, "no-such-gpu", f"there is no GPU {params.gpu} on this host", remedy)
+            raise Problem(400, "no-such-gpu", f"there is no GPU {gpu} on this host", remedy)
         draft = Draft(
             by=peer.name,
             by_uid=peer.uid,
             reason=params.reason,
             user=params.user,
-            gpu=params.gpu,
+            gpu=gpu,
             process=params.process,
         )
         done = await self._silences.silence(draft, operation_id(params.operation), lasts=lasts, ack_max=0)

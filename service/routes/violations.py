@@ -1,5 +1,6 @@
 """The API routes of violations: the list, and the timeline of one violation."""
 
+import re
 import time
 
 import msgspec
@@ -8,9 +9,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.sanitize import UUID_START
 from canhazgpu.service.api.context import peer_of, respond
 from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.api.gpu_names import index_of
 from canhazgpu.service.api.redaction import Viewer
+from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.violations import history
 from canhazgpu.service.violations.filters import filters
@@ -22,9 +26,9 @@ from canhazgpu.service.violations.timeline import Timeline
 class ViolationRoutes:
     """The routes. Everybody can use them; email addresses are redacted by `service/api/redaction.py`."""
 
-    def __init__(self, store: Store, group: int | None, users: Users) -> None:
+    def __init__(self, store: Store, scanner: Scanner, group: int | None, users: Users) -> None:
         """Serve what `store` keeps; administrators are root and the members of `group`."""
-        self._store = store
+        self._store, self._scanner = store, scanner
         self._users = users
         self._group = group
 
@@ -38,8 +42,11 @@ class ViolationRoutes:
     async def violations(self, request: Request) -> Response:
         """Return the violations that match the filters of `service/violations/filters.py`."""
         now_ms = round(time.time() * 1000)
+        words = dict(request.query_params)
+        if re.fullmatch(UUID_START, words.get("gpu", "")):
+            words["gpu"] = str(index_of(words["gpu"], self._scanner.known))
         try:
-            wanted = filters(request.query_params, now_ms)
+            wanted = filters(words, now_ms)
         except ValueError as error:
             raise Problem(400, "bad-request", str(error)) from error
         if wanted.user is not None:

@@ -1,6 +1,5 @@
 """The queue: first come, first served, no GPU stays idle, and nothing is lost if a process dies."""
 
-import json
 import os
 import pty
 import select
@@ -9,59 +8,21 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, until
 from support.people import Person
+from support.waiters import QueueHost, four_gpus
 
 SLEEP = ("sh", "-c", 'echo "$CUDA_VISIBLE_DEVICES"; exec sleep 600')
 
 
-class Host(Daemon):
-    """A service, and the commands that tests leave running."""
-
-    waiting: list["subprocess.Popen[str]"]
-
-    def begin(self, *words: str, person: Person | None = None) -> "subprocess.Popen[str]":
-        """Start a command and leave it running."""
-        process = subprocess.Popen(
-            person.words(*COMMAND, *words) if person else [*COMMAND, *words],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.waiting.append(process)
-        return process
-
-    def queue(self) -> list[dict[str, Any]]:
-        """Return the waiting requests."""
-        rows: list[dict[str, Any]] = json.loads(self.run("queue", "--json").stdout)
-        return rows
-
-    def stand(self, *words: str, person: Person | None = None) -> "subprocess.Popen[str]":
-        """Start a command that waits; return when it is in the queue."""
-        before = len(self.queue())
-        process = self.begin(*words, person=person)
-        until(lambda: len(self.queue()) > before)
-        return process
-
-
 @pytest.fixture
-def four(folder: Any) -> Iterator[Host]:
+def four(folder: Path) -> Iterator[QueueHost]:
     """A host with four idle GPUs."""
-    daemon = Host(folder)
-    daemon.waiting = []
-    daemon.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
-    daemon.start()
-    yield daemon
-    for process in daemon.waiting:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.communicate()
-    daemon.stop()
+    with four_gpus(folder) as host:
+        yield host
 
 
 def first_line(process: "subprocess.Popen[str]", seconds: float = 10) -> str:
@@ -71,12 +32,12 @@ def first_line(process: "subprocess.Popen[str]", seconds: float = 10) -> str:
     return process.stdout.readline().strip()
 
 
-def free_count(host: Daemon) -> int:
+def free_count(host: QueueHost) -> int:
     """Return the number of available GPUs."""
     return host.status().count(": AVAILABLE")
 
 
-def test_nobody_passes_who_waits(four: Host) -> None:
+def test_nobody_passes_who_waits(four: QueueHost) -> None:
     """A new request that would fit is refused while an earlier one claims the free GPUs."""
     four.run("reserve", "--gpus", "2")
     big = four.stand("run", "--gpus", "4", "--wait", "--", *SLEEP)
@@ -99,14 +60,14 @@ def test_nobody_passes_who_waits(four: Host) -> None:
     assert four.queue() == []
 
 
-def test_what_nobody_claims_is_not_kept_idle(four: Host) -> None:
+def test_what_nobody_claims_is_not_kept_idle(four: QueueHost) -> None:
     """A request for a certain GPU leaves the others to those behind it."""
     four.run("reserve", "--gpu-ids", "1")
     four.stand("run", "--new", "--gpu-ids", "1", "--wait", "--", *SLEEP)
     assert four.run("run", "--gpus", "3", "--", "true").returncode == 0
 
 
-def test_who_waits_for_what_is_drained_keeps_nothing_idle(four: Host) -> None:
+def test_who_waits_for_what_is_drained_keeps_nothing_idle(four: QueueHost) -> None:
     """A request that cannot be served by waiting claims nothing until its GPU is back."""
     four.run("admin", "drain", "3")
     big = four.stand("run", "--gpus", "4", "--wait", "--", *SLEEP)
@@ -119,7 +80,7 @@ def test_who_waits_for_what_is_drained_keeps_nothing_idle(four: Host) -> None:
     assert first_line(big) == "0,1,2,3"
 
 
-def test_a_waiter_that_dies_loses_nothing_of_others(four: Host) -> None:
+def test_a_waiter_that_dies_loses_nothing_of_others(four: QueueHost) -> None:
     """Ctrl-C or kill -9 frees the place at once, and the others move up."""
     four.run("reserve", "--gpus", "4")
     places = [four.stand("run", "--new", "--gpus", str(4 - n), "--wait", "--", *SLEEP) for n in range(3)]
@@ -135,7 +96,7 @@ def test_a_waiter_that_dies_loses_nothing_of_others(four: Host) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_restart_of_the_service_keeps_the_order(four: Host, number: signal.Signals) -> None:
+def test_a_restart_of_the_service_keeps_the_order(four: QueueHost, number: signal.Signals) -> None:
     """After a restart of the service, waiting commands keep their places, and a run is watched."""
     running = four.begin("run", "--gpus", "4", "--", *SLEEP)
     first_line(running)
@@ -152,14 +113,14 @@ def test_a_restart_of_the_service_keeps_the_order(four: Host, number: signal.Sig
     assert first_line(second) == "export CUDA_VISIBLE_DEVICES=0"
 
 
-def test_what_can_never_be_is_told_at_once(four: Host) -> None:
+def test_what_can_never_be_is_told_at_once(four: QueueHost) -> None:
     """A request that can never be served does not wait."""
     for words in (("--gpus", "5"), ("--gpu-ids", "9")):
         done = four.run("run", *words, "--wait", "--", "true", timeout=20)
         assert (done.returncode, done.stdout) == (125, "")
 
 
-def test_a_wait_has_an_end(four: Host) -> None:
+def test_a_wait_has_an_end(four: QueueHost) -> None:
     """`--wait 1s` waits no longer, says so, and leaves nothing in the queue."""
     four.run("reserve", "--gpus", "4")
     began = time.monotonic()
@@ -174,7 +135,7 @@ def test_a_wait_has_an_end(four: Host) -> None:
     assert four.queue() == []
 
 
-def test_a_user_at_their_limit_holds_nobody_up(four: Host, people: list[Person]) -> None:
+def test_a_user_at_their_limit_holds_nobody_up(four: QueueHost, people: list[Person]) -> None:
     """A request beyond its user's limit waits, and does not hold up the requests of others."""
     alice, bob = people
     four.stop()
@@ -189,7 +150,7 @@ def test_a_user_at_their_limit_holds_nobody_up(four: Host, people: list[Person])
     assert first_line(mine) == "export CUDA_VISIBLE_DEVICES=0"
 
 
-def test_a_terminal_shows_one_live_line(four: Host) -> None:
+def test_a_terminal_shows_one_live_line(four: QueueHost) -> None:
     """On a terminal, the position is updated on one line, which is removed at the end."""
     four.run("reserve", "--gpus", "4")
     master, slave = pty.openpty()
@@ -211,7 +172,7 @@ def test_a_terminal_shows_one_live_line(four: Host) -> None:
     assert all(len(part) < 80 for part in text.replace("\x1b[K", "\r").split("\r"))
 
 
-def test_the_queue_says_when(four: Host) -> None:
+def test_the_queue_says_when(four: QueueHost) -> None:
     """The expected time is known if the holders have an end, and unknown behind a run without one."""
     four.run("reserve", "--gpus", "4", "--duration", "1h")
     four.stand("reserve", "--gpus", "1", "--wait")
@@ -219,11 +180,11 @@ def test_the_queue_says_when(four: Host) -> None:
     first, second = four.queue()
     assert first["expected"] < second["expected"]
     table = four.run("queue").stdout.splitlines()
-    assert table[0].split() == ["POSITION", "USER", "GPUS", "WAITING", "EXPECTED", "FOR"]
+    assert table[0].split() == ["POSITION", "ID", "USER", "GPUS", "WAITING", "EXPECTED", "NOTE", "FOR"]
     assert len(table) == 3
 
 
-def test_waiting_can_be_the_default(four: Host) -> None:
+def test_waiting_can_be_the_default(four: QueueHost) -> None:
     """`run.wait` makes `run` wait, and --nonblock overrides it."""
     four.stop()
     config = four.folder / "config.toml"

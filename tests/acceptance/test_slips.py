@@ -48,7 +48,7 @@ def error(host: Daemon, *words: str) -> str:
         (("run", "--user", LONG, "--", "true"), "'--user' / '-u': it has 70 characters; the limit is 64"),
         (("reserve", "--note", "n" * 201), "'--note' / '-n': it has 201 characters; the limit is 200"),
         (("admin", "drain", "1", "--reason", "n" * 201), "it has 201 characters; the limit is 200"),
-        (("admin", "release", "--user", LONG), "'--user': it has 70 characters; the limit is 64"),
+        (("admin", "release", "--user", LONG), "'--user' / '-u': it has 70 characters; the limit is 64"),
         (("deadletters", "replay", "\u0661-1"), "is not the id of a dead letter"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",

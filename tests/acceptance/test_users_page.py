@@ -139,3 +139,20 @@ def test_the_available_gpus(idle: Daemon) -> None:
     need("jq")
     assert idle.run("reserve", "--gpu-ids", "2").returncode == 0
     assert bash(idle, line).stdout.split() == ["0", "1", "3"]
+
+
+def test_the_ways_to_write_gpus_and_times(idle: Daemon) -> None:
+    """The lines work as they stand, one after the other."""
+    section = PAGE.partition("## How to write GPUs and times")[2].partition("\n## ")[0]
+    lines = re.findall(r"^    (canhazgpu .+)$", section, re.MULTILINE)
+    assert len(lines) == 3
+    done = bash(idle, " && ".join(lines))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Released 2 GPU(s): [0, 1]"), done
+    assert "Extended 2 GPU(s): [0, 1], expires in 49h 29m" in done.stdout
+
+
+def test_what_is_said_to_a_missing_separator(idle: Daemon) -> None:
+    """The mistake on the page gets the line on the page."""
+    line, answer = re.findall(r"^    \$ (canhazgpu run .*)\n    (Error: usage: .*)$", PAGE, re.MULTILINE)[0]
+    done = bash(idle, line)
+    assert (done.returncode, done.stdout, done.stderr) == (125, "", f"{answer}\n")

@@ -58,7 +58,8 @@ def test_every_option_argument_and_command_has_an_entry(folder: Path, name: str)
         elif parameter.param_type_name == "option":
             assert {*parameter.opts, *parameter.secondary_opts} <= entries
         else:
-            assert {parameter.metavar or parameter.name} & {entry.strip("[].") for entry in entries}
+            words = {word.strip("[].") for word in (parameter.metavar or parameter.name).split()}
+            assert words <= {entry.strip("[].") for entry in entries}
     assert {"-h", "--help"} <= entries
     assert {f"{name}-{inner}(1)" for inner in getattr(command, "commands", {})} <= entries
 

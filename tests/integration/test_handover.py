@@ -12,6 +12,7 @@ from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.reservations import handover as module
 from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, ReleaseOrder, Reserved
+from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 
@@ -65,8 +66,16 @@ class Desk:
         """Start a request."""
         ask = self.ask(**wanted)
         store, begin = self.lab.store, self._begin
+        cancelled = Cancellations(self.allocator).reason
         return QueuePlace(
-            store, self.allocator, self.handover, ask, operation, start=begin, refresh=lambda now: now
+            store,
+            self.allocator,
+            self.handover,
+            ask,
+            operation,
+            start=begin,
+            refresh=lambda now: now,
+            cancelled=cancelled,
         )
 
     def _begin(self, record: Record) -> dict[str, Any]:

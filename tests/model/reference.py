@@ -233,6 +233,20 @@ class Reference:
         self.told.append(("request.left", f"request/{name}"))
         self.serve()
 
+    def cancel(self, uid: int, ids: list[str] | None, *, everything: bool) -> tuple[str, list[str]]:
+        """Somebody cancels requests; return the code, and which left the queue."""
+        own = [request for request in self.queue if request.uid == uid]
+        if ids is not None and not any(request.id in ids for request in own):
+            return "not-yours", []
+        if ids is None and len(own) > 1 and not everything:
+            return "several", []
+        gone = [request.id for request in own if ids is None or request.id in ids]
+        self.queue = [request for request in self.queue if request.id not in gone]
+        self.told += [("request.left", f"request/{name}") for name in gone]
+        if gone:
+            self.serve()
+        return "done", gone
+
     def drain(self, ids: tuple[int, ...], *, drained: bool) -> None:
         """Keep GPUs out of allocation, or give them back."""
         for index in ids:

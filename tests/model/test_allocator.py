@@ -13,8 +13,10 @@ from model.comparison import compare, usage
 from model.plumbing import Host
 from model.reference import Request
 
+from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.gpus.observation import observe
 from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.storage.policy import AllocationPolicy
 
 STEPS = int(os.environ.get("MODEL_STEPS", "20000"))
@@ -202,6 +204,21 @@ class Machine(Host):
         self.do(self.allocator.leave([name], "cancelled"))
         self.model.leave(name)
         self.agree("", "")
+
+    @rule(uid=UIDS, everything=st.booleans(), others=st.booleans(), choice=st.integers(0, 9))
+    def cancel(self, uid: int, choice: int, *, everything: bool, others: bool) -> None:
+        """Somebody cancels their only request, all of them, or one by its id."""
+        names = [request.id for request in self.model.queue]
+        ids = [names[choice % len(names)]] if others and names and not everything else None
+        expected, gone = self.model.cancel(uid, ids, everything=everything)
+        cancellations, operation = Cancellations(self.allocator), uuid.uuid4().hex
+        code, done = "done", []
+        try:
+            done = self.do(cancellations.cancel(uid, operation, "x", ids=ids, everything=everything))
+        except Problem as refused:
+            code = refused.kind
+        assert sorted(one["id"] for one in done) == sorted(gone)
+        self.agree(code, expected)
 
     @rule(ids=SOME, drained=st.booleans())
     def drain(self, ids: tuple[int, ...], *, drained: bool) -> None:

@@ -1,0 +1,69 @@
+"""`canhazgpu cancel`: leave the queue from another terminal; administrators remove the requests of others."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from canhazgpu.cli import arguments
+from canhazgpu.cli.completion import candidates
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import client, examples, fail, print_json
+from canhazgpu.cli.status_lines import foreign
+from canhazgpu.client.reservations import post
+from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT
+
+EPILOG = examples(
+    "canhazgpu cancel",
+    "canhazgpu cancel r1796017013625-8",
+    "canhazgpu cancel --all",
+    "canhazgpu cancel --user bob --all  # administrators only",
+)
+
+
+def cancel(
+    requests: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Ids from `queue`, or the start of them.",
+            metavar="[ID]...",
+            autocompletion=candidates.requests,
+        ),
+    ] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Cancel all of them.")] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user",
+            "-u",
+            help="Cancel requests of this user (administrators only).",
+            metavar="USER",
+            callback=arguments.name,
+            autocompletion=candidates.users,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """Cancel your requests that wait for GPUs.
+
+    Without an id, your only request is cancelled. The command that waits says so and ends with an error.
+    """
+    if requests and everything:
+        fail("ids and --all cannot be used together", USAGE)
+    body: dict[str, Any] = {"all": everything, **arguments.without_none(user=user)}
+    if requests:
+        if not all(word.strip() and len(word) <= NAME_LIMIT for word in requests):
+            fail("an id is empty or too long; `canhazgpu queue` shows the ids", USAGE)
+        body["ids"] = requests
+    rows = post(client(), "/v1/queue/cancel", body)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        gpus = f"GPU {','.join(map(str, row['gpus']))}" if row["gpus"] else f"{row['count']} GPU(s)"
+        note = f" [{foreign(row['note'], LONGEST_WORDS)}]" if row["note"] else ""
+        sys.stdout.write(f"Cancelled {row['id']} of {foreign(row['user'])}, which waited for {gpus}{note}\n")
+    if not rows:
+        whose = "you have no request" if user is None else f"{foreign(user)} has no request"
+        sys.stdout.write(f"Nothing to cancel: {whose} in the queue\n")

@@ -1,0 +1,36 @@
+"""GPUs as requests name them: by index, or by the beginning of a UUID. It never asks the driver."""
+
+from collections.abc import Mapping, Sequence
+
+from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.service.api.errors import Problem
+
+SHOWN = 3  # UUIDs to list; the rest are counted.
+LISTED = "`canhazgpu status --json` lists their UUIDs"
+
+
+def indices(gpus: Sequence[int | str] | None, known: Mapping[int, GpuUsage]) -> tuple[int, ...] | None:
+    """Return the indices sorted. Raises Problem if a name fits none or several, or one is named twice."""
+    if gpus is None:
+        return None
+    found = [index_of(one, known) for one in gpus]
+    if len(set(found)) != len(found):
+        raise Problem(400, "bad-request", "a GPU is named twice", "name each GPU once")
+    return tuple(sorted(found))
+
+
+def index_of(name: int | str, known: Mapping[int, GpuUsage]) -> int:
+    """Return the index of a GPU. Raises Problem if a name fits none or several."""
+    if isinstance(name, int):
+        return name
+    fits = {
+        index: gpu.uuid for index, gpu in known.items() if gpu.uuid.casefold().startswith(name.casefold())
+    }
+    if not fits:
+        raise Problem(400, "no-such-gpu", f"no GPU of this host has a UUID that begins with {name}", LISTED)
+    if len(fits) > 1:
+        shown = ", ".join(f"{uuid} (GPU {index})" for index, uuid in list(fits.items())[:SHOWN])
+        more = f" and {len(fits) - SHOWN} more" if len(fits) > SHOWN else ""
+        detail = f"{name} is the beginning of {len(fits)} UUIDs: {shown}{more}"
+        raise Problem(400, "ambiguous-gpu", detail, "write more of it")
+    return next(iter(fits))
