@@ -89,7 +89,7 @@ def test_it_is_told_how_many_entries_are_missing(folder: Path) -> None:
         assert 0 < gone < ENTRIES
         assert f", and {gone} unread ones were removed" in said
         with consuming(host) as output:
-            until(lambda: len(lines(output)) == 1 + kept, 30)
+            until(lambda: len(lines(output)) == 1 + kept, 120)
             assert lines(output)[0] == f"{gone} entries are missing"
             assert not any("missing" in line for line in lines(output)[1:])
     finally:

@@ -97,7 +97,7 @@ def test_a_real_violation_is_shown_as_each_notice_and_nothing_is_sent(host: Daem
     config.write_text(config.read_text().replace("[notices]\n", "[notices]\n" + CONTACT))
     host.place(gpu(0, use(999_999, 1024, "bob", "<b>python3")))
     rows = until(lambda: json.loads(host.run("violations", "--json").stdout))
-    until(lambda: json.loads(host.run("deliveries", "--json").stdout))
+    until(lambda: json.loads(host.run("deliveries", "--json").stdout) and settled(host))
     before = host.run("deliveries", "--json").stdout
     name = rows[0]["violation"]
     shown = host.run("notify", "preview", "--violation", name).stdout
@@ -113,3 +113,14 @@ def test_a_real_violation_is_shown_as_each_notice_and_nothing_is_sent(host: Daem
     gone = host.run("notify", "preview", "--violation", "v999999")
     assert (gone.returncode, gone.stderr.count("\n")) == (1, 1)
     assert "no violation v999999" in gone.stderr
+
+
+def settled(host: Daemon) -> bool:
+    """Whether every group has read and acknowledged everything, so that no notice is under way."""
+    with host.redis() as client:
+        groups = [
+            group
+            for stream in ("violations", "notices", "deliveries")
+            for group in client.xinfo_groups(f"canhazgpu:{{testhost}}:{stream}")
+        ]
+    return all(group["pending"] == group["lag"] == 0 for group in groups)
