@@ -27,7 +27,7 @@ test-waiting: $(STAMP)
 		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb))
 
 test-heavy: $(STAMP)
-	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 600 -p no:cacheprovider -q \
+	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 3600 -p no:cacheprovider -q \
 		$(call marked,,heavy)
 
 # The lowest version of each dependency that pyproject.toml allows, in an environment of its own; the tests' own

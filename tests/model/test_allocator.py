@@ -20,7 +20,7 @@ from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.storage.policy import AllocationPolicy
 
 STEPS = int(os.environ.get("MODEL_STEPS", "20000"))
-pytestmark = [pytest.mark.heavy, pytest.mark.slow, pytest.mark.timeout(900 if STEPS <= 20000 else 36000)]
+pytestmark = [pytest.mark.heavy, pytest.mark.slow, pytest.mark.timeout(3600 if STEPS <= 20000 else 36000)]
 LENGTH = 60  # Steps an example has at the most; most have as many.
 LONG, SHORT = 10 * 3600 * 1000, 1  # Milliseconds.
 MOST = st.sampled_from((None, None, 15 * 3600 * 1000, 35 * 3600 * 1000))  # Never near a multiple of LONG.
