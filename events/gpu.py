@@ -108,12 +108,21 @@ EVIDENCE = ("reservation", "uid", "subuid", "slice", "loginuid", "label", "unkno
 PROVEN = frozenset(EVIDENCE[:5])
 
 
+class RunMember(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that belongs to a run, on a GPU that does not count as in use."""
+
+    pid: int
+    start: int
+    run: str
+
+
 class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one scan for one GPU, stored as JSON in the field `usage` of the GPU's hash.
 
     `state` is ok, error or unknown, `reason` says why it is not ok, and `remedy` what to do about it.
     `memory_mb` is the counted memory: the sum of the processes if known, else that of the device.
-    `processes` does not contain exempt ones.
+    `processes` does not contain exempt ones. `members` are processes of runs that use too little to count:
+    the next service must know that they belong to the run.
     """
 
     index: int
@@ -130,4 +139,5 @@ class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[str, ...] = ()
     processes: tuple[ProcessUse, ...] = ()
     exempt: tuple[ProcessUse, ...] = ()
+    members: tuple[RunMember, ...] = ()
     mig: tuple[MigReading, ...] = ()

@@ -10,7 +10,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessReading, ProcessUse
+from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessReading, ProcessUse, RunMember
 from canhazgpu.events.linux.processes import EXHAUSTED
 from canhazgpu.events.redis_client.keys import HOSTS
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown
@@ -36,7 +36,7 @@ class ProcessAttributor(Protocol):
     def attribute(self, process: ProcessReading) -> ProcessUse | None:
         """Return the process with its user, or None if it is gone."""
 
-    def remember(self, processes: Iterable[ProcessUse]) -> None:
+    def remember(self, processes: Iterable[ProcessUse | RunMember]) -> None:
         """Keep the runs of processes that were attributed before this service started."""
 
     async def settle(self) -> bool:
@@ -203,7 +203,9 @@ class Scanner:
         if not self._known:
             before = await snapshot(self._store)
             self._known = {gpu.usage.index: gpu.usage for gpu in before.gpus}
-            self._attributor.remember(one for usage in self._known.values() for one in usage.processes)
+            seen = self._known.values()
+            self._attributor.remember(one for usage in seen for one in usage.processes + usage.exempt)
+            self._attributor.remember(one for usage in seen for one in usage.members)
             self._stalled = before.stalled_reason
 
     def _publish_usages(self, usages: list[GpuUsage]) -> None:

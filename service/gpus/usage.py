@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
+from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse, RunMember
 
 # A shared server that runs as root for programs of other users.
 SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server"})
@@ -66,6 +66,7 @@ def gpu_usage(reading: GpuReading, processes: Sequence[ProcessUse], settings: Se
         users=_users(counted) if in_use else (),
         processes=tuple(counted) if in_use else (),
         exempt=tuple(exempt),
+        members=() if in_use else _members(counted),
         mig=reading.mig,
     )
 
@@ -99,6 +100,14 @@ def _runs(process: ProcessUse, names: set[str]) -> bool:
     return any(
         one in {process.program, name} or (cut and one.encode()[:KERNEL_NAME] == name.encode())
         for one in names
+    )
+
+
+def _members(processes: Sequence[ProcessUse]) -> tuple[RunMember, ...]:
+    return tuple(
+        RunMember(pid=one.pid, start=one.start, run=one.run)
+        for one in processes
+        if one.run is not None and one.start is not None
     )
 
 

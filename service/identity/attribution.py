@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from canhazgpu.events.gpu import ProcessReading, ProcessUse
+from canhazgpu.events.gpu import ProcessReading, ProcessUse, RunMember
 from canhazgpu.events.linux.processes import EXHAUSTED, START_FIELD, Process
 from canhazgpu.events.sanitize import printable
 from canhazgpu.service.identity.container_hints import Clue, Hints
@@ -79,7 +79,7 @@ class Attributor:
                 changes["login_uid"] = None
         return msgspec.structs.replace(base, **changes)
 
-    def remember(self, processes: Iterable[ProcessUse]) -> None:
+    def remember(self, processes: Iterable[ProcessUse | RunMember]) -> None:
         """Keep the runs of processes that were attributed before this service started.
 
         Processes that were attributed since, while Redis was away, are read again.

@@ -88,3 +88,24 @@ def test_what_left_the_session_is_still_the_runs_after_a_restart(
     host.place(gpu(0, use(child, 5000), use(copy.pid, 4000)), gpu(1))
     until(lambda: f"also used by user {other.name}" in host.status())
     assert became.name not in host.status()
+
+
+def test_what_used_too_little_to_count_is_still_the_runs_after_a_restart(
+    host: Daemon, runs: list[Run], people: list[Person]
+) -> None:
+    """A daemon that grows after a restart belongs to the run, although its first process ended before."""
+    words = " ".join(people[0].words("sleep", "600"))
+    script = f'{SAY} (setsid {words} >/dev/null & a=$!; sleep 600 >/dev/null & echo "$a $!"); exec sleep 600'
+    runs.append(Run(host, script, "--gpus", "2"))
+    small, large = map(int, runs[0].line().split())
+    host.place(gpu(0, use(small, 50)), gpu(1, use(large, 5000)))
+    until(lambda: "[validated: 5000MB, 1 processes]" in host.status())
+    runs[0].end()
+    until(lambda: "lingering" in host.status())
+    host.stop()
+    host.start()
+    host.place(gpu(0, use(small, 4000)), gpu(1, use(large, 5000)))
+    until(lambda: "4000MB" in host.status())
+    assert "[validated: 4000MB, 1 processes]" in host.status()
+    assert people[0].name not in host.status()
+    assert host.facts() == []
