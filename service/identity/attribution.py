@@ -114,9 +114,9 @@ class Attributor:
             known = self._known.get(pid)
             same = known is not None and self._is_same(known, folder, owner, start, name)
             if known is None or not same:
-                before = known.facts.run if known and known.facts.start == start else None
-                run = before or self._members.get(Process(pid, start))
-                facts = read_facts(self._proc, folder, start, name, run)
+                before = known.facts if known and known.facts.start == start else None
+                run = (before.run if before else None) or self._members.get(Process(pid, start))
+                facts = read_facts(self._proc, folder, start, name, run, before)
                 known = _Known(owner, facts, frozenset(), -1, _nobody(pid, facts))
         except (OSError, ValueError, IndexError) as error:
             if isinstance(error, OSError) and error.errno in EXHAUSTED:
@@ -167,7 +167,7 @@ class Attributor:
 
     def _climb(self, facts: Facts) -> tuple[int | None, str]:
         """Return the uid of the user, and the kind of evidence."""
-        if facts.on_host and self.persons.includes(facts.uid):
+        if (facts.on_host or facts.by_parents) and self.persons.includes(facts.uid):
             return facts.uid, "uid"
         mapped = self._mapped(facts)
         if mapped is not None and self.persons.includes(mapped):

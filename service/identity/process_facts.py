@@ -42,6 +42,7 @@ class Facts(msgspec.Struct, frozen=True):
     program: str | None
     run: str | None
     began_ms: int | None = None
+    by_parents: bool = False  # Its parents on the host prove its uid, although it has another root directory.
 
     @property
     def on_host(self) -> bool:
@@ -61,10 +62,13 @@ class Facts(msgspec.Struct, frozen=True):
         return self.in_slice if self.namespaces.mapped and owner == self.in_slice else None
 
 
-def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) -> Facts:
+def read_facts(  # noqa: PLR0913, PLR0917 - where it is, and what is known of it
+    proc: Path, folder: str, start: int, name: str, run: str | None, before: Facts | None = None
+) -> Facts:
     """Read the process of `folder` (/proc/PID), whose start and name are known.
 
-    Raises OSError or ValueError if it has ended.
+    `before`: earlier facts about it; parents that proved its uid may have ended since. Raises OSError or
+    ValueError if it has ended.
     """
     status = Path(folder, "status").read_bytes()
     uids = _UIDS.search(status)
@@ -78,6 +82,9 @@ def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) 
         container = None
     on_host = container is None and namespaces.host
     executable, program = _program(folder, uid, name) if on_host else (None, None)
+    by_parents = before is not None and before.uid == uid and before.by_parents
+    if not (on_host or by_parents) and container is None and not (namespaces.mapped or namespaces.nested):
+        by_parents = _has_uid_of_host_parent(proc, int(Path(folder).name), uid)
     return Facts(
         uid=uid,
         start=start,
@@ -92,6 +99,7 @@ def read_facts(proc: Path, folder: str, start: int, name: str, run: str | None) 
         program=program,
         run=run,
         began_ms=_began_ms(start),
+        by_parents=by_parents,
     )
 
 
@@ -225,6 +233,35 @@ def _audit_session(proc: Path, pid: int) -> int | None:
     except (OSError, ValueError):
         return None
     return None if number in {0, NOBODY} else number
+
+
+def _has_uid_of_host_parent(proc: Path, pid: int, uid: int) -> bool:
+    """Return whether an ancestor of a process proves its uid although its root directory is another.
+
+    It does if it is on the host, and has the same uid and session, and so do all processes in between: then
+    its user entered that directory, with a program that has the right to (Apptainer). In a session of its own
+    somebody may have logged in there, as a user of that directory.
+    """
+    own = _relations(proc, pid)
+    for _ in range(DEEPEST):
+        above = _relations(proc, own.parent) if own and own.parent > 0 else None
+        if own is None or above is None or above.start > own.start or not above.session == own.session > 0:
+            return False
+        folder = f"{proc}/{own.parent}"
+        try:
+            status = Path(folder, "status").read_bytes()
+            cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
+        except OSError:
+            return False
+        uids, namespaces = _UIDS.search(status), namespaces_of(proc, folder, status)
+        if uids is None or int(uids[1]) != uid or namespaces.mapped or namespaces.nested:
+            return False
+        if container_of(cgroup) is not None or _relations(proc, own.parent) != above:
+            return False
+        if namespaces.host:
+            return namespaces.known
+        own = above
+    return False
 
 
 def _relations(proc: Path, pid: int) -> _Relations | None:

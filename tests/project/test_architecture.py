@@ -1,9 +1,12 @@
 """docs/architecture.md is complete and short: its sub-packages, its walk and its invariants."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+
+from canhazgpu.service.identity.attribution import Attributor
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
@@ -55,3 +58,16 @@ def test_the_walk_names_a_file_for_each_hop() -> None:
 def test_lines_are_short() -> None:
     """No line is longer than 110 characters."""
     assert [line for line in TEXT.splitlines() if len(line) > LONGEST_LINE] == []
+
+
+def test_the_ladder_names_a_test_for_each_rung() -> None:
+    """The rungs are those of the code; each row of the tables ends with a test, which exists."""
+    tables = re.findall(r"(?:^\|.*\|\n)+", section("The ladder of evidence"), re.MULTILINE)
+    rows = [row.strip("|\n ").split(" | ") for table in tables for row in table.splitlines()[2:]]
+    climb = inspect.getsource(Attributor._climb)  # noqa: SLF001 - the ladder itself
+    rungs = set(re.findall(r'"(\w+)"', climb))
+    assert {row[0].strip("`") for row in rows[: len(rungs)]} == rungs
+    assert len(rows) > 15
+    for row in rows:
+        (test,) = re.findall(r"^`(tests/[\w/]+\.py)`$", row[-1])
+        assert (ROOT / test).exists(), row
