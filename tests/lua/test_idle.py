@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.reservations import ALICE, BOB, Lab, process, unused, used
 
-from canhazgpu.events.gpu import GpuUsage, Hint
+from canhazgpu.events.gpu import GpuUsage, Hint, ProcessUse
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
 
@@ -120,6 +120,20 @@ async def test_use_ends_it_and_is_told_to_who_was_told(lab: Lab) -> None:
 CLAIM = {"user": "root", "person": None, "evidence": "unknown"}
 
 
+ONE_LOGIN = [
+    (0, ALICE, process(ALICE), True),  # sudo canhazgpu reserve
+    (0, ALICE, process(ALICE, login_uid=ALICE, evidence="loginuid"), True),
+    (
+        ALICE,
+        None,
+        process(998, person="u1001", login_uid=ALICE, evidence="loginuid"),
+        True,
+    ),  # sudo -u service
+    (0, ALICE, process(BOB), False),
+    (ALICE, None, process(BOB, login_uid=BOB), False),
+]
+
+
 @pytest.mark.parametrize("where", [0, 1])
 async def test_use_of_any_of_its_gpus_is_use(lab: Lab, where: int) -> None:
     """Use of one of its GPUs is enough."""
@@ -128,6 +142,17 @@ async def test_use_of_any_of_its_gpus_is_use(lab: Lab, where: int) -> None:
     await lab.scan(used(where, process(ALICE)))
     assert (await lab.record(name)).idle_ms is None
     assert await lab.told("idle") == []
+
+
+@pytest.mark.parametrize(("uid", "login_uid", "on_it", "is_use"), ONE_LOGIN)
+async def test_holder_and_user_are_compared_as_one_identity(
+    lab: Lab, uid: int, login_uid: int | None, on_it: ProcessUse, *, is_use: bool
+) -> None:
+    """What somebody reserves with sudo is used by their own processes, and the other way round."""
+    name = await lab.reserve(uid=uid, login_uid=login_uid)
+    await idle(lab, name)
+    await lab.scan(used(0, on_it))
+    assert len(await lab.told("used")) == is_use
 
 
 async def test_what_claims_to_belong_to_it_is_its_users(lab: Lab) -> None:
