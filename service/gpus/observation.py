@@ -94,10 +94,10 @@ def user_key(process: ProcessUse) -> str:
     """Return the key of the violation that a process belongs to.
 
     Containers without a proven user share one violation for each user they are hinted at, and one if there is
-    no hint: a user can start any number of them.
+    no hint: a user can start any number of them, with any uids. So do those whose cgroup names no container.
     """
     hint = process.hint
-    if process.uid is not None or process.person is not None or (process.container or hint) is None:
+    if process.uid is not None or process.person is not None or process.user == UNKNOWN_USER:
         return identity_key(process)
     return CONTAINERS if hint is None else f"{CONTAINERS}:{hint.user if hint.uid is None else hint.uid}"
 

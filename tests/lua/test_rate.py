@@ -1,6 +1,7 @@
 """The limits on events: short uses add up, and constant changes cause a bounded number."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -214,11 +215,19 @@ def pointing_at(uid: int, pid: int) -> ProcessUse:
     return in_container(pid=pid, user=f"root in docker {pid:012x}", hint=hint)
 
 
-async def test_containers_that_point_to_ever_other_users_have_a_bound(host: Host) -> None:
-    """Whoever starts containers chooses what they point at, so all hints share one limit."""
+def with_uid(uid: int, pid: int) -> ProcessUse:
+    """Return the process of a container that its cgroup does not name."""
+    return in_container(pid=pid, user=f"uid {uid} in a container", container=None)
+
+
+@pytest.mark.parametrize("made", [pointing_at, with_uid])
+async def test_containers_that_look_like_ever_other_users_have_a_bound(
+    host: Host, made: Callable[[int, int], ProcessUse]
+) -> None:
+    """Whoever starts containers chooses what they point at and their uids, so all share one limit."""
     published = []
     for number in range(150):
-        boxes = [pointing_at(2000 + number * 5 + one, 10 + number * 5 + one) for one in range(5)]
+        boxes = [made(2000 + number * 5 + one, 10 + number * 5 + one) for one in range(5)]
         await host.scan(1, *boxes)
         published += await host.scan(10, *boxes)
         published += await host.scan(1)
