@@ -106,16 +106,17 @@ def read_facts(  # noqa: PLR0913, PLR0917 - where it is, and what is known of it
 def is_proven(proc: Path, folder: str, uid: int) -> bool:
     """Return whether the process of `folder` (/proc/PID) is the doing of the user `uid` that it has.
 
-    In a container of root's runtime, the image or whoever started it chose the uid. It is proven on the host,
-    in a user namespace that the user created, and below the user's own login. A container that the service
-    is in too is its host. Raises OSError if the process has ended or is hidden.
+    In a container of root's runtime, and in another root directory, somebody else may have chosen the uid. It
+    is proven on the host, in a user namespace that the user created, below the user's own login, and by
+    parents on the host. A container that the service is in too is its host. Raises OSError if the process has
+    ended or is hidden.
     """
     status = Path(folder, "status").read_bytes()
     cgroup = Path(folder, "cgroup").read_text("utf-8", "backslashreplace")
     container, in_slice = container_of(cgroup), slice_uid(cgroup)
-    if container and container == container_of(
-        Path(proc, "self/cgroup").read_text("utf-8", "backslashreplace")
-    ):
+    own = container_of(Path(proc, "self/cgroup").read_text("utf-8", "backslashreplace"))
+    shared = container is not None and container == own
+    if shared:
         container = None
     namespaces = namespaces_of(proc, folder, status)
     if container and _is_named_by(in_slice, folder, uid, namespaces):
@@ -123,7 +124,13 @@ def is_proven(proc: Path, folder: str, uid: int) -> bool:
     if namespaces.mapped:
         owner = namespaces.owner if namespaces.known else uid
         return owner == uid and (container is None or owner == in_slice)
-    return container is None and (not namespaces.nested or uid in {login_uid(folder), in_slice})
+    if container is not None:
+        return False
+    if (namespaces.host or shared) and not namespaces.nested:
+        return True
+    if uid in {login_uid(folder), in_slice}:
+        return True
+    return not namespaces.nested and _has_uid_of_host_parent(proc, int(Path(folder).name), uid)
 
 
 def _is_named_by(user: int | None, folder: str, uid: int, namespaces: Namespaces) -> bool:

@@ -12,6 +12,7 @@ from support.people import Person
 
 from canhazgpu.events.gpu import ProcessReading
 from canhazgpu.service.identity.attribution import Attributor
+from canhazgpu.service.identity.process_facts import is_proven
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 
@@ -59,6 +60,7 @@ def test_a_uid_in_a_tree_of_its_own_is_proven_by_parents_on_the_host(
 
 def _follow(parent: "subprocess.Popen[bytes]", pid: int, person: Person | None) -> None:
     comm, attributor = Path(f"/proc/{pid}/comm"), Attributor()
+    uid = Path(f"/proc/{pid}").stat().st_uid
     for step in ("step 0", "step 1"):
         until(lambda name=step: comm.read_text() == f"{name}\n")  # type: ignore[misc]
         attributor.attribute(ProcessReading(pid=pid, memory_mb=1))
@@ -66,6 +68,8 @@ def _follow(parent: "subprocess.Popen[bytes]", pid: int, person: Person | None) 
         found = attributor.attribute(ProcessReading(pid=pid, memory_mb=1))
         assert found
         assert (found.name, found.program) == (step, None)
+        if step == "step 0":  # Of a caller, it is read once.
+            assert is_proven(Path("/proc"), f"/proc/{pid}", uid) == bool(person)
         assert (found.person, found.uid) == ((person.name, person.uid) if person else (None, None))
         assert parent.stdin
         parent.stdin.close()
