@@ -78,8 +78,9 @@ class Locator:
                 found = await self._ask(seed)
             except (RedisError, OSError) as error:
                 found, why = None, f"{seed[0]}:{seed[1]}: {' '.join(str(error).split())}"
-            if seed in self._seeds:
-                self._seeds.append(self._seeds.pop(self._seeds.index(seed)))
+            finally:  # Also if nobody waits any more.
+                if seed in self._seeds:
+                    self._seeds.append(self._seeds.pop(self._seeds.index(seed)))
             if found:
                 return found
         what = "Sentinel" if self._endpoint.kind == "sentinel" else "node of the Cluster"

@@ -1,5 +1,6 @@
 """Access to Redis: a bounded pool of connections, and scripts that are called by their hash."""
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -91,6 +92,7 @@ class Store:
         self.explain: Callable[[StoreDown], tuple[str, str]] = lambda down: (str(down), TRY_AGAIN)
         self.silence = Silence()
         self.trouble: StoreDown | None = None  # The last error, valid while Redis is `down`.
+        self._probe: asyncio.Future[Exception | None] | None = None  # The attempt of `ready` under way.
         self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
     @property
@@ -202,18 +204,30 @@ class Store:
         return int(clock[0]) * 1000 + int(clock[1]) // 1000
 
     async def ready(self, deadline: float) -> None:
-        """Wait until Redis answers; raise StoreDown with the last error after `deadline` seconds."""
+        """Wait until Redis answers; raise StoreDown with the last error after `deadline` seconds.
+
+        An attempt that takes longer goes on, for the next call: it may take longer than any caller waits.
+        """
         last: Exception | None = None
-        with anyio.move_on_after(deadline):
-            while True:
-                try:
-                    await self.redis.ping()
-                except (*UNREACHABLE, RedisError) as error:
-                    last = error
-                    await anyio.sleep(0.02)
-                else:
-                    return
+        over = time.monotonic() + deadline
+        while (left := over - time.monotonic()) > 0:
+            probe = self._probe = self._probe or asyncio.ensure_future(self._ping())
+            done, _ = await asyncio.wait({probe}, timeout=left)
+            if not done:
+                break
+            self._probe = None if self._probe is probe else self._probe
+            last = probe.result()
+            if last is None:
+                return
+            await anyio.sleep(0.02)
         raise StoreDown(unreachable(last) if last else "Redis does not answer")
+
+    async def _ping(self) -> Exception | None:
+        try:
+            await self.redis.ping()
+        except (*UNREACHABLE, RedisError) as error:
+            return error
+        return None
 
     @property
     def down(self) -> bool:
@@ -236,6 +250,9 @@ class Store:
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.wait({self._probe})
         await self.redis.aclose()
         await self.common.aclose()
 

@@ -148,11 +148,19 @@ def test_sentinels_name_another_master(
     assert _role(watched.master()) == "master"
 
 
-@pytest.mark.parametrize("way", ["killed", "replaced"])
-def test_a_cluster_loses_the_node_that_has_the_host(folder: Path, resources: ExitStack, way: str) -> None:
-    """If a Cluster's replica takes over under load, the service follows it."""
-    cluster = Cluster(folder, resources, "{testhost}")
-    daemon = serving(folder, resources, f'url = "{cluster.url}"\n')
+@pytest.mark.parametrize(
+    ("way", "encrypted"), [("killed", False), ("replaced", False), ("killed", True)], ids=str
+)
+def test_a_cluster_loses_the_node_that_has_the_host(
+    folder: Path, resources: ExitStack, way: str, *, encrypted: bool
+) -> None:
+    """If a Cluster's replica takes over under load, the service follows it.
+
+    Encrypted, every node asks for the service's certificate.
+    """
+    paths = certificates(folder) if encrypted else None
+    cluster = Cluster(folder, resources, "{testhost}", paths)
+    daemon = serving(folder, resources, f'url = "{cluster.url}"\n{shown(paths) if paths else ""}')
     with Crowd(daemon).at_work() as crowd:
         crowd.more(10)
         if way == "killed":

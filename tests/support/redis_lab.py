@@ -189,10 +189,13 @@ class Watched:
 class Cluster:
     """Three masters that share the slots, and a replica of the one that has the slot of a key."""
 
-    def __init__(self, folder: Path, resources: ExitStack, key: str) -> None:
+    def __init__(
+        self, folder: Path, resources: ExitStack, key: str, tls: "dict[str, str] | None" = None
+    ) -> None:
         """Start all, and wait until the Cluster is whole."""
-        words = (*DURABLE, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-        self.servers = [Server(folder, *words) for _ in range(4)]
+        words: tuple[str, ...] = (*DURABLE, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+        words = (*words, "--tls-cluster", "yes") if tls else words
+        self.servers = [Server(folder, *words, tls=tls) for _ in range(4)]
         for server in self.servers:
             resources.callback(server.close)
         clients = [resources.enter_context(server.client()) for server in self.servers]
@@ -210,7 +213,8 @@ class Cluster:
         until(lambda: clients[3].info("replication").get("master_link_status") == "up", 30)
         # All masters must have heard that it is a replica, or they will not let it become one.
         until(lambda: all(b"slave" in _nodes(client) for client in clients[:3]), 30)
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{one.port}" for one in self.servers[:3])
+        places = ",".join(f"127.0.0.1:{one.port}" for one in self.servers[:3])
+        self.url = f"{'rediss' if tls else 'redis'}+cluster://{places}"
 
 
 def _nodes(client: Any) -> bytes:
