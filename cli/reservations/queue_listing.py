@@ -8,7 +8,7 @@ import typer
 from canhazgpu.cli.local_times import MINUTES, local
 from canhazgpu.cli.output import client, examples, print_json, table
 from canhazgpu.cli.status_lines import foreign, holder
-from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS
 
 EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'")
@@ -37,7 +37,7 @@ def row(request: dict[str, Any]) -> tuple[str, ...]:
         request["id"],
         holder(request),
         f"GPU {wanted}" if request["gpus"] else wanted,
-        spell_duration(request["waiting_s"]),
+        spell_length(request["waiting_s"]),
         expected,
         foreign(request["note"], SHOWN) if request["note"] else "-",
         foreign(request["reason"], LONGEST_WORDS),
