@@ -31,6 +31,8 @@ COMMANDS = {
     "env": ("reservations.env", "env", "EPILOG"),
     "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
     "cancel": ("reservations.cancel", "cancel", "EPILOG"),
+    "who": ("reservations.who", "who", "EPILOG"),
+    "history": ("reservations.history", "history", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
     "admin": ("reservations.admin", "app", None),
     "violations": ("violations.listing", "app", None),
