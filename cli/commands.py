@@ -31,6 +31,7 @@ COMMANDS = {
     "env": ("reservations.env", "env", "EPILOG"),
     "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
     "cancel": ("reservations.cancel", "cancel", "EPILOG"),
+    "top": ("top.top", "top", "EPILOG"),
     "who": ("reservations.who", "who", "EPILOG"),
     "history": ("reservations.history", "history", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
