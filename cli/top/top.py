@@ -8,7 +8,7 @@ import typer
 
 from canhazgpu.cli import arguments
 from canhazgpu.cli.display.terminal import is_unicode, shows_colour
-from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.cli.top.feed import Feed
 from canhazgpu.cli.top.frame import frame
@@ -61,8 +61,10 @@ def _seconds(text: str) -> float:
 
 
 def _show(feed: Feed, *, colour: bool) -> None:
-    from canhazgpu.cli.top.screen import NoScreen, Screen  # noqa: PLC0415 - curses may be missing
-
+    try:
+        from canhazgpu.cli.top.screen import NoScreen, Screen  # noqa: PLC0415 - curses may be missing
+    except ImportError as error:
+        fail(f"top needs curses, which this Python does not have ({error}): use `canhazgpu status`", REFUSED)
     session, unicode = Session(), is_unicode(sys.stdout)
     try:
         with Screen(colour=colour) as screen:

@@ -113,7 +113,12 @@ OPERATIONS = (
         query={
             "after": (TEXT, "A stream id; only events after it."),
             "type": (TEXT, "A type or the beginning of one; repeatable."),
-            "follow": (FLAG, "1: continue with new events."),
+            "follow": (FLAG, "1: continue with new events; not with `until`."),
+            "since": (TEXT, "Events since then, as for violations (default with any other filter: 7d)."),
+            "until": (TEXT, "Events until then; same syntax."),
+            "user": (TEXT, "Only events that name this user."),
+            "gpu": (TEXT, "Only events about this GPU."),
+            "n": (TEXT, "Only the newest so many past events."),
         },
     ),
     Operation(
