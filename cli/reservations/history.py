@@ -13,8 +13,8 @@ from canhazgpu.cli.local_times import MINUTES, as_utc, local
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_length
-from canhazgpu.events.gpu_ranges import spell_ranges
 from canhazgpu.events.sanitize import LONGEST_WORDS
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
 EPILOG = examples(
     "canhazgpu history",

@@ -7,7 +7,7 @@ import typer
 
 from canhazgpu.cli.output import client, examples, print_json
 from canhazgpu.cli.status_lines import foreign
-from canhazgpu.events.gpu_ranges import spell_ranges
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
 EPILOG = examples("canhazgpu who", "canhazgpu who --json | jq -r '.[] | select(.waiting > 0) | .user'")
 NOTHING = "-"

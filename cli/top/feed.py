@@ -12,7 +12,7 @@ from canhazgpu.cli.top.session import Request
 from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.client.connection import WAITING, WARNED
 from canhazgpu.client.reservations import post
-from canhazgpu.events.gpu_ranges import name_gpus
+from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 SAMPLES = 40
 RETRY = 1.0  # Seconds between two attempts to reach a service that is gone.

@@ -13,8 +13,8 @@ from canhazgpu.cli.status_lines import COLOURS, foreign, holder
 from canhazgpu.cli.top.feed import SAMPLES, State
 from canhazgpu.cli.top.session import FILTERS, SORTS, Session
 from canhazgpu.events.durations import spell_length
-from canhazgpu.events.gpu_ranges import spell_ranges
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
 BOLD, DIM, ALARM = "1", "2", "31"
 BARS = " ▁▂▃▄▅▆▇█"

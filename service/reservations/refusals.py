@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from canhazgpu.events.durations import spell_length
-from canhazgpu.events.gpu_ranges import states_of_gpus
 from canhazgpu.events.linux.processes import ended
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_ranges import states_of_gpus
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.hidepid import HIDDEN, REMEDY, hides_others
 from canhazgpu.service.reservations.allocator import AllocationRequest, Blocked, Reserved

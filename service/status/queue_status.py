@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from canhazgpu.events.gpu_ranges import name_gpus
 from canhazgpu.events.reservations import Waiting
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_ranges import name_gpus
 from canhazgpu.events.timestamps import local_time
 from canhazgpu.service.status.gpu_status import rfc3339
 from canhazgpu.service.status.queue_eta import end_of, queue_eta

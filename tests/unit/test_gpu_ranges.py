@@ -2,7 +2,7 @@
 
 import pytest
 
-from canhazgpu.events.gpu_ranges import name_gpus, spell_ranges, states_of_gpus
+from canhazgpu.events.spelling.gpu_ranges import name_gpus, spell_ranges, states_of_gpus
 
 
 @pytest.mark.parametrize(
