@@ -14,7 +14,7 @@ from canhazgpu.cli.top.feed import SAMPLES, State
 from canhazgpu.cli.top.session import FILTERS, SORTS, Session
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
-from canhazgpu.events.spelling.gpu_ranges import spell_ranges
+from canhazgpu.events.spelling.gpu_ranges import name_gpus, spell_ranges
 
 BOLD, DIM, ALARM = "1", "2", "31"
 BARS = " ▁▂▃▄▅▆▇█"
@@ -167,7 +167,7 @@ def _reservations(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
 
 
 def _queue(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
-    wanted = [f"GPU {spell_ranges(row['gpus'])}" if row["gpus"] else str(row["count"]) for row in rows]
+    wanted = [name_gpus(row["gpus"]) if row["gpus"] else str(row["count"]) for row in rows]
     columns = [
         Column("WHO", [holder(row) for row in rows], least=8),
         Column("WANTS", wanted),

@@ -13,7 +13,7 @@ MOST_DIGITS = 6
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Selects events that match everything that is set.
+    """Selects events that match everything that is set. Nothing after `until_ms` is read.
 
     A user's are those that name them as the user, the holder or the recipient. `newest`: only so many of the
     past ones.
@@ -25,11 +25,10 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     gpu: int | None = None
     newest: int | None = None
 
-    def fits(self, ms: int, event: Event) -> bool:
-        """Return whether an event that was appended at `ms` matches."""
+    def fits(self, event: Event) -> bool:
+        """Return whether an event matches, without considering its time."""
         return (
             matches(event.type, self.types)
-            and (self.until_ms is None or ms <= self.until_ms)
             and (self.user is None or self._is_users(event))
             and (self.gpu is None or self._is_gpus(event))
         )

@@ -71,7 +71,7 @@ class _Feed:
             if gone != 0:
                 found.append(_gap(self._store.keys.host, self.after, key, gone))
             self.after, event = key, _event(fields)
-            if event and self._wanted.fits(place_of(key)[0], event):
+            if event and self._wanted.fits(event):
                 found.append(_line(key, event, self._viewer))
         return found
 
