@@ -22,6 +22,7 @@ RETRY = 1.0  # Seconds between two attempts to reach a service that is gone.
 class State:
     """The last answers: rows as in the API. `trouble`: why they are old, `at`: since when (RFC 3339).
 
+    `waiting`: what is waited for, if an answer takes long.
     `samples` are the last readings of each card's utilisation, by UUID; None where it was not known.
     `message` is what came of the last request, `number` how many there were.
     """
@@ -31,6 +32,7 @@ class State:
     own: frozenset[str] = frozenset()
     at: str = ""
     trouble: Exception | None = None
+    waiting: str = ""
     warning: str = ""
     samples: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     message: str = ""
@@ -48,11 +50,13 @@ class Feed:
         self._samples: dict[str, deque[int | None]] = {}
         self._warnings: list[str] = []
         self.failure: Exception | None = None  # What ended the thread.
-        WARNED[:], WAITING[:] = [self._warnings.append], []
+        self._changed: Callable[[], None] = lambda: None
+        WARNED[:], WAITING[:] = [self._warnings.append], [self._wait]
 
     def begin(self, changed: Callable[[], None]) -> None:
         """Start the thread; it calls `changed` after each reading."""
-        Thread(target=self._run, args=[changed], daemon=True).start()
+        self._changed = changed
+        Thread(target=self._run, daemon=True).start()
 
     def ask(self, request: Request) -> None:
         """Send a request soon; its outcome becomes the message."""
@@ -66,7 +70,7 @@ class Feed:
             waiting = self._client.get("/v1/queue")
             held = self._client.get("/v1/reservations/own")
         except (Unreachable, Refused) as trouble:
-            self.latest = replace(self.latest, trouble=trouble)
+            self.latest = replace(self.latest, trouble=trouble, waiting="")
             return
         self.latest = replace(
             self.latest,
@@ -75,17 +79,22 @@ class Feed:
             own=frozenset(one["reservation"]["id"] for one in held),
             at=datetime.now(UTC).isoformat(),
             trouble=None,
+            waiting="",
             warning=self._warnings[0] if self._warnings else "",
             samples=self._sampled(gpus),
         )
 
-    def _run(self, changed: Callable[[], None]) -> None:
+    def _wait(self, text: str) -> None:
+        self.latest = replace(self.latest, waiting=text)
+        self._changed()
+
+    def _run(self) -> None:
         while not self.failure:
             try:
                 self._take_turn()
             except Exception as error:  # noqa: BLE001 - the other thread raises it
                 self.failure = error
-            changed()
+            self._changed()
 
     def _take_turn(self) -> None:
         try:

@@ -55,11 +55,8 @@ def _head(state: State, width: int) -> list[str]:
     gap = width - width_of(title) - width_of(clock)
     first = f"{title}{' ' * gap}{clock}" if gap > 1 else title
     lines = [paint(fit(first, width).rstrip(), BOLD, colour=True)]
-    trouble = ""
-    if state.trouble:
-        trouble = f"stale since {clock}: {state.trouble}"
-    elif state.warning:
-        trouble = state.warning
+    old = state.waiting or str(state.trouble or "")
+    trouble = f"stale since {clock}: {old}" if old else state.warning
     if trouble:
         lines.append(paint(fit(printable(trouble, 500), width).rstrip(), ALARM, colour=True))
     return lines

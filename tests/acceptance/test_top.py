@@ -112,6 +112,26 @@ def test_a_service_that_restarts(host: Daemon) -> None:
         shown.close()
 
 
+def test_a_service_that_is_stopped(host: Daemon) -> None:
+    """While it is stopped, keys work and the reason is shown; when it goes on, so does the view."""
+    need("tmux")
+    assert host.process
+    shown = Screen([*COMMAND, "top", "-i", "500ms"], host.environment)
+    try:
+        until(lambda: "1 free" in shown.text, 20)
+        host.process.send_signal(signal.SIGSTOP)
+        until(lambda: "stale since " in shown.text and "is stopped" in shown.text, 20)
+        shown.press("h")
+        until(lambda: "Press any key to go back." in shown.text, 20)
+        host.process.send_signal(signal.SIGCONT)
+        until(lambda: "stale" not in shown.text, 20)
+        shown.press("h", "q")
+        until(lambda: shown.status == 0, 20)
+    finally:
+        host.process.send_signal(signal.SIGCONT)
+        shown.close()
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
 )
