@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from bench import allocate, idle, journal, lives, scan, start
+from bench import allocate, idle, journal, lives, scan, start, top
 
 ALL: dict[str, Callable[[], Iterable[str]]] = {
     "start": start.measure,
@@ -14,6 +14,7 @@ ALL: dict[str, Callable[[], Iterable[str]]] = {
     "journal": journal.measure,
     "lives": lives.measure,
     "idle": idle.measure,
+    "top": top.measure,
 }
 
 

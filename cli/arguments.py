@@ -16,7 +16,7 @@ from canhazgpu.cli.status_lines import foreign
 from canhazgpu.cli.syntax.gpu_list import ALL, MOST, GpuNames, gpu_list, one_gpu
 from canhazgpu.client import Client
 from canhazgpu.client.reservations import Reservation, obtain
-from canhazgpu.events.durations import parse_duration, spell_duration
+from canhazgpu.events.durations import parse_duration, spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, printable
 
 FOREVER = "forever"  # The meaning of `--wait` without a time.
@@ -250,4 +250,4 @@ def format_gpus(gpus: list[int]) -> str:
 
 def remaining_time(facts: dict[str, Any]) -> str:
     """Return the remaining time of a reservation."""
-    return spell_duration(facts["expires_in_s"] or 0)
+    return spell_length(facts["expires_in_s"] or 0)

@@ -15,7 +15,6 @@ from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.completion.shell_scripts import SCRIPTS, script, variable
 from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, error_line, paragraph, reported
 from canhazgpu.cli.output import examples, fail
-from canhazgpu.cli.status import show, watch
 from canhazgpu.client.connection import WAITING, WARNED
 from canhazgpu.events.sanitize import printable
 
@@ -24,7 +23,7 @@ ABOUT = "Reserve this host's GPUs, run commands on them, and see who uses them."
 NAMES = ("canhazgpu", "chg")
 # Name: module of `canhazgpu.cli`, function or group, the function's epilog; in the order of the help.
 COMMANDS = {
-    "status": ("commands", "status", "STATUS_EPILOG"),
+    "status": ("status_options", "status", "EPILOG"),
     "run": ("reservations.run", "run", "EPILOG"),
     "reserve": ("reservations.reserve", "reserve", "RESERVE_EPILOG"),
     "extend": ("reservations.reserve", "extend", "EXTEND_EPILOG"),
@@ -32,6 +31,9 @@ COMMANDS = {
     "env": ("reservations.env", "env", "EPILOG"),
     "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
     "cancel": ("reservations.cancel", "cancel", "EPILOG"),
+    "top": ("top.top", "top", "EPILOG"),
+    "who": ("reservations.who", "who", "EPILOG"),
+    "history": ("reservations.history", "history", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
     "admin": ("reservations.admin", "app", None),
     "violations": ("violations.listing", "app", None),
@@ -51,9 +53,6 @@ COMMANDS = {
     "worker": ("operations.worker", "worker", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),
 }
-STATUS_EPILOG = examples(
-    "canhazgpu status", "canhazgpu status --json | jq -r '.[] | .status'", "canhazgpu status --watch"
-)
 EPILOG = examples(
     "canhazgpu run --gpus 2 -- python train.py",
     "canhazgpu reserve --gpus 1 --duration 4h",
@@ -82,25 +81,6 @@ def options(
         typer.echo(f"canhazgpu {importlib.metadata.version('canhazgpu')}")
     elif context.invoked_subcommand is None:
         fail("no command given; `canhazgpu --help` lists them", USAGE)
-
-
-def status(
-    *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON array with one object per GPU.")
-    ] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="Disable colours.")] = False,
-    watching: Annotated[bool, typer.Option("--watch", help="Refresh the output until Ctrl-C.")] = False,
-) -> None:
-    """Show the state of every GPU.
-
-    A GPU is available, in use, in use without a reservation, drained, not managed, failed or unknown.
-    """
-    if as_json and watching:
-        fail("--json and --watch cannot be used together; try `canhazgpu events --follow --json`", USAGE)
-    if watching:
-        watch(colour=not no_color)
-    show(as_json=as_json, colour=not no_color)
 
 
 def build(*names: str) -> typer.Typer:

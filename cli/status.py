@@ -1,9 +1,10 @@
-"""`canhazgpu status`: print one line for every GPU."""
+"""`canhazgpu status`: print one line for every GPU, or a table."""
 
 import os
 import sys
 import time
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from canhazgpu.cli.status_lines import coloured, line
 from canhazgpu.client import Client, Refused, Unreachable
@@ -14,18 +15,34 @@ WATCH = 2.0
 CLEAR = "\x1b[2J\x1b[H"
 
 
-def show(*, as_json: bool = False, colour: bool = True) -> None:
-    """Print the host's GPUs. Raises the errors of the client."""
+Lines = Callable[[list[dict[str, Any]]], str]
+Selection = Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
+
+
+def show(
+    *, as_json: bool = False, colour: bool = True, select: Selection = list, lines: Lines | None = None
+) -> None:
+    """Print the host's GPUs, or those that `select` returns. Raises the errors of the client."""
     gpus = Client().status()
+    chosen = select(gpus)
     if as_json:
         import json  # noqa: PLC0415 - plain lines do not need it
 
-        sys.stdout.write(json.dumps(gpus, indent=2) + "\n")
+        sys.stdout.write(json.dumps(chosen, indent=2) + "\n")
         return
-    bright = colour and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    sys.stdout.writelines((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in gpus)
-    if not gpus:
+    if chosen:
+        sys.stdout.write(lines(chosen) if lines else _plain(chosen, colour=colour))
+    elif gpus:
+        sys.stderr.write("No GPU of this host is one of those.\n")
+    else:
         sys.stderr.write(f"No GPU was found on this host: {_why_none()}\n")
+
+
+def _plain(gpus: Sequence[dict[str, Any]], *, colour: bool) -> str:
+    """Return one line for each GPU. Scripts read it: only a terminal gets colours, even with FORCE_COLOR."""
+    bright = colour and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    bright = bright and os.environ.get("TERM") != "dumb"
+    return "".join((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in gpus)
 
 
 def _why_none() -> str:
@@ -34,7 +51,7 @@ def _why_none() -> str:
     return f"{reason}: {remedy}" if reason and remedy else reason or "run `canhazgpu doctor`"
 
 
-def watch(*, colour: bool) -> NoReturn:
+def watch(*, colour: bool, select: Selection = list, lines: Lines | None = None) -> NoReturn:
     """Refresh the GPUs every WATCH seconds: in place on a terminal, else when a line has changed.
 
     If the service goes away, wait for it. If it is not reachable at the start, that is an error.
@@ -43,11 +60,11 @@ def watch(*, colour: bool) -> NoReturn:
     warnings: list[str] = []
     WARNED[:] = [warnings.append]  # Warnings are part of the display.
     client = Client()
-    bright = colour and live and not os.environ.get("NO_COLOR")
     while True:
         warnings.clear()
         try:
-            text = "".join((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in client.status())
+            gpus = select(client.status())
+            text = lines(gpus) if lines else _plain(gpus, colour=colour)
             text += "".join(f"Warning: {warning}\n" for warning in warnings)
         except (Unreachable, Refused) as trouble:
             if not before:

@@ -4,7 +4,9 @@
 """
 
 import json
+import re
 import textwrap
+import unicodedata
 from typing import Any
 
 from canhazgpu.config.load import Option, options, shown
@@ -33,14 +35,35 @@ def example() -> str:
 
 def _entry(option: Option, name: str, settings: Settings) -> str:
     about = textwrap.wrap(option.about, WIDTH, initial_indent="# ", subsequent_indent="# ")
-    return "\n".join([*about, f"# {name} = {_toml(shown(option, settings))}", ""])
+    return "\n".join([*about, f"# {name} = {toml(shown(option, settings))}", ""])
 
 
-def _toml(value: Any) -> str:
-    """Return a value in TOML syntax, which is the same as JSON for everything but tables."""
+def toml(value: Any) -> str:
+    """Return a value in TOML syntax; a table is inline. What is not set (None) is left out of tables."""
     if isinstance(value, dict):
-        inner = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items())
+        pairs = [(key, one) for key, one in value.items() if one is not None]
+        inner = ", ".join(f"{_key(key)} = {toml(one)}" for key, one in pairs)
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return _string(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _key(text: str) -> str:
+    return text if _BARE.fullmatch(text) else _string(text)
+
+
+def _string(text: str) -> str:
+    return '"' + "".join(map(_character, text)) + '"'
+
+
+def _character(one: str) -> str:
+    if one in '"\\':
+        return f"\\{one}"
+    if unicodedata.category(one)[0] in "CZ" and one != " ":  # Controls, what is invisible, and line ends.
+        return f"\\u{ord(one):04x}" if ord(one) <= _LAST_SHORT else f"\\U{ord(one):08x}"
+    return one
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_LAST_SHORT = 0xFFFF

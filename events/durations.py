@@ -1,4 +1,4 @@
-"""Parses and formats durations: `1h30m`, `2 days` or `1:30:00` as input, `1h 30m 0s` as output."""
+"""Parses and formats durations: `1h30m`, `2 days` or `1:30:00` as input, `1h 30m 0s` or `1d 4h` as output."""
 
 import math
 import re
@@ -17,6 +17,7 @@ _WORDS = {
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]+) *")
 _CLOCK = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9]):([0-5][0-9])")
 EXAMPLES = "30s, 30m, 2h, 1h30m, 1:30:00, 2 days or 1w"
+DAY, HOUR, MINUTE = 86400, 3600, 60
 LONGEST = 100 * 365 * 86400  # A century: a longer duration is more likely a typing error.
 
 
@@ -53,6 +54,17 @@ def spell_duration(seconds: float) -> str:
     """Return `seconds` as `2h 0m 0s`, whole seconds rounded down, never negative."""
     whole = max(0, int(seconds))
     return f"{whole // 3600}h {whole % 3600 // 60}m {whole % 60}s"
+
+
+def spell_length(seconds: float) -> str:
+    """Return `seconds` for people: `2h 0m 0s`, and from a day on `30d` or `1d 4h`, to the nearest hour.
+
+    The last half minute before a day counts as the day, so that a new reservation has its full length.
+    """
+    if seconds < DAY - MINUTE / 2:
+        return spell_duration(seconds)
+    days, hours = divmod(round(seconds / HOUR), DAY // HOUR)
+    return f"{days}d {hours}h" if hours else f"{days}d"
 
 
 def format_duration(seconds: float) -> str:

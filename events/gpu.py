@@ -43,6 +43,7 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
     memory_total_mb: int | None = None
     memory_used_mb: int | None = None
     utilization_percent: int | None = None
+    temperature_c: int | None = None
     processes: tuple[ProcessReading, ...] = ()
     processes_reported: bool = True
     mig: tuple[MigReading, ...] = ()
@@ -136,6 +137,7 @@ class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     memory_used_mb: int | None = None
     memory_total_mb: int | None = None
     utilization_percent: int | None = None
+    temperature_c: int | None = None
     users: tuple[str, ...] = ()
     processes: tuple[ProcessUse, ...] = ()
     exempt: tuple[ProcessUse, ...] = ()

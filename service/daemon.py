@@ -42,9 +42,9 @@ from canhazgpu.service.reservations.user_renames import UserRenames
 from canhazgpu.service.routes.admin import AdminRoutes
 from canhazgpu.service.routes.app import Api
 from canhazgpu.service.routes.last_known import LastKnown
-from canhazgpu.service.routes.reservations import ReservationRoutes
+from canhazgpu.service.routes.lists import list_routes
+from canhazgpu.service.routes.reservation_routes.reservations import ReservationRoutes
 from canhazgpu.service.routes.silences import SilenceRoutes
-from canhazgpu.service.routes.violations import ViolationRoutes
 from canhazgpu.service.silences.lifecycle import Silences
 from canhazgpu.service.status.gpu_status import rfc3339
 from canhazgpu.service.storage.journal import Journal
@@ -123,7 +123,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         [
             *reservations.routes(),
             *AdminRoutes(scanner, allocator, group, users).routes(),
-            *ViolationRoutes(store, scanner, group, users).routes(),
+            *list_routes(settings, store, scanner, group, users, last_known),
             *quiet.routes(),
         ],
         group,

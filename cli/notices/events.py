@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 import typer
 
-from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.arguments import integer, name, non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
-from canhazgpu.cli.local_times import local
+from canhazgpu.cli.local_times import as_utc, local
 from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.client import Unreachable
 from canhazgpu.events.sanitize import printable
@@ -20,8 +20,11 @@ from canhazgpu.events.sanitize import printable
 RETRY = 0.5  # Seconds between attempts to reconnect to a service that was restarted.
 SILENCE = 45.0  # Seconds; a quiet stream sends a keep-alive every 15 s.
 LONGEST = 160
+MOST = 100_000
 EPILOG = examples(
     "canhazgpu events",
+    "canhazgpu events --since yesterday --user bob",
+    "canhazgpu events --gpu 3 -n 20",
     "canhazgpu events --follow --type violation",
     "canhazgpu events --follow --json | jq -r .data.user",
 )
@@ -45,6 +48,36 @@ def events(
         str | None,
         typer.Option(help="Only events after this stream_id.", metavar="STREAM_ID", callback=non_empty),
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Events since then, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25 or"
+            " '2026-11-25 14:30' (default: the last 100 events; with --user, --gpu, --until or -n: 7d).",
+            metavar="TIME",
+            callback=non_empty,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Events until then, in the same formats; a date means 00:00.",
+            metavar="TIME",
+            callback=non_empty,
+        ),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", "-u", help="Only events that name this user.", metavar="USER", callback=name),
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Only events about this GPU.", metavar="GPU", callback=non_empty)
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "-n", "--number", help="Only the newest so many past events.", metavar="NUMBER", parser=integer
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """Print recent events, oldest first.
@@ -52,15 +85,21 @@ def events(
     With --follow, new events are printed as they happen.
     """
     _check(types or [], after)
+    words = {"since": since and as_utc(since), "until": until and as_utc(until), "user": user, "gpu": gpu}
+    filters = {key: word for key, word in words.items() if word is not None}
+    _check_filters(filters, number, after, follow=follow)
+    past = {} if number is None else {"n": str(number)}
     service = client()
     came_back = False
     while True:
-        query: list[tuple[str, str]] = [("type", name) for name in types or ()]
+        query: list[tuple[str, str]] = [("type", kind) for kind in types or ()]
         query += [("after", after)] if after else []
         query += [("follow", "1")] if follow else []
+        query += [*filters.items(), *past.items()]
         try:
             for event in service.lines("/v1/events?" + urlencode(query), silence=SILENCE):
                 after, came_back = event["stream_id"], True
+                past.clear()  # Who comes back wants everything since.
                 if event["type"] == "canhazgpu.stream.gap" and not as_json:
                     _print_gap(event["data"])
                 else:
@@ -98,6 +137,21 @@ def _check(types: list[str], after: str | None) -> None:
                 fail(f"--type: there is no event type {printable(name)}; use {known}", USAGE)
 
 
+def _check_filters(filters: dict[str, str], number: int | None, after: str | None, *, follow: bool) -> None:
+    from canhazgpu.service.violations.filters import filters as parse  # noqa: PLC0415 - heavy
+
+    if number is not None and not 1 <= number <= MOST:
+        fail(f"-n: {number} is out of range: use 1 to {MOST}", USAGE)
+    if after and "since" in filters:
+        fail("--after and --since cannot be used together", USAGE)
+    if follow and "until" in filters:
+        fail("--follow and --until cannot be used together", USAGE)
+    try:
+        parse(filters, round(time.time() * 1000), lambda name: f"--{name}")
+    except ValueError as error:
+        fail(str(error), USAGE)
+
+
 def _print(event: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(event) + "\n")
@@ -115,6 +169,7 @@ def _summary(data: dict[str, Any]) -> str:
     names = (
         "user",
         "gpu",
+        "gpus",
         "state",
         "in_use",
         "users",
@@ -126,5 +181,5 @@ def _summary(data: dict[str, Any]) -> str:
     )
     known = ((name, data[name]) for name in names if data.get(name) not in (None, [], ""))
     return " ".join(
-        f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in known
+        f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}" for name, value in known
     )

@@ -8,7 +8,7 @@ import typer
 from canhazgpu.cli.arguments import AsJson, non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import DONE, USAGE
-from canhazgpu.cli.output import examples, fail, print_json, table
+from canhazgpu.cli.output import examples, fail, print_json
 
 app = typer.Typer(
     help="Check and show the settings.",
@@ -75,17 +75,25 @@ def check(
     sys.stdout.write(f"Good: {', '.join(named) if named else 'all settings have their defaults'}\n")
 
 
-@app.command("show", epilog=examples("canhazgpu config show", "canhazgpu config show --json"))
+@app.command("show", epilog=examples("canhazgpu config show > settings.toml", "canhazgpu config show --json"))
 def show(*, as_json: AsJson = False) -> None:
-    """Show the effective value of every setting and where it was set; secrets are masked."""
+    """Show the effective value of every setting and where it was set, as a settings file.
+
+    The output can be used as a settings file. Secrets are masked and commented out.
+    """
+    from canhazgpu.config.effective import effective  # noqa: PLC0415 - heavy
     from canhazgpu.config.load import options, shown  # noqa: PLC0415 - heavy
 
     loaded = _load(None)
-    rows = [(option.key, shown(option, loaded.settings), loaded.origins[option.key]) for option in options()]
     if as_json:
-        print_json({key: {"value": value, "from": origin} for key, value, origin in rows})
+        print_json(
+            {
+                option.key: {"value": shown(option, loaded.settings), "from": loaded.origins[option.key]}
+                for option in options()
+            }
+        )
     else:
-        sys.stdout.write(table(("KEY", "VALUE", "FROM"), [(k, str(v), o) for k, v, o in rows]) + "\n")
+        sys.stdout.write(effective(loaded))
 
 
 @app.command("example", epilog=examples("canhazgpu config example > config.toml"))

@@ -8,8 +8,9 @@ import typer
 from canhazgpu.cli.local_times import MINUTES, local
 from canhazgpu.cli.output import client, examples, print_json, table
 from canhazgpu.cli.status_lines import foreign, holder
-from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS
+from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'")
 HEADER = ("POSITION", "ID", "USER", "GPUS", "WAITING", "EXPECTED", "NOTE", "FOR")
@@ -30,14 +31,14 @@ def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON 
 
 def row(request: dict[str, Any]) -> tuple[str, ...]:
     """Return the cells of a request in the queue."""
-    wanted = ",".join(map(str, request["gpus"])) if request["gpus"] else str(request["count"])
+    wanted = name_gpus(request["gpus"]) if request["gpus"] else str(request["count"])
     expected = local(request["expected"], MINUTES) if request["expected"] else "unknown"
     return (
         str(request["position"]),
         request["id"],
         holder(request),
-        f"GPU {wanted}" if request["gpus"] else wanted,
-        spell_duration(request["waiting_s"]),
+        wanted,
+        spell_length(request["waiting_s"]),
         expected,
         foreign(request["note"], SHOWN) if request["note"] else "-",
         foreign(request["reason"], LONGEST_WORDS),

@@ -17,7 +17,7 @@ from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
 from canhazgpu.cli.output import client, examples, fail, print_json, table
 from canhazgpu.cli.violations.timeline import head, moments
-from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import printable
 
 COLUMNS = (
@@ -190,7 +190,7 @@ def _check(said: dict[str, str]) -> None:
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
-    lasted = "open" if row["state"] == "open" else spell_duration(row["duration_s"] or 0)
+    lasted = "open" if row["state"] == "open" else spell_length(row["duration_s"] or 0)
     processes = [f"{process['pid']} ({printable(process['name'])})" for process in row["processes"]]
     shown = ", ".join(processes[:3]) + (f" and {len(processes) - 3} more" if len(processes) > 3 else "")  # noqa: PLR2004
     return (

@@ -13,7 +13,7 @@ from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json, table
 from canhazgpu.cli.syntax.gpu_list import MOST
 from canhazgpu.client.reservations import post
-from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import printable
 
 app = typer.Typer(
@@ -204,7 +204,7 @@ def _print_silence(row: dict[str, Any], done: str, *, as_json: bool) -> None:
         return
     count = row["violations"]
     now = f"{count} open violation{'' if count == 1 else 's'} now"
-    sys.stdout.write(f"{done} {_matches(row)} for {spell_duration(row['left_s'])}: {now} ({row['id']})\n")
+    sys.stdout.write(f"{done} {_matches(row)} for {spell_length(row['left_s'])}: {now} ({row['id']})\n")
 
 
 def _matches(row: dict[str, Any]) -> str:
@@ -216,5 +216,5 @@ def _matches(row: dict[str, Any]) -> str:
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     by = printable(row["by"]) + (" (ack)" if row["ack"] else "")
-    left, count = spell_duration(row["left_s"]), str(row["violations"])
+    left, count = spell_length(row["left_s"]), str(row["violations"])
     return (row["id"], _matches(row), left, by, count, printable(row["reason"], 100))

@@ -4,7 +4,7 @@ from typing import Any
 
 from canhazgpu.cli.local_times import local
 from canhazgpu.cli.output import table
-from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 
 SENTENCE = 400
@@ -24,7 +24,7 @@ def head(row: dict[str, Any]) -> str:
         "GPU": f"{row['gpu']} ({printable(row['gpu_name'])}, {printable(row['gpu_uuid'])})",
         "Since": local(row["since"]),
         "Until": ended,
-        "Lasted": spell_duration(row["duration_s"] or 0) if row["closed"] else "",
+        "Lasted": spell_length(row["duration_s"] or 0) if row["closed"] else "",
         "Memory": f"{row['memory_mb']}MB, at most {row['peak_memory_mb']}MB"
         if row["peak_memory_mb"]
         else "not reported",

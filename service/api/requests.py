@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.durations import parse_duration, spell_duration
+from canhazgpu.events.durations import parse_duration, spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, UUID_START
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.peer import Peer
@@ -189,7 +189,7 @@ def duration_of(text: str | None, default: float | None, may: Allowance, what: s
         return min(bounds) if bounds else None
     found = seconds(text, what)
     if may.longest is not None and found > may.longest:
-        most = spell_duration(may.longest)
+        most = spell_length(may.longest)
         raise Problem(403, "too-long", f"{what}: {text} exceeds your limit of {most}")
     return found
 

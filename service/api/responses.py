@@ -62,7 +62,8 @@ class SilenceResponse(Silence, frozen=True, kw_only=True):
 class GpuResponse(Struct, kw_only=True):
     """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
 
-    `memory_mb` is the counted memory; `memory_used_mb` is reported by the GPU, null if it reports none.
+    `memory_mb` is the counted memory; `memory_used_mb`, `utilization_percent` and `temperature_c` (degrees
+    Celsius) are reported by the GPU, null if it reports none.
     `silenced_s`: the remaining time for which all its open violations are silenced; null if one is not
     silenced, or there are none. On a reserved GPU, `others` are processes of other users, and `presumed`
     those that are assumed to be the holder's because no user is proven. `stale_reason`: why this is only the
@@ -79,6 +80,8 @@ class GpuResponse(Struct, kw_only=True):
     memory_mb: int
     memory_used_mb: int | None
     memory_total_mb: int | None
+    utilization_percent: int | None
+    temperature_c: int | None
     in_use: bool
     processes: list[ProcessResponse]
     others: list[ProcessResponse]

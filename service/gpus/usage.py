@@ -63,6 +63,7 @@ def gpu_usage(reading: GpuReading, processes: Sequence[ProcessUse], settings: Se
         memory_used_mb=reading.memory_used_mb,
         memory_total_mb=reading.memory_total_mb,
         utilization_percent=reading.utilization_percent,
+        temperature_c=reading.temperature_c,
         users=_users(counted) if in_use else (),
         processes=tuple(counted) if in_use else (),
         exempt=tuple(exempt),

@@ -86,6 +86,7 @@ class Nvml:
             gpu["utilization_percent"] = self._shown(
                 lambda: self.lib.nvmlDeviceGetUtilizationRates(handle).gpu
             )
+            gpu["temperature_c"] = self._shown(lambda: self._temperature(handle))
             gpu["mig"] = list(self._mig(handle))
         except self.lib.NVMLError as error:
             gpu["error"] = error.value
@@ -109,6 +110,16 @@ class Nvml:
             return ask()
         except (self.lib.NVMLError, AttributeError, ValueError):
             return None
+
+    def _temperature(self, handle: Any) -> int:
+        """Return the degrees Celsius; drivers before 560 and releases of pynvml from 14 know one way each."""
+        sensor = self.lib.NVML_TEMPERATURE_GPU
+        try:
+            return int(self.lib.nvmlDeviceGetTemperature(handle, sensor))
+        except (self.lib.NVMLError, AttributeError) as error:
+            if getattr(error, "value", FUNCTION_NOT_FOUND) != FUNCTION_NOT_FOUND:
+                raise
+        return int(self.lib.nvmlDeviceGetTemperatureV(handle, sensor))
 
     def _memory(self, handle: Any) -> dict[str, int | None]:
         """Return total and used memory, or None if the card has no memory of its own to report."""

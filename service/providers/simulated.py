@@ -43,6 +43,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_total_mb: Megabytes | None = 81559
     memory_used_mb: Megabytes = 0
     utilization_percent: int | None = None
+    temperature_c: int | None = None
     error: str | None = None
     hang: str | None = None
     processes: list[SimulatedProcess] = []
@@ -79,6 +80,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             memory_total_mb=None if name else self.memory_total_mb,
             memory_used_mb=None if name else used,
             utilization_percent=self.utilization_percent,
+            temperature_c=self.temperature_c,
             processes=tuple(
                 ProcessReading(pid=one.pid, memory_mb=one.memory_mb or None, user=one.user, name=one.name)
                 for one in processes

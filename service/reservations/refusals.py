@@ -3,9 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.durations import spell_length
 from canhazgpu.events.linux.processes import ended
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_ranges import states_of_gpus
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.hidepid import HIDDEN, REMEDY, hides_others
 from canhazgpu.service.reservations.allocator import AllocationRequest, Blocked, Reserved
@@ -77,8 +78,8 @@ def _gpus(count: int) -> str:
 
 
 def _named(reserved: Reserved) -> Problem:
-    parts = [f"GPU {blocked_gpu.gpu} is {_state(blocked_gpu)}" for blocked_gpu in reserved.blocked]
-    detail = f"Not available: {', '.join(parts)} - {LOOK}"
+    states = states_of_gpus((blocked_gpu.gpu, _state(blocked_gpu)) for blocked_gpu in reserved.blocked)
+    detail = f"Not available: {states} - {LOOK}"
     return Problem(409, "not-available", detail, _remedy(reserved.blocked), counts=reserved.counts)
 
 
@@ -118,9 +119,9 @@ def not_yours(blocked: Sequence[Blocked], verb: str, known: Collection[int]) -> 
     ]
     if missing:
         return _no_such_gpu(missing)
-    parts = [f"GPU {blocked_gpu.gpu} is {_whose(blocked_gpu, verb)}" for blocked_gpu in blocked]
+    states = states_of_gpus((blocked_gpu.gpu, _whose(blocked_gpu, verb)) for blocked_gpu in blocked)
     other = any(blocked_gpu.by for blocked_gpu in blocked)
-    detail = f"{', '.join(parts)}: nothing was changed"
+    detail = f"{states}: nothing was changed"
     return Problem(403 if other else 409, "not-yours", detail, f"you can {verb} only your own reservations")
 
 
@@ -133,7 +134,7 @@ def _whose(blocked_gpu: Blocked, verb: str) -> str:
 def not_extended(reply: dict[str, Any]) -> Problem:
     """Return the problem that reservations cannot be extended."""
     if reply["code"] == "limit":
-        left, most = (spell_duration(reply[name] / 1000) for name in ("left_ms", "most_ms"))
+        left, most = (spell_length(reply[name] / 1000) for name in ("left_ms", "most_ms"))
         detail = f"the reservation would exceed your limit of {most}; {left} are left"
         return Problem(403, "too-long", detail, "extend it by less")
     detail = "you have no manual reservation"

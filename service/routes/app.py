@@ -29,6 +29,7 @@ from canhazgpu.service.recovery.reconciliation import Reconciler
 from canhazgpu.service.redis_server.durability import describe, weaknesses
 from canhazgpu.service.redis_server.embedded import EmbeddedRedis
 from canhazgpu.service.routes import event_stream
+from canhazgpu.service.routes.event_filter import event_filter
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.openapi import openapi
 from canhazgpu.service.status.gpu_status import status
@@ -142,17 +143,21 @@ class Api:
         return self._last_known.respond(rows, seen)
 
     async def events(self, request: Request) -> Response:
-        """Return events as JSON lines: `after` (a stream id), `type` (repeatable), `follow=1`."""
+        """Return events as JSON lines: `after` (a stream id) or filters, `type` (repeatable), `follow=1`."""
         query = request.query_params
         newest = await event_stream.newest(
             self._store, PAST_EVENTS
         )  # Call it anyway, because Redis may be down.
-        after = query.get("after", newest)
+        try:
+            wanted, begin = event_filter(query, query.getlist("type"), round(time.time() * 1000))
+        except ValueError as error:
+            raise Problem(400, "bad-request", str(error)) from error
+        after = query.get("after", begin or newest)
         if not STREAM_ID.fullmatch(after):
             raise Problem(400, "bad-request", "`after` is not a stream id", "use the stream_id of an event")
-        follow = query.get("follow") == "1"
+        follow = query.get("follow") == "1" and wanted.until_ms is None
         viewer = Viewer.of(peer_of(request), self._admin_group)
-        lines = event_stream.feed(self._store, after, query.getlist("type"), viewer, follow=follow)
+        lines = event_stream.feed(self._store, after, wanted, viewer, follow=follow)
         return StreamingResponse(lines, media_type="application/jsonl")
 
     async def deliveries(self, request: Request) -> Response:

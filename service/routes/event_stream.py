@@ -1,33 +1,41 @@
 """Streams the events as lines of JSON: past events, and new ones as long as the client reads."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 
-from canhazgpu.events.envelope import GAP, Event, Undecodable, decode, matches
+from canhazgpu.events.envelope import GAP, Event, Undecodable, decode
 from canhazgpu.events.notices import CREATED
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.redis_client.stream_ids import before, missing, missing_since, place_of
 from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.service.api.redaction import Viewer
+from canhazgpu.service.routes.event_filter import EventFilter
 
 PAGE = 200
 BLOCK = 15.0  # Seconds between keep-alives on a quiet stream.
 
 
 async def feed(
-    store: Store, after: str, types: Sequence[str], viewer: Viewer, *, follow: bool
+    store: Store, after: str, wanted: EventFilter, viewer: Viewer, *, follow: bool
 ) -> AsyncIterator[bytes]:
     """Yield one line per event after the stream id `after`; with `follow`, until the client disconnects.
 
     Each line has a `stream_id` to continue from, and is redacted for `viewer`. If entries are missing, a line
     of the type GAP is sent, whatever types were requested. A quiet stream sends empty lines as keep-alives.
     """
-    feed = _Feed(store, after, types, viewer)
-    async for page in _past(store, after):
+    feed = _Feed(store, after, wanted, viewer)
+    newest: deque[bytes] = deque(maxlen=wanted.newest)
+    async for page in _past(store, after, wanted.until_ms):
         for line in await feed.lines(page):
-            yield line
+            if wanted.newest is None:
+                yield line
+            else:
+                newest.append(line)
+    for line in newest:
+        yield line
     if not follow:
         return
     client = store.blocking(BLOCK)
@@ -49,9 +57,9 @@ async def feed(
 class _Feed:
     """The position and the filter of one client."""
 
-    def __init__(self, store: Store, after: str, types: Sequence[str], viewer: Viewer) -> None:
+    def __init__(self, store: Store, after: str, wanted: EventFilter, viewer: Viewer) -> None:
         self.after = after
-        self._store, self._types, self._viewer = store, types, viewer
+        self._store, self._wanted, self._viewer = store, wanted, viewer
         self._begun = False
 
     async def lines(self, rows: Any) -> list[bytes]:
@@ -63,7 +71,7 @@ class _Feed:
             if gone != 0:
                 found.append(_gap(self._store.keys.host, self.after, key, gone))
             self.after, event = key, _event(fields)
-            if event and matches(event.type, self._types):
+            if event and self._wanted.fits(event):
                 found.append(_line(key, event, self._viewer))
         return found
 
@@ -86,10 +94,11 @@ async def newest(store: Store, count: int) -> str:
     return before(rows[-1][0].decode()) if rows else "0-0"
 
 
-async def _past(store: Store, after: str) -> AsyncIterator[Any]:
+async def _past(store: Store, after: str, until_ms: int | None) -> AsyncIterator[Any]:
+    end = "+" if until_ms is None else str(until_ms)
     while True:
         try:
-            page: Any = await store.redis.xrange(store.keys.events, f"({after}", "+", count=PAGE)
+            page: Any = await store.redis.xrange(store.keys.events, f"({after}", end, count=PAGE)
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
         yield page

@@ -12,7 +12,7 @@ import msgspec
 from anyio.abc import TaskStatus
 from starlette.responses import Response
 
-from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.durations import spell_length
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import Record
@@ -110,7 +110,7 @@ class LastKnown:
                 else max(0, (known_state.now_ms - known_state.scanned_ms) // 1000)
             )
         if reason:
-            when = "" if age is None else f"last known {spell_duration(age)} ago: "
+            when = "" if age is None else f"last known {spell_length(age)} ago: "
             text = printable(when + reason, LONGEST_WARNING)
             reply.headers["Canhazgpu-Degraded"] = text.encode("ascii", "backslashreplace").decode()
             if age is not None:

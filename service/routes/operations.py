@@ -8,6 +8,8 @@ from canhazgpu.events.notices import Delivery
 from canhazgpu.events.outbox import DeadLetter
 from canhazgpu.service.api import requests
 from canhazgpu.service.api import responses as api_responses
+from canhazgpu.service.reservations.ended import EndedReservationResponse
+from canhazgpu.service.status.user_status import UserResponse
 from canhazgpu.service.violations.filters import KINDS
 from canhazgpu.service.violations.responses import TimelineResponse
 
@@ -111,7 +113,12 @@ OPERATIONS = (
         query={
             "after": (TEXT, "A stream id; only events after it."),
             "type": (TEXT, "A type or the beginning of one; repeatable."),
-            "follow": (FLAG, "1: continue with new events."),
+            "follow": (FLAG, "1: continue with new events; not with `until`."),
+            "since": (TEXT, "Events since then, as for violations (default with any other filter: 7d)."),
+            "until": (TEXT, "Events until then; same syntax."),
+            "user": (TEXT, "Only events that name this user."),
+            "gpu": (TEXT, "Only events about this GPU."),
+            "n": (TEXT, "Only the newest so many past events."),
         },
     ),
     Operation(
@@ -155,6 +162,26 @@ OPERATIONS = (
         path="/v1/reservations/own",
         about="The caller's own live reservations, oldest first, with their environment.",
         reply=list[api_responses.OwnReservationResponse],
+    ),
+    Operation(
+        method="get",
+        path="/v1/reservations/ended",
+        about="Reservations that have ended, oldest first.",
+        reply=list[EndedReservationResponse],
+        query={
+            "since": (TEXT, "Those that ended at this time or later; as for violations (default: 7d)."),
+            "until": (TEXT, "Those that ended by this time; same syntax."),
+            "user": (TEXT, "Only those of this user."),
+            "own": (FLAG, "1: only those of the caller."),
+            "gpu": (TEXT, "Only those of this GPU."),
+            "n": (TEXT, "Only the newest so many."),
+        },
+    ),
+    Operation(
+        method="get",
+        path="/v1/users",
+        about="Who holds, uses and waits for GPUs now.",
+        reply=list[UserResponse],
     ),
     Operation(
         method="post",

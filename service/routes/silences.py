@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.durations import spell_length
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.silences import Silence
@@ -102,7 +102,7 @@ class SilenceRoutes:
             raise Problem(403, "ack-off", "acknowledging violations is disabled on this host", ASK)
         lasts = longest if params.for_ is None else seconds(params.for_, "for")
         if lasts > longest:
-            detail = f"for: {params.for_} exceeds your limit of {spell_duration(longest)}"
+            detail = f"for: {params.for_} exceeds your limit of {spell_length(longest)}"
             raise Problem(403, "too-long", detail, ASK)
         name = printable(peer.name)
         draft = Draft(

@@ -66,6 +66,8 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: b
         "memory_mb": usage.memory_mb,
         "memory_used_mb": usage.memory_used_mb,
         "memory_total_mb": usage.memory_total_mb,
+        "utilization_percent": usage.utilization_percent,
+        "temperature_c": usage.temperature_c,
         "in_use": usage.in_use,
         "processes": [_process(one) for one in usage.processes],
         "others": [_process(one) for one in (*by_ownership["hinted"], *by_ownership["other"])],

@@ -4,11 +4,14 @@ from typing import Any
 
 from canhazgpu.events.reservations import Waiting
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_ranges import name_gpus
+from canhazgpu.events.timestamps import local_time
 from canhazgpu.service.status.gpu_status import rfc3339
 from canhazgpu.service.status.queue_eta import end_of, queue_eta
 from canhazgpu.service.storage.snapshot import GpuState, Snapshot
 
 FREE = "free"
+DATE = "%Y-%m-%d"
 OUT = ("drained", "error", "unknown")  # These are not allocated until somebody fixes or undrains them.
 KINDS = (*OUT, "reserved", "in use without reservation", FREE)
 
@@ -50,17 +53,22 @@ def reason(request: Waiting, snapshot: Snapshot) -> str:
     if snapshot.stalled_reason:
         return f"no GPU of this host can be read: {printable(snapshot.stalled_reason, LONGEST_WORDS)}"
     wanted = [gpu for gpu in snapshot.gpus if _wants(request, gpu) and not gpu.unmanaged]
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, list[int]]] = {}  # By kind and detail: GPUs in the same situation.
     for gpu in wanted:
         kind, detail = _why(gpu, snapshot.now_ms)
-        found.setdefault(kind, []).append(f"GPU {gpu.usage.index} {detail}".strip())
+        found.setdefault(kind, {}).setdefault(detail, []).append(gpu.usage.index)
+    counts = {kind: sum(map(len, details.values())) for kind, details in found.items()}
     parts = [
-        f"{len(found[kind])} {kind}" + (f" ({', '.join(found[kind])})" if kind != FREE else "")
+        f"{counts[kind]} {kind}" + (f" ({_listed(found[kind])})" if kind != FREE else "")
         for kind in sorted(found, key=KINDS.index)
     ]
-    out = sum(len(rows) for kind, rows in found.items() if kind in OUT)
+    out = sum(count for kind, count in counts.items() if kind in OUT)
     never = " and cannot have them until that changes" if request.need > len(wanted) - out else ""
     return f"needs {request.need} of {len(wanted)}{never}: " + "; ".join(parts)
+
+
+def _listed(details: dict[str, list[int]]) -> str:
+    return ", ".join(f"{name_gpus(gpus)} {detail}".strip() for detail, gpus in details.items())
 
 
 def _wants(request: Waiting, gpu: GpuState) -> bool:
@@ -83,8 +91,9 @@ def _why(gpu: GpuState, now_ms: int) -> tuple[str, str]:
 
 
 def _until(end_ms: int | None, now_ms: int) -> str:
-    """Return ` until 17:50 UTC`, with the date if it is not today."""
-    end, today = rfc3339(end_ms), (rfc3339(now_ms) or "")[:10]
+    """Return ` until 17:50 CET`, with the date if it is not today."""
+    end = rfc3339(end_ms)
     if end is None:
         return ""
-    return f" until {'' if end[:10] == today else end[:10] + ' '}{end[11:16]} UTC"
+    same_day = local_time(end, DATE) == local_time(rfc3339(now_ms), DATE)
+    return f" until {local_time(end, '%H:%M' if same_day else f'{DATE} %H:%M')}"

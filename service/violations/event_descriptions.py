@@ -1,6 +1,6 @@
 """Describes each event of a violation in one sentence. Text from users is made safe to print here."""
 
-from canhazgpu.events.durations import spell_duration
+from canhazgpu.events.durations import spell_length
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Delivery
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.silences import ENDED, Silence
@@ -42,7 +42,7 @@ def describe_fact(kind: str, one: Violation, before: Violation | None = None) ->
     """Return the sentence about an opened, updated or closed event; `before` is the previous one."""
     if kind == CLOSED:
         why = ENDS.get(one.reason or "", one.reason or "unknown reason")
-        return _sentence(f"It ended after {spell_duration(one.duration_s or 0)}: {why}")
+        return _sentence(f"It ended after {spell_length(one.duration_s or 0)}: {why}")
     if kind == OPENED:
         right = f", which {one.holder} holds" if one.kind == "trespass" else RIGHTS.get(one.kind, "")
         return _sentence(f"{printable(one.user)} uses GPU {one.gpu}{right}: {_use(one)}")

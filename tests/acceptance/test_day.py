@@ -9,7 +9,7 @@ import pytest
 from support.daemon import COMMAND, Daemon, gpu, until
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-DAY = README.partition("## A day with it")[2].partition("## ")[0]
+DAY = README.partition("## Everyday use")[2].partition("## ")[0]
 COMMANDS = re.findall(r"^    (canhazgpu .*)$", DAY, re.MULTILINE)
 PROGRAM = DAY.partition("From Python:")[2]
 SAID = {
@@ -19,9 +19,11 @@ SAID = {
     "reserve --gpu-ids 3": "3",
     "extend": "Extended 1 GPU(s): [3], expires in 2h 2",
     "release --gpu-ids": "Released 1 GPU(s): [3]",
+    "who": "root  2    ",
     "queue": "The queue is empty.",
     "run --gpus 4": "evaluated",
     "release": "Released 1 GPU(s): [2]",
+    "history": "command ended",
     "violations": "No violations in the last 1d.",
 }
 
@@ -41,8 +43,8 @@ def work(host: Daemon) -> Path:
 
 
 def test_the_day(host: Daemon, work: Path) -> None:
-    """The ten commands work one after the other; the waiting one is served when GPUs are released."""
-    assert len(COMMANDS) == len(SAID) == 10
+    """The twelve commands work one after the other; the waiting one is served when GPUs are released."""
+    assert len(COMMANDS) == len(SAID) == 12
     for line, (begin, said) in zip(COMMANDS, SAID.items(), strict=True):
         words = shlex.split(line)[1:]
         assert line.startswith(f"canhazgpu {begin}")

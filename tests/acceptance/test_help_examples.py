@@ -1,6 +1,7 @@
 """The examples in the help of the commands for users are run as they stand, in the shell that they name."""
 
 import os
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from canhazgpu.cli.command_groups import SECTIONS
 
 HOLDS = {"env", "extend", "release", "disown"}  # They are about GPUs that one has.
 ENDLESS = ("--follow", "--watch")
+LIVE = "canhazgpu top"  # It needs a terminal.
 PROGRAMS = ("python", "torchrun", "job.sh", "train.py")
 
 
@@ -45,7 +47,10 @@ def typed(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
     shell = next((one for one in ("fish", "csh") if line.endswith(f"# {one}")), "bash")
     need(shell)
     code = line.partition("  # ")[0]
-    if any(word in code for word in ENDLESS):
+    if code.startswith(LIVE):
+        need("script")
+        code = f"TERM=xterm timeout 2 script -qec {shlex.quote(code)} /dev/null; ended=$?; [ $ended = 124 ]"
+    elif any(word in code for word in ENDLESS):
         code = f"timeout 2 {code}; ended=$?; [ $ended = 124 ] || [ $ended = 0 ]"
     flags = {"bash": [], "fish": ["--no-config"], "csh": ["-f"]}[shell]
     path = f"{host.folder}/bin:{os.environ['PATH']}"

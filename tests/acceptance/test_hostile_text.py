@@ -65,9 +65,12 @@ def test_a_hostile_name_is_harmless_everywhere(
         assert harm(one.decode("ascii"), "\n") == set()
         assert len(one) < 4096
 
-    for words in (["status"], ["violations"], ["deliveries"], ["events"], ["violations", "--csv"]):
+    for words in (
+        *(["status"], ["status", "--long"], ["who"], ["violations"], ["violations", "--csv"]),
+        *(["deliveries"], ["events"]),
+    ):
         assert harm(daemon.run(*words).stdout, "\r\n") == set(), words
-    for words in (["status", "--json"], ["violations", "--json"], ["events", "--json"]):
+    for words in (["status", "--json"], ["who", "--json"], ["violations", "--json"], ["events", "--json"]):
         assert harm(daemon.run(*words).stdout, "\n") == set(), words
     assert len(daemon.status().splitlines()) == 1
     shown = re.sub(r"\x1b\[\d+m", "", on_a_terminal(daemon, "status"))

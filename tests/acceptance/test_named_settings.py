@@ -23,6 +23,8 @@ ASKING = [
     ("extend",),
     ("release",),
     ("queue",),
+    ("who",),
+    ("history",),
     ("admin", "init"),
     ("violations",),
     ("violations", "show", "v1"),

@@ -130,7 +130,7 @@ def test_a_wait_has_an_end(four: QueueHost) -> None:
     waiting, refused = done.stderr.splitlines()
     assert waiting.startswith("Waiting since ")
     assert "position 1" in waiting
-    assert "needs 1 of 4: 4 reserved (GPU 0 by root until " in waiting
+    assert "needs 1 of 4: 4 reserved (GPUs 0-3 by root until " in waiting
     assert refused.startswith("Error: no GPUs became free in time")
     assert four.queue() == []
 

@@ -36,6 +36,8 @@ MORE = {
     "remedy",
     "memory_used_mb",
     "memory_total_mb",
+    "utilization_percent",
+    "temperature_c",
     "mig",
     "released_s",
     "in_use",

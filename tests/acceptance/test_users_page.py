@@ -148,7 +148,7 @@ def test_the_ways_to_write_gpus_and_times(idle: Daemon) -> None:
     assert len(lines) == 3
     done = bash(idle, " && ".join(lines))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Released 2 GPU(s): [0, 1]"), done
-    assert "Extended 2 GPU(s): [0, 1], expires in 49h 29m" in done.stdout
+    assert "Extended 2 GPU(s): [0, 1], expires in 2d 1h" in done.stdout
 
 
 def test_what_is_said_to_a_missing_separator(idle: Daemon) -> None:
@@ -156,3 +156,12 @@ def test_what_is_said_to_a_missing_separator(idle: Daemon) -> None:
     line, answer = re.findall(r"^    \$ (canhazgpu run .*)\n    (Error: usage: .*)$", PAGE, re.MULTILINE)[0]
     done = bash(idle, line)
     assert (done.returncode, done.stdout, done.stderr) == (125, "", f"{answer}\n")
+
+
+def test_the_lines_that_show_something(idle: Daemon) -> None:
+    """Each line with `status`, `who`, `history`, `queue` or `events` alone works as it stands."""
+    lines = re.findall(r"^    (canhazgpu (?:status|who|history|queue|events)\b[^|\n]*)$", PAGE, re.MULTILINE)
+    assert len(lines) >= 9
+    for line in lines:
+        done = bash(idle, line)
+        assert (done.returncode, done.stdout != "" or "No GPU of this host" in done.stderr) == (0, True), line

@@ -25,7 +25,7 @@ async def test_an_idle_gpu_does_not_count_reserved_memory(say: Say, provider: Nv
     say(GPU0)
     (gpu,) = await provider.read()
     assert (gpu.uuid, gpu.name, gpu.memory_total_mb, gpu.memory_used_mb) == ("GPU-aaaa", "H100", 81559, 45)
-    assert gpu.utilization_percent == 37
+    assert (gpu.utilization_percent, gpu.temperature_c) == (37, 41)
     assert gpu.processes == ()
 
 

@@ -210,3 +210,14 @@ async def test_a_gpu_without_identity_is_not_handed_out(say: Say, provider: Nvml
     (gpu,) = await provider.read()
     assert gpu.error or gpu.unknown
     assert (gpu.uuid, gpu.name) == ("unknown-0", "H100")
+
+
+@pytest.mark.parametrize("code", [3, 15, 999])
+async def test_a_temperature_that_cannot_be_read_fails_no_card(
+    say: Say, provider: NvmlProvider, code: int
+) -> None:
+    """Whatever the driver answers for the temperature, everything else of the card is read."""
+    say(f"{H100}temp {code}\n{H100.replace('aaaa', 'bbbb')}warm 83\n")
+    cold, warm = await provider.read()
+    assert (cold.error, cold.unknown, cold.memory_used_mb) == (None, None, 45)
+    assert (cold.temperature_c, warm.temperature_c) == (None, 83)

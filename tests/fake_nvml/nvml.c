@@ -10,6 +10,7 @@
  *   lists CODE                    its process lists cannot be read; also compute, graphics or mps CODE: one of them
  *   uuid CODE | name CODE | util CODE | bar1 CODE | migmode CODE    this cannot be read
  *   busy PERCENT                  its utilisation, else 37
+ *   temp CODE                     its temperature cannot be read; warm DEGREES: it is this, else 41
  *   migmem CODE                   the memory of its instances cannot be read
  *   short N                       N times the list is said to be too short
  *   hang SECONDS | crash          when its memory is asked for; crash handle: when its handle is
@@ -36,7 +37,7 @@ typedef struct { char uuid[64]; unsigned gi, ci; unsigned long long total, used;
 typedef struct {
   char uuid[64], name[64];
   unsigned long long total, used, reserved;
-  int handle, memory, memory2, lists, uuid_code, name_code, util, busy, bar1, migmode, migmem, too_short, hang, crash;
+  int handle, memory, memory2, lists, uuid_code, name_code, util, busy, temp, warm, bar1, migmode, migmem, too_short, hang, crash;
   int kinds[128]; /* CODE of one list, by the first letter of its kind */
   proc_t procs[64]; int count;
   mig_t migs[8]; int mig_count;
@@ -65,7 +66,7 @@ static void load(void) {
       int left = gpu->too_short;
       memset(gpu, 0, sizeof *gpu);
       gpu->too_short = left;
-      gpu->busy = 37;
+      gpu->busy = 37; gpu->warm = 41;
       sscanf(line, "gpu %63s %63s %llu %llu %llu", gpu->uuid, gpu->name, &gpu->total, &gpu->used, &gpu->reserved);
     } else if (!gpu) continue;
     else if (sscanf(line, "handle %d", &code) == 1) gpu->handle = code;
@@ -75,6 +76,8 @@ static void load(void) {
     else if (sscanf(line, "name %d", &code) == 1) gpu->name_code = code;
     else if (sscanf(line, "util %d", &code) == 1) gpu->util = code;
     else if (sscanf(line, "busy %d", &code) == 1) gpu->busy = code;
+    else if (sscanf(line, "temp %d", &code) == 1) gpu->temp = code;
+    else if (sscanf(line, "warm %d", &code) == 1) gpu->warm = code;
     else if (sscanf(line, "bar1 %d", &code) == 1) gpu->bar1 = code;
     else if (sscanf(line, "migmode %d", &code) == 1) gpu->migmode = code;
     else if (sscanf(line, "migmem %d", &code) == 1) gpu->migmem = code;
@@ -149,6 +152,10 @@ int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_v2 *info) {
 int nvmlDeviceGetUtilizationRates(void *handle, unsigned *rates) {
   rates[0] = ((gpu_t *)handle)->busy; rates[1] = 5;
   return ((gpu_t *)handle)->util;
+}
+int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *degrees) {
+  *degrees = sensor ? 0 : ((gpu_t *)handle)->warm;
+  return ((gpu_t *)handle)->temp;
 }
 int nvmlDeviceGetBAR1MemoryInfo(void *handle, unsigned long long *bar1) {
   bar1[0] = bar1[1] = 64 * 1024 * MIB; bar1[2] = 0;

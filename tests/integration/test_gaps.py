@@ -13,6 +13,7 @@ from canhazgpu.events.outbox import send_test
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.redis_client.stream_ids import missing
 from canhazgpu.service.api.redaction import Viewer
+from canhazgpu.service.routes.event_filter import EventFilter
 from canhazgpu.service.routes.event_stream import feed, newest
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +35,9 @@ async def trim(store: Store, first: str) -> None:
 
 async def lines(store: Store, after: str, *types: str) -> list[dict[str, Any]]:
     """Return what a reader gets."""
-    return [json.loads(line) async for line in feed(store, after, types, ROOT, follow=False)]
+    return [
+        json.loads(line) async for line in feed(store, after, EventFilter(types=types), ROOT, follow=False)
+    ]
 
 
 def shape(found: list[dict[str, Any]]) -> list[Any]:
@@ -91,7 +94,7 @@ async def test_a_stream_that_was_begun_anew_is_a_gap(store: Store) -> None:
 async def test_a_follower_who_is_overtaken_is_told(store: Store) -> None:
     """A follower that is slower than the trimming gets a gap too."""
     ids = await happen(store, 3)
-    follower: Any = feed(store, ids[2], [], ROOT, follow=True)
+    follower: Any = feed(store, ids[2], EventFilter(), ROOT, follow=True)
     with anyio.fail_after(10):
         await happen(store, 1)
         assert json.loads(await anext(follower))["type"] != GAP

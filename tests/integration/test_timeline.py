@@ -12,6 +12,7 @@ from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import OPENED
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.redaction import Viewer
+from canhazgpu.service.routes.event_filter import EventFilter
 from canhazgpu.service.routes.event_stream import feed
 from canhazgpu.service.storage.stream_filter import PAGE
 from canhazgpu.service.violations import history, notification_status
@@ -181,7 +182,7 @@ async def test_who_follows_events_sees_no_address_of_others(store: Store, past: 
     await past.flush()
 
     async def seen(viewer: Viewer) -> str:
-        lines = [line async for line in feed(store, "0-0", [], viewer, follow=False)]
+        lines = [line async for line in feed(store, "0-0", EventFilter(), viewer, follow=False)]
         return b"".join(lines).decode()
 
     assert sorted(ADDRESS.findall(await seen(ROOT))) == ["ops@example.com", "team@example.com"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from canhazgpu.events.durations import LONGEST, format_duration, parse_duration, spell_duration
+from canhazgpu.events.durations import LONGEST, format_duration, parse_duration, spell_duration, spell_length
 
 MILLISECONDS = st.integers(min_value=0, max_value=1000 * LONGEST)
 
@@ -144,3 +144,21 @@ def test_how_it_is_written(seconds: float, text: str) -> None:
 def test_how_it_is_spelled(seconds: float, text: str) -> None:
     """A duration is spelled in hours, minutes and seconds, rounded down and never negative."""
     assert spell_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (3661, "1h 1m 1s"),
+        (86_000, "23h 53m 20s"),
+        (86_399, "1d"),
+        (86_400, "1d"),
+        (100_800, "1d 4h"),
+        (2_591_999, "30d"),
+        (2_592_000 + 7_200, "30d 2h"),
+        (-3, "0h 0m 0s"),
+    ],
+)
+def test_a_long_time_is_spelled_in_days(seconds: float, text: str) -> None:
+    """From a day on, people read days and hours; a time that has just begun to run has its full length."""
+    assert spell_length(seconds) == text

@@ -118,6 +118,16 @@ def test_a_holders_note_and_day_are_shown() -> None:
     assert datetime.fromtimestamp(NOW / 1000, UTC).isoformat() == "2025-11-24T16:00:00+00:00"
 
 
+def test_gpus_of_one_holder_are_listed_together() -> None:
+    """GPUs in the same situation are a range, whatever lies between them; others have their own part."""
+    gpus = [held(index, 1) for index in range(8)]
+    gpus[5] = held(5, 2, uid=2)
+    (row,) = queue(host(gpus, wants(1, uid=9)))
+    assert row["reason"] == (
+        "needs 1 of 8: 8 reserved (GPUs 0-4,6,7 by u1 until 17:00 UTC, GPU 5 by u2 until 18:00 UTC)"
+    )
+
+
 def test_a_long_queue_is_foreseen_as_far_as_it_takes() -> None:
     """The work for a long queue is bounded; the requests at its head get a time."""
     found = queue_eta(host([held(0, 1)], *(wants(place) for place in range(500))))

@@ -182,3 +182,12 @@ async def test_a_long_hang_ends_at_the_deadline(file: File) -> None:
     assert error.reason == "no answer from the driver in 2 s"
     assert "dmesg" in error.remedy
     assert len(await file.read("[[gpus]]\nindex = 0\n")) == 1
+
+
+async def test_what_is_only_shown_is_read(file: File) -> None:
+    """Utilisation and temperature are as in the file, or not known."""
+    shown, silent = await file.read(
+        "[[gpus]]\nindex = 0\nutilization_percent = 97\ntemperature_c = 71\n[[gpus]]\nindex = 1\n"
+    )
+    assert (shown.utilization_percent, shown.temperature_c) == (97, 71)
+    assert (silent.utilization_percent, silent.temperature_c) == (None, None)

@@ -50,8 +50,8 @@ from canhazgpu.service.reservations.lifetime import Lifetime
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.refusals import not_extended, not_visible, not_yours, refusal
 from canhazgpu.service.routes.last_known import LastKnown
-from canhazgpu.service.routes.own_reservations import OwnReservationRoutes
-from canhazgpu.service.routes.waiting_requests import QueueRoutes
+from canhazgpu.service.routes.reservation_routes.own_reservations import OwnReservationRoutes
+from canhazgpu.service.routes.reservation_routes.waiting_requests import QueueRoutes
 from canhazgpu.service.status.gpu_status import reservation
 from canhazgpu.service.storage.snapshot import snapshot
 

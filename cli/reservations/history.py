@@ -1,0 +1,140 @@
+"""`canhazgpu history`: reservations that have ended."""
+
+import sys
+import time
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from canhazgpu.cli.arguments import integer, name, non_empty
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.local_times import MINUTES, as_utc, local
+from canhazgpu.cli.output import client, examples, fail, print_json
+from canhazgpu.cli.status_lines import foreign, holder
+from canhazgpu.events.durations import spell_length
+from canhazgpu.events.sanitize import LONGEST_WORDS
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges
+
+EPILOG = examples(
+    "canhazgpu history",
+    "canhazgpu history --gpu 3 --since yesterday",
+    "canhazgpu history --user bob -n 5",
+    "canhazgpu history --since 30d --json | jq 'map(.held_s) | add'",
+)
+DEFAULT, MOST = 50, 10_000
+REASONS = {
+    "exited": "command ended",
+    "released": "released",
+    "expired": "expired",
+    "idle": "not used",
+    "lost": "process lost",
+    "unmanaged": "GPU not managed",
+    "undelivered": "answer not read",
+    "vanished": "GPU vanished",
+    "admin": "administrator",
+    "stale": "was over before",
+}
+
+
+def history(
+    *,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", "-u", help="Those of this user.", metavar="USER", callback=name),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", help="Those of this GPU, of every user.", metavar="GPU", callback=non_empty),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Those that ended since then, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25 or"
+            " '2026-11-25 14:30' (default: 7d).",
+            metavar="TIME",
+            callback=non_empty,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Those that ended by then, in the same formats; a date means 00:00.",
+            metavar="TIME",
+            callback=non_empty,
+        ),
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "-n", "--number", help="Only the newest so many (default: 50).", metavar="NUMBER", parser=integer
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """List reservations that have ended, oldest first.
+
+    Without --user and --gpu, these are your own.
+    """
+    words = {"user": user, "gpu": gpu, "since": since and as_utc(since), "until": until and as_utc(until)}
+    said = {name: word for name, word in words.items() if word is not None}
+    most = DEFAULT if number is None else number
+    _check(said, most)
+    own = {"own": "1"} if user is None and gpu is None else {}
+    rows = client().get("/v1/reservations/ended?" + urlencode({**said, **own, "n": most}))
+    if as_json:
+        print_json(rows)
+    elif rows:
+        sys.stdout.write(f"{_table(rows, whose=not own)}\n{_sum(rows)}\n")
+        if len(rows) == most:
+            sys.stderr.write(f"Only the newest {most} are shown; use -n to see more.\n")
+    else:
+        sys.stdout.write("No such reservation has ended; the default period is 7 days (--since 30d).\n")
+
+
+def _check(said: dict[str, str], number: int) -> None:
+    from canhazgpu.service.violations.filters import filters  # noqa: PLC0415 - heavy
+
+    if not 1 <= number <= MOST:
+        fail(f"-n: {number} is out of range: use 1 to {MOST}", USAGE)
+    try:
+        filters(said, round(time.time() * 1000), lambda name: f"--{name}")
+    except ValueError as error:
+        fail(str(error), USAGE)
+
+
+def _table(rows: list[dict[str, Any]], *, whose: bool) -> str:
+    from canhazgpu.cli.display.tables import Column, lay_out  # noqa: PLC0415 - JSON does not need it
+    from canhazgpu.cli.display.terminal import columns  # noqa: PLC0415
+
+    users = [Column("USER", [holder(row) for row in rows], least=8)] if whose else []
+    shown = [
+        Column("ENDED", [local(row["ended"], MINUTES) for row in rows]),
+        *users,
+        Column("GPUS", [spell_ranges(row["gpus"]) for row in rows]),
+        Column("LASTED", [_lasted(row) for row in rows], right=True),
+        Column("KIND", [foreign(row["kind"]) for row in rows], drop=3),
+        Column("WHY", [_why(row) for row in rows], least=8, drop=2),
+        Column(
+            "NOTE",
+            [foreign(row["note"], LONGEST_WORDS) if row["note"] else "-" for row in rows],
+            least=8,
+            drop=1,
+        ),
+    ]
+    return "".join(f"{line}\n" for line in lay_out(shown, columns(sys.stdout)))
+
+
+def _lasted(row: dict[str, Any]) -> str:
+    return "-" if row["held_s"] is None else spell_length(row["held_s"])
+
+
+def _why(row: dict[str, Any]) -> str:
+    reason = REASONS.get(row["reason"], foreign(row["reason"] or "unknown"))
+    other = row["by"] and row["by"] != row["user"]
+    return f"{reason} ({foreign(row['by'])})" if other else reason
+
+
+def _sum(rows: list[dict[str, Any]]) -> str:
+    hours = sum((row["held_s"] or 0) * len(row["gpus"]) for row in rows) / 3600
+    return f"{len(rows)} in all, {hours:.1f} GPU-hours"
