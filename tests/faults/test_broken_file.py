@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 import anyio
@@ -20,11 +21,12 @@ from canhazgpu.service.redis_server.server_program import EmbeddedFailed
 from canhazgpu.service.storage.journal import Journal, State
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow(1)]
+PROGRAMS = ("redis 6.2", "debian", "valkey")
 
 
-@pytest.fixture(params=["redis 6.2", "debian", "valkey"])
+@pytest.fixture(params=PROGRAMS)
 def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Use each available server in turn."""
+    """Use each server in turn."""
     found = {"redis 6.2": old_redis, "debian": lambda: debians_redis(monkeypatch), "valkey": valkey}
     path = found[request.param]()
     monkeypatch.setattr(server_program, "_programs", lambda _: iter([path]))
@@ -186,19 +188,16 @@ DAMAGES = [
 ]
 
 
-def damaged(file: Path, damage: Callable[[Path], None]) -> None:
-    """Damage the data; skip if this server has no such file."""
-    if file.parent.name != "appendonlydir" and damage is not misspell:
-        pytest.skip("this server has one file")
-    damage(file)
+# Redis 6.2 has one file; from 7.0 on there are a snapshot, commands, and a manifest that names both.
+CASES = [("redis 6.2", misspell), *product(PROGRAMS[1:], DAMAGES)]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("program", "damage"), CASES, indirect=["program"])
 async def test_data_beyond_repair_are_set_aside(
     folder: Path, file: Path, damage: Callable[[Path], None]
 ) -> None:
     """With a journal, the server starts, the damaged data is kept, and the log and `damage` report it."""
-    damaged(file, damage)
+    damage(file)
     Journal(folder / "journal").write(State(dataset="d"))
     with capture_logs() as logs, anyio.fail_after(30):
         size, told = await keys(folder)
@@ -212,13 +211,15 @@ async def test_data_beyond_repair_are_set_aside(
 
 
 @pytest.mark.parametrize(
-    ("damage", "journal"), [*((damage, "none") for damage in DAMAGES), (misspell, "garbage")]
+    ("program", "damage", "journal"),
+    [*((*case, "none") for case in CASES), *((program, misspell, "garbage") for program in PROGRAMS)],
+    indirect=["program"],
 )
 async def test_without_a_readable_journal_no_data_are_moved(
     folder: Path, file: Path, damage: Callable[[Path], None], journal: str
 ) -> None:
     """Without a readable journal, the start is refused with one line, and nothing is moved."""
-    damaged(file, damage)
+    damage(file)
     if journal == "garbage":
         (folder / "journal").write_bytes(b"garbage\n")
     with pytest.raises(EmbeddedFailed) as failed, anyio.fail_after(20):

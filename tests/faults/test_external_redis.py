@@ -11,8 +11,11 @@ from support.daemon import Daemon, gpu, until
 from support.load import Crowd
 from support.redis_lab import DURABLE, SLOTS, Cluster, Server, Watched, certificates
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 GPUS = 16
+# Seconds. A Sentinel that had no processor for two seconds does nothing for thirty (TILT), and it waits up to
+# twenty until it makes a former master a replica.
+FAILOVER = 75
 PASSWORD = "a long one, with a space"  # noqa: S105 - of a server that ends with the test
 
 
@@ -136,13 +139,13 @@ def test_sentinels_name_another_master(
     with Crowd(daemon).at_work() as crowd:
         crowd.more(10)
         old.kill() if way == "killed" else os.kill(old.process.pid, 19)
-        until(lambda: watched.master() is not old, 30)
+        until(lambda: watched.master() is not old, FAILOVER)
         crowd.more(10)
         if way == "stopped":
             os.kill(
                 old.process.pid, 18
             )  # It still thinks that it is the master, until the Sentinels tell it.
-            until(lambda: _role(old) == "slave", 30)
+            until(lambda: _role(old) == "slave", FAILOVER)
             crowd.more(10)
     assert crowd.refused
     assert _role(watched.master()) == "master"
