@@ -1,5 +1,5 @@
-"""The routes of reservations: those that live, those that ended, the caller's own, and the requests that wait.
+"""The routes of reservations: live ones, ended ones, the caller's own, and the requests that wait.
 
-In come requests of a peer whom the kernel identifies; out go what the allocator answered. They never decide who
-gets a GPU. Start with `reservations`.
+In come requests of a peer whom the kernel identifies; out go the allocator's answers. They never decide which
+request gets a GPU. Start with `reservations`.
 """
