@@ -32,6 +32,7 @@ COMMANDS = {
     "env": ("reservations.env", "env", "EPILOG"),
     "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
     "cancel": ("reservations.cancel", "cancel", "EPILOG"),
+    "report": ("reservations.report", "report", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
     "admin": ("reservations.admin", "app", None),
     "violations": ("violations.listing", "app", None),
