@@ -69,7 +69,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
     if isinstance(option.default, bool):
         return str(not option.default).lower(), not option.default, not option.default
     if isinstance(option.default, int):
-        return ("43", 43, 43) if option.key == "notices.repeat_factor" else ("4321", 4321, 4321)
+        return ("43", 43, 43) if option.key.endswith(("_factor", "_utilization")) else ("4321", 4321, 4321)
     if option.key in TABLES:
         value = TABLES[option.key]
         return json.dumps(value), value, msgspec.convert(value, option.annotation)
