@@ -70,8 +70,8 @@ def test_a_container_that_points_to_another_is_told_to_holder_and_administrators
         assert (found["person"], found["uid"], found["hint"]["user"]) == (None, None, bob.name)
         hint = f"hint, not proof: the processes may belong to {bob.name}, because container"
         for terminal, fact in (
-            (terminals[0], "is using GPU 0, which you have reserved"),
-            (terminals[1], f"is using GPU 0, which {ada.name} has reserved"),
+            (terminals[0], "GPU 0, which you have reserved"),
+            (terminals[1], f"GPU 0, which {ada.name} has reserved"),
         ):
             until(lambda one=terminal: f"canhazgpu.user={bob.name}" in words(one), 20)  # type: ignore[misc]
             assert hint in words(terminal)

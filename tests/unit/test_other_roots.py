@@ -53,14 +53,13 @@ def test_a_uid_in_a_tree_of_its_own_is_proven_by_parents_on_the_host(
         assert parent.stdout
         pid = int(parent.stdout.readline())
         try:
-            _follow(parent, pid, people[0] if proven else None)
+            _follow(parent, pid, people[0], proven=proven)
         finally:
             os.kill(pid, signal.SIGKILL)
 
 
-def _follow(parent: "subprocess.Popen[bytes]", pid: int, person: Person | None) -> None:
+def _follow(parent: "subprocess.Popen[bytes]", pid: int, person: Person, *, proven: bool) -> None:
     comm, attributor = Path(f"/proc/{pid}/comm"), Attributor()
-    uid = Path(f"/proc/{pid}").stat().st_uid
     for step in ("step 0", "step 1"):
         until(lambda name=step: comm.read_text() == f"{name}\n")  # type: ignore[misc]
         attributor.attribute(ProcessReading(pid=pid, memory_mb=1))
@@ -69,8 +68,8 @@ def _follow(parent: "subprocess.Popen[bytes]", pid: int, person: Person | None) 
         assert found
         assert (found.name, found.program) == (step, None)
         if step == "step 0":  # Of a caller, it is read once.
-            assert is_proven(Path("/proc"), f"/proc/{pid}", uid) == bool(person)
-        assert (found.person, found.uid) == ((person.name, person.uid) if person else (None, None))
+            assert is_proven(Path("/proc"), f"/proc/{pid}", person.uid) == proven
+        assert (found.person, found.uid) == ((person.name, person.uid) if proven else (None, None))
         assert parent.stdin
         parent.stdin.close()
         assert parent.wait(20) == 0  # What it proved stays proven.
