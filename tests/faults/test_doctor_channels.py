@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -88,7 +89,7 @@ def test_a_program_must_be_there_and_executable(tmp_path: Path) -> None:
 def test_mail_that_would_reach_nobody_is_warned_of(tmp_path: Path) -> None:
     """Without a source of addresses there is a warning; with one, its program is checked."""
     port = free_port()
-    plain = {"enabled": True, "host": "127.0.0.1", "port": port}
+    plain: dict[str, Any] = {"enabled": True, "host": "127.0.0.1", "port": port}
     silent = [("fail", f"127.0.0.1:{port}: [Errno 111] Connection refused")]
     nobody = [("warn", "users have no email address"), ("warn", "administrators have no email address")]
     assert found(channel_checks.email, email=Email(**plain)) == [*nobody, *silent]
