@@ -179,3 +179,16 @@ def host(folder: Path) -> Iterator[Daemon]:
     daemon = Daemon(folder).start()
     yield daemon
     daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def lasting_host() -> Iterator[Daemon]:
+    """A service on four idle GPUs for all tests of a module that leave it as it was."""
+    with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        daemon = Daemon(Path(name))
+        daemon.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
+        daemon.start()
+        until(lambda: daemon.status().count("AVAILABLE") == 4)
+        yield daemon
+        daemon.stop()
