@@ -86,7 +86,7 @@ def test_all_of_ones_own_is_nothing_of_others(shared: Daemon, people: list[Perso
     assert f"GPU 0: IN USE by {alice.name} for" in shared.status()
 
 
-FORGED = [
+FORGED: list[dict[str, Any]] = [
     {"pid": 1},
     {"uid": 0},
     {"user": "root"},
