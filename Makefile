@@ -16,10 +16,17 @@ demo: $(STAMP)
 # them and give way. A few tests need the machine to themselves and come last. No file is read where none of its
 # tests run.
 TESTS := $(BIN)/python -m pytest
+COMPILED := build/.compiled-tests
 marked = $(shell grep -rlE --include='test_*.py' '$1pytest\.mark\.($2)\b' tests)
-test: $(STAMP)
+test: $(COMPILED)
 	$(MAKE) --no-print-directory --keep-going -j2 test-waiting test-heavy
 	$(TESTS) -p no:schemathesis -m alone $(call marked,,alone)
+
+# Pytest compiles each test that has changed: once here, or eight times at the same time.
+$(COMPILED): $(STAMP) $(wildcard tests/*.py tests/*/*.py)
+	mkdir -p build
+	$(TESTS) -p no:schemathesis -p no:cacheprovider --collect-only -qq > $@.log || { cat $@.log; exit 1; }
+	touch $@
 
 test-waiting: $(STAMP)
 	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb" \

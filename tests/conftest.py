@@ -13,7 +13,7 @@ import pytest
 import support.forks
 from redis import Redis
 from redis.exceptions import RedisError
-from support.daemon import folder, host
+from support.daemon import folder, host, lasting_host
 from support.hostile import mailing
 from support.machines import machine, shared
 from support.nvml import nvml_host, nvml_library, provider, say
@@ -27,6 +27,7 @@ from canhazgpu.events.redis_client.store import Store
 __all__ = [
     "folder",
     "host",
+    "lasting_host",
     "machine",
     "mailing",
     "nvml_host",

@@ -232,13 +232,13 @@ def test_limits_hold_and_have_exceptions(four: Daemon, people: list[Person]) -> 
         ("status", "--json", "--watch"),
     ],
 )
-def test_bad_input_is_one_line_and_changes_nothing(four: Daemon, words: tuple[str, ...]) -> None:
+def test_bad_input_is_one_line_and_changes_nothing(lasting_host: Daemon, words: tuple[str, ...]) -> None:
     """Bad input is one line and exit code 2, and changes nothing."""
     events = "canhazgpu:{testhost}:events"
-    with four.redis() as redis:
-        four.run("reserve", "--gpu-ids", "3")  # So that there is something to lose.
+    with lasting_host.redis() as redis:
+        lasting_host.run("reserve", "--gpu-ids", "3")  # So that there is something to lose.
         before = redis.xlen(events)
-        done = four.run(*words)
+        done = lasting_host.run(*words)
         assert (done.returncode, redis.xlen(events)) == (code_of(words, 2), before)
     assert said(done).startswith("Error: ")
 

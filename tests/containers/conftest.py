@@ -1,4 +1,4 @@
-"""Docker daemons, and a service that asks them about the containers on its GPUs."""
+"""Docker daemons, and a service that asks them about containers."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from support.dockerd import Dockerd, Serve, dockerd
 
 @pytest.fixture(scope="session")
 def docker() -> Iterator[Dockerd]:
-    """Root's daemon, as most hosts have it."""
+    """A Docker daemon of root."""
     with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name, dockerd(Path(name)) as made:
         Path(name).chmod(0o755)
         yield made

@@ -1,4 +1,4 @@
-"""Who probably started a container: what root reads of a real one, and of `canhazgpu run -- docker run`."""
+"""Hints at the user who started a real container, with and without `canhazgpu run`."""
 
 import json
 import os
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.docker
 
 
 def process(host: Daemon, index: int = 0) -> dict[str, Any]:
-    """Return the only process on a GPU, as `status --json` has it."""
+    """Return the only process on a GPU from `status --json`."""
     (found,) = json.loads(host.run("status", "--json").stdout)[index]["processes"]
     return dict(found)
 
 
 def hinted(host: Daemon, box: Box) -> dict[str, Any]:
-    """Put a container on GPU 0; return the hint at its user, when there is one."""
+    """Put a container on GPU 0; return the hint at its user once there is one."""
     host.place(gpu(0, use(box.pid, 900)), gpu(1))
     until(lambda: json.loads(host.run("status", "--json").stdout)[0]["processes"])
     return dict(until(lambda: process(host)["hint"]))
@@ -57,7 +57,7 @@ SOURCES = {
 def test_a_hint_is_shown_with_its_source(
     serve: Serve, docker: Dockerd, ada: Person, folder: Path, options: list[str], source: str
 ) -> None:
-    """In `status --json`, and in the violation; it proves nobody."""
+    """A hint and its source are in `status --json` and in the violation, but prove no user."""
     names = {"home": folder / "home" / ada.name, "name": ada.name, "uid": ada.uid, "box": f"{ada.name}-job"}
     box = docker.start(f"--name={names['box']}", *(option.format(**names) for option in options))
     host = serve(docker)
@@ -72,14 +72,14 @@ def test_a_hint_is_shown_with_its_source(
 def test_without_docker_the_kernel_is_asked_only(
     serve: Serve, docker: Dockerd, ada: Person, people: list[Person], folder: Path
 ) -> None:
-    """No socket, no label: a mount is known still, by the container's number."""
+    """Without Docker's socket, the mounts of the container are still a hint."""
     home = folder / "home" / ada.name
     box = docker.start(f"--label=canhazgpu.user={people[1].name}", f"--volume={home}:/x")
     assert hinted(serve(), box)["source"] == f"docker {box.id[:12]} has {home} mounted"
 
 
 def test_an_image_says_nothing_of_its_user(serve: Serve, docker: Dockerd, people: list[Person]) -> None:
-    """Its uid, its environment and its labels were there before; what was chosen beside them counts."""
+    """The uid, environment and labels of an image are no hint; those given to `docker run` are."""
     ada, bob = people
     docker.build("ray:test", f"USER {ada.uid}", f"ENV USER={ada.name}", f"LABEL canhazgpu.user={ada.name}")
     host = serve(docker)
@@ -91,10 +91,10 @@ def test_an_image_says_nothing_of_its_user(serve: Serve, docker: Dockerd, people
     assert process(host)["hint"] is None
 
 
-def test_two_homes_point_to_nobody(
+def test_two_homes_are_no_hint(
     serve: Serve, docker: Dockerd, ada: Person, people: list[Person], folder: Path
 ) -> None:
-    """Who has data of others beside their own cannot be told from the others."""
+    """A container with the homes of two users has no hint."""
     homes = folder / "home"
     people[1].move(str(homes / people[1].name))
     box = docker.start(*(f"--volume={homes / one.name}:/{one.name}" for one in (ada, people[1])))

@@ -1,4 +1,4 @@
-"""Containers of Podman, which no service starts, are attributed as those of Docker."""
+"""Containers of Podman are attributed like those of Docker."""
 
 import json
 import tempfile
@@ -26,7 +26,7 @@ def listed(host: Daemon, *words: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def containers(person: Person | None = None) -> Iterator[Podman]:
-    """Let root, or a person, have containers until the block ends."""
+    """Run containers of root or of a person until the block ends."""
     with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
         Path(name).chmod(0o755)
         made = Podman(Path(name), person)
@@ -40,7 +40,7 @@ def containers(person: Person | None = None) -> Iterator[Podman]:
 def test_nobody_is_proven_by_a_container_of_roots(
     serve: Serve, people: list[Person], options: tuple[str, ...]
 ) -> None:
-    """Its uid is the image's or was asked for, and so is the cgroup it is in."""
+    """A container of root's proves no user, whatever its uid and cgroup are."""
     uid = people[0].uid
     manager = f"/user.slice/user-{uid}.slice/user@{uid}.service"
     with containers() as podman:
@@ -55,7 +55,7 @@ def test_nobody_is_proven_by_a_container_of_roots(
 
 
 def test_a_holders_container_is_presumed_to_be_theirs(serve: Serve, people: list[Person]) -> None:
-    """What starts on a reserved GPU, and points to nobody else, is no violation."""
+    """A container that starts on a reserved GPU without a hint at another user is no violation."""
     with containers() as podman:
         host = serve()
         assert host.run("reserve", "--gpu-ids", "0", person=people[0]).returncode == 0
@@ -69,7 +69,7 @@ def test_a_holders_container_is_presumed_to_be_theirs(serve: Serve, people: list
 
 
 def test_a_rootless_container_is_its_users(serve: Serve, people: list[Person]) -> None:
-    """The kernel says who made its namespace, whatever uid its process has, root's or a subordinate one."""
+    """A rootless container belongs to the user who made its namespace, whatever the uid of its process."""
     with ExitStack() as running:
         podman = running.enter_context(containers(people[0]))
         boxes = [podman.start(), podman.start("--user=1000")]

@@ -1,4 +1,4 @@
-"""A holder's containers on their GPUs: presumed to be theirs, unless something points to somebody else."""
+"""A container on a reserved GPU is presumed to be the holder's unless a hint points to another user."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ RUN = 'docker --host "unix://$0" run --detach --network=none busybox:test sleep 
 
 
 def rows(host: Daemon) -> list[dict[str, Any]]:
-    """Return what `status --json` says of the GPUs."""
+    """Return the GPUs from `status --json`."""
     return list(json.loads(host.run("status", "--json").stdout))
 
 
@@ -29,7 +29,7 @@ def words(terminal: Terminal) -> str:
 def test_a_holders_container_is_no_violation(
     serve: Serve, docker: Dockerd, people: list[Person], options: tuple[str, ...]
 ) -> None:
-    """It runs as root, and nobody knows who started it: it is theirs as long as nothing says otherwise."""
+    """A container that runs as root on a reserved GPU is no violation without a hint at another user."""
     ada, terminal = people[0], Terminal(people[0])
     try:
         host = serve(docker)
@@ -86,7 +86,7 @@ def test_a_container_that_points_to_another_is_told_to_holder_and_administrators
 def test_a_hint_is_there_when_the_service_is_started_anew(
     serve: Serve, docker: Dockerd, people: list[Person]
 ) -> None:
-    """The first scan knows it, so that the violation goes on, and is not over for a moment."""
+    """After a restart, the first scan has the hint, so the violation stays open."""
     box = docker.start(f"--label=canhazgpu.user={people[1].name}")
     host = serve(docker)
     assert host.run("reserve", "--gpu-ids", "0", person=people[0]).returncode == 0
@@ -100,7 +100,7 @@ def test_a_hint_is_there_when_the_service_is_started_anew(
 
 
 def test_a_detached_container_keeps_its_runs_gpu(serve: Serve, docker: Dockerd, people: list[Person]) -> None:
-    """It outlives the command that started it: the GPU is free when the container has ended."""
+    """A detached container keeps the GPU of its run until the container ends."""
     Path(docker.socket).chmod(0o666)
     host = serve(docker)
     words = people[0].words(*COMMAND, "run", "--", "sh", "-c", RUN, docker.socket)
@@ -125,7 +125,7 @@ def test_a_detached_container_keeps_its_runs_gpu(serve: Serve, docker: Dockerd, 
 def test_a_detached_container_that_has_not_touched_its_gpu_yet_keeps_it(
     serve: Serve, docker: Dockerd, people: list[Person]
 ) -> None:
-    """What carries the run's name holds the GPU from its start to its end, also over a restart."""
+    """A container with the run's id holds the GPU from start to end, also across a restart of the service."""
     Path(docker.socket).chmod(0o666)
     host = serve(docker)
     carrying = RUN.replace("--detach", "--detach --env=CANHAZGPU_RESERVATION").removesuffix("; cat")

@@ -1,4 +1,4 @@
-"""A container's process is never taken for the host's user with its uid: not told, not ended, not adopted."""
+"""The uid of a process in a container is never taken for the host's user with that uid."""
 
 import json
 import tempfile
@@ -32,7 +32,7 @@ max_per_hour = 10
 
 
 class Boxes:
-    """Containers of every kind whose process has the uid of a person of the host, or root's."""
+    """Containers of every kind whose process has the uid of a host's user, or root's."""
 
     def __init__(self, docker: Dockerd, person: Person, running: ExitStack) -> None:
         self._docker, self._person, self._running = docker, person, running
@@ -55,7 +55,7 @@ class Boxes:
         return self._remapped(root=kind == "root, remapped")
 
     def _remapped(self, *, root: bool) -> Box:
-        """Start one in a user namespace that root made, where the host's uid is the person's by chance."""
+        """Start one in root's user namespace, where the uid on the host is by chance the person's."""
         folder = Path(self._running.enter_context(tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp")))
         folder.chmod(0o755)
         remap = Person()
@@ -90,7 +90,7 @@ def boxes(docker: Dockerd, people: list[Person]) -> Iterator[Boxes]:
 
 
 def uid_of(pid: int) -> int:
-    """Return the uid a process has on the host."""
+    """Return the uid of a process on the host."""
     text = Path(f"/proc/{pid}/status").read_text()
     return int(text.split("\nUid:\t")[1].split("\t")[0])
 
@@ -102,10 +102,10 @@ def violations(host: Daemon) -> dict[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_is_told_or_ended_for_a_container(
+def test_for_a_container_no_user_is_notified_or_terminated(
     serve: Serve, docker: Dockerd, boxes: Boxes, people: list[Person], kind: str
 ) -> None:
-    """Administrators hear of it. What is proven is told and ended in the same time, by the same steps."""
+    """For unproven containers only administrators are notified; a proven user is notified and terminated."""
     box = boxes.start(kind)
     assert uid_of(box.pid) == (0 if kind in ROOTS else people[0].uid)
     ada, bob = Terminal(people[0]), Terminal(people[1])
@@ -130,10 +130,10 @@ def test_nobody_is_told_or_ended_for_a_container(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nobody_adopts_a_container(
+def test_reserve_does_not_adopt_a_container(
     serve: Serve, docker: Dockerd, boxes: Boxes, people: list[Person], kind: str
 ) -> None:
-    """`reserve` gives its user the GPUs of their own processes, and no container's with their uid."""
+    """`reserve` gives users the GPUs of their own processes, but not those of containers with their uid."""
     box = boxes.start(kind)
     own = people[0].spawn("sleep", "600")
     host = serve(docker)
@@ -149,7 +149,7 @@ def test_nobody_adopts_a_container(
 
 
 def test_a_rootless_container_is_its_users(serve: Serve, people: list[Person]) -> None:
-    """The kernel says who made its namespace, whatever uid its process has, root's or a subordinate one."""
+    """A rootless container belongs to the user who made its namespace, whatever the uid of its process."""
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp")))
         docker = running.enter_context(dockerd(folder, person=people[0]))

@@ -1,11 +1,13 @@
 """Notices to administrators on terminals, with real groups, real terminals and slow directories."""
 
 import contextlib
+import fcntl
 import os
 import pty
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from glob import glob
@@ -48,11 +50,13 @@ enum nss_status _nss_test_initgroups_dyn(const char *u, gid_t g, long *s, long *
 
 @pytest.fixture
 def wheel() -> Iterator[str]:
-    """A group wheel, if this host has none."""
-    made = subprocess.run(["groupadd", "wheel"], check=False, capture_output=True).returncode == 0
-    yield "wheel"
-    if made:
-        subprocess.run(["groupdel", "--force", "wheel"], check=False)
+    """A group wheel, if this host has none; another test run waits until it is no longer needed."""
+    with (Path(tempfile.gettempdir()) / "canhazgpu-tests-wheel").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = subprocess.run(["groupadd", "wheel"], check=False, capture_output=True).returncode == 0
+        yield "wheel"
+        if made:
+            subprocess.run(["groupdel", "--force", "wheel"], check=False)
 
 
 @pytest.fixture

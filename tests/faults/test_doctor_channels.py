@@ -1,12 +1,13 @@
 """The doctor's checks of channels: they send nothing, and show no secret."""
 
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from support.ports import free_port
 from support.receiver import Receiver, receiving
 
 from canhazgpu.cli.doctor import channel_checks
@@ -38,8 +39,7 @@ def test_a_webhook_is_connected_to(receiver: Receiver, tmp_path: Path) -> None:
     (tmp_path / "url").write_text(f"{receiver.url}/{HIDDEN}\n")
     (tmp_path / "none").write_text(f"ftp://{HIDDEN}")
     (tmp_path / "bytes").write_bytes(b"\xff" + HIDDEN.encode())
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     targets = {
         "good": Webhook(url=f"{receiver.url}/{HIDDEN}"),
         "filed": Webhook(url_file=str(tmp_path / "url")),
@@ -88,9 +88,8 @@ def test_a_program_must_be_there_and_executable(tmp_path: Path) -> None:
 
 def test_mail_that_would_reach_nobody_is_warned_of(tmp_path: Path) -> None:
     """Without a source of addresses there is a warning; with one, its program is checked."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    plain = {"enabled": True, "host": "127.0.0.1", "port": port}
+    port = free_port()
+    plain: dict[str, Any] = {"enabled": True, "host": "127.0.0.1", "port": port}
     silent = [("fail", f"127.0.0.1:{port}: [Errno 111] Connection refused")]
     nobody = [("warn", "users have no email address"), ("warn", "administrators have no email address")]
     assert found(channel_checks.email, email=Email(**plain)) == [*nobody, *silent]

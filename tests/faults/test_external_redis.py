@@ -51,10 +51,10 @@ def test_tls_with_a_clients_certificate_and_a_password_in_a_file(folder: Path, r
     settings = f'url = "rediss://127.0.0.1:{server.port}"\n'
     daemon = serving(folder, resources, f'{settings}password_file = "{folder}/password"\n{shown(paths)}')
     with Crowd(daemon).at_work() as crowd:
-        crowd.more(10)
+        crowd.wait_for_grants(10)
         server.kill()
         server.start()
-        crowd.more(10)
+        crowd.wait_for_grants(10)
     assert daemon.process is not None
     said = Path(f"/proc/{daemon.process.pid}/cmdline").read_text() + daemon.log.read_text()
     for command in (["config", "show"], ["doctor"]):
@@ -101,10 +101,10 @@ def test_a_unix_socket_of_another_server(folder: Path, resources: ExitStack) -> 
     (folder / "password").write_text(PASSWORD)
     daemon = serving(folder, resources, f'url = "unix://{folder}/r"\npassword_file = "{folder}/password"\n')
     with Crowd(daemon).at_work() as crowd:
-        crowd.more(10)
+        crowd.wait_for_grants(10)
         server.kill()
         server.start()
-        crowd.more(10)
+        crowd.wait_for_grants(10)
 
 
 def test_the_last_second_is_lost_with_the_server(folder: Path, resources: ExitStack) -> None:
@@ -113,13 +113,13 @@ def test_the_last_second_is_lost_with_the_server(folder: Path, resources: ExitSt
     resources.callback(server.close)
     daemon = serving(folder, resources, f'url = "redis://127.0.0.1:{server.port}"\n')
     with Crowd(daemon).at_work() as crowd:
-        crowd.more(10)
+        crowd.wait_for_grants(10)
         with server.client() as client:
             client.save()
-        crowd.more(10)
+        crowd.wait_for_grants(10)
         server.kill()  # It starts with what it had when it was saved, under the same name.
         server.start()
-        crowd.more(10)
+        crowd.wait_for_grants(10)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,16 @@ def test_sentinels_name_another_master(
     daemon = serving(folder, resources, f'url = "{watched.url}"\n{shown(paths) if paths else ""}')
     old = watched.master()
     with Crowd(daemon).at_work() as crowd:
-        crowd.more(10)
+        crowd.wait_for_grants(10)
         old.kill() if way == "killed" else os.kill(old.process.pid, 19)
         until(lambda: watched.master() is not old, FAILOVER)
-        crowd.more(10)
+        crowd.wait_for_grants(10)
         if way == "stopped":
             os.kill(
                 old.process.pid, 18
             )  # It still thinks that it is the master, until the Sentinels tell it.
             until(lambda: _role(old) == "slave", FAILOVER)
-            crowd.more(10)
+            crowd.wait_for_grants(10)
     assert crowd.refused
     assert _role(watched.master()) == "master"
 
@@ -165,14 +165,14 @@ def test_a_cluster_loses_the_node_that_has_the_host(
     cluster = Cluster(folder, resources, "{testhost}", paths)
     daemon = serving(folder, resources, f'url = "{cluster.url}"\n{shown(paths) if paths else ""}')
     with Crowd(daemon).at_work() as crowd:
-        crowd.more(10)
+        crowd.wait_for_grants(10)
         if way == "killed":
             cluster.owner.kill()
         else:  # The old one goes on, as a replica that points to the new one.
             with cluster.replica.client() as client:
                 client.execute_command("CLUSTER FAILOVER")
         until(lambda: _role(cluster.replica) == "master", 30)
-        crowd.more(10)
+        crowd.wait_for_grants(10)
     assert "Traceback" not in daemon.log.read_text()
     found = []
     for server in cluster.servers:

@@ -234,12 +234,12 @@ def test_nonsense_is_refused_as_a_problem(host: Daemon) -> None:
         (b"GET /" + b"x" * 100_000, b"400"),
     ],
 )
-def test_bytes_that_are_no_request_are_refused(host: Daemon, request_: bytes, status: bytes) -> None:
+def test_bytes_that_are_no_request_are_refused(lasting_host: Daemon, request_: bytes, status: bytes) -> None:
     """Invalid HTTP is refused with a 4xx, and the service continues."""
-    answer = raw(host, request_)
+    answer = raw(lasting_host, request_)
     assert answer.startswith(b"HTTP/1.1 " + status), answer[:200]
-    assert host.run("status").returncode == 0
-    assert "Traceback" not in host.log.read_text()
+    assert lasting_host.run("status").returncode == 0
+    assert "Traceback" not in lasting_host.log.read_text()
 
 
 def test_a_refusal_repeats_the_path_that_was_asked_for(host: Daemon) -> None:

@@ -16,7 +16,7 @@ from canhazgpu.service.storage.retention import FOREVER_MS, GroupReport, Retenti
 
 pytestmark = pytest.mark.anyio
 ABOUT = 100  # Entries in one node of a stream: fewer than these may stay beyond what is to be kept.
-MANY = 200_000
+MANY = 120_000
 
 
 def keeper(store: Store, abandon_after: float = 30 * 86400.0, memory_mb: int = 512) -> Retention:
@@ -85,7 +85,7 @@ async def test_without_readers_the_last_are_kept(
 
 @pytest.mark.parametrize("stream", ["events", "deliveries"])
 async def test_a_group_behind_many_entries_loses_none(store: Store, stream: str) -> None:
-    """A group that has acknowledged 10 of 200,000 entries gets all others, before they are trimmed."""
+    """A group that has acknowledged 10 of 120,000 entries gets all others, before they are trimmed."""
     key = store.keys.streams[stream]
     await store.redis.xgroup_create(key, GROUP, id="0", mkstream=True)
     await fill(store, key, MANY - 1)

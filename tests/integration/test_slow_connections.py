@@ -7,7 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-from support.redis_lab import DURABLE, Server, free_port
+from support.ports import free_port
+from support.redis_lab import DURABLE, Server
 
 from canhazgpu.events.redis_client.store import Store, StoreDown
 

@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import random
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ import anyio
 import pytest
 from redis import Redis
 from support.eventually import until
+from support.ports import free_port
 from support.redis import redis_binary
 
 from canhazgpu.events.linux.processes import Process, start_of
@@ -206,24 +205,13 @@ async def test_a_claim_that_is_wiped_is_had_again(store: Store) -> None:
 def cluster(folder: Path) -> Iterator[str]:
     """A Redis Cluster of one node, which has all slots."""
     words = ("--bind", "127.0.0.1", "--cluster-enabled", "yes")
-    server = start(folder / "c", "--port", str(_free_port()), *words)
+    server = start(folder / "c", "--port", str(free_port()), *words)
     with Redis(unix_socket_path=str(folder / "c")) as client:
         client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
         until(lambda: b"cluster_state:ok" in _info(client))
     yield f"unix://{folder}/c"
     server.kill()
     server.wait()
-
-
-def _free_port() -> int:
-    """Return a free port whose bus port, 10000 higher, is free too."""
-    while True:
-        with socket.socket() as one, socket.socket() as bus:
-            one.bind(("127.0.0.1", random.randrange(20000, 30000)))
-            port: int = one.getsockname()[1]
-            with contextlib.suppress(OSError):
-                bus.bind(("127.0.0.1", port + 10000))
-                return port
 
 
 def _info(client: Any) -> bytes:

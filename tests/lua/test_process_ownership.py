@@ -23,6 +23,15 @@ NOBODY: dict[str, Any] = {"user": "root", "person": None, "evidence": "unknown"}
 NAMELESS: dict[str, Any] = {**NOBODY, "user": "1505433401", "unnamed": True}
 
 
+EACH = """
+local policy, found = cjson.decode(ARGV[1]), {}
+for number, pair in ipairs(cjson.decode(ARGV[3])) do
+  found[number] = ownership(policy, {disowned = ARGV[2]}, unpack(pair))
+end
+return found
+"""
+
+
 @pytest.mark.parametrize(
     ("login_uid", "on_it", "wanted"),
     [
@@ -77,23 +86,23 @@ async def test_who_is_on_a_gpu_by_right(
 async def test_scripts_and_status_agree(store: Store) -> None:
     """The scripts and `status` classify every process the same way."""
     script = OBSERVE.text[: OBSERVE.text.index(OBSERVE.body)]
-    call = "return ownership(cjson.decode(ARGV[1]), {disowned = ARGV[2]}, unpack(cjson.decode(ARGV[3])))"
-    decide = f"{script}\n{call}"
+    decide = f"{script}\n{EACH}"
     lab = Lab(store)
     for login_uid in (None, BOB):
         record = await lab.record(
             await lab.reserve(login_uid=login_uid, gpus=(0 if login_uid is None else 1,))
         )
-        for one, presume, disowned in itertools.product(_all(record.id), (True, False), (set(), {"uid:0"})):
-            text = _json([record, one])
+        every = _all(record.id)
+        for presume, disowned in itertools.product((True, False), (set(), {"uid:0"})):
             found = await store.redis.eval(
                 decide,
                 0,
                 AllocationPolicy(presume_holder=presume).text_for(None),
                 _json(dict.fromkeys(disowned, True)),
-                text,
+                _json([[record, one] for one in every]),
             )
-            assert found.decode() == ownership(one, record, disowned, presume_holder=presume), one
+            for one, owner in zip(every, found, strict=True):
+                assert owner.decode() == ownership(one, record, disowned, presume_holder=presume), one
 
 
 @pytest.mark.parametrize("began_ms", [None, 1, 2**42])

@@ -1,4 +1,4 @@
-"""Redis, the reference and the replay of the events, held against each other."""
+"""Compares the state in Redis with the reference and with the replay of the events."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from canhazgpu.service.status.gpu_status import rfc3339
 
 
 async def compare(store: Store, model: Reference, replay: Replay) -> None:
-    """Read everything and compare it."""
+    """Read all three and assert that they agree."""
     async with store.redis.pipeline(transaction=True) as pipe:
         pipe.hvals(store.keys.reservations)
         pipe.hvals(store.keys.queue)
@@ -54,7 +54,7 @@ async def compare(store: Store, model: Reference, replay: Replay) -> None:
 
 
 def usage(index: int, state: str, users: frozenset[int]) -> GpuUsage:
-    """A GPU as a scan sees it."""
+    """Return a GPU as a scan reports it."""
     facts: dict[str, Any] = {"index": index, "uuid": f"GPU-{index}", "name": "H100", "state": state}
     if state != "ok" or not users:
         return GpuUsage(**facts)

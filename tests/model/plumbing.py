@@ -1,4 +1,4 @@
-"""What the state machine is made of: one host in Redis, its reference, and its events, kept in step."""
+"""The base of the state machine: a host in Redis, its reference, and the replay of its events."""
 
 import asyncio
 import uuid
@@ -35,24 +35,24 @@ class Host(RuleBasedStateMachine):
         self.choose("lru")
 
     def choose(self, policy: Any) -> None:
-        """Hand GPUs out by this policy; no scan of these is too old."""
+        """Set the allocation policy; no scan ever counts as too old."""
         settings = Settings(gpus=Gpus(scan_interval=1000.0), allocation=Allocation(policy=policy))
         self.model.policy, self.settings = policy, settings
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Start a service, which knows nothing of the one before."""
+        """Start a new service without any memory of the one before."""
         self.allocator = Allocator(self.settings, self.store)
 
     def do(self, work: Any) -> Any:
-        """Run one coroutine, and take what it told."""
+        """Run a coroutine and apply the events that it published."""
         type(self).steps += 1
         result = self.runner.run(work)
         self.told = self.runner.run(self.news())
         return result
 
     async def news(self) -> list[tuple[str, str]]:
-        """Take the events since the last step."""
+        """Apply the events since the last step."""
         start = "-" if self.last_id == "-" else f"({self.last_id}"
         rows: Any = await self.store.redis.xrange(self.store.keys.events, start)
         found = []
@@ -66,13 +66,13 @@ class Host(RuleBasedStateMachine):
         return found
 
     def agree(self, code: str, expected: str) -> None:
-        """Check that both said the same, and that Redis told exactly what the model did."""
+        """Assert that both gave the same result and that the events are exactly those of the reference."""
         assert code == expected
         told, self.model.told = self.model.told, []
         assert sorted(self.told) == sorted(told)
 
     def clock(self) -> None:
-        """Set the model's time to Redis': releases of one step happen in the millisecond of its script."""
+        """Set the reference's time to Redis' time: releases have the millisecond of their script."""
         released, had = self.runner.run(self.moments())
         for index, moment in released.items():
             self.model.gpus[index].released = moment
@@ -80,7 +80,7 @@ class Host(RuleBasedStateMachine):
         self.model.had = had
 
     async def moments(self) -> tuple[dict[int, int], dict[tuple[int, int], int]]:
-        """When each GPU was released, and when each user had it last, in Redis' words."""
+        """Return when each GPU was released and when each user had it last, as Redis has it."""
         released = {}
         for index in range(4):
             text: Any = await self.store.redis.hget(self.store.keys.gpu(index), "last_released")

@@ -1,4 +1,4 @@
-"""What reservations and the queue ought to do, in plain Python; time is given, never looked at."""
+"""The expected behaviour of reservations and the queue, in plain Python; it never reads a clock."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Event = tuple[str, str]  # The type without its prefix, and the subject.
 
 @dataclass
 class Gpu:
-    """One GPU: what the last scan said of it, and what was decided about it."""
+    """One GPU: the result of the last scan, and its drain."""
 
     index: int
     state: str = "ok"
@@ -37,7 +37,7 @@ class Held:
 
 @dataclass
 class Request:
-    """What somebody wants: certain GPUs, or any number."""
+    """A request for certain GPUs or for a number of GPUs."""
 
     uid: int
     kind: str
@@ -51,13 +51,13 @@ class Request:
 
     @property
     def need(self) -> int:
-        """How many GPUs."""
+        """Return the number of GPUs."""
         return len(self.ids) if self.ids else self.count
 
 
 @dataclass
 class Reference:
-    """The host. Each operation returns its code; what it tells is in `told` until it is taken."""
+    """The host. Each operation returns its result code and adds its events to `told`."""
 
     gpus: dict[int, Gpu]
     held: dict[str, Held] = field(default_factory=dict)
@@ -68,13 +68,13 @@ class Reference:
     now: int = 10**15  # Later than every release there was; what time it was is put in afterwards.
 
     def free(self, gpu: Gpu, request: Request) -> bool:
-        """Whether this request may have this GPU."""
+        """Tell whether this request may have this GPU."""
         if not gpu.managed or gpu.holder or gpu.drained or gpu.state != "ok" or not gpu.settled:
             return False
         return not gpu.users or (request.kind == "manual" and gpu.users == {request.uid})
 
     def candidates(self, request: Request, claimed: set[int]) -> list[int]:
-        """The GPUs it may have now, best first: its own use, had last if so, longest released, lowest."""
+        """Return the GPUs it may have, best first: used by its user, had last, longest free, lowest index."""
         wanted = [
             gpu
             for gpu in self.gpus.values()
@@ -90,12 +90,12 @@ class Reference:
         return [gpu.index for gpu in wanted]
 
     def over(self, request: Request) -> bool:
-        """Whether it would take its user beyond the limit."""
+        """Tell whether it would exceed the limit of its user."""
         has = sum(len(held.gpus) for held in self.held.values() if held.uid == request.uid)
         return request.limit is not None and has + request.need > request.limit
 
     def grant(self, request: Request, chosen: list[int]) -> None:
-        """Make it a reservation."""
+        """Turn a request into a reservation."""
         gpus = sorted(chosen[: request.need])
         self.held[request.id] = Held(request.id, request.uid, request.kind, gpus, request.lasts)
         for index in gpus:
@@ -103,7 +103,7 @@ class Reference:
         self.told.append(("reservation.created", f"reservation/{request.id}"))
 
     def serve(self) -> set[int]:
-        """Go along the queue; return what those who stay claim."""
+        """Serve the queue in order; return the GPUs that the remaining requests claim."""
         claimed: set[int] = set()
         staying = []
         for request in self.queue:
@@ -118,19 +118,19 @@ class Reference:
         return claimed
 
     def in_reach(self, request: Request) -> bool:
-        """Whether enough of what it wants is neither drained nor broken."""
+        """Tell whether enough of the wanted GPUs are neither drained nor in error."""
         wanted = [gpu for gpu in self.gpus.values() if request.ids is None or gpu.index in request.ids]
         whole = [gpu for gpu in wanted if gpu.managed and not gpu.drained and gpu.state != "error"]
         return len(whole) >= request.need
 
     def never(self, request: Request) -> bool:
-        """Whether no patience would ever be rewarded."""
+        """Tell whether the request can never be served."""
         managed = {gpu.index for gpu in self.gpus.values() if gpu.managed}
         impossible = request.ids is not None and not set(request.ids) <= managed
         return impossible or request.need > len(managed) or request.need > (request.limit or request.need)
 
     def reserve(self, request: Request) -> str:
-        """Ask; the caller has put the id into the request that Redis gave it."""
+        """Reserve; the request has the id that Redis gave it."""
         if self.never(request):
             return "never"
         claimed = self.serve()
@@ -145,7 +145,7 @@ class Reference:
         return "queued"
 
     def back(self, request: Request) -> str:
-        """A command that waited has come back to a new service."""
+        """Connect a waiting command to a new service."""
         if request.id in self.held:
             return "granted"
         if request not in self.queue:
@@ -155,7 +155,7 @@ class Reference:
         return "granted" if request.id in self.held else "queued"
 
     def let_go(self, held: Held, gpus: Iterable[int], *, seen: bool = False) -> None:
-        """End a reservation's hold on some of its GPUs; `seen`: a scan found nothing left on them."""
+        """Release some GPUs of a reservation; `seen`: a scan found them idle."""
         gpus = list(gpus)
         for index in gpus:
             gpu = self.gpus[index]
@@ -167,7 +167,7 @@ class Reference:
         self.told.append(("reservation.released", f"reservation/{held.id}"))
 
     def release(self, order: ReleaseOrder) -> str:
-        """End one's own, or what holds these GPUs, or what has these ids, or everybody's."""
+        """Release one's own reservations, those of these GPUs or ids, or everybody's."""
         if order.gpus is not None:
             named = [(index, self.held.get(self.gpus[index].holder or "")) for index in order.gpus]
         elif order.ids is not None:
@@ -190,12 +190,12 @@ class Reference:
         return "released"
 
     def meant(self, order: ReleaseOrder, held: Held) -> bool:
-        """Whether an order that names nothing is about this reservation."""
+        """Tell whether an order without GPUs and ids applies to this reservation."""
         theirs = held.uid == order.uid or (order.everybody and order.admin)
         return theirs and (order.all or held.kind == "manual" or held.ended)
 
     def extend(self, uid: int, ids: tuple[int, ...] | None, add: int, most: int | None) -> str:
-        """Make manual ones last longer, all or none; what has passed of them is nothing beside `add`."""
+        """Extend manual reservations, all or none; the time since they began is negligible beside `add`."""
         if ids is None:
             chosen = [held for held in self.held.values() if held.uid == uid and held.kind == "manual"]
         else:
@@ -211,7 +211,7 @@ class Reference:
         return "extended" if chosen else "none"
 
     def conclude(self, name: str) -> bool:
-        """The process of a run has ended."""
+        """End a run: its process has exited."""
         held = self.held.get(name)
         if held is None or held.ended:
             return False
@@ -220,7 +220,7 @@ class Reference:
         return True
 
     def expire(self) -> None:
-        """End what is over."""
+        """End every expired reservation."""
         over = [held for held in self.held.values() if held.lasts is not None and held.lasts <= SHORT]
         for held in over:
             self.let_go(held, list(held.gpus))
@@ -228,7 +228,7 @@ class Reference:
             self.serve()
 
     def leave(self, name: str) -> None:
-        """Somebody waits no more."""
+        """Remove a request from the queue."""
         self.queue = [request for request in self.queue if request.id != name]
         self.told.append(("request.left", f"request/{name}"))
         self.serve()
@@ -248,7 +248,7 @@ class Reference:
         return "done", gone
 
     def drain(self, ids: tuple[int, ...], *, drained: bool) -> None:
-        """Keep GPUs out of allocation, or give them back."""
+        """Drain GPUs, or end their drain."""
         for index in ids:
             if self.gpus[index].drained != drained:
                 self.gpus[index].drained = drained
@@ -256,7 +256,7 @@ class Reference:
         self.serve()
 
     def manage(self, ids: tuple[int, ...], *, force: bool) -> str:
-        """Hand out these, and no others."""
+        """Allow these GPUs only."""
         held = [gpu for gpu in self.gpus.values() if gpu.holder and gpu.index not in ids]
         if held and not force:
             return "held"
@@ -274,7 +274,7 @@ class Reference:
         return "done"
 
     def scan(self, seen: dict[int, tuple[str, frozenset[int]]]) -> None:
-        """Take what a scan saw; release what has ended and left nothing behind."""
+        """Apply a scan; release the GPUs of ended reservations that are idle."""
         for index, (state, users) in seen.items():
             gpu = self.gpus[index]
             gpu.state, gpu.users, gpu.settled = state, users, True

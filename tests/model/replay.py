@@ -1,4 +1,4 @@
-"""A host's reservations, queue and GPUs as its events alone tell of them."""
+"""The reservations, queue and GPUs of a host, rebuilt from its events alone."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ class Replay:
     unmanaged: set[int] = field(default_factory=set)
 
     def take(self, event: Event) -> None:
-        """Apply one event; those that tell of no state of these change nothing."""
+        """Apply one event; other types of events change nothing."""
         noun, _, verb = event.type.removeprefix("canhazgpu.").partition(".")
         data = event.data
         if noun == "request":

@@ -1,4 +1,4 @@
-"""The scripts on a real Redis against the reference, step by step, with the invariants after each."""
+"""The Lua scripts on a real Redis are compared with the reference after each random step."""
 
 import os
 import time
@@ -30,7 +30,7 @@ LIMITS = st.sampled_from((None, None, None, 1, 2, 3))
 
 
 class Machine(Host):
-    """What may happen to it, and what always holds."""
+    """The steps of the state machine, and the invariant after each."""
 
     @initialize(policy=st.sampled_from(("lru", "mru-per-user")))
     def begin(self, policy: str) -> None:
@@ -40,7 +40,7 @@ class Machine(Host):
 
     @rule()
     def scan(self) -> None:
-        """Publish the world."""
+        """Scan the GPUs."""
         usages = [usage(index, *seen) for index, seen in self.world.items()]
         self.do(observe(self.store, usages, 0.0, 60.0, rules=AllocationPolicy.of(self.settings)))
         self.model.scan(self.world)
@@ -49,14 +49,14 @@ class Machine(Host):
 
     @rule(index=st.integers(0, 3), uid=UIDS)
     def start_or_stop(self, index: int, uid: int) -> None:
-        """A process of a user appears on a GPU, or goes; nobody has seen it yet."""
+        """A user's process starts or ends on a GPU; the next scan will see it."""
         state, users = self.world[index]
         self.world[index] = (state, users ^ {uid})
 
     @precondition(lambda self: self.model.held)
     @rule(choice=st.integers(0, 9))
     def work(self, choice: int) -> None:
-        """A holder uses what is theirs."""
+        """A holder uses a reserved GPU."""
         names = sorted(self.model.held)
         held = self.model.held[names[choice % len(names)]]
         state, users = self.world[held.gpus[0]]
@@ -64,7 +64,7 @@ class Machine(Host):
 
     @rule(index=st.integers(0, 3), state=st.sampled_from(("ok", "ok", "error", "unknown")))
     def break_or_mend(self, index: int, state: str) -> None:
-        """A GPU fails, answers no more, or is well."""
+        """A GPU fails, becomes unreadable, or recovers."""
         self.world[index] = (state, self.world[index][1])
 
     @rule(
@@ -77,7 +77,7 @@ class Machine(Host):
         short=st.booleans(),
     )
     def reserve(self, ids: tuple[int, ...] | None, *, short: bool, **wanted: Any) -> None:
-        """Somebody asks for GPUs."""
+        """A user requests GPUs."""
         request = Request(ids=ids, **wanted)
         if request.kind == "manual":
             request.lasts = SHORT if short else LONG
@@ -108,7 +108,7 @@ class Machine(Host):
         self.again = again
 
     def repeats(self, ask: Any, reply: Any) -> None:
-        """Keep what was asked, to ask it again: nothing happens then, and the answer is the same."""
+        """Remember the request: repeated later, it changes nothing and gets the same response."""
 
         def again() -> None:
             assert self.do(ask()) == reply
@@ -117,7 +117,7 @@ class Machine(Host):
         self.again = again
 
     def releases(self, order: ReleaseOrder) -> None:
-        """Carry out an order, in Redis and in the reference."""
+        """Release in Redis and in the reference."""
         operation = uuid.uuid4().hex
 
         def ask() -> Any:
@@ -131,7 +131,7 @@ class Machine(Host):
 
     @rule(uid=UIDS, ids=st.one_of(st.none(), SOME), everything=st.booleans(), admin=st.booleans())
     def release(self, uid: int, ids: tuple[int, ...] | None, *, everything: bool, admin: bool) -> None:
-        """Somebody gives GPUs back, an administrator takes them."""
+        """A user releases GPUs, or an administrator does."""
         self.releases(
             ReleaseOrder(
                 uid=uid, by="x", reason="released", gpus=ids, all=everything, admin=admin and ids is not None
@@ -140,21 +140,21 @@ class Machine(Host):
 
     @rule(uid=UIDS, everybody=st.booleans())
     def release_all(self, uid: int, *, everybody: bool) -> None:
-        """An administrator ends everything of a user, or of everybody."""
+        """An administrator releases all reservations of a user, or of every user."""
         order = ReleaseOrder(uid=uid, by="x", reason="admin", all=True, admin=True, everybody=everybody)
         self.releases(order)
 
     @precondition(lambda self: self.model.held)
     @rule(uid=UIDS, choice=st.integers(0, 9), admin=st.booleans(), over=st.booleans())
     def release_by_id(self, uid: int, choice: int, *, admin: bool, over: bool) -> None:
-        """Somebody ends one reservation, perhaps along with one that is over."""
+        """A user releases a reservation by its id, perhaps together with one that has ended."""
         names = sorted(self.model.held)
         ids = (names[choice % len(names)], *(("r1-0",) if over else ()))
         self.releases(ReleaseOrder(uid=uid, by="x", reason="undelivered", ids=ids, admin=admin))
 
     @rule(uid=UIDS, ids=st.one_of(st.none(), SOME), most=MOST)
     def extend(self, uid: int, ids: tuple[int, ...] | None, most: int | None) -> None:
-        """Somebody wants more time, and may have so much at the most."""
+        """A user extends reservations, up to a longest duration."""
         operation = uuid.uuid4().hex
 
         def ask() -> Any:
@@ -166,7 +166,7 @@ class Machine(Host):
 
     @rule(strangers=st.booleans())
     def heartbeat(self, *, strangers: bool) -> None:
-        """The service says that processes live, also of runs that are over: nothing comes back of it."""
+        """The service sends heartbeats, also for runs that have ended: these stay ended."""
         names = [name for name, held in self.model.held.items() if held.kind == "run"]
         self.do(self.allocator.heartbeat([*names, "r1-0"] if strangers or not names else names))
         self.agree("", "")
@@ -174,7 +174,7 @@ class Machine(Host):
     @precondition(lambda self: self.again is not None)
     @rule()
     def repeat(self) -> None:
-        """The answer was lost, the same is asked again."""
+        """A request is repeated because its response was lost."""
         assert self.again
         self.again()
 
@@ -189,7 +189,7 @@ class Machine(Host):
 
     @rule()
     def expire(self) -> None:
-        """The service looks for what is over."""
+        """The service ends expired reservations."""
         time.sleep(0.003)
         self.do(self.allocator.expire())
         self.model.expire()
@@ -199,7 +199,7 @@ class Machine(Host):
     @precondition(lambda self: self.model.queue)
     @rule(choice=st.integers(0, 9))
     def leave(self, choice: int) -> None:
-        """Somebody waits no more."""
+        """A waiting user gives up."""
         name = self.model.queue[choice % len(self.model.queue)].id
         self.do(self.allocator.leave([name], "cancelled"))
         self.model.leave(name)
@@ -222,7 +222,7 @@ class Machine(Host):
 
     @rule(ids=SOME, drained=st.booleans())
     def drain(self, ids: tuple[int, ...], *, drained: bool) -> None:
-        """An administrator takes GPUs out of allocation, or gives them back."""
+        """An administrator drains GPUs, or ends the drain."""
         reason = "broken" if drained else None
         self.do(self.allocator.drain(0, uuid.uuid4().hex, gpus=ids, reason=reason, by="root"))
         self.model.drain(ids, drained=drained)
@@ -230,7 +230,7 @@ class Machine(Host):
 
     @rule(left_out=st.one_of(st.none(), st.none(), st.integers(0, 3)), force=st.booleans())
     def manage(self, left_out: int | None, *, force: bool) -> None:
-        """An administrator says which GPUs are handed out."""
+        """An administrator sets which GPUs may be allocated."""
         ids = tuple(index for index in range(4) if index != left_out)
         reply, _ = self.do(self.allocator.manage(0, uuid.uuid4().hex, gpus=ids, force=force, by="root"))
         expected = self.model.manage(ids, force=force)
@@ -239,7 +239,7 @@ class Machine(Host):
 
     @rule()
     def restart(self) -> None:
-        """The service begins anew: nobody who waits is heard."""
+        """The service restarts and has no connection to a waiting command yet."""
         self.begin_anew()
         self.again = None
         self.do(self.allocator.adopt())
@@ -250,7 +250,7 @@ class Machine(Host):
     @precondition(lambda self: self.model.queue)
     @rule(choice=st.integers(0, 9))
     def come_back(self, choice: int) -> None:
-        """A command that waits finds the service again."""
+        """A waiting command reconnects."""
         request = self.model.queue[choice % len(self.model.queue)]
         ask = AllocationRequest(
             kind=request.kind,
@@ -266,17 +266,17 @@ class Machine(Host):
 
     @rule()
     def forget_scripts(self) -> None:
-        """Redis forgets them."""
+        """Redis loses its cached scripts."""
         self.do(self.store.redis.script_flush())
 
     @invariant()
     def the_same(self) -> None:
-        """Redis, the model and the replay of the events agree, and nothing is held twice."""
+        """Redis, the reference and the replay of the events agree, and no GPU has two holders."""
         self.runner.run(compare(self.store, self.model, self.replay))
 
 
 def test_the_scripts_do_what_the_reference_does(redis_url: str) -> None:
-    """No difference in all these steps, made up anew by Hypothesis on every run."""
+    """In 20,000 random steps, new in every run, the scripts and the reference never differ."""
     Machine.url, Machine.steps = redis_url, 0
     chosen = settings(
         max_examples=max(50, STEPS // LENGTH // 8),

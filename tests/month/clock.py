@@ -1,4 +1,4 @@
-"""Redis on a clock of a test's own: every script reads the time from a key, and so does the store."""
+"""A Redis with a simulated clock: every script and the store read the time from a key."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ INSTEAD = f"{{string.match(redis.call('GET', '{CLOCK}'), '(%d+) (%d+)')}}"
 
 @cache
 def timed(package: str, name: str) -> tuple[str, str]:
-    """Return a script's text with its one look at the clock replaced, and the hash of that."""
+    """Return a script that reads the simulated clock instead of the real one, and its hash."""
     text = Script(package, name).text
     assert text.count(READ) == 1
     changed = text.replace(READ, INSTEAD)
@@ -25,21 +25,21 @@ def timed(package: str, name: str) -> tuple[str, str]:
 
 
 class TimedStore(Store):
-    """A store whose Redis believes what `set_clock` says."""
+    """A store whose scripts use the time of `set_clock`."""
 
     clock_ms = 0
 
     async def set_clock(self, ms: int) -> None:
-        """Make it this late, for every script to come."""
+        """Set the time for the following scripts."""
         type(self).clock_ms = ms
         await self.ask(self.redis.set(CLOCK, f"{ms // 1000} {ms % 1000 * 1000}"))
 
     async def now_ms(self) -> int:
-        """Return how late it is."""
+        """Return the simulated time."""
         return self.clock_ms
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """Run `script` on this clock."""
+        """Run `script` with the simulated time."""
         text, sha = timed(script.package, script.name)
         try:
             try:

@@ -38,7 +38,7 @@ QUIET = Quiet(hours="22:00-07:00", workdays=["mon", "tue", "wed", "thu", "fri"],
 
 
 class Terminals:
-    """The channel `wall` of a host whose people come and go: a record of who was told what, and when."""
+    """The channel `wall` with simulated logins; it records which user got which notice, and when."""
 
     name = "wall"
 
@@ -47,11 +47,11 @@ class Terminals:
         self.shown: list[tuple[int, str, Notice]] = []
 
     async def recipients(self, notice: Notice) -> list[str]:
-        """Return the person."""
+        """Return the user of the notice."""
         return [notice.person] if notice.person else []
 
     async def deliver(self, notice: Notice, recipients: list[str], first: str | None) -> Sequence[Outcome]:
-        """Show it to who is logged in."""
+        """Show a notice if its user is logged in."""
         del first
         outcomes = []
         for person in recipients:
@@ -64,7 +64,7 @@ class Terminals:
 
 
 class Host:
-    """Everything under test, and what is around it."""
+    """The product under test, with simulated GPUs, terminals and time."""
 
     def __init__(self, folder: Path, begin: int, seed: int) -> None:
         self.folder = folder
@@ -98,7 +98,7 @@ class Host:
         self.log = AuditLog(folder / "violations.log")
 
     def start_redis(self) -> None:
-        """Start it, or again after it was killed, and wait until it answers."""
+        """Start Redis, or kill and restart it, and wait until it answers."""
         if self.redis:
             self.redis.kill()
             self.redis.wait()
@@ -125,7 +125,7 @@ class Host:
         raise AssertionError("Redis does not come back")
 
     async def start_workers(self) -> None:
-        """Begin anew with nothing in memory; what was read and not finished is unfinished."""
+        """Restart the workers without memory; entries they did not finish are read again."""
         await self.stop_workers()
         self.dispatcher = Dispatcher(self.settings, self.store, "sim")
         channels: list[Any] = [self.terminals, Mail(self.settings), LogChannel(self.log)]
@@ -136,7 +136,7 @@ class Host:
             await delivery.take(await delivery.consumer.unfinished())
 
     async def stop_workers(self) -> None:
-        """Let them go."""
+        """Stop the workers."""
         if self.deliveries:
             for consumer, _ in self.dispatcher.consumers:
                 await consumer.close()
@@ -144,7 +144,7 @@ class Host:
                 await delivery.consumer.close()
 
     async def drop_in_the_act(self) -> None:
-        """Read what there is and die before anything is done about it."""
+        """Let the workers read entries and die before they process them."""
         for consumer, _ in self.dispatcher.consumers:
             await consumer.new(0)
         await self.start_workers()
@@ -160,7 +160,7 @@ class Host:
             self.redis.wait()
 
     async def scan(self) -> None:
-        """Look at the GPUs."""
+        """Scan the GPUs."""
         usages = []
         for index in range(GPUS):
             seen = [(user, pid) for (gpu, user), pid in sorted(self.using.items()) if gpu == index]
@@ -192,7 +192,7 @@ class Host:
         self.confirm_ms = seen_now.due_ms or None
 
     async def do(self, deed: Deed) -> None:
-        """Let somebody do something."""
+        """Perform one action of a user."""
         if deed.what == "start":
             good = deed.user in GOOD
             for gpu in [one for one in deed.gpus if not good or (one, deed.user) in self.holding]:
@@ -214,7 +214,7 @@ class Host:
             await self.scan()
 
     async def reserve(self, deed: Deed) -> None:
-        """Ask for GPUs; they are refused where somebody is on them."""
+        """Reserve GPUs; refused if they are in use."""
         await self.scan()
         uid = uid_of(deed.user)
         ask = AllocationRequest(
@@ -244,7 +244,7 @@ class Host:
         )
 
     async def turn(self) -> None:
-        """Do everything that is to be done now."""
+        """Process everything that is due now."""
         if self.confirm_ms and self.confirm_ms <= self.now_ms:
             await self.scan()
         if self.expiry_ms and self.expiry_ms <= self.now_ms:
@@ -267,7 +267,7 @@ class Host:
                 return
 
     async def _look(self) -> list[int]:
-        """Return whether something is due or to be tried again, and how long the streams are."""
+        """Return whether anything is due or is to be retried, and the lengths of the streams."""
         keys = self.store.keys
         async with self.store.redis.pipeline(transaction=False) as pipe:
             pipe.zcount(keys.due, "-inf", self.now_ms)
@@ -277,7 +277,7 @@ class Host:
             return list(await pipe.execute())
 
     async def next_ms(self) -> int | None:
-        """When there is something to do next, if nobody does anything."""
+        """Return when the next thing is due, if no user acts."""
         keys, redis = self.store.keys, self.store.redis
         moments: list[int | None] = [self.confirm_ms, self.expiry_ms or None]
         async with redis.pipeline(transaction=False) as pipe:
@@ -289,7 +289,7 @@ class Host:
         return min(later, default=None)
 
     async def go_to(self, moment: int) -> None:
-        """Let time pass until `moment`."""
+        """Set the time to `moment`."""
         self.now_ms = moment
         await self.store.set_clock(moment)
 

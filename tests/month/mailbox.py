@@ -1,9 +1,8 @@
-"""A real mail server that fails a third of the time, each time in another way, and keeps what it took."""
+"""A real mail server that fails for a third of the mails, in several ways, and keeps what it accepted."""
 
 # ruff: noqa: N802 - the names are those the mail server looks for
 
 import random
-import socket
 from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -11,20 +10,20 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from month.people import MAILBOX_FULL
+from support.ports import free_port
 
 OK = "250 OK"
 
 
 class Mailbox:
-    """It never takes a mail and says that it did not: what it took is told once, or it is our mistake."""
+    """It never accepts a mail and reports a failure: a mail that arrives twice is a fault of the product."""
 
     def __init__(self, seed: int, now_ms: Callable[[], int]) -> None:
         self._random = random.Random(seed)
         self._now_ms = now_ms
         self.taken: list[tuple[int, str, EmailMessage]] = []
         self.begun = self.failed = 0
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
         self._controller.start()
 
@@ -33,13 +32,13 @@ class Mailbox:
         self._controller.stop()
 
     def _trouble(self, *answers: str) -> str:
-        """Return what goes wrong with this mail, mostly nothing."""
+        """Return how this mail fails, or an empty string."""
         answer = self._random.choice(answers) if self._random.random() < 1 / 3 else ""
         self.failed += bool(answer)
         return answer
 
     async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, _options: Any) -> str:
-        """Take a sender, or say that it is too busy, or break off."""
+        """Accept a sender, answer that the server is busy, or disconnect."""
         self.begun += 1
         session.trouble = self._trouble("421 busy", "break", "451 RCPT", "452 DATA")
         if session.trouble == "break":
@@ -53,7 +52,7 @@ class Mailbox:
     async def handle_RCPT(
         self, _server: Any, session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
-        """Take a recipient, or not for now, or never."""
+        """Accept a recipient, or refuse it for now or for good."""
         if session.trouble.startswith("451"):
             return "451 try again"
         if address.partition("@")[0] in MAILBOX_FULL:
@@ -62,7 +61,7 @@ class Mailbox:
         return OK
 
     async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:
-        """Take a mail, or not for now."""
+        """Accept a mail, or refuse it for now."""
         if session.trouble.startswith("452"):
             return "452 no room"
         mail = message_from_bytes(envelope.content, policy=policy.default)

@@ -17,7 +17,7 @@ WAIT, HOLD = 5_000, 120_000
 
 
 class Span(msgspec.Struct, kw_only=True):
-    """One user's episode: from when to when something was open, and each violation's own span."""
+    """One user's episode: when a violation was open, and the span of each violation."""
 
     user: str
     begin: int
@@ -25,12 +25,12 @@ class Span(msgspec.Struct, kw_only=True):
     parts: list[tuple[int, int | None, Violation]]
 
     def open_at(self, moment: int) -> bool:
-        """Tell whether anything was open at a moment (the end of a violation is no part of it)."""
+        """Tell whether a violation was open at a moment; its end is not included."""
         return any(begin <= moment and (end is None or moment < end) for begin, end, _ in self.parts)
 
     @property
     def first_told(self) -> int | None:
-        """When its user is to hear of it first: when the wait is over, or the next moment it is open."""
+        """Return when the first notice is due: after the wait, or at the next moment a violation is open."""
         due = self.begin + WAIT
         if self.open_at(due):
             return due
@@ -38,7 +38,7 @@ class Span(msgspec.Struct, kw_only=True):
 
     @property
     def over(self) -> int | None:
-        """When those who were told hear that it is over."""
+        """Return when the resolved notice is due."""
         if self.end is None:
             return None
         last = max(self.parts, key=lambda part: part[1] or 0)[2]
@@ -46,7 +46,7 @@ class Span(msgspec.Struct, kw_only=True):
 
 
 def spans(events: Sequence[Event]) -> list[Span]:
-    """Return the episodes that these facts make, in the order they began."""
+    """Return the episodes of these facts in the order in which they began."""
     begun: dict[str, int] = {}
     rows: dict[str, list[tuple[int, int | None, Violation]]] = defaultdict(list)
     for event in events:

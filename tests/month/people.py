@@ -1,4 +1,4 @@
-"""Who lives in the simulated month: what they do with the GPUs, and how they can be reached."""
+"""The users of the simulated month: what they do with the GPUs, and how they can be reached."""
 
 import heapq
 import random
@@ -19,7 +19,7 @@ WEIGHTS = (3, 3, 4, 6, 5, 2, 1)
 
 
 class Deed(msgspec.Struct, frozen=True):
-    """What somebody does at a moment. `what` is start, stop, reserve, login, logout or silence."""
+    """One action of a user. `what` is start, stop, reserve, login, logout or silence."""
 
     what: str
     user: str
@@ -28,7 +28,7 @@ class Deed(msgspec.Struct, frozen=True):
 
 
 class Lives:
-    """Everything that happens, in order; the same for the same seed."""
+    """All actions of the month in order; the same for the same seed."""
 
     def __init__(self, seed: int, begin: int, days: int) -> None:
         self._random = random.Random(seed)
@@ -39,14 +39,14 @@ class Lives:
             self._live(user, begin)
 
     def __iter__(self) -> Iterator[tuple[int, Deed]]:
-        """Yield each deed with its moment."""
+        """Yield each action with its moment."""
         while self._rows:
             moment, _, deed = heapq.heappop(self._rows)
             yield moment, deed
 
     @property
     def next_ms(self) -> int | None:
-        """When the next deed is."""
+        """Return the moment of the next action."""
         return self._rows[0][0] if self._rows else None
 
     def _put(self, moment: int, deed: Deed) -> None:
@@ -76,7 +76,7 @@ class Lives:
             self._put(at, Deed("silence", user, length=rng.choice((2 * HOUR, 30 * HOUR))))
 
     def _job(self, user: str, moment: int) -> int:
-        """Let a user run something they have not reserved, sometimes in several runs with short gaps."""
+        """Let a user use GPUs without a reservation, sometimes with short gaps."""
         rng = self._random
         gpus = tuple(sorted(rng.sample(range(GPUS), rng.choice((1, 1, 1, 2, 4, 8)))))
         for _ in range(rng.choice((1, 1, 1, 2, 5))):

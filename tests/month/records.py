@@ -1,4 +1,4 @@
-"""What was recorded in the simulated month, for its tests to ask."""
+"""The records of the simulated month."""
 
 from collections import defaultdict
 from typing import Any
@@ -12,7 +12,7 @@ from canhazgpu.events.notices import Delivery, Notice
 
 
 class Month:
-    """What was recorded in a month."""
+    """The events, notices and deliveries of a month."""
 
     def __init__(
         self, host: Host, facts: list[Event], notices: list[Notice], attempts: list[Delivery]
@@ -37,13 +37,13 @@ class Month:
 
 
 async def read(host: Host, stream: str) -> list[Event]:
-    """Return everything on a stream."""
+    """Return all events of a stream."""
     rows: Any = await host.store.redis.xrange(stream)
     return [decode(fields) for _, fields in rows]
 
 
 def silenced(month: Month, span: Span) -> bool:
-    """Tell whether a silence was in force at any moment of an episode."""
+    """Tell whether a silence was active at any moment of an episode."""
     end = span.end or span.begin + 400 * DAY
     return any(
         begin < end + MINUTE and span.begin - MINUTE < until
@@ -53,5 +53,5 @@ def silenced(month: Month, span: Span) -> bool:
 
 
 def undisturbed(month: Month) -> list[Span]:
-    """Return the episodes that no silence touched."""
+    """Return the episodes without a silence."""
     return [span for span in month.spans if not silenced(month, span)]

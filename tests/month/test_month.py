@@ -1,4 +1,4 @@
-"""A month of 24 people on 16 GPUs, on a test's clock: what they are told is what they should be told."""
+"""In a simulated month of 24 users and 16 GPUs, every notice is the expected one."""
 
 import os
 import random
@@ -31,7 +31,7 @@ LATE = 2 * HOUR  # A mail that is tried again may come so late.
 
 
 async def live(host: Host) -> None:
-    """Live through the month, with restarts, and then until nothing is left to do."""
+    """Simulate the month with restarts, and then continue until nothing is due."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     rng = random.Random(SEED)
     lives = Lives(SEED, BEGIN, DAYS)
@@ -61,13 +61,13 @@ async def live(host: Host) -> None:
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One event loop for all tests of the month."""
+    """Use one event loop for all tests of the month."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module")
 async def month() -> AsyncIterator[Month]:
-    """The month, lived through once."""
+    """The month, simulated once."""
     with tempfile.TemporaryDirectory(prefix="chg-month-") as folder:
         host = Host(Path(folder), BEGIN, SEED)
         began = time.monotonic()
@@ -87,15 +87,15 @@ async def month() -> AsyncIterator[Month]:
             await host.close()
 
 
-async def test_enough_happened(month: Month) -> None:
-    """More than 180 episodes of at least 15 people, and a third of the mails failed at first."""
+async def test_the_month_is_busy_enough(month: Month) -> None:
+    """The month has over 180 episodes of at least 15 users, and a third of the mails fail at first."""
     assert len(month.spans) > 6 * DAYS
     assert len({span.user for span in month.spans}) >= 15
     assert 0.25 < month.host.mailbox.failed / month.host.mailbox.begun < 0.42
 
 
-async def test_the_first_notice_comes_in_its_time(month: Month) -> None:
-    """Each episode that outlives the wait is told once on terminals, at that very moment; no other is."""
+async def test_the_first_notice_is_sent_when_the_wait_is_over(month: Month) -> None:
+    """An episode that lasts longer than the wait gets one notice on terminals, when the wait is over."""
     for span in undisturbed(month):
         first = [
             one
@@ -107,8 +107,8 @@ async def test_the_first_notice_comes_in_its_time(month: Month) -> None:
         assert all(one.channels == ("wall", "log") for one in first)
 
 
-async def test_who_was_not_reached_is_told_the_next_way_at_once(month: Month) -> None:
-    """No terminal: the mail, then or when the quiet ends; no address: administrators, in the same moment."""
+async def test_an_unreachable_user_is_notified_by_the_next_channel_at_once(month: Month) -> None:
+    """A user with no terminal is mailed at once or after quiet hours; with no address, administrators are."""
     checked = 0
     for span in undisturbed(month):
         notices = month.of(span)
@@ -132,8 +132,8 @@ async def test_who_was_not_reached_is_told_the_next_way_at_once(month: Month) ->
     assert checked > 5
 
 
-async def test_steps_come_when_they_are_due(month: Month) -> None:
-    """By mail after 10 minutes, to administrators after an hour, if it lasts so long."""
+async def test_escalation_steps_are_sent_when_they_are_due(month: Month) -> None:
+    """If the violation lasts, a mail follows after 10 minutes, and one to administrators after an hour."""
     mailed = escalated = 0
     for span in undisturbed(month):
         notices = month.of(span)
@@ -158,8 +158,8 @@ async def test_steps_come_when_they_are_due(month: Month) -> None:
     assert escalated > 10
 
 
-async def test_nobody_is_told_who_did_nothing(month: Month) -> None:
-    """Offenders, and holders of what somebody sat on; good people hear of their own reservations only."""
+async def test_only_offenders_and_holders_are_notified(month: Month) -> None:
+    """Only offenders and affected holders get notices about violations."""
     for moment, person, notice in month.host.terminals.shown:
         assert notice.person == person
         if notice.audience == "offender" and notice.violations:
@@ -177,8 +177,8 @@ async def test_nobody_is_told_who_did_nothing(month: Month) -> None:
             assert "without a reservation" not in mail["Subject"]
 
 
-async def test_no_message_comes_twice(month: Month) -> None:
-    """Each notice once a person and channel; each step of an episode once an audience."""
+async def test_no_notice_is_delivered_twice(month: Month) -> None:
+    """Each notice reaches a user once per channel, and each step of an episode is sent once per audience."""
     shown = Counter((person, notice.notice) for _, person, notice in month.host.terminals.shown)
     assert set(shown.values()) == {1}
     mails = Counter((address, mail["Message-ID"]) for _, address, mail in month.host.mailbox.taken)
@@ -194,8 +194,8 @@ async def test_no_message_comes_twice(month: Month) -> None:
     assert [key for key, times in at_once.items() if times > 1] == []
 
 
-async def test_every_episode_is_resolved_once_to_those_who_were_told(month: Month) -> None:
-    """After the hold, by terminal at once, by mail when it is not quiet; never to others."""
+async def test_each_episode_gets_one_resolved_notice(month: Month) -> None:
+    """Those who were notified of an episode get one resolved notice, by mail after quiet hours."""
     told: dict[tuple[str, str], list[str]] = defaultdict(list)
     for _, person, notice in month.host.terminals.shown:
         if notice.violations and notice.audience != "holder":  # They hear of the end on their own GPUs.
@@ -226,7 +226,7 @@ async def test_every_episode_is_resolved_once_to_those_who_were_told(month: Mont
 
 
 async def test_reminders_come_at_growing_intervals(month: Month) -> None:
-    """4 hours after the first notice, 8 after that, 16, as long as it is open then."""
+    """Reminders follow 4, 8 and 16 hours after the notice before, while the violation is open."""
     checked = 0
     for span in undisturbed(month):
         due, pause = span.first_told, 4 * HOUR
@@ -245,7 +245,7 @@ async def test_reminders_come_at_growing_intervals(month: Month) -> None:
 
 
 async def test_everything_is_delivered_or_a_dead_letter(month: Month) -> None:
-    """Nothing waits, nothing is unacknowledged; what was given up on is listed, and nothing else."""
+    """At the end nothing is queued or unacknowledged, and exactly the failed notices are dead letters."""
     store, keys = month.host.store, month.host.store.keys
     final: dict[tuple[str, str], list[str]] = defaultdict(list)
     for attempt in month.attempts:
@@ -269,7 +269,7 @@ async def test_everything_is_delivered_or_a_dead_letter(month: Month) -> None:
 
 
 async def test_mail_keeps_the_quiet_hours(month: Month) -> None:
-    """No mail about violations is made while it is quiet; one that is tried again may come later."""
+    """Mails about violations are not sent in quiet hours, except for retries."""
     by_id = {f"<{one.notice}@month>": one for one in month.notices}
     for notice in month.notices:
         if notice.violations and "email" in notice.channels:

@@ -1,4 +1,4 @@
-"""docs/architecture.md is complete and short: its sub-packages, its walk and its invariants."""
+"""docs/architecture.md lists every sub-package, names existing files and states each invariant shortly."""
 
 import inspect
 import re
@@ -24,7 +24,7 @@ HOPS = re.findall(r"^\d+\. (.+(?:\n {3,4}.+)*)", section("From a GPU to a termin
 
 
 def test_every_sub_package_is_listed() -> None:
-    """The table has each folder below a top-level package that has modules, and no other."""
+    """The table lists exactly the sub-packages of the code."""
     folders = {
         f"{path.parent.relative_to(ROOT)}/"
         for package in PACKAGES
@@ -35,7 +35,7 @@ def test_every_sub_package_is_listed() -> None:
 
 @pytest.mark.parametrize("statement", INVARIANTS)
 def test_an_invariant_is_short_and_names_its_test(statement: str) -> None:
-    """It is two sentences at most, with one test."""
+    """An invariant has at most two sentences and names one test."""
     words, *tests = re.split(r"\n  (?=`tests/)", statement)
     assert len(tests) == 1
     assert re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`", tests[0])
@@ -43,12 +43,12 @@ def test_an_invariant_is_short_and_names_its_test(statement: str) -> None:
 
 
 def test_no_invariant_is_overlooked() -> None:
-    """Each test that the section names belongs to a statement."""
+    """Every test that the section names belongs to an invariant."""
     assert len(INVARIANTS) == section("Invariants").count("::test_") > 70
 
 
 def test_the_walk_names_a_file_for_each_hop() -> None:
-    """From the provider to the terminal; each hop names one file, which exists."""
+    """The walk from the provider to the terminal names one existing file per hop."""
     files = [re.findall(r"`([\w/]+\.(?:py|lua))`", hop) for hop in HOPS]
     assert [hop for hop in files if len(hop) != 1 or not (ROOT / hop[0]).exists()] == []
     assert files[0] == ["service/providers/nvml.py"]
@@ -56,7 +56,7 @@ def test_the_walk_names_a_file_for_each_hop() -> None:
 
 
 def test_lines_are_short() -> None:
-    """No line is longer than 110 characters."""
+    """No line of the page is longer than 110 characters."""
     assert [line for line in TEXT.splitlines() if len(line) > LONGEST_LINE] == []
 
 

@@ -1,4 +1,4 @@
-"""A forked command is the process that an executed one would be; see tests/support/forks.py."""
+"""A forked command is the same process as an executed one; see tests/support/forks.py."""
 
 import os
 import subprocess
@@ -74,7 +74,7 @@ def started(host: Daemon, words: list[str], person: Person | None, **options: An
 def test_a_forked_command_is_as_an_executed_one(
     host: Daemon, people: list[Person], one: int | None, *, session: bool
 ) -> None:
-    """User, capabilities, signals, arguments, environment, parent, session and streams are the same."""
+    """A forked command has the user, capabilities, signals, environment and streams of an executed one."""
     person = None if one is None else people[one]
     options = {"start_new_session": session, "cwd": "/tmp"}  # noqa: S108 - a folder that everybody may enter
     forked, executed = (started(host, words, person, **options) for words in (COMMAND, EXECUTED))
@@ -82,7 +82,7 @@ def test_a_forked_command_is_as_an_executed_one(
 
 
 def test_a_forked_command_sees_mounted_files(host: Daemon, tmp_path: Path) -> None:
-    """A command with files in the place of others is in a mount namespace of its own, and has those files."""
+    """A command with bind mounts is forked into its own mount namespace and sees these files."""
     (tmp_path / "id").write_text("another\n")
     words = [*mounted([(f"{tmp_path}/id", "/etc/machine-id")]), *COMMAND, *WATCH]
     shown = tmp_path / "shown"
@@ -100,7 +100,7 @@ def test_a_forked_command_sees_mounted_files(host: Daemon, tmp_path: Path) -> No
 
 
 def test_a_zone_and_a_driver_need_no_interpreter_of_their_own(nvml_library: Path, tmp_path: Path) -> None:
-    """These variables are read later; modules of the C library must be there from the start."""
+    """Commands with another zone or driver can be forked; those with NSS modules or a locale cannot."""
     server = ForkServer()
     assert server.can({**os.environ, "TZ": "IST-5:30", "LD_LIBRARY_PATH": str(nvml_library)})
     (tmp_path / "libnss_test.so.2").touch()
@@ -109,7 +109,7 @@ def test_a_zone_and_a_driver_need_no_interpreter_of_their_own(nvml_library: Path
 
 
 def test_a_service_has_its_priority(host: Daemon) -> None:
-    """`nice` before the command counts."""
+    """A service that is started with `nice` has that priority."""
     assert host.process
     assert host.process.args[: len(PREFERRED)] == PREFERRED  # type: ignore[index]
     assert facts(host.process)["nice"] == str(os.nice(0) - 10)  # It is relative to that of these tests.
@@ -119,7 +119,7 @@ def test_a_service_has_its_priority(host: Daemon) -> None:
     "words", [["--version"], ["--help"], ["status"], ["resrve"], ["reserve", "--gpus", "x"]]
 )
 def test_output_and_exit_code_are_the_same(host: Daemon, words: list[str]) -> None:
-    """Of a command that succeeds, and of those that fail."""
+    """Forked and executed commands have the same output and exit code."""
     forked, executed = (
         subprocess.run([*command, *words], env=host.environment, capture_output=True, check=False)
         for command in (COMMAND, EXECUTED)
@@ -131,8 +131,8 @@ def test_output_and_exit_code_are_the_same(host: Daemon, words: list[str]) -> No
     )
 
 
-def test_nothing_of_the_interpreter_is_started(host: Daemon) -> None:
-    """A command that is forked costs less processor than half of one that is executed."""
+def test_a_forked_command_needs_less_than_half_the_processor_time(host: Daemon) -> None:
+    """A forked command needs less than half the processor time of an executed one."""
     spent = []
     for command in (COMMAND, EXECUTED):
         before = os.times()

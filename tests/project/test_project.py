@@ -1,4 +1,4 @@
-"""The project keeps what its documents and its packaging say."""
+"""The code, its documents and its packaging agree."""
 
 import ast
 import functools
@@ -44,21 +44,21 @@ def _folders() -> set[Path]:
 
 
 def test_every_folder_of_code_is_a_package_that_is_installed() -> None:
-    """Each folder with code is one of the folders that are mapped or is in one, and is a package."""
+    """Each folder with code is an installed package."""
     folders = {path.relative_to(ROOT).parts[0] for path in _tracked("*/*.py")}
     assert folders - {"tests", "bench"} == set(PACKAGES.values())
     assert {folder for folder in _folders() if not (folder / "__init__.py").exists()} == {ROOT / "program"}
     assert all((ROOT / folder / "py.typed").exists() for folder in PACKAGES.values())
 
 
-def test_no_folder_has_more_modules_than_one_can_survey() -> None:
+def test_no_folder_has_more_than_15_modules() -> None:
     """A folder of the product has at most 15 modules."""
     counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in _folders()}
     assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
 
 
 def test_each_sub_package_says_what_it_is_and_imports_nothing() -> None:
-    """Its docstring says what comes in, what goes out, what it never does and where to begin."""
+    """A sub-package's docstring says what comes in, what goes out, what it never does and where to begin."""
     for folder in _folders() - {ROOT / name for name in PACKAGES.values()}:
         tree = ast.parse((folder / "__init__.py").read_text())
         said = ast.get_docstring(tree) or ""
@@ -71,7 +71,7 @@ def test_each_sub_package_says_what_it_is_and_imports_nothing() -> None:
 
 @pytest.mark.slow
 def test_the_wheel_holds_everything_and_imports(tmp_path: Path) -> None:
-    """Each module imports from the built wheel, and scripts and shipped files are in it."""
+    """The wheel contains every module, script and data file, and every module can be imported from it."""
     source = tmp_path / "source"  # Of its own: what an earlier build left behind would be in the wheel.
     unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, source, ignore=unwanted)
@@ -110,14 +110,14 @@ def _version() -> str:
     return str(PROJECT["project"]["version"])
 
 
-def test_no_file_has_grown_past_one_role() -> None:
+def test_no_file_is_longer_than_300_lines() -> None:
     """No module and no script is longer than 300 lines."""
     long = {str(path): len(path.read_text().splitlines()) for path in _tracked("*.py", "*.lua")}
     assert {path: lines for path, lines in long.items() if lines > LONGEST_FILE} == {}
 
 
 def test_each_dependency_has_its_reason() -> None:
-    """docs/decisions says of each dependency why it is one."""
+    """docs/decisions gives a reason for each dependency."""
     said = "\n".join(path.read_text() for path in ROOT.glob("docs/decisions/*.md"))
     extras = PROJECT["project"]["optional-dependencies"].values()
     wanted = [*PROJECT["project"]["dependencies"], *(name for extra in extras for name in extra)]
@@ -127,7 +127,7 @@ def test_each_dependency_has_its_reason() -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_documents_name_what_exists(path: Path) -> None:
-    """A path, a link, a command and a setting named in a document are there."""
+    """Paths, links, commands and settings that a document names exist."""
     text = path.read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert (path.parent / link).exists(), link
@@ -149,7 +149,7 @@ def test_documents_name_what_exists(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_documents_name_tests_that_exist(path: Path) -> None:
-    """Each `tests/…/test_x.py` exists, and has the function that is named behind `::`."""
+    """Tests that a document names exist."""
     for file, function in re.findall(r"\b(tests/[\w/]+\.py)(?:::(\w+))?", path.read_text()):
         assert (ROOT / file).exists(), file
         assert not function or function in _functions(file), f"{file}::{function}"
@@ -163,7 +163,7 @@ def _functions(file: str) -> set[str]:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_to_headings(path: Path) -> None:
-    """A link with an anchor leads to a heading of its page, spelled as GitHub does it."""
+    """The anchor of a link is a heading of the page, spelled as on GitHub."""
     for page, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
         target = path.parent / page if page else path
         headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
@@ -182,7 +182,7 @@ def _commands() -> dict[str, set[str]]:
 
 
 def test_the_table_of_keys_is_complete() -> None:
-    """docs/architecture.md lists every key that events/redis_client/keys.py spells."""
+    """docs/architecture.md lists every Redis key of events/redis_client/keys.py."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     keys = Keys("HOST")
     names = [name for attribute, name in vars(keys).items() if attribute not in ("host", "prefix")]
@@ -192,7 +192,7 @@ def test_the_table_of_keys_is_complete() -> None:
 
 
 def test_keys_are_spelled_in_one_file() -> None:
-    """No module but events/redis_client/keys.py writes a key's prefix."""
+    """Only events/redis_client/keys.py contains the prefix of the Redis keys."""
     spelled = [
         path
         for path in _tracked(*(f"{folder}/*.py" for folder in PACKAGES.values()))
@@ -203,13 +203,13 @@ def test_keys_are_spelled_in_one_file() -> None:
 
 
 def test_what_is_generated_is_up_to_date() -> None:
-    """The example settings and the AsyncAPI document are what the code makes of itself."""
+    """The example settings and the AsyncAPI document are those that the code generates."""
     assert (ROOT / "config" / "example.toml").read_text() == example()
     assert (ROOT / "docs" / "asyncapi.json").read_text() == document()
 
 
 def test_the_example_settings_are_good_as_they_stand_and_uncommented(tmp_path: Path) -> None:
-    """The shipped file loads; with every key uncommented it means the same."""
+    """The example settings load, and mean the same with every key uncommented."""
     plain = load(str(ROOT / "config" / "example.toml"), {}).settings
     file = tmp_path / "config.toml"
     file.write_text(re.sub(r"^# (\w+ = )", r"\1", example(), flags=re.MULTILINE))

@@ -1,4 +1,4 @@
-"""docs/administrators.md: the symptoms in its tables are what the product says."""
+"""The symptoms in docs/administrators.md are messages of the product."""
 
 import ast
 import re
@@ -14,8 +14,9 @@ OTHERS = {"nvidia-smi --gpu-reset", "rmmod", "root in docker …"}  # Not messag
 FOLDERS = ("cli", "client", "config", "events", "notifiers", "service", "workers")
 
 
-def texts() -> set[str]:
-    """Return every text in the code, with an ellipsis where something is put in."""
+@pytest.fixture(scope="module")
+def messages() -> set[str]:
+    """Return every string in the code, with an ellipsis for each inserted value."""
     found = set()
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
@@ -32,18 +33,15 @@ def texts() -> set[str]:
     return found
 
 
-TEXTS = texts()
-
-
 @pytest.mark.parametrize("symptom", [one for one in SYMPTOMS if one not in OTHERS])
-def test_a_symptom_is_a_message(symptom: str) -> None:
-    """Each part of it between ellipses is in one text of the code."""
+def test_a_symptom_is_a_message(symptom: str, messages: set[str]) -> None:
+    """Each symptom is a message in the code, apart from its ellipses."""
     parts = [part for part in (part.strip() for part in symptom.split("…")) if len(part) > 3]
     assert parts
-    assert [part for part in parts if not any(part in text for text in TEXTS)] == []
+    assert [part for part in parts if not any(part in text for text in messages)] == []
 
 
 def test_all_tables_are_read() -> None:
-    """Five tables, none of them empty."""
+    """All five tables are found, and none is empty."""
     assert ROWS.count("symptom") == PAGE.count("\n### ") == 5
     assert len(SYMPTOMS) > 30

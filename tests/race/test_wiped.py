@@ -1,4 +1,4 @@
-"""Redis is wiped while a crowd reserves and releases: every promise is kept, and no GPU is promised twice."""
+"""Redis is wiped while many callers reserve and release: no reservation is lost, no GPU is granted twice."""
 
 import random
 import threading
@@ -26,24 +26,24 @@ def host(folder: Path) -> Iterator[Daemon]:
     daemon.stop()
 
 
-class Promises:
-    """Who was promised what, by the answers alone; an end that is under way may be either."""
+class Granted:
+    """The reservations that the responses granted; one that is being released may be there or not."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.live: dict[str, list[int]] = {}
         self.twice: list[tuple[str, list[int]]] = []
 
-    def granted(self, name: str, gpus: list[int]) -> None:
-        """An answer said so."""
+    def add(self, name: str, gpus: list[int]) -> None:
+        """Record a response that granted GPUs."""
         with self._lock:
             taken = {index for held in self.live.values() for index in held}
             if taken & set(gpus):
                 self.twice.append((name, gpus))
             self.live[name] = gpus
 
-    def give_back(self, chance: random.Random) -> str | None:
-        """Choose one that is to end; it holds its GPUs until the answer at the latest."""
+    def choose_release(self, chance: random.Random) -> str | None:
+        """Choose a reservation to release; from now on its GPUs may be granted again."""
         with self._lock:
             if not self.live:
                 return None
@@ -52,16 +52,16 @@ class Promises:
             return name
 
 
-def test_fifty_callers_and_a_redis_that_is_wiped_again_and_again(host: Daemon) -> None:
-    """No allocation comes between a wipe and its repair; what was answered is there in the end."""
-    promises, over = Promises(), threading.Event()
+def test_no_reservation_is_lost_while_redis_is_wiped_under_load(host: Daemon) -> None:
+    """No GPU is allocated between a wipe and its repair; in the end, every granted reservation is there."""
+    grants, over = Granted(), threading.Event()
     wipes = 0
 
     def act(turn: int) -> None:
         chance = random.Random(turn)
         for _ in range(12):
             if chance.random() < 0.4:
-                name = promises.give_back(chance)
+                name = grants.choose_release(chance)
                 if name:
                     status, _ = post(host, "/v1/reservations/release", {"ids": [name]})
                     assert status == 200
@@ -70,7 +70,7 @@ def test_fifty_callers_and_a_redis_that_is_wiped_again_and_again(host: Daemon) -
             status, answer = post(host, "/v1/reservations", body)
             assert status in {201, 409}, answer
             if status == 201:
-                promises.granted(answer["reservation"]["id"], answer["reservation"]["gpus"])
+                grants.add(answer["reservation"]["id"], answer["reservation"]["gpus"])
 
     def wipe() -> None:
         nonlocal wipes
@@ -89,12 +89,12 @@ def test_fifty_callers_and_a_redis_that_is_wiped_again_and_again(host: Daemon) -
         over.set()
         wiper.join()
     assert wipes > 2
-    assert promises.twice == []
-    until(lambda: sorted(holders(host)) == sorted(promises.live.values()), 5)
+    assert grants.twice == []
+    until(lambda: sorted(holders(host)) == sorted(grants.live.values()), 5)
 
 
-def test_sixty_four_reservations_are_back_at_once(folder: Path) -> None:
-    """As fast as one round trip: a wipe is repaired by the next scan, whatever was reserved."""
+def test_sixty_four_reservations_are_restored_by_the_next_scan(folder: Path) -> None:
+    """After a wipe, the next scan restores every reservation, however many there are."""
     daemon = Daemon(folder)
     daemon.place(*(gpu(index, memory_used_mb=45) for index in range(64)))
     daemon.start()

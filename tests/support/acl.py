@@ -1,4 +1,4 @@
-"""A Redis with the users of config/redis.acl, and the commands that code and documents use."""
+"""A Redis with the users of config/redis.acl, and the commands that they may and do use."""
 
 import ast
 import re

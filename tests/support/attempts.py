@@ -1,4 +1,4 @@
-"""Attempts to deliver a notice, as events tell of them."""
+"""Delivery attempts as events report them."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from canhazgpu.events.notices import Delivery
 
 
 def attempt(**facts: object) -> Delivery:
-    """A mail to bob that was delivered, or as it is said."""
+    """Return an attempt: by default, a delivered mail to bob."""
     values: dict[str, object] = {
         "notice": "n1",
         "kind": "opened",

@@ -1,4 +1,4 @@
-"""Processes in containers whose users cannot be proven, and what is open because of them."""
+"""Processes in containers without a proven user, and their open violations."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ ALICES = Hint(user="u1001", uid=ALICE, source="its environment names u1001")
 
 
 def in_container(**facts: Any) -> ProcessUse:
-    """A process of a container, whose user cannot be proven."""
+    """Return a process in a container, without a proven user."""
     box = Container(runtime="docker", id="0123456789ab")
     facts = {"user": "root in docker 0123456789ab", "pid": 4242, "container": box, **facts}
     return ProcessUse(**{"name": "python3", "memory_mb": 900, "start": 1, **facts})
 
 
 async def violations(store: Store) -> list[Violation]:
-    """What is open now."""
+    """Return the open violations."""
     opened: Any = await store.redis.hgetall(store.keys.open)
     return open_violations(opened)

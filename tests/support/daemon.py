@@ -1,4 +1,4 @@
-"""A real service in a process of its own, on simulated GPUs, with commands to ask it."""
+"""A real service with simulated GPUs in its own process, and commands against it."""
 
 import json
 import os
@@ -118,7 +118,7 @@ class Daemon:
         return str(tomllib.loads((self.folder / "config.toml").read_text())["socket"])
 
     def answers(self) -> bool:
-        """Tell whether commands get an answer; fail when the service has ended."""
+        """Tell whether the service answers; fail if it has exited."""
         assert self.process is None or self.process.poll() is None, self.log.read_text()
         return self._gpus() is not None
 
@@ -179,3 +179,16 @@ def host(folder: Path) -> Iterator[Daemon]:
     daemon = Daemon(folder).start()
     yield daemon
     daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def lasting_host() -> Iterator[Daemon]:
+    """A service on four idle GPUs for all tests of a module that leave it as it was."""
+    with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        daemon = Daemon(Path(name))
+        daemon.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
+        daemon.start()
+        until(lambda: daemon.status().count("AVAILABLE") == 4)
+        yield daemon
+        daemon.stop()

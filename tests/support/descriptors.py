@@ -1,4 +1,4 @@
-"""A process that has as many descriptors as it may have."""
+"""A process that has reached its limit of file descriptors."""
 
 import os
 import resource
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def none_left() -> Iterator[None]:
-    """Let this process open nothing for the time of the block."""
+    """Prevent this process from opening files within the block."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = [os.open(os.devnull, os.O_RDONLY)]
     resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, before[1]))

@@ -1,4 +1,4 @@
-"""A directory of users beside the host's files, for a service: it can be slow, away, and change its mind."""
+"""A user directory beside the host's files; it can be slow or unavailable, and its users can change."""
 
 import os
 import subprocess
@@ -91,22 +91,22 @@ class Directory:
         self.users(**users)
 
     def users(self, **users: int) -> None:
-        """Have these users and no others from now on."""
+        """Replace the users."""
         new = self._folder / "users.new"
         new.write_text("".join(f"{name} {uid}\n" for name, uid in users.items()))
         new.rename(self._folder / "users")
 
     def put(self, state: str) -> None:
-        """Be `slow` or `away`."""
+        """Make the directory `slow` or `away`."""
         (self._folder / state).touch()
 
     def take(self, state: str) -> None:
-        """Be so no more."""
+        """Make the directory available again."""
         (self._folder / state).unlink()
 
     @property
     def words(self) -> list[str]:
-        """The words that let a program ask it."""
+        """Return the words that let a program use the directory."""
         return [
             "env",
             f"LD_PRELOAD={WRAPPER}",
@@ -119,14 +119,14 @@ class Directory:
 
 
 class DirectoryDaemon(Daemon):
-    """A service that asks a directory; commands do not."""
+    """A service that uses the directory; commands do not."""
 
     directory: Directory
     more_environment: tuple[str, ...] = ()
 
     @property
     def serve(self) -> list[str]:
-        """The command that starts it."""
+        """Return the command that starts the service."""
         return [*self.directory.words, *self.more_environment, *COMMAND]
 
 
@@ -134,7 +134,7 @@ class DirectoryPerson(Person):
     """A user of the directory, whom the host's files do not know."""
 
     def __init__(self, name: str, uid: int) -> None:
-        """Nothing is made; needs root."""
+        """Set name and uid; needs root."""
         if os.geteuid() != 0:
             pytest.skip("processes of other users need root")
         self.name, self.uid, self.gid = name, uid, uid

@@ -1,4 +1,4 @@
-"""A socket that answers as Docker's does, or misbehaves."""
+"""A socket that answers like Docker's, or misbehaves."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ Answer = Callable[[socket.socket], None]
 
 
 class DockerSocket:
-    """Serves what is in `answers`, by path; what is not there is a 404."""
+    """Serves `answers` by path; other paths get a 404."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -58,7 +58,7 @@ class DockerSocket:
 
 
 def answer(status: int, body: Any) -> bytes:
-    """Return a whole answer."""
+    """Return a complete response."""
     return f"HTTP/1.0 {status} Words\r\nServer: Docker\r\n\r\n{json.dumps(body)}".encode()
 
 

@@ -1,4 +1,4 @@
-"""One user's episode, stepped through time without Redis: the machine that decides who hears what."""
+"""The escalation of one user's episode, simulated without Redis."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ class Bob:
 
     @property
     def due(self) -> int | None:
-        """When it is to be looked at again."""
+        """Return when it is due again."""
         due_ms = self.episode.due_ms if self.episode else None
         return None if due_ms is None else due_ms - START
 

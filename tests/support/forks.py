@@ -40,7 +40,7 @@ started = subprocess.Popen._execute_child  # type: ignore[attr-defined]  # noqa:
 
 
 class ForkServer:
-    """The server of this test run; it starts with the first command and ends with the run."""
+    """The fork server of this test run; it starts with the first command and ends with the run."""
 
     def __init__(self) -> None:
         self._environment = dict(os.environ)
@@ -49,7 +49,7 @@ class ForkServer:
         self._connection: socket.socket | None = None
 
     def can(self, environment: Mapping[str, str]) -> bool:
-        """Tell whether a process with this environment starts as the server itself did."""
+        """Tell whether a process with this environment can be forked."""
         return _at_start(environment) == self._at_start
 
     def fork(self, request: Mapping[str, Any], files: list[int]) -> int:

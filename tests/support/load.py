@@ -1,4 +1,4 @@
-"""A crowd that reserves and releases while Redis is in trouble, and checks that promises are kept."""
+"""Callers that reserve and release while Redis is in trouble; no reservation may be lost or doubled."""
 
 import json
 import random
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from race.test_race import post
-from race.test_wiped import Promises
+from race.test_wiped import Granted
 from support.daemon import Daemon, until
 
 CALLERS = 8
@@ -18,11 +18,11 @@ PATIENCE = 90.0  # Seconds until a request must have been answered; a failover t
 
 
 class Crowd:
-    """Callers over the socket; who hears that Redis does not answer asks again."""
+    """Callers over the socket, which repeat a request that fails because Redis does not answer."""
 
     def __init__(self, host: Daemon) -> None:
         """Prepare them."""
-        self.promises = Promises()
+        self.granted = Granted()
         self.grants = self.refused = 0
         self._host = host
         self._over = threading.Event()
@@ -30,7 +30,7 @@ class Crowd:
 
     @contextmanager
     def at_work(self) -> Iterator["Crowd"]:
-        """Let them work; in the end everything that was promised is there, and nothing twice."""
+        """Let them work; at the end, every granted reservation is there, and no GPU was granted twice."""
         threads = [threading.Thread(target=self._act, args=(turn,)) for turn in range(CALLERS)]
         for thread in threads:
             thread.start()
@@ -41,30 +41,30 @@ class Crowd:
             for thread in threads:
                 thread.join()
         assert self._wrong == []
-        assert self.promises.twice == []
-        until(self._is_kept, 20, str(self.promises.live))
+        assert self.granted.twice == []
+        until(self._is_shown, 20, str(self.granted.live))
 
-    def more(self, number: int, seconds: float = PATIENCE) -> None:
-        """Return when so many were granted from now on."""
+    def wait_for_grants(self, number: int, seconds: float = PATIENCE) -> None:
+        """Wait until so many more reservations were granted."""
         goal = self.grants + number
         until(lambda: self.grants >= goal or self._wrong, seconds, str(self._wrong))
         assert self._wrong == []
 
     def _act(self, turn: int) -> None:
         chance = random.Random(turn)
-        while not self._over.wait(chance.uniform(0, 0.05)):
+        while not self._over.wait(chance.uniform(0, 0.15)):
             if chance.random() < 0.5:
-                name = self.promises.give_back(chance)
+                name = self.granted.choose_release(chance)
                 if name:
                     self._ask("/release", {"ids": [name]})
                 continue
             answer = self._ask("", {"kind": "manual", "count": chance.randint(1, 2), "wait": False})
             if "reservation" in answer:
-                self.promises.granted(answer["reservation"]["id"], answer["reservation"]["gpus"])
+                self.granted.add(answer["reservation"]["id"], answer["reservation"]["gpus"])
                 self.grants += 1
 
     def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask under one name until there is an answer, as the commands do."""
+        """Repeat the request as one operation until it is answered, as the commands do."""
         body, deadline = {**body, "operation": uuid.uuid4().hex}, time.monotonic() + PATIENCE
         while True:
             status, answer = post(self._host, f"/v1/reservations{what}", body)
@@ -76,7 +76,7 @@ class Crowd:
                 return {}
             time.sleep(0.05)
 
-    def _is_kept(self) -> bool:
+    def _is_shown(self) -> bool:
         done = self._host.run("status", "--json")
         if done.returncode:
             return False
@@ -84,4 +84,4 @@ class Crowd:
         for row in json.loads(done.stdout):
             if row["reservation"]:
                 held.setdefault(row["reservation"]["id"], []).append(row["gpu_id"])
-        return all(held.get(name) == sorted(gpus) for name, gpus in self.promises.live.items())
+        return all(held.get(name) == sorted(gpus) for name, gpus in self.granted.live.items())

@@ -1,7 +1,6 @@
 """A real mail server that can be told to misbehave, to speak TLS and to want a login."""
 # ruff: noqa: N802 - handle_MAIL and its like are aiosmtpd's names
 
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
+from support.ports import free_port
 
 TRY_LATER, NEVER, OK = "451 4.3.0 \x1b[31mtry later", "550 5.1.1 no such user", "250 ok"
 Answer = Callable[[str, str], str]  # A command and its address -> what the server says; "" breaks off.
@@ -29,8 +29,7 @@ class Server:
         self.asked: list[str] = []
         self.taken: list[tuple[float, list[str], EmailMessage]] = []
         self.lost: list[EmailMessage] = []
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.logins: list[bool] = []
         self._login = login
         self.controller = Controller(

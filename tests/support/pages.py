@@ -1,4 +1,4 @@
-"""A reader of pages: which tags they have, whether these are balanced, and what a person reads there."""
+"""A reader of HTML pages: their tags, whether these are balanced, and the visible text."""
 
 from html.parser import HTMLParser
 

@@ -1,4 +1,4 @@
-"""A past made by hand: facts, notices, attempts and silences appended to the streams at moments of choice."""
+"""A made-up history: facts, notices, attempts and silences, appended to the streams at chosen moments."""
 
 import itertools
 from collections import Counter

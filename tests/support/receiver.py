@@ -1,4 +1,4 @@
-"""A real HTTP receiver that keeps what it gets and can be told to misbehave."""
+"""A real HTTP receiver that records requests and can misbehave."""
 
 import ssl
 import threading
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Request(NamedTuple):
-    """One that came in."""
+    """A recorded request."""
 
     path: str
     headers: "Message[str, str]"
@@ -34,12 +34,12 @@ def answer(status: int, **headers: str) -> Behaviour:
 
 
 def silent(handler: "Handler") -> None:
-    """Take the request and say nothing, until the test is over."""
+    """Accept the request and never respond."""
     handler.server.over.wait(30)
 
 
 def drip(handler: "Handler") -> None:
-    """Answer a byte at a time, each in time by itself, none of them an end."""
+    """Respond one byte at a time, without an end."""
     for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 300:
         handler.wfile.write(bytes([byte]))
         if handler.server.over.wait(0.1):
@@ -47,12 +47,12 @@ def drip(handler: "Handler") -> None:
 
 
 def close(handler: "Handler") -> None:
-    """Hang up."""
+    """Close the connection."""
     handler.connection.close()
 
 
 def endless(handler: "Handler") -> None:
-    """Answer 200 and a body without an end."""
+    """Respond with 200 and an endless body."""
     handler.send_response(200)
     handler.end_headers()
     while not handler.server.over.is_set():

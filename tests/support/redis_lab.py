@@ -16,24 +16,12 @@ import trustme
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 from support.eventually import until
+from support.ports import free_port
 from support.redis import redis_binary
 
 UNPACKED = Path(__file__).parents[2] / "build" / "servers" / "redis"
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 SLOTS = 16384
-
-
-def free_port() -> int:
-    """Return a port nobody listens on; a Cluster's node also takes the one 10000 above."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            try:
-                other.bind(("127.0.0.1", port + 10000))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 def program() -> tuple[str, dict[str, str]]:

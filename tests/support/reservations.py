@@ -1,4 +1,4 @@
-"""Reservations in a Redis without a service: made by the allocator, seen by scans, older than they are."""
+"""Reservations in a Redis without a service, which can be made to look older."""
 
 from typing import Any
 

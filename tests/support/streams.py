@@ -1,4 +1,4 @@
-"""Streams filled and read by hand, and what the product says of their readers."""
+"""Streams that a test fills and reads, and what the product reports about consumer groups."""
 
 import time
 from typing import Any

@@ -3,12 +3,12 @@
 import contextlib
 import os
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.chosen_pid import running_as
 from support.control_groups import control_group, needs_cgroups
 from support.daemon import until
 from support.descriptors import none_left
@@ -18,9 +18,7 @@ from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.identity.peer import OVERFLOW_UID, Peer, introduced, peer_of
 from canhazgpu.service.identity.user_names import Users
 
-LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 CALLER, SOMEBODY = 4241, 4242
-ATTEMPTS = 200  # Other processes of this host may take a number first.
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root chooses pids and login uids")
 
@@ -70,26 +68,12 @@ def caller(tmp_path: Path) -> Iterator[Caller]:
 
 
 @pytest.fixture
-def another(caller: Caller) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process of another user that has the caller's pid."""
+def another(caller: Caller) -> Iterator[None]:
+    """A process of another user has the caller's pid."""
     caller.end()
-    words = ["sh", "-c", f"echo {SOMEBODY} > /proc/self/loginuid; exec sleep 600"]
-    for _ in range(ATTEMPTS):
-        try:
-            LAST_PID.write_text(str(caller.pid - 1))
-        except OSError as error:
-            pytest.skip(f"pids cannot be chosen here: {error.strerror}")
-        process = subprocess.Popen(words)
-        if process.pid == caller.pid:
-            break
-        process.kill()
-        process.wait()
-    else:
-        pytest.fail("the number is never free")
-    until(lambda: Path(f"/proc/{process.pid}/loginuid").read_text() == str(SOMEBODY))
-    yield process
-    process.kill()
-    process.wait()
+    with running_as(caller.pid, "sh", "-c", f"echo {SOMEBODY} > /proc/self/loginuid; kill -STOP $$"):
+        until(lambda: Path(f"/proc/{caller.pid}/loginuid").read_text() == str(SOMEBODY))
+        yield
 
 
 def test_a_caller_is_who_logged_in(caller: Caller) -> None:
@@ -137,9 +121,9 @@ async def test_a_login_counts_only_for_callers_who_are_no_person(uid: int, login
     assert (await introduced(peer, users, OrdinaryUsers(users))).login_uid == login
 
 
-def test_a_caller_that_has_ended_is_nobody_else(caller: Caller, another: "subprocess.Popen[bytes]") -> None:
+@pytest.mark.usefixtures("another")
+def test_a_caller_that_has_ended_is_nobody_else(caller: Caller) -> None:
     """If the caller's process has ended, the process that has its pid now says nothing about the caller."""
-    assert another.pid == caller.pid
     peer = peer_of(caller.connection)
     assert (peer.uid, peer.pid, peer.on_host, peer.login_uid) == (0, caller.pid, False, None)
     assert not peer.is_admin(None)
