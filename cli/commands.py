@@ -5,7 +5,7 @@ import importlib.metadata
 import os
 import shutil
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -176,6 +176,7 @@ def complete(asked: str) -> int:
     typed = os.environ.get("COMP_WORDS" if shell == "bash" else "_TYPER_COMPLETE_ARGS", "")
     begun = typed.split()[1:]
     WARNED[:] = WAITING[:] = []
+    sys.modules["rich"] = cast("Any", None)  # Typer would load it to print plain text.
     sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the whole process
     if shell == "fish" and (
         not begun or (len(begun) == 1 and not typed[-1].isspace() and begun[0][0] != "-")
