@@ -149,8 +149,8 @@ def _hint(words: list[str], error: Any) -> str | None:
 
     first, option = words[0] if words else "", getattr(error, "option_name", None)
     if first not in COMMANDS:
-        if hint := peer_words.command_hint(first):
-            return f"there is no command {first}: {hint}"
+        if hint := peer_words.command_hint(first.partition("=")[0]):
+            return f"there is no {'option' if first[0] == '-' else 'command'} {printable(first)}: {hint}"
         return run_line.as_run(words) if first[:1] not in ("", "-") and shutil.which(first) else None
     command = getattr(getattr(error, "ctx", None), "command", None)
     after, valued = words[1:], _valued(command)
