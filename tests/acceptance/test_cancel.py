@@ -31,7 +31,7 @@ def full(folder: Path) -> Iterator[QueueHost]:
 
 def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
     """Return the exit code of a command that waited, and its last line on standard error."""
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert out == ""
     return process.returncode, err.splitlines()[-1]
 
@@ -106,7 +106,7 @@ def test_an_administrator_removes_the_request_of_another(full: QueueHost, people
     assert left(full) == [("cancelled", "root")]
     assert full.run("cancel", "--user", "nosuchuser").stderr == "Error: there is no such user on this host\n"
     full.run("release", "--all")
-    assert second.wait(20) == 0
+    assert second.wait(60) == 0
 
 
 @pytest.mark.parametrize(
