@@ -83,7 +83,7 @@ def test_the_document_is_what_the_code_says() -> None:
 def test_every_route_is_in_the_document() -> None:
     """The document has exactly the routes of the service."""
     written = set()
-    for file in (ROOT / "service" / "routes").glob("*.py"):
+    for file in (ROOT / "service" / "routes").rglob("*.py"):
         for line in file.read_text().splitlines():
             if "Route(" in line and '"/v1/' in line:
                 path = line.split('"')[1]
