@@ -5,7 +5,7 @@ import importlib.metadata
 import os
 import shutil
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -150,8 +150,8 @@ def _hint(words: list[str], error: Any) -> str | None:
 
     first, option = words[0] if words else "", getattr(error, "option_name", None)
     if first not in COMMANDS:
-        if hint := peer_words.command_hint(first):
-            return f"there is no command {first}: {hint}"
+        if hint := peer_words.command_hint(first.partition("=")[0]):
+            return f"there is no {'option' if first[0] == '-' else 'command'} {printable(first)}: {hint}"
         return run_line.as_run(words) if first[:1] not in ("", "-") and shutil.which(first) else None
     command = getattr(getattr(error, "ctx", None), "command", None)
     after, valued = words[1:], _valued(command)
@@ -177,6 +177,7 @@ def complete(asked: str) -> int:
     typed = os.environ.get("COMP_WORDS" if shell == "bash" else "_TYPER_COMPLETE_ARGS", "")
     begun = typed.split()[1:]
     WARNED[:] = WAITING[:] = []
+    sys.modules["rich"] = cast("Any", None)  # Typer would load it to print plain text.
     sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the whole process
     if shell == "fish" and (
         not begun or (len(begun) == 1 and not typed[-1].isspace() and begun[0][0] != "-")

@@ -7,7 +7,9 @@ from urllib.parse import urlencode
 
 import typer
 
+from canhazgpu.cli.arguments import gpu as card_named
 from canhazgpu.cli.arguments import integer, name, non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import MINUTES, as_utc, local
 from canhazgpu.cli.output import client, examples, fail, print_json
@@ -41,11 +43,24 @@ def history(
     *,
     user: Annotated[
         str | None,
-        typer.Option("--user", "-u", help="Those of this user.", metavar="USER", callback=name),
+        typer.Option(
+            "--user",
+            "-u",
+            help="Those of this user.",
+            metavar="USER",
+            callback=name,
+            autocompletion=candidates.users,
+        ),
     ] = None,
     gpu: Annotated[
         str | None,
-        typer.Option("--gpu", help="Those of this GPU, of every user.", metavar="GPU", callback=non_empty),
+        typer.Option(
+            "--gpu",
+            help="Those of this GPU, of every user.",
+            metavar="GPU",
+            callback=non_empty,
+            autocompletion=candidates.gpus,
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -98,6 +113,8 @@ def _check(said: dict[str, str], number: int) -> None:
     if not 1 <= number <= MOST:
         fail(f"-n: {number} is out of range: use 1 to {MOST}", USAGE)
     try:
+        if isinstance(card_named(said.get("gpu")), str):
+            said = {**said, "gpu": "0"}  # The service knows whose beginning it is.
         filters(said, round(time.time() * 1000), lambda name: f"--{name}")
     except ValueError as error:
         fail(str(error), USAGE)

@@ -38,10 +38,12 @@ COMMANDS = {
     **dict.fromkeys(("renew", "prolong"), "`canhazgpu extend 2h` makes your reservations last longer"),
     **dict.fromkeys(("drain", "undrain", "init", "manage"), DRAIN),
     **dict.fromkeys(("mute", "snooze", "ack"), "`canhazgpu silence ack --duration 1h` mutes your notices"),
+    **dict.fromkeys(("-L", "--list-gpus", "-q", "--query-gpu"), WHO_HOLDS),
+    **dict.fromkeys(("-l", "--loop"), "`canhazgpu status --watch` refreshes the list"),
     "salloc": "`canhazgpu reserve --gpus 1 --wait` waits for a GPU and reserves it",
     "free": "`canhazgpu status` shows which GPUs are free, `canhazgpu release` gives yours back",
     "wait": "add --wait to `canhazgpu run` or `canhazgpu reserve`",
-    "sacct": "`canhazgpu events` shows what happened",
+    **dict.fromkeys(("sacct", "past"), "`canhazgpu history` shows reservations that have ended"),
     "scontrol": "`canhazgpu status` shows the GPUs, `canhazgpu extend 2h` makes reservations last longer",
     "help": "`canhazgpu --help` lists the commands",
     "version": "`canhazgpu --version` prints it",
@@ -58,6 +60,8 @@ OPTIONS = {
     **dict.fromkeys(("--gpu", "--gpu-id", "--device", "--devices", "--id", "--ids", "-i"), "--gpu-ids 0,2"),
     **dict.fromkeys(("--job-name", "-J", "--name", "--comment", "--message", "-m"), "--note TEXT"),
     **dict.fromkeys(("--immediate", "-I", "--no-wait"), "--nonblock"),
+    **dict.fromkeys(("--loop", "-l", "-w", "--follow"), "--watch"),
+    **dict.fromkeys(("--format", "--query-gpu", "--output", "-o"), "--json"),
 }
 # Options that need no counterpart.
 NEEDLESS = {

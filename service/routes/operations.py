@@ -187,7 +187,7 @@ OPERATIONS = (
             "until": (TEXT, "Those that ended by this time; same syntax."),
             "user": (TEXT, "Only those of this user."),
             "own": (FLAG, "1: only those of the caller."),
-            "gpu": (TEXT, "Only those of this GPU."),
+            "gpu": (TEXT, "Only those of this GPU: its index, or the beginning of its UUID."),
             "n": (TEXT, "Only the newest so many."),
         },
     ),

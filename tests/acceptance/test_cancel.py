@@ -1,6 +1,7 @@
 """`cancel`: requests leave the queue from another terminal, by their user or by an administrator only."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ from support.people import Person
 from support.waiters import QueueHost, four_gpus
 
 from canhazgpu.cli.reservations.cancel import EPILOG
+from canhazgpu.client import Client
 
 OWN = "the request was cancelled from another terminal"
+GONE = "the request is no longer in the queue (submit it again)"
 BY_ROOT = (
     "the request was removed from the queue by root, an administrator (ask them before you submit it again)"
 )
@@ -28,7 +31,7 @@ def full(folder: Path) -> Iterator[QueueHost]:
 
 def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
     """Return the exit code of a command that waited, and its last line on standard error."""
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert out == ""
     return process.returncode, err.splitlines()[-1]
 
@@ -103,7 +106,7 @@ def test_an_administrator_removes_the_request_of_another(full: QueueHost, people
     assert left(full) == [("cancelled", "root")]
     assert full.run("cancel", "--user", "nosuchuser").stderr == "Error: there is no such user on this host\n"
     full.run("release", "--all")
-    assert second.wait(20) == 0
+    assert second.wait(60) == 0
 
 
 @pytest.mark.parametrize(
@@ -147,3 +150,26 @@ def test_the_queue_shows_ids_and_notes(full: QueueHost) -> None:
     assert header.split()[:3] == ["POSITION", "ID", "USER"]
     assert line.split()[1] == row["id"]
     assert "  camera ready  " in line
+
+
+def test_an_answer_that_was_lost_can_be_asked_for_again(full: QueueHost) -> None:
+    """The same operation gives the same answer, and cancels nothing that came later."""
+    full.stand("reserve", "--wait")
+    service, order = Client(str(full.folder / "s")), {"operation": "once", "all": True}
+    first = service.post("/v1/queue/cancel", order)
+    assert len(first) == 1
+    full.stand("reserve", "--wait")
+    assert service.post("/v1/queue/cancel", order) == first
+    assert len(full.queue()) == 1
+
+
+def test_a_request_of_before_a_restart_is_known_to_be_gone(full: QueueHost) -> None:
+    """A client that comes back after its request was cancelled, and the service restarted, ends too."""
+    waiting = full.stand("reserve", "--wait")
+    waiting.send_signal(signal.SIGSTOP)
+    assert full.run("cancel").returncode == 0
+    full.stop()
+    full.start()
+    waiting.send_signal(signal.SIGCONT)
+    code, said = end(waiting)
+    assert (code, said) in ((1, f"Error: {OWN}"), (1, "Error: " + GONE))

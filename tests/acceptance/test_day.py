@@ -18,7 +18,7 @@ SAID = {
     "reserve --gpus 1": "Reserved 1 GPU(s): [2] for 4h 0m 0s",
     "reserve --gpu-ids 3": "3",
     "extend": "Extended 1 GPU(s): [3], expires in 2h 2",
-    "release --gpu-ids": "Released 1 GPU(s): [3]",
+    "release 3": "Released 1 GPU(s): [3]",
     "who": "root  2    ",
     "queue": "The queue is empty.",
     "run --gpus 4": "evaluated",

@@ -64,7 +64,15 @@ def test_a_violation_names_whom_it_is_about() -> None:
 
 def test_the_queue_accuses_nobody() -> None:
     """Notes and labels are escaped in the queue too."""
-    row = {"position": 1, "user": "alice", "label": ACCUSATION, "gpus": [0], "count": 1, "waiting_s": 1}
+    row = {
+        "id": "r1-1",
+        "position": 1,
+        "user": "alice",
+        "label": ACCUSATION,
+        "gpus": [0],
+        "count": 1,
+        "waiting_s": 1,
+    }
     cells = queue_row({**row, "expected": None, "reason": f"(note) {ACCUSATION}", "note": ACCUSATION})
     assert accused("  ".join(cells)) == ([], [])
 

@@ -70,7 +70,7 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         assert all(name in COMMANDS for name in re.findall(r"`canhazgpu ([a-z]+)", said)), said
         assert "canhazgpu" in said
         assert len(said) < 100
-    own = {"--duration", "--gpus", "--gpu-ids", "--note", "--nonblock"}
+    own = {"--duration", "--gpus", "--gpu-ids", "--note", "--nonblock", "--watch", "--json"}
     assert all(peer_words.option_hint(option, own) for option in {*peer_words.OPTIONS, *peer_words.NEEDLESS})
     assert peer_words.option_hint("--time", ("--json",)) is None
 
@@ -85,6 +85,11 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         ("reserve --gpu 1", 2, "there is no option --gpu: use --gpu-ids 0,2"),
         ("run -p gpu -- train", 125, "there is no option -p: leave it out: only the GPUs of this host"),
         ("run --pty train", 125, "there is no option --pty: leave it out: the command has your terminal"),
+        ("status --loop", 2, "there is no option --loop: use --watch"),
+        ("status --format=csv", 2, "there is no option --format: use --json"),
+        ("-L", 2, "there is no option -L: `canhazgpu status` shows every GPU"),
+        ("--query-gpu=uuid", 2, "there is no option --query-gpu=uuid: `canhazgpu status` shows"),
+        ("-l 1", 2, "there is no option -l: `canhazgpu status --watch` refreshes"),
         ("reserve --name x", 2, "there is no option --name: use --note TEXT"),
     ],
 )

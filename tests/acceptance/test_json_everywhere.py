@@ -12,7 +12,7 @@ from canhazgpu.cli.commands import COMMANDS, build
 
 # They run something, write files, or print text that is meant for another program.
 WITHOUT = {
-    *("run", "serve", "worker", "demo", "config example"),
+    *("run", "top", "serve", "worker", "demo", "config example"),
     *("install systemd", "install logrotate"),
 }
 

@@ -157,6 +157,8 @@ def test_violations_of_a_gpu_by_its_uuid(four: Daemon) -> None:
     """The list for a GPU is the same by its index and by its UUID."""
     for name in ("2", "GPU-bb22", "gpu-b"):
         assert rows(four, "violations", "--gpu", name, "--json") == []
+        ended = rows(four, "history", "--gpu", name, "--json")
+        assert ended == rows(four, "history", "--gpu", "2", "--json")
 
 
 def test_the_same_kind_of_value_has_the_same_name_in_every_help() -> None:

@@ -85,7 +85,7 @@ def test_a_waiter_that_dies_loses_nothing_of_others(four: QueueHost) -> None:
     four.run("reserve", "--gpus", "4")
     places = [four.stand("run", "--new", "--gpus", str(4 - n), "--wait", "--", *SLEEP) for n in range(3)]
     places[0].send_signal(signal.SIGINT)
-    assert places[0].wait(10) == 130
+    assert places[0].wait(60) == 130  # However busy the machine is.
     until(lambda: [row["count"] for row in four.queue()] == [3, 2])
     places[1].kill()
     until(lambda: [row["count"] for row in four.queue()] == [2])
@@ -165,7 +165,7 @@ def test_a_terminal_shows_one_live_line(four: QueueHost) -> None:
         while chunk := os.read(master, 65536):
             shown += chunk
     os.close(master)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     text = shown.decode()
     assert text.startswith("\r\x1b[KPosition 1 since ")
     assert "\r\x1b[KReserved 1 GPU(s)" in text

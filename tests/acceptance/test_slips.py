@@ -92,9 +92,9 @@ def test_both_names_speak_for_themselves(nowhere: Daemon, name: str) -> None:
             [SCRIPTS / name, *words], env=environment, capture_output=True, text=True, check=False
         )
 
-    assert f"complete -o default -F _{name}_completion {name}" in says(**{variable: "source_bash"}).stdout
+    assert f"complete -F _{name}_completion {name}\n" in says(**{variable: "source_bash"}).stdout
     for shell in ("zsh", "fish"):
-        assert f"{variable}=complete_{shell}" in says(**{variable: f"source_{shell}"}).stdout
+        assert f"{variable}=complete_fish" in says(**{variable: f"source_{shell}"}).stdout
     asked = {variable: "complete_bash", "COMP_WORDS": f"{name} vio", "COMP_CWORD": "1"}
     assert says(**asked).stdout.split() == ["violations"]
     assert says("reserve", "--help").stdout.startswith(f"Usage: {name} reserve ")
