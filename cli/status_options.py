@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import name
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.cli.status import Lines, Selection, show, watch
@@ -39,7 +40,12 @@ def status(
     user: Annotated[
         str | None,
         typer.Option(
-            "--user", "-u", help="Only GPUs that this user holds or uses.", metavar="USER", callback=name
+            "--user",
+            "-u",
+            help="Only GPUs that this user holds or uses.",
+            metavar="USER",
+            callback=name,
+            autocompletion=candidates.users,
         ),
     ] = None,
     mine: Annotated[bool, typer.Option("--mine", help="Only GPUs that you hold or use.")] = False,

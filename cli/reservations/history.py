@@ -7,7 +7,9 @@ from urllib.parse import urlencode
 
 import typer
 
+from canhazgpu.cli.arguments import gpu as card_named
 from canhazgpu.cli.arguments import integer, name, non_empty
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import MINUTES, as_utc, local
 from canhazgpu.cli.output import client, examples, fail, print_json
@@ -41,11 +43,24 @@ def history(
     *,
     user: Annotated[
         str | None,
-        typer.Option("--user", "-u", help="Those of this user.", metavar="USER", callback=name),
+        typer.Option(
+            "--user",
+            "-u",
+            help="Those of this user.",
+            metavar="USER",
+            callback=name,
+            autocompletion=candidates.users,
+        ),
     ] = None,
     gpu: Annotated[
         str | None,
-        typer.Option("--gpu", help="Those of this GPU, of every user.", metavar="GPU", callback=non_empty),
+        typer.Option(
+            "--gpu",
+            help="Those of this GPU, of every user.",
+            metavar="GPU",
+            callback=non_empty,
+            autocompletion=candidates.gpus,
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -79,7 +94,7 @@ def history(
     words = {"user": user, "gpu": gpu, "since": since and as_utc(since), "until": until and as_utc(until)}
     said = {name: word for name, word in words.items() if word is not None}
     most = DEFAULT if number is None else number
-    _check(said, most)
+    _check({**said, "gpu": "0"} if isinstance(card_named(gpu), str) else said, most)
     own = {"own": "1"} if user is None and gpu is None else {}
     rows = client().get("/v1/reservations/ended?" + urlencode({**said, **own, "n": most}))
     if as_json:

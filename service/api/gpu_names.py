@@ -1,8 +1,10 @@
 """GPUs as requests name them: by index, or by the beginning of a UUID. It never asks the driver."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.sanitize import UUID_START
 from canhazgpu.service.api.errors import Problem
 
 SHOWN = 3  # UUIDs to list; the rest are counted.
@@ -34,3 +36,10 @@ def index_of(name: int | str, known: Mapping[int, GpuUsage]) -> int:
         detail = f"{name} is the beginning of {len(fits)} UUIDs: {shown}{more}"
         raise Problem(400, "ambiguous-gpu", detail, "write more of it")
     return next(iter(fits))
+
+
+def with_index(words: Mapping[str, str], known: Mapping[int, GpuUsage]) -> dict[str, str]:
+    """Return the filters of a request, `gpu` as an index if it is the beginning of a UUID. Raises Problem."""
+    if re.fullmatch(UUID_START, words.get("gpu", "")):
+        return {**words, "gpu": str(index_of(words["gpu"], known))}
+    return dict(words)

@@ -23,6 +23,6 @@ def list_routes(  # noqa: PLR0913, PLR0917 - each has a part in it
     """Return the routes; administrators are root and the members of `group`."""
     return [
         *ViolationRoutes(store, scanner, group, users).routes(),
-        *EndedReservationRoutes(store, users).routes(),
+        *EndedReservationRoutes(store, scanner, users).routes(),
         *UserRoutes(settings, last_known).routes(),
     ]

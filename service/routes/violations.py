@@ -1,6 +1,5 @@
 """The API routes of violations: the list, and the timeline of one violation."""
 
-import re
 import time
 
 import msgspec
@@ -9,10 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.events.sanitize import UUID_START
 from canhazgpu.service.api.context import peer_of, respond
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.api.gpu_names import index_of
+from canhazgpu.service.api.gpu_names import with_index
 from canhazgpu.service.api.redaction import Viewer
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.user_names import Users
@@ -42,9 +40,7 @@ class ViolationRoutes:
     async def violations(self, request: Request) -> Response:
         """Return the violations that match the filters of `service/violations/filters.py`."""
         now_ms = round(time.time() * 1000)
-        words = dict(request.query_params)
-        if re.fullmatch(UUID_START, words.get("gpu", "")):
-            words["gpu"] = str(index_of(words["gpu"], self._scanner.known))
+        words = with_index(request.query_params, self._scanner.known)
         try:
             wanted = filters(words, now_ms)
         except ValueError as error:

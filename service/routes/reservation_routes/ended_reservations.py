@@ -10,6 +10,8 @@ from starlette.routing import Route
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.api.context import peer_of, respond
 from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.api.gpu_names import with_index
+from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.reservations.ended import MOST_ROWS, EndedFilter, ended_reservations
 from canhazgpu.service.violations.filters import filters
@@ -21,9 +23,9 @@ NAMES = ("since", "until", "user", "gpu")
 class EndedReservationRoutes:
     """The route."""
 
-    def __init__(self, store: Store, users: Users) -> None:
+    def __init__(self, store: Store, scanner: Scanner, users: Users) -> None:
         """Serve what `store` keeps."""
-        self._store, self._users = store, users
+        self._store, self._scanner, self._users = store, scanner, users
 
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
@@ -33,6 +35,7 @@ class EndedReservationRoutes:
         """Return ended reservations, oldest first: `since`, `until`, `user`, `own=1`, `gpu`, `n`."""
         query = request.query_params
         words = {name: query[name] for name in NAMES if name in query}
+        words = with_index(words, self._scanner.known)
         try:
             found = filters(words, round(time.time() * 1000))
             most = _number(query.get("n", str(MOST_ROWS)))
