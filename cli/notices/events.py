@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from canhazgpu.cli.arguments import gpu as card_named
 from canhazgpu.cli.arguments import integer, name, non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
@@ -67,10 +68,23 @@ def events(
     ] = None,
     user: Annotated[
         str | None,
-        typer.Option("--user", "-u", help="Only events that name this user.", metavar="USER", callback=name),
+        typer.Option(
+            "--user",
+            "-u",
+            help="Only events that name this user.",
+            metavar="USER",
+            callback=name,
+            autocompletion=candidates.users,
+        ),
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(help="Only events about this GPU.", metavar="GPU", callback=non_empty)
+        str | None,
+        typer.Option(
+            help="Only events about this GPU.",
+            metavar="GPU",
+            callback=non_empty,
+            autocompletion=candidates.gpus,
+        ),
     ] = None,
     number: Annotated[
         int | None,
@@ -87,7 +101,8 @@ def events(
     _check(types or [], after)
     words = {"since": since and as_utc(since), "until": until and as_utc(until), "user": user, "gpu": gpu}
     filters = {key: word for key, word in words.items() if word is not None}
-    _check_filters(filters, number, after, follow=follow)
+    checked = {**filters, "gpu": "0"} if isinstance(card_named(gpu), str) else filters
+    _check_filters(checked, number, after, follow=follow)
     past = {} if number is None else {"n": str(number)}
     service = client()
     came_back = False

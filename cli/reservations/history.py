@@ -94,7 +94,7 @@ def history(
     words = {"user": user, "gpu": gpu, "since": since and as_utc(since), "until": until and as_utc(until)}
     said = {name: word for name, word in words.items() if word is not None}
     most = DEFAULT if number is None else number
-    _check(said, most)
+    _check({**said, "gpu": "0"} if isinstance(card_named(gpu), str) else said, most)
     own = {"own": "1"} if user is None and gpu is None else {}
     rows = client().get("/v1/reservations/ended?" + urlencode({**said, **own, "n": most}))
     if as_json:

@@ -39,6 +39,7 @@ def index_of(name: int | str, known: Mapping[int, GpuUsage]) -> int:
 
 
 def with_index(words: Mapping[str, str], known: Mapping[int, GpuUsage]) -> dict[str, str]:
-    """Return the words of a query with the index in `gpu`. Raises Problem if a name fits none or several."""
-    name = words.get("gpu", "")
-    return {**words, "gpu": str(index_of(name, known))} if re.fullmatch(UUID_START, name) else dict(words)
+    """Return the filters of a request, `gpu` as an index if it is the beginning of a UUID. Raises Problem."""
+    if re.fullmatch(UUID_START, words.get("gpu", "")):
+        return {**words, "gpu": str(index_of(words["gpu"], known))}
+    return dict(words)

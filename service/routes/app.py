@@ -21,6 +21,7 @@ from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.sanitize import printable
 from canhazgpu.service.api.context import body, peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.api.gpu_names import with_index
 from canhazgpu.service.api.rate_limit import RateLimit
 from canhazgpu.service.api.redaction import Viewer
 from canhazgpu.service.api.requests import TestNoticeRequest
@@ -149,7 +150,8 @@ class Api:
             self._store, PAST_EVENTS
         )  # Call it anyway, because Redis may be down.
         try:
-            wanted, begin = event_filter(query, query.getlist("type"), round(time.time() * 1000))
+            words = with_index(query, self._scanner.known)
+            wanted, begin = event_filter(words, query.getlist("type"), round(time.time() * 1000))
         except ValueError as error:
             raise Problem(400, "bad-request", str(error)) from error
         after = query.get("after", begin or newest)

@@ -56,6 +56,9 @@ def test_of_a_gpu(past: Daemon) -> None:
         "reservation.created",
         "reservation.released",
     ]
+    card = json.loads(past.run("status", "--json").stdout)[1]["uuid"]
+    by_card = events(past, "--gpu", card[:14], "--type", "reservation")
+    assert kinds(by_card) == ["reservation.created", "reservation.released"]
     of_two = set(kinds(events(past, "--gpu", "2")))
     assert {"violation.opened", "gpu.changed"} <= of_two
     assert not {kind for kind in of_two if kind.startswith("reservation")}
@@ -98,7 +101,7 @@ def test_the_newest(past: Daemon) -> None:
     ("words", "said"),
     [
         (["--since", "soon"], "--since: 'soon' is not a duration"),
-        (["--gpu", "x"], "--gpu: 'x' is not the number of a GPU"),
+        (["--gpu", "x"], "--gpu: 'x' is not a GPU: write its number"),
         (["-n", "0"], "-n: 0 is out of range"),
         (["--since", "1h", "--after", "1-1"], "--after and --since cannot be used together"),
         (["--follow", "--until", "1h"], "--follow and --until cannot be used together"),

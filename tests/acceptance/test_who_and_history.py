@@ -74,6 +74,8 @@ def test_history_of_mine_of_a_user_and_of_a_gpu(four: Daemon, people: list[Perso
     assert (theirs["gpus"], theirs["reason"], theirs["by"]) == ([2], "admin", "root")
     assert [row["user"] for row in ended(four, "--gpu", "2")] == [alice.name]
     assert [row["user"] for row in ended(four, "--gpu", "0")] == ["root"]
+    card = json.loads(four.run("status", "--json").stdout)[2]["uuid"]
+    assert [row["user"] for row in ended(four, "--gpu", card[:14])] == [alice.name]
     assert ended(four, "--user", "mallory") == []
     assert ended(four, "--until", "yesterday", "--since", "30d") == []
     assert [row["id"] for row in ended(four, "--since", "1h")] == [mine["id"]]
@@ -108,7 +110,7 @@ def test_only_the_newest(host: Daemon) -> None:
     ("words", "said"),
     [
         (["-n", "0"], "-n: 0 is out of range"),
-        (["--gpu", "x"], "--gpu: 'x' is not the number of a GPU"),
+        (["--gpu", "x"], "--gpu: 'x' is not a GPU: write its number"),
         (["--since", "soon"], "--since: 'soon' is not a duration"),
     ],
 )

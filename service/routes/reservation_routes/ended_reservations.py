@@ -34,7 +34,8 @@ class EndedReservationRoutes:
     async def ended(self, request: Request) -> Response:
         """Return ended reservations, oldest first: `since`, `until`, `user`, `own=1`, `gpu`, `n`."""
         query = request.query_params
-        words = with_index({name: query[name] for name in NAMES if name in query}, self._scanner.known)
+        words = {name: query[name] for name in NAMES if name in query}
+        words = with_index(words, self._scanner.known)
         try:
             found = filters(words, round(time.time() * 1000))
             most = _number(query.get("n", str(MOST_ROWS)))
