@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field, structs
 from canhazgpu.config.channels import Notify
 from canhazgpu.config.fields import Duration, about
 from canhazgpu.config.notices import Notices
+from canhazgpu.config.report import Report
 from canhazgpu.config.streams import Consumers, Streams
 from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.redis_client.endpoint import Endpoint
@@ -236,5 +237,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     run: Run = field(default_factory=Run)
     reserve: Reserve = field(default_factory=Reserve)
     limits: Limits = field(default_factory=Limits)
+    report: Report = field(default_factory=Report)
     notices: Notices = field(default_factory=Notices)
     notify: Notify = field(default_factory=Notify)

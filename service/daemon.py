@@ -1,7 +1,6 @@
 """The daemon: opens its resources, starts its loops in order with the socket last, and shuts them down.
 
-It uses two nested task groups: an outer one for signals and Redis, which must outlive the work in the inner
-one.
+Of its two nested task groups, the outer one is for signals and Redis, which must outlive the work.
 """
 
 import errno
@@ -35,6 +34,7 @@ from canhazgpu.service.redis_server.embedded import EmbeddedRedis
 from canhazgpu.service.redis_server.halt_watch import HaltWatch
 from canhazgpu.service.redis_server.outage import Outage
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed
+from canhazgpu.service.report.summing import Summing
 from canhazgpu.service.reservations.allocator import Allocator
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.lifetime import Lifetime, Notify
@@ -145,12 +145,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         if workers is not None:
             await _start_workers(work, identity, workers, settings, store)
         work.start_soon(watchdog, scanner)
-        await work.start(liveness.run)
-        await work.start(reconciler.run)
-        await work.start(handover.run)
-        await work.start(silences.run)
-        await work.start(retention.run)
-        await work.start(halts.run)
+        adding = Summing(settings, store)
+        for loop in (liveness, reconciler, handover, silences, retention, adding, halts):
+            await work.start(loop.run)
         await work.start(serve_http, halts.watched(api), socket_file, users, scanner.checks)
         await work.start(scanner.run)
         await work.start(last_known.run)

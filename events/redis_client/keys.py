@@ -30,6 +30,9 @@ class Keys:
         self.queue = prefix + "queue"  # hash: id -> a waiting request, JSON
         self.affinity = prefix + "affinity"  # hash: "uid/GPU" -> when that user had it last, in ms
         self.ledger = prefix + "ledger"  # stream: finished reservations, kept by time
+        self.usage = (
+            prefix + "usage"
+        )  # hash: the log of use and what reports add up from it, by hour and by day, kept by time
         self.pending = prefix + "violations:pending"  # hash: "GPU/user key" -> first seen, in ms
         self.open = prefix + "violations:open"  # hash: "GPU/user key" -> the open violation, JSON
         self.events = prefix + "events"  # stream: everything that happened

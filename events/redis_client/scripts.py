@@ -16,6 +16,7 @@ PRELUDES = (
     "rate_limits.lua",
     "scan_rows.lua",
     "allocation.lua",
+    "usage_log.lua",
 )
 
 

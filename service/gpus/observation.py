@@ -64,6 +64,7 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
             keys.violations,
             keys.open,
             keys.pending,
+            keys.usage,
             *(keys.gpu(usage.index) for usage in usages),
         ],
         [
@@ -126,6 +127,7 @@ def _gpu(usage: GpuUsage) -> msgspec.Raw:
         "signature": _encode([process.pid for process in usage.processes]).decode(),
         "summary": _encode(summary).decode(),
         "users": users,
+        "utilization": usage.utilization_percent,
         "exempt": {user_key(process): True for process in usage.exempt},
     }
     return msgspec.Raw(_encode(row))

@@ -1,4 +1,4 @@
-"""The routes that only list: violations, ended reservations, and users."""
+"""The routes that only list: violations, ended reservations, users, and GPU-hours."""
 
 from starlette.routing import Route
 
@@ -7,6 +7,7 @@ from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.routes.last_known import LastKnown
+from canhazgpu.service.routes.report import ReportRoutes
 from canhazgpu.service.routes.reservation_routes.ended_reservations import EndedReservationRoutes
 from canhazgpu.service.routes.users import UserRoutes
 from canhazgpu.service.routes.violations import ViolationRoutes
@@ -25,4 +26,5 @@ def list_routes(  # noqa: PLR0913, PLR0917 - each has a part in it
         *ViolationRoutes(store, scanner, group, users).routes(),
         *EndedReservationRoutes(store, users).routes(),
         *UserRoutes(settings, last_known).routes(),
+        *ReportRoutes(settings, store, users).routes(),
     ]

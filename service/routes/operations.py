@@ -8,6 +8,8 @@ from canhazgpu.events.notices import Delivery
 from canhazgpu.events.outbox import DeadLetter
 from canhazgpu.service.api import requests
 from canhazgpu.service.api import responses as api_responses
+from canhazgpu.service.report.report import BY
+from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
 from canhazgpu.service.status.user_status import UserResponse
 from canhazgpu.service.violations.filters import KINDS
@@ -71,6 +73,18 @@ OPERATIONS = (
         about="One violation, by its id or the start of its id, with its timeline.",
         reply=TimelineResponse,
         problems=(404,),
+    ),
+    Operation(
+        method="get",
+        path="/v1/report",
+        about="GPU-hours: reserved, used, held idle, used without reservation, free, and time in the queue.",
+        reply=ReportResponse,
+        query={
+            "since": (TEXT, "Start of the period: 7d (ago, the default), 2026-11-25, 2026-11-25T14:30:00Z."),
+            "until": (TEXT, "End of the period, now by default; same syntax as since."),
+            "by": ({"enum": list(BY)}, "What the rows are about."),
+            "zone": (TEXT, "Time zone of days and of the week: UTC, local or a name; UTC by default."),
+        },
     ),
     Operation(
         method="get",

@@ -3,7 +3,7 @@
 -- BURST_WINDOW_MS is added up. A scan that failed (error, unknown) neither opens nor closes anything.
 -- If a reservation's process has ended and none of its processes is left, it is released and the queue is served.
 -- If the user of a reservation does not use its GPUs, an event says so, and a manual reservation may be released.
--- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending gpu...
+-- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending usage gpu...
 -- Args: host rules confirm_ms stale_ms age_ms scan ended former
 -- Returns: now_ms due_ms opened closed freed granted; false if Redis has another card than `former` at an index: then nothing was changed
 -- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed reservation.created reservation.idle reservation.used reservation.released
@@ -11,7 +11,7 @@ local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local scan, rules = cjson.decode(ARGV[6]), cjson.decode(ARGV[2])
 check_promise(rules)
-local FIRST, no_process_left = 12, {}  -- The open violations on GPUs that the driver does not list.
+local FIRST, no_process_left = 13, {}  -- The open violations on GPUs that the driver does not list.
 for _, field in ipairs(cjson.decode(ARGV[7])) do no_process_left[field] = true end
 local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within this time is added up.
 local RETURNS = 4  -- The minimum number of returns for a violation, however long the gaps between scans are.
@@ -202,6 +202,7 @@ for position, gpu in ipairs(scan) do
     end
     for field, row in pairs(rows) do
       local record, members = open[field] and cjson.decode(open[field]), without_right(old, row)
+      note_user(gpu, old, row, members)
       if members then
         local kind = old.holder and 'trespass' or (old.expired_uid and overstays(old, row) and 'overstaying') or 'unreserved'
         record_use(gpu, field, row.key, use_by(row, members), kind, old.holder and old.holder_user, record,
@@ -216,6 +217,7 @@ for position, gpu in ipairs(scan) do
       if no_process_left[field] and string.sub(field, 1, #prefix) == prefix then close_unseen(gpu, key, old, field, text, false, 'stopped') end
     end
   end
+  log_use(KEYS[12], key, gpu, old, tonumber(last[1] or nil), rules)
 end
 
 -- Returns whether a reservation's user uses this GPU or is presumed to: used, idle, or unknown.

@@ -1,0 +1,230 @@
+"""Reads what a report needs from Redis, as of one moment: the log of use, reservations, waits and sums."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.report.timeline import DAY_MS, HOUR_MS, NOTHING_SEEN, Entry, Hold, disjoint, in_order
+from canhazgpu.service.storage.records import records, requests
+
+COLLECT = Script("canhazgpu.service.report", "collect")
+PAGE = 500  # Entries that the script reads in one call, so that scans are delayed by only a few milliseconds.
+ATTEMPTS = 5  # To read all of it while no reservation ends.
+PER_HOUR = DAY_MS // HOUR_MS
+EPOCH, MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+
+T = TypeVar("T")
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """A reservation that has ended, or its part until the end of a day."""
+
+    began: datetime
+    ended: datetime
+    uid: int
+    user: str
+    cards: tuple[str, ...]
+
+
+class Waited(msgspec.Struct, frozen=True, array_like=True):
+    """The time that a request was in the queue."""
+
+    began: datetime
+    ended: datetime
+    uid: int
+    user: str
+
+
+class Sums(msgspec.Struct, frozen=True, array_like=True):
+    """Sums of whole hours. A row: the hour, positions in `cards` and `users`, the category, and ms."""
+
+    cards: list[str]
+    users: list[str]
+    rows: list[tuple[int, int, int, int, int]]
+
+
+class Base(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides where to read. `summed`: the first hour that is not added up yet, None if none is.
+
+    `cards`: when each GPU was first seen, and its last index.
+    """
+
+    now_ms: int
+    summed: int | None
+    cards: dict[str, tuple[int, int]]
+    indices: tuple[int, ...]
+
+    @property
+    def unsummed_days(self) -> range:
+        """The days that are not added up completely; all of them if none is."""
+        today = self.now_ms // DAY_MS
+        return range(0 if self.summed is None else min(today, self.summed // PER_HOUR), today + 2)
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read. `present`: the indices of GPUs that are there now. `waits`: began, ended, uid.
+
+    `held` are the reservations as they were read, for those who keep them.
+    """
+
+    now_ms: int
+    entries: dict[str, list[Entry]]
+    holds: dict[str, list[Hold]]
+    waits: list[tuple[int, int, int]]
+    present: dict[str, int]
+    names: dict[int, str]
+    sums: dict[int, list[Sums]]
+    held: list[Held]
+
+
+async def collect(store: Store) -> None:
+    """Copy what is new in the ledger and in the events of the queue. Raises StoreDown."""
+    for name in ("ledger", "events"):
+        while await store.run(COLLECT, [store.keys.streams[name], store.keys.usage], [name, PAGE]) == PAGE:
+            pass
+
+
+async def base(store: Store) -> Base:
+    """Return what decides where to read. Raises StoreDown."""
+    now_ms = await store.now_ms()
+    async with store.redis.pipeline(transaction=True) as pipe:
+        pipe.hmget(store.keys.usage, "summed", "cards")
+        pipe.zrange(store.keys.gpus, 0, -1)
+        (summed, cards), indices = await store.ask(pipe.execute())
+    return Base(
+        now_ms=now_ms,
+        summed=int(summed) if summed else None,
+        cards=msgspec.json.decode(cards or b"{}", type=dict[str, tuple[int, int]]),
+        indices=tuple(map(int, indices)),
+    )
+
+
+async def facts(  # noqa: PLR0913 - three kinds of days
+    store: Store,
+    known: Base,
+    stale_ms: int,
+    *,
+    log: Sequence[int] = (),
+    sums: Sequence[int] = (),
+    waits: Sequence[int] = (),
+) -> Facts:
+    """Return the facts of these days, which are numbers since 1970. Raises StoreDown.
+
+    `log`: days of which every moment is needed. `stale_ms`: the gap after which it is unknown what GPUs do.
+    """
+    wanted = _wanted(known, log, sums, waits)
+    for _ in range(ATTEMPTS):
+        await collect(store)
+        answers = await _read(store, known, wanted)
+        if answers["complete"]:
+            break
+    return _facts(known, answers, stale_ms)
+
+
+def _wanted(known: Base, log: Sequence[int], sums: Sequence[int], waits: Sequence[int]) -> list[str]:
+    """Return the fields of the hash `usage` to read. An entry of the log may hold on the next day."""
+    hours = {day * PER_HOUR + hour for one in log for day in (one - 1, one) for hour in range(PER_HOUR)}
+    fields = [f"log/{hour}/{card}" for card in known.cards for hour in sorted(hours)]
+    if log:
+        late = known.unsummed_days if known.summed is not None else range(min(log), known.unsummed_days.stop)
+        fields += [f"held/{day}" for day in sorted({*log, *late})]
+        fields += [f"carried/{day}" for day in log]
+    fields += [f"sums/{day}" for day in sums]
+    fields += [f"waits/{day}" for day in waits]
+    return ["names", "place/ledger", *fields]
+
+
+async def _read(store: Store, known: Base, wanted: list[str]) -> dict[str, Any]:
+    keys, now_ms = store.keys, await store.now_ms()
+    async with store.redis.pipeline(transaction=True) as pipe:
+        pipe.hget(keys.scan, "at_ms")
+        pipe.hgetall(keys.reservations)
+        pipe.hgetall(keys.queue)
+        pipe.hmget(keys.usage, wanted)
+        pipe.xrevrange(keys.ledger, count=1)
+        for index in known.indices:
+            pipe.hget(keys.gpu(index), "uuid")
+        scanned, held, queue, values, last, *uuids = await store.ask(pipe.execute())
+    fields = {name: value for name, value in zip(wanted, values, strict=True) if value is not None}
+    cards = [
+        uuid.decode() if uuid else f"gpu{index}" for uuid, index in zip(uuids, known.indices, strict=True)
+    ]
+    return {
+        "now_ms": now_ms,
+        "scanned_ms": int(scanned or 0),
+        "held": held,
+        "queue": queue,
+        "fields": fields,
+        "complete": not last or fields.get("place/ledger") == last[0][0],
+        "present": dict(zip(cards, known.indices, strict=True)),
+    }
+
+
+def _facts(known: Base, answers: dict[str, Any], stale_ms: int) -> Facts:
+    now_ms, fields, present = answers["now_ms"], answers["fields"], answers["present"]
+    at = {index: card for card, index in present.items()}
+    held = [one for part in _lists(fields, ("held/", "carried/"), Held) for one in part]
+    names = msgspec.json.decode(fields.get("names", b"{}"), type=dict[int, str])
+    names |= {one.uid: one.user for one in held}
+    holds: dict[str, list[Hold]] = defaultdict(list)
+    for one in held:
+        for card in one.cards:  # Before a ledger had UUIDs, it had indices.
+            name = at.get(int(card[3:]), card) if card[:3] == "gpu" and card[3:].isdecimal() else card
+            holds[name].append(Hold(ms(one.began), ms(one.ended), one.uid))
+    for record in records(answers["held"]):
+        names[record.uid] = record.user
+        for index in record.gpus:
+            holds[at.get(index, f"gpu{index}")].append(Hold(record.started_ms, now_ms, record.uid))
+    waited = [one for part in _lists(fields, ("waits/",), Waited) for one in part]
+    waits = [(ms(one.began), ms(one.ended), one.uid) for one in waited]
+    waits += [(one.queued_ms, now_ms, one.uid) for one in requests(answers["queue"])]
+    seen_ms = now_ms if abs(now_ms - answers["scanned_ms"]) <= stale_ms else answers["scanned_ms"]
+    return Facts(
+        now_ms=now_ms,
+        entries=_entries(known, fields, seen_ms),
+        holds={card: disjoint(some) for card, some in holds.items()},
+        waits=waits,
+        present=present,
+        names=names,
+        sums={
+            int(name.removeprefix("sums/")): decode_list(text, Sums)
+            for name, text in fields.items()
+            if name.startswith("sums/")
+        },
+        held=held,
+    )
+
+
+def _entries(known: Base, fields: Mapping[str, bytes], seen_ms: int) -> dict[str, list[Entry]]:
+    """Return the log of each GPU, until the last scan."""
+    rows: dict[str, list[Entry]] = {card: [] for card in known.cards}
+    for name, text in fields.items():  # In the order of the hours.
+        if name.startswith("log/"):
+            entries = rows[name.split("/", 2)[2]]
+            for one in decode_list(text, list[Any]):
+                if one[0] < seen_ms:
+                    entries.append(Entry(one[0], one[1], one[2], tuple(one[3:])))
+    end = NOTHING_SEEN._replace(ms=seen_ms)
+    return {card: in_order([*entries, end]) for card, entries in rows.items()}
+
+
+def _lists(fields: Mapping[str, bytes], starts: tuple[str, ...], kind: type[T]) -> Iterable[list[T]]:
+    return (decode_list(text, kind) for name, text in fields.items() if name.startswith(starts))
+
+
+def decode_list(text: bytes, kind: type[T]) -> list[T]:
+    """Return the values in a field; a field that cannot be read has none."""
+    try:
+        return msgspec.json.decode(b"[" + text + b"]", type=list[kind])  # type: ignore[valid-type]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+
+
+def ms(moment: datetime) -> int:
+    """Return a time in milliseconds since 1970."""
+    return (moment - EPOCH) // MS

@@ -1,0 +1,172 @@
+"""Adds up the hours that are over, keeps the sums, and removes what is too old.
+
+The sums of an hour do not change, so a report over a year reads one field a day. They are written in one
+command together with the hour that comes next: a crash loses and doubles nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskStatus
+from redis.exceptions import ResponseError
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.service.report.facts import (
+    EPOCH,
+    PER_HOUR,
+    Base,
+    Facts,
+    Held,
+    Sums,
+    base,
+    collect,
+    decode_list,
+    facts,
+    ms,
+)
+from canhazgpu.service.report.timeline import DAY_MS, HOUR_MS, UNKNOWN, shares
+from canhazgpu.service.storage.policy import AllocationPolicy
+
+EVERY = 60.0  # Seconds.
+DATED = ("log/", "held/", "carried/", "sums/", "waits/")
+
+_encode = msgspec.json.encode
+
+
+class Summing:
+    """Keeps the sums of one host up to date."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        """Nothing is read yet."""
+        self._store = store
+        self._keep_ms = round(settings.report.keep * 1000)
+        self._stale_ms = AllocationPolicy.of(settings).stale_ms
+        self._pruned = -1  # The day on which too old fields were removed last.
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Add up once a minute until cancelled."""
+        task_status.started()
+        while True:
+            try:
+                await self.update()
+            except StoreDown as down:
+                self._store.report_down(down)
+            except ResponseError as error:  # The key is not a hash, or the ACL forbids it.
+                structlog.get_logger().warning("not_added_up", reason=str(error))
+            await anyio.sleep(EVERY)
+
+    async def update(self) -> None:
+        """Copy what is new in the streams, and add up the hours that are over. Raises StoreDown."""
+        await collect(self._store)
+        known = await base(self._store)
+        await self._prune(known.now_ms)
+        hour = known.now_ms // HOUR_MS
+        if known.summed is not None and known.summed > hour:  # The clock was set back.
+            await self._store.ask(self._store.redis.hset(self._store.keys.usage, "summed", str(hour)))
+        elif known.summed is None:
+            known = msgspec.structs.replace(known, summed=await self._first_hour(known))
+            await self._add_up(known, hour, anew=True)
+        else:
+            await self._add_up(known, hour)
+
+    async def _add_up(self, known: Base, until: int, *, anew: bool = False) -> None:
+        begin = known.summed or 0
+        seen = await self._store.ask(self._store.redis.hget(self._store.keys.scan, "at_ms"))
+        until = min(until, int(seen or 0) // HOUR_MS)  # A later scan may say what an hour without one was.
+        if begin >= until:
+            return
+        days = range(begin // PER_HOUR, (until - 1) // PER_HOUR + 1)
+        asked = msgspec.structs.replace(known, summed=None) if anew else known
+        found = await facts(self._store, asked, self._stale_ms, log=days)
+        for day in days:
+            hours = range(max(begin, day * PER_HOUR), min(until, (day + 1) * PER_HOUR))
+            await self._keep(day, hours, known, found)
+
+    async def _keep(self, day: int, hours: range, known: Base, found: Facts) -> None:
+        keys, name = self._store.keys, f"sums/{day}"
+        before = await self._store.ask(self._store.redis.hget(keys.usage, name))
+        parts = [*_without(decode_list(before or b"", Sums), hours), added_up(known, found, hours)]
+        fields: dict[Any, Any] = {name: _encode(parts)[1:-1]}
+        if hours.stop == (day + 1) * PER_HOUR:
+            fields[f"carried/{day}"] = _encode(list(_carried(found, hours.stop * HOUR_MS)))[1:-1]
+        fields["names"] = _encode({str(uid): user for uid, user in found.names.items()})
+        fields["summed"] = hours.stop
+        await self._store.ask(self._store.redis.hset(keys.usage, mapping=fields))
+
+    async def _first_hour(self, known: Base) -> int:
+        """Return the first hour of which anything is known, if the service is new to this state."""
+        names = await self._store.ask(self._store.redis.hkeys(self._store.keys.usage))
+        days = [int(one[5:]) for one in names if one.startswith(b"held/")]
+        oldest = known.now_ms - self._keep_ms
+        began = [ms(one.began) for one in await self._held(days)]
+        began += [first_ms for first_ms, _ in known.cards.values()]
+        return max(oldest, min(began, default=known.now_ms)) // HOUR_MS
+
+    async def _held(self, days: list[int]) -> list[Held]:
+        if not days:
+            return []
+        names = [f"held/{day}" for day in days]
+        texts = await self._store.ask(self._store.redis.hmget(self._store.keys.usage, names))
+        return [one for text in texts for one in decode_list(text or b"", Held)]
+
+    async def _prune(self, now_ms: int) -> None:
+        """Remove the days that are too old, once a day."""
+        today = now_ms // DAY_MS
+        if today == self._pruned:
+            return
+        oldest = (now_ms - self._keep_ms) // DAY_MS
+        names = await self._store.ask(self._store.redis.hkeys(self._store.keys.usage))
+        old = [name for name in names if (day := _day(name.decode())) is not None and day < oldest]
+        for start in range(0, len(old), 1000):
+            await self._store.ask(self._store.redis.hdel(self._store.keys.usage, *old[start : start + 1000]))
+        self._pruned = today
+
+
+def added_up(known: Base, found: Facts, hours: range) -> Sums:
+    """Return the sums of these hours."""
+    marks = [hour * HOUR_MS for hour in (*hours, hours.stop)]
+    cards: dict[str, int] = {}
+    users: dict[str, int] = {}
+    rows = []
+    for card in {**found.entries, **found.holds}:
+        totals: dict[tuple[int, str, int], int] = defaultdict(int)
+        first_ms, _ = known.cards.get(card, (None, 0))
+        for one in shares(found.entries.get(card, ()), found.holds.get(card, ()), marks, first_ms):
+            if one.category != UNKNOWN or card in found.present:  # Not of a GPU that is not there any more.
+                totals[one.ms // HOUR_MS, one.user, one.category] += one.length
+        for (hour, user, category), length in totals.items():
+            at = cards.setdefault(card, len(cards)), users.setdefault(user, len(users))
+            rows.append((hour, *at, category, length))
+    return Sums(list(cards), list(users), rows)
+
+
+def _without(parts: list[Sums], hours: range) -> Iterator[Sums]:
+    """Yield earlier sums of a day without those of these hours, which there are if the clock was set back."""
+    for part in parts:
+        rows = [row for row in part.rows if row[0] < hours.start]
+        if rows:
+            yield Sums(part.cards, part.users, rows)
+
+
+def _carried(found: Facts, end_ms: int) -> Iterator[Held]:
+    """Yield the part until the end of a day of each reservation that goes on after it."""
+    end = EPOCH + timedelta(milliseconds=end_ms)
+    for card, holds in found.holds.items():
+        for hold in holds:
+            if hold.start < end_ms < hold.end:
+                began = EPOCH + timedelta(milliseconds=hold.start)
+                yield Held(began, end, hold.uid, found.names.get(hold.uid, str(hold.uid)), (card,))
+
+
+def _day(name: str) -> int | None:
+    """Return the day that a field is about, or None if it is about none."""
+    if not name.startswith(DATED):
+        return None
+    number = int(name.split("/", 2)[1])
+    return number // PER_HOUR if name.startswith("log/") else number

@@ -1,0 +1,69 @@
+"""The API route of the report: GPU-hours by user, GPU, day, hour or host."""
+
+import time
+from datetime import UTC, tzinfo
+from zoneinfo import ZoneInfo
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.sanitize import printable
+from canhazgpu.service.api.context import respond
+from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.identity.user_names import Users
+from canhazgpu.service.report.report import BY, Question, report
+from canhazgpu.service.storage.policy import AllocationPolicy
+from canhazgpu.service.violations.filters import filters
+
+LOCAL = "local"
+PERIOD = ("since", "until")
+
+
+class ReportRoutes:
+    """The route. Everybody may see the hours of everybody, as in the status."""
+
+    def __init__(self, settings: Settings, store: Store, users: Users) -> None:
+        """Serve what `store` keeps."""
+        self._settings, self._store, self._users = settings, store, users
+        self._stale_ms = AllocationPolicy.of(settings).stale_ms
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [Route("/v1/report", self.report)]
+
+    async def report(self, request: Request) -> Response:
+        """Return GPU-hours: `since`, `until` (as for violations), `by`, `zone`."""
+        query, now_ms = request.query_params, round(time.time() * 1000)
+        try:
+            period = filters({name: query[name] for name in PERIOD if name in query}, now_ms)
+            zone = _zone(query.get("zone", "UTC"))
+        except ValueError as error:
+            raise Problem(400, "bad-request", str(error)) from error
+        by = query.get("by", "user")
+        if by not in BY:
+            detail = f"by: there is no '{printable(by, 20)}'; use one of {', '.join(BY)}"
+            raise Problem(400, "bad-request", detail)
+        oldest = now_ms - round(self._settings.report.keep * 1000)
+        question = Question(
+            host=self._settings.host,
+            since_ms=max(period.since_ms, oldest),
+            until_ms=now_ms if period.until_ms is None else period.until_ms,
+            by=by,
+            zone=zone,
+            stale_ms=self._stale_ms,
+            name=self._users.name,
+        )
+        return respond(await report(self._store, question))
+
+
+def _zone(name: str) -> tzinfo | None:
+    """Return a time zone; None for the one of this host."""
+    if name in {LOCAL, "UTC"}:
+        return None if name == LOCAL else UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"zone: there is no time zone '{printable(name, 40)}'") from None
