@@ -34,6 +34,7 @@ COMMANDS = {
     "top": ("top.top", "top", "EPILOG"),
     "who": ("reservations.who", "who", "EPILOG"),
     "history": ("reservations.history", "history", "EPILOG"),
+    "report": ("reservations.report", "report", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
     "admin": ("reservations.admin", "app", None),
     "violations": ("violations.listing", "app", None),

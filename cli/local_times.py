@@ -67,6 +67,18 @@ def as_utc(text: str, now: datetime | None = None) -> str:
     return text
 
 
+def zone_for_service() -> str:
+    """Return the name of the time zone of this process for the service: `local` if it has no name."""
+    _find_zone()
+    name = getattr(zone(), "key", None) or os.environ.get("TZ", "").removeprefix(":")
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - few need it
+
+    try:
+        return ZoneInfo(name).key if name else "local"
+    except (KeyError, ValueError, OSError):
+        return "local"
+
+
 def _instant(day: date, shown: time) -> datetime:
     return _aware(datetime.combine(day, shown))
 

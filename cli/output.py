@@ -8,6 +8,10 @@ import typer
 
 from canhazgpu.cli.exit_codes import error_line, reported
 from canhazgpu.client import Client
+from canhazgpu.events.sanitize import printable
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+CELL = 200  # Characters.
 
 
 def examples(*lines: str) -> str:
@@ -31,6 +35,12 @@ def print_json(value: Any) -> None:
     import json  # noqa: PLC0415 - only where it is asked for
 
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def csv_cell(value: object) -> str:
+    """Return a value for CSV: printable, and not a formula, which a spreadsheet would execute."""
+    text = "" if value is None else printable(str(value), CELL)
+    return "'" + text if text.startswith(FORMULA) else text
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

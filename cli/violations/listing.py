@@ -15,7 +15,7 @@ from canhazgpu.cli.arguments import name, non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
-from canhazgpu.cli.output import client, examples, fail, print_json, table
+from canhazgpu.cli.output import client, csv_cell, examples, fail, print_json, table
 from canhazgpu.cli.violations.timeline import head, moments
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import printable
@@ -37,7 +37,6 @@ COLUMNS = (
 )
 HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK", "TOLD", "PROCESSES")
 ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or the start of one.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # A spreadsheet would execute these.
 MOST_ROWS = 10_000  # The service sends no more.
 NAMED = 10  # Users listed in the last line; the rest are counted.
 EPILOG = examples(
@@ -141,7 +140,7 @@ def violations(
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([_cell(row[name]) for name in COLUMNS] for row in rows)
+        writer.writerows([csv_cell(row[name]) for name in COLUMNS] for row in rows)
     elif rows:
         sys.stdout.write(f"{table(HEADER, list(map(_row, rows)))}\n\n{_sum_up(rows)}\n")
     else:
@@ -234,8 +233,3 @@ def _none(said: dict[str, str]) -> str:
         since = said.get("since", "7d")
         return f"No violations {f'since {local(since)}' if since[4:5] == '-' else f'in the last {since}'}.\n"
     return "No open violations.\n" if said.keys() <= {"since", "open"} else "No such violations.\n"
-
-
-def _cell(value: object) -> str:
-    text = "" if value is None else printable(str(value), 200)
-    return "'" + text if text.startswith(FORMULA) else text

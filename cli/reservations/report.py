@@ -1,0 +1,165 @@
+"""`canhazgpu report`: print GPU-hours by user, GPU, day, hour or host, for people, as JSON or as CSV."""
+
+import csv
+import os
+import sys
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from canhazgpu.cli.arguments import integer, non_empty
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.local_times import MINUTES, as_utc, local, zone_for_service
+from canhazgpu.cli.output import client, csv_cell, examples, fail, print_json, table
+from canhazgpu.cli.reservations.report_charts import bars, heat_map
+from canhazgpu.events.sanitize import printable
+
+BY = ("user", "gpu", "day", "hour", "host")
+MOST_DAYS = 36_500
+LEAST = 180  # Seconds that are shown as 0.1 hours.
+# The columns of a table: heading, field of the answer. Only what everybody shares has the last three.
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("RESERVED", "reserved_s"),
+    ("ACTIVE", "active_s"),
+    ("IDLE", "idle_s"),
+    ("UNUSED", "unused_s"),
+    ("UNSEEN", "unseen_s"),
+    ("UNRESERVED", "unreserved_s"),
+    ("WAITED", "waiting_s"),
+    ("FREE", "free_s"),
+    ("OUT", "out_of_service_s"),
+    ("UNKNOWN", "unknown_s"),
+)
+OF_A_USER = COLUMNS[:7]
+FIELDS = (*(field for _, field in COLUMNS), "trespass_s")
+EPILOG = examples(
+    "canhazgpu report",
+    "canhazgpu report --days 30 --by gpu",
+    "canhazgpu report --since 2026-11-01 --until 2026-12-01 --by day",
+    "canhazgpu report --days 30 --by hour --csv > hours.csv",
+    "canhazgpu report --json | jq '.total.idle_s / 3600'",
+)
+
+
+def _by(incomplete: str) -> list[str]:
+    return [one for one in BY if one.startswith(incomplete)]
+
+
+def report(
+    *,
+    days: Annotated[
+        int | None,
+        typer.Option("--days", help="The last so many days (default: 7).", metavar="NUMBER", parser=integer),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Start, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25, '2026-11-25 14:30' or"
+            " 2026-11-25T14:30Z.",
+            callback=non_empty,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="End, in the same formats (default: now).", callback=non_empty)
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(help="One row for each user, gpu, day, hour or host.", autocompletion=_by),
+    ] = "user",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in seconds.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, in seconds.")] = False,
+) -> None:
+    """Show GPU-hours: reserved, used, held idle, used without a reservation, free, and waited.
+
+    Reserved time is active, idle (memory is kept while the GPU has nothing to do), unused, or unseen: the
+    service was off. Reservations that go on count up to now.
+    """
+    if as_json and as_csv:
+        fail("--json and --csv cannot be used together", USAGE)
+    if days is not None and since is not None:
+        fail("--days and --since cannot be used together", USAGE)
+    if days is not None and not 1 <= days <= MOST_DAYS:
+        fail("--days: use a number from 1 on", USAGE)
+    if by not in BY:
+        fail(f"--by: there is no '{printable(by, 20)}'; use one of {', '.join(BY)}", USAGE)
+    words = {"by": by, "zone": zone_for_service()}
+    if days is not None or since is not None:
+        words["since"] = f"{days}d" if since is None else as_utc(since)
+    if until is not None:
+        words["until"] = as_utc(until)
+    answer = client().get("/v1/report?" + urlencode(words))
+    if as_json:
+        print_json(answer)
+    elif as_csv:
+        _write_csv(answer["rows"])
+    else:
+        sys.stdout.write(_text(answer))
+
+
+def _write_csv(rows: list[dict[str, Any]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["key", "uid", "gpu_id", *FIELDS])
+    for row in rows:
+        labels = [csv_cell(row[name]) for name in ("key", "uid", "gpu_id")]
+        writer.writerow([*labels, *(f"{row[name]:.3f}" for name in FIELDS)])
+
+
+def _text(answer: dict[str, Any]) -> str:
+    by, total = answer["by"], answer["total"]
+    period = f"{local(answer['since'], MINUTES)} to {local(answer['until'], MINUTES)}"
+    head = f"GPU-hours of {printable(answer['host'])}, {period}\n\n"
+    everything = sum(total[field] for _, field in COLUMNS if field not in ("reserved_s", "waiting_s"))
+    if not everything and not total["waiting_s"]:
+        return f"{head}Nothing is known of this time.\n"
+    columns = OF_A_USER if by == "user" else COLUMNS
+    if by == "gpu":
+        columns = tuple(one for one in COLUMNS if one[1] != "waiting_s")
+    names = [_name(row, by) for row in answer["rows"]]
+    cells = [
+        [name, *(_hours(row[field]) for _, field in columns)]
+        for name, row in zip(names, answer["rows"], strict=True)
+    ]
+    if len(cells) != 1:
+        cells.append(["all", *(_hours(total[field]) for _, field in columns)])
+    text = (
+        f"{head}{table([by.upper(), *(name for name, _ in columns)], cells)}\n\n{_sum_up(total, everything)}"
+    )
+    if not sys.stdout.isatty():
+        return text
+    colour = not os.environ.get("NO_COLOR")
+    return f"{text}\n{bars(names, answer['rows'], colour=colour)}\n{heat_map(answer['week'])}"
+
+
+def _name(row: dict[str, Any], by: str) -> str:
+    if by == "gpu":
+        return printable(row["key"]) if row["gpu_id"] is None else str(row["gpu_id"])
+    return local(row["key"], MINUTES) if by in ("day", "hour") else printable(row["key"])
+
+
+def _hours(seconds: float) -> str:
+    if not seconds:
+        return "-"
+    return f"{seconds / 3600:.1f}" if seconds >= LEAST else "<0.1"
+
+
+def _sum_up(total: dict[str, float], everything: float) -> str:
+    """Return two sentences about all GPUs."""
+    shares = [
+        f"{words} {total[field] / everything:.0%}"
+        for words, field in (
+            ("active", "active_s"),
+            ("held idle", "idle_s"),
+            ("reserved and unused", "unused_s"),
+            ("reserved, use not seen", "unseen_s"),
+            ("used without reservation", "unreserved_s"),
+            ("free", "free_s"),
+            ("out of service", "out_of_service_s"),
+            ("unknown", "unknown_s"),
+        )
+        if total[field]
+    ]
+    found = f"{everything / 3600:.1f} GPU-hours: {', '.join(shares) or 'none'}.\n"
+    if total["trespass_s"]:
+        found += f"GPUs reserved by somebody else were used for {_hours(total['trespass_s'])} hours.\n"
+    return found
