@@ -13,6 +13,10 @@ from canhazgpu.service.report.timeline import DAY_MS, HOUR_MS, NOTHING_SEEN, Ent
 from canhazgpu.service.storage.records import records, requests
 
 COLLECT = Script("canhazgpu.service.report", "collect")
+COLLECTED = {  # By stream, the events that say for how long something was held or waited for.
+    "ledger": ["canhazgpu.reservation.released"],
+    "events": ["canhazgpu.reservation.created", "canhazgpu.request.left"],
+}
 PAGE = 500  # Entries that the script reads in one call, so that scans are delayed by only a few milliseconds.
 ATTEMPTS = 5  # To read all of it while no reservation ends.
 PER_HOUR = DAY_MS // HOUR_MS
@@ -84,8 +88,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 async def collect(store: Store) -> None:
     """Copy what is new in the ledger and in the events of the queue. Raises StoreDown."""
-    for name in ("ledger", "events"):
-        while await store.run(COLLECT, [store.keys.streams[name], store.keys.usage], [name, PAGE]) == PAGE:
+    for name, types in COLLECTED.items():
+        keys, wanted = [store.keys.streams[name], store.keys.usage], msgspec.json.encode(types)
+        while await store.run(COLLECT, keys, [name, PAGE, wanted]) == PAGE:
             pass
 
 

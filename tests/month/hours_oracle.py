@@ -1,5 +1,6 @@
 """Replays the streams and the scans of a host by the second, and counts. It shares no code with reports."""
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +20,9 @@ class Replay:
 
     def __init__(self, host: HoursHost) -> None:
         self.host, self.length = host, host.second + 1
-        self.holder = {card: [-1] * self.length for card in host.listed}
-        self.level: dict[str, list[tuple[str, bool, frozenset[int]]]] = {
-            card: [NOT_SEEN] * self.length for card in host.listed
-        }
+        self.holder = {card: array("i", [-1]) * self.length for card in host.listed}
+        self.level = {card: array("i", [0]) * self.length for card in host.listed}
+        self.levels = {NOT_SEEN: 0}  # What was seen, as a number.
         self.waits: list[tuple[int, int, int]] = []
         for card in host.listed:
             self._see(card, [one for one in host.seen if one.card == card])
@@ -44,8 +44,9 @@ class Replay:
             end = self.length if position + 1 == len(seen) else seen[position + 1].at
             if end - one.at > GAP:
                 continue
-            for second in range(one.at, end):
-                self.level[card][second] = (level, one.holder >= 0, one.users if in_use else frozenset())
+            said = level, one.holder >= 0, one.users if in_use else frozenset()
+            number = self.levels.setdefault(said, len(self.levels))
+            self.level[card][one.at : end] = array("i", [number]) * (end - one.at)
 
     async def read(self) -> None:
         """Replay reservations and the queue from the streams, and what lives on from the state."""
@@ -77,18 +78,18 @@ class Replay:
         return (ms_of(moment) - self.host.begin) // 1000
 
     def _hold(self, card: str, begin: int, end: int, uid: int) -> None:
-        for second in range(begin, end):
-            assert self.holder[card][second] == -1, "two hold one card"
-            self.holder[card][second] = uid
+        assert set(self.holder[card][begin:end]) <= {-1}, "two hold one card"
+        self.holder[card][begin:end] = array("i", [uid]) * (end - begin)
 
     def count(self, begin: int, end: int) -> dict[str, Sum]:
         """Return the seconds of each card in a period, by user and category."""
         found: dict[str, Sum] = {}
+        levels = list(self.levels)
         for card, holders in self.holder.items():
             sums: Sum = Counter()
             moments = Counter(zip(holders[begin:end], self.level[card][begin:end], strict=True))
-            for (holder, (level, was_held, users)), seconds in moments.items():
-                for user, category, part in _said(holder, level, was_held, users):
+            for (holder, number), seconds in moments.items():
+                for user, category, part in _said(holder, *levels[number]):
                     sums[user, category] += seconds / part  # type: ignore[assignment]
             found[card] = sums
         return found

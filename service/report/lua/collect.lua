@@ -1,7 +1,7 @@
 -- collect: copies what reports need from one page of a stream: from `ledger`, the reservations that ended, and from
 -- `events`, how long requests waited. The place is kept with it, so that nothing is copied twice or left out.
 -- Keys: stream usage
--- Args: name count
+-- Args: name count types
 -- Returns: the number of entries read
 -- Events:
 local stream, usage, name = KEYS[1], KEYS[2], ARGV[1]
@@ -28,12 +28,12 @@ local function kept_of(event)
   return cjson.encode({began, ended, data.uid, data.user, cards})
 end
 
-local WANTED = {['canhazgpu.reservation.released'] = 'held', ['canhazgpu.reservation.created'] = 'waits', ['canhazgpu.request.left'] = 'waits'}
-local days = {}
+local wanted, days = {}, {}
+for _, one in ipairs(cjson.decode(ARGV[3])) do wanted[one] = true end
 for _, entry in ipairs(page) do
   local event = {}
   for i = 1, #entry[2], 2 do event[entry[2][i]] = entry[2][i + 1] end
-  local kept = WANTED[event.type or ''] == kind and kept_of(event)
+  local kept = wanted[event.type or ''] and kept_of(event)
   if kept then
     local day = string.format('%.0f', math.floor(tonumber(string.match(entry[1], '^%d+')) / DAY_MS))
     days[day] = days[day] or {}
