@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from bench import allocate, idle, journal, lives, scan, start, top
+from bench import allocate, idle, journal, lives, report, scan, start, top
 
 ALL: dict[str, Callable[[], Iterable[str]]] = {
     "start": start.measure,
@@ -13,6 +13,7 @@ ALL: dict[str, Callable[[], Iterable[str]]] = {
     "allocate": allocate.measure,
     "journal": journal.measure,
     "lives": lives.measure,
+    "report": report.measure,
     "idle": idle.measure,
     "top": top.measure,
 }

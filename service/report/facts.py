@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import anyio.to_thread
 import msgspec
 
 from canhazgpu.events.redis_client.scripts import Script
@@ -128,7 +129,7 @@ async def facts(  # noqa: PLR0913 - three kinds of days
         answers = await _read(store, known, wanted)
         if answers["complete"]:
             break
-    return _facts(known, answers, stale_ms)
+    return await anyio.to_thread.run_sync(_facts, known, answers, stale_ms)
 
 
 def _wanted(known: Base, log: Sequence[int], sums: Sequence[int], waits: Sequence[int]) -> list[str]:

@@ -12,7 +12,7 @@ import msgspec
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import rfc3339
-from canhazgpu.service.report.facts import PER_HOUR, Base, Facts, base, facts
+from canhazgpu.service.report.facts import PER_HOUR, Base, Facts, Sums, base, facts
 from canhazgpu.service.report.responses import GpuHours, ReportResponse, ReportRow
 from canhazgpu.service.report.timeline import (
     CATEGORIES,
@@ -74,18 +74,32 @@ class _Work:
 
     def answer(self, found: Facts) -> ReportResponse:
         """Return the report from what was read."""
-        add = self._add
         for chunks in found.sums.values():
             for part in chunks:
-                cards, users = part.cards, part.users
-                for hour, card_at, user_at, category, length in part.rows:
-                    if hour in self._whole:
-                        add(hour * HOUR_MS, cards[card_at], users[user_at], category, length)
+                self._add_sums(part)
         for card in {**found.entries, **found.holds}:
             for one in self._moments(card, found):
-                add(one.ms, card, one.user, one.category, one.length)
+                self._add(one.ms, card, one.user, one.category, one.length)
         self._add_waits(found.waits)
         return self._response(found)
+
+    def _add_sums(self, part: Sums) -> None:
+        """Add the rows of whole hours, each of them like `_add`. There may be a quarter of a million."""
+        names = part.users if self._asked.by == "user" else part.cards if self._asked.by == "gpu" else []
+        whole, total, totals, used = self._whole, self._sum, self._totals, self._used
+        of_users = self._asked.by == "user"
+        for hour, card, user, category, length in part.rows:
+            if hour not in whole:
+                continue
+            total[category] += length
+            key = names[user if of_users else card] if names else self._key(hour * HOUR_MS, "", "")
+            if key or not of_users:
+                totals[key][category] += length
+            if category < UNKNOWN:
+                cell = used[hour]
+                cell[1] += length
+                if category <= UNRESERVED:
+                    cell[0] += length
 
     def _moments(self, card: str, found: Facts) -> Iterator[Share]:
         first_ms, _ = self._known.cards.get(card, (None, 0))

@@ -4,12 +4,15 @@ The sums of an hour do not change, so a report over a year reads one field a day
 command together with the hour that comes next: a crash loses and doubles nothing.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
+from operator import itemgetter
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import msgspec
 import structlog
 from anyio.abc import TaskStatus
@@ -91,7 +94,8 @@ class Summing:
     async def _keep(self, day: int, hours: range, known: Base, found: Facts) -> None:
         keys, name = self._store.keys, f"sums/{day}"
         before = await self._store.ask(self._store.redis.hget(keys.usage, name))
-        parts = [*_without(decode_list(before or b"", Sums), hours), added_up(known, found, hours)]
+        sums = await anyio.to_thread.run_sync(added_up, known, found, hours)
+        parts = [*_without(decode_list(before or b"", Sums), hours), sums]
         fields: dict[Any, Any] = {name: _encode(parts)[1:-1]}
         if hours.stop == (day + 1) * PER_HOUR:
             fields[f"carried/{day}"] = _encode(list(_carried(found, hours.stop * HOUR_MS)))[1:-1]
@@ -158,8 +162,9 @@ def _carried(found: Facts, end_ms: int) -> Iterator[Held]:
     """Yield the part until the end of a day of each reservation that goes on after it."""
     end = EPOCH + timedelta(milliseconds=end_ms)
     for card, holds in found.holds.items():
-        for hold in holds:
-            if hold.start < end_ms < hold.end:
+        last = bisect_left(holds, end_ms, key=itemgetter(0))  # Of those that begin before the end.
+        for hold in holds[max(0, last - 1) : last]:
+            if hold.end > end_ms:
                 began = EPOCH + timedelta(milliseconds=hold.start)
                 yield Held(began, end, hold.uid, found.names.get(hold.uid, str(hold.uid)), (card,))
 

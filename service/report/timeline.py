@@ -3,7 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from operator import itemgetter
+from typing import NamedTuple, TypeVar
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -50,6 +51,7 @@ class Share(NamedTuple):
     length: int
 
 
+T = TypeVar("T", Entry, Hold)
 NOTHING_SEEN = Entry(0, "unknown", -1, ())
 
 
@@ -84,16 +86,21 @@ def shares(
     reserved.
     """
     begin, end = marks[0], marks[-1]
-    seen, held = _moments(entries, 0), _moments(holds, 0)
-    moments = {*marks, *_between(seen, begin, end), *_between(held, begin, end)}
-    moments |= set(_between(sorted(hold.end for hold in holds), begin, end))
+    entries, holds = _around(entries, begin, end), _around(holds, begin, end)
+    moments = {
+        *marks,
+        *(one.ms for one in entries),
+        *(one.start for one in holds),
+        *(one.end for one in holds),
+    }
+    moments = {one for one in moments if begin <= one <= end}
     if first_ms is not None and begin < first_ms < end:
         moments.add(first_ms)
-    place, reserved = bisect_right(seen, begin) - 1, bisect_right(held, begin) - 1
+    place = reserved = -1
     for start, stop in pairwise(sorted(moments)):
-        while place + 1 < len(seen) and seen[place + 1] <= start:
+        while place + 1 < len(entries) and entries[place + 1].ms <= start:
             place += 1
-        while reserved + 1 < len(held) and held[reserved + 1] <= start:
+        while reserved + 1 < len(holds) and holds[reserved + 1].start <= start:
             reserved += 1
         entry = entries[place] if place >= 0 else NOTHING_SEEN
         hold = holds[reserved] if reserved >= 0 and start < holds[reserved].end else None
@@ -124,9 +131,7 @@ def _split(users: Sequence[str], start: int, category: int, length: int) -> Iter
         yield Share(start, user, category, part)
 
 
-def _moments(of: Sequence[Entry] | Sequence[Hold], field: int) -> list[int]:
-    return [one[field] for one in of]  # type: ignore[misc] # the first field of both is a time
-
-
-def _between(moments: Sequence[int], begin: int, end: int) -> Sequence[int]:
-    return moments[bisect_right(moments, begin) : bisect_right(moments, end - 1)]
+def _around(of: Sequence[T], begin: int, end: int) -> Sequence[T]:
+    """Return those that begin in a period, and the last one before it. They are in the order of time."""
+    first = itemgetter(0)
+    return of[max(0, bisect_right(of, begin, key=first) - 1) : bisect_right(of, end, key=first)]
