@@ -148,8 +148,8 @@ def measure() -> Iterator[str]:
                 statistics.median(pair[0][1] for pair in pairs) * 1000,
             )
             yield (
-                f"{name}: {took:.0f} ms, of the processor {own:.0f} ms and {spent * 1000:.0f} ms of the service;"
-                f" `python -c pass`: {least_took:.0f} ms, ratio {took / least_took:.1f}"
+                f"{name}: {took:.0f} ms, of the processor {own:.0f} ms and {spent * 1000:.0f} ms of the"
+                f" service; `python -c pass`: {least_took:.0f} ms, ratio {took / least_took:.1f}"
             )
         most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
         yield (

@@ -11,7 +11,7 @@ PARTS = (
     ("idle_s", "idle", "▓", "i", "33"),
     ("unused_s", "unused", "▒", "u", "36"),
     ("unseen_s", "unseen", "░", "?", "90"),
-    ("unreserved_s", "without reservation", "▚", "!", "31"),
+    ("unreserved_s", "unreserved", "▚", "!", "31"),
 )
 SHADES, PLAIN_SHADES = " ░▒▓█", " .:+#"
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -54,8 +54,8 @@ def heat_map(week: Sequence[Sequence[float | None]]) -> str:
     for name, day in zip(DAYS, week, strict=True):
         cells = ("--" if share is None else shades[_shade(share)] * 2 for share in day)
         lines.append(f"{name} {''.join(cells)}".rstrip())
-    legend = "  ".join(f"{shades[step] * 2} {step * 25} %" for step in range(1, len(shades)))
-    return "\n".join([*lines, f"    reserved or used, in local time: {legend}  -- unknown"]) + "\n"
+    legend = "  ".join(f"{shades[step] * 2} {step * 25}%" for step in range(1, len(shades)))
+    return "\n".join([*lines, f"    reserved or used, local time: {legend}  -- unknown"]) + "\n"
 
 
 def _shade(share: float) -> int:
