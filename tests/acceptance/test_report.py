@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
 from support.people import Person
+from support.programs import need
 
 HOSTILE = "\x1b[31m=cmd|' /C calc'!A0"
 FIELDS = ("active_s", "idle_s", "unused_s", "unseen_s")
@@ -169,3 +170,21 @@ def test_days_are_those_of_the_reader(busy: Daemon) -> None:
     days = [line.split()[:3] for line in done.stdout.splitlines() if re.match(r"\d{4}-", line)]
     assert [day[1:] for day in days[1:]] == [["00:00", "IST"]] * (len(days) - 1)
     assert len(days) == 3
+
+
+@pytest.mark.parametrize("page", ["users.md", "administrators.md"])
+def test_the_examples_of_the_manual_work(busy: Daemon, tmp_path: Path, page: str) -> None:
+    """Each line with `report` in a page ends with 0, as it stands."""
+    need("jq")
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    lines = re.findall(r"^    (canhazgpu report.*)$", text, re.MULTILINE)
+    assert len(lines) == 4
+    (tmp_path / "canhazgpu").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    (tmp_path / "canhazgpu").chmod(0o755)
+    environment = {**busy.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for line in lines:
+        words = ["bash", "-o", "pipefail", "-c", line]
+        done = subprocess.run(
+            words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), (line, done)
