@@ -19,8 +19,9 @@ COLLECTED = {  # By stream, the events that say for how long something was held 
     "events": ["canhazgpu.reservation.created", "canhazgpu.request.left"],
 }
 PAGE = 500  # Entries that the script reads in one call, so that scans are delayed by only a few milliseconds.
+AT_ONCE = 20  # Fields of days that are read at once.
 ATTEMPTS = 5  # To read all of it while no reservation ends.
-PER_HOUR = DAY_MS // HOUR_MS
+PER_DAY = DAY_MS // HOUR_MS
 EPOCH, MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 T = TypeVar("T")
@@ -56,26 +57,19 @@ class Sums(msgspec.Struct, frozen=True, array_like=True):
 class Base(msgspec.Struct, frozen=True, kw_only=True):
     """What decides where to read. `summed`: the first hour that is not added up yet, None if none is.
 
-    `cards`: when each GPU was first seen, and its last index.
+    `carried`: the first day of which it is not kept what went on after it. `cards`: when each GPU was first
+    seen, and its last index.
     """
 
     now_ms: int
     summed: int | None
+    carried: int
     cards: dict[str, tuple[int, int]]
     indices: tuple[int, ...]
 
-    @property
-    def unsummed_days(self) -> range:
-        """The days that are not added up completely; all of them if none is."""
-        today = self.now_ms // DAY_MS
-        return range(0 if self.summed is None else min(today, self.summed // PER_HOUR), today + 2)
-
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read. `present`: the indices of GPUs that are there now. `waits`: began, ended, uid.
-
-    `held` are the reservations as they were read, for those who keep them.
-    """
+    """What was read. `present`: the indices of GPUs that are there now. `waits`: began, ended, uid."""
 
     now_ms: int
     entries: dict[str, list[Entry]]
@@ -84,7 +78,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     present: dict[str, int]
     names: dict[int, str]
     sums: dict[int, list[Sums]]
-    held: list[Held]
 
 
 async def collect(store: Store) -> None:
@@ -99,15 +92,26 @@ async def base(store: Store) -> Base:
     """Return what decides where to read. Raises StoreDown."""
     now_ms = await store.now_ms()
     async with store.redis.pipeline(transaction=True) as pipe:
-        pipe.hmget(store.keys.usage, "summed", "cards")
+        pipe.hmget(store.keys.usage, "summed", "carried", "cards")
         pipe.zrange(store.keys.gpus, 0, -1)
-        (summed, cards), indices = await store.ask(pipe.execute())
+        (summed, carried, cards), indices = await store.ask(pipe.execute())
     return Base(
         now_ms=now_ms,
         summed=int(summed) if summed else None,
+        carried=int(carried or 0),
         cards=msgspec.json.decode(cards or b"{}", type=dict[str, tuple[int, int]]),
         indices=tuple(map(int, indices)),
     )
+
+
+async def uuids_by_index(store: Store) -> dict[int, str]:
+    """Return the UUIDs of the GPUs that are there now. Raises StoreDown."""
+    indices = (await base(store)).indices
+    async with store.redis.pipeline(transaction=True) as pipe:
+        for index in indices:
+            pipe.hget(store.keys.gpu(index), "uuid")
+        found = await store.ask(pipe.execute())
+    return {index: uuid.decode() for index, uuid in zip(indices, found, strict=True) if uuid}
 
 
 async def facts(  # noqa: PLR0913 - three kinds of days
@@ -123,25 +127,38 @@ async def facts(  # noqa: PLR0913 - three kinds of days
 
     `log`: days of which every moment is needed. `stale_ms`: the gap after which it is unknown what GPUs do.
     """
-    wanted = _wanted(known, log, sums, waits)
+    past = known.now_ms // DAY_MS - 1
+    early = [f"sums/{day}" for day in sums if day < past] + [f"waits/{day}" for day in waits if day < past]
+    late = [f"sums/{day}" for day in sums if day >= past] + [f"waits/{day}" for day in waits if day >= past]
+    fields = await _fields(store, early)
     for _ in range(ATTEMPTS):
         await collect(store)
-        answers = await _read(store, known, wanted)
+        answers = await _read(store, known, [*_moments(known, log), *late])
         if answers["complete"]:
             break
+    answers["fields"] |= fields
     return await anyio.to_thread.run_sync(_facts, known, answers, stale_ms)
 
 
-def _wanted(known: Base, log: Sequence[int], sums: Sequence[int], waits: Sequence[int]) -> list[str]:
-    """Return the fields of the hash `usage` to read. An entry of the log may hold on the next day."""
-    hours = {day * PER_HOUR + hour for one in log for day in (one - 1, one) for hour in range(PER_HOUR)}
+async def _fields(store: Store, names: list[str]) -> dict[str, bytes]:
+    """Read what does not change any more, a little at a time, so that other answers are not late."""
+    found = {}
+    for start in range(0, len(names), AT_ONCE):
+        some = names[start : start + AT_ONCE]
+        values: Any = await store.ask(store.redis.hmget(store.keys.usage, some))
+        found.update({name: value for name, value in zip(some, values, strict=True) if value is not None})
+    return found
+
+
+def _moments(known: Base, log: Sequence[int]) -> list[str]:
+    """Return the fields with every moment of these days. An entry of the log may hold on the next day."""
+    hours = {day * PER_DAY + hour for one in log for day in (one - 1, one) for hour in range(PER_DAY)}
     fields = [f"log/{hour}/{card}" for card in known.cards for hour in sorted(hours)]
     if log:
-        late = known.unsummed_days if known.summed is not None else range(min(log), known.unsummed_days.stop)
+        today = known.now_ms // DAY_MS
+        late = range(max(min(log), min(known.carried, today)), today + 2)
         fields += [f"held/{day}" for day in sorted({*log, *late})]
         fields += [f"carried/{day}" for day in log]
-    fields += [f"sums/{day}" for day in sums]
-    fields += [f"waits/{day}" for day in waits]
     return ["names", "place/ledger", *fields]
 
 
@@ -157,9 +174,8 @@ async def _read(store: Store, known: Base, wanted: list[str]) -> dict[str, Any]:
             pipe.hget(keys.gpu(index), "uuid")
         scanned, held, queue, values, last, *uuids = await store.ask(pipe.execute())
     fields = {name: value for name, value in zip(wanted, values, strict=True) if value is not None}
-    cards = [
-        uuid.decode() if uuid else f"gpu{index}" for uuid, index in zip(uuids, known.indices, strict=True)
-    ]
+    indexed = zip(uuids, known.indices, strict=True)
+    cards = [uuid.decode() if uuid else f"gpu{index}" for uuid, index in indexed]
     return {
         "now_ms": now_ms,
         "scanned_ms": int(scanned or 0),
@@ -202,7 +218,6 @@ def _facts(known: Base, answers: dict[str, Any], stale_ms: int) -> Facts:
             for name, text in fields.items()
             if name.startswith("sums/")
         },
-        held=held,
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import rfc3339
-from canhazgpu.service.report.facts import PER_HOUR, Base, Facts, Sums, base, facts
+from canhazgpu.service.report.facts import PER_DAY, Base, Facts, Sums, base, facts
 from canhazgpu.service.report.responses import GpuHours, ReportResponse, ReportRow
 from canhazgpu.service.report.timeline import (
     CATEGORIES,
@@ -66,7 +66,7 @@ class _Work:
         self._whole = {hour for hour in hours if hour not in inside}
         self._raw = list(_spans(begin, end, self._whole))
         self.log = sorted({day for start, stop in self._raw for day in _days(start, stop)})
-        self.sums = sorted({hour // PER_HOUR for hour in self._whole})
+        self.sums = sorted({hour // PER_DAY for hour in self._whole})
         self.waits = list(range(begin // DAY_MS, known.now_ms // DAY_MS + 2))
         self._totals: dict[Any, list[int]] = defaultdict(lambda: [0] * len(LENGTHS))
         self._sum = [0] * len(LENGTHS)
@@ -189,7 +189,7 @@ class _Work:
         return {"key": printable(rest if kind == "user" and by == "user" else key)}
 
     def _week(self) -> list[list[float | None]]:
-        used = [[[0, 0] for _ in range(PER_HOUR)] for _ in range(7)]
+        used = [[[0, 0] for _ in range(PER_DAY)] for _ in range(7)]
         for hour, (some, known) in self._used.items():
             local = datetime.fromtimestamp(hour * HOUR_MS // 1000, UTC).astimezone(self._asked.zone)
             cell = used[local.weekday()][local.hour]

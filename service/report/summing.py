@@ -4,11 +4,8 @@ The sums of an hour do not change, so a report over a year reads one field a day
 command together with the hour that comes next: a crash loses and doubles nothing.
 """
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import timedelta
-from operator import itemgetter
 from typing import Any
 
 import anyio
@@ -20,23 +17,22 @@ from redis.exceptions import ResponseError
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.service.report.carrying import carry
 from canhazgpu.service.report.facts import (
-    EPOCH,
-    PER_HOUR,
+    PER_DAY,
     Base,
     Facts,
-    Held,
     Sums,
     base,
     collect,
     decode_list,
     facts,
-    ms,
 )
 from canhazgpu.service.report.timeline import DAY_MS, HOUR_MS, UNKNOWN, shares
 from canhazgpu.service.storage.policy import AllocationPolicy
 
 EVERY = 60.0  # Seconds.
+MOST_HOURS = 7 * 24  # That are read at once.
 DATED = ("log/", "held/", "carried/", "sums/", "waits/")
 
 _encode = msgspec.json.encode
@@ -69,26 +65,23 @@ class Summing:
         await collect(self._store)
         known = await base(self._store)
         await self._prune(known.now_ms)
-        hour = known.now_ms // HOUR_MS
+        await carry(self._store, known.now_ms, self._keep_ms)
+        hour, usage = known.now_ms // HOUR_MS, self._store.keys.usage
         if known.summed is not None and known.summed > hour:  # The clock was set back.
-            await self._store.ask(self._store.redis.hset(self._store.keys.usage, "summed", str(hour)))
-        elif known.summed is None:
-            known = msgspec.structs.replace(known, summed=await self._first_hour(known))
-            await self._add_up(known, hour, anew=True)
-        else:
-            await self._add_up(known, hour)
-
-    async def _add_up(self, known: Base, until: int, *, anew: bool = False) -> None:
-        begin = known.summed or 0
-        seen = await self._store.ask(self._store.redis.hget(self._store.keys.scan, "at_ms"))
-        until = min(until, int(seen or 0) // HOUR_MS)  # A later scan may say what an hour without one was.
-        if begin >= until:
+            await self._store.ask(self._store.redis.hset(usage, "summed", str(hour)))
             return
-        days = range(begin // PER_HOUR, (until - 1) // PER_HOUR + 1)
-        asked = msgspec.structs.replace(known, summed=None) if anew else known
-        found = await facts(self._store, asked, self._stale_ms, log=days)
+        seen = await self._store.ask(self._store.redis.hget(self._store.keys.scan, "at_ms"))
+        until = min(hour, int(seen or 0) // HOUR_MS)  # A later scan may say what an hour without one was.
+        begin = await self._first_hour(known) if known.summed is None else known.summed
+        for start in range(begin, until, MOST_HOURS):
+            await self._add_up(start, min(until, start + MOST_HOURS))
+
+    async def _add_up(self, begin: int, until: int) -> None:
+        days = range(begin // PER_DAY, (until - 1) // PER_DAY + 1)
+        known = await base(self._store)
+        found = await facts(self._store, known, self._stale_ms, log=days)
         for day in days:
-            hours = range(max(begin, day * PER_HOUR), min(until, (day + 1) * PER_HOUR))
+            hours = range(max(begin, day * PER_DAY), min(until, (day + 1) * PER_DAY))
             await self._keep(day, hours, known, found)
 
     async def _keep(self, day: int, hours: range, known: Base, found: Facts) -> None:
@@ -97,8 +90,6 @@ class Summing:
         sums = await anyio.to_thread.run_sync(added_up, known, found, hours)
         parts = [*_without(decode_list(before or b"", Sums), hours), sums]
         fields: dict[Any, Any] = {name: _encode(parts)[1:-1]}
-        if hours.stop == (day + 1) * PER_HOUR:
-            fields[f"carried/{day}"] = _encode(list(_carried(found, hours.stop * HOUR_MS)))[1:-1]
         fields["names"] = _encode({str(uid): user for uid, user in found.names.items()})
         fields["summed"] = hours.stop
         await self._store.ask(self._store.redis.hset(keys.usage, mapping=fields))
@@ -106,18 +97,9 @@ class Summing:
     async def _first_hour(self, known: Base) -> int:
         """Return the first hour of which anything is known, if the service is new to this state."""
         names = await self._store.ask(self._store.redis.hkeys(self._store.keys.usage))
-        days = [int(one[5:]) for one in names if one.startswith(b"held/")]
-        oldest = known.now_ms - self._keep_ms
-        began = [ms(one.began) for one in await self._held(days)]
-        began += [first_ms for first_ms, _ in known.cards.values()]
-        return max(oldest, min(began, default=known.now_ms)) // HOUR_MS
-
-    async def _held(self, days: list[int]) -> list[Held]:
-        if not days:
-            return []
-        names = [f"held/{day}" for day in days]
-        texts = await self._store.ask(self._store.redis.hmget(self._store.keys.usage, names))
-        return [one for text in texts for one in decode_list(text or b"", Held)]
+        days = [day for name in names if (day := _day(name.decode())) is not None]
+        oldest = (known.now_ms - self._keep_ms) // HOUR_MS
+        return max(oldest, min(days, default=known.now_ms // DAY_MS) * PER_DAY)
 
     async def _prune(self, now_ms: int) -> None:
         """Remove the days that are too old, once a day."""
@@ -158,20 +140,9 @@ def _without(parts: list[Sums], hours: range) -> Iterator[Sums]:
             yield Sums(part.cards, part.users, rows)
 
 
-def _carried(found: Facts, end_ms: int) -> Iterator[Held]:
-    """Yield the part until the end of a day of each reservation that goes on after it."""
-    end = EPOCH + timedelta(milliseconds=end_ms)
-    for card, holds in found.holds.items():
-        last = bisect_left(holds, end_ms, key=itemgetter(0))  # Of those that begin before the end.
-        for hold in holds[max(0, last - 1) : last]:
-            if hold.end > end_ms:
-                began = EPOCH + timedelta(milliseconds=hold.start)
-                yield Held(began, end, hold.uid, found.names.get(hold.uid, str(hold.uid)), (card,))
-
-
 def _day(name: str) -> int | None:
     """Return the day that a field is about, or None if it is about none."""
     if not name.startswith(DATED):
         return None
     number = int(name.split("/", 2)[1])
-    return number // PER_HOUR if name.startswith("log/") else number
+    return number // PER_DAY if name.startswith("log/") else number
