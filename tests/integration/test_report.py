@@ -1,6 +1,7 @@
 """Reports, on a test's clock: periods are clipped exactly, and what the service did not see is unknown."""
 
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, tzinfo
 from typing import Any
@@ -166,6 +167,36 @@ async def test_waiting_is_the_time_in_the_queue(host: HoursHost) -> None:
     found = await ask(host, 0, 3 * HOUR, by="hour")
     assert [row.waiting_s for row in found.rows] == [HOUR - 10, 0, 0]
     assert (await ask(host, 0, 3 * HOUR, name=lambda uid: f"n{uid}")).rows[0].key == "n1002"
+
+
+async def test_an_hour_of_endless_changes_is_exact(host: HoursHost) -> None:
+    """Its entries are added up, and the sums are those of the scans, also around a reservation."""
+    await until(host, HOUR)
+    expected: Counter[tuple[int | None, str]] = Counter()
+    for turn in range(360):
+        users = [ALICE] if turn % 2 else [ALICE, BOB]
+        host.uses["GPU-a"], host.utilizations["GPU-a"] = users, 50
+        await host.scan("GPU-a")
+        for half in range(2):
+            held = (21, 1) <= (turn, half) < (61, 1)
+            if (turn, half) == (61, 1):
+                expected[None, "unknown"] += 5  # Released, and no scan has looked.
+            elif held:
+                expected += Counter({(ALICE, "active"): 5, (BOB, "trespass"): 5 * (BOB in users)})
+            else:
+                expected += Counter({(user, "unreserved"): 5 / len(users) for user in users})
+            await host.go(5)
+            if (turn, half) == (21, 0):
+                await reserve(host)
+            elif (turn, half) == (61, 0):
+                await release(host)
+    fields: Any = await host.store.redis.hgetall(host.store.keys.usage)
+    assert max(len(text) for name, text in fields.items() if name.startswith(b"log/")) < 4200
+    await until(host, 2 * HOUR)
+    found = await ask(host, HOUR, 2 * HOUR)
+    rows = {(row.uid, name): seconds * HOUR for row in found.rows for name, seconds in hours(row).items()}
+    rows[None, "unknown"] = found.total.unknown_s
+    assert rows == pytest.approx(dict(expected))
 
 
 async def test_days_begin_at_midnight_where_the_reader_is(host: HoursHost) -> None:
