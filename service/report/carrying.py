@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.report.facts import EPOCH, MS, Held, decode_list, uuids_by_index
+from canhazgpu.service.report.facts import EPOCH, MS, Held, base, decode_list, uuids_by_index
 from canhazgpu.service.report.timeline import DAY_MS
 from canhazgpu.service.storage.records import records
 
@@ -20,13 +20,13 @@ MOST_DAYS = 50  # Written at once.
 
 async def carry(store: Store, now_ms: int, keep_ms: int) -> None:
     """Do the days since this was called last; nothing if they are done. Raises StoreDown."""
-    keys, today = store.keys, now_ms // DAY_MS
-    done = await store.ask(store.redis.hget(keys.usage, "carried"))
-    if done and int(done) >= today:
-        if int(done) > today:  # The clock was set back.
+    today = now_ms // DAY_MS
+    done = (await base(store)).carried
+    if done and done >= today:
+        if done > today:  # The clock was set back.
             await _write(store, {"carried": str(today).encode()})
         return
-    oldest = max(int(done or 0), (now_ms - keep_ms) // DAY_MS)
+    oldest = max(done, (now_ms - keep_ms) // DAY_MS)
     first = oldest if done else await _first_day(store, oldest, today)
     later = [*await _live(store, now_ms), *await _held(store, today + 1), *await _held(store, today)]
     fields: dict[str, bytes] = {}
@@ -45,7 +45,7 @@ async def carry(store: Store, now_ms: int, keep_ms: int) -> None:
 async def _first_day(store: Store, oldest: int, today: int) -> int:
     """Return the first day on which a reservation ended."""
     names: Any = await store.ask(store.redis.hkeys(store.keys.usage))
-    days = [int(name.partition(b"/")[2]) for name in names if name.startswith(b"held/")]
+    days = [int(name[5:]) for name in names if name.startswith(b"held/") and name[5:].isdigit()]
     return max(oldest, min(days, default=today))
 
 

@@ -19,6 +19,7 @@ COLLECTED = {  # By stream, the events that say for how long something was held 
     "events": ["canhazgpu.reservation.created", "canhazgpu.request.left"],
 }
 PAGE = 500  # Entries that the script reads in one call, so that scans are delayed by only a few milliseconds.
+LEAST = 2  # An entry has a time, a level and a holder, and then users.
 AT_ONCE = 20  # Fields of days that are read at once.
 ATTEMPTS = 5  # To read all of it while no reservation ends.
 PER_DAY = DAY_MS // HOUR_MS
@@ -97,9 +98,9 @@ async def base(store: Store) -> Base:
         (summed, carried, cards), indices = await store.ask(pipe.execute())
     return Base(
         now_ms=now_ms,
-        summed=int(summed) if summed else None,
-        carried=int(carried or 0),
-        cards=msgspec.json.decode(cards or b"{}", type=dict[str, tuple[int, int]]),
+        summed=int(summed) if summed and summed.isdigit() else None,
+        carried=int(carried) if carried and carried.isdigit() else 0,
+        cards=_value(cards, dict[str, tuple[int, int]], {}),
         indices=tuple(map(int, indices)),
     )
 
@@ -191,7 +192,7 @@ def _facts(known: Base, answers: dict[str, Any], stale_ms: int) -> Facts:
     now_ms, fields, present = answers["now_ms"], answers["fields"], answers["present"]
     at = {index: card for card, index in present.items()}
     held = [one for part in _lists(fields, ("held/", "carried/"), Held) for one in part]
-    names = msgspec.json.decode(fields.get("names", b"{}"), type=dict[int, str])
+    names = _value(fields.get("names"), dict[int, str], {})
     names |= {one.uid: one.user for one in held}
     holds: dict[str, list[Hold]] = defaultdict(list)
     for one in held:
@@ -228,7 +229,7 @@ def _entries(known: Base, fields: Mapping[str, bytes], seen_ms: int) -> dict[str
         if name.startswith("log/"):
             entries = rows[name.split("/", 2)[2]]
             for one in decode_list(text, list[Any]):
-                if one[0] < seen_ms:
+                if len(one) > LEAST and isinstance(one[0], int) and one[0] < seen_ms:
                     entries.append(Entry(one[0], one[1], one[2], tuple(one[3:])))
     end = NOTHING_SEEN._replace(ms=seen_ms)
     return {card: in_order([*entries, end]) for card, entries in rows.items()}
@@ -244,6 +245,14 @@ def decode_list(text: bytes, kind: type[T]) -> list[T]:
         return msgspec.json.decode(b"[" + text + b"]", type=list[kind])  # type: ignore[valid-type]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
+
+
+def _value(text: bytes | None, kind: type[T], default: T) -> T:
+    """Return the value of a field, or the default if there is none that can be read."""
+    try:
+        return msgspec.json.decode(text or b"", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return default
 
 
 def ms(moment: datetime) -> int:

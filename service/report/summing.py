@@ -144,5 +144,6 @@ def _day(name: str) -> int | None:
     """Return the day that a field is about, or None if it is about none."""
     if not name.startswith(DATED):
         return None
-    number = int(name.split("/", 2)[1])
+    text = name.split("/", 2)[1]
+    number = int(text) if text.isdecimal() else 0
     return number // PER_DAY if name.startswith("log/") else number

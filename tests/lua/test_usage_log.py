@@ -9,6 +9,8 @@ from support.reservations import ALICE, BOB, Lab, process, unused, used
 
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.report.report import Question, report
+from canhazgpu.service.report.summing import Summing
 
 pytestmark = pytest.mark.anyio
 
@@ -127,3 +129,17 @@ async def test_an_hour_of_endless_changes_stays_small(lab: Lab) -> None:
         for one in msgspec.json.decode(b"[" + text + b"]")
     ]
     assert times == sorted(times)
+
+
+async def test_what_cannot_be_read_is_replaced(lab: Lab) -> None:
+    """Fields that somebody has written to keep no scan from being stored, and a report from being made."""
+    await lab.scan(working(BOB))
+    usage = lab.store.keys.usage
+    fields: Any = await lab.store.redis.hkeys(usage)
+    for name in (*fields, b"names", b"summed", b"carried", b"sums/x", b"held/x", b"log/x/y"):
+        await lab.store.redis.hset(usage, name, b"[{" * 3000)
+    await lab.scan(working(ALICE))
+    await Summing(lab.settings, lab.store).update()
+    found = await report(lab.store, Question(host="h", since_ms=0, until_ms=10**13))
+    assert {row.key for row in found.rows} <= {str(ALICE), str(BOB)}
+    assert (await log(lab.store))[-1] == ["busy", -1, f"uid:{ALICE}"]

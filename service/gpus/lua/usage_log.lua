@@ -3,7 +3,8 @@
 -- outer brackets. An entry holds until the next one; the first one of a day repeats the last one of the day before.
 -- `level`: busy, idle (in use, but its utilisation is low), free, out (drained or unmanaged) or unknown. `holder`: the
 -- uid of the reservation at that scan, or -1. `user`: who used the GPU; use that the holder has a right to is theirs.
-local HOUR_MS, DAY_MS = 3600 * 1000, 86400 * 1000
+local HOUR_MS = 3600 * 1000
+local TODAY = whole(math.floor(now_ms / HOUR_MS / 24))
 local LONGEST_LOG = 4096  -- Bytes per GPU and hour; above that, entries are added up.
 local MOST_USERS = 16  -- Per entry.
 
@@ -15,10 +16,12 @@ local function note_user(gpu, old, row, members)
 end
 
 -- Adds up the entries between two changes of the holder, except the last one of each such run: reservations begin and
--- end between scans, so its end must stay where it is. Later entries replace those that are later (a clock set back).
+-- end between scans, so its end must stay where it is. Returns nil if the text cannot be read. Later entries replace those that are later (a clock set back).
 local function added_up(text)
   local kept, parts, run, order, at = {}, {}, {}, {}, 0
-  for _, entry in ipairs(cjson.decode('[' .. text .. ']')) do
+  local good, entries = pcall(cjson.decode, '[' .. text .. ']')
+  if not good then return nil end
+  for _, entry in ipairs(entries) do
     while #kept > 0 and kept[#kept][1] > entry[1] do kept[#kept] = nil end
     kept[#kept + 1] = entry
   end
@@ -45,14 +48,17 @@ end
 local function append_use(usage, card, ms, said)
   local field = 'log/' .. whole(math.floor(ms / HOUR_MS)) .. '/' .. card
   local before = redis.call('HGET', usage, field)
-  local text = (before and before .. ',' or '') .. '[' .. whole(ms) .. ',' .. string.sub(said, 2)
-  redis.call('HSET', usage, field, #text > LONGEST_LOG and added_up(text) or text)
+  local entry = '[' .. whole(ms) .. ',' .. string.sub(said, 2)
+  local text = (before and before .. ',' or '') .. entry
+  if #text > LONGEST_LOG then text = added_up(text) or entry end
+  redis.call('HSET', usage, field, text)
 end
 
 -- Keeps when a card was first seen, and its last index.
 local function name_card(usage, card, index)
   local text = redis.call('HGET', usage, 'cards')
-  local cards = text and cjson.decode(text) or {}
+  local good, cards = pcall(cjson.decode, text or '')
+  cards = good and type(cards) == 'table' and cards or {}
   if cards[card] and cards[card][2] == index then return end
   cards[card] = {cards[card] and cards[card][1] or now_ms, index}
   redis.call('HSET', usage, 'cards', cjson.encode(cards))
@@ -70,6 +76,17 @@ local function is_low(key, gpu, old, rules, anew)
   return now_ms - since_ms >= rules.low_ms
 end
 
+-- Returns an entry without its time. Most GPUs have no user, and need no JSON library.
+local function entry_of(level, holder, seen)
+  local head = '["' .. level .. '",' .. holder
+  if not seen then return head .. ']' end
+  local users = {}
+  for user in pairs(seen) do users[#users + 1] = user end
+  table.sort(users)
+  users = cjson.encode({unpack(users, 1, MOST_USERS)})
+  return head .. ',' .. string.sub(users, 2)
+end
+
 -- Logs what a scan saw of a GPU, if the scan before it, at `last_ms`, did not see the same. What happened in a gap
 -- between scans is unknown.
 local function log_use(usage, key, gpu, old, last_ms, rules)
@@ -85,15 +102,8 @@ local function log_use(usage, key, gpu, old, last_ms, rules)
   elseif old.drained or old.unmanaged then
     level = 'out'
   end
-  local said = {level, old.holder and tonumber(old.holder_uid) or -1}
-  for user in pairs(gpu.seen or {}) do said[#said + 1] = user end
-  if #said > 3 then
-    local users = {unpack(said, 3)}
-    table.sort(users)
-    said = {said[1], said[2], unpack(users, 1, MOST_USERS)}
-  end
-  said = cjson.encode(said)
-  local logged = whole(math.floor(now_ms / DAY_MS)) .. said
+  local said = entry_of(level, old.holder and old.holder_uid or '-1', gpu.seen)
+  local logged = TODAY .. said
   if logged == old.logged and not anew then return end
   local another = old.logged and old.uuid ~= gpu.uuid
   if (gap or another) and last_ms then append_use(usage, another and old.uuid or card, last_ms, '["unknown",-1]') end
