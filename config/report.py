@@ -11,7 +11,7 @@ class Report(Struct, frozen=True, kw_only=True):
     """What `canhazgpu report` can look back on, and when a GPU in use counts as held idle."""
 
     keep: Annotated[
-        Duration, about("How long GPU-hours are kept. Reports cannot go back further.", least=86400.0)
+        Duration, about("How long GPU-hours are kept. Reports cannot go back further.", least=1.0)
     ] = 400 * 86400.0
     idle_utilization: Annotated[
         int,
