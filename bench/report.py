@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -110,15 +109,15 @@ def peak(pid: int) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def once(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Return how long a command takes, and how much processor time it needs."""
+def once(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
+    """Return how long a command takes, how much processor time it needs, and how many MB."""
     began = time.perf_counter()
     child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise RuntimeError(f"{command} ends with {child.returncode}")
-    return time.perf_counter() - began, used.ru_utime + used.ru_stime
+    return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6
 
 
 def measure() -> Iterator[str]:
@@ -136,13 +135,14 @@ def measure() -> Iterator[str]:
         yield f"the log, the reservations and the sums of them in Redis: {size / 1e6:.1f} MB"
         environment = {**os.environ, "CANHAZGPU_CONFIG": str(folder / "config.toml")}
         before = peak(daemon.pid)
-        tree = processes(daemon.pid)
+        tree, most = processes(daemon.pid), 0.0
         for name, words in ASKED.items():
             pairs, spent = [], cpu(tree)
             for _ in range(ROUNDS):  # In turns, so that a busy moment of the machine hits both.
                 least = once([sys.executable, "-c", "pass"], environment)
                 pairs.append((once([CANHAZGPU, "report", *words], environment), least))
             spent = (cpu(tree) - spent) / ROUNDS
+            most = max(most, *(pair[0][2] for pair in pairs))
             (took, least_took), own = (
                 [statistics.median(pair[side][0] for pair in pairs) * 1000 for side in (0, 1)],
                 statistics.median(pair[0][1] for pair in pairs) * 1000,
@@ -151,7 +151,6 @@ def measure() -> Iterator[str]:
                 f"{name}: {took:.0f} ms, of the processor {own:.0f} ms and {spent * 1000:.0f} ms of the"
                 f" service; `python -c pass`: {least_took:.0f} ms, ratio {took / least_took:.1f}"
             )
-        most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
         yield (
             f"memory of the service: {before:.0f} MB before, {peak(daemon.pid):.0f} MB at most;"
             f" of a command at most {most:.0f} MB"

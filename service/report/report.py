@@ -12,7 +12,7 @@ import msgspec
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import rfc3339
-from canhazgpu.service.report.facts import PER_DAY, Base, Facts, Sums, base, facts
+from canhazgpu.service.report.facts import PER_DAY, Base, Facts, Sums, base, decode_list, facts
 from canhazgpu.service.report.responses import GpuHours, ReportResponse, ReportRow
 from canhazgpu.service.report.timeline import (
     CATEGORIES,
@@ -74,8 +74,8 @@ class _Work:
 
     def answer(self, found: Facts) -> ReportResponse:
         """Return the report from what was read."""
-        for chunks in found.sums.values():
-            for part in chunks:
+        for text in found.sums:
+            for part in decode_list(text, Sums):
                 self._add_sums(part)
         for card in {**found.entries, **found.holds}:
             for one in self._moments(card, found):
