@@ -62,9 +62,6 @@ LISTS = {
 }
 
 
-SMALL = {"notices.repeat_factor", "report.idle_utilization"}
-
-
 def other(option: Option) -> tuple[str, Any, Any]:
     """Return a valid value that is not the default: as a variable, as TOML, and as it is stored."""
     if option.is_duration:
@@ -72,7 +69,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
     if isinstance(option.default, bool):
         return str(not option.default).lower(), not option.default, not option.default
     if isinstance(option.default, int):
-        return ("43", 43, 43) if option.key in SMALL else ("4321", 4321, 4321)
+        return ("43", 43, 43) if option.key.endswith(("_factor", "_utilization")) else ("4321", 4321, 4321)
     if option.key in TABLES:
         value = TABLES[option.key]
         return json.dumps(value), value, msgspec.convert(value, option.annotation)
