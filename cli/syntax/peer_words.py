@@ -41,7 +41,7 @@ COMMANDS = {
     "salloc": "`canhazgpu reserve --gpus 1 --wait` waits for a GPU and reserves it",
     "free": "`canhazgpu status --free` shows which GPUs are free, `canhazgpu release` gives yours back",
     "wait": "add --wait to `canhazgpu run` or `canhazgpu reserve`",
-    "sacct": "`canhazgpu history` lists reservations that have ended",
+    **dict.fromkeys(("sacct", "past"), "`canhazgpu history` lists reservations that have ended"),
     "scontrol": "`canhazgpu status` shows the GPUs, `canhazgpu extend 2h` makes reservations last longer",
     "help": "`canhazgpu --help` lists the commands",
     "version": "`canhazgpu --version` prints it",

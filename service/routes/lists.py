@@ -1,4 +1,4 @@
-"""The routes that only list: violations, ended reservations, users, and reports."""
+"""The routes that only list: violations, ended reservations, users, and GPU-hours."""
 
 from starlette.routing import Route
 

@@ -67,7 +67,7 @@ def test_every_call_works(busy: Daemon) -> None:
             done = subprocess.run(words(busy, call), capture_output=True, text=True, check=False, timeout=30)
             assert done.returncode == 0, (call, done.stderr)
             answers.append(json.loads(done.stdout))
-    assert len(answers) == 17
+    assert len(answers) == 18
     granted = [one for one in answers if isinstance(one, dict) and one.get("state") == "granted"]
     assert len(granted) == 2
     by_verb = {

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
 from support.people import Person
 from support.programs import need
+
+from canhazgpu.events.timestamps import ms_of
 
 HOSTILE = "\x1b[31m=cmd|' /C calc'!A0"
 FIELDS = ("active_s", "idle_s", "unused_s", "unseen_s")
@@ -132,6 +135,25 @@ def test_memory_that_is_kept_is_held_idle(folder: Path) -> None:
         assert daemon.run("reserve", "--gpus", "1", "--duration", "1h").returncode == 0
         daemon.place(gpu(0, use(os.getpid(), 8000), memory_used_mb=8000, utilization_percent=0))
         until(lambda: answer(daemon, "--by", "host")["total"]["idle_s"] > 0.5)
+    finally:
+        daemon.stop()
+
+
+def test_a_kill_loses_no_second(folder: Path) -> None:
+    """The service and its Redis are killed and start again: the reservation counts from its start."""
+    daemon = Daemon(folder).start()
+    try:
+        assert daemon.run("reserve", "--gpus", "1", "--duration", "1h").returncode == 0
+        until(lambda: answer(daemon)["total"]["unused_s"] > 1)
+        for _ in range(2):
+            daemon.stop(signal.SIGKILL)
+            daemon.start()
+        found = answer(daemon)
+        (held,) = json.loads(daemon.run("status", "--json").stdout)
+        began = ms_of(held["reservation"]["started"])
+        seconds = (ms_of(found["until"]) - began) / 1000
+        assert found["total"]["reserved_s"] == pytest.approx(seconds, abs=0.002)
+        assert found["total"]["unseen_s"] == found["total"]["unknown_s"] == 0
     finally:
         daemon.stop()
 

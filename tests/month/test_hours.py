@@ -57,7 +57,7 @@ async def test_a_report_says_what_a_replay_says(month: HoursHost) -> None:
     for added in (False, True):
         if added:
             await month.summing.update()
-        for _ in range(15):
+        for _ in range(8):
             begin, end = sorted(rng.sample(range(month.second), 2))
             if rng.random() < 0.2:
                 end = month.second
