@@ -57,15 +57,19 @@ def report(
         typer.Option(
             help="Start, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25, '2026-11-25 14:30' or"
             " 2026-11-25T14:30Z.",
+            metavar="TIME",
             callback=non_empty,
         ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="End, in the same formats (default: now).", callback=non_empty)
+        str | None,
+        typer.Option(help="End, in the same formats (default: now).", metavar="TIME", callback=non_empty),
     ] = None,
     by: Annotated[
         str,
-        typer.Option(help="One row for each user, gpu, day, hour or host.", autocompletion=_by),
+        typer.Option(
+            help="One row for each user, gpu, day, hour or host.", metavar="WHAT", autocompletion=_by
+        ),
     ] = "user",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in seconds.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, in seconds.")] = False,

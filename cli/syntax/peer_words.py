@@ -38,6 +38,7 @@ COMMANDS = {
     **dict.fromkeys(("mute", "snooze", "ack"), "`canhazgpu silence ack --duration 1h` mutes your notices"),
     **dict.fromkeys(("-L", "--list-gpus", "-q", "--query-gpu"), WHO_HOLDS),
     **dict.fromkeys(("-l", "--loop"), "`canhazgpu status --watch` refreshes the list"),
+    "sreport": "`canhazgpu report` adds up GPU-hours by user, GPU and day",
     "salloc": "`canhazgpu reserve --gpus 1 --wait` waits for a GPU and reserves it",
     "free": "`canhazgpu status --free` shows which GPUs are free, `canhazgpu release` gives yours back",
     "wait": "add --wait to `canhazgpu run` or `canhazgpu reserve`",
