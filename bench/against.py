@@ -17,6 +17,7 @@ import psutil
 
 from bench.host import service
 from bench.idle import SETTLE, cpu, memory, processes
+from bench.installed import installed
 
 ROUNDS = 60
 SECONDS = 120
@@ -51,17 +52,17 @@ def _idle(other: Path, provider: str) -> Iterator[str]:
 
 
 def _starts(other: Path) -> Iterator[str]:
-    with _both(other, "simulated") as services:
+    with _both(other, "simulated") as services, installed() as ours, installed(other) as theirs:
         for words in COMMANDS:
             times: list[list[float]] = [[], []]
             for turn in range(ROUNDS):
                 for which in (0, 1) if turn % 2 else (1, 0):
-                    program = (HERE, other)[which] / ".venv" / "bin" / "canhazgpu"
+                    program = (ours, theirs)[which] / "canhazgpu"
                     environment = os.environ | {"CANHAZGPU_CONFIG": str(services[which][0] / "config.toml")}
                     began = time.perf_counter()
                     subprocess.run([program, *words], env=environment, check=True, capture_output=True)
                     times[which].append(1000 * (time.perf_counter() - began))
-            paired = statistics.median(ours / theirs for ours, theirs in zip(*times, strict=True))
+            paired = statistics.median(now / before for now, before in zip(*times, strict=True))
             line = _line(" ".join(words) + ", ms", [statistics.median(each) for each in times])
             yield f"{line}, in pairs {paired:.3f}"
 

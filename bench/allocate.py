@@ -8,7 +8,6 @@ import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -175,35 +174,10 @@ def _crowd(folder: Path) -> str:
     return f"2000 requests for {GPUS} GPUs, 50 at a time, a connection each: {took:.1f} s ({said})"
 
 
-def _commands(folder: Path) -> str:
-    """Start two hundred commands at once for 64 GPUs."""
-    environment = {**os.environ, "CANHAZGPU_CONFIG": str(folder / "config.toml")}
-    command = [str(Path(sys.executable).with_name("canhazgpu")), "reserve", "--gpus", "1", "--short"]
-    floor, _ = _at_once([sys.executable, "-c", "pass"], environment)
-    took, codes = _at_once(command, environment)
-    said = ", ".join(f"{count} ended with {code}" for code, count in sorted(codes.items()))
-    return (
-        f"200 processes of `canhazgpu reserve --gpus 1` at once for {GPUS} GPUs: {took:.1f} s ({said});"
-        f" 200 of `python -c pass`: {floor:.1f} s, ratio {took / floor:.1f}"
-    )
-
-
-def _at_once(command: Sequence[str], environment: dict[str, str]) -> tuple[float, Counter[int]]:
-    """Start 200 processes; return the seconds until the last has ended, and how they ended."""
-    began = time.perf_counter()
-    processes = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(200)
-    ]
-    codes = Counter(process.wait() for process in processes)
-    return time.perf_counter() - began, codes
-
-
 def at_once() -> Iterator[str]:
     """Yield lines about many who ask at once."""
-    for ask in (_crowd, _commands):
-        with service(GPUS) as (folder, _):
-            yield ask(folder)
+    with service(GPUS) as (folder, _):
+        yield _crowd(folder)
 
 
 def measure() -> Iterator[str]:

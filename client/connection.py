@@ -1,22 +1,24 @@
-"""HTTP to the service over its Unix socket."""
+"""HTTP to the service over its Unix socket. What is only needed in trouble is only then imported."""
 
-import json
+from __future__ import annotations
+
 import os
-import select
-import socket
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
-from canhazgpu.client.socket_errors import LOG, explain
-from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, send
-from canhazgpu.events.default_paths import CONFIG, SOCKET
-from canhazgpu.events.linux.process_state import halted, peer_pid, visible
+from canhazgpu.client.plain_json import dumps, loads
+from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, is_readable, send
+from canhazgpu.events.default_paths import CONFIG, LOG, SOCKET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    MessageCallback = Callable[[str], None]
 
 ANSWER_TIME = 60.0  # Seconds to wait for a service that is running and may be busy.
 HALTED_TIME = 10.0  # Seconds to wait for a service that is stopped or frozen.
 SAY_AFTER = 2.0
-MessageCallback = Callable[[str], None]
 WAITING: list[MessageCallback] = []  # They hear what is waited for when an answer takes long,
 WARNED: list[MessageCallback] = []  # and of an answer that it is old, or what was restored.
 
@@ -43,36 +45,32 @@ class Refused(Exception):
         self.status, self.kind, self.detail, self.remedy = status, kind, detail, remedy
 
 
-def _await_answer(link: socket.socket, path: str) -> None:
+def _await_answer(link: socket, path: str) -> None:
     """Wait for the first byte of an answer. Raises Unreachable with the reason if there is none.
 
     After SAY_AFTER seconds, the callbacks in WAITING are called.
     """
+    if is_readable(link, SAY_AFTER):
+        return
+    from canhazgpu.events.linux.process_state import halted, peer_pid, visible  # noqa: PLC0415
+
     pid = peer_pid(link)
     name = f"the service (PID {pid})" if pid else f"the service on {path}"
-    if _readable(link, SAY_AFTER):
-        return
     halt = halted(pid) if pid else None
     _report(WAITING, f"Waiting for {name}" + (f", which {halt[0]}: {halt[1]}" if halt else ""))
-    if _readable(link, HALTED_TIME - SAY_AFTER):
+    if is_readable(link, HALTED_TIME - SAY_AFTER):
         return
     halt = halted(pid) if pid else None
     if halt:
         raise Unreachable(f"{name} {halt[0]}", f"to resume it: {halt[1]}")
     seen = pid and visible(pid)
-    if not seen or not _readable(link, ANSWER_TIME - HALTED_TIME):
+    if not seen or not is_readable(link, ANSWER_TIME - HALTED_TIME):
         raise Unreachable(f"{name} {'is running but ' if seen else ''}does not answer")
 
 
 def _report(callbacks: Iterable[MessageCallback], text: str) -> None:
     for callback in callbacks:
         callback(text)
-
-
-def _readable(link: socket.socket, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(link, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 def socket_path() -> str:
@@ -100,9 +98,15 @@ def read_settings(path: str) -> dict[str, Any]:
     """Return the content of a settings file without validating it. Raises BadSettings."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib would cost the command line its speed
-            import tomllib  # noqa: PLC0415 - only when there is a file
+            data = file.read()
+        from canhazgpu.client.plain_settings import plain_settings  # noqa: PLC0415 - only if there is a file
 
-            return tomllib.load(file)
+        found = plain_settings(data)
+        if found is not None:
+            return found
+        import tomllib  # noqa: PLC0415 - the slowest part of a command
+
+        return tomllib.loads(data.decode())
     except OSError as error:
         raise BadSettings(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all measure.
@@ -139,53 +143,71 @@ class Client:
 
         A stream without data for `silence` seconds counts as broken. Raises Unreachable and Refused.
         """
-        with self._exchange("GET" if body is None else "POST", path, body, silence) as answer:
+        exchange = _Exchange(self.socket, "GET" if body is None else "POST", path, body, silence)
+        with exchange as answer:
             for line in answer:
                 if line.strip():
-                    yield json.loads(line)
+                    yield loads(line)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        with self._exchange(method, path, body, HALTED_TIME) as answer:
-            return json.loads(answer.read())
+        with _Exchange(self.socket, method, path, body, HALTED_TIME) as answer:
+            return loads(answer.read())
 
-    @contextmanager
-    def _exchange(
-        self, method: str, path: str, body: dict[str, Any] | None, timeout: float | None
-    ) -> Iterator[Answer]:
-        """Send a request and give its answer, on a connection of its own. Raises Unreachable and Refused."""
-        link = answer = None
+
+class _Exchange:
+    """A request and its answer, on a connection of its own. Raises Unreachable and Refused."""
+
+    def __init__(
+        self, path: str, method: str, target: str, body: dict[str, Any] | None, timeout: float | None
+    ) -> None:
+        """Store what is sent."""
+        self._path, self._method, self._target, self._body = path, method, target, body
+        self._timeout = timeout
+        self._link: socket | None = None
+
+    def __enter__(self) -> Answer:
+        """Send the request and read the head of the answer."""
         try:
-            link = connect(self.socket, timeout, HALTED_TIME)
-            send(link, method, path, None if body is None else json.dumps(body).encode())
-            _await_answer(link, self.socket)
-            answer = Answer(link)
-            self._check(answer)
-            yield answer
-        except (OSError, BrokenAnswer, ValueError) as error:
-            raise self._unreachable(error, link) from error
+            self._link = connect(self._path, self._timeout, HALTED_TIME)
+            body = None if self._body is None else dumps(self._body)
+            send(self._link, self._method, self._target, body)
+            _await_answer(self._link, self._path)
+            answer = Answer(self._link)
+            _check(answer)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return answer
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Close the connection; make the errors of the connection readable."""
+        try:
+            if isinstance(error, OSError | BrokenAnswer | ValueError):
+                raise self._unreachable(error) from error
         finally:
-            if answer:
-                answer.close()
-            if link:
-                link.close()
+            if self._link:
+                self._link.close()
 
-    def _check(self, answer: Answer) -> None:
-        if answer.status < 400:  # noqa: PLR2004 - from here on HTTP means no
-            for header in ("canhazgpu-degraded", "canhazgpu-restored"):
-                warning = answer.headers.get(header)
-                if warning:
-                    _report(WARNED, warning)
-            return
-        problem = json.loads(answer.read())
-        kind = str(problem.get("type", "")).rpartition(":")[2]
-        raise Refused(
-            answer.status, kind, str(problem.get("detail", "refused")), str(problem.get("remedy", ""))
-        )
+    def _unreachable(self, error: Exception) -> Unreachable:
+        from canhazgpu.client.socket_errors import explain  # noqa: PLC0415
+        from canhazgpu.events.linux.process_state import halted, peer_pid  # noqa: PLC0415
 
-    def _unreachable(self, error: Exception, link: socket.socket | None) -> Unreachable:
-        pid = peer_pid(link) if link else None
+        pid = peer_pid(self._link) if self._link else None
         halt = halted(pid) if pid and isinstance(error, TimeoutError) else None
         if halt:
             return Unreachable(f"the service (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}")
-        why, remedy = explain(self.socket, error)
-        return Unreachable(f"the service does not answer on {self.socket}: {why}", remedy)
+        why, remedy = explain(self._path, error)
+        return Unreachable(f"the service does not answer on {self._path}: {why}", remedy)
+
+
+def _check(answer: Answer) -> None:
+    """Report what the service warns of. Raises Refused."""
+    if answer.status < 400:  # noqa: PLR2004 - from here on HTTP means no
+        for header in ("canhazgpu-degraded", "canhazgpu-restored"):
+            warning = answer.headers.get(header)
+            if warning:
+                _report(WARNED, warning)
+        return
+    problem = loads(answer.read())
+    kind = str(problem.get("type", "")).rpartition(":")[2]
+    raise Refused(answer.status, kind, str(problem.get("detail", "refused")), str(problem.get("remedy", "")))

@@ -1,23 +1,27 @@
-"""Reservations for programs, `with reserve(gpus=2) as r:`, and the functions that the commands use.
+"""Requests for reservations, as the commands use them.
 
 Every request has an operation id, so that it can be repeated after a lost answer and is done only once.
 """
 
+from __future__ import annotations
+
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
 
 from canhazgpu.client.connection import Client, Refused, Unreachable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Progress = Callable[[dict[str, Any]], None]
 
 ATTEMPTS = 5
 PAUSE = 0.5  # Seconds between two attempts to reach a service that is gone.
 SILENCE = 15.0  # Seconds; while a request waits, the service sends a keep-alive every 5 s.
 RETURN_TIME = 60.0  # Seconds for which a waiting request tries to reach a service that is gone.
 UNAVAILABLE = 503
-
-Progress = Callable[[dict[str, Any]], None]
 
 
 class Reservation:
@@ -45,54 +49,6 @@ class Reservation:
     def __repr__(self) -> str:
         """Return the id and the GPUs."""
         return f"Reservation(id={self.id!r}, gpus={self.gpus})"
-
-
-@contextmanager
-def reserve(  # noqa: PLR0913 - each says one thing about the reservation
-    gpus: int = 1,
-    *,
-    gpu_ids: Sequence[int | str] | None = None,
-    duration: str | None = None,
-    wait: bool | str = True,
-    note: str | None = None,
-    client: Client | None = None,
-) -> Iterator[Reservation]:
-    """Reserve GPUs for a `with` block, and release them at its end.
-
-    `gpus` is the number of GPUs; `gpu_ids` names them instead, by index or by the beginning of a UUID.
-    `wait` is True (wait as long as necessary), False (do not wait), or a maximum such as `"30m"`. `duration`
-    (`"4h"`) limits the reservation in any case. Within the block, CUDA_VISIBLE_DEVICES and related variables
-    are set in this process; a library that has read them before does not notice. Raises Refused, Unreachable
-    and BadSettings.
-    """
-    client = client or Client()
-    body = {
-        "kind": "manual",
-        **({"gpus": list(gpu_ids)} if gpu_ids is not None else {"count": gpus}),
-        **{name: value for name, value in {"duration": duration, "note": note}.items() if value is not None},
-    }
-    held = obtain(client, body, wait=wait)
-    before = {name: os.environ.get(name) for name in held.environment}
-    os.environ.update(held.environment)
-    try:
-        yield held
-    except BaseException as error:
-        _restore(before)
-        try:
-            held.release()
-        except (Refused, Unreachable) as trouble:
-            error.add_note(f"GPUs {held.gpus} are still reserved: {trouble}")
-        raise
-    _restore(before)
-    held.release()
-
-
-def _restore(environment: dict[str, str | None]) -> None:
-    for name, value in environment.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def obtain(
@@ -137,11 +93,11 @@ def _follow(client: Client, body: dict[str, Any], progress: Progress | None) -> 
     lines = client.lines("/v1/reservations", body, silence=SILENCE)
     for line in lines:
         if line["state"] == "granted":
-            with suppress(Unreachable):
-                for (
-                    _
-                ) in lines:  # Read to the end: an answer that is not read completely counts as undelivered.
+            try:
+                for _ in lines:  # An answer that is not read to its end counts as undelivered.
                     pass
+            except Unreachable:
+                pass
             return line
         if line["state"] == "refused":
             kind = str(line["type"]).rpartition(":")[2]

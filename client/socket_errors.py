@@ -4,9 +4,10 @@ import errno
 import os
 import stat
 
+from canhazgpu.events.default_paths import LOG
+
 LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
 START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
-LOG = "see its log (`journalctl -u canhazgpu`)"
 OTHER_PATH = "name its socket in $CANHAZGPU_SOCKET or the settings"
 
 

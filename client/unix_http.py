@@ -1,14 +1,21 @@
 """HTTP/1.1 over a Unix socket, as far as the service speaks it: one request on a connection, no proxies.
 
-http.client would need most of the time in which a command starts, because it imports `email` and `ssl`.
+http.client would need most of the time in which a command starts, because it imports `email` and `ssl`; even
+`socket` imports `selectors` and `enum`, for names that nothing here uses.
 """
 
-import socket
+from __future__ import annotations
+
 import time
-from collections.abc import Iterator
+from _socket import AF_UNIX, MSG_PEEK, SOCK_STREAM, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONGEST_LINE = 65536
 MOST_HEADERS = 100
+PIECE = 65536
 NO_HTTP, CUT = "the answer is not HTTP", "the answer is incomplete"
 TURN = 0.05  # Seconds between two attempts to connect to a service whose backlog is full.
 
@@ -20,14 +27,10 @@ class BrokenAnswer(Exception):
 class Answer:
     """The answer to a request: its `status`, and its `headers` by name in lower case."""
 
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket) -> None:
         """Read the head. Raises BrokenAnswer and OSError."""
-        self._file = link.makefile("rb")
-        try:
-            self.status, self.headers = self._head()
-        except BaseException:
-            self._file.close()
-            raise
+        self._link, self._data = link, b""
+        self.status, self.headers = self._head()
 
     def _head(self) -> tuple[int, dict[str, str]]:
         protocol, _, rest = self._line().partition(b" ")
@@ -55,17 +58,14 @@ class Answer:
         if kept:
             yield kept
 
-    def close(self) -> None:
-        """Release the connection's file."""
-        self._file.close()
-
     def _parts(self) -> Iterator[bytes]:
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
             yield from self._chunks()
         elif "content-length" in self.headers:
             yield self._exactly(_number(self.headers["content-length"], 10))
         else:
-            yield self._file.read()
+            yield self._data
+            yield from iter(lambda: self._link.recv(PIECE), b"")
 
     def _chunks(self) -> Iterator[bytes]:
         while size := _number(self._line().partition(b";")[0].decode("latin-1"), 16):
@@ -76,16 +76,25 @@ class Answer:
             pass
 
     def _line(self) -> bytes:
-        line = self._file.readline(LONGEST_LINE)
-        if not line.endswith(b"\n"):
-            raise BrokenAnswer(NO_HTTP if len(line) == LONGEST_LINE else CUT)
-        return line.rstrip(b"\r\n")
+        while (end := self._data.find(b"\n", 0, LONGEST_LINE)) < 0:
+            piece = b"" if len(self._data) >= LONGEST_LINE else self._link.recv(PIECE)
+            if not piece:
+                raise BrokenAnswer(NO_HTTP if len(self._data) >= LONGEST_LINE else CUT)
+            self._data += piece
+        line, self._data = self._data[:end], self._data[end + 1 :]
+        return line.rstrip(b"\r")
 
     def _exactly(self, size: int) -> bytes:
-        data = self._file.read(size)
-        if len(data) < size:
-            raise BrokenAnswer(CUT)
-        return data
+        pieces, missing = [self._data], size - len(self._data)
+        while missing > 0:
+            piece = self._link.recv(PIECE)
+            if not piece:
+                raise BrokenAnswer(CUT)
+            pieces.append(piece)
+            missing -= len(piece)
+        data = b"".join(pieces)
+        self._data = data[size:]
+        return data[:size]
 
 
 def _number(text: str, base: int) -> int:
@@ -98,12 +107,12 @@ def _number(text: str, base: int) -> int:
     return number
 
 
-def connect(path: str, timeout: float | None, patience: float) -> socket.socket:
+def connect(path: str, timeout: float | None, patience: float) -> socket:
     """Return a connection to a Unix socket; wait `patience` seconds where its backlog is full.
 
     `timeout`: seconds for each read and write. Raises OSError.
     """
-    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    link = socket(AF_UNIX, SOCK_STREAM)
     try:
         link.settimeout(timeout)
         began = time.monotonic()
@@ -121,7 +130,20 @@ def connect(path: str, timeout: float | None, patience: float) -> socket.socket:
         raise
 
 
-def send(link: socket.socket, method: str, target: str, body: bytes | None) -> None:
+def is_readable(link: socket, seconds: float) -> bool:
+    """Return whether there is something to read, or the end, within `seconds`. Raises OSError."""
+    timeout = link.gettimeout()
+    link.settimeout(seconds)
+    try:
+        link.recv(1, MSG_PEEK)
+    except (TimeoutError, BlockingIOError):  # The second if there is no time left.
+        return False
+    finally:
+        link.settimeout(timeout)
+    return True
+
+
+def send(link: socket, method: str, target: str, body: bytes | None) -> None:
     """Send a request; a body is JSON. Raises OSError, and ValueError if HTTP does not allow the target."""
     if not target.isascii() or not target.isprintable() or " " in target:
         raise ValueError(f"{target!r:.100} cannot be the target of a request")

@@ -1,8 +1,5 @@
 """Parses and formats durations: `1h30m`, `2 days` or `1:30:00` as input, `1h 30m 0s` or `1d 4h` as output."""
 
-import math
-import re
-
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _WORDS = {
     "sec": "s",
@@ -14,8 +11,8 @@ _WORDS = {
     "day": "d",
     "week": "w",
 }
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]+) *")
-_CLOCK = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9]):([0-5][0-9])")
+_PART = r"([0-9]+(?:\.[0-9]+)?) ?([a-z]+) *"
+_CLOCK = r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9]):([0-5][0-9])"
 EXAMPLES = "30s, 30m, 2h, 1h30m, 1:30:00, 2 days or 1w"
 DAY, HOUR, MINUTE = 86400, 3600, 60
 LONGEST = 100 * 365 * 86400  # A century: a longer duration is more likely a typing error.
@@ -28,21 +25,31 @@ def parse_duration(text: str) -> float:
     seconds (`1:30` is something else to every program), or more than a hundred years.
     """
     compact = text.strip()
-    clock = _CLOCK.fullmatch(compact)
-    if clock:
-        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
-        total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    number, unit = compact[:-1], compact[-1:]
+    if unit in _UNITS and number.isascii() and number.isdecimal():
+        total = float(number) * _UNITS[unit]
     else:
-        parts = _PART.findall(compact)
-        units = [_unit(word) for _, word in parts]
-        if not parts or _PART.sub("", compact) or not all(units):
-            message = f"'{text[:40]}' is not a duration: write {EXAMPLES}"
-            raise ValueError(message)
-        total = sum(float(number) * _UNITS[unit] for (number, _), unit in zip(parts, units, strict=True))
-    if not math.isfinite(total) or total > LONGEST:
+        total = _long_form(compact)
+    if not total <= LONGEST:
         message = f"'{text[:40]}' is longer than a hundred years"
         raise ValueError(message)
     return total
+
+
+def _long_form(text: str) -> float:
+    """Return the seconds of a duration in any form. Most are a number and a letter, which need no `re`."""
+    import re  # noqa: PLC0415 - it takes as long to load as the rest of a command
+
+    clock = re.fullmatch(_CLOCK, text)
+    if clock:
+        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    parts = re.findall(_PART, text)
+    units = [_unit(word) for _, word in parts]
+    if not parts or re.sub(_PART, "", text) or not all(units):
+        message = f"'{text[:40]}' is not a duration: write {EXAMPLES}"
+        raise ValueError(message)
+    return sum(float(number) * _UNITS[unit] for (number, _), unit in zip(parts, units, strict=True))
 
 
 def _unit(word: str) -> str:

@@ -1,6 +1,6 @@
 """Makes text from users safe to print: one line, printable, bounded. No character is dropped silently."""
 
-import unicodedata
+from __future__ import annotations
 
 # Separators of lines, format characters (bidi, zero width), controls, surrogates, private use, unassigned.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -16,6 +16,8 @@ def printable(text: str | bytes, limit: int = NAME_LIMIT) -> str:
     Bytes are read as UTF-8; a byte that is not is spelled out too. At most `limit` characters are
     returned, the last of them `…` when something was cut. Applying it twice changes nothing.
     """
+    if isinstance(text, str) and len(text) <= limit and text.isascii() and text.isprintable():
+        return text
     if isinstance(text, bytes):
         text = text[: (limit + 1) * 4].decode("utf-8", "backslashreplace")
     shown: list[str] = []
@@ -38,6 +40,8 @@ def _cut(pieces: list[str], limit: int) -> str:
 def _visible(character: str) -> str:
     if " " <= character <= "~":
         return character
+    import unicodedata  # noqa: PLC0415 - a large file, which hardly a name needs
+
     if unicodedata.category(character) in _HIDDEN or (character.isspace() and character != " "):
         return character.encode("unicode_escape").decode("ascii")
     return character

@@ -1,8 +1,13 @@
-"""Finds out why a process does not answer. Standard library only, because the client uses it."""
+"""Finds out why a process does not answer. Standard library only, because the client uses it.
+
+Many clients may wait at once, so that it loads nothing that they can do without.
+"""
+
+from __future__ import annotations
 
 import os
-import socket
-import struct
+import sys
+from _socket import AF_UNIX, SO_PEERCRED, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
 
 STATES = {
     "T": ("is stopped", "kill -CONT {pid}"),
@@ -10,23 +15,25 @@ STATES = {
 }
 
 
-def peer_pid(link: socket.socket) -> int | None:
+def peer_pid(link: socket) -> int | None:
     """Return the pid of the peer of a socket, or None if it is in another PID namespace."""
     try:
-        raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        raw = link.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
     except OSError:
         return None
-    return int(struct.unpack_from("i", raw)[0]) or None
+    return int.from_bytes(raw[:4], sys.byteorder) or None
 
 
 def listener_pid(path: str) -> int | None:
     """Return the pid of the process that listens on a Unix socket, or None if nobody does."""
+    link = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as link:
-            link.connect(path)
-            return peer_pid(link)
+        link.connect(path)
+        return peer_pid(link)
     except OSError:
         return None
+    finally:
+        link.close()
 
 
 def halted(pid: int) -> tuple[str, str] | None:

@@ -147,11 +147,17 @@ def test_a_file_that_a_user_may_not_read_is_said(nowhere: Daemon, people: list[P
     path.chmod(0o600)
     program = (
         "import os, sys; os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[2]));"
-        "from canhazgpu.client import socket_path; socket_path()"
+        "socket_path()"
     )
     bob = people[0]
     done = subprocess.run(
-        [sys.executable, "-c", f"import canhazgpu.client, tomllib; {program}", str(bob.gid), str(bob.uid)],
+        [
+            sys.executable,
+            "-c",
+            f"from canhazgpu.client import socket_path; {program}",
+            str(bob.gid),
+            str(bob.uid),
+        ],
         env=nowhere.environment,
         capture_output=True,
         text=True,

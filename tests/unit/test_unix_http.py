@@ -3,13 +3,13 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from canhazgpu.client import Client, Unreachable
-from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, send
+from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, is_readable, send
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 Serve = Callable[..., Path]
@@ -44,11 +44,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 @contextmanager
 def ask(path: Path) -> Iterator[Answer]:
     """Send a request; give its answer."""
-    with connect(str(path), 5, 1) as link:
+    with closing(connect(str(path), 5, 1)) as link:
         send(link, "GET", "/", None)
-        answer = Answer(link)
-        yield answer
-        answer.close()
+        yield Answer(link)
 
 
 def chunked(*parts: bytes) -> bytes:
@@ -115,6 +113,20 @@ def test_a_target_cannot_add_a_header(target: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(ValueError, match="cannot be the target"):
         send(ours, "GET", target, None)
+
+
+def test_waiting_for_an_answer_takes_nothing_of_it() -> None:
+    """Whether something can be read is found out without reading it; the end can be read too."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.settimeout(5)
+        with theirs:
+            assert not is_readable(ours, 0.001)
+            theirs.sendall(b"a")
+            assert is_readable(ours, 0)
+            assert ours.recv(9) == b"a"
+        assert is_readable(ours, 0)
+        assert ours.gettimeout() == 5
 
 
 def test_lines_arrive_one_by_one(tmp_path: Path) -> None:
