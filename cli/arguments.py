@@ -1,109 +1,56 @@
-"""Options shared by the commands that request GPUs: how they are parsed, and how waiting is displayed."""
+"""Options shared by the commands that request GPUs: how they are parsed, and how waiting is displayed.
+
+What the framework needs is in `options`, and is imported when it is asked for: `arguments.Gpus`.
+"""
+
+from __future__ import annotations
 
 import os
-import re
-import shutil
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any
 
-import typer
-
-from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import fail
 from canhazgpu.cli.status_lines import foreign
-from canhazgpu.cli.syntax.gpu_list import ALL, MOST, GpuNames, gpu_list, one_gpu
-from canhazgpu.client import Client
+from canhazgpu.cli.syntax.gpu_list import ALL, MOST, gpu_list, one_gpu
+from canhazgpu.client.connection import Client
 from canhazgpu.client.reservations import Reservation, obtain
 from canhazgpu.events.durations import parse_duration, spell_length
-from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, printable
+from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from canhazgpu.cli.options import (
+        WHICH,
+        AsJson,
+        GpuIds,
+        Gpus,
+        GpuWords,
+        Label,
+        NonBlock,
+        Note,
+        Shell,
+        Wait,
+        integer,
+        name,
+        non_empty,
+        words,
+    )
+    from canhazgpu.cli.syntax.gpu_list import GpuNames
+
+__all__ = ["WHICH", "AsJson", "GpuIds", "GpuWords", "Gpus", "Label", "NonBlock", "Note"]  # Of `options`.
+__all__ += ["Shell", "Wait", "integer", "name", "non_empty", "words"]
 
 FOREVER = "forever"  # The meaning of `--wait` without a time.
 LINE = 1000
-WHICH = "3, 0-3, 0,2, all, or the start of a UUID"
+LONGEST_NUMBER = 20  # Digits of each part of a reservation's id.
 
 
-def non_empty(text: str | None) -> str | None:
-    """Return an option's value. Reject an empty one, and one that is not valid UTF-8."""
-    if text is None:
-        return None
-    if not text.strip():
-        raise typer.BadParameter("the value is empty: leave the option out, or give a value")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        shown = printable(os.fsencode(text))
-        raise typer.BadParameter(f"the value is not valid UTF-8: canhazgpu shows it as '{shown}'") from None
-    return text
+def __getattr__(name: str) -> object:
+    from canhazgpu.cli import options  # noqa: PLC0415 - it imports the framework
 
-
-def integer(text: str) -> int:
-    """Return the number in plain ASCII digits. Unlike int(), reject `1_0` and `٣`."""
-    if not re.fullmatch("-?[0-9]{1,9}", text):
-        raise typer.BadParameter(f"{printable(text)!r} is not a whole number")
-    return int(text)
-
-
-def _at_most(longest: int) -> Callable[[str | None], str | None]:
-    def bounded(text: str | None) -> str | None:
-        """Return an option's value. Reject one that is empty or longer than the service accepts."""
-        if text is not None and len(text) > longest:
-            raise typer.BadParameter(f"it has {len(text)} characters; the limit is {longest}")
-        return non_empty(text)
-
-    return bounded
-
-
-name = _at_most(NAME_LIMIT)
-words = _at_most(LONGEST_WORDS)
-Gpus = Annotated[
-    int | None,
-    typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=integer),
-]
-GpuIds = Annotated[
-    str | None,
-    typer.Option(
-        "--gpu-ids",
-        "-G",
-        help=f"Which GPUs: {WHICH}.",
-        metavar="GPUS",
-        callback=non_empty,
-        autocompletion=candidates.gpus,
-    ),
-]
-GpuWords = Annotated[
-    list[str] | None,
-    typer.Argument(help=f"Which GPUs: {WHICH}.", metavar="[GPUS]...", autocompletion=candidates.gpus),
-]
-Wait = Annotated[
-    str | None,
-    typer.Option(
-        "--wait",
-        "-w",
-        help="Wait for free GPUs; 30m: for at most 30 minutes.",
-        metavar="[TIME]",
-        callback=non_empty,
-    ),
-]
-NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, even if the settings say to.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Note = Annotated[
-    str | None,
-    typer.Option(
-        "--note", "-n", help="A short note that other users can see.", metavar="TEXT", callback=words
-    ),
-]
-Label = Annotated[
-    str | None,
-    typer.Option(
-        "--user",
-        "-u",
-        help="Your name on a shared account; shown, not verified.",
-        metavar="NAME",
-        callback=name,
-    ),
-]
+    return getattr(options, name)
 
 
 def gpu_selection(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
@@ -122,7 +69,13 @@ def gpu_selection(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
 def surrounding_reservation() -> dict[str, str]:
     """Return the part of a request that names the reservation which this process says it is part of."""
     named = os.environ.get("CANHAZGPU_RESERVATION", "")
-    return {"within": named} if re.fullmatch("r[0-9]{1,20}-[0-9]{1,20}", named) else {}
+    parts = named[1:].split("-")
+    known = named[:1] == "r" and len(parts) == 2 and all(map(_is_number, parts))  # noqa: PLR2004
+    return {"within": named} if known else {}
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
 
 
 def indices(text: str, option: str) -> GpuNames:
@@ -227,6 +180,8 @@ class _QueueDisplay:
         if self._live:  # There is room for one line.
             when = f", expected {clock(expected, since)}" if expected else ""
             text = f"Position {row['position']} since {local(since, SHORT)}{when}, {row['reason']}"
+            import shutil  # noqa: PLC0415 - slow to import
+
             width = shutil.get_terminal_size().columns
             sys.stderr.write(f"\r\x1b[K{printable(foreign(text, LINE), max(10, width - 1))}")
             self._line = True

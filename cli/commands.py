@@ -5,15 +5,17 @@ import importlib.metadata
 import os
 import shutil
 import sys
+import typing
 from typing import Annotated, Any, cast
 
 import typer
 
+from canhazgpu.cli import arguments
 from canhazgpu.cli.arguments import FOREVER
 from canhazgpu.cli.command_groups import SECTIONS, AllCommands, WholeSummaries
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.completion.shell_scripts import SCRIPTS, script, variable
-from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, error_line, paragraph, reported
+from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, Ended, error_line, paragraph, reported
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.client.connection import WAITING, WARNED
 from canhazgpu.events.sanitize import printable
@@ -104,8 +106,16 @@ def build(*names: str) -> typer.Typer:
         if epilog is None:
             app.add_typer(command, name=name, cls=WholeSummaries)
         else:
+            _evaluate(command)
             app.command(name, epilog=getattr(home, epilog))(command)
     return app
+
+
+def _evaluate(function: Any) -> None:
+    """Evaluate annotations that are text, because only the framework needs them."""
+    ours = {"typer": typer, "arguments": arguments, "candidates": candidates}
+    names = {**vars(typing), **ours, **function.__globals__}
+    function.__annotations__ = typing.get_type_hints(function, names, include_extras=True)
 
 
 # Errors of the parser, whichever release of typer brings it along.
@@ -210,6 +220,8 @@ def run(words: list[str]) -> int:
         message = _hint(words, error) or f"{error.format_message()} (see `{path} --help`)"
         sys.stderr.write(error_line(message, USAGE))
         return reported(USAGE)
+    except Ended as end:
+        return end.code
     except typer.Abort:
         return INTERRUPTED
     return code if isinstance(code, int) else 0

@@ -24,6 +24,15 @@ KINDS = {USAGE: "usage", UNREACHABLE: "no service"}  # A refusal needs no name: 
 _RUN: list[bool] = []
 
 
+class Ended(Exception):
+    """The command has ended; what there was to say has been said."""
+
+    def __init__(self, code: int) -> None:
+        """Store the exit code."""
+        super().__init__(code)
+        self.code = code
+
+
 def use_those_of_run() -> None:
     """Report failures of this process as those of `run`."""
     _RUN[:] = [True]

@@ -1,14 +1,18 @@
 """The output conventions of commands: one-line errors with exit codes, examples in every help, tables."""
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
 
-import typer
-
-from canhazgpu.cli.exit_codes import error_line, reported
-from canhazgpu.client import Client
+from canhazgpu.cli.exit_codes import Ended, error_line, reported
+from canhazgpu.client.connection import Client
+from canhazgpu.client.plain_json import indented
 from canhazgpu.events.sanitize import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 CELL = 200  # Characters.
@@ -22,7 +26,7 @@ def examples(*lines: str) -> str:
 def fail(message: str, code: int) -> NoReturn:
     """Print a one-line error and exit with `code`, or with what `run` reports for it."""
     sys.stderr.write(error_line(message, code))
-    raise typer.Exit(reported(code))
+    raise Ended(reported(code))
 
 
 def client() -> Client:
@@ -32,9 +36,7 @@ def client() -> Client:
 
 def print_json(value: Any) -> None:
     """Print `value` as ASCII JSON, so that no text from users reaches a terminal unescaped."""
-    import json  # noqa: PLC0415 - only where it is asked for
-
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    sys.stdout.write(indented(value) + "\n")
 
 
 def csv_cell(value: object) -> str:

@@ -3,15 +3,14 @@
 Every statement ends so that it survives `eval` without quotes, which joins the lines with spaces.
 """
 
+from __future__ import annotations
+
 import os
-import shlex
 import sys
-from collections.abc import Mapping
-from typing import Annotated
 
-import typer
-
-from canhazgpu.cli.completion import candidates
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BASH, FISH, CSH = "bash", "fish", "csh"
 SYNTAX = {
@@ -25,26 +24,15 @@ SYNTAX = {
     "tcsh": CSH,
 }
 CHOICES = ("bash", "zsh", "fish", "csh")
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,._/-")
 SHOWN = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CANHAZGPU_RESERVATION")
 
 
-def _known(name: str | None) -> str | None:
-    if name is None or name in SYNTAX:
+def known(name: str) -> str:
+    """Return the name of a shell. Raises ValueError for another word."""
+    if name in SYNTAX:
         return name
-    raise typer.BadParameter(f"{name!r} is not one of {', '.join(CHOICES)}")
-
-
-Shell = Annotated[
-    str | None,
-    typer.Option(
-        "--shell",
-        help="Print code for this shell: bash, zsh, fish or csh (default: the shell that runs this"
-        " command, else $SHELL).",
-        metavar="SHELL",
-        autocompletion=candidates.shells,
-        callback=_known,
-    ),
-]
+    raise ValueError(f"{name!r} is not one of {', '.join(CHOICES)}")
 
 
 def detected() -> str:
@@ -72,12 +60,18 @@ def code(variables: Mapping[str, str], shell: str | None, without: tuple[str, ..
 
 
 def _set(syntax: str, name: str, value: str) -> str:
-    quoted = shlex.quote(value)
+    quoted = value if value and PLAIN.issuperset(value) else _quoted(value)
     return {
         BASH: f"export {name}={quoted}",
         FISH: f"set -gx {name} {quoted};",
         CSH: f"setenv {name} {quoted};",
     }[syntax]
+
+
+def _quoted(value: str) -> str:
+    import shlex  # noqa: PLC0415 - it loads `re`, and most values are plain
+
+    return shlex.quote(value)
 
 
 def _unset(syntax: str, name: str) -> str:

@@ -1,22 +1,26 @@
 """`canhazgpu status`: print one line for every GPU, or a table."""
 
+from __future__ import annotations
+
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
 from canhazgpu.cli.status_lines import coloured, line
-from canhazgpu.client import Client, Refused, Unreachable
-from canhazgpu.client.connection import WARNED
+from canhazgpu.client.connection import WARNED, Client, Refused, Unreachable
+from canhazgpu.client.plain_json import indented
 from canhazgpu.events.sanitize import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn
+
+    Lines = Callable[[list[dict[str, Any]]], str]
+    Selection = Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
 
 WATCH = 2.0
 CLEAR = "\x1b[2J\x1b[H"
-
-
-Lines = Callable[[list[dict[str, Any]]], str]
-Selection = Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
 
 
 def show(
@@ -26,9 +30,7 @@ def show(
     gpus = Client().status()
     chosen = select(gpus)
     if as_json:
-        import json  # noqa: PLC0415 - plain lines do not need it
-
-        sys.stdout.write(json.dumps(chosen, indent=2) + "\n")
+        sys.stdout.write(indented(chosen) + "\n")
         return
     if chosen:
         sys.stdout.write(lines(chosen) if lines else _plain(chosen, colour=colour))

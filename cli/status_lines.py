@@ -1,10 +1,14 @@
 """The output lines of `status`. They are a contract: scripts parse them."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from __future__ import annotations
 
 from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 NO_USE = "no actual usage detected"
 UNREPORTED = "memory not reported"

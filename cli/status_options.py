@@ -1,16 +1,23 @@
 """The options of `canhazgpu status`: which GPUs, in which order, as lines, as a table or as JSON."""
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
 
-import typer
-
-from canhazgpu.cli.arguments import name
-from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail
-from canhazgpu.cli.status import Lines, Selection, show, watch
+from canhazgpu.cli.status import show, watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Annotated, Any
+
+    import typer
+
+    from canhazgpu.cli import arguments
+    from canhazgpu.cli.completion import candidates
+    from canhazgpu.cli.status import Lines, Selection
 
 EPILOG = examples(
     "canhazgpu status",
@@ -44,7 +51,7 @@ def status(
             "-u",
             help="Only GPUs that this user holds or uses.",
             metavar="USER",
-            callback=name,
+            callback=arguments.name,
             autocompletion=candidates.users,
         ),
     ] = None,

@@ -11,7 +11,7 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
-from canhazgpu.cli.exit_codes import REFUSED, USAGE
+from canhazgpu.cli.exit_codes import REFUSED, USAGE, Ended
 from canhazgpu.cli.output import examples, fail, print_json
 from canhazgpu.events.sanitize import printable
 
@@ -90,7 +90,7 @@ def verify(
     else:
         _print(path, proof)
     if proof.findings.listed:
-        raise typer.Exit(REFUSED)
+        raise Ended(REFUSED)
 
 
 def _configured() -> str:

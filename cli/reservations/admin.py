@@ -1,7 +1,7 @@
 """`canhazgpu admin`: choose which GPUs are managed, drain GPUs, and end reservations; administrators only."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,9 +10,12 @@ from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.reservations.reserve import print_released
-from canhazgpu.cli.syntax.gpu_list import ALL, GpuNames
+from canhazgpu.cli.syntax.gpu_list import ALL
 from canhazgpu.client.reservations import post
 from canhazgpu.events.sanitize import printable
+
+if TYPE_CHECKING:
+    from canhazgpu.cli.syntax.gpu_list import GpuNames
 
 app = typer.Typer(
     help="Manage GPUs and end reservations (administrators only).",
@@ -160,6 +163,6 @@ def release(
     print_released(rows, "there is no matching reservation")
 
 
-def _named(words: list[str]) -> GpuNames:
+def _named(words: list[str]) -> "GpuNames":
     text = ",".join(words)
     return arguments.indices(text, "GPUS") if text.strip() else fail(NO_GPUS, USAGE)

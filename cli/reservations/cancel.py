@@ -1,17 +1,23 @@
 """`canhazgpu cancel`: leave the queue from another terminal; administrators remove the requests of others."""
 
-import sys
-from typing import Annotated, Any
+from __future__ import annotations
 
-import typer
+import sys
 
 from canhazgpu.cli import arguments
-from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.client.reservations import post
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Annotated, Any
+
+    import typer
+
+    from canhazgpu.cli.completion import candidates
 
 EPILOG = examples(
     "canhazgpu cancel",

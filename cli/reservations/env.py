@@ -1,15 +1,20 @@
 """`canhazgpu env`: shell code for GPUs that the caller holds already."""
 
-import sys
-from collections.abc import Collection, Iterator
-from typing import Annotated, Any
+from __future__ import annotations
 
-import typer
+import sys
 
 from canhazgpu.cli import arguments, shells
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.syntax.gpu_list import ALL, is_start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from typing import Annotated, Any
+
+    import typer
 
 EPILOG = examples(
     'code=$(canhazgpu env) && eval "$code"  # bash, zsh',
@@ -23,7 +28,7 @@ def env(
     gpus: arguments.GpuWords = None,
     *,
     gpu_ids: arguments.GpuIds = None,
-    shell: shells.Shell = None,
+    shell: arguments.Shell = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print your reservations as JSON.")] = False,
 ) -> None:
     """Print shell code for the GPUs that you hold.

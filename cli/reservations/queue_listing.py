@@ -1,16 +1,20 @@
 """`canhazgpu queue`: show who is waiting for GPUs, for what, and the expected start."""
 
+from __future__ import annotations
+
 import sys
-from typing import Annotated, Any
 
-import typer
-
-from canhazgpu.cli.local_times import MINUTES, local
 from canhazgpu.cli.output import client, examples, print_json, table
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Annotated, Any
+
+    import typer
 
 EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'")
 HEADER = ("POSITION", "ID", "USER", "GPUS", "WAITING", "EXPECTED", "NOTE", "FOR")
@@ -31,6 +35,8 @@ def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON 
 
 def row(request: dict[str, Any]) -> tuple[str, ...]:
     """Return the cells of a request in the queue."""
+    from canhazgpu.cli.local_times import MINUTES, local  # noqa: PLC0415 - slow to import
+
     wanted = name_gpus(request["gpus"]) if request["gpus"] else str(request["count"])
     expected = local(request["expected"], MINUTES) if request["expected"] else "unknown"
     return (

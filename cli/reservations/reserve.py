@@ -1,18 +1,24 @@
 """`canhazgpu reserve`, `extend`, `release` and `disown`: manual reservations, which last for a fixed time."""
 
-import sys
-from typing import Annotated
+from __future__ import annotations
 
-import typer
+import sys
 
 from canhazgpu.cli import arguments, shells
-from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.cli.syntax.gpu_list import ALL
-from canhazgpu.client import Refused, Unreachable
+from canhazgpu.client.connection import Refused, Unreachable
 from canhazgpu.client.reservations import Reservation, post
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Annotated
+
+    import typer
+
+    from canhazgpu.cli.completion import candidates
 
 RESERVE_EPILOG = examples(
     "canhazgpu reserve --gpus 1 --duration 4h",
@@ -53,7 +59,7 @@ def reserve(
         bool, typer.Option("--short", "-s", help="Print only the GPU numbers, such as 1,3.")
     ] = False,
     as_json: arguments.AsJson = False,
-    shell: shells.Shell = None,
+    shell: arguments.Shell = None,
 ) -> None:
     """Reserve GPUs for a fixed time.
 

@@ -7,21 +7,25 @@ A command of root's becomes the parent of the descendants that lose theirs (PR_S
 execve(2) keeps), because root can start them as anybody: the service then still finds the run above them.
 """
 
+from __future__ import annotations
+
 import errno
 import os
-import shutil
-import signal
 import sys
-from pathlib import Path
-from typing import Annotated, NoReturn
-
-import typer
 
 from canhazgpu.cli import arguments
 from canhazgpu.cli.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_MEANINGS, USAGE, paragraph
 from canhazgpu.cli.output import examples, fail
-from canhazgpu.client.reservations import Reservation
+from canhazgpu.cli.reservations.executables import find
 from canhazgpu.events.sanitize import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Annotated, Any, NoReturn
+
+    import typer
+
+    from canhazgpu.client.reservations import Reservation
 
 EPILOG = examples(
     "canhazgpu run --gpus 2 -- python train.py",
@@ -37,7 +41,7 @@ RUN = "canhazgpu run --gpus 1 -- python train.py"
 
 
 def run(
-    context: typer.Context,
+    context: typer.Context = None,  # type: ignore[assignment] # only the framework has one
     *,
     command: Annotated[list[str] | None, typer.Argument(help="The command to run, after `--`.")] = None,
     gpus: arguments.Gpus = None,
@@ -115,7 +119,7 @@ def _dashes_missing(context: typer.Context) -> NoReturn:
 
 
 def _look_up(command: list[str]) -> str:
-    name, found = command[0], shutil.which(command[0])
+    name, found = command[0], find(command[0])
     if found and name not in WITHOUT_EFFECT:
         return found
     from canhazgpu.cli.syntax.run_line import no_program  # noqa: PLC0415 - only after a mistake
@@ -123,7 +127,7 @@ def _look_up(command: list[str]) -> str:
     if hint := no_program(command):
         fail(f"{hint}; nothing was reserved", NOT_FOUND)
     shown = printable(name) if name.strip() else f"'{name}'"
-    if Path(name).exists() if "/" in name else shutil.which(name, os.F_OK):
+    if os.path.exists(name) if "/" in name else find(name, os.F_OK):  # noqa: PTH110 - pathlib costs time
         fail(f"{shown} is not executable; nothing was reserved", NOT_EXECUTABLE)
     return fail(f"{shown}: command not found; nothing was reserved", NOT_FOUND)
 
@@ -135,8 +139,9 @@ def become(path: str, command: list[str], changes: dict[str, str]) -> NoReturn:
         environment.pop("LC_CTYPE", None)
     sys.stdout.flush()
     sys.stderr.flush()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these.
-        signal.signal(number, signal.SIG_DFL)
+    signals: Any = __import__("_signal")  # The module `signal` would load `enum`, which costs time.
+    for number in (signals.SIGPIPE, signals.SIGXFSZ):  # Python ignores these.
+        signals.signal(number, signals.SIG_DFL)
     if os.geteuid() == 0:
         _keep_descendants()
     try:
@@ -168,7 +173,8 @@ def _execute(path: str, command: list[str], environment: dict[str, str]) -> NoRe
 
 def _first_environment() -> set[str]:
     try:
-        text = Path("/proc/self/environ").read_bytes()
+        with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - pathlib costs time
+            text = file.read()
     except OSError:
         return {"LC_CTYPE"}
     return {entry.partition(b"=")[0].decode("utf-8", "replace") for entry in text.split(b"\0")}

@@ -1,11 +1,16 @@
 """Settings that a command is given, but that only the service reads. Imported only if there may be one."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from canhazgpu.client.connection import read_settings
 from canhazgpu.events.default_paths import CONFIG
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 TIMEZONE = "CANHAZGPU_NOTICES_QUIET_TIMEZONE"  # Commands read it too.
 SOCKET = "CANHAZGPU_SOCKET"

@@ -1,6 +1,10 @@
 """Spells lists of GPUs for people: `0-3,6`."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def spell_ranges(indices: Iterable[int]) -> str:

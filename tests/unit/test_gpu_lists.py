@@ -3,12 +3,13 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from canhazgpu.cli import arguments
 from canhazgpu.cli.syntax.gpu_list import gpu_list, one_gpu
 from canhazgpu.events.gpu import GpuUsage
+from canhazgpu.events.sanitize import UUID_START
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.gpu_names import indices
 
@@ -51,6 +52,32 @@ def test_a_gpu_that_is_named_twice_is_refused() -> None:
     for text in ("1,1", "0-2,1", "GPU-8f,GPU-8f"):
         with pytest.raises(ValueError, match="names a GPU twice"):
             gpu_list(text)
+
+
+EDGES = [
+    "GPU-" + "x" * 127,
+    "GPU-" + "x" * 128,
+    "GPU-./_-",
+    "GPU-",
+    "GPU",
+    "-1",
+    "Gpü-1",
+    "GPU-\u0663",
+    "G1-1",
+]
+
+
+@given(st.from_regex(UUID_START, fullmatch=True) | st.text("Aaé9./_-\u0663\n ", max_size=8))
+@example("GPU-a b")
+@example("GPU-a+")
+def test_a_uuid_starts_on_the_command_line_as_in_requests(text: str) -> None:
+    """What the service takes for the beginning of a UUID is one here too, and nothing else."""
+    for word in (text.strip(), *EDGES):
+        try:
+            found = isinstance(one_gpu(word), str)
+        except ValueError:
+            found = False
+        assert found == bool(re.fullmatch(UUID_START, word)), word
 
 
 @given(st.sets(st.integers(0, 1023), min_size=1))

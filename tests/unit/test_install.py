@@ -7,9 +7,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-import typer
 from support.programs import need
 
+from canhazgpu.cli.exit_codes import Ended
 from canhazgpu.cli.operations import install
 
 
@@ -37,9 +37,9 @@ def _systemd(to: Path, *, worker: bool = False) -> dict[str, str]:
 
 
 def _refused(to: Path | None, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(typer.Exit) as refused:
+    with pytest.raises(Ended) as refused:
         install.systemd(worker=False, to=str(to) if to else None)
-    assert refused.value.exit_code == 1
+    assert refused.value.code == 1
     return capsys.readouterr().err
 
 

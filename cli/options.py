@@ -1,0 +1,97 @@
+"""Options that several commands have. Only the framework needs them: see `canhazgpu.cli.arguments`."""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from canhazgpu.cli import shells, values
+from canhazgpu.cli.completion import candidates
+
+CHECKS: dict[object, Callable[[str], str | int]] = {}  # By what typer calls: that also runs without typer.
+T = TypeVar("T", str, int)
+WHICH = "3, 0-3, 0,2, all, or the start of a UUID"
+
+
+def checked(check: Callable[[str], T]) -> Callable[[str | None], T | None]:
+    """Return a callback or a parser of typer that makes this check."""
+
+    def callback(text: str | None) -> T | None:
+        """Return the value of an option."""
+        try:
+            return None if text is None else check(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    CHECKS[callback] = check
+    return callback
+
+
+def integer(text: str) -> int:
+    """Return the number that an option has as its value."""
+    try:
+        return values.integer(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+CHECKS[integer] = values.integer
+non_empty, name, words = checked(values.non_empty), checked(values.name), checked(values.words)
+Gpus = Annotated[
+    int | None,
+    typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=integer),
+]
+GpuIds = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu-ids",
+        "-G",
+        help=f"Which GPUs: {WHICH}.",
+        metavar="GPUS",
+        callback=non_empty,
+        autocompletion=candidates.gpus,
+    ),
+]
+GpuWords = Annotated[
+    list[str] | None,
+    typer.Argument(help=f"Which GPUs: {WHICH}.", metavar="[GPUS]...", autocompletion=candidates.gpus),
+]
+Wait = Annotated[
+    str | None,
+    typer.Option(
+        "--wait",
+        "-w",
+        help="Wait for free GPUs; 30m: for at most 30 minutes.",
+        metavar="[TIME]",
+        callback=non_empty,
+    ),
+]
+NonBlock = Annotated[bool, typer.Option("--nonblock", help="Do not wait, even if the settings say to.")]
+Note = Annotated[
+    str | None,
+    typer.Option(
+        "--note", "-n", help="A short note that other users can see.", metavar="TEXT", callback=words
+    ),
+]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        "--user",
+        "-u",
+        help="Your name on a shared account; shown, not verified.",
+        metavar="NAME",
+        callback=name,
+    ),
+]
+Shell = Annotated[
+    str | None,
+    typer.Option(
+        "--shell",
+        help="Print code for this shell: bash, zsh, fish or csh (default: the shell that runs this"
+        " command, else $SHELL).",
+        metavar="SHELL",
+        autocompletion=candidates.shells,
+        callback=checked(shells.known),
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,133 @@
+"""The options of the commands that start often, generated from their definitions by `option_table`.
+
+Name of a command: its module, its function, its options, and its arguments with whether they take all words
+that are left. Name of an option: its parameter, its value or the check of its value, and the value that it
+has alone.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Meaning = tuple[str, bool | str, str | None]
+
+MANY = True
+COMMANDS: dict[str, tuple[str, str, dict[str, Meaning], tuple[tuple[str, bool], ...]]] = {
+    "run": (
+        "canhazgpu.cli.reservations.run",
+        "run",
+        {
+            "--gpus": ("gpus", "canhazgpu.cli.values:integer", None),
+            "-g": ("gpus", "canhazgpu.cli.values:integer", None),
+            "--gpu-ids": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "-G": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "--duration": ("timeout", "canhazgpu.cli.values:non_empty", None),
+            "-d": ("timeout", "canhazgpu.cli.values:non_empty", None),
+            "--timeout": ("timeout", "canhazgpu.cli.values:non_empty", None),
+            "-t": ("timeout", "canhazgpu.cli.values:non_empty", None),
+            "--wait": ("wait", "canhazgpu.cli.values:non_empty", "forever"),
+            "-w": ("wait", "canhazgpu.cli.values:non_empty", "forever"),
+            "--nonblock": ("nonblock", True, None),
+            "--note": ("note", "canhazgpu.cli.values:words", None),
+            "-n": ("note", "canhazgpu.cli.values:words", None),
+            "--user": ("user", "canhazgpu.cli.values:name", None),
+            "-u": ("user", "canhazgpu.cli.values:name", None),
+            "--new": ("new", True, None),
+        },
+        (("command", True),),
+    ),
+    "reserve": (
+        "canhazgpu.cli.reservations.reserve",
+        "reserve",
+        {
+            "--gpus": ("gpus", "canhazgpu.cli.values:integer", None),
+            "-g": ("gpus", "canhazgpu.cli.values:integer", None),
+            "--gpu-ids": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "-G": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "--duration": ("duration", "canhazgpu.cli.values:non_empty", None),
+            "-d": ("duration", "canhazgpu.cli.values:non_empty", None),
+            "--wait": ("wait", "canhazgpu.cli.values:non_empty", "forever"),
+            "-w": ("wait", "canhazgpu.cli.values:non_empty", "forever"),
+            "--nonblock": ("nonblock", True, None),
+            "--note": ("note", "canhazgpu.cli.values:words", None),
+            "-n": ("note", "canhazgpu.cli.values:words", None),
+            "--user": ("user", "canhazgpu.cli.values:name", None),
+            "-u": ("user", "canhazgpu.cli.values:name", None),
+            "--short": ("short", True, None),
+            "-s": ("short", True, None),
+            "--json": ("as_json", True, None),
+            "--shell": ("shell", "canhazgpu.cli.shells:known", None),
+        },
+        (),
+    ),
+    "release": (
+        "canhazgpu.cli.reservations.reserve",
+        "release",
+        {
+            "--gpu-ids": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "-G": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "--all": ("everything", True, None),
+            "--json": ("as_json", True, None),
+        },
+        (("gpus", True),),
+    ),
+    "extend": (
+        "canhazgpu.cli.reservations.reserve",
+        "extend",
+        {
+            "--duration": ("duration", "canhazgpu.cli.values:non_empty", None),
+            "-d": ("duration", "canhazgpu.cli.values:non_empty", None),
+            "--gpu-ids": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "-G": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "--json": ("as_json", True, None),
+        },
+        (("words", True),),
+    ),
+    "status": (
+        "canhazgpu.cli.status_options",
+        "status",
+        {
+            "--json": ("as_json", True, None),
+            "--long": ("long", True, None),
+            "-l": ("long", True, None),
+            "--user": ("user", "canhazgpu.cli.values:name", None),
+            "-u": ("user", "canhazgpu.cli.values:name", None),
+            "--mine": ("mine", True, None),
+            "--free": ("free", True, None),
+            "--sort": ("sort", "", None),
+            "--no-color": ("no_color", True, None),
+            "--watch": ("watching", True, None),
+        },
+        (),
+    ),
+    "queue": (
+        "canhazgpu.cli.reservations.queue_listing",
+        "queue",
+        {
+            "--json": ("as_json", True, None),
+        },
+        (),
+    ),
+    "env": (
+        "canhazgpu.cli.reservations.env",
+        "env",
+        {
+            "--gpu-ids": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "-G": ("gpu_ids", "canhazgpu.cli.values:non_empty", None),
+            "--shell": ("shell", "canhazgpu.cli.shells:known", None),
+            "--json": ("as_json", True, None),
+        },
+        (("gpus", True),),
+    ),
+    "cancel": (
+        "canhazgpu.cli.reservations.cancel",
+        "cancel",
+        {
+            "--all": ("everything", True, None),
+            "--user": ("user", "canhazgpu.cli.values:name", None),
+            "-u": ("user", "canhazgpu.cli.values:name", None),
+            "--json": ("as_json", True, None),
+        },
+        (("requests", True),),
+    ),
+}
