@@ -3,14 +3,15 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import anyio
 import msgspec
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -36,6 +37,7 @@ from canhazgpu.events.redis_client.endpoint import Endpoint
 from canhazgpu.events.redis_client.fencing import FencedArgument, FencingToken
 from canhazgpu.events.redis_client.keys import HOSTS, Keys
 from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.server_pool import ServerChanged, ServerPool, only_on, run_id_of
 from canhazgpu.events.redis_client.silence import Silence
 
 ANSWER_TIMEOUT = 5.0  # Timeout of a command in seconds; after that its outcome is unknown.
@@ -77,17 +79,18 @@ class Store:
         self.endpoint = Endpoint(url=where) if isinstance(where, str) else where
         self.keys = Keys(host)
         self.connected: Callable[[], None] = lambda: None  # Called for each new connection.
+        self.recover: Callable[[], Awaitable[None]] | None = None  # Restores what Redis has lost.
+        self._server: str | None = None  # The server that the newest connection leads to.
+        self._leads_to: WeakKeyDictionary[AbstractConnection, str | None] = WeakKeyDictionary()
         self.redis = self._client(ANSWER_TIMEOUT, connections=16)
         # For keys of all hosts, which another node of a Cluster may have.
         in_cluster = self.endpoint.kind == "cluster"
         self.common = self._client(ANSWER_TIMEOUT, connections=1, key=HOSTS) if in_cluster else self.redis
         self.servers = 0  # The number of servers, or server starts, connected to so far.
         self.compared = 0  # The last of them whose data were compared with the journal.
-        self._server: str | None = None
         self._promise: FencingToken | None = None
         self.owner = ""  # The service that owns the state, as recorded in Redis; empty if unset.
         self.refusal = ""  # Why no script may run yet: the state is not this service's (yet).
-        self.recover: Callable[[], Awaitable[None]] | None = None  # Restores what Redis has lost.
         # Explains why Redis does not answer, and what to do.
         self.explain: Callable[[StoreDown], tuple[str, str]] = lambda down: (str(down), TRY_AGAIN)
         self.silence = Silence()
@@ -116,10 +119,11 @@ class Store:
             "redis_connect_func": self._connect if key is None else None,
             "max_connections": connections,
             "timeout": TURN_TIMEOUT,  # Who finds all connections taken waits for one so long.
+            "is_current": self._is_current if key is None else lambda _: True,
         }
         if place is None:
-            return Redis.from_pool(BlockingConnectionPool(**options))
-        return Redis.from_pool(BlockingConnectionPool.from_url(place, **options))
+            return Redis.from_pool(ServerPool(**options))
+        return Redis.from_pool(ServerPool.from_url(place, **options))
 
     def _place(self, key: str) -> tuple[str | None, dict[str, Any]]:
         """Return the URL of the server, or None if it must be discovered, and the connection options."""
@@ -133,11 +137,24 @@ class Store:
     async def _connect(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         if self.recover is not None:
-            server = await _run_id(connection)
+            server = await run_id_of(connection)
             if server is None or server != self._server:
                 self._server = server
                 self.servers += 1
+            self._leads_to[connection] = server
         self.connected()
+
+    def _is_current(self, connection: AbstractConnection) -> bool:
+        return self.recover is None or self._leads_to.get(connection, "") == self._server
+
+    @contextmanager
+    def only_on(self, servers: int) -> Iterator[None]:
+        """Send the commands in this block to that server only; raise ServerChanged if another answers now."""
+        token = only_on.set(lambda: self.servers == servers)
+        try:
+            yield
+        finally:
+            only_on.reset(token)
 
     @asynccontextmanager
     async def of(self, host: str) -> AsyncIterator[Redis]:
@@ -161,7 +178,11 @@ class Store:
             if self.refusal:
                 raise StoreDown(self.refusal)
             try:
-                return await self._run(script, keys, args)
+                with self.only_on(self.servers):  # The promise in `args` is about its data.
+                    return await self._run(script, keys, args)
+            except ServerChanged as error:
+                if not (self.recover and attempt < RECOVERIES - 1):
+                    raise StoreDown(unreachable(error)) from error
             except ResponseError as error:
                 if not (_BEHIND.search(str(error)) and self.recover and attempt < RECOVERIES - 1):
                     raise _down(error) from error
@@ -255,16 +276,6 @@ class Store:
             await asyncio.wait({self._probe})
         await self.redis.aclose()
         await self.common.aclose()
-
-
-async def _run_id(connection: AbstractConnection) -> str | None:
-    """Return the run id of a server, or None if this user is not allowed to read it."""
-    await connection.send_command("INFO", "server")
-    try:
-        found = re.search(rb"run_id:(\w+)", await connection.read_response(disable_decoding=True))
-    except ResponseError:
-        return None
-    return found[1].decode() if found else None
 
 
 def _down(error: ResponseError) -> Exception:

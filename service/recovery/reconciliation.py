@@ -17,6 +17,7 @@ import structlog
 from anyio.abc import TaskStatus
 
 from canhazgpu.events.redis_client.scripts import Script
+from canhazgpu.events.redis_client.server_pool import ServerChanged
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.recovery.reconciliation_plan import (
@@ -143,9 +144,9 @@ class Reconciler:
         It returns when the reply can be sent to the client. It returns False if Redis lost the change before
         it was written to the journal; the change was then never acknowledged. It raises StoreDown.
         """
-        return partial(self._acknowledge, self._restorations)
+        return partial(self._acknowledge, self._restorations, self._store.servers)
 
-    async def _acknowledge(self, restorations: int, reply: Mapping[str, Any]) -> bool:
+    async def _acknowledge(self, restorations: int, servers: int, reply: Mapping[str, Any]) -> bool:
         granted = reply.get("reservation")
         record = msgspec.convert(granted, Record) if granted else None
         async with self._lock:
@@ -153,8 +154,10 @@ class Reconciler:
             if state is not None:
                 state = self._state = changed(state, reply)
                 fits = record and reply.get("count") == len(state.records.keys() | {record.id})
-                # Nothing was restored since: if Redis loses it now, it is restored with all others.
-                if record is not None and fits and restorations == self._restorations:
+                # Nothing was restored since, and no other server answers: if Redis loses it now, it is
+                # restored with all others.
+                same = (restorations, servers) == (self._restorations, self._store.servers)
+                if record is not None and fits and same:
                     number = max(state.sequence, int(record.id.rpartition("-")[2]))
                     records = {**state.records, record.id: record}
                     await self._write(msgspec.structs.replace(state, sequence=number, records=records))
@@ -179,7 +182,8 @@ class Reconciler:
                 if servers == self._store.servers:
                     break
                 continue  # Another server answers now; the reply may be from the previous one.
-            over |= await self._restore(state, wanted, found)  # Check again: it may have been lost again.
+            with self._store.only_on(servers):
+                over |= await self._restore(state, wanted, found)  # Check again: it may have been lost again.
             lasting = {name: one for name, one in state.records.items() if name not in over}
             state = msgspec.structs.replace(state, records=lasting, ended=ended_of(state, over))
         new = State(
@@ -267,11 +271,14 @@ class Reconciler:
         wished = (gpu for one in wanted.restore for gpu in one.gpus)
         indices = sorted({*self._indices, *map(int, state.cards), *wished})
         promised = promised_to_redis(state, wanted, found, self._store.owner)
-        text = await self._store.repair(
-            RESTORE,
-            [*host_keys(keys), *map(keys.gpu, indices)],
-            [keys.host, AllocationPolicy().text, msgspec.json.encode(promised)],
-        )
+        try:
+            text = await self._store.repair(
+                RESTORE,
+                [*host_keys(keys), *map(keys.gpu, indices)],
+                [keys.host, AllocationPolicy().text, msgspec.json.encode(promised)],
+            )
+        except ServerChanged:
+            return set()  # It may have all of it.
         if text is None:
             return set()  # A scan has renumbered the cards since they were read.
         reply = msgspec.json.decode(text)

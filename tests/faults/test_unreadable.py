@@ -35,7 +35,9 @@ def test_nothing_lasts_for_ever(two: Daemon) -> None:
         before = redis.hgetall(KEY)
         done = two.run("extend", "--duration", "501d")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-        assert done.stderr.startswith("Error: the reservation would exceed your limit of 876000h 0m 0s")
+        assert done.stderr.startswith(
+            "Error: the reservation would exceed your limit of 36500d; 36000d are left"
+        )
         assert redis.hgetall(KEY) == before
     assert two.run("extend", "--duration", "499d").returncode == 0
     assert "(manual, expires in 8759" in two.status()

@@ -1,15 +1,18 @@
 """A former Redis master that continues after a failover, while a connection to it is still open."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from support.eventually import until
 from support.redis_lab import DURABLE, Server
 from support.reservations import ALICE, BOB, Lab
 
+from canhazgpu.events.redis_client.server_pool import ServerChanged
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.recovery.reconciliation import Reconciler
 from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
@@ -30,9 +33,12 @@ def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
 
 
 @pytest.fixture
-async def lab(folder: Path, servers: tuple[Server, Server]) -> AsyncIterator[Lab]:
+async def lab(
+    folder: Path, servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Lab]:
     """A host with a journal, on the server that is the master."""
     del servers
+    monkeypatch.setattr("canhazgpu.events.redis_client.store.ANSWER_TIMEOUT", 60.0)
     store = Store(f"unix://{folder}/r", "h")
     lab, reconciler = Lab(store), Reconciler(store, Journal(folder / "journal"))
     await reconciler.start()
@@ -49,7 +55,12 @@ def take_over(folder: Path, old: Server, new: Server) -> None:
         until(lambda: client.info("replication").get("master_link_status") == "up", 20)
         until(lambda: source.wait(1, 1000) == 1, 20)
         client.replicaof("NO", "ONE")
-    (folder / "new").symlink_to("b")
+    lead_to(folder, "b")
+
+
+def lead_to(folder: Path, name: str) -> None:
+    """Let new connections lead to this server."""
+    (folder / "new").symlink_to(name)
     os.rename(folder / "new", folder / "r")  # noqa: PTH104 - a symlink is replaced, not what it leads to
 
 
@@ -62,7 +73,7 @@ async def port(store: Store) -> int:
 async def moved(folder: Path, lab: Lab, servers: tuple[Server, Server]) -> str:
     """Let Alice's hold on GPU 0 become one on GPU 1, which only the new master hears of; return its id.
 
-    The next command goes to the old one, for which GPU 1 is free.
+    A connection to the old one, for which GPU 1 is free, is still open and is the next to be used.
     """
     old, new = servers
     await lab.reserve(gpus=(0,))
@@ -75,7 +86,7 @@ async def moved(folder: Path, lab: Lab, servers: tuple[Server, Server]) -> str:
     mine = await lab.reserve(gpus=(1,))
     assert await port(lab.store) == new.port
     await pool.release(open_still)
-    assert await port(lab.store) == old.port
+    assert open_still.is_connected
     return mine
 
 
@@ -90,22 +101,63 @@ def created(server: Server) -> list[bytes]:
     ]
 
 
-async def test_it_hands_out_nothing_that_the_new_master_has_handed_out(
+async def test_open_connections_to_it_are_not_used(
     folder: Path, lab: Lab, servers: tuple[Server, Server]
 ) -> None:
-    """If both servers have the same number of events but different ones, the script refuses."""
+    """Once a connection leads to the new master, all do: nothing is granted on the old one any more."""
     mine = await moved(folder, lab, servers)
     assert (await lab.allocator.reserve(BOBS, "bob")).code == "refused"
+    assert await port(lab.store) == servers[1].port
     assert [created(server) for server in servers] == [[], []]
     assert [one.id for one in await lab.allocator.reservations()] == [mine]
+
+
+async def test_what_it_grants_after_the_new_one_has_answered_is_not_acknowledged(
+    folder: Path, lab: Lab, servers: tuple[Server, Server]
+) -> None:
+    """A grant that was under way on the old master is asked for again on the new one."""
+    old, new = servers
+    await lab.reserve(gpus=(0,))
+    codes = []
+
+    async def ask_for_bob() -> None:
+        codes.append((await lab.allocator.reserve(BOBS, "bob")).code)
+
+    take_over(folder, old, new)
+    os.kill(old.process.pid, signal.SIGSTOP)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask_for_bob)
+        await anyio.wait_all_tasks_blocked()
+        order = ReleaseOrder(uid=ALICE, by="alice", reason="released")
+        assert (await lab.allocator.release(order, "over"))[0] == "released"
+        mine = await lab.reserve(gpus=(1,))  # Both have two reservations, but not the same two.
+        assert await port(lab.store) == new.port
+        os.kill(old.process.pid, signal.SIGCONT)
+    assert codes == ["refused"]
+    assert len(created(old)) == 1
+    assert mine in [one.id for one in await lab.allocator.reservations()]
+    assert created(new) == []
+
+
+async def test_a_command_for_one_server_is_not_sent_to_another(
+    folder: Path, lab: Lab, servers: tuple[Server, Server]
+) -> None:
+    """A script with a promise about the old master's data is not sent to the new one."""
+    await lab.reserve(gpus=(0,))
+    take_over(folder, *servers)
+    await lab.store.redis.connection_pool.disconnect()
+    with lab.store.only_on(lab.store.servers), pytest.raises(ServerChanged):
+        await port(lab.store)
+    assert await port(lab.store) == servers[1].port
 
 
 async def test_it_grants_nothing_without_a_way_to_compare(
     folder: Path, lab: Lab, servers: tuple[Server, Server]
 ) -> None:
-    """Nothing is written to the former master, and no grant is reported."""
+    """If the former master has fewer events, nothing is written to it, and no grant is reported."""
     await moved(folder, lab, servers)
     lab.store.recover = None
+    assert await port(lab.store) == servers[0].port
     before = _sequence(servers[0])
     with pytest.raises(StoreDown, match="BEHIND"):
         await lab.allocator.reserve(BOBS, "bob")
@@ -116,12 +168,16 @@ async def test_it_grants_nothing_without_a_way_to_compare(
 async def test_what_it_granted_is_known_to_the_new_master(
     folder: Path, lab: Lab, servers: tuple[Server, Server]
 ) -> None:
-    """A grant on the former master is transferred to the new one before that grants."""
+    """A grant on the former master, which was back for a while, is transferred to the new one."""
     mine = await moved(folder, lab, servers)
+    lead_to(folder, "a")
+    await lab.store.redis.connection_pool.disconnect()
     free = AllocationRequest(kind="manual", user=f"u{BOB}", uid=BOB, gpus=(0,), duration_ms=3600_000)
     await lab.scan()
     granted = await lab.allocator.reserve(free, "bob")
     assert granted.code == "granted"
+    assert await port(lab.store) == servers[0].port
+    lead_to(folder, "b")
     await lab.store.redis.connection_pool.disconnect()
     assert await port(lab.store) == servers[1].port
     carol = AllocationRequest(kind="manual", user="u1003", uid=1003, gpus=(0,), duration_ms=3600_000)

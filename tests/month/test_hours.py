@@ -17,7 +17,7 @@ from canhazgpu.events.timestamps import ms_of
 from canhazgpu.service.report.report import BY, Question, report
 from canhazgpu.service.report.responses import GpuHours, ReportResponse
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(3600)]
 SEED = int(os.environ.get("MONTH_SEED", "14"))
 DAYS = int(os.environ.get("MONTH_DAYS", "30"))
 BEGIN = 1_790_553_600_000  # Monday 2026-09-28, 00:00 UTC; the clocks of Berlin are set back in that month.

@@ -23,7 +23,7 @@ from canhazgpu.events.timestamps import ms_of
 from canhazgpu.workers.delivery import ENDS
 from canhazgpu.workers.dispatch.policy import quiet_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(3600)]
 SEED = int(os.environ.get("MONTH_SEED", "11"))
 DAYS = int(os.environ.get("MONTH_DAYS", "30"))
 BEGIN = 1_790_553_600_000  # Monday 2026-09-28, 00:00 UTC: before the ids that Redis gives.
