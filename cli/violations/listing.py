@@ -174,7 +174,8 @@ def show(
 def find(text: str) -> dict[str, Any]:
     """Return one violation and its history, by its id or the start of it."""
     if not ID.fullmatch(text):
-        fail(f"{printable(text)} is not the id of a violation; `canhazgpu violations` shows the ids", USAGE)
+        named = printable(text) or "''"
+        fail(f"{named} is not the id of a violation; `canhazgpu violations` shows the ids", USAGE)
     found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
     return found
 

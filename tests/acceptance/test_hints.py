@@ -145,7 +145,7 @@ def test_an_option_of_a_peer_gets_a_hint(idle: Daemon, line: str, code: int, sai
 def test_what_the_hint_says_works(idle: Daemon, line: str, out: str) -> None:
     """The line that it names runs the command, with COMMAND replaced; the codes are those of `run`."""
     code = 127 if "--" in line.split()[:2] else 2 if line == "train x" else 125
-    (idle.folder / "bin/none.toml").write_text(f'socket = "{idle.folder}/socket"\n')
+    (idle.folder / "bin/none.toml").write_text(f'socket = "{idle.folder}/s"\n')
     said = hint(idle, f"canhazgpu {line}", code)
     named = said.partition("canhazgpu run ")[2].strip().removesuffix("; nothing was reserved")
     done = typed(idle, f"canhazgpu run {named.replace('COMMAND', 'train')}")
