@@ -106,7 +106,7 @@ def report(
 def _check(words: dict[str, str], since: str) -> None:
     from canhazgpu.service.violations.filters import filters  # noqa: PLC0415 - heavy
 
-    period = {name: words[name] for name in ("since", "until") if name in words}
+    period = {name: word for name, word in words.items() if name in ("since", "until")}
     try:
         filters(period, round(time.time() * 1000), lambda name: since if name == "since" else f"--{name}")
     except ValueError as error:
