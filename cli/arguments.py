@@ -45,6 +45,15 @@ def integer(text: str) -> int:
     return int(text)
 
 
+def gpu_count(text: str) -> int:
+    """Return a number of GPUs. Reject `all` and `device=0`, which docker allows there."""
+    if not re.fullmatch("-?[0-9]{1,9}", text):
+        raise typer.BadParameter(
+            f"{printable(text)!r} is not a whole number: --gpu-ids says which GPUs, such as 0,2 or all"
+        )
+    return int(text)
+
+
 def _at_most(longest: int) -> Callable[[str | None], str | None]:
     def bounded(text: str | None) -> str | None:
         """Return an option's value. Reject one that is empty or longer than the service accepts."""
@@ -59,7 +68,7 @@ name = _at_most(NAME_LIMIT)
 words = _at_most(LONGEST_WORDS)
 Gpus = Annotated[
     int | None,
-    typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=integer),
+    typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=gpu_count),
 ]
 GpuIds = Annotated[
     str | None,

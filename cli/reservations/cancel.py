@@ -55,7 +55,7 @@ def cancel(
     if requests:
         if not all(word.strip() and len(word) <= NAME_LIMIT for word in requests):
             fail("an id is empty or too long; `canhazgpu queue` shows the ids", USAGE)
-        body["ids"] = requests
+        body["ids"] = [arguments.non_empty(word) for word in requests]
     rows = post(client(), "/v1/queue/cancel", body)
     if as_json:
         print_json(rows)
