@@ -165,6 +165,10 @@ def _hint(words: list[str], error: Any) -> str | None:
         return run_line.as_run(words) if first[:1] not in ("", "-") and shutil.which(first) else None
     command = getattr(getattr(error, "ctx", None), "command", None)
     after, valued = words[1:], _valued(command)
+    if option and len(option) == len("-i"):
+        option = peer_words.whole_option(option, after[: run_line.command_start(after, valued)])
+    if error.format_message().startswith(("Got unexpected extra", "No such command")):
+        return peer_words.argument_hint(first)
     if first == "run" and "--" not in after:
         start = run_line.command_start(after, valued)
         if start < len(after) and option not in after[:start]:
@@ -216,7 +220,9 @@ def run(words: list[str]) -> int:
         code = command.main(_wait_alone(words, command), prog_name=name, standalone_mode=False)
     except ParserError as error:
         where = getattr(error, "ctx", None)
-        path = where.command_path if where else name
+        path = (
+            where.command_path if where else " ".join([name, *words[:1]]) if names is not COMMANDS else name
+        )
         message = _hint(words, error) or f"{error.format_message()} (see `{path} --help`)"
         sys.stderr.write(error_line(message, USAGE))
         return reported(USAGE)

@@ -139,8 +139,13 @@ def _drop_output() -> None:
 
 
 def _take_config(arguments: list[str]) -> list[str]:
-    """Accept `--config FILE` anywhere before `--`; it applies to this process and its children."""
+    """Accept `--config FILE` anywhere before `--`; it applies to this process and its children.
+
+    After `run`, it ends at the command too: without its `--`, the option is that of the command.
+    """
     end = arguments.index("--") if "--" in arguments else len(arguments)
+    if _command(arguments) == "run":
+        end = min(end, _command_of_run(arguments))
     for position, word in enumerate(arguments[:end]):
         name, equals, value = word.partition("=")
         if name != "--config":
@@ -150,6 +155,16 @@ def _take_config(arguments: list[str]) -> list[str]:
         os.environ["CANHAZGPU_CONFIG"] = _usable(value if equals else arguments[position + 1])
         return arguments[:position] + arguments[position + (1 if equals else 2) :]
     return arguments
+
+
+def _command_of_run(arguments: list[str]) -> int:
+    """Return where the command of `run` begins: at a word that is neither an option nor follows one."""
+    start = arguments.index("run") + 1
+    for position in range(start, len(arguments)):
+        options = [word.startswith("-") for word in arguments[position - 1 : position + 1]]
+        if not options[1] and (position == start or not options[0]):
+            return position
+    return len(arguments)
 
 
 def _mention_ignored_settings(command: str, *, named: bool) -> None:

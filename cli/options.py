@@ -35,11 +35,19 @@ def integer(text: str) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
-CHECKS[integer] = values.integer
+def gpu_count(text: str) -> int:
+    """Return the number of GPUs that an option has as its value."""
+    try:
+        return values.gpu_count(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+CHECKS[integer], CHECKS[gpu_count] = values.integer, values.gpu_count
 non_empty, name, words = checked(values.non_empty), checked(values.name), checked(values.words)
 Gpus = Annotated[
     int | None,
-    typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=integer),
+    typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=gpu_count),
 ]
 GpuIds = Annotated[
     str | None,

@@ -30,6 +30,12 @@ EPILOG = examples(
 SORTS = "gpu, memory, util, temp, user or until"
 
 
+def _orders(incomplete: str) -> list[str]:
+    from canhazgpu.cli.display.gpu_filter import ORDERS  # noqa: PLC0415 - for completion alone
+
+    return [one for one in ORDERS if one.startswith(incomplete)]
+
+
 def status(
     *,
     as_json: Annotated[
@@ -60,7 +66,9 @@ def status(
     sort: Annotated[
         str,
         typer.Option(
-            help=f"Order: {SORTS}. Memory, utilisation and temperature: the highest first.", metavar="KEY"
+            help=f"Order: {SORTS}. Memory, utilisation and temperature: the highest first.",
+            metavar="KEY",
+            autocompletion=_orders,
         ),
     ] = "gpu",
     no_color: Annotated[bool, typer.Option("--no-color", help="Disable colours.")] = False,

@@ -27,6 +27,14 @@ def integer(text: str) -> int:
     return int(text)
 
 
+def gpu_count(text: str) -> int:
+    """Return a number of GPUs. Reject `all` and `device=0`, which docker allows there."""
+    try:
+        return integer(text)
+    except ValueError as error:
+        raise ValueError(f"{error}: --gpu-ids says which GPUs, such as 0,2 or all") from None
+
+
 def name(text: str) -> str:
     """Reject what the service would not accept as a name."""
     return _at_most(NAME_LIMIT, text)

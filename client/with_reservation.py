@@ -24,8 +24,10 @@ def reserve(  # noqa: PLR0913 - each says one thing about the reservation
     `wait` is True (wait as long as necessary), False (do not wait), or a maximum such as `"30m"`. `duration`
     (`"4h"`) limits the reservation in any case. Within the block, CUDA_VISIBLE_DEVICES and related variables
     are set in this process; a library that has read them before does not notice. Raises Refused, Unreachable
-    and BadSettings.
+    and BadSettings, and TypeError if `gpu_ids` is a text.
     """
+    if isinstance(gpu_ids, str):
+        raise TypeError(f"gpu_ids is a list such as [0, 1], not {gpu_ids!r}")
     client = client or Client()
     body = {
         "kind": "manual",

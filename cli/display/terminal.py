@@ -7,6 +7,7 @@ import unicodedata
 from typing import TextIO
 
 NARROWEST, WIDEST = 40, 200
+UNLIMITED = 1_000_000
 ESCAPE = "\x1b[{}m{}\x1b[0m"
 _WIDE = frozenset({"W", "F"})
 _NO_WIDTH = frozenset({"Mn", "Me"})
@@ -32,6 +33,11 @@ def columns(stream: TextIO) -> int:
         return WIDEST
     width = shutil.get_terminal_size((fallback, 24)).columns
     return min(WIDEST, max(NARROWEST, width))
+
+
+def columns_of_terminal(stream: TextIO) -> int:
+    """Return the width for tables of which a pipe gets everything."""
+    return columns(stream) if stream.isatty() else UNLIMITED
 
 
 def is_unicode(stream: TextIO) -> bool:

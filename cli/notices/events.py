@@ -174,7 +174,7 @@ def _print(event: dict[str, Any], *, as_json: bool) -> None:
         kind = printable(event["type"].removeprefix("canhazgpu."))
         told = printable(_summary(event["data"]), LONGEST)
         sys.stdout.write(
-            f"{local(event['time'])}  {kind:<18}  {printable(event['subject'])}  {told}\n".rstrip() + "\n"
+            f"{local(event['time'])}  {kind:<20}  {printable(event['subject'])}  {told}\n".rstrip() + "\n"
         )
     sys.stdout.flush()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from canhazgpu.cli import arguments
+from canhazgpu.cli import arguments, values
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
@@ -61,7 +61,7 @@ def cancel(
     if requests:
         if not all(word.strip() and len(word) <= NAME_LIMIT for word in requests):
             fail("an id is empty or too long; `canhazgpu queue` shows the ids", USAGE)
-        body["ids"] = requests
+        body["ids"] = [_checked(word) for word in requests]
     rows = post(client(), "/v1/queue/cancel", body)
     if as_json:
         print_json(rows)
@@ -73,3 +73,10 @@ def cancel(
     if not rows:
         whose = "you have no request" if user is None else f"{foreign(user)} has no request"
         sys.stdout.write(f"Nothing to cancel: {whose} in the queue\n")
+
+
+def _checked(word: str) -> str:
+    try:
+        return values.non_empty(word)
+    except ValueError as error:
+        return fail(str(error), USAGE)

@@ -100,7 +100,7 @@ def history(
     if as_json:
         print_json(rows)
     elif rows:
-        sys.stdout.write(f"{_table(rows, whose=not own)}\n{_sum(rows)}\n")
+        sys.stdout.write(f"{_table(rows, whose=not own)}\n{_sum(rows, complete=len(rows) < most)}\n")
         if len(rows) == most:
             sys.stderr.write(f"Only the newest {most} are shown; use -n to see more.\n")
     else:
@@ -152,6 +152,6 @@ def _why(row: dict[str, Any]) -> str:
     return f"{reason} ({foreign(row['by'])})" if other else reason
 
 
-def _sum(rows: list[dict[str, Any]]) -> str:
+def _sum(rows: list[dict[str, Any]], *, complete: bool) -> str:
     hours = sum((row["held_s"] or 0) * len(row["gpus"]) for row in rows) / 3600
-    return f"{len(rows)} in all, {hours:.1f} GPU-hours"
+    return f"{len(rows)} {'in all' if complete else 'shown'}, {hours:.1f} GPU-hours"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from canhazgpu.cli.output import client, examples, print_json, table
+from canhazgpu.cli.output import client, examples, print_json
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'")
 HEADER = ("POSITION", "ID", "USER", "GPUS", "WAITING", "EXPECTED", "NOTE", "FOR")
+DROP = {"NOTE": 1, "FOR": 2, "WAITING": 3, "EXPECTED": 4}  # On a narrow terminal, in this order.
+LEAST = {"USER": 8, "NOTE": 8, "FOR": 16}
 
 SHOWN = 40  # Characters of a note; --json has all of it.
 
@@ -28,9 +30,20 @@ def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON 
     if as_json:
         print_json(rows)
     elif rows:
-        sys.stdout.write(table(HEADER, [row(one) for one in rows]) + "\n")
+        sys.stdout.write(_table([row(one) for one in rows]))
     else:
         sys.stdout.write("The queue is empty.\n")
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    from canhazgpu.cli.display.tables import Column, lay_out  # noqa: PLC0415 - JSON does not need it
+    from canhazgpu.cli.display.terminal import columns_of_terminal  # noqa: PLC0415
+
+    shown = [
+        Column(title, cells, least=LEAST.get(title, 0), drop=DROP.get(title, 0))
+        for title, cells in zip(HEADER, zip(*rows, strict=True), strict=True)
+    ]
+    return "".join(f"{line}\n" for line in lay_out(shown, columns_of_terminal(sys.stdout)))
 
 
 def row(request: dict[str, Any]) -> tuple[str, ...]:

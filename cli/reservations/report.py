@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+import time
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -84,7 +85,7 @@ def report(
     if days is not None and since is not None:
         fail("--days and --since cannot be used together", USAGE)
     if days is not None and not 1 <= days <= MOST_DAYS:
-        fail("--days: use a number from 1 on", USAGE)
+        fail(f"--days: {days} is out of range: use 1 to {MOST_DAYS}", USAGE)
     if by not in BY:
         fail(f"--by: there is no '{printable(by, 20)}'; use one of {', '.join(BY)}", USAGE)
     words = {"by": by, "zone": zone_for_service()}
@@ -92,6 +93,7 @@ def report(
         words["since"] = f"{days}d" if since is None else as_utc(since)
     if until is not None:
         words["until"] = as_utc(until)
+    _check(words, "--since" if days is None else "--days")
     answer = client().get("/v1/report?" + urlencode(words))
     if as_json:
         print_json(answer)
@@ -99,6 +101,16 @@ def report(
         _write_csv(answer["rows"])
     else:
         sys.stdout.write(_text(answer))
+
+
+def _check(words: dict[str, str], since: str) -> None:
+    from canhazgpu.service.violations.filters import filters  # noqa: PLC0415 - heavy
+
+    period = {name: word for name, word in words.items() if name in ("since", "until")}
+    try:
+        filters(period, round(time.time() * 1000), lambda name: since if name == "since" else f"--{name}")
+    except ValueError as error:
+        fail(str(error), USAGE)
 
 
 def _write_csv(rows: list[dict[str, Any]]) -> None:

@@ -109,7 +109,7 @@ def _dashes_missing(context: typer.Context) -> NoReturn:
     from canhazgpu.cli.syntax.run_line import DASHES, with_dashes  # noqa: PLC0415 - only after a mistake
 
     words = sys.argv[sys.argv.index("run") + 1 :] if "run" in sys.argv else []
-    valued = {
+    valued = {"--config"} | {  # main.py takes it
         name
         for one in context.command.params
         for name in one.opts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def gpu_list(text: str) -> GpuNames:
     found = [one for word in text.split(",") for one in _part(word.strip(), text)]
     if len(set(found)) != len(found):
         raise ValueError(f"{printable(text)} names a GPU twice")
+    if beyond := [one for one in found if isinstance(one, int) and one >= MOST]:
+        raise ValueError(f"there is no GPU {spell_ranges(beyond)} (`canhazgpu status` lists them)")
     return found
 
 

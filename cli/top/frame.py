@@ -30,7 +30,7 @@ HELP = (
     "q        Quit, as Ctrl-C does.",
     "",
     "HISTORY is the utilisation of the card at the last refreshes, the newest on the right.",
-    "Press any key to go back.",
+    "Press any other key to go back.",
 )
 
 

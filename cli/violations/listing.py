@@ -15,7 +15,7 @@ from canhazgpu.cli.arguments import name, non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
-from canhazgpu.cli.output import client, csv_cell, examples, fail, print_json, table
+from canhazgpu.cli.output import client, csv_cell, examples, fail, print_json
 from canhazgpu.cli.violations.timeline import head, moments
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import printable
@@ -36,6 +36,8 @@ COLUMNS = (
     "reached_at",
 )
 HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK", "TOLD", "PROCESSES")
+DROP = {"PROCESSES": 1, "PEAK": 2, "TOLD": 3, "LASTED": 4, "KIND": 5}  # On a narrow terminal, in this order.
+LEAST = {"USER": 8, "PROCESSES": 16}
 ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or the start of one.
 MOST_ROWS = 10_000  # The service sends no more.
 NAMED = 10  # Users listed in the last line; the rest are counted.
@@ -142,7 +144,7 @@ def violations(
         writer.writerow(COLUMNS)
         writer.writerows([csv_cell(row[name]) for name in COLUMNS] for row in rows)
     elif rows:
-        sys.stdout.write(f"{table(HEADER, list(map(_row, rows)))}\n\n{_sum_up(rows)}\n")
+        sys.stdout.write(f"{_table(list(map(_row, rows)))}\n{_sum_up(rows)}\n")
     else:
         sys.stdout.write(_none(said))
 
@@ -174,7 +176,8 @@ def show(
 def find(text: str) -> dict[str, Any]:
     """Return one violation and its history, by its id or the start of it."""
     if not ID.fullmatch(text):
-        fail(f"{printable(text)} is not the id of a violation; `canhazgpu violations` shows the ids", USAGE)
+        named = printable(text) or "''"
+        fail(f"{named} is not the id of a violation; `canhazgpu violations` shows the ids", USAGE)
     found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
     return found
 
@@ -186,6 +189,17 @@ def _check(said: dict[str, str]) -> None:
         filters(said, round(time.time() * 1000), lambda name: f"--{name}")
     except ValueError as error:
         fail(str(error), USAGE)
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    from canhazgpu.cli.display.tables import Column, lay_out  # noqa: PLC0415 - JSON does not need it
+    from canhazgpu.cli.display.terminal import columns_of_terminal  # noqa: PLC0415
+
+    shown = [
+        Column(title, cells, least=LEAST.get(title, 0), drop=DROP.get(title, 0))
+        for title, cells in zip(HEADER, zip(*rows, strict=True), strict=True)
+    ]
+    return "".join(f"{line}\n" for line in lay_out(shown, columns_of_terminal(sys.stdout)))
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.linux.processes import ended
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
-from canhazgpu.events.spelling.gpu_ranges import states_of_gpus
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges, states_of_gpus
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.hidepid import HIDDEN, REMEDY, hides_others
 from canhazgpu.service.reservations.allocator import AllocationRequest, Blocked, Reserved
@@ -105,8 +105,7 @@ def _never(reserved: Reserved) -> Problem:
 
 
 def _no_such_gpu(missing: Sequence[int]) -> Problem:
-    named = ", ".join(map(str, missing))
-    detail = f"there is no GPU {named} on this host, or it is not managed"
+    detail = f"there is no GPU {spell_ranges(missing)} on this host, or it is not managed"
     return Problem(400, "no-such-gpu", detail, "`canhazgpu status` lists them")
 
 

@@ -86,7 +86,8 @@ def _moment(text: str, now_ms: int, name: str) -> int:
         return now_ms - round(parse_duration(text) * 1000)
     except ValueError as error:
         if not text[:4].isdigit() or text[4:5] != "-":
-            raise ValueError(f"{name}: {printable(str(error), 200)}, or a date such as 2026-11-25") from None
+            date = ", or a date such as 2026-11-25" if "write" in str(error) else ""
+            raise ValueError(f"{name}: {printable(str(error), 200)}{date}") from None
     try:
         if not _MOMENT.fullmatch(text):
             raise ValueError

@@ -121,7 +121,7 @@ def test_who_has_no_account_is_silenced_with_a_hint(host: Daemon) -> None:
 def test_a_name_that_is_not_utf8_is_refused_with_the_form_that_is_found(host: Daemon) -> None:
     """Its bytes are spelled out as in `status`, and a search for that finds the user's violations."""
     said = refusal(host, "violations", "--user", "al\udcffice")
-    assert ": the value is not valid UTF-8: canhazgpu shows it as 'al\\xffice'" in said
+    assert "'--user' / '-u': the value is not valid UTF-8: canhazgpu shows it as 'al\\xffice'" in said
     host.place(gpu(0, use(1, 900, user="al\\xffice")))
     until(host.facts)
     found = host.run("violations", "--user", "al\\xffice", "--json")

@@ -195,6 +195,7 @@ def test_without_a_service_nothing_is_said(busy: Daemon, shell: str) -> None:
         ("canhazgpu cancel --user ", []),
         ("canhazgpu deadletters replay ", []),
         ("canhazgpu notify preview --channel ", ["wall", "email"]),
+        ("canhazgpu status --sort u", ["util", "user", "until"]),
         ("canhazgpu sil", ["silence"]),
     ],
 )

@@ -56,7 +56,7 @@ def hint(host: Daemon, line: str, code: int) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("word", ["ps", "squeue", "nvidia-smi", "free", "help"])
+@pytest.mark.parametrize("word", ["ps", "squeue", "nvidia-smi", "free", "help", "last", "w", "logs"])
 def test_a_command_of_a_peer_gets_a_hint(idle: Daemon, word: str) -> None:
     """It is a usage error, whatever follows the word."""
     said = f"Error: there is no command {word}: {peer_words.COMMANDS[word]}\n"
@@ -71,6 +71,7 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         assert "canhazgpu" in said
         assert len(said) < 100
     own = {"--duration", "--gpus", "--gpu-ids", "--note", "--nonblock", "--watch", "--json"}
+    own |= {"--gpu", "--number", "--since", "--until", "--interval", "--mine"}
     assert all(peer_words.option_hint(option, own) for option in {*peer_words.OPTIONS, *peer_words.NEEDLESS})
     assert peer_words.option_hint("--time", ("--json",)) is None
 
@@ -91,6 +92,23 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         ("--query-gpu=uuid", 2, "there is no option --query-gpu=uuid: `canhazgpu status` shows"),
         ("-l 1", 2, "there is no option -l: `canhazgpu status --watch` refreshes"),
         ("reserve --name x", 2, "there is no option --name: use --note TEXT"),
+        ("reserve -t 1h", 2, "there is no option -t: use --duration 2h"),
+        ("run --gpus all -- train", 125, "'all' is not a whole number: --gpu-ids says which GPUs"),
+        ("run --gpus device=0 -- train", 125, "--gpu-ids says which GPUs, such as 0,2 or all"),
+        ("run -it -- train", 125, "there is no option -it: leave it out: the command has your terminal"),
+        ("run -it train", 125, "there is no option -it: leave it out: the command has your terminal"),
+        ("run --rm -- train", 125, "there is no option --rm: leave it out: the GPUs are released when"),
+        ("history -G 0", 2, "there is no option -G: use --gpu 3"),
+        ("history --limit 5", 2, "there is no option --limit: use --number 20"),
+        ("top -d 1", 2, "there is no option -d: use --interval 5s"),
+        ("-V", 2, "there is no option -V: `canhazgpu --version` prints it"),
+        ("--json", 2, "there is no option --json: write it after a command"),
+        ("--gpus 1 -- train", 2, "there is no option --gpus: `canhazgpu run --gpus 1 -- COMMAND`"),
+        ("reserve 1", 2, "reserve has no arguments: use --gpus 2 (how many) or --gpu-ids 0,2 (which)"),
+        ("reserve 4h", 2, "and --duration 4h"),
+        ("history bob", 2, "history has no arguments: use --user bob"),
+        ("violations v17", 2, "or `canhazgpu violations show ID`"),
+        ("reserve --note", 2, "'--note' requires an argument. (see `canhazgpu reserve --help`)"),
     ],
 )
 def test_an_option_of_a_peer_gets_a_hint(idle: Daemon, line: str, code: int, said: str) -> None:
@@ -108,6 +126,9 @@ def test_an_option_of_a_peer_gets_a_hint(idle: Daemon, line: str, code: int, sai
         ("run -w 1m -g 1 train x", "train x A=\n"),
         ("run --gpus=1 train x", "train x A=\n"),
         ("run train -- x", "train x A=\n"),
+        ("run --config none.toml train x", "train x A=\n"),
+        ("run train --config lr.yaml", "train --config lr.yaml A=\n"),
+        ("run --gpus 1 train --config=lr.yaml", "train --config=lr.yaml A=\n"),
         ("train x", "train x A=\n"),
         ("run -- cd folder", "train A=\n"),
         ("run -- source env.sh", "train A=sourced\n"),
@@ -124,6 +145,7 @@ def test_an_option_of_a_peer_gets_a_hint(idle: Daemon, line: str, code: int, sai
 def test_what_the_hint_says_works(idle: Daemon, line: str, out: str) -> None:
     """The line that it names runs the command, with COMMAND replaced; the codes are those of `run`."""
     code = 127 if "--" in line.split()[:2] else 2 if line == "train x" else 125
+    (idle.folder / "bin/none.toml").write_text(f'socket = "{idle.folder}/s"\n')
     said = hint(idle, f"canhazgpu {line}", code)
     named = said.partition("canhazgpu run ")[2].strip().removesuffix("; nothing was reserved")
     done = typed(idle, f"canhazgpu run {named.replace('COMMAND', 'train')}")

@@ -50,6 +50,8 @@ RESERVATION = {
     ".cli.syntax.gpu_list",
     ".cli.values",
     ".client.reservations",
+    ".events.spelling",
+    ".events.spelling.gpu_ranges",
 }
 SHELL = {".cli.shells"}
 OF_ROOT = {"_ctypes", "_struct", "ctypes", "ctypes._endian", "struct"}  # For prctl(2).

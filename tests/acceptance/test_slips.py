@@ -42,6 +42,15 @@ def error(host: Daemon, *words: str) -> str:
         (("run", "--wait", "abc", "--", "true"), "--wait: 'abc' is not a duration"),
         (("run", "--wait", "-5m", "--", "true"), "--wait: '-5m' is not a duration"),
         (("run", "--wait", "python", "train.py"), "put -- directly before the command"),
+        (("reserve", "--gpu-ids", "9999"), "--gpu-ids: there is no GPU 9999 (`canhazgpu status` lists them)"),
+        (("release", "0-9999"), "GPUS: there is no GPU 1024-9999 (`canhazgpu status` lists them)"),
+        (("cancel", "\udcff"), "the value is not valid UTF-8: canhazgpu shows it as '\\xff'"),
+        (("report", "--since", "soon"), "--since: 'soon' is not a duration"),
+        (("report", "--since", "1h", "--until", "2h"), "--since is not before --until"),
+        (("report", "--days", "1", "--until", "2d"), "--days is not before --until"),
+        (("report", "--days", "99999"), "--days: 99999 is out of range: use 1 to 36500"),
+        (("history", "--since", "99999w"), "--since: '99999w' is longer than a hundred years\n"),
+        (("violations", "show", ""), "'' is not the id of a violation"),
         (("admin", "drain", "a"), "GPUS: 'a' is not a list of GPUs"),
         (("admin", "undrain", "1,1"), "GPUS: 1,1 names a GPU twice"),
         (("reserve", "--user", LONG), "'--user' / '-u': it has 70 characters; the limit is 64"),
@@ -75,6 +84,8 @@ def test_a_gpu_that_is_not_there(host: Daemon) -> None:
         for ids in ("99", "0,99", "1,99"):
             named = [ids] if words[-1] == "drain" else ["--gpu-ids", ids]
             assert NO_GPU in error(host, *words, *named), (words, ids)
+    said = error(host, "reserve", "--gpu-ids", "0-1023")
+    assert "there is no GPU 2-1023 on this host, or it is not managed" in said
     assert "GPU 0: IN USE by root for" in host.status()
     for words in (["release"], ["extend"], ["admin", "release"]):
         done = host.run(*words, "--gpu-ids", "1")

@@ -74,7 +74,7 @@ def test_filters_help_and_quitting(screen: Screen) -> None:
     assert "  6  free" in screen.text
     assert "\n  7  unreserved" not in screen.text
     screen.press("h")
-    until(lambda: "Press any key to go back." in screen.text, 20)
+    until(lambda: "Press any other key to go back." in screen.text, 20)
     assert screen.is_alternate
     screen.press("h", "q")
     until(lambda: screen.status == 0, 20)
@@ -122,7 +122,7 @@ def test_a_service_that_is_stopped(host: Daemon) -> None:
         host.process.send_signal(signal.SIGSTOP)
         until(lambda: "stale since " in shown.text and "is stopped" in shown.text, 20)
         shown.press("h")
-        until(lambda: "Press any key to go back." in shown.text, 20)
+        until(lambda: "Press any other key to go back." in shown.text, 20)
         host.process.send_signal(signal.SIGCONT)
         until(lambda: "stale" not in shown.text, 20)
         shown.press("h", "q")

@@ -131,3 +131,14 @@ def test_a_partial_release_has_its_own_row(four: Daemon) -> None:
     assert first["id"] == second["id"]
     assert (first["gpus"], first["kept"]) == ([1], [0, 2])
     assert (second["gpus"], second["kept"]) == ([0, 2], None)
+
+
+def test_the_sum_is_of_all_only_if_all_are_shown(four: Daemon) -> None:
+    """With -n, more may have ended than those that are summed up."""
+    for _ in range(2):
+        assert four.run("reserve").returncode == 0
+        assert four.run("release").returncode == 0
+    done = four.run("history", "-n", "1")
+    assert done.stdout.splitlines()[-1] == "1 shown, 0.0 GPU-hours"
+    done = four.run("history")
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("2 in all, 0.0 GPU-hours", "")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from canhazgpu.cli import arguments
 from canhazgpu.cli.syntax.gpu_list import gpu_list, one_gpu
+from canhazgpu.client import reserve
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.sanitize import UUID_START
 from canhazgpu.service.api.errors import Problem
@@ -146,3 +147,9 @@ def test_the_same_card_by_two_names_is_refused() -> None:
     """A number and a UUID that mean one card are one too many."""
     with pytest.raises(Problem, match="named twice"):
         indices([2, "GPU-41"], CARDS)
+
+
+def test_a_python_list_of_gpus_is_no_text() -> None:
+    """`"0-1"` is refused in words of the caller, before the service is asked."""
+    with pytest.raises(TypeError, match=re.escape("gpu_ids is a list such as [0, 1], not '0-1'")):
+        reserve(gpu_ids="0-1").__enter__()
