@@ -31,7 +31,7 @@ local function open_host(first_gpu)
   host.blind = not scan[1] or scan[3] or now_ms - tonumber(scan[1]) > host.rules.stale_ms
   for position = first_gpu, #KEYS do
     local facts = redis.call('HMGET', KEYS[position], 'state', 'usage', 'holder', 'last_released', 'drained', 'unmanaged',
-      'uuid', 'unseen', 'holder_user', 'holder_uid', 'disowned')
+      'uuid', 'unseen', 'holder_user', 'holder_uid', 'disowned', 'holder_login')
     local gpu = {key = KEYS[position], index = tonumber(string.match(KEYS[position], ':gpu:(%d+)$')), state = facts[1],
       text = facts[2], holder = facts[3], released_ms = tonumber(facts[4] or 0), drained = facts[5], unmanaged = facts[6],
       uuid = facts[7], unseen = facts[8], disowned = facts[11]}
@@ -40,7 +40,7 @@ local function open_host(first_gpu)
     -- A record that cannot be read still holds its GPUs, until its user or an administrator releases it.
     if gpu.holder and not host.records[gpu.holder] then
       host.records[gpu.holder] = {id = gpu.holder, kind = 'manual', user = facts[9] or '', uid = tonumber(facts[10]) or 0,
-        gpus = {}, started_ms = now_ms, unreadable = true}
+        login_uid = tonumber(facts[12] or nil), gpus = {}, started_ms = now_ms, unreadable = true}
     end
     local record = gpu.holder and host.records[gpu.holder]
     if record and record.unreadable then table.insert(record.gpus, gpu.index) end
@@ -75,6 +75,19 @@ local function obstacle(host, gpu, request)
   if not usage_of(gpu).in_use then return nil, false end
   if request.kind == 'manual' and only_by(gpu, request) then return nil, true end
   return 'in_use'
+end
+
+-- Returns whether a reservation or a request in the queue is the caller's own. After `sudo` the caller is the user who
+-- logged in; others who are root are not. An administrator has no `person` and means everything of a uid.
+local function is_own(record, caller)
+  if not caller.person then return record.uid == caller.uid end
+  return (known(record.login_uid) or record.uid) == caller.person or (record.uid == caller.uid and caller.uid ~= 0)
+end
+
+-- Returns a GPU that a caller cannot change, as the answer shows it.
+local function blocked_by(index, record, caller)
+  if not record then return {gpu = index} end
+  return {gpu = index, by = record.user, kind = record.kind, another_login = record.uid == caller.uid and not is_own(record, caller) or nil}
 end
 
 local function needed(request) return request.gpus and #request.gpus or request.count end

@@ -68,6 +68,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None = None
     users: tuple[str, ...] | None = None
     kind: str | None = None
+    another_login: bool = False  # The caller's uid, but another user's `sudo`.
     reason: str | None = None
     remedy: str | None = None
 
@@ -94,12 +95,14 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
 class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The reservations to end: those of `uid`, or on `gpus`, or with `ids`; `all` includes those of runs.
 
-    `everybody`: of all users. `admin` can end those of others. `by` and `reason` appear in the event.
+    `person`: the user behind a uid that several share (`Peer.person`). `everybody`: of all users. `admin` can
+    end those of others. `by` and `reason` appear in the event.
     """
 
     uid: int
     by: str
     reason: str
+    person: int | None = None
     gpus: tuple[int, ...] | None = None
     ids: tuple[str, ...] | None = None
     all: bool = False
@@ -165,16 +168,24 @@ class Allocator:
         add_ms: int,
         most_ms: int | None,
         cut: bool = False,
+        person: int | None = None,
     ) -> dict[str, Any]:
         """Extend manual reservations, with `cut` up to the limit; return the script's reply."""
         request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
-        return await self.change(EXTEND, uid, operation, named(request, gpus))
+        return await self.change(EXTEND, uid, operation, named(_by(request, person), gpus))
 
     async def disown(
-        self, uid: int, operation: str, *, gpus: Sequence[int] | None, undo: bool
+        self,
+        uid: int,
+        operation: str,
+        *,
+        gpus: Sequence[int] | None,
+        undo: bool,
+        person: int | None = None,
     ) -> dict[str, Any]:
         """Disown presumed use of the holder's GPUs, or undo that; return the script's reply."""
-        return await self.change(DISOWN, uid, operation, named({"uid": uid, "undo": undo}, gpus))
+        request = _by({"uid": uid, "undo": undo}, person)
+        return await self.change(DISOWN, uid, operation, named(request, gpus))
 
     async def drain(
         self, uid: int, operation: str, *, gpus: Sequence[int], reason: str | None, by: str
@@ -296,3 +307,7 @@ class Allocator:
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
         return dict(rows)
+
+
+def _by(request: dict[str, Any], person: int | None) -> dict[str, Any]:
+    return request if person is None else {**request, "person": person}

@@ -161,6 +161,7 @@ class ReservationRoutes:
             uid=peer.uid,
             by=peer.name,
             reason="released",
+            person=peer.person,
             gpus=indices(params.gpus, self._scanner.known),
             ids=tuple(sorted(set(params.ids))) if params.ids is not None else None,
             all=params.all,
@@ -185,6 +186,7 @@ class ReservationRoutes:
             add_ms=round(more * 1000),
             most_ms=round(may.longest * 1000) if may.longest else None,
             cut=bare,
+            person=peer.person,
         )
         if reply["code"] == "not-yours":
             raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "extend", self._scanner.known)
@@ -205,6 +207,7 @@ class ReservationRoutes:
             operation_id(params.operation),
             gpus=indices(params.gpus, self._scanner.known),
             undo=params.undo,
+            person=peer.person,
         )
         if reply["code"] == "not-yours":
             raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "disown", self._scanner.known)
