@@ -84,6 +84,17 @@ local function is_own(record, caller)
   return (known(record.login_uid) or record.uid) == caller.person or (record.uid == caller.uid and caller.uid ~= 0)
 end
 
+-- Gives GPUs that a caller named by UUID their current indices: a scan may have renumbered them since `request` was read.
+local function follow_cards(host, request)
+  local now_at = {}
+  for _, gpu in ipairs(host.gpus) do now_at[gpu.uuid or ''] = gpu.index end
+  for i, index in ipairs(request.gpus or {}) do
+    local uuid, there = known(request.uuids) and request.uuids[tostring(index)], host.by_index[index]
+    if uuid and there and there.uuid ~= uuid then request.gpus[i] = now_at[uuid] or (there.uuid and -1 or index) end
+  end
+  request.uuids = nil
+end
+
 -- Returns a GPU that a caller cannot change, as the answer shows it.
 local function blocked_by(index, record, caller)
   if not record then return {gpu = index} end

@@ -41,6 +41,7 @@ class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """The parameters of `reserve`: `gpus`, or any `count` of GPUs. Durations are in milliseconds.
 
     `id` is that of a request that is already waiting. `limit`: the maximum number of GPUs of this user.
+    `uuids` are those of the `gpus` that were named by UUID: the script follows them if they are renumbered.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     wait: bool = False
     id: str | None = None
     login_uid: int | None = None
+    uuids: dict[int, str] | None = None
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,7 @@ class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     reason: str
     person: int | None = None
     gpus: tuple[int, ...] | None = None
+    uuids: dict[int, str] | None = None
     ids: tuple[str, ...] | None = None
     all: bool = False
     admin: bool = False
@@ -169,12 +172,13 @@ class Allocator:
         most_ms: int | None,
         cut: bool = False,
         person: int | None = None,
+        uuids: Mapping[int, str] | None = None,
     ) -> dict[str, Any]:
         """Extend manual reservations, with `cut` up to the limit; return the script's reply."""
         request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
-        return await self.change(EXTEND, uid, operation, named(_by(request, person), gpus))
+        return await self.change(EXTEND, uid, operation, named(_by(request, person), gpus, uuids))
 
-    async def disown(
+    async def disown(  # noqa: PLR0913 - which GPUs, and what changes
         self,
         uid: int,
         operation: str,
@@ -182,23 +186,38 @@ class Allocator:
         gpus: Sequence[int] | None,
         undo: bool,
         person: int | None = None,
+        uuids: Mapping[int, str] | None = None,
     ) -> dict[str, Any]:
         """Disown presumed use of the holder's GPUs, or undo that; return the script's reply."""
         request = _by({"uid": uid, "undo": undo}, person)
-        return await self.change(DISOWN, uid, operation, named(request, gpus))
+        return await self.change(DISOWN, uid, operation, named(request, gpus, uuids))
 
-    async def drain(
-        self, uid: int, operation: str, *, gpus: Sequence[int], reason: str | None, by: str
+    async def drain(  # noqa: PLR0913 - which GPUs, and what changes
+        self,
+        uid: int,
+        operation: str,
+        *,
+        gpus: Sequence[int],
+        reason: str | None,
+        by: str,
+        uuids: Mapping[int, str] | None = None,
     ) -> dict[str, Any]:
         """Drain GPUs for `reason`, or undrain them; return the script's reply."""
         request = {"by": by, **({"reason": reason} if reason else {})}
-        return await self.change(DRAIN, uid, operation, named(request, gpus))
+        return await self.change(DRAIN, uid, operation, named(request, gpus, uuids))
 
-    async def manage(
-        self, uid: int, operation: str, *, gpus: Sequence[int], force: bool, by: str
+    async def manage(  # noqa: PLR0913 - which GPUs, and what changes
+        self,
+        uid: int,
+        operation: str,
+        *,
+        gpus: Sequence[int],
+        force: bool,
+        by: str,
+        uuids: Mapping[int, str] | None = None,
     ) -> tuple[dict[str, Any], list[Released]]:
         """Manage exactly these GPUs; return the script's reply and the released reservations."""
-        reply = await self.change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus))
+        reply = await self.change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus, uuids))
         return reply, msgspec.convert(reply.get("released") or [], list[Released])
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:

@@ -9,6 +9,7 @@ local host, request = open_host(10), cjson.decode(ARGV[3])
 local before = redis.call('GET', KEYS[9])
 if before then return before end
 if host.incomplete then return cjson.encode({code = 'again'}) end
+follow_cards(host, request)
 
 local parts, blocked = {}, {}
 local function part_of(record, index)

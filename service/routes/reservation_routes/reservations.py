@@ -23,7 +23,7 @@ from canhazgpu.service.api.context import (
     respond,
 )
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.api.gpu_names import indices
+from canhazgpu.service.api.gpu_names import indices, uuids
 from canhazgpu.service.api.requests import (
     DisownRequest,
     ExtendRequest,
@@ -163,6 +163,7 @@ class ReservationRoutes:
             reason="released",
             person=peer.person,
             gpus=indices(params.gpus, self._scanner.known),
+            uuids=uuids(params.gpus, self._scanner.known),
             ids=tuple(sorted(set(params.ids))) if params.ids is not None else None,
             all=params.all,
         )
@@ -183,6 +184,7 @@ class ReservationRoutes:
             peer.uid,
             operation_id(params.operation),
             gpus=indices(params.gpus, self._scanner.known),
+            uuids=uuids(params.gpus, self._scanner.known),
             add_ms=round(more * 1000),
             most_ms=round(may.longest * 1000) if may.longest else None,
             cut=bare,
@@ -206,6 +208,7 @@ class ReservationRoutes:
             peer.uid,
             operation_id(params.operation),
             gpus=indices(params.gpus, self._scanner.known),
+            uuids=uuids(params.gpus, self._scanner.known),
             undo=params.undo,
             person=peer.person,
         )
@@ -295,4 +298,5 @@ class ReservationRoutes:
             limit=may.gpus,
             wait=wait,
             id=params.request,
+            uuids=uuids(params.gpus, self._scanner.known) if gpus else None,
         )
