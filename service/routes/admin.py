@@ -15,7 +15,8 @@ from canhazgpu.service.api.requests import AdminReleaseRequest, DrainRequest, Ma
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
-from canhazgpu.service.reservations.allocator import Allocator, ReleaseOrder
+from canhazgpu.service.reservations.allocator import Allocator
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 NAMED = 3  # Missing GPUs to list; the rest are counted.
 NO_REASON = "by an administrator"

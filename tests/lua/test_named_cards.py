@@ -7,7 +7,7 @@ from support.cards import CardHost
 from support.reservations import ALICE, BOB
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.reservations.allocator import ReleaseOrder
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 AT_FIRST = {0: "A", 1: "B", 2: "C"}

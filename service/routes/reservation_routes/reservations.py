@@ -37,18 +37,14 @@ from canhazgpu.service.api.requests import (
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
-from canhazgpu.service.reservations.allocator import (
-    AllocationRequest,
-    Allocator,
-    Blocked,
-    ReleaseOrder,
-)
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Blocked
 from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.reservations.environment import environment
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.lifetime import Lifetime
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.refusals import not_extended, not_visible, not_yours, refusal
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.reservation_routes.own_reservations import OwnReservationRoutes
 from canhazgpu.service.routes.reservation_routes.waiting_requests import QueueRoutes
