@@ -47,9 +47,10 @@ class Host(RuleBasedStateMachine):
     def do(self, work: Any) -> Any:
         """Run a coroutine and apply the events that it published."""
         type(self).steps += 1
-        result = self.runner.run(work)
-        self.told = self.runner.run(self.news())
-        return result
+        try:
+            return self.runner.run(work)
+        finally:  # Also of a refusal: what was published before it is not its doing.
+            self.told = self.runner.run(self.news())
 
     async def news(self) -> list[tuple[str, str]]:
         """Apply the events since the last step."""
