@@ -22,7 +22,8 @@ from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.observation import observe
 from canhazgpu.service.redis_server.server_program import any_server
-from canhazgpu.service.reservations.allocator import RESERVE, AllocationRequest, Allocator, ReleaseOrder
+from canhazgpu.service.reservations.allocator import RESERVE, AllocationRequest, Allocator
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 GPUS = 64

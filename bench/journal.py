@@ -15,7 +15,8 @@ from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.observation import observe
 from canhazgpu.service.recovery.reconciliation import Reconciler
-from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.storage.journal_copy import open_journal
 
 GPUS = 64

@@ -11,7 +11,8 @@ from bench.truth.oracle import uid_of
 from bench.truth.rights import Request
 from bench.truth.steps import Step
 from canhazgpu.events.redis_client.store import StoreDown
-from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 LASTS_MS = 4000  # A manual reservation, so that many end by themselves.
 RETRY_MS = 50  # After so long the scanner tries again.

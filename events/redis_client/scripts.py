@@ -13,6 +13,7 @@ PRELUDES = (
     "fencing.lua",
     "records.lua",
     "process_ownership.lua",
+    "callers.lua",
     "rate_limits.lua",
     "scan_rows.lua",
     "allocation.lua",

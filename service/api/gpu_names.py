@@ -21,6 +21,15 @@ def indices(gpus: Sequence[int | str] | None, known: Mapping[int, GpuUsage]) -> 
     return tuple(sorted(found))
 
 
+def uuids(gpus: Sequence[int | str] | None, known: Mapping[int, GpuUsage]) -> dict[int, str] | None:
+    """Return the whole UUIDs of GPUs that are named by one, by index. Raises Problem as `indices` does.
+
+    Scripts follow them: a scan may renumber the GPUs before the script runs.
+    """
+    named = [index_of(one, known) for one in gpus or () if isinstance(one, str)]
+    return {index: known[index].uuid for index in named} or None
+
+
 def index_of(name: int | str, known: Mapping[int, GpuUsage]) -> int:
     """Return the index of a GPU. Raises Problem if a name fits none or several."""
     if isinstance(name, int):

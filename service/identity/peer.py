@@ -43,6 +43,11 @@ class Peer(msgspec.Struct, frozen=True):
     # Whether the uid is the user's: in a container, whoever started it chose it. None: it cannot be checked.
     proven: bool | None = True
 
+    @property
+    def person(self) -> int:
+        """The uid of the user whose doing this is: after `sudo`, of the user who logged in."""
+        return self.uid if self.login_uid is None else self.login_uid
+
     def is_admin(self, group: int | None) -> bool:
         """Whether this is root, the service's own user, or a member of the administrators' group.
 

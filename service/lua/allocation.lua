@@ -31,7 +31,7 @@ local function open_host(first_gpu)
   host.blind = not scan[1] or scan[3] or now_ms - tonumber(scan[1]) > host.rules.stale_ms
   for position = first_gpu, #KEYS do
     local facts = redis.call('HMGET', KEYS[position], 'state', 'usage', 'holder', 'last_released', 'drained', 'unmanaged',
-      'uuid', 'unseen', 'holder_user', 'holder_uid', 'disowned')
+      'uuid', 'unseen', 'holder_user', 'holder_uid', 'disowned', 'holder_login')
     local gpu = {key = KEYS[position], index = tonumber(string.match(KEYS[position], ':gpu:(%d+)$')), state = facts[1],
       text = facts[2], holder = facts[3], released_ms = tonumber(facts[4] or 0), drained = facts[5], unmanaged = facts[6],
       uuid = facts[7], unseen = facts[8], disowned = facts[11]}
@@ -40,7 +40,7 @@ local function open_host(first_gpu)
     -- A record that cannot be read still holds its GPUs, until its user or an administrator releases it.
     if gpu.holder and not host.records[gpu.holder] then
       host.records[gpu.holder] = {id = gpu.holder, kind = 'manual', user = facts[9] or '', uid = tonumber(facts[10]) or 0,
-        gpus = {}, started_ms = now_ms, unreadable = true}
+        login_uid = tonumber(facts[12] or nil), gpus = {}, started_ms = now_ms, unreadable = true}
     end
     local record = gpu.holder and host.records[gpu.holder]
     if record and record.unreadable then table.insert(record.gpus, gpu.index) end

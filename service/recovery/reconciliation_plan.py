@@ -10,7 +10,7 @@ from canhazgpu.events.envelope import Undecodable, decode
 from canhazgpu.events.linux.processes import Process, open_process
 from canhazgpu.events.reservations import RUN, Record, Waiting
 from canhazgpu.service.gpus import card_identity as identity
-from canhazgpu.service.reservations.allocator import Released
+from canhazgpu.service.reservations.releases import Released
 from canhazgpu.service.storage.journal import ENDED_KEPT, Card, State
 
 SEQUENCE = 2  # The place of the sequence in the replies of a read.

@@ -14,6 +14,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.service.reservations.releases import Released, ReleaseOrder
 from canhazgpu.service.reservations.script_replies import ACKNOWLEDGED, Acknowledge, at_once, lists, named
 from canhazgpu.service.storage import records
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
@@ -41,6 +42,7 @@ class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """The parameters of `reserve`: `gpus`, or any `count` of GPUs. Durations are in milliseconds.
 
     `id` is that of a request that is already waiting. `limit`: the maximum number of GPUs of this user.
+    `uuids` are those of the `gpus` that were named by UUID: the script follows them if they are renumbered.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     wait: bool = False
     id: str | None = None
     login_uid: int | None = None
+    uuids: dict[int, str] | None = None
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +71,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None = None
     users: tuple[str, ...] | None = None
     kind: str | None = None
+    another_login: bool = False  # The caller's uid, but another user's `sudo`.
     reason: str | None = None
     remedy: str | None = None
 
@@ -89,41 +93,6 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     managed: int = 0
     limit: int | None = None
     need: int = 0
-
-
-class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The reservations to end: those of `uid`, or on `gpus`, or with `ids`; `all` includes those of runs.
-
-    `everybody`: of all users. `admin` can end those of others. `by` and `reason` appear in the event.
-    """
-
-    uid: int
-    by: str
-    reason: str
-    gpus: tuple[int, ...] | None = None
-    ids: tuple[str, ...] | None = None
-    all: bool = False
-    admin: bool = False
-    everybody: bool = False
-
-
-class Released(msgspec.Struct, frozen=True, kw_only=True):
-    """One reservation that ended or lost `gpus`; `whole` if it has no GPUs left."""
-
-    id: str
-    kind: str
-    user: str
-    uid: int
-    gpus: tuple[int, ...]
-    whole: bool
-    started_ms: int
-    pid: int | None = None
-    ended: bool = False  # Its process had already ended.
-
-    def row(self) -> dict[str, Any]:
-        """Return it as an API response."""
-        shown = {name: getattr(self, name) for name in ("id", "kind", "user", "whole", "ended")}
-        return {**shown, "gpus": sorted(self.gpus)}
 
 
 class Allocator:
@@ -165,29 +134,53 @@ class Allocator:
         add_ms: int,
         most_ms: int | None,
         cut: bool = False,
+        person: int | None = None,
+        uuids: Mapping[int, str] | None = None,
     ) -> dict[str, Any]:
         """Extend manual reservations, with `cut` up to the limit; return the script's reply."""
         request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
-        return await self.change(EXTEND, uid, operation, named(request, gpus))
+        return await self.change(EXTEND, uid, operation, named(_by(request, person), gpus, uuids))
 
-    async def disown(
-        self, uid: int, operation: str, *, gpus: Sequence[int] | None, undo: bool
+    async def disown(  # noqa: PLR0913 - which GPUs, and what changes
+        self,
+        uid: int,
+        operation: str,
+        *,
+        gpus: Sequence[int] | None,
+        undo: bool,
+        person: int | None = None,
+        uuids: Mapping[int, str] | None = None,
     ) -> dict[str, Any]:
         """Disown presumed use of the holder's GPUs, or undo that; return the script's reply."""
-        return await self.change(DISOWN, uid, operation, named({"uid": uid, "undo": undo}, gpus))
+        request = _by({"uid": uid, "undo": undo}, person)
+        return await self.change(DISOWN, uid, operation, named(request, gpus, uuids))
 
-    async def drain(
-        self, uid: int, operation: str, *, gpus: Sequence[int], reason: str | None, by: str
+    async def drain(  # noqa: PLR0913 - which GPUs, and what changes
+        self,
+        uid: int,
+        operation: str,
+        *,
+        gpus: Sequence[int],
+        reason: str | None,
+        by: str,
+        uuids: Mapping[int, str] | None = None,
     ) -> dict[str, Any]:
         """Drain GPUs for `reason`, or undrain them; return the script's reply."""
         request = {"by": by, **({"reason": reason} if reason else {})}
-        return await self.change(DRAIN, uid, operation, named(request, gpus))
+        return await self.change(DRAIN, uid, operation, named(request, gpus, uuids))
 
-    async def manage(
-        self, uid: int, operation: str, *, gpus: Sequence[int], force: bool, by: str
+    async def manage(  # noqa: PLR0913 - which GPUs, and what changes
+        self,
+        uid: int,
+        operation: str,
+        *,
+        gpus: Sequence[int],
+        force: bool,
+        by: str,
+        uuids: Mapping[int, str] | None = None,
     ) -> tuple[dict[str, Any], list[Released]]:
         """Manage exactly these GPUs; return the script's reply and the released reservations."""
-        reply = await self.change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus))
+        reply = await self.change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus, uuids))
         return reply, msgspec.convert(reply.get("released") or [], list[Released])
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:
@@ -296,3 +289,7 @@ class Allocator:
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
         return dict(rows)
+
+
+def _by(request: dict[str, Any], person: int | None) -> dict[str, Any]:
+    return request if person is None else {**request, "person": person}

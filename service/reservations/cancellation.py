@@ -28,11 +28,23 @@ class Cancellations:
         self._by: dict[str, str] = {}
         self._lock = anyio.Lock()
 
-    async def cancel(
-        self, uid: int, operation: str, by: str, *, ids: Sequence[str] | None, everything: bool
+    async def cancel(  # noqa: PLR0913 - whose requests, and which of them
+        self,
+        uid: int,
+        operation: str,
+        by: str,
+        *,
+        ids: Sequence[str] | None,
+        everything: bool,
+        person: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Remove requests of `uid` from the queue and return them. Raises Problem and StoreDown."""
+        """Remove requests of `uid` from the queue and return them. Raises Problem and StoreDown.
+
+        `person`: the user behind a uid that several share (`Peer.person`).
+        """
         order = {"uid": uid, "by": by, "all": everything, **({} if ids is None else {"ids": list(ids)})}
+        if person is not None:
+            order["person"] = person
         async with self._lock:
             reply = await self._allocator.change(CANCEL, uid, operation, msgspec.json.encode(order))
             if reply["code"] != "done":

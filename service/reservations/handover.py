@@ -14,8 +14,9 @@ from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.api.context import operation_id
 from canhazgpu.service.gpus.scanner import Scanner
-from canhazgpu.service.reservations.allocator import Allocator, ReleaseOrder
+from canhazgpu.service.reservations.allocator import Allocator
 from canhazgpu.service.reservations.lifetime import Lifetime
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 PATIENCE = 3.0  # Seconds for a client to ask again, which it does within half a second.
 AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.

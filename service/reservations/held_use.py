@@ -47,8 +47,11 @@ class NestedRuns:
 
 
 def is_own(record: Record, uid: int, login_uid: int | None) -> bool:
-    """Return whether a caller holds this reservation. Of two with the uid 0, the logins decide."""
-    return _person(record.uid, record.login_uid) == _person(uid, login_uid)
+    """Return whether a caller holds this reservation. Of two with the uid 0, the logins decide.
+
+    `is_own` in service/lua/callers.lua has the same rule.
+    """
+    return _person(record.uid, record.login_uid) == _person(uid, login_uid) or record.uid == uid != 0
 
 
 def _person(uid: int, login_uid: int | None) -> int:

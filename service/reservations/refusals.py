@@ -127,6 +127,8 @@ def not_yours(blocked: Sequence[Blocked], verb: str, known: Collection[int]) -> 
 def _whose(blocked_gpu: Blocked, verb: str) -> str:
     if blocked_gpu.kind == "run" and verb == "extend":
         return f"held by a run of {blocked_gpu.by}, which lasts as long as its process"
+    if blocked_gpu.another_login:
+        return f"reserved by {blocked_gpu.by} in another login (sudo)"
     return f"reserved by {blocked_gpu.by}" if blocked_gpu.by else "not reserved"
 
 

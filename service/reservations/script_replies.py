@@ -14,9 +14,12 @@ async def at_once(_: Mapping[str, Any]) -> bool:
     return True
 
 
-def named(request: dict[str, Any], gpus: Sequence[int] | None) -> bytes:
-    """Return a request as JSON, with the GPUs that it names."""
-    return msgspec.json.encode({**request, **({"gpus": list(gpus)} if gpus is not None else {})})
+def named(
+    request: dict[str, Any], gpus: Sequence[int] | None, uuids: Mapping[int, str] | None = None
+) -> bytes:
+    """Return a request as JSON, with the GPUs that it names; `uuids` are of those that it names by UUID."""
+    given = {} if gpus is None else {"gpus": list(gpus)}
+    return msgspec.json.encode({**request, **given, **({"uuids": dict(uuids)} if uuids else {})})
 
 
 _LISTS = (

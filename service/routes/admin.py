@@ -10,12 +10,13 @@ from starlette.routing import Route
 
 from canhazgpu.service.api.context import body, operation_id, peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.api.gpu_names import indices
+from canhazgpu.service.api.gpu_names import indices, uuids
 from canhazgpu.service.api.requests import AdminReleaseRequest, DrainRequest, ManageRequest
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
-from canhazgpu.service.reservations.allocator import Allocator, ReleaseOrder
+from canhazgpu.service.reservations.allocator import Allocator
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 NAMED = 3  # Missing GPUs to list; the rest are counted.
 NO_REASON = "by an administrator"
@@ -61,6 +62,7 @@ class AdminRoutes:
             by=peer.name,
             reason="admin",
             gpus=indices(params.gpus, self._scanner.known),
+            uuids=uuids(params.gpus, self._scanner.known),
             all=True,
             admin=True,
             everybody=params.all,
@@ -99,7 +101,12 @@ class AdminRoutes:
         if not gpus:
             raise Problem(409, "no-gpu", "no GPU was found on this host", "run `canhazgpu doctor`")
         reply, released = await self._allocator.manage(
-            peer.uid, operation_id(params.operation), gpus=gpus, force=params.force, by=peer.name
+            peer.uid,
+            operation_id(params.operation),
+            gpus=gpus,
+            force=params.force,
+            by=peer.name,
+            uuids=uuids(params.gpus, self._scanner.known),
         )
         if reply["code"] == "missing":
             raise self._missing(reply["missing"])
@@ -114,9 +121,15 @@ class AdminRoutes:
 
     async def _drain(self, peer: Peer, params: DrainRequest, reason: str | None) -> Response:
         known = self._scanner.known
-        gpus = tuple(sorted(known)) if params.gpus == "all" else indices(params.gpus, known) or ()
+        everything = params.gpus == "all"
+        gpus = tuple(sorted(known)) if everything else indices(params.gpus, known) or ()
         reply = await self._allocator.drain(
-            peer.uid, operation_id(params.operation), gpus=gpus, reason=reason, by=peer.name
+            peer.uid,
+            operation_id(params.operation),
+            gpus=gpus,
+            reason=reason,
+            by=peer.name,
+            uuids=None if everything else uuids(params.gpus, known),
         )
         if reply["code"] == "missing":
             raise self._missing(reply["missing"])

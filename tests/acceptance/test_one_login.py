@@ -81,3 +81,60 @@ def test_a_run_never_waits_for_a_run_of_another_user_around_it(three: Daemon, pe
     )
     assert done.stdout == "125\n", done
     assert "wait for itself" in done.stderr
+
+
+def refused(host: Daemon, words: list[str]) -> str:
+    """Return what a command that fails says on stderr."""
+    done = subprocess.run(
+        words, env=host.environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 1, done
+    return done.stderr
+
+
+def test_what_others_hold_under_sudo_is_not_released_or_extended(three: Daemon, people: list[Person]) -> None:
+    """Bob's `sudo canhazgpu release` ends what bob reserved with sudo; alice ends hers, also without sudo."""
+    alice, bob = people
+    said(three, alice.sudo(*COMMAND, "reserve", "--gpu-ids", "0", "--duration", "30m"))
+    said(three, bob.sudo(*COMMAND, "reserve", "--gpu-ids", "1", "--duration", "30m"))
+    for verb in (["release", "0"], ["extend", "0", "1h"], ["disown", "0"]):
+        assert "GPU 0 is reserved by root in another login (sudo)" in refused(
+            three, bob.sudo(*COMMAND, *verb)
+        )
+    assert "[1]" in said(three, bob.sudo(*COMMAND, "extend", "1h"))
+    assert "GPU 0: IN USE by root for 0h 0m" in three.status()
+    assert "expires in 0h 29m" in three.status()
+    assert said(three, bob.sudo(*COMMAND, "release")).startswith("Released 1 GPU(s): [1]")
+    assert "[0]" in said(three, alice.words(*COMMAND, "extend", "0", "1h"))
+    assert said(three, alice.words(*COMMAND, "release")).startswith("Released 1 GPU(s): [0]")
+    said(three, alice.sudo(*COMMAND, "reserve", "--gpu-ids", "0"))
+    said(three, [*COMMAND, "admin", "release", "--user", "root"])
+    assert three.status().count("AVAILABLE") == 3
+
+
+def test_what_others_wait_for_under_sudo_is_not_cancelled(three: Daemon, people: list[Person]) -> None:
+    """Bob's `sudo canhazgpu cancel` leaves the request of alice's sudo alone; she cancels it."""
+    alice, bob = people
+    said(three, bob.sudo(*COMMAND, "reserve", "--gpus", "3"))
+    words = alice.sudo(*COMMAND, "reserve", "--gpus", "1", "--wait")
+    waiting = subprocess.Popen(words, env=three.environment, stderr=subprocess.PIPE, text=True)
+    try:
+        until(lambda: "root" in said(three, [*COMMAND, "queue"]))
+        said(three, bob.sudo(*COMMAND, "cancel"))
+        assert "root" in said(three, [*COMMAND, "queue"])
+        said(three, alice.words(*COMMAND, "cancel"))
+        assert waiting.wait(20) == 1
+    finally:
+        waiting.kill()
+        waiting.communicate()
+
+
+def test_a_service_account_has_one_set_of_reservations(three: Daemon, people: list[Person]) -> None:
+    """What a service's user reserved in one login (`sudo -u ci`) is its own in every login."""
+    alice, bob = people
+    ci = ["setpriv", "--reuid=33", "--regid=33", "--clear-groups"]
+    keep = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    said(three, alice.sudo(*ci, *keep, *COMMAND, "reserve", "--gpu-ids", "2"))
+    run = [*ci, *keep, *COMMAND, "run", "--", "sh", "-c", SHOW]
+    assert said(three, bob.sudo(*run)) == "2\n"
+    assert "[2]" in said(three, bob.sudo(*ci, *keep, *COMMAND, "release"))

@@ -183,3 +183,19 @@ def test_cards_that_cannot_be_told_apart_are_said(two: Daemon) -> None:
     (said,) = [row for row in rows if row["check"] == "gpus" and row["state"] == "warn"]
     assert said["found"] == f"GPU 0 and GPU 1 have the same UUID, {A}"
     assert said["remedy"]
+
+
+def test_a_card_named_by_uuid_is_granted_though_it_has_just_moved(folder: Path) -> None:
+    """`reserve` by UUID gets that card, if the driver has renumbered it since the last scan."""
+    daemon = Daemon(folder, scan="30s")
+    daemon.place(gpu(0, uuid=A), gpu(1, uuid=B))
+    daemon.start()
+    try:
+        until(lambda: "GPU 1: AVAILABLE" in daemon.status())
+        daemon.place(gpu(0, uuid=B), gpu(1, uuid=A))
+        done = daemon.run("reserve", "--gpu-ids", A[:12], "--json")
+        assert json.loads(done.stdout)["gpus"] == [1], done
+        gpus = json.loads(daemon.run("status", "--json").stdout)
+        assert [one["uuid"] for one in gpus if one["reservation"]] == [A]
+    finally:
+        daemon.stop()

@@ -15,7 +15,8 @@ from support.reservations import ALICE, BOB, Lab
 from canhazgpu.events.redis_client.server_pool import ServerChanged
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.recovery.reconciliation import Reconciler
-from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.storage.journal import Journal
 
 pytestmark = pytest.mark.anyio

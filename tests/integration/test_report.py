@@ -15,7 +15,8 @@ from month.hours_host import HoursHost
 from canhazgpu.events.timestamps import ms_of, rfc3339
 from canhazgpu.service.report.report import Question, report
 from canhazgpu.service.report.responses import GpuHours, ReportResponse
-from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 BEGIN = 1_790_553_600_000  # 2026-09-28, 00:00 UTC.

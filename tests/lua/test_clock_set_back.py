@@ -4,7 +4,7 @@ import pytest
 from support.reservations import ALICE, Lab
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.reservations.allocator import ReleaseOrder
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 HOUR_MS = 3600_000

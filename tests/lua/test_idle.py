@@ -7,7 +7,8 @@ from support.reservations import ALICE, BOB, Lab, process, unused, used
 
 from canhazgpu.events.gpu import GpuUsage, Hint, ProcessUse
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 NOTICES: dict[str, Any] = {"idle_after": 3600.0, "idle_release": 1800.0}  # An hour, then half an hour.

@@ -9,7 +9,8 @@ from canhazgpu.config.settings import Allocation, Settings
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.observation import observe
-from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 

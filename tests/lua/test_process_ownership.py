@@ -12,7 +12,8 @@ from canhazgpu.config.settings import Settings, Violations
 from canhazgpu.events.gpu import Hint, ProcessUse
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.observation import OBSERVE, identity_key, user_key
-from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.status.gpu_status import status
 from canhazgpu.service.status.process_ownership import ownership
 from canhazgpu.service.storage.policy import AllocationPolicy, this_boot

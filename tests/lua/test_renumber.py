@@ -7,7 +7,7 @@ from support.cards import CardHost
 from support.reservations import ALICE, BOB
 
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.service.reservations.allocator import ReleaseOrder
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.silences.lifecycle import Draft, Silences
 from canhazgpu.service.storage.snapshot import snapshot
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from support.cards import CardHost
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.reservations.allocator import ReleaseOrder
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 pytestmark = [pytest.mark.heavy, pytest.mark.slow]
 CARDS, USERS = "ABCDE", (1001, 1002, 1003)

@@ -14,7 +14,8 @@ from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.gpus.observation import stall
 from canhazgpu.service.recovery.reconciliation import Reconciler
 from canhazgpu.service.recovery.reconciliation_plan import as_kept
-from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.storage.journal import Journal
 from canhazgpu.service.storage.snapshot import snapshot
 

@@ -11,7 +11,7 @@ from support.reservations import ALICE, BOB
 from canhazgpu.events.gpu import GpuReading
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.recovery.reconciliation import Reconciler
-from canhazgpu.service.reservations.allocator import ReleaseOrder
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.reservations.script_replies import Acknowledge
 from canhazgpu.service.storage.journal import Journal
 

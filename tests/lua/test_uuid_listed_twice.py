@@ -5,7 +5,7 @@ from support.cards import CardHost
 from support.reservations import ALICE, BOB
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.reservations.allocator import ReleaseOrder
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 pytestmark = pytest.mark.anyio
 

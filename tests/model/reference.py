@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from canhazgpu.service.reservations.allocator import ReleaseOrder
+from canhazgpu.service.reservations.releases import ReleaseOrder
 
 SHORT = 1  # What lasts no longer is over as soon as somebody looks, in ms.
 Event = tuple[str, str]  # The type without its prefix, and the subject.

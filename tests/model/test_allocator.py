@@ -15,8 +15,9 @@ from model.reference import Request
 
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.gpus.observation import observe
-from canhazgpu.service.reservations.allocator import AllocationRequest, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest
 from canhazgpu.service.reservations.cancellation import Cancellations
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.storage.policy import AllocationPolicy
 
 STEPS = int(os.environ.get("MODEL_STEPS", "20000"))

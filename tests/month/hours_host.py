@@ -15,7 +15,8 @@ from canhazgpu.config.settings import Gpus, Settings
 from canhazgpu.events.gpu import GpuReading, GpuUsage
 from canhazgpu.service.gpus.renumbering import Renumbering
 from canhazgpu.service.report.summing import Summing
-from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, ReleaseOrder
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.storage.policy import AllocationPolicy
 
 UIDS = (1001, 1002, 1003, 1004)

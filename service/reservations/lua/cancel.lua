@@ -14,7 +14,7 @@ local theirs, chosen = {}, {}
 local function choose(requests, id)
   local own, users, ids = {}, {}, {}
   for _, request in ipairs(requests) do
-    if request.uid == order.uid then
+    if is_own(request, order) then
       own[#own + 1], ids[#ids + 1] = request, request.id
     else
       users[#users + 1] = request.user
@@ -36,7 +36,7 @@ local function named(id)
 end
 
 for _, request in ipairs(host.requests) do
-  if request.uid == order.uid then theirs[#theirs + 1] = request end
+  if is_own(request, order) then theirs[#theirs + 1] = request end
 end
 local trouble = not order.ids and choose(theirs)
 for _, id in ipairs(order.ids or {}) do trouble = trouble or choose(named(id), id) end

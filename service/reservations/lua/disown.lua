@@ -8,13 +8,14 @@ local host, request = open_host(10), cjson.decode(ARGV[3])
 local before = redis.call('GET', KEYS[9])
 if before then return before end
 if host.incomplete then return cjson.encode({code = 'again'}) end
+follow_cards(host, request)
 
 local chosen, blocked, disowned = {}, {}, {}
 for _, gpu in ipairs(host.gpus) do
   local record = gpu.holder and host.records[gpu.holder]
-  local theirs = record and record.uid == request.uid
+  local theirs = record and is_own(record, request)
   if request.gpus and wants(request, gpu.index) and not theirs then
-    blocked[#blocked + 1] = {gpu = gpu.index, by = record and record.user or nil}
+    blocked[#blocked + 1] = blocked_by(gpu.index, record, request)
   elseif theirs and wants(request, gpu.index) then
     chosen[#chosen + 1] = gpu
   end

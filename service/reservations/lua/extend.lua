@@ -8,21 +8,22 @@ local host, request = open_host(10), cjson.decode(ARGV[3])
 local before = redis.call('GET', KEYS[9])
 if before then return before end
 if host.incomplete then return cjson.encode({code = 'again'}) end
+follow_cards(host, request)
 
 local chosen, blocked, extended = {}, {}, {}
 for _, index in ipairs(request.gpus or {}) do
   local gpu = host.by_index[index]
   local record = gpu and gpu.holder and host.records[gpu.holder]
-  if record and record.uid == request.uid and record.kind == 'manual' then
+  if record and is_own(record, request) and record.kind == 'manual' then
     chosen[record.id] = record
   else
-    blocked[#blocked + 1] = {gpu = index, by = record and record.user or nil, kind = record and record.kind or nil}
+    blocked[#blocked + 1] = blocked_by(index, record, request)
   end
 end
 if #blocked > 0 then return save_reply(host, {code = 'not-yours', blocked = blocked}) end
 if not request.gpus then
   for id, record in pairs(host.records) do
-    if record.uid == request.uid and record.kind == 'manual' then chosen[id] = record end
+    if is_own(record, request) and record.kind == 'manual' then chosen[id] = record end
   end
 end
 local most_ms = math.min(request.most_ms or LONGEST_MS, LONGEST_MS)

@@ -8,6 +8,7 @@ local host, request = open_host(10), cjson.decode(ARGV[3])
 local before = redis.call('GET', KEYS[9])
 if before then return before end
 if host.incomplete then return cjson.encode({code = 'again'}) end
+follow_cards(host, request)
 local missing, held, managed = {}, {}, 0
 for _, index in ipairs(request.gpus) do
   if not host.by_index[index] then missing[#missing + 1] = index end

@@ -9,6 +9,7 @@ local host, request = open_host(10), cjson.decode(ARGV[3])
 local before = redis.call('GET', KEYS[9])
 if before then return before end
 if host.incomplete then return cjson.encode({code = 'again'}) end
+follow_cards(host, request)
 
 local parts, blocked = {}, {}
 local function part_of(record, index)
@@ -18,24 +19,24 @@ end
 for _, index in ipairs(request.gpus or {}) do
   local gpu = host.by_index[index]
   local record = gpu and gpu.holder and host.records[gpu.holder]
-  if record and (request.admin or record.uid == request.uid) then
+  if record and (request.admin or is_own(record, request)) then
     part_of(record, index)
   else
-    blocked[#blocked + 1] = {gpu = index, by = record and record.user or nil}
+    blocked[#blocked + 1] = blocked_by(index, record, request)
   end
 end
 for _, id in ipairs(request.ids or {}) do
   local record = host.records[id]  -- If there is none, it has already ended, which is the wanted result.
-  if record and (request.admin or record.uid == request.uid) then
+  if record and (request.admin or is_own(record, request)) then
     parts[id] = record.gpus
   elseif record then
-    blocked[#blocked + 1] = {gpu = record.gpus[1], by = record.user}
+    blocked[#blocked + 1] = blocked_by(record.gpus[1], record, request)
   end
 end
 if #blocked > 0 then return save_reply(host, {code = 'not-yours', blocked = blocked}) end
 if not request.gpus and not request.ids then
   for _, record in pairs(host.records) do
-    local theirs = record.uid == request.uid or (request.admin and request.everybody)
+    local theirs = is_own(record, request) or (request.admin and request.everybody)
     if theirs and (request.all or record.kind == 'manual' or record.ended_ms) then
       for _, index in ipairs(record.gpus) do part_of(record, index) end
     end

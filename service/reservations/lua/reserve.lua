@@ -9,6 +9,7 @@ local before = redis.call('GET', KEYS[9])
 before = before and cjson.decode(before)
 if before and before.code ~= 'granted' and before.code ~= 'queued' then return cjson.encode(before) end
 if host.incomplete then return cjson.encode({code = 'again'}) end
+follow_cards(host, request)
 local known = request.id or (before and before.id)
 
 local function granted(record) return save_reply(host, {code = 'granted', id = record.id, reservation = record}) end

@@ -23,7 +23,7 @@ from canhazgpu.service.api.context import (
     respond,
 )
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.api.gpu_names import indices
+from canhazgpu.service.api.gpu_names import indices, uuids
 from canhazgpu.service.api.requests import (
     DisownRequest,
     ExtendRequest,
@@ -37,18 +37,14 @@ from canhazgpu.service.api.requests import (
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
-from canhazgpu.service.reservations.allocator import (
-    AllocationRequest,
-    Allocator,
-    Blocked,
-    ReleaseOrder,
-)
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Blocked
 from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.reservations.environment import environment
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.lifetime import Lifetime
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.refusals import not_extended, not_visible, not_yours, refusal
+from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.reservation_routes.own_reservations import OwnReservationRoutes
 from canhazgpu.service.routes.reservation_routes.waiting_requests import QueueRoutes
@@ -161,7 +157,9 @@ class ReservationRoutes:
             uid=peer.uid,
             by=peer.name,
             reason="released",
+            person=peer.person,
             gpus=indices(params.gpus, self._scanner.known),
+            uuids=uuids(params.gpus, self._scanner.known),
             ids=tuple(sorted(set(params.ids))) if params.ids is not None else None,
             all=params.all,
         )
@@ -182,9 +180,11 @@ class ReservationRoutes:
             peer.uid,
             operation_id(params.operation),
             gpus=indices(params.gpus, self._scanner.known),
+            uuids=uuids(params.gpus, self._scanner.known),
             add_ms=round(more * 1000),
             most_ms=round(may.longest * 1000) if may.longest else None,
             cut=bare,
+            person=peer.person,
         )
         if reply["code"] == "not-yours":
             raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "extend", self._scanner.known)
@@ -204,7 +204,9 @@ class ReservationRoutes:
             peer.uid,
             operation_id(params.operation),
             gpus=indices(params.gpus, self._scanner.known),
+            uuids=uuids(params.gpus, self._scanner.known),
             undo=params.undo,
+            person=peer.person,
         )
         if reply["code"] == "not-yours":
             raise not_yours(msgspec.convert(reply["blocked"], list[Blocked]), "disown", self._scanner.known)
@@ -292,4 +294,5 @@ class ReservationRoutes:
             limit=may.gpus,
             wait=wait,
             id=params.request,
+            uuids=uuids(params.gpus, self._scanner.known) if gpus else None,
         )

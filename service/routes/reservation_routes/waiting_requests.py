@@ -52,7 +52,12 @@ class QueueRoutes:
             raise Problem(400, "bad-request", "specify only one of `ids` and `all`")
         uid = await self._whose(peer, params.user)
         cancelled = await self._cancellations.cancel(
-            uid, operation_id(params.operation), peer.name, ids=params.ids, everything=params.all
+            uid,
+            operation_id(params.operation),
+            peer.name,
+            ids=params.ids,
+            everything=params.all,
+            person=peer.person if params.user is None else None,
         )
         rows = dict.fromkeys(CancelledResponse.__struct_fields__)
         return respond([{**rows, **one} for one in cancelled])
@@ -63,7 +68,7 @@ class QueueRoutes:
         if name not in [one.id for one in await self._allocator.waiting()]:
             raise Problem(404, "no-such-request", "no such request is in the queue", LISTED)
         await self._cancellations.cancel(
-            peer.uid, operation_id(None), peer.name, ids=[name], everything=False
+            peer.uid, operation_id(None), peer.name, ids=[name], everything=False, person=peer.person
         )
         return respond({"left": name})
 
