@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from canhazgpu.events.linux.processes import ended
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.peer import Peer
 
@@ -31,6 +32,8 @@ def proven_peer_of(request: Request) -> Peer:
     if peer.proven is None:
         detail = "the service has no file descriptor left to check who you are"
         raise Problem(503, "unavailable", detail, "try again")
+    if not peer.proven and peer.pid > 0 and _has_ended(process_of(request)):
+        raise Problem(409, "process-not-visible", "your process has ended")
     if not peer.proven:
         detail = "your process is in a container, where its uid does not prove who you are"
         raise Problem(403, "unproven-caller", detail, "run canhazgpu on the host")
@@ -41,6 +44,15 @@ def process_of(request: Request) -> int | None:
     """Return a pidfd of the calling process, which the caller closes; None if it is not visible."""
     found: int | None = request.scope["canhazgpu.process"]()
     return found
+
+
+def _has_ended(process: int | None) -> bool:
+    if process is None:
+        return True
+    try:
+        return ended(process)
+    finally:
+        os.close(process)
 
 
 def on_delivered(request: Request, callback: Callable[[bool], None]) -> None:

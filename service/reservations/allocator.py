@@ -79,13 +79,14 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
 class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a request. `code` is granted, queued, refused, limit, never or gone.
 
-    `counts` has the number of GPUs by their state for this user: available, held, in_use, claimed, drained,
-    error, unknown, unmanaged.
+    `cards`: the UUID of the GPU at each index, as of this result. `counts` has the number of GPUs by their
+    state for this user: available, held, in_use, claimed, drained, error, unknown, unmanaged.
     """
 
     code: str
     id: str = ""
     reservation: Record | None = None
+    cards: dict[str, str] = {}
     counts: dict[str, int] = {}
     blocked: tuple[Blocked, ...] = ()
     troubles: tuple[Blocked, ...] = ()  # All GPUs in error or unknown; only 0 if no GPU is known.

@@ -8,14 +8,24 @@ from canhazgpu.events.reservations import Record
 
 
 def environment(
-    settings: Settings, record: Record, known: Mapping[int, GpuUsage], gpus: Sequence[int] | None = None
+    settings: Settings,
+    record: Record,
+    known: Mapping[int, GpuUsage],
+    gpus: Sequence[int] | None = None,
+    cards: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the variables for all GPUs of a reservation, or for those of them in `gpus`."""
+    """Return the variables for all GPUs of a reservation, or for those of them in `gpus`.
+
+    `cards`: the UUID of the GPU at each index of the record, if it may differ from the last scan, `known`.
+    """
     chosen = record.gpus if gpus is None else gpus
-    uuids = [known[index].uuid for index in chosen if index in known]
-    by_uuid = settings.run.device_ids == "uuid"
+    seen = {str(index): usage.uuid for index, usage in known.items()}
+    named = [(index, (cards or {}).get(str(index)) or seen.get(str(index), "")) for index in chosen]
+    index_of = {uuid: index for index, uuid in seen.items()}
+    uuids = [uuid for _, uuid in named if uuid]
+    indices = [index_of.get(uuid, str(index)) for index, uuid in named]
     return {
-        "CUDA_VISIBLE_DEVICES": ",".join(uuids if by_uuid else map(str, chosen)),
+        "CUDA_VISIBLE_DEVICES": ",".join(uuids if settings.run.device_ids == "uuid" else indices),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "NVIDIA_VISIBLE_DEVICES": ",".join(uuids),
         "CANHAZGPU_RESERVATION": record.id,

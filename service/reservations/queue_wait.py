@@ -1,6 +1,6 @@
 """A request in the queue that reports its position and result while its client is connected."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from canhazgpu.service.storage.snapshot import snapshot
 JOIN_TIME = 4.0  # Seconds to wait for a Redis that is down, for clients that are not in the queue yet.
 SIGN_OF_LIFE = 5.0  # Seconds between checks of the queue if nothing happens.
 
-Start = Callable[[Record], dict[str, Any]]
+Start = Callable[[Record, Mapping[str, str]], dict[str, Any]]
 
 
 class QueuePlace:
@@ -37,7 +37,7 @@ class QueuePlace:
         refresh: Callable[[AllocationRequest], AllocationRequest],
         cancelled: Callable[[str, str], Awaitable[Problem | None]],
     ) -> None:
-        """Prepare to wait for `request`; `start` makes the response from its reservation.
+        """Prepare to wait for `request`; `start` makes the response from its reservation and cards.
 
         `refresh` updates the user's name and limit in the request. `cancelled` tells by id and user why a
         request was cancelled.
@@ -80,7 +80,7 @@ class QueuePlace:
                 yield None
             elif reserved.reservation is not None:
                 self._finish()
-                yield self._start(reserved.reservation)
+                yield self._start(reserved.reservation, reserved.cards)
                 return
             elif reserved.code != "queued":
                 self._finish()

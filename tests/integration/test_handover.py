@@ -1,6 +1,6 @@
 """Clients that disconnect while Redis is down: a grant they received stays valid, any other is released."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,7 +79,8 @@ class Desk:
             cancelled=cancelled,
         )
 
-    def _begin(self, record: Record) -> dict[str, Any]:
+    def _begin(self, record: Record, cards: Mapping[str, str]) -> dict[str, Any]:
+        assert set(cards) >= {str(index) for index in record.gpus}
         self.begun.append(record.id)
         self.handover.send(record, lambda heard: heard(True))  # noqa: FBT003 - as the service is told
         return {"state": "granted"}

@@ -1,6 +1,7 @@
 """The API routes of reservations. The caller is identified by the kernel."""
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -131,21 +132,23 @@ class ReservationRoutes:
             reserved = await place.once()
             if reserved.reservation is None:
                 raise refusal(reserved, allocation)
-            return respond(begin(reserved.reservation), 201)
+            return respond(begin(reserved.reservation, reserved.cards), 201)
         finally:
             if process is not None:
                 os.close(process)
 
-    def start(self, record: Record, *, request: Request, process: int | None) -> dict[str, Any]:
-        """Bind a reservation to its process or expiry; return the response."""
+    def start(
+        self, record: Record, cards: Mapping[str, str], *, request: Request, process: int | None
+    ) -> dict[str, Any]:
+        """Bind a reservation of these cards to its process or expiry; return the response."""
         if record.kind == RUN:
             self._liveness.watch(record, process)
         else:
             self._liveness.expiry_changed()
             self._handover.send(record, partial(on_delivered, request))
         self._scanner.request_scan()  # This closes a violation that the reservation ends.
-        variables = environment(self._settings, record, self._scanner.known)
         shown = reservation(record, record.started_ms)
+        variables = environment(self._settings, record, self._scanner.known, cards=cards)
         return {"state": "granted", "held": None, "reservation": shown, "environment": variables}
 
     async def release(self, request: Request) -> Response:
@@ -235,9 +238,8 @@ class ReservationRoutes:
     async def _with_all_gpus(self, params: ReserveRequest) -> ReserveRequest:
         managed = await self._last_known.managed()
         if not managed:
-            raise Problem(
-                409, "no-gpu", "this host has no GPU that can be reserved", "run `canhazgpu doctor`"
-            )
+            none = "this host has no GPU that can be reserved"
+            raise Problem(409, "no-gpu", none, "run `canhazgpu doctor`")
         return msgspec.structs.replace(params, gpus=list(managed))
 
     def _refresh(self, allocation: AllocationRequest) -> AllocationRequest:
@@ -272,9 +274,8 @@ class ReservationRoutes:
         if params.kind == RUN and not may_signal:
             if params.timeout is not None:
                 remedy = "leave out --timeout, or run the service as root"
-                raise Problem(
-                    409, "cannot-signal", "the service is not allowed to end your processes", remedy
-                )
+                refused = "the service is not allowed to end your processes"
+                raise Problem(409, "cannot-signal", refused, remedy)
             lasts = None  # The limit cannot be enforced; the service's log and `doctor` report this.
         admin = peer.uid == 0 and peer.is_admin(None)
         lasts_ms = None if lasts is None else round(lasts * 1000)
