@@ -26,7 +26,10 @@ def peer_pid(link: socket) -> int | None:
 
 def listener_pid(path: str) -> int | None:
     """Return the pid of the process that listens on a Unix socket, or None if nobody does."""
-    link = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK)
+    try:
+        link = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK)
+    except OSError:  # Too many open files.
+        return None
     try:
         link.connect(path)
         return peer_pid(link)
