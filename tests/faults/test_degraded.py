@@ -91,16 +91,18 @@ def check(host: Daemon, reason: str, *, may_fit: bool = False) -> None:
 
 
 def doctor_agrees(host: Daemon, reason: str, remedy: str) -> None:
-    """Check that doctor reports this reason, or none, and this remedy for Redis."""
-    rows = json.loads(host.run("doctor", "--json").stdout)
-    bad = [row for row in rows if row["check"] in ("service", "redis", "streams") and row["state"] != "ok"]
+    """Wait until doctor reports this reason and this remedy; Redis may be up between two attempts."""
     unknown = "their contents cannot be checked"
-    assert {(row["check"], row["found"]) for row in bad} == {
-        ("service", reason),
-        ("redis", reason),
-        ("streams", unknown),
-    }
-    assert {row["remedy"] for row in bad} == {remedy}
+    expected = {("service", reason), ("redis", reason), ("streams", unknown)}
+
+    def agreeing() -> list[dict[str, str]] | None:
+        rows: list[dict[str, str]] = json.loads(host.run("doctor", "--json").stdout)
+        named = [row for row in rows if row["check"] in ("service", "redis", "streams")]
+        bad = {(row["check"], row["found"]) for row in named if row["state"] != "ok"}
+        return named if bad == expected else None
+
+    rows = until(agreeing, 30)
+    assert {row["remedy"] for row in rows if row["state"] != "ok"} == {remedy}
     runs = next(row["found"] for row in rows if row["check"] == "redis")
     assert "the service's own, as of its last start" in runs, runs
 

@@ -1,10 +1,17 @@
 """TCP ports for servers of tests; two test runs at the same time never choose the same one."""
 
+import atexit
 import random
 import socket
 
 FIRST, LAST = 10_000, 22_000  # Below the ports that the kernel gives to clients, also those 10000 above.
 _held: list[socket.socket] = []
+
+
+@atexit.register
+def _let_go() -> None:
+    for one in _held:
+        one.close()
 
 
 def free_port() -> int:
