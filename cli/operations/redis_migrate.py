@@ -26,7 +26,15 @@ MIGRATE_EPILOG = examples(
     "canhazgpu redis migrate --to unix:///run/redis/redis.sock",
     "canhazgpu redis migrate --to rediss://gpu@redis.example.com --password-file /etc/canhazgpu/redis",
 )
-Name = str | None
+File = Annotated[
+    str | None,
+    typer.Option(
+        help="Same as the setting with this name.",
+        metavar="FILE",
+        callback=non_empty,
+        autocompletion=candidates.files,
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -42,51 +50,11 @@ def migrate(
     to: Annotated[
         str, typer.Option("--to", metavar="URL", help="The new Redis, as in redis.url.", callback=non_empty)
     ],
-    password_file: Annotated[
-        Name,
-        typer.Option(
-            help="Same as the setting with this name.",
-            metavar="FILE",
-            callback=non_empty,
-            autocompletion=candidates.files,
-        ),
-    ] = None,
-    sentinel_password_file: Annotated[
-        Name,
-        typer.Option(
-            help="Same as the setting with this name.",
-            metavar="FILE",
-            callback=non_empty,
-            autocompletion=candidates.files,
-        ),
-    ] = None,
-    ca_file: Annotated[
-        Name,
-        typer.Option(
-            help="Same as the setting with this name.",
-            metavar="FILE",
-            callback=non_empty,
-            autocompletion=candidates.files,
-        ),
-    ] = None,
-    cert_file: Annotated[
-        Name,
-        typer.Option(
-            help="Same as the setting with this name.",
-            metavar="FILE",
-            callback=non_empty,
-            autocompletion=candidates.files,
-        ),
-    ] = None,
-    key_file: Annotated[
-        Name,
-        typer.Option(
-            help="Same as the setting with this name.",
-            metavar="FILE",
-            callback=non_empty,
-            autocompletion=candidates.files,
-        ),
-    ] = None,
+    password_file: File = None,
+    sentinel_password_file: File = None,
+    ca_file: File = None,
+    cert_file: File = None,
+    key_file: File = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace this host's data in the new Redis.")
     ] = False,
