@@ -49,7 +49,8 @@ def test_a_uid_in_a_tree_of_its_own_is_proven_by_parents_on_the_host(
     """As of Apptainer with its setuid helper: the same uid and session on both sides; it stays proven."""
     uid = people[0].uid
     words = [sys.executable, "-c", JAILED, str(uid), str(people[parents].uid), session]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+    # The session that the tests were started in has no number if it began outside this PID namespace.
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
         try:
