@@ -92,6 +92,10 @@ def _command(arguments: list[str]) -> str:
 
 def _run(arguments: list[str]) -> int:
     known = recognise(arguments)
+    if sys.flags.no_site and (not known or arguments[0] == "serve"):
+        import site  # noqa: PLC0415 - the commands that start often can do without it
+
+        site.main()
     if known:
         module, function, values = known
         try:
@@ -99,10 +103,6 @@ def _run(arguments: list[str]) -> int:
         except Ended as end:
             return end.code
         return DONE
-    if sys.flags.no_site:  # The commands that start often can do without it.
-        import site  # noqa: PLC0415
-
-        site.main()
     from canhazgpu.cli.commands import run  # noqa: PLC0415 - slower than most commands
 
     return run(arguments)

@@ -130,4 +130,13 @@ COMMANDS: dict[str, tuple[str, str, dict[str, Meaning], tuple[tuple[str, bool], 
         },
         (("requests", True),),
     ),
+    "serve": (
+        "canhazgpu.cli.operations.serve",
+        "serve",
+        {
+            "--workers": ("workers", True, None),
+            "--no-workers": ("workers", False, None),
+        },
+        (),
+    ),
 }
