@@ -35,12 +35,13 @@ if TYPE_CHECKING:
         integer,
         name,
         non_empty,
+        user_option,
         words,
     )
     from canhazgpu.cli.syntax.gpu_list import GpuNames
 
 __all__ = ["WHICH", "AsJson", "GpuIds", "GpuWords", "Gpus", "Label", "NonBlock", "Note"]  # Of `options`.
-__all__ += ["Shell", "Wait", "integer", "name", "non_empty", "words"]
+__all__ += ["Shell", "Wait", "integer", "name", "non_empty", "user_option", "words"]
 
 FOREVER = "forever"  # The meaning of `--wait` without a time.
 LINE = 1000

@@ -1,7 +1,7 @@
 """Options that several commands have. Only the framework needs them: see `canhazgpu.cli.arguments`."""
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -11,6 +11,7 @@ from canhazgpu.cli.completion import candidates
 CHECKS: dict[object, Callable[[str], str | int]] = {}  # By what typer calls: that also runs without typer.
 T = TypeVar("T", str, int)
 WHICH = "3, 0-3, 0,2, all, or the start of a UUID"
+TIMES = "12h, 7d, 10:00, yesterday, 2026-11-25, '2026-11-25 14:30' or 2026-11-25T14:30Z"
 
 
 def checked(check: Callable[[str], T]) -> Callable[[str | None], T | None]:
@@ -45,6 +46,32 @@ def gpu_count(text: str) -> int:
 
 CHECKS[integer], CHECKS[gpu_count] = values.integer, values.gpu_count
 non_empty, name, words = checked(values.non_empty), checked(values.name), checked(values.words)
+
+
+def user_option(about: str) -> Any:
+    """Return the option `--user`, which names a user of this host."""
+    return typer.Option(
+        "--user", "-u", help=about, metavar="USER", callback=name, autocompletion=candidates.users
+    )
+
+
+def gpu_option(about: str) -> Any:
+    """Return the option `--gpu`, which names one GPU."""
+    return typer.Option(
+        "--gpu", help=about, metavar="GPU", callback=non_empty, autocompletion=candidates.gpus
+    )
+
+
+def time_option(about: str) -> Any:
+    """Return an option that takes a time and is named after its parameter."""
+    return typer.Option(help=about, metavar="TIME", callback=non_empty)
+
+
+def newest_option(about: str) -> Any:
+    """Return the option `-n`, which limits how many rows are shown."""
+    return typer.Option("-n", "--number", help=about, metavar="NUMBER", parser=integer)
+
+
 Gpus = Annotated[
     int | None,
     typer.Option("--gpus", "-g", help="Number of GPUs (default: 1).", metavar="NUMBER", parser=gpu_count),

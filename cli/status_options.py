@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import typer
 
     from canhazgpu.cli import arguments
-    from canhazgpu.cli.completion import candidates
     from canhazgpu.cli.status import Lines, Selection
 
 EPILOG = examples(
@@ -50,17 +49,7 @@ def status(
             " processes. On a narrow terminal, the last three are left out first.",
         ),
     ] = False,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            "-u",
-            help="Only GPUs that this user holds or uses.",
-            metavar="USER",
-            callback=arguments.name,
-            autocompletion=candidates.users,
-        ),
-    ] = None,
+    user: Annotated[str | None, arguments.user_option("Only GPUs that this user holds or uses.")] = None,
     mine: Annotated[bool, typer.Option("--mine", help="Only GPUs that you hold or use.")] = False,
     free: Annotated[bool, typer.Option("--free", help="Only GPUs that are available.")] = False,
     sort: Annotated[
@@ -77,8 +66,8 @@ def status(
     """Show the state of every GPU.
 
     A GPU is available, in use, in use without a reservation, drained, not managed, failed or unknown. Scripts
-    may read the lines: their form does not change, and only a terminal gets colours. With --long, NO_COLOR,
-    FORCE_COLOR and TERM=dumb are respected.
+    can rely on the lines: their format does not change, and only a terminal gets colours. With --long,
+    NO_COLOR, FORCE_COLOR and TERM=dumb are respected.
     """
     if as_json and watching:
         fail("--json and --watch cannot be used together; try `canhazgpu events --follow --json`", USAGE)

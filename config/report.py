@@ -16,12 +16,12 @@ class Report(Struct, frozen=True, kw_only=True):
     idle_utilization: Annotated[
         int,
         Meta(ge=0, le=100),
-        about(
-            "A GPU in use counts as held idle while its utilisation is below this many percent;"
-            " 0: it never does."
-        ),
+        about("A GPU in use counts as held idle while its utilisation is below this many percent; 0: never."),
     ] = 5
     idle_after: Annotated[
         Duration,
-        about("For how long its utilisation must have been low, so that short pauses do not count."),
+        about(
+            "How long the utilisation must stay low before the GPU counts as held idle. Short pauses do not"
+            " count."
+        ),
     ] = 300.0

@@ -76,14 +76,14 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the reservation events. Times are RFC 3339 in UTC.
 
-    On `created` and `released`, `uuids` says which cards `gpus` are, in the same order. On `released`,
-    `gpus` are those it let go of, `kept` those it still has, `held_s` is since it began, `reason` is
-    exited, released, expired, idle, lost, unmanaged, undelivered, vanished, admin or stale (it was over
-    before, and older data had brought it back), `by` who did it,
-    `was` what vanished GPUs were called when they were last there. On `idle`, `idle` is since when,
-    `deadline` when it will be released for it, if so. On `disowned`, `disowned` names users whose use of
-    `gpus` is not the holder's, None when it is after all. On `renamed`, `formerly` is what its user was
-    called.
+    On `created` and `released`, `uuids` are the UUIDs of `gpus`, in the same order. On `released`, `gpus` are
+    the GPUs that were released, `kept` those that are still reserved, and `held_s` the seconds since the
+    reservation began. `reason` is exited, released, expired, idle, lost, unmanaged, undelivered, vanished,
+    admin or stale (the reservation had ended earlier, and older data had brought it back). `by` is the user
+    who released it, and `was` the last indices of vanished GPUs. On `idle`, `idle` is the time since when it
+    is idle, and `deadline` the time when it will be released for that reason, if any. On `disowned`,
+    `disowned` names the users whose use of `gpus` is not the holder's; None withdraws that. On `renamed`,
+    `formerly` is the old name of its user.
     """
 
     id: str
@@ -114,7 +114,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the request events. `reason` says why the request left the queue, `by` who cancelled it.
 
-    On `renamed`, `formerly` is what its user was called.
+    On `renamed`, `formerly` is the old name of its user.
 
     A request that is granted makes no event of its own: it becomes the reservation with its id.
     """

@@ -19,7 +19,7 @@ def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the service running afterwards.")] = False,
 ) -> None:
-    """Show with 8 simulated GPUs how violations are handled.
+    """Show how violations are handled, with 8 simulated GPUs.
 
     A program uses two GPUs without a reservation, and its user is notified. Only the GPUs are simulated: the
     processes, Redis, the terminal, the mail server and the log are real. The demonstration takes less than 30

@@ -10,10 +10,11 @@ from urllib.parse import urlencode
 import typer
 
 from canhazgpu.cli.arguments import gpu as card_named
-from canhazgpu.cli.arguments import integer, name, non_empty
+from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
+from canhazgpu.cli.options import TIMES, gpu_option, newest_option, time_option, user_option
 from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.client import Unreachable
 from canhazgpu.events.sanitize import printable
@@ -51,47 +52,17 @@ def events(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            help="Events since then, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25 or"
-            " '2026-11-25 14:30' (default: the last 100 events; with --user, --gpu, --until or -n: 7d).",
-            metavar="TIME",
-            callback=non_empty,
+        time_option(
+            f"Events since this time, in local time: {TIMES}"
+            " (default: the last 100 events; with --user, --gpu, --until or -n: 7d)."
         ),
     ] = None,
     until: Annotated[
-        str | None,
-        typer.Option(
-            help="Events until then, in the same formats; a date means 00:00.",
-            metavar="TIME",
-            callback=non_empty,
-        ),
+        str | None, time_option("Events until this time, in the same formats; a date means 00:00.")
     ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            "-u",
-            help="Only events that name this user.",
-            metavar="USER",
-            callback=name,
-            autocompletion=candidates.users,
-        ),
-    ] = None,
-    gpu: Annotated[
-        str | None,
-        typer.Option(
-            help="Only events about this GPU.",
-            metavar="GPU",
-            callback=non_empty,
-            autocompletion=candidates.gpus,
-        ),
-    ] = None,
-    number: Annotated[
-        int | None,
-        typer.Option(
-            "-n", "--number", help="Only the newest so many past events.", metavar="NUMBER", parser=integer
-        ),
-    ] = None,
+    user: Annotated[str | None, user_option("Only events that name this user.")] = None,
+    gpu: Annotated[str | None, gpu_option("Only events about this GPU.")] = None,
+    number: Annotated[int | None, newest_option("At most this many past events, the newest ones.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """Print recent events, oldest first.

@@ -8,6 +8,7 @@ import typer
 from canhazgpu.cli import arguments
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.options import user_option
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.reservations.reserve import print_released
 from canhazgpu.cli.syntax.gpu_list import ALL
@@ -133,17 +134,7 @@ def release(
     gpus: arguments.GpuWords = None,
     *,
     gpu_ids: arguments.GpuIds = None,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            "-u",
-            help="Release all GPUs of this user.",
-            metavar="USER",
-            callback=arguments.name,
-            autocompletion=candidates.users,
-        ),
-    ] = None,
+    user: Annotated[str | None, user_option("Release all GPUs of this user.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Release the GPUs of all users.")] = False,
     as_json: arguments.AsJson = False,
 ) -> None:

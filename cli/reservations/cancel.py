@@ -39,21 +39,14 @@ def cancel(
     *,
     everything: Annotated[bool, typer.Option("--all", help="Cancel all of them.")] = False,
     user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            "-u",
-            help="Cancel requests of this user (administrators only).",
-            metavar="USER",
-            callback=arguments.name,
-            autocompletion=candidates.users,
-        ),
+        str | None, arguments.user_option("Cancel requests of this user (administrators only).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
-    """Cancel your requests that wait for GPUs.
+    """Cancel your waiting requests for GPUs.
 
-    Without an id, your only request is cancelled. The command that waits says so and ends with an error.
+    Without an id, your request is cancelled if you have only one. The waiting command says so and exits with
+    an error.
     """
     if requests and everything:
         fail("ids and --all cannot be used together", USAGE)

@@ -8,10 +8,9 @@ from urllib.parse import urlencode
 import typer
 
 from canhazgpu.cli.arguments import gpu as card_named
-from canhazgpu.cli.arguments import integer, name, non_empty
-from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import MINUTES, as_utc, local
+from canhazgpu.cli.options import TIMES, gpu_option, newest_option, time_option, user_option
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_length
@@ -41,50 +40,17 @@ REASONS = {
 
 def history(
     *,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            "-u",
-            help="Those of this user.",
-            metavar="USER",
-            callback=name,
-            autocompletion=candidates.users,
-        ),
-    ] = None,
-    gpu: Annotated[
-        str | None,
-        typer.Option(
-            "--gpu",
-            help="Those of this GPU, of every user.",
-            metavar="GPU",
-            callback=non_empty,
-            autocompletion=candidates.gpus,
-        ),
-    ] = None,
+    user: Annotated[str | None, user_option("Only reservations of this user.")] = None,
+    gpu: Annotated[str | None, gpu_option("Only reservations of this GPU, by any user.")] = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            help="Those that ended since then, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25 or"
-            " '2026-11-25 14:30' (default: 7d).",
-            metavar="TIME",
-            callback=non_empty,
-        ),
+        time_option(f"Reservations that ended at this time or later, in local time: {TIMES} (default: 7d)."),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(
-            help="Those that ended by then, in the same formats; a date means 00:00.",
-            metavar="TIME",
-            callback=non_empty,
-        ),
+        time_option("Reservations that ended by this time, in the same formats; a date means 00:00."),
     ] = None,
-    number: Annotated[
-        int | None,
-        typer.Option(
-            "-n", "--number", help="Only the newest so many (default: 50).", metavar="NUMBER", parser=integer
-        ),
-    ] = None,
+    number: Annotated[int | None, newest_option("At most this many, the newest ones (default: 50).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """List reservations that have ended, oldest first.

@@ -25,7 +25,7 @@ SHOWN = 40  # Characters of a note; --json has all of it.
 
 
 def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
-    """List the requests that wait for GPUs, in the order of the queue."""
+    """List the waiting requests for GPUs, in the order of the queue."""
     rows = client().get("/v1/queue")
     if as_json:
         print_json(rows)

@@ -9,9 +9,10 @@ from urllib.parse import urlencode
 
 import typer
 
-from canhazgpu.cli.arguments import integer, non_empty
+from canhazgpu.cli.arguments import integer
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import MINUTES, as_utc, local, zone_for_service
+from canhazgpu.cli.options import TIMES, time_option
 from canhazgpu.cli.output import client, csv_cell, examples, fail, print_json, table
 from canhazgpu.cli.reservations.report_charts import bars, heat_map
 from canhazgpu.events.sanitize import printable
@@ -51,21 +52,10 @@ def report(
     *,
     days: Annotated[
         int | None,
-        typer.Option("--days", help="The last so many days (default: 7).", metavar="NUMBER", parser=integer),
+        typer.Option("--days", help="The last NUMBER days (default: 7).", metavar="NUMBER", parser=integer),
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Start, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25, '2026-11-25 14:30' or"
-            " 2026-11-25T14:30Z.",
-            metavar="TIME",
-            callback=non_empty,
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(help="End, in the same formats (default: now).", metavar="TIME", callback=non_empty),
-    ] = None,
+    since: Annotated[str | None, time_option(f"Start, in local time: {TIMES}.")] = None,
+    until: Annotated[str | None, time_option("End, in the same formats (default: now).")] = None,
     by: Annotated[
         str,
         typer.Option(
@@ -75,10 +65,10 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in seconds.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, in seconds.")] = False,
 ) -> None:
-    """Show GPU-hours: reserved, used, held idle, used without a reservation, free, and waited.
+    """Show GPU-hours: reserved, used, held idle, used without a reservation, free, and waiting time.
 
-    Reserved time is active, idle (memory is kept while the GPU has nothing to do), unused, or unseen: the
-    service was off. Reservations that go on count up to now.
+    Reserved time is active, idle (memory is in use, but the GPU does no work), unused, or unseen (the service
+    was off). Reservations that have not ended count up to now.
     """
     if as_json and as_csv:
         fail("--json and --csv cannot be used together", USAGE)

@@ -69,8 +69,8 @@ def run(
     """Run a command on reserved GPUs.
 
     The GPUs are released when the command ends. Inside another `run`, or in a shell that has the variables of
-    a reservation, the command uses the GPUs of that one: all of them, or as many as --gpus says. If you hold
-    a manual reservation that fits, the command uses it.
+    a reservation, the command uses the GPUs of that run or reservation: all of them, or as many as --gpus
+    says. If you hold a manual reservation that fits, the command uses it.
     """
     body = {
         "kind": "run",

@@ -15,9 +15,9 @@ GIB = 1024
 
 
 def who(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
-    """List who holds, uses and waits for GPUs now.
+    """List the users who hold, use or wait for GPUs now.
 
-    UNRESERVED are GPUs that somebody uses without having reserved them.
+    UNRESERVED counts the GPUs that a user uses without a reservation.
     """
     rows = client().get("/v1/users")
     if as_json:

@@ -35,8 +35,8 @@ def top(
 ) -> None:
     """Show GPUs, reservations, the queue and open violations, live on the whole terminal.
 
-    Keys: f filters, s sorts, u chooses a user, e extends and r releases your own reservations, h explains, q
-    quits.
+    Keys: f filters, s sorts, u chooses a user, e extends and r releases your own reservations, h shows
+    help, q quits.
     """
     seconds = _seconds(interval)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

@@ -11,10 +11,11 @@ from urllib.parse import quote, urlencode
 import typer
 
 from canhazgpu.cli.arguments import gpu as card_named
-from canhazgpu.cli.arguments import name, non_empty
+from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
+from canhazgpu.cli.options import TIMES, gpu_option, time_option, user_option
 from canhazgpu.cli.output import client, csv_cell, examples, fail, print_json
 from canhazgpu.cli.violations.timeline import head, moments
 from canhazgpu.events.durations import spell_length
@@ -65,26 +66,8 @@ def _kinds(incomplete: str) -> list[str]:
 def violations(
     context: typer.Context,
     *,
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            "-u",
-            help="Only violations of this user.",
-            metavar="USER",
-            callback=name,
-            autocompletion=candidates.users,
-        ),
-    ] = None,
-    gpu: Annotated[
-        str | None,
-        typer.Option(
-            help="Only violations on this GPU.",
-            metavar="GPU",
-            callback=non_empty,
-            autocompletion=candidates.gpus,
-        ),
-    ] = None,
+    user: Annotated[str | None, user_option("Only violations of this user.")] = None,
+    gpu: Annotated[str | None, gpu_option("Only violations on this GPU.")] = None,
     kind: Annotated[
         str | None,
         typer.Option(
@@ -94,21 +77,8 @@ def violations(
             autocompletion=_kinds,
         ),
     ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            help="Start, in local time: 12h, 7d, 10:00, yesterday, 2026-11-25, '2026-11-25 14:30' or"
-            " 2026-11-25T14:30Z (default: 7d).",
-            metavar="TIME",
-            callback=non_empty,
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            help="End, in the same formats; a date means 00:00.", metavar="TIME", callback=non_empty
-        ),
-    ] = None,
+    since: Annotated[str | None, time_option(f"Start, in local time: {TIMES} (default: 7d).")] = None,
+    until: Annotated[str | None, time_option("End, in the same formats; a date means 00:00.")] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only open violations.")] = False,
     unreached: Annotated[
         bool, typer.Option("--unreached", help="Only violations whose user could not be notified.")

@@ -10,6 +10,7 @@ import typer
 from canhazgpu.cli import arguments
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.options import gpu_option, user_option
 from canhazgpu.cli.output import client, examples, fail, print_json, table
 from canhazgpu.cli.syntax.gpu_list import MOST
 from canhazgpu.client.reservations import post
@@ -66,27 +67,8 @@ def add(
             callback=arguments.words,
         ),
     ],
-    user: Annotated[
-        str | None,
-        typer.Option(
-            "--user",
-            "-u",
-            help="Only violations of this user.",
-            metavar="USER",
-            callback=arguments.name,
-            autocompletion=candidates.users,
-        ),
-    ] = None,
-    gpu: Annotated[
-        str | None,
-        typer.Option(
-            "--gpu",
-            help="Only violations on this GPU.",
-            metavar="GPU",
-            callback=arguments.non_empty,
-            autocompletion=candidates.gpus,
-        ),
-    ] = None,
+    user: Annotated[str | None, user_option("Only violations of this user.")] = None,
+    gpu: Annotated[str | None, gpu_option("Only violations on this GPU.")] = None,
     process: Annotated[
         str | None,
         typer.Option(

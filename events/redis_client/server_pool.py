@@ -40,7 +40,7 @@ class ServerPool(BlockingConnectionPool):
                 await connection.disconnect()
                 await connection.connect()
             else:
-                raise RedisConnectionError("the master changes all the time")
+                raise RedisConnectionError("the master keeps changing")
             wanted = only_on.get()
             if wanted is not None and not wanted():
                 raise ServerChanged("the master is another server now")

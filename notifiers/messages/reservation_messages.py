@@ -166,7 +166,7 @@ def _how(case: Case) -> str:
     by = printable(case.held.by) if case.held.by else "an administrator"
     reason = case.held.reason
     if reason == "idle":
-        return f"was released: it was idle since {moment(case.held.idle)}"
+        return f"was released: it had been idle since {moment(case.held.idle)}"
     if reason == "unmanaged":
         return f"was released by {by}, who has taken {'them' if case.many else 'it'} out of allocation"
     plain = {

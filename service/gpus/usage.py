@@ -12,7 +12,7 @@ SHARED_SERVERS = frozenset({"nvidia-cuda-mps-server"})
 HOUSEKEEPING = 5  # Percent of utilisation that an idle GPU may have.
 DESKTOP = 50  # The same next to exempt programs, which draw a screen.
 NOTHING_REPORTED = "the driver reports neither its memory nor its processes"
-NEWER_DRIVER = "a newer driver may report them; until then nobody can be given this GPU"
+NEWER_DRIVER = "a newer driver may report them; until then, this GPU cannot be allocated"
 KERNEL_NAME = 15  # Maximum length of a process name in the kernel, in bytes.
 
 

@@ -78,13 +78,13 @@ class Journal:
         if any(map(state_of, complete)):
             shutil.copy2(self.path, aside)
             return (
-                f"the last line of the journal {self.path} was damaged: the line before counts, and the last "
-                f"change may be lost; a copy is {aside}"
+                f"the last line of the journal {self.path} was damaged: the line before it is used, and "
+                f"the last change may be lost; a copy is {aside}"
             )
         self.path.rename(aside)
         return (
-            f"the journal {self.path} was damaged and has no state that can be read: what only the journal "
-            f"had is lost; it was moved to {aside}"
+            f"the journal {self.path} was damaged and contains no readable state: what was only in the "
+            f"journal is lost; it was moved to {aside}"
         )
 
     def _aside(self) -> Path:

@@ -130,7 +130,7 @@ class CopiedJournal(Journal):
             return kept
         found = "is older or has other data" if kept else "is gone or cannot be read"
         self.rolled_back = (
-            f"the journal {self.path} {found}: its copy {self._copy.path} counts; "
+            f"the journal {self.path} {found}: its copy {self._copy.path} is used; "
             "state_dir was rolled back, removed or not writable"
         )
         return copied

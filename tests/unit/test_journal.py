@@ -71,8 +71,8 @@ def test_a_journal_without_a_state_is_moved_aside(path: Path) -> None:
         path.write_bytes(b"garbage\n")
         damage = Journal(path).keep_damaged()
         assert damage == (
-            f"the journal {path} was damaged and has no state that can be read: what only the journal "
-            f"had is lost; it was moved to {path.with_name(name)}"
+            f"the journal {path} was damaged and contains no readable state: what was only in the "
+            f"journal is lost; it was moved to {path.with_name(name)}"
         )
         assert path.with_name(name).read_bytes() == b"garbage\n"
         assert not path.exists()
@@ -90,8 +90,8 @@ def test_a_damaged_last_line_is_told_from_a_torn_one(path: Path) -> None:
     path.write_bytes(text)
     aside = path.with_name("journal.broken")
     assert Journal(path).keep_damaged() == (
-        f"the last line of the journal {path} was damaged: the line before counts, and the last change "
-        f"may be lost; a copy is {aside}"
+        f"the last line of the journal {path} was damaged: the line before it is used, and the last "
+        f"change may be lost; a copy is {aside}"
     )
     assert aside.read_bytes() == text
     assert Journal(path).read() == state(1)
