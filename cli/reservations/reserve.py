@@ -46,7 +46,7 @@ def reserve(
         typer.Option(
             "--duration",
             "-d",
-            help="How long, for example 30m, 4h or '2 days' (default: 8h).",
+            help="How long, for example 30m (minutes), 4h or '2 days' (default: 8h).",
             metavar="TIME",
             callback=arguments.non_empty,
         ),
