@@ -13,7 +13,7 @@ import typer
 from canhazgpu.cli import arguments
 from canhazgpu.cli.arguments import FOREVER
 from canhazgpu.cli.command_groups import SECTIONS, AllCommands, WholeSummaries
-from canhazgpu.cli.completion import candidates
+from canhazgpu.cli.completion import candidates, installation
 from canhazgpu.cli.completion.shell_scripts import SCRIPTS, script, variable
 from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, Ended, error_line, paragraph, reported
 from canhazgpu.cli.output import examples, fail
@@ -212,11 +212,11 @@ def run(words: list[str]) -> int:
         return complete(asked)
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
     name = _called()
-    if any(word.endswith("-completion") for word in words[:1]):
-        typers: Any = importlib.import_module("typer._completion_shared")
-        getattr(typers, "_completion_scripts", {}).update(SCRIPTS)
     try:
+        if installation.is_asked(words):
+            return installation.install_or_show(words, name)
         command = typer.main.get_command(build(*names))
+        installation.explain(command)
         code = command.main(_wait_alone(words, command), prog_name=name, standalone_mode=False)
     except ParserError as error:
         where = getattr(error, "ctx", None)
