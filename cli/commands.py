@@ -167,12 +167,15 @@ def _hint(words: list[str], error: Any) -> str | None:
     after, valued = words[1:], _valued(command)
     if option and len(option) == len("-i"):
         option = peer_words.whole_option(option, after[: run_line.command_start(after, valued)])
-    if error.format_message().startswith(("Got unexpected extra", "No such command")):
-        return peer_words.argument_hint(first)
+    said = error.format_message()
+    if said.startswith(("Got unexpected extra", "No such command", "Missing argument 'ID'")):
+        return peer_words.which_hint(first) if said[0] == "M" else peer_words.argument_hint(first)
     if first == "run" and "--" not in after:
         start = run_line.command_start(after, valued)
         if start < len(after) and option not in after[:start]:
             return run_line.with_dashes(after, valued)
+    if first == "extend" and (hint := peer_words.negative_time(after)):
+        return hint
     own = {name for one in getattr(command, "params", ()) for name in one.opts}
     hint = peer_words.option_hint(option, own) if option else None
     return f"there is no option {option}: {hint}" if hint else None

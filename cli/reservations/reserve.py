@@ -115,8 +115,8 @@ def extend(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Which GPUs, and how much longer: 3, 0-3, 2h, or 3 2h.",
-            metavar="[GPUS] [TIME]",
+            help="Which GPUs, and how much longer: 3, 0-3, 2h, 3 2h, or 0 1 2h.",
+            metavar="[GPUS]... [TIME]",
             autocompletion=candidates.gpus,
         ),
     ] = None,

@@ -39,6 +39,7 @@ HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK", "TOLD",
 DROP = {"PROCESSES": 1, "PEAK": 2, "TOLD": 3, "LASTED": 4, "KIND": 5}  # On a narrow terminal, in this order.
 LEAST = {"USER": 8, "PROCESSES": 16}
 ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or the start of one.
+SUCH = "such as v1764061802123-17 or its beginning"
 MOST_ROWS = 10_000  # The service sends no more.
 NAMED = 10  # Users listed in the last line; the rest are counted.
 EPILOG = examples(
@@ -177,7 +178,7 @@ def find(text: str) -> dict[str, Any]:
     """Return one violation and its history, by its id or the start of it."""
     if not ID.fullmatch(text):
         named = printable(text) or "''"
-        fail(f"{named} is not the id of a violation; `canhazgpu violations` shows the ids", USAGE)
+        fail(f"{named} is not the id of a violation, {SUCH}; `canhazgpu violations` shows the ids", USAGE)
     found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
     return found
 
