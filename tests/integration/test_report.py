@@ -135,6 +135,32 @@ async def test_use_of_a_card_that_somebody_else_holds_is_beside_the_sum(host: Ho
     }
 
 
+async def test_hours_of_one_user(host: HoursHost) -> None:
+    """They are the user's row of the whole report, before and after hours are added up, with the waits."""
+    await reserve(host)
+    host.uses["GPU-a"], host.utilizations["GPU-a"] = [ALICE, BOB], 80
+    await host.scan("GPU-a")
+    await host.go(10)
+    await reserve(host, BOB, wait=True)
+    for end in (HOUR // 2, 3 * HOUR // 2):
+        if end > HOUR:
+            await until(host, end)
+        else:
+            await host.go(end - host.second)
+            await host.scan("GPU-a")
+        rows = {row.uid: hours(row) for row in (await ask(host, 0, end)).rows}
+        assert rows[BOB].keys() == {"trespass", "waiting"}
+        for uid in (ALICE, BOB):
+            found = await ask(host, 0, end, user=f"u{uid}", uid=uid)
+            assert hours(found.total) == rows[uid]
+            assert {row.uid: hours(row) for row in found.rows} == {uid: rows[uid]}
+            days = await ask(host, 0, end, by="hour", user=f"u{uid}")
+            assert sum(row.active_s for row in days.rows) == found.total.active_s
+    assert hours((await ask(host, 0, HOUR, user="nobody")).total) == {}
+    shares = (await ask(host, 0, HOUR, user=f"u{BOB}", uid=BOB)).week
+    assert shares[0][0] == 0.0
+
+
 async def test_between_a_release_and_the_next_scan_nobody_is_accused(host: HoursHost) -> None:
     """Until a scan has looked, it is unknown whether the former holder still uses the GPU."""
     await reserve(host)
