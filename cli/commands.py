@@ -13,7 +13,7 @@ import typer
 from canhazgpu.cli import arguments
 from canhazgpu.cli.arguments import FOREVER
 from canhazgpu.cli.command_groups import SECTIONS, AllCommands, WholeSummaries
-from canhazgpu.cli.completion import candidates
+from canhazgpu.cli.completion import candidates, installation
 from canhazgpu.cli.completion.shell_scripts import SCRIPTS, script, variable
 from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, Ended, error_line, paragraph, reported
 from canhazgpu.cli.output import examples, fail
@@ -167,12 +167,15 @@ def _hint(words: list[str], error: Any) -> str | None:
     after, valued = words[1:], _valued(command)
     if option and len(option) == len("-i"):
         option = peer_words.whole_option(option, after[: run_line.command_start(after, valued)])
-    if error.format_message().startswith(("Got unexpected extra", "No such command")):
-        return peer_words.argument_hint(first)
+    said = error.format_message()
+    if said.startswith(("Got unexpected extra", "No such command", "Missing argument 'ID'")):
+        return peer_words.which_hint(first) if said[0] == "M" else peer_words.argument_hint(first)
     if first == "run" and "--" not in after:
         start = run_line.command_start(after, valued)
         if start < len(after) and option not in after[:start]:
             return run_line.with_dashes(after, valued)
+    if first == "extend" and (hint := peer_words.negative_time(after)):
+        return hint
     own = {name for one in getattr(command, "params", ()) for name in one.opts}
     hint = peer_words.option_hint(option, own) if option else None
     return f"there is no option {option}: {hint}" if hint else None
@@ -212,11 +215,11 @@ def run(words: list[str]) -> int:
         return complete(asked)
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
     name = _called()
-    if any(word.endswith("-completion") for word in words[:1]):
-        typers: Any = importlib.import_module("typer._completion_shared")
-        getattr(typers, "_completion_scripts", {}).update(SCRIPTS)
     try:
+        if installation.is_asked(words):
+            return installation.install_or_show(words, name)
         command = typer.main.get_command(build(*names))
+        installation.explain(command)
         code = command.main(_wait_alone(words, command), prog_name=name, standalone_mode=False)
     except ParserError as error:
         where = getattr(error, "ctx", None)

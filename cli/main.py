@@ -36,6 +36,7 @@ NO_SERVICE = (
     "this needs the packages of the service, and {} is not installed: pip install 'canhazgpu[service]'"
 )
 BAD_REQUEST = 400
+NO_FILE = "--config needs the name of a settings file after it: --config FILE"
 OURS = ("CANHAZGPU_CONFIG", "CANHAZGPU_SOCKET", "CANHAZGPU_RESERVATION")
 
 
@@ -150,9 +151,10 @@ def _take_config(arguments: list[str]) -> list[str]:
         name, equals, value = word.partition("=")
         if name != "--config":
             continue
-        if not equals and position + 1 >= end:
-            return arguments
-        os.environ["CANHAZGPU_CONFIG"] = _usable(value if equals else arguments[position + 1])
+        following = "" if equals or position + 1 >= end else arguments[position + 1]
+        if not equals and (not following or (following[0] == "-" and not os.path.exists(following))):  # noqa: PTH110
+            raise BadSettings(NO_FILE)
+        os.environ["CANHAZGPU_CONFIG"] = _usable(value if equals else following)
         return arguments[:position] + arguments[position + (1 if equals else 2) :]
     return arguments
 

@@ -26,6 +26,7 @@ class ProcessResponse(Struct, kw_only=True):
 class ReservationResponse(Struct, kw_only=True):
     """A live reservation. Times are RFC 3339 in UTC, durations are whole seconds.
 
+    `until`: when it ends at the latest: it expires, or the time limit of a run ends; null if there is none.
     `idle_s`: how long its GPUs have not been used; null if they are used, if it is not known, or if
     `notices.idle_after` is 0.
     """
@@ -41,6 +42,7 @@ class ReservationResponse(Struct, kw_only=True):
     for_s: int
     expires: str | None
     expires_in_s: int | None
+    until: str | None
     last_heartbeat_s: int | None
     lingering_s: int | None
     idle_s: int | None

@@ -83,6 +83,8 @@ OPERATIONS = (
             "since": (TEXT, "Start of the period: 7d (ago, the default), 2026-11-25, 2026-11-25T14:30:00Z."),
             "until": (TEXT, "End of the period, now by default; same syntax as since."),
             "by": ({"enum": list(BY)}, "What each row stands for."),
+            "user": (TEXT, "Only the hours of this user."),
+            "own": (FLAG, "1: only your own."),
             "zone": (TEXT, "Time zone of days and of the week: UTC, local or a name; UTC by default."),
         },
     ),

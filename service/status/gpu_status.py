@@ -13,6 +13,7 @@ from canhazgpu.events.reservations import Record
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.status.process_ownership import ownership
+from canhazgpu.service.status.queue_eta import end_of
 from canhazgpu.service.storage.policy import OLDEST
 from canhazgpu.service.storage.snapshot import GpuState, Snapshot
 
@@ -123,6 +124,7 @@ def reservation(record: Record, now_ms: int) -> dict[str, Any]:
         "for_s": _ago(now_ms, record.started_ms),
         "expires": rfc3339(record.expires_ms),
         "expires_in_s": None if record.expires_ms is None else max(0, (record.expires_ms - now_ms) // 1000),
+        "until": rfc3339(end_of(record)),
         "last_heartbeat_s": _ago(now_ms, record.heartbeat_ms),
         "lingering_s": _ago(now_ms, record.ended_ms),
         "idle_s": None if record.ended_ms else _ago(now_ms, record.idle_ms),
