@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from canhazgpu.client.plain_json import dumps, loads
-from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, is_readable, send
+from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, is_readable, send, shut
 from canhazgpu.events.default_paths import CONFIG, LOG, SOCKET
 
 TYPE_CHECKING = False
@@ -127,6 +127,8 @@ class Client:
         """
         self.socket = socket or socket_path()
         self._patience = patience
+        self._stream: _Exchange | None = None
+        self.abandoned = False
 
     def status(self, *, fresh: bool = True) -> list[dict[str, Any]]:
         """Return every GPU; with `fresh`, wait for a new scan."""
@@ -152,10 +154,19 @@ class Client:
         A stream without data for `silence` seconds counts as broken. Raises Unreachable and Refused.
         """
         exchange = _Exchange(self.socket, "GET" if body is None else "POST", path, body, silence)
+        self._stream = exchange
         with exchange as answer:
+            if self.abandoned:
+                exchange.abandon()
             for line in answer:
                 if line.strip():
                     yield loads(line)
+
+    def abandon(self) -> None:
+        """Break the stream that another thread waits for; it and later ones raise Unreachable."""
+        self.abandoned = True
+        if self._stream:
+            self._stream.abandon()
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         timeout = HALTED_TIME if self._patience is None else self._patience
@@ -203,6 +214,11 @@ class _Exchange:
         finally:
             if self._link:
                 self._link.close()
+
+    def abandon(self) -> None:
+        """Break the connection, whatever another thread does with it."""
+        if self._link:
+            shut(self._link)
 
     def _unreachable(self, error: Exception) -> Unreachable:
         from canhazgpu.client.socket_errors import explain  # noqa: PLC0415
