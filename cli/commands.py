@@ -31,6 +31,7 @@ COMMANDS = {
     "extend": ("reservations.reserve", "extend", "EXTEND_EPILOG"),
     "release": ("reservations.reserve", "release", "RELEASE_EPILOG"),
     "env": ("reservations.env", "env", "EPILOG"),
+    "check": ("reservations.check", "check", "EPILOG"),
     "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
     "cancel": ("reservations.cancel", "cancel", "EPILOG"),
     "top": ("top.top", "top", "EPILOG"),

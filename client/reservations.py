@@ -83,7 +83,11 @@ def obtain(
             error = trouble
         waits = "request" in body
         gone = not waits and not os.path.exists(client.socket)  # noqa: PTH110 - pathlib would cost time
-        if gone or time.monotonic() - reached > (RETURN_TIME if waits else ATTEMPTS * PAUSE):
+        if (
+            client.abandoned
+            or gone
+            or time.monotonic() - reached > (RETURN_TIME if waits else ATTEMPTS * PAUSE)
+        ):
             raise error
         time.sleep(PAUSE)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from canhazgpu.cli.arguments import integer, name, non_empty
+from canhazgpu.cli.arguments import integer, name
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import MINUTES, as_utc, local, zone_for_service

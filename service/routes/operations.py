@@ -11,6 +11,7 @@ from canhazgpu.service.api import responses as api_responses
 from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
+from canhazgpu.service.status.gpu_holders import GpuHolderResponse
 from canhazgpu.service.status.user_status import UserResponse
 from canhazgpu.service.violations.filters import KINDS
 from canhazgpu.service.violations.responses import TimelineResponse
@@ -178,6 +179,12 @@ OPERATIONS = (
         path="/v1/reservations/own",
         about="The caller's own live reservations, oldest first, with their environment.",
         reply=list[api_responses.OwnReservationResponse],
+    ),
+    Operation(
+        method="get",
+        path="/v1/check",
+        about="The holder of each GPU, and whether that is the caller.",
+        reply=list[GpuHolderResponse],
     ),
     Operation(
         method="get",
