@@ -20,21 +20,19 @@ SERVER_ERROR = 500  # From this status on, the service cannot tell.
 def reserve(client: Client, job: Job, patience: float) -> None:
     """Reserve the GPUs of a job, waiting for `patience` seconds. Raises Refused and Unreachable."""
     until = time.monotonic() + patience
-    reasons: list[str] = []
-
-    def note(row: dict[str, Any]) -> None:
-        reasons.append(str(row["reason"]))
-
     while True:
         left = f"{max(1, round(until - time.monotonic()))}s"
         try:
-            obtain(client, _body(job), wait=left, progress=note, path=JOBS)
+            obtain(client, _body(job), wait=left, path=JOBS)
         except Unreachable:
             if time.monotonic() >= until:
                 raise
         except Refused as refused:
+            if refused.kind == "timed-out":
+                reserve_now(client, job)  # The refusal says who holds the GPUs.
+                return
             if refused.status < SERVER_ERROR:
-                raise _with_reason(refused, reasons) from None
+                raise
             if time.monotonic() >= until:
                 raise Unreachable(refused.detail, refused.remedy) from None
         else:
@@ -61,10 +59,3 @@ def jobs(client: Client) -> set[str]:
 
 def _body(job: Job) -> dict[str, Any]:
     return {"kind": "slurm", "job": job.id, "uid": job.uid, "devices": list(job.devices)}
-
-
-def _with_reason(refused: Refused, reasons: list[str]) -> Refused:
-    """Return a refusal that says what the request waited for."""
-    if refused.kind != "timed-out" or not reasons:
-        return refused
-    return Refused(refused.status, refused.kind, reasons[-1], "")
