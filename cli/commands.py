@@ -53,6 +53,7 @@ COMMANDS = {
     "restore": ("operations.backup", "restore", "RESTORE_EPILOG"),
     "redis": ("operations.redis_migrate", "app", None),
     "install": ("operations.install", "app", None),
+    "slurm": ("slurm.commands", "app", None),
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),

@@ -64,6 +64,7 @@ class SilenceResponse(Silence, frozen=True, kw_only=True):
 class GpuResponse(Struct, kw_only=True):
     """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
 
+    `minor` is the N of its device file /dev/nvidiaN, null if it is not known.
     `memory_mb` is the counted memory; `memory_used_mb`, `utilization_percent` and `temperature_c` (degrees
     Celsius) are reported by the GPU, null if it reports none.
     `silenced_s`: the remaining time for which all its open violations are silenced; null if one is not
@@ -75,6 +76,7 @@ class GpuResponse(Struct, kw_only=True):
     gpu_id: int
     uuid: str
     name: str
+    minor: int | None
     status: str
     reason: str | None
     remedy: str | None

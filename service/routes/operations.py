@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from msgspec import Struct
-
 from canhazgpu.events.notices import Delivery
 from canhazgpu.events.outbox import DeadLetter
 from canhazgpu.service.api import requests
@@ -12,30 +10,11 @@ from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
 from canhazgpu.service.status.gpu_holders import GpuHolderResponse
+from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
 from canhazgpu.service.status.user_status import UserResponse
 from canhazgpu.service.violations.filters import KINDS
 from canhazgpu.service.violations.responses import TimelineResponse
 
-TEXT = {"type": "string"}
-FLAG = {"enum": ["0", "1"]}
-
-
-class Operation(Struct, frozen=True, kw_only=True):
-    """One method of one path. `reply` is the type of the response, or None for JSON lines."""
-
-    method: str
-    path: str
-    about: str
-    reply: Any
-    code: int = 200
-    body: type[Struct] | None = None
-    query: dict[str, tuple[dict[str, Any], str]] = {}
-    problems: tuple[int, ...] = ()
-
-
-SINCE: dict[str, tuple[dict[str, Any], str]] = {"since": (TEXT, "How far to look back: 30m, 7d.")}
-READS = (400, 503)
-WRITES = (400, 403, 408, 409, 413, 429, 503)
 OPERATIONS = (
     Operation(
         method="get",
@@ -217,6 +196,23 @@ OPERATIONS = (
         reply=api_responses.GrantedResponse,
         code=201,
         body=requests.ReserveRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/jobs",
+        about="Reserve GPUs for a job of a scheduler; root only. With `wait`: JSON lines.",
+        reply=api_responses.GrantedResponse,
+        code=201,
+        body=requests.JobRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/jobs/release",
+        about="End the reservation of a job; root only.",
+        reply=list[api_responses.ReleasedResponse],
+        body=requests.JobEndRequest,
         problems=WRITES,
     ),
     Operation(
