@@ -9,8 +9,8 @@ from canhazgpu.service.api import responses as api_responses
 from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
-from canhazgpu.service.status.gpu_holders import GpuHolderResponse
 from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
+from canhazgpu.service.status.gpu_holders import GpuHolderResponse
 from canhazgpu.service.status.user_status import UserResponse
 from canhazgpu.service.violations.filters import KINDS
 from canhazgpu.service.violations.responses import TimelineResponse
