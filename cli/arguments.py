@@ -132,7 +132,7 @@ def gpu(text: str | None, option: str = "--gpu") -> int | str | None:
         return fail(f"{option}: {error}", USAGE)
 
 
-def typed(*names: str) -> str:
+def typed_option(*names: str) -> str:
     """Return the name of an option that the user typed, or else its first name."""
     used = {word.partition("=")[0] for word in sys.argv}
     return next((name for name in names if name in used), names[0])
@@ -157,7 +157,7 @@ def _is_duration(text: str) -> bool:
         return False
 
 
-def some_gpus(named: GpuNames | None) -> dict[str, Any]:
+def gpus_field(named: GpuNames | None) -> dict[str, Any]:
     """Return the part of a request that names GPUs; nothing if all, or none in particular, are meant."""
     return {} if named is None or named == ALL else {"gpus": named}
 

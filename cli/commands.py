@@ -15,7 +15,15 @@ from canhazgpu.cli.arguments import FOREVER
 from canhazgpu.cli.command_groups import SECTIONS, AllCommands, WholeSummaries
 from canhazgpu.cli.completion import candidates, installation
 from canhazgpu.cli.completion.shell_scripts import SCRIPTS, script, variable
-from canhazgpu.cli.exit_codes import INTERRUPTED, MEANINGS, USAGE, Ended, error_line, paragraph, reported
+from canhazgpu.cli.exit_codes import (
+    INTERRUPTED,
+    MEANINGS,
+    USAGE,
+    CommandEnded,
+    error_line,
+    exit_code_for,
+    paragraph,
+)
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.client.connection import WAITING, WARNED
 from canhazgpu.events.sanitize import printable
@@ -230,8 +238,8 @@ def run(words: list[str]) -> int:
         )
         message = _hint(words, error) or f"{error.format_message()} (see `{path} --help`)"
         sys.stderr.write(error_line(message, USAGE))
-        return reported(USAGE)
-    except Ended as end:
+        return exit_code_for(USAGE)
+    except CommandEnded as end:
         return end.code
     except typer.Abort:
         return INTERRUPTED

@@ -26,7 +26,7 @@ KINDS = {USAGE: "usage", UNREACHABLE: "no service", NOT_RESERVED: "not reserved"
 _RUN: list[bool] = []
 
 
-class Ended(Exception):
+class CommandEnded(Exception):
     """The command has ended; what there was to say has been said."""
 
     def __init__(self, code: int) -> None:
@@ -35,12 +35,12 @@ class Ended(Exception):
         self.code = code
 
 
-def use_those_of_run() -> None:
+def use_run_codes() -> None:
     """Report failures of this process as those of `run`, because it is to become a command."""
     _RUN[:] = [True]
 
 
-def reported(code: int) -> int:
+def exit_code_for(code: int) -> int:
     """Return the code to exit with for a failure with this code."""
     return RUN_FAILED if _RUN and code in (REFUSED, USAGE, UNREACHABLE, NOT_RESERVED) else code
 

@@ -15,10 +15,10 @@ from canhazgpu.cli.exit_codes import (
     REFUSED,
     UNREACHABLE,
     USAGE,
-    Ended,
+    CommandEnded,
     error_line,
-    reported,
-    use_those_of_run,
+    exit_code_for,
+    use_run_codes,
 )
 from canhazgpu.cli.recognition.recognise import recognise
 from canhazgpu.client.connection import WAITING, WARNED, BadSettings, Refused, Unreachable, read_settings
@@ -46,7 +46,7 @@ def main() -> None:
     _reopen_closed_streams()
     WAITING[:], WARNED[:] = [_print_on_terminal], [_warn]
     if _command(arguments) == "run":
-        use_those_of_run()
+        use_run_codes()
     code = _outcome(arguments)
     if "canhazgpu.cli.commands" not in sys.modules:
         _leave(code)
@@ -101,7 +101,7 @@ def _run(arguments: list[str]) -> int:
         module, function, values = known
         try:
             getattr(__import__(module, fromlist=[function]), function)(**values)
-        except Ended as end:
+        except CommandEnded as end:
             return end.code
         return DONE
     from canhazgpu.cli.commands import run  # noqa: PLC0415 - slower than most commands
@@ -199,7 +199,7 @@ def _warn(text: str) -> None:
 
 def _print_error(message: str, code: int, kind: str = "") -> int:
     sys.stderr.write(error_line(message, code, kind))
-    return reported(code)
+    return exit_code_for(code)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ Shell = Annotated[
         " command, else $SHELL).",
         metavar="SHELL",
         autocompletion=candidates.shells,
-        callback=checked(shells.known),
+        callback=checked(shells.checked_shell),
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

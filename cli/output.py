@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from canhazgpu.cli.exit_codes import Ended, error_line, reported
+from canhazgpu.cli.exit_codes import CommandEnded, error_line, exit_code_for
 from canhazgpu.client.connection import Client
 from canhazgpu.client.plain_json import indented
 from canhazgpu.events.sanitize import printable
@@ -26,7 +26,7 @@ def examples(*lines: str) -> str:
 def fail(message: str, code: int) -> NoReturn:
     """Print a one-line error and exit with `code`, or with what `run` reports for it."""
     sys.stderr.write(error_line(message, code))
-    raise Ended(reported(code))
+    raise CommandEnded(exit_code_for(code))
 
 
 def client() -> Client:

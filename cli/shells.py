@@ -28,14 +28,14 @@ PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 SHOWN = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CANHAZGPU_RESERVATION")
 
 
-def known(name: str) -> str:
+def checked_shell(name: str) -> str:
     """Return the name of a shell. Raises ValueError for another word."""
     if name in SYNTAX:
         return name
     raise ValueError(f"{name!r} is not one of {', '.join(CHOICES)}")
 
 
-def detected() -> str:
+def detect_shell() -> str:
     """Return the shell that started this process; if another program did, the user's login shell."""
     for name in (_parent(), os.path.basename(os.environ.get("SHELL", ""))):  # noqa: PTH119 - pathlib would cost time
         if name in SYNTAX:
@@ -53,7 +53,7 @@ def _parent() -> str:
 
 def code(variables: Mapping[str, str], shell: str | None, without: tuple[str, ...] = ()) -> str:
     """Return the lines that set the variables in SHOWN, and unset those in `without`."""
-    syntax = SYNTAX[shell or detected()]
+    syntax = SYNTAX[shell or detect_shell()]
     lines = [_set(syntax, name, variables[name]) for name in SHOWN if name in variables]
     lines += [_unset(syntax, name) for name in without]
     return "".join(f"{line}\n" for line in lines)
@@ -78,6 +78,6 @@ def _unset(syntax: str, name: str) -> str:
     return {BASH: f"unset {name}", FISH: f"set -e {name};", CSH: f"unsetenv {name};"}[syntax]
 
 
-def say(sentence: str) -> None:
+def print_beside_code(sentence: str) -> None:
     """Print a sentence beside shell code: on a terminal with it, else on standard error, out of its way."""
     (sys.stdout if sys.stdout.isatty() else sys.stderr).write(sentence + "\n")

@@ -56,18 +56,18 @@ def _await_answer(link: socket, path: str, patience: float | None) -> None:
         raise Unreachable(f"the service on {path} does not answer within {patience:g} s")
     if is_readable(link, SAY_AFTER):
         return
-    from canhazgpu.events.linux.process_state import halted, peer_pid, visible  # noqa: PLC0415
+    from canhazgpu.events.linux.process_state import halt_reason, is_state_readable, peer_pid  # noqa: PLC0415
 
     pid = peer_pid(link)
     name = f"the service (PID {pid})" if pid else f"the service on {path}"
-    halt = halted(pid) if pid else None
+    halt = halt_reason(pid) if pid else None
     _report(WAITING, f"Waiting for {name}" + (f", which {halt[0]}: {halt[1]}" if halt else ""))
     if is_readable(link, HALTED_TIME - SAY_AFTER):
         return
-    halt = halted(pid) if pid else None
+    halt = halt_reason(pid) if pid else None
     if halt:
         raise Unreachable(f"{name} {halt[0]}", f"to resume it: {halt[1]}")
-    seen = pid and visible(pid)
+    seen = pid and is_state_readable(pid)
     if not seen or not is_readable(link, ANSWER_TIME - HALTED_TIME):
         raise Unreachable(f"{name} {'is running but ' if seen else ''}does not answer")
 
@@ -222,10 +222,10 @@ class _Exchange:
 
     def _unreachable(self, error: Exception) -> Unreachable:
         from canhazgpu.client.socket_errors import explain  # noqa: PLC0415
-        from canhazgpu.events.linux.process_state import halted, peer_pid  # noqa: PLC0415
+        from canhazgpu.events.linux.process_state import halt_reason, peer_pid  # noqa: PLC0415
 
         pid = peer_pid(self._link) if self._link else None
-        halt = halted(pid) if pid and isinstance(error, TimeoutError) else None
+        halt = halt_reason(pid) if pid and isinstance(error, TimeoutError) else None
         if halt:
             return Unreachable(f"the service (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}")
         why, remedy = explain(self._path, error)

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from canhazgpu.events.unreadable import UNREADABLE, left_out
+from canhazgpu.events.unreadable import UNREADABLE, log_unreadable
 from canhazgpu.events.violations import Violation
 
 
@@ -18,7 +18,7 @@ def open_violations(fields: dict[bytes, bytes]) -> list[Violation]:
         try:
             found.append(_violation(field.decode(), text))
         except UNREADABLE as error:
-            left_out("Violation", field.decode(errors="backslashreplace"), error, text)
+            log_unreadable("Violation", field.decode(errors="backslashreplace"), error, text)
     return sorted(found, key=lambda violation: (violation.gpu, violation.user))
 
 

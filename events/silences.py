@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from canhazgpu.events.unreadable import UNREADABLE, left_out
+from canhazgpu.events.unreadable import UNREADABLE, log_unreadable
 from canhazgpu.events.violations import Violation
 
 ADDED = "canhazgpu.silence.added"
@@ -54,5 +54,5 @@ def readable_silences(texts: Iterable[bytes]) -> list[Silence]:
         try:
             found.append(msgspec.json.decode(text, type=Silence))
         except UNREADABLE as error:
-            left_out("Silence", "", error, text)
+            log_unreadable("Silence", "", error, text)
     return found

@@ -10,7 +10,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError,
 LONGEST = 500  # Bytes of a value that are logged.
 
 
-def left_out(kind: str, name: str, error: Exception, text: bytes) -> None:
+def log_unreadable(kind: str, name: str, error: Exception, text: bytes) -> None:
     """Log that a value is left out, with the reason."""
     _say(kind, name, f"{type(error).__name__}: {error}", text[:LONGEST])
 

@@ -105,7 +105,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
     reconciler.hold = identity.hold
-    scanner.follow_names = UserRenames(settings, store, users, lambda: reconciler.promised).follow
+    scanner.follow_names = UserRenames(settings, store, users, lambda: reconciler.journal_state).follow
     last_known = LastKnown(store, scanner, reconciler)
     socket_file = _bound(Path(settings.socket))
     resources.callback(socket_file.remove)

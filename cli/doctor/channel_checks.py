@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from canhazgpu.cli.doctor.vantage import own_rights
+from canhazgpu.cli.doctor.permissions import skip_without_service_rights
 from canhazgpu.config.channels import Email, Webhook
 from canhazgpu.config.settings import Settings
 
@@ -29,14 +29,14 @@ def email(settings: Settings) -> Iterator[Finding]:
         remedy = 'set notify.email.user_address, for example "{user}@example.com", or addresses, gecos or'
         yield "warn", "users have no email address", f"{remedy} address_command"
     if mail.address_command:
-        yield own_rights(settings, _executable(mail.address_command[0]))
+        yield skip_without_service_rights(settings, _executable(mail.address_command[0]))
     if not mail.admins:
         yield "warn", "administrators have no email address", "set notify.email.admins"
     if mail.tls == "none" and mail.host not in LOCAL:
         yield "warn", f"mail to {mail.host} is not encrypted", "set notify.email.tls to starttls or tls"
     unreadable = _unreadable(mail.password_file, mail.ca_file)
     for path in unreadable:
-        yield own_rights(settings, ("fail", f"{path} cannot be read", READABLE))
+        yield skip_without_service_rights(settings, ("fail", f"{path} cannot be read", READABLE))
     if not unreadable:
         yield _server(mail)
 
@@ -89,7 +89,7 @@ def webhook(settings: Settings) -> Iterator[Finding]:
     for name, target in settings.notify.webhook.items():
         unreadable = _unreadable(target.url_file, target.secret_file)
         for path in unreadable:
-            yield own_rights(settings, ("fail", f"{name}: {path} cannot be read", READABLE))
+            yield skip_without_service_rights(settings, ("fail", f"{name}: {path} cannot be read", READABLE))
         if not unreadable:
             yield _target(name, target)
 
@@ -122,7 +122,7 @@ def program(settings: Settings) -> Iterator[Finding]:
     """Check that the configured program can be started."""
     command = settings.notify.exec.command
     if command:
-        yield own_rights(settings, _executable(command[0]))
+        yield skip_without_service_rights(settings, _executable(command[0]))
     else:
         yield OFF
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.exit_codes import REFUSED, Ended
+from canhazgpu.cli.exit_codes import REFUSED, CommandEnded
 from canhazgpu.cli.output import examples, print_json
 from canhazgpu.events.sanitize import printable
 
@@ -33,7 +33,7 @@ def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON
     else:
         _print(found)
     if any(state == "fail" for _, (state, _, _) in found):
-        raise Ended(REFUSED)
+        raise CommandEnded(REFUSED)
 
 
 def _run(check: Callable[[Any], Iterator[Finding]], settings: Any) -> list[Finding]:

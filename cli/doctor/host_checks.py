@@ -13,8 +13,13 @@ from typing import Any
 import anyio
 
 from canhazgpu.cli.doctor import channel_checks, stream_checks
+from canhazgpu.cli.doctor.permissions import (
+    has_service_rights,
+    service_user,
+    skip_without_service_rights,
+    skipped_check,
+)
 from canhazgpu.cli.doctor.service_health import health
-from canhazgpu.cli.doctor.vantage import own_rights, sees_all, service_user, skipped
 from canhazgpu.cli.local_times import local
 from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.config.settings import Settings
@@ -125,7 +130,7 @@ async def _redis(settings: Settings) -> list[Finding]:
         weak = await weaknesses(store)
     except StoreDown as down:
         if not settings.redis.url and "Permission denied" in str(down):
-            return [skipped(settings, "the settings of the service's Redis")]
+            return [skipped_check(settings, "the settings of the service's Redis")]
         reason, remedy = outage.explain(down)
         if remedy == TRY_AGAIN:
             remedy = "is redis.url right?" if settings.redis.url else "is the service running?"
@@ -136,7 +141,7 @@ async def _redis(settings: Settings) -> list[Finding]:
             return [
                 ("skip", "cannot be checked now: it runs only while the service runs", "start the service")
             ]
-        return [own_rights(settings, ("fail", reason, remedy))]
+        return [skip_without_service_rights(settings, ("fail", reason, remedy))]
     finally:
         await store.close()
     return _weak(weak)
@@ -144,13 +149,13 @@ async def _redis(settings: Settings) -> list[Finding]:
 
 def gpus(settings: Settings) -> Iterator[Finding]:
     """Check that the GPUs can be read and identified; for ordinary users, the service says what it reads."""
-    if sees_all(settings):
+    if has_service_rights(settings):
         yield from anyio.run(_gpus, settings)
         return
     try:
         rows = Client(settings.socket).status()
     except (Unreachable, Refused):
-        yield skipped(settings, "the GPUs, while the service does not answer")
+        yield skipped_check(settings, "the GPUs, while the service does not answer")
         return
     yield "ok", f"the service reads {len(rows)} GPUs", ""
     for row in rows:
@@ -198,7 +203,9 @@ def terminals(settings: Settings) -> Iterator[Finding]:
         yield "ok", "other users' terminals can be written to", ""
     else:
         remedy = "run the service as root, or add its user to the group tty"
-        yield own_rights(settings, ("warn", "other users' terminals cannot be written to", remedy))
+        yield skip_without_service_rights(
+            settings, ("warn", "other users' terminals cannot be written to", remedy)
+        )
     with contextlib.suppress(OSError):
         mounts = re.findall(r"^devpts /dev/pts \S+ (\S+)", Path("/proc/mounts").read_text(), re.MULTILINE)
         if mounts and "mode=620" not in mounts[-1]:
@@ -224,7 +231,7 @@ def log(settings: Settings) -> Iterator[Finding]:
         yield "ok", f"{path} is writable", ""
     else:
         remedy = "make its directory writable for the service's user, or set notify.log.path"
-        yield own_rights(settings, ("fail", f"{path} is not writable", remedy))
+        yield skip_without_service_rights(settings, ("fail", f"{path} is not writable", remedy))
 
 
 def view(settings: Settings) -> Iterator[Finding]:
@@ -236,7 +243,7 @@ def view(settings: Settings) -> Iterator[Finding]:
     if hidden:
         yield "fail", HIDDEN, HIDEPID_REMEDY
     elif hidden is None:
-        yield skipped(settings, "what the service sees in /proc")
+        yield skipped_check(settings, "what the service sees in /proc")
     else:
         yield "ok", "all processes of the host are visible", ""
 

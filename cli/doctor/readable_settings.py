@@ -2,7 +2,7 @@
 
 import os
 
-from canhazgpu.cli.doctor.vantage import skipped
+from canhazgpu.cli.doctor.permissions import skipped_check
 from canhazgpu.client import socket_path
 from canhazgpu.config.load import ConfigError, load
 from canhazgpu.config.settings import Settings
@@ -19,7 +19,7 @@ def settings() -> tuple[Settings | None, Finding]:
     closed = not os.environ.get("CANHAZGPU_CONFIG") and os.path.exists(CONFIG)  # noqa: PTH110
     if closed and not os.access(CONFIG, os.R_OK):
         assumed = Settings(socket=socket_path())
-        return assumed, skipped(assumed, f"{CONFIG} is not readable; the defaults are assumed")
+        return assumed, skipped_check(assumed, f"{CONFIG} is not readable; the defaults are assumed")
     try:
         loaded = load()
     except ConfigError as error:

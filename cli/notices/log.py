@@ -11,7 +11,7 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
-from canhazgpu.cli.exit_codes import REFUSED, USAGE, Ended
+from canhazgpu.cli.exit_codes import REFUSED, USAGE, CommandEnded
 from canhazgpu.cli.output import examples, fail, print_json
 from canhazgpu.events.sanitize import printable
 
@@ -90,7 +90,7 @@ def verify(
     else:
         _print(path, proof)
     if proof.findings.listed:
-        raise Ended(REFUSED)
+        raise CommandEnded(REFUSED)
 
 
 def _configured() -> str:
@@ -116,9 +116,9 @@ def _has_not_begun(path: Path) -> bool:
 def _refuse_part(path: Path) -> None:
     """Exit if `path` is a rotated file of another log, because it proves little by itself."""
     from canhazgpu.notifiers.audit_log.chain_head import chain_head_path  # noqa: PLC0415 - heavy
-    from canhazgpu.notifiers.audit_log.rotation import base_of  # noqa: PLC0415 - heavy
+    from canhazgpu.notifiers.audit_log.rotation import rotated_from  # noqa: PLC0415 - heavy
 
-    base = base_of(path)
+    base = rotated_from(path)
     if base and chain_head_path(base).exists() and not chain_head_path(path).exists():
         fail(
             f"{printable(str(path), 200)} is a rotated file of {printable(base.name)}: verify that log",

@@ -9,7 +9,7 @@ import typer
 
 from canhazgpu.cli import arguments
 from canhazgpu.cli.completion import candidates
-from canhazgpu.cli.exit_codes import REFUSED, USAGE, Ended
+from canhazgpu.cli.exit_codes import REFUSED, USAGE, CommandEnded
 from canhazgpu.cli.notices import preview
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.events.sanitize import printable
@@ -76,7 +76,7 @@ def _report(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         detail = f" ({printable(row['detail'], 200)})" if row["detail"] else ""
         sys.stdout.write(f"{row['channel']} to {printable(row['recipient'])}: {row['outcome']}{detail}\n")
     if not any(row["outcome"] in REACHED for row in rows):
-        raise Ended(REFUSED)
+        raise CommandEnded(REFUSED)
 
 
 @app.callback()

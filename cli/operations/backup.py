@@ -53,14 +53,14 @@ def backup(file: File, *, as_json: Json = False) -> None:
 
     async def copy(store: "Store") -> dict[str, Any]:
         from canhazgpu.service.backup.archive import Head, Key, Writer  # noqa: PLC0415 - heavy
-        from canhazgpu.service.backup.state_copy import copied  # noqa: PLC0415
+        from canhazgpu.service.backup.state_copy import read_snapshot  # noqa: PLC0415
 
         facts: Any = await store.ask(store.redis.info("server"))
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         head = Head(host=store.keys.host, at=at, server=str(facts.get("redis_version", "")))
         with Writer(path, head) as writer, Progress("copied") as progress:
             keys = set()
-            async for record in copied(store):
+            async for record in read_snapshot(store):
                 writer.write(record)
                 if isinstance(record, Key):
                     keys.add(record.name)

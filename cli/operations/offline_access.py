@@ -36,7 +36,7 @@ def on_state(
 
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
     from canhazgpu.service import logs  # noqa: PLC0415
-    from canhazgpu.service.backup.offline_access import opened  # noqa: PLC0415
+    from canhazgpu.service.backup.offline_access import open_offline  # noqa: PLC0415
 
     try:
         settings = load().settings
@@ -45,7 +45,7 @@ def on_state(
     logs.configure()
 
     async def run() -> dict[str, Any]:
-        async with opened(settings, alone=alone) as store:
+        async with open_offline(settings, alone=alone) as store:
             return await work(store)
 
     try:

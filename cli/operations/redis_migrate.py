@@ -104,7 +104,7 @@ def _refuse_slips(there: "Endpoint") -> None:
 
 async def _copy(store: "Store", there: "Endpoint", *, replace: bool) -> dict[str, Any]:
     from canhazgpu.events.redis_client.store import Store  # noqa: PLC0415 - heavy, as are the next ones
-    from canhazgpu.service.backup.state_copy import CopyFailed, Stage, copied, names, sizes  # noqa: PLC0415
+    from canhazgpu.service.backup.state_copy import CopyFailed, Stage, names, read_snapshot, sizes  # noqa: PLC0415
     from canhazgpu.service.redis_server.durability import weaknesses  # noqa: PLC0415
 
     target = Store(there, store.keys.host)
@@ -119,7 +119,7 @@ async def _copy(store: "Store", there: "Endpoint", *, replace: bool) -> dict[str
         stage = Stage(target)
         await stage.clear()
         with Progress("copied") as progress:
-            async for record in copied(store):
+            async for record in read_snapshot(store):
                 await stage.put(record)
                 progress.at(len(stage.names))
         await stage.commit()

@@ -146,7 +146,7 @@ def release(
     body = {
         "all": everything or named == ALL,
         **arguments.without_none(user=user),
-        **arguments.some_gpus(named),
+        **arguments.gpus_field(named),
     }
     rows = post(client(), "/v1/admin/release", body)
     if as_json:

@@ -45,7 +45,7 @@ def env(
         return
     if not chosen:
         fail("you hold no manual reservation: make one with `canhazgpu reserve`", REFUSED)
-    shells.say("\n".join(_sentence(one["reservation"]) for one in chosen))
+    shells.print_beside_code("\n".join(_sentence(one["reservation"]) for one in chosen))
     several = len(chosen) > 1
     variables = _together([one["environment"] for one in chosen]) if several else chosen[0]["environment"]
     sys.stdout.write(shells.code(variables, shell, ("CANHAZGPU_RESERVATION",) if several else ()))

@@ -99,7 +99,7 @@ def _print_granted(held: Reservation, shell: str | None) -> None:
         return
     sys.stdout.write(code)
     sys.stdout.flush()  # Before the sentence: if the code cannot be written, nothing stays reserved.
-    shells.say(sentence)
+    shells.print_beside_code(sentence)
 
 
 def _release_unprinted(held: Reservation, error: OSError) -> OSError:
@@ -141,7 +141,7 @@ def extend(
     gpus, time = arguments.gpus_and_time(words or [])
     if time is not None and duration is not None:
         fail("the time is given twice: as an argument and with --duration", USAGE)
-    body: dict[str, object] = arguments.some_gpus(arguments.chosen_gpus(gpus, gpu_ids))
+    body: dict[str, object] = arguments.gpus_field(arguments.chosen_gpus(gpus, gpu_ids))
     if time is not None or duration is not None:
         body |= {
             "duration": arguments.checked_duration(
@@ -175,7 +175,7 @@ def release(
     if everything and named is not None:
         fail("GPUs and --all cannot be used together", USAGE)
     everything = everything or named == ALL
-    body = {"all": everything, **arguments.some_gpus(named)}
+    body = {"all": everything, **arguments.gpus_field(named)}
     rows = post(client(), "/v1/reservations/release", body)
     if as_json:
         print_json(rows)
@@ -194,7 +194,7 @@ def disown(
 
     The use that `status` marks as presumed then counts as a violation.
     """
-    named = arguments.some_gpus(arguments.chosen_gpus(gpus, gpu_ids))
+    named = arguments.gpus_field(arguments.chosen_gpus(gpus, gpu_ids))
     rows = post(client(), "/v1/reservations/disown", {"undo": undo, **named})
     if as_json:
         print_json(rows)

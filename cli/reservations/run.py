@@ -82,7 +82,9 @@ def run(
     if gpus is None and gpu_ids is None:
         del body["count"]
     if timeout is not None:
-        body["timeout"] = arguments.checked_duration(arguments.typed("--duration", "--timeout"), timeout)
+        body["timeout"] = arguments.checked_duration(
+            arguments.typed_option("--duration", "--timeout"), timeout
+        )
     patience = arguments.wait_value(wait, nonblock=nonblock)
     if not command:
         fail(f"no command given: {RUN}", USAGE)

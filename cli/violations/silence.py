@@ -87,7 +87,7 @@ def add(
     if isinstance(card, int) and card >= MOST:
         fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
     body: dict[str, Any] = {
-        "for": arguments.checked_duration(arguments.typed("--duration", "--for"), lasts),
+        "for": arguments.checked_duration(arguments.typed_option("--duration", "--for"), lasts),
         "reason": reason,
     }
     body |= arguments.without_none(user=user, process=process) | ({} if card is None else {"gpu": card})
@@ -130,7 +130,7 @@ def ack(
     """
     body = arguments.without_none(reason=reason)
     if lasts is not None:
-        body["for"] = arguments.checked_duration(arguments.typed("--duration", "--for"), lasts)
+        body["for"] = arguments.checked_duration(arguments.typed_option("--duration", "--for"), lasts)
     _print_silence(post(client(), "/v1/silences/ack", body), "Acknowledged", as_json=as_json)
 
 

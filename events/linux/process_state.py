@@ -39,7 +39,7 @@ def listener_pid(path: str) -> int | None:
         link.close()
 
 
-def halted(pid: int) -> tuple[str, str] | None:
+def halt_reason(pid: int) -> tuple[str, str] | None:
     """Return why a process is halted and the command that resumes it, or None if it is not halted."""
     state = _state(pid)
     if state in STATES:
@@ -49,7 +49,7 @@ def halted(pid: int) -> tuple[str, str] | None:
     return ("is frozen", f"echo 0 > /sys/fs/cgroup{group}/cgroup.freeze") if group else None
 
 
-def visible(pid: int) -> bool:
+def is_state_readable(pid: int) -> bool:
     """Return whether the state of a process can be read."""
     return _state(pid) is not None
 

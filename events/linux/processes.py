@@ -27,11 +27,11 @@ def pid_of(descriptor: int) -> int | None:
     for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "Pid":
-            return int(value) if int(value) > 0 and not ended(descriptor) else None
+            return int(value) if int(value) > 0 and not has_ended(descriptor) else None
     return None
 
 
-def ended(descriptor: int) -> bool:
+def has_ended(descriptor: int) -> bool:
     """Return whether a pidfd's process has ended; a zombie counts as ended."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -41,13 +41,13 @@ def ended(descriptor: int) -> bool:
 def identify(descriptor: int) -> Process | None:
     """Return the process of a pidfd, or None if it has ended."""
     pid = pid_of(descriptor)
-    start = None if pid is None else start_of(pid)
-    if pid is None or start is None or ended(descriptor):
+    start = None if pid is None else start_time_of(pid)
+    if pid is None or start is None or has_ended(descriptor):
         return None
     return Process(pid, start)
 
 
-def start_of(pid: int) -> int | None:
+def start_time_of(pid: int) -> int | None:
     """Return when the process with this pid began, None when there is none. Raises OSError if EXHAUSTED."""
     fields = _stat(pid)
     return int(fields[START_FIELD]) if fields else None
@@ -73,9 +73,9 @@ def open_process(process: Process) -> int | None:
     return descriptor if same else None
 
 
-def tree(root: Process) -> list[Process]:
+def process_tree(root: Process) -> list[Process]:
     """Return a process and its descendants, parents first; empty if it has ended."""
-    if start_of(root.pid) != root.start:
+    if start_time_of(root.pid) != root.start:
         return []
     children: dict[int, list[Process]] = {}
     for pid in _pids():
@@ -108,7 +108,7 @@ def _of_user(uid: int | None) -> Iterator[Process]:
     for pid in _pids():
         with suppress(OSError):
             owner = os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - called for each process
-            if uid in {None, owner} and (start := start_of(pid)) is not None:
+            if uid in {None, owner} and (start := start_time_of(pid)) is not None:
                 yield Process(pid, start)
 
 
@@ -118,7 +118,7 @@ def _environment(process: Process) -> list[bytes]:
         entries = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return []
-    return entries if start_of(process.pid) == process.start else []
+    return entries if start_time_of(process.pid) == process.start else []
 
 
 def send(process: Process, number: signal.Signals) -> bool:

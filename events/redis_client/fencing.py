@@ -17,6 +17,6 @@ class FencingToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class FencedArgument(bytes):
-    """A script argument that contains the promise; `anew` rebuilds it from the current promise."""
+    """A script argument that contains a fencing token; `rebuild` makes it anew from the current token."""
 
-    anew: Callable[[FencingToken | None], bytes]
+    rebuild: Callable[[FencingToken | None], bytes]

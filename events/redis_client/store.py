@@ -36,9 +36,9 @@ from canhazgpu.events.redis_client.discovery import (
 from canhazgpu.events.redis_client.endpoint import Endpoint
 from canhazgpu.events.redis_client.fencing import FencedArgument, FencingToken
 from canhazgpu.events.redis_client.keys import HOSTS, Keys
+from canhazgpu.events.redis_client.reply_timer import ReplyTimer
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.server_pool import ServerChanged, ServerPool, only_on, run_id_of
-from canhazgpu.events.redis_client.silence import Silence
 
 ANSWER_TIMEOUT = 5.0  # Timeout of a command in seconds; after that its outcome is unknown.
 TURN_TIMEOUT = 20.0  # Seconds; many callers are served one after the other.
@@ -88,26 +88,26 @@ class Store:
         self.common = self._client(ANSWER_TIMEOUT, connections=1, key=HOSTS) if in_cluster else self.redis
         self.servers = 0  # The number of servers, or server starts, connected to so far.
         self.compared = 0  # The last of them whose data were compared with the journal.
-        self._promise: FencingToken | None = None
+        self._fencing_token: FencingToken | None = None
         self.owner = ""  # The service that owns the state, as recorded in Redis; empty if unset.
         self.refusal = ""  # Why no script may run yet: the state is not this service's (yet).
         # Explains why Redis does not answer, and what to do.
         self.explain: Callable[[StoreDown], tuple[str, str]] = lambda down: (str(down), TRY_AGAIN)
-        self.silence = Silence()
+        self.reply_timer = ReplyTimer()
         self.trouble: StoreDown | None = None  # The last error, valid while Redis is `down`.
         self._probe: asyncio.Future[Exception | None] | None = None  # The attempt of `ready` under way.
         self._said = -SAY_AGAIN  # When it was last logged that Redis is down, on the monotonic clock.
 
     @property
-    def promise(self) -> FencingToken | None:
+    def fencing_token(self) -> FencingToken | None:
         """The conditions for scripts; they cannot be met until this server was compared with the journal."""
-        if self._promise is None or self.compared == self.servers:
-            return self._promise
-        return msgspec.structs.replace(self._promise, sequence=NEVER)
+        if self._fencing_token is None or self.compared == self.servers:
+            return self._fencing_token
+        return msgspec.structs.replace(self._fencing_token, sequence=NEVER)
 
-    @promise.setter
-    def promise(self, promise: FencingToken | None) -> None:
-        self._promise = promise
+    @fencing_token.setter
+    def fencing_token(self, fencing_token: FencingToken | None) -> None:
+        self._fencing_token = fencing_token
 
     def _client(self, timeout: float, connections: int, key: str | None = None) -> Redis:
         place, options = self._place(key or self.keys.prefix)
@@ -178,7 +178,7 @@ class Store:
             if self.refusal:
                 raise StoreDown(self.refusal)
             try:
-                with self.only_on(self.servers):  # The promise in `args` is about its data.
+                with self.only_on(self.servers):  # The fencing_token in `args` is about its data.
                     return await self._run(script, keys, args)
             except ServerChanged as error:
                 if not (self.recover and attempt < RECOVERIES - 1):
@@ -189,11 +189,13 @@ class Store:
             except UNREACHABLE as error:
                 raise StoreDown(unreachable(error)) from error
             await self.recover()
-            args = [one.anew(self.promise) if isinstance(one, FencedArgument) else one for one in args]
+            args = [
+                one.rebuild(self.fencing_token) if isinstance(one, FencedArgument) else one for one in args
+            ]
         raise AssertionError("the last attempt returns or raises")
 
     async def repair(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """Run a script that restores the promised data, without waiting for the promise to hold."""
+        """Run a script that restores the promised data, without requiring the fencing token."""
         try:
             return await self._run(script, keys, args)
         except ResponseError as error:
@@ -202,15 +204,15 @@ class Store:
             raise StoreDown(unreachable(error)) from error
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        with self.silence.asking():
+        with self.reply_timer.expect_reply():
             try:
                 return await self.redis.evalsha(script.sha, len(keys), *keys, *args)
             except NoScriptError:
                 return await self.redis.eval(script.text, len(keys), *keys, *args)
 
-    def hold_to(self, dataset: str, sequence: int) -> None:
+    def set_fencing_token(self, dataset: str, sequence: int) -> None:
         """Let scripts that allocate GPUs run only on this data set, from this sequence on, for this owner."""
-        self.promise = FencingToken(dataset=dataset, sequence=sequence, owner=self.owner)
+        self.fencing_token = FencingToken(dataset=dataset, sequence=sequence, owner=self.owner)
 
     async def ask(self, question: Any) -> Any:
         """Await one command and return its answer. Raises StoreDown."""

@@ -13,7 +13,7 @@ def before(entry: str) -> str:
     return f"{ms}-{max(0, number - 1)}"
 
 
-def missing(after: str, entry: str) -> int | None:
+def count_missing(after: str, entry: str) -> int | None:
     """Return the number of entries that were removed between the entry `after` and the next one, `entry`.
 
     None: the number is unknown, because the stream was started again. If one of the two has no number,

@@ -44,7 +44,7 @@ def _belongs(name: str, log: str) -> bool:
     return name == log or (name.startswith(log) and bool(_ROTATED.fullmatch(name, len(log))))
 
 
-def base_of(path: Path) -> Path | None:
+def rotated_from(path: Path) -> Path | None:
     """Return the log that `path` was rotated from, judged by its name, or None."""
     base = re.sub(rf"{_ROTATED.pattern}$", "", path.name)
     return path.with_name(base) if base not in ("", path.name) else None
@@ -56,7 +56,7 @@ def can_be_read(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BufferedIOBase]:
+def open_log_file(path: Path) -> Iterator[BufferedIOBase]:
     """Open a file of the log for reading, decompressed. Raises OSError if it is not a regular file."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -71,13 +71,13 @@ def opened(path: Path) -> Iterator[BufferedIOBase]:
 
 
 @contextlib.contextmanager
-def all_opened(log: Path) -> Iterator[list[tuple[Path, BufferedIOBase]]]:
+def open_all_files(log: Path) -> Iterator[list[tuple[Path, BufferedIOBase]]]:
     """Open all files of the log consistently, even if it is rotated in the meantime."""
     for _ in range(TRIES):
         with contextlib.ExitStack() as stack:
             files = files_of(log)
             try:
-                parts = [(path, stack.enter_context(opened(path))) for path in files]
+                parts = [(path, stack.enter_context(open_log_file(path))) for path in files]
             except FileNotFoundError:
                 continue
             seen = {path: os.fstat(stream.fileno()).st_ino for path, stream in parts}
@@ -87,7 +87,7 @@ def all_opened(log: Path) -> Iterator[list[tuple[Path, BufferedIOBase]]]:
     raise OSError(errno.EBUSY, "It is being rotated too often", str(log))
 
 
-def lines_of(stream: BufferedIOBase) -> Iterator[bytes]:
+def read_lines(stream: BufferedIOBase) -> Iterator[bytes]:
     """Yield each line with its line feed; the last one may lack it if its writer died.
 
     A line that is too long is cut, to a length that is still more than LONGEST.
@@ -121,7 +121,7 @@ def _begins_at(stream: BufferedIOBase) -> int:
 
 
 def _links_of(stream: BufferedIOBase) -> Iterator[Link]:
-    return filter(None, map(link_of, lines_of(stream)))
+    return filter(None, map(link_of, read_lines(stream)))
 
 
 def last_head(log: Path) -> Head | None:
@@ -131,7 +131,7 @@ def last_head(log: Path) -> Head | None:
         return head
     begins: dict[Path, int] = {}
     for path in files_of(log):
-        with contextlib.suppress(OSError), opened(path) as stream:
+        with contextlib.suppress(OSError), open_log_file(path) as stream:
             begins[path] = _begins_at(stream)
     newest = max(begins, key=lambda path: begins[path], default=None)
     return _head_in(newest) if newest else None
@@ -140,14 +140,14 @@ def last_head(log: Path) -> Head | None:
 def _head_in(path: Path) -> Head | None:
     last: Link | None = None
     with contextlib.suppress(OSError, *DAMAGED):
-        for link in filter(None, map(link_of, end_of(path))):
+        for link in filter(None, map(link_of, read_tail(path))):
             last = link
     return last.head if last else None
 
 
-def end_of(path: Path) -> Iterator[bytes]:
+def read_tail(path: Path) -> Iterator[bytes]:
     """Yield the lines at the end of a file, or all of a compressed one; the first may be incomplete."""
-    with opened(path) as stream:
+    with open_log_file(path) as stream:
         if path.suffix != ".gz":
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
-        yield from lines_of(stream)
+        yield from read_lines(stream)

@@ -8,11 +8,11 @@ from canhazgpu.notifiers.audit_log.chain_head import NoChainHead, read_chain_hea
 from canhazgpu.notifiers.audit_log.chain_verifier import ChainVerifier
 from canhazgpu.notifiers.audit_log.rotation import (
     DAMAGED,
-    all_opened,
     can_be_read,
     files_of,
     in_order,
-    lines_of,
+    open_all_files,
+    read_lines,
 )
 
 
@@ -29,7 +29,7 @@ def verify(log: Path) -> ChainVerifier:
     if not anchor and not files_of(log):
         raise FileNotFoundError(errno.ENOENT, "There is no such log", str(log))
     proof = ChainVerifier(anchor.head if anchor else None, fault, anchor.begin if anchor else None)
-    with all_opened(log) as parts:
+    with open_all_files(log) as parts:
         for path, stream in in_order(parts, log):
             proof.open(path.name, live=path == log)
             if can_be_read(path):
@@ -42,7 +42,7 @@ def verify(log: Path) -> ChainVerifier:
 
 def _read(stream: BufferedIOBase, proof: ChainVerifier) -> None:
     try:
-        for line in lines_of(stream):
+        for line in read_lines(stream):
             proof.take(line)
     except DAMAGED as error:
         proof.damaged(str(error))

@@ -21,7 +21,7 @@ from canhazgpu.events.envelope import Event
 from canhazgpu.events.notices import Notice
 from canhazgpu.notifiers.audit_log.chain_head import ChainHead, NoChainHead, read_chain_head, write_chain_head
 from canhazgpu.notifiers.audit_log.hash_chain import START, Head, fields_of, seal
-from canhazgpu.notifiers.audit_log.rotation import DAMAGED, TAIL, end_of, last_head
+from canhazgpu.notifiers.audit_log.rotation import DAMAGED, TAIL, last_head, read_tail
 
 SIBLINGS_AGE = 2 * 86400.0
 REMEMBERED = 50_000
@@ -192,7 +192,7 @@ def _mend(file: int) -> None:
 
 def _ids_in(path: Path) -> list[str]:
     with contextlib.suppress(OSError, *DAMAGED):
-        return [*filter(None, map(_id_of, end_of(path)))]
+        return [*filter(None, map(_id_of, read_tail(path)))]
     return []
 
 

@@ -6,7 +6,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import format_duration
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.sanitize import printable
-from canhazgpu.notifiers.channels.site_program import KEPT_LAST, Ended, run
+from canhazgpu.notifiers.channels.site_program import KEPT_LAST, ProgramResult, run
 from canhazgpu.notifiers.outcome import Outcome
 
 RECIPIENT = "program"  # The program decides whom to notify.
@@ -44,7 +44,7 @@ class Exec:
             verdict = "retry", f"it cannot be started: {reason or type(error).__name__}"
         return [Outcome(one, *verdict) for one in recipients]
 
-    def _verdict(self, ended: Ended) -> tuple[str, str]:
+    def _verdict(self, ended: ProgramResult) -> tuple[str, str]:
         if ended.status == 0:
             return "delivered", ""
         said = printable(b" ".join(ended.last.split()), KEPT_LAST)

@@ -21,7 +21,7 @@ CHUNK = 65536  # The capacity of a pipe.
 FASTEST = 16e6  # Maximum output rate in bytes per second, so that it does not keep the loop busy.
 
 
-class Ended(msgspec.Struct, frozen=True):
+class ProgramResult(msgspec.Struct, frozen=True):
     """The result of a run. `status` is the exit status, negative for a signal, None for a timeout.
 
     `first` and `last` are the start and the end of its output.
@@ -39,7 +39,7 @@ async def run(
     text: bytes = b"",
     *,
     with_errors: bool = True,
-) -> Ended:
+) -> ProgramResult:
     """Run `command` with `text` on its standard input; kill it if it takes longer than `seconds`.
 
     `with_errors`: standard error is part of the output. Raises OSError or ValueError if it cannot be started.
@@ -55,7 +55,7 @@ async def run(
     finally:
         with anyio.CancelScope(shield=True):
             status = await program.end()
-    return Ended(status if in_time else None, bytes(program.first), bytes(program.last))
+    return ProgramResult(status if in_time else None, bytes(program.first), bytes(program.last))
 
 
 class _Program:

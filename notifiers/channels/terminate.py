@@ -15,7 +15,7 @@ import anyio
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import PROVEN, ProcessUse
-from canhazgpu.events.linux.processes import ended, start_of
+from canhazgpu.events.linux.processes import has_ended, start_time_of
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.violations import Signalled, Violation
 from canhazgpu.notifiers.outcome import Outcome
@@ -70,7 +70,7 @@ class Terminate:
         current = await self._open_now()
         facts = []
         for violation, process in _targets(notice, current):
-            if process.pid in held and ended(held[process.pid]):
+            if process.pid in held and has_ended(held[process.pid]):
                 continue
             outcome = (
                 self._obstacle(notice, violation, process) if current is not None else "not seen recently"
@@ -116,7 +116,7 @@ def _hold(process: ProcessUse, held: dict[int, int], closing: contextlib.ExitSta
 
 def _signal(process: ProcessUse, descriptor: int | None, number: signal.Signals, *, dry_run: bool) -> str:
     """Send a signal if this is still the same process; return the outcome."""
-    if descriptor is None or ended(descriptor) or start_of(process.pid) != process.start:
+    if descriptor is None or has_ended(descriptor) or start_time_of(process.pid) != process.start:
         return "gone"
     if _real_uid(process.pid) != process.uid:
         return "now belongs to another user"

@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from canhazgpu.events.linux.processes import ended
+from canhazgpu.events.linux.processes import has_ended
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.peer import Peer
 
@@ -50,7 +50,7 @@ def _has_ended(process: int | None) -> bool:
     if process is None:
         return True
     try:
-        return ended(process)
+        return has_ended(process)
     finally:
         os.close(process)
 

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from canhazgpu.service.api.socket_file import BACKLOG, SocketFile
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
-from canhazgpu.service.identity.peer import Peer, introduced, peer_of, process_of
+from canhazgpu.service.identity.peer import Peer, complete_peer, peer_of, process_of
 from canhazgpu.service.identity.user_names import Users
 
 LONGEST_HEAD = 65536
@@ -144,7 +144,7 @@ def _with_peer_names(app: Any, users: Users) -> Any:
     persons = OrdinaryUsers(users)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        peer = await introduced(scope["canhazgpu.peer"], users, persons)
+        peer = await complete_peer(scope["canhazgpu.peer"], users, persons)
         await app({**scope, "canhazgpu.peer": peer}, receive, send)
 
     return application

@@ -21,7 +21,7 @@ class Unavailable(Exception):
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, alone: bool) -> AsyncIterator[Store]:
+async def open_offline(settings: Settings, *, alone: bool) -> AsyncIterator[Store]:
     """Open the state of this host; start its embedded Redis if the service is not running.
 
     `alone`: nothing else may use the state, and no service can start in the meantime. Raises Unavailable.

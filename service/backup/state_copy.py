@@ -34,7 +34,7 @@ async def names(store: Store) -> list[str]:
     return _names(store, found)
 
 
-async def copied(store: Store) -> AsyncIterator[Record]:
+async def read_snapshot(store: Store) -> AsyncIterator[Record]:
     """Yield the host's data as of the time of the last transaction. Raises StoreDown.
 
     Streams are copied first, one at a time. One transaction then reads everything else, and the entries that

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from canhazgpu.events.linux.processes import start_of
+from canhazgpu.events.linux.processes import start_time_of
 from canhazgpu.events.redis_client.store import Store
 
 
@@ -25,7 +25,7 @@ class _Record(msgspec.Struct, frozen=True):
     body: str
 
 
-async def ended(store: Store, missing: Collection[int]) -> list[str]:
+async def ended_violations(store: Store, missing: Collection[int]) -> list[str]:
     """Return the open violations ("GPU/key") on these GPUs whose processes have all ended.
 
     A violation without processes, or with one whose start is unknown, is not among them. Raises StoreDown,
@@ -41,5 +41,5 @@ async def ended(store: Store, missing: Collection[int]) -> list[str]:
 def _is_over(text: bytes) -> bool:
     body = msgspec.json.decode(msgspec.json.decode(text, type=_Record).body, type=_Body)
     return bool(body.processes) and all(
-        one.start is not None and start_of(one.pid) != one.start for one in body.processes
+        one.start is not None and start_time_of(one.pid) != one.start for one in body.processes
     )

@@ -69,7 +69,7 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
         ],
         [
             keys.host,
-            rules.text_for(store.promise),
+            rules.text_for(store.fencing_token),
             round(confirm * 1000),
             round(stale * 1000),
             math.ceil(age * 1000),

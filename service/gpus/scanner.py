@@ -15,7 +15,7 @@ from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessReading, ProcessUs
 from canhazgpu.events.linux.processes import EXHAUSTED
 from canhazgpu.events.redis_client.keys import HOSTS
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown
-from canhazgpu.service.gpus.missing_cards import ended
+from canhazgpu.service.gpus.missing_cards import ended_violations
 from canhazgpu.service.gpus.observation import KNOWN, Observed, observe, stall
 from canhazgpu.service.gpus.renumbering import Renumbering
 from canhazgpu.service.gpus.usage import gpu_usage
@@ -171,7 +171,7 @@ class Scanner:
             usages = [self._usage(reading) for reading in readings] + self._cards.missing()
         self._publish_usages(usages)
         renamed = await self.follow_names()
-        over = await ended(self._store, [usage.index for usage in self._cards.missing()])
+        over = await ended_violations(self._store, [usage.index for usage in self._cards.missing()])
         age = time.monotonic() - self._began
         observed = await observe(
             self._store,

@@ -84,7 +84,7 @@ def peer_of(connection: socket.socket) -> Peer:
     )
 
 
-async def introduced(peer: Peer, users: Users, persons: OrdinaryUsers) -> Peer:
+async def complete_peer(peer: Peer, users: Users, persons: OrdinaryUsers) -> Peer:
     """Return the peer with its name, and with all groups if the kernel did not provide them.
 
     The login uid of a caller who is an ordinary user is removed: after `su - bob` it is another person's.

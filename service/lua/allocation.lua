@@ -22,7 +22,7 @@ end
 
 -- Reads the host. The keys of its GPUs start at `first_gpu`. Requests are in the order of the queue.
 local function open_host(first_gpu)
-  local host = {rules = check_promise(cjson.decode(ARGV[2])), gpus = {}, by_index = {}, records = {}, requests = {}, granted = {}}
+  local host = {rules = check_fencing_token(cjson.decode(ARGV[2])), gpus = {}, by_index = {}, records = {}, requests = {}, granted = {}}
   for id, text in pairs(pairs_of(KEYS[5])) do host.records[id] = record_of(text) end
   for _, text in pairs(pairs_of(KEYS[6])) do host.requests[#host.requests + 1] = request_of(text) end
   table.sort(host.requests, function(a, b) return a.place < b.place end)

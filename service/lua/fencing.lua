@@ -10,7 +10,7 @@ end
 
 -- Ends the script if Redis lacks acknowledged data (service/recovery/reconciliation.py), or if the data belongs to
 -- another service (service/storage/state_owner.py). Rules that are not given are not checked.
-local function check_promise(rules)
+local function check_fencing_token(rules)
   local named = redis.call('HMGET', KEYS[3], 'dataset', 'owner')
   if rules.owner and named[2] ~= rules.owner then error('BEHIND the data are not of this service') end
   if rules.dataset and (named[1] ~= rules.dataset or sequence_at(KEYS[1]) < (rules.sequence or 0)) then

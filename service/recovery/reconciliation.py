@@ -2,7 +2,7 @@
 
 Redis may be wiped, restored from a backup, failed over or replaced. The daemon's journal has the reservations
 that were acknowledged. No GPU is allocated before the two agree: the scripts refuse to work on data with
-another name, or from before the last known event (`promise`).
+another name, or from before the last known event (`FencingToken`).
 """
 
 import secrets
@@ -21,21 +21,21 @@ from canhazgpu.events.redis_client.server_pool import ServerChanged
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.recovery.reconciliation_plan import (
-    Found,
     Plan,
+    RedisState,
     Restoration,
-    card_of,
-    changed,
-    content_of,
-    ended_of,
-    in_places_of,
-    kind_of,
-    number_of,
+    apply_reply,
+    dataset_condition,
+    decode_card,
+    decode_sequence,
+    fully_released_id,
+    is_process_alive,
+    merge_ended_ids,
     plan,
-    process_lives,
-    promised_to_redis,
-    whole_release,
-    with_sequence,
+    restore_argument,
+    tolerate_damaged_sequence,
+    translate_indices,
+    without_volatile_fields,
 )
 from canhazgpu.service.storage import records as storage_records
 from canhazgpu.service.storage.journal import Journal, State
@@ -78,8 +78,8 @@ class Reconciler:
             structlog.get_logger().error("state_rolled_back", reason=self._journal.rolled_back)
             self.damage = "; ".join(filter(None, [self.damage, self._journal.rolled_back]))
         self._store.recover = self.sync
-        self._written = (state := self._state) and content_of(state)
-        self._store.hold_to(state.dataset if state else "", state.sequence if state else 0)
+        self._written = (state := self._state) and without_volatile_fields(state)
+        self._store.set_fencing_token(state.dataset if state else "", state.sequence if state else 0)
         self._store.connected = self.note
         self.note()
 
@@ -112,7 +112,7 @@ class Reconciler:
         return self.weakness or self._journal.weakness
 
     @property
-    def promised(self) -> State | None:
+    def journal_state(self) -> State | None:
         """The content of the journal, or None before it was read."""
         return self._state
 
@@ -152,7 +152,7 @@ class Reconciler:
         async with self._lock:
             state = self._state
             if state is not None:
-                state = self._state = changed(state, reply)
+                state = self._state = apply_reply(state, reply)
                 fits = record and reply.get("count") == len(state.records.keys() | {record.id})
                 # Nothing was restored since, and no other server answers: if Redis loses it now, it is
                 # restored with all others.
@@ -175,9 +175,11 @@ class Reconciler:
             if self.hold and found.owner != self._store.owner and not wiped:
                 await self.hold()
                 continue
-            state = in_places_of(state or State(dataset=found.dataset or secrets.token_hex(16)), found.cards)
-            wanted = plan(state, found, found.ended, process_lives)
-            over |= {*wanted.over, *(state.records.keys() & found.ended)}
+            state = translate_indices(
+                state or State(dataset=found.dataset or secrets.token_hex(16)), found.cards
+            )
+            wanted = plan(state, found, found.ended, is_process_alive)
+            over |= {*wanted.ended_meanwhile, *(state.records.keys() & found.ended)}
             if not wanted.needed:
                 if servers == self._store.servers:
                     break
@@ -185,14 +187,14 @@ class Reconciler:
             with self._store.only_on(servers):
                 over |= await self._restore(state, wanted, found)  # Check again: it may have been lost again.
             lasting = {name: one for name, one in state.records.items() if name not in over}
-            state = msgspec.structs.replace(state, records=lasting, ended=ended_of(state, over))
+            state = msgspec.structs.replace(state, records=lasting, ended=merge_ended_ids(state, over))
         new = State(
             dataset=state.dataset,
             sequence=found.sequence,
             ledger=found.ledger,
             records=dict(found.records),
             requests=dict(found.requests),
-            ended=ended_of(state, over),
+            ended=merge_ended_ids(state, over),
             cards=dict(found.cards),
         )
         self._store.compared = servers
@@ -207,8 +209,8 @@ class Reconciler:
                 await anyio.to_thread.run_sync(self._journal.write_copy)
 
     async def _write(self, state: State) -> None:
-        self._state, content = state, content_of(state)
-        self._store.hold_to(state.dataset, state.sequence)
+        self._state, content = state, without_volatile_fields(state)
+        self._store.set_fencing_token(state.dataset, state.sequence)
         if content == self._written and self._journal.is_in_place() and not self.weakness:
             return
         if path := self._journal.replaced():
@@ -229,7 +231,7 @@ class Reconciler:
             structlog.get_logger().warning("journal_failed", reason=reason)
         self.weakness = reason
 
-    async def _read(self, ledger_since: str | None) -> Found:
+    async def _read(self, ledger_since: str | None) -> RedisState:
         store, keys = self._store, self._store.keys
         try:
             while True:
@@ -244,7 +246,7 @@ class Reconciler:
                     pipe.zrange(keys.gpus, 0, -1)
                     for index in self._indices:
                         pipe.hmget(keys.gpu(index), "uuid", "drained", "unmanaged")
-                    replies = with_sequence(await pipe.execute(raise_on_error=False))
+                    replies = tolerate_damaged_sequence(await pipe.execute(raise_on_error=False))
                     clock, named, sequence, ledger, over, held, queue, known, *cards = replies
                 indices = [int(index) for index in known]
                 if indices == self._indices:
@@ -253,24 +255,24 @@ class Reconciler:
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
         dataset, owner = (text and text.decode() for text in named)
-        return Found(
+        return RedisState(
             now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
             dataset=dataset or None,
             owner=owner or "",
-            sequence=number_of(sequence),
+            sequence=decode_sequence(sequence),
             ledger=ledger[0][0].decode() if ledger else "0-0",
-            ended=frozenset(name for _, fields in over if (name := whole_release(fields))),
+            ended=frozenset(name for _, fields in over if (name := fully_released_id(fields))),
             records={one.id: one for one in storage_records.records(held)},
             requests={one.id: one for one in storage_records.requests(queue)},
-            cards={str(index): card_of(*row) for index, row in zip(indices, cards, strict=True)},
+            cards={str(index): decode_card(*row) for index, row in zip(indices, cards, strict=True)},
         )
 
-    async def _restore(self, state: State, wanted: Plan, found: Found) -> set[str]:
+    async def _restore(self, state: State, wanted: Plan, found: RedisState) -> set[str]:
         """Restore what is wanted; return the reservations that lost all of their GPUs in conflicts."""
         keys = self._store.keys
         wished = (gpu for one in wanted.restore for gpu in one.gpus)
         indices = sorted({*self._indices, *map(int, state.cards), *wished})
-        promised = promised_to_redis(state, wanted, found, self._store.owner)
+        promised = restore_argument(state, wanted, found, self._store.owner)
         try:
             text = await self._store.repair(
                 RESTORE,
@@ -284,13 +286,13 @@ class Reconciler:
         reply = msgspec.json.decode(text)
         if not wanted.lost:
             if self._state is not None:
-                structlog.get_logger().warning("redis_data_changed", dataset=kind_of(state, found))
+                structlog.get_logger().warning("redis_data_changed", dataset=dataset_condition(state, found))
             return set()
-        restored, dropped = list(reply["restored"]), [*reply["dropped"], *wanted.over]
+        restored, dropped = list(reply["restored"]), [*reply["dropped"], *wanted.ended_meanwhile]
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.now_ms / 1000))
         facts = {"restored": restored, "dropped": dropped, "conflicts": list(reply["conflicts"])}
         self.last = msgspec.convert({"at": at, **facts}, Restoration)
-        structlog.get_logger().error("redis_lost_state", **facts, dataset=kind_of(state, found))
+        structlog.get_logger().error("redis_lost_state", **facts, dataset=dataset_condition(state, found))
         self._restorations += 1
         self.restored([one for one in wanted.restore if one.id in restored])
         return {one.id for one in wanted.restore} - set(restored)

@@ -16,8 +16,8 @@ from canhazgpu.service.storage.journal import ENDED_KEPT, Card, State
 SEQUENCE = 2  # The place of the sequence in the replies of a read.
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """The data in Redis. `dataset` is None if it has no name, as after a wipe.
+class RedisState(msgspec.Struct, frozen=True, kw_only=True):
+    """The data in Redis. `dataset` is None if the data has no name, as after a wipe.
 
     `ended` are the reservations that have ended since the last check, according to the ledger.
     """
@@ -34,15 +34,15 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """The changes that restore the acknowledged state. `over`: those that ended while they were lost."""
+    """The changes that restore the acknowledged state."""
 
     restore: tuple[Record, ...] = ()
     drop: tuple[str, ...] = ()
-    over: tuple[str, ...] = ()
+    ended_meanwhile: tuple[str, ...] = ()  # Lost reservations that have ended since.
     requests: tuple[Waiting, ...] = ()
     strong: tuple[str, ...] = ()  # Acknowledged runs in Redis whose process is alive.
-    weak: tuple[str, ...] = ()  # Likewise: what nobody was promised yet.
-    behind: bool = False  # Whether the data is not what it was: empty, older or another's.
+    weak: tuple[str, ...] = ()  # Reservations in Redis that were never acknowledged.
+    behind: bool = False  # Whether the data is empty, older than expected, or another data set.
 
     @property
     def needed(self) -> bool:
@@ -52,10 +52,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def lost(self) -> bool:
         """Whether Redis has lost anything."""
-        return bool(self.restore or self.drop or self.over)
+        return bool(self.restore or self.drop or self.ended_meanwhile)
 
 
-def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Record], bool]) -> Plan:
+def plan(state: State, found: RedisState, ended: Collection[str], alive: Callable[[Record], bool]) -> Plan:
     """Return what Redis has lost of `state`.
 
     `ended`: ids that have ended according to the ledger. `alive` returns whether a run's process is alive. A
@@ -77,7 +77,7 @@ def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Re
     return Plan(
         restore=(*older, *(one for one in missing if one.id not in over)),
         drop=drop,
-        over=tuple(sorted(over)),
+        ended_meanwhile=tuple(sorted(over)),
         requests=tuple(one for name, one in state.requests.items() if name not in found.requests)
         if lost
         else (),
@@ -91,10 +91,10 @@ def plan(state: State, found: Found, ended: Collection[str], alive: Callable[[Re
     )
 
 
-def in_places_of(state: State, cards: Mapping[str, Card]) -> State:
+def translate_indices(state: State, cards: Mapping[str, Card]) -> State:
     """Return the state with the indices that its cards have in Redis, which may be from before a renumbering.
 
-    The next scan moves what was restored to the current indices, together with everything else.
+    The next scan moves the restored records to the current indices, together with all other state.
     """
     former = {int(index): card.uuid for index, card in state.cards.items()}
     seen = {int(index): card.uuid for index, card in cards.items()}
@@ -126,7 +126,7 @@ def _is_newer(kept: Record, there: Record) -> bool:
 
 
 def _promised(one: Record) -> tuple[object, ...]:
-    """Return what nothing but a new revision changes."""
+    """Return the fields that only a new revision may change."""
     return (
         one.kind,
         one.uid,
@@ -145,8 +145,8 @@ def _lasts(record: Record, now_ms: int, alive: Callable[[Record], bool]) -> bool
     return record.kind != RUN or record.ended_ms is not None or alive(record)
 
 
-def process_lives(record: Record) -> bool:
-    """Tell whether the first process of a run lives; so does one of which it cannot be told."""
+def is_process_alive(record: Record) -> bool:
+    """Return whether the first process of a run is alive, or True if that cannot be determined."""
     if record.pid is None or record.start is None:
         return False
     try:
@@ -159,8 +159,8 @@ def process_lives(record: Record) -> bool:
     return True
 
 
-def whole_release(fields: dict[bytes, bytes]) -> str | None:
-    """Return the id of the reservation that completely ended with a ledger entry, or None."""
+def fully_released_id(fields: dict[bytes, bytes]) -> str | None:
+    """Return the id of the reservation that a ledger entry ended completely, or None."""
     try:
         event = decode(fields)
     except Undecodable:
@@ -168,19 +168,19 @@ def whole_release(fields: dict[bytes, bytes]) -> str | None:
     return None if "kept" in event.data else event.subject.removeprefix("reservation/")
 
 
-def ended_of(state: State, over: Iterable[str]) -> tuple[str, ...]:
-    """Return the ids of ended reservations, with those of `over` as the latest."""
+def merge_ended_ids(state: State, over: Iterable[str]) -> tuple[str, ...]:
+    """Return the newest ids of ended reservations: those of `state`, then those of `over`."""
     return tuple(dict.fromkeys([*state.ended, *sorted(over)]))[-ENDED_KEPT:]
 
 
-def changed(state: State, reply: Mapping[str, Any]) -> State:
+def apply_reply(state: State, reply: Mapping[str, Any]) -> State:
     """Return the state after a script's reply, so that released reservations are not restored.
 
-    The reply may have other indices: `state` takes those, so that all of it means the same cards.
+    If the reply uses other indices, `state` is translated to them, so that both refer to the same cards.
     """
     cards = {index: Card(uuid=uuid) for index, uuid in reply.get("cards", {}).items()}
     if cards:
-        state = in_places_of(state, cards)
+        state = translate_indices(state, cards)
         state = msgspec.structs.replace(state, cards={**cards, **state.cards})
     records = dict(state.records)
     later = msgspec.convert(reply.get("extended", ()), list[Record])
@@ -192,11 +192,11 @@ def changed(state: State, reply: Mapping[str, Any]) -> State:
             gpus = tuple(index for index in record.gpus if index not in one.gpus)
             records[one.id] = msgspec.structs.replace(record, gpus=gpus, rev=record.rev + 1)
     over = [one.id for one in released if one.whole]
-    return msgspec.structs.replace(state, records=records, ended=ended_of(state, over))
+    return msgspec.structs.replace(state, records=records, ended=merge_ended_ids(state, over))
 
 
-def kind_of(state: State, found: Found) -> str:
-    """Return a description of the data in Redis, if it is not the expected data set."""
+def dataset_condition(state: State, found: RedisState) -> str:
+    """Return what is wrong with the data in Redis: empty, damaged, another's or older."""
     if found.dataset is None:
         return "empty"
     if found.sequence < 0:
@@ -204,14 +204,14 @@ def kind_of(state: State, found: Found) -> str:
     return "another's" if found.dataset != state.dataset else "older"
 
 
-def promised_to_redis(state: State, wanted: Plan, found: Found, owner: str) -> dict[str, Any]:
+def restore_argument(state: State, wanted: Plan, found: RedisState, owner: str) -> dict[str, Any]:
     """Return the argument of the script `restore`, which checks that the cards are still at these indices."""
     return {
         "owner": owner,
         "dataset": state.dataset,
         "sequence": max(state.sequence, found.sequence),
-        "records": [as_kept(one) for one in wanted.restore],
-        "requests": [as_kept(one) for one in wanted.requests],
+        "records": [encode_for_script(one) for one in wanted.restore],
+        "requests": [encode_for_script(one) for one in wanted.requests],
         "ended": wanted.drop,
         "strong": wanted.strong,
         "weak": wanted.weak,
@@ -221,8 +221,8 @@ def promised_to_redis(state: State, wanted: Plan, found: Found, owner: str) -> d
     }
 
 
-def as_kept(one: Record | Waiting) -> str:
-    """Return a reservation or a request in the form of the scripts, without empty fields."""
+def encode_for_script(one: Record | Waiting) -> str:
+    """Return a reservation or a request as the JSON that the scripts store, without empty fields."""
     facts = msgspec.to_builtins(one)
     return msgspec.json.encode({name: value for name, value in facts.items() if value is not None}).decode()
 
@@ -236,15 +236,15 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: tuple[dict[str, Any], ...] = ()
 
 
-def card_of(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:
+def decode_card(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:
     """Return the administrative state of a GPU from its fields in Redis."""
     return Card(
         uuid=(uuid or b"").decode(), drained=(drained or b"").decode(), unmanaged=unmanaged is not None
     )
 
 
-def with_sequence(replies: list[Any]) -> list[Any]:
-    """Return the replies of a read, in which a sequence of another type is a text that is no number.
+def tolerate_damaged_sequence(replies: list[Any]) -> list[Any]:
+    """Return the replies of a read, with an invalid text in place of a sequence of another type.
 
     Raises any other error.
     """
@@ -254,14 +254,14 @@ def with_sequence(replies: list[Any]) -> list[Any]:
     return [b"of another type" if isinstance(reply, Exception) else reply for reply in replies]
 
 
-def number_of(text: bytes | None) -> int:
-    """Return the number of the last event, -1 if what Redis has is not a number."""
+def decode_sequence(text: bytes | None) -> int:
+    """Return the number of the last event: 0 if there is none, -1 if the value is not a number."""
     if text is None:
         return 0
     return int(text) if text.isdigit() else -1
 
 
-def content_of(state: State) -> State:
-    """Return the part of a state that is worth writing, without heartbeats and event numbers."""
+def without_volatile_fields(state: State) -> State:
+    """Return the state without heartbeats and event numbers, which are not worth a write of their own."""
     records = {name: msgspec.structs.replace(one, heartbeat_ms=None) for name, one in state.records.items()}
     return msgspec.structs.replace(state, sequence=0, ledger="", records=records)

@@ -6,7 +6,7 @@ from pathlib import Path
 LEAST_SPACE = 65536  # Bytes; a server cannot write with less.
 
 
-def no_room(folder: Path) -> str | None:
+def exhausted_resource(folder: Path) -> str | None:
     """Return `space` or `inodes` if the file system of `folder` has run out of it, else None."""
     try:
         room = os.statvfs(folder)

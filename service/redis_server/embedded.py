@@ -20,7 +20,7 @@ import structlog
 from anyio.abc import Process, TaskStatus
 from redis.exceptions import RedisError
 
-from canhazgpu.events.linux.process_state import halted, listener_pid
+from canhazgpu.events.linux.process_state import halt_reason, listener_pid
 from canhazgpu.events.redis_client.store import SAY_AGAIN, Store, StoreDown
 from canhazgpu.service.lock import AlreadyRunning, Lock
 from canhazgpu.service.redis_server import deleted_files, launcher
@@ -218,7 +218,7 @@ class EmbeddedRedis:
         pid = listener_pid(str(self.socket))
         if pid is None:
             return f"another Redis still runs on {self.folder}; end it, or set another state_dir"
-        halt = halted(pid)
+        halt = halt_reason(pid)
         if halt:
             return f"another Redis (PID {pid}) {halt[0]} and holds {self.folder}; to resume it: {halt[1]}"
         return f"another Redis still runs on {self.folder} (PID {pid}); end it: kill {pid}"

@@ -3,9 +3,9 @@
 import time
 from urllib.parse import urlsplit
 
-from canhazgpu.events.linux.process_state import halted, listener_pid
+from canhazgpu.events.linux.process_state import halt_reason, listener_pid
 from canhazgpu.events.redis_client.store import TRY_AGAIN, StoreDown
-from canhazgpu.service.redis_server.disk_space import no_room
+from canhazgpu.service.redis_server.disk_space import exhausted_resource
 from canhazgpu.service.redis_server.embedded import STEADY, EmbeddedRedis
 
 SILENCE = "Redis does not answer"
@@ -25,7 +25,7 @@ class Outage:
         if halt := self.halt():
             return halt
         if self._embedded:
-            full = no_room(self._embedded.folder)
+            full = exhausted_resource(self._embedded.folder)
             if full:
                 return f"{SILENCE}: no {full} left on {self._embedded.folder.parent}", "free some space there"
             if self._embedded.obstacle:
@@ -39,7 +39,7 @@ class Outage:
     def halt(self) -> tuple[str, str] | None:
         """Return why the process of a local Redis does nothing, and the remedy, or None."""
         pid = self._pid()
-        halt = halted(pid) if pid else None
+        halt = halt_reason(pid) if pid else None
         return (f"{SILENCE}: it (PID {pid}) {halt[0]}", f"to resume it: {halt[1]}") if halt else None
 
     def _pid(self) -> int | None:

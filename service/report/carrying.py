@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.report.facts import EPOCH, MS, Held, base, decode_list, uuids_by_index
+from canhazgpu.service.report.facts import EPOCH, MS, Held, decode_list, read_base, uuids_by_index
 from canhazgpu.service.report.timeline import DAY_MS
 from canhazgpu.service.storage.records import records
 
@@ -21,7 +21,7 @@ MOST_DAYS = 50  # Written at once.
 async def carry(store: Store, now_ms: int, keep_ms: int) -> None:
     """Do the days since this was called last; nothing if they are done. Raises StoreDown."""
     today = now_ms // DAY_MS
-    done = (await base(store)).carried
+    done = (await read_base(store)).carried
     if done and done >= today:
         if done > today:  # The clock was set back.
             await _write(store, {"carried": str(today).encode()})

@@ -10,7 +10,15 @@ import msgspec
 
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.report.timeline import DAY_MS, HOUR_MS, NOTHING_SEEN, Entry, Hold, disjoint, in_order
+from canhazgpu.service.report.timeline import (
+    DAY_MS,
+    HOUR_MS,
+    NOTHING_SEEN,
+    Entry,
+    Hold,
+    in_order,
+    without_overlaps,
+)
 from canhazgpu.service.storage.records import records, requests
 
 COLLECT = Script("canhazgpu.service.report", "collect")
@@ -92,7 +100,7 @@ async def collect(store: Store) -> None:
             pass
 
 
-async def base(store: Store) -> Base:
+async def read_base(store: Store) -> Base:
     """Return what decides where to read. Raises StoreDown."""
     now_ms = await store.now_ms()
     async with store.redis.pipeline(transaction=True) as pipe:
@@ -110,7 +118,7 @@ async def base(store: Store) -> Base:
 
 async def uuids_by_index(store: Store) -> dict[int, str]:
     """Return the UUIDs of the GPUs that are there now. Raises StoreDown."""
-    indices = (await base(store)).indices
+    indices = (await read_base(store)).indices
     async with store.redis.pipeline(transaction=True) as pipe:
         for index in indices:
             pipe.hget(store.keys.gpu(index), "uuid")
@@ -213,7 +221,7 @@ def _facts(known: Base, answers: dict[str, Any], stale_ms: int) -> Facts:
     return Facts(
         now_ms=now_ms,
         entries=_entries(known, fields, seen_ms),
-        holds={card: disjoint(some) for card, some in holds.items()},
+        holds={card: without_overlaps(some) for card, some in holds.items()},
         waits=waits,
         present=present,
         names=names,

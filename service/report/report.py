@@ -12,7 +12,7 @@ import msgspec
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import rfc3339
-from canhazgpu.service.report.facts import PER_DAY, Base, Facts, Sums, base, decode_list, facts
+from canhazgpu.service.report.facts import PER_DAY, Base, Facts, Sums, decode_list, facts, read_base
 from canhazgpu.service.report.responses import GpuHours, ReportResponse, ReportRow
 from canhazgpu.service.report.timeline import (
     CATEGORIES,
@@ -23,7 +23,7 @@ from canhazgpu.service.report.timeline import (
     UNRESERVED,
     UNSEEN,
     Share,
-    shares,
+    classify,
 )
 
 BY = ("user", "gpu", "day", "hour", "host")
@@ -50,7 +50,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 async def report(store: Store, question: Question) -> ReportResponse:
     """Return the report. Raises StoreDown."""
-    known = await base(store)
+    known = await read_base(store)
     end = min(question.until_ms, known.now_ms)
     question = msgspec.structs.replace(question, since_ms=min(question.since_ms, end), until_ms=end)
     work = _Work(question, known)
@@ -116,7 +116,7 @@ class _Work:
             hours = range(start // HOUR_MS + 1, -(-stop // HOUR_MS))
             cuts = {start, stop, *(hour * HOUR_MS for hour in hours)}
             marks = sorted(cuts | {one for one in self._days if start < one < stop})
-            for one in shares(found.entries.get(card, ()), found.holds.get(card, ()), marks, first_ms):
+            for one in classify(found.entries.get(card, ()), found.holds.get(card, ()), marks, first_ms):
                 if one.category != UNKNOWN or card in found.present:
                     yield one
 

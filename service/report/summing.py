@@ -23,12 +23,12 @@ from canhazgpu.service.report.facts import (
     Base,
     Facts,
     Sums,
-    base,
     collect,
     decode_list,
     facts,
+    read_base,
 )
-from canhazgpu.service.report.timeline import DAY_MS, HOUR_MS, UNKNOWN, shares
+from canhazgpu.service.report.timeline import DAY_MS, HOUR_MS, UNKNOWN, classify
 from canhazgpu.service.storage.policy import AllocationPolicy
 
 EVERY = 60.0  # Seconds.
@@ -63,7 +63,7 @@ class Summing:
     async def update(self) -> None:
         """Copy what is new in the streams, and add up the hours that are over. Raises StoreDown."""
         await collect(self._store)
-        known = await base(self._store)
+        known = await read_base(self._store)
         await self._prune(known.now_ms)
         await carry(self._store, known.now_ms, self._keep_ms)
         hour, usage = known.now_ms // HOUR_MS, self._store.keys.usage
@@ -78,7 +78,7 @@ class Summing:
 
     async def _add_up(self, begin: int, until: int) -> None:
         days = range(begin // PER_DAY, (until - 1) // PER_DAY + 1)
-        known = await base(self._store)
+        known = await read_base(self._store)
         found = await facts(self._store, known, self._stale_ms, log=days)
         for day in days:
             hours = range(max(begin, day * PER_DAY), min(until, (day + 1) * PER_DAY))
@@ -123,7 +123,7 @@ def added_up(known: Base, found: Facts, hours: range) -> Sums:
     for card in {**found.entries, **found.holds}:
         totals: dict[tuple[int, str, int], int] = defaultdict(int)
         first_ms, _ = known.cards.get(card, (None, 0))
-        for one in shares(found.entries.get(card, ()), found.holds.get(card, ()), marks, first_ms):
+        for one in classify(found.entries.get(card, ()), found.holds.get(card, ()), marks, first_ms):
             if one.category != UNKNOWN or card in found.present:  # Not of a GPU that is not there any more.
                 totals[one.ms // HOUR_MS, one.user, one.category] += one.length
         for (hour, user, category), length in totals.items():

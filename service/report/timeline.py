@@ -65,7 +65,7 @@ def in_order(entries: Iterable[Entry]) -> list[Entry]:
     return kept
 
 
-def disjoint(holds: Iterable[Hold]) -> list[Hold]:
+def without_overlaps(holds: Iterable[Hold]) -> list[Hold]:
     """Return the reservations of one GPU so that none overlaps: the one that begins later counts."""
     kept: list[Hold] = []
     for hold in sorted(hold for hold in holds if hold.end > hold.start):
@@ -77,7 +77,7 @@ def disjoint(holds: Iterable[Hold]) -> list[Hold]:
     return kept
 
 
-def shares(
+def classify(
     entries: Sequence[Entry], holds: Sequence[Hold], marks: Sequence[int], first_ms: int | None
 ) -> Iterator[Share]:
     """Yield what a GPU was from the first of `marks` to the last; no share goes across a mark.

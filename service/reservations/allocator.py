@@ -15,7 +15,13 @@ from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.service.reservations.releases import Released, ReleaseOrder
-from canhazgpu.service.reservations.script_replies import ACKNOWLEDGED, Acknowledge, at_once, lists, named
+from canhazgpu.service.reservations.script_replies import (
+    ACKNOWLEDGED,
+    Acknowledge,
+    decode_lists,
+    encode_request,
+    skip_journal,
+)
 from canhazgpu.service.storage import records
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
@@ -106,7 +112,7 @@ class Allocator:
         self._indices: list[int] = []
         self._listeners: set[anyio.Event] = set()
         # Called before a change; its result is awaited with the script's reply before the reply is returned.
-        self.begin: Callable[[], Acknowledge] = lambda: at_once
+        self.begin: Callable[[], Acknowledge] = lambda: skip_journal
         self.note: Callable[[], None] = lambda: None  # Called after a change that no caller waits for.
         self.closing = (
             False  # The service is stopping: waiting requests keep their place and reconnect later.
@@ -140,7 +146,7 @@ class Allocator:
     ) -> dict[str, Any]:
         """Extend manual reservations, with `cut` up to the limit; return the script's reply."""
         request = {"uid": uid, "add_ms": add_ms, "cut": cut, **({"most_ms": most_ms} if most_ms else {})}
-        return await self.change(EXTEND, uid, operation, named(_by(request, person), gpus, uuids))
+        return await self.change(EXTEND, uid, operation, encode_request(_by(request, person), gpus, uuids))
 
     async def disown(  # noqa: PLR0913 - which GPUs, and what changes
         self,
@@ -154,7 +160,7 @@ class Allocator:
     ) -> dict[str, Any]:
         """Disown presumed use of the holder's GPUs, or undo that; return the script's reply."""
         request = _by({"uid": uid, "undo": undo}, person)
-        return await self.change(DISOWN, uid, operation, named(request, gpus, uuids))
+        return await self.change(DISOWN, uid, operation, encode_request(request, gpus, uuids))
 
     async def drain(  # noqa: PLR0913 - which GPUs, and what changes
         self,
@@ -168,7 +174,7 @@ class Allocator:
     ) -> dict[str, Any]:
         """Drain GPUs for `reason`, or undrain them; return the script's reply."""
         request = {"by": by, **({"reason": reason} if reason else {})}
-        return await self.change(DRAIN, uid, operation, named(request, gpus, uuids))
+        return await self.change(DRAIN, uid, operation, encode_request(request, gpus, uuids))
 
     async def manage(  # noqa: PLR0913 - which GPUs, and what changes
         self,
@@ -181,7 +187,9 @@ class Allocator:
         uuids: Mapping[int, str] | None = None,
     ) -> tuple[dict[str, Any], list[Released]]:
         """Manage exactly these GPUs; return the script's reply and the released reservations."""
-        reply = await self.change(MANAGE, uid, operation, named({"by": by, "force": force}, gpus, uuids))
+        reply = await self.change(
+            MANAGE, uid, operation, encode_request({"by": by, "force": force}, gpus, uuids)
+        )
         return reply, msgspec.convert(reply.get("released") or [], list[Released])
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:
@@ -269,11 +277,11 @@ class Allocator:
                     keys.operation(uid, f"{script.name}:{operation}"),
                     *map(keys.gpu, self._indices),
                 ],
-                [keys.host, self._rules.text_for(self._store.promise), *args],
+                [keys.host, self._rules.text_for(self._store.fencing_token), *args],
             )
             decoded: dict[str, Any] = msgspec.json.decode(reply)
             if decoded["code"] != "again":
-                return lists(decoded)
+                return decode_lists(decoded)
             self._indices = await self._known()
         raise StoreDown("the host's GPUs change faster than they can be read")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from canhazgpu.events.linux.processes import Process, parents, start_of
+from canhazgpu.events.linux.processes import Process, parents, start_time_of
 from canhazgpu.events.reservations import MANUAL, RUN, Record
 from canhazgpu.service.api.errors import Problem
 
@@ -41,7 +41,9 @@ class NestedRuns:
 
     def uses(self) -> Counter[int]:
         """Return how many live nested runs each GPU has."""
-        live = [(process, gpus) for process, gpus in self._runs if start_of(process.pid) == process.start]
+        live = [
+            (process, gpus) for process, gpus in self._runs if start_time_of(process.pid) == process.start
+        ]
         self._runs = deque(live, maxlen=MOST)
         return Counter(gpu for _, gpus in live for gpu in gpus)
 

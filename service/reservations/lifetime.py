@@ -15,7 +15,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
-from canhazgpu.events.linux.processes import Process, open_process, send, tree, with_variable
+from canhazgpu.events.linux.processes import Process, open_process, process_tree, send, with_variable
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.gpus.scanner import Scanner
@@ -237,4 +237,4 @@ class Lifetime:
 def _members(record: Record, root: Process) -> dict[Process, None]:
     """Return the processes of a run: descendants of the first, and those with its id in the environment."""
     carriers = with_variable(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
-    return dict.fromkeys([*tree(root), *carriers])
+    return dict.fromkeys([*process_tree(root), *carriers])

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from canhazgpu.events.durations import spell_length
-from canhazgpu.events.linux.processes import ended
+from canhazgpu.events.linux.processes import has_ended
 from canhazgpu.events.reservations import SCHEDULERS
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges, states_of_gpus
@@ -26,7 +26,7 @@ LOOK = "run 'canhazgpu status' for details"
 
 def not_visible(process: int | None) -> Problem:
     """Return the problem that the service cannot identify the process of a run; `process` is its pidfd."""
-    if process is not None and ended(process):
+    if process is not None and has_ended(process):
         return Problem(409, "process-not-visible", "your process has ended")
     if hides_others():
         remedy = f"{REMEDY}; until then, use `canhazgpu reserve`"

@@ -9,12 +9,12 @@ ACKNOWLEDGED = frozenset({"granted", "released", "extended", "done"})
 Acknowledge = Callable[[Mapping[str, Any]], Awaitable[bool]]
 
 
-async def at_once(_: Mapping[str, Any]) -> bool:
+async def skip_journal(_: Mapping[str, Any]) -> bool:
     """Accept a reply without writing it to the journal."""
     return True
 
 
-def named(
+def encode_request(
     request: dict[str, Any], gpus: Sequence[int] | None, uuids: Mapping[int, str] | None = None
 ) -> bytes:
     """Return a request as JSON, with the GPUs that it names; `uuids` are of those that it names by UUID."""
@@ -38,6 +38,6 @@ _LISTS = (
 )
 
 
-def lists(reply: dict[str, Any]) -> dict[str, Any]:
+def decode_lists(reply: dict[str, Any]) -> dict[str, Any]:
     """Convert `{}` to empty lists, because Redis' JSON library writes empty lists that way."""
     return {name: [] if name in _LISTS and value == {} else value for name, value in reply.items()}

@@ -47,7 +47,7 @@ class UserRenames:
             [*host_keys(keys), *map(keys.gpu, sorted(cards))],
             [
                 keys.host,
-                AllocationPolicy.of(self._settings).text_for(self._store.promise),
+                AllocationPolicy.of(self._settings).text_for(self._store.fencing_token),
                 msgspec.json.encode(names),
             ],
         )

@@ -9,7 +9,7 @@ import msgspec
 from canhazgpu.events.envelope import GAP, Event, Undecodable, decode
 from canhazgpu.events.notices import CREATED
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
-from canhazgpu.events.redis_client.stream_ids import before, missing, missing_since, place_of
+from canhazgpu.events.redis_client.stream_ids import before, count_missing, missing_since, place_of
 from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.service.api.redaction import Viewer
 from canhazgpu.service.routes.event_filter import EventFilter
@@ -78,7 +78,7 @@ class _Feed:
     async def _gone(self, key: str) -> int | None:
         begun, self._begun = self._begun, True
         if begun or place_of(self.after)[1]:
-            return missing(self.after, key)
+            return count_missing(self.after, key)
         first: Any = await self._store.ask(self._store.redis.xrange(self._store.keys.events, count=1))
         return missing_since(self.after, first[0][0].decode()) if first else 0
 

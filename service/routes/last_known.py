@@ -72,7 +72,7 @@ class LastKnown:
         if not (self._store.down or self._late):
             limits.insert(0, (QUIET, PATIENCE))
         for quiet, longest in limits:  # Twice: this process may have had no processor when the reply came.
-            with contextlib.suppress(TimeoutError), self._store.silence.limit(quiet, longest):
+            with contextlib.suppress(TimeoutError), self._store.reply_timer.limit(quiet, longest):
                 seen = await snapshot(self._store)
                 self._late = False
                 return seen
@@ -136,7 +136,7 @@ class LastKnown:
 
     def _from_memory(self, reason: str) -> Snapshot:
         heard, now = self._scanner.stored, time.monotonic()
-        state, last, known_state = self._reconciler.promised, self._last, self._scanner.seen
+        state, last, known_state = self._reconciler.journal_state, self._last, self._scanner.seen
         before = {gpu.usage.index: gpu for gpu in last.gpus} if last else {}
         indices = sorted({*before, *known_state, *(map(int, state.cards) if state else ())})
         now_ms = round(time.time() * 1000) + self._ahead_ms

@@ -17,7 +17,7 @@ from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.violations import history
 from canhazgpu.service.violations.filters import filters
 from canhazgpu.service.violations.responses import TimelineResponse
-from canhazgpu.service.violations.search import find, missing
+from canhazgpu.service.violations.search import find, no_such_violation
 from canhazgpu.service.violations.timeline import Timeline
 
 
@@ -60,6 +60,6 @@ class ViolationRoutes:
         try:
             await timeline.read(start, opened)
         except LookupError:
-            raise missing(name) from None
+            raise no_such_violation(name) from None
         head = history.row(timeline.violation, timeline.verdict)
         return respond(TimelineResponse(violation=head, moments=timeline.moments, left_out=timeline.left_out))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from canhazgpu.events.linux.processes import Process, open_process, start_of
+from canhazgpu.events.linux.processes import Process, open_process, start_time_of
 
 MACHINE_ID, BOOT_ID = Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")
 # The machine id itself is not to be shown: what is shown is made from it and this, as
@@ -60,7 +60,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 def this_machine(state_dir: Path) -> Machine:
     """Return the identity of this process. Raises OSError if `state_dir` can provide no id either."""
-    start = start_of(os.getpid())
+    start = start_time_of(os.getpid())
     return Machine(_machine_id(state_dir), boot_id(), Process(os.getpid(), start or 0))
 
 

@@ -50,19 +50,19 @@ class AllocationPolicy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             low_ms=round(settings.report.idle_after * 1000),
         )
 
-    def text_for(self, promise: FencingToken | None) -> bytes:
-        """Return the script argument for scripts that require the promise to hold.
+    def text_for(self, token: FencingToken | None) -> bytes:
+        """Return the script argument for scripts that require the conditions of the token.
 
-        It has the time since the boot in clock ticks, which `started_ms` of a reservation does not tell.
+        It also has the time since boot in clock ticks, which cannot be derived from `started_ms`.
         """
-        asked = msgspec.json.encode(promise) if promise else b"{}"
-        promised = b"" if asked == b"{}" else b"," + asked[1:-1]
+        conditions = msgspec.json.encode(token) if token else b"{}"
+        fenced = b"" if conditions == b"{}" else b"," + conditions[1:-1]
         now = b',"boot":"%b","up":%d}' % (
             this_boot().encode(),
             time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS,
         )
-        text = FencedArgument(self.text[:-1] + promised + now)
-        text.anew = self.text_for
+        text = FencedArgument(self.text[:-1] + fenced + now)
+        text.rebuild = self.text_for
         return text
 
     @cached_property

@@ -14,7 +14,7 @@ SHOWN = 5
 _ID = re.compile(r"v(\d{1,13})(-\d{0,19})?", re.ASCII)
 
 
-def missing(text: str) -> Problem:
+def no_such_violation(text: str) -> Problem:
     """Return the problem that a violation does not exist."""
     shown = printable(text, 40)
     return Problem(
@@ -29,7 +29,7 @@ async def find(store: Store, text: str) -> tuple[str, str]:
     """
     match = _ID.fullmatch(text)
     if match is None:
-        raise missing(text)
+        raise no_such_violation(text)
     found: dict[str, str] = {}
     begin, end = (int(match[1].ljust(DIGITS, filler)) for filler in "09")
     span = begin - MARGIN_MS, end + LATER_MS
@@ -42,7 +42,7 @@ async def find(store: Store, text: str) -> tuple[str, str]:
     if text in found:
         return text, found[text]
     if not found:
-        raise missing(text)
+        raise no_such_violation(text)
     if len(found) > 1:
         names = ", ".join(list(found)[:SHOWN]) + (", …" if len(found) > SHOWN else "")
         raise Problem(

@@ -194,7 +194,7 @@ def test_a_check_reads_the_files_of_one_moment(three: list[Path], monkeypatch: p
         (one, [(one, log), (spare, one)]),
         (one, [(two, elsewhere)]),
     ]
-    opening = rotation.opened
+    opening = rotation.open_log_file
 
     @contextlib.contextmanager
     def opened(path: Path) -> Iterator[BufferedIOBase]:
@@ -204,7 +204,7 @@ def test_a_check_reads_the_files_of_one_moment(three: list[Path], monkeypatch: p
                     here.rename(there)
             yield stream
 
-    monkeypatch.setattr(rotation, "opened", opened)
+    monkeypatch.setattr(rotation, "open_log_file", opened)
     proof = verify(log)
     assert (proof.findings.listed, proof.lines, steps) == ([], 15, [])
 

@@ -31,15 +31,15 @@ async def test_a_server_that_was_started_anew(server: Server, tmp_path: Path) ->
     await reconciler.sync()
     lab.allocator.begin = reconciler.begin
     first = await lab.reserve()
-    assert store.promise is not None
-    assert store.promise.sequence < NEVER
+    assert store.fencing_token is not None
+    assert store.fencing_token.sequence < NEVER
     server.kill()
     server.start()
     await store.redis.connection_pool.disconnect()
     assert await store.redis.incrby(store.keys.sequence, 100) > 100
-    assert store.promise.sequence == NEVER
+    assert store.fencing_token.sequence == NEVER
     await lab.scan()
     second = await lab.reserve(gpus=(1,))
     assert first != second
-    assert store.promise.sequence < NEVER
+    assert store.fencing_token.sequence < NEVER
     await store.close()

@@ -11,7 +11,7 @@ from support.daemon import Daemon
 from canhazgpu.events.envelope import GAP
 from canhazgpu.events.outbox import send_test
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.events.redis_client.stream_ids import missing
+from canhazgpu.events.redis_client.stream_ids import count_missing
 from canhazgpu.service.api.redaction import Viewer
 from canhazgpu.service.routes.event_filter import EventFilter
 from canhazgpu.service.routes.event_stream import feed, newest
@@ -88,7 +88,7 @@ async def test_a_stream_that_was_begun_anew_is_a_gap(store: Store) -> None:
     await store.redis.delete(store.keys.events)
     anew = await happen(store, 2)
     assert shape(await lines(store, ids[9])) == [None, *anew]
-    assert missing(ids[9], anew[0]) is None
+    assert count_missing(ids[9], anew[0]) is None
 
 
 async def test_a_follower_who_is_overtaken_is_told(store: Store) -> None:

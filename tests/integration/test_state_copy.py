@@ -8,7 +8,7 @@ from support.redis_lab import DURABLE, Server
 from support.reservations import Lab
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.service.backup.state_copy import Stage, copied, names, sizes
+from canhazgpu.service.backup.state_copy import Stage, names, read_snapshot, sizes
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ async def test_what_changes_meanwhile_is_all_in_it_or_not_at_all(store: Store, t
     other = Store(f"redis://127.0.0.1:{server.port}", keys.host)
     try:
         stage = Stage(other)
-        copying = copied(store)
+        copying = read_snapshot(store)
         events = await anext(copying)
         assert events.name == "events"
         second = await lab.reserve(gpus=(1,))

@@ -16,7 +16,7 @@ from support.eventually import until
 from support.ports import free_port
 from support.redis import redis_binary
 
-from canhazgpu.events.linux.processes import Process, start_of
+from canhazgpu.events.linux.processes import Process, start_time_of
 from canhazgpu.events.redis_client.keys import MACHINES, Keys
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown
@@ -152,7 +152,7 @@ async def test_a_crowd_that_claims_at_once_has_one_winner(redis_url: str) -> Non
 
 async def test_a_living_service_of_this_boot_has_to_be_stopped(store: Store) -> None:
     """The error does not suggest another name, because then both could allocate the same GPUs."""
-    lives = Process(os.getppid(), start_of(os.getppid()) or 0)
+    lives = Process(os.getppid(), start_time_of(os.getppid()) or 0)
     first = Machine(secrets.token_hex(16), secrets.token_hex(16), lives)
     await store.redis.hset(store.keys.scan, mapping={"owner": first.text, "at_ms": 1})
     second = Machine(first.id, first.boot, Process(os.getpid(), 1))

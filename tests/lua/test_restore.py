@@ -13,7 +13,7 @@ from canhazgpu.events.redis_client.fencing import FencingToken
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.gpus.observation import stall
 from canhazgpu.service.recovery.reconciliation import Reconciler
-from canhazgpu.service.recovery.reconciliation_plan import as_kept
+from canhazgpu.service.recovery.reconciliation_plan import encode_for_script
 from canhazgpu.service.reservations.allocator import AllocationRequest
 from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.storage.journal import Journal
@@ -94,9 +94,9 @@ async def test_a_loss_that_the_sequence_hides_is_seen_before_a_grant_is_answered
     older = await copy(lab.store)
     mine = await lab.reserve()
     await back(lab.store, older)
-    assert lab.store.promise is not None
-    await lab.store.redis.set(lab.store.keys.sequence, lab.store.promise.sequence + 100)
-    await lab.store.redis.hset(lab.store.keys.scan, "dataset", lab.store.promise.dataset)
+    assert lab.store.fencing_token is not None
+    await lab.store.redis.set(lab.store.keys.sequence, lab.store.fencing_token.sequence + 100)
+    await lab.store.redis.hset(lab.store.keys.scan, "dataset", lab.store.fencing_token.dataset)
     await lab.scan()
     ask = AllocationRequest(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
     assert (await lab.allocator.reserve(ask, "bob")).code != "granted"
@@ -111,10 +111,10 @@ async def test_a_living_run_keeps_its_gpu(lab: Lab) -> None:
     record = await lab.record(name)
     await back(lab.store, before)
     other = Lab(lab.store)
-    held = lab.store.promise
-    lab.store.promise = None  # Another service that does not know of it.
+    held = lab.store.fencing_token
+    lab.store.fencing_token = None  # Another service that does not know of it.
     theirs = await other.reserve(uid=BOB)
-    lab.store.promise = held
+    lab.store.fencing_token = held
     assert record.pid == 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("canhazgpu.service.recovery.reconciliation.process_lives", lambda _: True)
@@ -128,7 +128,7 @@ async def test_without_a_way_to_recover_nothing_is_handed_out(store: Store) -> N
     """Without a journal to restore from, scripts refuse to allocate."""
     lab = Lab(store)
     await lab.scan()
-    store.promise = FencingToken(dataset="d", sequence=0)
+    store.fencing_token = FencingToken(dataset="d", sequence=0)
     ask = AllocationRequest(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000)
     with pytest.raises(StoreDown, match="BEHIND"):
         await lab.allocator.reserve(ask, "bob")
@@ -140,8 +140,8 @@ async def test_without_a_way_to_recover_nothing_is_handed_out(store: Store) -> N
 async def test_a_sequence_that_is_no_number_is_repaired(lab: Lab, text: str) -> None:
     """A sequence that is not a number is repaired, and event numbers continue after the journal's."""
     mine = await lab.reserve()
-    assert lab.store.promise is not None
-    before = lab.store.promise.sequence
+    assert lab.store.fencing_token is not None
+    before = lab.store.fencing_token.sequence
     await lab.store.redis.set(lab.store.keys.sequence, text)
     with capture_logs() as logs:
         await lab.scan()
@@ -157,7 +157,7 @@ async def test_a_record_with_other_gpus_is_put_right(lab: Lab) -> None:
     """If a record was changed without a new revision, the GPUs in the journal count."""
     mine = await lab.reserve()
     record = await lab.record(mine)
-    text = msgspec.json.encode({**msgspec.json.decode(as_kept(record)), "gpus": [1]})
+    text = msgspec.json.encode({**msgspec.json.decode(encode_for_script(record)), "gpus": [1]})
     await lab.store.redis.hset(lab.store.keys.reservations, mine, text)
     await lab.allocator.begin()({})
     assert (await lab.record(mine)).gpus == (0,)

@@ -10,7 +10,7 @@ from support.cards import CardHost
 from support.reservations import BOB, process
 
 from canhazgpu.events.gpu import ProcessUse
-from canhazgpu.events.linux.processes import start_of
+from canhazgpu.events.linux.processes import start_time_of
 from canhazgpu.events.redis_client.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ def running() -> Iterator[subprocess.Popen[bytes]]:
 
 def used_by(one: subprocess.Popen[bytes], **facts: Any) -> ProcessUse:
     """Return use of a GPU by bob with this process."""
-    return msgspec.structs.replace(process(BOB), **{"pid": one.pid, "start": start_of(one.pid), **facts})
+    return msgspec.structs.replace(process(BOB), **{"pid": one.pid, "start": start_time_of(one.pid), **facts})
 
 
 async def test_it_is_closed_when_its_processes_have_ended(

@@ -12,7 +12,7 @@ from canhazgpu.events.envelope import Event, decode
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessUse
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record
-from canhazgpu.service.gpus.missing_cards import ended
+from canhazgpu.service.gpus.missing_cards import ended_violations
 from canhazgpu.service.gpus.observation import Observed, observe
 from canhazgpu.service.gpus.renumbering import Renumbering
 from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Reserved
@@ -50,7 +50,7 @@ class CardHost:
         settled = await self.cards.settle(readings, self.now_ms)
         usages = [self._usage(one, failing) for one in settled] + self.cards.missing()
         missing = [usage.index for usage in self.cards.missing()]
-        over = await ended(self.store, missing) if self.real else ()
+        over = await ended_violations(self.store, missing) if self.real else ()
         former = self.cards.former
         observed = await observe(self.store, usages, 0.0, 60.0, rules=self.rules, ended=over, former=former)
         self.now_ms = observed.now_ms

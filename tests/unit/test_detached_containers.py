@@ -10,7 +10,7 @@ from support.control_groups import container_name, control_group, needs_cgroups
 from support.daemon import until
 from support.people import Person
 
-from canhazgpu.events.linux.processes import Process, start_of
+from canhazgpu.events.linux.processes import Process, start_time_of
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.reservations.detached_containers import containers_of
 
@@ -52,7 +52,7 @@ def test_a_run_is_held_by_no_container_of_another_user(
         until(lambda: any(comm_of(pid) == "sleep" for pid in tree(process.pid)))
         pids = tree(process.pid)
         sleep = next(pid for pid in pids if comm_of(pid) == "sleep")
-        start = start_of(sleep)
+        start = start_time_of(sleep)
         assert start is not None
         with control_group(f"user.slice/user-{uid}.slice/user@{uid}.service/{container_name()}") as group:
             for pid in pids:

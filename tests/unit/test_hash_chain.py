@@ -18,7 +18,7 @@ from canhazgpu.notifiers.audit_log.chain_head import (
     write_chain_head,
 )
 from canhazgpu.notifiers.audit_log.hash_chain import LONGEST, START, is_plain, link_of, seal
-from canhazgpu.notifiers.audit_log.rotation import base_of, files_of, lines_of, opened
+from canhazgpu.notifiers.audit_log.rotation import files_of, open_log_file, read_lines, rotated_from
 
 LINES, HEAD = chain(10)
 
@@ -128,15 +128,15 @@ def test_what_a_log_was_rotated_to_is_known_by_its_name(tmp_path: Path) -> None:
     for name in parts + others:
         (tmp_path / name).touch()
     assert {path.name for path in files_of(tmp_path / "log")} == {*parts}
-    assert base_of(tmp_path / "log.1.gz") == base_of(tmp_path / "log-20260101") == tmp_path / "log"
-    assert base_of(tmp_path / "log") is None
+    assert rotated_from(tmp_path / "log.1.gz") == rotated_from(tmp_path / "log-20260101") == tmp_path / "log"
+    assert rotated_from(tmp_path / "log") is None
 
 
 def test_lines_are_read_in_bounded_pieces(tmp_path: Path) -> None:
     """A line without end is cut, and the line behind it is read correctly."""
     path = tmp_path / "log.1.gz"
     path.write_bytes(gzip.compress(b"a\n" + b"x" * 5 * LONGEST + b"\nb\nc"))
-    with opened(path) as stream:
-        read = [*lines_of(stream)]
+    with open_log_file(path) as stream:
+        read = [*read_lines(stream)]
     assert [len(one) for one in read] == [2, LONGEST + 2, 2, 1]
     assert read[2:] == [b"b\n", b"c"]

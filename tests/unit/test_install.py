@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.programs import need
 
-from canhazgpu.cli.exit_codes import Ended
+from canhazgpu.cli.exit_codes import CommandEnded
 from canhazgpu.cli.operations import install
 
 
@@ -37,7 +37,7 @@ def _systemd(to: Path, *, worker: bool = False) -> dict[str, str]:
 
 
 def _refused(to: Path | None, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(Ended) as refused:
+    with pytest.raises(CommandEnded) as refused:
         install.systemd(worker=False, to=str(to) if to else None)
     assert refused.value.code == 1
     return capsys.readouterr().err

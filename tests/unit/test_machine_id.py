@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.events.linux.processes import Process, start_of
+from canhazgpu.events.linux.processes import Process, start_time_of
 from canhazgpu.service.storage import machine_id
 from canhazgpu.service.storage.machine_id import APPLICATION, Machine, application_id, this_machine
 
@@ -41,7 +41,7 @@ def test_what_is_kept_can_be_read(tmp_path: Path) -> None:
     mine = this_machine(tmp_path)
     assert Machine.of(mine.text) == mine
     assert mine.is_alive()
-    gone = Machine(mine.id, mine.boot, Process(os.getpid(), (start_of(os.getpid()) or 0) + 1))
+    gone = Machine(mine.id, mine.boot, Process(os.getpid(), (start_time_of(os.getpid()) or 0) + 1))
     assert gone.shares_boot(mine)
     assert not gone.is_alive()
     assert Machine.of("whatever") is None

@@ -15,7 +15,7 @@ from support.descriptors import none_left
 
 from canhazgpu.service.identity.cgroups import NOBODY
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
-from canhazgpu.service.identity.peer import OVERFLOW_UID, Peer, introduced, peer_of
+from canhazgpu.service.identity.peer import OVERFLOW_UID, Peer, complete_peer, peer_of
 from canhazgpu.service.identity.user_names import Users
 
 CALLER, SOMEBODY = 4241, 4242
@@ -118,7 +118,7 @@ async def test_a_login_counts_only_for_callers_who_are_no_person(uid: int, login
     """After `su - user`, the caller is that user, without the administrator's login uid."""
     peer = Peer(uid, uid, 1, frozenset(), on_host=True, login_uid=CALLER)
     users = Users()
-    assert (await introduced(peer, users, OrdinaryUsers(users))).login_uid == login
+    assert (await complete_peer(peer, users, OrdinaryUsers(users))).login_uid == login
 
 
 @pytest.mark.usefixtures("another")

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.reservations import Record, Waiting
-from canhazgpu.service.recovery.reconciliation_plan import Found, in_places_of, plan, whole_release
+from canhazgpu.service.recovery.reconciliation_plan import (
+    RedisState,
+    fully_released_id,
+    plan,
+    translate_indices,
+)
 from canhazgpu.service.storage.journal import Card, State
 
 NOW = 1_700_000_000_000
@@ -26,10 +31,10 @@ def state(*records: Record, **facts: Any) -> State:
     return State(**{"dataset": "d", "sequence": 7, "records": {one.id: one for one in records}, **facts})
 
 
-def found(*records: Record, **facts: Any) -> Found:
+def found(*records: Record, **facts: Any) -> RedisState:
     """Return the data in Redis."""
     values: dict[str, Any] = {"dataset": "d", "sequence": 7, "ledger": "0-0", "requests": {}, "cards": {}}
-    return Found(now_ms=NOW, records={one.id: one for one in records}, **{**values, **facts})
+    return RedisState(now_ms=NOW, records={one.id: one for one in records}, **{**values, **facts})
 
 
 def released(data: dict[str, Any]) -> Event:
@@ -68,7 +73,7 @@ def test_nothing_is_lost_where_both_agree() -> None:
 def test_what_is_missing_is_restored_while_it_lasts(kept: Record, lives: bool, restored: bool) -> None:  # noqa: FBT001
     """A missing reservation is restored if it would still last: manual, run, or lingering."""
     wanted = plan(state(kept), found(dataset=None, sequence=0), (), alive if lives else dead)
-    assert (wanted.restore, wanted.over) == (((kept,), ()) if restored else ((), ("a",)))
+    assert (wanted.restore, wanted.ended_meanwhile) == (((kept,), ()) if restored else ((), ("a",)))
     assert wanted.lost
 
 
@@ -117,7 +122,7 @@ def test_requests_are_put_back_only_after_a_loss() -> None:
 )
 def test_only_a_whole_release_ends_a_reservation(fields: dict[str, bytes], over: str | None) -> None:
     """A foreign entry in the ledger ends no reservation and stops nothing."""
-    assert whole_release({name.encode(): value for name, value in fields.items()}) == over
+    assert fully_released_id({name.encode(): value for name, value in fields.items()}) == over
 
 
 NAMES = st.sampled_from("abcde")
@@ -145,7 +150,7 @@ def test_the_journal_takes_the_places_that_its_cards_have_in_redis(order: str) -
     facts: dict[str, Any] = {"place": 1, "queued_ms": NOW, "kind": "run"}
     request = Waiting(id="w", user="bob", uid=1001, gpus=(0, 2), **facts)
     kept = state(record("a"), record("b", gpus=(1, 2)), requests={"w": request}, cards=cards("ABC"))
-    there = in_places_of(kept, cards(order))
+    there = translate_indices(kept, cards(order))
     a, b, c = map(order.index, "ABC")
     assert there.records["a"].gpus == (a,)
     assert there.records["b"].gpus == tuple(sorted((b, c)))
@@ -158,6 +163,6 @@ def test_the_journal_takes_the_places_that_its_cards_have_in_redis(order: str) -
 )
 def test_a_card_that_redis_does_not_know_gets_a_place_of_its_own(order: str, index: int) -> None:
     """Nobody gets the card that is in its place now."""
-    there = in_places_of(state(record("a"), cards=cards("A")), cards(order))
+    there = translate_indices(state(record("a"), cards=cards("A")), cards(order))
     assert there.records["a"].gpus == (index,)
     assert there.cards == {str(index): Card(uuid="A")}

@@ -10,7 +10,7 @@ from support.daemon import until
 from support.people import Person
 from support.proc import Host, whose
 
-from canhazgpu.events.linux.processes import Process, start_of
+from canhazgpu.events.linux.processes import Process, start_time_of
 from canhazgpu.service.identity.attribution import Attributor
 
 CLAIM = "CANHAZGPU_RESERVATION=r7\0"
@@ -38,7 +38,7 @@ def job(people: list[Person]) -> Iterator[tuple[Process, int]]:
     assert process.stdout
     child = int(process.stdout.readline())
     until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n")
-    start = start_of(process.pid)
+    start = start_time_of(process.pid)
     assert start is not None
     yield Process(process.pid, start), child
     person.leave()

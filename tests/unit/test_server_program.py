@@ -7,7 +7,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from canhazgpu.service.redis_server import server_program
-from canhazgpu.service.redis_server.server_program import EmbeddedFailed, Server, find_server, record, written
+from canhazgpu.service.redis_server.server_program import (
+    EmbeddedFailed,
+    Server,
+    data_writer,
+    find_server,
+    record,
+)
 
 
 def server(words: str, program: str = "") -> Server:
@@ -29,7 +35,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]
         return program in programs
 
     monkeypatch.setattr(server_program, "_ask", ask)
-    monkeypatch.setattr(server_program, "bundled", lambda: None)
+    monkeypatch.setattr(server_program, "bundled_server", lambda: None)
     monkeypatch.setattr(
         "shutil.which", lambda name: next((one for one in programs if one.endswith(name)), None)
     )
@@ -70,7 +76,7 @@ HEADERS = {
 def test_a_snapshot_says_who_wrote_it(tmp_path: Path, header: bytes) -> None:
     """Without a record, the header of a file names the server."""
     (tmp_path / "appendonly.aof").write_bytes(header + b"more")
-    assert str(written(tmp_path)) == HEADERS[header]
+    assert str(data_writer(tmp_path)) == HEADERS[header]
 
 
 def test_the_layout_says_that_it_is_redis_7(tmp_path: Path) -> None:
@@ -78,9 +84,9 @@ def test_the_layout_says_that_it_is_redis_7(tmp_path: Path) -> None:
     (tmp_path / "appendonlydir").mkdir()
     (tmp_path / "appendonlydir" / "appendonly.aof.1.incr.aof").write_bytes(b"*2\r\n")
     record(tmp_path, server("redis 6.2.14"))
-    assert written(tmp_path) == server("redis 7.0.0")
+    assert data_writer(tmp_path) == server("redis 7.0.0")
     record(tmp_path, server("redis 7.2.4"))
-    assert written(tmp_path) == server("redis 7.2.4")
+    assert data_writer(tmp_path) == server("redis 7.2.4")
 
 
 @pytest.mark.parametrize("words", ["redis unstable", "dragonfly 1.2.3", "redis 7.2-rc1"])
@@ -89,15 +95,15 @@ def test_a_record_that_names_no_server_is_ignored(tmp_path: Path, words: str) ->
     (tmp_path / "appendonly.aof").write_bytes(b"REDIS0009\xfa\x09redis-ver\x066.2.14")
     record(tmp_path, server(words))
     with capture_logs() as logs:
-        assert written(tmp_path) == server("redis 6.2.14")
+        assert data_writer(tmp_path) == server("redis 6.2.14")
     assert [line["event"] for line in logs] == ["redis_server_record_ignored"]
 
 
 def test_without_data_nobody_wrote_any(tmp_path: Path) -> None:
     """A record without data has no effect."""
     record(tmp_path, server("valkey 9.1.2"))
-    assert written(tmp_path) is None
-    assert written(tmp_path / "nowhere") is None
+    assert data_writer(tmp_path) is None
+    assert data_writer(tmp_path / "nowhere") is None
 
 
 @pytest.mark.parametrize(

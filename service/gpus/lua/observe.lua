@@ -10,7 +10,7 @@
 local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local scan, rules = cjson.decode(ARGV[6]), cjson.decode(ARGV[2])
-check_promise(rules)
+check_fencing_token(rules)
 local FIRST, no_process_left = 13, {}  -- The open violations on GPUs that the driver does not list.
 for _, field in ipairs(cjson.decode(ARGV[7])) do no_process_left[field] = true end
 local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within this time is added up.

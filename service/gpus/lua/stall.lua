@@ -5,7 +5,7 @@
 -- Events: scanner.stalled
 local sequence, events, scan = KEYS[1], KEYS[2], KEYS[3]
 local host, reason, remedy = ARGV[1], ARGV[2], ARGV[3]
-if ARGV[4] ~= '' then check_promise({owner = ARGV[4]}) end
+if ARGV[4] ~= '' then check_fencing_token({owner = ARGV[4]}) end
 redis.call('HSET', scan, 'alive_ms', string.format('%.0f', now_ms))
 if redis.call('HGET', scan, 'stalled_reason') ~= reason then
   local id = next_id(sequence)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.linux.processes import Process, start_of
+from canhazgpu.events.linux.processes import Process, start_time_of
 from canhazgpu.events.reservations import RUN
 from canhazgpu.service.api.context import peer_of
 from canhazgpu.service.api.gpu_names import indices
@@ -99,7 +99,7 @@ class OwnReservationRoutes:
         return None
 
     def _granted(self, peer: Peer, use: HeldUse) -> dict[str, Any]:
-        if start := start_of(peer.pid):
+        if start := start_time_of(peer.pid):
             self._nested.add(Process(peer.pid, start), use.gpus)
         return {
             "state": "granted",

@@ -1,4 +1,4 @@
-"""What can be checked by whom: some things only root or the service's own user can see."""
+"""Which checks this user can run: some things are visible only to root or to the service's own user."""
 
 import os
 import pwd
@@ -23,8 +23,8 @@ def service_user(settings: Settings) -> str | None:
     return None
 
 
-def sees_all(settings: Settings) -> bool:
-    """Return whether this process has the rights of the service, so that its own failure is the service's."""
+def has_service_rights(settings: Settings) -> bool:
+    """Return whether this process has the rights of the service, so that what fails here fails there too."""
     uid = os.geteuid()
     owner = service_user(settings)
     if uid == 0:
@@ -37,14 +37,14 @@ def sees_all(settings: Settings) -> bool:
         return str(uid) == owner
 
 
-def own_rights(settings: Settings, finding: Finding) -> Finding:
-    """Return a finding about this process' rights; for others than the service's user it proves nothing."""
-    if finding[0] == "ok" or sees_all(settings):
+def skip_without_service_rights(settings: Settings, finding: Finding) -> Finding:
+    """Return a finding that depends on the rights of this process, or `skip` without the service's rights."""
+    if finding[0] == "ok" or has_service_rights(settings):
         return finding
-    return skipped(settings, finding[1])
+    return skipped_check(settings, finding[1])
 
 
-def skipped(settings: Settings, what: str) -> Finding:
+def skipped_check(settings: Settings, what: str) -> Finding:
     """Return the finding that something cannot be checked from here, and who can."""
     owner = service_user(settings)
     who = f"root or {owner}" if owner not in {None, "root"} else "root"
