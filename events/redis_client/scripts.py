@@ -23,6 +23,7 @@ PRELUDES = (
     "callers.lua",
     "rate_limits.lua",
     "scan_rows.lua",
+    "host.lua",
     "allocation.lua",
     "usage_log.lua",
 )
