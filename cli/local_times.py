@@ -4,9 +4,7 @@ The zone is that of TZ, else the time zone of the settings (`notices.quiet.timez
 """
 
 import os
-import re
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 
 from canhazgpu.client.connection import BadSettings, read_settings
 from canhazgpu.events.default_paths import CONFIG
@@ -15,14 +13,16 @@ from canhazgpu.events.timestamps import local_time, use_zone, zone
 
 SHORT, DAY, CLOCK = "%H:%M", "%m-%d %H:%M", "%H:%M:%S"
 MINUTES = "%Y-%m-%d %H:%M"
-_CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?", re.ASCII)
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2})?)?", re.ASCII)
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?"
+_DATE = r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2})?)?"
+_FOUND: list[bool] = []
 
 
-@cache
 def _find_zone() -> None:
-    if os.environ.get("TZ"):
+    """Take the zone of the settings, once."""
+    if _FOUND or os.environ.get("TZ"):
         return
+    _FOUND.append(True)
     try:
         settings = read_settings(os.environ.get("CANHAZGPU_CONFIG") or CONFIG)
         use_zone(str(settings["notices"]["quiet"]["timezone"]))
@@ -47,19 +47,21 @@ def as_utc(text: str, now: datetime | None = None) -> str:
 
     Local are `10:00` (the last time that it was), `today`, `yesterday`, and a date without a zone.
     """
+    import re  # noqa: PLC0415 - tables show times, and read none
+
     _find_zone()
     now = (now or datetime.now().astimezone()).astimezone(zone())
     word = text.strip().lower()
     if word in {"today", "yesterday"}:
         return _utc(datetime.combine(now.date() - timedelta(days=word == "yesterday"), time()))
-    if _CLOCK.fullmatch(word):
+    if re.fullmatch(_CLOCK, word, re.ASCII):
         try:
             shown = time.fromisoformat(word.rjust(5 if len(word) < 6 else 8, "0"))  # noqa: PLR2004 - 9:00
         except ValueError:
             return text
         day = now.date() - timedelta(days=_instant(now.date(), shown) > now)
         return _utc(datetime.combine(day, shown))
-    if _DATE.fullmatch(word):
+    if re.fullmatch(_DATE, word, re.ASCII):
         try:
             return _utc(datetime.fromisoformat(word))
         except ValueError:
