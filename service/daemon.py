@@ -102,7 +102,13 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake
     liveness = Lifetime(
-        store, allocator, scanner, _notifier(store), attributor.persons, grace=settings.run.grace
+        store,
+        allocator,
+        scanner,
+        _notifier(store),
+        attributor.persons,
+        grace=settings.run.grace,
+        warning=settings.notices.expiry_warning,
     )
     attributor.runs = liveness.runs
     resources.callback(journal.close)
