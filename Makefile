@@ -66,7 +66,8 @@ test-slurm: $(STAMP)
 deb: $(STAMP)
 	packaging/deb/build $(BIN)/python
 
-# Installs the package on systems made by debootstrap, and boots one. Root installs what is missing.
+# Installs the package on systems made by debootstrap, boots two, and types every command line of the documents on one.
+# Root installs what is missing.
 test-deb: $(STAMP)
 	tests/packaging/install
 	$(BIN)/python -m pytest -m deb tests/packaging
