@@ -224,11 +224,11 @@ def _timeless(text: str) -> list[str]:
     return re.sub(r"\d+h \d+m \d+s", "TIME", text).splitlines()
 
 
-@pytest.mark.parametrize("section", [1, 2, 3, 4, 5])
-def test_each_command_of_the_document_works(busy: Daemon, section: int) -> None:
+def test_each_command_of_the_document_works(busy: Daemon) -> None:
     """The commands in the document work as they are, except for the id of a violation."""
-    lines = [line for block in blocks(section, "console") for line in block.splitlines()]
-    assert lines
+    sections = [blocks(section, "console") for section in (1, 2, 3, 4, 5)]
+    assert all(sections)
+    lines = [line for section in sections for block in section for line in block.splitlines()]
     (row,) = json.loads(busy.run("violations", "--json").stdout)
     for line in lines:
         assert line.startswith("$ canhazgpu "), line
