@@ -191,7 +191,7 @@ class Slurm:
                 self.clear()
         for name in ("slurmd", "slurmctld", "munged"):
             if name in self._children:
-                self.end(name)
+                self.end(name, signal.SIGKILL)
         self.end_steps()
 
     def clear(self) -> None:
