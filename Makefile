@@ -60,7 +60,7 @@ test-containers: $(STAMP)
 # With a Slurm of their own on one node. Root installs what is missing. JOBS is how many compete in one test, if set.
 test-slurm: $(STAMP)
 	tests/slurm/install
-	$(BIN)/python -m pytest -m slurm tests/slurm
+	$(BIN)/python -m pytest -m slurm -n 3 --dist loadfile tests/slurm
 
 # build/deb/canhazgpu_VERSION_ARCH.deb, for Debian and Ubuntu with Python 3.11 or later.
 deb: $(STAMP)

@@ -1,6 +1,6 @@
 """Slurm and canhazgpu compete for the same GPUs, while jobs are cancelled and the service is killed.
 
-JOBS is the number of jobs, 24 by default.
+JOBS is the number of jobs, 16 by default.
 """
 
 import os
@@ -18,7 +18,7 @@ from support.daemon import until
 from support.people import Person
 from support.slurm import GPUS, Slurm
 
-JOBS = int(os.environ.get("JOBS") or 24)
+JOBS = int(os.environ.get("JOBS") or 16)
 LOOPS = 20 if JOBS >= 100 else 6
 KILLS = max(1, JOBS // 40)
 MOST_QUEUED = 10
