@@ -58,6 +58,7 @@ LISTS = {
     "notices.quiet.workdays": ["mon", "tue"],
     "notices.quiet.holidays": ["2026-12-25", "2027-01-01"],
     "notify.exec.command": ["/usr/bin/tell", "--all"],
+    "slurm.devices": ["/dev/nvidia2", "/dev/nvidia3"],
     "notify.email.address_command": ["/usr/bin/ask", "mail"],
 }
 
@@ -85,6 +86,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "notices.digest.weekday": "fri",
         "allocation.policy": "mru-per-user",
         "run.device_ids": "uuid",
+        "slurm.unreachable": "drain",
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
