@@ -43,7 +43,7 @@ class FormerAccess:
     @property
     def is_suspended(self) -> bool:
         """Whether `canhazgpu enforcement restore` has opened the files until `resume`."""
-        return os.path.lexists(self._suspended)
+        return is_suspended(self.path.parent)
 
     def suspend(self) -> None:
         """Keep the service from changing device files. Raises OSError."""
@@ -87,6 +87,11 @@ class FormerAccess:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return Former()
         return content if content.boot == boot_id() else Former(files=_still_enforced(content.files))
+
+
+def is_suspended(state_dir: Path) -> bool:
+    """Return whether `canhazgpu enforcement restore` has opened the files until `resume`."""
+    return os.path.lexists(state_dir / SUSPENDED)
 
 
 def former_of(found: Access) -> Access:
