@@ -12,8 +12,6 @@ from support.daemon import COMMAND, Daemon, gpu, until
 from support.device_files import DeviceFolder, Opener, devices
 from support.people import Person
 
-from canhazgpu.client import Client
-
 __all__ = ["devices"]
 ROUNDS = int(os.environ.get("ENFORCEMENT_ROUNDS", "60"))
 MINORS = (2, 0, 3, 1)  # Of the GPUs 0 to 3: a card's device file has another number than its index.
@@ -116,8 +114,7 @@ def test_who_waits_can_open_the_gpu_when_the_answer_comes(
         stdout=subprocess.PIPE,
         text=True,
     )
-    client = Client(str(service.folder / "s"))
-    until(lambda: client.get("/v1/queue"))
+    until(lambda: json.loads(service.run("queue", "--json").stdout))
     with Opener(ann, devices) as first, Opener(bob, devices) as second:
         assert service.run("release", person=ann).returncode == 0
         assert waiting.wait(20) == 0
