@@ -46,7 +46,7 @@ class DeviceFiles:
 
     def apply(self, wanted: Mapping[int, Access], minors: Mapping[str, int]) -> None:
         """Give exactly these files, by number, the wanted permissions; all others get their former ones."""
-        files = {self.path(minor): access for minor, access in wanted.items()}
+        files = {self.path(minor): access for minor, access in sorted(wanted.items())}
         troubles: dict[int, list[str]] = {}
         self._remember(files, dict(minors), troubles)
         for path, access in files.items():

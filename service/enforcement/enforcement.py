@@ -43,7 +43,6 @@ class Enforcement:
         self._gids = frozenset(() if admin_group is None else (admin_group,))
         self._allowed: Allowed = (frozenset(), self._gids)
         self._lock = threading.Lock()  # The journal is written in a thread.
-        self._state: State | None = None
         self._stopped = self._suspended = False
         self._wanted = anyio.Event()
         # Return the content of the journal, and the GPUs of the last scan.
