@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from bench import allocate, completion, growth, idle, journal, lives, report, scan, start, top
+from bench import allocate, completion, enforcement, growth, idle, journal, lives, report, scan, start, top
 
 ALL: dict[str, Callable[[], Iterable[str]]] = {
     "start": start.measure,
@@ -14,6 +14,7 @@ ALL: dict[str, Callable[[], Iterable[str]]] = {
     "allocate": allocate.measure,
     "growth": growth.measure,
     "journal": journal.measure,
+    "enforcement": enforcement.measure,
     "lives": lives.measure,
     "report": report.measure,
     "idle": idle.measure,

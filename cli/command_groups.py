@@ -9,7 +9,17 @@ SECTIONS = {
     "Use GPUs": ("run", "reserve", "env", "check", "extend", "release", "disown", "cancel"),
     "See": ("status", "top", "who", "queue", "history", "report", "events"),
     "Notices and violations": ("violations", "silence", "deliveries", "deadletters", "notify", "log"),
-    "Administer": ("admin", "doctor", "config", "backup", "restore", "redis", "install", "slurm"),
+    "Administer": (
+        "admin",
+        "doctor",
+        "config",
+        "backup",
+        "restore",
+        "redis",
+        "install",
+        "enforcement",
+        "slurm",
+    ),
     "Run the service": ("serve", "worker", "demo"),
 }
 

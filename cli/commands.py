@@ -61,6 +61,7 @@ COMMANDS = {
     "restore": ("operations.backup", "restore", "RESTORE_EPILOG"),
     "redis": ("operations.redis_migrate", "app", None),
     "install": ("operations.install", "app", None),
+    "enforcement": ("operations.enforcement", "app", None),
     "slurm": ("slurm.commands", "app", None),
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),

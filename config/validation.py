@@ -63,6 +63,10 @@ def _folder(path: str) -> str | None:
     return None if good else f"the path of a directory, not {path!r:.60}"
 
 
+def _directory(path: str) -> str | None:
+    return None if path.startswith("/") else f"the absolute path of a directory, not {path!r:.60}"
+
+
 def _redis_url(url: str) -> str | None:
     try:
         if url:
@@ -163,6 +167,8 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "notify.plugins": _plugins,
     "notify.exec.command": _command,
     "notify.email.address_command": _command,
+    "enforcement.directory": _directory,
+    "enforcement.driver_params": _file,
 }
 
 

@@ -114,11 +114,16 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     resources.callback(journal.close)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
     reconciler.hold = identity.hold
+    group = _group(settings.admin_group)
+    if enforcement := _enforcement(settings, users, group):
+        enforcement.journal_state = lambda: reconciler.journal_state
+        enforcement.seen = lambda: scanner.seen
+        enforcement.stale, journal.follow = reconciler.note, enforcement.follow
+        scanner.checks.append(enforcement.check)
     scanner.follow_names = UserRenames(settings, store, users, lambda: reconciler.journal_state).follow
     last_known = LastKnown(store, scanner, reconciler)
     socket_file = _bound(Path(settings.socket))
     resources.callback(socket_file.remove)
-    group = _group(settings.admin_group)
     handover = Handover(store, allocator, liveness, scanner)
     reservations = ReservationRoutes(
         settings, store, scanner, allocator, liveness, handover, users, last_known, group
@@ -157,7 +162,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             await _start_workers(work, identity, workers, settings, store)
         work.start_soon(watchdog, scanner)
         adding = Summing(settings, store)
-        for loop in (liveness, reconciler, handover, silences, retention, adding, halts):
+        for loop in filter(
+            None, (enforcement, liveness, reconciler, handover, silences, retention, adding, halts)
+        ):
             await work.start(loop.run)
         await work.start(serve_http, halts.watched(api), socket_file, users, scanner.checks)
         await work.start(scanner.run)
@@ -219,6 +226,19 @@ def _reconciler(
     reconciler.restored = restored
     scanner.checks.append(reconciler.check)
     return reconciler
+
+
+def _enforcement(settings: Settings, users: Users, group: int | None) -> Any:
+    """Return what owns the device files, if that is switched on; otherwise None, and nothing is imported."""
+    if settings.enforcement.devices:
+        from canhazgpu.service.enforcement.enforcement import Enforcement  # noqa: PLC0415
+
+        return Enforcement(settings, users, group)
+    if any(Path(settings.state_dir).glob("device-files.*")):
+        from canhazgpu.service.enforcement.restoration import give_back  # noqa: PLC0415
+
+        give_back(settings)
+    return None
 
 
 def _notifier(store: Store) -> Notify:

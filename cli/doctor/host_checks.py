@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from canhazgpu.cli.doctor import channel_checks, stream_checks
+from canhazgpu.cli.doctor import channel_checks, enforcement_checks, stream_checks
 from canhazgpu.cli.doctor.permissions import (
     has_service_rights,
     service_user,
@@ -288,4 +288,5 @@ ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "plugins": channel_checks.plugins,
     "log": log,
     "limits": limits,
+    "devices": enforcement_checks.enforcement,
 }

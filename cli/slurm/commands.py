@@ -86,8 +86,8 @@ def node_name(named: str | None) -> str:
 
 def _settings(*, or_default: bool = False) -> Any:
     """Return the settings. If they cannot be used, exit, or with `or_default` use the defaults."""
+    from canhazgpu.config.integrations.slurm import Slurm  # noqa: PLC0415
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy, as is the next one
-    from canhazgpu.config.slurm import Slurm  # noqa: PLC0415
 
     try:
         return load().settings.slurm

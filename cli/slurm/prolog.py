@@ -10,7 +10,7 @@ from canhazgpu.client.connection import Client, Refused, Unreachable
 
 if TYPE_CHECKING:
     from canhazgpu.cli.slurm.jobs import Job, JobNotes
-    from canhazgpu.config.slurm import Slurm
+    from canhazgpu.config.integrations.slurm import Slurm
 
 START, DRAIN = 0, 1  # Exit codes, as Slurm understands them.
 CONFLICT = 409

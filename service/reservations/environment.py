@@ -24,8 +24,10 @@ def environment(
     index_of = {uuid: index for index, uuid in seen.items()}
     uuids = [uuid for _, uuid in named if uuid]
     indices = [index_of.get(uuid, str(index)) for index, uuid in named]
+    # CUDA counts only the GPUs that the user can open.
+    by_uuid = settings.run.device_ids == "uuid" or settings.enforcement.devices
     return {
-        "CUDA_VISIBLE_DEVICES": ",".join(uuids if settings.run.device_ids == "uuid" else indices),
+        "CUDA_VISIBLE_DEVICES": ",".join(uuids if by_uuid else indices),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "NVIDIA_VISIBLE_DEVICES": ",".join(uuids),
         "CANHAZGPU_RESERVATION": record.id,

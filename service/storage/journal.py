@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import zlib
+from collections.abc import Callable
 from itertools import chain, count
 from pathlib import Path
 
@@ -54,6 +55,8 @@ class Journal:
         self._file = -1
         self._size = 0
         self._left: tuple[int, ...] = ()  # What the file was after the last write.
+        # Called with every state, also if it cannot be written, before the change is answered.
+        self.follow: Callable[[State], None] | None = None
 
     def read(self) -> State | None:
         """Return the last valid state, or None. Raises OSError."""
@@ -101,7 +104,11 @@ class Journal:
 
     def write(self, state: State) -> None:
         """Write the state to disk. Raises OSError; in this case the old state is kept."""
-        self.append(line_of(state))
+        try:
+            self.append(line_of(state))
+        finally:
+            if self.follow is not None:
+                self.follow(state)
 
     def append(self, line: bytes) -> None:
         """Write a line to disk. Raises OSError; in this case the old state is kept."""

@@ -60,6 +60,7 @@ LISTS = {
     "notify.exec.command": ["/usr/bin/tell", "--all"],
     "slurm.devices": ["/dev/nvidia2", "/dev/nvidia3"],
     "notify.email.address_command": ["/usr/bin/ask", "mail"],
+    "slurm.devices": ["/dev/nvidia1", "/dev/nvidia0"],
 }
 
 
@@ -90,6 +91,9 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
+        "slurm.unreachable": "drain",
+        "enforcement.on_stop": "restore",
+        "enforcement.directory": "/dev/something-else",
         "redis.url": "unix:///run/redis.sock",
         **dict.fromkeys(REDIS_FILES, "/etc/canhazgpu/something-else"),
         "notify.email.user_address": "{user}@example.com",

@@ -32,3 +32,11 @@ def test_a_grant_names_its_cards_also_if_they_are_renumbered_meanwhile(ids: str,
     settings = msgspec.structs.replace(settings, run=msgspec.structs.replace(settings.run, device_ids=ids))
     found = environment(settings, RECORD, known("C", "B", "A"), cards={"0": "A", "1": "B", "2": "C"})
     assert (found["CUDA_VISIBLE_DEVICES"], found["NVIDIA_VISIBLE_DEVICES"]) == (visible, "A,C")
+
+
+def test_with_enforcement_cuda_gets_uuids() -> None:
+    """CUDA counts only the GPUs that a user can open, so indices would mean other cards."""
+    settings = Settings()
+    enforced = msgspec.structs.replace(settings.enforcement, devices=True)
+    found = environment(msgspec.structs.replace(settings, enforcement=enforced), RECORD, known("A", "B", "C"))
+    assert found["CUDA_VISIBLE_DEVICES"] == "A,C"

@@ -1,0 +1,81 @@
+"""`canhazgpu doctor`: whether the device files of the GPUs are open to their holders only."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from canhazgpu.cli.doctor.permissions import service_user
+from canhazgpu.config.settings import Settings
+from canhazgpu.service.enforcement.access import read_access
+from canhazgpu.service.enforcement.device_files import REMEDIES
+from canhazgpu.service.enforcement.former_access import is_suspended
+from canhazgpu.service.enforcement.restoration import device_files
+
+Finding = tuple[str, str, str]
+MODIFY = re.compile(r"^ModifyDeviceFiles:\s*(\d+)", re.MULTILINE)
+KEEP_MODES = (
+    "set `options nvidia NVreg_ModifyDeviceFiles=0` in /etc/modprobe.d/ and create the device files at boot;"
+    " see docs/integrations/enforcement.md"
+)
+
+
+def enforcement(settings: Settings) -> Iterator[Finding]:
+    """Check that the service can own the permissions of the device files, and that the driver lets it."""
+    directory = Path(settings.enforcement.directory)
+    files = device_files(directory) if directory.is_dir() else []
+    if not settings.enforcement.devices:
+        yield from _left_behind(files)
+        return
+    owner = service_user(settings)
+    if owner not in (None, "root"):
+        yield "fail", f"the service runs as {owner}, who cannot change device files", "run it as root"
+    if is_suspended(Path(settings.state_dir)):
+        yield "warn", "all GPUs are open: `enforcement restore` was called", "`canhazgpu enforcement resume`"
+    elif files:
+        yield from map(_of_file, files)
+    else:
+        yield "warn", f"there is no device file of a GPU in {directory}", REMEDIES[errno.ENOENT]
+    yield _of_driver(Path(settings.enforcement.driver_params))
+
+
+def _left_behind(files: list[Path]) -> Iterator[Finding]:
+    closed = [path.name for path in files if os.path.lexists(path) and _is_enforced(path)]
+    if closed:
+        found = f"enforcement.devices is off, but {', '.join(closed)} opens only for a former holder"
+        yield "warn", found, "`canhazgpu enforcement restore`"
+    else:
+        yield "ok", "enforcement.devices is off", ""
+
+
+def _is_enforced(path: Path) -> bool:
+    try:
+        return read_access(path).is_enforced
+    except OSError:
+        return False
+
+
+def _of_file(path: Path) -> Finding:
+    try:
+        found = read_access(path)
+    except OSError as error:
+        return "fail", f"{path}: {error.strerror}", REMEDIES.get(error.errno or 0, "look at the file")
+    if found.is_enforced:
+        return "ok", f"{path} opens only for those who are named", ""
+    what = "all users" if found.is_open_to_all else f"those whom its mode {found.mode:04o} allows"
+    remedy = "start the service; if its GPU is not managed, this is right (`canhazgpu admin init`)"
+    return "warn", f"{path} can be opened by {what}", remedy
+
+
+def _of_driver(path: Path) -> Finding:
+    try:
+        said = MODIFY.search(path.read_text(errors="replace"))
+    except OSError as error:
+        return "skip", f"{path} cannot be read: {error.strerror}", "load the driver"
+    if said is None:
+        return "warn", f"{path} does not say whether the driver's programs change device files", KEEP_MODES
+    if said[1] != "0":
+        found = "the driver's programs reset the device files (ModifyDeviceFiles is 1) until the next scan"
+        return "warn", found, KEEP_MODES
+    return "ok", "the driver leaves the device files as they are", ""

@@ -1,0 +1,5 @@
+"""Settings of what connects canhazgpu with the rest of a host: schedulers, and the device files of GPUs.
+
+In come tables of the settings file; out go records with their defaults. It never reads a file. Start with
+`enforcement`.
+"""
