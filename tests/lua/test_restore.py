@@ -117,7 +117,7 @@ async def test_a_living_run_keeps_its_gpu(lab: Lab) -> None:
     lab.store.fencing_token = held
     assert record.pid == 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("canhazgpu.service.recovery.reconciliation.process_lives", lambda _: True)
+        patch.setattr("canhazgpu.service.recovery.reconciliation.is_process_alive", lambda _: True)
         await lab.allocator.begin()({})
     assert (await holders(lab.store))[0] == name
     released = await lab.told("released")
