@@ -7,7 +7,7 @@ FOLDERS := cli client config events notifiers service workers
 # Modules are compiled once, whatever the caller's environment says: else each worker compiles every test anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers lint bench truth faults dev clean
+.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers test-slurm lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -29,9 +29,9 @@ $(COMPILED): $(STAMP) $(wildcard tests/*.py tests/*/*.py)
 	touch $@
 
 test-waiting: $(STAMP)
-	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb" \
+	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb and not slurm" \
 		-n 6 --dist loadfile --no-loadscope-reorder \
-		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb))
+		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb|slurm))
 
 test-heavy: $(STAMP)
 	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 3600 -p no:cacheprovider -q \
@@ -56,6 +56,11 @@ $(LOWEST)/.installed: pyproject.toml setup.py tests/lowest/constraints.py
 test-containers: $(STAMP)
 	tests/containers/install
 	$(BIN)/python -m pytest -m docker tests/containers
+
+# With a Slurm of their own on one node. Root installs what is missing. JOBS is how many compete in the last test.
+test-slurm: $(STAMP)
+	tests/slurm/install
+	JOBS=$(or $(filter-out 2,$(JOBS)),24) $(BIN)/python -m pytest -m slurm tests/slurm
 
 # build/deb/canhazgpu_VERSION_ARCH.deb, for Debian and Ubuntu with Python 3.11 or later.
 deb: $(STAMP)

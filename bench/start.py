@@ -82,6 +82,8 @@ def _one_by_one(programs: Path) -> Iterator[str]:
         "queue": [program, "queue"],
         "run -- true": [program, "run", "--", "true"],
         "reserve": [program, "reserve"],
+        "check": [program, "check"],
+        "check --short": [program, "check", "--short"],
         "extend": [program, "extend"],
         "release": [program, "release"],
         "violations": [program, "violations"],

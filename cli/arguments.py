@@ -45,6 +45,7 @@ __all__ += ["Shell", "Wait", "integer", "name", "non_empty", "user_option", "wor
 
 FOREVER = "forever"  # The meaning of `--wait` without a time.
 LINE = 1000
+EXTEND = "canhazgpu extend"
 LONGEST_NUMBER = 20  # Digits of each part of a reservation's id.
 
 
@@ -97,11 +98,30 @@ def chosen_gpus(words: list[str] | None, gpu_ids: str | None) -> GpuNames | None
 
 
 def gpus_and_time(words: list[str]) -> tuple[list[str], str | None]:
-    """Return the GPUs and the time in the arguments `3 2h`, `2h`, `3` or `2 days`; neither is checked."""
-    whole, rest = " ".join(words), " ".join(words[1:])
-    if not words or _is_duration(words[0]) or (_is_duration(whole) and not _is_duration(rest)):
-        return [], whole or None
-    return words[:1], rest or None
+    """Return the GPUs and the time in the arguments `3 2h`, `2h`, `3`, `0 1 2h` or `2 days`.
+
+    Exits with a usage error if it is not clear which is which; nothing else is checked.
+    """
+    for start in range(len(words)):
+        time = " ".join(words[start:])
+        if _is_duration(time):
+            return words[:start], time
+    start = next((place for place, word in enumerate(words) if not _is_gpus(word)), len(words))
+    if start == len(words) > 1:
+        said, together = printable(" ".join(words)), printable(",".join(words))
+        hours = f"`{EXTEND} {said}h`"
+        fail(f"TIME: '{words[-1]}' has no unit: {hours}, or `{EXTEND} {together}` for these GPUs", USAGE)
+    if start == 0 and len(words) > 1 and _is_duration(words[0]) and all(map(_is_gpus, words[1:])):
+        fail(f"the time comes last: {EXTEND} {printable(' '.join([*words[1:], words[0]]))}", USAGE)
+    if start == 0 and words and not _is_duration(words[0]):
+        fail(f"'{printable(' '.join(words))}' is neither GPUs nor a time: {EXTEND} 3 2h", USAGE)
+    return words[:start], " ".join(words[start:]) or None
+
+
+def _is_gpus(text: str) -> bool:
+    """Return whether a word is meant as GPUs; they may still be wrong."""
+    numbers = text.replace(",", "").replace("-", "")
+    return (numbers.isascii() and numbers.isdecimal()) or text.lower() == ALL or text[1:].count("-") > 0
 
 
 def gpu(text: str | None, option: str = "--gpu") -> int | str | None:

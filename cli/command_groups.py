@@ -6,10 +6,10 @@ import typer
 
 LONGEST = 1000
 SECTIONS = {
-    "Use GPUs": ("run", "reserve", "env", "extend", "release", "disown", "cancel"),
+    "Use GPUs": ("run", "reserve", "env", "check", "extend", "release", "disown", "cancel"),
     "See": ("status", "top", "who", "queue", "history", "report", "events"),
     "Notices and violations": ("violations", "silence", "deliveries", "deadletters", "notify", "log"),
-    "Administer": ("admin", "doctor", "config", "backup", "restore", "redis", "install"),
+    "Administer": ("admin", "doctor", "config", "backup", "restore", "redis", "install", "slurm"),
     "Run the service": ("serve", "worker", "demo"),
 }
 

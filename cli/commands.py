@@ -13,7 +13,7 @@ import typer
 from canhazgpu.cli import arguments
 from canhazgpu.cli.arguments import FOREVER
 from canhazgpu.cli.command_groups import SECTIONS, AllCommands, WholeSummaries
-from canhazgpu.cli.completion import candidates
+from canhazgpu.cli.completion import candidates, installation
 from canhazgpu.cli.completion.shell_scripts import SCRIPTS, script, variable
 from canhazgpu.cli.exit_codes import (
     INTERRUPTED,
@@ -39,6 +39,7 @@ COMMANDS = {
     "extend": ("reservations.reserve", "extend", "EXTEND_EPILOG"),
     "release": ("reservations.reserve", "release", "RELEASE_EPILOG"),
     "env": ("reservations.env", "env", "EPILOG"),
+    "check": ("reservations.check", "check", "EPILOG"),
     "disown": ("reservations.reserve", "disown", "DISOWN_EPILOG"),
     "cancel": ("reservations.cancel", "cancel", "EPILOG"),
     "top": ("top.top", "top", "EPILOG"),
@@ -60,6 +61,7 @@ COMMANDS = {
     "restore": ("operations.backup", "restore", "RESTORE_EPILOG"),
     "redis": ("operations.redis_migrate", "app", None),
     "install": ("operations.install", "app", None),
+    "slurm": ("slurm.commands", "app", None),
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),
@@ -175,12 +177,15 @@ def _hint(words: list[str], error: Any) -> str | None:
     after, valued = words[1:], _valued(command)
     if option and len(option) == len("-i"):
         option = peer_words.whole_option(option, after[: run_line.command_start(after, valued)])
-    if error.format_message().startswith(("Got unexpected extra", "No such command")):
-        return peer_words.argument_hint(first)
+    said = error.format_message()
+    if said.startswith(("Got unexpected extra", "No such command", "Missing argument 'ID'")):
+        return peer_words.which_hint(first) if said[0] == "M" else peer_words.argument_hint(first)
     if first == "run" and "--" not in after:
         start = run_line.command_start(after, valued)
         if start < len(after) and option not in after[:start]:
             return run_line.with_dashes(after, valued)
+    if first == "extend" and (hint := peer_words.negative_time(after)):
+        return hint
     own = {name for one in getattr(command, "params", ()) for name in one.opts}
     hint = peer_words.option_hint(option, own) if option else None
     return f"there is no option {option}: {hint}" if hint else None
@@ -220,11 +225,11 @@ def run(words: list[str]) -> int:
         return complete(asked)
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
     name = _called()
-    if any(word.endswith("-completion") for word in words[:1]):
-        typers: Any = importlib.import_module("typer._completion_shared")
-        getattr(typers, "_completion_scripts", {}).update(SCRIPTS)
     try:
+        if installation.is_asked(words):
+            return installation.install_or_show(words, name)
         command = typer.main.get_command(build(*names))
+        installation.explain(command)
         code = command.main(_wait_alone(words, command), prog_name=name, standalone_mode=False)
     except ParserError as error:
         where = getattr(error, "ctx", None)

@@ -4,7 +4,7 @@
 one code, as docker and timeout(1) do, and names their kind in the message.
 """
 
-DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+DONE, REFUSED, USAGE, UNREACHABLE, NOT_RESERVED = 0, 1, 2, 3, 4
 RUN_FAILED, NOT_EXECUTABLE, NOT_FOUND, INTERRUPTED = 125, 126, 127, 130
 
 MEANINGS = {
@@ -12,6 +12,7 @@ MEANINGS = {
     REFUSED: "refused or failed, for instance because not enough GPUs are free",
     USAGE: "incorrect usage, or a settings file that cannot be used",
     UNREACHABLE: "the service cannot be reached",
+    NOT_RESERVED: "check: a GPU that would be used is not reserved by you",
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 RUN_MEANINGS = {
@@ -20,7 +21,8 @@ RUN_MEANINGS = {
     NOT_FOUND: "the command was not found; nothing was reserved",
     128: "plus the signal number: a signal ended the command or the wait (130: Ctrl-C)",
 }
-KINDS = {USAGE: "usage", UNREACHABLE: "no service"}  # A refusal needs no name: its sentence is the reason.
+# A refusal needs no name: its sentence is the reason.
+KINDS = {USAGE: "usage", UNREACHABLE: "no service", NOT_RESERVED: "not reserved"}
 _RUN: list[bool] = []
 
 
@@ -34,13 +36,13 @@ class CommandEnded(Exception):
 
 
 def use_run_codes() -> None:
-    """Report failures of this process as those of `run`."""
+    """Report failures of this process as those of `run`, because it is to become a command."""
     _RUN[:] = [True]
 
 
 def exit_code_for(code: int) -> int:
     """Return the code to exit with for a failure with this code."""
-    return RUN_FAILED if _RUN and code in (REFUSED, USAGE, UNREACHABLE) else code
+    return RUN_FAILED if _RUN and code in (REFUSED, USAGE, UNREACHABLE, NOT_RESERVED) else code
 
 
 def error_line(message: str, code: int, kind: str = "") -> str:

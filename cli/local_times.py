@@ -1,6 +1,7 @@
 """Local times on the command line: how they are shown, and how people write them.
 
 The zone is that of TZ, else the time zone of the settings (`notices.quiet.timezone`), else the host's.
+The C library shows UTC under the name of a TZ that is no time zone; here it is called UTC, with a warning.
 """
 
 import os
@@ -8,7 +9,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 
-from canhazgpu.client.connection import BadSettings, read_settings
+from canhazgpu.client.connection import WARNED, BadSettings, read_settings
 from canhazgpu.events.default_paths import CONFIG
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import local_time, use_zone, zone
@@ -16,18 +17,44 @@ from canhazgpu.events.timestamps import local_time, use_zone, zone
 SHORT, DAY, CLOCK = "%H:%M", "%m-%d %H:%M", "%H:%M:%S"
 MINUTES = "%Y-%m-%d %H:%M"
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?", re.ASCII)
+_RULE = re.compile(r"([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d", re.ASCII)  # As in `CET-1CEST`.
+ZONES = "/usr/share/zoneinfo"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2})?)?", re.ASCII)
 
 
 @cache
 def _find_zone() -> None:
-    if os.environ.get("TZ"):
+    if named := os.environ.get("TZ"):
+        if not _is_zone(named):
+            _use_named(named)
         return
     try:
         settings = read_settings(os.environ.get("CANHAZGPU_CONFIG") or CONFIG)
         use_zone(str(settings["notices"]["quiet"]["timezone"]))
     except (BadSettings, KeyError, TypeError, ValueError, OSError):  # The service reports a bad name.
         pass
+
+
+def _is_zone(name: str) -> bool:
+    """Return whether the C library knows a value of TZ: a rule, or a file with one."""
+    path = name.removeprefix(":")
+    if path in ("", "UTC", "GMT") or _RULE.match(name):
+        return True
+    try:
+        with open(os.path.join(os.environ.get("TZDIR", ZONES), path), "rb") as file:  # noqa: PTH118, PTH123
+            return file.read(4) == b"TZif"
+    except (OSError, ValueError):
+        return False
+
+
+def _use_named(name: str) -> None:
+    """Use a zone that only Python may know, else UTC."""
+    try:
+        use_zone(name.removeprefix(":"))
+    except (KeyError, ValueError, OSError):
+        use_zone("UTC")
+        for warn in WARNED:
+            warn(f"TZ={printable(name, 40)} is not a time zone: times are in UTC")
 
 
 def local(moment: str | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
@@ -70,6 +97,8 @@ def as_utc(text: str, now: datetime | None = None) -> str:
 def zone_for_service() -> str:
     """Return the name of the time zone of this process for the service: `local` if it has no name."""
     _find_zone()
+    if zone() is UTC:
+        return "UTC"
     name = getattr(zone(), "key", None) or os.environ.get("TZ", "").removeprefix(":")
     from zoneinfo import ZoneInfo  # noqa: PLC0415 - few need it
 

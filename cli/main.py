@@ -36,6 +36,7 @@ NO_SERVICE = (
     "this needs the packages of the service, and {} is not installed: pip install 'canhazgpu[service]'"
 )
 BAD_REQUEST = 400
+NO_FILE = "--config needs the name of a settings file after it: --config FILE"
 OURS = ("CANHAZGPU_CONFIG", "CANHAZGPU_SOCKET", "CANHAZGPU_RESERVATION")
 
 
@@ -92,6 +93,10 @@ def _command(arguments: list[str]) -> str:
 
 def _run(arguments: list[str]) -> int:
     known = recognise(arguments)
+    if sys.flags.no_site and (not known or arguments[0] == "serve"):
+        import site  # noqa: PLC0415 - the commands that start often can do without it
+
+        site.main()
     if known:
         module, function, values = known
         try:
@@ -99,10 +104,6 @@ def _run(arguments: list[str]) -> int:
         except CommandEnded as end:
             return end.code
         return DONE
-    if sys.flags.no_site:  # The commands that start often can do without it.
-        import site  # noqa: PLC0415
-
-        site.main()
     from canhazgpu.cli.commands import run  # noqa: PLC0415 - slower than most commands
 
     return run(arguments)
@@ -150,9 +151,10 @@ def _take_config(arguments: list[str]) -> list[str]:
         name, equals, value = word.partition("=")
         if name != "--config":
             continue
-        if not equals and position + 1 >= end:
-            return arguments
-        os.environ["CANHAZGPU_CONFIG"] = _usable(value if equals else arguments[position + 1])
+        following = "" if equals or position + 1 >= end else arguments[position + 1]
+        if not equals and (not following or (following[0] == "-" and not os.path.exists(following))):  # noqa: PTH110
+            raise BadSettings(NO_FILE)
+        os.environ["CANHAZGPU_CONFIG"] = _usable(value if equals else following)
         return arguments[:position] + arguments[position + (1 if equals else 2) :]
     return arguments
 

@@ -9,10 +9,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from canhazgpu.client.connection import BadSettings, Client, Refused, Unreachable, socket_path
     from canhazgpu.client.reservations import Reservation
+    from canhazgpu.client.visible_gpus import Check, check
     from canhazgpu.client.with_reservation import reserve
 
-__all__ = ["BadSettings", "Client", "Refused", "Reservation", "Unreachable", "reserve", "socket_path"]
-MODULES = {"Reservation": "reservations", "reserve": "with_reservation"}
+__all__ = ["BadSettings", "Check", "Client", "Refused", "Reservation", "Unreachable"]
+__all__ += ["check", "reserve", "socket_path"]
+MODULES = {
+    "Check": "visible_gpus",
+    "Reservation": "reservations",
+    "check": "visible_gpus",
+    "reserve": "with_reservation",
+}
 
 
 def __getattr__(name: str) -> object:

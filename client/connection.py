@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from canhazgpu.client.plain_json import dumps, loads
-from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, is_readable, send
+from canhazgpu.client.unix_http import Answer, BrokenAnswer, connect, is_readable, send, shut
 from canhazgpu.events.default_paths import CONFIG, LOG, SOCKET
 
 TYPE_CHECKING = False
@@ -45,11 +45,15 @@ class Refused(Exception):
         self.status, self.kind, self.detail, self.remedy = status, kind, detail, remedy
 
 
-def _await_answer(link: socket, path: str) -> None:
+def _await_answer(link: socket, path: str, patience: float | None) -> None:
     """Wait for the first byte of an answer. Raises Unreachable with the reason if there is none.
 
-    After SAY_AFTER seconds, the callbacks in WAITING are called.
+    After SAY_AFTER seconds, the callbacks in WAITING are called. With `patience`, wait only so many seconds.
     """
+    if patience is not None:
+        if is_readable(link, patience):
+            return
+        raise Unreachable(f"the service on {path} does not answer within {patience:g} s")
     if is_readable(link, SAY_AFTER):
         return
     from canhazgpu.events.linux.process_state import halt_reason, is_state_readable, peer_pid  # noqa: PLC0415
@@ -116,9 +120,15 @@ def read_settings(path: str) -> dict[str, Any]:
 class Client:
     """A client of one service. Every call uses its own connection, which is closed afterwards."""
 
-    def __init__(self, socket: str | None = None) -> None:
-        """Use `socket`, or by default the host's service. Raises BadSettings like `socket_path`."""
+    def __init__(self, socket: str | None = None, *, patience: float | None = None) -> None:
+        """Use `socket`, or by default the host's service. Raises BadSettings like `socket_path`.
+
+        With `patience`, wait only so many seconds for each answer, also from a service that is busy.
+        """
         self.socket = socket or socket_path()
+        self._patience = patience
+        self._stream: _Exchange | None = None
+        self.abandoned = False
 
     def status(self, *, fresh: bool = True) -> list[dict[str, Any]]:
         """Return every GPU; with `fresh`, wait for a new scan."""
@@ -144,34 +154,51 @@ class Client:
         A stream without data for `silence` seconds counts as broken. Raises Unreachable and Refused.
         """
         exchange = _Exchange(self.socket, "GET" if body is None else "POST", path, body, silence)
+        self._stream = exchange
         with exchange as answer:
+            if self.abandoned:
+                exchange.abandon()
             for line in answer:
                 if line.strip():
                     yield loads(line)
 
+    def abandon(self) -> None:
+        """Break the stream that another thread waits for; it and later ones raise Unreachable."""
+        self.abandoned = True
+        if self._stream:
+            self._stream.abandon()
+
     def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        with _Exchange(self.socket, method, path, body, HALTED_TIME) as answer:
+        timeout = HALTED_TIME if self._patience is None else self._patience
+        with _Exchange(self.socket, method, path, body, timeout, self._patience) as answer:
             return loads(answer.read())
 
 
 class _Exchange:
     """A request and its answer, on a connection of its own. Raises Unreachable and Refused."""
 
-    def __init__(
-        self, path: str, method: str, target: str, body: dict[str, Any] | None, timeout: float | None
+    def __init__(  # noqa: PLR0913, PLR0917 - each is a part of the request
+        self,
+        path: str,
+        method: str,
+        target: str,
+        body: dict[str, Any] | None,
+        timeout: float | None,
+        patience: float | None = None,
     ) -> None:
         """Store what is sent."""
         self._path, self._method, self._target, self._body = path, method, target, body
-        self._timeout = timeout
+        self._timeout, self._patience = timeout, patience
         self._link: socket | None = None
 
     def __enter__(self) -> Answer:
         """Send the request and read the head of the answer."""
         try:
-            self._link = connect(self._path, self._timeout, HALTED_TIME)
+            patience = HALTED_TIME if self._patience is None else self._patience
+            self._link = connect(self._path, self._timeout, patience)
             body = None if self._body is None else dumps(self._body)
             send(self._link, self._method, self._target, body)
-            _await_answer(self._link, self._path)
+            _await_answer(self._link, self._path, self._patience)
             answer = Answer(self._link)
             _check(answer)
         except BaseException as error:
@@ -187,6 +214,11 @@ class _Exchange:
         finally:
             if self._link:
                 self._link.close()
+
+    def abandon(self) -> None:
+        """Break the connection, whatever another thread does with it."""
+        if self._link:
+            shut(self._link)
 
     def _unreachable(self, error: Exception) -> Unreachable:
         from canhazgpu.client.socket_errors import explain  # noqa: PLC0415

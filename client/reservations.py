@@ -57,8 +57,9 @@ def obtain(
     *,
     wait: bool | str | None = None,
     progress: Progress | None = None,
+    path: str = "/v1/reservations",
 ) -> Reservation:
-    """Return the reservation that is requested by `body`, the body of POST /v1/reservations.
+    """Return the reservation that is requested by `body`, the body of a POST to `path`.
 
     `progress` is called whenever the position in the queue changes. Raises Refused and Unreachable.
     """
@@ -66,12 +67,12 @@ def obtain(
     if wait is not None:
         body["wait"] = wait
     if wait is False:
-        return Reservation(post(client, "/v1/reservations", body), client)
+        return Reservation(post(client, path, body), client)
     reached = time.monotonic()
     while True:
         error: Exception = Unreachable("the service closed the connection", "try again")
         try:
-            granted = _follow(client, body, progress)
+            granted = _follow(client, path, body, progress)
             if granted:
                 return Reservation(granted, client)
             reached = time.monotonic()
@@ -83,14 +84,20 @@ def obtain(
             error = trouble
         waits = "request" in body
         gone = not waits and not os.path.exists(client.socket)  # noqa: PTH110 - pathlib would cost time
-        if gone or time.monotonic() - reached > (RETURN_TIME if waits else ATTEMPTS * PAUSE):
+        if (
+            client.abandoned
+            or gone
+            or time.monotonic() - reached > (RETURN_TIME if waits else ATTEMPTS * PAUSE)
+        ):
             raise error
         time.sleep(PAUSE)
 
 
-def _follow(client: Client, body: dict[str, Any], progress: Progress | None) -> dict[str, Any] | None:
+def _follow(
+    client: Client, path: str, body: dict[str, Any], progress: Progress | None
+) -> dict[str, Any] | None:
     """Return the granted reservation, or None if the service is gone. Stores the request's id in `body`."""
-    lines = client.lines("/v1/reservations", body, silence=SILENCE)
+    lines = client.lines(path, body, silence=SILENCE)
     for line in lines:
         if line["state"] == "granted":
             try:

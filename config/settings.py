@@ -13,6 +13,7 @@ from canhazgpu.config.channels import Notify
 from canhazgpu.config.fields import Duration, about
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.report import Report
+from canhazgpu.config.slurm import Slurm
 from canhazgpu.config.streams import Consumers, Streams
 from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.redis_client.endpoint import Endpoint
@@ -238,5 +239,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     reserve: Reserve = field(default_factory=Reserve)
     limits: Limits = field(default_factory=Limits)
     report: Report = field(default_factory=Report)
+    slurm: Slurm = field(default_factory=Slurm)
     notices: Notices = field(default_factory=Notices)
     notify: Notify = field(default_factory=Notify)

@@ -21,10 +21,12 @@ LONGEST = 100 * 365 * 86400  # A century: a longer duration is more likely a typ
 def parse_duration(text: str) -> float:
     """Return a duration such as `30s`, `0.5h`, `1h30m`, `2 days` or `1:30:00` in seconds.
 
-    Raises ValueError with a readable message for anything else: no unit, a sign, hours and minutes without
-    seconds (`1:30` is something else to every program), or more than a hundred years.
+    Capital letters mean the same: `M` is minutes. Raises ValueError with a readable message for anything
+    else: no unit, a sign, hours and minutes without seconds (`1:30` is something else to every program), or
+    more than a hundred years.
     """
     compact = text.strip()
+    compact = compact.lower() if compact.isascii() else compact
     number, unit = compact[:-1], compact[-1:]
     if unit in _UNITS and number.isascii() and number.isdecimal():
         total = float(number) * _UNITS[unit]

@@ -34,12 +34,14 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
     `error`: the GPU is broken or gone. `unknown`: it answers, but a required value is missing. Both are
     sentences without a full stop, and neither means idle. If both are empty and `memory_used_mb` is None,
     the GPU has no memory of its own, like one that shares the host's memory.
-    `processes_reported`: whether the driver reports the processes on this GPU.
+    `processes_reported`: whether the driver reports the processes on this GPU. `minor` is the N of its device
+    file /dev/nvidiaN, which is not its index; None if it is not known.
     """
 
     index: int
     uuid: str
     name: str
+    minor: int | None = None
     memory_total_mb: int | None = None
     memory_used_mb: int | None = None
     utilization_percent: int | None = None
@@ -123,12 +125,13 @@ class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     `state` is ok, error or unknown, `reason` says why it is not ok, and `remedy` what to do about it.
     `memory_mb` is the counted memory: the sum of the processes if known, else that of the device.
     `processes` does not contain exempt ones. `members` are processes of runs that use too little to count:
-    the next service must know that they belong to the run.
+    the next service must know that they belong to the run. `minor` is the N of /dev/nvidiaN.
     """
 
     index: int
     uuid: str
     name: str
+    minor: int | None = None
     state: str = "ok"
     reason: str | None = None
     remedy: str | None = None

@@ -5,14 +5,17 @@ from typing import Annotated
 import msgspec
 
 RUN, MANUAL = "run", "manual"
+SLURM = "slurm"
+SCHEDULERS = frozenset({SLURM})
 Moment = Annotated[int, msgspec.Meta(ge=0, lt=10**14)]  # Milliseconds since 1970, up to the year 5138.
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A live reservation as stored in Redis. Times are milliseconds of Redis' clock.
 
-    `kind` is run (it lasts as long as the process `pid` with the start time `start`, in clock ticks) or
-    manual (it lasts until `expires_ms`). `ended_ms`: its process has ended, but its GPUs are not free yet.
+    `kind` is run (it lasts as long as the process `pid` with the start time `start`, in clock ticks), manual
+    (it lasts until `expires_ms`), or one of SCHEDULERS (it lasts until the scheduler ends the job that
+    `label` names). `ended_ms`: its process has ended, but its GPUs are not free yet.
     `label` is a name chosen by the user; it is displayed but not trusted. `warned_ms`: the announced expiry.
     `idle_ms`: the time since when its GPUs are not used; `idle_told_ms`: when that was announced;
     `idle_until_ms`: the announced time of release. `up`: when it began, in clock ticks since the boot `boot`.

@@ -19,7 +19,7 @@ def use_zone(name: str) -> None:
     """Show times in this time zone; empty for the one of this process. Raises KeyError and OSError."""
     from zoneinfo import ZoneInfo  # noqa: PLC0415 - few need it
 
-    _ZONES[:] = [ZoneInfo(name) if name else None]
+    _ZONES[:] = [UTC if name == "UTC" else ZoneInfo(name) if name else None]
 
 
 def zone() -> tzinfo | None:

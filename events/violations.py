@@ -33,7 +33,8 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     `key` identifies the user within the host: `uid:1001`, `user:bob` or `unknown`; `containers:1001` for all
     containers without a proven user that are hinted at uid 1001; `containers` for those that had no hint when
     it was opened. `person` is the user to notify, None if no user is proven; then `hint` may name the likely
-    user. `reason`, `closed` and `duration_s` are set when it is closed.
+    user. `holder_note` is what the `holder` noted on the reservation. `reason`, `closed` and `duration_s` are
+    set when it is closed.
     """
 
     violation: str
@@ -51,6 +52,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory_mb: int
     processes: tuple[ProcessUse, ...] = ()
     holder: str | None = None
+    holder_note: str | None = None
     hint: Hint | None = None
     reason: str | None = None  # stopped, reserved, exempted, vanished
     closed: str | None = None

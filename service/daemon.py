@@ -43,6 +43,7 @@ from canhazgpu.service.routes.admin import AdminRoutes
 from canhazgpu.service.routes.app import Api
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.lists import list_routes
+from canhazgpu.service.routes.reservation_routes.jobs import JobRoutes
 from canhazgpu.service.routes.reservation_routes.reservations import ReservationRoutes
 from canhazgpu.service.routes.silences import SilenceRoutes
 from canhazgpu.service.silences.lifecycle import Silences
@@ -122,6 +123,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         scanner,
         [
             *reservations.routes(),
+            *JobRoutes(store, scanner, allocator, handover, users, reservations.start).routes(),
             *AdminRoutes(scanner, allocator, group, users).routes(),
             *list_routes(settings, store, scanner, group, users, last_known),
             *quiet.routes(),

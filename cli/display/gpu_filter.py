@@ -24,7 +24,7 @@ def _degrees(gpu: Gpu) -> int:
 
 def _until(gpu: Gpu) -> str:
     held = gpu["reservation"]
-    return str(held["expires"] or LAST) if held else LAST
+    return str(held["until"] or LAST) if held else LAST
 
 
 # Numbers: the highest first. Names and times: the first first, and those without one last.

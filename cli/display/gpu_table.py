@@ -88,6 +88,11 @@ def memory(gpu: dict[str, Any]) -> str:
     return f"{used / GIB:.1f}" + (f"/{total / GIB:.1f}" if total else "")
 
 
+def gib(memory_mb: int | None) -> str:
+    """Return an amount of memory in GiB, as in all tables."""
+    return f"{memory_mb / GIB:.1f}" if memory_mb else NOTHING
+
+
 def bar(part: float | None, width: int, *, unicode: bool = True) -> str:
     """Return a bar of which `part` is full; blank if that is not known."""
     if part is None:
@@ -108,7 +113,7 @@ def since(gpu: dict[str, Any]) -> str | None:
 
 def until(gpu: dict[str, Any]) -> str | None:
     """Return until when a GPU is reserved, or None if that has no end."""
-    return gpu["reservation"]["expires"] if gpu["reservation"] else None
+    return gpu["reservation"]["until"] if gpu["reservation"] else None
 
 
 def moment(time: str | None) -> str:

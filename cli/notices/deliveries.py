@@ -91,7 +91,8 @@ def replay(
     """Try to deliver a dead letter again."""
     if not re.fullmatch("[0-9]{1,19}(-[0-9]{1,19})?", letter):
         fail(
-            f"{printable(letter)} is not the id of a dead letter; `canhazgpu deadletters list` shows the ids",
+            f"{printable(letter)} is not the id of a dead letter, such as 1764000000000-0;"
+            " `canhazgpu deadletters list` shows the ids",
             USAGE,
         )
     reply = client().post(f"/v1/deadletters/{letter}/replay")

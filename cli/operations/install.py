@@ -1,9 +1,8 @@
-"""`canhazgpu install`: write the files that the host needs beside this installation: unit and rotation."""
+"""`canhazgpu install`: write the files that the host needs: unit, log rotation, scripts for Slurm."""
 
 import importlib.util
 import os
 import re
-import stat
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
+from canhazgpu.cli.operations import slurm_files
+from canhazgpu.cli.operations.host_files import is_roots, shown, write
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.events.sanitize import printable
 
@@ -22,7 +23,6 @@ UNITS = "/etc/systemd/system"
 ROTATIONS = "/etc/logrotate.d"
 PACKAGED = ("/usr/lib/systemd/system", "/lib/systemd/system")
 SHIPPED = "/opt/canhazgpu/bin/canhazgpu"  # The program's path in the units of `config/`.
-LONGEST = 4096  # Characters of a path.
 LOG = "/var/log/canhazgpu/violations.log"
 HIDDEN = {"ProtectHome=": ("/home", "/root", "/run/user"), "PrivateTmp=": ("/tmp", "/var/tmp")}  # noqa: S108 - named, not used
 READ_ONLY = {"ProtectSystem=": ("/usr", "/boot", "/efi", "/etc")}
@@ -30,7 +30,7 @@ READ_ONLY = {"ProtectSystem=": ("/usr", "/boot", "/efi", "/etc")}
 app = typer.Typer(
     help="Write the files that this host needs for the service (root only).",
     no_args_is_help=False,
-    epilog=examples("canhazgpu install systemd", "canhazgpu install logrotate"),
+    epilog=examples("canhazgpu install systemd", "canhazgpu install logrotate", "canhazgpu install slurm"),
     rich_markup_mode=None,
 )
 Folder = Annotated[
@@ -55,7 +55,7 @@ def systemd(
     _check_program(program, to)
     for setting, path, reason in _out_of_reach(config):
         sys.stderr.write(
-            f"Warning: {setting} is {_shown(path)}, but the unit has {reason}: change one of them\n"
+            f"Warning: {setting} is {shown(path)}, but the unit has {reason}: change one of them\n"
         )
     written = {"canhazgpu.service": unit("canhazgpu.service", program, config)}
     if worker:
@@ -63,7 +63,7 @@ def systemd(
             written[name] = unit(name, program, config)
         written["canhazgpu.service"] = _without_workers(written["canhazgpu.service"])
     for name, text in written.items():
-        _write(Path(to or UNITS, name), text)
+        write(Path(to or UNITS, name), text)
     names = " ".join(name.removesuffix(".service") for name in written)
     sys.stdout.write(f"Next: systemctl daemon-reload && systemctl enable --now {names}\n")
 
@@ -75,7 +75,10 @@ def logrotate(*, to: Folder = None) -> None:
     if any(letter in path for letter in '"\\\n{'):
         fail(f"notify.log.path: logrotate cannot handle the path {printable(path)!r}", REFUSED)
     named = f'"{path}"' if " " in path else path
-    _write(Path(to or ROTATIONS, "canhazgpu"), shipped("canhazgpu.logrotate").replace(LOG, named))
+    write(Path(to or ROTATIONS, "canhazgpu"), shipped("canhazgpu.logrotate").replace(LOG, named))
+
+
+app.command("slurm", epilog=slurm_files.EPILOG)(slurm_files.slurm)
 
 
 def unit(name: str, program: Path, config: str | None = None) -> str:
@@ -106,10 +109,6 @@ def _quoted(word: str) -> str:
     return escaped if escaped == word and not set(word) & set(" \t'") else f'"{escaped}"'
 
 
-def _shown(path: Path | str) -> str:
-    return printable(str(path), LONGEST)
-
-
 def shipped(name: str) -> str:
     """Return the text of a file of `config/`."""
     return files("canhazgpu.config").joinpath(name).read_text()
@@ -125,27 +124,21 @@ def _check_program(program: Path, to: str | None) -> None:
         )
     remedy = "install it for the host: python3 -m venv /opt/canhazgpu"
     if not program.is_file():
-        fail(f"{_shown(program)} does not exist: {remedy}", REFUSED)
+        fail(f"{shown(program)} does not exist: {remedy}", REFUSED)
     if not re.fullmatch(r"[\w./+@-]+", str(program), re.ASCII):
-        fail(f"a unit cannot name {_shown(program)}: {remedy}", REFUSED)
+        fail(f"a unit cannot name {shown(program)}: {remedy}", REFUSED)
     if importlib.util.find_spec("uvicorn") is None:
         fail("the packages of the service are not installed: pip install 'canhazgpu[service]'", REFUSED)
     for path in (program, Path(sys.prefix), Path(sys.base_prefix)):
         reason = _reason(str(path), HIDDEN)
         if reason:
-            fail(f"this installation is in {_shown(path)}, which {reason} hides: {remedy}", REFUSED)
-        changed = next((one for one in (path, *path.parents) if not _is_roots(one)), None)
+            fail(f"this installation is in {shown(path)}, which {reason} hides: {remedy}", REFUSED)
+        changed = next((one for one in (path, *path.parents) if not is_roots(one)), None)
         if changed:
             fail(
-                f"users other than root can change {_shown(changed)}, which the service runs: {remedy}",
+                f"users other than root can change {shown(changed)}, which the service runs: {remedy}",
                 REFUSED,
             )
-
-
-def _is_roots(path: Path) -> bool:
-    found = path.stat()
-    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
-    return found.st_uid == 0 and (not shared or (found.st_gid == 0 and not found.st_mode & stat.S_IWOTH))
 
 
 def _out_of_reach(config: str | None) -> Iterator[tuple[str, str, str]]:
@@ -180,18 +173,3 @@ def _settings() -> Any:
         return load().settings
     except ConfigError as error:
         fail(str(error), USAGE)
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file; the older one is kept if it says something else."""
-    kept = ""
-    try:
-        if path.exists() and path.read_text(errors="replace") != text:
-            path.replace(f"{path}.bak")
-            kept = f" (the older one is {path.name}.bak)"
-        path.write_text(text)
-        path.chmod(0o644)
-    except OSError as error:
-        remedy = ": run this as root" if isinstance(error, PermissionError) else ""
-        fail(f"{_shown(path)} cannot be written: {error.strerror}{remedy}", REFUSED)
-    sys.stdout.write(f"Wrote {_shown(path)}{kept}\n")

@@ -1,12 +1,15 @@
 """`canhazgpu serve`: run the daemon. This is the only place that combines the service and the workers."""
 
-from typing import Annotated
-
-import typer
+from __future__ import annotations
 
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.output import examples, fail
-from canhazgpu.events.timestamps import use_zone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Annotated
+
+    import typer
 
 EPILOG = examples("canhazgpu serve", "canhazgpu serve --config lab.toml", "canhazgpu serve --no-workers")
 
@@ -27,6 +30,7 @@ def serve(
     import anyio  # noqa: PLC0415
 
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
+    from canhazgpu.events.timestamps import use_zone  # noqa: PLC0415
     from canhazgpu.notifiers.plugins import PluginFailed, plugins  # noqa: PLC0415
     from canhazgpu.service import daemon  # noqa: PLC0415
     from canhazgpu.workers.run import run_workers  # noqa: PLC0415

@@ -15,7 +15,7 @@ from canhazgpu.cli.arguments import FOREVER
 from canhazgpu.cli.commands import COMMANDS, build
 from canhazgpu.cli.options import CHECKS
 
-OFTEN = ("run", "reserve", "release", "extend", "status", "check", "queue", "env", "cancel")
+OFTEN = ("run", "reserve", "release", "extend", "status", "check", "queue", "env", "cancel", "serve")
 PLAIN = "STRING"  # What a parameter for text is called, by every version of the framework.
 HEAD = '''"""The options of the commands that start often, generated from their definitions by `option_table`.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from canhazgpu.cli.recognition.known_options import Meaning
 
-RUN = "run"
+RUN, CHECK = "run", "check"
 COMPLETION = ("_CANHAZGPU_COMPLETE", "_CHG_COMPLETE")  # Set by a shell that asks for completions.
 
 
@@ -26,10 +26,11 @@ def recognise(words: list[str]) -> tuple[str, str, dict[str, Any]] | None:
         return None
     module, function, options, positions = COMMANDS[words[0]]
     end = words.index("--") if "--" in words else len(words)
-    if (end == len(words)) == (words[0] == RUN):  # Only `run` has a `--`, and always.
+    dashed = end < len(words)
+    if dashed != (words[0] == RUN) and words[0] != CHECK:  # `run` has a `--` always, `check` sometimes.
         return None
     found = _Line(options, words[1:end])
-    if not found.read() or (words[0] == RUN and found.rest):
+    if not found.read() or (words[0] in {RUN, CHECK} and found.rest):
         return None
     named = _placed(positions, found.rest + words[end + 1 :])
     return None if named is None else (module, function, found.values | named)

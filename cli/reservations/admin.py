@@ -87,7 +87,8 @@ def init(
 
     Without --gpus and --gpu-ids, they can reserve all GPUs of this host.
     """
-    body = {} if gpus is None and gpu_ids in (None, ALL) else arguments.gpu_selection(gpus, gpu_ids)
+    everything = gpus is None and (gpu_ids is None or gpu_ids.strip().lower() == ALL)
+    body = {} if everything else arguments.gpu_selection(gpus, gpu_ids)
     reply = post(client(), "/v1/admin/manage", {**body, "force": force})
     if as_json:
         print_json(reply)

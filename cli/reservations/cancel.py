@@ -54,7 +54,7 @@ def cancel(
     if requests:
         if not all(word.strip() and len(word) <= NAME_LIMIT for word in requests):
             fail("an id is empty or too long; `canhazgpu queue` shows the ids", USAGE)
-        body["ids"] = [_checked(word) for word in requests]
+        body["ids"] = [_checked(word, "" if user is None else f" --user {user}") for word in requests]
     rows = post(client(), "/v1/queue/cancel", body)
     if as_json:
         print_json(rows)
@@ -68,8 +68,20 @@ def cancel(
         sys.stdout.write(f"Nothing to cancel: {whose} in the queue\n")
 
 
-def _checked(word: str) -> str:
+def _checked(word: str, ending: str) -> str:
+    """Return an id. A position is none: it may be another request's before it is typed."""
+    if word.isascii() and word.isdecimal():
+        fail(_by_id(word, client().get("/v1/queue"), ending), USAGE)
     try:
         return values.non_empty(word)
     except ValueError as error:
         return fail(str(error), USAGE)
+
+
+def _by_id(position: str, queue: list[dict[str, Any]], ending: str) -> str:
+    """Return what to type instead of a position; `ending` is how that ends."""
+    for one in queue:
+        if str(one["position"]) == position:
+            now = f"{position} is a position, which changes; it is that of {foreign(one['user'])} now"
+            return f"{now}: canhazgpu cancel {one['id']}{ending}"
+    return f"{position} is neither an id nor a position in the queue; `canhazgpu queue` shows the ids"

@@ -68,9 +68,26 @@ def history(
     elif rows:
         sys.stdout.write(f"{_table(rows, whose=not own)}\n{_sum(rows, complete=len(rows) < most)}\n")
         if len(rows) == most:
-            sys.stderr.write(f"Only the newest {most} are shown; use -n to see more.\n")
+            sys.stderr.write(f"There may be older ones: {_more(number, most)} shows them.\n")
     else:
-        sys.stdout.write("No such reservation has ended; the default period is 7 days (--since 30d).\n")
+        sys.stdout.write(_none(said))
+
+
+def _more(number: int | None, most: int) -> str:
+    """Return the option that shows more than the newest `most`."""
+    more = min(MOST, most * 10)
+    if most == MOST:
+        return "--until"
+    return f"-n {more}" if number is None else f"a larger number, such as -n {more},"
+
+
+def _none(said: dict[str, str]) -> str:
+    """Return the line for no reservation at all: whose, and of which time."""
+    whose = f"of {foreign(said['user'])} " if "user" in said else "" if "gpu" in said else "of yours "
+    where = f"on GPU {foreign(said['gpu'])} " if "gpu" in said else ""
+    if "since" in said or "until" in said:
+        return f"No reservation {whose}{where}ended in that time.\n"
+    return f"No reservation {whose}{where}ended in the last 7 days; --since 30d looks further back.\n"
 
 
 def _check(said: dict[str, str], number: int) -> None:

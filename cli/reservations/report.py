@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 import typer
 
-from canhazgpu.cli.arguments import integer
+from canhazgpu.cli.arguments import integer, name
+from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import MINUTES, as_utc, local, zone_for_service
 from canhazgpu.cli.options import TIMES, time_option
@@ -19,6 +20,8 @@ from canhazgpu.events.sanitize import printable
 
 BY = ("user", "gpu", "day", "hour", "host")
 MOST_DAYS = 36_500
+NOTHING = "Nothing is known of this time."
+NOTHING_OF_A_USER = "Nothing was reserved, used or waited for in this time."
 LEAST = 180  # Seconds that are shown as 0.1 hours.
 # The columns of a table: heading, field of the answer. Only what everybody shares has the last three.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -37,6 +40,7 @@ OF_A_USER = COLUMNS[:7]
 FIELDS = (*(field for _, field in COLUMNS), "trespass_s")
 EPILOG = examples(
     "canhazgpu report",
+    "canhazgpu report --mine --by day",
     "canhazgpu report --days 30 --by gpu",
     "canhazgpu report --since 2026-11-01 --until 2026-12-01 --by day",
     "canhazgpu report --days 30 --by hour --csv > hours.csv",
@@ -62,6 +66,18 @@ def report(
             help="One row for each user, gpu, day, hour or host.", metavar="WHAT", autocompletion=_by
         ),
     ] = "user",
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user",
+            "-u",
+            help="Only the hours of this user.",
+            metavar="USER",
+            callback=name,
+            autocompletion=candidates.users,
+        ),
+    ] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Only your own hours.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in seconds.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, in seconds.")] = False,
 ) -> None:
@@ -76,9 +92,12 @@ def report(
         fail("--days and --since cannot be used together", USAGE)
     if days is not None and not 1 <= days <= MOST_DAYS:
         fail(f"--days: {days} is out of range: use 1 to {MOST_DAYS}", USAGE)
+    if user is not None and mine:
+        fail("--user and --mine cannot be used together", USAGE)
     if by not in BY:
         fail(f"--by: there is no '{printable(by, 20)}'; use one of {', '.join(BY)}", USAGE)
-    words = {"by": by, "zone": zone_for_service()}
+    words = {"by": by, "zone": zone_for_service(), **({"own": "1"} if mine else {})}
+    words |= {} if user is None else {"user": user}
     if days is not None or since is not None:
         words["since"] = f"{days}d" if since is None else as_utc(since)
     if until is not None:
@@ -114,13 +133,16 @@ def _write_csv(rows: list[dict[str, Any]]) -> None:
 def _text(answer: dict[str, Any]) -> str:
     by, total = answer["by"], answer["total"]
     period = f"{local(answer['since'], MINUTES)} to {local(answer['until'], MINUTES)}"
-    head = f"GPU-hours of {printable(answer['host'])}, {period}\n\n"
+    whose = printable(answer["host"])
+    if answer["user"] is not None:
+        whose = f"{printable(answer['user'])} on {whose}"
+    head = f"GPU-hours of {whose}, {period}\n\n"
     everything = sum(total[field] for _, field in COLUMNS if field not in ("reserved_s", "waiting_s"))
     if not everything and not total["waiting_s"]:
-        return f"{head}Nothing is known of this time.\n"
-    columns = OF_A_USER if by == "user" else COLUMNS
+        return f"{head}{NOTHING if answer['user'] is None else NOTHING_OF_A_USER}\n"
+    columns = OF_A_USER if by == "user" or answer["user"] is not None else COLUMNS
     if by == "gpu":
-        columns = tuple(one for one in COLUMNS if one[1] != "waiting_s")
+        columns = tuple(one for one in columns if one[1] != "waiting_s")
     names = [_name(row, by) for row in answer["rows"]]
     cells = [
         [name, *(_hours(row[field]) for _, field in columns)]

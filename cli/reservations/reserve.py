@@ -46,7 +46,7 @@ def reserve(
         typer.Option(
             "--duration",
             "-d",
-            help="How long, for example 30m, 4h or '2 days' (default: 8h).",
+            help="How long, for example 30m (minutes), 4h or '2 days' (default: 8h).",
             metavar="TIME",
             callback=arguments.non_empty,
         ),
@@ -115,8 +115,8 @@ def extend(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Which GPUs, and how much longer: 3, 0-3, 2h, or 3 2h.",
-            metavar="[GPUS] [TIME]",
+            help="Which GPUs, and how much longer: 3, 0-3, 2h, 3 2h, or 0 1 2h.",
+            metavar="[GPUS]... [TIME]",
             autocompletion=candidates.gpus,
         ),
     ] = None,

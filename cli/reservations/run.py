@@ -90,7 +90,7 @@ def run(
         fail(f"no command given: {RUN}", USAGE)
     if "--" not in sys.argv or sys.argv[sys.argv.index("--") + 1 :] != command:
         _dashes_missing(context)
-    path = _look_up(command)
+    path = look_up(command)
     held = arguments.wait_for_reservation(body, patience)
     if not held.is_new and held.facts["kind"] == "manual":
         sys.stderr.write(_used(held, kept=note is None and user is None))
@@ -120,7 +120,8 @@ def _dashes_missing(context: typer.Context) -> NoReturn:
     fail(with_dashes(words, valued) or f"{DASHES}: {RUN}", USAGE)
 
 
-def _look_up(command: list[str]) -> str:
+def look_up(command: list[str]) -> str:
+    """Return the path of a command's program; exit if it cannot be executed."""
     name, found = command[0], find(command[0])
     if found and name not in WITHOUT_EFFECT:
         return found

@@ -11,7 +11,6 @@ from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
 EPILOG = examples("canhazgpu who", "canhazgpu who --json | jq -r '.[] | select(.waiting > 0) | .user'")
 NOTHING = "-"
-GIB = 1024
 
 
 def who(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
@@ -29,7 +28,7 @@ def who(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON ar
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    from canhazgpu.cli.display.gpu_table import moment  # noqa: PLC0415 - JSON does not need it
+    from canhazgpu.cli.display.gpu_table import gib, moment  # noqa: PLC0415 - JSON does not need it
     from canhazgpu.cli.display.tables import Column, lay_out  # noqa: PLC0415
     from canhazgpu.cli.display.terminal import columns  # noqa: PLC0415
 
@@ -38,7 +37,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         Column("GPUS", [spell_ranges(row["gpus"]) or NOTHING for row in rows]),
         Column("SINCE", [moment(row["since"]) for row in rows], drop=2),
         Column("UNTIL", [_until(row, moment(row["until"])) for row in rows], drop=3),
-        Column("GIB", [_gib(row["memory_mb"]) for row in rows], right=True),
+        Column("GIB", [gib(row["memory_mb"]) for row in rows], right=True),
         Column("PROCESSES", [str(row["processes"] or NOTHING) for row in rows], drop=1, right=True),
         Column("UNRESERVED", [spell_ranges(row["unreserved"]) or NOTHING for row in rows]),
         Column("WAITING", [_waiting(row) for row in rows], drop=4),
@@ -48,10 +47,6 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 def _until(row: dict[str, Any], until: str) -> str:
     return "open" if row["gpus"] and row["until"] is None else until
-
-
-def _gib(memory_mb: int) -> str:
-    return f"{memory_mb / GIB:.1f}" if memory_mb else NOTHING
 
 
 def _waiting(row: dict[str, Any]) -> str:

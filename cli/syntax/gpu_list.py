@@ -21,7 +21,7 @@ UUID_MARKS = str.maketrans("", "", "./_-")
 
 def gpu_list(text: str) -> GpuNames:
     """Return `all`, or the indices and beginnings of UUIDs in a list. Raises ValueError with a message."""
-    if text.strip() == ALL:
+    if text.strip().lower() == ALL:
         return ALL
     found = [one for word in text.split(",") for one in _part(word.strip(), text)]
     if len(set(found)) != len(found):

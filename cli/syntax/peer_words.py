@@ -2,9 +2,12 @@
 
 from collections.abc import Collection
 
+from canhazgpu.events.sanitize import printable
+
 WHO_HOLDS = "`canhazgpu status` shows every GPU and who uses it"
 LIVE = "`canhazgpu top` shows every GPU, live"
 WATCH = "`canhazgpu status --watch` refreshes the list"
+END_IT = "`canhazgpu release` ends it now"
 ENDED = "`canhazgpu history` lists reservations that have ended"
 HOURS = "`canhazgpu report` adds up GPU-hours by user, GPU and day"
 VERSION = "`canhazgpu --version` prints it"
@@ -143,6 +146,18 @@ def argument_hint(command: str) -> str | None:
 def whole_option(option: str, words: Collection[str]) -> str:
     """Return `-it` if the parser stopped at its first letter, else `option`."""
     return next((word for word in words if word in NEEDLESS and word.startswith(option)), option)
+
+
+def which_hint(command: str) -> str:
+    """Return where the ids are listed that a command asks for."""
+    listing = {"violations": command}.get(command, f"{command} list")
+    return f"which one? `canhazgpu {listing}` shows the ids"
+
+
+def negative_time(words: Collection[str]) -> str | None:
+    """Return what to do instead of `extend -1h`, or None."""
+    less = next((word for word in words if word[:1] == "-" and word[1:2].isdigit()), None)
+    return f"{printable(less)}: a reservation cannot be made shorter; {END_IT}" if less else None
 
 
 def option_hint(option: str, own: Collection[str]) -> str | None:

@@ -28,6 +28,7 @@ READERS = frozenset(
         "demo",
         "log",
         "notify",
+        "slurm",
     }
 )
 # The tables of a settings file that seem to be about a command; others are there for the service, no doubt.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from canhazgpu.cli.display import gpu_table
-from canhazgpu.cli.display.gpu_filter import Choice
+from canhazgpu.cli.display.gpu_filter import Choice, own_name
 from canhazgpu.cli.display.tables import Column, lay_out
 from canhazgpu.cli.display.terminal import fit, paint, width_of
 from canhazgpu.cli.local_times import CLOCK, local
@@ -22,7 +22,7 @@ ASCII_BARS = " ._-=+*#@"
 KEYS = "q quit  h help  f filter  s sort  u user  e extend  r release"
 HELP = (
     "f        Show all GPUs, those that are yours, free ones, or those in use without a reservation.",
-    "u        Show only GPUs that one user holds or uses.",
+    "u        Show only one user: the GPUs they hold or use, their reservations, requests and violations.",
     "s        Sort by GPU, memory, utilisation, temperature, user, or end of the reservation.",
     "e        Extend your manual reservations.",
     "r        Release GPUs that you hold.",
@@ -88,17 +88,35 @@ def _choices(session: Session) -> str:
 
 def _body(state: State, session: Session, width: int, *, unicode: bool) -> list[str]:
     chosen = _chosen(state, session)
-    reservations = {gpu["reservation"]["id"]: gpu["reservation"] for gpu in state.gpus if gpu["reservation"]}
-    violations = [one for gpu in state.gpus for one in gpu["violations"]]
+    reservations, waiting, violations = _beside(chosen, state, session)
     lines = _gpus(chosen, state, width, unicode=unicode) if chosen else ["No GPU is one of those."]
     for title, rows, table in (
-        ("Reservations", sorted(reservations.values(), key=lambda one: one["gpus"]), _reservations),
-        ("Queue", state.queue, _queue),
+        ("Reservations", reservations, _reservations),
+        ("Queue", waiting, _queue),
         ("Open violations", violations, _violations),
     ):
         if rows:
             lines += ["", paint(f"{title}: {len(rows)}", BOLD, colour=True), *table(rows, width)]
     return lines
+
+
+def _beside(
+    chosen: Sequence[dict[str, Any]], state: State, session: Session
+) -> tuple[list[dict[str, Any]], ...]:
+    """Return the reservations and violations of the chosen GPUs and users, and their requests."""
+    mine, user = session.filter == "mine", session.user
+    users = [one for one in (user, own_name() if mine else None) if one]
+    held = {gpu["reservation"]["id"]: gpu["reservation"] for gpu in chosen if gpu["reservation"]}
+    reservations = [
+        one for one in held.values() if user in (None, one["user"]) and (not mine or one["id"] in state.own)
+    ]
+    waiting = [] if session.filter == "unreserved" else state.queue
+    violations = [one for gpu in chosen for one in gpu["violations"]]
+    return (
+        sorted(reservations, key=lambda one: one["gpus"]),
+        [one for one in waiting if all(one["user"] == name for name in users)],
+        [one for one in violations if all(name in (one["user"], one["holder"]) for name in users)],
+    )
 
 
 def _chosen(state: State, session: Session) -> list[dict[str, Any]]:
@@ -157,7 +175,7 @@ def _reservations(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
         Column("GPUS", [spell_ranges(row["gpus"]) for row in rows]),
         Column("KIND", [foreign(row["kind"]) for row in rows], drop=3),
         Column("SINCE", [gpu_table.moment(row["started"]) for row in rows], drop=2),
-        Column("UNTIL", [gpu_table.moment(row["expires"]) for row in rows], drop=4),
+        Column("UNTIL", [gpu_table.moment(row["until"]) for row in rows], drop=4),
         Column("NOTE", [_words(row["note"]) for row in rows], least=12, drop=1),
     ]
     return lay_out(columns, width)
@@ -181,7 +199,7 @@ def _violations(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
         Column("GPU", [str(row["gpu"]) for row in rows], right=True),
         Column("KIND", [foreign(row["kind"]) for row in rows], drop=2),
         Column("SINCE", [gpu_table.moment(row["since"]) for row in rows], drop=3),
-        Column("MB", [str(row["memory_mb"]) for row in rows], right=True, drop=1),
+        Column("GIB", [gpu_table.gib(row["memory_mb"]) for row in rows], right=True, drop=1),
     ]
     return lay_out(columns, width)
 

@@ -36,10 +36,17 @@ COLUMNS = (
     "told",
     "reached_at",
 )
-HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK", "TOLD", "PROCESSES")
-DROP = {"PROCESSES": 1, "PEAK": 2, "TOLD": 3, "LASTED": 4, "KIND": 5}  # On a narrow terminal, in this order.
+HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK GIB", "TOLD", "PROCESSES")
+DROP = {
+    "PROCESSES": 1,
+    "PEAK GIB": 2,
+    "TOLD": 3,
+    "LASTED": 4,
+    "KIND": 5,
+}  # On a narrow terminal, in this order.
 LEAST = {"USER": 8, "PROCESSES": 16}
 ID = re.compile(r"v[0-9]{1,19}(-[0-9]{0,19})?")  # Or the start of one.
+SUCH = "such as v1764061802123-17 or its beginning"
 MOST_ROWS = 10_000  # The service sends no more.
 NAMED = 10  # Users listed in the last line; the rest are counted.
 EPILOG = examples(
@@ -147,7 +154,7 @@ def find(text: str) -> dict[str, Any]:
     """Return one violation and its history, by its id or the start of it."""
     if not ID.fullmatch(text):
         named = printable(text) or "''"
-        fail(f"{named} is not the id of a violation; `canhazgpu violations` shows the ids", USAGE)
+        fail(f"{named} is not the id of a violation, {SUCH}; `canhazgpu violations` shows the ids", USAGE)
     found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
     return found
 
@@ -173,6 +180,8 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    from canhazgpu.cli.display.gpu_table import gib  # noqa: PLC0415 - JSON does not need it
+
     lasted = "open" if row["state"] == "open" else spell_length(row["duration_s"] or 0)
     processes = [f"{process['pid']} ({printable(process['name'])})" for process in row["processes"]]
     shown = ", ".join(processes[:3]) + (f" and {len(processes) - 3} more" if len(processes) > 3 else "")  # noqa: PLR2004
@@ -183,7 +192,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
         printable(row["kind"]),
         local(row["since"]),
         lasted,
-        f"{row['peak_memory_mb']}MB" if row["peak_memory_mb"] else "-",
+        gib(row["peak_memory_mb"]),
         row["told"] or "-",
         shown or "unknown",
     )

@@ -164,7 +164,9 @@ def expire(
     """
     if not re.fullmatch(r"s\d{1,19}-\d{1,19}", silence, re.ASCII):
         fail(
-            f"{printable(silence)} is not the id of a silence; `canhazgpu silence list` shows the ids", USAGE
+            f"{printable(silence)} is not the id of a silence, such as s1764000000000-7;"
+            " `canhazgpu silence list` shows the ids",
+            USAGE,
         )
     row = post(client(), f"/v1/silences/{silence}/expire", {})
     if as_json:

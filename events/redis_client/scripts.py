@@ -1,4 +1,7 @@
-"""Lua scripts as files: one verb each, with the preludes it is put behind, and its header as data."""
+"""Lua scripts as files: one verb each, with what it needs of the preludes, and its header as data.
+
+Redis runs a script from its first line for each call, and would make unneeded definitions each time.
+"""
 
 import hashlib
 import re
@@ -6,6 +9,10 @@ from functools import cached_property
 from importlib.resources import files
 
 _HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
+# A prelude has definitions only, which begin with `local` in the first column.
+_DEFINITION = re.compile(r"^local (?:function )?(\w+(?:, \w+)*).*\n(?:(?!local |--).*\n)*", re.MULTILINE)
+_NO_CODE = re.compile(r"--.*|'[^'\n]*'|\"[^\"\n]*\"")
+_WORD = re.compile(r"(?<![\w.:])[A-Za-z_]\w*")
 
 # In this order, where a package has them.
 PRELUDES = (
@@ -36,11 +43,11 @@ class Script:
 
     @cached_property
     def text(self) -> str:
-        """The text that Redis runs: the preludes and the body."""
+        """The text that Redis runs: what the body needs of the preludes, and the body."""
         top = ".".join(self.package.split(".")[:2])
         packages = dict.fromkeys(("canhazgpu.events", top, self.package))
         preludes = [files(package).joinpath("lua", name) for package in packages for name in PRELUDES]
-        return "".join(file.read_text() for file in preludes if file.is_file()) + self.body
+        return needed("".join(file.read_text() for file in preludes if file.is_file()), self.body) + self.body
 
     @cached_property
     def sha(self) -> str:
@@ -51,3 +58,20 @@ class Script:
     def header(self) -> dict[str, str]:
         """The Keys, Args, Returns and Events of the header."""
         return dict(_HEADER.findall(self.body))
+
+
+def needed(prelude: str, body: str) -> str:
+    """Return the definitions of a prelude that a body uses, and those that these use, in their order.
+
+    A definition can only use those before it.
+    """
+    words, kept = _words(body), list[str]()
+    for definition in reversed(list(_DEFINITION.finditer(prelude))):
+        if words.intersection(definition[1].split(", ")):
+            kept.append(definition[0])
+            words |= _words(definition[0])
+    return "".join(reversed(kept))
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(_NO_CODE.sub("", text)))

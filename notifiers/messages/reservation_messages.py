@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
-from canhazgpu.events.reservations import RUN, Reservation
+from canhazgpu.events.reservations import RUN, SLURM, Reservation
 from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
 from canhazgpu.notifiers.messages.phrases import FOR, capitalised, gpus, length, listed, moment, reader_of
@@ -82,7 +82,7 @@ class Case(msgspec.Struct, frozen=True):
         held, pid = self.held, f"run (PID {self.held.pid})" if self.held.pid else "run"
         told: list[tuple[str, str | None]] = [
             ("GPUs", listed(held.was or held.gpus)),
-            ("Kind", pid if self.is_run else "manual"),
+            ("Kind", pid if self.is_run else printable(self.held.kind)),
             ("Since", moment(held.started)),
             ("Waited since", held.queued and moment(held.queued)),
             ("Idle since", held.idle and moment(held.idle)),
@@ -139,6 +139,8 @@ def _idle(case: Case) -> Content:
         "To release them but keep the run going" if case.is_run else "To release GPUs that you do not need"
     )
     rows = [(purpose, f"canhazgpu release --gpu-ids {case.ids}")]
+    if case.held.kind == SLURM and case.held.label:
+        rows = [("To end the job", f"scancel {printable(case.held.label.removeprefix('job '))}")]
     if case.held.pid:
         rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
     when = case.notice.deadline or case.held.deadline

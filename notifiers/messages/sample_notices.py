@@ -40,7 +40,7 @@ def _sample(kind: str, audience: str, about: str, variant: str = "", **more: Any
 
 
 TWO = (violation(1012, 2, facts.PYTHON), violation(1013, 4, facts.JUPYTER))
-TAKEN = violation(1014, 5, facts.PYTHON, facts.JUPYTER, holder="alice")
+TAKEN = violation(1014, 5, facts.PYTHON, facts.JUPYTER, holder="alice", holder_note="paper deadline")
 ELSE = violation(1014, 5, facts.OTHER, holder="alice")
 OVER = violation(1015, 6, facts.PYTHON, kind="overstaying")
 READERS = {

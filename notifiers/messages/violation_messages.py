@@ -129,6 +129,7 @@ def _to_offender(case: Case) -> list[Part]:
         title = f"Please make room for {joined(case.holders)} and use canhazgpu for GPU reservations:"
     return [
         Commands(title, tuple(remedies(case.violations, may_ack=case.notice.may_ack))),
+        *_notes(case),
         _seen(case),
         Commands("", (*future_command(case.violations), *inspection_commands(case.violations)), aside=True),
     ]
@@ -159,6 +160,7 @@ def _to_others(case: Case) -> list[Part]:
         *_unreached(case),
         Sentence(_whose(case)),
         *_hints(case),
+        *_notes(case),
         *counted,
         _seen(case),
         Commands(
@@ -185,6 +187,14 @@ def _whose(case: Case) -> str:
     if case.notice.user in NAMELESS:
         return "The user could not be determined, so no user was notified."
     return f"The processes run as {case.user}. It is not proven who started them, so no user was notified."
+
+
+def _notes(case: Case) -> list[Part]:
+    quoted = dict.fromkeys((one.holder or "", one.holder_note) for one in case.violations if one.holder_note)
+    return [
+        Sentence(f'{printable(who)}\'s reservation has the note "{printable(note or "", LONGEST_WORDS)}".')
+        for who, note in quoted
+    ]
 
 
 def _hints(case: Case) -> list[Part]:

@@ -27,6 +27,7 @@ Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64}
 # One alphabet only, so that letters cannot be confused, and no parentheses as in `name (label)`.
 LABEL = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e0-9 ._@+:/-]+")
 LETTERS = "Latin letters, digits 0 to 9, spaces and . _ - @ + : /"
+JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+-]{1,64}$")]
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
 
@@ -57,6 +58,29 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     request: Name | None = None
     within: Name | None = None
     use_held: bool = False
+
+
+class JobRequest(OperationRequest, frozen=True, kw_only=True):
+    """Reserve GPUs for a job of a scheduler, in the name of its user, until the job ends; only for root.
+
+    `job` is the scheduler's id of it. `devices` are the numbers of device files, the N of /dev/nvidiaN. A job
+    has one reservation: if it has these GPUs already, the answer is the same. `wait` and `request` are as for
+    other reservations.
+    """
+
+    kind: Literal["slurm"]
+    job: JobName
+    uid: Annotated[int, Meta(ge=0, lt=2**32)]
+    devices: Annotated[list[Annotated[int, Meta(ge=0, lt=2**20)]], Meta(min_length=1, max_length=MOST_GPUS)]
+    wait: bool | Words = False
+    request: Name | None = None
+
+
+class JobEndRequest(OperationRequest, frozen=True, kw_only=True):
+    """End the reservation of a job; only for root. It is no error if there is none."""
+
+    kind: Literal["slurm"]
+    job: JobName
 
 
 class ReleaseRequest(OperationRequest, frozen=True, kw_only=True):

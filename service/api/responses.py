@@ -26,6 +26,7 @@ class ProcessResponse(Struct, kw_only=True):
 class ReservationResponse(Struct, kw_only=True):
     """A live reservation. Times are RFC 3339 in UTC, durations are whole seconds.
 
+    `until`: when it ends at the latest: it expires, or the time limit of a run ends; null if there is none.
     `idle_s`: how long its GPUs have not been used; null if they are used, if it is not known, or if
     `notices.idle_after` is 0.
     """
@@ -41,6 +42,7 @@ class ReservationResponse(Struct, kw_only=True):
     for_s: int
     expires: str | None
     expires_in_s: int | None
+    until: str | None
     last_heartbeat_s: int | None
     lingering_s: int | None
     idle_s: int | None
@@ -62,6 +64,7 @@ class SilenceResponse(Silence, frozen=True, kw_only=True):
 class GpuResponse(Struct, kw_only=True):
     """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
 
+    `minor` is the N of its device file /dev/nvidiaN, null if it is not known.
     `memory_mb` is the counted memory; `memory_used_mb`, `utilization_percent` and `temperature_c` (degrees
     Celsius) are reported by the GPU, null if it reports none.
     `silenced_s`: the remaining time for which all its open violations are silenced; null if one is not
@@ -73,6 +76,7 @@ class GpuResponse(Struct, kw_only=True):
     gpu_id: int
     uuid: str
     name: str
+    minor: int | None
     status: str
     reason: str | None
     remedy: str | None

@@ -40,6 +40,7 @@ class Renumbering:
         self._seen: dict[int, str] = {}
         self._blind = True  # What is missing may have been there since the last scan.
         self._doubts: list[str] = []
+        self._as_listed = False  # Whether every card is listed, with the UUID that it has in Redis.
         self.moved: dict[int, int] = {}  # By the last call of `settle`: old index -> new one.
         self.former: dict[
             int, str
@@ -48,7 +49,7 @@ class Renumbering:
 
     def forget(self) -> None:
         """Discard the knowledge, because Redis did not answer and may have lost data."""
-        self._cards, self._seen, self._blind = None, {}, True
+        self._cards, self._seen, self._blind, self._as_listed = None, {}, True, False
 
     def stall(self) -> None:
         """Record a failed scan; the time for which a card is missing starts again."""
@@ -65,6 +66,9 @@ class Renumbering:
         if self._cards is None or seen != self._seen or anew:
             await self._renumber(readings, seen)
             self._seen = seen
+        elif self._as_listed:
+            self._blind = False
+            return tuple(readings)
         self._blind = False
         listed = set(identifying_uuids(seen).values())
         again = {index for index, card in self._known.items() if _is_missing(card) and card.uuid in listed}
@@ -76,7 +80,9 @@ class Renumbering:
         ]
         if overdue:
             await self._forget(overdue, again)
-        return tuple(self._named(reading) for reading in readings)
+        named = tuple(self._named(reading) for reading in readings)
+        self._as_listed = named == tuple(readings) and not any(map(_is_missing, self._known.values()))
+        return named
 
     @property
     def _known(self) -> dict[int, Card]:

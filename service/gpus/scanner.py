@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import anyio
@@ -15,7 +16,7 @@ from canhazgpu.events.linux.processes import EXHAUSTED
 from canhazgpu.events.redis_client.keys import HOSTS
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown
 from canhazgpu.service.gpus.missing_cards import ended_violations
-from canhazgpu.service.gpus.observation import Observed, observe, stall
+from canhazgpu.service.gpus.observation import KNOWN, Observed, observe, stall
 from canhazgpu.service.gpus.renumbering import Renumbering
 from canhazgpu.service.gpus.usage import gpu_usage
 from canhazgpu.service.providers.provider import Provider, ProviderError
@@ -66,6 +67,8 @@ class Scanner:
         self._known: dict[int, GpuUsage] = {}
         self._stalled = ""
         self.trouble: ProviderError | None = None  # Why the last scan failed.
+        # Most GPUs are as they were, and without a process.
+        self._unused = lru_cache(KNOWN)(lambda reading: gpu_usage(reading, (), settings))
         self._rules = AllocationPolicy.of(settings)
         self._cards = Renumbering(store, self._rules, settings.gpus.missing_timeout)
         self._now_ms = 0  # The time of the last stored scan on Redis' clock.
@@ -213,6 +216,8 @@ class Scanner:
         self.seen_at = self._began
 
     def _usage(self, reading: GpuReading) -> GpuUsage:
+        if not reading.processes:
+            return self._unused(reading)
         seen = [self._attributor.attribute(process) for process in reading.processes]
         return gpu_usage(reading, [process for process in seen if process], self._settings)
 

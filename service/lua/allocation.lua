@@ -73,7 +73,7 @@ local function obstacle(host, gpu, request)
   if gpu.state == 'error' then return 'error' end
   if gpu.state ~= 'ok' or host.blind or gpu.unseen then return 'unknown' end
   if not usage_of(gpu).in_use then return nil, false end
-  if request.kind == 'manual' and only_by(gpu, request) then return nil, true end
+  if request.kind ~= 'run' and only_by(gpu, request) then return nil, true end
   return 'in_use'
 end
 

@@ -7,6 +7,9 @@ local function is_own(record, caller)
   return (known(record.login_uid) or record.uid) == caller.person or (record.uid == caller.uid and caller.uid ~= 0)
 end
 
+-- Returns whether a scheduler holds the GPUs for a job: its users cannot release them, only the end of the job does.
+local function is_job(record) return record.kind ~= 'run' and record.kind ~= 'manual' end
+
 -- Gives GPUs that a caller named by UUID their current indices: a scan may have renumbered them since `request` was read.
 local function follow_cards(host, request)
   local now_at = {}

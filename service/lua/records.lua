@@ -52,6 +52,12 @@ local function silence_of(text)
   return good and has_shape(silence, {id = 'string', ['until'] = 'string', until_ms = 'number', by_uid = 'number'}) and silence or nil
 end
 
+-- Returns the field of a violation's event that quotes the reservation that is used by others, or nil if it has no note.
+local function quoted_note(reservations, id)
+  local record = id and record_of(redis.call('HGET', reservations, id) or '')
+  return record and type(record.note) == 'string' and {holder_note = record.note} or nil
+end
+
 -- Returns the event data of an open violation, stored as `record`; `extra` has additional fields.
 local function violation_data(index, key, record, extra)
   local head = {violation = record.id, kind = record.kind, gpu = index, key = key, since = record.since,

@@ -211,6 +211,7 @@ class NvmlProvider:
             index=index,
             uuid=gpu["uuid"],
             name=gpu["name"],
+            minor=gpu.get("minor"),
             error=shut or (nvml_errors.sentence(name) if broken else None),
             unknown=None if broken or shut else unbelievable or nvml_errors.sentence(name),
             remedy=nvml_errors.remedy(name),

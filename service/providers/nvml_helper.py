@@ -42,6 +42,7 @@ class Nvml:
         # By index, which is a card's until NVML begins again: its name, what is noted when it is turned to
         # once its UUID is known, and what was said of it last.
         self._names: dict[int, str] = {}
+        self._minors: dict[int, int] = {}
         self._turned: dict[int, bytes] = {}
         self._said: dict[int, tuple[dict[str, Any], bytes]] = {}
         self._hosts: dict[int, bool] = {}
@@ -74,6 +75,7 @@ class Nvml:
                 self._names |= {index: name} if name else {}
             if index in self._names:
                 gpu["name"] = self._names[index]
+            gpu |= self._device(index, handle)
             gpu |= self._identity(handle)
             if index not in self._turned:
                 self._turned[index] = json.dumps({"at": index, "uuid": gpu["uuid"]}).encode()
@@ -103,6 +105,15 @@ class Nvml:
         if not uuid:
             raise ValueError("the driver reports no UUID for it")
         return {"uuid": uuid}
+
+    def _device(self, index: int, handle: Any) -> dict[str, int]:
+        """Return the number of the device file, if the driver tells it."""
+        if index not in self._minors:
+            minor = self._shown(lambda: int(self.lib.nvmlDeviceGetMinorNumber(handle)))
+            if minor is None:
+                return {}
+            self._minors[index] = minor
+        return {"minor": self._minors[index]}
 
     def _shown(self, ask: Callable[[], Any]) -> Any:
         """Return a value that is only displayed, or None."""

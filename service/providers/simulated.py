@@ -35,9 +35,10 @@ class SimulatedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A GPU; `error` is one of NVML's error names, `hang` a duration."""
+    """A GPU; `error` is one of NVML's error names, `hang` a duration. `minor` is its index by default."""
 
     index: Annotated[int, msgspec.Meta(ge=0, le=1023)]
+    minor: Annotated[int, msgspec.Meta(ge=0)] | None = None
     name: str = "NVIDIA H100 80GB HBM3"
     uuid: str = ""
     memory_total_mb: Megabytes | None = 81559
@@ -61,6 +62,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name = (self.error or "").removeprefix("NVML_ERROR_")
         identity = self.uuid or _uuid_of(self.index)
         processes = [process for process in self.processes if process.exists]
+        minor = self.index if self.minor is None else self.minor
         if name and name != "NOT_SUPPORTED":
             text = nvml_errors.sentence(name)
             broken = name in nvml_errors.BROKEN
@@ -68,6 +70,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 index=self.index,
                 uuid=identity,
                 name=self.name,
+                minor=minor,
                 error=text if broken else None,
                 unknown=None if broken else text,
                 remedy=nvml_errors.remedy(name),
@@ -77,6 +80,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             index=self.index,
             uuid=identity,
             name=self.name,
+            minor=minor,
             memory_total_mb=None if name else self.memory_total_mb,
             memory_used_mb=None if name else used,
             utilization_percent=self.utilization_percent,

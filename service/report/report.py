@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Any
 
@@ -32,7 +32,10 @@ LENGTHS = (*CATEGORIES, "waiting")
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked: a period in ms, what its rows are, and the time zone of days and of the week."""
+    """What is asked: a period in ms, what its rows are, and the time zone of days and of the week.
+
+    `user`: only the hours of this user, whose uid is `uid` if that is known.
+    """
 
     host: str
     since_ms: int
@@ -41,6 +44,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     zone: tzinfo | None = UTC
     stale_ms: int = 15_000
     name: Callable[[int], str | None] = lambda _: None
+    user: str | None = None
+    uid: int | None = None
 
 
 async def report(store: Store, question: Question) -> ReportResponse:
@@ -71,9 +76,11 @@ class _Work:
         self._totals: dict[Any, list[int]] = defaultdict(lambda: [0] * len(LENGTHS))
         self._sum = [0] * len(LENGTHS)
         self._used: dict[int, list[int]] = defaultdict(lambda: [0, 0])  # By hour: used, and known at all.
+        self._theirs: frozenset[str] | None = None  # The keys of the only user who is asked about.
 
     def answer(self, found: Facts) -> ReportResponse:
         """Return the report from what was read."""
+        self._theirs = _keys(self._asked, found.names)
         for text in found.sums:
             for part in decode_list(text, Sums):
                 self._add_sums(part)
@@ -87,18 +94,20 @@ class _Work:
         """Add the rows of whole hours, each of them like `_add`. There may be a quarter of a million."""
         names = part.users if self._asked.by == "user" else part.cards if self._asked.by == "gpu" else []
         whole, total, totals, used = self._whole, self._sum, self._totals, self._used
-        of_users = self._asked.by == "user"
+        of_users, theirs = self._asked.by == "user", self._theirs
+        wanted = {at for at, user in enumerate(part.users) if theirs is None or user in theirs}
         for hour, card, user, category, length in part.rows:
             if hour not in whole:
                 continue
-            total[category] += length
-            key = names[user if of_users else card] if names else self._key(hour * HOUR_MS, "", "")
-            if key or not of_users:
-                totals[key][category] += length
+            if user in wanted:
+                total[category] += length
+                key = names[user if of_users else card] if names else self._key(hour * HOUR_MS, "", "")
+                if key or not of_users:
+                    totals[key][category] += length
             if category < UNKNOWN:
                 cell = used[hour]
                 cell[1] += length
-                if category <= UNRESERVED:
+                if category <= UNRESERVED and user in wanted:
                     cell[0] += length
 
     def _moments(self, card: str, found: Facts) -> Iterator[Share]:
@@ -112,13 +121,15 @@ class _Work:
                     yield one
 
     def _add(self, start: int, card: str, user: str, category: int, length: int) -> None:
-        self._sum[category] += length
+        wanted = self._theirs is None or user in self._theirs
         key = self._key(start, card, user)
-        if key != "" or self._asked.by != "user":
-            self._totals[key][category] += length
+        if wanted:
+            self._sum[category] += length
+            if key != "" or self._asked.by != "user":
+                self._totals[key][category] += length
         if category not in (UNKNOWN, TRESPASS):
             hour = self._used[start // HOUR_MS]
-            hour[0] += length if category <= UNRESERVED else 0
+            hour[0] += length if wanted and category <= UNRESERVED else 0
             hour[1] += length
 
     def _key(self, start: int, card: str, user: str) -> str | int:
@@ -134,6 +145,8 @@ class _Work:
     def _add_waits(self, waits: Sequence[tuple[int, int, int]]) -> None:
         begin, end, by = self._asked.since_ms, self._asked.until_ms, self._asked.by
         for began, ended, uid in waits:
+            if self._theirs is not None and f"uid:{uid}" not in self._theirs:
+                continue
             start, stop = max(began, begin), min(ended, end)
             self._sum[WAITING] += max(0, stop - start)
             while start < stop and by != "gpu":
@@ -165,6 +178,7 @@ class _Work:
             since=rfc3339(asked.since_ms),
             until=rfc3339(asked.until_ms),
             by=asked.by,
+            user=asked.user,
             zone=str(asked.zone or "local"),
             gpus=len(found.present),
             total=GpuHours(**_seconds(self._sum)),
@@ -195,6 +209,14 @@ class _Work:
             cell = used[local.weekday()][local.hour]
             cell[0], cell[1] = cell[0] + some, cell[1] + known
         return [[round(some / known, 3) if known else None for some, known in day] for day in used]
+
+
+def _keys(asked: Question, names: Mapping[int, str]) -> frozenset[str] | None:
+    """Return what the log calls the user who is asked about; None if everybody is."""
+    if asked.user is None:
+        return None
+    uids = [uid for uid, name in names.items() if name == asked.user] if asked.uid is None else [asked.uid]
+    return frozenset({f"user:{asked.user}", *(f"uid:{uid}" for uid in uids)})
 
 
 def _seconds(lengths: Sequence[int]) -> dict[str, float]:

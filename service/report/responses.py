@@ -39,16 +39,17 @@ class ReportRow(GpuHours, kw_only=True):
 
 
 class ReportResponse(Struct, kw_only=True):
-    """GPU-hours of a period.
+    """GPU-hours of a period. `user`: whose they are; null if they are everybody's, and free GPUs count too.
 
     `week`: for each weekday from Monday on, and each hour of the day in `zone`, the share of the GPUs' time
-    that was reserved or used, from 0 to 1; null if nothing is known of it.
+    that was reserved or used (by `user`), from 0 to 1; null if nothing is known of it.
     """
 
     host: str
     since: str
     until: str
     by: str
+    user: str | None
     zone: str
     gpus: int
     total: GpuHours

@@ -11,7 +11,7 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.events.reservations import RUN, Record
+from canhazgpu.events.reservations import RUN, SCHEDULERS, Record
 from canhazgpu.service.api.context import operation_id
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.reservations.allocator import Allocator
@@ -111,7 +111,13 @@ class Handover:
         self, record: Record, response: object, is_current: Callable[[], bool] = lambda: True
     ) -> None:
         await anyio.sleep(PATIENCE)
-        order = ReleaseOrder(uid=record.uid, by=record.user, reason="undelivered", ids=(record.id,))
+        order = ReleaseOrder(
+            uid=record.uid,
+            by=record.user,
+            reason="undelivered",
+            ids=(record.id,),
+            admin=record.kind in SCHEDULERS,  # The client was the scheduler's prolog, not the user.
+        )
         operation = operation_id(None)
         while self._latest.get(record.id) is response and is_current():
             try:

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from canhazgpu.service.api import responses as api_responses
-from canhazgpu.service.routes.operations import OPERATIONS, READS, TEXT, Operation
+from canhazgpu.service.routes.operation import READS, TEXT, Operation
+from canhazgpu.service.routes.operations import OPERATIONS
 
 DESCRIPTION = "HTTP over the service's Unix socket. The kernel identifies the caller."
 
@@ -43,7 +44,7 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     content = lines if one.reply is None else {"application/json": {"schema": schemas[str(one.reply)]}}
     problem = {"application/problem+json": {"schema": schemas[str(api_responses.ProblemDetails)]}}
     responses: dict[str, Any] = {str(one.code): {"description": one.about, "content": content}}
-    if one.path == "/v1/reservations" and one.method == "post":
+    if one.path in {"/v1/reservations", "/v1/jobs"} and one.method == "post":
         responses["200"] = {
             "description": "The state of the request, each time it changes.",
             "content": lines,

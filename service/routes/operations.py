@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from msgspec import Struct
-
 from canhazgpu.events.notices import Delivery
 from canhazgpu.events.outbox import DeadLetter
 from canhazgpu.service.api import requests
@@ -11,30 +9,12 @@ from canhazgpu.service.api import responses as api_responses
 from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
+from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
+from canhazgpu.service.status.gpu_holders import GpuHolderResponse
 from canhazgpu.service.status.user_status import UserResponse
 from canhazgpu.service.violations.filters import KINDS
 from canhazgpu.service.violations.responses import TimelineResponse
 
-TEXT = {"type": "string"}
-FLAG = {"enum": ["0", "1"]}
-
-
-class Operation(Struct, frozen=True, kw_only=True):
-    """One method of one path. `reply` is the type of the response, or None for JSON lines."""
-
-    method: str
-    path: str
-    about: str
-    reply: Any
-    code: int = 200
-    body: type[Struct] | None = None
-    query: dict[str, tuple[dict[str, Any], str]] = {}
-    problems: tuple[int, ...] = ()
-
-
-SINCE: dict[str, tuple[dict[str, Any], str]] = {"since": (TEXT, "How far to look back: 30m, 7d.")}
-READS = (400, 503)
-WRITES = (400, 403, 408, 409, 413, 429, 503)
 OPERATIONS = (
     Operation(
         method="get",
@@ -83,6 +63,8 @@ OPERATIONS = (
             "since": (TEXT, "Start of the period: 7d (ago, the default), 2026-11-25, 2026-11-25T14:30:00Z."),
             "until": (TEXT, "End of the period, now by default; same syntax as since."),
             "by": ({"enum": list(BY)}, "What each row stands for."),
+            "user": (TEXT, "Only the hours of this user."),
+            "own": (FLAG, "1: only your own."),
             "zone": (TEXT, "Time zone of days and of the week: UTC, local or a name; UTC by default."),
         },
     ),
@@ -179,6 +161,12 @@ OPERATIONS = (
     ),
     Operation(
         method="get",
+        path="/v1/check",
+        about="The holder of each GPU, and whether that is the caller.",
+        reply=list[GpuHolderResponse],
+    ),
+    Operation(
+        method="get",
         path="/v1/reservations/ended",
         about="Reservations that have ended, oldest first.",
         reply=list[EndedReservationResponse],
@@ -208,6 +196,23 @@ OPERATIONS = (
         reply=api_responses.GrantedResponse,
         code=201,
         body=requests.ReserveRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/jobs",
+        about="Reserve GPUs for a job of a scheduler; root only. With `wait`: JSON lines.",
+        reply=api_responses.GrantedResponse,
+        code=201,
+        body=requests.JobRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/jobs/release",
+        about="End the reservation of a job; root only.",
+        reply=list[api_responses.ReleasedResponse],
+        body=requests.JobEndRequest,
         problems=WRITES,
     ),
     Operation(

@@ -10,8 +10,8 @@ from starlette.routing import Route
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.events.sanitize import printable
-from canhazgpu.service.api.context import respond
+from canhazgpu.events.sanitize import NAME_LIMIT, printable
+from canhazgpu.service.api.context import peer_of, respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.report.report import BY, Question, report
@@ -35,7 +35,7 @@ class ReportRoutes:
         return [Route("/v1/report", self.report)]
 
     async def report(self, request: Request) -> Response:
-        """Return GPU-hours: `since`, `until` (as for violations), `by`, `zone`."""
+        """Return GPU-hours: `since`, `until` (as for violations), `by`, `zone`, `user`, `own=1`."""
         query, now_ms = request.query_params, round(time.time() * 1000)
         try:
             period = filters({name: query[name] for name in PERIOD if name in query}, now_ms)
@@ -46,6 +46,11 @@ class ReportRoutes:
         if by not in BY:
             detail = f"by: there is no '{printable(by, 20)}'; use one of {', '.join(BY)}"
             raise Problem(400, "bad-request", detail)
+        user, uid = query.get("user"), None
+        if query.get("own") == "1":
+            user, uid = peer_of(request).name, peer_of(request).uid
+        elif user is not None:
+            uid = await self._users.uid_meant(user)
         oldest = now_ms - round(self._settings.report.keep * 1000)
         question = Question(
             host=self._settings.host,
@@ -55,6 +60,8 @@ class ReportRoutes:
             zone=zone,
             stale_ms=self._stale_ms,
             name=self._users.name,
+            user=None if user is None else printable(user, NAME_LIMIT),
+            uid=uid,
         )
         return respond(await report(self._store, question))
 

@@ -13,6 +13,7 @@ from canhazgpu.events.reservations import Record
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.status.process_ownership import ownership
+from canhazgpu.service.status.queue_eta import end_of
 from canhazgpu.service.storage.policy import OLDEST
 from canhazgpu.service.storage.snapshot import GpuState, Snapshot
 
@@ -59,6 +60,7 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: b
         "gpu_id": usage.index,
         "uuid": usage.uuid,
         "name": usage.name,
+        "minor": usage.minor,
         "status": state,
         "reason": reason,
         "remedy": _remedy(gpu, snapshot, blind) if state in BROKEN else None,
@@ -123,6 +125,7 @@ def reservation(record: Record, now_ms: int) -> dict[str, Any]:
         "for_s": _ago(now_ms, record.started_ms),
         "expires": rfc3339(record.expires_ms),
         "expires_in_s": None if record.expires_ms is None else max(0, (record.expires_ms - now_ms) // 1000),
+        "until": rfc3339(end_of(record)),
         "last_heartbeat_s": _ago(now_ms, record.heartbeat_ms),
         "lingering_s": _ago(now_ms, record.ended_ms),
         "idle_s": None if record.ended_ms else _ago(now_ms, record.idle_ms),

@@ -20,7 +20,7 @@ from canhazgpu.client import Client, Refused
 
 NASTY = "\x1b[2J\r\nBcc: victim@example.com\r\n\r\nGPU 7\0\u202e\x9b"
 ADDRESS = re.compile(r"[\w…]+@example\.com")
-HEADER = "VIOLATION USER GPU KIND SINCE LASTED PEAK TOLD PROCESSES"
+HEADER = "VIOLATION USER GPU KIND SINCE LASTED PEAK GIB TOLD PROCESSES"
 BEFORE = "violation,state,kind,user,gpu,since,closed,duration_s,peak_memory_mb,reason,evidence"
 
 

@@ -80,6 +80,20 @@ def test_several_must_be_named(full: QueueHost) -> None:
     assert [end(waiting[number])[0] for number in (0, 2)] == [1, 1]
 
 
+def test_a_position_is_no_id(full: QueueHost) -> None:
+    """Positions change while one types, so the line says what to type now, and nothing is cancelled."""
+    for _ in range(2):
+        full.stand("reserve", "--gpus", "4", "--wait")
+    ids = [row["id"] for row in full.queue()]
+    done = full.run("cancel", "2")
+    said = f"2 is a position, which changes; it is that of root now: canhazgpu cancel {ids[1]}"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"Error: {said}\n")
+    assert full.run("cancel", "1", "--user", "root").stderr.endswith(f"cancel {ids[0]} --user root\n")
+    assert "7 is neither an id nor a position in the queue" in full.run("cancel", "7").stderr
+    assert [row["id"] for row in full.queue()] == ids
+    assert full.run(*said.partition("canhazgpu ")[2].split()).returncode == 0
+
+
 def test_only_ones_own(full: QueueHost, people: list[Person]) -> None:
     """The kernel says who asks: nobody else's request is cancelled, by whatever name; nothing changes."""
     alice, bob = people

@@ -230,6 +230,26 @@ def test_bash_hands_the_command_to_its_own_completion(busy: Daemon) -> None:
     assert (done.stdout, done.stderr) == ("offset 5\n", "")
 
 
+@pytest.mark.parametrize("form", ["--install-completion {}", "--install-completion={}"])
+def test_the_shell_that_is_named_counts(busy: Daemon, form: str) -> None:
+    """Typed in bash, --install-completion writes the script of the shell that it names, and no other."""
+    for shell, path in {
+        "fish": ".config/fish/completions/canhazgpu.fish",
+        "zsh": ".zfunc/_canhazgpu",
+    }.items():
+        home = busy.folder / form.format(shell)
+        home.mkdir()
+        command = f"{' '.join(COMMAND)} {form.format(shell)}; exit $?"
+        environment = {**busy.environment, "HOME": str(home)}
+        subprocess.run(["bash", "-c", command], env=environment, check=True, capture_output=True)
+        assert (home / path).read_text().strip() == says(busy, f"source_{shell}").stdout.strip()
+        assert not (home / ".bashrc").exists()
+    for words in ("elvish", "fish zsh"):
+        done = busy.run(*form.format(words).split())
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert "bash, zsh, fish" in done.stderr
+
+
 def test_the_script_can_be_installed(busy: Daemon) -> None:
     """--install-completion writes the same scripts; an unknown shell is named."""
     home = busy.folder / "home"

@@ -13,7 +13,7 @@ from support.programs import need
 
 from canhazgpu.cli.command_groups import SECTIONS
 
-HOLDS = {"env", "extend", "release", "disown"}  # They are about GPUs that one has.
+HOLDS = {"env", "check", "extend", "release", "disown"}  # They are about GPUs that one has.
 ENDLESS = ("--follow", "--watch")
 LIVE = "canhazgpu top"  # It needs a terminal.
 PROGRAMS = ("python", "torchrun", "job.sh", "train.py")

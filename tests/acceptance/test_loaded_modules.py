@@ -62,6 +62,14 @@ SHOULD = {
     "extend": {".cli.reservations.reserve", *RESERVATION, *SHELL},
     "release": {".cli.reservations.reserve", *RESERVATION, *SHELL},
     "env": {".cli.reservations.env", *RESERVATION, *SHELL},
+    "check": {
+        ".cli.reservations",
+        ".cli.reservations.check",
+        ".client.visible_gpus",
+        ".events.spelling",
+        ".events.spelling.cuda_visible_devices",
+        ".events.spelling.gpu_ranges",
+    },
     "queue": {
         ".cli.reservations",
         ".cli.reservations.queue_listing",
@@ -70,7 +78,7 @@ SHOULD = {
     },
     "cancel": {".cli.reservations.cancel", *RESERVATION},
 }
-HELD = ("extend", "env", "release")  # They need reservations.
+HELD = ("extend", "env", "release", "check")  # They need reservations.
 LINES = [
     "status",
     "status --json",
@@ -78,6 +86,9 @@ LINES = [
     "reserve --gpus 1 --duration 4h --note ours",
     "reserve --gpu-ids 1 --wait 30m --json",
     "env --shell fish",
+    "check",
+    "check --short",
+    "check --json",
     "extend --duration 2h --gpu-ids 1",
     "extend 1 2h",
     "queue",

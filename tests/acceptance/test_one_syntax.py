@@ -113,6 +113,9 @@ def test_times_are_written_alike_everywhere(four: Daemon, written: str, seconds:
     for name in ("--duration", "-d", "--timeout", "-t"):
         assert four.run("run", "--gpu-ids", "2", name, written, "--", "true").returncode == 0
         until(lambda: held(four) == [1])
+    assert four.run("reserve", "--gpu-ids", "3", "--duration", "1h").returncode == 0
+    extended = rows(four, "extend", "1", "3", *written.split(), "--json")
+    assert [(row["gpus"], row["expires_in_s"] >= seconds) for row in extended] == [([1], True), ([3], True)]
     for name in ("--duration", "-d", "--for"):
         silence = rows(four, "silence", "add", "--gpu", "GPU-bb", "--reason", "r", name, written, "--json")
         assert (silence["gpu"], abs(silence["left_s"] - seconds) <= 20) == (2, True)
@@ -129,7 +132,7 @@ def test_times_are_written_alike_everywhere(four: Daemon, written: str, seconds:
         (("silence", "add", "--gpu", "x", "-d", "1h", "-r", "r"), "--gpu: 'x' is not a GPU"),
         (("release", "3", "--gpu-ids", "3"), "the GPUs are named twice"),
         (("release", "3", "--all"), "GPUs and --all cannot be used together"),
-        (("extend", "3", "2"), "TIME: '2' is not a duration"),
+        (("extend", "3", "2"), "TIME: '2' has no unit"),
         (("extend", "2h", "--duration", "2h"), "the time is given twice"),
         (("reserve", "--gpus", "2", "--gpu-ids", "all"), "--gpus is 2, but --gpu-ids says all"),
         (("run", "-t", "x", "--", "true"), "--duration: 'x' is not a duration"),

@@ -81,6 +81,28 @@ def test_the_table_has_a_row_for_each_user(busy: Daemon) -> None:
         assert text.splitlines()[2].startswith(by.upper()), text
 
 
+def test_of_one_user(busy: Daemon, people: list[Person]) -> None:
+    """--user and --mine leave only those hours in rows, sums and charts, whatever the rows are about."""
+    whole = {row["key"]: row for row in answer(busy)["rows"]}
+    for words in (("--mine",), ("--user", "root"), ("-u", "0")):
+        found = answer(busy, *words)
+        assert [row["key"] for row in found["rows"]] == ["root"]
+        assert found["total"]["unused_s"] >= whole["root"]["unused_s"] > 0
+        assert found["total"]["free_s"] == found["total"]["unreserved_s"] == 0
+    assert {row["gpu_id"] for row in answer(busy, "--mine", "--by", "gpu")["rows"]} == {2}
+    theirs = answer(busy, "--user", "bob", "--by", "day")
+    assert theirs["total"]["unreserved_s"] >= whole["bob"]["unreserved_s"] > 0
+    assert sum(row["unreserved_s"] for row in theirs["rows"]) == theirs["total"]["unreserved_s"]
+    assert theirs["total"]["reserved_s"] == 0
+    text = busy.run("report", "--user", "bob", "--by", "gpu").stdout
+    assert text.startswith("GPU-hours of bob on testhost, ")
+    assert "FREE" not in text
+    nobody = busy.run("report", "--mine", person=people[0])
+    assert nobody.stdout.endswith("\n\nNothing was reserved, used or waited for in this time.\n"), nobody
+    done = busy.run("report", "--mine", "--user", "bob")
+    assert (done.returncode, done.stderr) == (2, "Error: --user and --mine cannot be used together\n")
+
+
 def test_csv_is_for_spreadsheets(busy: Daemon) -> None:
     """It has one row for each user, in seconds, and no cell is a formula."""
     rows = list(csv.DictReader(io.StringIO(busy.run("report", "--csv").stdout)))

@@ -59,9 +59,12 @@ def test_a_label_changes_nothing_about_whose_it_is(four: Daemon) -> None:
 
 
 def test_what_a_holder_runs_is_validated(four: Daemon, people: list[Person]) -> None:
-    """The line of a reserved GPU has the holder's own memory and processes, and names other users."""
+    """The line of a reserved GPU has the holder's own memory and processes, and names other users.
+
+    The violation has the holder's note.
+    """
     alice, bob = people
-    assert four.run("reserve", "--gpu-ids", "1", person=alice).returncode == 0
+    assert four.run("reserve", "--gpu-ids", "1", "--note", "thesis", person=alice).returncode == 0
     hers, his = alice.spawn("sleep", "600"), bob.spawn("sleep", "600")
     four.place(gpu(0), gpu(1, use(hers.pid, 8452), memory_used_mb=45), gpu(2), gpu(3))
     until(lambda: "[validated: 8452MB, 1 processes]" in four.status())
@@ -71,6 +74,7 @@ def test_what_a_holder_runs_is_validated(four: Daemon, people: list[Person]) -> 
     until(lambda: re.search(rf"\[validated: 8452MB, 1 processes\], {shown}", four.status()))
     fact = until(four.facts)[0]
     assert (fact["kind"], fact["user"], fact["holder"]) == ("trespass", bob.name, alice.name)
+    assert fact["holder_note"] == "thesis"
 
 
 def test_an_unauthorized_user_makes_it_proper(four: Daemon, people: list[Person]) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,24 @@ def test_what_cannot_be_chosen(shared: Daemon, words: list[str], said: str) -> N
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"Error: {said}")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_run_with_a_time_limit_has_an_end(shared: Daemon) -> None:
+    """`status --long` and the JSON say when it is stopped; the plain line and `expires` are as they were."""
+    run = subprocess.Popen(
+        [*COMMAND, "run", "--new", "--duration", "2h", "--", "cat"],
+        env=shared.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: "GPU 0: IN USE by root" in shared.status())
+        held = json.loads(on_pipe(shared, "status", "--json"))[0]["reservation"]
+        assert (held["kind"], held["expires"], held["expires_in_s"]) == ("run", None, None)
+        ends = datetime.fromisoformat(held["until"]) - datetime.fromisoformat(held["started"])
+        assert ends == timedelta(hours=2)
+        row = on_pipe(shared, "status", "--long", TZ="UTC0").splitlines()[1]
+        assert held["until"][11:16] + " UTC" in row
+        assert "(run, last heartbeat " in on_pipe(shared, "status").splitlines()[0]
+    finally:
+        run.communicate()

@@ -17,6 +17,7 @@ from canhazgpu.cli.exit_codes import MEANINGS, RUN_MEANINGS
 PAGE = (Path(__file__).parents[2] / "docs" / "users.md").read_text()
 CODES = {
     "run -- true": 0,
+    "check": 4,
     "run -- sh -c 'exit 7'": 7,
     "reserve --gpus 3 --nonblock; canhazgpu reserve --gpus 2": 1,
     "reserve --gpus 0": 2,

@@ -100,10 +100,15 @@ def test_only_the_newest(host: Daemon) -> None:
     assert [row["note"] for row in ended(host)] == ["one", "two", "three"]
     assert [row["note"] for row in ended(host, "-n", "2")] == ["two", "three"]
     done = host.run("history", "-n", "2")
-    assert done.stderr == "Only the newest 2 are shown; use -n to see more.\n"
+    assert done.stderr == "There may be older ones: a larger number, such as -n 20, shows them.\n"
     with host.redis() as redis:
         redis.delete("canhazgpu:{testhost}:ledger")
-    assert host.run("history").stdout.startswith("No such reservation has ended")
+    last = "ended in the last 7 days; --since 30d looks further back.\n"
+    assert host.run("history").stdout == f"No reservation of yours {last}"
+    assert host.run("history", "--gpu", "0").stdout == f"No reservation on GPU 0 {last}"
+    assert host.run("history", "--user", "bob").stdout == f"No reservation of bob {last}"
+    shown = host.run("history", "--user", "bob", "--gpu", "0", "--since", "2h").stdout
+    assert shown == "No reservation of bob on GPU 0 ended in that time.\n"
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,23 @@ async def test_an_idle_gpu_does_not_count_reserved_memory(say: Say, provider: Nv
     assert gpu.processes == ()
 
 
+async def test_the_number_of_the_device_file_is_read(say: Say, provider: NvmlProvider) -> None:
+    """The minor number of a GPU is what the driver says, which is not the index."""
+    say(f"{GPU0}minor 1\n{GPU1}minor 0\n")
+    assert [(gpu.index, gpu.minor) for gpu in await provider.read()] == [(0, 1), (1, 0)]
+    say(f"{GPU0}minor 1\nmemory 999\n{GPU1}minor 0\n")
+    assert [gpu.minor for gpu in await provider.read()] == [1, 0]
+
+
+async def test_a_device_file_that_the_driver_does_not_tell_is_unknown(
+    say: Say, provider: NvmlProvider
+) -> None:
+    """A driver without minor numbers, as under WSL, leaves the number unknown and the GPU usable."""
+    say(f"{GPU0}minor -1\n")
+    (gpu,) = await provider.read()
+    assert (gpu.minor, gpu.error, gpu.unknown) == (None, None, None)
+
+
 async def test_process_lists_are_merged_by_pid(say: Say, provider: NvmlProvider) -> None:
     """A process in several lists is reported once, with its largest memory and all kinds."""
     me = os.getpid()

@@ -10,6 +10,7 @@
  *   lists CODE                    its process lists cannot be read; also compute, graphics or mps CODE: one of them
  *   uuid CODE | name CODE | util CODE | bar1 CODE | migmode CODE    this cannot be read
  *   busy PERCENT                  its utilisation, else 37
+ *   minor N                       it is /dev/nvidiaN, else N is its index; -1: the driver does not tell
  *   temp CODE                     its temperature cannot be read; warm DEGREES: it is this, else 41
  *   migmem CODE                   the memory of its instances cannot be read
  *   short N                       N times the list is said to be too short
@@ -37,7 +38,7 @@ typedef struct { char uuid[64]; unsigned gi, ci; unsigned long long total, used;
 typedef struct {
   char uuid[64], name[64];
   unsigned long long total, used, reserved;
-  int handle, memory, memory2, lists, uuid_code, name_code, util, busy, temp, warm, bar1, migmode, migmem, too_short, hang, crash;
+  int handle, memory, memory2, lists, uuid_code, name_code, util, busy, minor, temp, warm, bar1, migmode, migmem, too_short, hang, crash;
   int kinds[128]; /* CODE of one list, by the first letter of its kind */
   proc_t procs[64]; int count;
   mig_t migs[8]; int mig_count;
@@ -66,7 +67,7 @@ static void load(void) {
       int left = gpu->too_short;
       memset(gpu, 0, sizeof *gpu);
       gpu->too_short = left;
-      gpu->busy = 37; gpu->warm = 41;
+      gpu->busy = 37; gpu->warm = 41; gpu->minor = gpu_count - 1;
       sscanf(line, "gpu %63s %63s %llu %llu %llu", gpu->uuid, gpu->name, &gpu->total, &gpu->used, &gpu->reserved);
     } else if (!gpu) continue;
     else if (sscanf(line, "handle %d", &code) == 1) gpu->handle = code;
@@ -76,6 +77,7 @@ static void load(void) {
     else if (sscanf(line, "name %d", &code) == 1) gpu->name_code = code;
     else if (sscanf(line, "util %d", &code) == 1) gpu->util = code;
     else if (sscanf(line, "busy %d", &code) == 1) gpu->busy = code;
+    else if (sscanf(line, "minor %d", &code) == 1) gpu->minor = code;
     else if (sscanf(line, "temp %d", &code) == 1) gpu->temp = code;
     else if (sscanf(line, "warm %d", &code) == 1) gpu->warm = code;
     else if (sscanf(line, "bar1 %d", &code) == 1) gpu->bar1 = code;
@@ -124,6 +126,11 @@ int nvmlDeviceGetUUID(void *handle, char *uuid, unsigned size) {
 int nvmlDeviceGetName(void *handle, char *name, unsigned size) {
   snprintf(name, size, "%s", ((gpu_t *)handle)->name);
   return ((gpu_t *)handle)->name_code;
+}
+
+int nvmlDeviceGetMinorNumber(void *handle, unsigned *minor) {
+  *minor = ((gpu_t *)handle)->minor;
+  return ((gpu_t *)handle)->minor < 0 ? NOT_SUPPORTED : OK;
 }
 
 typedef struct { unsigned long long total, free, used; } memory_v1;

@@ -97,12 +97,12 @@ async def test_it_ends_with_its_daemon_even_when_that_is_killed(folder: Path) ->
     )
     parent = subprocess.Popen([sys.executable, "-c", program, str(folder)])
     store = Store(EmbeddedRedis(folder).url, "test")
-    await store.ready(10)
+    await store.ready(30)
     await store.redis.set("key", "value")
     (server,) = [one for one in psutil.Process(parent.pid).children() if "redis" in " ".join(one.cmdline())]
     parent.kill()
     parent.wait()
-    until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, 5)
+    until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, 20)
     async with running(folder):
         await store.ready(5)
         assert await store.redis.get("key") == b"value"

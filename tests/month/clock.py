@@ -19,7 +19,7 @@ INSTEAD = f"{{string.match(redis.call('GET', '{CLOCK}'), '(%d+) (%d+)')}}"
 def timed(package: str, name: str) -> tuple[str, str]:
     """Return a script that reads the simulated clock instead of the real one, and its hash."""
     text = Script(package, name).text
-    assert text.count(READ) == 1
+    assert text.count(READ) <= 1
     changed = text.replace(READ, INSTEAD)
     return changed, hashlib.sha1(changed.encode(), usedforsecurity=False).hexdigest()
 

@@ -63,6 +63,7 @@ def held(user: str, *gpus: int, **facts: Any) -> dict[str, Any]:
         "for_s": 3600,
         "expires": "2026-11-30T17:00:00.000Z",
         "expires_in_s": 25200,
+        "until": "2026-11-30T17:00:00.000Z",
         "last_heartbeat_s": None,
         "lingering_s": None,
         "idle_s": None,

@@ -36,6 +36,11 @@ MILLISECONDS = st.integers(min_value=0, max_value=1000 * LONGEST)
         ("1:30:00", 5400),
         ("36:00:00", 129600),
         ("1-12:00:00", 129600),
+        ("2H", 7200),
+        ("30M", 1800),
+        ("1H30M", 5400),
+        ("2 Days", 172800),
+        ("200MS", 0.2),
     ],
 )
 def test_what_people_write(text: str, seconds: float) -> None:
@@ -53,7 +58,6 @@ def test_what_people_write(text: str, seconds: float) -> None:
         "-5s",
         "+5s",
         "5  s",
-        "5S",
         "5secss",
         "5mss",
         "5sx",

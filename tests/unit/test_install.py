@@ -19,7 +19,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("CANHAZGPU_CONFIG", raising=False)
     monkeypatch.setattr(install, "HIDDEN", {"ProtectHome=": ("/home",), "PrivateTmp=": ("/tmp/private",)})  # noqa: S108
     monkeypatch.setattr(install, "PACKAGED", ())
-    monkeypatch.setattr(install, "_is_roots", lambda path: "shared" not in path.parts)
+    monkeypatch.setattr(install, "is_roots", lambda path: "shared" not in path.parts)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "base_prefix", "/usr")
     monkeypatch.setattr(

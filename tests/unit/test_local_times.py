@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,43 @@ def test_a_zone_of_the_settings_wins() -> None:
     except KeyError:
         pytest.skip("this host has no time zone data")
     assert local_time(SUMMER) == "2026-07-24 06:15:47 UTC-03"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Nowhere/Bad", "09:15 UTC"),
+        ("Foo", "09:15 UTC"),
+        ("/etc/passwd", "09:15 UTC"),
+        ("a\x1b[2Jb", "09:15 UTC"),
+        ("XXX-3", "12:15 XXX"),
+        ("<+03>-3", "12:15 UTC+03"),
+        ("UTC", "09:15 UTC"),
+        ("UTC0", "09:15 UTC"),
+    ],
+)
+def test_what_is_no_zone_is_utc(monkeypatch: pytest.MonkeyPatch, name: str, shown: str) -> None:
+    """A wrong TZ never gives a time a name that it does not have: it is UTC, and is said once."""
+    said: list[str] = []
+    monkeypatch.setattr(local_times, "WARNED", [said.append])
+    monkeypatch.setenv("TZ", name)
+    time.tzset()
+    assert [local(SUMMER, local_times.SHORT) for _ in range(2)] == [shown] * 2
+    wrong = name[:1] not in "XU<"
+    assert [line.isprintable() for line in said] == [True] * wrong
+    assert as_utc("10:00", NOW)[-10:] == ("T10:00:00Z" if wrong or name[0] == "U" else "T07:00:00Z")
+    assert local_times.zone_for_service() == ("UTC" if wrong or name == "UTC" else "local")
+
+
+def test_a_zone_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library reads such a file, with and without a colon."""
+    if not Path("/usr/share/zoneinfo/Europe/Berlin").exists():
+        pytest.skip("this host has no time zone data")
+    for name in ("Europe/Berlin", ":Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin"):
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+        local_times._find_zone.cache_clear()  # noqa: SLF001
+        assert local(SUMMER, local_times.SHORT) == "11:15 CEST"
 
 
 def test_a_number_is_no_name() -> None:

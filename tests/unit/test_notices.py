@@ -29,6 +29,7 @@ SAYS = {
     "opened-offender-trespass": [
         "bob, you have been using GPU 5, which alice has reserved, since",
         "Please make room for alice",
+        'alice\'s reservation has the note "paper deadline".',
         "To free GPU 5: kill 12345 67890",
         "To run on reserved GPUs: canhazgpu run --gpus 1 --wait -- COMMAND",
     ],

@@ -50,7 +50,9 @@ def test_a_uid_in_a_tree_of_its_own_is_proven_by_parents_on_the_host(
     uid = people[0].uid
     words = [sys.executable, "-c", JAILED, str(uid), str(people[parents].uid), session]
     # The session that the tests were started in has no number if it began outside this PID namespace.
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as parent:
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
         try:

@@ -105,7 +105,7 @@ def lines(draw: st.DrawFn) -> list[str]:
         value = draw(st.sampled_from(VALUES) if draw(st.integers(0, 3)) else WORDS)
         words += [word.format(spelled, value, spelled[:-1]) for word in form.split(" ")]
     if draw(st.booleans()) if name != "run" else draw(st.integers(0, 9)):
-        words += ["--"] if name == "run" else []
+        words += ["--"] if name == "run" or (name == "check" and draw(st.booleans())) else []
         words += draw(st.lists(WORDS | st.sampled_from(["true", "--gpus", "--wait"]), max_size=3))
     return words
 
@@ -159,6 +159,9 @@ def test_both_understand_the_same(words: list[str]) -> None:
         "env",
         "env --gpu-ids 1 --shell bash",
         "env 1 --shell fish",
+        "check",
+        "check --short",
+        "check --exec --quiet -- python train.py --json",
         "cancel",
         "cancel r1796017013625-8 --json",
         "cancel --user bob --all",
@@ -195,6 +198,8 @@ def test_usual_lines_are_recognised(line: str) -> None:
         ["status", "--user", ""],
         ["status", "--lon"],
         ["cancel", "--user", "x" * 65],
+        ["check", "true"],
+        ["check", "true", "--exec", "--", "true"],
         ["run", "true"],
         ["run", "--gpus", "1", "true", "--", "true"],
     ],

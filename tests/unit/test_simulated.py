@@ -191,3 +191,9 @@ async def test_what_is_only_shown_is_read(file: File) -> None:
     )
     assert (shown.utilization_percent, shown.temperature_c) == (97, 71)
     assert (silent.utilization_percent, silent.temperature_c) == (None, None)
+
+
+async def test_the_number_of_a_device_file_is_the_index_unless_it_is_given(file: File) -> None:
+    """`minor` is the N of /dev/nvidiaN, also for a GPU with an error."""
+    read = await file.read('[[gpus]]\nindex = 0\nminor = 3\nerror = "GPU_IS_LOST"\n[[gpus]]\nindex = 1\n')
+    assert [gpu.minor for gpu in read] == [3, 1]

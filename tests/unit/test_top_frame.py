@@ -20,7 +20,8 @@ AT = "2026-11-30T12:00:31+00:00"
 
 def violation(gpu: int, user: str) -> dict[str, object]:
     """An open violation, as far as it is shown."""
-    return {"gpu": gpu, "user": user, "kind": "unreserved", "since": AT, "memory_mb": 1024}
+    facts = {"gpu": gpu, "user": user, "kind": "unreserved", "since": AT, "memory_mb": 1024}
+    return {**facts, "holder": None}
 
 
 def waiting(user: str, **facts: object) -> dict[str, object]:
@@ -134,6 +135,57 @@ def test_choices(session: Session, found: list[int], foot: str) -> None:
     assert numbers(lines) == found
     assert lines[-1].startswith(foot)
     assert ("No GPU is one of those." in lines) == (not found)
+
+
+def tables(lines: list[str]) -> dict[str, list[str]]:
+    """Return the first words of the rows of each table below the first."""
+    found: dict[str, list[str]] = {}
+    for line in lines[:-1]:
+        if ": " in line and line.split(":")[0] in ("Reservations", "Queue", "Open violations"):
+            rows = found.setdefault(line.split(":")[0], [])
+        elif found and line and not line.startswith("WHO"):
+            rows.append(line.split()[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("session", "found"),
+    [
+        (Session(), {"Reservations": ["alice"], "Queue": ["carol", "bob"], "Open violations": ["bob"]}),
+        (Session(user="alice"), {"Reservations": ["alice"]}),
+        (Session(user="bob"), {"Queue": ["bob"], "Open violations": ["bob"]}),
+        (Session(user="carol"), {"Queue": ["carol"]}),
+        (Session(filter="free"), {"Queue": ["carol", "bob"]}),
+        (Session(filter="unreserved"), {"Open violations": ["bob"]}),
+        (Session(filter="mine"), {"Reservations": ["alice"]}),
+    ],
+)
+def test_the_tables_below_are_of_the_same_choice(session: Session, found: dict[str, list[str]]) -> None:
+    """Reservations, the queue and violations show what was chosen, as the GPUs do."""
+    state = replace(STATE, queue=[waiting("carol"), waiting("bob")])
+    assert tables(plain(state, session)) == found
+
+
+def test_a_holder_sees_who_is_on_their_gpu() -> None:
+    """A violation on a GPU of the chosen user is shown, whoever's it is; one of others elsewhere is not."""
+    trespass = {**violation(1, "bob"), "holder": "alice"}
+    elsewhere = unreserved(3, "eve", violations=[violation(3, "eve")])
+    gpus = [reserved(1, "alice", violations=[trespass]), elsewhere]
+    state = replace(STATE, gpus=gpus, queue=[])
+    assert tables(plain(state, Session(user="alice"))) == {
+        "Reservations": ["alice"],
+        "Open violations": ["bob"],
+    }
+
+
+def test_one_unit_and_the_end_of_a_run() -> None:
+    """Memory is in GiB in every table, and a run with a time limit ends then."""
+    run = {"kind": "run", "expires": None, "expires_in_s": None, "gpus": [1]}
+    state = replace(STATE, gpus=[reserved(1, "alice", reservation=run), STATE.gpus[3]])
+    lines = plain(state)
+    assert re.search(r"alice +1 +run .* 17:00 UTC", "\n".join(lines))
+    (row,) = [line for line in lines if line.startswith("bob ")]
+    assert row.split()[-1] == "1.0"
 
 
 def test_scrolling_ends_at_the_end() -> None:

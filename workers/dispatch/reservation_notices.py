@@ -3,7 +3,7 @@
 import msgspec
 
 from canhazgpu.events.envelope import Event
-from canhazgpu.events.reservations import RUN, Reservation
+from canhazgpu.events.reservations import RUN, SCHEDULERS, Reservation
 from canhazgpu.events.timestamps import ms_of
 from canhazgpu.workers.dispatch.drafts import Draft, apply_quiet_hours
 from canhazgpu.workers.dispatch.policy import Policy
@@ -11,6 +11,8 @@ from canhazgpu.workers.dispatch.policy import Policy
 WAITED = 5.0  # Seconds; a user who waited for less has seen the answer.
 STALE_MS = 3_600_000  # Older events are not announced: the workers were not running.
 PASSING = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.expiring"})
+# The scheduler tells its users that their jobs begin and end.
+OF_JOBS = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.released"})
 BY_OTHERS = frozenset(
     {"admin", "idle", "lost", "unmanaged", "vanished"}
 )  # Reasons for a release that the user did not request.
@@ -21,6 +23,8 @@ def announce(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
     if not event.type.startswith("canhazgpu.reservation."):
         return []
     held = msgspec.convert(event.data, Reservation)
+    if held.kind in SCHEDULERS and event.type in OF_JOBS and held.reason not in BY_OTHERS:
+        return []
     kind, names = _kind(event.type, held, policy)
     if not kind or (event.type in PASSING and now_ms - ms_of(event.time) > STALE_MS):
         return []

@@ -26,7 +26,7 @@ end
 
 local function publish_violation(verb, gpu, key, record, extra, id)
   append_event({KEYS[2], violations}, ARGV[1], id or next_id(KEYS[1]), 'canhazgpu.violation.' .. verb,
-    'violation/' .. record.id, violation_data(gpu.index, key, record, extra))
+    'violation/' .. record.id, violation_data(gpu.index, key, record, extra or (record.holder and quoted_note(KEYS[5], gpu.held))))
 end
 
 local function close(gpu, field, key, record, reason)
@@ -172,7 +172,7 @@ for field, text in pairs(pairs_of(open_key)) do open[field] = violation_of(text)
 for position, gpu in ipairs(scan) do
   local key, prefix, old = KEYS[FIRST - 1 + position], gpu.index .. '/', stored[position]
   store_gpu(gpu, key, old)
-  gpu.disowned = old.disowned
+  gpu.disowned, gpu.held = old.disowned, old.holder
   if gpu.state == 'ok' then
     local good_ms = tonumber((old.state == 'ok' and last[1]) or old.ok_ms or now_ms)
     local another = old.uuid and old.uuid ~= gpu.uuid

@@ -46,6 +46,11 @@ local function refuse(code, claimed, may)
   return save_reply(host, {code = code, counts = counts, blocked = blocked, troubles = #troubles > 0 and troubles or nil, need = needed(request)})
 end
 
+-- A job has one reservation, however often its prolog asks for it.
+for _, record in pairs(is_job(request) and not known and host.records or {}) do
+  if record.kind == request.kind and record.label == request.label and record.uid == request.uid then return granted(record) end
+end
+
 if known then
   local record = host.records[known]
   if record and record.uid == request.uid then return granted(record) end

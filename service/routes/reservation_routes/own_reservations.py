@@ -27,6 +27,7 @@ from canhazgpu.service.reservations.held_use import (
     refuse_waiting_for_itself,
 )
 from canhazgpu.service.routes.last_known import LastKnown
+from canhazgpu.service.status.gpu_holders import gpu_holders
 from canhazgpu.service.status.gpu_status import reservation
 
 
@@ -43,7 +44,10 @@ class OwnReservationRoutes:
 
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
-        return [Route("/v1/reservations/own", self.own)]
+        return [
+            Route("/v1/reservations/own", self.own),
+            Route("/v1/check", self.check),
+        ]
 
     async def own(self, request: Request) -> Response:
         """Return the caller's live reservations, the oldest first, each with its environment."""
@@ -58,6 +62,13 @@ class OwnReservationRoutes:
             if is_own(record, peer.uid, peer.login_uid)
         ]
         return self._last_known.respond(held, seen)
+
+    async def check(self, request: Request) -> Response:
+        """Return the holder of each GPU, and whether that is the caller."""
+        peer = peer_of(request)
+        seen = await self._last_known.read_state()
+        rows = gpu_holders(seen, lambda record: is_own(record, peer.uid, peer.login_uid))
+        return self._last_known.respond(rows, seen)
 
     async def held(self, peer: Peer, params: ReserveRequest, *, wait: bool) -> dict[str, Any] | None:
         """Return the answer for a run that uses a reservation of its user's, or None if it needs a new one.

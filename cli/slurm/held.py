@@ -1,0 +1,61 @@
+"""What the service holds for Slurm's jobs: requests of the prolog, the epilog and `reconcile`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from canhazgpu.client.connection import Client, Refused, Unreachable
+from canhazgpu.client.reservations import obtain, post
+
+if TYPE_CHECKING:
+    from canhazgpu.cli.slurm.jobs import Job
+
+JOBS = "/v1/jobs"
+LABEL = "job "
+PAUSE = 0.2  # Seconds between attempts to reach the service.
+SERVER_ERROR = 500  # From this status on, the service cannot tell.
+
+
+def reserve(client: Client, job: Job, patience: float) -> None:
+    """Reserve the GPUs of a job, waiting for `patience` seconds. Raises Refused and Unreachable."""
+    until = time.monotonic() + patience
+    while True:
+        left = f"{max(1, round(until - time.monotonic()))}s"
+        try:
+            obtain(client, _body(job), wait=left, path=JOBS)
+        except Unreachable:
+            if time.monotonic() >= until:
+                raise
+        except Refused as refused:
+            if refused.kind == "timed-out":
+                reserve_now(client, job)  # The refusal says who holds the GPUs.
+                return
+            if refused.status < SERVER_ERROR:
+                raise
+            if time.monotonic() >= until:
+                raise Unreachable(refused.detail, refused.remedy) from None
+        else:
+            return
+        time.sleep(PAUSE)
+
+
+def reserve_now(client: Client, job: Job) -> None:
+    """Reserve the GPUs of a job without waiting. Raises Refused and Unreachable."""
+    obtain(client, _body(job), wait=False, path=JOBS)
+
+
+def release(client: Client, job: str) -> list[int]:
+    """End the reservation of a job; return its GPUs. Raises Refused and Unreachable."""
+    rows = post(client, f"{JOBS}/release", {"kind": "slurm", "job": job})
+    return sorted(gpu for row in rows for gpu in row["gpus"])
+
+
+def jobs(client: Client) -> set[str]:
+    """Return the ids of the jobs that have a reservation. Raises Refused and Unreachable."""
+    rows = client.get("/v1/reservations")
+    return {str(row["label"]).removeprefix(LABEL) for row in rows if row["kind"] == "slurm"}
+
+
+def _body(job: Job) -> dict[str, Any]:
+    return {"kind": "slurm", "job": job.id, "uid": job.uid, "devices": list(job.devices)}

@@ -1,0 +1,142 @@
+"""The API routes of jobs: a scheduler's prolog and epilog hold GPUs for the users of its jobs. Root only."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.reservations import Record
+from canhazgpu.service.api.context import Lines, body, operation_id, proven_peer_of, require_admin, respond
+from canhazgpu.service.api.errors import Problem
+from canhazgpu.service.api.requests import JobEndRequest, JobRequest, seconds
+from canhazgpu.service.gpus.scanner import Scanner
+from canhazgpu.service.identity.peer import Peer
+from canhazgpu.service.identity.user_names import Users
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
+from canhazgpu.service.reservations.cancellation import Cancellations
+from canhazgpu.service.reservations.handover import Handover
+from canhazgpu.service.reservations.queue_wait import QueuePlace
+from canhazgpu.service.reservations.refusals import refusal
+from canhazgpu.service.reservations.releases import ReleaseOrder
+
+SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request.
+FILES = "the setting slurm.devices says which device file each number of Slurm is"
+
+
+class JobRoutes:
+    """The routes of jobs. A job's limits are its scheduler's: those per user do not apply to it."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
+        self,
+        store: Store,
+        scanner: Scanner,
+        allocator: Allocator,
+        handover: Handover,
+        users: Users,
+        start: Callable[..., dict[str, Any]],
+    ) -> None:
+        """`start` begins a reservation and returns the response, as for other reservations."""
+        self._store, self._scanner, self._allocator = store, scanner, allocator
+        self._handover, self._users, self._start = handover, users, start
+        self._cancellations = Cancellations(allocator)
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/jobs", self.reserve, methods=["POST"]),
+            Route("/v1/jobs/release", self.release, methods=["POST"]),
+        ]
+
+    async def reserve(self, request: Request) -> Response:
+        """Reserve the GPUs of a job. Returns 201 with the reservation, or JSON lines while waiting."""
+        peer = _root(request)
+        params = await body(request, JobRequest)
+        if not await self._scanner.wait_for_new_scan(SCAN_PATIENCE):
+            raise Problem(503, "not-scanned", "the GPUs do not answer", "run `canhazgpu doctor`")
+        gpus = self._gpus(params.devices)
+        if params.request is None:
+            await self._end_former(params, gpus, peer)
+        name = await self._users.name_of(params.uid)
+        wait = seconds(params.wait, "wait") if isinstance(params.wait, str) else 0.0
+        allocation = AllocationRequest(
+            kind=params.kind,
+            user=name,
+            uid=params.uid,
+            gpus=tuple(sorted(gpus)),
+            uuids=gpus,
+            label=_label(params.job),
+            wait=params.wait is not False,
+            id=params.request,
+        )
+        begin = partial(self._start, request=request, process=None)
+        place = QueuePlace(
+            self._store,
+            self._allocator,
+            self._handover,
+            allocation,
+            operation_id(params.operation),
+            start=begin,
+            refresh=self._refresh,
+            cancelled=self._cancellations.reason,
+        )
+        if params.wait is not False:
+            return Lines(place.lines(wait or None), place.disconnect, None)
+        reserved = await place.once()
+        if reserved.reservation is None:
+            raise refusal(reserved, allocation)
+        return respond(begin(reserved.reservation, reserved.cards), 201)
+
+    async def release(self, request: Request) -> Response:
+        """End the reservation of a job, whatever GPUs it has."""
+        peer = _root(request)
+        params = await body(request, JobEndRequest)
+        ids = [one.id for one in await self._held(params.kind, params.job)]
+        return respond(await self._end(ids, params.kind, peer, params.operation))
+
+    async def _held(self, kind: str, job: str) -> list[Record]:
+        held = await self._allocator.reservations()
+        return [one for one in held if one.kind == kind and one.label == _label(job)]
+
+    async def _end_former(self, params: JobRequest, gpus: dict[int, str], peer: Peer) -> None:
+        """End what the job held before it was requeued, if nobody has ended that."""
+        held = await self._held(params.kind, params.job)
+        former = [one.id for one in held if set(one.gpus) != set(gpus) or one.uid != params.uid]
+        await self._end(former, params.kind, peer, None)
+
+    async def _end(
+        self, ids: list[str], kind: str, peer: Peer, operation: str | None
+    ) -> list[dict[str, Any]]:
+        if not ids:
+            return []
+        order = ReleaseOrder(uid=peer.uid, by=kind, reason="released", ids=tuple(ids), admin=True)
+        _, released, _ = await self._allocator.release(order, operation_id(operation))
+        self._scanner.request_scan()
+        return [one.row() for one in released]
+
+    def _gpus(self, devices: list[int]) -> dict[int, str]:
+        """Return the UUIDs of the GPUs with these device files, by index. Raises Problem."""
+        by_file = {gpu.minor: gpu for gpu in self._scanner.known.values() if gpu.minor is not None}
+        missing = [number for number in devices if number not in by_file]
+        if missing:
+            files = ", ".join(f"/dev/nvidia{number}" for number in missing)
+            raise Problem(400, "no-such-device", f"this host has no GPU with the device file {files}", FILES)
+        return {by_file[number].index: by_file[number].uuid for number in devices}
+
+    def _refresh(self, allocation: AllocationRequest) -> AllocationRequest:
+        return msgspec.structs.replace(allocation, user=self._users.name(allocation.uid) or allocation.user)
+
+
+def _root(request: Request) -> Peer:
+    """Return the caller. Raises Problem unless it is root on this host, or the service's own user."""
+    peer = proven_peer_of(request)
+    require_admin(peer, None)
+    return peer
+
+
+def _label(job: str) -> str:
+    return f"job {job}"
