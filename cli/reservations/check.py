@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from canhazgpu.cli.exit_codes import NOT_RESERVED, UNREACHABLE, USAGE, Ended, reported, use_those_of_run
+from canhazgpu.cli.exit_codes import (
+    NOT_RESERVED,
+    UNREACHABLE,
+    USAGE,
+    CommandEnded,
+    exit_code_for,
+    use_run_codes,
+)
 from canhazgpu.cli.output import examples, fail, print_json
 from canhazgpu.cli.status_lines import holder
 from canhazgpu.client.connection import WARNED, Client, Unreachable
@@ -58,7 +65,7 @@ def check(
     if execute != bool(command) or bool(command) != ("--" in sys.argv):
         fail(f"--exec and a command after -- belong together: {EXEC}", USAGE)
     if execute:
-        use_those_of_run()
+        use_run_codes()
     if quiet or short:
         WARNED.clear()
     found = _asked_briefly() if short else ask()
@@ -71,7 +78,7 @@ def check(
     elif not quiet:
         sys.stdout.write(_sentence(found) + "\n")
     if not found:
-        raise Ended(NOT_RESERVED)
+        raise CommandEnded(NOT_RESERVED)
 
 
 def _asked_briefly() -> Check:
@@ -79,7 +86,7 @@ def _asked_briefly() -> Check:
         return ask(client=Client(patience=PROMPT_PATIENCE))
     except Unreachable:
         sys.stdout.write("gpu:?\n")
-        raise Ended(UNREACHABLE) from None
+        raise CommandEnded(UNREACHABLE) from None
 
 
 def _brief(found: Check) -> str:
@@ -140,7 +147,7 @@ def _become(command: list[str], found: Check, *, quiet: bool) -> NoReturn:
     from canhazgpu.cli.reservations.run import become, look_up  # noqa: PLC0415 - only here
 
     if not found and quiet:
-        raise Ended(reported(NOT_RESERVED))
+        raise CommandEnded(exit_code_for(NOT_RESERVED))
     if not found:
         fail(_sentence(found), NOT_RESERVED)
     become(look_up(command), command, {})

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from canhazgpu.cli.arguments import non_empty
-from canhazgpu.cli.exit_codes import USAGE, Ended
+from canhazgpu.cli.exit_codes import USAGE, CommandEnded
 from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.client.connection import BadSettings, Refused, Unreachable
 
@@ -42,7 +42,7 @@ def prolog() -> None:
     settings = _settings()
     job = job_of(os.environ, settings.devices)
     if job is not None:
-        raise Ended(run(client(), job, JobNotes(settings.jobs_dir), settings, node_name(None)))
+        raise CommandEnded(run(client(), job, JobNotes(settings.jobs_dir), settings, node_name(None)))
 
 
 @app.command("epilog", epilog=examples("canhazgpu slurm epilog"))
