@@ -60,8 +60,8 @@ def check(
 ) -> None:
     """Check whether you have reserved the GPUs that a program would see now.
 
-    A program sees the GPUs in CUDA_VISIBLE_DEVICES, by the rules of CUDA, or all GPUs if it is not set. The exit
-    code is 0 if you have reserved all of them, or if none is visible, and 4 otherwise.
+    A program sees the GPUs in CUDA_VISIBLE_DEVICES, by the rules of CUDA, or all GPUs if it is not set. The
+    exit code is 0 if you have reserved all of them, or if none is visible, and 4 otherwise.
     """
     if quiet + short + as_json + (execute and not quiet) > 1:
         fail("use one of --quiet, --short, --json and --exec", USAGE)
