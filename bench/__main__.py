@@ -5,13 +5,14 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from bench import allocate, completion, idle, journal, lives, report, scan, start, top
+from bench import allocate, completion, growth, idle, journal, lives, report, scan, start, top
 
 ALL: dict[str, Callable[[], Iterable[str]]] = {
     "start": start.measure,
     "completion": completion.measure,
     "scan": scan.measure,
     "allocate": allocate.measure,
+    "growth": growth.measure,
     "journal": journal.measure,
     "lives": lives.measure,
     "report": report.measure,

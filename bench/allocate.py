@@ -8,20 +8,18 @@ import shutil
 import socket
 import statistics
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
+from bench.disk import durable_redis
 from bench.host import service
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.observation import observe
-from canhazgpu.service.redis_server.server_program import any_server
 from canhazgpu.service.reservations.allocator import RESERVE, AllocationRequest, Allocator
 from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
@@ -88,24 +86,6 @@ def _by_redis_benchmark(url: str, command: Sequence[str]) -> str:
     words = [tool, "-s", url.removeprefix("unix://"), "-c", "1", "-n", "20000", "-q", *command]
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     return said.replace("\r", "\n").strip().rpartition(": ")[2]
-
-
-@contextmanager
-def durable_redis() -> Iterator[Path]:
-    """Run a Redis that is as durable as the service's own; yield its folder, with the socket `r`."""
-    server = any_server()
-    with tempfile.TemporaryDirectory(prefix="chg-bench-") as folder:
-        words = ["--port", "0", "--unixsocket", f"{folder}/r", "--dir", folder, "--save", ""]
-        process = subprocess.Popen(
-            [server, *words, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL
-        )
-        try:
-            while not Path(folder, "r").exists():
-                time.sleep(0.02)
-            yield Path(folder)
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def by_script() -> list[str]:

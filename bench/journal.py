@@ -9,7 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from bench.allocate import durable_redis, spread
+from bench.allocate import spread
+from bench.disk import durable_redis
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store

@@ -5,9 +5,7 @@ The C library shows UTC under the name of a TZ that is no time zone; here it is 
 """
 
 import os
-import re
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 
 from canhazgpu.client.connection import WARNED, BadSettings, read_settings
 from canhazgpu.events.default_paths import CONFIG
@@ -16,14 +14,18 @@ from canhazgpu.events.timestamps import local_time, use_zone, zone
 
 SHORT, DAY, CLOCK = "%H:%M", "%m-%d %H:%M", "%H:%M:%S"
 MINUTES = "%Y-%m-%d %H:%M"
-_CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?", re.ASCII)
-_RULE = re.compile(r"([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d", re.ASCII)  # As in `CET-1CEST`.
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?"
+_DATE = r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2})?)?"
+_RULE = r"([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d"  # As in `CET-1CEST`.
 ZONES = "/usr/share/zoneinfo"
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2})?)?", re.ASCII)
+_FOUND: list[bool] = []
 
 
-@cache
 def _find_zone() -> None:
+    """Take the zone of TZ or of the settings, once."""
+    if _FOUND:
+        return
+    _FOUND.append(True)
     if named := os.environ.get("TZ"):
         if not _is_zone(named):
             _use_named(named)
@@ -38,13 +40,17 @@ def _find_zone() -> None:
 def _is_zone(name: str) -> bool:
     """Return whether the C library knows a value of TZ: a rule, or a file with one."""
     path = name.removeprefix(":")
-    if path in ("", "UTC", "GMT") or _RULE.match(name):
+    if path in {"", "UTC", "GMT"}:
         return True
     try:
         with open(os.path.join(os.environ.get("TZDIR", ZONES), path), "rb") as file:  # noqa: PTH118, PTH123
-            return file.read(4) == b"TZif"
+            if file.read(4) == b"TZif":
+                return True
     except (OSError, ValueError):
-        return False
+        pass
+    import re  # noqa: PLC0415 - few zones are rules
+
+    return bool(re.match(_RULE, name, re.ASCII))
 
 
 def _use_named(name: str) -> None:
@@ -74,19 +80,21 @@ def as_utc(text: str, now: datetime | None = None) -> str:
 
     Local are `10:00` (the last time that it was), `today`, `yesterday`, and a date without a zone.
     """
+    import re  # noqa: PLC0415 - tables show times, and read none
+
     _find_zone()
     now = (now or datetime.now().astimezone()).astimezone(zone())
     word = text.strip().lower()
     if word in {"today", "yesterday"}:
         return _utc(datetime.combine(now.date() - timedelta(days=word == "yesterday"), time()))
-    if _CLOCK.fullmatch(word):
+    if re.fullmatch(_CLOCK, word, re.ASCII):
         try:
             shown = time.fromisoformat(word.rjust(5 if len(word) < 6 else 8, "0"))  # noqa: PLR2004 - 9:00
         except ValueError:
             return text
         day = now.date() - timedelta(days=_instant(now.date(), shown) > now)
         return _utc(datetime.combine(day, shown))
-    if _DATE.fullmatch(word):
+    if re.fullmatch(_DATE, word, re.ASCII):
         try:
             return _utc(datetime.fromisoformat(word))
         except ValueError:

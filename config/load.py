@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -67,9 +68,10 @@ class Loaded(msgspec.Struct, frozen=True):
     origins: dict[str, str]
 
 
-def options() -> Iterator[Option]:
-    """Yield every setting in the order of `settings.py`."""
-    yield from _options(Settings, "")
+@cache
+def options() -> tuple[Option, ...]:
+    """Return every setting in the order of `settings.py`."""
+    return tuple(_options(Settings, ""))
 
 
 def _options(struct: type[msgspec.Struct], prefix: str) -> Iterator[Option]:

@@ -1,12 +1,16 @@
 """Which GPUs to show and in which order: those of a user, those that are free, one's own."""
 
-import os
-import pwd
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from __future__ import annotations
 
-Gpu = dict[str, Any]
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from typing import Any
+
+    Gpu = dict[str, Any]
+
 LAST = "\U0010ffff"  # After every text.
 
 
@@ -38,14 +42,19 @@ ORDERS: dict[str, Callable[[Gpu], Any]] = {
 }
 
 
-@dataclass(frozen=True)
 class Choice:
     """What was asked for. `own` are the ids of one's own reservations, None if it does not matter."""
 
-    user: str | None = None
-    free: bool = False
-    own: Collection[str] | None = None
-    order: str = "gpu"
+    def __init__(
+        self,
+        *,
+        user: str | None = None,
+        free: bool = False,
+        own: Collection[str] | None = None,
+        order: str = "gpu",
+    ) -> None:
+        """Keep it. A dataclass would import `inspect`, which takes as long as the rest of the table."""
+        self.user, self.free, self.own, self.order = user, free, own, order
 
     def of(self, gpus: Sequence[Gpu]) -> list[Gpu]:
         """Return the GPUs that were asked for, in the order that was asked for."""
@@ -75,6 +84,8 @@ def users_of(gpu: Gpu) -> list[str]:
 
 def own_name() -> str:
     """Return the name of the user who runs this command, or their uid."""
+    import pwd  # noqa: PLC0415 - few need it
+
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

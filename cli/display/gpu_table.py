@@ -1,8 +1,8 @@
 """The table of `status --long`: one row for each GPU, with the columns that fit."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from datetime import UTC, datetime
-from typing import Any
 
 from canhazgpu.cli.display.gpu_filter import users_without_right
 from canhazgpu.cli.display.tables import Column, lay_out
@@ -10,6 +10,11 @@ from canhazgpu.cli.display.terminal import paint
 from canhazgpu.cli.local_times import DAY, SHORT, local
 from canhazgpu.cli.status_lines import COLOURS, foreign, holder
 from canhazgpu.events.sanitize import LONGEST_WORDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 STATES = {
     "AVAILABLE": "free",

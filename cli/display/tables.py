@@ -1,14 +1,16 @@
 """Tables that fit a width: flexible columns become narrower, then columns are left out in a given order."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
 from canhazgpu.cli.display.terminal import fit, width_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 GAP = 2
 
 
-@dataclass(frozen=True)
 class Column:
     """A column: its title and cells. `least` is the width to which it may be cut; 0 means never.
 
@@ -16,12 +18,19 @@ class Column:
     numbers are aligned on the right.
     """
 
-    title: str
-    cells: Sequence[str]
-    least: int = 0
-    drop: int = 0
-    right: bool = False
-    paint: Callable[[int, str], str] | None = None  # From a row and its text to what is printed.
+    def __init__(
+        self,
+        title: str,
+        cells: Sequence[str],
+        *,
+        least: int = 0,
+        drop: int = 0,
+        right: bool = False,
+        paint: Callable[[int, str], str] | None = None,
+    ) -> None:
+        """Keep it. `paint` makes what is printed, from a row and its text."""
+        self.title, self.cells, self.least, self.drop, self.right = title, cells, least, drop, right
+        self.paint = paint
 
     @property
     def width(self) -> int:

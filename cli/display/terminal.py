@@ -1,10 +1,13 @@
 """What the terminal can show: its width, colours, and characters beyond ASCII."""
 
+from __future__ import annotations
+
 import os
-import shutil
 import sys
-import unicodedata
-from typing import TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 NARROWEST, WIDEST = 40, 200
 UNLIMITED = 1_000_000
@@ -28,11 +31,17 @@ def shows_colour(stream: TextIO, *, wanted: bool = True, forced: bool = True) ->
 
 def columns(stream: TextIO) -> int:
     """Return the width for tables: that of COLUMNS or of the terminal, and WIDEST if there is none."""
-    fallback = WIDEST
-    if not os.environ.get("COLUMNS", "").isdigit() and not stream.isatty():
+    asked = os.environ.get("COLUMNS", "")
+    width = int(asked) if asked.isdigit() else 0
+    return min(WIDEST, max(NARROWEST, width or _width_of_terminal(stream)))
+
+
+def _width_of_terminal(stream: TextIO) -> int:
+    """Return the width of the terminal, WIDEST if there is none or it does not say."""
+    try:  # `shutil` would import every compression.
+        return os.get_terminal_size(stream.fileno()).columns or WIDEST
+    except (OSError, ValueError):
         return WIDEST
-    width = shutil.get_terminal_size((fallback, 24)).columns
-    return min(WIDEST, max(NARROWEST, width))
 
 
 def columns_of_terminal(stream: TextIO) -> int:
@@ -58,6 +67,8 @@ def width_of(text: str) -> int:
 
 
 def _width(character: str) -> int:
+    import unicodedata  # noqa: PLC0415 - few texts need it
+
     if unicodedata.category(character) in _NO_WIDTH:
         return 0
     return 2 if unicodedata.east_asian_width(character) in _WIDE else 1

@@ -5,7 +5,7 @@ Redis runs a script from its first line for each call, and would make unneeded d
 
 import hashlib
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 
 _HEADER = re.compile(r"^-- (Keys|Args|Returns|Events): ?(.*)$", re.MULTILINE)
@@ -23,6 +23,7 @@ PRELUDES = (
     "callers.lua",
     "rate_limits.lua",
     "scan_rows.lua",
+    "host.lua",
     "allocation.lua",
     "usage_log.lua",
 )
@@ -46,8 +47,7 @@ class Script:
         """The text that Redis runs: what the body needs of the preludes, and the body."""
         top = ".".join(self.package.split(".")[:2])
         packages = dict.fromkeys(("canhazgpu.events", top, self.package))
-        preludes = [files(package).joinpath("lua", name) for package in packages for name in PRELUDES]
-        return needed("".join(file.read_text() for file in preludes if file.is_file()), self.body) + self.body
+        return needed("".join(map(_preludes, packages)), self.body) + self.body
 
     @cached_property
     def sha(self) -> str:
@@ -73,5 +73,13 @@ def needed(prelude: str, body: str) -> str:
     return "".join(reversed(kept))
 
 
-def _words(text: str) -> set[str]:
-    return set(_WORD.findall(_NO_CODE.sub("", text)))
+@cache
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(_NO_CODE.sub("", text)))
+
+
+@cache
+def _preludes(package: str) -> str:
+    """Return the preludes of a package, which are read once for all its scripts."""
+    found = [files(package).joinpath("lua", name) for name in PRELUDES]
+    return "".join(file.read_text() for file in found if file.is_file())

@@ -5,10 +5,19 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+import redis
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+
+DRIVER: dict[str, Any] = {}
+try:
+    from redis.driver_info import DriverInfo
+except ImportError:  # Older redis-py reads its version once.
+    pass
+else:  # Newer redis-py would read its package's metadata for each connection.
+    DRIVER["driver_info"] = DriverInfo(lib_version=redis.__version__)
 
 ATTEMPTS = 5  # Masters may change again while a connection is opened.
 
@@ -27,7 +36,7 @@ class ServerPool(BlockingConnectionPool):
     def __init__(self, *, is_current: Callable[[AbstractConnection], bool], **options: Any) -> None:
         """Store how to tell whether a connection leads to the server of the newest one."""
         self._is_current = is_current
-        super().__init__(**options)
+        super().__init__(**{**DRIVER, **options})
 
     async def get_connection(self, *args: Any, **options: Any) -> Any:
         """Return a connection to the current server. Raises ServerChanged if `only_on` does not hold."""

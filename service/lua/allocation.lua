@@ -1,59 +1,13 @@
--- Shared by the scripts of the service: reads the state of a host, and changes reservations and requests.
--- Keys 1 to 8 of a script that opens a host: sequence events scan gpus reservations queue affinity ledger.
--- Its first two arguments are the host's name and the rules (service/storage/policy.py) as JSON.
+-- Shared by the scripts of the service: changes reservations and requests of a host (host.lua).
 local LEDGER_KEPT_MS = 400 * 86400 * 1000
 local OPERATION_KEPT_MS = 3600 * 1000
 -- The maximum remaining time of a reservation: a hundred years, as in events/durations.py.
 local LONGEST_MS = 100 * 365 * 86400 * 1000
 
-local function pairs_of(key)
-  local flat, map = redis.call('HGETALL', key), {}
-  for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end
-  return map
-end
-
-local function whole(number) return string.format('%.0f', number) end
-
 local function publish(event_type, subject, data, more)
   local streams = {KEYS[2]}
   if more then streams[2] = more end
   append_event(streams, ARGV[1], next_id(KEYS[1]), 'canhazgpu.' .. event_type, subject, data)
-end
-
--- Reads the host. The keys of its GPUs start at `first_gpu`. Requests are in the order of the queue.
-local function open_host(first_gpu)
-  local host = {rules = check_fencing_token(cjson.decode(ARGV[2])), gpus = {}, by_index = {}, records = {}, requests = {}, granted = {}}
-  for id, text in pairs(pairs_of(KEYS[5])) do host.records[id] = record_of(text) end
-  for _, text in pairs(pairs_of(KEYS[6])) do host.requests[#host.requests + 1] = request_of(text) end
-  table.sort(host.requests, function(a, b) return a.place < b.place end)
-  local scan = redis.call('HMGET', KEYS[3], 'at_ms', 'began_ms', 'stalled_ms')
-  host.began_ms = tonumber(scan[2] or 0)
-  host.blind = not scan[1] or scan[3] or now_ms - tonumber(scan[1]) > host.rules.stale_ms
-  for position = first_gpu, #KEYS do
-    local facts = redis.call('HMGET', KEYS[position], 'state', 'usage', 'holder', 'last_released', 'drained', 'unmanaged',
-      'uuid', 'unseen', 'holder_user', 'holder_uid', 'disowned', 'holder_login')
-    local gpu = {key = KEYS[position], index = tonumber(string.match(KEYS[position], ':gpu:(%d+)$')), state = facts[1],
-      text = facts[2], holder = facts[3], released_ms = tonumber(facts[4] or 0), drained = facts[5], unmanaged = facts[6],
-      uuid = facts[7], unseen = facts[8], disowned = facts[11]}
-    host.gpus[#host.gpus + 1] = gpu
-    host.by_index[gpu.index] = gpu
-    -- A record that cannot be read still holds its GPUs, until its user or an administrator releases it.
-    if gpu.holder and not host.records[gpu.holder] then
-      host.records[gpu.holder] = {id = gpu.holder, kind = 'manual', user = facts[9] or '', uid = tonumber(facts[10]) or 0,
-        login_uid = tonumber(facts[12] or nil), gpus = {}, started_ms = now_ms, unreadable = true}
-    end
-    local record = gpu.holder and host.records[gpu.holder]
-    if record and record.unreadable then table.insert(record.gpus, gpu.index) end
-  end
-  local listed = redis.call('ZRANGE', KEYS[4], 0, -1)
-  host.incomplete = #listed ~= #host.gpus
-  for _, index in ipairs(listed) do host.incomplete = host.incomplete or not host.by_index[tonumber(index)] end
-  return host
-end
-
-local function usage_of(gpu)
-  if not gpu.usage then gpu.usage = cjson.decode(gpu.text) end
-  return gpu.usage
 end
 
 -- Returns whether it is certain that only this user's own processes use a GPU.
@@ -72,7 +26,7 @@ local function obstacle(host, gpu, request)
   if gpu.drained then return 'drained' end
   if gpu.state == 'error' then return 'error' end
   if gpu.state ~= 'ok' or host.blind or gpu.unseen then return 'unknown' end
-  if not usage_of(gpu).in_use then return nil, false end
+  if not is_used(gpu) then return nil, false end
   if request.kind ~= 'run' and only_by(gpu, request) then return nil, true end
   return 'in_use'
 end
@@ -88,12 +42,32 @@ local function wants(request, index)
   return false
 end
 
--- Returns the GPUs that a request can have, the best first: those with the user's own processes, then the last used
--- ones (if that is the policy), then the least recently released ones, then the lowest index.
+-- Returns the GPUs that some request may have, as far as can be seen without one.
+local function free_gpus(host)
+  local free = {}
+  for _, gpu in ipairs(host.blind and {} or host.gpus) do
+    if gpu.state == 'ok' and not (gpu.holder or gpu.unmanaged or gpu.drained or gpu.unseen) then free[#free + 1] = gpu end
+  end
+  return free
+end
+
+-- Returns whether a request prefers one GPU to another: those with the user's own processes, then the last used ones
+-- (if that is the policy), then the least recently released ones, then the lowest index.
+local function is_better(a, b)
+  if a.own ~= b.own then return a.own < b.own end
+  if a.had ~= b.had then return a.had < b.had end
+  if a.gpu.released_ms ~= b.gpu.released_ms then return a.gpu.released_ms < b.gpu.released_ms end
+  return a.gpu.index < b.gpu.index
+end
+
+local FEW = 4  -- Up to so many, each is searched for, which takes less than to sort.
+
+-- Returns the GPUs that a request can have; those that it needs come first, the best first.
 local function usable(host, request, claimed)
-  local found = {}
-  for _, gpu in ipairs(host.gpus) do
-    if wants(request, gpu.index) and not claimed[gpu.index] then
+  local found, named = {}, request.gpus and {}
+  for _, index in ipairs(request.gpus or {}) do named[index] = true end
+  for _, gpu in ipairs(host.free) do
+    if (not named or named[gpu.index]) and not claimed[gpu.index] then
       local why, own = obstacle(host, gpu, request)
       if not why then
         local had = host.rules.policy == 'mru-per-user' and redis.call('HGET', KEYS[7], request.uid .. '/' .. gpu.index)
@@ -101,12 +75,18 @@ local function usable(host, request, claimed)
       end
     end
   end
-  table.sort(found, function(a, b)
-    if a.own ~= b.own then return a.own < b.own end
-    if a.had ~= b.had then return a.had < b.had end
-    if a.gpu.released_ms ~= b.gpu.released_ms then return a.gpu.released_ms < b.gpu.released_ms end
-    return a.gpu.index < b.gpu.index
-  end)
+  local wanted = needed(request)
+  if #found > wanted and wanted > FEW then
+    table.sort(found, is_better)
+  elseif #found > wanted then
+    for place = 1, wanted do
+      local best = place
+      for other = place + 1, #found do
+        if is_better(found[other], found[best]) then best = other end
+      end
+      found[place], found[best] = found[best], found[place]
+    end
+  end
   for position, one in ipairs(found) do found[position] = one.gpu end
   return found
 end
@@ -114,8 +94,8 @@ end
 local function exceeds_limit(host, request)
   if not request.limit then return false end
   local held = needed(request)
-  for _, record in pairs(host.records) do
-    if record.uid == request.uid then held = held + #record.gpus end
+  for _, gpu in ipairs(host.gpus) do
+    if gpu.holder and tonumber(gpu.holder_uid) == request.uid then held = held + 1 end
   end
   return held > request.limit
 end
@@ -162,7 +142,7 @@ local function create(host, request, may)
     idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil}
   for _, index in ipairs(gpus) do
     local gpu = host.by_index[index]
-    gpu.holder = record.id
+    gpu.holder, gpu.holder_uid = record.id, record.uid
     redis.call('HSET', gpu.key, 'holder', record.id, 'holder_uid', record.uid, 'holder_user', record.user,
       'holder_since', whole(record.started_ms))
     hold_from(gpu.key, record)
@@ -189,13 +169,16 @@ end
 -- that it could use, unless waiting would not help. Returns the claims by index.
 local function serve_queue(host)
   local claimed, left = {}, {}
+  host.free = free_gpus(host)
+  if #host.free == 0 then return claimed end  -- Nobody can be served, so the queue need not be read.
   for _, request in ipairs(host.requests) do
-    local may = exceeds_limit(host, request) and {} or usable(host, request, claimed)
+    local may = usable(host, request, claimed)
+    if #may > 0 and exceeds_limit(host, request) then may = {} end
     if request.attached and #may >= needed(request) then
       host.granted[#host.granted + 1] = create(host, request, may).id
     else
       left[#left + 1] = request
-      local last = can_become_free(host, request) and math.min(#may, needed(request)) or 0
+      local last = #may > 0 and can_become_free(host, request) and math.min(#may, needed(request)) or 0
       for i = 1, last do claimed[may[i].index] = request.id end
     end
   end
@@ -263,7 +246,7 @@ local function still_used(host, record)
   for _, index in ipairs(record.gpus) do
     local gpu = host.by_index[index]
     if gpu and gpu.state == 'unknown' then return true end
-    if gpu and gpu.state == 'ok' and usage_of(gpu).in_use then
+    if gpu and gpu.state == 'ok' and is_used(gpu) then
       for _, process in ipairs(usage_of(gpu).processes) do
         if has_right(host.rules, gpu, record, process) then return true end
       end
@@ -281,7 +264,7 @@ local function save_reply(host, reply)
   reply.granted, reply.count = host.granted, redis.call('HLEN', KEYS[5])
   if ACKNOWLEDGED[reply.code] then
     reply.cards = {}
-    for _, gpu in ipairs(host.gpus) do reply.cards[tostring(gpu.index)] = gpu.uuid or '' end
+    for _, gpu in ipairs(host.gpus) do reply.cards[gpu.name] = gpu.uuid or '' end
   end
   local text = cjson.encode(reply)
   redis.call('SET', KEYS[9], text, 'PX', OPERATION_KEPT_MS)

@@ -12,11 +12,13 @@ local function has_shape(value, types, optional)
   return true
 end
 
+local RECORD = {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'}
+local RECORD_MORE = {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number', login_uid = 'number'}
+
 -- Returns a stored reservation, or nil if it cannot be read.
 local function record_of(text)
   local good, record = pcall(cjson.decode, text)
-  if not good or not has_shape(record, {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'})
-    or not has_shape(record, {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true) then
+  if not good or not has_shape(record, RECORD) or not has_shape(record, RECORD_MORE, true) then
     return nil
   end
   for _, index in ipairs(record.gpus) do
@@ -25,11 +27,13 @@ local function record_of(text)
   return record
 end
 
+local REQUEST = {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'}
+local REQUEST_MORE = {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number', login_uid = 'number'}
+
 -- Returns a stored request, or nil if it cannot be read.
 local function request_of(text)
   local good, request = pcall(cjson.decode, text)
-  if not good or not has_shape(request, {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'})
-    or not has_shape(request, {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number', login_uid = 'number'}, true)
+  if not good or not has_shape(request, REQUEST) or not has_shape(request, REQUEST_MORE, true)
     or not (request.gpus or request.count) then
     return nil
   end

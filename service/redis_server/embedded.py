@@ -18,10 +18,9 @@ from typing import Any
 import anyio
 import structlog
 from anyio.abc import Process, TaskStatus
-from redis.exceptions import RedisError
 
 from canhazgpu.events.linux.process_state import halt_reason, listener_pid
-from canhazgpu.events.redis_client.store import SAY_AGAIN, Store, StoreDown
+from canhazgpu.events.redis_client.store import SAY_AGAIN, Store
 from canhazgpu.service.lock import AlreadyRunning, Lock
 from canhazgpu.service.redis_server import deleted_files, launcher
 from canhazgpu.service.redis_server.aof_repair import (
@@ -32,10 +31,10 @@ from canhazgpu.service.redis_server.aof_repair import (
     repair_or_move_aside,
 )
 from canhazgpu.service.redis_server.server_log import cut_at, is_broken, last_words
+from canhazgpu.service.redis_server.server_process import answers, end
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed, Server, find_server, record
 
 LOCK_PATIENCE = 10.0  # Seconds to wait for a previous server to exit.
-SHUTDOWN_PATIENCE = 1.0  # Seconds for the command that ends the server.
 START_PATIENCE = 30.0  # Seconds: a long append-only file takes a while to load.
 RESTART_FIRST, RESTART_LAST = 0.05, 1.0
 STEADY = 10.0  # A server that ran this long did not fail at its start.
@@ -103,8 +102,8 @@ class EmbeddedRedis:
                 continue
             store = Store(self.url, "none")
             try:
-                answers = await _answers(store, process, None if started else START_PATIENCE)
-                if answers:
+                did_answer = await answers(store, process, None if started else START_PATIENCE)
+                if did_answer:
                     self._loaded(server)
                     if not started:
                         started = True
@@ -114,12 +113,12 @@ class EmbeddedRedis:
             finally:
                 self.pid = None
                 with anyio.CancelScope(shield=True):
-                    await _end(process, store)
+                    await end(process, store)
                     await store.close()
-            if not answers and repairs < REPAIRS and is_broken(self._server_log()):
+            if not did_answer and repairs < REPAIRS and is_broken(self._server_log()):
                 repairs = await self._repair(server.program, repairs, started=started)
                 continue
-            if not answers and not started:
+            if not did_answer and not started:
                 raise EmbeddedFailed(self._failure(process))
             self._died(self._last_words(), process.returncode)
             pause = RESTART_FIRST if time.monotonic() - began > STEADY else min(pause * 2, RESTART_LAST)
@@ -280,27 +279,3 @@ class EmbeddedRedis:
             f"Copy the file and run `{check_command(program, self.folder)}`, or move {self.folder} away, and "
             "live reservations are restored from the journal"
         )
-
-
-async def _end(process: Process, store: Store) -> None:
-    """End the server. It obeys a command at once, and a signal only when it wakes up by itself."""
-    if process.returncode is None:
-        with anyio.move_on_after(SHUTDOWN_PATIENCE), contextlib.suppress(RedisError, OSError):
-            await store.redis.shutdown(nosave=True)  # Every write is in the append-only file.
-    if process.returncode is None:
-        process.terminate()
-        with anyio.move_on_after(5):
-            await process.wait()
-    if process.returncode is None:
-        process.kill()
-    await process.wait()
-
-
-async def _answers(store: Store, process: Process, patience: float | None) -> bool:
-    """Wait until the server answers; return False if it has ended or did not answer within `patience`."""
-    deadline = time.monotonic() + patience if patience else None
-    while process.returncode is None and (deadline is None or time.monotonic() < deadline):
-        with contextlib.suppress(StoreDown):
-            await store.ready(0.2)
-            return True
-    return False

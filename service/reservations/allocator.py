@@ -25,21 +25,12 @@ from canhazgpu.service.reservations.script_replies import (
 from canhazgpu.service.storage import records
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
-RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT, LEAVE, DRAIN, MANAGE, ADOPT, DISOWN = (
+RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT = (
     Script("canhazgpu.service.reservations", verb)
-    for verb in (
-        "reserve",
-        "release",
-        "extend",
-        "conclude",
-        "expire",
-        "heartbeat",
-        "leave",
-        "drain",
-        "manage",
-        "adopt",
-        "disown",
-    )
+    for verb in ("reserve", "release", "extend", "conclude", "expire", "heartbeat")
+)
+LEAVE, DRAIN, MANAGE, ADOPT, DISOWN = (
+    Script("canhazgpu.service.reservations", verb) for verb in ("leave", "drain", "manage", "adopt", "disown")
 )
 ATTEMPTS = 10  # A GPU that appears during a call restarts the call, and so does each loss of Redis' data.
 

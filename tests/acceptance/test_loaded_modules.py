@@ -78,11 +78,30 @@ SHOULD = {
     },
     "cancel": {".cli.reservations.cancel", *RESERVATION},
 }
+TABLE = {
+    "--long": {
+        ".cli.display",
+        ".cli.display.gpu_filter",
+        ".cli.display.gpu_table",
+        ".cli.display.tables",
+        ".cli.display.terminal",
+        ".cli.local_times",
+        ".events.timestamps",
+        "_datetime",
+        "datetime",
+        "math",
+        "unicodedata",  # How wide a bar is.
+    },
+    "--sort": {".cli.display", ".cli.display.gpu_filter"},
+}
 HELD = ("extend", "env", "release", "check")  # They need reservations.
 LINES = [
     "status",
     "status --json",
     "status --no-color",
+    "status --long",
+    "status --sort memory",
+    "status --long --sort user --free",
     "reserve --gpus 1 --duration 4h --note ours",
     "reserve --gpu-ids 1 --wait 30m --json",
     "env --shell fish",
@@ -162,7 +181,8 @@ def test_a_command_that_starts_often_loads_only_these(python: Path, daemon: Daem
     _prepare(canhazgpu, environment, words[0])
     found = _loaded(python, environment, canhazgpu, *words)
     found = {name for name in found if not OF_SCRIPT.fullmatch(name)}
-    may = EVERY | SHOULD[words[0]] | (OF_ROOT if words[0] == "run" and os.geteuid() == 0 else set())
+    table = set().union(*(TABLE.get(word, set()) for word in words))
+    may = EVERY | SHOULD[words[0]] | table | (OF_ROOT if words[0] == "run" and os.geteuid() == 0 else set())
     named = {f"canhazgpu{name}" if name[:1] in ("", ".") else name for name in may}
     assert found <= named
     assert named - found <= {"canhazgpu.cli.values"}

@@ -26,7 +26,18 @@ PRELUDE = {
     "leave": "request.left",
 }
 
-LUA = {"error", "ipairs", "pairs", "pcall", "tonumber", "tostring", "type", "unpack"}
+LUA = {
+    "error",
+    "ipairs",
+    "pairs",
+    "pcall",
+    "rawget",
+    "setmetatable",
+    "tonumber",
+    "tostring",
+    "type",
+    "unpack",
+}
 
 
 @pytest.mark.parametrize(("folder", "name"), SCRIPTS)

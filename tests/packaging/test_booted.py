@@ -28,21 +28,6 @@ port = 2525
 tls = "none"
 user_address = "{user}@lab.example"
 """
-MAIL_SERVER = """
-import socket
-listener = socket.create_server(("127.0.0.1", 2525))
-while True:
-    link, _ = listener.accept()
-    lines = link.makefile("r", newline="\\r\\n")
-    link.sendall(b"220 lab\\r\\n")
-    data = False
-    for line in lines:
-        open("/root/mail", "a").write(line)
-        if data and line != ".\\r\\n":
-            continue
-        data = line.upper().startswith("DATA")
-        link.sendall(b"354 go on\\r\\n" if data else b"250 lab\\r\\n")
-"""
 
 
 def _gpus(system: debian.System, *pids: int) -> None:
@@ -63,7 +48,7 @@ def _status(system: debian.System) -> str:
 @pytest.fixture(scope="module")
 def lab(machine: debian.System) -> debian.System:
     """The package installed, with settings, two simulated GPUs and a mail server."""
-    machine.path("/root/mail.py").write_text(MAIL_SERVER)
+    machine.path("/root/mail.py").write_text(debian.MAIL_SERVER)
     machine.shell("ip link set lo up 2>/dev/null || true; systemd-run --unit=mail python3 /root/mail.py")
     machine.path("/etc/canhazgpu").mkdir()
     machine.path("/etc/canhazgpu/config.toml").write_text(CONFIG)

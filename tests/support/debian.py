@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,24 @@ MIRROR = "http://deb.debian.org/debian"
 NEEDED = ("debootstrap", "systemd-nspawn", "nsenter", "dpkg-deb")
 UP = ("running", "degraded")  # Degraded: one of Debian's own units may fail on this host.
 INIT = ["systemd", "systemd-sysv", "dbus", "procps", "logrotate", "man-db", "python3"]
+
+# Takes every message, and keeps what it was told in /root/mail.
+MAIL_SERVER = """
+import socket
+listener = socket.create_server(("127.0.0.1", 2525))
+while True:
+    link, _ = listener.accept()
+    lines = link.makefile("r", newline="\\r\\n")
+    link.sendall(b"220 lab\\r\\n")
+    data = False
+    for line in lines:
+        open("/root/mail", "a").write(line)
+        if data and line != ".\\r\\n":
+            continue
+        data = line.upper().startswith("DATA")
+        code = b"354" if data else b"221" if line.upper().startswith("QUIT") else b"250"
+        link.sendall(code + b" lab\\r\\n")
+"""
 
 
 def skip(reason: str) -> None:
@@ -41,7 +60,7 @@ class System:
             text=True,
             check=False,
             env={
-                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                 "DEBIAN_FRONTEND": "noninteractive",
                 "LC_ALL": "C.UTF-8",
             },
@@ -69,33 +88,42 @@ def unpacked(folder: Path, suite: str = "bookworm", *packages: str) -> System:
     missing = [name for name in NEEDED if not shutil.which(name)]
     if missing:
         skip(f"not installed: {', '.join(missing)}")
-    kept = KEPT / f"{'-'.join((suite, *(['booting'] if packages else [])))}.tar"
-    if not kept.exists():
-        _make(kept, suite, packages)
     folder.mkdir()
-    subprocess.run(["tar", "-C", folder, "-xf", kept], check=True)
+    subprocess.run(["tar", "-C", folder, "-xf", _kept(suite, packages)], check=True)
     return System(folder)
 
 
-def _make(kept: Path, suite: str, packages: tuple[str, ...]) -> None:
+def _kept(suite: str, packages: tuple[str, ...]) -> Path:
+    """Return the archive of a system with these packages; make it from that of the minimal system."""
+    name = f"{suite}-{zlib.crc32(' '.join(packages).encode()):x}" if packages else suite
+    kept = KEPT / f"{name}.tar"
+    if kept.exists():
+        return kept
     KEPT.mkdir(parents=True, exist_ok=True)
+    minimal = _kept(suite, ()) if packages else None
     new = KEPT / f"new-{os.getpid()}"
     try:
-        made = subprocess.run(
-            ["debootstrap", "--variant=minbase", suite, new, MIRROR],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode:
-            skip(f"debootstrap cannot make {suite}: {made.stdout.splitlines()[-1:]}")
-        system = System(new)
-        if packages:
-            system.call("apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages)
+        if minimal:
+            new.mkdir()
+            subprocess.run(["tar", "-C", new, "-xf", minimal], check=True)
+            System(new).call("apt-get", "update", "-qq")
+            System(new).call("apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages)
+            System(new).call("apt-get", "clean")
+        else:
+            _bootstrap(suite, new)
         subprocess.run(["tar", "-C", new, "-cf", f"{kept}.new", "."], check=True)
         Path(f"{kept}.new").rename(kept)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    return kept
+
+
+def _bootstrap(suite: str, new: Path) -> None:
+    """Make a minimal system, or skip the test where there is no network."""
+    words = ["debootstrap", "--variant=minbase", suite, str(new), MIRROR]
+    made = subprocess.run(words, capture_output=True, text=True, check=False)
+    if made.returncode:
+        skip(f"debootstrap cannot make {suite}: {made.stdout.splitlines()[-1:]}")
 
 
 def _leader(manager: int) -> int:

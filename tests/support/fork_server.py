@@ -25,6 +25,14 @@ from typing import Any, TextIO
 
 COMMAND = "canhazgpu.cli.main"
 FOLDERS = ("cli", "client", "config", "events", "notifiers", "service", "workers")
+WHEN_USED = (  # What anyio, typer and uvicorn import themselves, as soon as a service or a command begins.
+    "anyio._backends._asyncio",
+    "anyio._core._subprocesses",
+    "anyio.streams.tls",
+    "importlib.readers",
+    "typer._click.decorators",
+    "uvicorn.lifespan.off",
+)
 CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
 CLONE = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
 PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_MM, PR_SET_MM_MAP, PR_GET_TID_ADDRESS, PR_CAP_AMBIENT = (
@@ -54,12 +62,22 @@ def call(name: str, *arguments: Any) -> int:
 
 
 def import_product() -> None:
-    """Import all of it but the command's own module, which runs as `__main__` in each child."""
+    """Import all of it but the command's own module, which runs as `__main__` in each child.
+
+    Settings and scripts are looked at too: they are read when they are used first.
+    """
     for folder in FOLDERS:
         package = importlib.import_module(f"canhazgpu.{folder}")
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if module.name != COMMAND:
                 importlib.import_module(module.name)
+    for name in WHEN_USED:
+        importlib.import_module(name)
+    importlib.import_module("canhazgpu.config.load").options()
+    script = importlib.import_module("canhazgpu.events.redis_client.scripts").Script
+    for one in gc.get_objects():
+        if isinstance(one, script):
+            one.sha  # noqa: B018 - reads its file
     gc.collect()
     gc.freeze()  # Else the first collection of each child copies every page.
 

@@ -22,12 +22,12 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Berlin is the zone of this process; afterwards it is what it was."""
     monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
     time.tzset()
-    local_times._find_zone.cache_clear()  # noqa: SLF001 - it is found once a process
+    local_times._FOUND.clear()  # noqa: SLF001 - it is found once a process
     yield
     use_zone("")
     monkeypatch.undo()
     time.tzset()
-    local_times._find_zone.cache_clear()  # noqa: SLF001
+    local_times._FOUND.clear()  # noqa: SLF001
 
 
 def test_the_zone_of_the_process_is_named() -> None:
@@ -81,7 +81,7 @@ def test_a_zone_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("Europe/Berlin", ":Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin"):
         monkeypatch.setenv("TZ", name)
         time.tzset()
-        local_times._find_zone.cache_clear()  # noqa: SLF001
+        local_times._FOUND.clear()  # noqa: SLF001
         assert local(SUMMER, local_times.SHORT) == "11:15 CEST"
 
 
@@ -137,5 +137,5 @@ def test_the_zone_of_the_settings_is_for_commands_without_tz(
     monkeypatch.setenv("CANHAZGPU_CONFIG", config)
     assert local(SUMMER).endswith("CEST")
     monkeypatch.delenv("TZ")
-    local_times._find_zone.cache_clear()  # noqa: SLF001
+    local_times._FOUND.clear()  # noqa: SLF001
     assert local(SUMMER).endswith("09:15:47 UTC")

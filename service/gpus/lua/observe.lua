@@ -284,7 +284,7 @@ end
 local granted = {}
 if settles or #over > 0 then
   local host = open_host(FIRST)
-  for _, record in pairs(host.records) do
+  for _, record in pairs(every_record(host)) do
     if record.ended_ms and record.ended_ms > now_ms then  -- The clock was set back.
       record.ended_ms = now_ms
       save(record)

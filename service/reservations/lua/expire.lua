@@ -15,7 +15,7 @@ local function announce(record)
   publish('reservation.expiring', 'reservation/' .. record.id, facts_of(record, {deadline = rfc3339(record.expires_ms)}))
 end
 
-for id, record in pairs(host.records) do
+for id, record in pairs(every_record(host)) do
   local ends_ms = record.expires_ms
   if ends_ms and ends_ms <= now_ms then
     expired[#expired + 1] = id

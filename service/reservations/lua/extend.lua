@@ -22,7 +22,7 @@ for _, index in ipairs(request.gpus or {}) do
 end
 if #blocked > 0 then return save_reply(host, {code = 'not-yours', blocked = blocked}) end
 if not request.gpus then
-  for id, record in pairs(host.records) do
+  for id, record in pairs(every_record(host)) do
     if is_own(record, request) and record.kind == 'manual' then chosen[id] = record end
   end
 end

@@ -14,7 +14,7 @@ local function new_name(one)
   end
 end
 
-for _, record in pairs(host.records) do
+for _, record in pairs(every_record(host)) do
   local new, formerly = new_name(record)
   if new then
     record.user = new.name

@@ -36,7 +36,7 @@ for _, id in ipairs(request.ids or {}) do
 end
 if #blocked > 0 then return save_reply(host, {code = 'not-yours', blocked = blocked}) end
 if not request.gpus and not request.ids then
-  for _, record in pairs(host.records) do
+  for _, record in pairs(every_record(host)) do
     local theirs = is_own(record, request) or (request.admin and request.everybody)
     if theirs and (request.admin or not is_job(record)) and (request.all or record.kind == 'manual' or record.ended_ms) then
       for _, index in ipairs(record.gpus) do part_of(record, index) end

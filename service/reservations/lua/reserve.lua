@@ -47,7 +47,7 @@ local function refuse(code, claimed, may)
 end
 
 -- A job has one reservation, however often its prolog asks for it.
-for _, record in pairs(is_job(request) and not known and host.records or {}) do
+for _, record in pairs(is_job(request) and not known and every_record(host) or {}) do
   if record.kind == request.kind and record.label == request.label and record.uid == request.uid then return granted(record) end
 end
 
