@@ -191,7 +191,7 @@ def test_the_mixed_status(host: Daemon, programs: Path, people: list[Person]) ->
     host.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
     until(lambda: host.status().count("AVAILABLE") == 4)
     words = [*COMMAND, "run", "--gpu-ids", "0", "--", "sleep", "600"]
-    with subprocess.Popen(bob.words(*words), env=host.environment, cwd="/") as job:
+    with subprocess.Popen(bob.command(*words), env=host.environment, cwd="/") as job:
         done = host.run("reserve", "--gpu-ids", "3", person=charlie, cwd="/")
         assert done.returncode == 0, done.stderr
         until(lambda: "run, last heartbeat" in host.status())

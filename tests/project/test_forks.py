@@ -62,7 +62,7 @@ def started(host: Daemon, words: list[str], person: Person | None, **options: An
     shown = host.folder / "shown"
     with shown.open("wb") as output:
         process = subprocess.Popen(
-            person.words(*words, *WATCH) if person else [*words, *WATCH],
+            person.command(*words, *WATCH) if person else [*words, *WATCH],
             env=host.environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -44,4 +44,4 @@ def persons() -> Iterator[list[Person]]:
     made = [Person() for _ in range(4)]
     yield made
     for person in made:
-        person.leave()
+        person.remove()

@@ -128,7 +128,7 @@ class Daemon:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command against it, as a person where one is named."""
         return subprocess.run(
-            person.words(*COMMAND, *words) if person else [*COMMAND, *words],
+            person.command(*COMMAND, *words) if person else [*COMMAND, *words],
             env=self.environment,
             capture_output=True,
             text=True,

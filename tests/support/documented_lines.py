@@ -77,7 +77,10 @@ SITUATIONS = {
         (INTEGRATORS, heading): ADMINISTRATOR
         for heading in ("For integrators", "HTTP API", "Read", "Reserve", "Administer", "Events")
     },
-    ("docs/measurements.md", "Compared with the version before containers, the journal and Valkey"): Situation(),
+    (
+        "docs/measurements.md",
+        "Compared with the version before containers, the journal and Valkey",
+    ): Situation(),
     ("docs/notifiers.md", "A notifier of your own"): ADMINISTRATOR,
     ("docs/redis.md", "Move to another Redis"): Situation(ROOT, "/root", after="systemctl start canhazgpu"),
     (USERS, "Your first reservation"): Situation(),

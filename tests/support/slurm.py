@@ -147,7 +147,7 @@ class Slurm:
     def run(self, *words: str, person: Person | None = None, check: bool = True) -> str:
         """Run one of Slurm's commands, as a person where one is named; return what it prints."""
         done = subprocess.run(
-            person.words(*words) if person else words,
+            person.command(*words) if person else words,
             env=self.environment,
             cwd=self.folder / "out",
             capture_output=True,
