@@ -92,8 +92,8 @@ def restore() -> None:
         fail(f"{error.filename}: {error.strerror}", REFUSED)
     for path in given:
         sys.stdout.write(f"{printable(path, 300)} has its former permissions\n")
-    for path, error in failed:
-        sys.stderr.write(f"Error: {printable(path, 300)} cannot be changed: {error.strerror}\n")
+    for path, reason in failed:
+        sys.stderr.write(f"Error: {printable(path, 300)} cannot be changed: {reason.strerror}\n")
     if failed:
         fail("not all files could be changed: look at them with `canhazgpu enforcement status`", REFUSED)
     if not given:

@@ -90,7 +90,7 @@ def test_a_service_that_is_not_root_says_so_once_and_serves(
         os.chown(path, owner.uid, owner.gid)
     with (enforced.folder / "service.log").open("w") as log:
         process = subprocess.Popen(
-            owner.words(*COMMAND, "serve"), env=enforced.environment, stdout=log, stderr=log
+            owner.command(*COMMAND, "serve"), env=enforced.environment, stdout=log, stderr=log
         )
     try:
         until(lambda: enforced.status().count("AVAILABLE") == 4, 20)
