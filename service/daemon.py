@@ -163,9 +163,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             await _start_workers(work, identity, workers, settings, store)
         work.start_soon(watchdog, scanner)
         adding = Summing(settings, store)
-        for loop in filter(
-            None, (enforcement, liveness, reconciler, handover, silences, retention, adding, halts)
-        ):
+        if enforcement:
+            await work.start(enforcement.run)
+        for loop in (liveness, reconciler, handover, silences, retention, adding, halts):
             await work.start(loop.run)
         await work.start(serve_http, halts.watched(api), socket_file, users, scanner.checks)
         await work.start(scanner.run)
