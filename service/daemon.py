@@ -116,11 +116,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
     reconciler.hold = identity.hold
     group = _group(settings.admin_group)
-    if enforcement := open_enforcement(settings, users, group):
-        enforcement.journal_state = lambda: reconciler.journal_state
-        enforcement.seen = lambda: scanner.seen
-        enforcement.stale, journal.follow = reconciler.note, enforcement.follow
-        scanner.checks.append(enforcement.check)
+    enforcement = open_enforcement(settings, users, group)
+    if enforcement:
+        _connect(enforcement, reconciler, scanner, journal)
     scanner.follow_names = UserRenames(settings, store, users, lambda: reconciler.journal_state).follow
     last_known = LastKnown(store, scanner, reconciler)
     socket_file = _bound(Path(settings.socket))
@@ -227,6 +225,14 @@ def _reconciler(
     reconciler.restored = restored
     scanner.checks.append(reconciler.check)
     return reconciler
+
+
+def _connect(enforcement: Any, reconciler: Reconciler, scanner: Scanner, journal: Journal) -> None:
+    """Let enforcement follow what is in the journal and what a scan sees."""
+    enforcement.journal_state = lambda: reconciler.journal_state
+    enforcement.seen = lambda: scanner.seen
+    enforcement.stale, journal.follow = reconciler.note, enforcement.follow
+    scanner.checks.append(enforcement.check)
 
 
 def _notifier(store: Store) -> Notify:
