@@ -228,7 +228,6 @@ def _reconciler(
 
 
 def _connect(enforcement: Any, reconciler: Reconciler, scanner: Scanner, journal: Journal) -> None:
-    """Let enforcement follow what is in the journal and what a scan sees."""
     enforcement.journal_state = lambda: reconciler.journal_state
     enforcement.seen = lambda: scanner.seen
     enforcement.stale, journal.follow = reconciler.note, enforcement.follow
