@@ -57,16 +57,17 @@ test-containers: $(STAMP)
 	tests/containers/install
 	$(BIN)/python -m pytest -m docker tests/containers
 
-# With a Slurm of their own on one node. Root installs what is missing. JOBS is how many compete in the last test.
+# With a Slurm of their own on one node. Root installs what is missing. JOBS is how many compete in one test, if set.
 test-slurm: $(STAMP)
 	tests/slurm/install
-	JOBS=$(or $(filter-out 2,$(JOBS)),24) $(BIN)/python -m pytest -m slurm tests/slurm
+	$(BIN)/python -m pytest -m slurm -n 3 --dist loadfile tests/slurm
 
 # build/deb/canhazgpu_VERSION_ARCH.deb, for Debian and Ubuntu with Python 3.11 or later.
 deb: $(STAMP)
 	packaging/deb/build $(BIN)/python
 
-# Installs the package on systems made by debootstrap, and boots one. Root installs what is missing.
+# Installs the package on systems made by debootstrap, boots two, and types every command line of the documents on one.
+# Root installs what is missing.
 test-deb: $(STAMP)
 	tests/packaging/install
 	$(BIN)/python -m pytest -m deb tests/packaging

@@ -1,16 +1,14 @@
-"""How long the tab key takes: the words are asked for as the scripts of the shells ask."""
+"""How long the tab key takes with an installed wheel; words are asked for as the scripts of the shells do."""
 
 import os
 import resource
 import statistics
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 from bench.host import service
+from bench.installed import installed
 
-CANHAZGPU = str(Path(sys.executable).with_name("canhazgpu"))
 ROUNDS = 15
 LIMIT_MS = 300
 LINES = (
@@ -27,7 +25,7 @@ LINES = (
 
 def measure() -> list[str]:
     """Return lines with the median time for each unfinished command line, beside the shortest program."""
-    with service() as (folder, _):
+    with installed() as programs, service() as (folder, _):
         environment = {
             **os.environ,
             "CANHAZGPU_CONFIG": str(folder / "config.toml"),
@@ -38,10 +36,10 @@ def measure() -> list[str]:
         busy: dict[str, list[float]] = {line: [] for line in times}
         for _ in range(ROUNDS):  # In turns, so that a busy moment of the machine hits all of them.
             for line, taken in times.items():
-                command = [sys.executable, "-c", "pass"] if line.startswith("python") else [CANHAZGPU]
+                words = ["python", "-c", "pass"] if line.startswith("python") else ["canhazgpu"]
                 began, before = time.perf_counter(), _processor()
                 subprocess.run(
-                    command,
+                    [programs / words[0], *words[1:]],
                     env={**environment, "_TYPER_COMPLETE_ARGS": line},
                     check=False,
                     stdout=subprocess.DEVNULL,
@@ -56,7 +54,7 @@ def measure() -> list[str]:
             f"{line!r}: {taken:.0f} ms, of the processor {work[line]:.0f} ms"
             for line, taken in middle.items()
         ),
-        f"slowest: {slowest:.0f} ms, of at most {LIMIT_MS} ms",
+        f"slowest: {slowest:.0f} ms, of at most {LIMIT_MS} ms; load {os.getloadavg()[0]:.0f}",
     ]
 
 

@@ -15,6 +15,7 @@ import anyio
 
 from bench.host import service
 from bench.idle import cpu, processes
+from bench.installed import installed
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.timestamps import rfc3339
@@ -24,7 +25,6 @@ ENTRIES, DAYS, GPUS, USERS = 100_000, 400, 8, 40
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 FILL = "import sys; from bench.report import fill_in; fill_in(sys.argv[1])"
 ROUNDS, PIPED = 5, 1000
-CANHAZGPU = str(Path(sys.executable).with_name("canhazgpu"))
 ASKED = {
     "by user, 7 days": ["--days", "7"],
     "by user, 400 days": ["--days", "400"],
@@ -109,7 +109,7 @@ def peak(pid: int) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def once(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
+def once(command: list[str | Path], environment: dict[str, str]) -> tuple[float, float, float]:
     """Return how long a command takes, how much processor time it needs, and how many MB."""
     began = time.perf_counter()
     child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -122,7 +122,7 @@ def once(command: list[str], environment: dict[str, str]) -> tuple[float, float,
 
 def measure() -> Iterator[str]:
     """Yield lines with the time of each report, of adding up, and the memory."""
-    with service(GPUS) as (folder, daemon):
+    with installed() as programs, service(GPUS) as (folder, daemon):
         command = [
             sys.executable,
             "-c",
@@ -139,8 +139,8 @@ def measure() -> Iterator[str]:
         for name, words in ASKED.items():
             pairs, spent = [], cpu(tree)
             for _ in range(ROUNDS):  # In turns, so that a busy moment of the machine hits both.
-                least = once([sys.executable, "-c", "pass"], environment)
-                pairs.append((once([CANHAZGPU, "report", *words], environment), least))
+                least = once([programs / "python", "-c", "pass"], environment)
+                pairs.append((once([programs / "canhazgpu", "report", *words], environment), least))
             spent = (cpu(tree) - spent) / ROUNDS
             most = max(most, *(pair[0][2] for pair in pairs))
             (took, least_took), own = (
@@ -153,5 +153,5 @@ def measure() -> Iterator[str]:
             )
         yield (
             f"memory of the service: {before:.0f} MB before, {peak(daemon.pid):.0f} MB at most;"
-            f" of a command at most {most:.0f} MB"
+            f" of a command at most {most:.0f} MB; load {os.getloadavg()[0]:.0f}"
         )

@@ -35,7 +35,7 @@ def show(
     if chosen:
         sys.stdout.write(lines(chosen) if lines else _plain(chosen, colour=colour))
     elif gpus:
-        sys.stderr.write("No GPU of this host is one of those.\n")
+        sys.stderr.write("No GPU of this host matches.\n")
     else:
         sys.stderr.write(f"No GPU was found on this host: {_why_none()}\n")
 

@@ -7,7 +7,7 @@ http.client would need most of the time in which a command starts, because it im
 from __future__ import annotations
 
 import time
-from _socket import AF_UNIX, MSG_PEEK, SHUT_RDWR, SOCK_STREAM, socket
+from _socket import AF_UNIX, MSG_PEEK, SHUT_RD, SOCK_STREAM, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,9 +144,12 @@ def is_readable(link: socket, seconds: float) -> bool:
 
 
 def shut(link: socket) -> None:
-    """Break a connection; a thread that reads from it gets its end."""
+    """Break a connection; a thread that reads from it gets what has arrived, and then the end.
+
+    The other side is not told that this one has ended, but cannot write: it knows what was not delivered.
+    """
     try:  # noqa: SIM105 - contextlib would cost the command line its speed
-        link.shutdown(SHUT_RDWR)
+        link.shutdown(SHUT_RD)
     except OSError:  # It is closed, or the other side has gone.
         pass
 

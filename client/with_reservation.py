@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from canhazgpu.client.connection import Client, Refused, Unreachable
 from canhazgpu.client.reservations import Reservation, obtain
+from canhazgpu.client.reserve_arguments import checked_wait, request_body
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,7 +23,7 @@ class reserve:  # noqa: N801 - it is called like a function
     (`"4h"`) limits the reservation in any case. Within the block, CUDA_VISIBLE_DEVICES and related variables
     are set in this process; a library that has read them before does not notice. As a decorator, it reserves
     for each call. Whoever cancels an `async with` that waits takes the request out of the queue. Raises
-    Refused, Unreachable and BadSettings, and TypeError if `gpu_ids` is a text.
+    Refused, Unreachable and BadSettings, and TypeError or ValueError for an invalid argument.
     """
 
     def __init__(  # noqa: PLR0913 - each says one thing about the reservation
@@ -36,15 +37,8 @@ class reserve:  # noqa: N801 - it is called like a function
         client: Client | None = None,
     ) -> None:
         """Store the request; nothing is reserved yet."""
-        if isinstance(gpu_ids, str):
-            raise TypeError(f"gpu_ids is a list such as [0, 1], not {gpu_ids!r}")
-        said = {"duration": duration, "note": note}
-        self._body = {
-            "kind": "manual",
-            **({"gpus": list(gpu_ids)} if gpu_ids is not None else {"count": gpus}),
-            **{name: value for name, value in said.items() if value is not None},
-        }
-        self._wait, self._client = wait, client
+        self._body = request_body(gpus, gpu_ids, duration, note)
+        self._wait, self._client = checked_wait(wait), client
         self._held: list[Reservation] = []
         more = {"gpu_ids": gpu_ids, "duration": duration, "wait": wait, "note": note, "client": client}
         self._again: Callable[[], reserve] = functools.partial(reserve, gpus, **cast("Any", more))

@@ -73,6 +73,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
     async with AsyncExitStack() as resources:
         lock = _locked(Path(settings.state_dir))
         resources.callback(lock.release)
+        reason: str | None = None
         try:
             async with anyio.create_task_group() as support:
                 support.start_soon(keep_locked, lock, LOOK_AGAIN)
@@ -82,7 +83,9 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
                     notify("STOPPING=1")
                 support.cancel_scope.cancel()
         except* (EmbeddedFailed, NameTaken, ProviderFailed, ServeFailed) as failed:
-            raise ServeFailed(str(_first(failed))) from None
+            reason = str(_first(failed))
+        if reason is not None:  # Raised in the clause, it would be in a group before Python 3.11.4.
+            raise ServeFailed(reason)
 
 
 async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
@@ -99,7 +102,13 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake
     liveness = Lifetime(
-        store, allocator, scanner, _notifier(store), attributor.persons, grace=settings.run.grace
+        store,
+        allocator,
+        scanner,
+        _notifier(store),
+        attributor.persons,
+        grace=settings.run.grace,
+        warning=settings.notices.expiry_warning,
     )
     attributor.runs = liveness.runs
     resources.callback(journal.close)

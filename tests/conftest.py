@@ -14,10 +14,10 @@ import support.forks
 from redis import Redis
 from redis.exceptions import RedisError
 from support.daemon import folder, host, lasting_host
+from support.event_history import past
 from support.hostile import mailing
 from support.machines import machine, shared
 from support.nvml import nvml_host, nvml_library, provider, say
-from support.past import past
 from support.people import people
 from support.redis import redis_binary
 from support.runs import runs

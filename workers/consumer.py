@@ -23,6 +23,7 @@ CONSUMER = "worker"  # Members keep their name, so that they find their pending 
 CLAIM_AFTER = 120.0  # Seconds; longer than any delivery.
 LONGEST_BLOCK = 30.0
 BATCH = 64
+GIVE_WAY = 0.02  # Seconds: who caused an event gets the answer before anybody is told of it.
 BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
 
 Row = tuple[bytes, dict[bytes, bytes]]
@@ -67,7 +68,9 @@ class Consumer:
                     while True:
                         await check_owner(self.store)
                         entries = await self.new(await due())
-                        if entries:  # A blocking read lasts: the state may be another's by now.
+                        if entries:
+                            await anyio.sleep(GIVE_WAY)
+                            # A blocking read lasts: the state may be another's by now.
                             await check_owner(self.store)
                             await take(entries)
                         patience.reset()

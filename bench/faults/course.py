@@ -204,9 +204,9 @@ def _audit(cell: Cell, seconds: float) -> None:
     done = cell.host.command("log", "verify")
     if done.status:
         cell.oracle.fail(CHAIN, done.out + done.error)
-    if renamed := cell.mailbox.renamed():
+    if renamed := cell.mailbox.with_changed_ids():
         cell.oracle.fail(RENAMED, str(renamed))
-    if repeats := cell.mailbox.twice():
+    if repeats := cell.mailbox.repeats():
         cell.seen.append(f"{repeats} mails came twice")
 
 

@@ -1,4 +1,4 @@
-"""A mail server that takes, defers, or is not there."""
+"""A mail server that accepts mail, defers it, or is switched off."""
 # ruff: noqa: N802 - handle_RCPT and its like are aiosmtpd's names
 
 import socket
@@ -14,10 +14,10 @@ OK, LATER = "250 ok", "451 4.3.0 try later"
 
 
 class Mailbox:
-    """What arrived: to whom, which notice, under which Message-ID."""
+    """A mail server that records the recipient, the notice and the Message-ID of each email."""
 
     def __init__(self) -> None:
-        """Take a port, and listen."""
+        """Choose a free port, and listen on it."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self.defers = False
@@ -28,18 +28,18 @@ class Mailbox:
         self.open()
 
     def open(self) -> None:
-        """Listen, again."""
+        """Start to listen."""
         self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
         self._controller.start()
 
     def close(self) -> None:
-        """Be gone."""
+        """Stop listening."""
         if self._controller:
             self._controller.stop()
             self._controller = None
 
     async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _: Any) -> str:
-        """Take a recipient, or not now."""
+        """Accept a recipient, or defer it."""
         if self.defers:
             self.deferred += 1
             return LATER
@@ -47,25 +47,25 @@ class Mailbox:
         return OK
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
-        """Take a mail."""
+        """Record an email."""
         mail = message_from_bytes(envelope.content, policy=policy.default)
         with self._lock:
             self._taken += [(address.partition("@")[0], mail) for address in envelope.rcpt_tos]
         return OK
 
     def to(self, user: str) -> int:
-        """Return how many different notices a user got."""
+        """Return how many different notices a user received."""
         with self._lock:
             return len({str(mail["X-Canhazgpu-Notice"]) for one, mail in self._taken if one == user})
 
-    def twice(self) -> int:
-        """Return how many mails are repeats of one that had come."""
+    def repeats(self) -> int:
+        """Return how many emails repeat an earlier one."""
         with self._lock:
             count = Counter((one, str(mail["X-Canhazgpu-Notice"])) for one, mail in self._taken)
         return sum(number - 1 for number in count.values())
 
-    def renamed(self) -> list[str]:
-        """Return the notices that came under more than one Message-ID."""
+    def with_changed_ids(self) -> list[str]:
+        """Return the notices that arrived with more than one Message-ID."""
         with self._lock:
             pairs = {(str(mail["X-Canhazgpu-Notice"]), str(mail["Message-ID"])) for _, mail in self._taken}
         return [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]

@@ -122,13 +122,15 @@ def _status(host: DemoHost) -> None:
 
 
 def _print_next_steps(host: DemoHost) -> None:
-    pids = " ".join(map(str, host.keep()))
+    pids = host.keep()
     _headline("The service keeps running. To use it:")
     _print_paragraph(f"export CANHAZGPU_CONFIG={host.config}")
     _print_paragraph("canhazgpu status\ncanhazgpu events --follow")
     _print_paragraph(f"edit {host.folder}/gpus.toml to change the simulated GPUs")
     _headline("To stop it:")
-    _print_paragraph(f"kill {pids}; rm -r {host.folder}")
+    # Until it has ended, the service, which is the last, writes into the folder.
+    ended = f"tail --pid={pids[-1]} -f /dev/null"
+    _print_paragraph(f"kill {' '.join(map(str, pids))}; {ended}; rm -r {host.folder}")
 
 
 def _headline(text: str) -> None:

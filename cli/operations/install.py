@@ -1,4 +1,4 @@
-"""`canhazgpu install`: write the files that the host needs: unit, log rotation, scripts for Slurm."""
+"""`canhazgpu install`: write the files that the host needs: unit, log rotation, files for shells and Slurm."""
 
 import importlib.util
 import os
@@ -21,6 +21,7 @@ from canhazgpu.events.sanitize import printable
 
 UNITS = "/etc/systemd/system"
 ROTATIONS = "/etc/logrotate.d"
+PROFILES, FISH, ZSH = "/etc/profile.d", "/etc/fish", "/etc/zsh"
 PACKAGED = ("/usr/lib/systemd/system", "/lib/systemd/system")
 SHIPPED = "/opt/canhazgpu/bin/canhazgpu"  # The program's path in the units of `config/`.
 LOG = "/var/log/canhazgpu/violations.log"
@@ -30,7 +31,12 @@ READ_ONLY = {"ProtectSystem=": ("/usr", "/boot", "/efi", "/etc")}
 app = typer.Typer(
     help="Write the files that this host needs for the service (root only).",
     no_args_is_help=False,
-    epilog=examples("canhazgpu install systemd", "canhazgpu install logrotate", "canhazgpu install slurm"),
+    epilog=examples(
+        "canhazgpu install systemd",
+        "canhazgpu install logrotate",
+        "canhazgpu install profile",
+        "canhazgpu install slurm",
+    ),
     rich_markup_mode=None,
 )
 Folder = Annotated[
@@ -79,6 +85,21 @@ def logrotate(*, to: Folder = None) -> None:
 
 
 app.command("slurm", epilog=slurm_files.EPILOG)(slurm_files.slurm)
+
+
+@app.command("profile", epilog=examples("canhazgpu install profile", "canhazgpu install profile --to ."))
+def profile(*, to: Folder = None) -> None:
+    """Hide the GPUs from login shells until their users have reserved some, and define `chg-use` there.
+
+    Writes /etc/profile.d/canhazgpu.sh, and /etc/fish/conf.d/canhazgpu.fish if fish is installed. To undo it,
+    remove these files.
+    """
+    write(Path(to or PROFILES, "canhazgpu.sh"), shipped("canhazgpu.sh"))
+    if to or Path(FISH).is_dir():
+        write(Path(to or f"{FISH}/conf.d", "canhazgpu.fish"), shipped("canhazgpu.fish"))
+    if Path(ZSH).is_dir():
+        source = f"emulate sh -c '. {Path(to or PROFILES).absolute()}/canhazgpu.sh'"
+        sys.stdout.write(f'Next, for zsh, unless it reads /etc/profile: echo "{source}" >> {ZSH}/zprofile\n')
 
 
 def unit(name: str, program: Path, config: str | None = None) -> str:

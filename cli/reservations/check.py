@@ -41,7 +41,9 @@ PROMPT_PATIENCE = 0.5  # Seconds. A prompt must not wait for a service that is s
 def check(
     *,
     command: Annotated[list[str] | None, typer.Argument(help="The command for --exec, after `--`.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing, only exit.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing; only set the exit code.")
+    ] = False,
     short: Annotated[
         bool,
         typer.Option(
@@ -52,13 +54,14 @@ def check(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     execute: Annotated[
-        bool, typer.Option("--exec", help="Run the command if all is reserved, with the exit codes of `run`.")
+        bool,
+        typer.Option("--exec", help="Run the command if all GPUs are reserved; exit codes as for `run`."),
     ] = False,
 ) -> None:
-    """Say whether you have reserved the GPUs that a program would see now.
+    """Check whether you have reserved the GPUs that a program would see now.
 
-    These are the GPUs in CUDA_VISIBLE_DEVICES, by the rules of CUDA; all GPUs if it is not set. The exit code
-    is 0 if you have reserved them, or none is visible, and 4 if not.
+    A program sees the GPUs in CUDA_VISIBLE_DEVICES, by the rules of CUDA, or all GPUs if it is not set. The
+    exit code is 0 if you have reserved all of them, or if none is visible, and 4 otherwise.
     """
     if quiet + short + as_json + (execute and not quiet) > 1:
         fail("use one of --quiet, --short, --json and --exec", USAGE)

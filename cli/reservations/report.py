@@ -20,7 +20,7 @@ from canhazgpu.events.sanitize import printable
 
 BY = ("user", "gpu", "day", "hour", "host")
 MOST_DAYS = 36_500
-NOTHING = "Nothing is known of this time."
+NOTHING = "Nothing is known about this time."
 NOTHING_OF_A_USER = "Nothing was reserved, used or waited for in this time."
 LEAST = 180  # Seconds that are shown as 0.1 hours.
 # The columns of a table: heading, field of the answer. Only what everybody shares has the last three.

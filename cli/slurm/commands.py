@@ -13,7 +13,7 @@ from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.client.connection import BadSettings, Refused, Unreachable
 
 app = typer.Typer(
-    help="Reserve the GPUs of Slurm's jobs: Slurm runs these commands on each node, as root.",
+    help="Reserve the GPUs of Slurm jobs; Slurm runs these commands as root on each node.",
     no_args_is_help=False,
     epilog=examples("canhazgpu install slurm", "canhazgpu slurm reconcile"),
     rich_markup_mode=None,
@@ -34,7 +34,7 @@ def prolog() -> None:
     """Reserve the GPUs of the job for its user.
 
     If they are not free, the job is requeued, and its AdminComment says why. A job that cannot be requeued
-    is cancelled. The exit code is 1 only if Slurm is to drain the node.
+    is cancelled. The exit code is 1 only if Slurm should drain the node.
     """
     from canhazgpu.cli.slurm.jobs import JobNotes, job_of  # noqa: PLC0415 - heavy, as are the next ones
     from canhazgpu.cli.slurm.prolog import prolog as run  # noqa: PLC0415
@@ -65,9 +65,9 @@ def epilog() -> None:
 
 @app.command("reconcile", epilog=examples("canhazgpu slurm reconcile"))
 def reconcile(*, node: Node = None) -> None:
-    """Release what ended jobs still hold, and reserve what running jobs lack.
+    """Release the GPUs of ended jobs, and reserve those that running jobs lack.
 
-    Slurm runs this once a minute as HealthCheckProgram. After a boot, no job is on the node.
+    Slurm runs this once a minute as HealthCheckProgram. After a boot, the node has no jobs.
     """
     from canhazgpu.cli.slurm.jobs import JobNotes  # noqa: PLC0415 - heavy, as are the next ones
     from canhazgpu.cli.slurm.reconcile import reconcile as run  # noqa: PLC0415

@@ -89,7 +89,7 @@ def _choices(session: Session) -> str:
 def _body(state: State, session: Session, width: int, *, unicode: bool) -> list[str]:
     chosen = _chosen(state, session)
     reservations, waiting, violations = _beside(chosen, state, session)
-    lines = _gpus(chosen, state, width, unicode=unicode) if chosen else ["No GPU is one of those."]
+    lines = _gpus(chosen, state, width, unicode=unicode) if chosen else ["No GPU matches."]
     for title, rows, table in (
         ("Reservations", reservations, _reservations),
         ("Queue", waiting, _queue),

@@ -41,7 +41,7 @@ class PeerProtocol(H11Protocol):
         super().connection_made(transport)
         self._peer: Peer | None = None
         self._callback: DeliveryCallback | None = None
-        self._over = False
+        self._over = self._left_early = False
         try:
             self._peer = peer_of(transport.get_extra_info("socket"))
         except OSError:
@@ -54,9 +54,14 @@ class PeerProtocol(H11Protocol):
         self.app = self._with_peer(self.app, self._peer, transport.get_extra_info("socket"))
         self._head_timer = asyncio.get_running_loop().call_later(HEAD_TIME, self._cut_off)
 
+    def eof_received(self) -> None:
+        """Note whether the peer leaves before its response: what is written from here on reaches nobody."""
+        self._left_early = self.cycle is not None and not self.cycle.response_complete
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Close the connection, and report whether its last response was read completely."""
-        delivered = exc is None and (self.cycle is None or self.cycle.response_complete)
+        complete = self.cycle is None or self.cycle.response_complete
+        delivered = exc is None and complete and not self._left_early
         super().connection_lost(exc)
         self._over = True
         self._settle(delivered=delivered)

@@ -120,6 +120,10 @@ class Scanner:
         """All GPUs ever seen, by index, as of the last scan."""
         return self._known
 
+    def may_be_used(self, gpus: Iterable[int]) -> bool:
+        """Return whether the last scan saw use of one of these GPUs, or did not see one of them."""
+        return any(gpu not in self._known or self._known[gpu].in_use for gpu in gpus)
+
     def forget_cards(self) -> None:
         """Read the cards from Redis again, because its data was restored."""
         self._cards.forget()

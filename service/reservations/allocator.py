@@ -249,10 +249,12 @@ class Allocator:
             reply = await self._run(script, uid, operation, [request])
             if reply["code"] == "queued":
                 self.note()
-            # What Redis has lost before it could be promised is asked for again.
+            # If Redis lost the change before it was in the journal, the script runs again.
             if reply["code"] not in ACKNOWLEDGED or await acknowledge(reply):
                 break
-        if script is not RESERVE or reply["granted"]:  # Who waits asks by it too, and must not wake itself.
+        if (
+            script is not RESERVE or reply["granted"]
+        ):  # A waiting request also runs it, and must not wake itself.
             self.wake()
         return reply
 
@@ -261,15 +263,9 @@ class Allocator:
     ) -> dict[str, Any]:
         keys = self._store.keys
         for _ in range(ATTEMPTS):
-            reply = await self._store.run(
-                script,
-                [
-                    *host_keys(keys),
-                    keys.operation(uid, f"{script.name}:{operation}"),
-                    *map(keys.gpu, self._indices),
-                ],
-                [keys.host, self._rules.text_for(self._store.fencing_token), *args],
-            )
+            own = [keys.operation(uid, f"{script.name}:{operation}"), *map(keys.gpu, self._indices)]
+            rules = self._rules.text_for(self._store.fencing_token)
+            reply = await self._store.run(script, [*host_keys(keys), *own], [keys.host, rules, *args])
             decoded: dict[str, Any] = msgspec.json.decode(reply)
             if decoded["code"] != "again":
                 return decode_lists(decoded)

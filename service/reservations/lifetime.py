@@ -5,6 +5,7 @@ mistaken for it. At the start of the service, runs with a live process are watch
 ended. While Redis is down nothing is released; this is done later.
 """
 
+import math
 import os
 import signal
 import time
@@ -26,6 +27,8 @@ from canhazgpu.service.reservations.detached_containers import containers_of
 LOOK_AGAIN = 10.0  # Seconds between checks whether a run with live containers was released.
 HEARTBEAT = 15.0  # Seconds between heartbeats of all runs.
 AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
+LONG, SURELY = 600.0, 0.9  # Nothing happens to a reservation of so many seconds in this part of them,
+LATELY = 15.0  # if it is no older than this.
 RETURN_TIME = 15.0  # Seconds for waiting commands to reconnect to a restarted service.
 
 Notify = Callable[[Record, str], Awaitable[None]]
@@ -43,12 +46,14 @@ class Lifetime:
         persons: OrdinaryUsers,
         *,
         grace: float,
+        warning: float = 0.0,
     ) -> None:
         """`notify` is called with a reservation and a notice kind (`timeout`) to notify its user.
 
         `persons` tells which uids only users have. `grace`: seconds between SIGINT and SIGKILL.
+        `warning`: how long before the end it is announced.
         """
-        self._grace = grace
+        self._grace, self._warning = grace, warning
         self._is_user = persons.could_include
         self._store = store
         self._allocator = allocator
@@ -57,6 +62,7 @@ class Lifetime:
         self._runs: dict[str, Process] = {}
         self._tasks: TaskGroup | None = None
         self._changed = anyio.Event()
+        self._look_at = math.inf  # When expiry is to be looked at, on the monotonic clock.
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Resume watching existing reservations, then run until cancelled."""
@@ -88,7 +94,6 @@ class Lifetime:
             self._tasks.start_soon(self._find, record, process)
         else:
             self._tasks.start_soon(self._follow, record, own)
-        self._changed.set()
 
     async def _find(self, record: Record, process: Process) -> None:
         """Watch a run as soon as there is a descriptor for its process."""
@@ -105,8 +110,25 @@ class Lifetime:
             self._start_watching(record, open_process)
 
     def expiry_changed(self) -> None:
-        """Record that a manual reservation started or that its expiry changed."""
-        self._changed.set()
+        """Record that the expiry of a manual reservation changed."""
+        self._look_in(0.0)
+
+    def plan_expiry(self, record: Record) -> None:
+        """End a manual reservation when it expires.
+
+        The script knows best when to look. It need not be asked about a long one that has just begun.
+        """
+        if record.expires_ms is None:
+            return
+        lasts = (record.expires_ms - record.started_ms) / 1000 - self._warning
+        age = abs(time.time() - record.started_ms / 1000)  # Of two clocks, if Redis has another.
+        self._look_in(lasts * SURELY if lasts > LONG and age < LATELY else 0.0)
+
+    def _look_in(self, seconds: float) -> None:
+        moment = time.monotonic() + seconds
+        if moment < self._look_at:
+            self._look_at = moment
+            self._changed.set()
 
     async def _resume_all(self) -> None:
         await self._retry(self._allocator.adopt)
@@ -205,16 +227,19 @@ class Lifetime:
 
     async def _expire(self) -> None:
         while True:
-            self._changed = anyio.Event()
-            left: float | None = AGAIN
+            self._look_at, left = math.inf, AGAIN
             try:
-                over, left = await self._allocator.expire()
+                over, until_next = await self._allocator.expire()
+                left = math.inf if until_next is None else until_next
                 if over:
                     self._scanner.request_scan()
             except StoreDown as down:
                 self._store.report_down(down)
-            with anyio.move_on_after(left):
-                await self._changed.wait()
+            self._look_in(left)
+            while (left := self._look_at - time.monotonic()) > 0:
+                self._changed = anyio.Event()
+                with anyio.move_on_after(left):
+                    await self._changed.wait()
 
     async def _send_heartbeats(self) -> None:
         while True:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.event_history import DAY, HOUR, MINUTE, SECOND, EventHistory, violation, write
 from support.hostile import harm, on_a_terminal, toml
-from support.past import DAY, HOUR, MINUTE, SECOND, Past, violation, write
 from support.people import Person
 
 from canhazgpu.cli.violations.listing import COLUMNS
@@ -40,19 +40,19 @@ def audited(folder: Path) -> Any:
     daemon = Daemon(folder).start("--no-workers")
     now = round(time.time() * 1000)
 
-    def tell(past: Past) -> None:
+    def tell(past: EventHistory) -> None:
         for number, (ago, lasted) in enumerate([(20 * DAY, 2 * HOUR), (DAY, 90 * MINUTE), (5 * HOUR, HOUR)]):
-            one = past.opens(violation(now - ago, number), now - ago)
+            one = past.open(violation(now - ago, number), now - ago)
             past.attempt(
                 now - ago + 2 * SECOND,
                 past.notice(now - ago + SECOND, one),
                 "wall",
                 "delivered" if number else "nobody",
             )
-            past.closes(one, now - ago + lasted)
+            past.close(one, now - ago + lasted)
         facts = {"user": "ann", "key": "uid:1002", "uid": 1002, "person": None, "gpu": 3, "kind": "trespass"}
-        ann = past.opens(violation(now - 2 * HOUR, 9, holder="bob", **facts), now - 2 * HOUR)
-        past.closes(ann, now - HOUR, "reserved")
+        ann = past.open(violation(now - 2 * HOUR, 9, holder="bob", **facts), now - 2 * HOUR)
+        past.close(ann, now - HOUR, "reserved")
 
     write(daemon, tell)
     yield daemon

@@ -27,9 +27,9 @@ def test_a_uid_in_roots_container_changes_nothing(host: Daemon, people: list[Per
     alice = people[0]
     assert host.run("reserve", "--duration", "1h", person=alice).returncode == 0
     for words in (["release"], ["extend"], ["reserve"], ["reserve", "--wait", "1m"], ["disown"]):
-        done = call(host, [*ROOTFUL, *alice.words(*COMMAND, *words)])
+        done = call(host, [*ROOTFUL, *alice.command(*COMMAND, *words)])
         assert (done.returncode, done.stderr) == (1, REFUSED), words
-    read = call(host, [*ROOTFUL, *alice.words(*COMMAND, "status")])
+    read = call(host, [*ROOTFUL, *alice.command(*COMMAND, "status")])
     assert (read.returncode, f"IN USE by {alice.name}" in read.stdout) == (0, True), read
 
 
@@ -46,7 +46,7 @@ def test_a_users_own_namespace_is_the_users(host: Daemon, people: list[Person]) 
         body,
         "http://localhost/v1/reservations",
     ]
-    done = call(host, alice.words(*OWN, *curl))
+    done = call(host, alice.command(*OWN, *curl))
     if "unshare failed" in done.stderr:
         pytest.skip("no user namespaces for users here")
     assert json.loads(done.stdout)["reservation"]["user"] == alice.name, done

@@ -31,7 +31,7 @@ def check(
     """Run `check` with this value of the variable, or without it."""
     environment = {name: value for name, value in host.environment.items() if name != VARIABLE} | more
     environment |= {} if listed is None else {VARIABLE: listed}
-    command = person.words(*COMMAND, "check", *words) if person else [*COMMAND, "check", *words]
+    command = person.command(*COMMAND, "check", *words) if person else [*COMMAND, "check", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 

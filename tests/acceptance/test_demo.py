@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,12 +58,12 @@ def test_the_demonstration_shows_the_main_job_and_cleans_up() -> None:
 
 
 def test_kept_running_it_says_how_to_talk_to_it_and_how_to_end_it() -> None:
-    """`demo --keep` leaves a working service, and the printed command ends it."""
+    """`demo --keep` leaves a working service, and the printed command ends it and leaves nothing."""
     with tempfile.TemporaryDirectory() as folder:
         result = _demo(Path(folder), "--keep")
         assert result.returncode == 0, result.stderr
         config = re.search(r"export CANHAZGPU_CONFIG=(\S+)", result.stdout)
-        end = re.search(r"(kill [\d ]+; rm -r .*)", result.stdout)
+        end = re.search(r"(kill [\d ]+; .*rm -r .*)", result.stdout)
         assert config
         assert end
         try:
@@ -75,11 +76,25 @@ def test_kept_running_it_says_how_to_talk_to_it_and_how_to_end_it() -> None:
             )
             assert "GPU 7: ERROR (GPU is lost" in status.stdout
         finally:
-            subprocess.run(["sh", "-c", end[1]], check=True)
+            _end(end[1])
         deadline = time.monotonic() + 15
         while _of(Path(folder)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert _of(Path(folder)) == []
+        assert list(Path(folder).iterdir()) == []
+
+
+def _end(command: str) -> None:
+    """Type the printed command; while the service has not ended, neither has the command."""
+    service = int(command.partition(";")[0].split()[-1])
+    os.kill(service, signal.SIGSTOP)
+    try:
+        typed = subprocess.Popen(["sh", "-c", command])
+        with pytest.raises(subprocess.TimeoutExpired):
+            typed.wait(1)
+    finally:
+        os.kill(service, signal.SIGCONT)
+    assert typed.wait(20) == 0
 
 
 @pytest.mark.parametrize("words", [["--nonsense"], ["extra"]])

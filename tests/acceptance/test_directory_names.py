@@ -42,14 +42,14 @@ def ada() -> Iterator[Person]:
     """A user of the directory."""
     person = DirectoryPerson("ada", ADA)
     yield person
-    person.leave()
+    person.remove()
 
 
 @contextlib.contextmanager
 def waiting(host: DirectoryDaemon, ada: Person, *words: str) -> Iterator[None]:
     """Let ada wait in the queue."""
     process = subprocess.Popen(
-        ada.words(*COMMAND, *words),
+        ada.command(*COMMAND, *words),
         env=host.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

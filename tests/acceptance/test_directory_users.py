@@ -28,7 +28,7 @@ def users() -> Iterator[list[Person]]:
     made = [DirectoryPerson("ada", ADA), DirectoryPerson("sam", SAM), DirectoryPerson("", NAMELESS)]
     yield list(made)
     for person in made:
-        person.leave()
+        person.remove()
 
 
 @pytest.fixture

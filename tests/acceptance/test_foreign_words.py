@@ -2,9 +2,10 @@
 
 import re
 import subprocess
+from collections.abc import Iterator
 
 import pytest
-from support.daemon import Daemon, gpu, until
+from support.daemon import Daemon, serving
 from support.people import Person
 
 from canhazgpu.cli.reservations.queue_listing import row as queue_row
@@ -77,19 +78,26 @@ def test_the_queue_accuses_nobody() -> None:
     assert accused("  ".join(cells)) == ([], [])
 
 
+@pytest.fixture(scope="module")
+def lasting_two() -> Iterator[Daemon]:
+    """One service on two idle GPUs for all tests of this module."""
+    with serving(2) as daemon:
+        yield daemon
+
+
 @pytest.fixture
-def two(host: Daemon) -> Daemon:
-    """A host with two idle GPUs."""
-    host.place(gpu(0), gpu(1))
-    until(lambda: "GPU 1: AVAILABLE" in host.status())
-    return host
+def two(lasting_two: Daemon) -> Iterator[Daemon]:
+    """The service; what the test reserved is released at its end."""
+    yield lasting_two
+    assert lasting_two.run("admin", "release", "--all").returncode == 0
+    assert lasting_two.status().count("AVAILABLE") == 2
 
 
 def test_a_label_accuses_nobody(two: Daemon, people: list[Person]) -> None:
     """A label that looks like a keyword is escaped."""
     alice, bob = people
     label = f"x WITHOUT RESERVATION by user {bob.name} - 9MB"
-    assert two.run("reserve", "--user", label, person=alice).returncode == 0
+    assert two.run("reserve", "--gpu-ids", "0", "--user", label, person=alice).returncode == 0
     shown = two.status()
     spelled = f"x WITHOUT\\x20RESERVATION by\\x20user {bob.name}\\x20- 9MB"
     assert f"GPU 0: IN USE by {alice.name} ({spelled}) for" in shown
@@ -109,5 +117,5 @@ def test_a_label_that_may_look_like_somebody(two: Daemon, people: list[Person], 
 @pytest.mark.parametrize("label", ["nick", "J\u00fcrgen", "Ann Lee", "a.b_c-d@lab.org", "team: nlp/3+1"])
 def test_an_ordinary_label(two: Daemon, label: str) -> None:
     """Names, email addresses and projects are allowed as labels."""
-    assert two.run("reserve", "--user", label).returncode == 0
+    assert two.run("reserve", "--gpu-ids", "0", "--user", label).returncode == 0
     assert f"GPU 0: IN USE by root ({label}) for" in two.status()

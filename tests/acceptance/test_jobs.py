@@ -100,7 +100,7 @@ def test_only_root_reserves_for_others(host: Daemon, people: list[Person]) -> No
     script = f'from canhazgpu.client import Client; Client("{host.folder}/s").post("/v1/jobs", ' + repr(
         {"kind": "slurm", "job": "1", "uid": people[0].uid, "devices": [0]}
     )
-    words = people[0].words(sys.executable, "-c", f"{script})")
+    words = people[0].command(sys.executable, "-c", f"{script})")
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert "only administrators can do this" in done.stderr
     assert client(host).get("/v1/reservations") == []

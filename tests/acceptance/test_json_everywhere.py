@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import typer
-from support.daemon import Daemon, gpu, until
+from support.daemon import Daemon, serving
 
 from canhazgpu.cli.commands import COMMANDS, build
 
@@ -32,11 +32,17 @@ def test_every_command_has_it() -> None:
     assert lacking == WITHOUT
 
 
+@pytest.fixture(scope="module")
+def host() -> Iterator[Daemon]:
+    """One service on two idle GPUs for all tests of this module."""
+    with serving(2) as daemon:
+        yield daemon
+
+
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
         (("admin", "init", "--gpus", "2"), {"managed": [0, 1], "released": []}),
-        (("admin", "drain", "1", "--reason", "fan"), {"changed": [1], "reason": "fan"}),
         (("admin", "undrain", "1"), {"changed": [], "reason": None}),
         (("release",), []),
         (("cancel",), []),
@@ -49,11 +55,19 @@ def test_every_command_has_it() -> None:
 )
 def test_what_it_prints(host: Daemon, words: tuple[str, ...], shown: object) -> None:
     """The answer of the service."""
-    host.place(gpu(0), gpu(1))
-    until(lambda: host.status().count("AVAILABLE") == 2)
     done = host.run(*words, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == shown
+
+
+def test_a_drained_gpu(host: Daemon) -> None:
+    """The GPUs that have changed, and why."""
+    for words, shown in (
+        (("drain", "1", "--reason", "fan"), {"changed": [1], "reason": "fan"}),
+        (("undrain", "1"), {"changed": [1], "reason": None}),
+    ):
+        done = host.run("admin", *words, "--json")
+        assert (done.returncode, done.stderr, json.loads(done.stdout)) == (0, "", shown)
 
 
 def test_a_checked_file(host: Daemon) -> None:

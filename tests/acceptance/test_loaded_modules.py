@@ -153,33 +153,38 @@ def daemon(folder: Path) -> Iterator[Daemon]:
     daemon.stop()
 
 
-def _prepare(canhazgpu: str, environment: dict[str, str], command: str) -> None:
+@pytest.fixture(scope="module")
+def of_nothing(python: Path, daemon: Daemon) -> set[str]:
+    """What an empty program loads."""
+    return _loaded(python, {**os.environ, **daemon.environment}, "-c", "pass")
+
+
+def _prepare(daemon: Daemon, command: str) -> None:
     """Release all GPUs; reserve both for a command that needs some."""
     steps = [["release", "--all"], *([["reserve", "--gpu-ids", "0-1"]] if command in HELD else [])]
     for words in steps:
-        subprocess.run([canhazgpu, *words], env=environment, check=True, capture_output=True)
+        assert daemon.run(*words).returncode == 0
 
 
 def _loaded(python: Path, environment: dict[str, str], *words: str) -> set[str]:
-    """Return what a command loads beyond an empty program."""
-    timed = [str(python), "-X", "importtime"]
-    names = []
-    for command in ([*timed, "-c", "pass"], [*timed, *words]):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        names.append(set(LOADED.findall(done.stderr)))
-    return names[1] - names[0]
+    """Return what a program loads."""
+    command = [str(python), "-X", "importtime", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(LOADED.findall(done.stderr))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", LINES)
-def test_a_command_that_starts_often_loads_only_these(python: Path, daemon: Daemon, line: str) -> None:
+def test_a_command_that_starts_often_loads_only_these(
+    python: Path, daemon: Daemon, of_nothing: set[str], line: str
+) -> None:
     """No framework, no `re`, no `enum`, no `typing`: a module more is a decision, and has its line here."""
     words = line.split(" ")
     environment = {**os.environ, **daemon.environment}
     canhazgpu = str(python.with_name("canhazgpu"))
-    _prepare(canhazgpu, environment, words[0])
-    found = _loaded(python, environment, canhazgpu, *words)
+    _prepare(daemon, words[0])
+    found = _loaded(python, environment, canhazgpu, *words) - of_nothing
     found = {name for name in found if not OF_SCRIPT.fullmatch(name)}
     table = set().union(*(TABLE.get(word, set()) for word in words))
     may = EVERY | SHOULD[words[0]] | table | (OF_ROOT if words[0] == "run" and os.geteuid() == 0 else set())

@@ -86,12 +86,12 @@ def test_the_variable_proves_nothing(three: Daemon, people: list[Person]) -> Non
     assert three.run("reserve", "--gpu-ids", "0", person=alice).returncode == 0
     named = three.run("env", "--shell", "bash", person=alice).stdout
     script = f"{named}{CHG} run -- sh -c '{SHOW}'"
-    words = bob.words("sh", "-c", script)
+    words = bob.command("sh", "-c", script)
     done = subprocess.run(words, env=three.environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[0] == "1"
     assert done.stderr == ""
     three.run("release", person=alice)
-    words = alice.words("sh", "-c", script)
+    words = alice.command("sh", "-c", script)
     done = subprocess.run(words, env=three.environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[0] == "2"  # The least recently released.
 

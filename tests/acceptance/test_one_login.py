@@ -65,16 +65,16 @@ def test_a_run_uses_what_the_same_login_holds(three: Daemon, people: list[Person
     said(three, alice.sudo(*COMMAND, "reserve", "--gpu-ids", "1"))
     run = [*COMMAND, "run", "--", "sh", "-c", SHOW]
     assert said(three, alice.sudo(*run)) == "1\n"
-    assert said(three, alice.words(*run)) == "1\n"
+    assert said(three, alice.command(*run)) == "1\n"
     assert said(three, bob.sudo(*run)) != "1\n"
-    for words, gpus in ((alice.sudo, [1]), (alice.words, [1]), (bob.sudo, [])):
+    for words, gpus in ((alice.sudo, [1]), (alice.command, [1]), (bob.sudo, [])):
         held = json.loads(said(three, words(*COMMAND, "env", "--json"))) if gpus else []
         assert [index for one in held for index in one["gpus"]] == gpus
 
 
 def test_a_run_never_waits_for_a_run_of_another_user_around_it(three: Daemon, people: list[Person]) -> None:
     """As another user within a run (`sudo -u`), what only its end would free is refused at once."""
-    inner = " ".join(people[1].words(*COMMAND, "run", "--gpus", "3", "--wait", "--", "true"))
+    inner = " ".join(people[1].command(*COMMAND, "run", "--gpus", "3", "--wait", "--", "true"))
     words = [*COMMAND, "run", "--", "sh", "-c", f"env -u CANHAZGPU_RESERVATION {inner}; echo $?"]
     done = subprocess.run(
         words, env=three.environment, capture_output=True, text=True, check=False, timeout=30
@@ -105,8 +105,8 @@ def test_what_others_hold_under_sudo_is_not_released_or_extended(three: Daemon, 
     assert "GPU 0: IN USE by root for 0h 0m" in three.status()
     assert "expires in 0h 29m" in three.status()
     assert said(three, bob.sudo(*COMMAND, "release")).startswith("Released 1 GPU(s): [1]")
-    assert "[0]" in said(three, alice.words(*COMMAND, "extend", "0", "1h"))
-    assert said(three, alice.words(*COMMAND, "release")).startswith("Released 1 GPU(s): [0]")
+    assert "[0]" in said(three, alice.command(*COMMAND, "extend", "0", "1h"))
+    assert said(three, alice.command(*COMMAND, "release")).startswith("Released 1 GPU(s): [0]")
     said(three, alice.sudo(*COMMAND, "reserve", "--gpu-ids", "0"))
     said(three, [*COMMAND, "admin", "release", "--user", "root"])
     assert three.status().count("AVAILABLE") == 3
@@ -122,7 +122,7 @@ def test_what_others_wait_for_under_sudo_is_not_cancelled(three: Daemon, people:
         until(lambda: "root" in said(three, [*COMMAND, "queue"]))
         said(three, bob.sudo(*COMMAND, "cancel"))
         assert "root" in said(three, [*COMMAND, "queue"])
-        said(three, alice.words(*COMMAND, "cancel"))
+        said(three, alice.command(*COMMAND, "cancel"))
         assert waiting.wait(20) == 1
     finally:
         waiting.kill()

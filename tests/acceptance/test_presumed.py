@@ -125,14 +125,14 @@ def test_use_under_sudo_is_adopted_by_who_logged_in(host: Daemon, people: list[P
 def test_what_another_person_does_in_ones_login_is_not_ones_own(host: Daemon, people: list[Person]) -> None:
     """After `su - bob` in alice's login, neither hides or adopts the other's use."""
     alice, bob = people
-    process = subprocess.Popen(alice.sudo(*bob.words("sleep", "600")))
+    process = subprocess.Popen(alice.sudo(*bob.command("sleep", "600")))
     try:
         host.place(gpu(0, use(process.pid, 5000)))
         until(host.facts)
         assert host.run("reserve", "--gpus", "1", person=alice).returncode == 1
         host.place(gpu(0))
         until(lambda: "AVAILABLE" in host.status())
-        words = alice.sudo(*bob.words(*COMMAND, "reserve", "--gpus", "1"))
+        words = alice.sudo(*bob.command(*COMMAND, "reserve", "--gpus", "1"))
         subprocess.run(words, env=host.environment, check=True, capture_output=True)
         seen = len(host.facts())
         host.place(gpu(0, use(alice.spawn("sleep", "600").pid, 5000)))

@@ -185,7 +185,7 @@ def test_a_period_and_its_mistakes(busy: Daemon) -> None:
     assert answer(busy, "--days", "2", "--by", "day")["by"] == "day"
     assert answer(busy, "--since", "today")["total"]["unknown_s"] == 0
     empty = busy.run("report", "--since", "2020-01-01", "--until", "2020-01-02")
-    assert "Nothing is known of this time." in empty.stdout
+    assert "Nothing is known about this time." in empty.stdout
     for words in (
         ("--days", "0"),
         ("--days", "x"),

@@ -21,7 +21,7 @@ def test_what_has_become_another_user_is_still_the_runs(
 ) -> None:
     """A process that a run started as another user belongs to the run; one with a copied id does not."""
     became, forger = people
-    words = " ".join(became.words("sleep", "600"))
+    words = " ".join(became.command("sleep", "600"))
     runs.append(Run(host, f'{SAY} ({words} >/dev/null & echo "$! $CANHAZGPU_RESERVATION"); exec sleep 600'))
     child, reservation = runs[0].line().split()
     copy = forger.spawn("env", f"CANHAZGPU_RESERVATION={reservation}", "sleep", "600")
@@ -42,7 +42,7 @@ def test_what_a_run_of_root_left_behind_is_the_runs(
 ) -> None:
     """A daemon in a session of its own and without the environment, which no scan saw with its parent."""
     became, other = people
-    words = " ".join(became.words("sleep", "600"))
+    words = " ".join(became.command("sleep", "600"))
     daemon = f"env -u CANHAZGPU_RESERVATION setsid {words}"
     runs.append(Run(host, f"{SAY} ({daemon} >/dev/null & echo $!); exec sleep 600"))
     child = int(runs[0].line())
@@ -74,7 +74,7 @@ def test_what_left_the_session_is_still_the_runs_after_a_restart(
 ) -> None:
     """A process that was seen as part of the run stays in it, in its own session and without its parent."""
     became, other = people
-    words = " ".join(became.words("sleep", "600"))
+    words = " ".join(became.command("sleep", "600"))
     runs.append(
         Run(host, f"{SAY} sh -c 'setsid {words} >/dev/null & echo $!; exec sleep 600' & wait; exec sleep 600")
     )
@@ -94,7 +94,7 @@ def test_what_used_too_little_to_count_is_still_the_runs_after_a_restart(
     host: Daemon, runs: list[Run], people: list[Person]
 ) -> None:
     """A daemon that grows after a restart belongs to the run, although its first process ended before."""
-    words = " ".join(people[0].words("sleep", "600"))
+    words = " ".join(people[0].command("sleep", "600"))
     script = f'{SAY} (setsid {words} >/dev/null & a=$!; sleep 600 >/dev/null & echo "$a $!"); exec sleep 600'
     runs.append(Run(host, script, "--gpus", "2"))
     small, large = map(int, runs[0].line().split())

@@ -15,12 +15,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from support.daemon import Daemon, until
+from support.daemon import Daemon, serving, until
 from support.forks import EXECUTED
 
 RUN = [*EXECUTED, "run", "--gpus", "1", "--"]
 OURS = {"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "CANHAZGPU_RESERVATION"}
 SIGNALS = re.compile(r"^Sig(?:Blk|Ign|Cgt|Q):.*$|^Umask:.*$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Daemon]:
+    """One service for all tests of this module, which leave it as it was."""
+    with serving(1) as daemon:
+        yield daemon
 
 
 def both(host: Daemon, *words: str, **options: object) -> "list[subprocess.CompletedProcess[bytes]]":
@@ -80,17 +87,19 @@ def test_only_our_variables_are_added(host: Daemon, locale: dict[str, str]) -> N
 
 def test_it_is_the_very_process(host: Daemon) -> None:
     """The command has the pid of `run`; there is no process in between."""
+    free(host)
     process = subprocess.Popen([*RUN, "sh", "-c", "echo $$"], env=host.environment, stdout=subprocess.PIPE)
     assert int(process.communicate()[0]) == process.pid
 
 
-@pytest.mark.parametrize(("name", "code"), [("no-such-command", 127), ("/etc/passwd", 126), ("/etc", 126)])
-def test_what_cannot_be_run_reserves_nothing(host: Daemon, name: str, code: int) -> None:
-    """A command that does not exist reserves nothing."""
-    done = host.run("run", "--gpus", "1", "--", name)
-    assert done.returncode == code
-    assert done.stderr.count("\n") == 1
-    assert "never reserved" in host.status()
+def test_what_cannot_be_run_reserves_nothing() -> None:
+    """A command that does not exist, or is no program, reserves nothing."""
+    with serving(1) as unused:
+        for name, code in (("no-such-command", 127), ("/etc/passwd", 126), ("/etc", 126)):
+            done = unused.run("run", "--gpus", "1", "--", name)
+            assert done.returncode == code, name
+            assert done.stderr.count("\n") == 1, name
+        assert "never reserved" in unused.status()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +126,7 @@ def test_what_cannot_be_started_frees_its_gpu(host: Daemon) -> None:
     path = host.folder / "broken"
     path.write_text("#!/no/such/interpreter\n")
     path.chmod(0o755)
+    free(host)
     done = host.run("run", "--", str(path))
     assert (done.returncode, done.stderr.count("\n")) == (126, 1)
     free(host)
@@ -175,8 +185,9 @@ TRAPS = (
 )
 
 
-def test_a_terminal_belongs_to_the_command(shell: Screen) -> None:
+def test_a_terminal_belongs_to_the_command(shell: Screen, host: Daemon) -> None:
     """The command has the terminal, its size changes, and Ctrl-C."""
+    free(host)
     shell.type(LINE + TRAPS)
     shell.wait_for("up True True True")
     fcntl.ioctl(shell.master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
@@ -190,6 +201,7 @@ def test_a_terminal_belongs_to_the_command(shell: Screen) -> None:
 
 def test_job_control_works(shell: Screen, host: Daemon) -> None:
     """Ctrl-Z stops the command and keeps the reservation, `fg` continues it, and kill ends it."""
+    free(host)
     shell.type(LINE + TRAPS)
     shell.wait_for("up True True True")
     shell.type("\x1a")
@@ -208,7 +220,8 @@ def test_job_control_works(shell: Screen, host: Daemon) -> None:
 
 def test_ctrl_c_while_it_waits_leaves_the_queue(shell: Screen, host: Daemon) -> None:
     """Ctrl-C while waiting ends with 130, and leaves no reservation or request."""
-    host.run("reserve", "--gpus", "1")
+    free(host)
+    assert host.run("reserve", "--gpus", "1").returncode == 0
     shell.type(LINE.replace(" --gpus", " --new --wait --gpus") + "true\n")
     shell.wait_for("Position 1 since")
     shell.type("\x03")
@@ -216,10 +229,12 @@ def test_ctrl_c_while_it_waits_leaves_the_queue(shell: Screen, host: Daemon) -> 
     shell.type("echo code $?\n")
     shell.wait_for("code 130")
     assert host.run("queue").stdout == "The queue is empty.\n"
+    assert host.run("release").returncode == 0
 
 
 def test_a_terminal_that_goes_away_ends_what_it_ends_without_it(host: Daemon) -> None:
     """A hang-up ends the command and its reservation; a command that ignores it continues."""
+    free(host)
     screen = Screen(host, *RUN, "sh", "-c", "echo up; exec sleep 600")
     screen.wait_for("up")
     screen.close()

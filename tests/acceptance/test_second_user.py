@@ -40,7 +40,7 @@ def shared(host: Daemon, people: list[Person]) -> Daemon:
 def asks(host: Daemon, person: Person, method: str, path: str, body: Any) -> int:
     """Send a request as this person; return its status."""
     words = [sys.executable, "-c", RAW, str(host.folder / "s"), method, path, json.dumps(body)]
-    return int(subprocess.run(person.words(*words), capture_output=True, text=True, check=True).stdout)
+    return int(subprocess.run(person.command(*words), capture_output=True, text=True, check=True).stdout)
 
 
 def refusals(host: Daemon, person: Person) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def test_anothers_place_in_the_queue(shared: Daemon, people: list[Person]) -> No
     """A user cannot take over or end another user's request by its id."""
     alice, bob = people
     with subprocess.Popen(
-        alice.words(*COMMAND, "reserve", "--gpus", "2", "--wait"),
+        alice.command(*COMMAND, "reserve", "--gpus", "2", "--wait"),
         env=shared.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

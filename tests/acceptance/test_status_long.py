@@ -128,7 +128,7 @@ def test_choices(shared: Daemon, words: list[str], found: list[int]) -> None:
 def test_nothing_chosen_is_said(shared: Daemon) -> None:
     """Where no GPU is chosen, stdout is empty and one line says so."""
     done = shared.run("status", "--user", "mallory")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No GPU of this host is one of those.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No GPU of this host matches.\n")
     assert json.loads(on_pipe(shared, "status", "--json", "--user", "mallory")) == []
 
 

@@ -19,7 +19,7 @@ def first_subordinate(person: Person) -> int:
 def test_a_number_with_a_name_is_that_user(host: Daemon, people: list[Person]) -> None:
     """Bob, whose directory gave him a number in Ada's range, is told of his use; then he reserves it."""
     ada, bob = people
-    bob.become(first_subordinate(ada) + 8472)
+    bob.set_uid(first_subordinate(ada) + 8472)
     terminals = [Terminal(ada), Terminal(bob)]
     try:
         process = bob.spawn("sleep", "600")

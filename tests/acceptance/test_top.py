@@ -68,7 +68,7 @@ def test_extending_and_releasing_ones_own(eight: Daemon, screen: Screen) -> None
 def test_filters_help_and_quitting(screen: Screen) -> None:
     """The keys f and s change what is shown, h explains, q gives the terminal back and ends with 0."""
     screen.press("f")
-    until(lambda: "No GPU is one of those." in screen.text and "[mine]" in screen.text, 20)
+    until(lambda: "No GPU matches." in screen.text and "[mine]" in screen.text, 20)
     screen.press("f", "s")
     until(lambda: "[free, by memory]" in screen.text, 20)
     assert "  6  free" in screen.text

@@ -162,9 +162,9 @@ def test_an_id_of_somebody_elses_is_refused(host: Daemon, people: list[Person]) 
         "print(Client(sys.argv[1]).post('/v1/reservations/release', {'ids': [sys.argv[2]]}))"
     )
     words = [sys.executable, "-c", program, str(host.folder / "s"), one["id"]]
-    refused = subprocess.run(people[1].words(*words), capture_output=True, text=True, check=False)
+    refused = subprocess.run(people[1].command(*words), capture_output=True, text=True, check=False)
     assert "nothing was changed" in refused.stderr
     assert held(host) == [one]
-    done = subprocess.run(people[0].words(*words), capture_output=True, text=True, check=True)
+    done = subprocess.run(people[0].command(*words), capture_output=True, text=True, check=True)
     assert one["id"] in done.stdout
     assert held(host) == []

@@ -33,7 +33,7 @@ def ada(people: list[Person], folder: Path) -> Person:
     home = folder / "home" / people[0].name
     home.mkdir(parents=True)
     os.chown(home, people[0].uid, people[0].gid)
-    people[0].move(str(home))
+    people[0].set_home(str(home))
     return people[0]
 
 
@@ -96,7 +96,7 @@ def test_two_homes_are_no_hint(
 ) -> None:
     """A container with the homes of two users has no hint."""
     homes = folder / "home"
-    people[1].move(str(homes / people[1].name))
+    people[1].set_home(str(homes / people[1].name))
     box = docker.start(*(f"--volume={homes / one.name}:/{one.name}" for one in (ada, people[1])))
     host = serve(docker)
     host.place(gpu(0, use(box.pid, 900)), gpu(1))
@@ -116,7 +116,7 @@ def test_a_run_of_docker(serve: Serve, docker: Dockerd, people: list[Person], op
     """
     Path(docker.socket).chmod(0o666)
     host = serve(docker)
-    words = people[0].words(*COMMAND, "run", "--", "sh", "-c", RUN, docker.socket, *options)
+    words = people[0].command(*COMMAND, "run", "--", "sh", "-c", RUN, docker.socket, *options)
     with subprocess.Popen(
         words, env=host.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as run:

@@ -51,7 +51,7 @@ def carol() -> Iterator[Person]:
     """A third person, in a group of their own name."""
     made = Person()
     yield made
-    made.leave()
+    made.remove()
 
 
 def test_a_container_that_points_to_another_is_told_to_holder_and_administrators(
@@ -103,7 +103,7 @@ def test_a_detached_container_keeps_its_runs_gpu(serve: Serve, docker: Dockerd, 
     """A detached container keeps the GPU of its run until the container ends."""
     Path(docker.socket).chmod(0o666)
     host = serve(docker)
-    words = people[0].words(*COMMAND, "run", "--", "sh", "-c", RUN, docker.socket)
+    words = people[0].command(*COMMAND, "run", "--", "sh", "-c", RUN, docker.socket)
     with subprocess.Popen(
         words, env=host.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as run:
@@ -129,7 +129,7 @@ def test_a_detached_container_that_has_not_touched_its_gpu_yet_keeps_it(
     Path(docker.socket).chmod(0o666)
     host = serve(docker)
     carrying = RUN.replace("--detach", "--detach --env=CANHAZGPU_RESERVATION").removesuffix("; cat")
-    words = people[0].words(*COMMAND, "run", "--", "sh", "-c", carrying, docker.socket)
+    words = people[0].command(*COMMAND, "run", "--", "sh", "-c", carrying, docker.socket)
     done = subprocess.run(
         words, env=host.environment, text=True, stdin=subprocess.DEVNULL, capture_output=True, check=True
     )

@@ -59,12 +59,12 @@ class Boxes:
         folder = Path(self._running.enter_context(tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp")))
         folder.chmod(0o755)
         remap = Person()
-        self._running.callback(remap.leave)
+        self._running.callback(remap.remove)
         (row,) = (
             line for line in Path("/etc/subuid").read_text().splitlines() if line.startswith(f"{remap.name}:")
         )
         first = int(row.split(":")[1])
-        self._person.become(first if root else first + 1000)
+        self._person.set_uid(first if root else first + 1000)
         docker = self._running.enter_context(dockerd(folder, f"--userns-remap={remap.name}"))
         return docker.start() if root else docker.start("--user", "1000")
 

@@ -83,7 +83,7 @@ def strangers() -> Iterator[list["subprocess.Popen[bytes]"]]:
     theirs = [DirectoryPerson(f"user{uid}", uid) for uid in STRANGERS]
     yield [one.spawn("sleep", "600") for one in theirs]
     for one in theirs:
-        one.leave()
+        one.remove()
 
 
 def quickly(daemon: DirectoryDaemon, person: Person, *words: str) -> str:

@@ -136,7 +136,7 @@ async def test_the_holder_of_a_vanished_card_is_told(store: Store) -> None:
         await host.reserve(ALICE, 0)
         for _ in range(2):
             await host.scan("B")
-        host.age(601)
+        host.shorten_missing_timeout(601)
         for _ in range(2):
             await host.scan("B")
         failed, told = await made(store, "gpu-failed", "released")

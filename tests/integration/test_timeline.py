@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from support.past import DAY, HOUR, MINUTE, NOW, ROOT, SECOND, Past, timeline_of, violation
+from support.event_history import DAY, HOUR, MINUTE, NOW, ROOT, SECOND, EventHistory, timeline_of, violation
 
 from canhazgpu.events.notices import CREATED, Incident
 from canhazgpu.events.redis_client.store import Store, StoreDown
@@ -25,11 +25,11 @@ ADDRESS = re.compile(r"[\w…]+@example\.com")
 ANN = Viewer(admin=False, user="ann", key="uid:1002")
 
 
-async def test_the_beginning_of_an_id_is_enough_when_it_is_one(store: Store, past: Past) -> None:
+async def test_the_beginning_of_an_id_is_enough_when_it_is_one(store: Store, past: EventHistory) -> None:
     """A complete id wins over longer ones; several or no matches are an error with the ids."""
     for number in (1, 17, 18):
-        past.opens(violation(NOW - HOUR, number, gpu=number), NOW - HOUR)
-    past.opens(violation(NOW - 3 * DAY, 5, gpu=5), NOW - HOUR)  # The clock was set back since.
+        past.open(violation(NOW - HOUR, number, gpu=number), NOW - HOUR)
+    past.open(violation(NOW - 3 * DAY, 5, gpu=5), NOW - HOUR)  # The clock was set back since.
     await past.flush()
     first = f"v{NOW - HOUR}"
     assert (await find(store, f"{first}-1"))[0] == f"{first}-1"
@@ -46,16 +46,16 @@ async def test_the_beginning_of_an_id_is_enough_when_it_is_one(store: Store, pas
         assert str(none.value).isprintable()
 
 
-async def test_a_time_line_has_everything_in_order(store: Store, past: Past) -> None:
+async def test_a_time_line_has_everything_in_order(store: Store, past: EventHistory) -> None:
     """A timeline has facts, notices, attempts, signals and silences, with time, sentence and data."""
     began = NOW - 3 * HOUR
     one = violation(began, 7, memory_mb=10)
     another = violation(began, 70, gpu=4)
-    past.silences(began - DAY, began - HOUR, "s0", user="bob", ended_ms=began - HOUR)
-    past.silences(began - MINUTE, began + 2 * HOUR, "s1", gpu=0, ended_ms=began + MINUTE)
-    past.silences(began, NOW + HOUR, "s2", gpu=5)
-    past.opens(one, began + 2 * SECOND)
-    past.opens(another, began + 2 * SECOND)
+    past.silence(began - DAY, began - HOUR, "s0", user="bob", ended_ms=began - HOUR)
+    past.silence(began - MINUTE, began + 2 * HOUR, "s1", gpu=0, ended_ms=began + MINUTE)
+    past.silence(began, NOW + HOUR, "s2", gpu=5)
+    past.open(one, began + 2 * SECOND)
+    past.open(another, began + 2 * SECOND)
     notice = past.notice(began + 10 * SECOND, one, another, channels=("wall", "email", "log"))
     past.attempt(began + 11 * SECOND, notice, "wall", "delivered", recipient="bob:pts/3")
     past.attempt(
@@ -68,12 +68,12 @@ async def test_a_time_line_has_everything_in_order(store: Store, past: Past) -> 
     )
     other = past.notice(began + 13 * SECOND, another, channels=("wall",))
     past.attempt(began + 14 * SECOND, other, "wall", "delivered")
-    past.silences(began + 20 * MINUTE, NOW + HOUR, "s3", user="bob", by="bob", ack=True, gpus=(0,))
-    past.updates(violation(began, 7, memory_mb=20), began + HOUR)
+    past.silence(began + 20 * MINUTE, NOW + HOUR, "s3", user="bob", by="bob", ack=True, gpus=(0,))
+    past.update(violation(began, 7, memory_mb=20), began + HOUR)
     end = past.notice(began + HOUR, one, kind="terminate", channels=("terminate",))
     past.signal(began + HOUR + SECOND, end, one)
     past.signal(began + HOUR + SECOND, end, another)
-    past.closes(one, began + 2 * HOUR)
+    past.close(one, began + 2 * HOUR)
     past.notice(
         began + 2 * HOUR, one, audience="address", person=None, to="team@example.com", kind="resolved"
     )
@@ -106,11 +106,11 @@ async def test_a_time_line_has_everything_in_order(store: Store, past: Past) -> 
     assert "team@" not in str(masked.moments)
 
 
-async def test_of_very_much_the_middle_is_left_out(store: Store, past: Past) -> None:
+async def test_of_very_much_the_middle_is_left_out(store: Store, past: EventHistory) -> None:
     """Very many entries need bounded memory: the first and last are shown, and the others counted."""
-    one = past.opens(violation(NOW - HOUR), NOW - HOUR)
+    one = past.open(violation(NOW - HOUR), NOW - HOUR)
     for number in range(3 * PAGE):
-        past.updates(violation(NOW - HOUR, memory_mb=number), NOW - HOUR + number)
+        past.update(violation(NOW - HOUR, memory_mb=number), NOW - HOUR + number)
     await past.flush()
     timeline = await timeline_of(store, one.violation)
     kept = [moment.fact.memory_mb for moment in timeline.moments if moment.fact]
@@ -118,7 +118,7 @@ async def test_of_very_much_the_middle_is_left_out(store: Store, past: Past) -> 
     assert timeline.left_out == 3 * PAGE + 1 - FIRST - LAST
 
 
-async def test_one_that_nothing_can_be_read_of_is_none(store: Store, past: Past) -> None:
+async def test_one_that_nothing_can_be_read_of_is_none(store: Store, past: EventHistory) -> None:
     """An entry with the right subject and no other valid field is skipped."""
     past.put([store.keys.violations], NOW, OPENED, f"violation/v{NOW}-1", {"violation": f"v{NOW}-1"})
     await past.flush()
@@ -126,21 +126,21 @@ async def test_one_that_nothing_can_be_read_of_is_none(store: Store, past: Past)
         await timeline_of(store, f"v{NOW}-1")
 
 
-async def test_while_it_lasts_it_is_as_it_is_now(store: Store, past: Past) -> None:
+async def test_while_it_lasts_it_is_as_it_is_now(store: Store, past: EventHistory) -> None:
     """The current memory of an open violation is used; after the end, the closing fact counts."""
-    one = past.opens(violation(NOW - HOUR), NOW - HOUR)
-    past.lasts(violation(NOW - HOUR, memory_mb=77))
+    one = past.open(violation(NOW - HOUR), NOW - HOUR)
+    past.store_open(violation(NOW - HOUR, memory_mb=77))
     await past.flush()
     assert (await timeline_of(store, one.violation)).violation.memory_mb == 77
-    past.closes(one, NOW)
-    past.lasts(violation(NOW - HOUR, memory_mb=77))
+    past.close(one, NOW)
+    past.store_open(violation(NOW - HOUR, memory_mb=77))
     await past.flush()
     assert (await timeline_of(store, one.violation)).violation.closed == rfc3339(NOW)
 
 
-async def test_a_notice_that_is_tried_again_by_hand_is_one(store: Store, past: Past) -> None:
+async def test_a_notice_that_is_tried_again_by_hand_is_one(store: Store, past: EventHistory) -> None:
     """A replayed dead letter is one notice with all its attempts."""
-    one = past.opens(violation(NOW - DAY), NOW - DAY)
+    one = past.open(violation(NOW - DAY), NOW - DAY)
     notice = past.notice(NOW - DAY + SECOND, one)
     past.attempt(NOW - DAY + 2 * SECOND, notice, "wall", "failed")
     past.put([store.keys.notices], NOW - HOUR, CREATED, f"notice/{notice.notice}", notice)
@@ -156,10 +156,10 @@ async def test_a_notice_that_is_tried_again_by_hand_is_one(store: Store, past: P
     assert timeline.verdict == notification_status.NotificationStatus("reached", rfc3339(NOW - HOUR))
 
 
-async def test_a_silence_is_there_when_its_event_is_trimmed(store: Store, past: Past) -> None:
+async def test_a_silence_is_there_when_its_event_is_trimmed(store: Store, past: EventHistory) -> None:
     """A current silence is shown while Redis has it."""
-    one = past.opens(violation(NOW - HOUR), NOW - HOUR)
-    past.silences(NOW - 2 * HOUR, NOW + HOUR, user="bob")
+    one = past.open(violation(NOW - HOUR), NOW - HOUR)
+    past.silence(NOW - 2 * HOUR, NOW + HOUR, user="bob")
     await past.flush()
     await store.redis.delete(store.keys.events)
     timeline = await timeline_of(store, one.violation)
@@ -167,7 +167,7 @@ async def test_a_silence_is_there_when_its_event_is_trimmed(store: Store, past: 
     assert timeline.verdict.told == "silenced"
 
 
-async def test_who_follows_events_sees_no_address_of_others(store: Store, past: Past) -> None:
+async def test_who_follows_events_sees_no_address_of_others(store: Store, past: EventHistory) -> None:
     """A user who follows the events sees no addresses of others."""
     one = violation(NOW)
     incident = Incident(subject="channel/email", reason="550 ops@example.com: no", since=rfc3339(NOW))

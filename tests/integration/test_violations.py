@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from support.past import DAY, HOUR, MINUTE, NOW, SECOND, Past, timeline_of, violation
+from support.event_history import DAY, HOUR, MINUTE, NOW, SECOND, EventHistory, timeline_of, violation
 
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store
@@ -49,16 +49,16 @@ class Counted:
         patch.setattr(store, "ask", counting_ask)
 
 
-async def test_what_is_asked_for_is_found(store: Store, past: Past) -> None:
+async def test_what_is_asked_for_is_found(store: Store, past: EventHistory) -> None:
     """By time, user, GPU, kind, and whether it lasts or was told, in any combination, oldest first."""
     old = violation(NOW - 9 * DAY, 1, gpu=1)
-    past.opens(old, NOW - 9 * DAY)
-    past.closes(old, NOW - 8 * DAY)
+    past.open(old, NOW - 9 * DAY)
+    past.close(old, NOW - 8 * DAY)
     ann = violation(NOW - 3 * DAY, 2, user="ann", uid=1002, key="uid:1002", person="ann", gpu=2)
-    past.opens(ann, NOW - 3 * DAY)
-    past.closes(ann, NOW - 2 * DAY)
+    past.open(ann, NOW - 3 * DAY)
+    past.close(ann, NOW - 2 * DAY)
     trespass = violation(NOW - 2 * HOUR, 3, kind="trespass", holder="ann")
-    past.opens(trespass, NOW - 2 * HOUR)
+    past.open(trespass, NOW - 2 * HOUR)
     notice = past.notice(NOW - 2 * HOUR + SECOND, trespass)
     past.attempt(NOW - 2 * HOUR + 2 * SECOND, notice, "wall", "nobody")
     past.notice(NOW - 2 * HOUR + 3 * SECOND, trespass, audience="admins", person=None, unreached=True)
@@ -86,15 +86,15 @@ async def test_what_is_asked_for_is_found(store: Store, past: Past) -> None:
 
 
 async def test_what_ended_after_the_span_shows_its_end(
-    store: Store, past: Past, monkeypatch: pytest.MonkeyPatch
+    store: Store, past: EventHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked for by a time at which it lasted, it is closed all the same; who came later is not there."""
-    one = past.opens(violation(NOW - 9 * DAY, 1), NOW - 9 * DAY)
+    one = past.open(violation(NOW - 9 * DAY, 1), NOW - 9 * DAY)
     for number in range(2, 2 + PAGE):
         other = violation(NOW - 8 * DAY + number, number, gpu=1)
-        past.opens(other, NOW - 8 * DAY + number)
-        past.closes(other, NOW - 8 * DAY + number)
-    past.closes(one, NOW - DAY)
+        past.open(other, NOW - 8 * DAY + number)
+        past.close(other, NOW - 8 * DAY + number)
+    past.close(one, NOW - DAY)
     await past.flush()
     (row,) = await asked(store, since="10d", until=rfc3339(NOW - 9 * DAY + HOUR))
     assert (row.violation, row.state, row.closed) == (one.violation, "closed", rfc3339(NOW - DAY))
@@ -104,10 +104,10 @@ async def test_what_ended_after_the_span_shows_its_end(
     assert counted.most <= PAGE
 
 
-async def test_when_they_were_reached_is_said(store: Store, past: Past) -> None:
+async def test_when_they_were_reached_is_said(store: Store, past: EventHistory) -> None:
     """By the first delivery to the offender, in a notice of several violations too."""
-    first = past.opens(violation(NOW - 2 * HOUR, 1), NOW - 2 * HOUR)
-    second = past.opens(violation(NOW - HOUR, 2, gpu=1), NOW - HOUR)
+    first = past.open(violation(NOW - 2 * HOUR, 1), NOW - 2 * HOUR)
+    second = past.open(violation(NOW - HOUR, 2, gpu=1), NOW - HOUR)
     notice = past.notice(NOW - HOUR, first, second)
     past.attempt(NOW - HOUR + SECOND, notice, "log", "delivered")
     past.attempt(NOW - HOUR + MINUTE, notice, "wall", "delivered", recipient="bob:pts/1")
@@ -117,19 +117,19 @@ async def test_when_they_were_reached_is_said(store: Store, past: Past) -> None:
     assert [(one.told, one.reached_at) for one in rows] == [("reached", rfc3339(NOW - HOUR + MINUTE))] * 2
 
 
-async def test_a_silence_that_is_live_is_said(store: Store, past: Past) -> None:
+async def test_a_silence_that_is_live_is_said(store: Store, past: EventHistory) -> None:
     """Of what is open and was told to nobody; one whose time is over says nothing."""
-    past.opens(violation(NOW - HOUR, 1), NOW - HOUR)
-    past.opens(violation(NOW - HOUR, 2, gpu=1), NOW - HOUR + 1)
-    past.silences(NOW - 2 * HOUR, NOW + HOUR, "s1", gpu=0)
-    past.silences(NOW - 2 * HOUR + 1, NOW - HOUR, "s2", gpu=1)
+    past.open(violation(NOW - HOUR, 1), NOW - HOUR)
+    past.open(violation(NOW - HOUR, 2, gpu=1), NOW - HOUR + 1)
+    past.silence(NOW - 2 * HOUR, NOW + HOUR, "s1", gpu=0)
+    past.silence(NOW - 2 * HOUR + 1, NOW - HOUR, "s2", gpu=1)
     await past.flush()
     assert [one.told for one in await asked(store)] == ["silenced", None]
 
 
 @pytest.mark.slow
 async def test_ten_thousand_are_read_in_pages(
-    store: Store, past: Past, monkeypatch: pytest.MonkeyPatch
+    store: Store, past: EventHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No round trip for each violation or notice, and never more than a page in one."""
     most, began = 10_000, NOW - 6 * DAY
@@ -166,7 +166,7 @@ async def test_ten_thousand_are_read_in_pages(
 
 
 async def test_of_too_many_thenewest_are_there(
-    store: Store, past: Past, monkeypatch: pytest.MonkeyPatch
+    store: Store, past: EventHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded: at no time more than twice as many rows as are shown."""
     held: list[int] = []
@@ -180,19 +180,19 @@ async def test_of_too_many_thenewest_are_there(
     monkeypatch.setattr(history, "newest", counting)
     for number in range(3 * PAGE):
         one = violation(NOW - DAY + number, number, gpu=number)
-        past.opens(one, NOW - DAY + number)
-        past.closes(one, NOW - DAY + number)
-    lasting = past.opens(violation(NOW - 2 * DAY, 1), NOW - DAY + 3 * PAGE)
+        past.open(one, NOW - DAY + number)
+        past.close(one, NOW - DAY + number)
+    lasting = past.open(violation(NOW - 2 * DAY, 1), NOW - DAY + 3 * PAGE)
     await past.flush()
     assert await names(store) == [str(number) for number in range(3 * PAGE - 20, 3 * PAGE)]
     assert max(held) <= PAGE + 2 * 20
     assert [one.violation for one in await asked(store, open="1")] == [lasting.violation]
 
 
-async def test_poison_in_the_streams_is_passed_over(store: Store, past: Past) -> None:
+async def test_poison_in_the_streams_is_passed_over(store: Store, past: EventHistory) -> None:
     """What is no event, no JSON, no violation or has no moment hides nothing else, and breaks nothing."""
     keys = store.keys
-    one = past.opens(violation(NOW - HOUR, 1), NOW - HOUR)
+    one = past.open(violation(NOW - HOUR, 1), NOW - HOUR)
     notice = past.notice(NOW - HOUR, one)
     past.attempt(NOW - HOUR, notice, "wall", "delivered")
     await past.flush()
@@ -216,14 +216,14 @@ async def test_poison_in_the_streams_is_passed_over(store: Store, past: Past) ->
     assert len((await timeline_of(store, one.violation)).moments) == 3
 
 
-async def test_when_attempts_are_trimmed_nothing_is_claimed(store: Store, past: Past) -> None:
+async def test_when_attempts_are_trimmed_nothing_is_claimed(store: Store, past: EventHistory) -> None:
     """A notice from before the oldest attempt that is kept: whether it was delivered is not known."""
     old, new = violation(NOW - 3 * HOUR, 1), violation(NOW - HOUR, 2)
     for one in (old, new):
         began = int(one.violation[1:].partition("-")[0])
-        past.opens(one, began)
+        past.open(one, began)
         notice = past.notice(began, one)
-        past.closes(one, began + MINUTE)
+        past.close(one, began + MINUTE)
         past.attempt(began, notice, "wall", "nobody")
     await past.flush()
     assert [one.told for one in await asked(store)] == ["unreached", "unreached"]

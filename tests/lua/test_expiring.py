@@ -18,7 +18,7 @@ def lab(store: Store) -> Lab:
 
 async def deadlines(lab: Lab) -> list[Any]:
     """Return the announced ends."""
-    return [event.data["deadline"] for event in await lab.told("expiring")]
+    return [event.data["deadline"] for event in await lab.published("expiring")]
 
 
 async def test_it_is_announced_once_at_its_moment(lab: Lab) -> None:
@@ -36,7 +36,7 @@ async def test_it_is_announced_once_at_its_moment(lab: Lab) -> None:
         over, left = await lab.allocator.expire()
         assert left is not None
         assert (over, round(left / 60)) == (False, 60)
-    (event,) = await lab.told("expiring")
+    (event,) = await lab.published("expiring")
     assert event.data["deadline"] == event.data["expires"] > event.time
 
 

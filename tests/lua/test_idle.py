@@ -44,10 +44,10 @@ async def test_it_is_told_once_with_its_beginning_and_its_deadline(lab: Lab) -> 
     name = await lab.reserve()
     await lab.later(59)
     await lab.scan()
-    assert await lab.told("idle") == []
+    assert await lab.published("idle") == []
     await lab.later(2)
     await lab.scan()
-    (event,) = await lab.told("idle")
+    (event,) = await lab.published("idle")
     record = await lab.record(name)
     assert event.data["idle"] == event.data["started"]
     assert record.idle_told_ms is not None
@@ -66,9 +66,9 @@ async def test_what_is_not_released_has_no_deadline(store: Store, kind: str, rel
     lab = Lab(store, idle_after=3600.0, idle_release=release)
     name = await lab.reserve(kind)
     await idle(lab, name)
-    assert "deadline" not in (await lab.told("idle"))[0].data
+    assert "deadline" not in (await lab.published("idle"))[0].data
     await idle(lab, name, 6000 if kind == "run" else 100)
-    assert await lab.told("released") == []
+    assert await lab.published("released") == []
 
 
 async def test_at_the_deadline_it_is_released_in_the_same_step(lab: Lab) -> None:
@@ -77,12 +77,12 @@ async def test_at_the_deadline_it_is_released_in_the_same_step(lab: Lab) -> None
     await idle(lab, name)
     await lab.later(29)
     await lab.scan()
-    assert await lab.told("released") == []
+    assert await lab.published("released") == []
     ask = AllocationRequest(kind="manual", user="u1002", uid=BOB, gpus=(0,), duration_ms=1000, wait=True)
     assert (await lab.allocator.reserve(ask, "bob")).code == "queued"
     await lab.later(2)
     await lab.scan()
-    (event,) = await lab.told("released")
+    (event,) = await lab.published("released")
     assert (event.subject, event.data["reason"]) == (f"reservation/{name}", "idle")
     assert event.data["idle"] == event.data["started"]  # By now; it never was used.
     assert (await lab.scan()).granted != ()
@@ -94,7 +94,7 @@ async def test_who_gives_it_back_in_time_is_not_told_since_when(lab: Lab) -> Non
     await idle(lab, name)
     order = ReleaseOrder(uid=ALICE, by="u1001", reason="released", gpus=(0,))
     assert (await lab.allocator.release(order, "give it back"))[0] == "released"
-    (event,) = await lab.told("released")
+    (event,) = await lab.published("released")
     assert (event.data["reason"], event.data.get("idle")) == ("released", None)
 
 
@@ -102,7 +102,7 @@ async def test_use_ends_it_and_is_told_to_who_was_told(lab: Lab) -> None:
     """Use ends the idle time, and an event says so if idleness was reported."""
     name = await lab.reserve()
     await lab.scan(used(0, process(ALICE)))
-    assert await lab.told("used") == []  # Nobody was told of anything.
+    assert await lab.published("used") == []  # Nobody was told of anything.
     assert (await lab.record(name)).idle_ms is None
     await lab.scan()
     since = (await lab.record(name)).idle_ms
@@ -110,12 +110,12 @@ async def test_use_ends_it_and_is_told_to_who_was_told(lab: Lab) -> None:
     assert since >= (await lab.record(name)).started_ms
     await idle(lab, name)
     await lab.scan(used(0, process(ALICE)))
-    assert [event.subject for event in await lab.told("used")] == [f"reservation/{name}"]
+    assert [event.subject for event in await lab.published("used")] == [f"reservation/{name}"]
     record = await lab.record(name)
     assert (record.idle_ms, record.idle_told_ms, record.idle_until_ms) == (None, None, None)
     await lab.scan()
     await idle(lab, name)
-    assert len(await lab.told("idle")) == 2
+    assert len(await lab.published("idle")) == 2
 
 
 CLAIM = {"user": "root", "person": None, "evidence": "unknown"}
@@ -142,7 +142,7 @@ async def test_use_of_any_of_its_gpus_is_use(lab: Lab, where: int) -> None:
     await lab.later(61)
     await lab.scan(used(where, process(ALICE)))
     assert (await lab.record(name)).idle_ms is None
-    assert await lab.told("idle") == []
+    assert await lab.published("idle") == []
 
 
 @pytest.mark.parametrize(("uid", "login_uid", "on_it", "is_use"), ONE_LOGIN)
@@ -153,7 +153,7 @@ async def test_holder_and_user_are_compared_as_one_identity(
     name = await lab.reserve(uid=uid, login_uid=login_uid)
     await idle(lab, name)
     await lab.scan(used(0, on_it))
-    assert len(await lab.told("used")) == is_use
+    assert len(await lab.published("used")) == is_use
 
 
 async def test_what_claims_to_belong_to_it_is_its_users(lab: Lab) -> None:
@@ -161,7 +161,7 @@ async def test_what_claims_to_belong_to_it_is_its_users(lab: Lab) -> None:
     name = await lab.reserve()
     await idle(lab, name)
     await lab.scan(used(0, process(0, **CLAIM, reservation=name)))
-    assert len(await lab.told("used")) == 1
+    assert len(await lab.published("used")) == 1
 
 
 async def test_what_is_exempt_is_use_all_the_same(lab: Lab) -> None:
@@ -199,9 +199,9 @@ async def test_what_is_unknown_is_never_idle(lab: Lab, usage: GpuUsage) -> None:
     await lab.scan(usage)
     await lab.later(120)
     await lab.scan(usage)
-    assert await lab.told("idle") == []
+    assert await lab.published("idle") == []
     await lab.scan()
-    assert await lab.told("idle") == []
+    assert await lab.published("idle") == []
     assert (await lab.record(name)).idle_ms is not None
 
 
@@ -216,11 +216,11 @@ async def test_who_was_told_is_not_told_again_after_what_is_unknown(lab: Lab, us
     await lab.scan()
     await lab.later(29)
     await lab.scan()
-    assert await lab.told("released", "used") == []
+    assert await lab.published("released", "used") == []
     await lab.later(2)
     await lab.scan()
-    assert len(await lab.told("idle")) == 1
-    assert [event.data["reason"] for event in await lab.told("released")] == ["idle"]
+    assert len(await lab.published("idle")) == 1
+    assert [event.data["reason"] for event in await lab.published("released")] == ["idle"]
 
 
 async def test_a_gap_between_two_scans_is_unknown(lab: Lab) -> None:
@@ -231,7 +231,7 @@ async def test_a_gap_between_two_scans_is_unknown(lab: Lab) -> None:
     await lab.scan()
     await lab.later(50)
     await lab.scan()
-    assert await lab.told("idle") == []
+    assert await lab.published("idle") == []
     await idle(lab, name, 11)
 
 
@@ -241,7 +241,7 @@ async def test_what_has_ended_is_not_idle(lab: Lab) -> None:
     await lab.allocator.conclude(name)
     await lab.later(61)
     await lab.scan(unused(0, "unknown", reason="Timeout"))
-    assert await lab.told("idle") == []
+    assert await lab.published("idle") == []
 
 
 async def test_a_release_that_is_new_in_the_settings_is_announced_first(store: Store) -> None:
@@ -251,8 +251,8 @@ async def test_a_release_that_is_new_in_the_settings_is_announced_first(store: S
     await idle(before, name, 300)
     after = Lab(store, **NOTICES)
     await after.scan()
-    assert await after.told("released") == []
-    shown: list[Any] = [event.data.get("deadline") for event in await after.told("idle")]
+    assert await after.published("released") == []
+    shown: list[Any] = [event.data.get("deadline") for event in await after.published("idle")]
     assert (shown[0], shown[1] is not None, len(shown)) == (None, True, 2)
 
 
@@ -262,6 +262,6 @@ async def test_what_is_turned_off_is_forgotten(lab: Lab) -> None:
     await idle(lab, name)
     after = Lab(lab.store)
     await after.scan()
-    assert await after.told("used", "released") == []
+    assert await after.published("used", "released") == []
     record = await after.record(name)
     assert (record.idle_ms, record.idle_told_ms, record.idle_until_ms) == (None, None, None)

@@ -22,14 +22,14 @@ async def test_a_card_that_returns_has_kept_its_reservation(host: CardHost) -> N
     await host.reserve(BOB, 1)
     await host.scan("B")
     assert await host.holders() == {"A": ALICE, "B": BOB}
-    host.age(599)
+    host.shorten_missing_timeout(599)
     await host.scan("A", "B")
     states = await host.states()
     assert [states[index].usage.uuid for index in (0, 1)] == ["A", "B"]
     assert await host.holders() == {"A": ALICE, "B": BOB}
-    assert not await host.told("reservation.released", "gpu.removed")
-    assert "missing_ms" not in await host.hash(0)
-    assert [event.data["index"] for event in await host.told("gpu.failed", "gpu.recovered")] == [1, 0]
+    assert not await host.published("reservation.released", "gpu.removed")
+    assert "missing_ms" not in await host.gpu_fields(0)
+    assert [event.data["index"] for event in await host.published("gpu.failed", "gpu.recovered")] == [1, 0]
 
 
 async def test_a_missing_card_keeps_its_index_until_another_has_it(host: CardHost) -> None:
@@ -52,13 +52,13 @@ async def test_a_replaced_card_inherits_nothing(host: CardHost) -> None:
     host.uses = {"A": (ALICE, BOB)}
     await host.scan("A")
     await host.scan("A")
-    assert await host.accused() == {"A": [BOB]}
+    assert await host.violating_uids() == {"A": [BOB]}
     await host.scan("C")
     states = await host.by_uuid()
     assert (states["C"].reservation, states["C"].violations, states["C"].last_released_ms) == (None, (), None)
     assert (await host.reserve(BOB, 0)).code == "granted"
     assert await host.holders() == {"A": ALICE, "C": BOB}
-    assert not await host.told("violation.closed")
+    assert not await host.published("violation.closed")
 
 
 async def test_a_missing_card_is_handed_out_to_nobody(host: CardHost) -> None:
@@ -88,19 +88,19 @@ async def test_the_reservation_of_a_vanished_card_is_released_in_time(host: Card
     await host.scan("A", "B", "C")
     reserved = await host.reserve(ALICE, 0, 1)
     await host.scan("B", "C")
-    host.age(599)
+    host.shorten_missing_timeout(599)
     await host.scan("B", "C")
     await host.scan("B", "C")
     assert await host.holders() == {"A": ALICE, "B": ALICE}
-    host.age(2)
+    host.shorten_missing_timeout(2)
     await host.scan("B", "C")
     await host.scan("B", "C")
     assert await host.holders() == {"B": ALICE}
-    (event,) = await host.told("reservation.released")
+    (event,) = await host.published("reservation.released")
     facts = [event.data[name] for name in ("id", "reason", "gpus", "uuids", "was", "kept")]
     assert facts == [reserved.id, "vanished", [2], ["A"], [0], [0]]
     assert sorted(await host.states()) == [0, 1]
-    (gone,) = await host.told("gpu.removed")
+    (gone,) = await host.published("gpu.removed")
     assert (gone.subject, gone.data["uuid"]) == ("gpu/2", "A")
 
 
@@ -111,12 +111,12 @@ async def test_a_violation_on_a_vanished_card_is_closed_with_it(host: CardHost) 
         await host.scan("A", "B")
     for _ in range(3):
         await host.scan("B")
-    assert await host.accused() == {"A": [BOB]}
-    host.age(601)
+    assert await host.violating_uids() == {"A": [BOB]}
+    host.shorten_missing_timeout(601)
     await host.scan("B")
     await host.scan("B")
-    assert await host.accused() == {}
-    (closed,) = await host.told("violation.closed")
+    assert await host.violating_uids() == {}
+    (closed,) = await host.published("violation.closed")
     assert (closed.data["reason"], closed.data["gpu"], closed.data["gpu_uuid"]) == ("vanished", 1, "A")
 
 
@@ -128,17 +128,17 @@ async def test_a_card_that_was_given_up_and_is_back_is_known(store: Store) -> No
     await host.drain(0)
     await host.allocator.manage(0, "manage", gpus=[0, 2], force=False, by="root")
     await host.scan("C")
-    host.age(601)
+    host.shorten_missing_timeout(601)
     for _ in range(2):
         await host.scan("C")
     assert sorted(await host.states()) == [0]
-    released = (await host.told("reservation.released"))[-1]
+    released = (await host.published("reservation.released"))[-1]
     await host.scan("C", "D", "B", "A")
     states = await host.by_uuid()
     assert (states["A"].drained, states["A"].reservation) == ("noisy fan", None)
     assert states["A"].last_released_ms is not None
     assert (states["B"].unmanaged, states["C"].unmanaged, states["D"].unmanaged) == (True, False, False)
-    assert [event.data for event in await host.told("gpu.drained")][-1] == {
+    assert [event.data for event in await host.published("gpu.drained")][-1] == {
         "index": 3,
         "uuid": "A",
         "reason": "noisy fan",
@@ -161,10 +161,10 @@ async def test_who_waits_for_a_vanished_card_waits_no_more(host: CardHost) -> No
     one = await host.reserve(BOB, count=1, wait=True)
     await host.scan("B")
     assert len(await host.allocator.waiting()) == 3
-    host.age(601)
+    host.shorten_missing_timeout(601)
     await host.scan("B")
     await host.scan("B")
-    left = [(event.data["id"], event.data["reason"]) for event in await host.told("request.left")]
+    left = [(event.data["id"], event.data["reason"]) for event in await host.published("request.left")]
     assert sorted(left) == sorted([(named.id, "impossible"), (many.id, "impossible")])
     assert [waiting.id for waiting in await host.allocator.waiting()] == [one.id]
 
@@ -177,10 +177,10 @@ async def test_a_driver_that_lists_nothing_for_a_minute_costs_nobody_anything(ho
         await host.scan()
     states = await host.states()
     assert [states[index].usage.state for index in (0, 1)] == ["error", "error"]
-    host.age(60)
+    host.shorten_missing_timeout(60)
     await host.scan("A", "B")
     assert await host.holders() == {"B": ALICE}
-    assert not await host.told("gpu.renumbered", "reservation.released")
+    assert not await host.published("gpu.renumbered", "reservation.released")
 
 
 @pytest.mark.parametrize("how", ["stalled", "restarted", "without Redis"])
@@ -192,14 +192,14 @@ async def test_the_time_of_a_missing_card_counts_only_while_scans_come_through(
     await host.reserve(ALICE, 0)
     for _ in range(2):
         await host.scan("B")
-    before = int((await host.hash(1))["missing_ms"])
+    before = int((await host.gpu_fields(1))["missing_ms"])
     {"stalled": host.cards.stall, "restarted": host.restart, "without Redis": host.cards.forget}[how]()
     await host.store.redis.hset(host.store.keys.gpu(1), "missing_ms", str(before - 700_000))
     for _ in range(3):
         await host.scan("B")
-    assert int((await host.hash(1))["missing_ms"]) >= before
+    assert int((await host.gpu_fields(1))["missing_ms"]) >= before
     assert await host.holders() == {"A": ALICE}
-    host.age(601)
+    host.shorten_missing_timeout(601)
     await host.scan("B")
     assert await host.holders() == {}
 

@@ -174,7 +174,7 @@ async def test_presumed_use_counts_as_used(store: Store) -> None:
     name = await lab.reserve()
     await lab.later(120)
     await lab.scan(used(0, in_container()))
-    assert await lab.told("idle") == []
+    assert await lab.published("idle") == []
     assert (await lab.record(name)).idle_ms is None
 
 
@@ -239,7 +239,7 @@ async def test_a_holder_disowns_what_is_presumed(store: Store) -> None:
     assert (await lab.allocator.disown(ALICE, "back", gpus=(0,), undo=True))["code"] == "disowned"
     await lab.scan(used(0, in_container(pid=4343), process(ALICE)))
     assert await violations(store) == []
-    assert [event.data.get("disowned") for event in await lab.told("disowned")] == [
+    assert [event.data.get("disowned") for event in await lab.published("disowned")] == [
         ["root in docker 0123456789ab"],
         None,
     ]

@@ -38,14 +38,14 @@ async def test_what_is_kept_of_two_cards_changes_places_with_them(host: CardHost
     await host.drain(1)
     host.uses = {"A": (ALICE,)}
     await host.scan("A", "B")
-    before = {"A": await host.hash(0), "B": await host.hash(1)}
+    before = {"A": await host.gpu_fields(0), "B": await host.gpu_fields(1)}
     await host.scan("B", "A")
     for name, index in (("A", 1), ("B", 0)):
         seen = before[name]["usage"].replace(f'{{"index":{1 - index}', f'{{"index":{index}')
-        assert await host.hash(index) == before[name] | {"usage": seen}
+        assert await host.gpu_fields(index) == before[name] | {"usage": seen}
     assert await host.holders() == {"A": ALICE}
     assert (await host.by_uuid())["B"].drained == "noisy fan"
-    assert await host.accused() == {}
+    assert await host.violating_uids() == {}
 
 
 async def test_a_scan_is_not_stored_where_redis_has_another_card(host: CardHost) -> None:
@@ -54,10 +54,10 @@ async def test_a_scan_is_not_stored_where_redis_has_another_card(host: CardHost)
     await host.reserve(ALICE, 0)
     await host.scan("B", "A")
     await CardHost(host.store).scan("A", "B")
-    before = await host.hash(0), await host.hash(1)
+    before = await host.gpu_fields(0), await host.gpu_fields(1)
     with pytest.raises(StoreDown):
         await host.scan("B", "A")
-    assert (await host.hash(0), await host.hash(1)) == before
+    assert (await host.gpu_fields(0), await host.gpu_fields(1)) == before
     host.cards.forget()
     await host.scan("B", "A")
     assert await host.holders() == {"A": ALICE}
@@ -77,7 +77,7 @@ async def test_a_rightful_holder_stays_one_when_a_card_falls_off_the_bus(host: C
     assert (states[0].reservation.id, states[0].reservation.gpus) == (reserved.id, (0,))
     assert (states[1].usage.state, states[1].usage.reason) == ("error", "not found by the driver (was GPU 0)")
     assert states[1].reservation is None
-    assert await host.accused() == {}
+    assert await host.violating_uids() == {}
     assert (await host.reserve(BOB, count=1)).code == "refused"
 
 
@@ -88,7 +88,7 @@ async def test_reservations_tell_which_cards_they_are_of(host: CardHost) -> None
     await host.scan("C", "B", "A")
     await host.scan("A", "C", "B")
     await _release(host, ALICE)
-    events = await host.told("reservation.created", "reservation.released")
+    events = await host.published("reservation.created", "reservation.released")
     seen = [(event.data["gpus"], event.data["uuids"]) for event in events]
     assert seen == [([0, 2], ["A", "C"]), ([0, 1], ["A", "C"])]
 
@@ -120,12 +120,12 @@ async def test_an_open_violation_follows_the_card(host: CardHost) -> None:
     (after,) = (await host.by_uuid())["A"].violations
     assert (before.gpu, after.gpu) == (0, 1)
     assert before.violation == after.violation
-    (event,) = await host.told("violation.updated")
+    (event,) = await host.published("violation.updated")
     assert (event.data["gpu"], event.data["gpu_uuid"], event.data["violation"]) == (1, "A", before.violation)
-    assert not await host.told("violation.closed")
+    assert not await host.published("violation.closed")
     host.uses = {}
     await host.scan("B", "A")
-    (closed,) = await host.told("violation.closed")
+    (closed,) = await host.published("violation.closed")
     assert (closed.data["gpu"], closed.data["gpu_uuid"]) == (1, "A")
 
 
@@ -136,7 +136,7 @@ async def test_use_that_ends_in_the_moment_of_renumbering_is_not_told_of_again(h
     await host.scan("A", "B")
     host.uses = {}
     await host.scan("B", "A")
-    (closed,) = await host.told("violation.closed", "violation.updated")
+    (closed,) = await host.published("violation.closed", "violation.updated")
     assert (closed.data["reason"], closed.data["gpu"], closed.data["gpu_uuid"]) == ("stopped", 1, "A")
 
 
@@ -147,7 +147,7 @@ async def test_a_violation_on_a_missing_card_is_told_where_the_card_is_shown(hos
     await host.scan("A", "B")
     await host.scan("B")
     await host.scan("B")
-    (event,) = await host.told("violation.closed", "violation.updated")
+    (event,) = await host.published("violation.closed", "violation.updated")
     assert (event.type, event.data["gpu"], event.data["gpu_uuid"]) == ("canhazgpu.violation.updated", 1, "A")
 
 
@@ -156,8 +156,8 @@ async def test_a_candidate_follows_the_card(host: CardHost) -> None:
     host.uses = {"A": (BOB,)}
     await host.scan("A", "B")
     await host.scan("B", "A")
-    assert await host.accused() == {"A": [BOB]}
-    opened = await host.told("violation.opened")
+    assert await host.violating_uids() == {"A": [BOB]}
+    opened = await host.published("violation.opened")
     assert [event.data["gpu"] for event in opened] == [1]
 
 
@@ -224,12 +224,12 @@ async def test_one_event_tells_of_all_that_changed_places(host: CardHost) -> Non
     """One event has the old and new index of every card that changed."""
     await host.scan("A", "B", "C")
     await host.scan("B", "A", "C")
-    (event,) = await host.told("gpu.renumbered")
+    (event,) = await host.published("gpu.renumbered")
     assert event.subject == "gpu"
     rows = sorted((one["uuid"], one["was"], one["index"]) for one in event.data["gpus"])
     assert rows == [("A", 0, 1), ("B", 1, 0)]
     await host.scan("B", "A", "C")
-    assert len(await host.told("gpu.renumbered")) == 1
+    assert len(await host.published("gpu.renumbered")) == 1
 
 
 async def test_a_service_that_begins_compares_with_what_redis_has(host: CardHost) -> None:
@@ -239,7 +239,7 @@ async def test_a_service_that_begins_compares_with_what_redis_has(host: CardHost
     host.restart()
     await host.scan("B", "A")
     assert await host.holders() == {"A": ALICE}
-    assert len(await host.told("gpu.renumbered")) == 1
+    assert len(await host.published("gpu.renumbered")) == 1
 
 
 async def test_a_lost_answer_changes_nothing_twice(host: CardHost) -> None:
@@ -252,7 +252,7 @@ async def test_a_lost_answer_changes_nothing_twice(host: CardHost) -> None:
     host.cards = old  # It knows the cards as they were, like one whose reply was lost.
     await host.scan("B", "C", "A")
     assert await host.holders() == {"A": ALICE}
-    assert len(await host.told("gpu.renumbered")) == 1
+    assert len(await host.published("gpu.renumbered")) == 1
 
 
 async def test_a_record_that_cannot_be_read_keeps_its_card_only(host: CardHost) -> None:

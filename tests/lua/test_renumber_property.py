@@ -172,7 +172,7 @@ class Shuffled(RuleBasedStateMachine):
         assert self.run(self.host.holders()) == self.holder
         states = self.run(self.host.by_uuid())
         assert {name for name, one in states.items() if one.drained} == self.drained & self.known
-        seen = {name: set(uids) for name, uids in self.run(self.host.accused()).items()}
+        seen = {name: set(uids) for name, uids in self.run(self.host.violating_uids()).items()}
         assert seen == {name: uids for name, uids in self.accused.items() if uids}
 
     def teardown(self) -> None:

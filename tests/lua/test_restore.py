@@ -67,7 +67,7 @@ async def test_a_wipe_is_repaired_before_the_next_grant(lab: Lab) -> None:
     assert (await lab.allocator.reserve(ask, "bob")).code == "refused"
     after = await lab.record(name)
     assert (after.expires_ms, after.gpus, after.rev) == (before.expires_ms, before.gpus, before.rev + 1)
-    assert [event.subject for event in await lab.told("restored")] == [f"reservation/{name}"]
+    assert [event.subject for event in await lab.published("restored")] == [f"reservation/{name}"]
     await lab.scan(used(0, process(ALICE)))
     assert (await lab.allocator.release(ReleaseOrder(uid=ALICE, by="a", reason="released"), "over"))[
         0
@@ -85,7 +85,7 @@ async def test_data_that_were_set_back_are_repaired(lab: Lab) -> None:
     await lab.scan()
     assert await holders(lab.store) == ["", second]
     assert [one.id for one in await lab.allocator.reservations()] == [second]
-    assert [event.data["reason"] for event in await lab.told("released")] == ["stale"]
+    assert [event.data["reason"] for event in await lab.published("released")] == ["stale"]
     assert first != second
 
 
@@ -120,7 +120,7 @@ async def test_a_living_run_keeps_its_gpu(lab: Lab) -> None:
         patch.setattr("canhazgpu.service.recovery.reconciliation.is_process_alive", lambda _: True)
         await lab.allocator.begin()({})
     assert (await holders(lab.store))[0] == name
-    released = await lab.told("released")
+    released = await lab.published("released")
     assert [(one.subject, one.data["reason"]) for one in released] == [(f"reservation/{theirs}", "lost")]
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from support.past import NOW, Past
+from support.event_history import NOW, EventHistory
 
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.storage.stream_filter import FILTER, filter_stream
@@ -11,7 +11,7 @@ from canhazgpu.service.storage.stream_filter import FILTER, filter_stream
 pytestmark = pytest.mark.anyio
 
 
-async def _entries(store: Store, past: Past, count: int) -> str:
+async def _entries(store: Store, past: EventHistory, count: int) -> str:
     for number in range(count):
         kind = "canhazgpu.violation.opened" if number % 2 else "canhazgpu.notice.created"
         past.put([store.keys.events], NOW + number, kind, f"x/{number}", {"number": f"n{number}."})
@@ -19,7 +19,7 @@ async def _entries(store: Store, past: Past, count: int) -> str:
     return store.keys.events
 
 
-async def test_only_what_is_asked_for_comes(store: Store, past: Past) -> None:
+async def test_only_what_is_asked_for_comes(store: Store, past: EventHistory) -> None:
     """Entries match by the start of their type and by words in their data."""
     stream = await _entries(store, past, 6)
 
@@ -35,7 +35,7 @@ async def test_only_what_is_asked_for_comes(store: Store, past: Past) -> None:
     assert await found(words=["n."]) == [], "a word is no pattern"
 
 
-async def test_a_page_says_where_the_next_one_begins(store: Store, past: Past) -> None:
+async def test_a_page_says_where_the_next_one_begins(store: Store, past: EventHistory) -> None:
     """Each page says where the next one starts; there is none after the last entry."""
     stream = await _entries(store, past, 5)
     begin, pages = "-", []
@@ -46,7 +46,7 @@ async def test_a_page_says_where_the_next_one_begins(store: Store, past: Past) -
     assert pages == [1, 1, 0]
 
 
-async def test_a_span_has_an_end(store: Store, past: Past) -> None:
+async def test_a_span_has_an_end(store: Store, past: EventHistory) -> None:
     """The end of a period is inclusive, in milliseconds."""
     stream = await _entries(store, past, 6)
     pages = [page async for page in filter_stream(store, stream, (NOW + 1, NOW + 3))]

@@ -29,7 +29,7 @@ async def test_a_card_whose_uuid_was_listed_twice_keeps_its_holder(host: CardHos
     await host.scan("A", "B")
     assert (await host.reserve(BOB, 0)).code == "refused"
     assert await host.holders() == {"A": ALICE}
-    assert await host.accused() == {}
+    assert await host.violating_uids() == {}
     states = await host.states()
     assert [states[index].usage.uuid for index in (0, 1)] == ["A", "B"]
 
@@ -50,8 +50,8 @@ async def test_what_a_uuid_that_was_listed_twice_leaves_goes_with_it(host: CardH
         1: ("B", "ok"),
         2: ("C", "ok"),
     }
-    assert not await host.told("gpu.failed")
-    reasons = {event.data["reason"] for event in await host.told("gpu.removed")}
+    assert not await host.published("gpu.failed")
+    reasons = {event.data["reason"] for event in await host.published("gpu.removed")}
     assert reasons == {"its UUID is the one of another GPU"}
 
 

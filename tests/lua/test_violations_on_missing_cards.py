@@ -44,13 +44,13 @@ async def test_it_is_closed_when_its_processes_have_ended(
     host.uses = {"A": (used_by(running),)}
     for cards in (("A", "B"), ("A", "B"), ("B",), ("B",)):
         await host.scan(*cards)
-    assert await host.accused() == {"A": [BOB]}
-    assert not await host.told("violation.closed")
+    assert await host.violating_uids() == {"A": [BOB]}
+    assert not await host.published("violation.closed")
     running.kill()
     running.wait()
     await host.scan("B")
-    assert await host.accused() == {}
-    (closed,) = await host.told("violation.closed")
+    assert await host.violating_uids() == {}
+    (closed,) = await host.published("violation.closed")
     assert [closed.data[name] for name in ("reason", "gpu", "gpu_uuid")] == ["stopped", 1, "A"]
 
 
@@ -61,7 +61,7 @@ async def test_another_process_with_the_pid_does_not_keep_it(
     host.uses = {"A": (used_by(running, start=1),)}
     for cards in (("A", "B"), ("A", "B"), ("B",)):
         await host.scan(*cards)
-    assert await host.accused() == {}
+    assert await host.violating_uids() == {}
 
 
 async def test_a_process_that_cannot_be_told_keeps_it(
@@ -71,7 +71,7 @@ async def test_a_process_that_cannot_be_told_keeps_it(
     host.uses = {"A": (used_by(running, start=None),)}
     for cards in (("A", "B"), ("A", "B"), ("B",)):
         await host.scan(*cards)
-    assert await host.accused() == {"A": [BOB]}
+    assert await host.violating_uids() == {"A": [BOB]}
 
 
 async def test_the_end_of_a_process_on_a_listed_card_waits_for_a_scan_that_sees_it(
@@ -82,4 +82,4 @@ async def test_the_end_of_a_process_on_a_listed_card_waits_for_a_scan_that_sees_
     await host.scan("A")
     await host.scan("A")
     await host.scan("A", failing=["A"])
-    assert await host.accused() == {"A": [BOB]}
+    assert await host.violating_uids() == {"A": [BOB]}

@@ -1,5 +1,6 @@
 """Compares the state in Redis with the reference and with the replay of the events."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -11,18 +12,47 @@ from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.service.status.gpu_status import rfc3339
 
+GPUS = range(4)
 
-async def compare(store: Store, model: Reference, replay: Replay) -> None:
-    """Read all three and assert that they agree."""
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What Redis had at one moment."""
+
+    events: list[Any]  # Those after the last that was seen.
+    records: list[bytes]
+    queue: list[bytes]
+    opened: list[bytes]
+    pending: list[bytes]
+    gpus: list[list[bytes | None]]  # holder, drained, unmanaged
+    released: dict[int, int]  # When each GPU was released.
+    had: dict[tuple[int, int], int]  # When each user had each GPU last.
+
+
+async def snapshot(store: Store, last_id: str) -> Snapshot:
+    """Read everything in one transaction, with the events after an id, or all after `-`."""
+    keys = store.keys
     async with store.redis.pipeline(transaction=True) as pipe:
-        pipe.hvals(store.keys.reservations)
-        pipe.hvals(store.keys.queue)
-        pipe.hkeys(store.keys.open)
-        pipe.hkeys(store.keys.pending)
-        for index in range(4):
-            pipe.hmget(store.keys.gpu(index), "holder", "drained", "unmanaged")
-        records, queue, opened, pending, *gpus = await pipe.execute()
-    held = {one.id: one for one in (msgspec.json.decode(text, type=Record) for text in records)}
+        pipe.xrange(keys.events, "-" if last_id == "-" else f"({last_id}")
+        pipe.hvals(keys.reservations)
+        pipe.hvals(keys.queue)
+        pipe.hkeys(keys.open)
+        pipe.hkeys(keys.pending)
+        pipe.hgetall(keys.affinity)
+        for index in GPUS:
+            pipe.hmget(keys.gpu(index), "last_released", "holder", "drained", "unmanaged")
+        events, records, queue, opened, pending, affinity, *gpus = await pipe.execute()
+    had = {}
+    for field, moment in affinity.items():
+        uid, _, index = field.decode().partition("/")
+        had[int(uid), int(index)] = int(moment)
+    released = {index: int(gpu[0] or 0) for index, gpu in zip(GPUS, gpus, strict=True)}
+    return Snapshot(events, records, queue, opened, pending, [gpu[1:] for gpu in gpus], released, had)
+
+
+def compare(seen: Snapshot, model: Reference, replay: Replay) -> None:
+    """Assert that all three agree."""
+    held = {one.id: one for one in (msgspec.json.decode(text, type=Record) for text in seen.records)}
     shape = {name: (one.uid, one.kind, one.gpus, one.ended_ms is not None) for name, one in held.items()}
     assert shape == {
         name: (one.uid, one.kind, tuple(one.gpus), one.ended) for name, one in model.held.items()
@@ -34,10 +64,12 @@ async def compare(store: Store, model: Reference, replay: Replay) -> None:
     }
     taken = [index for one in held.values() for index in one.gpus]
     assert len(taken) == len(set(taken))
-    waiting = sorted((msgspec.json.decode(text, type=Waiting) for text in queue), key=lambda one: one.place)
+    waiting = sorted(
+        (msgspec.json.decode(text, type=Waiting) for text in seen.queue), key=lambda one: one.place
+    )
     assert [(one.id, one.attached) for one in waiting] == [(one.id, one.attached) for one in model.queue]
     assert [one.id for one in waiting] == replay.queue
-    for index, (holder, drained, unmanaged) in enumerate(gpus):
+    for index, (holder, drained, unmanaged) in enumerate(seen.gpus):
         gpu = model.gpus[index]
         assert (holder.decode() if holder else None) == gpu.holder
         assert (drained is not None, unmanaged is None) == (gpu.drained, gpu.managed)
@@ -45,7 +77,7 @@ async def compare(store: Store, model: Reference, replay: Replay) -> None:
             gpu.drained,
             gpu.managed,
         )
-    accused = {field.decode() for field in (*opened, *pending)}
+    accused = {field.decode() for field in (*seen.opened, *seen.pending)}
     for name, one in held.items():
         for index in one.gpus:
             gpu = model.gpus[index]

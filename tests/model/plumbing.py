@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from hypothesis.stateful import RuleBasedStateMachine
+from model.comparison import Snapshot, snapshot
 from model.reference import Gpu, Reference
 from model.replay import Replay
 
@@ -25,11 +26,12 @@ class Host(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
+        self.loop = asyncio.new_event_loop()  # A Runner looks after signals in each step.
         self.store = Store(self.url, f"model-{uuid.uuid4().hex[:12]}")
         self.model = Reference({index: Gpu(index) for index in range(4)})
         self.replay = Replay()
         self.world: dict[int, tuple[str, frozenset[int]]] = dict.fromkeys(range(4), ("ok", frozenset()))
+        self.seen: Snapshot  # Redis after the last step that asked it for anything.
         self.last_id = "-"
         self.again: Callable[[], None] | None = None
         self.choose("lru")
@@ -47,17 +49,19 @@ class Host(RuleBasedStateMachine):
     def do(self, work: Any) -> Any:
         """Run a coroutine and apply the events that it published."""
         type(self).steps += 1
-        try:
-            return self.runner.run(work)
-        finally:  # Also if it was refused.
-            self.told = self.runner.run(self.news())
+        return self.loop.run_until_complete(self._do(work))
 
-    async def news(self) -> list[tuple[str, str]]:
+    async def _do(self, work: Any) -> Any:
+        try:
+            return await work
+        finally:  # Also if it was refused.
+            self.seen = await snapshot(self.store, self.last_id)
+            self.told = self.news()
+
+    def news(self) -> list[tuple[str, str]]:
         """Apply the events since the last step."""
-        start = "-" if self.last_id == "-" else f"({self.last_id}"
-        rows: Any = await self.store.redis.xrange(self.store.keys.events, start)
         found = []
-        for key, fields in rows:
+        for key, fields in self.seen.events:
             self.last_id = key.decode()
             event = decode(fields)
             self.replay.take(event)
@@ -74,26 +78,12 @@ class Host(RuleBasedStateMachine):
 
     def clock(self) -> None:
         """Set the reference's time to Redis' time: releases have the millisecond of their script."""
-        released, had = self.runner.run(self.moments())
-        for index, moment in released.items():
+        for index, moment in self.seen.released.items():
             self.model.gpus[index].released = moment
-        assert set(had) == set(self.model.had)
-        self.model.had = had
-
-    async def moments(self) -> tuple[dict[int, int], dict[tuple[int, int], int]]:
-        """Return when each GPU was released and when each user had it last, as Redis has it."""
-        released = {}
-        for index in range(4):
-            text: Any = await self.store.redis.hget(self.store.keys.gpu(index), "last_released")
-            released[index] = int(text or 0)
-        rows: Any = await self.store.redis.hgetall(self.store.keys.affinity)
-        had = {}
-        for field, moment in rows.items():
-            uid, _, index = field.decode().partition("/")
-            had[int(uid), int(index)] = int(moment)
-        return released, had
+        assert set(self.seen.had) == set(self.model.had)
+        self.model.had = self.seen.had
 
     def teardown(self) -> None:
         """Close the connections."""
-        self.runner.run(self.store.close())
-        self.runner.close()
+        self.loop.run_until_complete(self.store.close())
+        self.loop.close()

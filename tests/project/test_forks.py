@@ -2,11 +2,12 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import Daemon, until
+from support.daemon import Daemon, serving, until
 from support.forks import COMMAND, EXECUTED, PREFERRED, ForkServer, mounted
 from support.people import Person
 
@@ -26,6 +27,13 @@ OWN = (
     "nonvoluntary",
     "x86_Thread",
 )
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Daemon]:
+    """One service for all tests of this module, which leave it as it was."""
+    with serving(1) as daemon:
+        yield daemon
 
 
 def facts(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
@@ -54,7 +62,7 @@ def started(host: Daemon, words: list[str], person: Person | None, **options: An
     shown = host.folder / "shown"
     with shown.open("wb") as output:
         process = subprocess.Popen(
-            person.words(*words, *WATCH) if person else [*words, *WATCH],
+            person.command(*words, *WATCH) if person else [*words, *WATCH],
             env=host.environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -60,7 +60,7 @@ def test_two_hundred_commands_for_sixty_four_gpus(crowded: Daemon, people: list[
     words = [*COMMAND, "reserve", "--gpus", "1", "--short"]
     processes = [
         subprocess.Popen(
-            people[0].words(*words) if number % 2 else words,
+            people[0].command(*words) if number % 2 else words,
             env=crowded.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

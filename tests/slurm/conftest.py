@@ -10,7 +10,7 @@ from support.daemon import Daemon, until
 from support.people import Person
 from support.slurm import GPUS, Slurm, cards, slurm
 
-SETTINGS = '[slurm]\nwait = "8s"\njobs_dir = "{folder}/jobs"\n'
+SETTINGS = '[slurm]\nwait = "4s"\njobs_dir = "{folder}/jobs"\n'
 
 
 @pytest.fixture(scope="session")
@@ -44,4 +44,4 @@ def persons() -> Iterator[list[Person]]:
     made = [Person() for _ in range(4)]
     yield made
     for person in made:
-        person.leave()
+        person.remove()

@@ -1,4 +1,4 @@
-"""The audit log from outside: lines to write, what is in its files, other writers, and a disk to fill."""
+"""Helpers for tests of the audit log: lines, file contents, a separate writer, and a small disk."""
 
 import gzip
 import json
@@ -41,13 +41,13 @@ for number in range(first, last):
 
 
 def line(name: str, length: int = 200) -> bytes:
-    """Return a line for the id `name`; as one of the first nine of a log it has `length` bytes there."""
+    """Return a line for the id `name`. As one of the first nine lines of a log, it takes `length` bytes."""
     short = json.dumps({"id": name, "padding": ""})
     return json.dumps({"id": name, "padding": "x" * (length - SEALED - len(short) - 1)}).encode() + b"\n"
 
 
 def chain(length: int, head: Head = START) -> tuple[list[bytes], Head]:
-    """Return the lines of a chain, with the ids 1, 2, 3 …, and its head."""
+    """Return the lines of a chain, with the ids 1, 2, 3 and so on, and the head of the chain."""
     made = []
     for number in range(1, length + 1):
         sealed, head = seal(b'{"id": "%d"}\n' % number, head)
@@ -56,24 +56,24 @@ def chain(length: int, head: Head = START) -> tuple[list[bytes], Head]:
 
 
 def lines(path: Path) -> list[bytes]:
-    """Return the lines of a file, plain or packed; fails when the last one is not ended."""
+    """Return the lines of a plain or compressed file; fails if the last line has no line feed."""
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     assert data.endswith(b"\n") or not data
     return data.splitlines(keepends=True)
 
 
 def ids(*paths: Path) -> list[str]:
-    """Return the ids in these files; fails on any line that is not JSON, or not ended."""
+    """Return the ids in these files; fails if a line is not JSON or is incomplete."""
     return [str(json.loads(one)["id"]) for path in paths for one in lines(path)]
 
 
 def size(path: Path) -> int:
-    """Return the bytes in the log and in what it was rotated to."""
+    """Return the size of the log and of its rotated files in bytes."""
     return sum(one.stat().st_size for one in path.parent.glob("violations.log*"))
 
 
 def pack(path: Path) -> Path:
-    """Pack a file as gzip does: the plain one goes when the packed one is there."""
+    """Compress a file as gzip does: the plain file is removed after the compressed one is written."""
     packed = path.with_name(f"{path.name}.gz")
     packed.write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
@@ -81,13 +81,13 @@ def pack(path: Path) -> Path:
 
 
 def found(path: Path) -> list[tuple[str, str, int, int, int]]:
-    """Return what the check of the log finds: kind, file, line, and the numbers it is about."""
+    """Return the findings of the verification: kind, file, line, first and last sequence number."""
     kept = verify(path).findings.listed
     return [(one.kind, one.file, one.line, one.first_seq, one.last_seq) for one in kept]
 
 
 def seqs(*paths: Path) -> list[int]:
-    """Return the numbers of the lines in these files."""
+    """Return the sequence numbers of the lines in these files."""
     return [json.loads(one)["seq"] for path in paths for one in lines(path)]
 
 
@@ -98,7 +98,7 @@ def write(log: AuditLog, *names: object) -> None:
 
 
 def three_files(path: Path) -> list[Path]:
-    """Make a log of fifteen lines in three files, five each, the oldest packed; return the files."""
+    """Create a log of fifteen lines in three files of five lines, the oldest compressed; return the files."""
     log, one, two = AuditLog(path), path.with_name("violations.log.1"), path.with_name("violations.log.2")
     write(log, *range(1, 6))
     path.rename(two)
@@ -112,13 +112,13 @@ def three_files(path: Path) -> list[Path]:
 def writer(
     path: Path, first: int, last: int, batch: int = 1_000_000, torn: int = -1
 ) -> "subprocess.Popen[bytes]":
-    """Start a process that writes ids, lets go of the log after each batch, and dies within `torn`."""
+    """Start a process that writes ids, closes the log after each batch, and dies while it writes `torn`."""
     words = [sys.executable, "-c", WRITER, str(path), *map(str, (first, last, batch, torn))]
     return subprocess.Popen(words, stdin=subprocess.DEVNULL)
 
 
 class Disk:
-    """A file system of two pages, so that it can be full: one for the log, one for the head beside it."""
+    """A file system of two pages, which a test can fill: one for the log, and one for the chain head."""
 
     SIZE = 8192
 
@@ -127,13 +127,13 @@ class Disk:
         self._mount(f"size={self.SIZE}")
 
     def fill(self) -> Path:
-        """Take all the room there is; return the file that does."""
+        """Fill the file system, and return the file that fills it."""
         filler = self.folder / "filler"
         filler.write_bytes(b"x" * self.SIZE)
         return filler
 
     def grow(self) -> None:
-        """Make room."""
+        """Enlarge the file system."""
         self._mount("remount,size=256k")
 
     def _mount(self, options: str) -> None:
@@ -147,7 +147,7 @@ class Disk:
 
 
 def mounted(place: Path) -> Iterator[Disk]:
-    """Make a small disk at `place`, for a fixture."""
+    """Mount a small disk at `place`, for a fixture."""
     place.mkdir()
     yield Disk(place)
     subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -1,4 +1,4 @@
-"""A host in Redis whose cards change places: each is named by its UUID, wherever the driver lists it."""
+"""A host in Redis whose cards are renumbered; tests name each card by its UUID."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,9 +23,9 @@ HOUR_MS = 3600_000
 
 
 class CardHost:
-    """A service's scans and reservations, without the service.
+    """Scans and reservations on real Redis data, without a running service.
 
-    `uses`: uids or processes on a card, by its UUID; `real`: the processes are in /proc.
+    `uses` has the uids or processes on a card, by its UUID. If `real`, the processes exist in /proc.
     """
 
     def __init__(self, store: Store, patience: float = 600.0, policy: Any = "lru") -> None:
@@ -39,11 +39,11 @@ class CardHost:
         self._operations = 0
 
     def restart(self) -> None:
-        """Let another service go on with what is in Redis."""
+        """Continue with the data in Redis, as after a restart of the service."""
         self.cards, self.now_ms = Renumbering(self.store, self.rules, self.patience), 0
 
     async def scan(self, *uuids: str, failing: Sequence[str] = ()) -> Observed:
-        """Scan cards, listed in this order; what nobody is named for is idle."""
+        """Scan cards that the driver lists in this order; a card without an entry in `uses` is idle."""
         readings = [
             GpuReading(index=index, uuid=uuid, name=f"card {uuid}") for index, uuid in enumerate(uuids)
         ]
@@ -68,7 +68,7 @@ class CardHost:
         return msgspec.structs.replace(plain, in_use=True, memory_mb=memory, users=users, processes=processes)
 
     async def reserve(self, uid: int, *gpus: int, count: int | None = None, **more: Any) -> Reserved:
-        """Ask for these GPUs or for so many, for eight hours."""
+        """Reserve these GPUs, or `count` GPUs, for eight hours."""
         self._operations += 1
         ask = AllocationRequest(
             kind="manual",
@@ -82,20 +82,20 @@ class CardHost:
         return await self.allocator.reserve(ask, f"operation-{self._operations}")
 
     async def drain(self, index: int, reason: str | None = "noisy fan") -> None:
-        """Take a GPU out of allocation, or with no reason put it back."""
+        """Drain a GPU, or undrain it if `reason` is None."""
         self._operations += 1
         await self.allocator.drain(0, f"operation-{self._operations}", gpus=[index], reason=reason, by="root")
 
     async def states(self) -> dict[int, GpuState]:
-        """Every GPU as `status` reads it, by index."""
+        """Return the state of every GPU, as `status` reads it, by index."""
         return {one.usage.index: one for one in (await snapshot(self.store)).gpus}
 
     async def by_uuid(self) -> dict[str, GpuState]:
-        """The same by UUID."""
+        """Return the state of every GPU by UUID."""
         return {one.usage.uuid: one for one in (await self.states()).values()}
 
     async def holders(self) -> dict[str, int]:
-        """Whose each card is: uids by UUID; the hashes and the reservations must say the same."""
+        """Return the holder of each card by UUID; fails if the hashes and the reservations disagree."""
         states = await self.states()
         records = await self.records()
         listed = {index: record for record in records.values() for index in record.gpus}
@@ -105,11 +105,11 @@ class CardHost:
         return {states[index].usage.uuid: record.uid for index, record in listed.items()}
 
     async def records(self) -> dict[str, Record]:
-        """The live reservations, by id."""
+        """Return the live reservations by id."""
         return {one.id: one for one in await self.allocator.reservations()}
 
-    async def accused(self) -> dict[str, list[int]]:
-        """Who is accused on which card: uids by UUID."""
+    async def violating_uids(self) -> dict[str, list[int]]:
+        """Return the uids of the open violations on each card, by UUID."""
         states = await self.states()
         return {
             one.usage.uuid: [violation.uid or 0 for violation in one.violations]
@@ -117,17 +117,17 @@ class CardHost:
             if one.violations
         }
 
-    async def hash(self, index: int) -> dict[str, str]:
-        """What Redis has at an index."""
+    async def gpu_fields(self, index: int) -> dict[str, str]:
+        """Return the fields of the hash `gpu:N` for an index."""
         fields: Any = await self.store.redis.hgetall(self.store.keys.gpu(index))
         return {name.decode(): value.decode() for name, value in fields.items()}
 
-    async def told(self, *kinds: str) -> list[Event]:
-        """The events of these types, without `canhazgpu.`."""
+    async def published(self, *kinds: str) -> list[Event]:
+        """Return the events of these types, which are given without `canhazgpu.`."""
         rows: Any = await self.store.redis.xrange(self.store.keys.events)
         events = [decode(fields) for _, fields in rows]
         return [one for one in events if one.type.removeprefix("canhazgpu.") in kinds]
 
-    def age(self, seconds: float) -> None:
-        """Let the missing cards be missing for so much longer: the patience with them is so much shorter."""
+    def shorten_missing_timeout(self, seconds: float) -> None:
+        """Shorten the timeout for missing cards, as if they had been missing for longer."""
         self.cards.patience_ms = max(0, self.cards.patience_ms - round(seconds * 1000))

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -127,7 +128,7 @@ class Daemon:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command against it, as a person where one is named."""
         return subprocess.run(
-            person.words(*COMMAND, *words) if person else [*COMMAND, *words],
+            person.command(*COMMAND, *words) if person else [*COMMAND, *words],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -181,14 +182,21 @@ def host(folder: Path) -> Iterator[Daemon]:
     daemon.stop()
 
 
-@pytest.fixture(scope="module")
-def lasting_host() -> Iterator[Daemon]:
-    """A service on four idle GPUs for all tests of a module that leave it as it was."""
+@contextmanager
+def serving(gpus: int) -> Iterator[Daemon]:
+    """Run a service on idle GPUs, for tests that leave it as it was."""
     with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
         Path(name).chmod(0o755)
         daemon = Daemon(Path(name))
-        daemon.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
+        daemon.place(*(gpu(index, memory_used_mb=45) for index in range(gpus)))
         daemon.start()
-        until(lambda: daemon.status().count("AVAILABLE") == 4)
+        until(lambda: daemon.status().count("AVAILABLE") == gpus)
         yield daemon
         daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def lasting_host() -> Iterator[Daemon]:
+    """A service on four idle GPUs for all tests of a module that leave it as it was."""
+    with serving(4) as daemon:
+        yield daemon

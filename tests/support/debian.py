@@ -1,4 +1,4 @@
-"""Debian systems of a test's own: a minimal root made by debootstrap, and one that systemd boots."""
+"""Debian systems for tests: a minimal root directory made by debootstrap, and one that systemd boots."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ import pytest
 from support.eventually import until
 
 ROOT = Path(__file__).parents[2]
-KEPT = ROOT / "build" / "roots"  # Made once; a test unpacks a copy.
+KEPT = ROOT / "build" / "roots"  # Built once; each test unpacks a copy.
 MIRROR = "http://deb.debian.org/debian"
 NEEDED = ("debootstrap", "systemd-nspawn", "nsenter", "dpkg-deb")
-UP = ("running", "degraded")  # A unit of Debian's that does not like this host is not our matter.
+UP = ("running", "degraded")  # Degraded: one of Debian's own units may fail on this host.
 INIT = ["systemd", "systemd-sysv", "dbus", "procps", "logrotate", "man-db", "python3"]
 
 # Takes every message, and keeps what it was told in /root/mail.
@@ -39,20 +39,20 @@ while True:
 
 
 def skip(reason: str) -> None:
-    """Skip the test; where all tests have to run, fail."""
+    """Skip the test, or fail it in CI, where all tests have to run."""
     (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 
 class System:
-    """A root directory of Debian, and what runs in it."""
+    """A root directory with Debian, in which commands can be run."""
 
     def __init__(self, folder: Path) -> None:
-        """Take an unpacked root."""
+        """Use an unpacked root directory."""
         self.folder = folder
         self._enter = ["chroot", str(folder)]
 
     def call(self, *words: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command in it as root."""
+        """Run a command in the system as root."""
         done = subprocess.run(
             [*self._enter, *words],
             input=text,
@@ -69,20 +69,20 @@ class System:
         return done
 
     def shell(self, script: str) -> str:
-        """Run a script as root; return what it prints."""
+        """Run a script in the system as root, and return its output."""
         return self.call("sh", "-euc", script).stdout
 
     def enter(self, pid: int) -> None:
-        """Run commands beside its first process from now on."""
+        """Run later commands in the namespaces of the system's first process."""
         self._enter = ["nsenter", "--target", str(pid), "--all"]
 
     def path(self, path: str) -> Path:
-        """Return where a file of it is on this host."""
+        """Return the path on this host of a file in the system."""
         return self.folder / path.lstrip("/")
 
 
 def unpacked(folder: Path, suite: str = "bookworm", *packages: str) -> System:
-    """Unpack a minimal system with these packages; it is made where it is missing, or the test is skipped."""
+    """Unpack a minimal system with these packages. Build it first if necessary, or skip the test."""
     if os.geteuid() != 0:
         skip("only root can make a root directory")
     missing = [name for name in NEEDED if not shutil.which(name)]
@@ -127,9 +127,9 @@ def _bootstrap(suite: str, new: Path) -> None:
 
 
 def _leader(manager: int) -> int:
-    """Return the first process of the system that `manager` starts, 0 until there is one.
+    """Return the first process of the system that `manager` starts, or 0 if there is none yet.
 
-    Its first child only makes the namespaces, and is gone when the system runs.
+    The first child of `manager` only creates the namespaces, and has ended when the system runs.
     """
     for child in Path(f"/proc/{manager}/task/{manager}/children").read_text().split():
         with contextlib.suppress(OSError):
@@ -143,7 +143,7 @@ def _leader(manager: int) -> int:
 
 @contextlib.contextmanager
 def booted(system: System) -> Iterator[System]:
-    """Have systemd boot it, with a network of its own; it is switched off at the end."""
+    """Boot the system with systemd and a private network; stop it at the end."""
     words = [
         "systemd-nspawn",
         "--quiet",

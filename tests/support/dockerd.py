@@ -1,4 +1,4 @@
-"""A Docker daemon of a test's own: its containers have no network, its images one program, busybox."""
+"""A separate Docker daemon for tests: containers have no network, and images contain only busybox."""
 
 import io
 import json
@@ -18,16 +18,16 @@ from support.people import Person
 IMAGE = "busybox:test"
 PROGRAMS = ("sh", "sleep", "env", "cat", "id", "true")
 ALONE = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"]
-# Rootless: what is root's in /run is hidden, as dockerd-rootless.sh does it.
+# Rootless: hides root's files in /run, as dockerd-rootless.sh does.
 HIDE = 'rm -f /run/docker /run/containerd /run/xtables.lock; exec "$@"'
 NEEDED = {"dockerd": "docker.io", "docker": "docker.io (or docker-cli)", "busybox": "busybox-static"}
 ROOTLESS = {"rootlesskit": "rootlesskit", "newuidmap": "uidmap"}
 
-Serve = Callable[..., Daemon]  # Starts a service that asks a Docker daemon.
+Serve = Callable[..., Daemon]  # Starts a service that queries a Docker daemon.
 
 
-def absent(programs: dict[str, str] | None = None) -> str:
-    """Return why there can be no Docker daemon here, empty where there can be one."""
+def unavailable(programs: dict[str, str] | None = None) -> str:
+    """Return why no Docker daemon can run here; empty if one can."""
     if os.geteuid() != 0:
         return "only root may start a Docker daemon"
     missing = sorted({package for name, package in (programs or NEEDED).items() if not shutil.which(name)})
@@ -35,7 +35,7 @@ def absent(programs: dict[str, str] | None = None) -> str:
 
 
 def busybox_tree(tar: tarfile.TarFile) -> None:
-    """Write the files of an image."""
+    """Write the files of an image with busybox."""
     folder = tarfile.TarInfo("bin")
     folder.type, folder.mode = tarfile.DIRTYPE, 0o755
     tar.addfile(folder)
@@ -54,10 +54,10 @@ class Box(NamedTuple):
 
 
 class Dockerd:
-    """One daemon, everything of it in one folder."""
+    """A Docker daemon with all of its files in one directory."""
 
     def __init__(self, folder: Path, *options: str, person: Person | None = None) -> None:
-        """Start it, as a person's own (rootless) where one is named; return when it answers."""
+        """Start the daemon, rootless if `person` is given, and wait until it answers."""
         self.folder = folder
         self.socket = str(folder / "d.sock")
         words = [
@@ -88,7 +88,7 @@ class Dockerd:
             raise
 
     def build(self, image: str, *changes: str) -> None:
-        """Make an image; each of the changes is a line of a Dockerfile."""
+        """Build an image; each of `changes` is a line of a Dockerfile."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
             busybox_tree(tar)
@@ -96,7 +96,7 @@ class Dockerd:
         self.docker("import", *words, "-", image, stdin=packed.getvalue())
 
     def docker(self, *words: str, stdin: bytes = b"") -> str:
-        """Run a command of Docker's; return what it prints."""
+        """Run a `docker` command, and return its output."""
         done = subprocess.run(
             ["docker", "--host", f"unix://{self.socket}", *words],
             input=stdin,
@@ -107,16 +107,16 @@ class Dockerd:
         return done.stdout.decode().strip()
 
     def start(self, *options: str, image: str = IMAGE) -> Box:
-        """Start a container that does nothing for a while."""
+        """Start a container that sleeps."""
         name = self.docker("run", "--detach", "--network=none", *options, image, "sleep", "600")
         return Box(name, self.pid(name))
 
     def pid(self, name: str) -> int:
-        """Return the pid of a container's first process."""
+        """Return the host pid of a container's first process."""
         return int(json.loads(self.docker("inspect", name))[0]["State"]["Pid"])
 
     def stop(self) -> None:
-        """End it and all its containers."""
+        """Stop the daemon and all of its containers."""
         if self._process.poll() is None:
             for name in self.docker("ps", "--quiet").split() if self._answers() else []:
                 self.docker("rm", "--force", name)
@@ -132,8 +132,8 @@ class Dockerd:
 
 @contextmanager
 def dockerd(folder: Path, *options: str, person: Person | None = None) -> Iterator[Dockerd]:
-    """Run a daemon until the block ends."""
-    if reason := absent(NEEDED | (ROOTLESS if person else {})):
+    """Run a daemon while the block runs."""
+    if reason := unavailable(NEEDED | (ROOTLESS if person else {})):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     try:
         made = Dockerd(folder, *options, person=person)

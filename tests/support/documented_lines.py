@@ -18,9 +18,9 @@ REST = "canhazgpu admin release --all >/dev/null"
 # The checkout, the environment in it and the virtual environment are those of alice.
 RUNNING = "systemctl restart canhazgpu"
 WAITER = (
-    f"{REST}; runuser -u bob -- canhazgpu reserve --gpus 6 --short;"
-    " systemd-run -q --uid={} --unit=waiter-{} --collect"
-    " canhazgpu run --gpus 4 --wait -- true; until canhazgpu queue --json | grep -q {}; do :; done"
+    f"{REST}; runuser -u {{0}} -- canhazgpu reserve --gpus 6 --short;"
+    " systemd-run -q --uid={1} --unit=waiter-{1} --collect canhazgpu run --gpus 4 --wait -- true;"
+    " timeout 30 sh -c 'until canhazgpu queue --json | grep -q {1}; do :; done'"
 )
 
 
@@ -77,7 +77,10 @@ SITUATIONS = {
         (INTEGRATORS, heading): ADMINISTRATOR
         for heading in ("For integrators", "HTTP API", "Read", "Reserve", "Administer", "Events")
     },
-    ("docs/measurements.md", "Compared with the version before containers, the journal and Valkey"): Situation(),
+    (
+        "docs/measurements.md",
+        "Compared with the version before containers, the journal and Valkey",
+    ): Situation(),
     ("docs/notifiers.md", "A notifier of your own"): ADMINISTRATOR,
     ("docs/redis.md", "Move to another Redis"): Situation(ROOT, "/root", after="systemctl start canhazgpu"),
     (USERS, "Your first reservation"): Situation(),
@@ -131,18 +134,23 @@ UV = (
     " UV_COMPILE_BYTECODE=1 uv tool install '.[embedded]'"
 )
 PACKAGE = "apt install ./build/deb/canhazgpu_0.1.0-1_amd64.deb"
+PLUGIN = "pip install --no-deps --target /usr/local/lib/canhazgpu YOUR_PACKAGE"
+PLUGGED_IN = (
+    "echo 'notify.plugins.spool.folder = \"/var/spool\"' > /srv/spool.toml;"
+    " canhazgpu doctor --config /srv/spool.toml | grep -q '^ok *plugins *spool'"
+)
 BEFORE = {
     "canhazgpu reserve --gpus 4": f"{REST}; runuser -u bob -- canhazgpu reserve --gpus 6 --short",
     "canhazgpu run --gpus 4 --wait --duration 8h -- ./evaluate.sh": REST,
-    "canhazgpu cancel": WAITER.format(ALICE, ALICE, ALICE),
-    "canhazgpu cancel --user bob": WAITER.format("bob", "bob", "bob"),
+    "canhazgpu cancel": WAITER.format("bob", ALICE),
+    "canhazgpu cancel --user bob": WAITER.format(ALICE, "bob"),
     "canhazgpu extend 0 30m": f"{REST}; runuser -u alice -- canhazgpu reserve --gpu-ids 0 --short",
     "canhazgpu silence ack --duration 1h": "/srv/use alice",
     "sudo canhazgpu run -- tini -s -- server": REST,
     PIPX: NOTHING_INSTALLED,
     UV: NOTHING_INSTALLED,
     PACKAGE: f"{NOTHING_INSTALLED}; systemctl disable -q --now canhazgpu;"
-    " rm /etc/systemd/system/canhazgpu.service /etc/logrotate.d/canhazgpu",
+    " rm /etc/systemd/system/canhazgpu.service* /etc/logrotate.d/canhazgpu*",
 }
 BEFORE_IN = {
     (*INSTALL, "canhazgpu install logrotate"): "cp /srv/config.toml /etc/canhazgpu/config.toml",
@@ -173,7 +181,7 @@ CODES = {
 }
 
 # These go on until they are ended.
-ENDLESS = re.compile(r"canhazgpu (events .*--follow|top)|follow=1|demo --keep")
+ENDLESS = re.compile(r"canhazgpu (events .*--follow|top)|follow=1")
 # These serve the lines below them.
 SERVES = re.compile(r"canhazgpu serve ")
 

@@ -1,4 +1,4 @@
-"""A host of a test's own with a process in a container, and a Docker socket that may answer for it."""
+"""A simulated host with a process in a container, and a Docker socket that describes the container."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +19,8 @@ DOCKER = f"0::/system.slice/docker-{A}.scope"
 MOUNT = "9 8 254:0 {} {} rw - ext4 /dev/vda rw\n"
 
 
-class Lab:
-    """A host with processes in containers, and a socket that may answer for them."""
+class HintLab:
+    """A host with processes in containers, and a Docker socket that may describe them."""
 
     def __init__(self, host: Host, docker: DockerSocket, people: list[Person]) -> None:
         self.host, self.docker = host, docker
@@ -30,7 +30,7 @@ class Lab:
         self.start()
 
     def start(self, **options: Any) -> None:
-        """Begin without knowing anything."""
+        """Start the attribution with empty caches."""
         options = {"clock": lambda: self.now, **options}
         self.hints = Hints(self.docker.path, self.host.proc, self.host.etc, **options)
         self.attributor = Attributor(self.host.proc, self.host.etc, hints=self.hints)
@@ -44,36 +44,36 @@ class Lab:
         uid_map: str = "0 0 4294967295",
         **facts: Any,
     ) -> None:
-        """Put process 7 there; names of people may stand in what is given."""
+        """Create process 7. `{ada}`, `{bob}` and `{uid}` in the texts are replaced."""
         self.host.put(7, uid, cgroup, uid_map=uid_map, **facts)
         rows = [MOUNT.format(self.text(mount), f"/m{number}") for number, mount in enumerate(mounts)]
         self.host.give(7, mountinfo="".join(rows), environ=self.text(environ).replace(" ", "\0"))
 
     def text(self, text: str) -> str:
-        """Put in the names of people."""
+        """Replace `{ada}`, `{bob}` and `{uid}` in a text."""
         return text.format(ada=self.ada.name, bob=self.bob.name, uid=self.ada.uid)
 
     def look(self) -> ProcessUse:
-        """Return what is known at once."""
+        """Return what is known immediately."""
         found = self.attributor.attribute(reading(7))
         assert found
         return found
 
-    def asked(self) -> ProcessUse:
-        """Return what is known when all that was asked has answered."""
+    def settled(self) -> ProcessUse:
+        """Return what is known when all look-ups have finished."""
         self.look()
         until(lambda: not any(one.asked for one in self.hints._known.values()))  # noqa: SLF001
         return self.look()
 
     def hint(self) -> tuple[str, str] | None:
-        """Return who is hinted at, and why."""
-        found = self.asked()
+        """Return the user that the hint names, and its source."""
+        found = self.settled()
         assert found.person is None
         return (found.hint.user, found.hint.source) if found.hint else None
 
 
 @pytest.fixture
-def lab(tmp_path: Path, folder: Path, people: list[Person]) -> Iterator[Lab]:
-    """A host with two people, and a Docker socket that knows no container yet."""
+def lab(tmp_path: Path, folder: Path, people: list[Person]) -> Iterator[HintLab]:
+    """A host with two users, and a Docker socket that knows no container yet."""
     with docker_socket(folder / "d") as docker:
-        yield Lab(Host(tmp_path), docker, people)
+        yield HintLab(Host(tmp_path), docker, people)

@@ -1,4 +1,4 @@
-"""Real people for tests: users made with useradd, their terminals, their processes."""
+"""Real users for tests, created with useradd, with their terminals and processes."""
 
 import contextlib
 import os
@@ -24,12 +24,12 @@ with open("/proc/self/loginuid", "w") as file:
     file.write(sys.argv[1])
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-UIDS = range(30_000, 40_000)  # No test has one of these in its text.
-TAKEN = 4  # The exit status of useradd then.
+UIDS = range(30_000, 40_000)  # No test uses one of these literally.
+TAKEN = 4  # The exit status of useradd if the uid is in use.
 
 
 def _add(name: str) -> None:
-    """Add a user whose uid was not somebody else's a moment ago: services remember for a while who has it."""
+    """Add a user with a random uid, because services cache for a while which user had a uid before."""
     while True:
         words = ["useradd", "--no-create-home", "--uid", str(secrets.choice(UIDS)), name]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -39,7 +39,7 @@ def _add(name: str) -> None:
 
 
 class Person:
-    """A user of this host, gone with all their processes when the test ends."""
+    """A user of this host; the user and all their processes are removed when the test ends."""
 
     name: str
     uid: int
@@ -47,7 +47,7 @@ class Person:
     _spawned: "list[subprocess.Popen[bytes]]"
 
     def __init__(self) -> None:
-        """Make the user; needs root."""
+        """Create the user, which needs root."""
         self.name = f"chg{uuid.uuid4().hex[:8]}"
         _add(self.name)
         entry = pwd.getpwnam(self.name)
@@ -55,7 +55,7 @@ class Person:
         self._spawned = []
 
     def spawn(self, *program: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
-        """Start `program` as this person; with a terminal as `stdin` it becomes its terminal."""
+        """Start `program` as this person. If `stdin` is a terminal, it becomes the controlling terminal."""
         wrapped = program if stdin == subprocess.DEVNULL else ("setsid", "--ctty", *program)
         process = subprocess.Popen(
             wrapped,
@@ -70,8 +70,8 @@ class Person:
         self._spawned.append(process)
         return process
 
-    def words(self, *program: str) -> list[str]:
-        """Return the words that run `program` as this person; what it reads may lie where they may not."""
+    def command(self, *program: str) -> list[str]:
+        """Return a command line that runs `program` as this person, with the capability to read all files."""
         keep = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
         return [
             "setpriv",
@@ -83,20 +83,20 @@ class Person:
         ]
 
     def sudo(self, *program: str) -> list[str]:
-        """Return the words that run `program` as root in this person's login."""
+        """Return a command line that runs `program` as root, with the login uid of this person."""
         return [sys.executable, "-c", LOGGED_IN, str(self.uid), *program]
 
-    def become(self, uid: int) -> None:
-        """Give them another uid, as a directory would."""
+    def set_uid(self, uid: int) -> None:
+        """Change the uid of the user, as a directory service might."""
         subprocess.run(["usermod", "--uid", str(uid), self.name], check=True)
         self.uid = uid
 
-    def move(self, home: str) -> None:
-        """Give them another home; nothing is made there."""
+    def set_home(self, home: str) -> None:
+        """Change the home directory of the user; it is not created."""
         subprocess.run(["usermod", "--home", home, self.name], check=True)
 
-    def leave(self) -> None:
-        """End everything of theirs and remove the user."""
+    def remove(self) -> None:
+        """Kill the processes of the user, and remove the user."""
         subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)
         for process in self._spawned:
             process.wait()
@@ -104,10 +104,10 @@ class Person:
 
 
 class Terminal:
-    """A pseudo-terminal that belongs to a person and shows what was written to it, and when."""
+    """A pseudo-terminal that belongs to a person. It records what is written to it, and when."""
 
     def __init__(self, person: Person, mode: int = 0o620) -> None:
-        """Open it and start a process of the person in it."""
+        """Open the terminal, and start a process of the person in it."""
         self.master, slave = pty.openpty()
         self.path = os.ttyname(slave)
         os.fchown(slave, person.uid, -1)
@@ -120,7 +120,7 @@ class Terminal:
         self._reader.start()
 
     def _is_theirs(self) -> bool:
-        """Tell whether the process has the terminal as its controlling one: setsid takes it once it runs."""
+        """Return whether the process has the controlling terminal yet; setsid sets it after its start."""
         facts = Path(f"/proc/{self.leader.pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
         return facts[4] != "0"
 
@@ -135,7 +135,7 @@ class Terminal:
         return b"".join(chunk for _, chunk in list(self.chunks)).decode("utf-8", "backslashreplace")
 
     def first_seen(self, token: str) -> float | None:
-        """Return the monotonic time at which `token` was there, None when it is not."""
+        """Return the monotonic time at which `token` was written, or None if it was not."""
         so_far = b""
         for moment, chunk in list(self.chunks):
             so_far += chunk
@@ -144,7 +144,7 @@ class Terminal:
         return None
 
     def close(self) -> None:
-        """End the process in it and close it."""
+        """Kill the process in the terminal, and close the terminal."""
         self.leader.kill()
         self.leader.wait()
         self._reader.join(5)
@@ -155,7 +155,7 @@ class Pane:
     """A tmux pane of a person."""
 
     def __init__(self, person: Person) -> None:
-        """Start a tmux server of theirs with one pane, open to messages."""
+        """Start a tmux server of the person with one pane that accepts messages."""
         self.folder = Path(tempfile.mkdtemp(prefix="chg-tmux-"))
         os.chown(self.folder, person.uid, person.gid)
         self._base = ["tmux", "-S", str(self.folder / "socket"), "-f", "/dev/null"]
@@ -179,11 +179,11 @@ class Pane:
 
     @property
     def text(self) -> str:
-        """What the pane shows, its wrapped lines joined."""
+        """The content of the pane, with wrapped lines joined."""
         return self._tmux("capture-pane", "-p", "-J")
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the tmux server."""
         with contextlib.suppress(subprocess.CalledProcessError):
             self._tmux("kill-server")
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -191,10 +191,10 @@ class Pane:
 
 @pytest.fixture
 def people() -> Iterator[list[Person]]:
-    """Two real users, alice-like and bob-like; skipped where the test may not make users."""
+    """Two real users; the test is skipped if it may not create users."""
     if os.getuid() != 0:
-        pytest.skip("making users needs root")
+        pytest.skip("creating users needs root")
     made = [Person(), Person()]
     yield made
     for person in made:
-        person.leave()
+        person.remove()

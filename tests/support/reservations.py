@@ -70,7 +70,7 @@ class Lab:
         """The reservation as Redis keeps it."""
         return {one.id: one for one in await self.allocator.reservations()}[name]
 
-    async def told(self, *verbs: str) -> list[Event]:
+    async def published(self, *verbs: str) -> list[Event]:
         """The events of reservations with these verbs."""
         rows: Any = await self.store.redis.xrange(self.store.keys.events)
         events = [decode(fields) for _, fields in rows]

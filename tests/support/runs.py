@@ -19,7 +19,7 @@ class Run:
     def __init__(self, host: Daemon, script: str, *options: str, person: Person | None = None) -> None:
         words = [*COMMAND, "run", *options, "--", "sh", "-c", script]
         self.process = subprocess.Popen(
-            person.words(*words) if person else words,
+            person.command(*words) if person else words,
             env=host.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

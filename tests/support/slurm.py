@@ -16,11 +16,11 @@ from support.people import Person
 from support.ports import free_port
 
 GPUS = 4
-NODE = "gpunode"
+NODE = socket.gethostname().partition(".")[0]
 NEEDED = {"slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "sbatch": "slurm-wlm", "munged": "munge"}
 CONF = """\
 ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={node}(127.0.0.1)
 SlurmctldPort={ctld}
 SlurmdPort={slurmd}
 AuthType=auth/munge
@@ -45,9 +45,10 @@ GresTypes=gpu
 ReturnToService=2
 SlurmdParameters=config_overrides
 KillWait=1
+MinJobAge=7200
 MessageTimeout=60
 SlurmdTimeout=300
-NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs=256 Gres=gpu:{gpus} State=UNKNOWN
+NodeName={node} NodeAddr=127.0.0.1 CPUs=256 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 Include canhazgpu.conf
 """
@@ -74,9 +75,8 @@ class Slurm:
         """Start everything; `expire`: seconds until a requeued job may start, at least 5."""
         self.folder, self.daemon = folder, daemon
         self._children: dict[str, subprocess.Popen[bytes]] = {}
-        host = socket.gethostname().partition(".")[0]
         ports = {"ctld": free_port(), "slurmd": free_port()}
-        facts = {"host": host, "folder": folder, "node": NODE, "gpus": GPUS, "expire": expire, **ports}
+        facts = {"folder": folder, "node": NODE, "gpus": GPUS, "expire": expire, **ports}
         (folder / "slurm.conf").write_text(CONF.format(**facts))
         (folder / "cgroup.conf").write_text(CGROUPS.format(folder=folder))
         (folder / "gres.conf").write_text(f"Name=gpu File={folder}/nvidia[0-{GPUS - 1}]\n")
@@ -147,7 +147,7 @@ class Slurm:
     def run(self, *words: str, person: Person | None = None, check: bool = True) -> str:
         """Run one of Slurm's commands, as a person where one is named; return what it prints."""
         done = subprocess.run(
-            person.words(*words) if person else words,
+            person.command(*words) if person else words,
             env=self.environment,
             cwd=self.folder / "out",
             capture_output=True,
@@ -191,8 +191,8 @@ class Slurm:
                 self.clear()
         for name in ("slurmd", "slurmctld", "munged"):
             if name in self._children:
-                self.end(name)
-        self._end_steps()
+                self.end(name, signal.SIGKILL)
+        self.end_steps()
 
     def clear(self) -> None:
         """Cancel every job; return when the node is idle."""
@@ -201,11 +201,13 @@ class Slurm:
             self.run("scancel", *ids, check=False)
         until(lambda: not self.run("squeue", "--noheader", check=False), 60)
 
-    def _end_steps(self) -> None:
-        """End the steps that outlive slurmd: they have this folder's settings."""
+    def end_steps(self) -> None:
+        """End the steps that outlive slurmd: slurmstepd has the settings of this folder."""
+        daemons = {str(child.pid) for child in self._children.values()}
         for path in Path("/proc").glob("[0-9]*/environ"):
             with suppress(OSError):
-                if f"SLURM_CONF={self.folder}/slurm.conf".encode() in path.read_bytes():
+                ours = f"SLURM_CONF={self.folder}/slurm.conf".encode() in path.read_bytes()
+                if ours and path.parent.name not in daemons:
                     os.kill(int(path.parent.name), signal.SIGKILL)
 
 

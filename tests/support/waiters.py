@@ -19,7 +19,7 @@ class QueueHost(Daemon):
     def begin(self, *words: str, person: Person | None = None) -> "subprocess.Popen[str]":
         """Start a command and leave it running."""
         process = subprocess.Popen(
-            person.words(*COMMAND, *words) if person else [*COMMAND, *words],
+            person.command(*COMMAND, *words) if person else [*COMMAND, *words],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

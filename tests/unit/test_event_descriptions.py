@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 from support.attempts import attempt
+from support.event_history import NOW, violation
 from support.hostile import harm
-from support.past import NOW, violation
 
 from canhazgpu.events.silences import ADDED, ENDED, Silence
 from canhazgpu.events.violations import CLOSED, OPENED, UPDATED, Signalled, Violation

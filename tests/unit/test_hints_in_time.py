@@ -10,7 +10,7 @@ import time
 import pytest
 from support.daemon import until
 from support.docker_socket import sending
-from support.hint_lab import A, Lab
+from support.hint_lab import A, HintLab
 
 from canhazgpu.service.identity import container_hints, docker_api
 from canhazgpu.service.identity.container_hints import FRESH, RETRY
@@ -18,7 +18,7 @@ from canhazgpu.service.identity.container_hints import FRESH, RETRY
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may make users")
 
 
-def hang(lab: Lab) -> None:
+def hang(lab: HintLab) -> None:
     """Let Docker accept a request and not answer."""
 
     def wait(_: socket.socket) -> None:
@@ -27,7 +27,7 @@ def hang(lab: Lab) -> None:
     lab.docker.answers[f"/containers/{A}/json"] = wait
 
 
-def test_a_scan_waits_for_nothing(lab: Lab) -> None:
+def test_a_scan_waits_for_nothing(lab: HintLab) -> None:
     """A scan does not wait for a Docker daemon that hangs; the hint is added later."""
     hang(lab)
     lab.put(0, "/home/{ada}")
@@ -39,7 +39,7 @@ def test_a_scan_waits_for_nothing(lab: Lab) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_first_scan_has_the_hint(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_first_scan_has_the_hint(lab: HintLab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first scan waits for the hints of new processes, so that the next one need not correct it."""
     monkeypatch.setattr(container_hints, "PATIENCE", 60.0)
     began = time.monotonic()
@@ -52,7 +52,7 @@ async def test_the_first_scan_has_the_hint(lab: Lab, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.anyio
-async def test_what_hangs_delays_one_scan_only(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_hangs_delays_one_scan_only(lab: HintLab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Starting many processes while Docker hangs delays one scan only."""
     monkeypatch.setattr(docker_api, "DEADLINE", 20.0)
     monkeypatch.setattr(container_hints, "PATIENCE", 0.05)
@@ -68,7 +68,7 @@ async def test_what_hangs_delays_one_scan_only(lab: Lab, monkeypatch: pytest.Mon
     assert time.monotonic() - began < 10
 
 
-def test_what_did_not_answer_is_asked_again(lab: Lab) -> None:
+def test_what_did_not_answer_is_asked_again(lab: HintLab) -> None:
     """A source that did not answer is asked again, soon at first and then less often; results expire too."""
     lab.put()
     assert lab.hint() is None
@@ -85,7 +85,7 @@ def test_what_did_not_answer_is_asked_again(lab: Lab) -> None:
     assert lab.hint() == (lab.bob.name, f'container "train" has the label canhazgpu.user={lab.bob.name}')
 
 
-def test_what_was_found_stands_while_docker_is_away(lab: Lab) -> None:
+def test_what_was_found_stands_while_docker_is_away(lab: HintLab) -> None:
     """A hint stays while the Docker daemon restarts."""
     lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
     lab.put(environ="USER={bob}")
@@ -99,7 +99,7 @@ def test_what_was_found_stands_while_docker_is_away(lab: Lab) -> None:
     assert lab.hint() == (lab.bob.name, f"its environment has USER={lab.bob.name}")
 
 
-def test_another_process_by_that_pid_is_looked_at_anew(lab: Lab) -> None:
+def test_another_process_by_that_pid_is_looked_at_anew(lab: HintLab) -> None:
     """A new process with the same pid is examined again, because its start differs."""
     lab.put(0, "/home/{ada}", start=5)
     assert lab.hint()

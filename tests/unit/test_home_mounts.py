@@ -91,7 +91,7 @@ def test_a_home_that_is_not_named_as_its_user(other: Host, people: list[Person])
     (other.proc / "1/root/home/CORP/ada").mkdir(parents=True)
     os.chown(other.proc / "1/root/home/CORP/ada", one.uid, one.gid)
     assert mounted(other, "254:0 /home/CORP/ada /d rw") == []
-    one.move("/home/CORP/ada")
+    one.set_home("/home/CORP/ada")
     assert [found.uid for found in mounted(other, "254:0 /home/CORP/ada/x /d rw")] == [one.uid]
 
 
@@ -101,7 +101,7 @@ def test_a_home_of_two_is_nobodys(other: Host, people: list[Person]) -> None:
     folder = other.proc / f"1/root/home/{one.name}"
     folder.mkdir(parents=True)
     os.chown(folder, two.uid, two.gid)
-    two.move(f"/home/{one.name}")
+    two.set_home(f"/home/{one.name}")
     assert mounted(other, f"254:0 /home/{one.name} /d rw") == []
 
 

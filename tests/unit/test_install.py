@@ -193,3 +193,24 @@ def test_the_rotation_is_that_of_the_log_in_the_settings(
     said = subprocess.run(words, capture_output=True, text=True, check=True).stderr
     assert f"considering log {tmp_path}/my log/violations.log" in said
     assert "error:" not in said
+
+
+def test_the_profile_is_the_shipped_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --to, the files for all shells are in that directory, and zsh is told where."""
+    install.profile(to=str(tmp_path))
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert written == {name: install.shipped(name) for name in ("canhazgpu.sh", "canhazgpu.fish")}
+    said = capsys.readouterr().out
+    assert said.startswith(f"Wrote {tmp_path}/canhazgpu.sh\n")
+    assert not Path(install.ZSH).is_dir() or f". {tmp_path}/canhazgpu.sh" in said
+
+
+def test_a_host_without_fish_gets_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not installed is not configured, and not mentioned."""
+    monkeypatch.setattr(install, "PROFILES", str(tmp_path))
+    for name in ("FISH", "ZSH"):
+        monkeypatch.setattr(install, name, str(tmp_path / "none"))
+    install.profile()
+    assert capsys.readouterr().out == f"Wrote {tmp_path}/canhazgpu.sh\n"

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from support.past import HOUR, NOW, violation
+from support.event_history import HOUR, NOW, violation
 
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.timestamps import rfc3339

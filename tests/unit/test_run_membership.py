@@ -28,7 +28,7 @@ def other(tmp_path: Path) -> Host:
 def job(people: list[Person]) -> Iterator[tuple[Process, int]]:
     """Return the first process of a run, and a child of another user whose parent has ended."""
     person = people[0]
-    become = " ".join(person.words("sleep", "600"))
+    become = " ".join(person.command("sleep", "600"))
     process = subprocess.Popen(
         ["sh", "-c", f"({become} >/dev/null & echo $!); exec sleep 600"],
         env={**os.environ, "CANHAZGPU_RESERVATION": "r7"},
@@ -41,7 +41,7 @@ def job(people: list[Person]) -> Iterator[tuple[Process, int]]:
     start = start_time_of(process.pid)
     assert start is not None
     yield Process(process.pid, start), child
-    person.leave()
+    person.remove()
     process.kill()
     process.wait()
     process.stdout.close()

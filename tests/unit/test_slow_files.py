@@ -76,7 +76,7 @@ def test_it_is_asked_again_when_it_answers() -> None:
 def test_a_home_that_hangs_hides_no_other(dead: Path, tmp_path: Path, people: list[Person]) -> None:
     """A home that hangs does not hide other homes, and its owner is known by its name."""
     ada, bob = people
-    ada.move(str(dead / ada.name))
+    ada.set_home(str(dead / ada.name))
     host = Host(tmp_path)
     host.give(1, mountinfo=HOST.replace("/mnt", str(dead)))
     (host.proc / "1" / "root").symlink_to("/")

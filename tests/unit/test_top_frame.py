@@ -134,7 +134,7 @@ def test_choices(session: Session, found: list[int], foot: str) -> None:
     lines = plain(STATE, session)
     assert numbers(lines) == found
     assert lines[-1].startswith(foot)
-    assert ("No GPU is one of those." in lines) == (not found)
+    assert ("No GPU matches." in lines) == (not found)
 
 
 def tables(lines: list[str]) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from support.past import DAY, HOUR, MINUTE, NOW, violation
+from support.event_history import DAY, HOUR, MINUTE, NOW, violation
 
 from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.service.violations.filters import filters

@@ -28,7 +28,7 @@ from canhazgpu.workers.dispatch.drafts import Draft, apply_quiet_hours
 from canhazgpu.workers.dispatch.episodes import Episode, Fact
 from canhazgpu.workers.dispatch.incidents import Change, IncidentState
 from canhazgpu.workers.dispatch.policy import Policy, next_digest
-from canhazgpu.workers.dispatch.reservation_notices import announce
+from canhazgpu.workers.dispatch.reservation_notices import announce, may_concern
 from canhazgpu.workers.dispatch.stream_history import material
 from canhazgpu.workers.dispatch.suppression import suppression
 from canhazgpu.workers.state_owner import check_owner
@@ -143,9 +143,11 @@ class Dispatcher:
             await self._events.acknowledge(entry.id)
 
     async def _announce(self, entry: Entry) -> None:
-        now_ms = await self._store.now_ms()
         try:
-            drafts = announce(entry.event, now_ms, self._policy)
+            if not may_concern(entry.event, self._policy):
+                await self._events.acknowledge(entry.id)
+                return
+            drafts = announce(entry.event, await self._store.now_ms(), self._policy)
         except (msgspec.ValidationError, ValueError) as error:
             await self._bury(self._events, entry, error)
             return

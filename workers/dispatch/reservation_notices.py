@@ -18,6 +18,12 @@ BY_OTHERS = frozenset(
 )  # Reasons for a release that the user did not request.
 
 
+def may_concern(event: Event, policy: Policy) -> bool:
+    """Return whether there may be a notice for an event. Raises msgspec.ValidationError."""
+    held = msgspec.convert(event.data, Reservation)
+    return bool(_kind(event.type, held, policy)[0])
+
+
 def announce(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
     """Return the notices for an event, in most cases none. Raises msgspec.ValidationError."""
     if not event.type.startswith("canhazgpu.reservation."):

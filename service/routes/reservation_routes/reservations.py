@@ -144,9 +144,10 @@ class ReservationRoutes:
         if record.kind == RUN:
             self._liveness.watch(record, process)
         else:
-            self._liveness.expiry_changed()
+            self._liveness.plan_expiry(record)
             self._handover.send(record, partial(on_delivered, request))
-        self._scanner.request_scan()  # This closes a violation that the reservation ends.
+        if self._scanner.may_be_used(record.gpus):
+            self._scanner.request_scan()  # This closes a violation that the reservation ends.
         shown = reservation(record, record.started_ms)
         variables = environment(self._settings, record, self._scanner.known, cards=cards)
         return {"state": "granted", "held": None, "reservation": shown, "environment": variables}

@@ -1,4 +1,4 @@
-"""A made-up history: facts, notices, attempts and silences, appended to the streams at chosen moments."""
+"""Writes an invented history to the streams: violations, notices, deliveries and silences."""
 
 import itertools
 from collections import Counter
@@ -26,7 +26,7 @@ NOW = 1_795_600_000_000  # 2026-11-25, 09:46 UTC.
 
 
 def violation(began: int, number: int = 1, **facts: Any) -> Violation:
-    """A violation of bob's that began at a moment."""
+    """Return a violation of bob's that began at the time `began`."""
     values: dict[str, Any] = {
         "violation": f"v{began}-{number}",
         "kind": "unreserved",
@@ -46,27 +46,27 @@ def violation(began: int, number: int = 1, **facts: Any) -> Violation:
     return msgspec.convert(values, Violation)
 
 
-class Past:
-    """Appends to one host's streams, in the order of the moments, whatever order it is told in."""
+class EventHistory:
+    """Collects events in any order, and appends them to the streams of one host in chronological order."""
 
     def __init__(self, store: Store) -> None:
         """Append to the streams of `store`."""
         self._redis, self._keys = store.redis.pipeline(transaction=False), store.keys
         self._count = itertools.count(1)
         self._entries: Counter[str] = Counter()
-        self._told: list[tuple[int, int, str, dict[str, bytes]]] = []
+        self._events: list[tuple[int, int, str, dict[str, bytes]]] = []
 
     async def flush(self) -> None:
-        """Write what was said so far; what is said later has to be later."""
-        for ms, _, stream, event in sorted(self._told, key=lambda one: one[:3]):
+        """Append the collected events; later events must not be older than these."""
+        for ms, _, stream, event in sorted(self._events, key=lambda one: one[:3]):
             fields: Any = event
             self._entries[stream] += 1
             self._redis.xadd(stream, fields, id=f"{ms}-{self._entries[stream]}")
-        self._told.clear()
+        self._events.clear()
         await self._redis.execute()
 
     def put(self, streams: list[str], ms: int, kind: str, subject: str, data: Any) -> None:
-        """Append one event to some streams."""
+        """Add one event for some streams."""
         number = next(self._count)
         event = Event(
             id=f"{ms}-{number}",
@@ -76,15 +76,15 @@ class Past:
             time=rfc3339(ms),
             data=msgspec.to_builtins(data),
         )
-        self._told += [(ms, number, stream, event.to_fields()) for stream in streams]
+        self._events += [(ms, number, stream, event.to_fields()) for stream in streams]
 
-    def opens(self, one: Violation, ms: int) -> Violation:
-        """Open a violation, and keep it among the open ones."""
+    def open(self, one: Violation, ms: int) -> Violation:
+        """Open a violation."""
         self.put([self._keys.violations], ms, OPENED, f"violation/{one.violation}", one)
-        return self.lasts(one)
+        return self.store_open(one)
 
-    def lasts(self, one: Violation) -> Violation:
-        """Keep it among the open ones, as it is now."""
+    def store_open(self, one: Violation) -> Violation:
+        """Store the violation in its present form among the open ones."""
         body = msgspec.to_builtins(one)
         record = {
             "id": one.violation,
@@ -98,13 +98,13 @@ class Past:
         self._redis.hset(self._keys.open, f"{one.gpu}/{one.key}", msgspec.json.encode(record))
         return one
 
-    def updates(self, one: Violation, ms: int) -> Violation:
-        """Say how it is now."""
+    def update(self, one: Violation, ms: int) -> Violation:
+        """Update a violation."""
         self.put([self._keys.violations], ms, UPDATED, f"violation/{one.violation}", one)
         return one
 
-    def closes(self, one: Violation, ms: int, reason: str = "stopped") -> Violation:
-        """Close it."""
+    def close(self, one: Violation, ms: int, reason: str = "stopped") -> Violation:
+        """Close a violation."""
         lasted = (ms - int(one.violation[1:].partition("-")[0])) // 1000
         ended = msgspec.structs.replace(one, reason=reason, closed=rfc3339(ms), duration_s=lasted)
         self.put([self._keys.violations], ms, CLOSED, f"violation/{one.violation}", ended)
@@ -112,7 +112,7 @@ class Past:
         return ended
 
     def notice(self, ms: int, *about: Violation, kind: str = "opened", **facts: Any) -> Notice:
-        """Make a notice to the offender, unless something else is said."""
+        """Create a notice, by default to the offender."""
         one = about[0]
         values: dict[str, Any] = {
             "notice": f"n{ms}-{next(self._count)}",
@@ -134,7 +134,7 @@ class Past:
         return made
 
     def attempt(self, ms: int, notice: Notice, channel: str, outcome: str, **facts: Any) -> None:
-        """Say what became of it on a channel."""
+        """Add an attempt to deliver a notice on a channel."""
         values: dict[str, Any] = {
             "recipient": "bob",
             "attempt": 1,
@@ -156,7 +156,7 @@ class Past:
         self.put([self._keys.deliveries], ms, ATTEMPTED, f"notice/{notice.notice}", made)
 
     def signal(self, ms: int, notice: Notice, one: Violation, **facts: Any) -> None:
-        """Tell a process of it to end."""
+        """Add a signal to a process of a violation."""
         values: dict[str, Any] = {"pid": 7, "start": 1, "name": "python3", "signal": "INT", "outcome": "sent"}
         made = Signalled(
             notice=notice.notice,
@@ -169,8 +169,8 @@ class Past:
         streams = [self._keys.violations, self._keys.events]
         self.put(streams, ms, "canhazgpu.process.signalled", f"violation/{one.violation}", made)
 
-    def silences(self, begin: int, end: int, name: str = "s1", **facts: Any) -> Silence:
-        """Silence something; with `ended` it was ended then, else it is live."""
+    def silence(self, begin: int, end: int, name: str = "s1", **facts: Any) -> Silence:
+        """Add a silence. It is live, unless `ended_ms` says when it was ended."""
         values: dict[str, Any] = {"by": "root", "by_uid": 0, "reason": "maintenance", **facts}
         ended = values.pop("ended_ms", None)
         made = Silence(id=name, since=rfc3339(begin), until=rfc3339(end), until_ms=end, **values)
@@ -183,13 +183,13 @@ class Past:
         return made
 
 
-def write(daemon: Daemon, tell: Callable[[Past], None]) -> None:
-    """Give a host a past: what `tell` says, written into the Redis of its service."""
+def write(daemon: Daemon, add: Callable[[EventHistory], None]) -> None:
+    """Write the events that `add` adds into the Redis of a service."""
 
     async def writing() -> None:
         store = Store(f"unix://{daemon.folder}/state/redis/redis.sock", "testhost")
-        past = Past(store)
-        tell(past)
+        past = EventHistory(store)
+        add(past)
         await past.flush()
         await store.close()
 
@@ -200,7 +200,7 @@ ROOT = Viewer(admin=True, user="root", key="uid:0")
 
 
 async def timeline_of(store: Store, name: str, viewer: Viewer = ROOT) -> Timeline:
-    """Return the time line of one violation, at NOW."""
+    """Return the timeline of one violation, as of NOW."""
     found, start = await find(store, name)
     timeline = Timeline(store, found, viewer, NOW)
     await timeline.read(start, (await open_by_id(store)).get(found))
@@ -208,6 +208,6 @@ async def timeline_of(store: Store, name: str, viewer: Viewer = ROOT) -> Timelin
 
 
 @pytest.fixture
-def past(store: Store) -> Past:
-    """Streams of a host that nobody used before, to write a past into."""
-    return Past(store)
+def past(store: Store) -> EventHistory:
+    """An event history for the empty streams of a host."""
+    return EventHistory(store)
