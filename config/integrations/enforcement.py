@@ -20,7 +20,7 @@ class Enforcement(Struct, frozen=True, kw_only=True):
     on_stop: Annotated[
         Literal["keep", "restore"],
         about(
-            "When the service stops: keep: the files stay as they are, so that a restart opens nothing."
+            "What happens when the service stops. keep: the files stay as they are, so that a restart opens nothing."
             " restore: the files get their former permissions."
         ),
     ] = "keep"
