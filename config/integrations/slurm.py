@@ -16,8 +16,8 @@ class Slurm(Struct, frozen=True, kw_only=True):
         Literal["allow", "drain"],
         about(
             "What happens if the service does not answer. allow: the job starts, with a warning in its"
-            " AdminComment and in the system log, and its GPUs are reserved later. drain: the prolog fails, so"
-            " Slurm drains the node and requeues the job in a held state."
+            " AdminComment and in the system log, and its GPUs are reserved later. drain: the prolog fails,"
+            " so Slurm drains the node and requeues the job in a held state."
         ),
     ] = "allow"
     wait: Annotated[
