@@ -12,6 +12,7 @@ from support.device_files import DeviceFolder, devices
 from support.people import Person
 
 __all__ = ["devices"]
+KEEPS = "ModifyDeviceFiles: 1\nDeviceFileUID: 0\nDeviceFileGID: 44\nDeviceFileMode: 432\n"
 LEAVES, RESETS = "ModifyDeviceFiles: 0\nDeviceFileMode: 438\n", "ResmanDebugLevel: 1\nModifyDeviceFiles: 1\n"
 
 
@@ -42,7 +43,12 @@ def test_all_is_well_once_the_service_has_closed_the_files(enforced: Daemon, dev
 
 @pytest.mark.parametrize(
     ("params", "state", "words"),
-    [(RESETS, "warn", "NVreg_ModifyDeviceFiles=0"), ("", "warn", "NVreg"), (None, "skip", "load the driver")],
+    [
+        (RESETS, "warn", "NVreg_ModifyDeviceFiles=0"),
+        ("", "warn", "NVreg"),
+        (None, "skip", "load the driver"),
+        (KEEPS, "ok", "0660"),
+    ],
 )
 def test_a_driver_that_resets_the_files_is_explained(
     enforced: Daemon, params: str | None, state: str, words: str
@@ -90,7 +96,7 @@ def test_a_service_that_is_not_root_says_so_once_and_serves(
         os.chown(path, owner.uid, owner.gid)
     with (enforced.folder / "service.log").open("w") as log:
         process = subprocess.Popen(
-            owner.words(*COMMAND, "serve"), env=enforced.environment, stdout=log, stderr=log
+            owner.command(*COMMAND, "serve"), env=enforced.environment, stdout=log, stderr=log
         )
     try:
         until(lambda: enforced.status().count("AVAILABLE") == 4, 20)
