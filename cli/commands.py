@@ -185,12 +185,12 @@ def _hint(words: list[str], error: Any) -> str | None:
         return peer_words.word_hint(said, words, getattr(command, "commands", ()))
     if first == "run" and "--" not in after:
         start = run_line.command_start(after, valued)
-        if start < len(after) and option not in after[:start]:
+        if start < len(after) and option not in [word.partition("=")[0] for word in after[:start]]:
             return run_line.with_dashes(after, valued)
     if first == "extend" and (hint := peer_words.negative_time(after)):
         return hint
     own = {name for one in getattr(command, "params", ()) for name in one.opts}
-    hint = peer_options.option_hint(option, own, first) if option else None
+    hint = peer_options.option_hint(option, own, words) if option else None
     return f"there is no option {option}: {hint}" if hint else None
 
 

@@ -1,10 +1,14 @@
 """Options of Slurm, docker and nvidia-smi, and what to type here instead. Only read after a mistake."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import zip_longest
+
+from canhazgpu.events.durations import parse_duration
 
 HERE = "only the GPUs of this host are shared"
 QUEUE = "leave it out: queue lists all requests, with their expected start"
 BY_ID = "name a request by its id, as `canhazgpu queue` shows it"
+UNITS = {"--time": "m", "-t": "m", "--hours": "h"}  # Of a number alone: Slurm means minutes.
 # Options that mean something else, or nothing, for one command.
 OF_COMMAND = {
     "queue": dict.fromkeys(
@@ -78,11 +82,46 @@ def whole_option(option: str, words: Collection[str]) -> str:
     return next((word for word in words if word in NEEDLESS and word.startswith(option)), option)
 
 
-def option_hint(option: str, own: Collection[str], command: str = "") -> str | None:
-    """Return what to type instead of an option of another program; `own` are those of the command here."""
+def option_hint(option: str, own: Collection[str], words: Sequence[str] = ()) -> str | None:
+    """Return what to type instead of an option of another program; `own` are those of the command here.
+
+    `words` are those that were typed, from the command on.
+    """
+    command = words[0] if words else ""
     if option in OF_COMMAND.get(command, ()):
         return OF_COMMAND[command][option]
     if option in NEEDLESS and "--gpus" in own:
         return f"leave it out: {NEEDLESS[option]}"
     here = OPTIONS.get(option)
-    return f"use {here}" if here and here.split()[0] in own else None
+    if not here or here.split()[0] not in own:
+        return None
+    value = _value(option, words)
+    unit = UNITS.get(option, "") if value.isascii() and value.isdecimal() else ""
+    return f"use {_with_value(here, value + unit)}"
+
+
+def _value(option: str, words: Sequence[str]) -> str:
+    """Return the value that an option was typed with, or an empty text."""
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else following
+    return ""
+
+
+def _with_value(here: str, value: str) -> str:
+    """Return an example of an option here with the value that was typed, if it is one here too."""
+    name, _, example = here.partition(" ")
+    if name == "--duration" and _is_duration(value):
+        example = value if " " not in value else f"'{value}'"
+    elif name == "--gpus":  # Slurm's `gpu:2`, `a100:2` or `2`.
+        count = value.rpartition(":")[2]
+        example = count if count.isascii() and count.isdecimal() and int(count) else example
+    return f"{name} {example}".strip()
+
+
+def _is_duration(text: str) -> bool:
+    try:
+        return parse_duration(text) >= 1
+    except ValueError:
+        return False
