@@ -181,6 +181,7 @@ CODES = {
     "canhazgpu run python3 train.py --lr 0.1": 125,
     "canhazgpu reserve --gpus 4": 1,
     "canhazgpu doctor": 1,
+    "canhazgpu check --exec -- python3 train.py": 125,  # A shell without the variables sees all GPUs.
 }
 
 # These go on until they are ended.
