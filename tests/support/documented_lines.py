@@ -158,7 +158,7 @@ BEFORE_IN = {
         f"{REST}; runuser -u alice -- canhazgpu reserve --gpu-ids 3 --short"
     ),
     (USERS, "In a script", "canhazgpu check --exec -- python3 train.py"): (
-        f"{REST}; runuser -u alice -- canhazgpu reserve --gpus 8 --short"
+        f"{REST}; /srv/idle; runuser -u alice -- canhazgpu reserve --gpus 8 --short"
     ),
 }
 # The booted system is a container, which is all that is wrong with it.
@@ -181,7 +181,6 @@ CODES = {
     "canhazgpu run python3 train.py --lr 0.1": 125,
     "canhazgpu reserve --gpus 4": 1,
     "canhazgpu doctor": 1,
-    "canhazgpu check --exec -- python3 train.py": 125,  # A shell without the variables sees all GPUs.
 }
 
 # These go on until they are ended.
