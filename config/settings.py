@@ -159,7 +159,10 @@ class Run(Struct, frozen=True, kw_only=True):
         30.0
     )
     device_ids: Annotated[
-        Literal["index", "uuid"], about("How CUDA_VISIBLE_DEVICES names the GPUs: index or uuid.")
+        Literal["index", "uuid"],
+        about(
+            "How CUDA_VISIBLE_DEVICES names the GPUs: index or uuid. With enforcement.devices: always uuid."
+        ),
     ] = "index"
 
 

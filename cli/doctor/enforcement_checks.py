@@ -14,10 +14,11 @@ from canhazgpu.service.enforcement.former_access import is_suspended
 from canhazgpu.service.enforcement.restoration import device_files
 
 Finding = tuple[str, str, str]
-MODIFY = re.compile(r"^ModifyDeviceFiles:\s*(\d+)", re.MULTILINE)
+PARAMETER = re.compile(r"^(\w+): *(\d+)", re.MULTILINE)
+KEEPING = 0o660  # The group bits of a file with an ACL are its mask: this mode changes no ACL.
 KEEP_MODES = (
-    "set `options nvidia NVreg_ModifyDeviceFiles=0` in /etc/modprobe.d/ and create the device files at boot;"
-    " see docs/integrations/enforcement.md"
+    "set the option NVreg_ModifyDeviceFiles=0 of the module nvidia and create the files at boot, or set"
+    " NVreg_DeviceFileMode=0660 and NVreg_DeviceFileGID: see docs/integrations/enforcement.md"
 )
 
 
@@ -70,12 +71,14 @@ def _of_file(path: Path) -> Finding:
 
 def _of_driver(path: Path) -> Finding:
     try:
-        said = MODIFY.search(path.read_text(errors="replace"))
+        said = dict(PARAMETER.findall(path.read_text(errors="replace")))
     except OSError as error:
         return "skip", f"{path} cannot be read: {error.strerror}", "load the driver"
-    if said is None:
+    if "ModifyDeviceFiles" not in said:
         return "warn", f"{path} does not say whether the driver's programs change device files", KEEP_MODES
-    if said[1] != "0":
-        found = "the driver's programs reset the device files (ModifyDeviceFiles is 1) until the next scan"
-        return "warn", found, KEEP_MODES
-    return "ok", "the driver leaves the device files as they are", ""
+    if said["ModifyDeviceFiles"] == "0":
+        return "ok", "the driver's programs leave the device files as they are", ""
+    if (said.get("DeviceFileMode"), said.get("DeviceFileUID")) == (str(KEEPING), "0"):
+        return "ok", "the driver's programs give the device files mode 0660, which keeps the ACLs", ""
+    found = "the driver's programs open the device files until the next scan (ModifyDeviceFiles is 1)"
+    return "warn", found, KEEP_MODES

@@ -92,10 +92,9 @@ def restore() -> None:
         fail(f"{error.filename}: {error.strerror}", REFUSED)
     for path in given:
         sys.stdout.write(f"{printable(path, 300)} has its former permissions\n")
-    for path, reason in failed:
-        sys.stderr.write(f"Error: {printable(path, 300)} cannot be changed: {reason.strerror}\n")
     if failed:
-        fail("not all files could be changed: look at them with `canhazgpu enforcement status`", REFUSED)
+        path, reason = failed[0]
+        fail(f"{len(failed)} files could not be changed; the first, {path}: {reason.strerror}", REFUSED)
     if not given:
         sys.stdout.write("No device file has been changed.\n")
     if settings.enforcement.devices:

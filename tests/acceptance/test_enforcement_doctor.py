@@ -12,6 +12,7 @@ from support.device_files import DeviceFolder, devices
 from support.people import Person
 
 __all__ = ["devices"]
+KEEPS = "ModifyDeviceFiles: 1\nDeviceFileUID: 0\nDeviceFileGID: 44\nDeviceFileMode: 432\n"
 LEAVES, RESETS = "ModifyDeviceFiles: 0\nDeviceFileMode: 438\n", "ResmanDebugLevel: 1\nModifyDeviceFiles: 1\n"
 
 
@@ -42,7 +43,12 @@ def test_all_is_well_once_the_service_has_closed_the_files(enforced: Daemon, dev
 
 @pytest.mark.parametrize(
     ("params", "state", "words"),
-    [(RESETS, "warn", "NVreg_ModifyDeviceFiles=0"), ("", "warn", "NVreg"), (None, "skip", "load the driver")],
+    [
+        (RESETS, "warn", "NVreg_ModifyDeviceFiles=0"),
+        ("", "warn", "NVreg"),
+        (None, "skip", "load the driver"),
+        (KEEPS, "ok", "0660"),
+    ],
 )
 def test_a_driver_that_resets_the_files_is_explained(
     enforced: Daemon, params: str | None, state: str, words: str

@@ -76,7 +76,7 @@ def mortal(folder: Path, devices: DeviceFolder) -> Iterator[Mortal]:
     daemon.stop()
 
 
-def test_a_kill_around_the_change_of_an_acl_leaves_no_gpu_open_to_the_wrong_user(
+def test_a_kill_around_the_change_of_an_acl_opens_no_gpu_to_others(
     mortal: Mortal, devices: DeviceFolder, people: list[Person]
 ) -> None:
     """After each kill and restart, every user opens exactly the GPUs that they hold."""

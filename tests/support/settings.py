@@ -9,3 +9,10 @@ BESIDE = {  # What a key does not go without.
 }
 BESIDE["redis.cert_file"] += 'key_file = "/key"\n'
 BESIDE["redis.key_file"] += 'cert_file = "/cert"\n'
+LISTS = {
+    "notices.quiet.workdays": ["mon", "tue"],
+    "notices.quiet.holidays": ["2026-12-25", "2027-01-01"],
+    "notify.exec.command": ["/usr/bin/tell", "--all"],
+    "notify.email.address_command": ["/usr/bin/ask", "mail"],
+    "slurm.devices": ["/dev/nvidia1", "/dev/nvidia0"],
+}

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.settings import BESIDE, REDIS_FILES
+from support.settings import BESIDE, LISTS, REDIS_FILES
 
 from canhazgpu.config.example import example
 from canhazgpu.config.load import ConfigError, Option, load, options, shown
@@ -54,13 +54,6 @@ TABLES: dict[str, Any] = {
     **{key: {"pager": {"key": "value", "levels": [1, 2]}} for key in ("notify.plugins", "gpus.options")},
     "notify.email.addresses": {"bob": "robert@example.com"},
 }
-LISTS = {
-    "notices.quiet.workdays": ["mon", "tue"],
-    "notices.quiet.holidays": ["2026-12-25", "2027-01-01"],
-    "notify.exec.command": ["/usr/bin/tell", "--all"],
-    "slurm.devices": ["/dev/nvidia2", "/dev/nvidia3"],
-    "notify.email.address_command": ["/usr/bin/ask", "mail"],
-}
 
 
 def other(option: Option) -> tuple[str, Any, Any]:
@@ -91,9 +84,8 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
         "enforcement.on_stop": "restore",
-        "enforcement.directory": "/dev/something-else",
         "redis.url": "unix:///run/redis.sock",
-        **dict.fromkeys(REDIS_FILES, "/etc/canhazgpu/something-else"),
+        **dict.fromkeys([*REDIS_FILES, "enforcement.directory"], "/etc/canhazgpu/something-else"),
         "notify.email.user_address": "{user}@example.com",
     }
     return (chosen.get(option.key, "something-else"),) * 3

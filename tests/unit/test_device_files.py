@@ -119,6 +119,13 @@ def test_what_somebody_else_changes_is_noticed_and_put_right(
     assert logs == []
 
 
+def test_the_mode_0660_keeps_the_acl(files: DeviceFiles, devices: DeviceFolder) -> None:
+    """A driver that gives its files mode 0660 opens them to nobody, and closes them to no holder."""
+    files.apply({0: only_for([1234], ())}, {})
+    devices.file(0).chmod(0o660)
+    assert read_access(devices.file(0)) == only_for([1234], ())
+
+
 def test_files_that_are_as_they_were_left_are_not_read_again(
     files: DeviceFiles, devices: DeviceFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
