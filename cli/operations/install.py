@@ -1,4 +1,4 @@
-"""`canhazgpu install`: write the files that the host needs: unit, log rotation, files for shells and Slurm."""
+"""`canhazgpu install`: write the files that a host needs: unit, log rotation, shells, Slurm."""
 
 import importlib.util
 import os

@@ -109,7 +109,7 @@ def test_who_waits_can_open_the_gpu_when_the_answer_comes(
     ann, bob = people
     reserve(service, ann, "--gpus", "4")
     waiting = subprocess.Popen(
-        bob.words(*COMMAND, "reserve", "--gpus", "4", "--wait"),
+        bob.command(*COMMAND, "reserve", "--gpus", "4", "--wait"),
         env=service.environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -169,7 +169,7 @@ def test_exempt_users_and_groups_can_open_everything(
             until(lambda: third.opens == set())
             assert first.opens == second.opens == ALL
     finally:
-        stranger.leave()
+        stranger.remove()
         daemon.stop()
 
 

@@ -71,6 +71,17 @@ def test_files_that_are_missing_or_no_device_files_are_named(enforced: Daemon, d
     assert "nvidia-modprobe" in found(enforced)[0][1]
 
 
+def test_names_that_nobody_has_are_said(enforced: Daemon) -> None:
+    """A user or a group of the settings that does not exist is named; those of the default are not."""
+    config = enforced.folder / "config.toml"
+    config.write_text(config.read_text() + 'users = ["no-such"]\ngroups = ["root", "none-such"]\n')
+    said = [text for _, text in found(enforced) if "there is no" in text]
+    assert [text.split(" correct")[0] for text in said] == [
+        "enforcement.users: there is no user no-such",
+        "enforcement.groups: there is no group none-such",
+    ]
+
+
 def test_suspended_enforcement_and_files_that_were_left_closed_are_said(
     enforced: Daemon, devices: DeviceFolder
 ) -> None:
@@ -96,7 +107,7 @@ def test_a_service_that_is_not_root_says_so_once_and_serves(
         os.chown(path, owner.uid, owner.gid)
     with (enforced.folder / "service.log").open("w") as log:
         process = subprocess.Popen(
-            owner.words(*COMMAND, "serve"), env=enforced.environment, stdout=log, stderr=log
+            owner.command(*COMMAND, "serve"), env=enforced.environment, stdout=log, stderr=log
         )
     try:
         until(lambda: enforced.status().count("AVAILABLE") == 4, 20)

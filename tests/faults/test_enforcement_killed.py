@@ -89,7 +89,7 @@ def test_a_kill_around_the_change_of_an_acl_opens_no_gpu_to_others(
             held = sorted(mortal.held(who))
             free = sorted({0, 1, 2, 3} - set().union(*map(mortal.held, people)))
             verb, index = ("release", held[0]) if not free or (held and kill % 2) else ("reserve", free[0])
-            words = who.words(*COMMAND, verb, "--gpu-ids", str(index))
+            words = who.command(*COMMAND, verb, "--gpu-ids", str(index))
             mortal.die(chance.choice(["before", "after"]), words)
             mortal.start()
             for person, opener in zip(people, openers, strict=True):

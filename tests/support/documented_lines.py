@@ -157,6 +157,9 @@ BEFORE_IN = {
     (USERS, "Your first reservation", "canhazgpu release 3"): (
         f"{REST}; runuser -u alice -- canhazgpu reserve --gpu-ids 3 --short"
     ),
+    (USERS, "In a script", "canhazgpu check --exec -- python3 train.py"): (
+        f"{REST}; runuser -u alice -- canhazgpu reserve --gpus 8 --short"
+    ),
 }
 # The booted system is a container, which is all that is wrong with it.
 ONLY_THE_CONTAINER = "canhazgpu doctor | grep ^fail | grep -v ^fail.*PID.namespace && exit 1 || true"
