@@ -15,9 +15,10 @@ def durable_redis(options: Sequence[str] = ()) -> Iterator[Path]:
     """Run one with further options; yield its folder, with the socket `r`."""
     server = any_server()
     with tempfile.TemporaryDirectory(prefix="chg-bench-") as folder:
-        words = ["--port", "0", "--unixsocket", f"{folder}/r", "--dir", folder, "--save", "", *options]
+        words = ["--port", "0", "--unixsocket", f"{folder}/r", "--dir", folder, "--save", ""]
         process = subprocess.Popen(
-            [server, *words, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL
+            [server, *words, "--appendonly", "yes", "--appendfsync", "always", *options],
+            stdout=subprocess.DEVNULL,
         )
         try:
             while not Path(folder, "r").exists():

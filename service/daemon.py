@@ -21,6 +21,7 @@ from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record, Reservation
 from canhazgpu.service.api.server import serve_http
 from canhazgpu.service.api.socket_file import SocketFile
+from canhazgpu.service.enforcement.switch import open_enforcement
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.attribution import Attributor
 from canhazgpu.service.identity.container_hints import Hints
@@ -115,11 +116,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     reconciler = _reconciler(store, journal, scanner, allocator, liveness)
     reconciler.hold = identity.hold
     group = _group(settings.admin_group)
-    if enforcement := _enforcement(settings, users, group):
-        enforcement.journal_state = lambda: reconciler.journal_state
-        enforcement.seen = lambda: scanner.seen
-        enforcement.stale, journal.follow = reconciler.note, enforcement.follow
-        scanner.checks.append(enforcement.check)
+    enforcement = open_enforcement(settings, users, group)
+    if enforcement:
+        _connect(enforcement, reconciler, scanner, journal)
     scanner.follow_names = UserRenames(settings, store, users, lambda: reconciler.journal_state).follow
     last_known = LastKnown(store, scanner, reconciler)
     socket_file = _bound(Path(settings.socket))
@@ -162,9 +161,9 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             await _start_workers(work, identity, workers, settings, store)
         work.start_soon(watchdog, scanner)
         adding = Summing(settings, store)
-        for loop in filter(
-            None, (enforcement, liveness, reconciler, handover, silences, retention, adding, halts)
-        ):
+        if enforcement:
+            await work.start(enforcement.run)
+        for loop in (liveness, reconciler, handover, silences, retention, adding, halts):
             await work.start(loop.run)
         await work.start(serve_http, halts.watched(api), socket_file, users, scanner.checks)
         await work.start(scanner.run)
@@ -228,17 +227,11 @@ def _reconciler(
     return reconciler
 
 
-def _enforcement(settings: Settings, users: Users, group: int | None) -> Any:
-    """Return what owns the device files, if that is switched on; otherwise None, and nothing is imported."""
-    if settings.enforcement.devices:
-        from canhazgpu.service.enforcement.enforcement import Enforcement  # noqa: PLC0415
-
-        return Enforcement(settings, users, group)
-    if any(Path(settings.state_dir).glob("device-files.*")):
-        from canhazgpu.service.enforcement.restoration import give_back  # noqa: PLC0415
-
-        give_back(settings)
-    return None
+def _connect(enforcement: Any, reconciler: Reconciler, scanner: Scanner, journal: Journal) -> None:
+    enforcement.journal_state = lambda: reconciler.journal_state
+    enforcement.seen = lambda: scanner.seen
+    enforcement.stale, journal.follow = reconciler.note, enforcement.follow
+    scanner.checks.append(enforcement.check)
 
 
 def _notifier(store: Store) -> Notify:

@@ -46,7 +46,8 @@ end
 local function free_gpus(host)
   local free = {}
   for _, gpu in ipairs(host.blind and {} or host.gpus) do
-    if gpu.state == 'ok' and not (gpu.holder or gpu.unmanaged or gpu.drained or gpu.unseen) then free[#free + 1] = gpu end
+    gpu.free = gpu.state == 'ok' and not (gpu.holder or gpu.unmanaged or gpu.drained or gpu.unseen)
+    if gpu.free then free[#free + 1] = gpu end
   end
   return free
 end
@@ -54,40 +55,51 @@ end
 -- Returns whether a request prefers one GPU to another: those with the user's own processes, then the last used ones
 -- (if that is the policy), then the least recently released ones, then the lowest index.
 local function is_better(a, b)
-  if a.own ~= b.own then return a.own < b.own end
-  if a.had ~= b.had then return a.had < b.had end
-  if a.gpu.released_ms ~= b.gpu.released_ms then return a.gpu.released_ms < b.gpu.released_ms end
-  return a.gpu.index < b.gpu.index
+  if a.own ~= b.own then return a.own end
+  if a.had ~= b.had then return a.had > b.had end
+  if a.released_ms ~= b.released_ms then return a.released_ms < b.released_ms end
+  return a.index < b.index
 end
 
 local FEW = 4  -- Up to so many, each is searched for, which takes less than to sort.
 
--- Returns the GPUs that a request can have; those that it needs come first, the best first.
+-- Puts the best `wanted` GPUs first.
+local function put_first(found, wanted)
+  if wanted > FEW then return table.sort(found, is_better) end
+  for place = 1, wanted do
+    local best = place
+    for other = place + 1, #found do
+      if is_better(found[other], found[best]) then best = other end
+    end
+    found[place], found[best] = found[best], found[place]
+  end
+end
+
+-- Returns the GPUs that a request can have; if there are more than it needs, the best ones come first.
 local function usable(host, request, claimed)
-  local found, named = {}, request.gpus and {}
-  for _, index in ipairs(request.gpus or {}) do named[index] = true end
-  for _, gpu in ipairs(host.free) do
-    if (not named or named[gpu.index]) and not claimed[gpu.index] then
+  local found, among, seen = {}, host.free, {}
+  if request.gpus then
+    among = {}
+    for _, index in ipairs(request.gpus) do
+      local gpu = not seen[index] and host.by_index[index]
+      if gpu and gpu.free then among[#among + 1] = gpu end
+      seen[index] = true
+    end
+  end
+  for _, gpu in ipairs(among) do
+    if not claimed[gpu.index] then
       local why, own = obstacle(host, gpu, request)
       if not why then
-        local had = host.rules.policy == 'mru-per-user' and redis.call('HGET', KEYS[7], request.uid .. '/' .. gpu.index)
-        found[#found + 1] = {gpu = gpu, own = own and 0 or 1, had = -tonumber(had or 0)}
+        gpu.own, gpu.had = own, 0
+        if host.rules.policy == 'mru-per-user' then
+          gpu.had = tonumber(redis.call('HGET', KEYS[7], request.uid .. '/' .. gpu.index) or 0)
+        end
+        found[#found + 1] = gpu
       end
     end
   end
   local wanted = needed(request)
-  if #found > wanted and wanted > FEW then
-    table.sort(found, is_better)
-  elseif #found > wanted then
-    for place = 1, wanted do
-      local best = place
-      for other = place + 1, #found do
-        if is_better(found[other], found[best]) then best = other end
-      end
-      found[place], found[best] = found[best], found[place]
-    end
-  end
-  for position, one in ipairs(found) do found[position] = one.gpu end
+  if #found > wanted then put_first(found, wanted) end
   return found
 end
 

@@ -68,9 +68,10 @@ local function open_host(first_gpu)
   local scan = redis.call('HMGET', KEYS[3], 'at_ms', 'began_ms', 'stalled_ms')
   host.began_ms = tonumber(scan[2] or 0)
   host.blind = not scan[1] or scan[3] or now_ms - tonumber(scan[1]) > host.rules.stale_ms
+  local prefix = string.match(KEYS[first_gpu] or '', '^.*:gpu:()')
   for position = first_gpu, #KEYS do
     local key = KEYS[position]
-    local name, facts = string.match(key, ':gpu:(%d+)$'), redis.call('HMGET', key, 'state', 'usage', 'holder',
+    local name, facts = string.sub(key, prefix), redis.call('HMGET', key, 'state', 'usage', 'holder',
       'last_released', 'drained', 'unmanaged', 'uuid', 'unseen')
     local gpu = setmetatable({key = key, name = name, index = tonumber(name), state = facts[1], text = facts[2],
       holder = facts[3], released_ms = tonumber(facts[4] or 0), drained = facts[5], unmanaged = facts[6],
@@ -92,5 +93,6 @@ end
 -- Returns whether a GPU is in use. To see that it is not, its usage need not be parsed. Names in it have no such text,
 -- because their quotation marks are escaped.
 local function is_used(gpu)
-  return gpu.usage and gpu.usage.in_use or not string.find(gpu.text, '"in_use":false', 1, true) and usage_of(gpu).in_use
+  if gpu.used == nil then gpu.used = not string.find(gpu.text, '"in_use":false', 1, true) and usage_of(gpu).in_use end
+  return gpu.used
 end

@@ -1,6 +1,7 @@
 """`canhazgpu check`: whether the GPUs that a program would see are reserved by its user now."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -180,6 +181,29 @@ def test_a_prompt_does_not_wait_for_a_stopped_service(host: Daemon) -> None:
         assert time.monotonic() - began < 8  # Others wait ten seconds.
     finally:
         host.process.send_signal(signal.SIGCONT)
+
+
+def test_the_last_known_state_counts_while_redis_is_silent(host: Daemon) -> None:
+    """A reservation is promised also then: the answer is the same, with a warning."""
+    assert host.run("reserve").returncode == 0
+    redis = host.redis().info("server")["process_id"]
+    os.kill(redis, signal.SIGSTOP)
+    try:
+        done = check(host, "0")
+        assert (done.returncode, done.stdout[:28]) == (0, "GPU 0 is reserved by you for")
+        assert done.stderr.startswith("Warning: last known ")
+        quiet = check(host, "0", "--quiet")
+        assert (quiet.returncode, quiet.stderr) == (0, "")
+    finally:
+        os.kill(redis, signal.SIGCONT)
+
+
+def test_an_unmanaged_gpu_is_ignored(free: Daemon) -> None:
+    """Users cannot reserve it, so nobody misses its reservation."""
+    assert free.run("admin", "init", "--gpu-ids", "0-2").returncode == 0
+    done = check(free, "3")
+    assert free.run("admin", "init").returncode == 0
+    assert (done.returncode, done.stdout) == (0, "GPU 3 is not managed\n")
 
 
 def test_from_python(free: Daemon) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until
-from support.programs import need
+from support.programs import need, words_of
 
 from canhazgpu.cli.command_groups import SECTIONS
 
@@ -55,7 +55,7 @@ def typed(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
     flags = {"bash": [], "fish": ["--no-config"], "csh": ["-f"]}[shell]
     path = f"{host.folder}/bin:{os.environ['PATH']}"
     return subprocess.run(
-        [shell, *flags, "-c", code],
+        words_of(code, [shell, *flags]),
         env={**host.environment, "PATH": path, "HOME": str(host.folder)},
         cwd=host.folder / "bin",
         stdin=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until
+from support.programs import words_of
 
 from canhazgpu.cli.commands import COMMANDS
 from canhazgpu.cli.syntax import peer_words
@@ -37,7 +38,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 def typed(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
     """Type a line into a shell, in the folder of the programs."""
     return subprocess.run(
-        ["bash", "-c", line],
+        words_of(line, ["bash"]),
         env={**host.environment, "PATH": f"{host.folder}/bin:{os.environ['PATH']}"},
         cwd=host.folder / "bin",
         stdin=subprocess.DEVNULL,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.cli.exit_codes import USAGE, Ended
+from canhazgpu.cli.exit_codes import USAGE, CommandEnded
 from canhazgpu.cli.operations import slurm_files
 from canhazgpu.cli.slurm import scheduler
 from canhazgpu.cli.slurm.jobs import Job, JobNotes, job_of
@@ -49,7 +49,7 @@ def test_variables_that_make_no_sense_are_one_line(
     changed: dict[str, str], files: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A wrong variable or setting is named, and the exit code is that of a wrong usage."""
-    with pytest.raises(Ended) as ended:
+    with pytest.raises(CommandEnded) as ended:
         job_of({**JOB, **changed}, files)
     assert ended.value.code == USAGE
     assert said in capsys.readouterr().err
