@@ -13,10 +13,10 @@ from canhazgpu.config.integrations.enforcement import Enforcement as Rules
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.reservations import MANUAL, Record
-from canhazgpu.service.daemon import _enforcement
 from canhazgpu.service.enforcement.access import Access, only_for, read_access
 from canhazgpu.service.enforcement.enforcement import Enforcement
 from canhazgpu.service.enforcement.former_access import FILE, Former, FormerAccess
+from canhazgpu.service.enforcement.switch import open_enforcement
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.storage.journal import Card, Journal, State
 
@@ -96,10 +96,12 @@ def test_a_gpu_that_the_journal_lacks_is_asked_for_once(enforcement: Enforcement
 def test_nothing_is_imported_where_it_is_off(tmp_path: Path) -> None:
     """Without the setting, and without files to give back, the service does not load the package."""
     program = (
-        "import sys, canhazgpu.service.daemon as daemon\n"
+        "import sys\n"
         "from canhazgpu.config.settings import Settings\n"
-        f"assert daemon._enforcement(Settings(state_dir={str(tmp_path)!r}), None, None) is None\n"
-        "assert not [name for name in sys.modules if 'service.enforcement' in name]\n"
+        "from canhazgpu.service.daemon import open_enforcement\n"
+        f"assert open_enforcement(Settings(state_dir={str(tmp_path)!r}), None, None) is None\n"
+        "loaded = [name for name in sys.modules if 'service.enforcement.' in name]\n"
+        "assert loaded == ['canhazgpu.service.enforcement.switch'], loaded\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -111,7 +113,7 @@ def test_files_are_given_back_at_a_start_without_enforcement(
     """Switching it off and restarting the service opens the files."""
     enforcement.follow(STATE)
     off = msgspec.structs.replace(rules.enforcement, devices=False)
-    assert _enforcement(msgspec.structs.replace(rules, enforcement=off), Users(), None) is None
+    assert open_enforcement(msgspec.structs.replace(rules, enforcement=off), Users(), None) is None
     assert read_access(devices.file(2)) == Access(uid=0, mode=0o666)
 
 
