@@ -1,7 +1,9 @@
 """`canhazgpu doctor`: whether the device files of the GPUs are open to their holders only."""
 
 import errno
+import grp
 import os
+import pwd
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,7 @@ def enforcement(settings: Settings) -> Iterator[Finding]:
         yield from map(_of_file, files)
     else:
         yield "warn", f"there is no device file of a GPU in {directory}", REMEDIES[errno.ENOENT]
+    yield from _unknown_names(settings)
     yield _of_driver(Path(settings.enforcement.driver_params))
 
 
@@ -67,6 +70,20 @@ def _of_file(path: Path) -> Finding:
     what = "all users" if found.is_open_to_all else f"those whom its mode {found.mode:04o} allows"
     remedy = "start the service; if its GPU is not managed, this is right (`canhazgpu admin init`)"
     return "warn", f"{path} can be opened by {what}", remedy
+
+
+def _unknown_names(settings: Settings) -> Iterator[Finding]:
+    """Find names that nobody has. Those of the default need not exist."""
+    users = {*settings.enforcement.users} - {*Settings().enforcement.users}
+    for kind, names, look_up in (
+        ("user", sorted(users), pwd.getpwnam),
+        ("group", settings.enforcement.groups, grp.getgrnam),
+    ):
+        for name in names:
+            try:
+                look_up(name)
+            except KeyError:
+                yield "warn", f"enforcement.{kind}s: there is no {kind} {name}", "correct it, then restart"
 
 
 def _of_driver(path: Path) -> Finding:

@@ -65,7 +65,8 @@ class DeviceFiles:
         """Give all files their former permissions; return those that could not be changed, and why."""
         failed = self._give_back(list(self._former.files))
         if not failed:
-            self._former.forget()
+            with contextlib.suppress(OSError):  # They are given back once more at the next start.
+                self._former.forget()
         return failed
 
     def _remember(
@@ -117,7 +118,7 @@ class DeviceFiles:
         given = {*paths} - {path for path, _ in failed}
         if given:
             kept = {path: access for path, access in self._former.files.items() if path not in given}
-            with contextlib.suppress(OSError):  # They are given back once more at the next start.
+            with contextlib.suppress(OSError):  # The same.
                 self._former.remember(kept, self._former.minors)
         return failed
 

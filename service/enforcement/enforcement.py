@@ -106,7 +106,11 @@ class Enforcement:
             self._files.apply(wanted, self._minors)
         elif not before:
             structlog.get_logger().warning("enforcement_suspended", remedy="`canhazgpu enforcement resume`")
-            self._files.restore()
+            self._restore()
+
+    def _restore(self) -> None:
+        for path, error in self._files.restore():
+            structlog.get_logger().warning("not_restored", path=path, reason=error.strerror)
 
     def _always_allowed(self) -> Allowed:
         uids = (self._users.uid(name) for name in self._names)
@@ -124,5 +128,4 @@ class Enforcement:
         with self._lock:
             self._stopped = True
             if self._rules.on_stop == "restore":
-                for path, error in self._files.restore():
-                    structlog.get_logger().warning("not_restored", path=path, reason=error.strerror)
+                self._restore()

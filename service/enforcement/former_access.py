@@ -82,9 +82,7 @@ class FormerAccess:
     def _read(self) -> Former:
         try:
             content = msgspec.json.decode(self.path.read_bytes(), type=Former)
-        except FileNotFoundError:
-            return Former()
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return Former()
         return content if content.boot == boot_id() else Former(files=_still_enforced(content.files))
 

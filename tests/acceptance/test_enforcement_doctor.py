@@ -71,6 +71,17 @@ def test_files_that_are_missing_or_no_device_files_are_named(enforced: Daemon, d
     assert "nvidia-modprobe" in found(enforced)[0][1]
 
 
+def test_names_that_nobody_has_are_said(enforced: Daemon) -> None:
+    """A user or a group of the settings that does not exist is named; those of the default are not."""
+    config = enforced.folder / "config.toml"
+    config.write_text(config.read_text() + 'users = ["no-such"]\ngroups = ["root", "none-such"]\n')
+    said = [text for _, text in found(enforced) if "there is no" in text]
+    assert [text.split(" correct")[0] for text in said] == [
+        "enforcement.users: there is no user no-such",
+        "enforcement.groups: there is no group none-such",
+    ]
+
+
 def test_suspended_enforcement_and_files_that_were_left_closed_are_said(
     enforced: Daemon, devices: DeviceFolder
 ) -> None:
