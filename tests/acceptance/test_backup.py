@@ -185,7 +185,7 @@ def test_migrate_to_another_redis(host: Daemon) -> None:
         assert f'[redis]\nurl = "{url}"' in printed
         assert "2 reservations" in printed
         again = host.run("redis", "migrate", "--to", url)
-        assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+        assert (again.returncode, again.stderr.count("\n")) == (1, 1), again.stderr
         assert "--replace" in again.stderr
         facts = json.loads(done(host, "redis", "migrate", "--to", url, "--replace", "--json"))
         assert (facts["reservations"], facts["settings"]) == (2, {"redis": {"url": url}})
