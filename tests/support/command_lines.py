@@ -23,7 +23,7 @@ PROGRAMS = {
 }
 OURS = r"(?:\S*/)?(?:canhazgpu|chg)"
 STARTS = re.compile(rf"(?:sudo |[A-Z_]+=\S+ )*{OURS} |(?:code=|set code |eval ).*{OURS} ")
-OUTPUT = re.compile(r'GPU \d|Error: |\{"|.*[─│]', re.DOTALL)
+OUTPUT = re.compile(r'GPU \d|POST /|Error: |\{"|.*[─│]', re.DOTALL)
 
 
 @dataclass(frozen=True)
