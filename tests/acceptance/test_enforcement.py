@@ -201,14 +201,15 @@ def test_restore_opens_all_files_of_a_running_service_until_resume(
     """An administrator opens everything at once, and the service leaves it so, also after a restart."""
     ann, bob = people
     with Opener(ann, devices) as first, Opener(bob, devices) as second:
-        assert service.run("enforcement", "restore").returncode == 0
+        done = json.loads(service.run("enforcement", "restore", "--json").stdout)
+        assert (len(done["restored"]), done["suspended"]) == (4, True)
         assert first.opens == ALL
         reserve(service, ann, "--gpu-ids", "0")
         assert second.opens == ALL
         service.stop()
         service.start()
         assert second.opens == ALL
-        assert service.run("enforcement", "resume").returncode == 0
+        assert json.loads(service.run("enforcement", "resume", "--json").stdout) == {"resumed": True}
         until(lambda: (first.opens, second.opens) == ({MINORS[0]}, set()))
 
 
