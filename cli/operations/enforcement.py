@@ -73,7 +73,7 @@ def _shown(row: dict[str, Any]) -> str:
 
 
 @app.command("restore", epilog=examples("canhazgpu enforcement restore"))
-def restore() -> None:
+def restore(*, as_json: AsJson = False) -> None:
     """Give the device files their former permissions (root only).
 
     A running service leaves them so, also after a restart, until `resume`. To end enforcement for good, set
@@ -90,11 +90,14 @@ def restore() -> None:
         given, failed = restoration.restore(settings)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}", REFUSED)
-    for path in given:
-        sys.stdout.write(f"{printable(path, 300)} has its former permissions\n")
     if failed:
         path, reason = failed[0]
         fail(f"{len(failed)} files could not be changed; the first, {path}: {reason.strerror}", REFUSED)
+    if as_json:
+        print_json({"restored": given, "suspended": settings.enforcement.devices})
+        return
+    for path in given:
+        sys.stdout.write(f"{printable(path, 300)} has its former permissions\n")
     if not given:
         sys.stdout.write("No device file has been changed.\n")
     if settings.enforcement.devices:
@@ -102,7 +105,7 @@ def restore() -> None:
 
 
 @app.command("resume", epilog=examples("canhazgpu enforcement resume"))
-def resume() -> None:
+def resume(*, as_json: AsJson = False) -> None:
     """Let the service close the device files again, at its next scan (root only)."""
     from canhazgpu.service.enforcement.former_access import FormerAccess  # noqa: PLC0415 - heavy
 
@@ -111,6 +114,9 @@ def resume() -> None:
         resumed = FormerAccess(Path(settings.state_dir)).resume()
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}", REFUSED)
+    if as_json:
+        print_json({"resumed": resumed})
+        return
     said = "The service closes them at its next scan." if resumed else "Enforcement is not suspended."
     if not settings.enforcement.devices:
         said = "enforcement.devices is off: set it to true, and restart the service."

@@ -3,12 +3,13 @@
 import json
 import os
 import random
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, Daemon, gpu, until, use
 from support.device_files import DeviceFolder, Opener, devices
 from support.people import Person
 
@@ -99,6 +100,28 @@ def test_a_run_opens_its_gpus_by_uuid_and_its_end_closes_them(
     uuid, said = done.stdout.split()
     assert (uuid[:4], said) == ("GPU-", "opened")
     with Opener(ann, devices) as opener:
+        until(lambda: opener.opens == set())
+
+
+def test_a_gpu_that_lingers_stays_open_to_its_holder(
+    service: Daemon, devices: DeviceFolder, people: list[Person]
+) -> None:
+    """A run that has ended keeps its GPU as long as a process of it uses the GPU, and no longer."""
+    ann, _ = people
+    script = "sleep 600 >/dev/null & echo $!; exec sleep 600"
+    words = ann.command(*COMMAND, "run", "--gpu-ids", "1", "--", "sh", "-c", script)
+    run = subprocess.Popen(words, env=service.environment, stdout=subprocess.PIPE, text=True)
+    assert run.stdout
+    child = int(run.stdout.readline())
+    used = gpu(1, use(child, 5000), minor=MINORS[1])
+    service.place(*cards(0), used, *cards(2, 3))
+    until(lambda: "5000MB" in service.status())
+    run.kill()
+    run.communicate()
+    with Opener(ann, devices) as opener:
+        until(lambda: "lingering" in service.status())
+        assert opener.opens == {MINORS[1]}
+        os.kill(child, signal.SIGKILL)
         until(lambda: opener.opens == set())
 
 
@@ -201,14 +224,15 @@ def test_restore_opens_all_files_of_a_running_service_until_resume(
     """An administrator opens everything at once, and the service leaves it so, also after a restart."""
     ann, bob = people
     with Opener(ann, devices) as first, Opener(bob, devices) as second:
-        assert service.run("enforcement", "restore").returncode == 0
+        done = json.loads(service.run("enforcement", "restore", "--json").stdout)
+        assert (len(done["restored"]), done["suspended"]) == (4, True)
         assert first.opens == ALL
         reserve(service, ann, "--gpu-ids", "0")
         assert second.opens == ALL
         service.stop()
         service.start()
         assert second.opens == ALL
-        assert service.run("enforcement", "resume").returncode == 0
+        assert json.loads(service.run("enforcement", "resume", "--json").stdout) == {"resumed": True}
         until(lambda: (first.opens, second.opens) == ({MINORS[0]}, set()))
 
 
