@@ -13,7 +13,8 @@ from canhazgpu.cli.commands import COMMANDS, build
 # They run something, write files, or print text that is meant for another program.
 WITHOUT = {
     *("run", "top", "serve", "worker", "demo", "config example"),
-    *("install systemd", "install logrotate"),
+    *("install systemd", "install logrotate", "install profile", "install slurm"),
+    *("slurm prolog", "slurm epilog", "slurm reconcile"),
 }
 
 
