@@ -102,6 +102,7 @@ def gpus_and_time(words: list[str]) -> tuple[list[str], str | None]:
 
     Exits with a usage error if it is not clear which is which; nothing else is checked.
     """
+    words = [word[1:] if word[:1] == "+" and _is_duration(word[1:]) else word for word in words]
     for start in range(len(words)):
         time = " ".join(words[start:])
         if _is_duration(time):
@@ -160,6 +161,13 @@ def _is_duration(text: str) -> bool:
 def gpus_field(named: GpuNames | None) -> dict[str, Any]:
     """Return the part of a request that names GPUs; nothing if all, or none in particular, are meant."""
     return {} if named is None or named == ALL else {"gpus": named}
+
+
+def noted(note: str | None) -> str | None:
+    """Return a note unchanged; exit if `-n 2` was probably meant as a number of GPUs."""
+    if note is not None and note.isdecimal() and typed_option("--note", "-n") == "-n":
+        fail(f"-n is the note: use --gpus {note} for {note} GPUs, or --note {note}", USAGE)
+    return note
 
 
 def without_none(**facts: str | None) -> dict[str, str]:

@@ -167,7 +167,7 @@ def _called() -> str:
 
 def _hint(words: list[str], error: Any) -> str | None:
     """Return what to type instead of words that are right in another program, or None."""
-    from canhazgpu.cli.syntax import peer_words, run_line  # noqa: PLC0415 - only after a mistake
+    from canhazgpu.cli.syntax import peer_options, peer_words, run_line  # noqa: PLC0415 - only after a mistake
 
     first, option = words[0] if words else "", getattr(error, "option_name", None)
     if first not in COMMANDS:
@@ -177,18 +177,20 @@ def _hint(words: list[str], error: Any) -> str | None:
     command = getattr(getattr(error, "ctx", None), "command", None)
     after, valued = words[1:], _valued(command)
     if option and len(option) == len("-i"):
-        option = peer_words.whole_option(option, after[: run_line.command_start(after, valued)])
+        option = peer_options.whole_option(option, after[: run_line.command_start(after, valued)])
     said = error.format_message()
-    if said.startswith(("Got unexpected extra", "No such command", "Missing argument 'ID'")):
-        return peer_words.which_hint(first) if said[0] == "M" else peer_words.argument_hint(first)
+    if said.startswith(
+        ("Got unexpected extra", "No such command", "Missing argument 'ID'", "Missing command")
+    ):
+        return peer_words.word_hint(said, words, getattr(command, "commands", ()))
     if first == "run" and "--" not in after:
         start = run_line.command_start(after, valued)
-        if start < len(after) and option not in after[:start]:
+        if start < len(after) and option not in [word.partition("=")[0] for word in after[:start]]:
             return run_line.with_dashes(after, valued)
     if first == "extend" and (hint := peer_words.negative_time(after)):
         return hint
     own = {name for one in getattr(command, "params", ()) for name in one.opts}
-    hint = peer_words.option_hint(option, own) if option else None
+    hint = peer_options.option_hint(option, own, words) if option else None
     return f"there is no option {option}: {hint}" if hint else None
 
 

@@ -136,7 +136,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
         scanner,
         [
             *reservations.routes(),
-            *JobRoutes(store, scanner, allocator, handover, users, reservations.start).routes(),
+            *JobRoutes(store, scanner, allocator, handover, users, last_known, reservations.start).routes(),
             *AdminRoutes(scanner, allocator, group, users).routes(),
             *list_routes(settings, store, scanner, group, users, last_known),
             *quiet.routes(),

@@ -38,11 +38,11 @@ def send_test(
     channel: Annotated[
         str,
         typer.Option(
-            help="wall, email, log, exec, webhook:NAME, or the name of a plugin.",
+            help="wall (the default), email, log, exec, webhook:NAME, or the name of a plugin.",
             metavar="CHANNEL",
             autocompletion=candidates.channels,
         ),
-    ],
+    ] = "wall",
     to: Annotated[
         str | None,
         typer.Option(

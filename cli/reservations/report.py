@@ -187,7 +187,7 @@ def _sum_up(total: dict[str, float], everything: float) -> str:
         )
         if total[field]
     ]
-    found = f"{everything / 3600:.1f} GPU-hours: {', '.join(shares) or 'none'}.\n"
+    found = f"{_hours(everything)} GPU-hours: {', '.join(shares) or 'none'}.\n"
     if total["trespass_s"]:
         found += f"GPUs reserved by somebody else were used for {_hours(total['trespass_s'])} hours.\n"
     return found

@@ -69,7 +69,7 @@ def reserve(
     body = {
         "kind": "manual",
         **arguments.gpu_selection(gpus, gpu_ids),
-        **arguments.without_none(note=note, label=user),
+        **arguments.without_none(note=arguments.noted(note), label=user),
         **arguments.surrounding_reservation(),
     }
     if duration is not None:

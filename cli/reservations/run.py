@@ -75,7 +75,7 @@ def run(
     body = {
         "kind": "run",
         **arguments.gpu_selection(gpus, gpu_ids),
-        **arguments.without_none(note=note, label=user),
+        **arguments.without_none(note=arguments.noted(note), label=user),
         **arguments.surrounding_reservation(),
         "use_held": not new,
     }

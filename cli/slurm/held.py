@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 JOBS = "/v1/jobs"
 LABEL = "job "
 PAUSE = 0.2  # Seconds between attempts to reach the service.
+NOT_MANAGED = "not-managed"  # GPUs that are Slurm's alone: there is nothing to reserve.
 SERVER_ERROR = 500  # From this status on, the service cannot tell.
 
 
@@ -28,6 +29,8 @@ def reserve(client: Client, job: Job, patience: float) -> None:
             if time.monotonic() >= until:
                 raise
         except Refused as refused:
+            if refused.kind == NOT_MANAGED:
+                return
             if refused.kind == "timed-out":
                 reserve_now(client, job)  # The refusal says who holds the GPUs.
                 return
@@ -40,9 +43,18 @@ def reserve(client: Client, job: Job, patience: float) -> None:
         time.sleep(PAUSE)
 
 
-def reserve_now(client: Client, job: Job) -> None:
-    """Reserve the GPUs of a job without waiting. Raises Refused and Unreachable."""
-    obtain(client, _body(job), wait=False, path=JOBS)
+def reserve_now(client: Client, job: Job) -> bool:
+    """Reserve the GPUs of a job without waiting; return whether there are any to reserve.
+
+    Raises Refused and Unreachable.
+    """
+    try:
+        obtain(client, _body(job), wait=False, path=JOBS)
+    except Refused as refused:
+        if refused.kind != NOT_MANAGED:
+            raise
+        return False
+    return True
 
 
 def release(client: Client, job: str) -> list[int]:

@@ -31,7 +31,8 @@ def reconcile(client: Client, notes: JobNotes, node: str) -> tuple[list[str], li
         if job.id in have or age < SETTLED:
             continue
         try:
-            held.reserve_now(client, job)
+            if not held.reserve_now(client, job):
+                continue
         except Refused as refused:
             warn(f"job {job.id} runs without a reservation: {refused}")
             continue

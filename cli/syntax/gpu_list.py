@@ -34,8 +34,9 @@ def gpu_list(text: str) -> GpuNames:
 def one_gpu(text: str) -> int | str:
     """Return an index, or the beginning of a UUID. Raises ValueError with a message."""
     word = text.strip()
-    if _is_index(word):
-        return int(word)
+    number = word.lower().removeprefix("cuda:").removeprefix("gpu")  # As torch and people call it.
+    if _is_index(number):
+        return int(number)
     if not _is_uuid_start(word):
         raise ValueError(f"{printable(text)!r} is not a GPU: write its number, or the beginning of its UUID")
     return word

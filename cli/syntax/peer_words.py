@@ -1,12 +1,16 @@
 """Words of Slurm, docker and nvidia-smi, and what to type here instead. Only read after a mistake."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from canhazgpu.events.sanitize import printable
 
 WHO_HOLDS = "`canhazgpu status` shows every GPU and who uses it"
 LIVE = "`canhazgpu top` shows every GPU, live"
 WATCH = "`canhazgpu status --watch` refreshes the list"
+WHO = "`canhazgpu who` lists who holds, uses and waits for GPUs"
+MINE = "`canhazgpu status --mine` shows the GPUs that you hold or use"
+NO_PAUSE = "`canhazgpu release` ends a reservation, `canhazgpu reserve` makes a new one"
+NO_TRANSFER = "release the GPUs; then the other user can reserve them: canhazgpu reserve --gpu-ids 0"
 END_IT = "`canhazgpu release` ends it now"
 ENDED = "`canhazgpu history` lists reservations that have ended"
 HOURS = "`canhazgpu report` adds up GPU-hours by user, GPU and day"
@@ -51,16 +55,19 @@ COMMANDS = {
     **dict.fromkeys(
         ("pmon", "processes", "-1", "--once"), "`canhazgpu status --long` shows every GPU and its processes"
     ),
-    **dict.fromkeys(("my", "mine", "me"), "`canhazgpu status --mine` shows the GPUs that you hold or use"),
-    **dict.fromkeys(("w", "user", "users"), "`canhazgpu who` lists who holds, uses and waits for GPUs"),
+    **dict.fromkeys(("my", "mine", "me"), MINE),
+    **dict.fromkeys(("w", "user", "users"), WHO),
     **dict.fromkeys(("squeue", "jobs", "waiting", "qstat", "showq", "sprio"), WHO_WAITS),
     **dict.fromkeys(("scancel", "kill", "stop", "rm", "remove", "delete", "end", "qdel"), GIVE_BACK),
     **dict.fromkeys(("sbatch", "submit", "qsub", "bsub"), BATCH),
     **dict.fromkeys(("srun", "exec", "start", "launch", "execute"), RUN),
     **dict.fromkeys(
-        ("acquire", "alloc", "allocate", "book", "claim", "get", "grab", "request", "take"), RESERVE
+        ("acquire", "alloc", "allocate", "book", "borrow", "claim", "get", "grab", "lock", "request", "take"),
+        RESERVE,
     ),
-    **dict.fromkeys(("unreserve", "return", "give", "drop"), "`canhazgpu release` gives GPUs back"),
+    **dict.fromkeys(
+        ("unreserve", "unlock", "return", "give", "give-back", "drop"), "`canhazgpu release` gives GPUs back"
+    ),
     **dict.fromkeys(("renew", "prolong"), "`canhazgpu extend 2h` makes your reservations last longer"),
     **dict.fromkeys(("drain", "undrain", "init", "manage"), DRAIN),
     **dict.fromkeys(("mute", "snooze", "ack"), "`canhazgpu silence ack --duration 1h` mutes your notices"),
@@ -80,43 +87,32 @@ COMMANDS = {
     "salloc": "`canhazgpu reserve --gpus 1 --wait` waits for a GPU and reserves it",
     "free": "`canhazgpu status --free` shows which GPUs are free, `canhazgpu release` gives yours back",
     "wait": "add --wait to `canhazgpu run` or `canhazgpu reserve`",
-    **dict.fromkeys(("sacct", "past", "last"), ENDED),
+    **dict.fromkeys(("sacct", "seff", "past", "last"), ENDED),
+    **dict.fromkeys(("sview", "smap", "sdiag", "stats"), LIVE),
+    **dict.fromkeys(("inspect", "details"), "`canhazgpu status --long` has all about each GPU"),
+    **dict.fromkeys(("available", "idle"), "`canhazgpu status --free` shows which GPUs are free"),
+    **dict.fromkeys(
+        ("sattach", "attach"), "`canhazgpu run` keeps its terminal: start it in tmux to come back to it"
+    ),
+    **dict.fromkeys(("pause", "resume", "restart", "hold", "requeue"), NO_PAUSE),
+    **dict.fromkeys(("share", "transfer", "move", "swap"), NO_TRANSFER),
+    **dict.fromkeys(
+        ("notice", "notices", "warnings"),
+        "`canhazgpu violations --mine` lists your use without a reservation",
+    ),
+    **dict.fromkeys(
+        ("appeal", "dispute"), "`canhazgpu violations show ID` says what was seen; ask the administrators"
+    ),
+    **dict.fromkeys(("login", "logout", "auth"), "canhazgpu needs no login: the kernel says who you are"),
+    **dict.fromkeys(
+        ("quota", "limits", "sacctmgr"), "administrators set limits; `canhazgpu config show` has them"
+    ),
+    **dict.fromkeys(("reservations", "reservation", "held"), WHO),
+    **dict.fromkeys(("whoami",), MINE),
+    **dict.fromkeys(("note", "rename"), "`canhazgpu reserve --note TEXT` makes a reservation with a note"),
     "scontrol": "`canhazgpu status` shows the GPUs, `canhazgpu extend 2h` makes reservations last longer",
     "help": "`canhazgpu --help` lists the commands",
     **dict.fromkeys(("version", "-v", "-V"), VERSION),
-}
-# What an option is called here, as it is typed.
-OPTIONS = {
-    **dict.fromkeys(
-        ("--time", "-t", "-T", "--time-limit", "--walltime", "--hours", "--ttl", "--for", "--timeout"),
-        "--duration 2h",
-    ),
-    **dict.fromkeys(
-        ("--gres", "--gpus-per-node", "--gpus-per-task", "--num-gpus", "--ngpus", "--count"), "--gpus 2"
-    ),
-    **dict.fromkeys(("--gpu", "--gpu-id", "--device", "--devices", "--id", "--ids", "-i"), "--gpu-ids 0,2"),
-    **dict.fromkeys(("--job-name", "-J", "--name", "--comment", "--message", "-m"), "--note TEXT"),
-    **dict.fromkeys(("-G", "--gpu-ids"), "--gpu 3"),
-    **dict.fromkeys(("--limit", "--lines", "--tail", "--max"), "--number 20"),
-    **dict.fromkeys(("-S", "--start", "--starttime"), "--since 7d"),
-    **dict.fromkeys(("-E", "--end", "--endtime"), "--until yesterday"),
-    **dict.fromkeys(("-d", "--delay"), "--interval 5s"),
-    **dict.fromkeys(("--me", "--my"), "--mine"),
-    **dict.fromkeys(("--immediate", "-I", "--no-wait"), "--nonblock"),
-    **dict.fromkeys(("--loop", "-l", "-w", "--follow"), "--watch"),
-    **dict.fromkeys(("--format", "--query-gpu", "--output", "-o"), "--json"),
-}
-# Options that need no counterpart.
-NEEDLESS = {
-    **dict.fromkeys(
-        ("--partition", "-p", "--account", "-A", "--qos", "--nodes", "-N", "--ntasks"),
-        "only the GPUs of this host are shared",
-    ),
-    **dict.fromkeys(("--cpus-per-task", "-c", "--mem"), "only GPUs are reserved"),
-    **dict.fromkeys(("--pty", "--interactive", "-it", "-ti"), "the command has your terminal"),
-    "--rm": "the GPUs are released when the command ends",
-    "--detach": "use nohup, tmux or & in your shell",
-    **dict.fromkeys(("--output", "-o", "--error", "-e"), "redirect the command, as in > train.log 2>&1"),
 }
 # What a command without arguments has instead of them.
 ARGUMENTS = {
@@ -137,32 +133,23 @@ def command_hint(word: str) -> str | None:
     return COMMANDS.get(word)
 
 
-def argument_hint(command: str) -> str | None:
-    """Return what to type instead of an argument of a command that has none, or None."""
-    instead = ARGUMENTS.get(command)
-    return f"{command} has no arguments: {instead}" if instead else None
+def word_hint(said: str, words: Sequence[str], commands: Collection[str]) -> str | None:
+    """Return what to type if a word is missing or one is too many; `said` is the message of the parser.
 
-
-def whole_option(option: str, words: Collection[str]) -> str:
-    """Return `-it` if the parser stopped at its first letter, else `option`."""
-    return next((word for word in words if word in NEEDLESS and word.startswith(option)), option)
-
-
-def which_hint(command: str) -> str:
-    """Return where the ids are listed that a command asks for."""
-    listing = {"violations": command}.get(command, f"{command} list")
-    return f"which one? `canhazgpu {listing}` shows the ids"
+    `commands` are those that the last command has itself.
+    """
+    first = words[0]
+    if said.startswith("Missing argument"):
+        listing = {"violations": first}.get(first, f"{first} list")
+        return f"which one? `canhazgpu {listing}` shows the ids"
+    if first in ARGUMENTS:
+        return f"{first} has no arguments: {ARGUMENTS[first]}"
+    if list(words[:2]) == ["silence", "ack"] or (first == "silence" and words[1:2] and words[1][0].isdigit()):
+        return "the time has an option: canhazgpu silence ack --duration 1h"
+    return f"say which: {', '.join(f'{first} {name}' for name in commands)}" if commands else None
 
 
 def negative_time(words: Collection[str]) -> str | None:
     """Return what to do instead of `extend -1h`, or None."""
     less = next((word for word in words if word[:1] == "-" and word[1:2].isdigit()), None)
     return f"{printable(less)}: a reservation cannot be made shorter; {END_IT}" if less else None
-
-
-def option_hint(option: str, own: Collection[str]) -> str | None:
-    """Return what to type instead of an option of another program; `own` are those of the command here."""
-    if option in NEEDLESS and "--gpus" in own:
-        return f"leave it out: {NEEDLESS[option]}"
-    here = OPTIONS.get(option)
-    return f"use {here}" if here and here.split()[0] in own else None

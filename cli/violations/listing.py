@@ -13,6 +13,7 @@ import typer
 from canhazgpu.cli.arguments import gpu as card_named
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
+from canhazgpu.cli.display.gpu_filter import own_name
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
 from canhazgpu.cli.options import TIMES, gpu_option, time_option, user_option
@@ -50,7 +51,7 @@ SUCH = "such as v1764061802123-17 or its beginning"
 MOST_ROWS = 10_000  # The service sends no more.
 NAMED = 10  # Users listed in the last line; the rest are counted.
 EPILOG = examples(
-    "canhazgpu violations --since 30d",
+    "canhazgpu violations --mine --since 30d",
     "canhazgpu violations --open --gpu 3",
     "canhazgpu violations --unreached --since 2026-11-01 --until 2026-12-01",
     "canhazgpu violations --user bob --csv > bob.csv",
@@ -86,6 +87,7 @@ def violations(
     ] = None,
     since: Annotated[str | None, time_option(f"Start, in local time: {TIMES} (default: 7d).")] = None,
     until: Annotated[str | None, time_option("End, in the same formats; a date means 00:00.")] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Only your own violations.")] = False,
     only_open: Annotated[bool, typer.Option("--open", help="Only open violations.")] = False,
     unreached: Annotated[
         bool, typer.Option("--unreached", help="Only violations whose user could not be notified.")
@@ -94,8 +96,10 @@ def violations(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
     """List GPU use without a valid reservation, oldest first."""
+    if mine and user is not None:
+        fail("--user and --mine cannot be used together", USAGE)
     words = {
-        "user": user,
+        "user": own_name() if mine else user,
         "gpu": gpu,
         "kind": kind,
         "since": since and as_utc(since),

@@ -20,8 +20,8 @@ class Enforcement(Struct, frozen=True, kw_only=True):
     on_stop: Annotated[
         Literal["keep", "restore"],
         about(
-            "When the service stops: keep: the files stay as they are, so that a restart opens nothing."
-            " restore: the files get their former permissions."
+            "What happens when the service stops. keep: the files stay as they are, so that a"
+            " restart opens nothing. restore: the files get their former permissions."
         ),
     ] = "keep"
     users: Annotated[

@@ -74,8 +74,7 @@ def test_a_backup_alone_is_enough(host: Daemon, run: "subprocess.Popen[bytes]") 
     until(lambda: "GPU 0: AVAILABLE" in host.status())
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "longer", "not one"])
-def test_what_is_no_whole_backup_changes_nothing(host: Daemon, damage: str) -> None:
+def test_what_is_no_whole_backup_changes_nothing(host: Daemon) -> None:
     """A damaged backup is refused on one line, and Redis is unchanged."""
     file = host.folder / "b"
     take(host, "--gpu-ids", "1")
@@ -85,13 +84,14 @@ def test_what_is_no_whole_backup_changes_nothing(host: Daemon, damage: str) -> N
     text[middle] ^= 1
     whole = file.read_bytes()
     damaged = {"cut": whole[:middle], "changed": bytes(text), "longer": whole + b"x", "not one": b"x" * 100}
-    file.write_bytes(damaged[damage])
     take(host, "--gpu-ids", "2")
     before = holds(host)
     host.stop()
-    ran = host.run("restore", str(file))
-    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), ran.stderr
-    assert "nothing was changed" in ran.stderr
+    for damage, content in damaged.items():
+        file.write_bytes(content)
+        ran = host.run("restore", str(file))
+        assert (ran.returncode, ran.stderr.count("\n")) == (1, 1), (damage, ran.stderr)
+        assert "nothing was changed" in ran.stderr, damage
     host.start()
     assert holds(host) == before
     assert events(host, "reservation.restored") == []

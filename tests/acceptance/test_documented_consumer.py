@@ -15,7 +15,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
 STREAM = "canhazgpu:{testhost}:violations"
 USED = gpu(0, use(999_999, 1024, "bob", "python3"), memory_used_mb=45)
 FREE = gpu(0, memory_used_mb=45)
-ENTRIES, BYTES = 2600, 14_000  # More than twice what there is room for.
+ENTRIES, BYTES = 4500, 10_000  # More than twice what there is room for.
 
 
 def program(host: Daemon) -> str:

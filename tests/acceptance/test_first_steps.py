@@ -65,6 +65,12 @@ def test_a_log_without_a_line_is_no_error(folder: Path) -> None:
     assert host.run("log", "verify", str(folder / "violations.log")).returncode != 0
 
 
+def test_a_test_notice_needs_no_option(host: Daemon) -> None:
+    """Without --channel it goes to one's own terminals, and the line says what came of it."""
+    done = host.run("notify", "test")
+    assert done.stdout.startswith("wall to root: "), done
+
+
 def test_stopping_does_not_wait_for_those_who_follow(folder: Path) -> None:
     """A service that is stopped while somebody follows its events ends at once."""
     host = Daemon(folder).start()

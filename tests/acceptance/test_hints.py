@@ -13,7 +13,7 @@ from support.daemon import COMMAND, Daemon, gpu, until
 from support.programs import words_of
 
 from canhazgpu.cli.commands import COMMANDS
-from canhazgpu.cli.syntax import peer_words
+from canhazgpu.cli.syntax import peer_options, peer_words
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,10 @@ def hint(host: Daemon, line: str, code: int) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("word", ["ps", "squeue", "nvidia-smi", "free", "help", "last", "w", "logs"])
+@pytest.mark.parametrize(
+    "word",
+    ["ps", "squeue", "nvidia-smi", "free", "help", "last", "w", "logs", "seff", "stats", "share", "lock"],
+)
 def test_a_command_of_a_peer_gets_a_hint(idle: Daemon, word: str) -> None:
     """It is a usage error, whatever follows the word."""
     said = f"Error: there is no command {word}: {peer_words.COMMANDS[word]}\n"
@@ -73,8 +76,10 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         assert len(said) < 100
     own = {"--duration", "--gpus", "--gpu-ids", "--note", "--nonblock", "--watch", "--json"}
     own |= {"--gpu", "--number", "--since", "--until", "--interval", "--mine"}
-    assert all(peer_words.option_hint(option, own) for option in {*peer_words.OPTIONS, *peer_words.NEEDLESS})
-    assert peer_words.option_hint("--time", ("--json",)) is None
+    assert all(
+        peer_options.option_hint(option, own) for option in {*peer_options.OPTIONS, *peer_options.NEEDLESS}
+    )
+    assert peer_options.option_hint("--time", ("--json",)) is None
 
 
 @pytest.mark.parametrize(
@@ -83,6 +88,13 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         ("run --time 2h -- train", 125, "there is no option --time: use --duration 2h"),
         ("run --time 2h train", 125, "there is no option --time: use --duration 2h"),
         ("run --gres=gpu:2 -- train", 125, "there is no option --gres: use --gpus 2"),
+        ("run --time=4:00:00 train", 125, "there is no option --time: use --duration 4:00:00"),
+        ("run --time 1-12:00:00 -- train", 125, "there is no option --time: use --duration 1-12:00:00"),
+        ("run --time=90 -- train", 125, "there is no option --time: use --duration 90m"),
+        ("reserve --time '3 days'", 2, "there is no option --time: use --duration '3 days'"),
+        ("run --gres=gpu:a100:3 -- train", 125, "there is no option --gres: use --gpus 3"),
+        ("reserve --num-gpus 4", 2, "there is no option --num-gpus: use --gpus 4"),
+        ("reserve --gres gpu", 2, "there is no option --gres: use --gpus 2"),
         ("reserve --time 2h", 2, "there is no option --time: use --duration 2h"),
         ("reserve --gpu 1", 2, "there is no option --gpu: use --gpu-ids 0,2"),
         ("run -p gpu -- train", 125, "there is no option -p: leave it out: only the GPUs of this host"),
@@ -93,7 +105,9 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         ("--query-gpu=uuid", 2, "there is no option --query-gpu=uuid: `canhazgpu status` shows"),
         ("-l 1", 2, "there is no option -l: `canhazgpu status --watch` refreshes"),
         ("reserve --name x", 2, "there is no option --name: use --note TEXT"),
-        ("reserve -t 1h", 2, "there is no option -t: use --duration 2h"),
+        ("reserve -t 1h", 2, "there is no option -t: use --duration 1h"),
+        ("reserve --hours 4", 2, "there is no option --hours: use --duration 4h"),
+        ("reserve --time soon", 2, "there is no option --time: use --duration 2h"),
         ("run --gpus all -- train", 125, "'all' is not a whole number: --gpu-ids says which GPUs"),
         ("run --gpus device=0 -- train", 125, "--gpu-ids says which GPUs, such as 0,2 or all"),
         ("run -it -- train", 125, "there is no option -it: leave it out: the command has your terminal"),
@@ -109,6 +123,25 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         ("reserve 4h", 2, "and --duration 4h"),
         ("history bob", 2, "history has no arguments: use --user bob"),
         ("violations v17", 2, "or `canhazgpu violations show ID`"),
+        ("run -N 1 -x n1 -- train", 125, "there is no option -N: leave it out: only the GPUs of this host"),
+        ("run --exclusive -- train", 125, "there is no option --exclusive: leave it out: nobody else gets"),
+        ("run --array=1-3 -- train", 125, "there is no option --array: leave it out: use && or a loop"),
+        ("run -v /a:/b -- train", 125, "there is no option -v: leave it out: the command sees the files"),
+        ("run -n 2 -- train", 125, "-n is the note: use --gpus 2 for 2 GPUs, or --note 2"),
+        ("reserve -n 2", 2, "-n is the note: use --gpus 2 for 2 GPUs, or --note 2"),
+        ("reserve --until 18:00", 2, "there is no option --until: leave it out: use --duration 2h"),
+        ("reserve --begin=now+1hour", 2, "there is no option --begin: leave it out: it starts as soon as"),
+        ("queue --me", 2, "there is no option --me: leave it out: queue lists all requests"),
+        ("queue --start", 2, "with their expected start"),
+        ("cancel --name x", 2, "there is no option --name: name a request by its id"),
+        ("history --mine", 2, "there is no option --mine: leave it out: without --user and --gpu, history"),
+        ("top -1", 2, "there is no option -1: `canhazgpu status --long` prints the table once"),
+        ("silence 1h", 2, "the time has an option: canhazgpu silence ack --duration 1h"),
+        ("silence ack 1h", 2, "the time has an option: canhazgpu silence ack --duration 1h"),
+        ("silence", 2, "say which: silence add, silence ack, silence list, silence expire"),
+        ("config get socket", 2, "say which: config "),
+        ("log", 2, "say which: log "),
+        ("violations --mine --user bob", 2, "--user and --mine cannot be used together"),
         ("reserve --note", 2, "'--note' requires an argument. (see `canhazgpu reserve --help`)"),
     ],
 )

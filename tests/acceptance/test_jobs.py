@@ -144,6 +144,17 @@ def test_a_device_file_that_no_gpu_has_is_refused(host: Daemon) -> None:
     assert "slurm.devices" in str(refused)
 
 
+def test_gpus_that_are_not_managed_need_no_reservation(host: Daemon) -> None:
+    """They are the scheduler's alone: a job holds only the others, and is refused if there are none."""
+    assert host.run("admin", "init", "--gpu-ids", "1-3").returncode == 0
+    try:
+        assert reserve(host)["gpus"] == [1]
+        refused = refusal(host, job="18", devices=[3])
+        assert (refused.status, refused.kind) == (409, "not-managed")
+    finally:
+        assert host.run("admin", "init", "--force").returncode == 0
+
+
 def test_run_takes_nothing_that_a_job_holds(host: Daemon, people: list[Person]) -> None:
     """`run` gets the other GPUs, and is refused if there are not enough."""
     reserve(host, uid=people[0].uid, devices=[3, 2, 1])

@@ -195,5 +195,5 @@ def test_a_command_that_starts_often_loads_only_these(
 
 
 def test_every_command_has_its_list() -> None:
-    """A command that is to start quickly is held to it."""
-    assert set(SHOULD) == set(COMMANDS) == {line.partition(" ")[0] for line in LINES}
+    """A command that is to start quickly is held to it. A service only saves the memory of the framework."""
+    assert set(SHOULD) == set(COMMANDS) - {"serve"} == {line.partition(" ")[0] for line in LINES}

@@ -106,7 +106,7 @@ def test_times_are_written_alike_everywhere(four: Daemon, written: str, seconds:
     """`--duration` is the name in all commands, and `extend` takes the time as an argument too."""
     ends = rows(four, "reserve", "--gpu-ids", "1", "--duration", written, "--json")["expires_in_s"]
     assert abs(ends - seconds) <= 1
-    for words in (["--duration", written], [written], ["1", *written.split()]):
+    for words in (["--duration", written], [written], ["1", *written.split()], [f"+{written}"]):
         (row,) = rows(four, "extend", *words, "--json")
         ends += seconds
         assert abs(row["expires_in_s"] - ends) <= 20, words

@@ -87,6 +87,8 @@ def test_an_unauthorized_user_makes_it_proper(four: Daemon, people: list[Person]
     assert done.stderr == "Reserved 1 GPU(s): [2] for 4h 0m 0s\n"
     last = until(lambda: [fact for fact in four.facts() if fact["type"].endswith("closed")])[-1]
     assert (last["reason"], last["user"]) == ("reserved", bob.name)
+    assert f" {bob.name} " in four.run("violations", "--mine", person=bob).stdout
+    assert four.run("violations", "--mine", person=people[0]).stdout.startswith("No such violations")
     assert f"GPU 2: IN USE by {bob.name} for" in four.status()
 
 

@@ -21,13 +21,13 @@ def is_free(host: Daemon, index: int = 0) -> bool:
     return f"GPU {index}: AVAILABLE (last released" in host.status()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_the_end_frees_the_gpu(host: Daemon, runs: list[Run], number: signal.Signals) -> None:
+def test_the_end_frees_the_gpu(host: Daemon, runs: list[Run]) -> None:
     """However the process ends, its reservation ends."""
-    runs.append(Run(host, SAY + "exec sleep 600"))
-    assert "GPU 0: IN USE by" in host.status()
-    runs[0].end(number)
-    until(lambda: is_free(host), 2)
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP):
+        runs.append(Run(host, SAY + "exec sleep 600", "--gpu-ids", "0"))
+        assert "GPU 0: IN USE by" in host.status()
+        runs[-1].end(number)
+        until(lambda: is_free(host), 2)
 
 
 def test_a_zombie_holds_nothing(host: Daemon, runs: list[Run]) -> None:

@@ -5,11 +5,12 @@ import os
 import pty
 import re
 import subprocess
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.daemon import COMMAND, Daemon, gpu, serving, until, use
 
 from canhazgpu.service.providers import nvml_errors
 
@@ -55,9 +56,8 @@ FIELDS = [
 ]
 
 
-@pytest.fixture
-def busy(host: Daemon) -> Daemon:
-    """A host with a GPU in each state."""
+def busied(host: Daemon) -> Daemon:
+    """Put a GPU in each state."""
     host.place(
         gpu(0, name=H100, memory_used_mb=45),
         gpu(1, use(55555, 101, "alice", "python3"), name=H100),
@@ -68,6 +68,13 @@ def busy(host: Daemon) -> Daemon:
     )
     until(lambda: LINE_THREE in host.status())
     return host
+
+
+@pytest.fixture(scope="module")
+def busy() -> Iterator[Daemon]:
+    """A host with a GPU in each state, for all tests that leave it as it was."""
+    with serving(1) as daemon:
+        yield busied(daemon)
 
 
 def test_every_line_is_to_the_letter(busy: Daemon) -> None:
@@ -82,8 +89,9 @@ def test_every_line_is_to_the_letter(busy: Daemon) -> None:
     ]
 
 
-def test_the_last_release_is_told(busy: Daemon) -> None:
+def test_the_last_release_is_told(host: Daemon) -> None:
     """The line of a released GPU says how long ago that was."""
+    busy = busied(host)
     with busy.redis() as redis:
         seconds, _ = redis.time()
         redis.hset("canhazgpu:{testhost}:gpu:0", "last_released", (seconds - 7200) * 1000)
@@ -93,8 +101,9 @@ def test_the_last_release_is_told(busy: Daemon) -> None:
     )
 
 
-def test_a_driver_that_hangs_makes_gpus_unknown(busy: Daemon) -> None:
+def test_a_driver_that_hangs_makes_gpus_unknown(host: Daemon) -> None:
     """While the driver hangs, GPUs are UNKNOWN with the reason and the time, never available."""
+    busy = busied(host)
     busy.place(gpu(0, name=H100, hang="1h"))
     lines = until(lambda: "no scan for" in busy.status() and busy.status(), 40)
     line = r"GPU \d: UNKNOWN \(no answer from the driver in 2 s, no scan for 0h 0m \d+s: look at .*\)"

@@ -6,20 +6,22 @@ import pty
 import struct
 import subprocess
 import termios
+from collections.abc import Iterator
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.daemon import COMMAND, Daemon, gpu, serving, until, use
 
 from canhazgpu.cli.display.terminal import width_of
 
 
-@pytest.fixture
-def busy(host: Daemon) -> Daemon:
+@pytest.fixture(scope="module")
+def busy() -> Iterator[Daemon]:
     """GPU 0 is used without a reservation by several processes with long names."""
     processes = [use(number, 900, "bob", f"a-program-with-a-long-name-{number}") for number in (11, 12, 13)]
-    host.place(gpu(0, *processes), gpu(1))
-    until(host.facts)
-    return host
+    with serving(2) as daemon:
+        daemon.place(gpu(0, *processes), gpu(1))
+        until(daemon.facts)
+        yield daemon
 
 
 def on_terminal(host: Daemon, width: int, *words: str) -> list[str]:
@@ -70,7 +72,7 @@ def test_the_queue_fits(busy: Daemon, width: int) -> None:
 
 def test_the_subjects_of_events_are_one_column(busy: Daemon) -> None:
     """Also where the type is as long as `reservation.extended`."""
-    for words in (["reserve", "--gpu-ids", "1"], ["extend", "1", "1h"]):
+    for words in (["reserve", "--gpu-ids", "1"], ["extend", "1", "1h"], ["release", "1"]):
         assert busy.run(*words).returncode == 0
     lines = busy.run("events", "--type", "reservation").stdout.splitlines()
     lines += busy.run("events", "--type", "gpu.changed").stdout.splitlines()

@@ -83,6 +83,8 @@ PROGRAMS = {
     "/usr/local/bin/mail": "#!/bin/sh\ncat >> /root/mails\n",
     "/srv/use": "#!/bin/sh\ncp /srv/used.toml /srv/new && mv /srv/new /srv/gpus.toml\n"
     "timeout 30 sh -c 'until canhazgpu violations --open --json | grep -q alice; do :; done'\n",
+    "/srv/idle": "#!/bin/sh\ncp /srv/idle.toml /srv/new && mv /srv/new /srv/gpus.toml\n"
+    "timeout 30 sh -c 'until [ $(canhazgpu status | grep -c AVAILABLE) = 8 ]; do :; done'\n",
     **{f"{HOME}/{name}.sh": "#!/bin/sh\nexit 0\n" for name in ("evaluate", "prepare", "train")},
     f"{HOME}/train.py": "",
 }
@@ -141,6 +143,7 @@ def _furnish(system: debian.System) -> None:
     system.path("/srv/config.toml").write_text(CONFIG)
     used = GPUS.replace("index = 7\n", f"index = 7\n{USED}")
     system.path("/srv/gpus.toml").write_text(used)
+    system.path("/srv/idle.toml").write_text(GPUS)
     system.path("/srv/used.toml").write_text(used.replace("index = 6\n", f"index = 6\n{ALSO_USED}"))
     system.path("/srv/mail.py").write_text(debian.MAIL_SERVER)
     system.shell(

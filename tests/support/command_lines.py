@@ -1,4 +1,7 @@
-"""The command lines in README.md and docs/*.md: those in blocks, and those of canhazgpu inside the text."""
+"""The command lines in README.md and docs/*.md: those in blocks, and those of canhazgpu inside the text.
+
+The pages in docs/integrations have tests of their own, with the programs that they are about.
+"""
 
 import re
 import tomllib

@@ -158,7 +158,7 @@ BEFORE_IN = {
         f"{REST}; runuser -u alice -- canhazgpu reserve --gpu-ids 3 --short"
     ),
     (USERS, "In a script", "canhazgpu check --exec -- python3 train.py"): (
-        f"{REST}; runuser -u alice -- canhazgpu reserve --gpus 8 --short"
+        f"{REST}; /srv/idle; runuser -u alice -- canhazgpu reserve --gpus 8 --short"
     ),
 }
 # The booted system is a container, which is all that is wrong with it.

@@ -31,6 +31,8 @@ CARDS = {
         ("all", "all"),
         (" all ", "all"),
         ("ALL", "all"),
+        ("gpu0,GPU3", [0, 3]),
+        ("cuda:1", [1]),
         ("GPU-8f3c", ["GPU-8f3c"]),
         ("0,MIG-41d0/1/2", [0, "MIG-41d0/1/2"]),
     ],

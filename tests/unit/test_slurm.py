@@ -1,5 +1,6 @@
 """What `canhazgpu slurm` makes of slurmd's variables and Slurm's answers; what `install slurm` writes."""
 
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,50 @@ def test_the_lines_name_the_scripts_that_are_written(tmp_path: Path) -> None:
         assert text.startswith("#!/bin/sh\n")
         assert f"exec /opt/canhazgpu/bin/canhazgpu slurm {name.removeprefix('canhazgpu-')}\n" in text
         assert "CANHAZGPU_CONFIG=/etc/x.toml\n" in text
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed program in a place that only root can change."""
+    monkeypatch.setattr(slurm_files, "is_roots", lambda path: "shared" not in path.parts)
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.delenv("CANHAZGPU_CONFIG", raising=False)
+    _script(tmp_path / "canhazgpu", "#!/bin/sh\n")
+    return tmp_path / "canhazgpu"
+
+
+def test_install_writes_beside_slurm_conf(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scripts can be executed, and the output says which line slurm.conf needs."""
+    (tmp_path / "etc").mkdir()
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "etc" / "slurm.conf"))
+    slurm_files.slurm()
+    written = sorted(path.name for path in (tmp_path / "etc").iterdir())
+    assert written == ["canhazgpu-epilog", "canhazgpu-prolog", "canhazgpu-reconcile", "canhazgpu.conf"]
+    assert (tmp_path / "etc" / "canhazgpu-prolog").stat().st_mode & 0o777 == 0o755
+    assert f"exec {program} slurm prolog" in (tmp_path / "etc" / "canhazgpu-prolog").read_text()
+    out = capsys.readouterr().out
+    assert f"add the line `Include canhazgpu.conf` to {tmp_path}/etc/slurm.conf" in out
+    assert f"  Prolog={tmp_path}/etc/canhazgpu-prolog\n" in out
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("missing", "missing does not exist: name the directory of slurm.conf with --to"),
+        ("shared", "users other than root can change"),
+        ("a b", "a script cannot name"),
+    ],
+)
+@pytest.mark.usefixtures("program")
+def test_install_refuses_what_slurmd_should_not_run(
+    folder: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written where slurmd could not find it, or where others could change it."""
+    if folder != "missing":
+        (tmp_path / folder).mkdir()
+    with pytest.raises(CommandEnded):
+        slurm_files.slurm(to=str(tmp_path / folder))
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.glob("*/canhazgpu-*"))

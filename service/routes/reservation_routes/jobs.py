@@ -23,6 +23,7 @@ from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.refusals import refusal
 from canhazgpu.service.reservations.releases import ReleaseOrder
+from canhazgpu.service.routes.last_known import LastKnown
 
 SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request.
 FILES = "the setting slurm.devices says which device file each number of Slurm is"
@@ -38,11 +39,13 @@ class JobRoutes:
         allocator: Allocator,
         handover: Handover,
         users: Users,
+        last_known: LastKnown,
         start: Callable[..., dict[str, Any]],
     ) -> None:
         """`start` begins a reservation and returns the response, as for other reservations."""
         self._store, self._scanner, self._allocator = store, scanner, allocator
         self._handover, self._users, self._start = handover, users, start
+        self._last_known = last_known
         self._cancellations = Cancellations(allocator)
 
     def routes(self) -> list[Route]:
@@ -58,7 +61,7 @@ class JobRoutes:
         params = await body(request, JobRequest)
         if not await self._scanner.wait_for_new_scan(SCAN_PATIENCE):
             raise Problem(503, "not-scanned", "the GPUs do not answer", "run `canhazgpu doctor`")
-        gpus = self._gpus(params.devices)
+        gpus = await self._managed(self._gpus(params.devices))
         if params.request is None:
             await self._end_former(params, gpus, peer)
         name = await self._users.name_of(params.uid)
@@ -126,6 +129,15 @@ class JobRoutes:
             files = ", ".join(f"/dev/nvidia{number}" for number in missing)
             raise Problem(400, "no-such-device", f"this host has no GPU with the device file {files}", FILES)
         return {by_file[number].index: by_file[number].uuid for number in devices}
+
+    async def _managed(self, gpus: dict[int, str]) -> dict[int, str]:
+        """Return the GPUs that are managed: the others are the scheduler's alone. Raises Problem."""
+        managed = await self._last_known.managed()
+        found = {index: uuid for index, uuid in gpus.items() if index in managed}
+        if not found:
+            detail = "none of these GPUs is managed by canhazgpu"
+            raise Problem(409, "not-managed", detail, "the job needs no reservation")
+        return found
 
     def _refresh(self, allocation: AllocationRequest) -> AllocationRequest:
         return msgspec.structs.replace(allocation, user=self._users.name(allocation.uid) or allocation.user)
