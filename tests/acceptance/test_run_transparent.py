@@ -138,6 +138,7 @@ class Screen:
     def __init__(self, host: Daemon, *program: str) -> None:
         self.pid, self.master = pty.fork()
         if self.pid == 0:  # pragma: no cover - it becomes the program
+            os.chdir(host.folder)  # There nohup(1) may write its file.
             os.execvpe(program[0], program, {**host.environment, "PS1": "ready> ", "TERM": "dumb"})  # noqa: S606
         self.text = ""
 
