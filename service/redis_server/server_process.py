@@ -17,6 +17,7 @@ async def end(process: Process, store: Store) -> None:
     if process.returncode is None:
         with anyio.move_on_after(SHUTDOWN_PATIENCE), contextlib.suppress(RedisError, OSError):
             await store.redis.shutdown(nosave=True)  # Every write is in the append-only file.
+            await process.wait()  # To signal a process that has just ended takes its status from who waits.
     if process.returncode is None:
         process.terminate()
         with anyio.move_on_after(5):

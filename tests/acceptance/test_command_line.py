@@ -64,7 +64,6 @@ def test_every_help_has_an_example(nowhere: Daemon, words: tuple[str, ...]) -> N
         ("events", "--after", "yesterday"),
         ("events", "--type", "violations"),
         ("notify",),
-        ("notify", "test"),
         ("notify", "test", "--channel", "Pigeon!"),
         ("notify", "preview", "--kind", "pigeon"),
         ("notify", "preview", "extra"),

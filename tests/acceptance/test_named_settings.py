@@ -92,7 +92,7 @@ def test_an_option_without_a_file_is_refused(nowhere: Daemon) -> None:
     for words in (("--config", "", "status"), ("status", "--config=")):
         done = nowhere.run(*words)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == "Error: --config: the value is empty: leave the option out, or name a file\n"
+        assert done.stderr == "Error: --config needs the name of a settings file after it: --config FILE\n"
 
 
 def test_a_pipe_is_read_once(host: Daemon) -> None:

@@ -77,7 +77,10 @@ def test_a_page_is_a_page(nowhere: Daemon) -> None:
         (("--kind", "stalled", "--audience", "holder"), "stalled has others: expected one of admins,"),
         (("--violation", "v1", "--kind", "granted"), "--kind: expected one of opened, changed, reminder, "),
         (("--html", "--channel", "wall"), "cannot be used together"),
-        (("--violation", "17"), "17 is not the id of a violation; `canhazgpu violations` shows the ids"),
+        (
+            ("--violation", "17"),
+            "17 is not the id of a violation, such as v1764061802123-17 or its beginning; `canhazgpu violations` shows the ids",
+        ),
     ],
 )
 def test_what_there_is_not_is_said_with_what_there_is(

@@ -222,7 +222,7 @@ def test_the_examples_of_the_manual_work(busy: Daemon, tmp_path: Path, page: str
     need("jq")
     text = (Path(__file__).parents[2] / "docs" / page).read_text()
     lines = re.findall(r"^    (canhazgpu report.*)$", text, re.MULTILINE)
-    assert len(lines) == 4
+    assert len(lines) >= 4
     (tmp_path / "canhazgpu").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
     (tmp_path / "canhazgpu").chmod(0o755)
     environment = {**busy.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"}

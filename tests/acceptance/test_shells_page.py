@@ -101,7 +101,7 @@ UNTESTED = {"`systemd-run`"}  # It needs a host that systemd has booted.
 def test_what_a_program_sees(free: LoginHost, where: str) -> None:
     """All GPUs, none, or those of the shell, as the table says."""
     if where in UNTESTED:
-        assert f"except {where}" in PAGE.replace("\n", " ")
+        assert f"except for {where}" in PAGE.replace("\n", " ")
         return
     for place in PLACES[where]:
         assert place(free) == SEEN[ROWS[where]]

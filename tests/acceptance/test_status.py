@@ -32,6 +32,7 @@ FIELDS = {
     *("violations", "last_released", "scanned_at"),
 }
 MORE = {
+    "minor",
     "reason",
     "remedy",
     "memory_used_mb",
