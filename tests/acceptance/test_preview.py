@@ -79,7 +79,7 @@ def test_a_page_is_a_page(nowhere: Daemon) -> None:
         (("--html", "--channel", "wall"), "cannot be used together"),
         (
             ("--violation", "17"),
-            "17 is not the id of a violation, such as v1764061802123-17 or its beginning; `canhazgpu violations` shows the ids",
+            "17 is not the id of a violation, such as v1764061802123-17 or its beginning",
         ),
     ],
 )
