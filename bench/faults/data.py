@@ -21,6 +21,10 @@ GONE = {
     "and reported again",
     LOGGED: "an event that was not yet in the log is lost with Redis, and so is the end of a lost violation",
 }
+TWO_GRANTS = (
+    "a command whose answer was lost with Redis asks again and gets another reservation; the first one, if the "
+    "journal has it, stays until its user releases it"
+)
 FILES = "appendonlydir"
 
 
@@ -42,7 +46,7 @@ class RedisRolledBack(Fault):
 
     name = "Redis rolled back"
     promise = "reservations made since are restored, and those that ended since stay ended"
-    excuses = GONE
+    excuses: ClassVar[Mapping[str, str]] = {**GONE, UNHEARD: TWO_GRANTS}
 
     def prepare(self, cell: Cell) -> None:
         """Copy what there is now."""

@@ -80,7 +80,7 @@ def test_who_is_served_as_they_die_holds_nothing(crowd: Crowd, words: tuple[str,
         for _ in range(3):
             crowd.wait(*words)
         crowd.kill()
-        until(lambda: held(crowd.host) == 1 and not crowd.queue(), 10)
+        until(lambda: not crowd.queue() and held(crowd.host) == 1, 10)
         time.sleep(0.3)
     assert held(crowd.host) == 1
 

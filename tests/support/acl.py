@@ -21,7 +21,7 @@ FOLDERS = {SERVICE: ("service", "workers", "events", "cli"), WORKER: ("workers",
 CONTAINERS = {"config", "memory", "xgroup", "xinfo"}  # Commands whose first argument says what they do.
 RECEIVERS = {"redis", "_redis", "pipe", "client"}
 # What only backups need is in docs/redis.md; the service's own server has no users.
-WITH_MORE_RIGHTS = {"state_copy.py", "deleted_files.py"}
+WITH_MORE_RIGHTS = {"state_copy.py", "deleted_files.py", "server_process.py"}
 WITHOUT_AUTH = {"auth", "hello", "quit", "reset"}  # What a user may do is not asked for these.
 # Of redis-server 6.2, which lists no subcommands.
 SUBCOMMANDS = {
