@@ -22,8 +22,8 @@ GONE = {
     LOGGED: "an event that was not yet in the log is lost with Redis, and so is the end of a lost violation",
 }
 TWO_GRANTS = (
-    "a command whose answer was lost with Redis asks again and gets another reservation; the first one, if the "
-    "journal has it, stays until its user releases it"
+    "a command whose answer was lost with Redis asks again and gets another reservation; the first one, if "
+    "the journal has it, stays until its user releases it"
 )
 FILES = "appendonlydir"
 
