@@ -5,7 +5,6 @@ Of its two nested task groups, the outer one is for signals and Redis, which mus
 
 import errno
 import grp
-import signal
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.outbox import send_reservation
@@ -28,6 +27,7 @@ from canhazgpu.service.identity.container_hints import Hints
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.limitations import log_limitations
 from canhazgpu.service.lock import FOLDER_MODE, AlreadyRunning, Lock, keep_locked
+from canhazgpu.service.pacing import Pace
 from canhazgpu.service.providers.provider import ProviderFailed
 from canhazgpu.service.providers.registry import open_provider
 from canhazgpu.service.recovery.reconciliation import Reconciler
@@ -49,6 +49,7 @@ from canhazgpu.service.routes.reservation_routes.reservations import Reservation
 from canhazgpu.service.routes.silences import SilenceRoutes
 from canhazgpu.service.silences.lifecycle import Silences
 from canhazgpu.service.status.gpu_status import rfc3339
+from canhazgpu.service.stop_signals import stop_on_signal
 from canhazgpu.service.storage.journal import Journal
 from canhazgpu.service.storage.journal_copy import open_journal
 from canhazgpu.service.storage.machine_id import this_machine
@@ -77,9 +78,10 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
         reason: str | None = None
         try:
             async with anyio.create_task_group() as support:
-                support.start_soon(keep_locked, lock, LOOK_AGAIN)
+                pace = Pace(LOOK_AGAIN)
+                support.start_soon(keep_locked, lock, pace.pause)
                 try:
-                    await _work(settings, workers, support, resources)
+                    await _work(settings, workers, support, resources, pace)
                 finally:
                     notify("STOPPING=1")
                 support.cancel_scope.cancel()
@@ -89,9 +91,15 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
             raise ServeFailed(reason)
 
 
-async def _work(settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack) -> None:
+async def _work(
+    settings: Settings, workers: Workers | None, support: Any, resources: AsyncExitStack, pace: Pace
+) -> None:
     journal = open_journal(settings.state_dir, settings.socket)
-    embedded = None if settings.redis.url else EmbeddedRedis(Path(settings.state_dir), journal.restorable)
+    embedded = (
+        None
+        if settings.redis.url
+        else EmbeddedRedis(Path(settings.state_dir), journal.restorable, pace.pause)
+    )
     store, halts = await _store(settings, embedded, support)
     resources.push_async_callback(store.close)
     identity = _identity(settings, store)
@@ -99,7 +107,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
     resources.push_async_callback(provider.aclose)
     users = Users()
     attributor = Attributor(users=users, hints=Hints(settings.containers.docker_socket))
-    scanner = Scanner(settings, store, provider, attributor)
+    scanner = Scanner(settings, store, provider, attributor, [pace.check])
     allocator = Allocator(settings, store)
     scanner.granted = allocator.wake
     liveness = Lifetime(
@@ -154,7 +162,7 @@ async def _work(settings: Settings, workers: Workers | None, support: Any, resou
             allocator.close()
             work.cancel_scope.cancel()
 
-        support.start_soon(_stop_on_signal, stop)
+        support.start_soon(stop_on_signal, stop)
         await log_limitations(settings, store)
         await work.start(identity.run)
         if workers is not None:
@@ -281,16 +289,6 @@ def _group(name: str) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         raise ServeFailed(f"admin_group: there is no group {name} on this host") from None
-
-
-async def _stop_on_signal(
-    stop: Callable[[], None], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for number in signals:
-            structlog.get_logger().info("stopping", signal=signal.Signals(number).name)
-            stop()
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -9,9 +9,9 @@ import hashlib
 import os
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import anyio
 import structlog
 
 FOLDER_MODE = 0o711
@@ -71,11 +71,11 @@ class Lock:
             return
 
 
-async def keep_locked(lock: Lock, every: float) -> None:
-    """Keep a lock: regularly create its folder again if it was deleted, and lock the current file."""
+async def keep_locked(lock: Lock, pause: Callable[[], Awaitable[None]]) -> None:
+    """Keep a lock: after each pause create its folder again if it was deleted, and lock the current file."""
     trouble = ""
     while True:
-        await anyio.sleep(every)
+        await pause()
         try:
             if lock.lost():
                 event = "folder_replaced" if lock.path.exists() else "folder_made_anew"

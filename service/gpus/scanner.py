@@ -53,9 +53,14 @@ class Scanner:
     """
 
     def __init__(
-        self, settings: Settings, store: Store, provider: Provider, attributor: ProcessAttributor
+        self,
+        settings: Settings,
+        store: Store,
+        provider: Provider,
+        attributor: ProcessAttributor,
+        checks: Iterable[Callable[[], None]] = (),
     ) -> None:
-        """Store the parameters; nothing is read yet."""
+        """Store the parameters; nothing is read yet. `checks` are called when a scan ends."""
         interval = settings.gpus.scan_interval
         self._settings = settings
         self._store = store
@@ -78,7 +83,7 @@ class Scanner:
         # Gives what is held the names of now, before a scan is judged; whether anything had another.
         self.follow_names: Callable[[], Awaitable[bool]] = _unnamed
         self._turn = anyio.Event()  # Set when a scan ends, then replaced.
-        self.checks: list[Callable[[], None]] = []  # Called when a scan ends: no wake-up of their own.
+        self.checks = list(checks)  # Called when a scan ends: no wake-up of their own.
         self._began = self._finished = 0.0  # The start times of the current scan and of the last one.
         self._alive_at = -SIGN_OF_LIFE
         self.progress = time.monotonic()

@@ -6,7 +6,7 @@ put there. If its socket is deleted, nobody can connect.
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +86,19 @@ class Files:
         return {_identity(path) for path in Path("/proc", str(self._pid), "fd").iterdir()}
 
 
-async def watch(store: Store, files: Files, folder: Path, place: Callable[[], None]) -> None:
+async def watch(
+    store: Store, files: Files, folder: Path, place: Callable[[], None], pause: Callable[[], Awaitable[None]]
+) -> None:
     """Wait until files were deleted or replaced and the server has written its data into `folder` again.
 
-    `place` creates the folder. While the files cannot be written, the server continues without them. This
-    also returns if the server can no longer be reached.
+    `pause` returns when it is time to look. `place` creates the folder. While the files cannot be
+    written, the server continues without them. This also returns if the server can no longer be reached.
     """
     said: dict[str, Any] = {}
     outcome: dict[str, Any]
     over = False
     while not over:
-        event, path = await _lost(store, files)
+        event, path = await _lost(store, files, pause)
         try:
             place()
             await write_again(store, folder)
@@ -110,10 +112,10 @@ async def watch(store: Store, files: Files, folder: Path, place: Callable[[], No
             structlog.get_logger().error(event, path=str(path), **outcome)
 
 
-async def _lost(store: Store, files: Files) -> tuple[str, Path]:
+async def _lost(store: Store, files: Files, pause: Callable[[], Awaitable[None]]) -> tuple[str, Path]:
     """Return what happened to which file. It looks twice, because a rewrite replaces files."""
     while True:
-        await anyio.sleep(LOOK_AGAIN)
+        await pause()
         if files.touched() and await _look(store, files):
             files.forget()
             await anyio.sleep(LOOK_AGAIN / 10)
@@ -133,6 +135,11 @@ async def _look(store: Store, files: Files) -> tuple[str, Path] | None:
             size = int(facts.get("aof_current_size", 0))
     path = files.replaced(size)
     return ("redis_files_replaced", path) if path else None
+
+
+async def short_pause() -> None:
+    """Wait between two looks, where nothing else says when."""
+    await anyio.sleep(LOOK_AGAIN)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

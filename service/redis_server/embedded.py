@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,18 @@ _NUMBER = re.compile(r"\d+")
 class EmbeddedRedis:
     """A Redis in `state_dir/redis` that loses no acknowledged write (`appendfsync always`)."""
 
-    def __init__(self, state_dir: Path, restorable: Restorable = lambda: False) -> None:
-        """Set the paths; nothing is created yet. Data are moved aside only if `restorable` returns true."""
+    def __init__(
+        self,
+        state_dir: Path,
+        restorable: Restorable = lambda: False,
+        pause: Callable[[], Awaitable[None]] = deleted_files.short_pause,
+    ) -> None:
+        """Set the paths; nothing is created yet. Data are moved aside only if `restorable` returns true.
+
+        `pause` returns when the server's files are to be looked at again.
+        """
         self._restorable = restorable
+        self._pause = pause
         self.folder = state_dir / "redis"
         self.journal = state_dir / "journal"
         self.socket = self.folder / "redis.sock"
@@ -192,7 +202,8 @@ class EmbeddedRedis:
         files = deleted_files.Files(self.folder, self.socket, process.pid)
 
         async def watch() -> None:
-            await deleted_files.watch(store, files, self.folder, lambda: self._keep_place(lock))
+            place = lambda: self._keep_place(lock)  # noqa: E731
+            await deleted_files.watch(store, files, self.folder, place, self._pause)
             process.terminate()  # The next one has a socket that is found.
 
         async with anyio.create_task_group() as tasks:
