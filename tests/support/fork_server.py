@@ -5,6 +5,7 @@ working directory, streams and user are those that were asked for, in /proc too.
 """
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -72,7 +73,8 @@ def import_product() -> None:
             if module.name != COMMAND:
                 importlib.import_module(module.name)
     for name in WHEN_USED:
-        importlib.import_module(name)
+        with contextlib.suppress(ModuleNotFoundError):  # Older releases have not all of them.
+            importlib.import_module(name)
     importlib.import_module("canhazgpu.config.load").options()
     script = importlib.import_module("canhazgpu.events.redis_client.scripts").Script
     for one in gc.get_objects():
