@@ -1,7 +1,7 @@
-"""Compares with another version in one run: `python -m bench.against CHECKOUT`, which has its own .venv.
+"""Compares with another version in one run: `python -m bench.against CHECKOUT [idle]`; it has its own .venv.
 
 Both services run side by side on the same made-up GPUs, and commands are started in turns, so that a busy
-moment of the machine hits both.
+moment of the machine hits both. With `idle`, commands are left out.
 """
 
 import os
@@ -36,8 +36,21 @@ def _both(other: Path, provider: str) -> Iterator[list[tuple[Path, psutil.Proces
         yield started
 
 
+@contextmanager
+def _awake() -> Iterator[None]:
+    """Keep the processors awake: after sleep, a wake-up costs more, and the first service pays for it."""
+    busy = ["nice", "-n", "19", sys.executable, "-c", "while True: pass"]
+    loops = [subprocess.Popen(["taskset", "-c", str(one), *busy]) for one in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
 def _idle(other: Path, provider: str) -> Iterator[str]:
-    with _both(other, provider) as services:
+    with _both(other, provider) as services, _awake():
         time.sleep(SETTLE)
         trees = [processes(daemon.pid) for _, daemon in services]
         before, began = [cpu(tree) for tree in trees], time.monotonic()
@@ -74,8 +87,10 @@ def _line(what: str, values: list[float]) -> str:
 def main() -> None:
     """Print each figure of both, and their ratio."""
     other = Path(sys.argv[1]).resolve()
-    for line in (*_starts(other), *_idle(other, "simulated"), *_idle(other, "nvml")):
-        print(line, flush=True)
+    starts = () if sys.argv[2:] == ["idle"] else _starts(other)
+    for lines in (starts, _idle(other, "simulated"), _idle(other, "nvml")):
+        for line in lines:
+            print(line, flush=True)
 
 
 main()
