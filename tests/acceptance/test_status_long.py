@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.terminals import read_all
 
 ESCAPES = re.compile(r"\x1b\[[\d;]*m")
 
@@ -39,14 +40,7 @@ def on_terminal(host: Daemon, *words: str, **variables: str) -> str:
     environment = {"TERM": "xterm", **host.environment, **variables}
     subprocess.run([*COMMAND, *words], env=environment, stdout=slave, check=True)
     os.close(slave)
-    shown = b""
-    try:
-        while chunk := os.read(master, 65536):
-            shown += chunk
-    except OSError:  # EIO: everything was read.
-        pass
-    os.close(master)
-    return shown.decode().replace("\r\n", "\n")
+    return read_all(master).decode().replace("\r\n", "\n")
 
 
 def on_pipe(host: Daemon, *words: str, **variables: str) -> str:

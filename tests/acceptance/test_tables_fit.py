@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, serving, until, use
+from support.terminals import read_all
 
 from canhazgpu.cli.display.terminal import width_of
 
@@ -31,14 +32,7 @@ def on_terminal(host: Daemon, width: int, *words: str) -> list[str]:
     variables = {name: value for name, value in host.environment.items() if name != "COLUMNS"}
     subprocess.run([*COMMAND, *words], env={**variables, "TERM": "xterm"}, stdout=slave, check=True)
     os.close(slave)
-    shown = b""
-    try:
-        while chunk := os.read(master, 65536):
-            shown += chunk
-    except OSError:  # EIO: everything was read.
-        pass
-    os.close(master)
-    return shown.decode().splitlines()
+    return read_all(master).decode().splitlines()
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

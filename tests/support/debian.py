@@ -19,7 +19,7 @@ NEEDED = ("debootstrap", "systemd-nspawn", "nsenter", "dpkg-deb")
 UP = ("running", "degraded")  # Degraded: one of Debian's own units may fail on this host.
 INIT = ["systemd", "systemd-sysv", "dbus", "procps", "logrotate", "man-db", "python3"]
 
-# Takes every message, and keeps what it was told in /root/mail.
+# A mail server that accepts every message and stores it in /root/mail.
 MAIL_SERVER = """
 import socket
 listener = socket.create_server(("127.0.0.1", 2525))
