@@ -1,7 +1,7 @@
 """Compares with another version in one run: `python -m bench.against CHECKOUT [idle]`; it has its own .venv.
 
-Both services run side by side on the same made-up GPUs, and commands are started in turns, so that a busy
-moment of the machine hits both. With `idle`, commands are left out.
+Idle services are measured in turns, each alone on the same made-up GPUs. Commands are started in turns too,
+so that a busy moment of the machine hits both. With `idle`, commands are left out.
 """
 
 import os
@@ -20,7 +20,7 @@ from bench.idle import SETTLE, cpu, memory, processes
 from bench.installed import installed
 
 ROUNDS = 60
-SECONDS = 120
+TURNS, SECONDS = 8, 20
 HERE = Path(__file__).parent.parent
 COMMANDS = (["status"], ["violations"], ["reserve", "--help"], ["run", "--", "true"])
 
@@ -38,7 +38,7 @@ def _both(other: Path, provider: str) -> Iterator[list[tuple[Path, psutil.Proces
 
 @contextmanager
 def _awake() -> Iterator[None]:
-    """Keep the processors awake: after sleep, a wake-up costs more, and the first service pays for it."""
+    """Keep the processors awake: after sleep, a wake-up costs more, and how much varies."""
     busy = ["nice", "-n", "19", sys.executable, "-c", "while True: pass"]
     loops = [subprocess.Popen(["taskset", "-c", str(one), *busy]) for one in os.sched_getaffinity(0)]
     try:
@@ -50,18 +50,33 @@ def _awake() -> Iterator[None]:
 
 
 def _idle(other: Path, provider: str) -> Iterator[str]:
-    with _both(other, provider) as services, _awake():
-        time.sleep(SETTLE)
-        trees = [processes(daemon.pid) for _, daemon in services]
-        before, began = [cpu(tree) for tree in trees], time.monotonic()
-        time.sleep(SECONDS)
-        took = time.monotonic() - began
-        cores = [(cpu(tree) - was) / took * 100 for tree, was in zip(trees, before, strict=True)]
-        yield _line(f"{provider}: idle, % of a core", cores)
-        for name, values in zip(
-            ("resident", "proportional"), zip(*map(memory, trees), strict=True), strict=True
-        ):
-            yield _line(f"{provider}: memory of all processes, MB {name}", list(values))
+    """Measure one service at a time, in turns: side by side, the one that wakes up first pays for both."""
+    found: list[list[tuple[float, float, float]]] = [[], []]
+    with _awake():
+        for turn in range(TURNS):
+            for which in (0, 1) if turn % 2 else (1, 0):
+                with service(provider=provider, checkout=(HERE, other)[which]) as (_, daemon):
+                    found[which].append(_at_rest(daemon.pid))
+    for number, what in enumerate(
+        (
+            "idle, % of a core",
+            "memory of all processes, MB resident",
+            "memory of all processes, MB proportional",
+        )
+    ):
+        ours, theirs = ([row[number] for row in rows] for rows in found)
+        paired = statistics.median(now / before for now, before in zip(ours, theirs, strict=True))
+        medians = [statistics.median(ours), statistics.median(theirs)]
+        yield f"{_line(f'{provider}: {what}', medians)}, in pairs {paired:.3f}"
+
+
+def _at_rest(pid: int) -> tuple[float, float, float]:
+    """Return a service's percentage of a core, and its memory, resident and proportional, in MB."""
+    time.sleep(SETTLE)
+    tree = processes(pid)
+    before, began = cpu(tree), time.monotonic()
+    time.sleep(SECONDS)
+    return (cpu(tree) - before) / (time.monotonic() - began) * 100, *memory(tree)
 
 
 def _starts(other: Path) -> Iterator[str]:

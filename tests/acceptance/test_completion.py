@@ -74,15 +74,16 @@ class Terminal:
             raise AssertionError(f"not {last!r}: {self.lines}") from None
 
     def completes(self, typed: str, to: str) -> None:
-        """Check what the tab key makes of a line, and leave it. The `.` comes after the effect."""
+        """Check what the tab key makes of a line, and leave it. The `.` comes after the effect.
+
+        A line that is left runs no command: what is typed while one runs is echoed before the next prompt.
+        """
         self.type(typed)
         self.shows(f"$ {typed}".rstrip())
         self.key("Tab")
         self.type(".")
         self.shows(f"$ {to}.")
         self.key("C-c")
-        self.shows("$")
-        self.type("clear\n")
         self.shows("$")
 
     def close(self) -> None:
