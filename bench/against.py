@@ -21,8 +21,22 @@ from bench.installed import installed
 
 ROUNDS = 60
 TURNS, SECONDS = 8, 20
+FIGURES = (
+    "idle, % of a core",
+    "memory of all processes, MB resident",
+    "memory of all processes, MB proportional",
+)
 HERE = Path(__file__).parent.parent
-COMMANDS = (["status"], ["violations"], ["reserve", "--help"], ["run", "--", "true"])
+COMMANDS = (  # In this order: what one reserves, the last one releases.
+    ["status"],
+    ["queue"],
+    ["violations"],
+    ["reserve", "--help"],
+    ["run", "--", "true"],
+    ["reserve", "--gpus", "1"],
+    ["extend", "2h"],
+    ["release"],
+)
 
 
 @contextmanager
@@ -57,13 +71,7 @@ def _idle(other: Path, provider: str) -> Iterator[str]:
             for which in (0, 1) if turn % 2 else (1, 0):
                 with service(provider=provider, checkout=(HERE, other)[which]) as (_, daemon):
                     found[which].append(_at_rest(daemon.pid))
-    for number, what in enumerate(
-        (
-            "idle, % of a core",
-            "memory of all processes, MB resident",
-            "memory of all processes, MB proportional",
-        )
-    ):
+    for number, what in enumerate(FIGURES):
         ours, theirs = ([row[number] for row in rows] for rows in found)
         paired = statistics.median(now / before for now, before in zip(ours, theirs, strict=True))
         medians = [statistics.median(ours), statistics.median(theirs)]
@@ -80,19 +88,26 @@ def _at_rest(pid: int) -> tuple[float, float, float]:
 
 
 def _starts(other: Path) -> Iterator[str]:
+    times: dict[str, tuple[list[float], list[float]]] = {
+        name: ([], []) for name in ("python -c pass", *map(" ".join, COMMANDS))
+    }
     with _both(other, "simulated") as services, installed() as ours, installed(other) as theirs:
-        for words in COMMANDS:
-            times: list[list[float]] = [[], []]
-            for turn in range(ROUNDS):
-                for which in (0, 1) if turn % 2 else (1, 0):
-                    program = (ours, theirs)[which] / "canhazgpu"
-                    environment = os.environ | {"CANHAZGPU_CONFIG": str(services[which][0] / "config.toml")}
+        for turn in range(ROUNDS):
+            for which in (0, 1) if turn % 2 else (1, 0):
+                programs = (ours, theirs)[which]
+                environment = os.environ | {"CANHAZGPU_CONFIG": str(services[which][0] / "config.toml")}
+                started = [
+                    [str(programs / "python"), "-c", "pass"],
+                    *([str(programs / "canhazgpu"), *one] for one in COMMANDS),
+                ]
+                for words, taken in zip(started, times.values(), strict=True):
                     began = time.perf_counter()
-                    subprocess.run([program, *words], env=environment, check=True, capture_output=True)
-                    times[which].append(1000 * (time.perf_counter() - began))
-            paired = statistics.median(now / before for now, before in zip(*times, strict=True))
-            line = _line(" ".join(words) + ", ms", [statistics.median(each) for each in times])
-            yield f"{line}, in pairs {paired:.3f}"
+                    subprocess.run(words, env=environment, check=True, capture_output=True)
+                    taken[which].append(1000 * (time.perf_counter() - began))
+    for name, taken in times.items():
+        paired = statistics.median(now / before for now, before in zip(*taken, strict=True))
+        line = _line(f"{name}, ms", [statistics.median(each) for each in taken])
+        yield f"{line}, in pairs {paired:.3f}"
 
 
 def _line(what: str, values: list[float]) -> str:
