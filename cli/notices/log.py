@@ -183,7 +183,7 @@ def _sentence(path: Path, one: "Finding") -> str:
     else:
         line = ""
     if not line and one.kind == "removed_at_end":
-        what = f"removed: {seq} missing, which were all lines"
+        what = f"removed: all lines ({seq}) are missing"
     if not line and one.kind == "head_differs":
         what = f"{seq} is older than every line of the log; it was put there manually"
     return f"{printable(where, 200)}{line}: {what}"
@@ -195,7 +195,7 @@ def _summary(proof: "ChainVerifier") -> list[str]:
     if not proof.head:
         said = [f"{read}: the chain has not started."]
     else:
-        said = [f"{read}, seq {proof.first} to {proof.head.seq}: the chain is whole."]
+        said = [f"{read}, seq {proof.first} to {proof.head.seq}: the chain is intact."]
     if proof.first > 1:
         said.append(f"It begins at seq {proof.first}: older files were rotated away.")
     if proof.begins_unproven:
