@@ -9,6 +9,7 @@ from canhazgpu.events.default_paths import LOG
 LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
 START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
 OTHER_PATH = "name its socket in $CANHAZGPU_SOCKET or the settings"
+NO_PERMISSION = "you do not have permission"
 
 
 def explain(path: str, error: Exception) -> tuple[str, str]:
@@ -48,5 +49,5 @@ def _permission(path: str) -> str:
     for name in os.path.dirname(os.path.abspath(path)).split("/"):  # noqa: PTH100, PTH120
         folder = f"{folder}{name}/"
         if not os.access(folder, os.X_OK):
-            return f"you may not enter {folder}: ask an administrator to run `chmod o+x {folder}`"
-    return f"you may not write to the socket: ask an administrator to run `chmod 0666 {path}`"
+            return f"{NO_PERMISSION} to enter {folder}: ask an administrator to run `chmod o+x {folder}`"
+    return f"{NO_PERMISSION} to write to the socket: ask an administrator to run `chmod 0666 {path}`"

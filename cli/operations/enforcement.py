@@ -76,7 +76,7 @@ def _shown(row: dict[str, Any]) -> str:
 def restore(*, as_json: AsJson = False) -> None:
     """Give the device files their former permissions (root only).
 
-    A running service leaves them that way, even after a restart, until `resume`. To end enforcement for good, set
+    A running service leaves them open, even after a restart, until `resume`. To end enforcement for good, set
     `enforcement.devices = false` and restart the service.
     """
     from canhazgpu.service.enforcement import restoration  # noqa: PLC0415 - heavy, as is the next one
