@@ -37,11 +37,11 @@ COLUMNS = (
     "told",
     "reached_at",
 )
-HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK GIB", "TOLD", "PROCESSES")
+HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK GIB", "NOTIFIED", "PROCESSES")
 DROP = {
     "PROCESSES": 1,
     "PEAK GIB": 2,
-    "TOLD": 3,
+    "NOTIFIED": 3,
     "LASTED": 4,
     "KIND": 5,
 }  # On a narrow terminal, in this order.

@@ -28,11 +28,11 @@ def describe_incident(kind: str, incident: Incident) -> Content:
     reason, since = safe_text(incident.reason) or "unknown reason", moment(incident.since)
     what = {
         "stalled": "scanning has stopped",
-        "resumed": "scanning works again",
+        "resumed": "scanning is working again",
         "gpu-failed": f"GPU {name} has failed",
-        "gpu-recovered": f"GPU {name} works again",
+        "gpu-recovered": f"GPU {name} is working again",
         "channel-failing": f"delivery by {name} has failed",
-        "channel-recovered": f"delivery by {name} works again",
+        "channel-recovered": f"delivery by {name} is working again",
     }[kind]
     if kind in OVER:
         lasted = length(incident.since, incident.ended)
@@ -94,7 +94,7 @@ def describe_digest(digest: Digest) -> Content:
     )
     return Content(
         subject=f"digest: {what}",
-        headline=f"{capitalised(what, '')}, {span}.",
+        headline=f"{capitalised(what, '')}{',' if number else ''} {span}.",
         parts=(*quiet, *parts, *_closer(digest)),
     )
 

@@ -88,7 +88,7 @@ def _special() -> list[Sample]:
             "opened", OFFENDER, "Several kinds of violations at once.", "mixed", violations=(*TWO, ELSE, OVER)
         ),
         _sample(
-            "opened", OFFENDER, "Processes in a container, and as root.", "container", violations=(boxed,)
+            "opened", OFFENDER, "Processes in a container, and processes that run as root.", "container", violations=(boxed,)
         ),
         _sample("opened", OFFENDER, "Eight GPUs with eight processes each.", "many", violations=ranks),
         _sample(
@@ -148,9 +148,9 @@ def _over() -> list[Sample]:
 def _ended_by_force() -> list[Sample]:
     told: dict[str, Any] = {"violations": TWO, "created": facts.EVENING, "serial": 5}
     return [
-        _sample("terminate", OFFENDER, "The offender: their processes are being ended.", **told),
-        _sample("terminate", OFFENDER, "The same as a dry run.", "dry-run", dry_run=True, **told),
-        _sample("terminate", ADMINS, "Administrators: processes are being ended.", **told),
+        _sample("terminate", OFFENDER, "The offender: their processes are being terminated.", **told),
+        _sample("terminate", OFFENDER, "The same, as a dry run.", "dry-run", dry_run=True, **told),
+        _sample("terminate", ADMINS, "Administrators: processes are being terminated.", **told),
     ]
 
 
@@ -218,8 +218,8 @@ def _failures() -> list[Sample]:
             "the GPUs cannot be scanned",
             "the GPUs can be scanned again",
         ),
-        ("gpu-failed", "gpu-recovered"): (facts.GPU, "a GPU has failed", "it works again"),
-        ("channel-failing", "channel-recovered"): (facts.CHANNEL, "a channel fails", "it works again"),
+        ("gpu-failed", "gpu-recovered"): (facts.GPU, "a GPU has failed", "it is working again"),
+        ("channel-failing", "channel-recovered"): (facts.CHANNEL, "a channel is failing", "it is working again"),
     }
     found = []
     for kinds, (incident, begin, end) in pairs.items():

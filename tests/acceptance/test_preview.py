@@ -106,7 +106,7 @@ def test_a_real_violation_is_shown_as_each_notice_and_nothing_is_sent(host: Daem
     shown = host.run("notify", "preview", "--violation", name).stdout
     for kind in ("opened", "changed", "reminder", "resolved", "terminate"):
         assert f"== {kind}-admins: violation {name}\n" in shown
-    assert "canhazgpu on testhost: bob has been using GPU 0 without a reservation, since" in shown
+    assert "canhazgpu on testhost: bob has been using GPU 0 without a reservation since" in shown
     assert "PID 999999 (<b>python3), 1024MB" in shown
     assert "Questions: room 214\n" in shown
     assert f": violation {name}\n" in host.run("notify", "preview", "--violation", name[:-1]).stdout
