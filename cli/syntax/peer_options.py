@@ -18,7 +18,9 @@ OF_COMMAND = {
         ("--me", "--mine", "--my"), "leave it out: without --user and --gpu, history lists yours"
     ),
     "cancel": {
-        **dict.fromkeys(("--me", "--mine"), "leave it out: without --user, cancel applies to your own requests"),
+        **dict.fromkeys(
+            ("--me", "--mine"), "leave it out: without --user, cancel applies to your own requests"
+        ),
         **dict.fromkeys(("-n", "--name", "-t", "--state", "--jobid", "-j", "--id"), BY_ID),
     },
     "top": dict.fromkeys(("-1", "--once", "-b", "-n"), "`canhazgpu status --long` prints the table once"),

@@ -88,7 +88,11 @@ def _special() -> list[Sample]:
             "opened", OFFENDER, "Several kinds of violations at once.", "mixed", violations=(*TWO, ELSE, OVER)
         ),
         _sample(
-            "opened", OFFENDER, "Processes in a container, and processes that run as root.", "container", violations=(boxed,)
+            "opened",
+            OFFENDER,
+            "Processes in a container, and processes that run as root.",
+            "container",
+            violations=(boxed,),
         ),
         _sample("opened", OFFENDER, "Eight GPUs with eight processes each.", "many", violations=ranks),
         _sample(
@@ -219,7 +223,11 @@ def _failures() -> list[Sample]:
             "the GPUs can be scanned again",
         ),
         ("gpu-failed", "gpu-recovered"): (facts.GPU, "a GPU has failed", "it is working again"),
-        ("channel-failing", "channel-recovered"): (facts.CHANNEL, "a channel is failing", "it is working again"),
+        ("channel-failing", "channel-recovered"): (
+            facts.CHANNEL,
+            "a channel is failing",
+            "it is working again",
+        ),
     }
     found = []
     for kinds, (incident, begin, end) in pairs.items():

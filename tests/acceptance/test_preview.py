@@ -74,7 +74,10 @@ def test_a_page_is_a_page(nowhere: Daemon) -> None:
         (("--kind", "opend"), "--kind: expected one of opened, changed, "),
         (("--audience", "everybody"), "--audience: expected one of offender, holder, admins, address, not"),
         (("--channel", "pigeon"), "--channel: expected one of wall, email, not pigeon"),
-        (("--kind", "stalled", "--audience", "holder"), "--audience with --kind stalled: expected one of admins,"),
+        (
+            ("--kind", "stalled", "--audience", "holder"),
+            "--audience with --kind stalled: expected one of admins,",
+        ),
         (("--violation", "v1", "--kind", "granted"), "--kind: expected one of opened, changed, reminder, "),
         (("--html", "--channel", "wall"), "cannot be used together"),
         (

@@ -22,7 +22,11 @@ class Number:
         ({"gpus": "two"}, TypeError, "gpus must be a number such as 2, not 'two'"),
         ({"gpus": 1.5}, TypeError, "gpus must be a number such as 2, not 1.5"),
         ({"gpus": True}, TypeError, "gpus is a number"),
-        ({"gpus": [0, 1]}, TypeError, "gpus must be a number such as 2, not [0, 1]; gpu_ids=[0, 1] selects GPUs"),
+        (
+            {"gpus": [0, 1]},
+            TypeError,
+            "gpus must be a number such as 2, not [0, 1]; gpu_ids=[0, 1] selects GPUs",
+        ),
         ({"gpus": print}, TypeError, "write @reserve(), with parentheses"),
         ({"gpus": 0}, ValueError, "gpus is 0: reserve 1 or more"),
         ({"gpus": -1}, ValueError, "gpus is -1: reserve 1 or more"),
