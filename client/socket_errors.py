@@ -9,7 +9,6 @@ from canhazgpu.events.default_paths import LOG
 LONGEST_SOCKET = 107  # Bytes of a Unix socket's path.
 START_IT = "start it with `canhazgpu serve` (or `systemctl start canhazgpu`)"
 OTHER_PATH = "name its socket in $CANHAZGPU_SOCKET or the settings"
-NO_PERMISSION = "you do not have permission"
 
 
 def explain(path: str, error: Exception) -> tuple[str, str]:
@@ -49,5 +48,7 @@ def _permission(path: str) -> str:
     for name in os.path.dirname(os.path.abspath(path)).split("/"):  # noqa: PTH100, PTH120
         folder = f"{folder}{name}/"
         if not os.access(folder, os.X_OK):
-            return f"{NO_PERMISSION} to enter {folder}: ask an administrator to run `chmod o+x {folder}`"
-    return f"{NO_PERMISSION} to write to the socket: ask an administrator to run `chmod 0666 {path}`"
+            what = f"you do not have permission to enter {folder}"
+            return f"{what}: ask an administrator to run `chmod o+x {folder}`"
+    what = "you do not have permission to write to the socket"
+    return f"{what}: ask an administrator to run `chmod 0666 {path}`"

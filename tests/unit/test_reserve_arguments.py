@@ -21,7 +21,7 @@ class Number:
     [
         ({"gpus": "two"}, TypeError, "gpus must be a number such as 2, not 'two'"),
         ({"gpus": 1.5}, TypeError, "gpus must be a number such as 2, not 1.5"),
-        ({"gpus": True}, TypeError, "gpus is a number"),
+        ({"gpus": True}, TypeError, "gpus must be a number"),
         (
             {"gpus": [0, 1]},
             TypeError,
@@ -41,7 +41,7 @@ class Number:
         ({"duration": "4"}, ValueError, "duration: '4' is not a duration: write 30s"),
         ({"duration": "1ms"}, ValueError, "duration: '1ms' is too short"),
         ({"wait": 30}, TypeError, "wait must be True, False or a string such as '30m', not 30"),
-        ({"wait": None}, TypeError, "wait is True, False or a text"),
+        ({"wait": None}, TypeError, "wait must be True, False or a string"),
         ({"wait": "soon"}, ValueError, "wait: 'soon' is not a duration"),
         ({"note": 7}, TypeError, "note must be a string, not 7"),
         ({"note": "n" * 201}, ValueError, "note has 201 characters; the limit is 200"),
