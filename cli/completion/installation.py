@@ -21,10 +21,12 @@ def is_asked(words: list[str]) -> bool:
 
 def explain(command: Any) -> None:
     """Say in the help of the framework's options that they may name a shell."""
-    ends = {INSTALL: "Install completion", SHOW: "Print the script for completion"}
+    ends = {INSTALL: "Install completion", SHOW: "Print the completion script"}
     for option in command.params:
         for name in ends.keys() & set(option.opts):
-            option.help = f"{ends[name]} for the current shell, or for one of: {', '.join(SCRIPTS)}."
+            option.help = (
+                f"{ends[name]} for the current shell, or for the one that you name: {', '.join(SCRIPTS)}."
+            )
 
 
 def install_or_show(words: list[str], program: str) -> int:

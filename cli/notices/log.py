@@ -71,7 +71,7 @@ def verify(
     """Check that no line of the audit log was edited or removed; exit 1 if one was.
 
     Rotated files, plain or .gz, are read too: files with the log's name followed by a number or a date. The
-    last line is compared with the hidden file .NAME.head in the same folder.
+    last line is compared with the hidden file .NAME.head in the same directory.
     """
     from canhazgpu.notifiers.audit_log.verification import verify as check  # noqa: PLC0415 - heavy
 
