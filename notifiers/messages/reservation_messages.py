@@ -147,7 +147,7 @@ def _idle(case: Case) -> Content:
     when = case.notice.deadline or case.held.deadline
     meaning = "Others may be waiting for GPUs."
     if when:
-        meaning = f"The reservation is released at {moment(when)} unless its GPUs are used before then."
+        meaning = f"The reservation will be released at {moment(when)} unless its GPUs are used before then."
     return case.content(what, meaning, rows, more=more)
 
 

@@ -184,15 +184,15 @@ _HELD: list[tuple[Any, ...]] = [
         "the GPUs are idle and will be released.",
         {**_IDLE, "deadline": "2026-11-24T10:15:55.000Z"},
     ),
-    ("idle", "run", "a command does not use its GPUs.", {**_IDLE, "pid": 4711}),
+    ("idle", "run", "a command is not using its GPUs.", {**_IDLE, "pid": 4711}),
     (
         "released",
         "admin",
-        "an administrator released it.",
+        "an administrator released the reservation.",
         {"reason": "admin", "by": "root", "kept": (6,), **_NOTE},
     ),
-    ("released", "idle", "it was idle for too long.", {"reason": "idle", **_IDLE}),
-    ("released", "lost", "the service lost it.", {"reason": "lost", "pid": 4711}),
+    ("released", "idle", "the reservation was idle for too long.", {"reason": "idle", **_IDLE}),
+    ("released", "lost", "the service lost the reservation.", {"reason": "lost", "pid": 4711}),
     (
         "released",
         "unmanaged",
@@ -208,7 +208,7 @@ _HELD: list[tuple[Any, ...]] = [
     (
         "unreserved",
         "",
-        "its command continues without a reservation.",
+        "a command continues without its reservation.",
         {"pid": 4711, "reason": "released", "by": "alice"},
     ),
     ("timeout", "", "a command has reached its timeout.", {"pid": 4711, **_NOTE}),
@@ -222,11 +222,11 @@ def _failures() -> list[Sample]:
             "the GPUs cannot be scanned",
             "the GPUs can be scanned again",
         ),
-        ("gpu-failed", "gpu-recovered"): (facts.GPU, "a GPU has failed", "it is working again"),
+        ("gpu-failed", "gpu-recovered"): (facts.GPU, "a GPU has failed", "a GPU is working again"),
         ("channel-failing", "channel-recovered"): (
             facts.CHANNEL,
             "a channel is failing",
-            "it is working again",
+            "a channel is working again",
         ),
     }
     found = []

@@ -114,14 +114,14 @@ def _lasting(case: Case) -> Content:
 
 
 def _since(case: Case) -> str:
-    """Return how long it has lasted; after a relative clause, or for several kinds of use, with a comma."""
+    """Return how long it has lasted, after a comma if the clause before could seem to include it."""
     moments = sorted({moment(one.since) for one in case.violations})
     first = min((one.since for one in case.violations), default="")
     lasted = length(first, case.notice.created) if case.notice.kind == "reminder" else ""
     since = f"since {moments[0] if moments else moment(None)}"
     if len(moments) > 1:
         return f", {f'for {lasted}, ' if lasted else ''}the first of them {since}"
-    comma = "," if case.holders or len({one.kind for one in case.violations}) > 1 else ""
+    comma = "," if any(one.kind != "unreserved" for one in case.violations) else ""
     return f"{comma} {f'for {lasted}, ' if lasted else ''}{since}"
 
 

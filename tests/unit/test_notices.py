@@ -34,7 +34,7 @@ SAYS = {
         "To run on reserved GPUs: canhazgpu run --gpus 1 --wait -- COMMAND",
     ],
     "opened-offender-overstaying": [
-        "you have been using GPU 6 beyond the end of your reservation",
+        "you have been using GPU 6 beyond the end of your reservation, since 2026",
         "canhazgpu reserve --gpu-ids 6 ",
     ],
     "opened-offender-mixed": [
@@ -119,6 +119,7 @@ SAYS = {
     "granted-holder": [
         "alice, GPUs 1 and 3 are yours now",
         "Reserved until 2026-11-24 13:15:55 UTC.",
+        "To use them in a shell: export",
         "export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=1,3",
     ],
     "granted-admins": ["GPUs 1 and 3 are alice's now"],
@@ -131,7 +132,7 @@ SAYS = {
     "expiring-admins": ["alice's reservation of GPUs 1 and 3 expires in 15m"],
     "idle-holder": [
         "alice, you have not used GPUs 1 and 3 for 2h, since 2026-11-24 07:15:55 UTC",
-        "The reservation is released at 2026-11-24 10:15:55 UTC unless its GPUs are used before then.",
+        "The reservation will be released at 2026-11-24 10:15:55 UTC unless its GPUs are used before then.",
         "canhazgpu release --gpu-ids 1,3",
     ],
     "idle-admins": ["alice has not used GPUs 1 and 3 for 2h"],
@@ -197,7 +198,7 @@ NEVER_SAYS = {
     "terminate-offender-dry-run": ["kill"],
     "granted-admins": ["yours", "canhazgpu extend"],
     "expiring-admins": ["canhazgpu extend"],
-    "idle-holder-run": ["is released at"],
+    "idle-holder-run": ["will be released at"],
     "digest-admins-quiet": ["canhazgpu violations"],
 }
 
