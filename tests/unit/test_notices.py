@@ -159,7 +159,7 @@ SAYS = {
     ],
     "timeout-admins": ["alice's run on GPUs 1 and 3 has reached its timeout"],
     "stalled-admins": [
-        "Scanning has stopped (since 2026-11-24 09:14:10 UTC): the driver has not answered for 60 s.",
+        "Scanning stopped at 2026-11-24 09:14:10 UTC: the driver has not answered for 60 s.",
         "Look for Xid errors",
         "canhazgpu doctor",
     ],
@@ -167,10 +167,10 @@ SAYS = {
         "Scanning is working again.",
         "The problem lasted 26m, from 2026-11-24 09:14:10 UTC to",
     ],
-    "gpu-failed-admins": ["GPU 3 has failed (since", "canhazgpu admin drain 3 ", "Reset the GPU"],
+    "gpu-failed-admins": ["GPU 3 failed at 2026-11-24", "canhazgpu admin drain 3 ", "Reset the GPU"],
     "gpu-recovered-admins": ["GPU 3 is working again.", "GPU is lost."],
     "channel-failing-admins": [
-        "Delivery by email has failed (since 2026-11-24 09:05:00 UTC): 451 4.3.0",
+        "Delivery by email has been failing since 2026-11-24 09:05:00 UTC: 451 4.3.0",
         "canhazgpu notify test --channel email",
     ],
     "channel-recovered-admins": ["Delivery by email is working again."],
