@@ -54,7 +54,7 @@ def systemd(
 ) -> None:
     """Write the systemd unit of the service with the paths of this installation.
 
-    The unit is written to /etc/systemd/system. An older file is kept with the suffix .bak.
+    The unit is written to /etc/systemd/system. An existing file is kept with the suffix .bak.
     """
     program = Path(sysconfig.get_path("scripts"), "canhazgpu")
     config = os.environ.get("CANHAZGPU_CONFIG") or None

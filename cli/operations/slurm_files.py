@@ -38,7 +38,7 @@ GUARD = '[ -n "$SLURM_JOB_GPUS" ] || exit 0\n'
 SCRIPTS = {
     "prolog": "Reserves the GPUs of a job.",
     "epilog": "Releases the GPUs of a job.",
-    "reconcile": "Releases what jobs hold that are no longer on this node.",
+    "reconcile": "Releases the GPUs of jobs that are no longer on this node.",
 }
 PLAIN = re.compile(r"[\w./+@-]+", re.ASCII)
 
@@ -53,7 +53,7 @@ def slurm(
     """Write the prolog and the epilog for Slurm, and the lines for slurm.conf.
 
     The files are written to the directory of slurm.conf: /etc/slurm, or the one in $SLURM_CONF. slurm.conf is
-    not changed. An older file is kept with the suffix .bak.
+    not changed. An existing file is kept with the suffix .bak.
     """
     conf = os.environ.get("SLURM_CONF")
     folder = Path(to or (Path(conf).parent if conf else FOLDER)).absolute()
@@ -64,7 +64,7 @@ def slurm(
         write(folder / name, text, READABLE if name == CONF else EXECUTABLE)
     sys.stdout.write(
         f"Next: add the line `Include {CONF}` to {shown(folder)}/slurm.conf, then restart slurmctld and"
-        " slurmd.\nIf slurm.conf has these keys already, change their values there instead:\n"
+        " slurmd.\nIf slurm.conf already has these keys, change their values there instead:\n"
     )
     sys.stdout.writelines(f"  {line}\n" for line in LINES.format(folder=folder).splitlines()[1:])
 

@@ -67,7 +67,7 @@ def epilog() -> None:
 def reconcile(*, node: Node = None) -> None:
     """Release the GPUs of ended jobs, and reserve those that running jobs lack.
 
-    Slurm runs this once a minute as HealthCheckProgram. After a boot, the node has no jobs.
+    Slurm runs this once a minute as HealthCheckProgram. After a reboot, the node has no jobs.
     """
     from canhazgpu.cli.slurm.jobs import JobNotes  # noqa: PLC0415 - heavy, as are the next ones
     from canhazgpu.cli.slurm.reconcile import reconcile as run  # noqa: PLC0415

@@ -65,5 +65,5 @@ def _on(node: str) -> set[str] | None:
     try:
         return scheduler.jobs_on(node)
     except scheduler.SlurmFailed as failed:
-        warn(f"Slurm does not tell which jobs are on {node}: {failed}")
+        warn(f"Slurm does not say which jobs are on {node}: {failed}")
         return None

@@ -109,7 +109,8 @@ def _granted(case: Case) -> Content:
     use = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={case.ids}"
     until = case.notice.deadline or case.held.expires
     meaning = f"Reserved until {moment(until)}." if until else ""
-    return case.content(what, meaning, [("To use it in a shell", use), _extend(case), back], mood="good")
+    shell = (f"To use {'them' if case.many else 'it'} in a shell", use)
+    return case.content(what, meaning, [shell, _extend(case), back], mood="good")
 
 
 def _expiring(case: Case) -> Content:
@@ -119,7 +120,7 @@ def _expiring(case: Case) -> Content:
         f"{case.whose} reservation of {case.gpus} expires {f'in {left}, ' if left else ''}at {moment(when)}"
     )
     them = "them" if case.many else "it"
-    meaning = f"Processes that still run on {them} then count as use without a reservation."
+    meaning = f"Processes that are still running on {them} will then count as use without a reservation."
     back = ("To release GPUs that you do not need", f"canhazgpu release --gpu-ids {case.ids}")
     return case.content(what, meaning, [_extend(case), back])
 
@@ -146,14 +147,14 @@ def _idle(case: Case) -> Content:
     when = case.notice.deadline or case.held.deadline
     meaning = "Others may be waiting for GPUs."
     if when:
-        meaning = f"The reservation is released at {moment(when)} unless its GPUs are used before then."
+        meaning = f"The reservation will be released at {moment(when)} unless its GPUs are used before then."
     return case.content(what, meaning, rows, more=more)
 
 
 def _released(case: Case) -> Content:
     what = f"{case.whose} reservation of {case.gpus} {_how(case)}"
     them = "them" if case.many else "it"
-    meaning = f"Processes that still run on {them} now count as use without a reservation."
+    meaning = f"Processes that are still running on {them} now count as use without a reservation."
     if case.held.reason == "vanished":
         meaning = "GPU numbers may have changed: check `canhazgpu status` before you use one."
     if case.held.kept:
@@ -173,7 +174,7 @@ def _how(case: Case) -> str:
         return f"was released by {by}, who has taken {'them' if case.many else 'it'} out of allocation"
     plain = {
         "vanished": f"was released: the driver no longer finds {'them' if case.many else 'it'}",
-        "lost": "was lost before its end",
+        "lost": "was lost",
         "expired": "has expired",
         "exited": "has ended with its process",
         "undelivered": "was released: the client disconnected before it got the answer",

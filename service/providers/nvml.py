@@ -25,8 +25,8 @@ PARTIAL = ProviderError(
     "partial view: this service runs in a PID namespace of its own, where the driver hides other processes",
     "run it on the host, or its container with --pid=host",
 )
-CRASHES = "the driver's library crashes at this GPU"
-HANGS = f"the driver does not answer about this GPU in {DEADLINE:g} s"
+CRASHES = "the driver's library crashes when it reads this GPU"
+HANGS = f"the driver does not answer for this GPU within {DEADLINE:g} s"
 
 
 class NvmlProvider:

@@ -83,7 +83,7 @@ def choose(  # noqa: PLR0913 - each says one thing about the request
         detail = f"{asked} were requested within reservation {outer.id}, which has {_shown(outer.gpus)}"
         raise Problem(409, "not-within", detail, OTHERS)
     if timeout:
-        detail = f"a run within reservation {outer.id} has no timeout of its own"
+        detail = f"a run within reservation {outer.id} cannot have its own timeout"
         raise Problem(409, "not-within", detail, f"use timeout(1) for the command; {OTHERS}")
     return HeldUse(outer, _of(outer, wanted, gpus, uses))
 

@@ -77,7 +77,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/silences",
-        about="Suppress notices about some violations for a time; administrators only.",
+        about="Suppress notices about some violations for a limited time; administrators only.",
         reply=api_responses.SilenceResponse,
         code=201,
         body=requests.SilenceRequest,

@@ -104,7 +104,7 @@ def test_an_older_unit_is_kept(program: Path, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "to" / "canhazgpu.service").write_text("mine\n")
     written = _systemd(tmp_path / "to")
     assert written["canhazgpu.service.bak"] == "mine\n"
-    assert "(the older one is canhazgpu.service.bak)" in capsys.readouterr().out
+    assert "(the previous one is now canhazgpu.service.bak)" in capsys.readouterr().out
     assert _systemd(tmp_path / "to") == written
     assert ".bak" not in capsys.readouterr().out
 

@@ -26,7 +26,7 @@ from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.routes.last_known import LastKnown
 
 SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request.
-FILES = "the setting slurm.devices says which device file each number of Slurm is"
+FILES = "the setting slurm.devices maps Slurm's numbers to device files"
 
 
 class JobRoutes:
