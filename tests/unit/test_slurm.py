@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.cli.exit_codes import USAGE, CommandEnded
+from canhazgpu.cli.jobs.notes import Job, JobNotes
 from canhazgpu.cli.operations import slurm_files
 from canhazgpu.cli.slurm import scheduler
-from canhazgpu.cli.slurm.jobs import Job, JobNotes, job_of
+from canhazgpu.cli.slurm.jobs import job_of
 
 JOB = {"SLURM_JOB_ID": "17", "SLURM_JOB_UID": "1001", "SLURM_JOB_GPUS": "1,0"}
 FILES = ["/dev/nvidia2", "/dev/nvidia5"]
