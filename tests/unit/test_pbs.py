@@ -4,6 +4,7 @@ import ast
 import os
 import pwd
 import socket
+import subprocess
 import sysconfig
 from pathlib import Path
 
@@ -146,3 +147,15 @@ def test_install_refuses_what_pbs_mom_should_not_run(
     with pytest.raises(CommandEnded):
         pbs_files.pbs()
     assert "there is no PBS on this node: name its directory mom_priv with --to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("program", "code"), [("/bin/false", 2), ("/bin/true", 0), ("/nowhere", 127)])
+def test_the_prologue_never_ends_a_job(tmp_path: Path, program: str, code: int) -> None:
+    """The exit code 1 would end the job: whatever fails, the script sends the job back to the queue."""
+    (tmp_path / "file").write_text("node1-gpu0\n")
+    (tmp_path / "prologue").write_text(pbs_files.scripts(Path(program), None)["canhazgpu-prologue"])
+    words = ["/bin/sh", str(tmp_path / "prologue"), "17.head"]
+    environment = {"PBS_GPUFILE": str(tmp_path / "file")}
+    assert subprocess.run(words, env=environment, capture_output=True, check=False).returncode == code
+    (tmp_path / "file").unlink()
+    assert subprocess.run(words, env=environment, capture_output=True, check=False).returncode == 0
