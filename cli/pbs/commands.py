@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.arguments import indices, non_empty
 from canhazgpu.cli.exit_codes import USAGE, CommandEnded
 from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.client.connection import BadSettings, Refused, Unreachable
@@ -22,15 +22,15 @@ Arguments = Annotated[
     list[str] | None,
     typer.Argument(
         help="What pbs_mom passes: the id of the job, its user, its group, and more that is not used.",
-        metavar="JOB USER GROUP …",
+        metavar="ARGUMENTS",
     ),
 ]
 GpuIds = Annotated[
     str | None,
     typer.Option(
         "--gpu-ids",
-        help="The GPUs of the job (default: the lines of $PBS_GPUFILE).",
-        metavar="ID,ID",
+        help="The GPUs of the job, by index (default: the lines of $PBS_GPUFILE).",
+        metavar="GPUS",
         callback=non_empty,
     ),
 ]
@@ -69,7 +69,7 @@ def prologue(arguments: Arguments = None, *, gpu_ids: GpuIds = None, devices: De
     settings = _settings()
     notes = JobNotes(settings.jobs_dir)
     files = _numbers("--devices", devices)
-    gpus = _numbers("--gpu-ids", gpu_ids)
+    gpus = _indices(gpu_ids)
     here = among(set())  # Others than those that are noted: the hook names the rest to `reconcile`.
     if files is None and gpus is None:
         gpus = assigned_gpus(id_of(words), os.environ, settings.home)
@@ -131,6 +131,13 @@ def reconcile(
         sys.stdout.write(f"Released the GPUs of job {job}, which is not on this node\n")
     for job in reserved:
         sys.stdout.write(f"Reserved the GPUs of job {job}\n")
+
+
+def _indices(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    found = [index for index in indices(text, "--gpu-ids") if isinstance(index, int)]
+    return found or fail("--gpu-ids: name GPUs by index, as in 0,1 or 0-1", USAGE)
 
 
 def _numbers(option: str, text: str | None) -> list[int] | None:

@@ -45,8 +45,8 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     `gpus` are indices, beginnings of UUIDs, or "all" that are managed.
     `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
     already waiting. The user and the process are taken from the socket. `within` is the reservation that the
-    caller's environment names. With `use_held`, a run uses that one, or else a manual reservation of the same
-    user if it fits, instead of a new one.
+    caller's environment names, and `job` the scheduler's job. With `use_held`, a run uses what that has, or
+    else a manual reservation of the same user if it fits, instead of a new one.
     """
 
     kind: Literal["run", "manual"]
@@ -59,6 +59,7 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     note: Words | None = None
     request: Name | None = None
     within: Name | None = None
+    job: JobName | None = None
     use_held: bool = False
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.events.reservations import PBS, SLURM, Record
+from canhazgpu.events.reservations import PBS, SLURM, Record, job_label
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 from canhazgpu.service.api.context import Lines, body, operation_id, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
@@ -78,7 +78,7 @@ class JobRoutes:
             uid=params.uid,
             gpus=tuple(sorted(gpus)),
             uuids=gpus,
-            label=_label(params.job),
+            label=job_label(params.job),
             wait=params.wait is not False,
             id=params.request,
         )
@@ -109,7 +109,7 @@ class JobRoutes:
 
     async def _held(self, kind: str, job: str) -> list[Record]:
         held = await self._allocator.reservations()
-        return [one for one in held if one.kind == kind and one.label == _label(job)]
+        return [one for one in held if one.kind == kind and one.label == job_label(job)]
 
     async def _end_former(self, params: JobRequest, gpus: dict[int, str], peer: Peer) -> None:
         """End what the job held before it was requeued, if nobody has ended that."""
@@ -167,7 +167,3 @@ def _root(request: Request) -> Peer:
     peer = proven_peer_of(request)
     require_admin(peer, None)
     return peer
-
-
-def _label(job: str) -> str:
-    return f"job {job}"
