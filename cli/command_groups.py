@@ -19,6 +19,7 @@ SECTIONS = {
         "install",
         "enforcement",
         "slurm",
+        "pbs",
     ),
     "Run the service": ("serve", "worker", "demo"),
 }

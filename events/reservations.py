@@ -5,9 +5,14 @@ from typing import Annotated
 import msgspec
 
 RUN, MANUAL = "run", "manual"
-SLURM = "slurm"
-SCHEDULERS = frozenset({SLURM})
+SLURM, PBS = "slurm", "pbs"
+SCHEDULERS = frozenset({SLURM, PBS})
 Moment = Annotated[int, msgspec.Meta(ge=0, lt=10**14)]  # Milliseconds since 1970, up to the year 5138.
+
+
+def job_label(job: str) -> str:
+    """Return the label of the reservation of a scheduler's job."""
+    return f"job {job}"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""`canhazgpu install`: write the files that a host needs: unit, log rotation, shells, Slurm."""
+"""`canhazgpu install`: write the files that a host needs: unit, log rotation, shells, Slurm, PBS."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
-from canhazgpu.cli.operations import slurm_files
+from canhazgpu.cli.operations import pbs_files, slurm_files
 from canhazgpu.cli.operations.host_files import is_roots, shown, write
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.events.sanitize import printable
@@ -36,6 +36,7 @@ app = typer.Typer(
         "canhazgpu install logrotate",
         "canhazgpu install profile",
         "canhazgpu install slurm",
+        "canhazgpu install pbs",
     ),
     rich_markup_mode=None,
 )
@@ -85,6 +86,7 @@ def logrotate(*, to: Folder = None) -> None:
 
 
 app.command("slurm", epilog=slurm_files.EPILOG)(slurm_files.slurm)
+app.command("pbs", epilog=pbs_files.EPILOG)(pbs_files.pbs)
 
 
 @app.command("profile", epilog=examples("canhazgpu install profile", "canhazgpu install profile --to ."))

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import msgspec
 
 from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
-from canhazgpu.events.reservations import RUN, SLURM, Reservation
+from canhazgpu.events.reservations import PBS, RUN, SLURM, Reservation
 from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
 from canhazgpu.notifiers.messages.phrases import FOR, capitalised, gpus, length, listed, moment, reader_of
 
 Row = tuple[str, str]
+ENDS_JOB = {SLURM: "scancel", PBS: "qdel"}  # The schedulers' own commands.
 STATUS = Commands("", (("To see all GPUs", "canhazgpu status"),), aside=True)
 
 
@@ -140,8 +141,9 @@ def _idle(case: Case) -> Content:
         "To release them but keep the run going" if case.is_run else "To release GPUs that you do not need"
     )
     rows = [(purpose, f"canhazgpu release --gpu-ids {case.ids}")]
-    if case.held.kind == SLURM and case.held.label:
-        rows = [("To end the job", f"scancel {printable(case.held.label.removeprefix('job '))}")]
+    if case.held.kind in ENDS_JOB and case.held.label:
+        job = printable(case.held.label.removeprefix("job "))
+        rows = [("To end the job", f"{ENDS_JOB[case.held.kind]} {job}")]
     if case.held.pid:
         rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
     when = case.notice.deadline or case.held.deadline

@@ -159,6 +159,7 @@ def test_run_takes_nothing_that_a_job_holds(host: Daemon, people: list[Person]) 
     """`run` gets the other GPUs, and is refused if there are not enough."""
     reserve(host, uid=people[0].uid, devices=[3, 2, 1])
     assert host.run("run", "--gpus", "1", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES").stdout == "3\n"
+    until(lambda: host.status().count("AVAILABLE") == 1)
     done = host.run("run", "--gpus", "2", "--nonblock", "--", "true", person=people[0])
     assert "3 GPUs reserved" in done.stderr
 

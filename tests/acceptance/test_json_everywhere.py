@@ -13,8 +13,9 @@ from canhazgpu.cli.commands import COMMANDS, build
 # They run something, write files, or print text that is meant for another program.
 WITHOUT = {
     *("run", "top", "serve", "worker", "demo", "config example"),
-    *("install systemd", "install logrotate", "install profile", "install slurm"),
+    *("install systemd", "install logrotate", "install profile", "install slurm", "install pbs"),
     *("slurm prolog", "slurm epilog", "slurm reconcile"),
+    *("pbs prologue", "pbs epilogue", "pbs reconcile"),
 }
 
 

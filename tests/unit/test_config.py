@@ -80,6 +80,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "allocation.policy": "mru-per-user",
         "run.device_ids": "uuid",
         "slurm.unreachable": "drain",
+        "pbs.unreachable": "requeue",
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
