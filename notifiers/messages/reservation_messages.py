@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
-from canhazgpu.events.reservations import RUN, SLURM, Reservation
+from canhazgpu.events.reservations import KUBERNETES, RUN, SLURM, Reservation
 from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
 from canhazgpu.notifiers.messages.phrases import FOR, capitalised, gpus, length, listed, moment, reader_of
@@ -141,6 +141,9 @@ def _idle(case: Case) -> Content:
     rows = [(purpose, f"canhazgpu release --gpu-ids {case.ids}")]
     if case.held.kind == SLURM and case.held.label:
         rows = [("To end the job", f"scancel {printable(case.held.label.removeprefix('job '))}")]
+    if case.held.kind == KUBERNETES and case.held.label:
+        namespace, _, pod = printable(case.held.label.removeprefix("pod ")).partition("/")
+        rows = [("To end the pod", f"kubectl delete pod --namespace {namespace} {pod}")]
     if case.held.pid:
         rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
     when = case.notice.deadline or case.held.deadline

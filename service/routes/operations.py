@@ -217,6 +217,14 @@ OPERATIONS = (
     ),
     Operation(
         method="post",
+        path="/v1/jobs/label",
+        about="Label a reservation with the job that it turned out to be for; root only.",
+        reply=api_responses.LabelledResponse,
+        body=requests.JobLabelRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
         path="/v1/reservations/release",
         about="End your own reservations.",
         reply=list[api_responses.ReleasedResponse],
