@@ -17,10 +17,7 @@ from canhazgpu.service.violations.responses import TimelineResponse
 
 OPERATIONS = (
     Operation(
-        method="get",
-        path="/v1/health",
-        about="The health of the service.",
-        reply=api_responses.HealthResponse,
+        method="get", path="/v1/health", about="The service's health.", reply=api_responses.HealthResponse
     ),
     Operation(
         method="get",

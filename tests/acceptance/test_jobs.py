@@ -183,7 +183,7 @@ def test_pods_hold_gpus_one_by_one_until_they_end(host: Daemon) -> None:
 
 
 def test_only_what_a_scheduler_holds_is_labelled_and_released(host: Daemon) -> None:
-    """The ids of manual reservations and of other kinds of jobs change nothing; a job or ids must be named."""
+    """The ids of manual reservations and of other jobs change nothing; a job or ids must be named."""
     assert host.run("reserve", "--gpu-ids", "0").returncode == 0
     reserve(host, devices=[2])
     for held in client(host).get("/v1/reservations"):
