@@ -19,6 +19,7 @@ SECTIONS = {
         "install",
         "enforcement",
         "slurm",
+        "kubernetes",
     ),
     "Run the service": ("serve", "worker", "demo"),
 }

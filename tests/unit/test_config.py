@@ -80,6 +80,8 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "allocation.policy": "mru-per-user",
         "run.device_ids": "uuid",
         "slurm.unreachable": "drain",
+        "kubernetes.resource": "example.com/gpu",
+        "kubernetes.device_list_strategy": "cdi-cri",
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
