@@ -16,8 +16,7 @@ from canhazgpu.cli.kubernetes.inventory import Inventory
 from canhazgpu.cli.kubernetes.pods import KubeletAway, pods
 from canhazgpu.cli.kubernetes.reconcile import Plan, Reconciliation
 from canhazgpu.cli.kubernetes.servicer import Servicer
-from canhazgpu.cli.output import client
-from canhazgpu.client.connection import Refused, Unreachable
+from canhazgpu.client.connection import WAITING, WARNED, Client, Refused, Unreachable
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 TURN = 1.0  # Seconds between looks at the kubelet's sockets.
 CALM = 5.0  # Seconds between looks at the service and at the pods, if nothing is known to change.
+RETRY = 0.5  # Seconds between looks at the pods while the kubelet does not list a GPU that one should have.
 SILENCE = 45.0  # Seconds; a quiet stream of events sends a keep-alive every 15 s.
 EVENTS = "/v1/events?follow=1&n=1&type=gpu&type=reservation"
 FORBIDDEN = 403
@@ -42,7 +42,7 @@ class Plugin:
     def __init__(self, settings: Kubernetes) -> None:
         """Connect nothing yet."""
         self._settings = settings
-        self._client = client()
+        self._client = Client(patience=held.PATIENCE)
         self._inventory = Inventory()
         self._pods = Reconciliation()
         self._allocating = Lock()  # An allocation and the release of the same GPU exclude each other.
@@ -116,14 +116,14 @@ class Plugin:
     def _allocate(self, uuids: Sequence[str]) -> None:
         with self._allocating:
             self._pods.allocated(uuids)
-            held.reserve_patiently(client(), uuids)
+            held.reserve_patiently(Client(), uuids)
         self._listed = -CALM
         self._changed.set()
         self._wake.set()
 
     def _reconcile(self) -> None:
         now = time.monotonic()
-        if self._pods.is_settled() and now - self._listed < CALM:
+        if now - self._listed < (CALM if self._pods.is_settled() else RETRY):
             return
         self._listed = now
         try:
@@ -157,7 +157,7 @@ class Plugin:
         """Wake this plugin whenever a GPU or a reservation has changed."""
         while not self._ended.is_set():
             with contextlib.suppress(Unreachable, Refused):
-                for _ in client().lines(EVENTS, silence=SILENCE):
+                for _ in Client().lines(EVENTS, silence=SILENCE):
                     self._changed.set()
                     self._wake.set()
             self._changed.set()
@@ -176,6 +176,7 @@ class Plugin:
 
 def run(settings: Kubernetes) -> None:
     """Run the plugin until SIGTERM or SIGINT."""
+    WAITING[:] = WARNED[:] = []  # What is wrong is said once, not with every answer.
     plugin = Plugin(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: plugin.stop())

@@ -36,7 +36,7 @@ def pods(socket: str, resource: str) -> Pods:
         for container in pod.containers:
             for devices in container.devices:
                 if devices.resource_name == resource:
-                    found |= dict.fromkeys(devices.device_ids, _name(f"{pod.namespace}/{pod.name}"))
+                    found |= dict.fromkeys(devices.device_ids, short(f"{pod.namespace}/{pod.name}"))
     return Pods(found, bool(answer.pod_resources))
 
 
@@ -46,5 +46,6 @@ def reason(error: grpc.RpcError) -> str:
     return " ".join(str(details or error).split())
 
 
-def _name(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name of a length that a label may have."""
     return name if len(name) <= LONGEST else f"{name[:HEAD]}..{name[HEAD + 2 - LONGEST :]}"

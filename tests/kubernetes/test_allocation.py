@@ -80,7 +80,8 @@ def test_one_wins_when_a_pod_and_users_want_a_gpu_at_once(node: Node) -> None:
     """Of an allocation and reservations at the same moment, one gets the GPU, and the others are told."""
     client = Client(str(node.daemon.folder / "s"))
     for _ in range(10):
-        start, outcomes = threading.Barrier(3), []
+        start = threading.Barrier(3)
+        outcomes: list[str] = []
 
         def allocate(start: Any = start, outcomes: Any = outcomes) -> None:
             start.wait()
