@@ -30,6 +30,7 @@ RETRY = 0.5  # Seconds between looks at the pods while the kubelet does not list
 SILENCE = 45.0  # Seconds; a quiet stream of events sends a keep-alive every 15 s.
 EVENTS = "/v1/events?follow=1&n=1&type=gpu&type=reservation"
 FORBIDDEN = 403
+ON_HOST = "run the plugin as root on the host, and not in a container"
 
 
 class Plugin:
@@ -84,7 +85,7 @@ class Plugin:
             self._inventory.put(held.devices(self._client))
         except (Refused, Unreachable) as trouble:
             if isinstance(trouble, Refused) and trouble.status == FORBIDDEN:
-                raise
+                raise Refused(trouble.status, trouble.kind, trouble.detail, ON_HOST) from None
             self._away(now, trouble)
             return
         self._seen, self._away_since = now, None

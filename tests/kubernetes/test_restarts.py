@@ -7,7 +7,7 @@ from functools import partial
 
 import grpc
 import pytest
-from support.daemon import until
+from support.daemon import COMMAND, until
 from support.kubelet import Node
 from support.people import Person
 
@@ -108,6 +108,16 @@ def test_a_caller_without_rights_ends_with_one_line(node: Node, people: list[Per
     done = node.daemon.run("kubernetes", person=people[0])
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "only administrators can do this" in done.stderr
+
+
+def test_a_plugin_in_a_container_ends_with_one_line(node: Node) -> None:
+    """Root in another mount namespace cannot reserve for pods: the plugin says where to run it."""
+    words = ["unshare", "--mount", *COMMAND, "kubernetes"]
+    done = subprocess.run(
+        words, env=node.daemon.environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "on the host" in done.stderr, done.stderr
 
 
 def test_without_its_packages_one_line_says_what_to_install(node: Node) -> None:
