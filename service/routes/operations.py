@@ -34,7 +34,7 @@ OPERATIONS = (
         query={
             "since": (
                 TEXT,
-                "Violations that ended since this time: 7d (ago), 2026-11-25, 2026-11-25T14:30:00Z.",
+                "Violations that ended then or later: 7d (ago), 2026-11-25, 2026-11-25T14:30:00Z.",
             ),
             "until": (TEXT, "Violations that started by this time; same syntax as since."),
             "user": (TEXT, "Only violations of this user."),
