@@ -32,10 +32,7 @@ OPERATIONS = (
         about="Violations: GPU use without a valid reservation, oldest first.",
         reply=list[api_responses.ViolationResponse],
         query={
-            "since": (
-                TEXT,
-                "Violations that ended then or later: 7d (ago), 2026-11-25, 2026-11-25T14:30:00Z.",
-            ),
+            "since": (TEXT, "Violations that ended then or later: 7d, 2026-11-25, 2026-11-25T14:30:00Z."),
             "until": (TEXT, "Violations that started by this time; same syntax as since."),
             "user": (TEXT, "Only violations of this user."),
             "gpu": (TEXT, "Only violations on this GPU: its index, or the beginning of its UUID."),
