@@ -10,7 +10,9 @@ from support.daemon import until, use
 from support.kubelet import RESOURCE, Node, cards
 from support.people import Person
 
+from canhazgpu.cli.kubernetes import plugin
 from canhazgpu.client import Client
+from canhazgpu.config.integrations.kubernetes import Kubernetes
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(120)]
 ALL = {f"GPU-{index}" for index in range(4)}
@@ -34,6 +36,26 @@ def test_gpus_of_others_are_unhealthy(node: Node, people: list[Person]) -> None:
     node.daemon.place(*cards())
     assert node.daemon.run("release", person=people[0]).returncode == 0
     until(lambda: node.kubelet.healthy() == ALL)
+
+
+def test_the_kubelet_is_told_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of the service wake the plugin, which otherwise looks only now and then."""
+    node.stop()
+    monkeypatch.setattr(plugin, "CALM", 3600.0)
+    monkeypatch.setenv("CANHAZGPU_SOCKET", str(node.daemon.folder / "s"))
+    settings = Kubernetes(
+        plugin_dir=str(node.kubelet.folder), pod_resources=str(node.daemon.folder / "pods.sock")
+    )
+    own = plugin.Plugin(settings)
+    thread = threading.Thread(target=own.run)
+    thread.start()
+    try:
+        until(lambda: len(node.kubelet.registrations) == 2 and node.kubelet.healthy() == ALL)
+        assert node.daemon.run("reserve", "--gpu-ids", "0").returncode == 0
+        until(lambda: node.kubelet.healthy() == ALL - {"GPU-0"})
+    finally:
+        own.stop()
+        thread.join()
 
 
 def test_a_pod_holds_its_gpus_until_it_ends(node: Node) -> None:

@@ -81,8 +81,10 @@ class Kubelet:
             self._servers.pop().stop(None).wait()
 
     def register(self, request: Any, _: Any) -> Any:
-        """Connect to the plugin, and watch its GPUs."""
+        """Connect to the plugin, ask for its options, and watch its GPUs."""
         channel = grpc.insecure_channel(f"unix:{self.folder / request.endpoint}")
+        options = call(channel, DEVICE_PLUGIN, "GetDevicePluginOptions")
+        options(message("v1beta1.Empty")(), timeout=30)
         self._channels.append(channel)
         self._watches.append(Thread(target=self._watch, args=(channel,)))
         self._watches[-1].start()
