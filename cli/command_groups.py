@@ -20,6 +20,7 @@ SECTIONS = {
         "enforcement",
         "slurm",
         "pbs",
+        "kubernetes",
     ),
     "Run the service": ("serve", "worker", "demo"),
 }

@@ -125,6 +125,8 @@ def _bound(held: dict[str, Any]) -> str:
         return f"run, last heartbeat {spell_duration(held['last_heartbeat_s'] or 0)} ago"
     if held["kind"] in {"slurm", "pbs"}:
         return f"{held['kind']}, until the job ends"
+    if held["kind"] == "kubernetes":
+        return "kubernetes, until the pod ends"
     return f"manual, expires in {spell_duration(held['expires_in_s'] or 0)}"
 
 

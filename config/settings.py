@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field, structs
 from canhazgpu.config.channels import Notify
 from canhazgpu.config.fields import Duration, about
 from canhazgpu.config.integrations.enforcement import Enforcement
+from canhazgpu.config.integrations.kubernetes import Kubernetes
 from canhazgpu.config.integrations.pbs import Pbs
 from canhazgpu.config.integrations.slurm import Slurm
 from canhazgpu.config.notices import Notices
@@ -246,6 +247,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     report: Report = field(default_factory=Report)
     slurm: Slurm = field(default_factory=Slurm)
     pbs: Pbs = field(default_factory=Pbs)
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
     enforcement: Enforcement = field(default_factory=Enforcement)
     notices: Notices = field(default_factory=Notices)
     notify: Notify = field(default_factory=Notify)

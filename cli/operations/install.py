@@ -1,4 +1,4 @@
-"""`canhazgpu install`: write the files that a host needs: unit, log rotation, shells, Slurm, PBS."""
+"""`canhazgpu install`: write the files that a host needs: units, log rotation, shells, Slurm, PBS."""
 
 import importlib.util
 import os
@@ -37,6 +37,7 @@ app = typer.Typer(
         "canhazgpu install profile",
         "canhazgpu install slurm",
         "canhazgpu install pbs",
+        "canhazgpu install kubernetes",
     ),
     rich_markup_mode=None,
 )
@@ -87,6 +88,21 @@ def logrotate(*, to: Folder = None) -> None:
 
 app.command("slurm", epilog=slurm_files.EPILOG)(slurm_files.slurm)
 app.command("pbs", epilog=pbs_files.EPILOG)(pbs_files.pbs)
+
+
+@app.command("kubernetes", epilog=examples("canhazgpu install kubernetes"))
+def kubernetes(*, to: Folder = None) -> None:
+    """Write the systemd unit of the device plugin, which offers the GPUs of this node to pods.
+
+    The unit is written to /etc/systemd/system. An older file is kept with the suffix .bak.
+    """
+    program = Path(sysconfig.get_path("scripts"), "canhazgpu")
+    if importlib.util.find_spec("grpc") is None:
+        fail("the plugin needs grpcio and protobuf: pip install 'canhazgpu[kubernetes]'", REFUSED)
+    _check_program(program, to)
+    name = "canhazgpu-kubernetes.service"
+    write(Path(to or UNITS, name), unit(name, program, os.environ.get("CANHAZGPU_CONFIG") or None))
+    sys.stdout.write("Next: systemctl daemon-reload && systemctl enable --now canhazgpu-kubernetes\n")
 
 
 @app.command("profile", epilog=examples("canhazgpu install profile", "canhazgpu install profile --to ."))

@@ -60,7 +60,7 @@ def on_node(node: str) -> Callable[[set[str]], set[str] | None]:
         try:
             return jobs & jobs_on(node)
         except SlurmFailed as failed:
-            warn(SLURM, f"Slurm does not tell which jobs are on {node}: {failed}")
+            warn(SLURM, f"Slurm does not say which jobs are on {node}: {failed}")
             return None
 
     return here

@@ -30,6 +30,7 @@ READERS = frozenset(
         "notify",
         "slurm",
         "pbs",
+        "kubernetes",
     }
 )
 # The tables of a settings file that seem to be about a command; others are there for the service, no doubt.

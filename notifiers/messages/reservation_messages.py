@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
-from canhazgpu.events.reservations import PBS, RUN, SLURM, Reservation
+from canhazgpu.events.reservations import KUBERNETES, PBS, RUN, SLURM, Reservation
 from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
 from canhazgpu.notifiers.messages.phrases import FOR, capitalised, gpus, length, listed, moment, reader_of
@@ -144,6 +144,9 @@ def _idle(case: Case) -> Content:
     if case.held.kind in ENDS_JOB and case.held.label:
         job = printable(case.held.label.removeprefix("job "))
         rows = [("To end the job", f"{ENDS_JOB[case.held.kind]} {job}")]
+    if case.held.kind == KUBERNETES and case.held.label:
+        namespace, _, pod = printable(case.held.label.removeprefix("pod ")).partition("/")
+        rows = [("To end the pod", f"kubectl delete pod --namespace {namespace} {pod}")]
     if case.held.pid:
         rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
     when = case.notice.deadline or case.held.deadline

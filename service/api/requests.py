@@ -27,7 +27,7 @@ Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64}
 # One alphabet only, so that letters cannot be confused, and no parentheses as in `name (label)`.
 LABEL = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e0-9 ._@+:/-]+")
 LETTERS = "Latin letters, digits 0 to 9, spaces and . _ - @ + : /"
-SchedulerKind = Literal["slurm", "pbs"]
+SchedulerKind = Literal["slurm", "pbs", "kubernetes"]
 JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+\[\]-]{1,96}$")]
 Devices = Annotated[list[Annotated[int, Meta(ge=0, lt=2**20)]], Meta(min_length=1, max_length=MOST_GPUS)]
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
@@ -81,10 +81,19 @@ class JobRequest(OperationRequest, frozen=True, kw_only=True):
 
 
 class JobEndRequest(OperationRequest, frozen=True, kw_only=True):
-    """End the reservation of a job; only for root. It is no error if there is none."""
+    """End the reservations of a job, or those with `ids`; only for root. It is no error if there are none."""
 
     kind: SchedulerKind
-    job: JobName
+    job: JobName | None = None
+    ids: Names | None = None
+
+
+class JobLabelRequest(OperationRequest, frozen=True, kw_only=True):
+    """Label a reservation of a scheduler with the `job` that it turned out to be for; only for root."""
+
+    kind: SchedulerKind
+    id: Name
+    job: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+/-]{1,64}$")]
 
 
 class ReleaseRequest(OperationRequest, frozen=True, kw_only=True):

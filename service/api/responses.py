@@ -131,6 +131,12 @@ class GrantedResponse(Struct, kw_only=True):
     environment: dict[str, str]
 
 
+class LabelledResponse(Struct, kw_only=True):
+    """Whether there is such a reservation, which then has the label."""
+
+    labelled: bool
+
+
 class OwnReservationResponse(Struct, kw_only=True):
     """A live reservation of the caller, and the environment for a program that uses its GPUs."""
 

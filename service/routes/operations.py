@@ -17,10 +17,7 @@ from canhazgpu.service.violations.responses import TimelineResponse
 
 OPERATIONS = (
     Operation(
-        method="get",
-        path="/v1/health",
-        about="The health of the service.",
-        reply=api_responses.HealthResponse,
+        method="get", path="/v1/health", about="The service's health.", reply=api_responses.HealthResponse
     ),
     Operation(
         method="get",
@@ -35,10 +32,7 @@ OPERATIONS = (
         about="Violations: GPU use without a valid reservation, oldest first.",
         reply=list[api_responses.ViolationResponse],
         query={
-            "since": (
-                TEXT,
-                "Violations that ended at this time or later: 7d (ago), 2026-11-25, 2026-11-25T14:30:00Z.",
-            ),
+            "since": (TEXT, "Violations that ended then or later: 7d, 2026-11-25, 2026-11-25T14:30:00Z."),
             "until": (TEXT, "Violations that started by this time; same syntax as since."),
             "user": (TEXT, "Only violations of this user."),
             "gpu": (TEXT, "Only violations on this GPU: its index, or the beginning of its UUID."),
@@ -213,6 +207,14 @@ OPERATIONS = (
         about="End the reservation of a job; root only.",
         reply=list[api_responses.ReleasedResponse],
         body=requests.JobEndRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/jobs/label",
+        about="Label a reservation with the job that it turned out to be for; root only.",
+        reply=api_responses.LabelledResponse,
+        body=requests.JobLabelRequest,
         problems=WRITES,
     ),
     Operation(

@@ -81,6 +81,8 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "run.device_ids": "uuid",
         "slurm.unreachable": "drain",
         "pbs.unreachable": "requeue",
+        "kubernetes.resource": "example.com/gpu",
+        "kubernetes.device_list_strategy": "cdi-cri",
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",

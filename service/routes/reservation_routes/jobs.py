@@ -10,12 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.events.reservations import PBS, SLURM, Record, job_label
+from canhazgpu.events.reservations import KUBERNETES, PBS, SLURM, Record, job_label
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 from canhazgpu.service.api.context import Lines, body, operation_id, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.gpu_names import indices
-from canhazgpu.service.api.requests import JobEndRequest, JobRequest, seconds
+from canhazgpu.service.api.requests import JobEndRequest, JobLabelRequest, JobRequest, seconds
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
@@ -59,6 +59,7 @@ class JobRoutes:
         return [
             Route("/v1/jobs", self.reserve, methods=["POST"]),
             Route("/v1/jobs/release", self.release, methods=["POST"]),
+            Route("/v1/jobs/label", self.label, methods=["POST"]),
         ]
 
     async def reserve(self, request: Request) -> Response:
@@ -78,7 +79,7 @@ class JobRoutes:
             uid=params.uid,
             gpus=tuple(sorted(gpus)),
             uuids=gpus,
-            label=job_label(params.job),
+            label=_label(params.kind, params.job),
             wait=params.wait is not False,
             id=params.request,
         )
@@ -101,15 +102,31 @@ class JobRoutes:
         return respond(begin(reserved.reservation, reserved.cards), 201)
 
     async def release(self, request: Request) -> Response:
-        """End the reservation of a job, whatever GPUs it has."""
+        """End the reservations of a job, whatever GPUs they have, or those with these ids."""
         peer = _root(request)
         params = await body(request, JobEndRequest)
-        ids = [one.id for one in await self._held(params.kind, params.job)]
+        if (params.job is None) == (params.ids is None):
+            raise Problem(400, "bad-request", "specify either `job` or `ids`")
+        held = [one for one in await self._allocator.reservations() if one.kind == params.kind]
+        ids = [one.id for one in held if one.id in (params.ids or ()) or _is_of(one, params.job)]
         return respond(await self._end(ids, params.kind, peer, params.operation))
+
+    async def label(self, request: Request) -> Response:
+        """Label a reservation with the name of its job. Returns whether there is such a reservation."""
+        peer = _root(request)
+        params = await body(request, JobLabelRequest)
+        known = await self._allocator.label(
+            peer.uid,
+            operation_id(params.operation),
+            kind=params.kind,
+            reservation=params.id,
+            label=_label(params.kind, params.job),
+        )
+        return respond({"labelled": known})
 
     async def _held(self, kind: str, job: str) -> list[Record]:
         held = await self._allocator.reservations()
-        return [one for one in held if one.kind == kind and one.label == job_label(job)]
+        return [one for one in held if one.kind == kind and _is_of(one, job)]
 
     async def _end_former(self, params: JobRequest, gpus: dict[int, str], peer: Peer) -> None:
         """End what the job held before it was requeued, if nobody has ended that."""
@@ -145,7 +162,7 @@ class JobRoutes:
                 400,
                 "no-such-device",
                 f"this host has no GPU with the device file {files}",
-                FILES[params.kind],
+                FILES.get(params.kind, LISTED),
             )
         return {by_file[number].index: by_file[number].uuid for number in devices}
 
@@ -167,3 +184,11 @@ def _root(request: Request) -> Peer:
     peer = proven_peer_of(request)
     require_admin(peer, None)
     return peer
+
+
+def _is_of(record: Record, job: str | None) -> bool:
+    return job is not None and record.label == _label(record.kind, job)
+
+
+def _label(kind: str, job: str) -> str:
+    return f"pod {job}" if kind == KUBERNETES else job_label(job)
