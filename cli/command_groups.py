@@ -19,6 +19,7 @@ SECTIONS = {
         "install",
         "enforcement",
         "slurm",
+        "oci",
     ),
     "Run the service": ("serve", "worker", "demo"),
 }

@@ -63,6 +63,7 @@ COMMANDS = {
     "install": ("operations.install", "app", None),
     "enforcement": ("operations.enforcement", "app", None),
     "slurm": ("slurm.commands", "app", None),
+    "oci": ("oci.commands", "app", None),
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),
