@@ -1,4 +1,4 @@
-"""`canhazgpu install`: write the files that a host needs: unit, log rotation, shells, Slurm."""
+"""`canhazgpu install`: write the files that a host needs: unit, log rotation, shells, Slurm, containers."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
-from canhazgpu.cli.operations import slurm_files
+from canhazgpu.cli.operations import container_files, slurm_files
 from canhazgpu.cli.operations.host_files import is_roots, shown, write
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.events.sanitize import printable
@@ -36,6 +36,8 @@ app = typer.Typer(
         "canhazgpu install logrotate",
         "canhazgpu install profile",
         "canhazgpu install slurm",
+        "canhazgpu install docker",
+        "canhazgpu install podman",
     ),
     rich_markup_mode=None,
 )
@@ -85,6 +87,8 @@ def logrotate(*, to: Folder = None) -> None:
 
 
 app.command("slurm", epilog=slurm_files.EPILOG)(slurm_files.slurm)
+app.command("docker", epilog=container_files.DOCKER_EPILOG)(container_files.docker)
+app.command("podman", epilog=container_files.PODMAN_EPILOG)(container_files.podman)
 
 
 @app.command("profile", epilog=examples("canhazgpu install profile", "canhazgpu install profile --to ."))

@@ -56,8 +56,13 @@ class Box(NamedTuple):
 class Dockerd:
     """A Docker daemon with all of its files in one directory."""
 
-    def __init__(self, folder: Path, *options: str, person: Person | None = None) -> None:
-        """Start the daemon, rootless if `person` is given, and wait until it answers."""
+    def __init__(
+        self, folder: Path, *options: str, person: Person | None = None, programs: Path | None = None
+    ) -> None:
+        """Start the daemon, rootless if `person` is given, and wait until it answers.
+
+        It finds programs in the directory `programs` first.
+        """
         self.folder = folder
         self.socket = str(folder / "d.sock")
         words = [
@@ -69,7 +74,8 @@ class Dockerd:
             f"--pidfile={folder / 'pid'}",
             f"--host=unix://{self.socket}",
         ]
-        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        first = f"{programs}:" if programs else ""
+        environment = {**os.environ, "PATH": f"{first}{os.environ['PATH']}:/usr/sbin:/sbin"}
         if person:
             os.chown(folder, person.uid, person.gid)
             environment |= {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
@@ -131,12 +137,14 @@ class Dockerd:
 
 
 @contextmanager
-def dockerd(folder: Path, *options: str, person: Person | None = None) -> Iterator[Dockerd]:
+def dockerd(
+    folder: Path, *options: str, person: Person | None = None, programs: Path | None = None
+) -> Iterator[Dockerd]:
     """Run a daemon while the block runs."""
     if reason := unavailable(NEEDED | (ROOTLESS if person else {})):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     try:
-        made = Dockerd(folder, *options, person=person)
+        made = Dockerd(folder, *options, person=person, programs=programs)
     except AssertionError as failed:
         if not person:
             raise
