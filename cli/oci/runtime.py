@@ -12,7 +12,7 @@ from canhazgpu.cli.oci import configuration
 from canhazgpu.cli.oci.permission import NotAllowed, ask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from canhazgpu.cli.oci.configuration import Spec
 
@@ -25,17 +25,16 @@ class BadContainer(Exception):
 
 
 def check_bundle(words: Sequence[str], runtime: str) -> int:
-    """Check the container that the command line of a runtime creates; return the exit code."""
+    """Check the container that the command line of a runtime creates; return the exit code.
+
+    For a command in a running container, only the token is removed: it gets no other GPUs.
+    """
     try:
-        path = Path(option(words, "bundle", "b") or ".", CONFIG)
-        spec, before = read(path), path.read_bytes()
-        _check(spec, words[-1] if words else "", runtime)
-        changed = json.dumps(spec).encode()
-        if json.loads(before) != spec:
-            new = path.with_name(f".{CONFIG}.new")
-            new.write_bytes(changed)
-            new.chmod(path.stat().st_mode & 0o777)
-            new.replace(path)
+        if process := option(words, "process", "p"):
+            _change(Path(process), _without_token)
+        else:
+            path = Path(option(words, "bundle", "b") or ".", CONFIG)
+            _change(path, lambda spec: _check(spec, words[-1] if words else "", runtime))
     except (NotAllowed, BadContainer, OSError) as refused:
         _report(words, str(refused))
         return REFUSE
@@ -72,6 +71,21 @@ def option(words: Sequence[str], *names: str) -> str | None:
         if word.startswith("-") and name in names:
             found = value if sign else (words[position + 1] if position + 1 < len(words) else None)
     return found
+
+
+def _change(path: Path, change: Callable[[Spec], None]) -> None:
+    """Change what a file says; nobody sees half of it."""
+    spec, before = read(path), read(path)
+    change(spec)
+    if spec != before:
+        new = path.with_name(f".{path.name}.new")
+        new.write_text(json.dumps(spec), encoding="ascii")
+        new.chmod(path.stat().st_mode & 0o777)
+        new.replace(path)
+
+
+def _without_token(process: Spec) -> None:
+    configuration.set_variable({"process": process}, configuration.TOKEN, None)
 
 
 def _check(spec: Spec, name: str, runtime: str) -> None:

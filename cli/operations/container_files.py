@@ -1,4 +1,4 @@
-"""`canhazgpu install docker` and `install podman`: with these files, runtimes ask before a container starts."""
+"""`canhazgpu install docker` and `install podman`: runtimes then ask before they start a container."""
 
 import json
 import os
@@ -29,16 +29,19 @@ SCRIPT = """\
 # Asks canhazgpu before a container starts. Written by `canhazgpu install docker`.
 next={following}
 program={program}
+ask=
+before=
 for word; do
     case $word in
-    create | run | restore)
-        if [ -x "$program" ]; then
-            {config}"$program" oci runtime --next "$next" -- "$@" || exit 1
-        fi
-        break
-        ;;
+    create | run | restore) ask=yes && break ;;
     esac
+    # Docker gives its commands in a container the variables of the container, also the token.
+    [ "$before" = --process ] && grep -qs CANHAZGPU_TOKEN "$word" && ask=yes && break
+    before=$word
 done
+if [ "$ask" ] && [ -x "$program" ]; then
+    {config}"$program" oci runtime --next "$next" -- "$@" || exit 1
+fi
 exec "$next" "$@"
 """
 NEXT = re.compile(r"^next=(.+)$", re.MULTILINE)

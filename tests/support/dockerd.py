@@ -83,15 +83,33 @@ class Dockerd:
             become = ["setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", "--clear-groups"]
             words = [*become, *inside, *words, "--rootless"]
         self._log = (folder / "dockerd.log").open("wb")
-        self._process = subprocess.Popen(
-            words, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
-        )
+        self._words, self._environment = words, environment
+        self._process = self._started()
         try:
             until(self._answers, 60)
             self.build(IMAGE)
         except BaseException:
             self.stop()
             raise
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            self._words,
+            env=self._environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def restart(self) -> None:
+        """End the daemon, which ends its containers, and start it again, as a boot does."""
+        mode = Path(self.socket).stat().st_mode
+        self._process.terminate()
+        self._process.wait(60)
+        self._process = self._started()
+        until(self._answers, 60)
+        Path(self.socket).chmod(mode & 0o777)
 
     def build(self, image: str, *changes: str) -> None:
         """Build an image; each of `changes` is a line of a Dockerfile."""

@@ -78,6 +78,12 @@ def test_the_script_asks_only_before_a_start(program: Path, tmp_path: Path) -> N
     asked = [str(program), "oci", "runtime", "--next", str(following), "--", *create]
     assert said.read_text().splitlines() == [str(following), "state", "name", *asked, str(following), *create]
     said.unlink()
+    process = tmp_path / "process"
+    for text, asks in (("{}", 0), ('"CANHAZGPU_TOKEN=x"', 1)):
+        process.write_text(text)
+        subprocess.run(["sh", script, "exec", "--process", str(process), "name"], check=True)
+        assert said.read_text().splitlines().count(str(program)) == asks
+    said.unlink()
     executable(program, "exit 1")
     assert subprocess.run(["sh", script, *create], check=False).returncode == 1
     assert said.read_text().splitlines() == asked
