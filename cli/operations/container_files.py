@@ -17,7 +17,9 @@ from canhazgpu.cli.exit_codes import REFUSED
 from canhazgpu.cli.operations.host_files import EXECUTABLE, is_roots, shown, write
 from canhazgpu.cli.output import examples, fail
 
-DOCKER_EPILOG = examples("canhazgpu install docker", "canhazgpu install docker --to ~/.config/docker")
+DOCKER_EPILOG = examples(
+    "canhazgpu install docker", "canhazgpu install docker --to /home/alice/.config/docker"
+)
 PODMAN_EPILOG = examples(
     "canhazgpu install podman", "canhazgpu install podman --to /usr/share/containers/oci/hooks.d"
 )

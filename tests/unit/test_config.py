@@ -80,6 +80,8 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "allocation.policy": "mru-per-user",
         "run.device_ids": "uuid",
         "slurm.unreachable": "drain",
+        "containers.mode": "enforce",
+        "containers.unreachable": "refuse",
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
