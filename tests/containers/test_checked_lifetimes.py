@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from support.checked_containers import CheckedHost, checked_docker
+from support.checked_containers import CheckedHost, checked_docker, uuid
 from support.daemon import until
 from support.dockerd import IMAGE
 from support.people import Person
@@ -77,6 +77,19 @@ def test_what_a_container_says_of_itself_proves_nothing(host: CheckedHost, peopl
         *host.container(GPU_0, f"--env=CANHAZGPU_TOKEN={variables['CANHAZGPU_TOKEN']}"), person=ada
     )
     assert "nothing proves that a holder started it (GPU 0: not reserved)" in late.stderr
+
+
+def test_all_gpus_in_a_script_are_narrowed_to_those_of_the_run(host: CheckedHost, ada: Person) -> None:
+    """A script in a run passes the token on itself; its containers get the GPUs of the run."""
+    assert host.service.run("reserve", "--gpus", "2", person=ada).returncode == 0
+    assert host.docker is not None
+    docker = f"docker --host=unix://{host.docker.socket}"
+    words = " ".join(host.container("--gpus=all", "--env=CANHAZGPU_TOKEN"))
+    for index in range(2):
+        run = ["run", "--gpu-ids", str(index), "--", "sh", "-c", f"{docker} {words}"]
+        done = host.service.run(*run, person=ada)
+        assert f"NVIDIA_VISIBLE_DEVICES={uuid(index)}\n" in done.stdout, done.stderr
+        assert "CANHAZGPU_TOKEN" not in done.stdout
 
 
 def test_the_reservation_of_a_run_follows_its_container(host: CheckedHost, ada: Person) -> None:
