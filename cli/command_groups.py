@@ -21,6 +21,7 @@ SECTIONS = {
         "slurm",
         "pbs",
         "kubernetes",
+        "oci",
     ),
     "Run the service": ("serve", "worker", "demo"),
 }

@@ -65,6 +65,7 @@ COMMANDS = {
     "slurm": ("slurm.commands", "app", None),
     "pbs": ("pbs.commands", "app", None),
     "kubernetes": ("kubernetes.command", "kubernetes", "EPILOG"),
+    "oci": ("oci.commands", "app", None),
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, field, structs
 
 from canhazgpu.config.channels import Notify
 from canhazgpu.config.fields import Duration, about
+from canhazgpu.config.integrations.containers import Containers
 from canhazgpu.config.integrations.enforcement import Enforcement
 from canhazgpu.config.integrations.kubernetes import Kubernetes
 from canhazgpu.config.integrations.pbs import Pbs
@@ -127,18 +128,6 @@ class Violations(Struct, frozen=True, kw_only=True):
             " it belongs to the holder, unless a hint points to another user."
         ),
     ] = True
-
-
-class Containers(Struct, frozen=True, kw_only=True):
-    """Where to look up containers that use GPUs."""
-
-    docker_socket: Annotated[
-        str,
-        about(
-            "Docker's socket, used read-only to look up the name, labels and user of a container, as a hint"
-            " about who started it. If empty, Docker is not queried."
-        ),
-    ] = "/run/docker.sock"
 
 
 class Allocation(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from canhazgpu.cli.doctor import channel_checks, enforcement_checks, stream_checks
+from canhazgpu.cli.doctor import channel_checks, container_checks, enforcement_checks, stream_checks
 from canhazgpu.cli.doctor.permissions import (
     has_service_rights,
     service_user,
@@ -289,4 +289,5 @@ ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "log": log,
     "limits": limits,
     "devices": enforcement_checks.enforcement,
+    "containers": container_checks.containers,
 }

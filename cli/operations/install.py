@@ -1,4 +1,4 @@
-"""`canhazgpu install`: write the files that a host needs: units, log rotation, shells, Slurm, PBS."""
+"""`canhazgpu install`: write the files that a host needs: units, shells, schedulers, containers."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
-from canhazgpu.cli.operations import pbs_files, slurm_files
+from canhazgpu.cli.operations import container_files, pbs_files, slurm_files
 from canhazgpu.cli.operations.host_files import is_roots, shown, write
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.events.sanitize import printable
@@ -38,6 +38,8 @@ app = typer.Typer(
         "canhazgpu install slurm",
         "canhazgpu install pbs",
         "canhazgpu install kubernetes",
+        "canhazgpu install docker",
+        "canhazgpu install podman",
     ),
     rich_markup_mode=None,
 )
@@ -88,6 +90,8 @@ def logrotate(*, to: Folder = None) -> None:
 
 app.command("slurm", epilog=slurm_files.EPILOG)(slurm_files.slurm)
 app.command("pbs", epilog=pbs_files.EPILOG)(pbs_files.pbs)
+app.command("docker", epilog=container_files.DOCKER_EPILOG)(container_files.docker)
+app.command("podman", epilog=container_files.PODMAN_EPILOG)(container_files.podman)
 
 
 @app.command("kubernetes", epilog=examples("canhazgpu install kubernetes"))

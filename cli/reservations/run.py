@@ -36,6 +36,7 @@ EPILOG = examples(
 SHELL = "/bin/sh"
 # Programs of these names exist where POSIX is taken at its word; they change only themselves.
 WITHOUT_EFFECT = ("cd", "alias", "unalias", "umask", "ulimit")
+ENGINES = ("docker", "podman", "nerdctl")
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>; Python has no name for it.
 RUN = "canhazgpu run --gpus 1 -- python train.py"
 
@@ -70,7 +71,8 @@ def run(
 
     The GPUs are released when the command ends. Inside another `run`, or in a shell that has the variables of
     a reservation, the command uses the GPUs of that run or reservation: all of them, or as many as --gpus
-    says. If you hold a manual reservation that fits, the command uses it.
+    says. If you hold a manual reservation that fits, the command uses it. A container of `docker run` gets a
+    proof that it is yours.
     """
     body = {
         "kind": "run",
@@ -94,6 +96,10 @@ def run(
     held = arguments.wait_for_reservation(body, patience)
     if not held.is_new and held.facts["kind"] == "manual":
         sys.stderr.write(_used(held, kept=note is None and user is None))
+    if path.rpartition("/")[2] in ENGINES:
+        from canhazgpu.cli.syntax.container_command import with_variables  # noqa: PLC0415 - only for these
+
+        command = with_variables(command, held.environment)
     become(path, command, held.environment)
 
 

@@ -96,6 +96,23 @@ class JobLabelRequest(OperationRequest, frozen=True, kw_only=True):
     job: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+/-]{1,64}$")]
 
 
+class ContainerRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ask whether a container may start on GPUs; it changes nothing.
+
+    `names`: `all`, indices, UUIDs. `devices`: numbers of device files, the N of /dev/nvidiaN. `every`: the
+    container can open any GPU. `narrow`: the caller can give it fewer GPUs. `token`: what a run of the holder
+    passed on. `daemon`: a runtime that starts containers for anybody asks.
+    """
+
+    id: Words = ""
+    names: Annotated[list[Words], Meta(max_length=MOST_GPUS)] = []
+    devices: Annotated[list[Annotated[int, Meta(ge=0, lt=2**20)]], Meta(max_length=MOST_GPUS)] = []
+    every: bool = False
+    narrow: bool = False
+    token: Words | None = None
+    daemon: bool = False
+
+
 class ReleaseRequest(OperationRequest, frozen=True, kw_only=True):
     """Release the caller's manual reservations; `all`: also those of runs; `gpus`: those with these GPUs.
 

@@ -10,6 +10,7 @@ from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
 from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
+from canhazgpu.service.routes.reservation_routes.containers import CHECK
 from canhazgpu.service.status.gpu_holders import GpuHolderResponse
 from canhazgpu.service.status.user_status import UserResponse
 from canhazgpu.service.violations.filters import KINDS
@@ -209,6 +210,7 @@ OPERATIONS = (
         body=requests.JobEndRequest,
         problems=WRITES,
     ),
+    CHECK,
     Operation(
         method="post",
         path="/v1/jobs/label",

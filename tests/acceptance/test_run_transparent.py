@@ -19,7 +19,13 @@ from support.daemon import Daemon, serving, until
 from support.forks import EXECUTED
 
 RUN = [*EXECUTED, "run", "--gpus", "1", "--"]
-OURS = {"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "CANHAZGPU_RESERVATION"}
+OURS = {
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
+    "CANHAZGPU_RESERVATION",
+    "CANHAZGPU_TOKEN",
+}
 SIGNALS = re.compile(r"^Sig(?:Blk|Ign|Cgt|Q):.*$|^Umask:.*$", re.MULTILINE)
 
 

@@ -56,8 +56,13 @@ class Box(NamedTuple):
 class Dockerd:
     """A Docker daemon with all of its files in one directory."""
 
-    def __init__(self, folder: Path, *options: str, person: Person | None = None) -> None:
-        """Start the daemon, rootless if `person` is given, and wait until it answers."""
+    def __init__(
+        self, folder: Path, *options: str, person: Person | None = None, programs: Path | None = None
+    ) -> None:
+        """Start the daemon, rootless if `person` is given, and wait until it answers.
+
+        It finds programs in the directory `programs` first.
+        """
         self.folder = folder
         self.socket = str(folder / "d.sock")
         words = [
@@ -69,7 +74,8 @@ class Dockerd:
             f"--pidfile={folder / 'pid'}",
             f"--host=unix://{self.socket}",
         ]
-        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        first = f"{programs}:" if programs else ""
+        environment = {**os.environ, "PATH": f"{first}{os.environ['PATH']}:/usr/sbin:/sbin"}
         if person:
             os.chown(folder, person.uid, person.gid)
             environment |= {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
@@ -77,15 +83,33 @@ class Dockerd:
             become = ["setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", "--clear-groups"]
             words = [*become, *inside, *words, "--rootless"]
         self._log = (folder / "dockerd.log").open("wb")
-        self._process = subprocess.Popen(
-            words, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
-        )
+        self._words, self._environment = words, environment
+        self._process = self._started()
         try:
             until(self._answers, 60)
             self.build(IMAGE)
         except BaseException:
             self.stop()
             raise
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            self._words,
+            env=self._environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def restart(self) -> None:
+        """End the daemon, which ends its containers, and start it again, as a boot does."""
+        mode = Path(self.socket).stat().st_mode
+        self._process.terminate()
+        self._process.wait(60)
+        self._process = self._started()
+        until(self._answers, 60)
+        Path(self.socket).chmod(mode & 0o777)
 
     def build(self, image: str, *changes: str) -> None:
         """Build an image; each of `changes` is a line of a Dockerfile."""
@@ -131,12 +155,14 @@ class Dockerd:
 
 
 @contextmanager
-def dockerd(folder: Path, *options: str, person: Person | None = None) -> Iterator[Dockerd]:
+def dockerd(
+    folder: Path, *options: str, person: Person | None = None, programs: Path | None = None
+) -> Iterator[Dockerd]:
     """Run a daemon while the block runs."""
     if reason := unavailable(NEEDED | (ROOTLESS if person else {})):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     try:
-        made = Dockerd(folder, *options, person=person)
+        made = Dockerd(folder, *options, person=person, programs=programs)
     except AssertionError as failed:
         if not person:
             raise

@@ -34,7 +34,7 @@ class Podman:
         """Make the image in `folder`, which is the test's own."""
         self._folder = folder
         self._before: list[str] = []
-        self._environment = {**os.environ, "HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
+        self.environment = {**os.environ, "HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
         if person:
             os.chown(folder, person.uid, person.gid)
             self._before = ["setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", "--clear-groups"]
@@ -52,18 +52,25 @@ class Podman:
             input=stdin,
             capture_output=True,
             check=False,
-            env=self._environment,
+            env=self.environment,
             cwd="/",
             timeout=60,
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode().strip()
 
+    def command(self, *words: str) -> list[str]:
+        """Return a command line of Podman's."""
+        return [*self._before, *words]
+
+    def limits(self) -> list[str]:
+        """Return the options for limits that this host allows."""
+        most = {name: min(MOST, resource.getrlimit(kind)[1]) for name, kind in LIMITS.items()}
+        return [f"--ulimit={name}={number}:{number}" for name, number in most.items()]
+
     def start(self, *options: str) -> Box:
         """Start a container that does nothing for a while."""
-        most = {name: min(MOST, resource.getrlimit(kind)[1]) for name, kind in LIMITS.items()}
-        limits = [f"--ulimit={name}={number}:{number}" for name, number in most.items()]
-        words = ["run", "--detach", "--network=none", *limits, *options, IMAGE, "sleep", "600"]
+        words = ["run", "--detach", "--network=none", *self.limits(), *options, IMAGE, "sleep", "600"]
         name = self.podman(*words)
         return Box(name, int(self.podman("inspect", name, "--format={{.State.Pid}}")))
 

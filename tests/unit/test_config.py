@@ -83,6 +83,8 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "pbs.unreachable": "requeue",
         "kubernetes.resource": "example.com/gpu",
         "kubernetes.device_list_strategy": "cdi-cri",
+        "containers.mode": "enforce",
+        "containers.unreachable": "refuse",
         "notify.wall.audience": "everyone",
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",

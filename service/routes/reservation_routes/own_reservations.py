@@ -1,7 +1,7 @@
 """The API routes that show callers what they hold themselves. The kernel says who calls."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.linux.processes import Process, start_time_of
-from canhazgpu.events.reservations import RUN
+from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.api.context import peer_of
 from canhazgpu.service.api.gpu_names import indices
 from canhazgpu.service.api.requests import ReserveRequest, allowance
@@ -27,6 +27,7 @@ from canhazgpu.service.reservations.held_use import (
     refuse_waiting_for_itself,
     surrounding,
 )
+from canhazgpu.service.reservations.holder_token import HolderTokens
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.status.gpu_holders import gpu_holders
 from canhazgpu.service.status.gpu_status import reservation
@@ -36,12 +37,18 @@ class OwnReservationRoutes:
     """The routes for the caller's own live reservations, and how a run uses one of them."""
 
     def __init__(
-        self, settings: Settings, scanner: Scanner, allocator: Allocator, last_known: LastKnown
+        self,
+        settings: Settings,
+        scanner: Scanner,
+        allocator: Allocator,
+        last_known: LastKnown,
+        tokens: HolderTokens | None,
     ) -> None:
         """Serve what these know."""
         self._allocator = allocator
         self._settings, self._scanner, self._last_known = settings, scanner, last_known
         self._nested = NestedRuns()
+        self._tokens = tokens
 
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
@@ -57,7 +64,7 @@ class OwnReservationRoutes:
         held = [
             {
                 "reservation": reservation(record, seen.now_ms),
-                "environment": environment(self._settings, record, self._scanner.known),
+                "environment": self.environment(record),
             }
             for record in seen.reservations
             if is_own(record, peer.uid, peer.login_uid)
@@ -100,6 +107,13 @@ class OwnReservationRoutes:
             )
         return None
 
+    def environment(
+        self, record: Record, gpus: Sequence[int] | None = None, cards: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Return the variables for all GPUs of a reservation or for some, with the token for containers."""
+        known = self._scanner.known
+        return environment(self._settings, record, known, gpus, cards, tokens=self._tokens)
+
     def _granted(self, peer: Peer, use: HeldUse) -> dict[str, Any]:
         if start := start_time_of(peer.pid):
             self._nested.add(Process(peer.pid, start), use.gpus)
@@ -107,5 +121,5 @@ class OwnReservationRoutes:
             "state": "granted",
             "held": list(use.gpus),
             "reservation": reservation(use.record, round(time.time() * 1000)),
-            "environment": environment(self._settings, use.record, self._scanner.known, use.gpus),
+            "environment": self.environment(use.record, use.gpus),
         }

@@ -40,13 +40,14 @@ from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Blocked
 from canhazgpu.service.reservations.cancellation import Cancellations
-from canhazgpu.service.reservations.environment import environment
 from canhazgpu.service.reservations.handover import Handover
+from canhazgpu.service.reservations.holder_token import open_tokens
 from canhazgpu.service.reservations.lifetime import Lifetime
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.refusals import not_extended, not_visible, not_yours, refusal
 from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.routes.last_known import LastKnown
+from canhazgpu.service.routes.reservation_routes.containers import ContainerRoutes
 from canhazgpu.service.routes.reservation_routes.own_reservations import OwnReservationRoutes
 from canhazgpu.service.routes.reservation_routes.waiting_requests import QueueRoutes
 from canhazgpu.service.status.gpu_status import reservation
@@ -81,7 +82,9 @@ class ReservationRoutes:
         self._last_known = last_known
         self._cancellations = Cancellations(allocator)
         self._queue = QueueRoutes(allocator, self._cancellations, users, last_known, group)
-        self._own = OwnReservationRoutes(settings, scanner, allocator, last_known)
+        tokens = open_tokens(settings)
+        self._own = OwnReservationRoutes(settings, scanner, allocator, last_known, tokens)
+        self._containers = ContainerRoutes(settings, users, last_known, tokens)
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -93,6 +96,7 @@ class ReservationRoutes:
             Route("/v1/reservations/disown", self.disown, methods=["POST"]),
             *self._own.routes(),
             *self._queue.routes(),
+            *self._containers.routes(),
         ]
 
     async def reservations(self, request: Request) -> Response:
@@ -110,7 +114,9 @@ class ReservationRoutes:
         operation = operation_id(params.operation)
         if params.request is None and (held := await self._own.held(peer, params, wait=wait is not None)):
             return respond(held, 201)
-        process = self._process(request) if params.kind == RUN else None
+        process = process_of(request) if params.kind == RUN else None
+        if params.kind == RUN and process is None:
+            raise not_visible(None)
         try:
             allocation = await self._allocation_request(peer, params, process, wait=wait is not None)
             if params.request is None:
@@ -149,7 +155,7 @@ class ReservationRoutes:
         if self._scanner.may_be_used(record.gpus):
             self._scanner.request_scan()  # This closes a violation that the reservation ends.
         shown = reservation(record, record.started_ms)
-        variables = environment(self._settings, record, self._scanner.known, cards=cards)
+        variables = self._own.environment(record, cards=cards)
         return {"state": "granted", "held": None, "reservation": shown, "environment": variables}
 
     async def release(self, request: Request) -> Response:
@@ -246,12 +252,6 @@ class ReservationRoutes:
     def _refresh(self, allocation: AllocationRequest) -> AllocationRequest:
         name = self._users.name(allocation.uid) or allocation.user
         return msgspec.structs.replace(allocation, user=name, limit=allowance(self._settings, name).gpus)
-
-    def _process(self, request: Request) -> int:
-        process = process_of(request)
-        if process is None:
-            raise not_visible(None)
-        return process
 
     async def _allocation_request(
         self, peer: Peer, params: ReserveRequest, descriptor: int | None, *, wait: bool

@@ -1,0 +1,136 @@
+"""Decides which GPUs a container asks for, and whether the user who started it has reserved them."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from canhazgpu.events.reservations import Record
+from canhazgpu.service.storage.snapshot import GpuState, Snapshot
+
+ALL = "all"
+SHORTEST_UUID = 8  # Characters of a UUID that the container toolkit accepts for the whole.
+MOST_SHOWN = 8
+RUN_DOCKER = "start it with `canhazgpu run --gpus 1 -- docker run --gpus all IMAGE`"
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The GPUs that the configuration of a container opens.
+
+    `names`: all, or indices and UUIDs. `devices`: numbers of device files, the N of /dev/nvidiaN. `every`: it
+    can open any GPU (privileged, or a rule for all devices). `narrow`: the caller can take GPUs away from it.
+    """
+
+    names: tuple[str, ...] = ()
+    devices: tuple[int, ...] = ()
+    every: bool = False
+    narrow: bool = False
+
+
+class Starter(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is proven to have started a container: `user`, if anybody; `is_own` tells the reservations.
+
+    `run_gpus`: the GPUs of the run that passed its token on; None without a token.
+    """
+
+    user: str | None
+    is_own: Callable[[Record], bool]
+    exempt: bool = False
+    run_gpus: frozenset[int] | None = None
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the user has reserved the GPUs, `only` the ones to which it is narrowed, or the `reason`."""
+
+    gpus: tuple[int, ...]
+    only: tuple[int, ...] | None = None
+    reason: str | None = None
+    remedy: str | None = None
+
+
+def decide(asked: Asked, starter: Starter, snapshot: Snapshot) -> Decision:
+    """Return the decision. GPUs that are not managed are free for everybody."""
+    managed = {gpu.usage.index for gpu in snapshot.gpus if not gpu.unmanaged}
+    found, unknown = _resolve(asked, snapshot.gpus)
+    wanted = tuple(sorted(found & managed))
+    if starter.exempt:
+        return Decision(gpus=wanted)
+    own = {
+        gpu
+        for record in snapshot.reservations
+        if record.ended_ms is None and starter.is_own(record)
+        for gpu in record.gpus
+    }
+    target = own if starter.run_gpus is None else set(starter.run_gpus)
+    if asked.narrow and not asked.every and target and _asks_for_all(asked, snapshot.gpus):
+        only = None if found == target else tuple(sorted(target))
+        return Decision(gpus=tuple(sorted(target)), only=only)
+    if unknown:
+        return Decision(
+            gpus=wanted,
+            reason=f"it asks for {', '.join(unknown[:MOST_SHOWN])}, which is no GPU that canhazgpu knows",
+            remedy="`canhazgpu status` lists the GPUs",
+        )
+    missing = [gpu for gpu in snapshot.gpus if gpu.usage.index in set(wanted) - own]
+    if not missing:
+        return Decision(gpus=wanted)
+    return _refused(wanted, missing, starter, sorted(target))
+
+
+def _resolve(asked: Asked, gpus: Sequence[GpuState]) -> tuple[set[int], list[str]]:
+    """Return the indices of the GPUs that are asked for, and the names that no GPU has."""
+    everything = {gpu.usage.index for gpu in gpus}
+    found, unknown = (set(everything) if asked.every else set()), []
+    for name in asked.names:
+        meant = everything if name == ALL else _named(name, gpus)
+        found |= meant
+        unknown += [] if meant or name == ALL else [name]
+    by_file = {gpu.usage.minor: gpu.usage.index for gpu in gpus}
+    for number in asked.devices:
+        if number in by_file:
+            found.add(by_file[number])
+        else:
+            unknown.append(f"/dev/nvidia{number}")
+    return found, unknown
+
+
+def _named(name: str, gpus: Iterable[GpuState]) -> set[int]:
+    """Return the GPU with an index or a UUID, or with a MIG instance: `0`, `0:1`, `GPU-…`, `MIG-…`."""
+    index = name.partition(":")[0]
+    if index.isascii() and index.isdigit():
+        return {gpu.usage.index for gpu in gpus if str(gpu.usage.index) == index}
+    lowered = name.lower()
+    if len(lowered) < SHORTEST_UUID:
+        return set()
+    return {
+        gpu.usage.index
+        for gpu in gpus
+        if gpu.usage.uuid.lower().startswith(lowered)
+        or any(instance.uuid.lower().startswith(lowered) for instance in gpu.usage.mig)
+    }
+
+
+def _asks_for_all(asked: Asked, gpus: Sequence[GpuState]) -> bool:
+    """Return whether it asks for all GPUs, by that word or, as with CDI, by all of their device files."""
+    files = {gpu.usage.minor for gpu in gpus if gpu.usage.minor is not None}
+    return ALL in asked.names or (not asked.names and len(files) > 1 and files <= set(asked.devices))
+
+
+def _refused(
+    wanted: tuple[int, ...], missing: Sequence[GpuState], starter: Starter, target: Sequence[int]
+) -> Decision:
+    listed = "; ".join(_described(gpu) for gpu in missing[:MOST_SHOWN])
+    if len(missing) > MOST_SHOWN:
+        listed += f"; and {len(missing) - MOST_SHOWN} more"
+    if starter.user is None:
+        reason = f"nothing proves that a holder started it ({listed})"
+        return Decision(gpus=wanted, reason=reason, remedy=RUN_DOCKER)
+    remedy = RUN_DOCKER
+    if target:
+        numbers = ",".join(map(str, target))
+        remedy = f"{starter.user} has GPU {numbers}: ask for {'it' if len(target) == 1 else 'these'} only"
+    return Decision(gpus=wanted, reason=f"{starter.user} has not reserved its GPUs ({listed})", remedy=remedy)
+
+
+def _described(gpu: GpuState) -> str:
+    holder = f"reserved by {gpu.reservation.user}" if gpu.reservation else "not reserved"
+    return f"GPU {gpu.usage.index}: {holder}"

@@ -1,0 +1,65 @@
+"""What `canhazgpu run` adds to a command that starts a container."""
+
+import pytest
+
+from canhazgpu.cli.syntax.container_command import with_variables
+
+BOTH = "--env CANHAZGPU_RESERVATION --env CANHAZGPU_TOKEN"
+OPTIONS = "--rm -it -v /a:/b -itv /c:/d -p80:80 --name x"
+ENVIRONMENT = {"CANHAZGPU_RESERVATION": "r1", "CANHAZGPU_TOKEN": "secret"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "run"),
+    [
+        ("docker run x", f"docker run {BOTH} x"),
+        ("docker -H unix:///s --debug run -d x", f"docker -H unix:///s --debug run {BOTH} -d x"),
+        ("/usr/bin/docker container create x", f"/usr/bin/docker container create {BOTH} x"),
+        ("nerdctl run x", f"nerdctl run {BOTH} x"),
+        ("podman run x", "podman run --env CANHAZGPU_RESERVATION x"),
+    ],
+)
+def test_a_container_gets_the_names_of_the_variables(typed: str, run: str) -> None:
+    """The engine takes the values from its environment; the command line, which all can read, has none."""
+    assert with_variables(typed.split(), ENVIRONMENT) == run.split()
+
+
+@pytest.mark.parametrize(
+    ("typed", "run"),
+    [
+        ("--gpus all IMAGE", "--gpus={} IMAGE"),
+        ("--gpus=all IMAGE", "--gpus={} IMAGE"),
+        ("--gpus 2 IMAGE", "--gpus={} IMAGE"),
+        (f"{OPTIONS} --gpus all IMAGE", f"{OPTIONS} --gpus={{}} IMAGE"),
+        ("--gpus 1 IMAGE",) * 2,
+        ("--gpus device=0 IMAGE",) * 2,
+        ("IMAGE train --gpus all",) * 2,
+        ("--rm IMAGE --gpus all",) * 2,
+        ("--env A=b IMAGE --gpus all",) * 2,
+    ],
+)
+def test_all_gpus_or_as_many_as_are_reserved_become_the_reserved_ones(typed: str, run: str) -> None:
+    """Other GPUs that are named stay, and so do the arguments of the program in the container."""
+    both = '"device=GPU-a,GPU-b"'
+    found = with_variables(["docker", "run", *typed.split()], {"NVIDIA_VISIBLE_DEVICES": "GPU-a,GPU-b"})
+    assert found == ["docker", "run", *run.format(both).split()]
+
+
+def test_one_gpu_needs_no_quotes() -> None:
+    """Docker reads the value of --gpus as CSV: only several GPUs are quoted."""
+    found = with_variables(["docker", "run", "--gpus=1", "x"], {"NVIDIA_VISIBLE_DEVICES": "GPU-a"})
+    assert found == ["docker", "run", "--gpus=device=GPU-a", "x"]
+
+
+@pytest.mark.parametrize(
+    "typed", ["docker exec c run", "docker compose run x", "docker", "docker ps", "sh -c docker run", "run"]
+)
+def test_other_commands_stay_as_they_are(typed: str) -> None:
+    """Only the verbs that create a container are changed."""
+    assert with_variables(typed.split(), ENVIRONMENT) == typed.split()
+
+
+def test_without_a_token_only_the_reservation_is_passed_on() -> None:
+    """If containers are not checked, the service issues no token."""
+    found = with_variables(["docker", "run", "x"], {"CANHAZGPU_RESERVATION": "r1"})
+    assert found == ["docker", "run", "--env", "CANHAZGPU_RESERVATION", "x"]
