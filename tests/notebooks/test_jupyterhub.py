@@ -52,7 +52,7 @@ c.JupyterHub.cleanup_servers = True
 c.Spawner.notebook_dir = "/"
 c.Spawner.env_keep = ["PATH", "CANHAZGPU_CONFIG"]
 """
-# What is below /root, such as the interpreter, is closed to users; the hub has a /root of its own, open to all.
+# What is below /root, such as the interpreter, is closed to users. The hub has its own /root, open to all.
 READABLE = """
 for number in 0 1; do
     mkdir -p "$0/$number"
