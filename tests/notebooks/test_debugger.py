@@ -11,7 +11,7 @@ from support.daemon import COMMAND, Daemon, until
 from support.notebook import PYTHON, ROOT, need_notebooks
 from support.ports import free_port
 
-pytestmark = pytest.mark.notebook
+pytestmark = [pytest.mark.notebook, pytest.mark.timeout(300)]  # A kernel is slow to start.
 PAGE = (ROOT / "docs" / "integrations" / "editors.md").read_text()
 TASKS, LAUNCH, _ = (json.loads(one) for one in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
 

@@ -19,7 +19,7 @@ from support.notebook import PYTHON, ROOT, need_notebooks
 from support.people import Person
 from support.ports import free_port
 
-pytestmark = pytest.mark.notebook
+pytestmark = [pytest.mark.notebook, pytest.mark.timeout(300)]  # A kernel is slow to start.
 PAGE = (ROOT / "docs" / "integrations" / "notebooks.md").read_text()
 HOOKS = (ROOT / "docs" / "integrations" / "jupyterhub_config.py").read_text()
 (UNDER_RUN,) = re.findall(r"^(c\.Spawner\.cmd = .+)$", PAGE, re.MULTILINE)

@@ -8,7 +8,7 @@ import pytest
 from support.daemon import Daemon, until
 from support.notebook import Notebook, Output
 
-pytestmark = pytest.mark.notebook
+pytestmark = [pytest.mark.notebook, pytest.mark.timeout(300)]  # A kernel is slow to start.
 TORCH = """\
 import os
 visible = os.environ.get("CUDA_VISIBLE_DEVICES")

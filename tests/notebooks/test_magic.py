@@ -11,7 +11,7 @@ from support.people import Person
 
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
-pytestmark = pytest.mark.notebook
+pytestmark = [pytest.mark.notebook, pytest.mark.timeout(300)]  # A kernel is slow to start.
 SEEN = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES', 'not set'))"
 
 
