@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from canhazgpu.client.jupyter.magic import Magic
+from canhazgpu.client.jupyter.magic import MAGIC
 from canhazgpu.client.jupyter.warnings_of_use import UseWarnings
 
 _LOADED: dict[str, UseWarnings] = {}
@@ -11,7 +11,7 @@ _LOADED: dict[str, UseWarnings] = {}
 def load_ipython_extension(shell: Any) -> None:
     """Define `%canhazgpu`, and begin to warn. IPython calls this for `%load_ext`."""
     unload_ipython_extension(shell)
-    shell.register_magic_function(Magic().run, "line", "canhazgpu")
+    shell.register_magic_function(MAGIC.run, "line", "canhazgpu")
     _LOADED["use"] = UseWarnings(shell)
     _LOADED["use"].begin()
 

@@ -103,6 +103,9 @@ class Magic:
             print("CUDA can still use them in this kernel: restart it")  # noqa: T201
 
 
+MAGIC = Magic()  # That of this kernel: a reload of the extension keeps what is held.
+
+
 def reserve_options(words: list[str]) -> list[str]:
     """Return the options of `canhazgpu reserve` for `1 4h`. What begins with an option stays as it is."""
     options: list[str] = []
