@@ -105,7 +105,7 @@ def _mom_priv() -> Path:
     homes = [home for home in (os.environ.get("PBS_HOME"), *reversed(named), *HOMES) if home]
     found = next((Path(home, "mom_priv") for home in homes if Path(home, "mom_priv").is_dir()), None)
     if not found:
-        fail("there is no PBS on this node: name its directory mom_priv with --to", REFUSED)
+        fail("the directory mom_priv of PBS was not found: name it with --to", REFUSED)
     return found
 
 

@@ -11,7 +11,8 @@ import os
 import pwd
 
 GPUS = "1"
-DURATION = "8h"  # After this time, the server keeps running without a reservation; users can `canhazgpu extend`.
+# After this time, the server keeps running without a reservation; users can `canhazgpu extend`.
+DURATION = "8h"
 CANHAZGPU = "canhazgpu"  # A path, if the hub's PATH does not have it.
 # Not the hub's own environment: its secrets could be read in the command, which runs as the user.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name in {"PATH", "CANHAZGPU_CONFIG"}}
