@@ -7,7 +7,7 @@ FOLDERS := cli client config events notifiers service workers
 # Modules are compiled once, whatever the caller's environment says: else each worker compiles every test anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers test-slurm lint bench truth faults dev clean
+.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers test-slurm test-kubernetes kubelet-api lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -29,9 +29,9 @@ $(COMPILED): $(STAMP) $(wildcard tests/*.py tests/*/*.py)
 	touch $@
 
 test-waiting: $(STAMP)
-	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb and not slurm" \
+	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb and not slurm and not kubernetes" \
 		-n 6 --dist loadfile --no-loadscope-reorder \
-		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb|slurm))
+		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb|slurm|kubernetes))
 
 test-heavy: $(STAMP)
 	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 3600 -p no:cacheprovider -q \
@@ -61,6 +61,16 @@ test-containers: $(STAMP)
 test-slurm: $(STAMP)
 	tests/slurm/install
 	$(BIN)/python -m pytest -m slurm -n 3 --dist loadfile tests/slurm
+
+# The device plugin against a kubelet's sockets. There is no cluster.
+test-kubernetes: $(STAMP)
+	$(BIN)/python -m pytest -p no:schemathesis -m kubernetes -n 6 tests/kubernetes
+
+# What the device plugin knows of the kubelet's APIs, after a change to the .proto files.
+PROTO := cli/kubernetes/proto
+kubelet-api: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -I $(PROTO) --descriptor_set_out $(PROTO)/kubelet.binpb \
+		$(notdir $(sort $(wildcard $(PROTO)/*.proto)))
 
 # build/deb/canhazgpu_VERSION_ARCH.deb, for Debian and Ubuntu with Python 3.11 or later.
 deb: $(STAMP)

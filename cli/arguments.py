@@ -46,6 +46,7 @@ __all__ += ["Shell", "Wait", "integer", "name", "non_empty", "user_option", "wor
 FOREVER = "forever"  # The meaning of `--wait` without a time.
 LINE = 1000
 EXTEND = "canhazgpu extend"
+LONGEST_JOB = 96  # Characters of the id of a scheduler's job.
 LONGEST_NUMBER = 20  # Digits of each part of a reservation's id.
 
 
@@ -69,11 +70,14 @@ def gpu_selection(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
 
 
 def surrounding_reservation() -> dict[str, str]:
-    """Return the part of a request that names the reservation which this process says it is part of."""
+    """Return the part of a request that says which reservation and which job this process is in."""
+    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or ""
+    plain = job.isascii() and all(letter.isalnum() or letter in "._+-[]" for letter in job)
+    found = {"job": job} if plain and 0 < len(job) <= LONGEST_JOB else {}
     named = os.environ.get("CANHAZGPU_RESERVATION", "")
     parts = named[1:].split("-")
     known = named[:1] == "r" and len(parts) == 2 and all(map(_is_number, parts))  # noqa: PLR2004
-    return {"within": named} if known else {}
+    return {"within": named, **found} if known else found
 
 
 def _is_number(text: str) -> bool:

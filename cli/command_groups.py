@@ -7,7 +7,7 @@ import typer
 LONGEST = 1000
 SECTIONS = {
     "Use GPUs": ("run", "reserve", "env", "check", "extend", "release", "disown", "cancel"),
-    "See": ("status", "top", "who", "queue", "history", "report", "events"),
+    "View status": ("status", "top", "who", "queue", "history", "report", "events"),
     "Notices and violations": ("violations", "silence", "deliveries", "deadletters", "notify", "log"),
     "Administer": (
         "admin",
@@ -20,6 +20,8 @@ SECTIONS = {
         "enforcement",
         "slurm",
         "oci",
+        "pbs",
+        "kubernetes",
     ),
     "Run the service": ("serve", "worker", "demo"),
 }

@@ -64,6 +64,8 @@ COMMANDS = {
     "enforcement": ("operations.enforcement", "app", None),
     "slurm": ("slurm.commands", "app", None),
     "oci": ("oci.commands", "app", None),
+    "pbs": ("pbs.commands", "app", None),
+    "kubernetes": ("kubernetes.command", "kubernetes", "EPILOG"),
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),

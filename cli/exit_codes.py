@@ -12,14 +12,14 @@ MEANINGS = {
     REFUSED: "refused or failed, for instance because not enough GPUs are free",
     USAGE: "incorrect usage, or a settings file that cannot be used",
     UNREACHABLE: "the service cannot be reached",
-    NOT_RESERVED: "check: a GPU that would be used is not reserved by you",
+    NOT_RESERVED: "check: the program would use a GPU that you have not reserved",
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 RUN_MEANINGS = {
     RUN_FAILED: "canhazgpu refused or failed; the command was not started",
     NOT_EXECUTABLE: "the command cannot be executed; nothing stays reserved",
     NOT_FOUND: "the command was not found; nothing was reserved",
-    128: "plus the signal number: a signal ended the command or the wait (130: Ctrl-C)",
+    128: "a signal ended the command or the wait; its number is added to 128 (130: Ctrl-C)",
 }
 # A refusal needs no name: its sentence is the reason.
 KINDS = {USAGE: "usage", UNREACHABLE: "no service", NOT_RESERVED: "not reserved"}

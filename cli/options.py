@@ -96,7 +96,7 @@ Wait = Annotated[
     typer.Option(
         "--wait",
         "-w",
-        help="Wait for free GPUs; 30m: for at most 30 minutes.",
+        help="Wait for free GPUs; with 30m, for at most 30 minutes.",
         metavar="[TIME]",
         callback=non_empty,
     ),

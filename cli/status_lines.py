@@ -123,8 +123,10 @@ def _bound(held: dict[str, Any]) -> str:
         return f"run, ended {spell_duration(held['lingering_s'])} ago, lingering"
     if held["kind"] == "run":
         return f"run, last heartbeat {spell_duration(held['last_heartbeat_s'] or 0)} ago"
-    if held["kind"] == "slurm":
-        return "slurm, until the job ends"
+    if held["kind"] in {"slurm", "pbs"}:
+        return f"{held['kind']}, until the job ends"
+    if held["kind"] == "kubernetes":
+        return "kubernetes, until the pod ends"
     return f"manual, expires in {spell_duration(held['expires_in_s'] or 0)}"
 
 

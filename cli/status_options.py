@@ -55,7 +55,7 @@ def status(
     sort: Annotated[
         str,
         typer.Option(
-            help=f"Order: {SORTS}. Memory, utilisation and temperature: the highest first.",
+            help=f"Sort by {SORTS}. Memory, utilisation and temperature are sorted from high to low.",
             metavar="KEY",
             autocompletion=_orders,
         ),

@@ -53,7 +53,7 @@ def _await_answer(link: socket, path: str, patience: float | None) -> None:
     if patience is not None:
         if is_readable(link, patience):
             return
-        raise Unreachable(f"the service on {path} does not answer within {patience:g} s")
+        raise Unreachable(f"the service on {path} did not answer within {patience:g} s")
     if is_readable(link, SAY_AFTER):
         return
     from canhazgpu.events.linux.process_state import halt_reason, is_state_readable, peer_pid  # noqa: PLC0415

@@ -16,10 +16,10 @@ def request_body(
     """Return the body. Raises TypeError and ValueError."""
     body: dict[str, Any] = {"kind": "manual", **_which(gpus, gpu_ids)}
     if duration is not None:
-        body["duration"] = _time("duration", duration, "a text such as '4h'")
+        body["duration"] = _time("duration", duration, "a string such as '4h'")
     if note is not None:
         if not isinstance(note, str):
-            raise TypeError(f"note is a text, not {note!r}")
+            raise TypeError(f"note must be a string, not {note!r}")
         if len(note) > LONGEST_WORDS:
             raise ValueError(f"note has {len(note)} characters; the limit is {LONGEST_WORDS}")
         body["note"] = note
@@ -28,7 +28,7 @@ def request_body(
 
 def checked_wait(wait: bool | str) -> bool | str:  # noqa: FBT001 - three meanings
     """Return `wait` unchanged. Raises TypeError and ValueError."""
-    return wait if isinstance(wait, bool) else _time("wait", wait, "True, False or a text such as '30m'")
+    return wait if isinstance(wait, bool) else _time("wait", wait, "True, False or a string such as '30m'")
 
 
 def _which(gpus: int, gpu_ids: Sequence[int | str] | None) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def _which(gpus: int, gpu_ids: Sequence[int | str] | None) -> dict[str, Any]:
     if gpu_ids is None:
         return {"count": count}
     if isinstance(gpu_ids, str | bytes) or not hasattr(gpu_ids, "__iter__"):
-        raise TypeError(f"gpu_ids is a list such as [0, 1], not {gpu_ids!r}")
+        raise TypeError(f"gpu_ids must be a list such as [0, 1], not {gpu_ids!r}")
     named = [_gpu(one) for one in gpu_ids]
     if not named:
         raise ValueError("gpu_ids is empty: name GPUs, such as [0, 1], or leave it out")
@@ -53,7 +53,7 @@ def _count(gpus: int) -> int:
     if callable(gpus):
         raise TypeError("write @reserve(), with parentheses, or @reserve(gpus=2)")
     if count is None:
-        raise TypeError(f"gpus is a number such as 2, not {gpus!r}; gpu_ids=[0, 1] says which")
+        raise TypeError(f"gpus must be a number such as 2, not {gpus!r}; gpu_ids=[0, 1] selects GPUs")
     if not 1 <= count <= MOST:
         raise ValueError(f"gpus is {count}: reserve 1 or more")
     return count
@@ -73,7 +73,7 @@ def _gpu(name: int | str) -> int | str:
 
 def _time(name: str, text: str, form: str) -> str:
     if not isinstance(text, str):
-        raise TypeError(f"{name} is {form}, not {text!r}")
+        raise TypeError(f"{name} must be {form}, not {text!r}")
     try:
         seconds = parse_duration(text)
     except ValueError as error:

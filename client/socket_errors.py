@@ -48,5 +48,7 @@ def _permission(path: str) -> str:
     for name in os.path.dirname(os.path.abspath(path)).split("/"):  # noqa: PTH100, PTH120
         folder = f"{folder}{name}/"
         if not os.access(folder, os.X_OK):
-            return f"you may not enter {folder}: ask an administrator to run `chmod o+x {folder}`"
-    return f"you may not write to the socket: ask an administrator to run `chmod 0666 {path}`"
+            what = f"you do not have permission to enter {folder}"
+            return f"{what}: ask an administrator to run `chmod o+x {folder}`"
+    what = "you do not have permission to write to the socket"
+    return f"{what}: ask an administrator to run `chmod 0666 {path}`"

@@ -13,6 +13,8 @@ from canhazgpu.config.channels import Notify
 from canhazgpu.config.fields import Duration, about
 from canhazgpu.config.integrations.containers import Containers
 from canhazgpu.config.integrations.enforcement import Enforcement
+from canhazgpu.config.integrations.kubernetes import Kubernetes
+from canhazgpu.config.integrations.pbs import Pbs
 from canhazgpu.config.integrations.slurm import Slurm
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.report import Report
@@ -233,6 +235,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: Limits = field(default_factory=Limits)
     report: Report = field(default_factory=Report)
     slurm: Slurm = field(default_factory=Slurm)
+    pbs: Pbs = field(default_factory=Pbs)
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
     enforcement: Enforcement = field(default_factory=Enforcement)
     notices: Notices = field(default_factory=Notices)
     notify: Notify = field(default_factory=Notify)

@@ -27,6 +27,7 @@ TYPES = (
     "canhazgpu.reservation.disowned",
     "canhazgpu.reservation.restored",
     "canhazgpu.reservation.renamed",
+    "canhazgpu.reservation.labelled",
     "canhazgpu.reservation.ended",
     "canhazgpu.reservation.released",
     "canhazgpu.request.queued",

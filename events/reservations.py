@@ -5,9 +5,14 @@ from typing import Annotated
 import msgspec
 
 RUN, MANUAL = "run", "manual"
-SLURM = "slurm"
-SCHEDULERS = frozenset({SLURM})
+SLURM, PBS, KUBERNETES = "slurm", "pbs", "kubernetes"
+SCHEDULERS = frozenset({SLURM, PBS, KUBERNETES})
 Moment = Annotated[int, msgspec.Meta(ge=0, lt=10**14)]  # Milliseconds since 1970, up to the year 5138.
+
+
+def job_label(job: str) -> str:
+    """Return the label of the reservation of a scheduler's job."""
+    return f"job {job}"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +91,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     who released it, and `was` the last indices of vanished GPUs. On `idle`, `idle` is the time since when it
     is idle, and `deadline` the time when it will be released for that reason, if any. On `disowned`,
     `disowned` names the users whose use of `gpus` is not the holder's; None withdraws that. On `renamed`,
-    `formerly` is the old name of its user.
+    `formerly` is the old name of its user. On `labelled`, `label` is new.
     """
 
     id: str

@@ -73,7 +73,7 @@ def files() -> dict[str, str]:
     for one in samples():
         text = "\n".join([f"Subject: {subject(one.notice)}", "", *lines(one.notice), ""])
         found |= {f"{one.name}.txt": text, f"{one.name}.html": page(one.notice)}
-        rows.append(f"| {one.name} | [text]({one.name}.txt), [page]({one.name}.html) | {one.about} |\n")
+        rows.append(f"| {one.name} | [text]({one.name}.txt), [HTML]({one.name}.html) | {one.about} |\n")
     return {**found, "README.md": README + "".join(rows)}
 
 

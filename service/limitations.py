@@ -22,7 +22,7 @@ async def log_limitations(settings: Settings, store: Store) -> None:
             reason = "not root: other users' runs are not ended at limits.max_duration"
             log.warning("limited", reason=reason)
     if hides_others():
-        reason = f"{HIDDEN}: who uses a GPU is not known, and `run` of other users is refused"
+        reason = f"{HIDDEN}: it is not known who uses a GPU, and `run` is refused for other users"
         log.warning("limited", reason=reason, remedy=HIDEPID_REMEDY)
     nobody = await why_unreachable(settings)
     if nobody:

@@ -1,6 +1,7 @@
 """Lets what looks at something now and then do so when a scan ends, so that it does not wake the service."""
 
 import time
+from collections.abc import Callable
 
 import anyio
 
@@ -23,3 +24,16 @@ class Pace:
     async def pause(self) -> None:
         """Wait for the end of the pause."""
         await self._due.wait()
+
+
+def at_most_every(seconds: float, check: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls `check`, but not within so many seconds of its last call."""
+    last = float("-inf")
+
+    def paced() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            check()
+
+    return paced

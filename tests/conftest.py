@@ -1,6 +1,7 @@
 """Fixtures for every test: a real Redis of the run's own, a fresh host name per test, real users."""
 
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 support.forks.install()
+# A background job of a script ignores it, and so would every command that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from canhazgpu.events.redis_client.store import Store, StoreDown
 
-OWN_NAME = "set `host` in the settings to a name of its own"
+OWN_NAME = "set `host` in the settings to a unique name"
 
 
 async def check_owner(store: Store) -> None:

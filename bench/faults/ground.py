@@ -160,7 +160,7 @@ class ClockForward(Fault):
     """The clock of the daemon, its Redis and all commands is set an hour forward, and stays so."""
 
     name = "clock +1 h"
-    promise = "nothing ends that has more than an hour left; everything continues"
+    promise = "no reservation that has more than an hour left ends; everything continues"
     shift = HOUR
 
     def environment(self, cell_folder: str, parts: Mapping[str, str]) -> dict[str, str]:
@@ -180,7 +180,7 @@ class ClockBack(ClockForward):
     """The same clock is set an hour back, and stays so."""
 
     name = "clock -1 h"
-    promise = "everything continues; whatever ends at a certain time of day ends an hour later"
+    promise = "everything continues; whatever is due at a certain time happens an hour later"
     excuses: ClassVar[Mapping[str, str]] = {
         DELAYED: "scheduled actions wait for their time: the next attempt to send a notice, or its next "
         "step, comes up to an hour later; later events are reported at once"

@@ -9,7 +9,9 @@ from bench.faults.cell import Cell, Red
 from bench.faults.fault import Fault
 from bench.faults.oracle import UNHEARD, WORDS
 
-DIED = "a service that dies at that moment cannot release what it granted but could not answer"
+DIED = (
+    "a service that dies at that moment cannot release reservations for which it could not send the response"
+)
 
 
 class DaemonKilled(Fault):

@@ -21,10 +21,12 @@ def is_asked(words: list[str]) -> bool:
 
 def explain(command: Any) -> None:
     """Say in the help of the framework's options that they may name a shell."""
-    ends = {INSTALL: "Install completion", SHOW: "Print the script for completion"}
+    ends = {INSTALL: "Install completion", SHOW: "Print the completion script"}
     for option in command.params:
         for name in ends.keys() & set(option.opts):
-            option.help = f"{ends[name]} for this shell, or for the one that follows: {', '.join(SCRIPTS)}."
+            option.help = (
+                f"{ends[name]} for the current shell, or for the one that you name: {', '.join(SCRIPTS)}."
+            )
 
 
 def install_or_show(words: list[str], program: str) -> int:
@@ -32,7 +34,7 @@ def install_or_show(words: list[str], program: str) -> int:
     option, equals, value = words[0].partition("=")
     named = [value, *words[1:]] if equals else words[1:]
     if named[1:]:
-        fail(f"{option} has at most one argument, the shell: {', '.join(SCRIPTS)}", USAGE)
+        fail(f"{option} takes at most one argument, the shell: {', '.join(SCRIPTS)}", USAGE)
     shell = named[0] if named else _current()
     if shell not in SCRIPTS:
         known = f"there is no completion for {printable(shell) or 'a shell without a name'}"

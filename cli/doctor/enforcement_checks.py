@@ -35,11 +35,11 @@ def enforcement(settings: Settings) -> Iterator[Finding]:
     if owner not in (None, "root"):
         yield "fail", f"the service runs as {owner}, who cannot change device files", "run it as root"
     if is_suspended(Path(settings.state_dir)):
-        yield "warn", "all GPUs are open: `enforcement restore` was called", "`canhazgpu enforcement resume`"
+        yield "warn", "all GPUs are open: `enforcement restore` was run", "`canhazgpu enforcement resume`"
     elif files:
         yield from map(_of_file, files)
     else:
-        yield "warn", f"there is no device file of a GPU in {directory}", REMEDIES[errno.ENOENT]
+        yield "warn", f"there is no GPU device file in {directory}", REMEDIES[errno.ENOENT]
     yield from _unknown_names(settings)
     yield _of_driver(Path(settings.enforcement.driver_params))
 
@@ -47,7 +47,7 @@ def enforcement(settings: Settings) -> Iterator[Finding]:
 def _left_behind(files: list[Path]) -> Iterator[Finding]:
     closed = [path.name for path in files if os.path.lexists(path) and _is_enforced(path)]
     if closed:
-        found = f"enforcement.devices is off, but {', '.join(closed)} opens only for a former holder"
+        found = f"enforcement.devices is off, but {', '.join(closed)} can be opened only by a former holder"
         yield "warn", found, "`canhazgpu enforcement restore`"
     else:
         yield "ok", "enforcement.devices is off", ""
@@ -66,9 +66,9 @@ def _of_file(path: Path) -> Finding:
     except OSError as error:
         return "fail", f"{path}: {error.strerror}", REMEDIES.get(error.errno or 0, "look at the file")
     if found.is_enforced:
-        return "ok", f"{path} opens only for those who are named", ""
-    what = "all users" if found.is_open_to_all else f"those whom its mode {found.mode:04o} allows"
-    remedy = "start the service; if its GPU is not managed, this is right (`canhazgpu admin init`)"
+        return "ok", f"{path} can be opened only by the users and groups in its ACL", ""
+    what = "all users" if found.is_open_to_all else f"everybody that its mode {found.mode:04o} allows"
+    remedy = "start the service; if its GPU is not managed, this is correct (`canhazgpu admin init`)"
     return "warn", f"{path} can be opened by {what}", remedy
 
 

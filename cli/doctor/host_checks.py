@@ -133,10 +133,10 @@ async def _redis(settings: Settings) -> list[Finding]:
             return [skipped_check(settings, "the settings of the service's Redis")]
         reason, remedy = outage.explain(down)
         if remedy == TRY_AGAIN:
-            remedy = "is redis.url right?" if settings.redis.url else "is the service running?"
+            remedy = "is redis.url correct?" if settings.redis.url else "is the service running?"
         # A server that asks for a client's certificate says so, or resets the connection before that is read.
         if endpoint.is_encrypted and not endpoint.cert_file and "VERIFY_FAILED" not in str(down):
-            remedy = "does it ask for a client's certificate? set redis.cert_file and redis.key_file"
+            remedy = "does it require a client certificate? set redis.cert_file and redis.key_file"
         if not settings.redis.url and not _process_of(settings.socket):
             return [
                 ("skip", "cannot be checked now: it runs only while the service runs", "start the service")

@@ -71,7 +71,7 @@ def verify(
     """Check that no line of the audit log was edited or removed; exit 1 if one was.
 
     Rotated files, plain or .gz, are read too: files with the log's name followed by a number or a date. The
-    last line is compared with the hidden file .NAME.head in the same folder.
+    last line is compared with the hidden file .NAME.head in the same directory.
     """
     from canhazgpu.notifiers.audit_log.verification import verify as check  # noqa: PLC0415 - heavy
 
@@ -183,7 +183,7 @@ def _sentence(path: Path, one: "Finding") -> str:
     else:
         line = ""
     if not line and one.kind == "removed_at_end":
-        what = f"removed: {seq} missing, which were all lines"
+        what = f"removed: all lines ({seq}) are missing"
     if not line and one.kind == "head_differs":
         what = f"{seq} is older than every line of the log; it was put there manually"
     return f"{printable(where, 200)}{line}: {what}"
@@ -195,7 +195,7 @@ def _summary(proof: "ChainVerifier") -> list[str]:
     if not proof.head:
         said = [f"{read}: the chain has not started."]
     else:
-        said = [f"{read}, seq {proof.first} to {proof.head.seq}: the chain is whole."]
+        said = [f"{read}, seq {proof.first} to {proof.head.seq}: the chain is intact."]
     if proof.first > 1:
         said.append(f"It begins at seq {proof.first}: older files were rotated away.")
     if proof.begins_unproven:

@@ -103,7 +103,8 @@ def _samples() -> "list[Sample]":
 
 def _chosen(found: "list[Sample]", kind: str | None, audience: str | None) -> "list[Sample]":
     of_kind = [one for one in found if kind in (None, one.notice.kind)]
-    _one_of(f"--audience: {kind or 'this'} has others", audience, (one.notice.audience for one in of_kind))
+    option = f"--audience with --kind {kind}" if kind else "--audience"
+    _one_of(option, audience, (one.notice.audience for one in of_kind))
     return [one for one in of_kind if audience in (None, one.notice.audience)]
 
 

@@ -60,14 +60,14 @@ def status(*, as_json: AsJson = False) -> None:
         cells = [(row["file"], _shown(row)) for row in rows]
         sys.stdout.write(table(("FILE", "CAN BE OPENED BY"), cells) + "\n")
     else:
-        sys.stdout.write(f"There is no device file of a GPU in {printable(str(directory), 300)}.\n")
+        sys.stdout.write(f"There is no GPU device file in {printable(str(directory), 300)}.\n")
 
 
 def _shown(row: dict[str, Any]) -> str:
     if row["open_to"] == "all":
         return "all users"
     if row["open_to"] == "others":
-        return f"those whom its mode {row['mode']} allows; it is not enforced"
+        return f"everybody that its mode {row['mode']} allows; not enforced"
     named = ["root", *row["users"], *(f"group {name}" for name in row["groups"])]
     return printable(", ".join(named), 300)
 
@@ -76,7 +76,7 @@ def _shown(row: dict[str, Any]) -> str:
 def restore(*, as_json: AsJson = False) -> None:
     """Give the device files their former permissions (root only).
 
-    A running service leaves them so, also after a restart, until `resume`. To end enforcement for good, set
+    A running service leaves them open, even after a restart, until `resume`. To end enforcement for good, set
     `enforcement.devices = false` and restart the service.
     """
     from canhazgpu.service.enforcement import restoration  # noqa: PLC0415 - heavy, as is the next one

@@ -18,7 +18,7 @@ def write(path: Path, text: str, mode: int = READABLE) -> None:
     try:
         if path.exists() and path.read_text(errors="replace") != text:
             path.replace(f"{path}.bak")
-            kept = f" (the older one is {path.name}.bak)"
+            kept = f" (the previous one is now {path.name}.bak)"
         path.write_text(text)
         path.chmod(mode)
     except OSError as error:

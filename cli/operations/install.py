@@ -1,4 +1,4 @@
-"""`canhazgpu install`: write the files that a host needs: unit, log rotation, shells, Slurm, containers."""
+"""`canhazgpu install`: write the files that a host needs: units, log rotation, shells, schedulers, Docker."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
-from canhazgpu.cli.operations import container_files, slurm_files
+from canhazgpu.cli.operations import container_files, pbs_files, slurm_files
 from canhazgpu.cli.operations.host_files import is_roots, shown, write
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.events.sanitize import printable
@@ -36,6 +36,8 @@ app = typer.Typer(
         "canhazgpu install logrotate",
         "canhazgpu install profile",
         "canhazgpu install slurm",
+        "canhazgpu install pbs",
+        "canhazgpu install kubernetes",
         "canhazgpu install docker",
         "canhazgpu install podman",
     ),
@@ -56,7 +58,7 @@ def systemd(
 ) -> None:
     """Write the systemd unit of the service with the paths of this installation.
 
-    The unit is written to /etc/systemd/system. An older file is kept with the suffix .bak.
+    The unit is written to /etc/systemd/system. An existing file is kept with the suffix .bak.
     """
     program = Path(sysconfig.get_path("scripts"), "canhazgpu")
     config = os.environ.get("CANHAZGPU_CONFIG") or None
@@ -89,6 +91,22 @@ def logrotate(*, to: Folder = None) -> None:
 app.command("slurm", epilog=slurm_files.EPILOG)(slurm_files.slurm)
 app.command("docker", epilog=container_files.DOCKER_EPILOG)(container_files.docker)
 app.command("podman", epilog=container_files.PODMAN_EPILOG)(container_files.podman)
+app.command("pbs", epilog=pbs_files.EPILOG)(pbs_files.pbs)
+
+
+@app.command("kubernetes", epilog=examples("canhazgpu install kubernetes"))
+def kubernetes(*, to: Folder = None) -> None:
+    """Write the systemd unit of the device plugin, which offers the GPUs of this node to pods.
+
+    The unit is written to /etc/systemd/system. An older file is kept with the suffix .bak.
+    """
+    program = Path(sysconfig.get_path("scripts"), "canhazgpu")
+    if importlib.util.find_spec("grpc") is None:
+        fail("the plugin needs grpcio and protobuf: pip install 'canhazgpu[kubernetes]'", REFUSED)
+    _check_program(program, to)
+    name = "canhazgpu-kubernetes.service"
+    write(Path(to or UNITS, name), unit(name, program, os.environ.get("CANHAZGPU_CONFIG") or None))
+    sys.stdout.write("Next: systemctl daemon-reload && systemctl enable --now canhazgpu-kubernetes\n")
 
 
 @app.command("profile", epilog=examples("canhazgpu install profile", "canhazgpu install profile --to ."))

@@ -62,7 +62,7 @@ def migrate(
 ) -> None:
     """Copy this host's state to another Redis and verify the copy (root only).
 
-    Stop the service first. The old data stays as it is. Afterwards, change the settings as printed and start
+    Stop the service first. The old data is not changed. Afterwards, change the settings as printed and start
     the service.
     """
     from canhazgpu.events.redis_client.endpoint import Endpoint  # noqa: PLC0415 - heavy

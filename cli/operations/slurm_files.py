@@ -1,7 +1,6 @@
 """`canhazgpu install slurm`: the scripts that slurmd runs, and the lines of slurm.conf that name them."""
 
 import os
-import re
 import shutil
 import sys
 import sysconfig
@@ -11,9 +10,9 @@ from typing import Annotated
 import typer
 
 from canhazgpu.cli.arguments import non_empty
-from canhazgpu.cli.exit_codes import REFUSED
-from canhazgpu.cli.operations.host_files import EXECUTABLE, READABLE, is_roots, shown, write
-from canhazgpu.cli.output import examples, fail
+from canhazgpu.cli.operations.host_files import EXECUTABLE, READABLE, shown, write
+from canhazgpu.cli.operations.scheduler_scripts import check, plain
+from canhazgpu.cli.output import examples
 
 EPILOG = examples("canhazgpu install slurm", "canhazgpu install slurm --to /opt/slurm/etc")
 FOLDER = "/etc/slurm"
@@ -38,9 +37,8 @@ GUARD = '[ -n "$SLURM_JOB_GPUS" ] || exit 0\n'
 SCRIPTS = {
     "prolog": "Reserves the GPUs of a job.",
     "epilog": "Releases the GPUs of a job.",
-    "reconcile": "Releases what jobs hold that are no longer on this node.",
+    "reconcile": "Releases the GPUs of jobs that are no longer on this node.",
 }
-PLAIN = re.compile(r"[\w./+@-]+", re.ASCII)
 
 
 def slurm(
@@ -53,25 +51,25 @@ def slurm(
     """Write the prolog and the epilog for Slurm, and the lines for slurm.conf.
 
     The files are written to the directory of slurm.conf: /etc/slurm, or the one in $SLURM_CONF. slurm.conf is
-    not changed. An older file is kept with the suffix .bak.
+    not changed. An existing file is kept with the suffix .bak.
     """
     conf = os.environ.get("SLURM_CONF")
     folder = Path(to or (Path(conf).parent if conf else FOLDER)).absolute()
     program = Path(sysconfig.get_path("scripts"), "canhazgpu")
-    _check(folder, program)
+    check(folder, program, "slurm.conf", "slurmd")
     config = os.environ.get("CANHAZGPU_CONFIG")
     for name, text in files(folder, program, Path(config).absolute() if config else None).items():
         write(folder / name, text, READABLE if name == CONF else EXECUTABLE)
     sys.stdout.write(
         f"Next: add the line `Include {CONF}` to {shown(folder)}/slurm.conf, then restart slurmctld and"
-        " slurmd.\nIf slurm.conf has these keys already, change their values there instead:\n"
+        " slurmd.\nIf slurm.conf already has these keys, change their values there instead:\n"
     )
     sys.stdout.writelines(f"  {line}\n" for line in LINES.format(folder=folder).splitlines()[1:])
 
 
 def files(folder: Path, program: Path, config: Path | None) -> dict[str, str]:
     """Return the texts of the files in the directory of slurm.conf, by name."""
-    setting = f"CANHAZGPU_CONFIG={_plain(config)}\nexport CANHAZGPU_CONFIG\n" if config else ""
+    setting = f"CANHAZGPU_CONFIG={plain(config)}\nexport CANHAZGPU_CONFIG\n" if config else ""
     found = {CONF: LINES.format(folder=folder)}
     for verb, about in SCRIPTS.items():
         guard = "" if verb == "reconcile" else GUARD
@@ -79,30 +77,6 @@ def files(folder: Path, program: Path, config: Path | None) -> dict[str, str]:
             guard=guard, about=about, path=_path(), config=setting, program=program, verb=verb
         )
     return found
-
-
-def _check(folder: Path, program: Path) -> None:
-    """Exit if slurmd could not run these scripts, or if others than root could change them."""
-    remedy = "install it for the host: python3 -m venv /opt/canhazgpu"
-    if not folder.is_dir():
-        fail(f"{shown(folder)} does not exist: name the directory of slurm.conf with --to", REFUSED)
-    if not program.is_file():
-        fail(f"{shown(program)} does not exist: {remedy}", REFUSED)
-    _plain(program)
-    _plain(folder)
-    for path in (program, folder):
-        changed = next((one for one in (path, *path.parents) if not is_roots(one)), None)
-        if changed:
-            fail(
-                f"users other than root can change {shown(changed)}, which slurmd would run: {remedy}",
-                REFUSED,
-            )
-
-
-def _plain(path: Path) -> Path:
-    if not PLAIN.fullmatch(str(path)):
-        fail(f"a script cannot name {shown(path)}: use a path of letters, digits and ./+@_-", REFUSED)
-    return path
 
 
 def _path() -> str:

@@ -37,7 +37,7 @@ First = Annotated[
         parser=arguments.integer,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Release reserved GPUs that are no longer managed.")]
+Force = Annotated[bool, typer.Option("--force", help="Release reserved GPUs that will no longer be managed.")]
 Exactly = Annotated[
     str | None,
     typer.Option(

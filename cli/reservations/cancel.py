@@ -82,6 +82,8 @@ def _by_id(position: str, queue: list[dict[str, Any]], ending: str) -> str:
     """Return what to type instead of a position; `ending` is how that ends."""
     for one in queue:
         if str(one["position"]) == position:
-            now = f"{position} is a position, which changes; it is that of {foreign(one['user'])} now"
+            now = (
+                f"{position} is a position, which can change; it is currently that of {foreign(one['user'])}"
+            )
             return f"{now}: canhazgpu cancel {one['id']}{ending}"
     return f"{position} is neither an id nor a position in the queue; `canhazgpu queue` shows the ids"

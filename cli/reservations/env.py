@@ -61,7 +61,7 @@ def _index(name: int | str, mine: dict[int, str]) -> int:
     """Return the index of a GPU that the user holds; exit if it is another's."""
     found = [index for index, uuid in mine.items() if name == index or is_start(name, uuid)]
     if len(found) > 1:
-        fail(f"you hold {len(found)} GPUs whose UUIDs begin with {name}: write more of it", USAGE)
+        fail(f"you hold {len(found)} GPUs whose UUIDs begin with {name}: give more characters", USAGE)
     return (
         found[0] if found else fail(f"you do not hold GPU {name}: `canhazgpu status` shows who does", REFUSED)
     )

@@ -31,10 +31,10 @@ REASONS = {
     "idle": "not used",
     "lost": "process lost",
     "unmanaged": "GPU not managed",
-    "undelivered": "answer not read",
+    "undelivered": "response not read",
     "vanished": "GPU vanished",
     "admin": "administrator",
-    "stale": "was over before",
+    "stale": "had ended earlier",
 }
 
 
@@ -86,7 +86,7 @@ def _none(said: dict[str, str]) -> str:
     whose = f"of {foreign(said['user'])} " if "user" in said else "" if "gpu" in said else "of yours "
     where = f"on GPU {foreign(said['gpu'])} " if "gpu" in said else ""
     if "since" in said or "until" in said:
-        return f"No reservation {whose}{where}ended in that time.\n"
+        return f"No reservation {whose}{where}ended in that period.\n"
     return f"No reservation {whose}{where}ended in the last 7 days; --since 30d looks further back.\n"
 
 

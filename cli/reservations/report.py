@@ -20,8 +20,8 @@ from canhazgpu.events.sanitize import printable
 
 BY = ("user", "gpu", "day", "hour", "host")
 MOST_DAYS = 36_500
-NOTHING = "Nothing is known about this time."
-NOTHING_OF_A_USER = "Nothing was reserved, used or waited for in this time."
+NOTHING = "Nothing is known about this period."
+NOTHING_OF_A_USER = "Nothing was reserved, used or waited for in this period."
 LEAST = 180  # Seconds that are shown as 0.1 hours.
 # The columns of a table: heading, field of the answer. Only what everybody shares has the last three.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -84,7 +84,7 @@ def report(
     """Show GPU-hours: reserved, used, held idle, used without a reservation, free, and waiting time.
 
     Reserved time is active, idle (memory is in use, but the GPU does no work), unused, or unseen (the service
-    was off). Reservations that have not ended count up to now.
+    was off). Reservations that have not ended are counted up to now.
     """
     if as_json and as_csv:
         fail("--json and --csv cannot be used together", USAGE)

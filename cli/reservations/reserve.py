@@ -32,7 +32,10 @@ EXTEND_EPILOG = examples(
     "canhazgpu extend", "canhazgpu extend 2h", "canhazgpu extend 3 2h", "canhazgpu extend --duration '2 days'"
 )
 RELEASE_EPILOG = examples(
-    "canhazgpu release", "canhazgpu release 3", "canhazgpu release 1,3", "canhazgpu release --all  # with run"
+    "canhazgpu release",
+    "canhazgpu release 3",
+    "canhazgpu release 1,3",
+    "canhazgpu release --all  # including runs",
 )
 DISOWN_EPILOG = examples("canhazgpu disown", "canhazgpu disown 3", "canhazgpu disown --undo")
 

@@ -12,6 +12,7 @@ from canhazgpu.cli.exit_codes import USAGE, CommandEnded
 from canhazgpu.cli.output import client, examples, fail
 from canhazgpu.client.connection import BadSettings, Refused, Unreachable
 
+KIND = "slurm"
 app = typer.Typer(
     help="Reserve the GPUs of Slurm jobs; Slurm runs these commands as root on each node.",
     no_args_is_help=False,
@@ -36,7 +37,8 @@ def prolog() -> None:
     If they are not free, the job is requeued, and its AdminComment says why. A job that cannot be requeued
     is cancelled. The exit code is 1 only if Slurm should drain the node.
     """
-    from canhazgpu.cli.slurm.jobs import JobNotes, job_of  # noqa: PLC0415 - heavy, as are the next ones
+    from canhazgpu.cli.jobs.notes import JobNotes  # noqa: PLC0415 - heavy, as are the next ones
+    from canhazgpu.cli.slurm.jobs import job_of  # noqa: PLC0415
     from canhazgpu.cli.slurm.prolog import prolog as run  # noqa: PLC0415
 
     settings = _settings()
@@ -51,28 +53,31 @@ def epilog() -> None:
 
     The exit code is 0 even if the service does not answer; `reconcile` then releases them.
     """
-    from canhazgpu.cli.slurm import held  # noqa: PLC0415 - heavy, as are the next ones
-    from canhazgpu.cli.slurm.jobs import JobNotes, id_of  # noqa: PLC0415
-    from canhazgpu.cli.slurm.system_log import warn  # noqa: PLC0415
+    from canhazgpu.cli.jobs import held  # noqa: PLC0415 - heavy, as are the next ones
+    from canhazgpu.cli.jobs.notes import JobNotes  # noqa: PLC0415
+    from canhazgpu.cli.jobs.system_log import warn  # noqa: PLC0415
+    from canhazgpu.cli.slurm.jobs import id_of  # noqa: PLC0415
 
     job = id_of(os.environ)
     try:
         JobNotes(_settings(or_default=True).jobs_dir).remove(job)
-        held.release(client(), job)
+        held.release(client(), KIND, job)
     except (Refused, Unreachable, BadSettings) as trouble:
-        warn(f"job {job} has ended, but its GPUs are still reserved: {trouble}")
+        warn(KIND, f"job {job} has ended, but its GPUs are still reserved: {trouble}")
 
 
 @app.command("reconcile", epilog=examples("canhazgpu slurm reconcile"))
 def reconcile(*, node: Node = None) -> None:
     """Release the GPUs of ended jobs, and reserve those that running jobs lack.
 
-    Slurm runs this once a minute as HealthCheckProgram. After a boot, the node has no jobs.
+    Slurm runs this once a minute as HealthCheckProgram. After a reboot, the node has no jobs.
     """
-    from canhazgpu.cli.slurm.jobs import JobNotes  # noqa: PLC0415 - heavy, as are the next ones
-    from canhazgpu.cli.slurm.reconcile import reconcile as run  # noqa: PLC0415
+    from canhazgpu.cli.jobs.notes import JobNotes  # noqa: PLC0415 - heavy, as are the next ones
+    from canhazgpu.cli.jobs.reconcile import reconcile as run  # noqa: PLC0415
+    from canhazgpu.cli.slurm.scheduler import on_node  # noqa: PLC0415
 
-    released, reserved = run(client(), JobNotes(_settings().jobs_dir), node_name(node))
+    notes = JobNotes(_settings().jobs_dir)
+    released, reserved = run(client(), KIND, notes, on_node(node_name(node)))
     for job in released:
         sys.stdout.write(f"Released the GPUs of job {job}, which is not on this node\n")
     for job in reserved:

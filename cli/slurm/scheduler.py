@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
+from collections.abc import Callable
 
+from canhazgpu.cli.jobs.system_log import warn
+from canhazgpu.events.reservations import SLURM
 from canhazgpu.events.sanitize import printable
 
 PATIENCE = 10.0  # Seconds for a controller that is busy.
@@ -48,6 +51,19 @@ def comment(job: str, text: str, *, name: str = "") -> None:
 def jobs_on(node: str) -> set[str]:
     """Return the ids of the jobs that are on a node, those that are just ending too. Raises SlurmFailed."""
     return set(_run("squeue", "--noheader", f"--nodelist={node}", "--format=%A").split())
+
+
+def on_node(node: str) -> Callable[[set[str]], set[str] | None]:
+    """Return what says which jobs are on a node, or None, with a warning, if Slurm does not tell."""
+
+    def here(jobs: set[str]) -> set[str] | None:
+        try:
+            return jobs & jobs_on(node)
+        except SlurmFailed as failed:
+            warn(SLURM, f"Slurm does not say which jobs are on {node}: {failed}")
+            return None
+
+    return here
 
 
 def _name(job: str) -> str:

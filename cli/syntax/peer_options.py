@@ -18,7 +18,9 @@ OF_COMMAND = {
         ("--me", "--mine", "--my"), "leave it out: without --user and --gpu, history lists yours"
     ),
     "cancel": {
-        **dict.fromkeys(("--me", "--mine"), "leave it out: without --user, cancel is about your requests"),
+        **dict.fromkeys(
+            ("--me", "--mine"), "leave it out: without --user, cancel applies to your own requests"
+        ),
         **dict.fromkeys(("-n", "--name", "-t", "--state", "--jobid", "-j", "--id"), BY_ID),
     },
     "top": dict.fromkeys(("-1", "--once", "-b", "-n"), "`canhazgpu status --long` prints the table once"),
@@ -69,7 +71,7 @@ NEEDLESS = {
     **dict.fromkeys(("--mail-type", "--mail-user"), "put && mail(1) after the command"),
     "--wrap": "put the command after --",
     **dict.fromkeys(("--test-only", "--dry-run"), "`canhazgpu status --free` shows what is free"),
-    **dict.fromkeys(("--yes", "-y"), "nothing is asked"),
+    **dict.fromkeys(("--yes", "-y"), "there are no questions to confirm"),
     **dict.fromkeys(("--force", "-f"), "GPUs of others cannot be taken"),
     "--rm": "the GPUs are released when the command ends",
     "--detach": "use nohup, tmux or & in your shell",

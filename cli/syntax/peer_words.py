@@ -15,7 +15,7 @@ END_IT = "`canhazgpu release` ends it now"
 ENDED = "`canhazgpu history` lists reservations that have ended"
 HOURS = "`canhazgpu report` adds up GPU-hours by user, GPU and day"
 VERSION = "`canhazgpu --version` prints it"
-WHO_WAITS = "`canhazgpu queue` shows who waits, `canhazgpu status` who has GPUs"
+WHO_WAITS = "`canhazgpu queue` shows who is waiting, `canhazgpu status` who has GPUs"
 GIVE_BACK = "`canhazgpu release` gives GPUs back, `canhazgpu cancel` leaves the queue"
 RUN = "`canhazgpu run --gpus 1 -- COMMAND` runs a command on a GPU"
 RESERVE = "`canhazgpu reserve --gpus 1 --duration 4h` reserves a GPU"
@@ -89,7 +89,7 @@ COMMANDS = {
     "wait": "add --wait to `canhazgpu run` or `canhazgpu reserve`",
     **dict.fromkeys(("sacct", "seff", "past", "last"), ENDED),
     **dict.fromkeys(("sview", "smap", "sdiag", "stats"), LIVE),
-    **dict.fromkeys(("inspect", "details"), "`canhazgpu status --long` has all about each GPU"),
+    **dict.fromkeys(("inspect", "details"), "`canhazgpu status --long` shows everything about each GPU"),
     **dict.fromkeys(("available", "idle"), "`canhazgpu status --free` shows which GPUs are free"),
     **dict.fromkeys(
         ("sattach", "attach"), "`canhazgpu run` keeps its terminal: start it in tmux to come back to it"
@@ -143,9 +143,9 @@ def word_hint(said: str, words: Sequence[str], commands: Collection[str]) -> str
         listing = {"violations": first}.get(first, f"{first} list")
         return f"which one? `canhazgpu {listing}` shows the ids"
     if first in ARGUMENTS:
-        return f"{first} has no arguments: {ARGUMENTS[first]}"
+        return f"{first} takes no arguments: {ARGUMENTS[first]}"
     if list(words[:2]) == ["silence", "ack"] or (first == "silence" and words[1:2] and words[1][0].isdigit()):
-        return "the time has an option: canhazgpu silence ack --duration 1h"
+        return "use an option for the time: canhazgpu silence ack --duration 1h"
     return f"say which: {', '.join(f'{first} {name}' for name in commands)}" if commands else None
 
 

@@ -55,11 +55,11 @@ def no_program(command: Sequence[str]) -> str | None:
     elif name in VARIABLES:
         words = ["env", *([word for word in rest if ASSIGNMENT.fullmatch(word)] or ["NAME=VALUE"]), "COMMAND"]
     elif ASSIGNMENT.fullmatch(name) and not (" " in name and _SHELL.search(name)):
-        why, words = "a variable is set by env(1)", ["env", name, *(rest or ["COMMAND"])]
+        why, words = "use env(1) to set a variable", ["env", name, *(rest or ["COMMAND"])]
     elif name in OTHERS:
         why, words = f"{name} is part of the shell", ["bash", "-c", shlex.join(command)]
     elif not rest and len(name.split()) > 1:
-        why = f"{printable(name, 60)!r} is a whole line, not a program"
+        why = f"{printable(name, 60)!r} is a whole command line, not a program"
         words = ["sh", "-c", name] if _SHELL.search(name) else name.split()
     return f"{why}: {_typed(RUN, '--', *words)}" if words else None
 

@@ -29,6 +29,8 @@ READERS = frozenset(
         "log",
         "notify",
         "slurm",
+        "pbs",
+        "kubernetes",
     }
 )
 # The tables of a settings file that seem to be about a command; others are there for the service, no doubt.

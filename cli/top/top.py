@@ -33,7 +33,7 @@ def top(
     ] = "2s",
     no_color: Annotated[bool, typer.Option("--no-color", help="Disable colours.")] = False,
 ) -> None:
-    """Show GPUs, reservations, the queue and open violations, live on the whole terminal.
+    """Show a live, full-screen view of GPUs, reservations, the queue and open violations.
 
     Keys: f filters, s sorts, u chooses a user, e extends and r releases your own reservations, h shows
     help, q quits.

@@ -37,11 +37,11 @@ COLUMNS = (
     "told",
     "reached_at",
 )
-HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK GIB", "TOLD", "PROCESSES")
+HEADER = ("VIOLATION", "USER", "GPU", "KIND", "SINCE", "LASTED", "PEAK GIB", "NOTIFIED", "PROCESSES")
 DROP = {
     "PROCESSES": 1,
     "PEAK GIB": 2,
-    "TOLD": 3,
+    "NOTIFIED": 3,
     "LASTED": 4,
     "KIND": 5,
 }  # On a narrow terminal, in this order.
@@ -79,7 +79,7 @@ def violations(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Only unreserved, trespass or overstaying.",
+            help="Only violations of this kind: unreserved, trespass or overstaying.",
             metavar="KIND",
             callback=non_empty,
             autocompletion=_kinds,
@@ -144,7 +144,7 @@ def show(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show one violation: its facts, its history and its notices."""
+    """Show one violation: its details, its history and its notices."""
     found = find(violation)
     if as_json:
         print_json(found)

@@ -18,7 +18,7 @@ from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import printable
 
 app = typer.Typer(
-    help="Suppress notices about some violations for a time.",
+    help="Suppress notices about some violations for a limited time.",
     no_args_is_help=False,
     epilog=examples(
         "canhazgpu silence ack --duration 1h",
@@ -31,7 +31,7 @@ HEADER = ("ID", "WHAT", "LEFT", "BY", "OPEN", "REASON")
 
 @app.callback()
 def options() -> None:
-    """Suppress notices about some violations for a time.
+    """Suppress notices about some violations for a limited time.
 
     The violations are still recorded.
     """
@@ -126,7 +126,7 @@ def ack(
 ) -> None:
     """Acknowledge your own open violations.
 
-    You get no notices about them for a time. Each episode can be acknowledged only once.
+    You get no notices about them for the given time. Each episode can be acknowledged only once.
     """
     body = arguments.without_none(reason=reason)
     if lasts is not None:

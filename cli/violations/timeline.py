@@ -19,17 +19,17 @@ def head(row: dict[str, Any]) -> str:
         "Violation": printable(row["violation"]),
         "Kind": printable(row["kind"]) + (f" ({printable(row['holder'])} holds it)" if row["holder"] else ""),
         "User": f"{printable(row['user'])}{uid}",
-        "Known by": printable(row["evidence"]),
+        "Evidence": printable(row["evidence"]),
         "Hint": _hint(row["hint"]),
         "GPU": f"{row['gpu']} ({printable(row['gpu_name'])}, {printable(row['gpu_uuid'])})",
         "Since": local(row["since"]),
         "Until": ended,
         "Lasted": spell_length(row["duration_s"] or 0) if row["closed"] else "",
-        "Memory": f"{row['memory_mb']}MB, at most {row['peak_memory_mb']}MB"
+        "Memory": f"{row['memory_mb']}MB, peak {row['peak_memory_mb']}MB"
         if row["peak_memory_mb"]
         else "not reported",
         "Processes": _processes(row["processes"]),
-        "Told": _notification(row),
+        "Notified": _notification(row),
     }
     return "\n".join(f"{name + ':':<11}{value}" for name, value in facts.items() if value)
 

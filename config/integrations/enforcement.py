@@ -14,7 +14,7 @@ class Enforcement(Struct, frozen=True, kw_only=True):
         bool,
         about(
             "Only the holder of a GPU can open its device file. The service must run as root."
-            " CUDA_VISIBLE_DEVICES then has UUIDs, because indices depend on which files can be opened."
+            " CUDA_VISIBLE_DEVICES then contains UUIDs, because indices depend on which files can be opened."
         ),
     ] = False
     on_stop: Annotated[
@@ -27,16 +27,16 @@ class Enforcement(Struct, frozen=True, kw_only=True):
     users: Annotated[
         list[str],
         about(
-            "Users who can open every GPU, such as those of system services. Those of"
+            "Users who can open every GPU, such as those of system services. Those in"
             " violations.exempt_users can, too."
         ),
     ] = field(default_factory=lambda: ["nvidia-persistenced"])
     groups: Annotated[
         list[str],
-        about("Groups whose members can open every GPU. Those of admin_group can, too."),
+        about("Groups whose members can open every GPU. Members of admin_group can, too."),
     ] = field(default_factory=list)
     directory: Annotated[
-        str, about("Directory of the device files nvidia0, nvidia1 and so on; another one is only for tests.")
+        str, about("Directory of the device files nvidia0, nvidia1 and so on. Change it only for tests.")
     ] = "/dev"
     driver_params: Annotated[
         str, about("File with the parameters of the driver, which `canhazgpu doctor` reads.")

@@ -37,5 +37,5 @@ class Slurm(Struct, frozen=True, kw_only=True):
     ] = field(default_factory=list)
     jobs_dir: Annotated[
         str,
-        about("Directory where the prolog records the jobs of this node. It must be empty after a boot."),
+        about("Directory where the prolog records the jobs of this node. It must be empty after a reboot."),
     ] = "/run/canhazgpu-slurm"

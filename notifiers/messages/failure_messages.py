@@ -28,11 +28,11 @@ def describe_incident(kind: str, incident: Incident) -> Content:
     reason, since = safe_text(incident.reason) or "unknown reason", moment(incident.since)
     what = {
         "stalled": "scanning has stopped",
-        "resumed": "scanning works again",
+        "resumed": "scanning is working again",
         "gpu-failed": f"GPU {name} has failed",
-        "gpu-recovered": f"GPU {name} works again",
-        "channel-failing": f"delivery by {name} has failed",
-        "channel-recovered": f"delivery by {name} works again",
+        "gpu-recovered": f"GPU {name} is working again",
+        "channel-failing": f"delivery by {name} is failing",
+        "channel-recovered": f"delivery by {name} is working again",
     }[kind]
     if kind in OVER:
         lasted = length(incident.since, incident.ended)
@@ -41,11 +41,16 @@ def describe_incident(kind: str, incident: Incident) -> Content:
         return Content(
             subject=what, headline=f"{capitalised(what, '')}.", parts=(Sentence(say),), mood="good"
         )
+    begin = {
+        "stalled": "Scanning stopped at",
+        "gpu-failed": f"GPU {name} failed at",
+        "channel-failing": f"Delivery by {name} has been failing since",
+    }[kind]
     remedy: list[Part] = [Sentence(f"{safe_text(incident.remedy)}.")] if incident.remedy else []
     meaning, rows = _meaning(part, name, found=not reason.startswith("not found"))
     return Content(
         subject=what,
-        headline=f"{capitalised(what, '')} (since {since}): {reason}.",
+        headline=f"{begin} {since}: {reason}.",
         parts=(*remedy, Sentence(meaning), Commands("", tuple(rows), aside=True)),
         mood="bad",
     )
@@ -94,7 +99,7 @@ def describe_digest(digest: Digest) -> Content:
     )
     return Content(
         subject=f"digest: {what}",
-        headline=f"{capitalised(what, '')}, {span}.",
+        headline=f"{capitalised(what, '')}{',' if number else ''} {span}.",
         parts=(*quiet, *parts, *_closer(digest)),
     )
 

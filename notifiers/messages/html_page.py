@@ -101,7 +101,7 @@ def _uses(part: Uses) -> str:
 
 
 def _ended(use: Use) -> str:
-    begin = _text(use.since) + _faint(use.violation + (f", at most {use.memory}" if use.memory else ""))
+    begin = _text(use.since) + _faint(use.violation + (f", peak {use.memory}" if use.memory else ""))
     return _row((_gpu(use), begin, _text(use.until), _text(use.lasted), _text(use.end)))
 
 

@@ -81,7 +81,7 @@ def _lasting(use: Use) -> Iterator[str]:
 
 def _ended(use: Use) -> Iterator[str]:
     lasted = f" ({use.lasted})" if use.lasted else ""
-    peak = f", at most {use.memory}" if use.memory else ""
+    peak = f", peak {use.memory}" if use.memory else ""
     yield f"{_where(use)}: {use.since} to {use.until}{lasted}{peak}; {use.end}"
 
 

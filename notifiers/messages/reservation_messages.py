@@ -5,12 +5,13 @@ from collections.abc import Callable
 import msgspec
 
 from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
-from canhazgpu.events.reservations import RUN, SLURM, Reservation
+from canhazgpu.events.reservations import KUBERNETES, PBS, RUN, SLURM, Reservation
 from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
 from canhazgpu.notifiers.messages.phrases import FOR, capitalised, gpus, length, listed, moment, reader_of
 
 Row = tuple[str, str]
+ENDS_JOB = {SLURM: "scancel", PBS: "qdel"}  # The schedulers' own commands.
 STATUS = Commands("", (("To see all GPUs", "canhazgpu status"),), aside=True)
 
 
@@ -109,7 +110,8 @@ def _granted(case: Case) -> Content:
     use = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={case.ids}"
     until = case.notice.deadline or case.held.expires
     meaning = f"Reserved until {moment(until)}." if until else ""
-    return case.content(what, meaning, [("To use it in a shell", use), _extend(case), back], mood="good")
+    shell = (f"To use {'them' if case.many else 'it'} in a shell", use)
+    return case.content(what, meaning, [shell, _extend(case), back], mood="good")
 
 
 def _expiring(case: Case) -> Content:
@@ -119,7 +121,7 @@ def _expiring(case: Case) -> Content:
         f"{case.whose} reservation of {case.gpus} expires {f'in {left}, ' if left else ''}at {moment(when)}"
     )
     them = "them" if case.many else "it"
-    meaning = f"Processes that still run on {them} then count as use without a reservation."
+    meaning = f"Processes that are still running on {them} will then count as use without a reservation."
     back = ("To release GPUs that you do not need", f"canhazgpu release --gpu-ids {case.ids}")
     return case.content(what, meaning, [_extend(case), back])
 
@@ -139,21 +141,25 @@ def _idle(case: Case) -> Content:
         "To release them but keep the run going" if case.is_run else "To release GPUs that you do not need"
     )
     rows = [(purpose, f"canhazgpu release --gpu-ids {case.ids}")]
-    if case.held.kind == SLURM and case.held.label:
-        rows = [("To end the job", f"scancel {printable(case.held.label.removeprefix('job '))}")]
+    if case.held.kind in ENDS_JOB and case.held.label:
+        job = printable(case.held.label.removeprefix("job "))
+        rows = [("To end the job", f"{ENDS_JOB[case.held.kind]} {job}")]
+    if case.held.kind == KUBERNETES and case.held.label:
+        namespace, _, pod = printable(case.held.label.removeprefix("pod ")).partition("/")
+        rows = [("To end the pod", f"kubectl delete pod --namespace {namespace} {pod}")]
     if case.held.pid:
         rows.insert(0, ("To end the run", f"kill {case.held.pid}"))
     when = case.notice.deadline or case.held.deadline
     meaning = "Others may be waiting for GPUs."
     if when:
-        meaning = f"The reservation is released at {moment(when)} unless its GPUs are used before then."
+        meaning = f"The reservation will be released at {moment(when)} unless its GPUs are used before then."
     return case.content(what, meaning, rows, more=more)
 
 
 def _released(case: Case) -> Content:
     what = f"{case.whose} reservation of {case.gpus} {_how(case)}"
     them = "them" if case.many else "it"
-    meaning = f"Processes that still run on {them} now count as use without a reservation."
+    meaning = f"Processes that are still running on {them} now count as use without a reservation."
     if case.held.reason == "vanished":
         meaning = "GPU numbers may have changed: check `canhazgpu status` before you use one."
     if case.held.kept:
@@ -173,7 +179,7 @@ def _how(case: Case) -> str:
         return f"was released by {by}, who has taken {'them' if case.many else 'it'} out of allocation"
     plain = {
         "vanished": f"was released: the driver no longer finds {'them' if case.many else 'it'}",
-        "lost": "was lost before its end",
+        "lost": "was lost",
         "expired": "has expired",
         "exited": "has ended with its process",
         "undelivered": "was released: the client disconnected before it got the answer",

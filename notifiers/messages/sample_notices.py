@@ -88,7 +88,11 @@ def _special() -> list[Sample]:
             "opened", OFFENDER, "Several kinds of violations at once.", "mixed", violations=(*TWO, ELSE, OVER)
         ),
         _sample(
-            "opened", OFFENDER, "Processes in a container, and as root.", "container", violations=(boxed,)
+            "opened",
+            OFFENDER,
+            "Processes in a container, and processes that run as root.",
+            "container",
+            violations=(boxed,),
         ),
         _sample("opened", OFFENDER, "Eight GPUs with eight processes each.", "many", violations=ranks),
         _sample(
@@ -148,9 +152,9 @@ def _over() -> list[Sample]:
 def _ended_by_force() -> list[Sample]:
     told: dict[str, Any] = {"violations": TWO, "created": facts.EVENING, "serial": 5}
     return [
-        _sample("terminate", OFFENDER, "The offender: their processes are being ended.", **told),
-        _sample("terminate", OFFENDER, "The same as a dry run.", "dry-run", dry_run=True, **told),
-        _sample("terminate", ADMINS, "Administrators: processes are being ended.", **told),
+        _sample("terminate", OFFENDER, "The offender: their processes are being terminated.", **told),
+        _sample("terminate", OFFENDER, "The same, as a dry run.", "dry-run", dry_run=True, **told),
+        _sample("terminate", ADMINS, "Administrators: processes are being terminated.", **told),
     ]
 
 
@@ -180,15 +184,15 @@ _HELD: list[tuple[Any, ...]] = [
         "the GPUs are idle and will be released.",
         {**_IDLE, "deadline": "2026-11-24T10:15:55.000Z"},
     ),
-    ("idle", "run", "a command does not use its GPUs.", {**_IDLE, "pid": 4711}),
+    ("idle", "run", "a command is not using its GPUs.", {**_IDLE, "pid": 4711}),
     (
         "released",
         "admin",
-        "an administrator released it.",
+        "an administrator released the reservation.",
         {"reason": "admin", "by": "root", "kept": (6,), **_NOTE},
     ),
-    ("released", "idle", "it was idle for too long.", {"reason": "idle", **_IDLE}),
-    ("released", "lost", "the service lost it.", {"reason": "lost", "pid": 4711}),
+    ("released", "idle", "the reservation was idle for too long.", {"reason": "idle", **_IDLE}),
+    ("released", "lost", "the service lost the reservation.", {"reason": "lost", "pid": 4711}),
     (
         "released",
         "unmanaged",
@@ -204,7 +208,7 @@ _HELD: list[tuple[Any, ...]] = [
     (
         "unreserved",
         "",
-        "its command continues without a reservation.",
+        "a command continues without its reservation.",
         {"pid": 4711, "reason": "released", "by": "alice"},
     ),
     ("timeout", "", "a command has reached its timeout.", {"pid": 4711, **_NOTE}),
@@ -218,8 +222,12 @@ def _failures() -> list[Sample]:
             "the GPUs cannot be scanned",
             "the GPUs can be scanned again",
         ),
-        ("gpu-failed", "gpu-recovered"): (facts.GPU, "a GPU has failed", "it works again"),
-        ("channel-failing", "channel-recovered"): (facts.CHANNEL, "a channel fails", "it works again"),
+        ("gpu-failed", "gpu-recovered"): (facts.GPU, "a GPU has failed", "a GPU is working again"),
+        ("channel-failing", "channel-recovered"): (
+            facts.CHANNEL,
+            "a channel is failing",
+            "a channel is working again",
+        ),
     }
     found = []
     for kinds, (incident, begin, end) in pairs.items():

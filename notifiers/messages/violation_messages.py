@@ -22,7 +22,7 @@ VERBS = {  # Addressed to the offender, and about the offender.
     "opened": ("you are using", "is using"),
     "changed": ("you are now using", "is now using"),
     "reminder": ("you are still using", "is still using"),
-    "resolved": ("you no longer use", "no longer uses"),
+    "resolved": ("you are no longer using", "is no longer using"),
 }
 VERBS_WITH_SINCE = VERBS | {  # In a sentence that ends with "since".
     "opened": ("you have been using", "has been using"),
@@ -107,20 +107,22 @@ def _lasting(case: Case) -> Content:
     untold = case.notice.unreached and case.reader != OFFENDER
     return Content(
         subject=f"{doing}, and could not be notified" if untold else doing,
-        headline=case.greet(f"{lasting}, {_since(case)}."),
+        headline=case.greet(f"{lasting}{_since(case)}."),
         parts=tuple(tell(case)),
         mood="bad",
     )
 
 
 def _since(case: Case) -> str:
+    """Return how long it has lasted, after a comma if the clause before could seem to include it."""
     moments = sorted({moment(one.since) for one in case.violations})
     first = min((one.since for one in case.violations), default="")
     lasted = length(first, case.notice.created) if case.notice.kind == "reminder" else ""
-    since = (
-        f"{'the first of them ' if len(moments) > 1 else ''}since {moments[0] if moments else moment(None)}"
-    )
-    return f"for {lasted}, {since}" if lasted else since
+    since = f"since {moments[0] if moments else moment(None)}"
+    if len(moments) > 1:
+        return f", {f'for {lasted}, ' if lasted else ''}the first of them {since}"
+    comma = "," if any(one.kind != "unreserved" for one in case.violations) else ""
+    return f"{comma} {f'for {lasted}, ' if lasted else ''}{since}"
 
 
 def _to_offender(case: Case) -> list[Part]:
@@ -232,16 +234,16 @@ def _resolved(case: Case) -> Content:
 def _terminated(case: Case) -> Content:
     whose = "your processes" if case.reader == OFFENDER else f"the processes of {case.user}"
     if case.notice.dry_run:
-        what = f"{whose} on {case.gpus} would be ended now; this is a dry run, and nothing is ended"
+        what = f"{whose} on {case.gpus} would be terminated now, but this is a dry run"
         how = "Without notices.terminate.dry_run, the processes would get SIGINT, SIGTERM and SIGKILL."
     else:
-        what = f"{whose} on {case.gpus} are being ended"
+        what = f"{whose} on {case.gpus} are being terminated"
         how = "The processes get SIGINT, then SIGTERM, then SIGKILL, with time in between to save their work."
     doing = case.open(case.doing(VERBS_WITH_SINCE["opened"]))
-    why = f"{doing}, {_since(case)}, and earlier notices had no effect."
+    why = f"{doing}{_since(case)}, and earlier notices had no effect."
     own: list[tuple[str, str]] = []
     if case.reader == OFFENDER:
-        own = [*([] if case.notice.dry_run else stop_commands(case.violations, "To end them yourself"))]
+        own = [*([] if case.notice.dry_run else stop_commands(case.violations, "To stop them yourself"))]
         own += future_command(case.violations)
     return Content(
         subject=what,

@@ -43,7 +43,7 @@ def index_of(name: int | str, known: Mapping[int, GpuUsage]) -> int:
         shown = ", ".join(f"{uuid} (GPU {index})" for index, uuid in list(fits.items())[:SHOWN])
         more = f" and {len(fits) - SHOWN} more" if len(fits) > SHOWN else ""
         detail = f"{name} is the beginning of {len(fits)} UUIDs: {shown}{more}"
-        raise Problem(400, "ambiguous-gpu", detail, "write more of it")
+        raise Problem(400, "ambiguous-gpu", detail, "give more characters of the UUID")
     return next(iter(fits))
 
 

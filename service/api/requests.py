@@ -27,7 +27,9 @@ Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64}
 # One alphabet only, so that letters cannot be confused, and no parentheses as in `name (label)`.
 LABEL = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e0-9 ._@+:/-]+")
 LETTERS = "Latin letters, digits 0 to 9, spaces and . _ - @ + : /"
-JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+-]{1,64}$")]
+SchedulerKind = Literal["slurm", "pbs", "kubernetes"]
+JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+\[\]-]{1,96}$")]
+Devices = Annotated[list[Annotated[int, Meta(ge=0, lt=2**20)]], Meta(min_length=1, max_length=MOST_GPUS)]
 Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
 
 
@@ -43,8 +45,8 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     `gpus` are indices, beginnings of UUIDs, or "all" that are managed.
     `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
     already waiting. The user and the process are taken from the socket. `within` is the reservation that the
-    caller's environment names. With `use_held`, a run uses that one, or else a manual reservation of the same
-    user if it fits, instead of a new one.
+    caller's environment names, and `job` the scheduler's job. With `use_held`, a run uses what that has, or
+    else a manual reservation of the same user if it fits, instead of a new one.
     """
 
     kind: Literal["run", "manual"]
@@ -57,30 +59,41 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     note: Words | None = None
     request: Name | None = None
     within: Name | None = None
+    job: JobName | None = None
     use_held: bool = False
 
 
 class JobRequest(OperationRequest, frozen=True, kw_only=True):
     """Reserve GPUs for a job of a scheduler, in the name of its user, until the job ends; only for root.
 
-    `job` is the scheduler's id of it. `devices` are the numbers of device files, the N of /dev/nvidiaN. A job
-    has one reservation: if it has these GPUs already, the answer is the same. `wait` and `request` are as for
-    other reservations.
+    `job` is the scheduler's id of it. Either `devices` or `gpus` names its GPUs: `devices` are the numbers of
+    device files, the N of /dev/nvidiaN, and `gpus` are indices or UUIDs. A job has one reservation: if it has
+    these GPUs already, the answer is the same. `wait` and `request` are as for other reservations.
     """
 
-    kind: Literal["slurm"]
+    kind: SchedulerKind
     job: JobName
     uid: Annotated[int, Meta(ge=0, lt=2**32)]
-    devices: Annotated[list[Annotated[int, Meta(ge=0, lt=2**20)]], Meta(min_length=1, max_length=MOST_GPUS)]
+    devices: Devices | None = None
+    gpus: Gpus | None = None
     wait: bool | Words = False
     request: Name | None = None
 
 
 class JobEndRequest(OperationRequest, frozen=True, kw_only=True):
-    """End the reservation of a job; only for root. It is no error if there is none."""
+    """End the reservations of a job, or those with `ids`; only for root. It is no error if there are none."""
 
-    kind: Literal["slurm"]
-    job: JobName
+    kind: SchedulerKind
+    job: JobName | None = None
+    ids: Names | None = None
+
+
+class JobLabelRequest(OperationRequest, frozen=True, kw_only=True):
+    """Label a reservation of a scheduler with the `job` that it turned out to be for; only for root."""
+
+    kind: SchedulerKind
+    id: Name
+    job: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+/-]{1,64}$")]
 
 
 class ContainerRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

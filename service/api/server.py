@@ -18,11 +18,13 @@ from canhazgpu.service.api.socket_file import BACKLOG, SocketFile
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.identity.peer import Peer, complete_peer, peer_of, process_of
 from canhazgpu.service.identity.user_names import Users
+from canhazgpu.service.pacing import at_most_every
 
 LONGEST_HEAD = 65536
 HEAD_TIME = 5.0  # Seconds for a client to send its first request.
 IDLE_TIME = 15
 DRAIN_TIME = 5
+LOOK_AGAIN = 2.0  # Seconds between checks of the socket file.
 EVENTS = "/v1/events"
 MOST_OF_ONE_USER = 128
 NOT_ACCEPTED = "socket.accept() out of system resource"  # asyncio's words, as often as it may try in a round,
@@ -187,11 +189,12 @@ async def serve_http(
 
         serve(socket_file.listener)
         task_status.started()
-        checks.append(check)
+        paced = at_most_every(LOOK_AGAIN, check)
+        checks.append(paced)
         try:
             await anyio.sleep_forever()
         finally:
-            checks.remove(check)
+            checks.remove(paced)
             for server in servers:
                 server.should_exit = True
                 server.stop.set()

@@ -157,7 +157,7 @@ def _opened(path: Path) -> BinaryIO:
 def _head(file: BinaryIO, digest: Any) -> Head:
     magic = file.read(len(MAGIC))
     if magic != MAGIC:
-        raise BadBackup("not a backup of canhazgpu, or one of an unsupported version")
+        raise BadBackup("not a canhazgpu backup, or one of an unsupported version")
     digest.update(magic)
     try:
         return msgspec.msgpack.decode(_framed(file, digest), type=Head)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ PARTIAL = ProviderError(
     "partial view: this service runs in a PID namespace of its own, where the driver hides other processes",
     "run it on the host, or its container with --pid=host",
 )
-CRASHES = "the driver's library crashes at this GPU"
-HANGS = f"the driver does not answer about this GPU in {DEADLINE:g} s"
+CRASHES = "the driver's library crashes when it reads this GPU"
+HANGS = f"the driver does not answer for this GPU within {DEADLINE:g} s"
 
 
 class NvmlProvider:
@@ -52,17 +53,26 @@ class NvmlProvider:
         self._seen: set[str] = set()
         self._unseen: set[tuple[str, int]] = set()  # Processes not in /proc, by card, at the last scan,
         self._unseen_before: set[tuple[str, int]] = set()  # and at the one before.
+        self._rows: list[dict[str, Any]] = []  # What the last scan read,
+        self._idle: dict[int, GpuReading] = {}  # and of these rows those without a process, by index.
         self._pause = FIRST
         self._renewal = Reinitializer(self._start, self._end, max(patience, DEADLINE), devices)
 
     async def read(self) -> tuple[GpuReading, ...]:
         """Return all GPUs. Raises ProviderError."""
-        if str(self._namespace.readlink()) != HOST_PID_NAMESPACE:
+        if self._is_partial:
             raise PARTIAL
         rows = await self._collect()
         self._renew()
         self._unseen_before, self._unseen = self._unseen, set()
-        return tuple(self._reading(row) for row in rows)
+        if rows is not self._rows:
+            self._rows, self._idle = rows, {}
+        return tuple(self._idle.get(row["index"]) or self._reading(row) for row in rows)
+
+    @cached_property
+    def _is_partial(self) -> bool:
+        """Whether this process is in another PID namespace than the host's; it remains in its own."""
+        return str(self._namespace.readlink()) != HOST_PID_NAMESPACE
 
     async def aclose(self) -> None:
         """Kill the helpers, and wait only as long as healthy ones need to exit."""
@@ -194,15 +204,18 @@ class NvmlProvider:
             self._helper, skipped = found
             self._shut = {card: self._shut.get(card, CRASHES) for card in skipped}
 
-    def _reading(self, gpu: dict[str, Any]) -> GpuReading:
+    def _reading(self, row: dict[str, Any]) -> GpuReading:
+        index = row["index"]
+        gpu = {"uuid": f"unknown-{index}", "name": "unknown", **row}
         code = gpu.pop("error", None)
         unbelievable = gpu.pop("unbelievable", None)
         skipped = gpu.pop("skipped", False)
-        index = gpu["index"]
-        gpu = {"uuid": f"unknown-{index}", "name": "unknown", **gpu}
         if code is None and unbelievable is None and not skipped:
             processes = [msgspec.convert(one, ProcessReading) for one in gpu.pop("processes")]
             mig = tuple(msgspec.convert(one, MigReading) for one in gpu.pop("mig"))
+            if not processes:
+                self._idle[index] = GpuReading(**gpu, mig=mig, processes=())
+                return self._idle[index]
             return GpuReading(**gpu, mig=mig, processes=tuple(self._present(gpu["uuid"], processes)))
         shut = self._shut.get(gpu["uuid"], self._shut.get(index)) if skipped else None
         name = nvml_errors.BY_CODE.get(code or 0, f"error {code}")

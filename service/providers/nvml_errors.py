@@ -49,7 +49,7 @@ REMEDIES = {
     "DRIVER_NOT_LOADED": "load the driver: `modprobe nvidia`, or install it",
     "LIBRARY_NOT_FOUND": "install the NVIDIA driver, or set gpus.provider to simulated",
     "LIB_RM_VERSION_MISMATCH": "reboot, or reload the nvidia modules: the driver was upgraded",
-    "FUNCTION_NOT_FOUND": "install a driver of version 510 or later",
+    "FUNCTION_NOT_FOUND": "install driver version 510 or later",
     "NO_PERMISSION": "run the service as root, or give it access to /dev/nvidia*",
     "OPERATING_SYSTEM": "let the service open /dev/nvidia*: its unit, cgroup or container forbids it",
     "INSUFFICIENT_POWER": "connect the power cables of the GPU",

@@ -1,8 +1,8 @@
 """The helper process that calls NVML. It may hang or crash; its parent replaces it.
 
 Each request is a line of JSON with the cards to leave out. The helper writes the card it is working on and
-each reading to a file as lines of JSON, and prints a line when it is done. It imports only the standard
-library and `pynvml`, and exits when its input is closed.
+each reading to a file as lines of JSON. When it is done, it prints a line that says whether the readings are
+the same as before. It imports only the standard library and `pynvml`, and exits when its input is closed.
 """
 
 import contextlib
@@ -45,12 +45,17 @@ class Nvml:
         self._minors: dict[int, int] = {}
         self._turned: dict[int, bytes] = {}
         self._said: dict[int, tuple[dict[str, Any], bytes]] = {}
+        self._count = 0
         self._hosts: dict[int, bool] = {}
         self.last_pid = _last_pid()
 
-    def read(self, skip: list[str | int], note: Note) -> None:
-        """Write a reading of every GPU; a failing one does not hide others."""
-        count = self.lib.nvmlDeviceGetCount()
+    def read(self, skip: list[str | int], note: Note) -> bool:
+        """Write a reading of every GPU; a failing one does not hide others.
+
+        Return whether all readings are the same as those of the last request.
+        """
+        count: int = self.lib.nvmlDeviceGetCount()
+        same, self._count = count == self._count, count
         note(b'{"count":%d}' % count)
         for index in range(count):
             note(self._turned.get(index, b'{"at":%d}' % index))
@@ -63,7 +68,9 @@ class Nvml:
             if gpu != before:  # Encoding costs more than anything else here.
                 text = b'{"gpu":%b}' % json.dumps(gpu).encode()
                 self._said[index] = gpu, text
+                same = False
             note(text)
+        return same
 
     def _gpu(self, gpu: dict[str, Any], skip: list[str | int], note: Note) -> None:
         """Read one GPU. Values that decide about its state must be readable or not exist; others may fail."""
@@ -250,12 +257,11 @@ def _last_pid() -> int:
 def _answer(nvml: Nvml | None, skip: list[str | int], note: Note) -> tuple[Nvml | None, dict[str, Any]]:
     try:
         nvml = nvml or Nvml()
-        nvml.read(skip, note)
+        return nvml, {"same": nvml.read(skip, note)}
     except ImportError as error:
         return None, {"import": str(error)}
     except Exception as error:  # noqa: BLE001 - NVMLError has no base that is known before the import
         return None, {"error": getattr(error, "value", 0), "text": f"{type(error).__name__}: {error}"[:200]}
-    return nvml, {"done": True}
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ class Helper:
         self._last_progress = b""
         self._size = 0
         self.begun = self._asked_at = self._moved = time.monotonic()
-        self.rows: list[dict[str, Any]] = []  # The readings of its last answer.
+        self.rows: list[dict[str, Any]] = []  # The last readings; the same list until one of them changes.
         self.asked = False  # Whether a request is outstanding.
         self.answered = False  # Whether it has answered before, and has therefore opened all GPUs.
         self.cards: dict[int, tuple[str, str]] = {}  # UUID and name by index, as it reports them.
@@ -90,10 +90,11 @@ class Helper:
             return None
         self._last_progress, self.asked, self.answered = rest, False, True
         answer = _note(line)
-        self.rows = self._read_rows()
-        self.cards = {
-            row["index"]: (row["uuid"], row.get("name", "unknown")) for row in self.rows if "uuid" in row
-        }
+        if not answer.get("same"):
+            self.rows = self._read_rows()
+            self.cards = {
+                row["index"]: (row["uuid"], row.get("name", "unknown")) for row in self.rows if "uuid" in row
+            }
         return answer
 
     async def answer(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def repair_or_move_aside(
         )
         facts = {"reason": str(failed), "folder": str(aside)}
         return RepairResult("redis_data_set_aside", damage, facts, empty=True)
-    damage = f"its append-only file was damaged, and was cut before the damage; a copy is {copy}"
+    damage = f"its append-only file was damaged, and was truncated before the damage; a copy is {copy}"
     return RepairResult("redis_file_repaired", damage, {"copy": str(copy)}, empty=False)
 
 

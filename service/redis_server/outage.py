@@ -29,7 +29,7 @@ class Outage:
             if full:
                 return f"{SILENCE}: no {full} left on {self._embedded.folder.parent}", "free some space there"
             if self._embedded.obstacle:
-                return f"{SILENCE}: {self._embedded.obstacle}", "it will be started when that works"
+                return f"{SILENCE}: {self._embedded.obstacle}", "fix this; it is then started automatically"
             died = self._embedded.died
             if died is not None and time.monotonic() - died < STEADY:
                 said = f"{SILENCE}: it ended with: {self._embedded.last_words}"

@@ -29,8 +29,9 @@ RESERVE, RELEASE, EXTEND, CONCLUDE, EXPIRE, HEARTBEAT = (
     Script("canhazgpu.service.reservations", verb)
     for verb in ("reserve", "release", "extend", "conclude", "expire", "heartbeat")
 )
-LEAVE, DRAIN, MANAGE, ADOPT, DISOWN = (
-    Script("canhazgpu.service.reservations", verb) for verb in ("leave", "drain", "manage", "adopt", "disown")
+LEAVE, DRAIN, MANAGE, ADOPT, DISOWN, LABEL = (
+    Script("canhazgpu.service.reservations", verb)
+    for verb in ("leave", "drain", "manage", "adopt", "disown", "label")
 )
 ATTEMPTS = 10  # A GPU that appears during a call restarts the call, and so does each loss of Redis' data.
 
@@ -182,6 +183,12 @@ class Allocator:
             MANAGE, uid, operation, encode_request({"by": by, "force": force}, gpus, uuids)
         )
         return reply, msgspec.convert(reply.get("released") or [], list[Released])
+
+    async def label(self, uid: int, operation: str, *, kind: str, reservation: str, label: str) -> bool:
+        """Give a reservation of this kind another label; return whether there is one."""
+        request = {"kind": kind, "id": reservation, "label": label}
+        reply = await self.change(LABEL, uid, operation, msgspec.json.encode(request))
+        return bool(reply["code"] == "done")
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:
         """Remove requests from the queue; return False if none of them was waiting."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuUsage
-from canhazgpu.events.reservations import Record
+from canhazgpu.events.reservations import SCHEDULERS, Record
 from canhazgpu.service.reservations.holder_token import HolderTokens
 
 
@@ -28,8 +28,8 @@ def environment(  # noqa: PLR0913 - the reservation, and what is known of its GP
     index_of = {uuid: index for index, uuid in seen.items()}
     uuids = [uuid for _, uuid in named if uuid]
     indices = [index_of.get(uuid, str(index)) for index, uuid in named]
-    # CUDA counts only the GPUs that the user can open.
-    by_uuid = settings.run.device_ids == "uuid" or settings.enforcement.devices
+    # CUDA counts only the GPUs that the user, or the job of a scheduler, can open.
+    by_uuid = settings.run.device_ids == "uuid" or settings.enforcement.devices or record.kind in SCHEDULERS
     return {
         "CUDA_VISIBLE_DEVICES": ",".join(uuids if by_uuid else indices),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",

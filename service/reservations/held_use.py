@@ -1,8 +1,8 @@
 """Decides whether a run uses GPUs that its user holds already, and refuses requests that wait for themselves.
 
-A run within another one (or in a shell with the variables of a reservation) is part of that reservation, as
-`srun` within `salloc` is. Which reservation it names is only a wish: one of the caller's own is used, by uid.
-Root after `sudo` is the user who logged in.
+A run within another one (or in a shell with the variables of a reservation, or in a scheduler's job) is part
+of that reservation, as `srun` within `salloc` is. Which reservation or job it names is only a wish: one of
+the caller's own is used, by uid. Root after `sudo` is the user who logged in.
 """
 
 from collections import Counter, deque
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from canhazgpu.events.linux.processes import Process, parents, start_time_of
-from canhazgpu.events.reservations import MANUAL, RUN, Record
+from canhazgpu.events.reservations import MANUAL, RUN, SCHEDULERS, Record, job_label
 from canhazgpu.service.api.errors import Problem
 
 MOST = 256  # Nested runs that are remembered.
@@ -60,6 +60,21 @@ def _person(uid: int, login_uid: int | None) -> int:
     return uid if login_uid is None else login_uid
 
 
+def surrounding(own: Iterable[Record], within: str | None, job: str | None) -> str | None:
+    """Return the reservation that a caller is part of, from those that its environment names.
+
+    In a job, that is the job's, unless the one `within` began later: a job inherits the variables of the
+    shell in which it was submitted.
+    """
+    own = list(own)
+    label = job_label(job) if job else None
+    of_job = next((one for one in own if one.kind in SCHEDULERS and one.label == label), None)
+    if of_job is None:
+        return within
+    began_inside = any(one.id == within and one.started_ms >= of_job.started_ms for one in own)
+    return within if began_inside else of_job.id
+
+
 def choose(  # noqa: PLR0913 - each says one thing about the request
     own: Sequence[Record],
     within: str | None,
@@ -83,7 +98,7 @@ def choose(  # noqa: PLR0913 - each says one thing about the request
         detail = f"{asked} were requested within reservation {outer.id}, which has {_shown(outer.gpus)}"
         raise Problem(409, "not-within", detail, OTHERS)
     if timeout:
-        detail = f"a run within reservation {outer.id} has no timeout of its own"
+        detail = f"a run within reservation {outer.id} cannot have its own timeout"
         raise Problem(409, "not-within", detail, f"use timeout(1) for the command; {OTHERS}")
     return HeldUse(outer, _of(outer, wanted, gpus, uses))
 
@@ -115,7 +130,7 @@ def _shown(gpus: Sequence[int]) -> str:
 def outer_runs(
     records: Iterable[Record], own: Sequence[Record], within: str | None, pid: int
 ) -> list[Record]:
-    """Return the runs that a process is part of: they end only after it, so it must not wait for them.
+    """Return the runs and the job that a process is part of: it must not wait for them, as they end after it.
 
     Whose runs they are does not matter (`sudo` in a run), but anybody can name a reservation (`within`).
     """
@@ -123,7 +138,7 @@ def outer_runs(
     return [
         one
         for one in records
-        if one.kind == RUN
+        if (one.kind == RUN or one.kind in SCHEDULERS)
         and ((one.id == within and one in own) or Process(one.pid or 0, one.start or 0) in ancestors)
     ]
 
@@ -137,5 +152,6 @@ def refuse_waiting_for_itself(
     if limit is not None:
         most = min(most, limit - len(held))
     if held and (need > most or (gpus and not held.isdisjoint(gpus))):
-        detail = f"the request would wait for itself: it is part of a run on {_shown(sorted(held))}"
+        what = "job" if any(one.kind in SCHEDULERS for one in outer) else "run"
+        detail = f"the request would wait for itself: it is part of a {what} on {_shown(sorted(held))}"
         raise Problem(409, "waits-for-itself", detail, f"at most {max(0, most)} other GPUs can become free")

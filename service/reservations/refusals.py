@@ -5,7 +5,7 @@ from typing import Any
 
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.linux.processes import has_ended
-from canhazgpu.events.reservations import SCHEDULERS
+from canhazgpu.events.reservations import KUBERNETES, SCHEDULERS
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges, states_of_gpus
 from canhazgpu.service.api.errors import Problem
@@ -128,6 +128,8 @@ def not_yours(blocked: Sequence[Blocked], verb: str, known: Collection[int]) -> 
 def _whose(blocked_gpu: Blocked, verb: str) -> str:
     if blocked_gpu.kind == "run" and verb == "extend":
         return f"held by a run of {blocked_gpu.by}, which lasts as long as its process"
+    if blocked_gpu.kind == KUBERNETES:
+        return "reserved for a pod, and released when the pod ends"
     if blocked_gpu.kind in SCHEDULERS:
         return f"reserved for a job of {blocked_gpu.by}, and released when the job ends"
     if blocked_gpu.another_login:

@@ -18,10 +18,7 @@ from canhazgpu.service.violations.responses import TimelineResponse
 
 OPERATIONS = (
     Operation(
-        method="get",
-        path="/v1/health",
-        about="The health of the service.",
-        reply=api_responses.HealthResponse,
+        method="get", path="/v1/health", about="The service's health.", reply=api_responses.HealthResponse
     ),
     Operation(
         method="get",
@@ -36,10 +33,7 @@ OPERATIONS = (
         about="Violations: GPU use without a valid reservation, oldest first.",
         reply=list[api_responses.ViolationResponse],
         query={
-            "since": (
-                TEXT,
-                "Violations that ended at this time or later: 7d (ago), 2026-11-25, 2026-11-25T14:30:00Z.",
-            ),
+            "since": (TEXT, "Violations that ended then or later: 7d, 2026-11-25, 2026-11-25T14:30:00Z."),
             "until": (TEXT, "Violations that started by this time; same syntax as since."),
             "user": (TEXT, "Only violations of this user."),
             "gpu": (TEXT, "Only violations on this GPU: its index, or the beginning of its UUID."),
@@ -78,7 +72,7 @@ OPERATIONS = (
     Operation(
         method="post",
         path="/v1/silences",
-        about="Suppress notices about some violations for a time; administrators only.",
+        about="Suppress notices about some violations for a limited time; administrators only.",
         reply=api_responses.SilenceResponse,
         code=201,
         body=requests.SilenceRequest,
@@ -217,6 +211,14 @@ OPERATIONS = (
         problems=WRITES,
     ),
     CHECK,
+    Operation(
+        method="post",
+        path="/v1/jobs/label",
+        about="Label a reservation with the job that it turned out to be for; root only.",
+        reply=api_responses.LabelledResponse,
+        body=requests.JobLabelRequest,
+        problems=WRITES,
+    ),
     Operation(
         method="post",
         path="/v1/reservations/release",

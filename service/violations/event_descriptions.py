@@ -22,7 +22,7 @@ NOTICES = {
     "changed": "Notice for {} about a change",
     "reminder": "Reminder for {}",
     "resolved": "Notice for {} that it was resolved",
-    "terminate": "Order to end the processes of {}",
+    "terminate": "Order to terminate the processes of {}",
 }
 OUTCOMES = {
     "delivered": "delivered",

@@ -20,7 +20,7 @@ from canhazgpu.client import Client, Refused
 
 NASTY = "\x1b[2J\r\nBcc: victim@example.com\r\n\r\nGPU 7\0\u202e\x9b"
 ADDRESS = re.compile(r"[\w…]+@example\.com")
-HEADER = "VIOLATION USER GPU KIND SINCE LASTED PEAK GIB TOLD PROCESSES"
+HEADER = "VIOLATION USER GPU KIND SINCE LASTED PEAK GIB NOTIFIED PROCESSES"
 BEFORE = "violation,state,kind,user,gpu,since,closed,duration_s,peak_memory_mb,reason,evidence"
 
 
@@ -129,7 +129,7 @@ def test_a_time_line_is_there_for_people_and_for_programs(audited: Daemon) -> No
     head, table = text.split("\n\n")
     assert "User:      bob (uid 1001)\n" in head
     assert "Lasted:    2h 0m 0s\n" in head
-    assert "Told:      unreached" in head
+    assert "Notified:  unreached" in head
     lines = table.splitlines()
     assert lines[0].split() == ["TIME", "EVENT", "WHAT", "HAPPENED"]
     moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  "

@@ -86,7 +86,7 @@ def test_a_position_is_no_id(full: QueueHost) -> None:
         full.stand("reserve", "--gpus", "4", "--wait")
     ids = [row["id"] for row in full.queue()]
     done = full.run("cancel", "2")
-    said = f"2 is a position, which changes; it is that of root now: canhazgpu cancel {ids[1]}"
+    said = f"2 is a position, which can change; it is currently that of root: canhazgpu cancel {ids[1]}"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"Error: {said}\n")
     assert full.run("cancel", "1", "--user", "root").stderr.endswith(f"cancel {ids[0]} --user root\n")
     assert "7 is neither an id nor a position in the queue" in full.run("cancel", "7").stderr

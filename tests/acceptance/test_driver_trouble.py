@@ -6,7 +6,7 @@ import pytest
 from support.daemon import Daemon, until
 from support.nvml import Say
 
-CRASH = "the driver's library crashes at this GPU: look at `dmesg` and `nvidia-smi`"
+CRASH = "the driver's library crashes when it reads this GPU: look at `dmesg` and `nvidia-smi`"
 CARDS = "gpu GPU-aaaa H100 81559 45 500\ngpu GPU-bbbb H100 81559 45 500\n"
 REASON = "Driver/library version mismatch"
 REMEDY = "reboot, or reload the nvidia modules: the driver was upgraded"

@@ -51,7 +51,7 @@ def test_the_demo_ends_with_the_mail_that_closed_it(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     subjects = re.findall(r"\| Subject: (.*)", done.stdout)
     assert len(subjects) == 2
-    assert "resolved: you no longer use GPUs 2 and 4" in subjects[1]
+    assert "resolved: you are no longer using GPUs 2 and 4" in subjects[1]
 
 
 def test_a_log_without_a_line_is_no_error(folder: Path) -> None:

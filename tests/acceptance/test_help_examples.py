@@ -74,7 +74,7 @@ def at_rest(host: Daemon, *held: str) -> None:
         assert host.run("reserve", "--gpu-ids", ",".join(held)).returncode == 0
 
 
-@pytest.mark.parametrize("name", sorted({*SECTIONS["Use GPUs"], *SECTIONS["See"]} - {"cancel"}))
+@pytest.mark.parametrize("name", sorted({*SECTIONS["Use GPUs"], *SECTIONS["View status"]} - {"cancel"}))
 def test_the_examples_of_a_command_work(eight: Daemon, name: str) -> None:
     """Each ends with 0 where its GPUs are free, or held where it is about what one has.
 

@@ -159,8 +159,41 @@ def test_run_takes_nothing_that_a_job_holds(host: Daemon, people: list[Person]) 
     """`run` gets the other GPUs, and is refused if there are not enough."""
     reserve(host, uid=people[0].uid, devices=[3, 2, 1])
     assert host.run("run", "--gpus", "1", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES").stdout == "3\n"
+    until(lambda: host.status().count("AVAILABLE") == 1)
     done = host.run("run", "--gpus", "2", "--nonblock", "--", "true", person=people[0])
     assert "3 GPUs reserved" in done.stderr
+
+
+def test_pods_hold_gpus_one_by_one_until_they_end(host: Daemon) -> None:
+    """A reservation for Kubernetes is labelled when the pod is known, and is released by its id."""
+    both = [reserve(host, kind="kubernetes", job=f"starting-{device}", devices=[device]) for device in BOTH]
+    assert "GPU 0: IN USE by root (pod starting-3) for" in host.status()
+    for held in both:
+        body = {"kind": "kubernetes", "id": held["id"], "job": "ml/train-0"}
+        assert client(host).post("/v1/jobs/label", body) == {"labelled": True}
+    assert host.status().count("(pod ml/train-0) for") == 2
+    assert "(kubernetes, until the pod ends)" in host.status()
+    told = host.run("events", "--type", "reservation.labelled", "--json").stdout
+    assert told.count('"label": "pod ml/train-0"') == 2
+    host.stop(9)  # The label is in the journal, as the reservation is.
+    host.start()
+    body = {"kind": "kubernetes", "ids": [both[0]["id"]]}
+    assert [row["gpus"] for row in client(host).post("/v1/jobs/release", body)] == [[0]]
+    assert [row["label"] for row in client(host).get("/v1/reservations")] == ["pod ml/train-0"]
+    assert "reserved for a pod" in host.run("release", "1").stderr
+
+
+def test_only_what_a_scheduler_holds_is_labelled_and_released(host: Daemon) -> None:
+    """The ids of manual reservations and of other jobs change nothing; a job or ids must be named."""
+    assert host.run("reserve", "--gpu-ids", "0").returncode == 0
+    reserve(host, devices=[2])
+    for held in client(host).get("/v1/reservations"):
+        body = {"kind": "kubernetes", "id": held["id"], "job": "ml/train-0"}
+        assert client(host).post("/v1/jobs/label", body) == {"labelled": False}
+        assert client(host).post("/v1/jobs/release", {"kind": "kubernetes", "ids": [held["id"]]}) == []
+    assert [row["label"] for row in client(host).get("/v1/reservations")] == [None, "job 17"]
+    with pytest.raises(Refused, match="either `job` or `ids`"):
+        client(host).post("/v1/jobs/release", {"kind": "slurm"})
 
 
 def test_a_killed_service_keeps_the_reservations_of_jobs(host: Daemon) -> None:

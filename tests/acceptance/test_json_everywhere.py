@@ -13,9 +13,10 @@ from canhazgpu.cli.commands import COMMANDS, build
 # They run something, write files, or print text that is meant for another program.
 WITHOUT = {
     *("run", "top", "serve", "worker", "demo", "config example"),
-    *("install systemd", "install logrotate", "install profile", "install slurm"),
-    *("install docker", "install podman", "oci hook", "oci runtime"),
+    *("install systemd", "install logrotate", "install profile", "install slurm", "install pbs"),
+    *("install docker", "install podman", "oci hook", "oci runtime", "kubernetes", "install kubernetes"),
     *("slurm prolog", "slurm epilog", "slurm reconcile"),
+    *("pbs prologue", "pbs epilogue", "pbs reconcile"),
 }
 
 

@@ -43,10 +43,10 @@ def test_a_whole_chain_is_one_line_and_exit_code_0(three: list[Path]) -> None:
     """The summary has the files, the lines, the numbers, and what is missing or not proven."""
     done = verify(three[2])
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "3 files, 15 lines, seq 1 to 15: the chain is whole.\n"
+    assert done.stdout == "3 files, 15 lines, seq 1 to 15: the chain is intact.\n"
     three[0].unlink()
     assert verify(three[2]).stdout == (
-        "2 files, 10 lines, seq 6 to 15: the chain is whole. It begins at seq 6: older files were rotated"
+        "2 files, 10 lines, seq 6 to 15: the chain is intact. It begins at seq 6: older files were rotated"
         " away. The content of that first line cannot be verified.\n"
     )
 
@@ -62,7 +62,7 @@ def test_what_is_no_chain_yet_and_what_is_unfinished_is_said(tmp_path: Path) -> 
     with path.open("ab") as file:
         file.write(line("torn")[:50])
     assert verify(path).stdout == (
-        "1 file, 2 lines, seq 1 to 1: the chain is whole. 1 line from before the chain."
+        "1 file, 2 lines, seq 1 to 1: the chain is intact. 1 line from before the chain."
         " 1 line left incomplete by a writer that died.\n"
     )
 
@@ -229,7 +229,7 @@ def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:
     log.close()
     limited = f"ulimit -Sn 40; exec {' '.join(COMMAND)} log verify {path}"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
-    assert done.stdout == "60 files, 60 lines, seq 1 to 60: the chain is whole.\n", done
+    assert done.stdout == "60 files, 60 lines, seq 1 to 60: the chain is intact.\n", done
 
 
 def test_the_log_of_the_settings_is_verified_while_it_is_written(host: Daemon) -> None:
@@ -239,7 +239,7 @@ def test_the_log_of_the_settings_is_verified_while_it_is_written(host: Daemon) -
     until(lambda: path.exists() and "notice.created" in path.read_text())
     assert host.run("notify", "test", "--channel", "log").returncode == 0
     done = host.run("log", "verify")
-    assert (done.returncode, done.stdout) == (0, "1 file, 3 lines, seq 1 to 3: the chain is whole.\n")
+    assert (done.returncode, done.stdout) == (0, "1 file, 3 lines, seq 1 to 3: the chain is intact.\n")
     path.write_bytes(path.read_bytes().replace(b"bob", b"eve", 1))
     assert host.stop() == 0
     done = host.run("log", "verify")

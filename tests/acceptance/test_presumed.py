@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
@@ -79,6 +80,13 @@ def _scanned(host: Daemon) -> str:
     return str(json.loads(host.run("status", "--json").stdout)[0]["scanned_at"])
 
 
+def _sleeping(words: list[str]) -> "subprocess.Popen[bytes]":
+    """Return a process that has become `sleep`: before, it is root's, or the person's who logged in."""
+    process = subprocess.Popen(words)
+    until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n")
+    return process
+
+
 SERVICE = 998  # Below UID_MIN, with or without a name.
 
 
@@ -107,7 +115,7 @@ def test_use_under_sudo_is_adopted_by_who_logged_in(host: Daemon, people: list[P
     """Alice adopts use that she started as a service account by reserving; bob cannot."""
     alice, bob = people
     service = ["setpriv", f"--reuid={SERVICE}", f"--regid={SERVICE}", "--clear-groups", "sleep", "600"]
-    process = subprocess.Popen(alice.sudo(*service))
+    process = _sleeping(alice.sudo(*service))
     try:
         host.place(gpu(0, use(process.pid, 5000)))
         until(host.facts)
@@ -125,7 +133,7 @@ def test_use_under_sudo_is_adopted_by_who_logged_in(host: Daemon, people: list[P
 def test_what_another_person_does_in_ones_login_is_not_ones_own(host: Daemon, people: list[Person]) -> None:
     """After `su - bob` in alice's login, neither hides or adopts the other's use."""
     alice, bob = people
-    process = subprocess.Popen(alice.sudo(*bob.command("sleep", "600")))
+    process = _sleeping(alice.sudo(*bob.command("sleep", "600")))
     try:
         host.place(gpu(0, use(process.pid, 5000)))
         until(host.facts)

@@ -74,7 +74,10 @@ def test_a_page_is_a_page(nowhere: Daemon) -> None:
         (("--kind", "opend"), "--kind: expected one of opened, changed, "),
         (("--audience", "everybody"), "--audience: expected one of offender, holder, admins, address, not"),
         (("--channel", "pigeon"), "--channel: expected one of wall, email, not pigeon"),
-        (("--kind", "stalled", "--audience", "holder"), "stalled has others: expected one of admins,"),
+        (
+            ("--kind", "stalled", "--audience", "holder"),
+            "--audience with --kind stalled: expected one of admins,",
+        ),
         (("--violation", "v1", "--kind", "granted"), "--kind: expected one of opened, changed, reminder, "),
         (("--html", "--channel", "wall"), "cannot be used together"),
         (
@@ -106,7 +109,7 @@ def test_a_real_violation_is_shown_as_each_notice_and_nothing_is_sent(host: Daem
     shown = host.run("notify", "preview", "--violation", name).stdout
     for kind in ("opened", "changed", "reminder", "resolved", "terminate"):
         assert f"== {kind}-admins: violation {name}\n" in shown
-    assert "canhazgpu on testhost: bob has been using GPU 0 without a reservation, since" in shown
+    assert "canhazgpu on testhost: bob has been using GPU 0 without a reservation since" in shown
     assert "PID 999999 (<b>python3), 1024MB" in shown
     assert "Questions: room 214\n" in shown
     assert f": violation {name}\n" in host.run("notify", "preview", "--violation", name[:-1]).stdout

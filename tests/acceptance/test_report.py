@@ -98,7 +98,7 @@ def test_of_one_user(busy: Daemon, people: list[Person]) -> None:
     assert text.startswith("GPU-hours of bob on testhost, ")
     assert "FREE" not in text
     nobody = busy.run("report", "--mine", person=people[0])
-    assert nobody.stdout.endswith("\n\nNothing was reserved, used or waited for in this time.\n"), nobody
+    assert nobody.stdout.endswith("\n\nNothing was reserved, used or waited for in this period.\n"), nobody
     done = busy.run("report", "--mine", "--user", "bob")
     assert (done.returncode, done.stderr) == (2, "Error: --user and --mine cannot be used together\n")
 
@@ -185,7 +185,7 @@ def test_a_period_and_its_mistakes(busy: Daemon) -> None:
     assert answer(busy, "--days", "2", "--by", "day")["by"] == "day"
     assert answer(busy, "--since", "today")["total"]["unknown_s"] == 0
     empty = busy.run("report", "--since", "2020-01-01", "--until", "2020-01-02")
-    assert "Nothing is known about this time." in empty.stdout
+    assert "Nothing is known about this period." in empty.stdout
     for words in (
         ("--days", "0"),
         ("--days", "x"),

@@ -108,7 +108,7 @@ def test_only_the_newest(host: Daemon) -> None:
     assert host.run("history", "--gpu", "0").stdout == f"No reservation on GPU 0 {last}"
     assert host.run("history", "--user", "bob").stdout == f"No reservation of bob {last}"
     shown = host.run("history", "--user", "bob", "--gpu", "0", "--since", "2h").stdout
-    assert shown == "No reservation of bob on GPU 0 ended in that time.\n"
+    assert shown == "No reservation of bob on GPU 0 ended in that period.\n"
 
 
 @pytest.mark.parametrize(

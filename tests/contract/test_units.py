@@ -10,6 +10,7 @@ from canhazgpu.cli.operations import install
 
 MOST = 30  # Tenths of what `systemd-analyze security` calls exposure.
 NAMES = ("canhazgpu.service", "canhazgpu-worker.service")
+PLUGIN = "canhazgpu-kubernetes.service"
 # What would keep the service from its work: see the comments in the units.
 HARMFUL = {
     "PrivateDevices": "NVML opens /dev/nvidia*",
@@ -53,7 +54,7 @@ def test_a_unit_is_hardened(tmp_path: Path, name: str) -> None:
 def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
     """`systemd-analyze verify` is silent."""
     need("systemd-analyze")
-    for name in NAMES:
+    for name in (*NAMES, PLUGIN):
         _settings(name, tmp_path)
     verified = subprocess.run(
         ["systemd-analyze", "verify", *sorted(tmp_path.glob("*.service"))],
@@ -92,3 +93,11 @@ def test_the_units_differ_only_in_what_they_do() -> None:
         for name in NAMES
     )
     assert first == second
+
+
+def test_the_device_plugin_stays_in_the_mount_namespace_of_the_host(tmp_path: Path) -> None:
+    """The unit has no directive that starts it in another one, where its root would not count."""
+    found = _settings(PLUGIN, tmp_path)
+    private = ("Protect", "Private", "Mount", "BindPaths", "Temporary", "Root")
+    assert [name for name in found if name.startswith(private) or name.endswith(("Paths", "Directory"))] == []
+    assert found["CapabilityBoundingSet"] == ""

@@ -95,7 +95,9 @@ async def test_a_broken_file_is_repaired_beside_a_journal(folder: Path, file: Pa
     assert 50 < size < 150
     (aside,) = (folder / "redis").glob("broken-*.aof")
     assert aside.read_bytes() == broken
-    assert damage == f"its append-only file was damaged, and was cut before the damage; a copy is {aside}"
+    assert (
+        damage == f"its append-only file was damaged, and was truncated before the damage; a copy is {aside}"
+    )
     (said,) = [line for line in logs if line["event"] == "redis_file_repaired"]
     assert "Bad file format reading the append only file" in said["last_words"]
     assert await keys(folder) == (size, None)

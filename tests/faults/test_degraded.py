@@ -254,7 +254,10 @@ def test_the_words_of_a_server_that_died(folder: Path) -> None:
     with none_left():  # Nor does looking for the cause end the service.
         assert outage.explain(down)[0] == reason
     redis.obstacle = "state_dir: Read-only file system"
-    assert outage.explain(down) == (f"{SILENCE}: {redis.obstacle}", "it will be started when that works")
+    assert outage.explain(down) == (
+        f"{SILENCE}: {redis.obstacle}",
+        "fix this; it is then started automatically",
+    )
     redis.obstacle, redis.died = None, time.monotonic() - 60
     assert outage.explain(down)[0] == str(down)
 

@@ -161,5 +161,5 @@ def test_what_is_not_permitted_is_named(host: Daemon, people: list[Person]) -> N
     path.chmod(0o600)
     assert f"`chmod 0666 {path}`" in remedy_for(people[1], path)
     host.folder.chmod(0o700)
-    assert f"you may not enter {host.folder}/: " in remedy_for(people[1], path)
+    assert f"you do not have permission to enter {host.folder}/: " in remedy_for(people[1], path)
     host.folder.chmod(0o755)

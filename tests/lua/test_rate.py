@@ -117,6 +117,7 @@ async def test_a_change_of_name_is_no_event(host: Host) -> None:
     assert b"step 19" in text
 
 
+@pytest.mark.timeout(600)  # 1,752 scans.
 async def test_new_processes_at_every_scan_have_a_bound(host: Host) -> None:
     """New processes every minute cause few events in a day, and the last state is published."""
     await host.scan(1, process(BOB))

@@ -4,12 +4,11 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.daemon import until
+from support.hosts import changed_setting
 from support.people import Person
 from support.slurm import GPUS, NODE, Slurm
 
@@ -34,22 +33,9 @@ def reconcile(node: Slurm) -> str:
     return node.run(str(node.folder / "canhazgpu-reconcile"))
 
 
-@contextmanager
-def setting(node: Slurm, before: str, after: str) -> Iterator[None]:
-    """Change the settings for a while; the prolog reads them each time."""
-    config = node.daemon.folder / "config.toml"
-    text = config.read_text()
-    config.write_text(text.replace(before, after))
-    assert config.read_text() != text
-    try:
-        yield
-    finally:
-        config.write_text(text)
-
-
 def test_a_service_that_comes_back_in_time_reserves(node: Slurm, persons: list[Person]) -> None:
     """The prolog asks again until the service is there, and the job is reserved as always."""
-    with setting(node, 'wait = "4s"', 'wait = "60s"'):
+    with changed_setting(node.daemon, 'wait = "4s"', 'wait = "60s"'):
         node.daemon.stop(signal.SIGKILL)
         job = node.submit(persons[0], "--gres=gpu:1")
         until(lambda: notes(node), 60)
@@ -75,7 +61,7 @@ def test_without_the_service_a_job_starts_and_is_reserved_later(node: Slurm, per
 
 def test_without_the_service_the_node_is_drained_if_so_set(node: Slurm, persons: list[Person]) -> None:
     """The job is requeued in a held state, and starts after the node has been resumed."""
-    with setting(node, "[slurm]\n", '[slurm]\nunreachable = "drain"\n'):
+    with changed_setting(node.daemon, "[slurm]\n", '[slurm]\nunreachable = "drain"\n'):
         node.daemon.stop()
         try:
             job = node.submit(persons[0], "--gres=gpu:1")

@@ -61,7 +61,7 @@ SITUATIONS = {
     ("docs/architecture.md", "Runs"): Situation(),
     ("docs/containers.md", "GPUs in containers"): Situation(),
     ("docs/containers.md", "How to mark a container as yours"): Situation(),
-    ("docs/events.md", "Read them"): ADMINISTRATOR,
+    ("docs/events.md", "Reading events"): ADMINISTRATOR,
     ("docs/events.md", "Retention and gaps"): ADMINISTRATOR,
     **{
         (SCRIPTS, heading): ADMINISTRATOR

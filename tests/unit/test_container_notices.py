@@ -65,4 +65,4 @@ def test_the_case_says_that_memory_is_not_reported() -> None:
     """`violations show` leaves out memory that is not reported."""
     row: dict[str, Any] = {**msgspec.to_builtins(boxed()), "notices": [], "told": "", "reached_at": None}
     assert "Memory:    not reported\n" in head(row | {"state": "open"})
-    assert "Memory:    5MB, at most 7MB\n" in head(row | {"memory_mb": 5, "peak_memory_mb": 7})
+    assert "Memory:    5MB, peak 7MB\n" in head(row | {"memory_mb": 5, "peak_memory_mb": 7})

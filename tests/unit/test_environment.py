@@ -5,7 +5,7 @@ import pytest
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuUsage
-from canhazgpu.events.reservations import MANUAL, Record
+from canhazgpu.events.reservations import MANUAL, PBS, SLURM, Record
 from canhazgpu.service.reservations.environment import environment
 
 RECORD = Record(id="r1-1", kind=MANUAL, user="ada", uid=1000, gpus=(0, 2), started_ms=0)
@@ -32,6 +32,13 @@ def test_a_grant_names_its_cards_also_if_they_are_renumbered_meanwhile(ids: str,
     settings = msgspec.structs.replace(settings, run=msgspec.structs.replace(settings.run, device_ids=ids))
     found = environment(settings, RECORD, known("C", "B", "A"), cards={"0": "A", "1": "B", "2": "C"})
     assert (found["CUDA_VISIBLE_DEVICES"], found["NVIDIA_VISIBLE_DEVICES"]) == (visible, "A,C")
+
+
+@pytest.mark.parametrize("kind", [SLURM, PBS])
+def test_in_a_job_cuda_gets_uuids(kind: str) -> None:
+    """A job may be able to open only its own GPUs, so indices would mean other cards."""
+    record = msgspec.structs.replace(RECORD, kind=kind)
+    assert environment(Settings(), record, known("A", "B", "C"))["CUDA_VISIBLE_DEVICES"] == "A,C"
 
 
 def test_with_enforcement_cuda_gets_uuids() -> None:

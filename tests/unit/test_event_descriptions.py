@@ -112,7 +112,7 @@ def test_notices_say_for_whom_and_by_what() -> None:
         == "First notice for team@example.com, by email"
     )
     assert said(_notice(kind="terminate", channels=["terminate"], dry_run=True)) == (
-        "Order to end the processes of bob (dry run), by terminate"
+        "Order to terminate the processes of bob (dry run), by terminate"
     )
 
 

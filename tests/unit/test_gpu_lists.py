@@ -154,5 +154,5 @@ def test_the_same_card_by_two_names_is_refused() -> None:
 
 def test_a_python_list_of_gpus_is_no_text() -> None:
     """`"0-1"` is refused in words of the caller, before the service is asked."""
-    with pytest.raises(TypeError, match=re.escape("gpu_ids is a list such as [0, 1], not '0-1'")):
+    with pytest.raises(TypeError, match=re.escape("gpu_ids must be a list such as [0, 1], not '0-1'")):
         reserve(gpu_ids="0-1").__enter__()

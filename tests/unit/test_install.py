@@ -73,6 +73,22 @@ def test_the_worker_gets_a_unit_of_its_own(
     assert capsys.readouterr().out.endswith("enable --now canhazgpu canhazgpu-worker\n")
 
 
+def test_the_device_plugin_gets_a_unit(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its command is this installation's; without grpcio there is one line, and no unit."""
+    (tmp_path / "to").mkdir()
+    install.kubernetes(to=str(tmp_path / "to"))
+    text = (tmp_path / "to" / "canhazgpu-kubernetes.service").read_text()
+    assert f"\nExecStart={program} kubernetes\n" in text
+    assert capsys.readouterr().out.endswith("systemctl enable --now canhazgpu-kubernetes\n")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(CommandEnded):
+        install.kubernetes(to=str(tmp_path))
+    assert "pip install 'canhazgpu[kubernetes]'" in capsys.readouterr().err
+    assert not (tmp_path / "canhazgpu-kubernetes.service").exists()
+
+
 @pytest.mark.parametrize(
     "odd", ["lab 1.toml", "50%.toml", 'a"b.toml', "a\\b.toml", "plain.toml", "$HOME.toml"]
 )
@@ -104,7 +120,7 @@ def test_an_older_unit_is_kept(program: Path, tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "to" / "canhazgpu.service").write_text("mine\n")
     written = _systemd(tmp_path / "to")
     assert written["canhazgpu.service.bak"] == "mine\n"
-    assert "(the older one is canhazgpu.service.bak)" in capsys.readouterr().out
+    assert "(the previous one is now canhazgpu.service.bak)" in capsys.readouterr().out
     assert _systemd(tmp_path / "to") == written
     assert ".bak" not in capsys.readouterr().out
 

@@ -17,7 +17,7 @@ EVERY = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
 
 SAYS = {
     "opened-offender": [
-        "bob, you have been using GPUs 2 and 4 without a reservation, since 2026-11-24 09:15:47 UTC. [n2041]",
+        "bob, you have been using GPUs 2 and 4 without a reservation since 2026-11-24 09:15:47 UTC. [n2041]",
         "Please use canhazgpu for GPU reservations.",
         "To keep GPUs 2 and 4: canhazgpu reserve --gpu-ids 2,4 --duration 4h",
         "To stop: kill 12345 67890",
@@ -34,7 +34,7 @@ SAYS = {
         "To run on reserved GPUs: canhazgpu run --gpus 1 --wait -- COMMAND",
     ],
     "opened-offender-overstaying": [
-        "you have been using GPU 6 beyond the end of your reservation",
+        "you have been using GPU 6 beyond the end of your reservation, since 2026",
         "canhazgpu reserve --gpu-ids 6 ",
     ],
     "opened-offender-mixed": [
@@ -54,7 +54,7 @@ SAYS = {
     ],
     "opened-holder-unreached": ["bob could not be notified"],
     "opened-admins": [
-        "bob has been using GPUs 2 and 4 without a reservation, since 2026-11-24 09:15:47 UTC.",
+        "bob has been using GPUs 2 and 4 without a reservation since 2026-11-24 09:15:47 UTC.",
         "The user is bob, identified by the uid of the processes.",
         "ps -o user,pid,ppid,lstart,args -p 12345,67890",
         "canhazgpu silence add --user bob --for 2h --reason 'as agreed'",
@@ -88,7 +88,7 @@ SAYS = {
         "This is notice 2 about this episode.",
     ],
     "changed-address": ["bob is now using GPUs 2, 4 and 7 without a reservation"],
-    "reminder-offender": ["bob, you have now been using GPUs 2 and 4 without a reservation, for 4h, since"],
+    "reminder-offender": ["bob, you have now been using GPUs 2 and 4 without a reservation for 4h, since"],
     "reminder-holder": ["bob has now been using GPU 5, which you have reserved, for 4h, since"],
     "reminder-admins": ["bob has now been using GPUs 2 and 4", "This is notice 3 about this episode."],
     "reminder-admins-unreached": [
@@ -96,29 +96,30 @@ SAYS = {
     ],
     "reminder-address": ["bob has now been using GPUs 2 and 4"],
     "resolved-offender": [
-        "bob, resolved: you no longer use GPUs 2 and 4 without a reservation.",
+        "bob, resolved: you are no longer using GPUs 2 and 4 without a reservation.",
         "GPU 2 (NVIDIA H100 80GB HBM3), v1012: 2026-11-24 09:15:47 UTC to 2026-11-24 13:02:11 UTC (3h46m)",
-        "(3h46m), at most 1792MB; the processes have ended",
+        "(3h46m), peak 1792MB; the processes have ended",
         "the GPU is reserved now",
         "Thank you.",
     ],
     "resolved-holder": [
-        "alice, resolved: bob no longer uses GPU 5, which you have reserved.",
+        "alice, resolved: bob is no longer using GPU 5, which you have reserved.",
         "to 2026-11-24 13:02:11 UTC (3h46m)",
         "Nobody else is using it now.",
     ],
-    "resolved-admins": ["Resolved: bob no longer uses GPUs 2 and 4"],
-    "resolved-address": ["Resolved: bob no longer uses GPUs 2 and 4"],
+    "resolved-admins": ["Resolved: bob is no longer using GPUs 2 and 4"],
+    "resolved-address": ["Resolved: bob is no longer using GPUs 2 and 4"],
     "terminate-offender": [
-        "bob, your processes on GPUs 2 and 4 are being ended.",
+        "bob, your processes on GPUs 2 and 4 are being terminated.",
         "SIGINT, then SIGTERM, then SIGKILL",
         "PID 12345 (python3), 768MB",
     ],
-    "terminate-offender-dry-run": ["would be ended now; this is a dry run, and nothing is ended"],
-    "terminate-admins": ["The processes of bob on GPUs 2 and 4 are being ended."],
+    "terminate-offender-dry-run": ["would be terminated now, but this is a dry run"],
+    "terminate-admins": ["The processes of bob on GPUs 2 and 4 are being terminated."],
     "granted-holder": [
         "alice, GPUs 1 and 3 are yours now",
         "Reserved until 2026-11-24 13:15:55 UTC.",
+        "To use them in a shell: export",
         "export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=1,3",
     ],
     "granted-admins": ["GPUs 1 and 3 are alice's now"],
@@ -131,7 +132,7 @@ SAYS = {
     "expiring-admins": ["alice's reservation of GPUs 1 and 3 expires in 15m"],
     "idle-holder": [
         "alice, you have not used GPUs 1 and 3 for 2h, since 2026-11-24 07:15:55 UTC",
-        "The reservation is released at 2026-11-24 10:15:55 UTC unless its GPUs are used before then.",
+        "The reservation will be released at 2026-11-24 10:15:55 UTC unless its GPUs are used before then.",
         "canhazgpu release --gpu-ids 1,3",
     ],
     "idle-admins": ["alice has not used GPUs 1 and 3 for 2h"],
@@ -158,21 +159,21 @@ SAYS = {
     ],
     "timeout-admins": ["alice's run on GPUs 1 and 3 has reached its timeout"],
     "stalled-admins": [
-        "Scanning has stopped (since 2026-11-24 09:14:10 UTC): the driver has not answered for 60 s.",
+        "Scanning stopped at 2026-11-24 09:14:10 UTC: the driver has not answered for 60 s.",
         "Look for Xid errors",
         "canhazgpu doctor",
     ],
     "resumed-admins": [
-        "Scanning works again.",
+        "Scanning is working again.",
         "The problem lasted 26m, from 2026-11-24 09:14:10 UTC to",
     ],
-    "gpu-failed-admins": ["GPU 3 has failed (since", "canhazgpu admin drain 3 ", "Reset the GPU"],
-    "gpu-recovered-admins": ["GPU 3 works again.", "GPU is lost."],
+    "gpu-failed-admins": ["GPU 3 failed at 2026-11-24", "canhazgpu admin drain 3 ", "Reset the GPU"],
+    "gpu-recovered-admins": ["GPU 3 is working again.", "GPU is lost."],
     "channel-failing-admins": [
-        "Delivery by email has failed (since 2026-11-24 09:05:00 UTC): 451 4.3.0",
+        "Delivery by email has been failing since 2026-11-24 09:05:00 UTC: 451 4.3.0",
         "canhazgpu notify test --channel email",
     ],
-    "channel-recovered-admins": ["Delivery by email works again."],
+    "channel-recovered-admins": ["Delivery by email is working again."],
     "digest-admins": [
         "6 violations by 3 users, from 2026-11-23 08:00:00 UTC to 2026-11-24 08:00:00 UTC.",
         "13.8 GPU-hours",
@@ -197,7 +198,7 @@ NEVER_SAYS = {
     "terminate-offender-dry-run": ["kill"],
     "granted-admins": ["yours", "canhazgpu extend"],
     "expiring-admins": ["canhazgpu extend"],
-    "idle-holder-run": ["is released at"],
+    "idle-holder-run": ["will be released at"],
     "digest-admins-quiet": ["canhazgpu violations"],
 }
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from canhazgpu.cli.exit_codes import USAGE, CommandEnded
-from canhazgpu.cli.operations import slurm_files
+from canhazgpu.cli.jobs.notes import Job, JobNotes
+from canhazgpu.cli.operations import scheduler_scripts, slurm_files
 from canhazgpu.cli.slurm import scheduler
-from canhazgpu.cli.slurm.jobs import Job, JobNotes, job_of
+from canhazgpu.cli.slurm.jobs import job_of
 
 JOB = {"SLURM_JOB_ID": "17", "SLURM_JOB_UID": "1001", "SLURM_JOB_GPUS": "1,0"}
 FILES = ["/dev/nvidia2", "/dev/nvidia5"]
@@ -120,7 +121,7 @@ def test_the_lines_name_the_scripts_that_are_written(tmp_path: Path) -> None:
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed program in a place that only root can change."""
-    monkeypatch.setattr(slurm_files, "is_roots", lambda path: "shared" not in path.parts)
+    monkeypatch.setattr(scheduler_scripts, "is_roots", lambda path: "shared" not in path.parts)
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     monkeypatch.delenv("CANHAZGPU_CONFIG", raising=False)
     _script(tmp_path / "canhazgpu", "#!/bin/sh\n")

@@ -10,10 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.events.reservations import Record
+from canhazgpu.events.reservations import KUBERNETES, PBS, SLURM, Record, job_label
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 from canhazgpu.service.api.context import Lines, body, operation_id, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.api.requests import JobEndRequest, JobRequest, seconds
+from canhazgpu.service.api.gpu_names import indices
+from canhazgpu.service.api.requests import JobEndRequest, JobLabelRequest, JobRequest, seconds
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
@@ -26,7 +28,11 @@ from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.routes.last_known import LastKnown
 
 SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request.
-FILES = "the setting slurm.devices says which device file each number of Slurm is"
+FILES = {
+    SLURM: "the setting slurm.devices maps Slurm's numbers to device files",
+    PBS: "compare the GPUs that PBS has for this node with `canhazgpu status`",
+}
+LISTED = "`canhazgpu status` lists them"
 
 
 class JobRoutes:
@@ -53,6 +59,7 @@ class JobRoutes:
         return [
             Route("/v1/jobs", self.reserve, methods=["POST"]),
             Route("/v1/jobs/release", self.release, methods=["POST"]),
+            Route("/v1/jobs/label", self.label, methods=["POST"]),
         ]
 
     async def reserve(self, request: Request) -> Response:
@@ -61,7 +68,7 @@ class JobRoutes:
         params = await body(request, JobRequest)
         if not await self._scanner.wait_for_new_scan(SCAN_PATIENCE):
             raise Problem(503, "not-scanned", "the GPUs do not answer", "run `canhazgpu doctor`")
-        gpus = await self._managed(self._gpus(params.devices))
+        gpus = await self._managed(self._gpus(params))
         if params.request is None:
             await self._end_former(params, gpus, peer)
         name = await self._users.name_of(params.uid)
@@ -72,7 +79,7 @@ class JobRoutes:
             uid=params.uid,
             gpus=tuple(sorted(gpus)),
             uuids=gpus,
-            label=_label(params.job),
+            label=_label(params.kind, params.job),
             wait=params.wait is not False,
             id=params.request,
         )
@@ -95,15 +102,31 @@ class JobRoutes:
         return respond(begin(reserved.reservation, reserved.cards), 201)
 
     async def release(self, request: Request) -> Response:
-        """End the reservation of a job, whatever GPUs it has."""
+        """End the reservations of a job, whatever GPUs they have, or those with these ids."""
         peer = _root(request)
         params = await body(request, JobEndRequest)
-        ids = [one.id for one in await self._held(params.kind, params.job)]
+        if (params.job is None) == (params.ids is None):
+            raise Problem(400, "bad-request", "specify either `job` or `ids`")
+        held = [one for one in await self._allocator.reservations() if one.kind == params.kind]
+        ids = [one.id for one in held if one.id in (params.ids or ()) or _is_of(one, params.job)]
         return respond(await self._end(ids, params.kind, peer, params.operation))
+
+    async def label(self, request: Request) -> Response:
+        """Label a reservation with the name of its job. Returns whether there is such a reservation."""
+        peer = _root(request)
+        params = await body(request, JobLabelRequest)
+        known = await self._allocator.label(
+            peer.uid,
+            operation_id(params.operation),
+            kind=params.kind,
+            reservation=params.id,
+            label=_label(params.kind, params.job),
+        )
+        return respond({"labelled": known})
 
     async def _held(self, kind: str, job: str) -> list[Record]:
         held = await self._allocator.reservations()
-        return [one for one in held if one.kind == kind and one.label == _label(job)]
+        return [one for one in held if one.kind == kind and _is_of(one, job)]
 
     async def _end_former(self, params: JobRequest, gpus: dict[int, str], peer: Peer) -> None:
         """End what the job held before it was requeued, if nobody has ended that."""
@@ -121,13 +144,26 @@ class JobRoutes:
         self._scanner.request_scan()
         return [one.row() for one in released]
 
-    def _gpus(self, devices: list[int]) -> dict[int, str]:
-        """Return the UUIDs of the GPUs with these device files, by index. Raises Problem."""
-        by_file = {gpu.minor: gpu for gpu in self._scanner.known.values() if gpu.minor is not None}
+    def _gpus(self, params: JobRequest) -> dict[int, str]:
+        """Return the UUIDs of the GPUs that a job was given, by index. Raises Problem."""
+        devices, known = params.devices, self._scanner.known
+        if (devices is None) == (params.gpus is None):
+            raise Problem(400, "bad-request", "name either devices or gpus")
+        if devices is None:
+            named = indices(params.gpus, known) or ()
+            if missing := [index for index in named if index not in known]:
+                raise Problem(400, "no-such-device", f"this host has no GPU {spell_ranges(missing)}", LISTED)
+            return {index: known[index].uuid for index in named}
+        by_file = {gpu.minor: gpu for gpu in known.values() if gpu.minor is not None}
         missing = [number for number in devices if number not in by_file]
         if missing:
             files = ", ".join(f"/dev/nvidia{number}" for number in missing)
-            raise Problem(400, "no-such-device", f"this host has no GPU with the device file {files}", FILES)
+            raise Problem(
+                400,
+                "no-such-device",
+                f"this host has no GPU with the device file {files}",
+                FILES.get(params.kind, LISTED),
+            )
         return {by_file[number].index: by_file[number].uuid for number in devices}
 
     async def _managed(self, gpus: dict[int, str]) -> dict[int, str]:
@@ -150,5 +186,9 @@ def _root(request: Request) -> Peer:
     return peer
 
 
-def _label(job: str) -> str:
-    return f"job {job}"
+def _is_of(record: Record, job: str | None) -> bool:
+    return job is not None and record.label == _label(record.kind, job)
+
+
+def _label(kind: str, job: str) -> str:
+    return f"pod {job}" if kind == KUBERNETES else job_label(job)

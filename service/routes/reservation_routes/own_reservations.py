@@ -25,6 +25,7 @@ from canhazgpu.service.reservations.held_use import (
     is_own,
     outer_runs,
     refuse_waiting_for_itself,
+    surrounding,
 )
 from canhazgpu.service.reservations.holder_token import HolderTokens
 from canhazgpu.service.routes.last_known import LastKnown
@@ -89,12 +90,13 @@ class OwnReservationRoutes:
         records = await self._allocator.reservations()
         own = [record for record in records if is_own(record, peer.uid, peer.login_uid)]
         gpus = indices(params.gpus, self._scanner.known)
+        within = surrounding(own, params.within, params.job)
         if nested:
             timeout, uses = params.timeout is not None, self._nested.uses()
-            found = choose(own, params.within, uses, count=params.count, gpus=gpus, timeout=timeout)
+            found = choose(own, within, uses, count=params.count, gpus=gpus, timeout=timeout)
             if found:
                 return self._granted(peer, found)
-        outer = outer_runs(records, own, params.within, peer.pid) if wait else ()
+        outer = outer_runs(records, own, within, peer.pid) if wait else ()
         if outer:
             refuse_waiting_for_itself(
                 outer,

@@ -1,4 +1,4 @@
-"""What the service holds for Slurm's jobs: requests of the prolog, the epilog and `reconcile`."""
+"""What the service holds for a scheduler's jobs: requests of the prolog, the epilog and `reconcile`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from canhazgpu.client.connection import Client, Refused, Unreachable
 from canhazgpu.client.reservations import obtain, post
 
 if TYPE_CHECKING:
-    from canhazgpu.cli.slurm.jobs import Job
+    from canhazgpu.cli.jobs.notes import Job
 
 JOBS = "/v1/jobs"
 LABEL = "job "
 PAUSE = 0.2  # Seconds between attempts to reach the service.
-NOT_MANAGED = "not-managed"  # GPUs that are Slurm's alone: there is nothing to reserve.
+NOT_MANAGED = "not-managed"  # GPUs that are the scheduler's alone: there is nothing to reserve.
+CONFLICT = 409  # Somebody has the GPUs.
 SERVER_ERROR = 500  # From this status on, the service cannot tell.
 
 
@@ -57,17 +58,18 @@ def reserve_now(client: Client, job: Job) -> bool:
     return True
 
 
-def release(client: Client, job: str) -> list[int]:
+def release(client: Client, kind: str, job: str) -> list[int]:
     """End the reservation of a job; return its GPUs. Raises Refused and Unreachable."""
-    rows = post(client, f"{JOBS}/release", {"kind": "slurm", "job": job})
+    rows = post(client, f"{JOBS}/release", {"kind": kind, "job": job})
     return sorted(gpu for row in rows for gpu in row["gpus"])
 
 
-def jobs(client: Client) -> set[str]:
-    """Return the ids of the jobs that have a reservation. Raises Refused and Unreachable."""
+def jobs(client: Client, kind: str) -> set[str]:
+    """Return the ids of the jobs of a scheduler that have a reservation. Raises Refused and Unreachable."""
     rows = client.get("/v1/reservations")
-    return {str(row["label"]).removeprefix(LABEL) for row in rows if row["kind"] == "slurm"}
+    return {str(row["label"]).removeprefix(LABEL) for row in rows if row["kind"] == kind}
 
 
 def _body(job: Job) -> dict[str, Any]:
-    return {"kind": "slurm", "job": job.id, "uid": job.uid, "devices": list(job.devices)}
+    named = {"devices": list(job.devices)} if job.devices else {"gpus": list(job.gpus)}
+    return {"kind": job.kind, "job": job.id, "uid": job.uid, **named}
