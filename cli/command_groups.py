@@ -19,9 +19,9 @@ SECTIONS = {
         "install",
         "enforcement",
         "slurm",
-        "oci",
         "pbs",
         "kubernetes",
+        "oci",
     ),
     "Run the service": ("serve", "worker", "demo"),
 }

@@ -1,4 +1,4 @@
-"""`canhazgpu install`: write the files that a host needs: units, log rotation, shells, schedulers, Docker."""
+"""`canhazgpu install`: write the files that a host needs: units, shells, schedulers, containers."""
 
 import importlib.util
 import os
@@ -89,9 +89,9 @@ def logrotate(*, to: Folder = None) -> None:
 
 
 app.command("slurm", epilog=slurm_files.EPILOG)(slurm_files.slurm)
+app.command("pbs", epilog=pbs_files.EPILOG)(pbs_files.pbs)
 app.command("docker", epilog=container_files.DOCKER_EPILOG)(container_files.docker)
 app.command("podman", epilog=container_files.PODMAN_EPILOG)(container_files.podman)
-app.command("pbs", epilog=pbs_files.EPILOG)(pbs_files.pbs)
 
 
 @app.command("kubernetes", epilog=examples("canhazgpu install kubernetes"))
