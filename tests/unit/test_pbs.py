@@ -143,7 +143,7 @@ def test_install_refuses_what_pbs_mom_should_not_run(
     assert "users other than root can change" in capsys.readouterr().err
     assert not list((tmp_path / "shared").iterdir())
     monkeypatch.setenv("PBS_CONF_FILE", "/nowhere")
-    monkeypatch.setattr(pbs_files, "HOMES", ())
+    monkeypatch.setattr("canhazgpu.cli.jobs.mom_priv.HOMES", ())
     with pytest.raises(CommandEnded):
         pbs_files.pbs()
     assert "there is no PBS on this node: name its directory mom_priv with --to" in capsys.readouterr().err
