@@ -7,7 +7,7 @@ FOLDERS := cli client config events notifiers service workers
 # Modules are compiled once, whatever the caller's environment says: else each worker compiles every test anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers test-slurm test-kubernetes kubelet-api lint bench truth faults dev clean
+.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers test-slurm test-kubernetes test-notebooks test-recipes kubelet-api lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -29,9 +29,9 @@ $(COMPILED): $(STAMP) $(wildcard tests/*.py tests/*/*.py)
 	touch $@
 
 test-waiting: $(STAMP)
-	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb and not slurm and not kubernetes" \
+	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb and not slurm and not kubernetes and not notebook and not recipe" \
 		-n 6 --dist loadfile --no-loadscope-reorder \
-		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb|slurm|kubernetes))
+		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb|slurm|kubernetes|notebook|recipe))
 
 test-heavy: $(STAMP)
 	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 3600 -p no:cacheprovider -q \
@@ -71,6 +71,26 @@ PROTO := cli/kubernetes/proto
 kubelet-api: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -I $(PROTO) --descriptor_set_out $(PROTO)/kubelet.binpb \
 		$(notdir $(sort $(wildcard $(PROTO)/*.proto)))
+
+# Notebooks with a real kernel, and a real JupyterHub, in an environment that has no package of the service.
+NOTEBOOKS := build/notebooks
+test-notebooks: $(STAMP) $(NOTEBOOKS)/.installed
+	$(BIN)/python -m pytest -m notebook -n 2 --dist loadfile tests/notebooks
+
+$(NOTEBOOKS)/.installed: pyproject.toml setup.py tests/notebooks/requirements.txt
+	$(PYTHON) -m venv --clear $(NOTEBOOKS)
+	$(NOTEBOOKS)/bin/python -m pip install -qq --disable-pip-version-check -r tests/notebooks/requirements.txt --editable .
+	touch $@
+
+# The programs of docs/integrations/python.md with their libraries: 6 GB to install, so not in .ci/run.
+RECIPES := build/recipes
+test-recipes: $(STAMP) $(RECIPES)/.installed
+	$(BIN)/python -m pytest -m recipe tests/recipes
+
+$(RECIPES)/.installed: pyproject.toml setup.py tests/recipes/requirements.txt
+	$(PYTHON) -m venv --clear $(RECIPES)
+	$(RECIPES)/bin/python -m pip install -qq --disable-pip-version-check -r tests/recipes/requirements.txt --editable .
+	touch $@
 
 # build/deb/canhazgpu_VERSION_ARCH.deb, for Debian and Ubuntu with Python 3.11 or later.
 deb: $(STAMP)

@@ -41,7 +41,8 @@ def test_gpus_of_others_are_unhealthy(node: Node, people: list[Person]) -> None:
 def test_the_kubelet_is_told_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """The events of the service wake the plugin, which otherwise looks only now and then."""
     node.stop()
-    monkeypatch.setattr(plugin, "CALM", 3600.0)
+    for name in ("TURN", "CALM"):
+        monkeypatch.setattr(plugin, name, 3600.0)
     monkeypatch.setenv("CANHAZGPU_SOCKET", str(node.daemon.folder / "s"))
     settings = Kubernetes(
         plugin_dir=str(node.kubelet.folder), pod_resources=str(node.daemon.folder / "pods.sock")

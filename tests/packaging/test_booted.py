@@ -214,6 +214,23 @@ def test_the_pages_and_the_rotation_are_the_system_s(lab: debian.System) -> None
     assert "/var/log/canhazgpu/violations.log" in rotated.stderr
 
 
+def test_what_a_program_sees_under_systemd_run(lab: debian.System) -> None:
+    """All GPUs, and with --scope those of the shell, as docs/integrations/shells.md says."""
+    row = "| `systemd-run` | all | `systemd-run --scope` keeps the GPUs of the shell;"
+    assert f"\n{row}" in (debian.ROOT / "docs" / "integrations" / "shells.md").read_text()
+    probe = """sh -c 'echo "<${CUDA_VISIBLE_DEVICES-all}>"'"""
+    line = f"chg-use --gpu-ids 1 2>/dev/null; {{}} {probe}; {{}} canhazgpu run -- {probe}; canhazgpu release"
+    lab.shell("canhazgpu install profile")
+
+    def seen(start: str) -> list[str]:
+        return lab.call("bash", "-l", "-c", line.format(start, start)).stdout.splitlines()[:2]
+
+    assert lab.call("bash", "-l", "-c", probe).stdout == "<>\n"
+    assert seen("systemd-run --wait --pipe --quiet") == ["<all>", "<1>"]
+    assert seen("systemd-run --scope --quiet") == ["<1>", "<1>"]
+    lab.shell("rm -f /etc/profile.d/canhazgpu.sh /etc/fish/conf.d/canhazgpu.fish")
+
+
 def test_purge_stops_the_service_and_leaves_nothing(lab: debian.System) -> None:
     """Neither a process nor a unit nor state."""
     lab.shell("apt-get purge -qq -y canhazgpu")
