@@ -14,7 +14,7 @@ from canhazgpu.cli.commands import COMMANDS, build
 WITHOUT = {
     *("run", "top", "serve", "worker", "demo", "config example"),
     *("install systemd", "install logrotate", "install profile", "install slurm", "install pbs"),
-    *("install docker", "install podman", "oci hook", "oci runtime"),
+    *("install docker", "install podman", "oci hook", "oci runtime", "kubernetes", "install kubernetes"),
     *("slurm prolog", "slurm epilog", "slurm reconcile"),
     *("pbs prologue", "pbs epilogue", "pbs reconcile"),
 }
