@@ -9,7 +9,6 @@ from starlette.routing import Route
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.sanitize import printable
-from canhazgpu.service.api.container_responses import ContainerResponse
 from canhazgpu.service.api.context import body, peer_of, respond
 from canhazgpu.service.api.requests import ContainerRequest
 from canhazgpu.service.containers.decision import Asked, Decision, decide
