@@ -12,7 +12,13 @@ from typing import Any
 
 import anyio
 
-from canhazgpu.cli.doctor import channel_checks, container_checks, enforcement_checks, stream_checks
+from canhazgpu.cli.doctor import (
+    channel_checks,
+    container_checks,
+    enforcement_checks,
+    scheduler_checks,
+    stream_checks,
+)
 from canhazgpu.cli.doctor.permissions import (
     has_service_rights,
     service_user,
@@ -290,4 +296,5 @@ ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "limits": limits,
     "devices": enforcement_checks.enforcement,
     "containers": container_checks.containers,
+    "schedulers": scheduler_checks.schedulers,
 }

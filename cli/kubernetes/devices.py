@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from canhazgpu.events.reservations import KUBERNETES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 
 class Held(NamedTuple):
@@ -49,6 +49,14 @@ def devices_of(rows: Iterable[dict[str, Any]]) -> tuple[Device, ...]:
 def only_held(devices: Iterable[Device]) -> tuple[Device, ...]:
     """Return the same GPUs, of which only those of pods are healthy: nothing can be reserved."""
     return tuple(device._replace(healthy=device.healthy and device.held is not None) for device in devices)
+
+
+def without(devices: Iterable[Device], uuids: Collection[str]) -> tuple[Device, ...]:
+    """Return the same GPUs, of which these are unhealthy unless a pod holds them."""
+    return tuple(
+        device._replace(healthy=device.healthy and (device.held is not None or device.uuid not in uuids))
+        for device in devices
+    )
 
 
 def _held(row: dict[str, Any]) -> Held | None:

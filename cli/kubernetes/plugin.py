@@ -10,7 +10,7 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 
 from canhazgpu.cli.kubernetes import held
-from canhazgpu.cli.kubernetes.devices import only_held
+from canhazgpu.cli.kubernetes.devices import only_held, without
 from canhazgpu.cli.kubernetes.endpoint import Endpoint
 from canhazgpu.cli.kubernetes.inventory import Inventory
 from canhazgpu.cli.kubernetes.pods import KubeletAway, pods
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TURN = 1.0  # Seconds between looks at the kubelet's sockets.
 CALM = 5.0  # Seconds between looks at the service and at the pods, if nothing is known to change.
 RETRY = 0.5  # Seconds between looks at the pods while the kubelet does not list a GPU that one should have.
+BACKOFF = 20.0  # Seconds for which a GPU is unhealthy if it looks free and cannot be reserved.
 SILENCE = 45.0  # Seconds; a quiet stream of events sends a keep-alive every 15 s.
 EVENTS = "/v1/events?follow=1&n=1&type=gpu&type=reservation"
 FORBIDDEN = 403
@@ -51,6 +52,7 @@ class Plugin:
         self._wake, self._changed, self._ended = Event(), Event(), Event()
         self._seen, self._listed = -CALM, -CALM
         self._away_since: float | None = None
+        self._refused: dict[str, float] = {}
         self._complaints: dict[str, str] = {}
 
     def run(self) -> None:
@@ -82,12 +84,14 @@ class Plugin:
         try:
             if not self._inventory.is_known:
                 held.check_rights(self._client)
-            self._inventory.put(held.devices(self._client))
+            found = held.devices(self._client)
         except (Refused, Unreachable) as trouble:
             if isinstance(trouble, Refused) and trouble.status == FORBIDDEN:
                 raise Refused(trouble.status, trouble.kind, trouble.detail, ON_HOST) from None
             self._away(now, trouble)
             return
+        late = [uuid for uuid, refused in self._refused.copy().items() if now - refused < BACKOFF]
+        self._inventory.put(without(found, late))
         self._seen, self._away_since = now, None
         self._is_well("service", "the service answers again")
 
@@ -115,12 +119,17 @@ class Plugin:
         _say(f"registered {self._settings.resource} with the kubelet")
 
     def _allocate(self, uuids: Sequence[str]) -> None:
-        with self._allocating:
-            self._pods.allocated(uuids)
-            held.reserve_patiently(Client(), uuids)
-        self._listed = -CALM
-        self._changed.set()
-        self._wake.set()
+        try:
+            with self._allocating:
+                self._pods.allocated(uuids)
+                held.reserve_patiently(Client(), uuids)
+        except Refused:  # A controller would make pod after pod, because waiting requests claim a free GPU.
+            self._refused |= dict.fromkeys(uuids, time.monotonic())
+            raise
+        finally:
+            self._listed = -CALM
+            self._changed.set()
+            self._wake.set()
 
     def _reconcile(self) -> None:
         now = time.monotonic()

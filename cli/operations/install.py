@@ -103,8 +103,8 @@ def kubernetes(*, to: Folder = None) -> None:
     program = Path(sysconfig.get_path("scripts"), "canhazgpu")
     if importlib.util.find_spec("grpc") is None:
         fail("the plugin needs grpcio and protobuf: pip install 'canhazgpu[kubernetes]'", REFUSED)
-    _check_program(program, to)
     name = "canhazgpu-kubernetes.service"
+    _check_program(program, to, name)
     write(Path(to or UNITS, name), unit(name, program, os.environ.get("CANHAZGPU_CONFIG") or None))
     sys.stdout.write("Next: systemctl daemon-reload && systemctl enable --now canhazgpu-kubernetes\n")
 
@@ -157,9 +157,9 @@ def shipped(name: str) -> str:
     return files("canhazgpu.config").joinpath(name).read_text()
 
 
-def _check_program(program: Path, to: str | None) -> None:
+def _check_program(program: Path, to: str | None, name: str = "canhazgpu.service") -> None:
     """Exit if the unit could not run this installation, or if others than root could change it."""
-    packaged = next((folder for folder in PACKAGED if Path(folder, "canhazgpu.service").exists()), None)
+    packaged = next((folder for folder in PACKAGED if Path(folder, name).exists()), None)
     if packaged and to is None:
         fail(
             f"the unit in {packaged} belongs to the package: change it with `systemctl edit canhazgpu`",

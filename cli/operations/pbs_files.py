@@ -1,7 +1,6 @@
 """`canhazgpu install pbs`: the scripts that Torque's pbs_mom runs, or the hook for OpenPBS."""
 
 import os
-import re
 import sys
 import sysconfig
 from importlib.resources import files as resources
@@ -12,14 +11,12 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.exit_codes import REFUSED
+from canhazgpu.cli.jobs.mom_priv import mom_priv
 from canhazgpu.cli.operations.host_files import EXECUTABLE, READABLE, shown, write
 from canhazgpu.cli.operations.scheduler_scripts import check, plain
 from canhazgpu.cli.output import examples, fail
 
 EPILOG = examples("canhazgpu install pbs", "canhazgpu install pbs --to /var/spool/torque/mom_priv")
-CONF = "/etc/pbs.conf"
-HOMES = ("/var/spool/torque", "/var/spool/pbs")
-HOME = re.compile(r"^\s*PBS_(?:MOM_)?HOME\s*=\s*(\S+)", re.MULTILINE)
 MARK = "Written by `canhazgpu install pbs`."
 HOOK, SHIPPED_HOOK = "canhazgpu-hook.py", "pbs_hook.PY"
 PROGRAM, CONFIG = '"/opt/canhazgpu/bin/canhazgpu"', 'CONFIG = ""'  # In the shipped hook.
@@ -62,7 +59,10 @@ def pbs(
     The files are written to mom_priv, the directory of pbs_mom. A prologue and an epilogue of your own
     stay as they are. An older file is kept with the suffix .bak.
     """
-    folder = Path(to or _mom_priv()).absolute()
+    found = to or mom_priv()
+    if not found:
+        fail("the directory mom_priv of PBS was not found: name it with --to", REFUSED)
+    folder = Path(found).absolute()
     program = Path(sysconfig.get_path("scripts"), "canhazgpu")
     check(folder, program, "mom_priv", "pbs_mom")
     named = os.environ.get("CANHAZGPU_CONFIG")
@@ -96,17 +96,6 @@ def hook(program: Path, config: Path | None) -> str:
     text = resources("canhazgpu.config").joinpath(SHIPPED_HOOK).read_text()
     named = f'CONFIG = "{plain(config)}"' if config else CONFIG
     return text.replace(PROGRAM, f'"{program}"').replace(CONFIG, named)
-
-
-def _mom_priv() -> Path:
-    """Return the directory mom_priv of this node; exit if there is none."""
-    conf = Path(os.environ.get("PBS_CONF_FILE") or CONF)
-    named = HOME.findall(conf.read_text(errors="replace")) if conf.is_file() else []
-    homes = [home for home in (os.environ.get("PBS_HOME"), *reversed(named), *HOMES) if home]
-    found = next((Path(home, "mom_priv") for home in homes if Path(home, "mom_priv").is_dir()), None)
-    if not found:
-        fail("the directory mom_priv of PBS was not found: name it with --to", REFUSED)
-    return found
 
 
 def _place(folder: Path, name: str) -> None:

@@ -69,10 +69,10 @@ def run(
 ) -> None:
     """Run a command on reserved GPUs.
 
-    The GPUs are released when the command ends. Inside another `run`, or in a shell that has the variables of
-    a reservation, the command uses the GPUs of that run or reservation: all of them, or as many as --gpus
-    says. If you hold a manual reservation that fits, the command uses it. A container of `docker run` gets a
-    proof that it is yours.
+    The GPUs are released when the command ends. Inside another `run`, in a job of Slurm or PBS, or in a shell
+    that has the variables of a reservation, the command uses the GPUs of that run, job or reservation: all of
+    them, or as many as --gpus says. If you hold a manual reservation that fits, the command uses it. A
+    container of `docker run` gets a proof that it is yours.
     """
     body = {
         "kind": "run",

@@ -29,6 +29,6 @@ class Containers(Struct, frozen=True, kw_only=True):
         str,
         about(
             "Docker's socket, used read-only to look up the name, labels and user of a container, as a hint"
-            " about who started it. If empty, Docker is not asked."
+            " about who started it. If empty, Docker is not queried."
         ),
     ] = "/run/docker.sock"

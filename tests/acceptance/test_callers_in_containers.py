@@ -33,6 +33,17 @@ def test_a_uid_in_roots_container_changes_nothing(host: Daemon, people: list[Per
     assert (read.returncode, f"IN USE by {alice.name}" in read.stdout) == (0, True), read
 
 
+def test_a_uid_in_roots_container_gets_no_token(host: Daemon, people: list[Person]) -> None:
+    """The token would prove that a container is the holder's; on the host, the holder gets it."""
+    alice = people[0]
+    assert host.run("reserve", person=alice).returncode == 0
+    words = alice.command(*COMMAND, "env", "--json")
+    for before, has in (([], True), (ROOTFUL, False)):
+        (held,) = json.loads(call(host, [*before, *words]).stdout)
+        assert "CANHAZGPU_RESERVATION" in held["environment"]
+        assert ("CANHAZGPU_TOKEN" in held["environment"]) == has
+
+
 def test_a_users_own_namespace_is_the_users(host: Daemon, people: list[Person]) -> None:
     """As for a rootless container, the kernel knows who created it."""
     alice = people[0]

@@ -14,8 +14,8 @@ from canhazgpu.cli.commands import COMMANDS, build
 WITHOUT = {
     *("run", "top", "serve", "worker", "demo", "config example"),
     *("install systemd", "install logrotate", "install profile", "install slurm", "install pbs"),
-    *("install docker", "install podman", "oci hook", "oci runtime"),
-    *("slurm prolog", "slurm epilog", "slurm reconcile"),
+    *("install docker", "install podman", "install kubernetes", "oci hook", "oci runtime"),
+    *("slurm prolog", "slurm epilog", "slurm reconcile", "kubernetes"),
     *("pbs prologue", "pbs epilogue", "pbs reconcile"),
 }
 

@@ -16,6 +16,8 @@ from support.dockerd import IMAGE
 from support.people import Person
 from support.podman import Podman, podman_absent
 
+from canhazgpu.cli.operations.container_files import ROOTLESS
+
 ROOT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
 PROGRAM = """#!/bin/sh
@@ -81,15 +83,20 @@ def engines(host: CheckedHost, people: list[Person]) -> Iterator[dict[str, Podma
 
 def start(host: CheckedHost, podman: Podman, *before: str, options: tuple[str, ...]) -> str:
     """Start a container that ends at once; return what Podman prints if it fails."""
-    hooks = f"--hooks-dir={host.folder / 'hooks'}"
-    words = podman.command(hooks, "run", "--rm", "--network=none", *podman.limits(), *options, IMAGE, "true")
+    settings = host.folder / "containers.conf"
+    settings.write_text(ROOTLESS.format(folders=json.dumps([str(host.folder / "hooks")])))
+    words = podman.command("run", "--rm", "--network=none", *podman.limits(), *options, IMAGE, "true")
     done = subprocess.run(
         [*before, *words],
         capture_output=True,
         text=True,
         check=False,
         cwd="/",
-        env={**podman.environment, **{k: v for k, v in host.service.environment.items() if "CANHAZ" in k}},
+        env={
+            **podman.environment,
+            "CONTAINERS_CONF": str(settings),
+            **{k: v for k, v in host.service.environment.items() if "CANHAZ" in k},
+        },
         timeout=60,
     )
     assert done.returncode == 0 or "canhazgpu: the container was not started: " in done.stderr, done.stderr

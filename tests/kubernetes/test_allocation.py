@@ -1,12 +1,13 @@
 """What the plugin and the service agree on: which GPUs pods can have, and whose they are until they end."""
 
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from support.daemon import until, use
+from support.daemon import COMMAND, until, use
 from support.kubelet import RESOURCE, Node, cards
 from support.people import Person
 
@@ -90,6 +91,20 @@ def test_what_is_reserved_is_not_allocated(node: Node) -> None:
     assert failed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
     assert failed.value.details().startswith("canhazgpu: Not available: GPU 1 is reserved by root")
     assert node.held() == {}
+
+
+def test_a_gpu_that_waiting_requests_claim_is_unhealthy_for_a_while(node: Node) -> None:
+    """Its allocation fails with the reason; then no pod is offered it until it may be tried again."""
+    assert node.daemon.run("reserve", "--gpu-ids", "0").returncode == 0
+    words = [*COMMAND, "reserve", "--gpu-ids", "0-1", "--wait"]
+    with subprocess.Popen(words, env=node.daemon.environment, stderr=subprocess.PIPE) as waiting:
+        until(lambda: node.daemon.run("queue", "--json").stdout.strip() != "[]", 30)
+        with pytest.raises(grpc.RpcError) as failed:
+            node.kubelet.allocate("GPU-1")
+        assert "GPU 1 is claimed by waiting requests" in failed.value.details()
+        until(lambda: node.kubelet.healthy() == {"GPU-2", "GPU-3"})
+        waiting.terminate()
+    until(lambda: node.kubelet.healthy() == {"GPU-1", "GPU-2", "GPU-3"}, 60)
 
 
 def test_a_gpu_that_does_not_exist_is_not_allocated(node: Node) -> None:

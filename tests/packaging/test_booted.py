@@ -218,14 +218,14 @@ def test_what_a_program_sees_under_systemd_run(lab: debian.System) -> None:
     """All GPUs, and with --scope those of the shell, as docs/integrations/shells.md says."""
     row = "| `systemd-run` | all | `systemd-run --scope` keeps the GPUs of the shell;"
     assert f"\n{row}" in (debian.ROOT / "docs" / "integrations" / "shells.md").read_text()
-    probe = """sh -c 'echo "<${CUDA_VISIBLE_DEVICES-all}>"'"""
-    line = f"chg-use --gpu-ids 1 2>/dev/null; {{}} {probe}; {{}} canhazgpu run -- {probe}; canhazgpu release"
-    lab.shell("canhazgpu install profile")
+    lab.path("/root/probe").write_text("""#!/bin/sh\necho "<${CUDA_VISIBLE_DEVICES-all}>"\n""")
+    lab.shell("chmod +x /root/probe; canhazgpu install profile")
 
     def seen(start: str) -> list[str]:
-        return lab.call("bash", "-l", "-c", line.format(start, start)).stdout.splitlines()[:2]
+        line = f"chg-use --gpu-ids 1 2>/dev/null; {start} /root/probe; {start} canhazgpu run -- /root/probe"
+        return lab.call("bash", "-l", "-c", f"{line}; canhazgpu release").stdout.splitlines()[:2]
 
-    assert lab.call("bash", "-l", "-c", probe).stdout == "<>\n"
+    assert lab.call("bash", "-l", "-c", "/root/probe").stdout == "<>\n"
     assert seen("systemd-run --wait --pipe --quiet") == ["<all>", "<1>"]
     assert seen("systemd-run --scope --quiet") == ["<1>", "<1>"]
     lab.shell("rm -f /etc/profile.d/canhazgpu.sh /etc/fish/conf.d/canhazgpu.fish")

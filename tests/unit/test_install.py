@@ -78,7 +78,11 @@ def test_the_device_plugin_gets_a_unit(
 ) -> None:
     """Its command is this installation's; without grpcio there is one line, and no unit."""
     (tmp_path / "to").mkdir()
-    install.kubernetes(to=str(tmp_path / "to"))
+    (tmp_path / "units").mkdir()
+    (tmp_path / "units" / "canhazgpu.service").touch()  # Of the package, which has none for this.
+    monkeypatch.setattr(install, "PACKAGED", (str(tmp_path / "units"),))
+    monkeypatch.setattr(install, "UNITS", str(tmp_path / "to"))
+    install.kubernetes(to=None)
     text = (tmp_path / "to" / "canhazgpu-kubernetes.service").read_text()
     assert f"\nExecStart={program} kubernetes\n" in text
     assert capsys.readouterr().out.endswith("systemctl enable --now canhazgpu-kubernetes\n")

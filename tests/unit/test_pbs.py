@@ -143,7 +143,7 @@ def test_install_refuses_what_pbs_mom_should_not_run(
     assert "users other than root can change" in capsys.readouterr().err
     assert not list((tmp_path / "shared").iterdir())
     monkeypatch.setenv("PBS_CONF_FILE", "/nowhere")
-    monkeypatch.setattr(pbs_files, "HOMES", ())
+    monkeypatch.setattr("canhazgpu.cli.jobs.mom_priv.HOMES", ())
     with pytest.raises(CommandEnded):
         pbs_files.pbs()
     assert "the directory mom_priv of PBS was not found: name it with --to" in capsys.readouterr().err
@@ -159,3 +159,15 @@ def test_the_prologue_never_ends_a_job(tmp_path: Path, program: str, code: int) 
     assert subprocess.run(words, env=environment, capture_output=True, check=False).returncode == code
     (tmp_path / "file").unlink()
     assert subprocess.run(words, env=environment, capture_output=True, check=False).returncode == 0
+
+
+def test_the_page_has_the_commands_that_install_prints() -> None:
+    """docs/integrations/pbs.md names the events, the order and the file of the hook as `install pbs` does."""
+    page = (Path(__file__).parents[2] / "docs" / "integrations" / "pbs.md").read_text()
+    for words in (
+        f'create hook canhazgpu event="{pbs_files.EVENTS}"',
+        f"import hook canhazgpu application/x-python default /var/spool/pbs/mom_priv/{pbs_files.HOOK}",
+        "order=200,alarm=60,freq=120",
+        "$node_check_script /var/spool/torque/mom_priv/canhazgpu-reconcile",
+    ):
+        assert words in page

@@ -11,7 +11,6 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.sanitize import printable
 from canhazgpu.service.api.context import body, peer_of, respond
 from canhazgpu.service.api.requests import ContainerRequest
-from canhazgpu.service.api.responses import ContainerResponse
 from canhazgpu.service.containers.decision import Asked, Decision, decide
 from canhazgpu.service.containers.starter import starter_of
 from canhazgpu.service.identity.user_names import Users

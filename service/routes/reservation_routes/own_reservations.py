@@ -64,7 +64,7 @@ class OwnReservationRoutes:
         held = [
             {
                 "reservation": reservation(record, seen.now_ms),
-                "environment": self.environment(record),
+                "environment": self.environment(record, proven=peer.proven is True),
             }
             for record in seen.reservations
             if is_own(record, peer.uid, peer.login_uid)
@@ -108,11 +108,21 @@ class OwnReservationRoutes:
         return None
 
     def environment(
-        self, record: Record, gpus: Sequence[int] | None = None, cards: Mapping[str, str] | None = None
+        self,
+        record: Record,
+        gpus: Sequence[int] | None = None,
+        cards: Mapping[str, str] | None = None,
+        *,
+        proven: bool = True,
     ) -> dict[str, str]:
-        """Return the variables for all GPUs of a reservation or for some, with the token for containers."""
+        """Return the variables for all GPUs of a reservation or for some.
+
+        Only callers who are `proven` to be the holder get the token for containers.
+        """
         known = self._scanner.known
-        return environment(self._settings, record, known, gpus, cards, tokens=self._tokens)
+        return environment(
+            self._settings, record, known, gpus, cards, tokens=self._tokens if proven else None
+        )
 
     def _granted(self, peer: Peer, use: HeldUse) -> dict[str, Any]:
         if start := start_time_of(peer.pid):
