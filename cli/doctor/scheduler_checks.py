@@ -51,7 +51,7 @@ def _of_slurm(conf: Path) -> Iterator[Finding]:
     for key, lack in (
         ("prolog", "Slurm does not reserve the GPUs of its jobs: its Prolog does not run canhazgpu"),
         ("epilog", "Slurm does not release the GPUs of its jobs: its Epilog does not run canhazgpu"),
-        ("healthcheckprogram", "after a reboot, GPUs of Slurm's jobs can stay reserved: no HealthCheckProgram"),
+        ("healthcheckprogram", "after a boot, GPUs of Slurm's jobs can stay reserved: no HealthCheckProgram"),
     ):
         if not any(_is_ours(value) for value in lines.get(key, [])):
             yield "warn", lack, SLURM_REMEDY
@@ -87,7 +87,7 @@ def _of_pbs(folder: Path) -> Iterator[Finding]:
             return
     config = folder / "config"
     if not config.is_file() or f"{OURS}-reconcile" not in config.read_text(errors="replace"):
-        lack = "after a reboot, GPUs of Torque's jobs can stay reserved: no $node_check_script"
+        lack = "after a boot, GPUs of Torque's jobs can stay reserved: no $node_check_script"
         yield "warn", lack, f"add `$node_check_script {folder}/canhazgpu-reconcile` to {config}"
 
 
