@@ -62,7 +62,7 @@ def _wrong_script(facts: Any) -> str:
     except OSError as error:
         return f"{path}: {error.strerror}"
     if program is None or not os.access(shlex.split(program[1])[0], os.X_OK):
-        return f"the program that {path} names is not there"
+        return f"the program that {path} names is missing or not executable"
     return ""
 
 
@@ -73,5 +73,6 @@ def _of_podman() -> str:
             program = json.loads(Path(folder, HOOK).read_text(errors="replace"))["hook"]["path"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        return "" if os.access(program, os.X_OK) else f"{folder}/{HOOK} names {program}, which is not there"
+        missing = f"{folder}/{HOOK} names {program}, which is missing or not executable"
+        return "" if os.access(program, os.X_OK) else missing
     return "podman does not ask the service before it starts a container"

@@ -61,8 +61,9 @@ Folder = Annotated[
 def docker(*, to: Folder = None) -> None:
     """Make Docker ask canhazgpu before it starts a container.
 
-    Writes a script for each runtime to the directory of daemon.json, /etc/docker, and names the scripts in
-    daemon.json. An older file is kept with the suffix .bak. The check begins when Docker is restarted.
+    Writes a script for each runtime to the directory of daemon.json, /etc/docker, and sets the scripts as the
+    runtimes in daemon.json. An older file is kept with the suffix .bak. The check begins when Docker is
+    restarted.
     """
     folder = Path(to or DOCKER).expanduser().absolute()
     program = _program(folder, own=to is not None)

@@ -61,7 +61,7 @@ def pbs(
     """
     found = to or mom_priv()
     if not found:
-        fail("there is no PBS on this node: name its directory mom_priv with --to", REFUSED)
+        fail("the directory mom_priv of PBS was not found: name it with --to", REFUSED)
     folder = Path(found).absolute()
     program = Path(sysconfig.get_path("scripts"), "canhazgpu")
     check(folder, program, "mom_priv", "pbs_mom")

@@ -106,13 +106,13 @@ def reconcile(
     startup: Annotated[
         bool,
         typer.Option(
-            "--startup", help="Only release the GPUs of jobs that are not recorded, as after a boot."
+            "--startup", help="Only release the GPUs of jobs that are not recorded, as after a reboot."
         ),
     ] = False,
 ) -> None:
     """Release the GPUs of ended jobs, and reserve those that running jobs lack.
 
-    pbs_mom runs this about once a minute. After a boot, the node has no jobs.
+    pbs_mom runs this about once a minute. After a reboot, the node has no jobs.
     """
     from canhazgpu.cli.jobs.notes import JobNotes  # noqa: PLC0415 - heavy, as are the next ones
     from canhazgpu.cli.jobs.reconcile import reconcile as run  # noqa: PLC0415
@@ -145,7 +145,7 @@ def _numbers(option: str, text: str | None) -> list[int] | None:
         return None
     words = text.split(",")
     if not all(word.isascii() and word.isdecimal() and len(word) <= 6 for word in words):  # noqa: PLR2004
-        fail(f"{option}: numbers with commas between them are needed, as in 0,1", USAGE)
+        fail(f"{option}: use numbers separated by commas, as in 0,1", USAGE)
     return sorted({int(word) for word in words})
 
 

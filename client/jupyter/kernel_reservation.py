@@ -29,7 +29,7 @@ class KernelReservation:
         try:
             self._waits = KernelEnd(self.id)
         except OSError:
-            self.end = "also if this kernel ends before: use `%canhazgpu release` at the end"
+            self.end = "even if this kernel ends earlier: run `%canhazgpu release` at the end"
         os.environ.update(granted["environment"])
 
     def left(self) -> int | None:

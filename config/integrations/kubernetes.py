@@ -18,7 +18,7 @@ class Kubernetes(Struct, frozen=True, kw_only=True):
     device_list_strategy: Annotated[
         Literal["envvar", "cdi-cri"],
         about(
-            "How a container gets its GPUs. envvar: by NVIDIA_VISIBLE_DEVICES, which NVIDIA's container"
+            "How a container gets its GPUs. envvar: through NVIDIA_VISIBLE_DEVICES, which NVIDIA's container"
             " runtime reads. cdi-cri: as the CDI devices nvidia.com/gpu=UUID, which the container runtime"
             " must know."
         ),

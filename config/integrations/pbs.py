@@ -31,5 +31,5 @@ class Pbs(Struct, frozen=True, kw_only=True):
     ] = "/var/spool/torque"
     jobs_dir: Annotated[
         str,
-        about("Directory where the prologue records the jobs of this node. It must be empty after a boot."),
+        about("Directory where the prologue records the jobs of this node. It must be empty after a reboot."),
     ] = "/run/canhazgpu-pbs"

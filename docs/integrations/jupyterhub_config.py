@@ -11,7 +11,8 @@ import os
 import pwd
 
 GPUS = "1"
-DURATION = "8h"  # The server goes on without a reservation after this time; users can `canhazgpu extend`.
+# After this time, the server keeps running without a reservation; users can `canhazgpu extend`.
+DURATION = "8h"
 CANHAZGPU = "canhazgpu"  # A path, if the hub's PATH does not have it.
 # Not the hub's own environment: its secrets could be read in the command, which runs as the user.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name in {"PATH", "CANHAZGPU_CONFIG"}}
@@ -45,7 +46,7 @@ async def canhazgpu(user, *words):
 async def reserve_gpus(spawner):
     """Reserve for the user, and give the server the variables."""
     name = spawner.user.name
-    await release_gpus(spawner)  # Of a server that the hub did not see stop.
+    await release_gpus(spawner)  # Left over from a server that the hub did not see stop.
     note = f"JupyterHub {spawner.name}".strip()
     words = ["reserve", "--json", "--gpus", GPUS, "--duration", DURATION, "--note", note]
     spawner.environment.update(json.loads(await canhazgpu(name, *words))["environment"])

@@ -64,10 +64,10 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
 
 
 class JobRequest(OperationRequest, frozen=True, kw_only=True):
-    """Reserve GPUs for a job of a scheduler, in the name of its user, until the job ends; only for root.
+    """Reserve GPUs for a job of a scheduler, on behalf of its user, until the job ends; only for root.
 
-    `job` is the scheduler's id of it. Either `devices` or `gpus` names its GPUs: `devices` are the numbers of
-    device files, the N of /dev/nvidiaN, and `gpus` are indices or UUIDs. A job has one reservation: if it has
+    `job` is the scheduler's id for it. Either `devices` or `gpus` names its GPUs: `devices` are the numbers
+    of device files, the N of /dev/nvidiaN, and `gpus` are indices or UUIDs. A job has one reservation: if it has
     these GPUs already, the answer is the same. `wait` and `request` are as for other reservations.
     """
 
@@ -100,8 +100,9 @@ class ContainerRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Ask whether a container may start on GPUs; it changes nothing.
 
     `names`: `all`, indices, UUIDs. `devices`: numbers of device files, the N of /dev/nvidiaN. `every`: the
-    container can open any GPU. `narrow`: the caller can give it fewer GPUs. `token`: what a run of the holder
-    passed on. `daemon`: a runtime that starts containers for anybody asks.
+    container can open any GPU. `narrow`: the caller can give it fewer GPUs. `token`: the
+    CANHAZGPU_TOKEN of the run that started it. `daemon`: the caller is a runtime that starts containers for
+    anybody.
     """
 
     id: Words = ""

@@ -67,7 +67,7 @@ def decide(asked: Asked, starter: Starter, snapshot: Snapshot) -> Decision:
     if unknown:
         return Decision(
             gpus=wanted,
-            reason=f"it asks for {', '.join(unknown[:MOST_SHOWN])}, which is no GPU that canhazgpu knows",
+            reason=f"it asks for {', '.join(unknown[:MOST_SHOWN])}, which canhazgpu does not know",
             remedy="`canhazgpu status` lists the GPUs",
         )
     missing = [gpu for gpu in snapshot.gpus if gpu.usage.index in set(wanted) - own]

@@ -9,7 +9,7 @@ from support.people import Person
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow(120)]
 PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "containers.md"
-HOLDER, OTHER, NOBODY = "the holder of GPU 0", "the holder of GPU 1", "nobody proven"
+HOLDER, OTHER, NOBODY = "the holder of GPU 0", "the holder of GPU 1", "plain `docker run`"
 WHO = (HOLDER, OTHER, NOBODY)
 WAYS = {
     "`--gpus all`": ["--gpus=all"],

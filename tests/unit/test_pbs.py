@@ -146,7 +146,7 @@ def test_install_refuses_what_pbs_mom_should_not_run(
     monkeypatch.setattr("canhazgpu.cli.jobs.mom_priv.HOMES", ())
     with pytest.raises(CommandEnded):
         pbs_files.pbs()
-    assert "there is no PBS on this node: name its directory mom_priv with --to" in capsys.readouterr().err
+    assert "the directory mom_priv of PBS was not found: name it with --to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("program", "code"), [("/bin/false", 2), ("/bin/true", 0), ("/nowhere", 127)])
