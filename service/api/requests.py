@@ -67,8 +67,8 @@ class JobRequest(OperationRequest, frozen=True, kw_only=True):
     """Reserve GPUs for a job of a scheduler, on behalf of its user, until the job ends; only for root.
 
     `job` is the scheduler's id for it. Either `devices` or `gpus` names its GPUs: `devices` are the numbers
-    of device files, the N of /dev/nvidiaN, and `gpus` are indices or UUIDs. A job has one reservation: if it has
-    these GPUs already, the answer is the same. `wait` and `request` are as for other reservations.
+    of device files, the N of /dev/nvidiaN, and `gpus` are indices or UUIDs. A job has one reservation: if it
+    has these GPUs already, the answer is the same. `wait` and `request` are as for other reservations.
     """
 
     kind: SchedulerKind
