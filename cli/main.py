@@ -37,7 +37,7 @@ NO_SERVICE = (
 )
 BAD_REQUEST = 400
 NO_FILE = "--config needs the name of a settings file after it: --config FILE"
-OURS = ("CANHAZGPU_CONFIG", "CANHAZGPU_SOCKET", "CANHAZGPU_RESERVATION")
+OURS = ("CANHAZGPU_CONFIG", "CANHAZGPU_SOCKET", "CANHAZGPU_RESERVATION", "CANHAZGPU_TOKEN")
 
 
 def main() -> None:

@@ -11,7 +11,9 @@ from canhazgpu.cli.output import examples
 app = typer.Typer(
     help="Check containers before they start; container runtimes run these commands.",
     no_args_is_help=False,
-    epilog=examples("canhazgpu install docker", "canhazgpu install podman"),
+    epilog=examples(
+        "canhazgpu install docker", "canhazgpu install podman", "canhazgpu oci hook < state.json"
+    ),
     rich_markup_mode=None,
 )
 

@@ -1,5 +1,6 @@
 """`pip install canhazgpu` without extras: the commands of users work, the others say what to install."""
 
+import json
 import os
 import re
 import subprocess
@@ -90,6 +91,14 @@ def test_a_user_needs_nothing_more(light: dict[str, str], service: Daemon, words
     assert (done.returncode, done.stderr) == (0, "")
     if words.startswith("reserve"):
         service.run("release")
+
+
+def test_the_variables_of_a_reservation_need_nothing_more(light: dict[str, str], service: Daemon) -> None:
+    """A command in a shell that has them looks for no settings of the service in them."""
+    held = json.loads(_call(light, "reserve", "--json").stdout)
+    done = _call({**light, **held["environment"]}, "check")
+    service.run("release")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
