@@ -43,7 +43,7 @@ class JobNotes:
             new.write_bytes(msgspec.json.encode(job))
             new.rename(self._folder / job.id)
         except OSError as error:
-            warn(job.kind, f"{job.kind}.jobs_dir: job {job.id} cannot be noted: {error.strerror}")
+            warn(job.kind, f"{job.kind}.jobs_dir: job {job.id} cannot be recorded: {error.strerror}")
 
     def remove(self, name: str) -> bool:
         """Forget a job; return whether it was noted."""

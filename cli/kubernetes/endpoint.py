@@ -49,7 +49,7 @@ class Endpoint:
         try:
             self._server.add_insecure_port(f"unix:{self._own}")
         except RuntimeError as error:
-            raise KubeletAway(f"{self._own} cannot be made: {_cause(error)}") from error
+            raise KubeletAway(f"{self._own} cannot be created: {_cause(error)}") from error
         self._server.start()
         self._places = (kubelet, _place(self._own))
         try:

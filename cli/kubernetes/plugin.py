@@ -139,9 +139,9 @@ class Plugin:
         try:
             found = pods(self._settings.pod_resources, self._settings.resource)
         except KubeletAway as away:
-            self._complain("pods", f"the kubelet does not tell which pods have GPUs: {away}")
+            self._complain("pods", f"the kubelet does not report which pods have GPUs: {away}")
             return
-        self._is_well("pods", "the kubelet tells again which pods have GPUs")
+        self._is_well("pods", "the kubelet reports again which pods have GPUs")
         with self._allocating:
             try:
                 plan = self._pods.plan(held.devices(self._client), found, time.monotonic())

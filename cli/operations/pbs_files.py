@@ -41,7 +41,7 @@ BODIES = {
     "prologue": ("Reserves the GPUs of a job.", PROLOGUE),
     "epilogue": ("Releases the GPUs of a job.", 'exec {program} pbs epilogue -- "$@"\n'),
     "reconcile": (
-        "Releases what jobs hold that are no longer on this node.",
+        "Releases the GPUs of jobs that are no longer on this node.",
         "{program} pbs reconcile || true\n",
     ),
 }

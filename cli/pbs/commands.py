@@ -21,7 +21,7 @@ app = typer.Typer(
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
-        help="What pbs_mom passes: the id of the job, its user, its group, and more that is not used.",
+        help="What pbs_mom passes: the id of the job, its user, its group, and others, which are ignored.",
         metavar="ARGUMENTS",
     ),
 ]

@@ -23,7 +23,7 @@ Node = Annotated[
     str | None,
     typer.Option(
         "--node",
-        help="Slurm's name of this node (default: $SLURMD_NODENAME, or the host's name).",
+        help="Slurm's name for this node (default: $SLURMD_NODENAME, or the host's name).",
         metavar="NAME",
         callback=non_empty,
     ),

@@ -66,7 +66,7 @@ class Magic:
     def _reserve(self, words: list[str]) -> None:
         options = reserve_options(words)
         if self._held and (left := self._held.left()) is not None:
-            print(f"This kernel already holds {name_gpus(self._held.gpus)} for {spell_length(left)}")  # noqa: T201
+            print(f"This kernel already holds {name_gpus(self._held.gpus)} for another {spell_length(left)}")  # noqa: T201
             return
         if "CANHAZGPU_RESERVATION" in os.environ and self._is_enough(options):
             return

@@ -64,7 +64,7 @@ def test_a_cell_that_is_run_again_reserves_nothing_more(free: Daemon) -> None:
         notebook.cell("%canhazgpu reserve 1 4h")
         (gpu,) = held(free)
         again = notebook.cell("%canhazgpu reserve 1 4h")
-        assert again.text.startswith(f"This kernel already holds GPU {gpu} for 3h 59m")
+        assert again.text.startswith(f"This kernel already holds GPU {gpu} for another 3h 59m")
         assert held(free) == [gpu]
         free.run("release")
         assert notebook.cell("%canhazgpu reserve --gpu-ids 3").text.startswith("Reserved GPU 3 for 8h 0m 0s")
