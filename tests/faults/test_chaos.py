@@ -144,8 +144,7 @@ class Campaign:
 
     def redis(self) -> Redis:
         """Connect to the daemon's Redis."""
-        socket = next((self.folder / "state").rglob("*.sock"))
-        return Redis(unix_socket_path=str(socket))
+        return Redis(unix_socket_path=str(self.folder / "state" / "redis" / "redis.sock"))
 
     def settle(self) -> None:
         """Let everybody stop, and wait until every fact is logged and every notice delivered."""
