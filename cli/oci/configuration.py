@@ -144,10 +144,12 @@ def _from_rules(spec: Spec) -> tuple[list[int], bool]:
     """Return the GPUs that the rules of the device cgroup open, and whether they open all of them."""
     every, opened = False, dict[int, bool]()
     for rule in _rules(spec):
-        if rule.get("type", "a") not in {"a", "c"} or not set("rw") & set(str(rule.get("access") or "rwm")):
-            continue
         major, minor, allow = _number(rule, "major"), _number(rule, "minor"), bool(rule.get("allow"))
-        if major in {None, MAJOR} and minor is None:
+        if (rule.get("type") or "a") == "a":  # Runtimes ignore the numbers and the access then.
+            every, opened = allow, {}
+        elif rule["type"] != "c" or not set("rw") & set(str(rule.get("access") or "rwm")):
+            continue
+        elif major in {None, MAJOR} and minor is None:
             every, opened = allow, {}
         elif major in {None, MAJOR} and minor is not None and minor < FIRST_CONTROL:
             opened[minor] = allow

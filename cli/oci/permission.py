@@ -10,7 +10,7 @@ import msgspec
 
 from canhazgpu.cli.oci import configuration
 from canhazgpu.client.connection import BadSettings, Client, Refused, Unreachable
-from canhazgpu.events.sanitize import printable
+from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 
 if TYPE_CHECKING:
     from canhazgpu.cli.oci.configuration import Gpus, Spec
@@ -19,6 +19,7 @@ PATH = "/v1/containers/check"
 PATIENCE = 5.0  # Seconds for an answer; the runtime's caller waits.
 LONGEST = 1000  # Characters of a message.
 MOST_NAMES = 64
+NOT_READABLE = (400, 413)  # The service's answers if a container asks for too much, or for nonsense.
 
 
 class NotAllowed(Exception):
@@ -43,11 +44,11 @@ def ask(spec: Spec, gpus: Gpus, name: str, *, daemon: bool) -> Answer:
         "daemon": daemon,
     }
     if token := configuration.variable(spec, configuration.TOKEN):
-        question["token"] = token
+        question["token"] = token[:LONGEST_WORDS]  # A longer one proves nothing.
     try:
         found = Client(patience=PATIENCE).post(PATH, question)
     except (Unreachable, Refused, BadSettings) as trouble:
-        return _without_service(name, trouble)
+        return _without_answer(name, trouble)
     reason, remedy = found["reason"], found["remedy"]
     if not found["allowed"]:
         raise NotAllowed(_line(f"the container was not started: {reason}; {remedy}"))
@@ -56,11 +57,12 @@ def ask(spec: Spec, gpus: Gpus, name: str, *, daemon: bool) -> Answer:
     return Answer(user=found["user"], only=found["only"])
 
 
-def _without_service(name: str, trouble: Exception) -> Answer:
+def _without_answer(name: str, trouble: Exception) -> Answer:
     settings = _settings()
     if settings.mode == "off":
         return Answer()
-    if settings.mode == "enforce" and settings.unreachable == "refuse":
+    own_fault = isinstance(trouble, Refused) and trouble.status in NOT_READABLE
+    if settings.mode == "enforce" and (own_fault or settings.unreachable == "refuse"):
         raise NotAllowed(_line(f"the container was not started: {trouble}"))
     warn(f"container {name[:MOST_NAMES]} starts unchecked: {trouble}")
     return Answer()

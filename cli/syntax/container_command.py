@@ -17,10 +17,10 @@ FLAGS = frozenset(
     {
         *("--detach", "--disable-content-trust", "--help", "--init", "--interactive", "--no-healthcheck"),
         *("--oom-kill-disable", "--privileged", "--publish-all", "--quiet", "--read-only", "--rm"),
-        *("--sig-proxy", "--tty"),
+        *("--sig-proxy", "--tty", "--use-api-socket"),
     }
 )
-SHORT_FLAGS = "ditPqh"
+SHORT_FLAGS = "ditPq"
 
 
 def with_variables(command: list[str], environment: dict[str, str]) -> list[str]:

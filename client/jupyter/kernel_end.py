@@ -11,10 +11,11 @@ import sys
 import time
 from typing import BinaryIO
 
-from canhazgpu.client.connection import Client, Unreachable
+from canhazgpu.client.connection import Client, Refused, Unreachable
 from canhazgpu.client.reservations import post
 
 ATTEMPTS, PAUSE = 120, 5.0  # Seconds. After ten minutes without a service, the reservation is left to expire.
+SERVER_ERROR = 500  # From this status on, the service cannot do it now.
 
 
 class KernelEnd:
@@ -38,6 +39,7 @@ class KernelEnd:
 
 def main(reservation: str) -> None:
     """Leave the kernel's children, wait for its end, and release."""
+    client = Client()  # While the settings file is there.
     if os.fork():
         os._exit(0)
     os.setsid()
@@ -46,8 +48,10 @@ def main(reservation: str) -> None:
         pass
     for _ in range(ATTEMPTS):
         try:
-            post(Client(), "/v1/reservations/release", {"ids": [reservation]})
-        except Unreachable:  # It may be starting again.
+            post(client, "/v1/reservations/release", {"ids": [reservation]})
+        except (Unreachable, Refused) as trouble:  # It may be starting again.
+            if isinstance(trouble, Refused) and trouble.status < SERVER_ERROR:
+                return
             time.sleep(PAUSE)
         else:
             return

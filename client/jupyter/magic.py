@@ -1,11 +1,12 @@
 """`%canhazgpu`: reserve and release GPUs for this kernel, and every command of canhazgpu that only prints."""
 
+import itertools
 import json
 import os
 import shlex
 import sys
 
-from canhazgpu.client.connection import Refused, Unreachable
+from canhazgpu.client.connection import BadSettings, Refused, Unreachable
 from canhazgpu.client.jupyter.command import Failed, output_of
 from canhazgpu.client.jupyter.cuda_state import has_cuda_started
 from canhazgpu.client.jupyter.kernel_reservation import KernelReservation, use
@@ -14,6 +15,7 @@ from canhazgpu.events.durations import spell_length
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 PRINTING = ("cancel", "check", "env", "extend", "history", "queue", "report", "status", "violations", "who")
+HELP = "--help"
 SYNTAX = "%canhazgpu reserve 1 4h, %canhazgpu use, %canhazgpu release, %canhazgpu check or %canhazgpu status"
 RESTART = "restart the kernel, and run `%canhazgpu reserve` before anything uses CUDA"
 
@@ -38,7 +40,7 @@ class Magic:
 
         try:
             self._run(shlex.split(line))
-        except (Failed, Refused, Unreachable, ValueError, OSError) as error:
+        except (Failed, BadSettings, Refused, Unreachable, ValueError, OSError) as error:
             raise UsageError(str(error)) from None
 
     def _run(self, words: list[str]) -> None:
@@ -65,6 +67,9 @@ class Magic:
 
     def _reserve(self, words: list[str]) -> None:
         options = reserve_options(words)
+        if HELP in options:
+            sys.stdout.write(output_of(["reserve", HELP]))
+            return
         if self._held and (left := self._held.left()) is not None:
             print(f"This kernel already holds {name_gpus(self._held.gpus)} for another {spell_length(left)}")  # noqa: T201
             return
@@ -79,7 +84,7 @@ class Magic:
     def _is_enough(options: list[str]) -> bool:
         """Return whether the kernel was started with as many reserved GPUs; say so."""
         found = check()
-        count = options[options.index("--gpus") + 1] if "--gpus" in options else "1"
+        count = dict(itertools.pairwise([*options, ""])).get("--gpus", "1")
         if not found or not count.isdecimal() or int(count) > len(found.gpus) or "--gpu-ids" in options:
             return False
         print(f"This kernel has {name_gpus(found.gpus)}, which you have reserved")  # noqa: T201

@@ -124,6 +124,21 @@ def test_a_configuration_that_makes_no_sense_is_no_traceback(host: Daemon, bundl
     assert (done.returncode, done.stderr.count("\n")) == ((0, 0) if text.startswith('{"') else (1, 1))
 
 
+TOO_MANY = ",".join(f"GPU-{number}" for number in range(3000))
+
+
+@pytest.mark.parametrize("more", [f"CANHAZGPU_TOKEN={'x' * 300}", f"NVIDIA_VISIBLE_DEVICES={TOO_MANY}"])
+def test_a_container_cannot_ask_too_much_to_be_checked(host: Daemon, bundle: Path, more: str) -> None:
+    """A question that the service does not accept is not the same as a service that is away."""
+    file = host.folder / "config.toml"
+    file.write_text(file.read_text().replace('"refuse"', '"allow"'))
+    hook = {"prestart": [{"path": "/usr/bin/nvidia-container-runtime-hook"}]}
+    configure(bundle, more, hooks=hook)
+    done = create(host, bundle)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the container was not started" in done.stderr
+
+
 def test_names_of_a_container_are_only_text(host: Daemon, bundle: Path) -> None:
     """Control characters in names do not reach a terminal or the log."""
     hook = {"prestart": [{"path": "/usr/bin/nvidia-container-runtime-hook"}]}

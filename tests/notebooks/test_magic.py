@@ -135,6 +135,34 @@ def test_a_failure_is_one_line_and_the_cell_fails(free: Daemon) -> None:
     assert held(free) == []
 
 
+def test_the_help_of_reserve_is_shown(free: Daemon) -> None:
+    """Nothing is reserved."""
+    with Notebook(free.environment) as notebook:
+        shown = notebook.cell("%canhazgpu reserve --help")
+        assert shown.error == ""
+        assert "--duration" in shown.text
+    assert held(free) == []
+
+
+def test_an_option_without_its_value_is_one_line_under_run_too(free: Daemon) -> None:
+    """The kernel has GPUs, so that the magic counts first."""
+    run = ("-P", "-m", "canhazgpu", "run", "--gpu-ids", "1", "--")
+    with Notebook(free.environment, within=(str(PYTHON), *run)) as notebook:
+        said = notebook.cell("%canhazgpu reserve --gpus")
+        assert said.error.startswith("UsageError: ")
+
+
+def test_settings_that_have_gone_are_one_line(free: Daemon, tmp_path: Path) -> None:
+    """Also where the kernel asks the service itself."""
+    gone = tmp_path / "gone.toml"
+    with Notebook(free.environment) as notebook:
+        notebook.cell("%canhazgpu reserve 1 4h")
+        notebook.cell(f"import os; os.environ['CANHAZGPU_CONFIG'] = '{gone}'")
+        for line in ("reserve 1", "release"):
+            said = notebook.cell(f"%canhazgpu {line}")
+            assert said.error == f"UsageError: {gone}: cannot be read: No such file or directory"
+
+
 def test_without_a_service_it_says_so(tmp_path: Path) -> None:
     """One line, with the socket."""
     with Notebook({"PATH": "/usr/bin:/bin", "CANHAZGPU_SOCKET": str(tmp_path / "none")}) as notebook:

@@ -31,6 +31,8 @@ def test_a_container_gets_the_names_of_the_variables(typed: str, run: str) -> No
         ("--gpus=all IMAGE", "--gpus={} IMAGE"),
         ("--gpus 2 IMAGE", "--gpus={} IMAGE"),
         (f"{OPTIONS} --gpus all IMAGE", f"{OPTIONS} --gpus={{}} IMAGE"),
+        ("-h box --gpus all IMAGE", "-h box --gpus={} IMAGE"),
+        ("--use-api-socket --gpus all IMAGE", "--use-api-socket --gpus={} IMAGE"),
         ("--gpus 1 IMAGE",) * 2,
         ("--gpus device=0 IMAGE",) * 2,
         ("IMAGE train --gpus all",) * 2,

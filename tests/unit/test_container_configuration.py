@@ -72,6 +72,7 @@ VISIBLE = "NVIDIA_VISIBLE_DEVICES="
         (spec(rules=[rule(None), {"allow": False, "access": "rwm"}]), named()),
         (spec(rules=[{"allow": True, "access": "rwm"}]), Gpus(every=True)),  # --privileged
         (spec(rules=[{"allow": True, "type": "a", "major": -1, "minor": -1}]), Gpus(every=True)),
+        (spec(rules=[{"allow": True, "type": "a", "major": 1, "minor": 3, "access": "m"}]), Gpus(every=True)),
         (spec(mounts=[bind("/dev/nvidia1")]), Gpus(devices=(1,))),
         (spec(mounts=[bind("/dev")]), named()),  # The rules keep them closed.
         ({"mounts": [bind("/dev")]}, Gpus(devices=(0, 1))),
