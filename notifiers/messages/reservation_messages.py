@@ -85,7 +85,7 @@ class Case(msgspec.Struct, frozen=True):
             ("GPUs", listed(held.was or held.gpus)),
             ("Kind", pid if self.is_run else printable(self.held.kind)),
             ("Since", moment(held.started)),
-            ("Waited since", held.queued and moment(held.queued)),
+            ("Queued", held.queued and moment(held.queued)),
             ("Idle since", held.idle and moment(held.idle)),
             ("Expires", held.expires and moment(held.expires)),
             ("Note", held.note and printable(held.note, 200)),
