@@ -122,7 +122,7 @@ class Plugin:
         try:
             with self._allocating:
                 self._pods.allocated(uuids)
-                held.reserve_patiently(Client(), uuids)
+                held.reserve_patiently(Client(self._client.socket), uuids)
         except Refused:  # A controller would make pod after pod, because waiting requests claim a free GPU.
             self._refused |= dict.fromkeys(uuids, time.monotonic())
             raise
@@ -167,7 +167,7 @@ class Plugin:
         """Wake this plugin whenever a GPU or a reservation has changed."""
         while not self._ended.is_set():
             with contextlib.suppress(Unreachable, Refused):
-                for _ in Client().lines(EVENTS, silence=SILENCE):
+                for _ in Client(self._client.socket).lines(EVENTS, silence=SILENCE):
                     self._changed.set()
                     self._wake.set()
             self._changed.set()

@@ -46,6 +46,7 @@ if [ "$ask" ] && [ -x "$program" ]; then
 fi
 exec "$next" "$@"
 """
+UNCHECKED = "Warning: containers {} are not checked\n"
 NEXT = re.compile(r"^next=(.+)$", re.MULTILINE)
 ROOTLESS = """\
 # Rootless Podman runs hooks only from directories that are named. Written by `canhazgpu install podman`.
@@ -99,13 +100,16 @@ def checked_runtimes(settings: dict[str, Any], folder: Path) -> dict[str, str]:
     if not isinstance(runtimes, dict):
         fail("daemon.json: runtimes is not an object: correct it", REFUSED)
     runtimes.setdefault(NAME, {"path": PLAIN_RUNTIME})
-    if settings.get("default-runtime", PLAIN_RUNTIME) == PLAIN_RUNTIME:
+    default = str(settings.get("default-runtime", PLAIN_RUNTIME))
+    if default == PLAIN_RUNTIME:
         settings["default-runtime"] = NAME
+    elif default not in runtimes:
+        sys.stderr.write(UNCHECKED.format(f"without --runtime, which use {shown(default)},"))
     scripts = {}
     for name, facts in runtimes.items():
         path = facts.get("path") if isinstance(facts, dict) else None
         if not path:  # A shim of containerd's, which is no program of this kind.
-            sys.stderr.write(f"Warning: containers with --runtime {shown(name)} are not checked\n")
+            sys.stderr.write(UNCHECKED.format(f"with --runtime {shown(name)}"))
             continue
         own = folder / f"{NAME}-runtime-{name}"
         following = _next_of(own) if path == str(own) else str(path)

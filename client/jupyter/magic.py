@@ -6,10 +6,11 @@ import os
 import shlex
 import sys
 
-from canhazgpu.client.connection import BadSettings, Refused, Unreachable
+from canhazgpu.client.connection import BadSettings, Client, Refused, Unreachable
 from canhazgpu.client.jupyter.command import Failed, output_of
 from canhazgpu.client.jupyter.cuda_state import has_cuda_started
 from canhazgpu.client.jupyter.kernel_reservation import KernelReservation, use
+from canhazgpu.client.reservations import post
 from canhazgpu.client.visible_gpus import check
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
@@ -75,7 +76,12 @@ class Magic:
             return
         if "CANHAZGPU_RESERVATION" in os.environ and self._is_enough(options):
             return
-        self._held = KernelReservation(json.loads(output_of(["reserve", "--json", *options])), self._held)
+        granted = json.loads(output_of(["reserve", "--json", *options]))
+        try:
+            self._held = KernelReservation(granted, self._held)
+        except BaseException:  # The user has interrupted the cell.
+            post(Client(), "/v1/reservations/release", {"ids": [granted["id"]]})
+            raise
         length = "" if self._held.lasts is None else f" for {spell_length(self._held.lasts)}"
         print(f"Reserved {name_gpus(self._held.gpus)}{length}, {self._held.end}")  # noqa: T201
         self._after_change()

@@ -5,8 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from support.daemon import Daemon, until
+
+from canhazgpu.client.jupyter import kernel_reservation
+from canhazgpu.client.jupyter.magic import Magic
 
 KERNEL = """
 import sys
@@ -40,6 +45,16 @@ def seconds_of_processor(process: Path) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def is_all_free(host: Daemon) -> bool:
+    """Return whether nothing is reserved."""
+    return not any(one["reservation"] for one in json.loads(host.run("status", "--json").stdout))
+
+
+def interrupt(_: str) -> None:
+    """Do what IPython does when the user interrupts a cell."""
+    raise KeyboardInterrupt
+
+
 def test_a_kernel_that_ends_while_the_service_and_its_settings_are_away(host: Daemon) -> None:
     """The reservation is released when the service is back, and nothing computes until then."""
     granted = json.loads(host.run("reserve", "--json").stdout)
@@ -66,8 +81,20 @@ def test_a_kernel_that_ends_while_the_service_and_its_settings_are_away(host: Da
     def is_released() -> bool:
         nonlocal computed
         computed = max(computed, seconds_of_processor(waits))
-        return not any(one["reservation"] for one in json.loads(host.run("status", "--json").stdout))
+        return is_all_free(host)
 
     until(is_released)
     until(lambda: not waits.exists())
     assert computed < BUSY
+
+
+def test_a_cell_that_is_interrupted_leaves_nothing_reserved(
+    host: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the GPUs have just been granted, and the kernel does not know the reservation yet."""
+    monkeypatch.setenv("CANHAZGPU_CONFIG", host.environment["CANHAZGPU_CONFIG"])
+    monkeypatch.setitem(sys.modules, "IPython.core.error", SimpleNamespace(UsageError=ValueError))
+    monkeypatch.setattr(kernel_reservation, "KernelEnd", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Magic().run("reserve")
+    assert is_all_free(host)

@@ -86,6 +86,20 @@ def test_an_allocation_waits_for_a_service_that_restarts(node: Node) -> None:
     assert set(node.held()) == {0, 1}
 
 
+def test_a_service_that_restarts_while_its_settings_are_replaced(node: Node) -> None:
+    """The plugin has read them at its start: pods get GPUs again, and nothing is a traceback."""
+    settings = node.daemon.folder / "config.toml"
+    before = len(node.log.read_text())
+    node.daemon.stop()
+    settings.rename(settings.with_suffix(".away"))
+    until(lambda: "the service does not answer" in node.log.read_text()[before:])
+    call = node.kubelet.allocating("GPU-1")
+    settings.with_suffix(".away").rename(settings)
+    node.daemon.start()
+    assert dict(call.result().container_responses[0].envs) == {"NVIDIA_VISIBLE_DEVICES": "GPU-1"}
+    assert "Traceback" not in node.log.read_text()[before:]
+
+
 def test_without_a_service_only_gpus_of_pods_are_healthy(node: Node) -> None:
     """An allocation fails with the reason; after ten seconds no other GPU is offered, until it is back."""
     node.kubelet.admit("ml/train-0", 1)

@@ -66,6 +66,18 @@ def test_another_default_runtime_stays_and_is_checked(program: Path, tmp_path: P
     assert daemon_json(tmp_path)["default-runtime"] == "nvidia"
 
 
+def test_a_default_runtime_that_cannot_be_checked_is_named(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A shim of containerd's is no program that our script could run."""
+    assert program.exists()
+    (tmp_path / "daemon.json").write_text('{"default-runtime": "io.containerd.runc.v2"}')
+    container_files.docker(to=str(tmp_path))
+    assert capsys.readouterr().err == (
+        "Warning: containers without --runtime, which use io.containerd.runc.v2, are not checked\n"
+    )
+
+
 def test_the_script_asks_only_before_a_start(program: Path, tmp_path: Path) -> None:
     """It asks before `create`, then runs the next runtime with the same words; a refusal ends it."""
     following = executable(program.parent / "next")
