@@ -78,9 +78,9 @@ def test_the_holders_container_starts(asked: Asked, gpus: tuple[int, ...]) -> No
         (Asked(devices=(2,)), (1,), "GPU 1: reserved by bob"),
         (Asked(names=("all",)), (0, 1, 2, 3), "GPU 1: reserved by bob; GPU 3: not reserved"),
         (Asked(every=True, narrow=True), (0, 1, 2, 3), "GPU 1: reserved by bob; GPU 3: not reserved"),
-        (Asked(names=("7",)), (), "7, which is no GPU"),
-        (Asked(names=("GPU-",)), (), "GPU-, which is no GPU"),
-        (Asked(devices=(9,)), (), "/dev/nvidia9, which is no GPU"),
+        (Asked(names=("7",)), (), "7, which canhazgpu does not know"),
+        (Asked(names=("GPU-",)), (), "GPU-, which canhazgpu does not know"),
+        (Asked(devices=(9,)), (), "/dev/nvidia9, which canhazgpu does not know"),
     ],
 )
 def test_other_gpus_are_refused_with_the_reason(asked: Asked, gpus: tuple[int, ...], said: str) -> None:
