@@ -46,14 +46,19 @@ def _with_gpus(words: list[str], uuids: list[str]) -> list[str]:
     """Return the words after the verb; what follows the image is the container's own."""
     device = f"device={','.join(uuids)}"
     reserved = f'"{device}"' if len(uuids) > 1 else device  # It is read as a line of CSV.
+    meant = {"all", "-1", str(len(uuids))}
     found: list[str] = []
     place = 0
     while place < len(words) and words[place][:1] == "-":
         name, sign, given = words[place].partition("=")
         length = 1 if sign or not _takes_value(words[place]) else 2
         option = words[place : place + length]
-        if name == OPTION and (given if sign else option[-1]) in {"all", "-1", str(len(uuids))}:
-            option = [f"{OPTION}={reserved}"]
+        if name == OPTION:
+            value = given if sign else option[-1]
+            fields = value.split(",")
+            kept = [field for field in fields if field.removeprefix("count=") not in meant]
+            if kept != fields and "device=" not in value:
+                option = [f"{OPTION}={','.join([reserved, *kept])}"]
         found += option
         place += length
     return [*found, *words[place:]]
