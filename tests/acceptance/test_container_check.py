@@ -139,6 +139,21 @@ def test_a_container_cannot_ask_too_much_to_be_checked(host: Daemon, bundle: Pat
     assert "the container was not started" in done.stderr
 
 
+def test_all_gpus_before_any_are_known(folder: Path, bundle: Path) -> None:
+    """Until the GPUs have been read once, the setting decides that counts if the service does not answer."""
+    daemon = Daemon(folder, MODE)
+    (folder / "gpus.toml").unlink(missing_ok=True)
+    daemon.start()
+    try:
+        privileged = {"resources": {"devices": [{"allow": True, "access": "rwm"}]}}
+        configure(bundle, linux=privileged)
+        done = create(daemon, bundle)
+    finally:
+        daemon.stop()
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the GPUs have not been read yet" in done.stderr
+
+
 def test_names_of_a_container_are_only_text(host: Daemon, bundle: Path) -> None:
     """Control characters in names do not reach a terminal or the log."""
     hook = {"prestart": [{"path": "/usr/bin/nvidia-container-runtime-hook"}]}

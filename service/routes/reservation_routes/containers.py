@@ -11,6 +11,7 @@ from starlette.routing import Route
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.sanitize import printable
 from canhazgpu.service.api.context import body, peer_of, respond
+from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.requests import ContainerRequest
 from canhazgpu.service.containers.decision import Asked, Decision, decide
 from canhazgpu.service.containers.starter import starter_of
@@ -76,6 +77,8 @@ class ContainerRoutes:
         if mode == "off":
             return respond(_answer(mode, None, Decision(gpus=()), None))
         seen = await self._last_known.read_state()
+        if seen.scanned_ms is None:  # All GPUs would be none.
+            raise Problem(503, "not-scanned", "the GPUs have not been read yet", "run `canhazgpu doctor`")
         login = None if peer.login_uid is None else await self._users.name_of(peer.login_uid)
         starter = starter_of(
             peer,
