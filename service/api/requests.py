@@ -16,21 +16,21 @@ from canhazgpu.service.identity.user_names import Users
 
 MOST_GPUS = 1024
 Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
-Uuid = Annotated[str, Meta(pattern=f"^{UUID_START}$")]
+Uuid = Annotated[str, Meta(pattern=rf"^{UUID_START}$(?!\n)")]
 Gpus = Annotated[list[Index | Uuid], Meta(min_length=1, max_length=MOST_GPUS)]
 Name = Annotated[str, Meta(max_length=NAME_LIMIT)]
 Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
 Words = Annotated[str, Meta(max_length=LONGEST_WORDS)]
 Reason = Annotated[str, Meta(min_length=1, max_length=LONGEST_WORDS)]
 Label = Annotated[str, Meta(min_length=1, max_length=NAME_LIMIT)]
-Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?$")]
+Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64})?$(?!\n)")]
 # One alphabet only, so that letters cannot be confused, and no parentheses as in `name (label)`.
 LABEL = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e0-9 ._@+:/-]+")
 LETTERS = "Latin letters, digits 0 to 9, spaces and . _ - @ + : /"
 SchedulerKind = Literal["slurm", "pbs", "kubernetes"]
-JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+\[\]-]{1,96}$")]
+JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+\[\]-]{1,96}$(?!\n)")]
 Devices = Annotated[list[Annotated[int, Meta(ge=0, lt=2**20)]], Meta(min_length=1, max_length=MOST_GPUS)]
-Operation = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$")]
+Operation = Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$(?!\n)")]
 
 
 class OperationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,7 +93,7 @@ class JobLabelRequest(OperationRequest, frozen=True, kw_only=True):
 
     kind: SchedulerKind
     id: Name
-    job: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+/-]{1,64}$")]
+    job: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+/-]{1,64}$(?!\n)")]
 
 
 class ContainerRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
