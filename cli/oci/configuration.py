@@ -164,7 +164,7 @@ def _from_binds(spec: Spec, find: FindDevices) -> list[int]:
     )
     found = []
     for mount in _rows(spec.get("mounts")):
-        options = mount.get("options") or ()
+        options = _list(mount.get("options"))
         if mount.get("type") == "bind" or "bind" in options or "rbind" in options:
             numbers, is_folder = find(str(mount.get("source", "")))
             found += [] if is_folder and closed else numbers
@@ -179,7 +179,7 @@ def _names(words: Any) -> list[str]:
 
 def _is_gpu(device: Spec) -> bool:
     minor = _number(device, "minor")
-    if device.get("type") not in {"c", "u"} or _number(device, "major") != MAJOR:
+    if str(device.get("type")) not in {"c", "u"} or _number(device, "major") != MAJOR:
         return False
     return minor is not None and minor < FIRST_CONTROL
 
@@ -204,7 +204,7 @@ def _rules(spec: Spec) -> list[Spec]:
 
 
 def _environment(spec: Spec) -> Iterator[str]:
-    yield from map(str, _table(spec.get("process")).get("env") or ())
+    yield from map(str, _list(_table(spec.get("process")).get("env")))
 
 
 def _table(value: Any) -> Spec:
@@ -212,4 +212,8 @@ def _table(value: Any) -> Spec:
 
 
 def _rows(value: Any) -> list[Spec]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [one for one in _list(value) if isinstance(one, dict)]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -113,8 +113,11 @@ def test_questions_are_not_changes(host: Daemon, people: list[Person]) -> None:
     assert host.run("reserve", "--gpus", "1", person=people[0]).returncode == 0
 
 
+ODD = '{"process": {"env": 7}, "mounts": [{"options": 7}], "linux": {"devices": [{"type": []}]}}'
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"linux": 7, "process": [], "mounts": {"a": 1}, "hooks": []}']
+    "text", ["", "[]", "{", '{"linux": 7, "process": [], "mounts": {"a": 1}, "hooks": []}', ODD]
 )
 def test_a_configuration_that_makes_no_sense_is_no_traceback(host: Daemon, bundle: Path, text: str) -> None:
     """What is not JSON is refused in one line; what has no GPU in it is the runtime's affair."""
