@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
+from redis import Redis
 from support.daemon import gpu, use
 
 from canhazgpu.config.settings import Gpus, Settings, Violations
@@ -31,10 +32,11 @@ THRESHOLD = 100
 
 
 class Stall:
-    """Measures how long the machine kept a sleeping thread from running."""
+    """Measures how long the machine kept a sleeping thread, and Redis, from running."""
 
-    def __init__(self) -> None:
+    def __init__(self, redis: Redis) -> None:
         self.worst: list[tuple[float, float]] = []
+        self._redis = redis
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -43,6 +45,7 @@ class Stall:
         while not self._over.is_set():
             before = time.time()
             time.sleep(0.005)
+            self._redis.ping()
             late = time.time() - before - 0.005
             if late > 0.002:
                 self.worst.append((before, late))
@@ -145,11 +148,12 @@ class World:
 
 
 @pytest.fixture
-def stall() -> Iterator[Stall]:
+def stall(redis_url: str) -> Iterator[Stall]:
     """The delays of the machine itself."""
-    made = Stall()
-    yield made
-    made.close()
+    with Redis.from_url(redis_url) as redis:
+        made = Stall(redis)
+        yield made
+        made.close()
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from canhazgpu.notifiers.audit_log.verification import verify
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "200"))
 ENOUGH = ROUNDS // 16 + 1  # Events of violations; fewer prove nothing.
+LATE = 3.0  # Seconds between a kill and what is still written by those who outlive it.
 SEED = int(os.environ.get("CHAOS_SEED", "20261124"))
 GPUS = 6
 CONFIG = """\
@@ -281,8 +282,11 @@ def _check_terminal(terminal: Terminal, campaign: Campaign, notices: list[dict[s
         moments = seen[str(data["notice"])]
         assert moments, f"{data['kind']} notice {data['notice']} never reached the terminal"
         for first, second in itertools.pairwise(moments):
-            kills = [victim for moment, victim in campaign.kills if first - 0.5 <= moment <= second]
-            assert kills, f"{data['notice']} came twice, and nothing was killed in between"
+            # A worker that outlives its daemon may be late itself, as may be what records the terminal.
+            kills = [victim for moment, victim in campaign.kills if first - LATE <= moment <= second]
+            last = max((moment for moment, _ in campaign.kills), default=0.0)
+            after = f"{first - last:.2f} and {second - last:.2f} s after the last kill"
+            assert kills, f"{data['notice']} came twice, {after}"
 
 
 def _check_mails(folder: Path, notices: list[dict[str, Any]]) -> None:
