@@ -16,13 +16,14 @@ from pathlib import Path
 import psutil
 
 from bench.host import service
-from bench.idle import SETTLE, cpu, memory, processes
+from bench.idle import SETTLE, YARDSTICK, cpu, memory, processes
 from bench.installed import installed
 
 ROUNDS = 60
 TURNS, SECONDS = 8, 20
 FIGURES = (
     "idle, % of a core",
+    "idle, times a loop that sends one PING per second",
     "memory of all processes, MB resident",
     "memory of all processes, MB proportional",
 )
@@ -52,7 +53,7 @@ def _both(other: Path, provider: str) -> Iterator[list[tuple[Path, psutil.Proces
 
 @contextmanager
 def _awake() -> Iterator[None]:
-    """Keep the processors awake: after sleep, a wake-up costs more, and how much varies."""
+    """Keep the processors awake: after sleep, a wake-up costs more."""
     busy = ["nice", "-n", "19", sys.executable, "-c", "while True: pass"]
     loops = [subprocess.Popen(["taskset", "-c", str(one), *busy]) for one in os.sched_getaffinity(0)]
     try:
@@ -64,27 +65,36 @@ def _awake() -> Iterator[None]:
 
 
 def _idle(other: Path, provider: str) -> Iterator[str]:
-    """Measure one service at a time, in turns: side by side, the one that wakes up first pays for both."""
-    found: list[list[tuple[float, float, float]]] = [[], []]
+    """Measure one service at a time, in turns: side by side, the one that wakes up first pays for both.
+
+    What a wake-up costs varies twofold from one turn to the next. The yardstick wakes up beside the service
+    as often, so that the ratio of both does not.
+    """
+    found: list[list[tuple[float, ...]]] = [[], []]
     with _awake():
         for turn in range(TURNS):
             for which in (0, 1) if turn % 2 else (1, 0):
-                with service(provider=provider, checkout=(HERE, other)[which]) as (_, daemon):
-                    found[which].append(_at_rest(daemon.pid))
+                with service(provider=provider, checkout=(HERE, other)[which]) as (folder, daemon):
+                    found[which].append(_at_rest(folder, daemon.pid))
     for number, what in enumerate(FIGURES):
-        ours, theirs = ([row[number] for row in rows] for rows in found)
-        paired = statistics.median(now / before for now, before in zip(ours, theirs, strict=True))
-        medians = [statistics.median(ours), statistics.median(theirs)]
-        yield f"{_line(f'{provider}: {what}', medians)}, in pairs {paired:.3f}"
+        medians = [statistics.median(row[number] for row in rows) for rows in found]
+        yield _line(f"{provider}: {what}", medians)
 
 
-def _at_rest(pid: int) -> tuple[float, float, float]:
-    """Return a service's percentage of a core, and its memory, resident and proportional, in MB."""
-    time.sleep(SETTLE)
-    tree = processes(pid)
-    before, began = cpu(tree), time.monotonic()
-    time.sleep(SECONDS)
-    return (cpu(tree) - before) / (time.monotonic() - began) * 100, *memory(tree)
+def _at_rest(folder: Path, pid: int) -> tuple[float, ...]:
+    """Return the FIGURES of a service."""
+    socket = str(folder / "state" / "redis" / "redis.sock")
+    yardstick = subprocess.Popen([sys.executable, "-c", YARDSTICK, socket])
+    try:
+        time.sleep(SETTLE)
+        tree, least = processes(pid), processes(yardstick.pid)
+        before, began = (cpu(tree), cpu(least)), time.monotonic()
+        time.sleep(SECONDS)
+        used, floor = cpu(tree) - before[0], cpu(least) - before[1]
+        return used / (time.monotonic() - began) * 100, used / floor, *memory(tree)
+    finally:
+        yardstick.kill()
+        yardstick.wait()
 
 
 def _starts(other: Path) -> Iterator[str]:
