@@ -35,7 +35,6 @@ COMMANDS = (  # In this order: what one reserves, the last one releases.
     ["reserve", "--help"],
     ["run", "--", "true"],
     ["reserve", "--gpus", "1"],
-    ["extend", "2h"],
     ["release"],
 )
 
