@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import support.forks
+from hypothesis import HealthCheck
 from redis import Redis
 from redis.exceptions import RedisError
 from support.daemon import folder, host, lasting_host
@@ -44,6 +46,9 @@ __all__ = [
 support.forks.install()
 # A background job of a script ignores it, and so would every command that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# How long an example takes depends on what else runs on the machine.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -95,7 +95,6 @@ def test_every_route_is_in_the_document() -> None:
 @schema.parametrize()
 @settings(
     max_examples=12,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],

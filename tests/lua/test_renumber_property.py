@@ -189,7 +189,6 @@ def test_every_card_keeps_what_is_its_own(redis_url: str) -> None:
         settings=settings(
             max_examples=60,
             stateful_step_count=40,
-            deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),

@@ -282,7 +282,6 @@ def test_the_scripts_do_what_the_reference_does(redis_url: str) -> None:
     chosen = settings(
         max_examples=max(50, STEPS // LENGTH // 8),
         stateful_step_count=LENGTH,
-        deadline=None,
         derandomize=False,  # As Hypothesis has it where CI is set: the same steps over and over.
         suppress_health_check=list(HealthCheck),
     )

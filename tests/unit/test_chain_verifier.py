@@ -169,7 +169,7 @@ def _replace(lines: Lines, one: int, _: int, new: bytes) -> None:
 TOUCHES = st.sampled_from([_remove, _repeat, _swap, _spoil, _replace])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.integers(1, 8),
     st.lists(st.tuples(TOUCHES, st.integers(0, 99), st.integers(0, 99), st.binary(max_size=3)), max_size=4),
@@ -193,7 +193,7 @@ def test_whatever_is_done_to_the_lines_is_found(
         assert lines[1:] == written[-len(lines) :][1:]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.integers(1, 8),
     st.integers(0, 3),

@@ -262,7 +262,7 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.dictionaries(
         st.sampled_from([*KEYS, "nonsense", "notify.email.x", "memory"]), VALUES, max_size=4
@@ -286,7 +286,6 @@ def tomllib_keys(text: str) -> list[str]:
     return [row.partition(" = ")[0] for row in text.splitlines() if row]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(OPTIONS), st.text(max_size=20))
 def test_no_variable_does_anything_but_load_or_be_refused(option: Option, text: str) -> None:
     """Random text in any variable is either loaded or rejected with a ConfigError that names the variable."""

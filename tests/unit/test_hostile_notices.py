@@ -4,7 +4,7 @@ import unicodedata
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.hostile import harm
 from support.pages import Page
@@ -51,7 +51,6 @@ def filled(value: Any, text: str, field: str = "") -> Any:
     return value.partition("/")[0] + "/" + text if field == "subject" else text
 
 
-@settings(deadline=None)  # The machine may be busy, and a text long.
 @given(st.sampled_from(samples()).map(lambda one: one.notice), TEXTS)
 def test_foreign_text_is_only_ever_text(notice: Notice, text: str) -> None:
     """Lines stay lines, the page has the tags it has with a harmless text, and nothing invisible is left."""

@@ -110,7 +110,7 @@ def lines(draw: st.DrawFn) -> list[str]:
     return words
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(lines())
 def test_both_understand_the_same(words: list[str]) -> None:
     """What is recognised without the framework calls the same function with the same arguments."""
