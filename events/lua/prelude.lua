@@ -19,7 +19,12 @@ local function rfc3339(ms)
     math.floor(left / 3600), math.floor(left % 3600 / 60), left % 60, ms % 1000)
 end
 
-local now = rfc3339(now_ms)
+local stamp
+
+local function now()
+  stamp = stamp or rfc3339(now_ms)
+  return stamp
+end
 
 -- Returns one JSON object with the table `scalars` (not empty) and the fields of `fragment`, a JSON object as text.
 -- Lists stay text, because the JSON library of Redis writes an empty list as an object.
@@ -63,6 +68,6 @@ end
 local function append_event(streams, host, id, event_type, subject, data)
   for _, stream in ipairs(streams) do
     append(stream, {'id', id, 'source', '//' .. host .. '/canhazgpu', 'specversion', '1.0', 'type', event_type,
-      'subject', subject, 'time', now, 'datacontenttype', 'application/json', 'data', data})
+      'subject', subject, 'time', now(), 'datacontenttype', 'application/json', 'data', data})
   end
 end

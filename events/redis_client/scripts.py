@@ -22,9 +22,11 @@ PRELUDES = (
     "process_ownership.lua",
     "callers.lua",
     "rate_limits.lua",
-    "scan_rows.lua",
     "host.lua",
     "allocation.lua",
+    "settled.lua",
+    "scan_rows.lua",
+    "idleness.lua",
     "usage_log.lua",
 )
 

@@ -1,5 +1,6 @@
 """Stores a scan in Redis: builds the argument of the script `observe` and parses its answer."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -18,6 +19,7 @@ STALL = Script("canhazgpu.service.gpus", "stall")
 UNKNOWN_USER, CONTAINERS = "unknown", "containers"
 DEFAULTS = AllocationPolicy()
 KNOWN = 64  # GPUs whose stored state is reused while nothing changes.
+DIGEST = 32  # Characters.
 RESTORED = "the cards were restored as they were before: their state is moved first"
 NOBODY = ProcessUse(pid=0, name="", user=UNKNOWN_USER, memory_mb=None)
 
@@ -56,7 +58,8 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
     Raises StoreDown, also if Redis has others, because it was restored; None does not check this.
     """
     keys = store.keys
-    scan = _encode([_gpu(usage) for usage in usages])
+    judged_by = rules.text + b"%d %d" % (round(confirm * 1000), round(stale * 1000))
+    rows = [_lines(usage, judged_by) for usage in usages]
     reply = await store.run(
         OBSERVE,
         [
@@ -73,7 +76,8 @@ async def observe(  # noqa: PLR0913 - one scan and the rules it is judged by
             round(confirm * 1000),
             round(stale * 1000),
             math.ceil(age * 1000),
-            scan,
+            b",".join([digest for digest, _ in rows]),
+            b"".join([lines for _, lines in rows]),
             _encode(ended),
             _encode(former if former is None else [former.get(usage.index) for usage in usages]),
         ],
@@ -111,51 +115,57 @@ def identity_key(process: ProcessUse) -> str:
 
 
 @lru_cache(maxsize=KNOWN)
-def _gpu(usage: GpuUsage) -> msgspec.Raw:
-    users = list(_users(usage)) if usage.in_use else []
+def _lines(usage: GpuUsage, judged_by: bytes) -> tuple[bytes, bytes]:
+    """Return the digest of all that a scan decides by, and the usage of the GPU and its row, a line each."""
+    text = _encode(usage)
     outline = [usage.state, usage.reason, usage.in_use, usage.users, usage.uuid]
     summary = {
         name: getattr(usage, name)
         for name in ("index", "uuid", "name", "state", "reason", "remedy", "in_use", "users", "memory_mb")
     }
-    row = {
-        "index": usage.index,
-        "uuid": usage.uuid,
-        "state": usage.state,
-        "usage": _encode(usage).decode(),
-        "outline": _encode(outline).decode(),
-        "signature": _encode([process.pid for process in usage.processes]).decode(),
-        "summary": _encode(summary).decode(),
-        "users": users,
-        "utilization": usage.utilization_percent,
-        "exempt": {user_key(process): True for process in usage.exempt},
-    }
-    return msgspec.Raw(_encode(row))
+    row = _encode(
+        {
+            "index": usage.index,
+            "uuid": usage.uuid,
+            "state": usage.state,
+            "outline": _encode(outline).decode(),
+            "signature": _encode([process.pid for process in usage.processes]).decode(),
+            "summary": _encode(summary).decode(),
+            "users": list(_users(usage, text)) if usage.in_use else [],
+            "utilization": usage.utilization_percent,
+            "exempt": {user_key(process): True for process in usage.exempt},
+        }
+    )
+    digest = hashlib.sha256(OBSERVE.sha.encode() + judged_by + row).hexdigest()[:DIGEST]
+    return digest.encode(), b"%b\n%b\n" % (text, row)
 
 
-def _users(usage: GpuUsage) -> Iterable[dict[str, Any]]:
+def _users(usage: GpuUsage, text: bytes) -> Iterable[dict[str, Any]]:
     if not usage.processes:
-        yield _row(usage, UNKNOWN_USER, [])
+        yield _row(usage, UNKNOWN_USER, [], text)
     ordered = sorted(usage.processes, key=lambda process: (user_key(process), process.pid))
     for key, group in groupby(ordered, user_key):
-        yield _row(usage, key, list(group))
+        yield _row(usage, key, list(group), text)
 
 
-def _row(usage: GpuUsage, key: str, processes: list[ProcessUse]) -> dict[str, Any]:
-    """Return a user's use of a GPU. A script selects the members that count, and of their heads the first."""
+def _row(usage: GpuUsage, key: str, processes: list[ProcessUse], text: bytes) -> dict[str, Any]:
+    """Return a user's use of a GPU. A script selects the members that count, and of their heads the first.
+
+    `text`: the usage as JSON, of which each member is a part.
+    """
     heads: dict[str, dict[str, Any]] = {}
     of_process: dict[int, str] = {}
     for one in sorted(processes, key=lambda one: (one.person is None, one.hint is None, one.pid)) or [NOBODY]:
         head = _head(usage, one)
-        of_process[one.pid] = text = _encode(head).decode()
-        heads.setdefault(text, head)
-    places = {text: place for place, text in enumerate(heads, 1)}
+        of_process[one.pid] = described = _encode(head).decode()
+        heads.setdefault(described, head)
+    places = {described: place for place, described in enumerate(heads, 1)}
     return {
         "key": key,
         "heads": list(heads.values()),
         "memory_mb": usage.memory_mb,
         "members": [
-            _member(process, places[of_process[process.pid]] if len(places) > 1 else None)
+            _member(process, places[of_process[process.pid]] if len(places) > 1 else None, text)
             for process in processes
         ],
     }
@@ -178,7 +188,9 @@ def _head(usage: GpuUsage, process: ProcessUse) -> dict[str, Any]:
     }
 
 
-def _member(process: ProcessUse, head: int | None) -> dict[str, Any]:
+def _member(process: ProcessUse, head: int | None, text: bytes) -> dict[str, Any]:
+    part = _encode(process)
+    before = text.index(part)
     facts = {
         "head": head,
         "key": identity_key(process),
@@ -193,6 +205,7 @@ def _member(process: ProcessUse, head: int | None) -> dict[str, Any]:
         "start": process.start,
         "memory_mb": process.memory_mb,
         "shape": f"{process.pid}.{process.start}",
-        "process": _encode(process).decode(),
+        "from": before + 1,
+        "to": before + len(part),
     }
     return {name: value for name, value in facts.items() if value is not None}

@@ -222,7 +222,7 @@ local function release(host, record, gpus, reason, by)
     end
     redis.call('HSET', KEYS[7], record.uid .. '/' .. index, whole(now_ms))
   end
-  local extra = {gpus = gpus, uuids = uuids_of(host, gpus), reason = reason, by = by, released = now, was = #was > 0 and was or nil, held_s = math.max(0, math.floor((now_ms - record.started_ms) / 1000)),
+  local extra = {gpus = gpus, uuids = uuids_of(host, gpus), reason = reason, by = by, released = now(), was = #was > 0 and was or nil, held_s = math.max(0, math.floor((now_ms - record.started_ms) / 1000)),
     idle = reason == 'idle' and record.idle_ms and rfc3339(record.idle_ms) or nil}
   if #kept > 0 then
     record.gpus, extra.kept = kept, kept

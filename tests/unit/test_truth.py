@@ -71,8 +71,8 @@ def test_an_idle_release_of_what_is_used_is_seen(monkeypatch: pytest.MonkeyPatch
 
     def blind(name: str, text: str) -> str:
         changed = text.replace(
-            "local function track_idleness(record, use, gap)",
-            "local function track_idleness(record, _, gap) local use = 'idle'",
+            "local function track_idleness(rules, record, use, gap)",
+            "local function track_idleness(rules, record, _, gap) local use = 'idle'",
         )
         assert name != "observe" or changed != text
         return changed

@@ -9,6 +9,6 @@ local consumer_group, entry, reason = ARGV[1], ARGV[2], ARGV[3]
 local raw = {unpack(ARGV, 4, math.min(#ARGV, MOST))}
 if #ARGV > MOST then raw = {'raw', table.concat(ARGV, '\n', 4)} end
 if redis.call('XACK', stream, consumer_group, entry) == 0 then return 0 end
-redis.call('XADD', deadletters, 'MAXLEN', '~', 10000, '*', 'time', now, 'stream', stream, 'entry', entry,
+redis.call('XADD', deadletters, 'MAXLEN', '~', 10000, '*', 'time', now(), 'stream', stream, 'entry', entry,
   'channel', consumer_group, 'reason', reason, unpack(raw))
 return 1

@@ -8,7 +8,7 @@ local retries, last_delivered, deadletters = KEYS[5], KEYS[6], KEYS[7]
 local host, consumer_group, entry, tried, retry_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local delivered, dead = cjson.decode(ARGV[6]), cjson.decode(ARGV[7])
 for position = 8, #ARGV do
-  local data = splice({time = now}, ARGV[position])
+  local data = splice({time = now()}, ARGV[position])
   append_event({deliveries}, host, next_id(sequence), 'canhazgpu.notice.attempted',
     'notice/' .. cjson.decode(ARGV[position]).notice, data)
 end
@@ -16,7 +16,7 @@ for field, notice in pairs(delivered) do
   if notice == '' then redis.call('HDEL', last_delivered, field) else redis.call('HSETNX', last_delivered, field, notice) end
 end
 for _, letter in ipairs(dead) do
-  redis.call('XADD', deadletters, 'MAXLEN', '~', 10000, '*', 'time', now, unpack(letter))
+  redis.call('XADD', deadletters, 'MAXLEN', '~', 10000, '*', 'time', now(), unpack(letter))
 end
 if retry_ms >= 0 then
   redis.call('HSET', progress, entry, tried)

@@ -16,7 +16,7 @@ local function publish_violation(verb, field, text)
   local index, key = string.match(field, '^(%d+)/(.*)$')
   local record = violation_of(text)
   if not record then return end
-  local ended = {reason = 'vanished', closed = now, duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))}
+  local ended = {reason = 'vanished', closed = now(), duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))}
   publish('violation.' .. verb, 'violation/' .. record.id, violation_data(tonumber(index), key, record, ended), violations)
 end
 
@@ -58,6 +58,7 @@ for _, card in ipairs(cards) do
   end
 end
 if #removed == 0 then return cjson.encode({code = 'done'}) end
+redis.call('HDEL', KEYS[3], 'settled')
 local released = release_parts(host, parts, 'vanished')
 
 local left, managed = {}, 0

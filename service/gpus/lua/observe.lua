@@ -3,25 +3,38 @@
 -- BURST_WINDOW_MS is added up. A scan that failed (error, unknown) neither opens nor closes anything.
 -- If a reservation's process has ended and none of its processes is left, it is released and the queue is served.
 -- If the user of a reservation does not use its GPUs, an event says so, and a manual reservation may be released.
+-- If this scan is the same as the last one, which changed nothing, and nothing else has changed since, its GPUs are not
+-- judged again, except once a minute (`settled`).
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending usage gpu...
--- Args: host rules confirm_ms stale_ms age_ms scan ended former
+-- Args: host rules confirm_ms stale_ms age_ms digests scan ended former
 -- Returns: now_ms due_ms opened closed freed granted; false if Redis has another card than `former` at an index: then nothing was changed
 -- Events: gpu.changed gpu.failed gpu.recovered scanner.resumed violation.opened violation.updated violation.closed reservation.created reservation.idle reservation.used reservation.released
 local violations, open_key, pending_key = KEYS[9], KEYS[10], KEYS[11]
 local confirm_ms, stale_ms, age_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local scan, rules = cjson.decode(ARGV[6]), cjson.decode(ARGV[2])
-check_fencing_token(rules)
+local rules = check_fencing_token(cjson.decode(ARGV[2]))
 local FIRST, no_process_left = 13, {}  -- The open violations on GPUs that the driver does not list.
-for _, field in ipairs(cjson.decode(ARGV[7])) do no_process_left[field] = true end
+if ARGV[8] ~= '[]' then
+  for _, field in ipairs(cjson.decode(ARGV[8])) do no_process_left[field] = true end
+end
 local BURST_WINDOW_MS = 600 * 1000  -- Use that comes back within this time is added up.
 local RETURNS = 4  -- The minimum number of returns for a violation, however long the gaps between scans are.
 local due_ms, opened, closed, freed = 0, 0, 0, 0
-local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms')
-local former, stored = cjson.decode(ARGV[8]), {}
-for position, gpu in ipairs(scan) do
-  local old = pairs_of(KEYS[FIRST - 1 + position])
-  stored[position] = old
-  if old.uuid and old.uuid ~= gpu.uuid and former ~= cjson.null and old.uuid ~= former[position] then return false end
+local last = redis.call('HMGET', KEYS[3], 'at_ms', 'stalled_ms', 'settled')
+local last_ms = tonumber(last[1] or nil)
+local pending = by_gpu(pairs_of(pending_key), candidate_of)
+
+local longest_ms = math.min(stale_ms, rules.stale_ms)
+local settled = not last[2] and is_settled(last[3], last_ms, ARGV[6], pending, confirm_ms, longest_ms)
+local former, open, stored, scan = ARGV[9] ~= 'null' and cjson.decode(ARGV[9]), nil, {}, {}
+if not settled then
+  scan = split_scan(ARGV[7])
+  open = by_gpu(pairs_of(open_key), violation_of)
+  for position, gpu in ipairs(scan) do
+    local old = pairs_of(KEYS[FIRST - 1 + position])
+    stored[position] = old
+    parse_gpu(gpu)
+    if former and old.uuid and old.uuid ~= gpu.uuid and old.uuid ~= former[position] then return false end
+  end
 end
 
 local function publish_violation(verb, gpu, key, record, extra, id)
@@ -32,16 +45,16 @@ end
 local function close(gpu, field, key, record, reason)
   redis.call('HDEL', open_key, field)
   closed = closed + 1
-  publish_violation('closed', gpu, key, record, {reason = reason, closed = now,
+  publish_violation('closed', gpu, key, record, {reason = reason, closed = now(),
     duration_s = math.max(0, math.floor((now_ms - record.since_ms) / 1000))})
 end
 
 -- Returns the use of a row by these of its members: `body` is JSON; a new `signature` causes an update event.
-local function use_by(row, members)
+local function use_by(gpu, row, members)
   local head, said = head_of(row, members)
   local processes, shapes, memory_mb = {}, {}, 0
   for position, member in ipairs(members) do
-    processes[position], shapes[position] = member.process, member.shape
+    processes[position], shapes[position] = process_of(gpu, member), member.shape
     memory_mb = memory_mb + (member.memory_mb or 0)
   end
   return {body = string.sub(said, 1, -2) .. ',"processes":[' .. table.concat(processes, ',') .. ']}', identity = head.identity,
@@ -49,16 +62,16 @@ local function use_by(row, members)
 end
 
 local function follow_open(gpu, field, key, use, kind, holder, record)
-  local before = cjson.encode(record)
   local changed = record.kind ~= kind or record.identity ~= use.identity or (holder or nil) ~= record.holder
+  local more = record.signature ~= use.signature and due_for_update(record)
+  if not (changed or more or record.unused_ms or record.body ~= use.body or record.memory_mb ~= use.memory_mb) then return end
   record.kind, record.holder, record.identity, record.body, record.unused_ms = kind, holder, use.identity, use.body, nil
   record.memory_mb, record.peak_mb = use.memory_mb, math.max(record.peak_mb, use.memory_mb)
-  if changed or (record.signature ~= use.signature and due_for_update(record)) then
+  if changed or more then
     record.signature, record.updates, record.updated_ms = use.signature, (record.updates or 0) + 1, now_ms
     publish_violation('updated', gpu, key, record)
   end
-  local after = cjson.encode(record)
-  if after ~= before then redis.call('HSET', open_key, field, after) end
+  redis.call('HSET', open_key, field, cjson.encode(record))
 end
 
 -- Adds a scan that sees the candidate; `good_ms` is the last good scan of the GPU. Use that comes back counts
@@ -72,23 +85,36 @@ local function add_scan(candidate, good_ms)
   return candidate
 end
 
--- Stores use without a right to the GPU: as a candidate, as a new violation, or in the open violation.
-local function record_use(gpu, field, key, use, kind, holder, record, candidate, good_ms)
-  if record then return follow_open(gpu, field, key, use, kind, holder, record) end
+local candidates = {}  -- Fields and values of those that this scan saw, written at once.
+
+local function store_candidate(field, candidate)
+  candidates[#candidates + 1] = field
+  candidates[#candidates + 1] = string.format('%.0f:%.0f:%.0f', candidate.since_ms, candidate.used_ms, candidate.seen_ms)
+  local due = now_ms + confirm_ms - candidate.used_ms
+  if due_ms == 0 or due < due_ms then due_ms = due end
+end
+
+-- Stores use without a right to the GPU: as a candidate, as a new violation, or in the open violation. Returns whether it
+-- was a candidate and is one still.
+local function record_use(gpu, field, row, members, kind, holder, record, candidate, good_ms)
+  if record then
+    follow_open(gpu, field, row.key, use_by(gpu, row, members), kind, holder, record)
+    return false
+  end
   local known_before = candidate
   candidate = add_scan(candidate, good_ms)
   if known_before and candidate.used_ms >= confirm_ms then
-    local id = next_id(KEYS[1])
+    local id, use = next_id(KEYS[1]), use_by(gpu, row, members)
     local fresh = {id = 'v' .. id, kind = kind, holder = holder, signature = use.signature, identity = use.identity, body = use.body,
       since = rfc3339(candidate.since_ms), since_ms = candidate.since_ms, memory_mb = use.memory_mb, peak_mb = use.memory_mb}
     redis.call('HDEL', pending_key, field)
     redis.call('HSET', open_key, field, cjson.encode(fresh))
     opened = opened + 1
-    return publish_violation('opened', gpu, key, fresh, nil, id)
+    publish_violation('opened', gpu, row.key, fresh, nil, id)
+    return false
   end
-  redis.call('HSET', pending_key, field, whole(candidate.since_ms) .. ':' .. whole(candidate.used_ms) .. ':' .. whole(candidate.seen_ms))
-  local due = now_ms + confirm_ms - candidate.used_ms
-  if due_ms == 0 or due < due_ms then due_ms = due end
+  store_candidate(field, candidate)
+  return known_before ~= nil
 end
 
 if last[2] then
@@ -97,67 +123,45 @@ if last[2] then
 end
 redis.call('HSET', KEYS[3], 'at_ms', whole(now_ms), 'began_ms', whole(now_ms - age_ms))
 
--- Stores the usage of a GPU and publishes changes; `old` is the stored hash.
+-- Stores the usage of a GPU and publishes changes; `old` is the stored hash. Returns whether nothing is to be changed.
 local function store_gpu(gpu, key, old)
-  local subject = 'gpu/' .. gpu.index
-  local summary = old.holder and splice({holder = old.holder_user}, gpu.summary) or gpu.summary
   if not old.signature then redis.call('ZADD', KEYS[4], gpu.index, gpu.index) end
-  local released_ms = tonumber(old.last_released or 0)
-  if old.unseen and released_ms > now_ms then  -- The clock was set back: the next scan begins after it.
-    redis.call('HSET', key, 'last_released', whole(now_ms))
-  elseif old.unseen and now_ms - age_ms >= released_ms then
-    redis.call('HDEL', key, 'unseen')
+  if old.unseen then
+    local released_ms = tonumber(old.last_released or 0)
+    if released_ms > now_ms then  -- The clock was set back: the next scan begins after it.
+      redis.call('HSET', key, 'last_released', whole(now_ms))
+    elseif now_ms - age_ms >= released_ms then
+      redis.call('HDEL', key, 'unseen')
+    end
   end
   if old.usage ~= gpu.usage then redis.call('HSET', key, 'usage', gpu.usage) end
   if old.state == 'ok' and gpu.state ~= 'ok' and last[1] then redis.call('HSET', key, 'ok_ms', last[1]) end
   if old.state ~= gpu.state or old.uuid ~= gpu.uuid then redis.call('HSET', key, 'state', gpu.state, 'uuid', gpu.uuid) end
-  local passed_ms = now_ms - tonumber(old.changed_ms or 0)
+  local has_failed, recovered = gpu.state == 'error' and not old.failed, gpu.state == 'ok' and old.failed
+  local is_other, new_pids = old.outline ~= gpu.outline, old.signature ~= gpu.signature
+  if not (has_failed or recovered or is_other or new_pids) then
+    return old.usage == gpu.usage and old.state == gpu.state and old.uuid == gpu.uuid and not old.unseen
+  end
+  local subject = 'gpu/' .. gpu.index
+  local summary = old.holder and splice({holder = old.holder_user}, gpu.summary) or gpu.summary
   local changes = level_now(tonumber(old.changes or 0), tonumber(old.changed_ms or 0)) + 1
   local may_publish = changes <= FREE_CHANGES or old.uuid ~= gpu.uuid
-  if may_publish and gpu.state == 'error' and not old.failed then
+  if may_publish and has_failed then
     redis.call('HSET', key, 'failed', '1')
     publish('gpu.failed', subject, summary)
-  elseif may_publish and gpu.state == 'ok' and old.failed then
+  elseif may_publish and recovered then
     redis.call('HDEL', key, 'failed')
     publish('gpu.recovered', subject, summary)
   end
-  local new_pids = old.signature ~= gpu.signature and passed_ms >= UPDATE_MS
-  if (may_publish and old.outline ~= gpu.outline) or new_pids then
+  if (may_publish and is_other) or (new_pids and now_ms - tonumber(old.changed_ms or 0) >= UPDATE_MS) then
     redis.call('HSET', key, 'outline', gpu.outline, 'signature', gpu.signature, 'changed_ms', whole(now_ms), 'changes', string.format('%.3f', changes))
     publish('gpu.changed', subject, summary)
   end
 end
 
--- Returns the reservation that holds a GPU, with the fields that decide about ownership, or nil.
-local function holder_of(old)
-  local boot, up = string.match(old.holder_up or '', '^(%S+) (%d+)$')
-  return old.holder and {id = old.holder, user = old.holder_user, uid = tonumber(old.holder_uid), login_uid = tonumber(old.holder_login),
-    boot = boot, up = tonumber(up), started_ms = tonumber(old.holder_since) or 0}
-end
-
--- Returns the members of a row that use the GPU without a right to it, or nil. If a GPU is reserved, memory without
--- a process is not held against anybody, unless the holder has disowned it.
-local function without_right(old, row)
-  local holder, found = holder_of(old), {}
-  if not holder then return row.members end
-  if row.key == 'unknown' and not (old.disowned and cjson.decode(old.disowned)[row.key]) then return nil end
-  for _, member in ipairs(row.members) do
-    if not has_right(rules, old, holder, member) then found[#found + 1] = member end
-  end
-  if #found > 0 or #row.members == 0 then return found end
-end
-
-local function overstays(old, row)
-  local uid, login_uid = tonumber(old.expired_uid), tonumber(old.expired_login)
-  for _, member in ipairs(row.members) do
-    if of_user(member, uid, login_uid) then return true end
-  end
-  return false
-end
-
 -- Closes a violation that was not seen: now, or when it counts as ended. Returns whether it was closed.
-local function close_unseen(gpu, key, old, field, text, at_once, reason)
-  local name, record = string.match(field, '/(.*)$'), cjson.decode(text)
+local function close_unseen(gpu, key, old, field, record, at_once, reason)
+  local name = string.match(field, '/(.*)$')
   if at_once or has_ended(key, old, name, record) then
     close(gpu, field, name, record, reason)
     return true
@@ -167,118 +171,98 @@ local function close_unseen(gpu, key, old, field, text, at_once, reason)
   end
 end
 
-local open, pending = {}, pairs_of(pending_key)
-for field, text in pairs(pairs_of(open_key)) do open[field] = violation_of(text) and text end
+-- Stores what a scan that succeeded saw of a GPU. Returns whether it changed nothing but the times of
+-- candidates.
+local function judge_use(gpu, key, old, open, pending)
+  local prefix, rows, still, unchanged, advanced = gpu.index .. '/', {}, false, next(open) == nil, 0
+  local good_ms = (old.state == 'ok' and last_ms) or tonumber(old.ok_ms or now_ms)
+  local another = old.uuid and old.uuid ~= gpu.uuid
+  for _, row in ipairs(old.unmanaged and {} or gpu.users) do
+    rows[prefix .. row.key] = row
+    still = still or (old.expired_uid and overstays(old, row))
+  end
+  if old.expired_uid and not still and now_ms - age_ms > tonumber(old.last_released or 0) then
+    redis.call('HDEL', key, 'expired_uid', 'expired_login')
+  end
+  fold_hints(prefix, rows, old)
+  go_on(prefix, rows, open, pending)
+  for field, record in pairs(open) do
+    if record and (another or not rows[field]) then
+      local exempted = old.unmanaged or gpu.exempt[string.sub(field, #prefix + 1)]
+      if close_unseen(gpu, key, old, field, record, another or exempted, exempted and 'exempted' or 'stopped') then open[field] = nil end
+    end
+  end
+  for field, candidate in pairs(pending) do
+    if another or not candidate or now_ms - good_ms > stale_ms or now_ms - candidate.seen_ms > BURST_WINDOW_MS then
+      redis.call('HDEL', pending_key, field)
+      pending[field] = nil
+    end
+  end
+  for field, row in pairs(rows) do
+    local record, members = open[field], without_right(rules, old, row)
+    note_user(gpu, old, row, members)
+    if members then
+      local kind = old.holder and 'trespass' or (old.expired_uid and overstays(old, row) and 'overstaying') or 'unreserved'
+      local is_known = record_use(gpu, field, row, members, kind, old.holder and old.holder_user, record, pending[field], good_ms)
+      unchanged, advanced = unchanged and is_known, advanced + 1
+    else
+      if record then close(gpu, field, row.key, record, 'reserved') end
+      redis.call('HDEL', pending_key, field)
+    end
+  end
+  for _ in pairs(pending) do advanced = advanced - 1 end
+  return unchanged and advanced == 0 and not old.expired_uid
+end
+
+local steady = not settled  -- Whether this scan settles the next one.
 for position, gpu in ipairs(scan) do
-  local key, prefix, old = KEYS[FIRST - 1 + position], gpu.index .. '/', stored[position]
-  store_gpu(gpu, key, old)
+  local key, old, index = KEYS[FIRST - 1 + position], stored[position], gpu.index
+  local unchanged = store_gpu(gpu, key, old)
   gpu.disowned, gpu.held = old.disowned, old.holder
   if gpu.state == 'ok' then
-    local good_ms = tonumber((old.state == 'ok' and last[1]) or old.ok_ms or now_ms)
-    local another = old.uuid and old.uuid ~= gpu.uuid
-    local rows, still = {}, false
-    for _, row in ipairs(old.unmanaged and {} or gpu.users) do
-      rows[prefix .. row.key] = row
-      still = still or (old.expired_uid and overstays(old, row))
-    end
-    if old.expired_uid and not still and now_ms - age_ms > tonumber(old.last_released or 0) then
-      redis.call('HDEL', key, 'expired_uid', 'expired_login')
-    end
-    fold_hints(prefix, rows, old)
-    go_on(prefix, rows, open, pending)
-    for field, text in pairs(open) do
-      if string.sub(field, 1, #prefix) == prefix and (another or not rows[field]) then
-        local exempted = old.unmanaged or gpu.exempt[string.sub(field, #prefix + 1)]
-        if close_unseen(gpu, key, old, field, text, another or exempted, exempted and 'exempted' or 'stopped') then open[field] = nil end
-      end
-    end
-    for field, text in pairs(pending) do
-      local candidate = candidate_of(text)
-      if string.sub(field, 1, #prefix) == prefix and (another or not candidate or now_ms - good_ms > stale_ms
-          or now_ms - candidate.seen_ms > BURST_WINDOW_MS) then
-        redis.call('HDEL', pending_key, field)
-        pending[field] = nil
-      end
-    end
-    for field, row in pairs(rows) do
-      local record, members = open[field] and cjson.decode(open[field]), without_right(old, row)
-      note_user(gpu, old, row, members)
-      if members then
-        local kind = old.holder and 'trespass' or (old.expired_uid and overstays(old, row) and 'overstaying') or 'unreserved'
-        record_use(gpu, field, row.key, use_by(row, members), kind, old.holder and old.holder_user, record,
-          candidate_of(pending[field]), good_ms)
-      else
-        if record then close(gpu, field, row.key, record, 'reserved') end
-        redis.call('HDEL', pending_key, field)
-      end
-    end
+    unchanged = judge_use(gpu, key, old, open[index], pending[index]) and unchanged
   else
-    for field, text in pairs(open) do
-      if no_process_left[field] and string.sub(field, 1, #prefix) == prefix then close_unseen(gpu, key, old, field, text, false, 'stopped') end
+    unchanged = unchanged and not next(open[index]) and not next(pending[index])
+    for field, record in pairs(open[index]) do
+      if record and no_process_left[field] then close_unseen(gpu, key, old, field, record, false, 'stopped') end
     end
   end
-  log_use(KEYS[12], key, gpu, old, tonumber(last[1] or nil), rules)
+  steady = log_use(KEYS[12], key, gpu, old, last_ms, rules) and unchanged and steady
+end
+if settled then
+  for _, fields in pairs(pending) do
+    for field, candidate in pairs(fields) do store_candidate(field, add_scan(candidate, last_ms)) end
+  end
+end
+for first = 1, #candidates, MOST_AT_ONCE do
+  redis.call('HSET', pending_key, unpack(candidates, first, math.min(first + MOST_AT_ONCE - 1, #candidates)))
 end
 
--- Returns whether a reservation's user uses this GPU or is presumed to: used, idle, or unknown.
-local function use_on(gpu, record)
-  if not gpu or gpu.state ~= 'ok' then return 'unknown' end
-  if gpu.exempt['uid:' .. whole(record.uid)] then return 'used' end
-  local use = 'idle'
-  for _, row in ipairs(gpu.users) do
-    for _, member in ipairs(row.members) do
-      if has_right(rules, gpu, record, member) then return 'used' end
-      if not known(member.person) then use = 'unknown' end
+-- Returns the GPUs of this scan by index.
+local function by_index()
+  local found = {}
+  if settled then
+    scan = split_scan(ARGV[7])
+    for position, gpu in ipairs(scan) do
+      parse_gpu(gpu).disowned = redis.call('HGET', KEYS[FIRST - 1 + position], 'disowned')
     end
-    if #row.members == 0 then use = 'unknown' end
   end
-  return use
+  for _, gpu in ipairs(scan) do found[gpu.index] = gpu end
+  return found
 end
 
-local function use_of(record, by_index)
-  local use = 'idle'
-  for _, index in ipairs(record.gpus) do
-    local on = use_on(by_index[index], record)
-    if on == 'used' then return on end
-    if on == 'unknown' then use = on end
-  end
-  return use
-end
-
--- Tracks for how long a reservation has been idle; returns whether it must be released for that. If the use is
--- unknown, or after a gap between scans, both the idle time and the time until the release start again.
-local function track_idleness(record, use, gap)
-  local since, told, until_ms = record.idle_ms, record.idle_told_ms, record.idle_until_ms
-  local releases = record.kind == 'manual' and rules.idle_release_ms > 0
-  if use == 'idle' then
-    since = not gap and since or now_ms
-    if now_ms - since >= rules.idle_after_ms and (not told or (releases and not until_ms)) then
-      told, until_ms = now_ms, releases and now_ms + rules.idle_release_ms or nil
-      publish('reservation.idle', 'reservation/' .. record.id,
-        facts_of(record, {idle = rfc3339(since), deadline = until_ms and rfc3339(until_ms)}))
-    end
-  else
-    since = nil
-    if use == 'used' and told then publish('reservation.used', 'reservation/' .. record.id, facts_of(record)) end
-    if use ~= 'unknown' then told, until_ms = nil, nil end
-  end
-  if since ~= record.idle_ms or told ~= record.idle_told_ms or until_ms ~= record.idle_until_ms then
-    record.idle_ms, record.idle_told_ms, record.idle_until_ms = since, told, until_ms
-    save(record)
-  end
-  return releases and since and until_ms and now_ms >= math.max(until_ms, since + rules.idle_release_ms)
-end
-
-local settles, over, by_index = redis.call('HLEN', KEYS[6]) > 0, {}, {}
+local settles, over, gpus = redis.call('HLEN', KEYS[6]) > 0, {}, nil
 local gap = not last[1] or now_ms - tonumber(last[1]) > rules.stale_ms
-for _, gpu in ipairs(scan) do by_index[gpu.index] = gpu end
 for _, text in ipairs(redis.call('HVALS', KEYS[5])) do
   if string.find(text, '"ended_ms"', 1, true) then
     settles = true
   elseif rules.idle_after_ms > 0 or string.find(text, '"idle_', 1, true) then
-    local record = cjson.decode(text)
-    local use = rules.idle_after_ms > 0 and use_of(record, by_index) or 'not asked'
-    if track_idleness(record, use, gap) then over[#over + 1] = record.id end
+    local record, use = cjson.decode(text), 'not asked'
+    if rules.idle_after_ms > 0 then
+      gpus = gpus or by_index()
+      use = use_of(rules, record, gpus)
+    end
+    if track_idleness(rules, record, use, gap) then over[#over + 1] = record.id end
   end
 end
 local granted = {}
@@ -296,5 +280,10 @@ if settles or #over > 0 then
   for _, id in ipairs(over) do release(host, host.records[id], host.records[id].gpus, 'idle') end
   if not host.incomplete then serve_queue(host) end
   granted = host.granted
+end
+if steady and next(heads) == nil then
+  redis.call('HSET', KEYS[3], 'settled', settled_as(ARGV[6], #candidates / 2))
+elseif last[3] and not settled then
+  redis.call('HDEL', KEYS[3], 'settled')
 end
 return {now_ms, due_ms, opened, closed, freed + #over, granted}

@@ -109,6 +109,7 @@ local function restore_card(card)
   if kept.facts.unmanaged then publish('gpu.unmanaged', subject, cjson.encode(handling)) end
 end
 
+redis.call('HDEL', KEYS[3], 'settled')
 for _, card in ipairs(change.cards) do
   redis.call('DEL', key_of[card.was])
   redis.call('ZREM', KEYS[4], card.was)

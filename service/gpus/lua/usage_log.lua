@@ -64,16 +64,16 @@ local function name_card(usage, card, index)
   redis.call('HSET', usage, 'cards', cjson.encode(cards))
 end
 
--- Returns whether the utilisation of a GPU in use has been low for long enough.
+-- Returns whether the utilisation of a GPU in use has been low for long enough, and whether it is low.
 local function is_low(key, gpu, old, rules, anew)
   local percent = known(gpu.utilization)
   if not gpu.seen or not percent or percent >= rules.low_percent then
     if old.low_ms then redis.call('HDEL', key, 'low_ms') end
-    return false
+    return false, false
   end
   local since_ms = not anew and tonumber(old.low_ms or nil) or now_ms
   if whole(since_ms) ~= old.low_ms then redis.call('HSET', key, 'low_ms', whole(since_ms)) end
-  return now_ms - since_ms >= rules.low_ms
+  return now_ms - since_ms >= rules.low_ms, true
 end
 
 -- Returns an entry without its time. Most GPUs have no user, and need no JSON library.
@@ -88,13 +88,13 @@ local function entry_of(level, holder, seen)
 end
 
 -- Logs what a scan saw of a GPU, if the scan before it, at `last_ms`, did not see the same. What happened in a gap
--- between scans is unknown.
+-- between scans is unknown. Returns whether the next scan, if it sees the same, has nothing to log for now.
 local function log_use(usage, key, gpu, old, last_ms, rules)
   local card = gpu.uuid == '' and 'gpu' .. gpu.index or gpu.uuid
   local gap = old.logged and last_ms and now_ms - last_ms > rules.stale_ms
   local anew = gap or not last_ms or now_ms < last_ms or not old.logged or old.uuid ~= gpu.uuid
   if old.holder and gpu.exempt['uid:' .. old.holder_uid] then note_user(gpu, old, {key = 'unknown', members = {}}) end
-  local low, level = is_low(key, gpu, old, rules, anew), 'free'
+  local level, low, below = 'free', is_low(key, gpu, old, rules, anew)
   if gpu.state ~= 'ok' then
     level, gpu.seen = 'unknown', nil
   elseif gpu.seen then
@@ -104,7 +104,7 @@ local function log_use(usage, key, gpu, old, last_ms, rules)
   end
   local said = entry_of(level, old.holder and old.holder_uid or '-1', gpu.seen)
   local logged = TODAY .. said
-  if logged == old.logged and not anew then return end
+  if logged == old.logged and not anew then return low == below end
   local another = old.logged and old.uuid ~= gpu.uuid
   if (gap or another) and last_ms then append_use(usage, another and old.uuid or card, last_ms, '["unknown",-1]') end
   append_use(usage, card, now_ms, said)

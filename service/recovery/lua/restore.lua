@@ -15,6 +15,7 @@ end
 
 if sequence_at(KEYS[1]) < state.sequence then redis.call('SET', KEYS[1], whole(state.sequence)) end
 redis.call('HSET', KEYS[3], 'dataset', state.dataset, 'owner', state.owner)
+redis.call('HDEL', KEYS[3], 'settled')
 
 for _, id in ipairs(state.ended) do
   local record = host.records[id]

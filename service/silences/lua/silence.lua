@@ -34,7 +34,7 @@ if silence.ack then
   if barred then return reply({code = 'acknowledged', until_ms = last_ms}) end
 end
 silence.id = 's' .. next_id(KEYS[1])
-silence.since, silence.until_ms = now, now_ms + request.for_ms
+silence.since, silence.until_ms = now(), now_ms + request.for_ms
 silence['until'] = rfc3339(silence.until_ms)
 if silence.ack then redis.call('HSET', KEYS[5], uid, whole(silence.until_ms)) end
 redis.call('HSET', KEYS[3], silence.id, cjson.encode(silence))

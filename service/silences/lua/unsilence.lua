@@ -18,7 +18,7 @@ local silence = text and silence_of(text)
 if not silence or silence.until_ms <= now_ms then return reply({code = 'none'}) end
 local own = silence.ack and silence.by_uid == request.uid
 if not own and not request.admin then return reply({code = 'not-yours', silence = silence}) end
-silence.ended, silence.ended_by = now, request.by
+silence.ended, silence.ended_by = now(), request.by
 redis.call('HDEL', KEYS[3], silence.id)
 if silence.ack then redis.call('HSET', KEYS[4], whole(silence.by_uid), whole(now_ms)) end
 publish('silence.ended', 'silence/' .. silence.id, cjson.encode(silence))

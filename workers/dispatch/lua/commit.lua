@@ -23,7 +23,7 @@ if due_ms == '' then redis.call('ZREM', due, group) else redis.call('ZADD', due,
 for position = 9, #ARGV do
   local id = next_id(sequence)
   local draft = cjson.decode(ARGV[position])
-  local head = {notice = 'n' .. id, host = host, created = now}
+  local head = {notice = 'n' .. id, host = host, created = now()}
   if not draft.episode then head.episode = 'n' .. id end
   append_event({events, notices}, host, id, 'canhazgpu.notice.created', 'notice/n' .. id, splice(head, ARGV[position]))
   if draft.kind == 'terminate' and not draft.dry_run then redis.call('ZADD', terminations, string.format('%.0f', now_ms), 'n' .. id) end

@@ -1,5 +1,41 @@
 -- Rows of a scan: the users of a GPU, and which row continues which violation.
 
+-- Splits the text of a scan (service/gpus/observation.py): of each GPU its usage and its row, a line each.
+local function split_scan(text)
+  local gpus, from = {}, 1
+  while from <= #text do
+    local middle = string.find(text, '\n', from, true)
+    local past = string.find(text, '\n', middle + 1, true)
+    gpus[#gpus + 1] = {usage = string.sub(text, from, middle - 1), row = string.sub(text, middle + 1, past - 1)}
+    from = past + 1
+  end
+  return gpus
+end
+
+-- Parses the row of a GPU, which adds what is known of the GPU and its users to it.
+local function parse_gpu(gpu)
+  for name, value in pairs(cjson.decode(gpu.row)) do gpu[name] = value end
+  return gpu
+end
+
+-- Returns a process as JSON, which is a part of the usage.
+local function process_of(gpu, member) return string.sub(gpu.usage, member.from, member.to) end
+
+-- Returns the values of a hash by the index of the GPU and the field. What cannot be parsed is false.
+local function by_gpu(map, parse)
+  local found = setmetatable({}, {__index = function(all, index)
+    all[index] = {}
+    return all[index]
+  end})
+  for field, text in pairs(map) do
+    local index = tonumber((string.match(field, '^(%d+)/')))
+    if index then found[index][field] = parse(text) or false end
+  end
+  return found
+end
+
+local MOST_AT_ONCE = 1000  -- Arguments of a command.
+
 -- Returns the description of a row's user for these members only. It contains nothing about the other members.
 local function head_of(row, members)
   local first, users, more = nil, {}, -1
@@ -40,11 +76,13 @@ end
 local function go_on(prefix, rows, open, pending)
   local plain, moved = prefix .. 'containers', nil
   if rows[plain] or not (open[plain] or pending[plain]) then return end
-  local candidate = candidate_of(pending[plain])
+  local candidate = pending[plain]
   for field, row in pairs(rows) do
     if string.sub(field, 1, #plain + 1) == plain .. ':' and not open[field] then
-      if open[plain] and same_processes(cjson.decode(open[plain]), row) then moved = field end
-      if candidate and not pending[field] and began_by(row.members, candidate.seen_ms) then pending[field] = pending[plain] end
+      if open[plain] and same_processes(open[plain], row) then moved = field end
+      if candidate and not pending[field] and began_by(row.members, candidate.seen_ms) then
+        pending[field] = {since_ms = candidate.since_ms, used_ms = candidate.used_ms, seen_ms = candidate.seen_ms}
+      end
     end
   end
   if moved then
@@ -83,4 +121,31 @@ local function fold_hints(prefix, rows, old)
     add_without_hint(rows[plain], rows[field])
     rows[field] = nil
   end
+end
+
+-- Returns the reservation that holds a GPU, with the fields that decide about ownership, or nil.
+local function holder_of(old)
+  local boot, up = string.match(old.holder_up or '', '^(%S+) (%d+)$')
+  return old.holder and {id = old.holder, user = old.holder_user, uid = tonumber(old.holder_uid), login_uid = tonumber(old.holder_login),
+    boot = boot, up = tonumber(up), started_ms = tonumber(old.holder_since) or 0}
+end
+
+-- Returns the members of a row that use the GPU without a right to it, or nil. If a GPU is reserved, memory without
+-- a process is not held against anybody, unless the holder has disowned it.
+local function without_right(rules, old, row)
+  local holder, found = holder_of(old), {}
+  if not holder then return row.members end
+  if row.key == 'unknown' and not (old.disowned and cjson.decode(old.disowned)[row.key]) then return nil end
+  for _, member in ipairs(row.members) do
+    if not has_right(rules, old, holder, member) then found[#found + 1] = member end
+  end
+  if #found > 0 or #row.members == 0 then return found end
+end
+
+local function overstays(old, row)
+  local uid, login_uid = tonumber(old.expired_uid), tonumber(old.expired_login)
+  for _, member in ipairs(row.members) do
+    if of_user(member, uid, login_uid) then return true end
+  end
+  return false
 end
