@@ -22,6 +22,7 @@ from canhazgpu.service.gpus.card_identity import (
     identity_warnings,
     is_known_uuid,
     known_uuids,
+    vendor_of,
 )
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
@@ -95,6 +96,7 @@ class Renumbering:
                 index=index,
                 uuid=card.uuid,
                 name=card.name,
+                vendor=vendor_of(card.uuid),
                 state="error",
                 reason=NOT_FOUND + (f" (was GPU {card.was})" if card.was not in (None, index) else ""),
             )
