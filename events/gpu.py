@@ -1,5 +1,6 @@
 """The state of a GPU: the raw reading of a provider, and the usage derived from it."""
 
+import re
 from typing import Literal
 
 import msgspec
@@ -8,6 +9,12 @@ Vendor = Literal["nvidia", "amd"]
 NVIDIA: Vendor = "nvidia"
 AMD: Vendor = "amd"
 VENDORS = {NVIDIA: "NVIDIA", AMD: "AMD"}  # As people read them.
+OF_AMD = re.compile(r"GPU-[0-9a-f]{16}|PCI-.*")  # service/providers/amd_helper.py
+
+
+def vendor_of(uuid: str) -> Vendor:
+    """Return the vendor of a card by the form of its UUID, as the providers spell it."""
+    return AMD if OF_AMD.fullmatch(uuid) else NVIDIA
 
 
 class ProcessReading(msgspec.Struct, frozen=True, kw_only=True):

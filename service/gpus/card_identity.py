@@ -5,16 +5,12 @@ a UUID stays at its index; nothing is guessed.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
 
-from canhazgpu.events.gpu import AMD, NVIDIA, Vendor
-
 PLACEHOLDER = "unknown-"  # The prefix of a placeholder UUID (service/providers/nvml.py).
-OF_AMD = re.compile(r"GPU-[0-9a-f]{16}|PCI-.*")  # service/providers/amd_helper.py
 ZERO = "GPU-00000000-0000-0000-0000-000000000000"
 
 
@@ -36,11 +32,6 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     was: int
     index: int
     missing: bool
-
-
-def vendor_of(uuid: str) -> Vendor:
-    """Return the vendor of a card by the form of its UUID, as the providers spell it."""
-    return AMD if OF_AMD.fullmatch(uuid) else NVIDIA
 
 
 def identifying_uuids(uuids: Mapping[int, str]) -> dict[int, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from canhazgpu.events.gpu import GpuReading, GpuUsage
+from canhazgpu.events.gpu import GpuReading, GpuUsage, vendor_of
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.gpus.card_identity import (
@@ -22,7 +22,6 @@ from canhazgpu.service.gpus.card_identity import (
     identity_warnings,
     is_known_uuid,
     known_uuids,
-    vendor_of,
 )
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 

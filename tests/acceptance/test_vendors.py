@@ -9,17 +9,11 @@ from typing import Any
 
 import pytest
 from support.amd import Say
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, Daemon, until
+from support.vendors import UUIDS, amd, mixed_host
 from support.waiters import QueueHost
 
 SHOW = ("sh", "-c", 'echo "$CUDA_VISIBLE_DEVICES:$ROCR_VISIBLE_DEVICES:$HIP_VISIBLE_DEVICES"')
-AMD = {"vendor": "amd", "name": "AMD Instinct MI300X", "memory_used_mb": 20}
-UUIDS = ("GPU-1a2b3c4d5e6f7788", "GPU-99aabbccddeeff00")
-
-
-def amd(index: int, ordinal: int) -> str:
-    """Return an AMD GPU of a scenario."""
-    return gpu(index, uuid=UUIDS[ordinal], ordinal=ordinal, **AMD)
 
 
 def rows(host: Daemon) -> list[dict[str, Any]]:
@@ -31,15 +25,8 @@ def rows(host: Daemon) -> list[dict[str, Any]]:
 @pytest.fixture
 def mixed(folder: Path) -> Iterator[QueueHost]:
     """A host with NVIDIA's GPUs 0 and 1, and AMD's 2 and 3."""
-    host = QueueHost(folder)
-    host.waiting = []
-    host.place(*(gpu(index, memory_used_mb=45) for index in range(2)), amd(2, 0), amd(3, 1))
-    host.start()
-    yield host
-    for process in host.waiting:
-        process.kill()
-        process.communicate()
-    host.stop()
+    with mixed_host(folder) as host:
+        yield host
 
 
 @pytest.fixture
@@ -60,7 +47,7 @@ def test_a_run_gets_one_vendor_and_sees_nothing_of_the_other(mixed: QueueHost) -
     )
     wanted = mixed.run("run", "--gpus", "2", "--vendor", "amd", "--", *SHOW)
     assert (wanted.stdout, wanted.stderr) == (f":{UUIDS[0]},{UUIDS[1]}:0,1\n", "")
-    named = mixed.run("run", "--gpu-ids", "3", "--", *SHOW)
+    named = mixed.run("run", "--gpu-ids", "3", "--wait", "--", *SHOW)  # Until the run before is over.
     assert (named.stdout, named.stderr) == (f":{UUIDS[1]}:0\n", "")
 
 
