@@ -49,6 +49,15 @@ local function is_of(gpu, vendor)
   return vendor == (gpu.text and string.find(gpu.text, '"vendor":"amd"', 1, true) and 'amd' or 'nvidia')
 end
 
+-- Returns the number of GPUs that are managed, and of the vendor that a request asks for.
+local function managed_for(host, request)
+  local count = 0
+  for _, gpu in ipairs(host.gpus) do
+    if not gpu.unmanaged and is_of(gpu, request.vendor) then count = count + 1 end
+  end
+  return count
+end
+
 -- Returns the GPUs that some request may have, as far as can be seen without one.
 local function free_gpus(host)
   local free = {}

@@ -66,10 +66,7 @@ if known then
   return save_reply(host, {code = 'gone', id = known})
 end
 
-local managed, missing = 0, {}
-for _, gpu in ipairs(host.gpus) do
-  if not gpu.unmanaged and is_of(gpu, request.vendor) then managed = managed + 1 end
-end
+local managed, missing = managed_for(host, request), {}
 for _, index in ipairs(request.gpus or {}) do
   local gpu = host.by_index[index]
   if not gpu or gpu.unmanaged then missing[#missing + 1] = index end
