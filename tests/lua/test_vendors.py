@@ -1,5 +1,7 @@
 """The scripts give a request only GPUs of the vendor that it asks for, and keep none of the others for it."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -40,6 +42,7 @@ def ask(uid: int = 1001, count: int = 1, **wanted: object) -> AllocationRequest:
 async def test_a_request_gets_gpus_of_its_vendor(store: Store) -> None:
     """The first GPUs of the vendor are granted; too many of it are refused, with their number."""
     hands = await allocator(store)
+    await hands.reserve(ask(vendor=NVIDIA), "one")
     two = await hands.reserve(ask(count=2, vendor=AMD), "two")
     assert two.reservation
     assert two.reservation.gpus == (2, 3)
@@ -87,7 +90,7 @@ async def test_a_gpu_from_before_is_one_of_nvidia(store: Store) -> None:
     """Usage that an older service has stored says no vendor: it knew only NVIDIA."""
     hands = await allocator(store)
     for index in range(4):
-        text = await store.redis.hget(store.keys.gpu(index), "usage")
+        text: Any = await store.redis.hget(store.keys.gpu(index), "usage")
         old = text.replace(b'"vendor":"amd",', b"").replace(b'"vendor":"nvidia",', b"")
         assert old != text
         await store.redis.hset(store.keys.gpu(index), "usage", old)
