@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         NonBlock,
         Note,
         Shell,
+        Vendor,
         Wait,
         integer,
         name,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from canhazgpu.cli.syntax.gpu_list import GpuNames
 
 __all__ = ["WHICH", "AsJson", "GpuIds", "GpuWords", "Gpus", "Label", "NonBlock", "Note"]  # Of `options`.
-__all__ += ["Shell", "Wait", "integer", "name", "non_empty", "user_option", "words"]
+__all__ += ["Shell", "Vendor", "Wait", "integer", "name", "non_empty", "user_option", "words"]
 
 FOREVER = "forever"  # The meaning of `--wait` without a time.
 LINE = 1000
@@ -172,6 +173,14 @@ def noted(note: str | None) -> str | None:
     if note is not None and note.isdecimal() and typed_option("--note", "-n") == "-n":
         fail(f"-n is the note: use --gpus {note} for {note} GPUs, or --note {note}", USAGE)
     return note
+
+
+def mention_vendor(held: Reservation, asked: str | None) -> None:
+    """Say whose GPUs were chosen, if the host has others and nobody said which."""
+    chosen = held.chosen_vendor
+    if chosen and asked is None and held.is_new:
+        other = "amd" if chosen == "NVIDIA" else "nvidia"
+        sys.stderr.write(f"These are {chosen} GPUs; --vendor {other} chooses the others\n")
 
 
 def without_none(**facts: str | None) -> dict[str, str]:

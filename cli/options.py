@@ -87,6 +87,15 @@ GpuIds = Annotated[
         autocompletion=candidates.gpus,
     ),
 ]
+Vendor = Annotated[
+    str | None,
+    typer.Option(
+        "--vendor",
+        help="Whose GPUs, on a host with both: nvidia or amd.",
+        metavar="NAME",
+        callback=checked(values.vendor),
+    ),
+]
 GpuWords = Annotated[
     list[str] | None,
     typer.Argument(help=f"Which GPUs: {WHICH}.", metavar="[GPUS]...", autocompletion=candidates.gpus),

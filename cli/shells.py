@@ -25,7 +25,13 @@ SYNTAX = {
 }
 CHOICES = ("bash", "zsh", "fish", "csh")
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,._/-")
-SHOWN = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CANHAZGPU_RESERVATION")
+SHOWN = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "CANHAZGPU_RESERVATION",
+)
 
 
 def checked_shell(name: str) -> str:

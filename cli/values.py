@@ -5,6 +5,7 @@ import os
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, printable
 
 LONGEST_NUMBER = 9
+VENDORS = ("nvidia", "amd")
 
 
 def non_empty(text: str) -> str:
@@ -33,6 +34,13 @@ def gpu_count(text: str) -> int:
         return integer(text)
     except ValueError as error:
         raise ValueError(f"{error}: --gpu-ids says which GPUs, such as 0,2 or all") from None
+
+
+def vendor(text: str) -> str:
+    """Return the vendor of GPUs, in lower case."""
+    if text.lower() not in VENDORS:
+        raise ValueError(f"{printable(text)!r} is not one of {', '.join(VENDORS)}")
+    return text.lower()
 
 
 def name(text: str) -> str:

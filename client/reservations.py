@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[dict[str, Any]], None]
 
+CUDA, ROCR, HIP = "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 ATTEMPTS = 5
 PAUSE = 0.5  # Seconds between two attempts to reach a service that is gone.
 SILENCE = 15.0  # Seconds; while a request waits, the service sends a keep-alive every 5 s.
@@ -39,8 +40,15 @@ class Reservation:
 
     @property
     def devices(self) -> str:
-        """The value for CUDA_VISIBLE_DEVICES."""
-        return self.environment["CUDA_VISIBLE_DEVICES"]
+        """The value for CUDA_VISIBLE_DEVICES or, for AMD GPUs, for ROCR_VISIBLE_DEVICES."""
+        return self.environment.get(ROCR) or self.environment[CUDA]
+
+    @property
+    def chosen_vendor(self) -> str | None:
+        """Whose GPUs these are, NVIDIA or AMD, if the host has both."""
+        if ROCR not in self.environment or _counts_as_hip(self.environment):
+            return None
+        return "AMD" if self.environment[ROCR] else "NVIDIA"
 
     def release(self) -> None:
         """Release it, unless it has already ended. Raises Unreachable and Refused."""
@@ -135,6 +143,22 @@ def post(client: Client, path: str, body: dict[str, Any]) -> Any:
                 raise
         time.sleep(PAUSE)
     raise AssertionError
+
+
+def together(environments: list[dict[str, str]]) -> dict[str, str]:
+    """Return the variables for the GPUs of several reservations, which have no common id."""
+    found = {CUDA: ",".join(filter(None, (one[CUDA] for one in environments)))}
+    if ROCR in environments[0]:
+        found[ROCR] = ",".join(filter(None, (one.get(ROCR) for one in environments)))
+        found[HIP] = ",".join(str(place) for place in range(found[ROCR].count(",") + bool(found[ROCR])))
+        if all(map(_counts_as_hip, environments)):
+            found[CUDA] = found[HIP]
+    return {**found, "CUDA_DEVICE_ORDER": environments[0]["CUDA_DEVICE_ORDER"]}
+
+
+def _counts_as_hip(environment: dict[str, str]) -> bool:
+    """Return whether CUDA_VISIBLE_DEVICES counts AMD GPUs, as on a host without NVIDIA GPUs."""
+    return environment.get(HIP) == environment[CUDA]
 
 
 def _late(began: float) -> bool:

@@ -6,6 +6,7 @@ import os
 
 from canhazgpu.client.connection import Client
 from canhazgpu.events.spelling.cuda_visible_devices import Card, visible
+from canhazgpu.events.spelling.rocm_visible_devices import visible_amd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,17 +17,22 @@ if TYPE_CHECKING:
 class Check:
     """The answer to `check`; it is true if all `gpus` are reserved by the caller.
 
-    `gpus`: the indices of the GPUs that are visible, in CUDA's order. `missing`: those of them that the
-    caller has not reserved. A GPU that the service does not manage is never missing. `certain` is false if
-    CUDA's numbers may mean any GPU; `gpus` are then all of the host. `why` says why these are visible.
-    `rows`: each GPU of the host and its holder, as GET /v1/check returns them.
+    `gpus`: the indices of the GPUs that are visible, in CUDA's order, and then those of AMD in HIP's order.
+    `missing`: those of them that the caller has not reserved. A GPU that the service does not manage is never
+    missing. `certain` is false if CUDA's numbers may mean any GPU; `gpus` are then all of the host.
+    `why` says why these are visible. `rows`: each GPU of the host and its holder, as in /v1/check.
     """
 
     def __init__(self, rows: list[dict[str, Any]], environment: Mapping[str, str]) -> None:
-        """Apply the rules of CUDA to the environment of a program."""
+        """Apply the rules of CUDA and of ROCm to the environment of a program."""
         self.rows = rows
-        shown = visible(environment, [_card(row) for row in rows])
+        amd = [_card(row) for row in rows if row.get("vendor") == "amd"]
+        shown = visible(environment, [_card(row) for row in rows if row.get("vendor") != "amd"])
         self.gpus, self.why, self.certain = list(shown.gpus), shown.why, shown.certain
+        if amd:
+            gpus, why = visible_amd(environment, amd)
+            self.why = f"{self.why}; {why}" if len(amd) < len(rows) else why
+            self.gpus += gpus
         lacking = {row["gpu_id"] for row in rows if row["managed"] and not row["own"]}
         self.missing = [gpu for gpu in self.gpus if gpu in lacking]
 
@@ -63,4 +69,4 @@ def _card(row: dict[str, Any]) -> Card:
         for one in row["mig"]
         for name in (one["uuid"], f"MIG-{row['uuid']}/{one['gpu_instance']}/{one['compute_instance']}")
     ]
-    return Card(row["gpu_id"], row["uuid"], row["name"], instances)
+    return Card(row["gpu_id"], row["uuid"], row["name"], instances, row.get("ordinal"))

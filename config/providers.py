@@ -3,7 +3,7 @@
 from importlib.metadata import entry_points
 
 GROUP = "canhazgpu.providers"
-BUILT_IN = ("auto", "nvml", "simulated")
+BUILT_IN = ("auto", "nvml", "amdsmi", "nvml+amdsmi", "simulated")
 
 
 def provider_names() -> list[str]:

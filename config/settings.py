@@ -61,8 +61,9 @@ class Gpus(Struct, frozen=True, kw_only=True):
     provider: Annotated[
         str,
         about(
-            "Source of GPU readings: nvml, simulated, or the name of a provider from another package."
-            " auto means simulated if a scenario is set, otherwise nvml."
+            "Source of GPU readings: nvml (NVIDIA), amdsmi (AMD), nvml+amdsmi (both), simulated, or the name"
+            " of a provider from another package. auto means simulated if a scenario is set; otherwise the"
+            " drivers of the host decide."
         ),
     ] = "auto"
     options: Annotated[
@@ -131,7 +132,7 @@ class Violations(Struct, frozen=True, kw_only=True):
 
 
 class Allocation(Struct, frozen=True, kw_only=True):
-    """Which free GPUs are allocated first."""
+    """Which GPUs are allocated."""
 
     policy: Annotated[
         Literal["lru", "mru-per-user"],
@@ -140,6 +141,10 @@ class Allocation(Struct, frozen=True, kw_only=True):
             " the same order as lru. Ties are broken by the lowest index."
         ),
     ] = "lru"
+    vendor: Annotated[
+        Literal["nvidia", "amd"],
+        about("On a host with GPUs of both vendors: which ones a request without --vendor gets."),
+    ] = "nvidia"
 
 
 class Run(Struct, frozen=True, kw_only=True):

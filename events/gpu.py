@@ -1,6 +1,20 @@
 """The state of a GPU: the raw reading of a provider, and the usage derived from it."""
 
+import re
+from typing import Literal
+
 import msgspec
+
+Vendor = Literal["nvidia", "amd"]
+NVIDIA: Vendor = "nvidia"
+AMD: Vendor = "amd"
+VENDORS = {NVIDIA: "NVIDIA", AMD: "AMD"}  # As people read them.
+OF_AMD = re.compile(r"GPU-[0-9a-f]{16}|PCI-.*")  # service/providers/amd_helper.py
+
+
+def vendor_of(uuid: str) -> Vendor:
+    """Return the vendor of a card by the form of its UUID, as the providers spell it."""
+    return AMD if OF_AMD.fullmatch(uuid) else NVIDIA
 
 
 class ProcessReading(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,12 +49,15 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
     sentences without a full stop, and neither means idle. If both are empty and `memory_used_mb` is None,
     the GPU has no memory of its own, like one that shares the host's memory.
     `processes_reported`: whether the driver reports the processes on this GPU. `minor` is the N of its device
-    file /dev/nvidiaN, which is not its index; None if it is not known.
+    file /dev/nvidiaN, which is not its index; None if it is not known. `ordinal` is the number by which the
+    vendor's runtime counts it, if that is not its index.
     """
 
     index: int
     uuid: str
     name: str
+    vendor: Vendor = NVIDIA
+    ordinal: int | None = None
     minor: int | None = None
     memory_total_mb: int | None = None
     memory_used_mb: int | None = None
@@ -126,11 +143,14 @@ class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     `memory_mb` is the counted memory: the sum of the processes if known, else that of the device.
     `processes` does not contain exempt ones. `members` are processes of runs that use too little to count:
     the next service must know that they belong to the run. `minor` is the N of /dev/nvidiaN.
+    `ordinal` is as in the reading.
     """
 
     index: int
     uuid: str
     name: str
+    vendor: Vendor = NVIDIA
+    ordinal: int | None = None
     minor: int | None = None
     state: str = "ok"
     reason: str | None = None

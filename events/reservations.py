@@ -4,6 +4,8 @@ from typing import Annotated
 
 import msgspec
 
+from canhazgpu.events.gpu import Vendor
+
 RUN, MANUAL = "run", "manual"
 SLURM, PBS, KUBERNETES = "slurm", "pbs", "kubernetes"
 SCHEDULERS = frozenset({SLURM, PBS, KUBERNETES})
@@ -52,7 +54,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A request in the queue as stored in Redis, for `gpus` or for any `count` of them.
+    """A request in the queue as stored in Redis, for `gpus` or for any `count` of them, of `vendor` if set.
 
     `place` orders the queue. `attached`: the client is connected; nothing is granted otherwise.
     """
@@ -64,6 +66,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     place: int
     queued_ms: Moment
     count: int | None = None
+    vendor: Vendor | None = None
     gpus: tuple[int, ...] | None = None
     label: str | None = None
     note: str | None = None
@@ -122,7 +125,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the request events. `reason` says why the request left the queue, `by` who cancelled it.
 
-    On `renamed`, `formerly` is the old name of its user.
+    On `renamed`, `formerly` is the old name of its user. `vendor`: it asks for GPUs of this vendor only.
 
     A request that is granted makes no event of its own: it becomes the reservation with its id.
     """
@@ -133,6 +136,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     uid: int
     queued: str
     count: int | None = None
+    vendor: Vendor | None = None
     gpus: tuple[int, ...] | None = None
     label: str | None = None
     note: str | None = None

@@ -16,6 +16,7 @@ import support.forks
 from hypothesis import HealthCheck
 from redis import Redis
 from redis.exceptions import RedisError
+from support.amd import amd_host, amd_library, amd_provider, say_amd
 from support.daemon import folder, host, lasting_host
 from support.event_history import past
 from support.hostile import mailing
@@ -28,6 +29,9 @@ from support.runs import runs
 from canhazgpu.events.redis_client.store import Store
 
 __all__ = [
+    "amd_host",
+    "amd_library",
+    "amd_provider",
     "folder",
     "host",
     "lasting_host",
@@ -40,6 +44,7 @@ __all__ = [
     "provider",
     "runs",
     "say",
+    "say_amd",
     "shared",
 ]
 

@@ -8,6 +8,7 @@ from canhazgpu.cli import arguments, shells
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.syntax.gpu_list import ALL, is_start
+from canhazgpu.client.reservations import together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,12 +48,14 @@ def env(
         fail("you hold no manual reservation: make one with `canhazgpu reserve`", REFUSED)
     shells.print_beside_code("\n".join(_sentence(one["reservation"]) for one in chosen))
     several = len(chosen) > 1
-    variables = _together([one["environment"] for one in chosen]) if several else chosen[0]["environment"]
+    variables = together([one["environment"] for one in chosen]) if several else chosen[0]["environment"]
     sys.stdout.write(shells.code(variables, shell, ("CANHAZGPU_RESERVATION",) if several else ()))
 
 
 def _uuids(held: dict[str, Any]) -> Iterator[tuple[int, str]]:
-    uuids = held["environment"].get("NVIDIA_VISIBLE_DEVICES", "").split(",")
+    names = ("NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+    listed = [held["environment"].get(name, "").split(",") for name in names]
+    uuids = [uuid for one in listed for uuid in one if uuid]
     gpus = held["reservation"]["gpus"]
     yield from zip(gpus, uuids if len(uuids) == len(gpus) else [""] * len(gpus), strict=True)
 
@@ -71,15 +74,6 @@ def _is_meant(reservation: dict[str, Any], wanted: Collection[int] | str | None)
     if wanted is None:
         return bool(reservation["kind"] == "manual")
     return isinstance(wanted, str) or not set(wanted).isdisjoint(reservation["gpus"])
-
-
-def _together(environments: list[dict[str, str]]) -> dict[str, str]:
-    """Return the variables for the GPUs of several reservations, which have no common id."""
-    devices = ",".join(one["CUDA_VISIBLE_DEVICES"] for one in environments)
-    return {
-        "CUDA_VISIBLE_DEVICES": devices,
-        "CUDA_DEVICE_ORDER": environments[0]["CUDA_DEVICE_ORDER"],
-    }
 
 
 def _sentence(reservation: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ def reserve(
     *,
     gpus: arguments.Gpus = None,
     gpu_ids: arguments.GpuIds = None,
+    vendor: arguments.Vendor = None,
     duration: Annotated[
         str | None,
         typer.Option(
@@ -72,7 +73,7 @@ def reserve(
     body = {
         "kind": "manual",
         **arguments.gpu_selection(gpus, gpu_ids),
-        **arguments.without_none(note=arguments.noted(note), label=user),
+        **arguments.without_none(note=arguments.noted(note), label=user, vendor=vendor),
         **arguments.surrounding_reservation(),
     }
     if duration is not None:
@@ -88,6 +89,7 @@ def reserve(
             sys.stdout.write(f"{held.devices}\n")
         else:
             _print_granted(held, shell)
+            arguments.mention_vendor(held, vendor or gpu_ids)
         sys.stdout.flush()
     except OSError as error:
         raise _release_unprinted(held, error) from error

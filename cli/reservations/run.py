@@ -47,6 +47,7 @@ def run(
     command: Annotated[list[str] | None, typer.Argument(help="The command to run, after `--`.")] = None,
     gpus: arguments.Gpus = None,
     gpu_ids: arguments.GpuIds = None,
+    vendor: arguments.Vendor = None,
     timeout: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +78,7 @@ def run(
     body = {
         "kind": "run",
         **arguments.gpu_selection(gpus, gpu_ids),
-        **arguments.without_none(note=arguments.noted(note), label=user),
+        **arguments.without_none(note=arguments.noted(note), label=user, vendor=vendor),
         **arguments.surrounding_reservation(),
         "use_held": not new,
     }
@@ -96,6 +97,7 @@ def run(
     held = arguments.wait_for_reservation(body, patience)
     if not held.is_new and held.facts["kind"] == "manual":
         sys.stderr.write(_used(held, kept=note is None and user is None))
+    arguments.mention_vendor(held, vendor or gpu_ids)
     if path.rpartition("/")[2] in ENGINES:
         from canhazgpu.cli.syntax.container_command import with_variables  # noqa: PLC0415 - only for these
 

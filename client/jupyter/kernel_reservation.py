@@ -7,10 +7,10 @@ from typing import Any
 from canhazgpu.client.connection import Client
 from canhazgpu.client.jupyter.command import Failed, output_of
 from canhazgpu.client.jupyter.kernel_end import KernelEnd
-from canhazgpu.client.reservations import post
+from canhazgpu.client.reservations import post, together
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
-VARIABLE = "CUDA_VISIBLE_DEVICES"
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")  # If one is empty, no GPU is visible.
 
 
 class KernelReservation:
@@ -45,7 +45,7 @@ class KernelReservation:
         for name, value in self.before.items():
             if value is not None:
                 os.environ[name] = value
-            elif name == VARIABLE:
+            elif name in VARIABLES:
                 os.environ[name] = ""
             else:
                 os.environ.pop(name, None)
@@ -58,7 +58,7 @@ def use() -> str:
         raise Failed("you hold no GPUs: reserve some with `%canhazgpu reserve`")
     os.environ.update(held[0]["environment"])
     if len(held) > 1:
-        os.environ[VARIABLE] = ",".join(one["environment"][VARIABLE] for one in held)
+        os.environ.update(together([one["environment"] for one in held]))
         os.environ.pop("CANHAZGPU_RESERVATION", None)
         os.environ.pop("NVIDIA_VISIBLE_DEVICES", None)
     gpus = [gpu for one in held for gpu in one["gpus"]]

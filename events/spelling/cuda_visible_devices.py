@@ -19,11 +19,22 @@ NUMBER = "number"
 
 
 class Card:
-    """A GPU: its index by PCI bus, its UUID, its model, and the names of its MIG instances."""
+    """A GPU: its index by PCI bus, its UUID, its model, and the names of its MIG instances.
 
-    def __init__(self, index: int, uuid: str, model: str = "", instances: Sequence[str] = ()) -> None:
+    `ordinal` is the number by which the runtime of its vendor counts it.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        uuid: str,
+        model: str = "",
+        instances: Sequence[str] = (),
+        ordinal: int | None = None,
+    ) -> None:
         """Store the facts."""
         self.index, self.uuid, self.model, self.instances = index, uuid, model, tuple(instances)
+        self.ordinal = index if ordinal is None else ordinal
 
 
 class Visible:

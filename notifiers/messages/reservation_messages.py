@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from canhazgpu.events.gpu import AMD, vendor_of
 from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
 from canhazgpu.events.reservations import KUBERNETES, PBS, RUN, SLURM, Reservation
 from canhazgpu.events.sanitize import printable
@@ -108,6 +109,8 @@ def _granted(case: Case) -> Content:
         meaning = f"{'Your' if case.yours else 'The'} command starts now. Its GPUs are released when it ends."
         return case.content(what, meaning, [], mood="good")
     use = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={case.ids}"
+    if any(vendor_of(uuid) == AMD for uuid in case.held.uuids or ()):
+        use = f'code=$(canhazgpu env {case.ids}) && eval "$code"'
     until = case.notice.deadline or case.held.expires
     meaning = f"Reserved until {moment(until)}." if until else ""
     shell = (f"To use {'them' if case.many else 'it'} in a shell", use)

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_length
+from canhazgpu.events.gpu import Vendor
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, UUID_START
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.peer import Peer
@@ -46,11 +47,13 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
     already waiting. The user and the process are taken from the socket. `within` is the reservation that the
     caller's environment names, and `job` the scheduler's job. With `use_held`, a run uses what that has, or
-    else a manual reservation of the same user if it fits, instead of a new one.
+    else a manual reservation of the same user if it fits, instead of a new one. A reservation has GPUs of one
+    `vendor`; by default of the only one there is, or else of the one in the settings.
     """
 
     kind: Literal["run", "manual"]
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
+    vendor: Vendor | None = None
     gpus: Gpus | Literal["all"] | None = None
     duration: Words | None = None
     timeout: Words | None = None

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from canhazgpu.events.gpu import Container, Hint, MigReading
+from canhazgpu.events.gpu import Container, Hint, MigReading, Vendor
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.storage.retention import StreamsReport
@@ -76,6 +76,7 @@ class GpuResponse(Struct, kw_only=True):
     gpu_id: int
     uuid: str
     name: str
+    vendor: Vendor
     minor: int | None
     status: str
     reason: str | None
@@ -103,7 +104,10 @@ class GpuResponse(Struct, kw_only=True):
 
 
 class QueueEntryResponse(Struct, kw_only=True):
-    """A request in the queue. `expected` is null if the time cannot be predicted."""
+    """A request in the queue. `expected` is null if the time cannot be predicted.
+
+    `vendor` is set if the request is for GPUs of one vendor of several on this host.
+    """
 
     id: str
     position: int
@@ -112,6 +116,7 @@ class QueueEntryResponse(Struct, kw_only=True):
     note: str | None
     kind: str
     count: int
+    vendor: Vendor | None
     gpus: list[int] | None
     queued: str
     waiting_s: int

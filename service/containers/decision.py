@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from canhazgpu.events.gpu import NVIDIA
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.storage.snapshot import GpuState, Snapshot
 
@@ -79,9 +80,10 @@ def decide(asked: Asked, starter: Starter, snapshot: Snapshot) -> Decision:
 def _resolve(asked: Asked, gpus: Sequence[GpuState]) -> tuple[set[int], list[str]]:
     """Return the indices of the GPUs that are asked for, and the names that no GPU has."""
     everything = {gpu.usage.index for gpu in gpus}
+    nvidia = {gpu.usage.index for gpu in gpus if gpu.usage.vendor == NVIDIA}  # The runtime adds no others.
     found, unknown = (set(everything) if asked.every else set()), []
     for name in asked.names:
-        meant = everything if name == ALL else _named(name, gpus)
+        meant = nvidia if name == ALL else _named(name, gpus)
         found |= meant
         unknown += [] if meant or name == ALL else [name]
     by_file = {gpu.usage.minor: gpu.usage.index for gpu in gpus}

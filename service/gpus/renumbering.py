@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from canhazgpu.events.gpu import GpuReading, GpuUsage
+from canhazgpu.events.gpu import GpuReading, GpuUsage, vendor_of
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.gpus.card_identity import (
@@ -95,6 +95,7 @@ class Renumbering:
                 index=index,
                 uuid=card.uuid,
                 name=card.name,
+                vendor=vendor_of(card.uuid),
                 state="error",
                 reason=NOT_FOUND + (f" (was GPU {card.was})" if card.was not in (None, index) else ""),
             )

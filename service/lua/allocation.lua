@@ -42,6 +42,22 @@ local function wants(request, index)
   return false
 end
 
+-- Returns whether a GPU is of the vendor that a request asks for. Names in its usage have no such text, because their
+-- quotation marks are escaped.
+local function is_of(gpu, vendor)
+  if not vendor then return true end
+  return vendor == (gpu.text and string.find(gpu.text, '"vendor":"amd"', 1, true) and 'amd' or 'nvidia')
+end
+
+-- Returns the number of GPUs that are managed, and of the vendor that a request asks for.
+local function managed_for(host, request)
+  local count = 0
+  for _, gpu in ipairs(host.gpus) do
+    if not gpu.unmanaged and is_of(gpu, request.vendor) then count = count + 1 end
+  end
+  return count
+end
+
 -- Returns the GPUs that some request may have, as far as can be seen without one.
 local function free_gpus(host)
   local free = {}
@@ -87,7 +103,7 @@ local function usable(host, request, claimed)
     end
   end
   for _, gpu in ipairs(among) do
-    if not claimed[gpu.index] then
+    if not claimed[gpu.index] and is_of(gpu, request.vendor) then
       local why, own = obstacle(host, gpu, request)
       if not why then
         gpu.own, gpu.had = own, 0
@@ -115,7 +131,7 @@ end
 -- Returns a reservation or a request as events show it: times in RFC 3339, without internal fields.
 local function facts_of(record, extra)
   local shown = {}
-  for _, name in ipairs({'id', 'kind', 'user', 'uid', 'label', 'note', 'count', 'gpus', 'pid'}) do shown[name] = record[name] end
+  for _, name in ipairs({'id', 'kind', 'user', 'uid', 'label', 'note', 'count', 'vendor', 'gpus', 'pid'}) do shown[name] = record[name] end
   for _, name in ipairs({'queued', 'started', 'expires', 'ended'}) do
     if record[name .. '_ms'] then shown[name] = rfc3339(record[name .. '_ms']) end
   end
@@ -172,7 +188,7 @@ end
 local function can_become_free(host, request)
   local left = 0
   for _, gpu in ipairs(host.gpus) do
-    if wants(request, gpu.index) and not (gpu.unmanaged or gpu.drained or gpu.state == 'error') then left = left + 1 end
+    if wants(request, gpu.index) and is_of(gpu, request.vendor) and not (gpu.unmanaged or gpu.drained or gpu.state == 'error') then left = left + 1 end
   end
   return left >= needed(request)
 end

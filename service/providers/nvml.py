@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from canhazgpu.events.gpu import GpuReading, MigReading, ProcessReading
+from canhazgpu.events.gpu import NVIDIA, GpuReading, MigReading, ProcessReading, Vendor
 from canhazgpu.service.providers import nvml_errors
 from canhazgpu.service.providers.nvml_process import Card, Ended, Helper
 from canhazgpu.service.providers.nvml_reinit import DEVICES, FIRST, LAST, Reinitializer, View, view_of
@@ -36,6 +36,8 @@ class NvmlProvider:
     """
 
     name = "nvml"
+    _vendor: Vendor = NVIDIA
+    _errors: Any = nvml_errors
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class NvmlProvider:
                 except ValueError as error:
                     self._drop()
                     raise ProviderError(
-                        "the answer about the GPUs cannot be read", nvml_errors.REMEDY
+                        "the answer about the GPUs cannot be read", self._errors.REMEDY
                     ) from error
                 else:
                     self._check(helper, answer)
@@ -107,12 +109,15 @@ class NvmlProvider:
         try:
             return self._start()
         except OSError as error:
-            raise ProviderError(f"no process can be started: {error}", nvml_errors.REMEDY) from error
+            raise ProviderError(f"no process can be started: {error}", self._errors.REMEDY) from error
 
     def _start(self) -> Helper:
         self._stuck = [one for one in self._stuck if not one.has_exited()]
         if len(self._stuck) >= MOST_STUCK:
-            raise no_answer()
+            raise no_answer(self._errors.HANGING)
+        return self._new_helper()
+
+    def _new_helper(self) -> Helper:
         return Helper()
 
     def _end(self, helper: Helper) -> None:
@@ -132,13 +137,13 @@ class NvmlProvider:
         if at is not None:
             self._shut[at] = CRASHES
         elif not answered:
-            raise ProviderError("the driver's library crashed", nvml_errors.REMEDY)
+            raise ProviderError("the driver's library crashed", self._errors.REMEDY)
 
     def _late(self) -> list[dict[str, Any]]:
         """Return what was read in time; leave out the hanging card from now on."""
         helper = self._helper
         if helper is None:
-            raise no_answer()
+            raise no_answer(self._errors.HANGING)
         if helper.answered and helper.asked:
             with suppress(Ended, OSError, ValueError):
                 answer = helper.poll()  # This service was late, not the helper.
@@ -153,17 +158,17 @@ class NvmlProvider:
         if slow:
             raise Starting(
                 f"no answer from the driver in {DEADLINE:g} s: it is still starting",
-                "wait; nvidia-persistenced or persistence mode makes it faster",
+                self._errors.STARTING,
             )
         at, cards, (count, rows) = helper.at, helper.cards, helper.unfinished()
         self._drop()
         if at is None:
-            raise no_answer()
+            raise no_answer(self._errors.HANGING)
         self._shut[at] = HANGS
         read = {row["index"] for row in rows}
         for index in set(range(count)) - read:
             if index not in cards:
-                raise no_answer()
+                raise no_answer(self._errors.HANGING)
             uuid, name = cards[index]
             trouble = (
                 {"skipped": True} if at in (uuid, index) else {"unbelievable": "not read: another GPU hangs"}
@@ -174,18 +179,15 @@ class NvmlProvider:
     def _check(self, helper: Helper, answer: dict[str, Any]) -> None:
         if "import" in answer:
             self._drop()
-            raise ProviderError(
-                f"pynvml cannot be used: {answer['import']}",
-                "uninstall the package pynvml and install nvidia-ml-py again",
-            )
+            raise ProviderError(*self._errors.import_error(answer["import"]))
         if "error" in answer:
             # It retries by itself, but with the library that it has loaded.
             if time.monotonic() - helper.begun > self._pause:
                 self._drop()
                 self._pause = min(self._pause * 2, LAST)
-            name = nvml_errors.BY_CODE.get(answer["error"], "")
-            text = nvml_errors.sentence(name) if name else str(answer["text"])
-            raise ProviderError(text, nvml_errors.remedy(name))
+            name = self._errors.BY_CODE.get(answer["error"], "")
+            text = self._errors.sentence(name) if name else str(answer["text"])
+            raise ProviderError(text, self._errors.remedy(name))
         self._pause = FIRST
 
     def _renew(self) -> None:
@@ -218,16 +220,18 @@ class NvmlProvider:
                 return self._idle[index]
             return GpuReading(**gpu, mig=mig, processes=tuple(self._present(gpu["uuid"], processes)))
         shut = self._shut.get(gpu["uuid"], self._shut.get(index)) if skipped else None
-        name = nvml_errors.BY_CODE.get(code or 0, f"error {code}")
-        broken = name in nvml_errors.BROKEN or name in nvml_errors.HOST
+        name = self._errors.BY_CODE.get(code or 0, f"error {code}")
+        broken = name in self._errors.BROKEN or name in self._errors.HOST
         return GpuReading(
             index=index,
             uuid=gpu["uuid"],
             name=gpu["name"],
+            vendor=self._vendor,
+            ordinal=gpu.get("ordinal"),
             minor=gpu.get("minor"),
-            error=shut or (nvml_errors.sentence(name) if broken else None),
-            unknown=None if broken or shut else unbelievable or nvml_errors.sentence(name),
-            remedy=nvml_errors.remedy(name),
+            error=shut or (self._errors.sentence(name) if broken else None),
+            unknown=None if broken or shut else unbelievable or self._errors.sentence(name),
+            remedy=self._errors.remedy(name),
         )
 
     def _present(self, uuid: str, processes: list[ProcessReading]) -> Iterator[ProcessReading]:

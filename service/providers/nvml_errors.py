@@ -57,6 +57,8 @@ REMEDIES = {
     "RESET_REQUIRED": "reset it with nvidia-smi while the service is stopped, or reboot",
 }
 REMEDY = "look at `dmesg` and `nvidia-smi`"
+STARTING = "wait; nvidia-persistenced or persistence mode makes it faster"
+HANGING = f"{REMEDY}; if they hang too, the host needs a restart"
 
 
 def sentence(name: str) -> str:
@@ -67,3 +69,8 @@ def sentence(name: str) -> str:
 def remedy(name: str) -> str:
     """Return the remedy for an error."""
     return REMEDIES.get(name, REMEDY)
+
+
+def import_error(text: str) -> tuple[str, str]:
+    """Return the reason and the remedy if the Python package cannot be imported."""
+    return f"pynvml cannot be used: {text}", "uninstall the package pynvml and install nvidia-ml-py again"

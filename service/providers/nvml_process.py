@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,13 +34,13 @@ class Helper:
     or hangs, the parent knows the card, and has the readings from before.
     """
 
-    def __init__(self) -> None:
-        """Start it. Raises OSError."""
+    def __init__(self, command: Sequence[str] = ()) -> None:
+        """Start it; `command` is another helper. Raises OSError."""
         self._notes = os.memfd_create("canhazgpu-nvml")
         fcntl.fcntl(self._notes, fcntl.F_SETFL, os.O_APPEND)
         try:
             self._process = subprocess.Popen(
-                [*COMMAND, str(self._notes)],
+                [*(command or COMMAND), str(self._notes)],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

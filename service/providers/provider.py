@@ -5,6 +5,7 @@ from typing import Protocol
 from canhazgpu.events.gpu import GpuReading
 
 DEADLINE = 2.0  # Timeout of a scan in seconds.
+HANGING = "look at `dmesg` and `nvidia-smi`; if they hang too, the host needs a restart"
 
 
 class ProviderError(Exception):
@@ -37,9 +38,6 @@ class Provider(Protocol):
         """Release all resources without waiting for a driver."""
 
 
-def no_answer() -> ProviderError:
+def no_answer(remedy: str = HANGING) -> ProviderError:
     """Return the error for a missed deadline."""
-    return ProviderError(
-        f"no answer from the driver in {DEADLINE:g} s",
-        "look at `dmesg` and `nvidia-smi`; if they hang too, the host needs a restart",
-    )
+    return ProviderError(f"no answer from the driver in {DEADLINE:g} s", remedy)

@@ -2,6 +2,7 @@
 
 from canhazgpu.config.providers import BUILT_IN
 from canhazgpu.config.settings import Settings
+from canhazgpu.service.providers.detection import detected_provider
 from canhazgpu.service.providers.provider import Provider
 
 
@@ -19,6 +20,22 @@ def open_provider(settings: Settings) -> Provider:
         from canhazgpu.service.providers.simulated import SimulatedProvider  # noqa: PLC0415 - only the chosen one
 
         return SimulatedProvider(gpus.scenario)
+    name = detected_provider() if gpus.provider == "auto" else gpus.provider
+    vendors = [_nvidia() if one == "nvml" else _amd() for one in name.split("+")]
+    if len(vendors) == 1:
+        return vendors[0]
+    from canhazgpu.service.providers.both_vendors import BothVendors  # noqa: PLC0415 - only if there are both
+
+    return BothVendors(*vendors)
+
+
+def _nvidia() -> Provider:
     from canhazgpu.service.providers.nvml import NvmlProvider  # noqa: PLC0415 - only the chosen one
 
     return NvmlProvider()
+
+
+def _amd() -> Provider:
+    from canhazgpu.service.providers.amd import AmdProvider  # noqa: PLC0415 - only the chosen one
+
+    return AmdProvider()

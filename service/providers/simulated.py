@@ -11,7 +11,7 @@ import anyio
 import msgspec
 
 from canhazgpu.events.durations import parse_duration
-from canhazgpu.events.gpu import GpuReading, ProcessReading
+from canhazgpu.events.gpu import AMD, NVIDIA, GpuReading, ProcessReading, Vendor
 from canhazgpu.service.providers import nvml_errors
 from canhazgpu.service.providers.provider import DEADLINE, ProviderError, no_answer
 
@@ -35,10 +35,15 @@ class SimulatedProcess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A GPU; `error` is one of NVML's error names, `hang` a duration. `minor` is its index by default."""
+    """A GPU; `error` is one of NVML's error names, `hang` a duration. `minor` is its index by default.
+
+    `ordinal` is the number by which the vendor's runtime counts it, if that is not its index.
+    """
 
     index: Annotated[int, msgspec.Meta(ge=0, le=1023)]
     minor: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    vendor: Vendor = NVIDIA
+    ordinal: Annotated[int, msgspec.Meta(ge=0)] | None = None
     name: str = "NVIDIA H100 80GB HBM3"
     uuid: str = ""
     memory_total_mb: Megabytes | None = 81559
@@ -60,7 +65,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def read(self) -> GpuReading:
         """Return the reading as from NVML."""
         name = (self.error or "").removeprefix("NVML_ERROR_")
-        identity = self.uuid or _uuid_of(self.index)
+        identity = self.uuid or _uuid_of(self.index, self.vendor)
         processes = [process for process in self.processes if process.exists]
         minor = self.index if self.minor is None else self.minor
         if name and name != "NOT_SUPPORTED":
@@ -70,6 +75,8 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 index=self.index,
                 uuid=identity,
                 name=self.name,
+                vendor=self.vendor,
+                ordinal=self.ordinal,
                 minor=minor,
                 error=text if broken else None,
                 unknown=None if broken else text,
@@ -80,6 +87,8 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             index=self.index,
             uuid=identity,
             name=self.name,
+            vendor=self.vendor,
+            ordinal=self.ordinal,
             minor=minor,
             memory_total_mb=None if name else self.memory_total_mb,
             memory_used_mb=None if name else used,
@@ -93,8 +102,9 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @cache
-def _uuid_of(index: int) -> str:
-    return f"GPU-{uuid.uuid5(NAMESPACE, f'canhazgpu/{index}')}"
+def _uuid_of(index: int, vendor: Vendor) -> str:
+    made = uuid.uuid5(NAMESPACE, f"canhazgpu/{index}")
+    return f"GPU-{made.hex[:16] if vendor == AMD else made}"
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

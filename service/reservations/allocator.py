@@ -11,6 +11,7 @@ import anyio
 import msgspec
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.gpu import Vendor
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.reservations import Record, Waiting
@@ -37,7 +38,7 @@ ATTEMPTS = 10  # A GPU that appears during a call restarts the call, and so does
 
 
 class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The parameters of `reserve`: `gpus`, or any `count` of GPUs. Durations are in milliseconds.
+    """The parameters of `reserve`: `gpus`, or any `count` of GPUs of a vendor. Durations are in milliseconds.
 
     `id` is that of a request that is already waiting. `limit`: the maximum number of GPUs of this user.
     `uuids` are those of the `gpus` that were named by UUID: the script follows them if they are renumbered.
@@ -47,6 +48,7 @@ class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     user: str
     uid: int
     count: int | None = None
+    vendor: Vendor | None = None
     gpus: tuple[int, ...] | None = None
     label: str | None = None
     note: str | None = None

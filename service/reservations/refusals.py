@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from canhazgpu.events.durations import spell_length
+from canhazgpu.events.gpu import VENDORS
 from canhazgpu.events.linux.processes import has_ended
 from canhazgpu.events.reservations import KUBERNETES, SCHEDULERS
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
@@ -38,7 +39,7 @@ def not_visible(process: int | None) -> Problem:
 def refusal(reserved: Reserved, request: AllocationRequest) -> Problem:
     """Return the reason why a request for GPUs was refused."""
     if reserved.code == "never":
-        return _never(reserved)
+        return _never(reserved, request)
     if reserved.code == "limit":
         detail = (
             f"You can hold {request.limit} GPU(s) at a time, and hold too many to get {reserved.need} more"
@@ -55,7 +56,9 @@ def refusal(reserved: Reserved, request: AllocationRequest) -> Problem:
         if kind in reserved.counts
     ]
     why = f" ({', '.join(parts)} - {LOOK})" if parts else ""
-    detail = f"Not enough GPUs available. Requested: {reserved.need}, Available: {available}{why}"
+    detail = (
+        f"Not enough {_kind(request)}GPUs available. Requested: {reserved.need}, Available: {available}{why}"
+    )
     return Problem(409, "not-enough-gpus", detail, _remedy(reserved.troubles), counts=reserved.counts)
 
 
@@ -93,7 +96,11 @@ def _state(blocked_gpu: Blocked) -> str:
     return f"{words} by {', '.join(blocked_gpu.users)}" if blocked_gpu.users else words
 
 
-def _never(reserved: Reserved) -> Problem:
+def _kind(request: AllocationRequest) -> str:
+    return f"{VENDORS[request.vendor]} " if request.vendor else ""
+
+
+def _never(reserved: Reserved, request: AllocationRequest) -> Problem:
     for blocked_gpu in reserved.troubles:
         detail = f"The GPUs of this host could not be read: {blocked_gpu.reason}"
         return Problem(409, "no-gpu-read", detail, blocked_gpu.remedy or "")
@@ -101,7 +108,7 @@ def _never(reserved: Reserved) -> Problem:
         return _no_such_gpu(reserved.missing)
     if reserved.limit is not None and reserved.need > reserved.limit:
         return Problem(409, "limit", f"you can hold {reserved.limit} GPU(s) at a time, not {reserved.need}")
-    detail = f"{reserved.need} GPUs were requested, but this host has {reserved.managed}"
+    detail = f"{reserved.need} {_kind(request)}GPUs were requested, but this host has {reserved.managed}"
     return Problem(400, "too-many", detail, "`canhazgpu status` lists them")
 
 

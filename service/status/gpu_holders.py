@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from canhazgpu.events.gpu import MigReading
+from canhazgpu.events.gpu import MigReading, Vendor
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.api.responses import ReservationResponse
 from canhazgpu.service.status.gpu_status import reservation
@@ -13,11 +13,16 @@ from canhazgpu.service.storage.snapshot import Snapshot
 
 
 class GpuHolderResponse(msgspec.Struct, kw_only=True):
-    """A GPU and its holder. `managed`: users can reserve it. `own`: the reservation is the caller's."""
+    """A GPU and its holder. `managed`: users can reserve it. `own`: the reservation is the caller's.
+
+    `ordinal` is the number by which the runtime of its vendor counts it.
+    """
 
     gpu_id: int
     uuid: str
     name: str
+    vendor: Vendor
+    ordinal: int
     mig: list[MigReading]
     managed: bool
     own: bool
@@ -31,6 +36,8 @@ def gpu_holders(snapshot: Snapshot, is_own: Callable[[Record], bool]) -> list[di
             "gpu_id": gpu.usage.index,
             "uuid": gpu.usage.uuid,
             "name": gpu.usage.name,
+            "vendor": gpu.usage.vendor,
+            "ordinal": gpu.usage.index if gpu.usage.ordinal is None else gpu.usage.ordinal,
             "mig": [msgspec.to_builtins(instance) for instance in gpu.usage.mig],
             "managed": not gpu.unmanaged,
             "own": gpu.reservation is not None and is_own(gpu.reservation),

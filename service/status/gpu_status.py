@@ -60,6 +60,7 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: b
         "gpu_id": usage.index,
         "uuid": usage.uuid,
         "name": usage.name,
+        "vendor": usage.vendor,
         "minor": usage.minor,
         "status": state,
         "reason": reason,

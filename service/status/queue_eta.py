@@ -40,6 +40,7 @@ class _Simulation:
     def __init__(self, snapshot: Snapshot) -> None:
         self.taken: dict[int, float] = {}
         self.lost = set[int]()  # GPUs that never become available.
+        self.vendors = {gpu.usage.index: gpu.usage.vendor for gpu in snapshot.gpus}
         for gpu in snapshot.gpus:
             if gpu.usage.state == "error" or gpu.drained or gpu.unmanaged:
                 self.lost.add(gpu.usage.index)
@@ -56,10 +57,12 @@ class _Simulation:
         for request in waiting:
             if self._capped(request, moment):
                 continue
-            may = [index for index in request.gpus or self.taken if self._free(index, moment)]
+            named = set(request.gpus or self.taken)
+            wanted = [index for index in self.taken if index in named and self._is_of(index, request)]
+            may = [index for index in wanted if self._free(index, moment)]
             may = [index for index in may if index not in claimed][: request.need]
             if len(may) < request.need:
-                in_reach = (set(request.gpus or self.taken) & self.taken.keys()) - self.lost
+                in_reach = set(wanted) - self.lost
                 claimed |= set(may) if len(in_reach) >= request.need else set()
                 continue
             end = moment + (request.duration_ms or request.timeout_ms or math.inf)
@@ -71,6 +74,9 @@ class _Simulation:
         """Return the time of the next end, or infinity."""
         ends = [*self.taken.values(), *(end for _, end, _ in self.held)]
         return min((end for end in ends if end > moment), default=math.inf)
+
+    def _is_of(self, index: int, request: Waiting) -> bool:
+        return request.vendor is None or self.vendors.get(index) == request.vendor
 
     def _free(self, index: int, moment: float) -> bool:
         return self.taken.get(index, math.inf) <= moment

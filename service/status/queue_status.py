@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from canhazgpu.events.gpu import VENDORS
 from canhazgpu.events.reservations import Waiting
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
@@ -32,6 +33,7 @@ def queue(snapshot: Snapshot) -> list[dict[str, Any]]:
             "note": request.note,
             "kind": request.kind,
             "count": request.need,
+            "vendor": request.vendor,
             "gpus": list(request.gpus) if request.gpus else None,
             "queued": rfc3339(request.queued_ms),
             "waiting_s": max(0, (snapshot.now_ms - request.queued_ms) // 1000),
@@ -64,7 +66,8 @@ def reason(request: Waiting, snapshot: Snapshot) -> str:
     ]
     out = sum(count for kind, count in counts.items() if kind in OUT)
     never = " and cannot have them until that changes" if request.need > len(wanted) - out else ""
-    return f"needs {request.need} of {len(wanted)}{never}: " + "; ".join(parts)
+    vendor = f" {VENDORS[request.vendor]} GPUs" if request.vendor else ""
+    return f"needs {request.need} of {len(wanted)}{vendor}{never}: " + "; ".join(parts)
 
 
 def _listed(details: dict[str, list[int]]) -> str:
@@ -72,7 +75,8 @@ def _listed(details: dict[str, list[int]]) -> str:
 
 
 def _wants(request: Waiting, gpu: GpuState) -> bool:
-    return request.gpus is None or gpu.usage.index in request.gpus
+    is_of_vendor = request.vendor is None or gpu.usage.vendor == request.vendor
+    return is_of_vendor and (request.gpus is None or gpu.usage.index in request.gpus)
 
 
 def _why(gpu: GpuState, now_ms: int) -> tuple[str, str]:

@@ -32,6 +32,7 @@ FIELDS = {
     *("violations", "last_released", "scanned_at"),
 }
 MORE = {
+    "vendor",
     "minor",
     "reason",
     "remedy",

@@ -110,7 +110,7 @@ def test_an_unknown_provider_is_refused(folder: Path, amdgpu: Path, monkeypatch:
         assert done.returncode == 2
         assert done.stderr == (
             f"Error: {folder}/config.toml: gpus.provider:"
-            " expected one of auto, nvml, simulated, amdgpu, not 'nvlm'\n"
+            " expected one of auto, nvml, amdsmi, nvml+amdsmi, simulated, amdgpu, not 'nvlm'\n"
         )
 
 

@@ -7,7 +7,7 @@ import msgspec
 from model.reference import Reference
 from model.replay import Replay
 
-from canhazgpu.events.gpu import GpuUsage, ProcessUse
+from canhazgpu.events.gpu import AMD, NVIDIA, GpuUsage, ProcessUse, Vendor
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.service.status.gpu_status import rfc3339
@@ -85,9 +85,15 @@ def compare(seen: Snapshot, model: Reference, replay: Replay) -> None:
             assert all(f"{index}/uid:{uid}" in accused for uid in strangers), (name, index)
 
 
+def vendor_at(index: int) -> Vendor:
+    """Return the vendor of a GPU: half of them are of each."""
+    return AMD if index >= 2 else NVIDIA
+
+
 def usage(index: int, state: str, users: frozenset[int]) -> GpuUsage:
     """Return a GPU as a scan reports it."""
     facts: dict[str, Any] = {"index": index, "uuid": f"GPU-{index}", "name": "H100", "state": state}
+    facts["vendor"] = vendor_at(index)
     if state != "ok" or not users:
         return GpuUsage(**facts)
     processes = tuple(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from hypothesis.stateful import RuleBasedStateMachine
-from model.comparison import Snapshot, snapshot
+from model.comparison import Snapshot, snapshot, vendor_at
 from model.reference import Gpu, Reference
 from model.replay import Replay
 
@@ -28,7 +28,7 @@ class Host(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()  # A Runner looks after signals in each step.
         self.store = Store(self.url, f"model-{uuid.uuid4().hex[:12]}")
-        self.model = Reference({index: Gpu(index) for index in range(4)})
+        self.model = Reference({index: Gpu(index, vendor=vendor_at(index)) for index in range(4)})
         self.replay = Replay()
         self.world: dict[int, tuple[str, frozenset[int]]] = dict.fromkeys(range(4), ("ok", frozenset()))
         self.seen: Snapshot  # Redis after the last step that asked it for anything.

@@ -21,6 +21,7 @@ class Gpu:
     drained: bool = False
     managed: bool = True
     holder: str | None = None
+    vendor: str = "nvidia"
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Request:
     limit: int | None = None
     lasts: int | None = None
     wait: bool = False
+    vendor: str | None = None
     id: str = ""
     attached: bool = True
 
@@ -53,6 +55,10 @@ class Request:
     def need(self) -> int:
         """Return the number of GPUs."""
         return len(self.ids) if self.ids else self.count
+
+    def accepts(self, gpu: Gpu) -> bool:
+        """Tell whether it is for this GPU, whatever the state of that."""
+        return (self.ids is None or gpu.index in self.ids) and self.vendor in {None, gpu.vendor}
 
 
 @dataclass
@@ -78,9 +84,7 @@ class Reference:
         wanted = [
             gpu
             for gpu in self.gpus.values()
-            if (request.ids is None or gpu.index in request.ids)
-            and gpu.index not in claimed
-            and self.free(gpu, request)
+            if request.accepts(gpu) and gpu.index not in claimed and self.free(gpu, request)
         ]
         if self.policy == "mru-per-user":
             had = {gpu.index: self.had.get((request.uid, gpu.index), 0) for gpu in wanted}
@@ -119,7 +123,7 @@ class Reference:
 
     def in_reach(self, request: Request) -> bool:
         """Tell whether enough of the wanted GPUs are neither drained nor in error."""
-        wanted = [gpu for gpu in self.gpus.values() if request.ids is None or gpu.index in request.ids]
+        wanted = [gpu for gpu in self.gpus.values() if request.accepts(gpu)]
         whole = [gpu for gpu in wanted if gpu.managed and not gpu.drained and gpu.state != "error"]
         return len(whole) >= request.need
 
@@ -127,7 +131,8 @@ class Reference:
         """Tell whether the request can never be served."""
         managed = {gpu.index for gpu in self.gpus.values() if gpu.managed}
         impossible = request.ids is not None and not set(request.ids) <= managed
-        return impossible or request.need > len(managed) or request.need > (request.limit or request.need)
+        possible = [index for index in managed if request.vendor in {None, self.gpus[index].vendor}]
+        return impossible or request.need > len(possible) or request.need > (request.limit or request.need)
 
     def reserve(self, request: Request) -> str:
         """Reserve; the request has the id that Redis gave it."""
@@ -267,7 +272,8 @@ class Reference:
                 gpu.managed = gpu.index in ids
                 self.told.append(("gpu.managed" if gpu.managed else "gpu.unmanaged", f"gpu/{gpu.index}"))
         for request in list(self.queue):
-            if request.need > len(ids) or not set(request.ids or ()) <= set(ids):
+            of_vendor = [index for index in ids if request.vendor in {None, self.gpus[index].vendor}]
+            if request.need > len(of_vendor) or not set(request.ids or ()) <= set(ids):
                 self.queue.remove(request)
                 self.told.append(("request.left", f"request/{request.id}"))
         self.serve()

@@ -75,11 +75,13 @@ class Machine(Host):
         ids=st.one_of(st.none(), SOME),
         wait=st.booleans(),
         limit=LIMITS,
+        vendor=st.sampled_from((None, None, "nvidia", "amd")),
         short=st.booleans(),
     )
-    def reserve(self, ids: tuple[int, ...] | None, *, short: bool, **wanted: Any) -> None:
+    def reserve(self, ids: tuple[int, ...] | None, *, short: bool, vendor: Any, **wanted: Any) -> None:
         """A user requests GPUs."""
-        request = Request(ids=ids, **wanted)
+        vendor = None if ids else vendor
+        request = Request(ids=ids, vendor=vendor, **wanted)
         if request.kind == "manual":
             request.lasts = SHORT if short else LONG
         ask = AllocationRequest(
@@ -88,6 +90,7 @@ class Machine(Host):
             uid=request.uid,
             count=None if ids else request.count,
             gpus=ids,
+            vendor=vendor,
             limit=request.limit,
             wait=request.wait,
             duration_ms=request.lasts,

@@ -105,7 +105,10 @@ SITUATIONS = {
 # What is executed elsewhere, or nowhere, and why: the beginning of the line, without its comment.
 THIS_TEST = "runs this very test; .ci/run begins with it"
 LONG = "calculates for minutes or hours: .ci/run and tests/model run short ones"
+BOTH_VENDORS = "needs GPUs of both vendors: tests/acceptance/test_amd_page.py has a host with them"
 EXEMPT = {
+    "canhazgpu reserve --vendor amd --duration 4h": BOTH_VENDORS,
+    "canhazgpu run --vendor nvidia --gpus 2 -- python train.py": BOTH_VENDORS,
     "make test": THIS_TEST,
     "make lint": THIS_TEST,
     ".ci/run": THIS_TEST,

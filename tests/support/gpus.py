@@ -9,6 +9,7 @@ def described(index: int, **facts: Any) -> dict[str, Any]:
         "gpu_id": index,
         "uuid": f"GPU-{index}",
         "name": "NVIDIA H100 80GB HBM3",
+        "vendor": "nvidia",
         "status": "AVAILABLE",
         "reason": None,
         "remedy": None,

@@ -78,6 +78,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "notices.digest.at": "09:30",
         "notices.digest.weekday": "fri",
         "allocation.policy": "mru-per-user",
+        "allocation.vendor": "amd",
         "run.device_ids": "uuid",
         "slurm.unreachable": "drain",
         "pbs.unreachable": "requeue",

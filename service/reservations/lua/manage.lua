@@ -45,7 +45,7 @@ for _, gpu in ipairs(host.gpus) do
 end
 local left, staying = {}, {}
 for _, request_waiting in ipairs(host.requests) do
-  local never = needed(request_waiting) > managed
+  local never = needed(request_waiting) > managed_for(host, request_waiting)
   for _, index in ipairs(request_waiting.gpus or {}) do never = never or host.by_index[index].unmanaged end
   if never then
     leave(request_waiting, 'impossible')

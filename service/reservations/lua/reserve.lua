@@ -30,7 +30,7 @@ end
 local function refuse(code, claimed, may)
   local counts, blocked, troubles = {available = #may}, {}, {}
   for _, gpu in ipairs(host.gpus) do
-    local why = obstacle(host, gpu, request) or (claimed[gpu.index] and 'claimed')
+    local why = is_of(gpu, request.vendor) and (obstacle(host, gpu, request) or (claimed[gpu.index] and 'claimed'))
     local holder = gpu.holder and host.records[gpu.holder]
     if why then counts[why] = (counts[why] or 0) + 1 end
     local reason, remedy
@@ -66,10 +66,7 @@ if known then
   return save_reply(host, {code = 'gone', id = known})
 end
 
-local managed, missing = 0, {}
-for _, gpu in ipairs(host.gpus) do
-  if not gpu.unmanaged then managed = managed + 1 end
-end
+local managed, missing = managed_for(host, request), {}
 for _, index in ipairs(request.gpus or {}) do
   local gpu = host.by_index[index]
   if not gpu or gpu.unmanaged then missing[#missing + 1] = index end

@@ -14,6 +14,7 @@ from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.api.context import peer_of
 from canhazgpu.service.api.gpu_names import indices
 from canhazgpu.service.api.requests import ReserveRequest, allowance
+from canhazgpu.service.api.vendor_choice import only_of
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.reservations.allocator import Allocator
@@ -93,7 +94,8 @@ class OwnReservationRoutes:
         within = surrounding(own, params.within, params.job)
         if nested:
             timeout, uses = params.timeout is not None, self._nested.uses()
-            found = choose(own, within, uses, count=params.count, gpus=gpus, timeout=timeout)
+            usable = only_of(params.vendor, own, self._scanner.known)
+            found = choose(usable, within, uses, count=params.count, gpus=gpus, timeout=timeout)
             if found:
                 return self._granted(peer, found)
         outer = outer_runs(records, own, within, peer.pid) if wait else ()

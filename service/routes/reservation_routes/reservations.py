@@ -35,6 +35,7 @@ from canhazgpu.service.api.requests import (
     label_of,
     seconds,
 )
+from canhazgpu.service.api.vendor_choice import all_gpus, vendor_of
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
@@ -110,7 +111,8 @@ class ReservationRoutes:
         peer, params = proven_peer_of(request), await body(request, ReserveRequest)
         wait = self._wait_of(params)
         if params.gpus == "all":
-            params = await self._with_all_gpus(params)
+            named = all_gpus(params.vendor, await self._last_known.managed(), self._scanner.known)
+            params = msgspec.structs.replace(params, gpus=named)
         operation = operation_id(params.operation)
         if params.request is None and (held := await self._own.held(peer, params, wait=wait is not None)):
             return respond(held, 201)
@@ -242,13 +244,6 @@ class ReservationRoutes:
             return 0.0 if wait else None
         return seconds(wait, "wait")
 
-    async def _with_all_gpus(self, params: ReserveRequest) -> ReserveRequest:
-        managed = await self._last_known.managed()
-        if not managed:
-            none = "this host has no GPU that can be reserved"
-            raise Problem(409, "no-gpu", none, "run `canhazgpu doctor`")
-        return msgspec.structs.replace(params, gpus=list(managed))
-
     def _refresh(self, allocation: AllocationRequest) -> AllocationRequest:
         name = self._users.name(allocation.uid) or allocation.user
         return msgspec.structs.replace(allocation, user=name, limit=allowance(self._settings, name).gpus)
@@ -286,6 +281,7 @@ class ReservationRoutes:
             uid=peer.uid,
             login_uid=peer.login_uid,
             count=None if gpus else params.count or 1,
+            vendor=vendor_of(params.vendor, gpus, self._scanner.known, self._settings.allocation.vendor),
             gpus=gpus,
             label=await label_of(params.label, peer, self._users, admin=admin),
             note=params.note,
