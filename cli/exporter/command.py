@@ -35,8 +35,8 @@ def exporter(
     The metrics are at /metrics. This process needs no privileges: it asks the service as any command does.
     While the service is away, canhazgpu_up is 0. It runs until SIGTERM or Ctrl-C.
     """
-    from canhazgpu.cli.exporter.address import BadAddress, split_address  # noqa: PLC0415 - as the next ones
-    from canhazgpu.client.connection import BadSettings  # noqa: PLC0415
+    from canhazgpu.client.connection import BadSettings  # noqa: PLC0415 - as the next ones
+    from canhazgpu.config.addresses import BadAddress, split_address  # noqa: PLC0415
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy
 
     try:
@@ -51,6 +51,6 @@ def exporter(
     except (BadSettings, ConfigError) as error:
         fail(str(error), USAGE)
     except BadAddress as error:
-        fail(f"{'--listen' if listen else 'exporter.listen'}: {error}", USAGE)
+        fail(f"--listen: expected {error}", USAGE)
     except OSError as error:
         fail(f"cannot listen on {listen or settings.listen}: {error.strerror}", REFUSED)

@@ -1,8 +1,8 @@
-"""The address of the exporter."""
+"""The address and the port on which a server listens."""
 
 import pytest
 
-from canhazgpu.cli.exporter.address import BadAddress, split_address
+from canhazgpu.config.addresses import BadAddress, split_address
 
 
 @pytest.mark.parametrize(
