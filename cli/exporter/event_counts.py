@@ -13,7 +13,7 @@ from canhazgpu.events.timestamps import ms_of
 
 OTHER = "other"
 KINDS = (RUN, MANUAL, *sorted(SCHEDULERS))
-VIOLATION_KINDS = ("unreserved", "trespass")
+VIOLATION_KINDS = ("unreserved", "trespass", "overstaying")
 # Every label value is known before it is first counted: increase() does not see a counter that begins at 1.
 ENDS = (
     "exited",
@@ -115,7 +115,9 @@ class EventCounts:
             self._closed.labels(_known(data.get("kind"), VIOLATION_KINDS), reason).inc()
         elif name == "notice.attempted":
             channel = self.know_channel(str(data.get("channel")))
-            self._attempts.labels(channel, _known(data.get("outcome"), OUTCOMES)).inc()
+            given_up = data.get("outcome") == "retry" and data.get("final")
+            outcome = "failed" if given_up else _known(data.get("outcome"), OUTCOMES)
+            self._attempts.labels(channel, outcome).inc()
 
 
 def _known(value: object, names: tuple[str, ...]) -> str:

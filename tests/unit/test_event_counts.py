@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from canhazgpu.cli.exporter.event_counts import MOST_CHANNELS, EventCounts
+from canhazgpu.cli.exporter.event_counts import MOST_CHANNELS, VIOLATION_KINDS, EventCounts
+from canhazgpu.service.violations.filters import KINDS
 
 
 class Counted:
@@ -80,6 +81,19 @@ def test_violations_requests_and_notices(counted: Counted) -> None:
     assert counted("violations_closed_total", kind="trespass", reason="stopped") == 1
     assert counted("queue_left_total", reason="timed-out") == 1
     assert counted("notice_attempts_total", channel="webhook:chat", outcome="failed") == 1
+
+
+def test_the_last_of_many_attempts_has_failed(counted: Counted) -> None:
+    """A notice that is not tried again was not delivered, and is a dead letter."""
+    counted.count("notice.attempted", channel="email", outcome="retry", final=False)
+    counted.count("notice.attempted", channel="email", outcome="retry", final=True)
+    assert counted("notice_attempts_total", channel="email", outcome="retry") == 1
+    assert counted("notice_attempts_total", channel="email", outcome="failed") == 1
+
+
+def test_the_kinds_of_violations_are_those_of_the_service() -> None:
+    """Each of them begins at zero."""
+    assert VIOLATION_KINDS == KINDS
 
 
 def test_a_channel_begins_at_zero(counted: Counted) -> None:
