@@ -1,4 +1,4 @@
-"""A real Prometheus and a real Alertmanager, unpacked by tests/prometheus/install, on ports of a test's own."""
+"""A real Prometheus and a real Alertmanager, unpacked by tests/prometheus/install, on ports of their own."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,20 @@ PACKAGES = {
     "promtool": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
 }
+# Debian's Alertmanager reads its templates where the package is installed: there, for this process alone.
+TEMPLATES = """\
+mount -t tmpfs none /usr/share && mkdir /usr/share/prometheus &&
+mount --bind "$1" /usr/share/prometheus && shift && exec "$@"
+"""
+SHARED = UNPACKED / "prometheus-alertmanager" / "usr" / "share" / "prometheus"
+OWN_MOUNTS = [
+    "unshare",
+    *([] if os.geteuid() == 0 else ["--map-root-user"]),
+    "--mount",
+    "sh",
+    "-c",
+    TEMPLATES,
+]
 CONFIG = """\
 global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
 rule_files: ["{folder}/canhazgpu.*.yml"]
@@ -55,7 +70,7 @@ def promtool(*words: str, given: str = "") -> "subprocess.CompletedProcess[str]"
 
 
 class Prometheus:
-    """A Prometheus that scrapes one exporter every second, with the rules that are shipped, without their waits."""
+    """A Prometheus that scrapes one exporter every second; the alerts that are shipped do not wait."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -72,13 +87,6 @@ class Prometheus:
         assert len(found) <= 1, found
         return float(found[0]["value"][1]) if found else None
 
-    def is_ready(self) -> bool:
-        """Return whether it answers."""
-        try:
-            return bool(self.ask("status/buildinfo"))
-        except OSError:
-            return False
-
 
 @contextmanager
 def prometheus(folder: Path, exporter: str, webhook: str) -> Iterator[Prometheus]:
@@ -93,7 +101,7 @@ def prometheus(folder: Path, exporter: str, webhook: str) -> Iterator[Prometheus
     (folder / "alertmanager.yml").write_text(ALERTMANAGER.format(url=webhook))
     commands = (
         [
-            program("prometheus-alertmanager"),
+            *(*OWN_MOUNTS, "sh", str(SHARED), program("prometheus-alertmanager")),
             f"--config.file={folder}/alertmanager.yml",
             f"--storage.path={folder}/alertmanager",
             f"--web.listen-address={alertmanager}",
@@ -106,11 +114,11 @@ def prometheus(folder: Path, exporter: str, webhook: str) -> Iterator[Prometheus
             f"--web.listen-address={own}",
         ],
     )
-    with (folder / "output.log").open("wb") as log:
+    with (folder / "output.log").open("ab") as log:
         running = [subprocess.Popen(words, stdout=log, stderr=log) for words in commands]
         try:
             found = Prometheus(own)
-            until(lambda: all(one.poll() is None for one in running) and found.is_ready(), 60)
+            until(lambda: _is_ready(own) and _is_ready(alertmanager), 60)
             yield found
         except AssertionError as error:
             raise AssertionError(f"{error}: {(folder / 'output.log').read_text()[-3000:]}") from None
@@ -118,3 +126,11 @@ def prometheus(folder: Path, exporter: str, webhook: str) -> Iterator[Prometheus
             for one in running:
                 one.kill()
                 one.wait()
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/-/ready", timeout=20) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
