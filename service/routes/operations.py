@@ -103,10 +103,7 @@ OPERATIONS = (
         about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is how many events are lost.",
         reply=None,
         query={
-            "stream": (
-                {"enum": ["events", "deliveries"]},
-                "deliveries: attempts to deliver notices instead.",
-            ),
+            "stream": ({"enum": ["events", "deliveries"]}, "deliveries: the attempts to deliver notices."),
             "after": (TEXT, "A stream id; only events after it."),
             "type": (TEXT, "A type or the beginning of one; repeatable."),
             "follow": (FLAG, "1: continue with new events; not with `until`."),
