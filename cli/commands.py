@@ -68,6 +68,7 @@ COMMANDS = {
     "oci": ("oci.commands", "app", None),
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),
+    "exporter": ("exporter.command", "exporter", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),
 }
 EPILOG = examples(

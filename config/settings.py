@@ -13,6 +13,7 @@ from canhazgpu.config.channels import Notify
 from canhazgpu.config.fields import Duration, about
 from canhazgpu.config.integrations.containers import Containers
 from canhazgpu.config.integrations.enforcement import Enforcement
+from canhazgpu.config.integrations.exporter import Exporter
 from canhazgpu.config.integrations.kubernetes import Kubernetes
 from canhazgpu.config.integrations.pbs import Pbs
 from canhazgpu.config.integrations.slurm import Slurm
@@ -242,6 +243,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     slurm: Slurm = field(default_factory=Slurm)
     pbs: Pbs = field(default_factory=Pbs)
     kubernetes: Kubernetes = field(default_factory=Kubernetes)
+    exporter: Exporter = field(default_factory=Exporter)
     enforcement: Enforcement = field(default_factory=Enforcement)
     notices: Notices = field(default_factory=Notices)
     notify: Notify = field(default_factory=Notify)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
+from canhazgpu.config.addresses import BadAddress, split_address
 from canhazgpu.config.channels import Webhook
 from canhazgpu.config.providers import BUILT_IN, provider_names
 from canhazgpu.config.routing import RESERVED_NAMES
@@ -145,6 +146,14 @@ def _provider(name: str) -> str | None:
     return f"one of {', '.join(map(printable, names))}, not {name!r:.60}"
 
 
+def _listen(text: str) -> str | None:
+    try:
+        split_address(text)
+    except BadAddress as bad:
+        return str(bad)
+    return None
+
+
 def _command(command: list[str]) -> str | None:
     good = not command or command[0].startswith("/")
     return None if good else f"the absolute path of a program as the first item, not {command[0]!r:.60}"
@@ -167,6 +176,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "notify.plugins": _plugins,
     "notify.exec.command": _command,
     "notify.email.address_command": _command,
+    "exporter.listen": _listen,
     "enforcement.directory": _directory,
     "enforcement.driver_params": _file,
 }

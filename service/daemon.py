@@ -44,6 +44,7 @@ from canhazgpu.service.routes.admin import AdminRoutes
 from canhazgpu.service.routes.app import Api
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.lists import list_routes
+from canhazgpu.service.routes.metrics import MetricsRoutes
 from canhazgpu.service.routes.reservation_routes.jobs import JobRoutes
 from canhazgpu.service.routes.reservation_routes.reservations import ReservationRoutes
 from canhazgpu.service.routes.silences import SilenceRoutes
@@ -148,6 +149,7 @@ async def _work(
             *AdminRoutes(scanner, allocator, group, users).routes(),
             *list_routes(settings, store, scanner, group, users, last_known),
             *quiet.routes(),
+            *MetricsRoutes(settings, store, scanner, reconciler, retention, last_known).routes(),
         ],
         group,
         reconciler,

@@ -14,7 +14,7 @@ import typer
 
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
-from canhazgpu.cli.operations import container_files, pbs_files, slurm_files
+from canhazgpu.cli.operations import container_files, monitoring_files, pbs_files, slurm_files
 from canhazgpu.cli.operations.host_files import is_roots, shown, write
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.events.sanitize import printable
@@ -38,6 +38,8 @@ app = typer.Typer(
         "canhazgpu install slurm",
         "canhazgpu install pbs",
         "canhazgpu install kubernetes",
+        "canhazgpu install exporter",
+        "canhazgpu install prometheus",
         "canhazgpu install docker",
         "canhazgpu install podman",
     ),
@@ -90,6 +92,7 @@ def logrotate(*, to: Folder = None) -> None:
 
 app.command("slurm", epilog=slurm_files.EPILOG)(slurm_files.slurm)
 app.command("pbs", epilog=pbs_files.EPILOG)(pbs_files.pbs)
+app.command("prometheus", epilog=monitoring_files.EPILOG)(monitoring_files.prometheus)
 app.command("docker", epilog=container_files.DOCKER_EPILOG)(container_files.docker)
 app.command("podman", epilog=container_files.PODMAN_EPILOG)(container_files.podman)
 
@@ -107,6 +110,21 @@ def kubernetes(*, to: Folder = None) -> None:
     _check_program(program, to, name)
     write(Path(to or UNITS, name), unit(name, program, os.environ.get("CANHAZGPU_CONFIG") or None))
     sys.stdout.write("Next: systemctl daemon-reload && systemctl enable --now canhazgpu-kubernetes\n")
+
+
+@app.command("exporter", epilog=examples("canhazgpu install exporter"))
+def exporter(*, to: Folder = None) -> None:
+    """Write the systemd unit of the exporter, which gives the figures of this host to Prometheus.
+
+    The unit is written to /etc/systemd/system. An older file is kept with the suffix .bak.
+    """
+    program = Path(sysconfig.get_path("scripts"), "canhazgpu")
+    if importlib.util.find_spec("prometheus_client") is None:
+        fail("the exporter needs prometheus-client: pip install 'canhazgpu[exporter]'", REFUSED)
+    name = "canhazgpu-exporter.service"
+    _check_program(program, to, name)
+    write(Path(to or UNITS, name), unit(name, program, os.environ.get("CANHAZGPU_CONFIG") or None))
+    sys.stdout.write("Next: systemctl daemon-reload && systemctl enable --now canhazgpu-exporter\n")
 
 
 @app.command("profile", epilog=examples("canhazgpu install profile", "canhazgpu install profile --to ."))

@@ -31,6 +31,7 @@ READERS = frozenset(
         "slurm",
         "pbs",
         "kubernetes",
+        "exporter",
     }
 )
 # The tables of a settings file that seem to be about a command; others are there for the service, no doubt.

@@ -125,6 +125,11 @@ class Scanner:
         """All GPUs ever seen, by index, as of the last scan."""
         return self._known
 
+    @property
+    def duration(self) -> float | None:
+        """How many seconds the last scan took; None before the first one has ended."""
+        return self.progress - self._finished if self._finished else None
+
     def may_be_used(self, gpus: Iterable[int]) -> bool:
         """Return whether the last scan saw use of one of these GPUs, or did not see one of them."""
         return any(gpu not in self._known or self._known[gpu].in_use for gpu in gpus)

@@ -39,6 +39,7 @@ from canhazgpu.service.storage.retention import Retention
 FRESH = 0.25  # Seconds a status request waits for a scan of its own.
 STREAM_ID = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
 PAST_EVENTS = 100
+STREAMS = ("events", "deliveries")  # What everybody may read; attempts are only on the second one.
 READS = ("GET", "HEAD")
 
 
@@ -144,11 +145,16 @@ class Api:
         return self._last_known.respond(rows, seen)
 
     async def events(self, request: Request) -> Response:
-        """Return events as JSON lines: `after` (a stream id) or filters, `type` (repeatable), `follow=1`."""
+        """Return events as JSON lines: `after` (a stream id) or filters, `type` (repeatable), `follow=1`.
+
+        `stream` is events or deliveries.
+        """
         query = request.query_params
-        newest = await event_stream.newest(
-            self._store, PAST_EVENTS
-        )  # Call it anyway, because Redis may be down.
+        stream = query.get("stream", "events")
+        if stream not in STREAMS:
+            raise Problem(400, "bad-request", f"`stream` is not one of {', '.join(STREAMS)}")
+        # Call it anyway, because Redis may be down.
+        newest = await event_stream.newest(self._store, PAST_EVENTS, stream)
         try:
             words = with_index(query, self._scanner.known)
             wanted, begin = event_filter(words, query.getlist("type"), round(time.time() * 1000))
@@ -159,7 +165,7 @@ class Api:
             raise Problem(400, "bad-request", "`after` is not a stream id", "use the stream_id of an event")
         follow = query.get("follow") == "1" and wanted.until_ms is None
         viewer = Viewer.of(peer_of(request), self._admin_group)
-        lines = event_stream.feed(self._store, after, wanted, viewer, follow=follow)
+        lines = event_stream.feed(self._store, after, wanted, viewer, follow=follow, stream=stream)
         return StreamingResponse(lines, media_type="application/jsonl")
 
     async def deliveries(self, request: Request) -> Response:

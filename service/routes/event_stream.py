@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.envelope import GAP, Event, Undecodable, decode
-from canhazgpu.events.notices import CREATED
+from canhazgpu.events.notices import ATTEMPTED, CREATED, Delivery
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.redis_client.stream_ids import before, count_missing, missing_since, place_of
 from canhazgpu.events.timestamps import rfc3339
@@ -18,17 +18,17 @@ PAGE = 200
 BLOCK = 15.0  # Seconds between keep-alives on a quiet stream.
 
 
-async def feed(
-    store: Store, after: str, wanted: EventFilter, viewer: Viewer, *, follow: bool
+async def feed(  # noqa: PLR0913 - each is a part of the request
+    store: Store, after: str, wanted: EventFilter, viewer: Viewer, *, follow: bool, stream: str = "events"
 ) -> AsyncIterator[bytes]:
-    """Yield one line per event after the stream id `after`; with `follow`, until the client disconnects.
+    """Yield one line per event of `stream` after the id `after`; with `follow`, until the client disconnects.
 
     Each line has a `stream_id` to continue from, and is redacted for `viewer`. If entries are missing, a line
     of the type GAP is sent, whatever types were requested. A quiet stream sends empty lines as keep-alives.
     """
-    feed = _Feed(store, after, wanted, viewer)
+    feed = _Feed(store, after, wanted, viewer, stream)
     newest: deque[bytes] = deque(maxlen=wanted.newest)
-    async for page in _past(store, after, wanted.until_ms):
+    async for page in _past(store, feed.key, after, wanted.until_ms):
         for line in await feed.lines(page):
             if wanted.newest is None:
                 yield line
@@ -42,9 +42,7 @@ async def feed(
     try:
         while True:
             try:
-                reply: Any = await client.xread(
-                    {store.keys.events: feed.after}, count=PAGE, block=int(BLOCK * 1000)
-                )
+                reply: Any = await client.xread({feed.key: feed.after}, count=PAGE, block=int(BLOCK * 1000))
                 lines = await feed.lines(reply[0][1]) if reply else [b"\n"]
             except (*UNREACHABLE, StoreDown):
                 return  # The reader comes back, and goes on from where it was.
@@ -57,7 +55,8 @@ async def feed(
 class _Feed:
     """The position and the filter of one client."""
 
-    def __init__(self, store: Store, after: str, wanted: EventFilter, viewer: Viewer) -> None:
+    def __init__(self, store: Store, after: str, wanted: EventFilter, viewer: Viewer, stream: str) -> None:
+        self.key, self._stream = store.keys.streams[stream], stream
         self.after = after
         self._store, self._wanted, self._viewer = store, wanted, viewer
         self._begun = False
@@ -69,7 +68,7 @@ class _Feed:
             key = raw.decode()
             gone = await self._gone(key)
             if gone != 0:
-                found.append(_gap(self._store.keys.host, self.after, key, gone))
+                found.append(_gap(self._store.keys.host, self._stream, self.after, key, gone))
             self.after, event = key, _event(fields)
             if event and self._wanted.fits(event):
                 found.append(_line(key, event, self._viewer))
@@ -79,14 +78,14 @@ class _Feed:
         begun, self._begun = self._begun, True
         if begun or place_of(self.after)[1]:
             return count_missing(self.after, key)
-        first: Any = await self._store.ask(self._store.redis.xrange(self._store.keys.events, count=1))
+        first: Any = await self._store.ask(self._store.redis.xrange(self.key, count=1))
         return missing_since(self.after, first[0][0].decode()) if first else 0
 
 
-async def newest(store: Store, count: int) -> str:
-    """Return the stream id before the last `count` events. Raises StoreDown."""
+async def newest(store: Store, count: int, stream: str = "events") -> str:
+    """Return the stream id before the last `count` events of `stream`. Raises StoreDown."""
     try:
-        rows: Any = await store.redis.xrevrange(store.keys.events, count=count + 1)
+        rows: Any = await store.redis.xrevrange(store.keys.streams[stream], count=count + 1)
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
     if len(rows) > count:
@@ -94,11 +93,11 @@ async def newest(store: Store, count: int) -> str:
     return before(rows[-1][0].decode()) if rows else "0-0"
 
 
-async def _past(store: Store, after: str, until_ms: int | None) -> AsyncIterator[Any]:
+async def _past(store: Store, key: str, after: str, until_ms: int | None) -> AsyncIterator[Any]:
     end = "+" if until_ms is None else str(until_ms)
     while True:
         try:
-            page: Any = await store.redis.xrange(store.keys.events, f"({after}", end, count=PAGE)
+            page: Any = await store.redis.xrange(key, f"({after}", end, count=PAGE)
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
         yield page
@@ -109,24 +108,29 @@ async def _past(store: Store, after: str, until_ms: int | None) -> AsyncIterator
 
 def _event(fields: dict[bytes, bytes]) -> Event | None:
     try:
-        return decode(fields)
-    except Undecodable:
+        event = decode(fields)
+        if event.type == ATTEMPTED:
+            msgspec.convert(event.data, Delivery)
+    except (Undecodable, msgspec.ValidationError):
         return None
+    return event
 
 
 def _line(key: str, event: Event, viewer: Viewer) -> bytes:
-    data = viewer.notice(event.data) if event.type == CREATED else event.data
+    data: Any = viewer.notice(event.data) if event.type == CREATED else event.data
+    if event.type == ATTEMPTED:
+        (data,) = viewer.deliveries([msgspec.convert(event.data, Delivery)])
     return msgspec.json.encode({"stream_id": key, **msgspec.structs.asdict(event), "data": data}) + b"\n"
 
 
-def _gap(host: str, after: str, key: str, gone: int | None) -> bytes:
+def _gap(host: str, stream: str, after: str, key: str, gone: int | None) -> bytes:
     """Return the line that reports how many events between `after` and the entry `key` are missing."""
     place = before(key)
     event = Event(
         id=place,
         source=f"//{host}/canhazgpu",
         type=GAP,
-        subject="stream/events",
+        subject=f"stream/{stream}",
         time=rfc3339(place_of(key)[0]),
         data={"missing": gone, "after": after, "before": key},
     )

@@ -9,6 +9,7 @@ from canhazgpu.service.api import responses as api_responses
 from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
+from canhazgpu.service.routes.metrics import METRICS
 from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
 from canhazgpu.service.routes.reservation_routes.containers import CHECK
 from canhazgpu.service.status.gpu_holders import GpuHolderResponse
@@ -27,6 +28,7 @@ OPERATIONS = (
         reply=list[api_responses.GpuResponse],
         query={"fresh": (FLAG, "1: wait for a new scan.")},
     ),
+    METRICS,
     Operation(
         method="get",
         path="/v1/violations",
@@ -98,10 +100,10 @@ OPERATIONS = (
     Operation(
         method="get",
         path="/v1/events",
-        about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is the number of"
-        " lost events.",
+        about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is how many events are lost.",
         reply=None,
         query={
+            "stream": ({"enum": ["events", "deliveries"]}, "deliveries: the attempts to deliver notices."),
             "after": (TEXT, "A stream id; only events after it."),
             "type": (TEXT, "A type or the beginning of one; repeatable."),
             "follow": (FLAG, "1: continue with new events; not with `until`."),
@@ -166,10 +168,7 @@ OPERATIONS = (
         about="Reservations that have ended, oldest first.",
         reply=list[EndedReservationResponse],
         query={
-            "since": (
-                TEXT,
-                "Reservations that ended at this time or later; as for violations (default: 7d).",
-            ),
+            "since": (TEXT, "Reservations that ended then or later; as for violations (default: 7d)."),
             "until": (TEXT, "Reservations that ended by this time; same syntax."),
             "user": (TEXT, "Only reservations of this user."),
             "own": (FLAG, "1: only reservations of the caller."),

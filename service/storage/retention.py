@@ -5,6 +5,8 @@ that an active group has not acknowledged are kept; each stream keeps a number o
 first two conflict, the group that is furthest behind is abandoned, and an event is created.
 """
 
+from collections import Counter
+
 import anyio
 import msgspec
 import structlog
@@ -71,11 +73,12 @@ class GroupReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream: its number of entries and its memory."""
+    """A stream: its number of entries, its memory, and how many entries this process has removed from it."""
 
     stream: str
     entries: int
     bytes: int
+    trimmed: int
 
 
 class StreamsReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +99,7 @@ class Retention:
         self._abandon_ms = round(settings.consumers.abandon_after * 1000)
         self._limit = settings.streams.memory_mb * MIB
         self._seen: dict[str, _Trimmed] = {}
+        self._removed: Counter[str] = Counter()  # By stream, since the start of this process.
         self._over = False  # Whether the last turn ended with more than there is room for.
         self.report: StreamsReport | None = None
 
@@ -170,6 +174,7 @@ class Retention:
                     reason=group.abandoned,
                 )
         self._seen[stream] = found
+        self._removed[stream] += found.trimmed
         return found.trimmed
 
     async def _bytes(self, key: str) -> int:
@@ -180,7 +185,9 @@ class Retention:
             bytes=sum(sizes.values()),
             limit_bytes=self._limit,
             streams=tuple(
-                StreamReport(stream=name, entries=self._seen[name].entries, bytes=size)
+                StreamReport(
+                    stream=name, entries=self._seen[name].entries, bytes=size, trimmed=self._removed[name]
+                )
                 for name, size in sizes.items()
             ),
             groups=tuple(

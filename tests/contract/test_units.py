@@ -11,6 +11,7 @@ from canhazgpu.cli.operations import install
 MOST = 30  # Tenths of what `systemd-analyze security` calls exposure.
 NAMES = ("canhazgpu.service", "canhazgpu-worker.service")
 PLUGIN = "canhazgpu-kubernetes.service"
+EXPORTER = "canhazgpu-exporter.service"
 # What would keep the service from its work: see the comments in the units.
 HARMFUL = {
     "PrivateDevices": "NVML opens /dev/nvidia*",
@@ -33,7 +34,7 @@ def _settings(name: str, folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, EXPORTER])
 def test_a_unit_is_hardened(tmp_path: Path, name: str) -> None:
     """`systemd-analyze security` says at most 3.0; above it exits with 1."""
     need("systemd-analyze")
@@ -54,7 +55,7 @@ def test_a_unit_is_hardened(tmp_path: Path, name: str) -> None:
 def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
     """`systemd-analyze verify` is silent."""
     need("systemd-analyze")
-    for name in (*NAMES, PLUGIN):
+    for name in (*NAMES, PLUGIN, EXPORTER):
         _settings(name, tmp_path)
     verified = subprocess.run(
         ["systemd-analyze", "verify", *sorted(tmp_path.glob("*.service"))],
@@ -93,6 +94,17 @@ def test_the_units_differ_only_in_what_they_do() -> None:
         for name in NAMES
     )
     assert first == second
+
+
+def test_the_exporter_has_no_rights(tmp_path: Path) -> None:
+    """It runs as a user that exists only for it, without a capability, and can write nowhere."""
+    found = _settings(EXPORTER, tmp_path)
+    assert found["DynamicUser"] == "yes"
+    assert found["CapabilityBoundingSet"] == found["AmbientCapabilities"] == ""
+    assert found["ProtectSystem"] == "strict"
+    assert [name for name in found if name.endswith(("Paths", "Directory", "Groups"))] == [
+        "ProtectControlGroups"
+    ]
 
 
 def test_the_device_plugin_stays_in_the_mount_namespace_of_the_host(tmp_path: Path) -> None:

@@ -11,13 +11,8 @@ FLOOR = re.compile(r"([\w-]+)>=([\w.]+)")
 def constraints() -> list[str]:
     """Return a line for each dependency that runs with the product; tools of development may be new."""
     extras = PROJECT["optional-dependencies"]
-    wanted = [
-        *PROJECT["dependencies"],
-        *extras["service"],
-        *extras["embedded"],
-        *extras["kubernetes"],
-        *extras["amd"],
-    ]
+    names = ("service", "embedded", "kubernetes", "amd", "exporter")
+    wanted = [*PROJECT["dependencies"], *(entry for name in names for entry in extras[name])]
     wanted.remove("canhazgpu[service]")
     floors = [FLOOR.match(entry) for entry in wanted]
     assert all(floors), f"a dependency without a lowest version: {wanted}"

@@ -89,6 +89,7 @@ def test_the_wheel_holds_everything_and_imports(tmp_path: Path) -> None:
             assert f"{package.replace('.', '/')}/{path.relative_to(ROOT / folder)}" in names
     assert {"canhazgpu/config/example.toml", "canhazgpu/config/canhazgpu.service"} <= names
     assert "canhazgpu/cli/kubernetes/proto/kubelet.binpb" in names
+    assert "canhazgpu/config/monitoring/canhazgpu.dashboard.json" in names
     assert {name.partition("/")[0] for name in names} == {"canhazgpu", f"canhazgpu-{_version()}.dist-info"}
     modules = [
         name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

@@ -82,6 +82,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "run.device_ids": "uuid",
         "slurm.unreachable": "drain",
         "pbs.unreachable": "requeue",
+        "exporter.listen": "[::1]:9000",
         "kubernetes.resource": "example.com/gpu",
         "kubernetes.device_list_strategy": "cdi-cri",
         "containers.mode": "enforce",

@@ -10,7 +10,7 @@ import pytest
 from support.programs import need
 
 from canhazgpu.cli.exit_codes import CommandEnded
-from canhazgpu.cli.operations import install
+from canhazgpu.cli.operations import install, monitoring_files
 
 
 @pytest.fixture
@@ -73,24 +73,41 @@ def test_the_worker_gets_a_unit_of_its_own(
     assert capsys.readouterr().out.endswith("enable --now canhazgpu canhazgpu-worker\n")
 
 
-def test_the_device_plugin_gets_a_unit(
-    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["kubernetes", "exporter"])
+def test_what_is_installed_beside_the_service_gets_a_unit(
+    program: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
 ) -> None:
-    """Its command is this installation's; without grpcio there is one line, and no unit."""
+    """The unit runs this installation; without the packages of the extra there is one line, and no unit."""
     (tmp_path / "to").mkdir()
     (tmp_path / "units").mkdir()
     (tmp_path / "units" / "canhazgpu.service").touch()  # Of the package, which has none for this.
     monkeypatch.setattr(install, "PACKAGED", (str(tmp_path / "units"),))
     monkeypatch.setattr(install, "UNITS", str(tmp_path / "to"))
-    install.kubernetes(to=None)
-    text = (tmp_path / "to" / "canhazgpu-kubernetes.service").read_text()
-    assert f"\nExecStart={program} kubernetes\n" in text
-    assert capsys.readouterr().out.endswith("systemctl enable --now canhazgpu-kubernetes\n")
+    command = getattr(install, name)
+    command(to=None)
+    text = (tmp_path / "to" / f"canhazgpu-{name}.service").read_text()
+    assert f"\nExecStart={program} {name}\n" in text
+    assert capsys.readouterr().out.endswith(f"systemctl enable --now canhazgpu-{name}\n")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(CommandEnded):
-        install.kubernetes(to=str(tmp_path))
-    assert "pip install 'canhazgpu[kubernetes]'" in capsys.readouterr().err
-    assert not (tmp_path / "canhazgpu-kubernetes.service").exists()
+        command(to=str(tmp_path))
+    assert f"pip install 'canhazgpu[{name}]'" in capsys.readouterr().err
+    assert not (tmp_path / f"canhazgpu-{name}.service").exists()
+
+
+def test_rules_and_dashboard_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where Prometheus finds them, with the lines to add; what was there before is kept."""
+    (tmp_path / "canhazgpu.alerts.yml").write_text("groups: []\n")
+    monitoring_files.prometheus(to=str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("canhazgpu.alerts.yml", "canhazgpu.alerts.yml.bak"),
+        *("canhazgpu.recording.yml", "canhazgpu.dashboard.json"),
+    }
+    assert f"  rule_files:\n  - {tmp_path}/canhazgpu.*.yml\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""HTTP for Prometheus: /metrics, and a page that says so. One short request on a connection."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import socketserver
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.exposition import choose_encoder
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+MOST = 16  # Connections at a time; more are closed.
+PATIENCE = 10.0  # Seconds for a client that sends or reads nothing.
+PAGE = b"""<!doctype html><html lang="en"><title>canhazgpu exporter</title>
+<h1>canhazgpu exporter</h1><p><a href="/metrics">Metrics</a></p></html>
+"""
+FAST = 1  # The level of gzip.
+
+
+class MetricsServer(ThreadingHTTPServer):
+    """Serves a registry. Each request has a thread of its own, and there are at most MOST."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+        """Listen. Raises OSError."""
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        where: Any = found[0][4]
+        self.address_family = found[0][0]
+        self.registry = registry
+        self._free = BoundedSemaphore(MOST)
+        super().__init__(where, _Handler)
+
+    def server_bind(self) -> None:
+        """Bind without the name of this host, which the base class would ask the resolver for."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, or close the connection if there are too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: the client has gone."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = PATIENCE
+    server: MetricsServer
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        path = self.path.partition("?")[0]
+        if path == "/":
+            self._send(200, "text/html; charset=utf-8", PAGE)
+        elif path == "/metrics":
+            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+            self._send(200, content_type, encode(self.server.registry))
+        else:
+            self._send(404, "text/plain; charset=utf-8", b"there is only /metrics\n")
+
+    def _send(self, status: int, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        if "gzip" in self.headers.get("Accept-Encoding", ""):
+            body = gzip.compress(body, FAST)
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it
+        """Say nothing: a line for each scrape helps nobody."""
