@@ -3,6 +3,7 @@
 HOSTS = "canhazgpu:hosts"  # zset: host names, by their last sign of life
 # hash: machine id -> the name its state is kept under; the hash tag puts it into the slot of HOSTS
 MACHINES = "canhazgpu:{canhazgpu:hosts}:machines"
+ANY_KEY = "canhazgpu:*"  # Matches the keys of all hosts.
 
 GROUP_DISPATCHER = "dispatcher"
 GROUP_LOG = "log"
