@@ -96,7 +96,7 @@ async def test_the_worker_needs_no_other_rights(store: Store, server: Server) ->
     async def copied() -> bool:
         theirs = await _xrange(server, fleet.keys.events)
         is_equal: bool = theirs == await entries(store.redis, store.keys.events)
-        return is_equal and await fleet.redis.hexists(fleet.keys.fleet, "state")
+        return is_equal and bool(await fleet.redis.hget(fleet.keys.fleet, "state"))
 
     for number in (11, 13):
         async with mirroring(store, where):
