@@ -9,6 +9,7 @@ from canhazgpu.service.api import responses as api_responses
 from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
+from canhazgpu.service.routes.fleet import FLEET
 from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
 from canhazgpu.service.routes.reservation_routes.containers import CHECK
 from canhazgpu.service.status.gpu_holders import GpuHolderResponse
@@ -166,10 +167,7 @@ OPERATIONS = (
         about="Reservations that have ended, oldest first.",
         reply=list[EndedReservationResponse],
         query={
-            "since": (
-                TEXT,
-                "Reservations that ended at this time or later; as for violations (default: 7d).",
-            ),
+            "since": (TEXT, "Reservations that ended then or later; as for violations (default: 7d)."),
             "until": (TEXT, "Reservations that ended by this time; same syntax."),
             "user": (TEXT, "Only reservations of this user."),
             "own": (FLAG, "1: only reservations of the caller."),
@@ -296,5 +294,6 @@ OPERATIONS = (
         body=requests.ManageRequest,
         problems=WRITES,
     ),
+    *FLEET,
     Operation(method="get", path="/v1/openapi.json", about="This document.", reply=dict[str, Any]),
 )

@@ -105,10 +105,17 @@ SITUATIONS = {
 # What is executed elsewhere, or nowhere, and why: the beginning of the line, without its comment.
 THIS_TEST = "runs this very test; .ci/run begins with it"
 LONG = "calculates for minutes or hours: .ci/run and tests/model run short ones"
-FLEET = "needs a fleet: tests/integration/test_fleet_acl.py has one of their own"
+FLEET = "needs a fleet: test_fleet_acl.py and tests/acceptance/test_fleet.py have one of their own"
 EXEMPT = {
     **dict.fromkeys(
-        ("canhazgpu redis acl --host gpu-host-1 >> /etc/redis/users.acl",),
+        (
+            "canhazgpu redis acl --host gpu-host-1 >> /etc/redis/users.acl",
+            "canhazgpu status --all",
+            "canhazgpu status --host H",
+            "canhazgpu find --gpus 4 --model H100",
+            "canhazgpu queue --all",
+            "canhazgpu violations --all",
+        ),
         FLEET,
     ),
     "make test": THIS_TEST,

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.fleet_copy import PROBE, STATE, CopyState
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.workers.fleet.fleet_redis import FleetDown, fleet_errors
@@ -13,10 +14,9 @@ from canhazgpu.workers.fleet.fleet_redis import FleetDown, fleet_errors
 class StateCopy:
     """The copy of the state of `store` on the Redis of `fleet`. Raises FleetDown and StoreDown."""
 
-    def __init__(self, store: Store, fleet: Store, interval: float, scan_interval: float) -> None:
-        """Store the parameters; the intervals in seconds are part of the copy."""
-        self._store, self._fleet = store, fleet
-        self._interval_ms, self._scan_interval_ms = round(interval * 1000), round(scan_interval * 1000)
+    def __init__(self, settings: Settings, store: Store, fleet: Store) -> None:
+        """Store the parameters; some settings are part of the copy."""
+        self._store, self._fleet, self._settings = store, fleet, settings
 
     async def check(self) -> None:
         """Raise FleetDown if the fleet's Redis is the host's own, where the copy would destroy the state."""
@@ -41,8 +41,9 @@ class StateCopy:
         state = CopyState(
             seen_ms=seen_ms,
             at_ms=at_ms,
-            interval_ms=self._interval_ms,
-            scan_interval_ms=self._scan_interval_ms,
+            interval_ms=round(self._settings.fleet.interval * 1000),
+            scan_interval_ms=round(self._settings.gpus.scan_interval * 1000),
+            presume_holder=self._settings.violations.presume_holder,
             machine=machine,
         )
         with fleet_errors():

@@ -43,7 +43,7 @@ class Mirror:
             stream: StreamCopy(self._fleet.redis, name, stream, keys.fleet)
             for name, stream in keys.streams.items()
         }
-        self._state = StateCopy(store, self._fleet, self._interval, settings.gpus.scan_interval)
+        self._state = StateCopy(settings, store, self._fleet)
         self._redis = store.blocking(self._interval)
         self._pause = PAUSE_FIRST
         self._said: tuple[str, float] | None = None  # The last reason that was logged, and when.
