@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
     from canhazgpu.cli.options import (
         WHICH,
+        AllHosts,
         AsJson,
         GpuIds,
         Gpus,
         GpuWords,
+        Host,
         Label,
         NonBlock,
         Note,
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
     from canhazgpu.cli.syntax.gpu_list import GpuNames
 
 __all__ = ["WHICH", "AsJson", "GpuIds", "GpuWords", "Gpus", "Label", "NonBlock", "Note"]  # Of `options`.
-__all__ += ["Shell", "Vendor", "Wait", "integer", "name", "non_empty", "user_option", "words"]
+__all__ += ["AllHosts", "Host", "Shell", "Vendor", "Wait"]
+__all__ += ["integer", "name", "non_empty", "user_option", "words"]
 
 FOREVER = "forever"  # The meaning of `--wait` without a time.
 LINE = 1000

@@ -44,6 +44,7 @@ COMMANDS = {
     "cancel": ("reservations.cancel", "cancel", "EPILOG"),
     "top": ("top.top", "top", "EPILOG"),
     "who": ("reservations.who", "who", "EPILOG"),
+    "find": ("fleet.find", "find", "EPILOG"),
     "history": ("reservations.history", "history", "EPILOG"),
     "report": ("reservations.report", "report", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),

@@ -138,4 +138,9 @@ Shell = Annotated[
         callback=checked(shells.checked_shell),
     ),
 ]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", help="Only this host of the fleet.", metavar="HOST", callback=non_empty),
+]
+AllHosts = Annotated[bool, typer.Option("--all", help="All hosts of the fleet.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

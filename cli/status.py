@@ -33,18 +33,21 @@ def show(
         sys.stdout.write(indented(chosen) + "\n")
         return
     if chosen:
-        sys.stdout.write(lines(chosen) if lines else _plain(chosen, colour=colour))
+        sys.stdout.write(lines(chosen) if lines else plain(chosen, colour=colour))
     elif gpus:
         sys.stderr.write("No GPU of this host matches.\n")
     else:
         sys.stderr.write(f"No GPU was found on this host: {_why_none()}\n")
 
 
-def _plain(gpus: Sequence[dict[str, Any]], *, colour: bool) -> str:
-    """Return one line for each GPU. Scripts read it: only a terminal gets colours, even with FORCE_COLOR."""
+def plain(gpus: Sequence[dict[str, Any]], *, colour: bool, margin: str = "") -> str:
+    """Return one line for each GPU, after `margin`.
+
+    Scripts read them: only a terminal gets colours, even with FORCE_COLOR.
+    """
     bright = colour and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     bright = bright and os.environ.get("TERM") != "dumb"
-    return "".join((coloured(gpu) if bright else line(gpu)) + "\n" for gpu in gpus)
+    return "".join(margin + (coloured(gpu) if bright else line(gpu)) + "\n" for gpu in gpus)
 
 
 def _why_none() -> str:
@@ -66,7 +69,7 @@ def watch(*, colour: bool, select: Selection = list, lines: Lines | None = None)
         warnings.clear()
         try:
             gpus = select(client.status())
-            text = lines(gpus) if lines else _plain(gpus, colour=colour)
+            text = lines(gpus) if lines else plain(gpus, colour=colour)
             text += "".join(f"Warning: {warning}\n" for warning in warnings)
         except (Unreachable, Refused) as trouble:
             if not before:

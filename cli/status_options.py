@@ -6,7 +6,7 @@ import sys
 
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import client, examples, fail
-from canhazgpu.cli.status import show, watch
+from canhazgpu.cli.status import plain, show, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ EPILOG = examples(
     "canhazgpu status --long --mine",
     "canhazgpu status --json | jq -r '.[] | .status'",
     "canhazgpu status --watch",
+    "canhazgpu status --all --free",
 )
 SORTS = "gpu, memory, util, temp, user or until"
 
@@ -62,6 +63,8 @@ def status(
     ] = "gpu",
     no_color: Annotated[bool, typer.Option("--no-color", help="Disable colours.")] = False,
     watching: Annotated[bool, typer.Option("--watch", help="Refresh the output until Ctrl-C.")] = False,
+    every_host: arguments.AllHosts = False,
+    host: arguments.Host = None,
 ) -> None:
     """Show the state of every GPU.
 
@@ -77,6 +80,15 @@ def status(
         fail("use one of --user, --mine and --free", USAGE)
     select = _selection(user, sort, mine=mine, free=free)
     lines = _table(colour=not no_color) if long else None
+    if every_host or host is not None:
+        from canhazgpu.cli.fleet.hosts import show_hosts  # noqa: PLC0415 - few are in a fleet
+
+        if watching or mine:
+            fail("--watch and --mine show this host only: leave out --all and --host", USAGE)
+        text = lines or (lambda gpus: plain(gpus, colour=not no_color, margin="  "))
+        chosen = select if user is not None or free else None
+        show_hosts("status", "gpus", text, host=host, as_json=as_json, select=chosen)
+        return
     if watching:
         watch(colour=not no_color, select=select, lines=lines)
     show(as_json=as_json, colour=not no_color, select=select, lines=lines)

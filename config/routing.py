@@ -6,10 +6,11 @@ configured.
 
 from collections.abc import Iterator
 
+from canhazgpu.config.fleet import Fleet
 from canhazgpu.config.notices import AUDIENCES, Step
-from canhazgpu.config.settings import Settings
+from canhazgpu.config.settings import Redis, Settings
 from canhazgpu.events.notices import CHANNELS, OFFENDER
-from canhazgpu.events.redis_client.endpoint import FILES
+from canhazgpu.events.redis_client.endpoint import FILES, Endpoint
 
 TERMINATE = "terminate"
 RESERVED_NAMES = frozenset({*CHANNELS, TERMINATE})  # Names that a plugin cannot have.
@@ -39,24 +40,35 @@ def ineffective_keys(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def ineffective_redis_keys(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield Redis keys that have no effect in combination with others, with what was expected."""
-    redis = settings.redis
-    there = redis.endpoint()
-    files = {name: path for name in FILES if (path := getattr(redis, name))}
-    if files and not redis.url:
-        yield f"redis.{min(files)}", "redis.url to be set as well: the daemon's own Redis does not use this"
+    """Yield keys of a Redis that have no effect in combination with others, with what was expected."""
+    redis, fleet = settings.redis, settings.fleet
+    yield from _ineffective_files(
+        redis, redis.endpoint(), "redis", "the daemon's own Redis does not use this"
+    )
+    yield from _ineffective_files(fleet, fleet.endpoint(), "fleet", "this host is in no fleet")
+
+
+def _ineffective_files(
+    named: Redis | Fleet, there: Endpoint, section: str, why: str
+) -> Iterator[tuple[str, str]]:
+    files = {name: path for name in FILES if (path := getattr(named, name))}
+    if files and not named.url:
+        yield f"{section}.{min(files)}", f"{section}.url to be set as well: {why}"
         return
     encrypted = [name for name in ("ca_file", "cert_file", "key_file") if name in files]
     if encrypted and not there.is_encrypted:
         yield (
-            f"redis.{encrypted[0]}",
-            "a redis.url that begins with rediss, because this connection does not use TLS",
+            f"{section}.{encrypted[0]}",
+            f"a {section}.url that begins with rediss, because this connection does not use TLS",
         )
     for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
         if one in files and other not in files:
-            yield f"redis.{one}", f"redis.{other} to be set as well"
+            yield f"{section}.{one}", f"{section}.{other} to be set as well"
     if "sentinel_password_file" in files and there.kind != "sentinel":
-        yield "redis.sentinel_password_file", "a redis.url with Sentinels, redis+sentinel://HOST:PORT/NAME"
+        yield (
+            f"{section}.sentinel_password_file",
+            f"a {section}.url with Sentinels, redis+sentinel://HOST:PORT/NAME",
+        )
 
 
 def _step_error(step: Step, settings: Settings) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, field, structs
 
 from canhazgpu.config.channels import Notify
 from canhazgpu.config.fields import Duration, about
+from canhazgpu.config.fleet import Fleet
 from canhazgpu.config.integrations.containers import Containers
 from canhazgpu.config.integrations.enforcement import Enforcement
 from canhazgpu.config.integrations.exporter import Exporter
@@ -229,6 +230,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     redis: Redis = field(default_factory=Redis)
+    fleet: Fleet = field(default_factory=Fleet)
     streams: Streams = field(default_factory=Streams)
     consumers: Consumers = field(default_factory=Consumers)
     gpus: Gpus = field(default_factory=Gpus)

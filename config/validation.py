@@ -160,8 +160,8 @@ def _command(command: list[str]) -> str | None:
 
 
 CHECKS: dict[str, Callable[[Any], str | None]] = {
-    "redis.url": _redis_url,
-    **{f"redis.{name}": _absolute for name in endpoint.FILES},
+    **dict.fromkeys(("redis.url", "fleet.url"), _redis_url),
+    **{f"{section}.{name}": _absolute for section in ("redis", "fleet") for name in endpoint.FILES},
     "host": _host,
     "socket": _socket,
     "state_dir": _folder,
@@ -187,6 +187,8 @@ def conflicting_keys(settings: Settings) -> Iterator[tuple[str, str]]:
     expected = None if settings.redis.url else _too_long(settings.state_dir, EMBEDDED_SOCKET)
     if expected:
         yield "state_dir", expected
+    if settings.fleet.url and settings.fleet.url == settings.redis.url:
+        yield "fleet.url", "another Redis than in redis.url: this one has the state itself, not the copy"
 
 
 def _is_address(url: str) -> bool:

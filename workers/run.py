@@ -47,6 +47,10 @@ async def run_workers(
         for channel in told:
             dry = notify.dry_run and channel.name != "log"
             await tasks.start(DeliveryWorker(store, channel, name, dry_run=dry).run)
+        if settings.fleet.url:
+            from canhazgpu.workers.fleet.mirror import Mirror  # noqa: PLC0415 - few hosts are in a fleet
+
+            await tasks.start(Mirror(settings, store).run)
         task_status.started()
 
 

@@ -1,4 +1,4 @@
-"""`canhazgpu redis migrate`: move this host's state to another Redis; root only."""
+"""`canhazgpu redis`: move this host's state to another Redis (root only), and the rights of a host."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +8,7 @@ import typer
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
+from canhazgpu.cli.operations import redis_acl
 from canhazgpu.cli.operations.offline_access import Progress, on_state
 from canhazgpu.cli.output import examples, fail, print_json
 from canhazgpu.events.sanitize import printable
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from canhazgpu.events.redis_client.store import Store
 
 app = typer.Typer(
-    help="Move this host's state to another Redis.",
+    help="Move this host's state to another Redis, or print its rights on the fleet's Redis.",
     no_args_is_help=False,
-    epilog=examples("canhazgpu redis migrate --to redis://redis.example.com"),
+    epilog=examples(
+        "canhazgpu redis migrate --to redis://redis.example.com", "canhazgpu redis acl --host gpu-host-1"
+    ),
 )
 MIGRATE_EPILOG = examples(
     "systemctl stop canhazgpu",
@@ -35,6 +38,9 @@ File = Annotated[
         autocompletion=candidates.files,
     ),
 ]
+
+
+app.command("acl", epilog=redis_acl.EPILOG)(redis_acl.acl)
 
 
 @app.callback(invoke_without_command=True)

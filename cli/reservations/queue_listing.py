@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     import typer
 
-EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'")
+    from canhazgpu.cli import arguments
+
+EPILOG = examples("canhazgpu queue", "canhazgpu queue --json | jq -r '.[] | .user'", "canhazgpu queue --all")
 HEADER = ("POSITION", "ID", "USER", "GPUS", "WAITING", "EXPECTED", "NOTE", "FOR")
 DROP = {"NOTE": 1, "FOR": 2, "WAITING": 3, "EXPECTED": 4}  # On a narrow terminal, in this order.
 LEAST = {"USER": 8, "NOTE": 8, "FOR": 16}
@@ -24,15 +26,28 @@ LEAST = {"USER": 8, "NOTE": 8, "FOR": 16}
 SHOWN = 40  # Characters of a note; --json has all of it.
 
 
-def queue(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
+def queue(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    every_host: arguments.AllHosts = False,
+) -> None:
     """List the waiting requests for GPUs, in the order of the queue."""
+    if every_host:
+        from canhazgpu.cli.fleet.hosts import show_hosts  # noqa: PLC0415 - few are in a fleet
+
+        show_hosts("queue", "queue", _text, as_json=as_json, select=list)
+        return
     rows = client().get("/v1/queue")
     if as_json:
         print_json(rows)
     elif rows:
-        sys.stdout.write(_table([row(one) for one in rows]))
+        sys.stdout.write(_text(rows))
     else:
         sys.stdout.write("The queue is empty.\n")
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    return _table([row(one) for one in rows])
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

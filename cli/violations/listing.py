@@ -55,6 +55,7 @@ EPILOG = examples(
     "canhazgpu violations --open --gpu 3",
     "canhazgpu violations --unreached --since 2026-11-01 --until 2026-12-01",
     "canhazgpu violations --user bob --csv > bob.csv",
+    "canhazgpu violations --all",
     "canhazgpu violations show v17640618",
 )
 app = typer.Typer(
@@ -94,6 +95,9 @@ def violations(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    every_host: Annotated[
+        bool, typer.Option("--all", help="All hosts of the fleet; only open violations.")
+    ] = False,
 ) -> None:
     """List GPU use without a valid reservation, oldest first."""
     if mine and user is not None:
@@ -111,6 +115,9 @@ def violations(
     if context.invoked_subcommand is not None:
         if said or as_json or as_csv:
             fail("put the options after the command", USAGE)
+        return
+    if every_host:
+        _show_hosts(said, as_json=as_json, as_csv=as_csv)
         return
     _check({**said, "gpu": "0"} if isinstance(card_named(gpu), str) else said)
     if as_json and as_csv:
@@ -161,6 +168,26 @@ def find(text: str) -> dict[str, Any]:
         fail(f"{named} is not the id of a violation, {SUCH}; `canhazgpu violations` shows the ids", USAGE)
     found: dict[str, Any] = client().get("/v1/violations/" + quote(text, safe=""))
     return found
+
+
+def _show_hosts(said: dict[str, str], *, as_json: bool, as_csv: bool) -> None:
+    """Show the open violations of all hosts, by host."""
+    from canhazgpu.cli.fleet.hosts import show_hosts  # noqa: PLC0415 - few are in a fleet
+
+    if as_csv or said.keys() - {"user", "kind", "open"}:
+        fail("with --all, use only --user, --mine, --kind, --open and --json", USAGE)
+    wanted = {name: said[name] for name in ("user", "kind") if name in said}
+
+    def fitting(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row for row in rows if all(row[name] == word for name, word in wanted.items())]
+
+    show_hosts(
+        "violations",
+        "violations",
+        lambda rows: _table(list(map(_row, rows))),
+        as_json=as_json,
+        select=fitting,
+    )
 
 
 def _check(said: dict[str, str]) -> None:

@@ -3,11 +3,13 @@
 HOSTS = "canhazgpu:hosts"  # zset: host names, by their last sign of life
 # hash: machine id -> the name its state is kept under; the hash tag puts it into the slot of HOSTS
 MACHINES = "canhazgpu:{canhazgpu:hosts}:machines"
+ANY_KEY = "canhazgpu:*"  # Matches the keys of all hosts.
 
 GROUP_DISPATCHER = "dispatcher"
 GROUP_LOG = "log"
 GROUP_WALL = "wall"
 GROUP_EMAIL = "email"
+GROUP_FLEET = "fleet"
 
 
 class Keys:
@@ -49,6 +51,10 @@ class Keys:
         self.consumers = prefix + "consumers"  # hash: "stream/group" -> its position and since when, JSON
         self.deadletters = prefix + "deadletters"  # stream: notices that could not be delivered
 
+        # hash, on the fleet's Redis: `state` (how old the copy is, JSON) and `missing:STREAM` (entries that
+        # were removed before they were copied)
+        self.fleet = prefix + "fleet"
+
     @property
     def streams(self) -> dict[str, str]:
         """The public streams by name. Their retention takes consumer groups into account."""
@@ -79,3 +85,11 @@ class Keys:
     def delivered(self, channel: str) -> str:
         """Return the hash of `channel`: "episode recipient" -> notice id of the last delivery."""
         return f"{self.prefix}told:{channel}"
+
+
+FLEET_HOSTS = Keys("*").fleet  # Matches the key that every host of a fleet has.
+
+
+def host_of(key: str) -> str:
+    """Return the host to whose keys `key` belongs."""
+    return key.partition("{")[2].partition("}")[0]

@@ -1,4 +1,4 @@
-"""The routes that only list: violations, ended reservations, users, and GPU-hours."""
+"""The routes that only list: violations, ended reservations, users, GPU-hours, and the fleet."""
 
 from starlette.routing import Route
 
@@ -6,6 +6,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.user_names import Users
+from canhazgpu.service.routes.fleet import FleetRoutes
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.report import ReportRoutes
 from canhazgpu.service.routes.reservation_routes.ended_reservations import EndedReservationRoutes
@@ -27,4 +28,5 @@ def list_routes(  # noqa: PLR0913, PLR0917 - each has a part in it
         *EndedReservationRoutes(store, scanner, users).routes(),
         *UserRoutes(settings, last_known).routes(),
         *ReportRoutes(settings, store, users).routes(),
+        *FleetRoutes(settings, group).routes(),
     ]

@@ -9,6 +9,7 @@ from canhazgpu.service.api import responses as api_responses
 from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
+from canhazgpu.service.routes.fleet import FLEET
 from canhazgpu.service.routes.metrics import METRICS
 from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
 from canhazgpu.service.routes.reservation_routes.containers import CHECK
@@ -295,5 +296,6 @@ OPERATIONS = (
         body=requests.ManageRequest,
         problems=WRITES,
     ),
+    *FLEET,
     Operation(method="get", path="/v1/openapi.json", about="This document.", reply=dict[str, Any]),
 )

@@ -41,7 +41,7 @@ def _blind(snapshot: Snapshot, scan_interval: float) -> str | None:
     scanned = snapshot.scanned_ms
     if scanned is None:
         return snapshot.stalled_reason or "no scan yet"
-    age = max(0.0, (snapshot.now_ms - scanned) / 1000)
+    age = max(0.0, (snapshot.now_ms - snapshot.age_ms - scanned) / 1000)
     if snapshot.stalled_ms is None and age <= max(OLDEST, 3 * scan_interval):
         return None
     late = f"no scan for {spell_duration(age)}"

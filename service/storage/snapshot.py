@@ -1,5 +1,6 @@
 """A consistent snapshot of a host's state in Redis: GPUs, open violations, and the last scan."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ import structlog
 
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.open_violations import open_violations
+from canhazgpu.events.redis_client.keys import Keys
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.events.silences import Silence, readable_silences
@@ -36,7 +38,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The host at `now_ms` on Redis' clock. `stalled_ms` is when scans stopped reaching the driver.
 
     A snapshot that is only the last known state has a `stale_reason` and the time since its last
-    confirmation.
+    confirmation. One that was copied `age_ms` ago is judged by how old the last scan was at that time.
     """
 
     now_ms: int
@@ -50,6 +52,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     silences: tuple[Silence, ...] = ()  # Those that last, the first to end first.
     stale_s: int | None = None
     stale_reason: str = ""
+    age_ms: int = 0
 
 
 async def snapshot(store: Store) -> Snapshot:
@@ -59,20 +62,30 @@ async def snapshot(store: Store) -> Snapshot:
         indices = [int(index) for index in known]
         async with store.redis.pipeline(transaction=True) as pipe:
             pipe.time()
-            pipe.hgetall(store.keys.scan)
-            pipe.hgetall(store.keys.open)
-            pipe.hgetall(store.keys.reservations)
-            pipe.hgetall(store.keys.queue)
-            pipe.hvals(store.keys.silences)
-            for index in indices:
-                pipe.hgetall(store.keys.gpu(index))
-            clock, scan, opened, held, queue, silenced, *gpus = await pipe.execute()
+            queue_reads(pipe, store.keys, indices)
+            clock, *replies = await pipe.execute()
     except UNREACHABLE as error:
         raise StoreDown(unreachable(error)) from error
+    return of_replies(int(clock[0]) * 1000 + int(clock[1]) // 1000, replies)
+
+
+def queue_reads(pipe: Any, keys: Keys, indices: Sequence[int]) -> None:
+    """Put the commands into a pipeline whose replies `of_replies` takes: five, and one per GPU."""
+    pipe.hgetall(keys.scan)
+    pipe.hgetall(keys.open)
+    pipe.hgetall(keys.reservations)
+    pipe.hgetall(keys.queue)
+    pipe.hgetall(keys.silences)
+    for index in indices:
+        pipe.hgetall(keys.gpu(index))
+
+
+def of_replies(now_ms: int, replies: Sequence[Any]) -> Snapshot:
+    """Return the snapshot that the replies contain."""
+    scan, opened, held, queue, silenced, *gpus = replies
     violations = open_violations(opened)
     records = {one.id: one for one in storage_records.records(held)}
-    silences = readable_silences(silenced)
-    now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+    silences = readable_silences(silenced.values())
     return Snapshot(
         now_ms=now_ms,
         scanned_ms=_whole(scan.get(b"at_ms")),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until
+from support.fleet import fleet_server
 from support.programs import need, words_of
 
 from canhazgpu.cli.command_groups import SECTIONS
@@ -21,10 +22,12 @@ PROGRAMS = ("python", "torchrun", "job.sh", "train.py")
 
 @pytest.fixture(scope="module")
 def eight() -> Iterator[Daemon]:
-    """Eight idle GPUs, and a folder with the programs of the examples."""
-    with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
-        daemon = Daemon(Path(name)).start()
-        daemon.place(*(gpu(index) for index in range(8)))
+    """Eight idle GPUs of a host in a fleet, and a folder with the programs of the examples."""
+    with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name, fleet_server(Path(name)) as server:
+        settings = f'[fleet]\nurl = "redis://127.0.0.1:{server.port}"\ninterval = "1s"\n'
+        daemon = Daemon(Path(name), settings)
+        daemon.place(*(gpu(index, name="NVIDIA H100") for index in range(8)))
+        daemon.start()
         programs = daemon.folder / "bin"
         programs.mkdir()
         for program in PROGRAMS:
@@ -32,6 +35,7 @@ def eight() -> Iterator[Daemon]:
         (programs / "canhazgpu").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
         for path in programs.iterdir():
             path.chmod(0o755)
+        until(lambda: daemon.run("status", "--all").stdout.count("AVAILABLE") == 8)
         yield daemon
         daemon.stop()
 

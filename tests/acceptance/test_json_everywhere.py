@@ -17,7 +17,7 @@ WITHOUT = {
     *("install docker", "install podman", "install kubernetes", "oci hook", "oci runtime"),
     *("slurm prolog", "slurm epilog", "slurm reconcile", "kubernetes"),
     *("exporter", "install exporter", "install prometheus"),
-    *("pbs prologue", "pbs epilogue", "pbs reconcile"),
+    *("pbs prologue", "pbs epilogue", "pbs reconcile", "redis acl"),
 }
 
 

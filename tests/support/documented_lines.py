@@ -106,9 +106,21 @@ SITUATIONS = {
 THIS_TEST = "runs this very test; .ci/run begins with it"
 LONG = "calculates for minutes or hours: .ci/run and tests/model run short ones"
 BOTH_VENDORS = "needs GPUs of both vendors: tests/acceptance/test_amd_page.py has a host with them"
+FLEET = "needs a fleet: test_fleet_acl.py and tests/acceptance/test_fleet.py have one of their own"
 EXEMPT = {
     "canhazgpu reserve --vendor amd --duration 4h": BOTH_VENDORS,
     "canhazgpu run --vendor nvidia --gpus 2 -- python train.py": BOTH_VENDORS,
+    **dict.fromkeys(
+        (
+            "canhazgpu redis acl --host gpu-host-1 >> /etc/redis/users.acl",
+            "canhazgpu status --all",
+            "canhazgpu status --host H",
+            "canhazgpu find --gpus 4 --model H100",
+            "canhazgpu queue --all",
+            "canhazgpu violations --all",
+        ),
+        FLEET,
+    ),
     "make test": THIS_TEST,
     "make lint": THIS_TEST,
     ".ci/run": THIS_TEST,

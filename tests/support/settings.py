@@ -2,13 +2,15 @@
 
 from canhazgpu.events.redis_client.endpoint import FILES
 
-REDIS_FILES = tuple(f"redis.{name}" for name in FILES)
+SECTIONS = ("redis", "fleet")
+REDIS_FILES = tuple(f"{section}.{name}" for section in SECTIONS for name in FILES)
 BESIDE = {  # What a key does not go without.
     "notify.email.username": 'password_file = "/password"\n',
     **dict.fromkeys(REDIS_FILES, 'url = "rediss+sentinel://h/gpus"\n'),
 }
-BESIDE["redis.cert_file"] += 'key_file = "/key"\n'
-BESIDE["redis.key_file"] += 'cert_file = "/cert"\n'
+for section in SECTIONS:
+    BESIDE[f"{section}.cert_file"] += 'key_file = "/key"\n'
+    BESIDE[f"{section}.key_file"] += 'cert_file = "/cert"\n'
 LISTS = {
     "notices.quiet.workdays": ["mon", "tue"],
     "notices.quiet.holidays": ["2026-12-25", "2027-01-01"],

@@ -91,7 +91,7 @@ def other(option: Option) -> tuple[str, Any, Any]:
         "notify.email.tls": "starttls",
         "notify.email.sender": "gpus@example.com",
         "enforcement.on_stop": "restore",
-        "redis.url": "unix:///run/redis.sock",
+        **dict.fromkeys(["redis.url", "fleet.url"], "unix:///run/redis.sock"),
         **dict.fromkeys([*REDIS_FILES, "enforcement.directory"], "/etc/canhazgpu/something-else"),
         "notify.email.user_address": "{user}@example.com",
     }

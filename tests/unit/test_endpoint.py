@@ -67,17 +67,18 @@ def test_what_sentinels_are_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        ('ca_file = "/c"', "redis.ca_file"),
-        ('url = "redis://h"\nca_file = "/c"', "redis.ca_file"),
-        ('url = "rediss://h"\ncert_file = "/c"', "redis.cert_file"),
-        ('url = "rediss://h"\nkey_file = "/c"', "redis.key_file"),
-        ('url = "redis://h"\nsentinel_password_file = "/c"', "redis.sentinel_password_file"),
-        ('url = "rediss://h"\nca_file = "c"', "redis.ca_file"),
+        ('ca_file = "/c"', "ca_file"),
+        ('url = "redis://h"\nca_file = "/c"', "ca_file"),
+        ('url = "rediss://h"\ncert_file = "/c"', "cert_file"),
+        ('url = "rediss://h"\nkey_file = "/c"', "key_file"),
+        ('url = "redis://h"\nsentinel_password_file = "/c"', "sentinel_password_file"),
+        ('url = "rediss://h"\nca_file = "c"', "ca_file"),
     ],
 )
-def test_what_is_of_no_use_is_refused(tmp_path: Path, settings: str, key: str) -> None:
+@pytest.mark.parametrize("section", ["redis", "fleet"])
+def test_what_is_of_no_use_is_refused(tmp_path: Path, section: str, settings: str, key: str) -> None:
     """A file that no connection would use is rejected, and the message names its key."""
     file = tmp_path / "config.toml"
-    file.write_text(f"[redis]\n{settings}\n")
-    with pytest.raises(ConfigError, match=key):
+    file.write_text(f"[{section}]\n{settings}\n")
+    with pytest.raises(ConfigError, match=f"{section}.{key}"):
         load(str(file), {})

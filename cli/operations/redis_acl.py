@@ -1,0 +1,49 @@
+"""`canhazgpu redis acl`: print the rights of one host on the fleet's Redis."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.exit_codes import USAGE
+from canhazgpu.cli.output import examples, fail
+from canhazgpu.events.sanitize import printable
+
+EPILOG = examples(
+    "canhazgpu redis acl --host gpu-host-1",
+    "canhazgpu redis acl --host gpu-host-1 >> /etc/redis/users.acl",
+)
+# What the worker writes with, then what the service reads the fleet with, and finds the nodes of a Cluster.
+WRITES = ("del", "exec", "hget", "hincrby", "hset", "multi", "time", "watch", "xadd", "xinfo|stream", "xtrim")
+READS = ("hgetall", "ping", "scan", "select", "zadd", "zrange")
+CLUSTER = ("cluster|info", "cluster|slots")
+
+
+def acl(
+    *,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", metavar="HOST", help="Name of the host, as in its settings.", callback=non_empty
+        ),
+    ],
+) -> None:
+    """Print the user of a host for the ACL file of the fleet's Redis.
+
+    The user can write the keys of this host only, and read those of all hosts. It is off and has no password:
+    replace `off` with `on >PASSWORD`. This needs Redis 7 or Valkey.
+    """
+    sys.stdout.write(acl_line(host) + "\n")
+
+
+def acl_line(host: str) -> str:
+    """Return the line of an ACL file."""
+    from canhazgpu.config.validation import expected_instead  # noqa: PLC0415 - heavy
+    from canhazgpu.events.redis_client.keys import ANY_KEY, Keys  # noqa: PLC0415
+
+    if expected := expected_instead("host", host):
+        fail(f"--host: expected {expected}, not {printable(host, 60)!r}", USAGE)
+    commands = " ".join(f"+{name}" for name in sorted((*WRITES, *READS, *CLUSTER)))
+    keys = f"~{Keys(host).prefix}* %R~{ANY_KEY}"
+    return f"user canhazgpu-{host} off resetkeys {keys} resetchannels -@all {commands}"

@@ -1,0 +1,62 @@
+"""The views of the fleet: what is shown of the copy of each host."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from canhazgpu.service.fleet.mirror_reader import HostCopy
+from canhazgpu.service.status.gpu_status import reservation, rfc3339, silenced_until, status
+from canhazgpu.service.status.queue_status import queue
+
+View = Callable[[HostCopy], list[Any]]
+
+
+def host_view(copy: HostCopy, name: str) -> dict[str, Any]:
+    """Return one host: when its state was copied, whether it is away, and the rows of the view `name`."""
+    return {
+        "host": copy.host,
+        "seen": rfc3339(copy.seen_ms),
+        "seen_s": copy.age_ms // 1000,
+        "away": copy.away or None,
+        "missing": copy.missing,
+        "restarted": copy.restarted,
+        name: VIEWS[name](copy),
+    }
+
+
+def gpu_rows(copy: HostCopy) -> list[dict[str, Any]]:
+    """Return the GPUs as `/v1/status` does on the host."""
+    presume = copy.state.presume_holder
+    return status(copy.snapshot, copy.state.scan_interval_ms / 1000, presume_holder=presume)
+
+
+def _queue(copy: HostCopy) -> list[Any]:
+    return queue(copy.snapshot)
+
+
+def _reservations(copy: HostCopy) -> list[Any]:
+    return [reservation(one, copy.snapshot.now_ms) for one in copy.snapshot.reservations]
+
+
+def _violations(copy: HostCopy) -> list[Any]:
+    """Return the open violations, oldest first."""
+    silences = copy.snapshot.silences
+    found = [violation for gpu in copy.snapshot.gpus for violation in gpu.violations]
+    return [
+        {
+            **msgspec.to_builtins(one),
+            "state": "open",
+            "told": None,
+            "silenced_until": rfc3339(silenced_until(one, silences)),
+        }
+        for one in sorted(found, key=lambda one: (one.since, one.gpu))
+    ]
+
+
+VIEWS: dict[str, View] = {
+    "gpus": gpu_rows,
+    "queue": _queue,
+    "reservations": _reservations,
+    "violations": _violations,
+}

@@ -1,0 +1,56 @@
+"""A fleet's Redis, a host's mirror to it, and how both are compared."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from support.redis_lab import DURABLE, Server
+
+from canhazgpu.config.fleet import Fleet
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.workers.fleet.mirror import Mirror
+
+STREAMS = ("events", "violations", "ledger", "notices", "deliveries")
+
+
+@contextmanager
+def fleet_server(folder: Path, *words: str) -> Iterator[Server]:
+    """Run a Redis for the fleet."""
+    server = Server(folder, *DURABLE, *words)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def settings_of(host: str, url: str, interval: float = 0.2) -> Settings:
+    """Return the settings of a host in a fleet."""
+    return Settings(host=host, fleet=Fleet(url=url, interval=interval))
+
+
+@asynccontextmanager
+async def mirroring(store: Store, url: str) -> AsyncIterator[None]:
+    """Run the worker of a host while the block lasts."""
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(Mirror(settings_of(store.keys.host, url), store).run)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def append(
+    store: Store, stream: str, count: int, start: int = 1, at_ms: int = 1_800_000_000_000
+) -> None:
+    """Append entries to a stream as the scripts number them."""
+    async with store.redis.pipeline(transaction=False) as pipe:
+        for number in range(start, start + count):
+            fields: Any = {b"id": f"e{number}".encode(), b"data": b"\xff\x00 not UTF-8 %d" % number}
+            pipe.xadd(store.keys.streams[stream], fields, id=f"{at_ms + number // 3}-{number}")
+        await pipe.execute()
+
+
+async def entries(client: Any, stream: str) -> list[Any]:
+    """Return all entries of a stream as they are."""
+    return list(await client.xrange(stream))

@@ -1,0 +1,90 @@
+"""Copies the state of the host - GPUs, reservations, queue, open violations - in one transaction each."""
+
+import uuid
+from typing import Any
+
+import msgspec
+
+from canhazgpu.config.settings import Settings
+from canhazgpu.events.redis_client.fleet_copy import PROBE, STATE, CopyState
+from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.workers.fleet.fleet_redis import FleetDown, fleet_errors
+
+
+class StateCopy:
+    """The copy of the state of `store` on the Redis of `fleet`. Raises FleetDown and StoreDown."""
+
+    def __init__(self, settings: Settings, store: Store, fleet: Store) -> None:
+        """Store the parameters; some settings are part of the copy."""
+        self._store, self._fleet, self._settings = store, fleet, settings
+
+    async def check(self) -> None:
+        """Raise FleetDown if the fleet's Redis is the host's own, where the copy would destroy the state."""
+        key, probe = self._store.keys.fleet, uuid.uuid4().hex.encode()
+        with fleet_errors():
+            await self._fleet.redis.hset(key, PROBE, probe)
+        if await self._store.ask(self._store.redis.hget(key, PROBE)) == probe:
+            raise FleetDown("fleet.url is the Redis that has this host's state: set another one")
+
+    async def write(self) -> None:
+        """Copy the state."""
+        keys = self._store.keys
+        at_ms, hashes, gpus = await self._read()
+        machine = (hashes[keys.scan].get(b"owner") or b"").partition(b" ")[0].decode()
+        with fleet_errors():
+            text: Any = await self._fleet.redis.hget(keys.fleet, STATE)
+            before: Any = await self._fleet.redis.zrange(keys.gpus, 0, -1)
+            clock: Any = await self._fleet.redis.time()
+            seen_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+            hashes |= {key: {} for index in before if (key := keys.gpu(int(index))) not in hashes}
+        _refuse_another(text, machine, seen_ms, keys.host)
+        state = CopyState(
+            seen_ms=seen_ms,
+            at_ms=at_ms,
+            interval_ms=round(self._settings.fleet.interval * 1000),
+            scan_interval_ms=round(self._settings.gpus.scan_interval * 1000),
+            presume_holder=self._settings.violations.presume_holder,
+            machine=machine,
+        )
+        with fleet_errors():
+            async with self._fleet.redis.pipeline(transaction=True) as batch:
+                for key, fields in hashes.items():
+                    batch.delete(key)
+                    if fields:
+                        batch.hset(key, mapping=fields)
+                batch.delete(keys.gpus)
+                if gpus:
+                    batch.zadd(keys.gpus, gpus)
+                batch.hset(keys.fleet, STATE, msgspec.json.encode(state))
+                await batch.execute()
+
+    async def _read(self) -> tuple[int, dict[str, dict[Any, Any]], dict[bytes, float]]:
+        """Return the host's time in ms, its hashes by key, and its GPUs with their scores."""
+        keys = self._store.keys
+        names = [keys.scan, keys.open, keys.reservations, keys.queue, keys.silences]
+        try:
+            known: Any = await self._store.redis.zrange(keys.gpus, 0, -1)
+            names += [keys.gpu(int(index)) for index in known]
+            async with self._store.redis.pipeline(transaction=True) as pipe:
+                pipe.time()
+                pipe.zrange(keys.gpus, 0, -1, withscores=True)
+                for name in names:
+                    pipe.hgetall(name)
+                clock, gpus, *hashes = await pipe.execute()
+        except UNREACHABLE as error:
+            raise StoreDown(unreachable(error)) from error
+        at_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        return at_ms, dict(zip(names, hashes, strict=True)), dict(gpus)
+
+
+def _refuse_another(text: bytes | None, machine: str, now_ms: int, host: str) -> None:
+    """Raise FleetDown if another machine has written a copy under this name a moment ago."""
+    try:
+        state = msgspec.json.decode(text, type=CopyState) if text else None
+    except msgspec.DecodeError:
+        return
+    if state and state.machine not in ("", machine) and now_ms - state.seen_ms < state.patience_ms:
+        raise FleetDown(
+            f"another machine ({state.machine}) is in the fleet under the name {host}:"
+            " set `host` in the settings to a unique name"
+        )
