@@ -23,7 +23,7 @@ SECTIONS = {
         "kubernetes",
         "oci",
     ),
-    "Run the service": ("serve", "worker", "demo"),
+    "Run the service": ("serve", "worker", "web", "demo"),
 }
 
 

@@ -68,6 +68,7 @@ COMMANDS = {
     "oci": ("oci.commands", "app", None),
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),
+    "web": ("web.web", "web", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),
 }
 EPILOG = examples(
