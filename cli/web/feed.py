@@ -20,7 +20,7 @@ from canhazgpu.client.connection import WAITING, WARNED, Client, Refused, Unreac
 PATIENCE = 5.0  # Seconds for each answer.
 WATCHED, UNWATCHED = 2.0, 15.0  # Seconds between two readings without an event.
 GATHER = 0.1  # Seconds in which events are one.
-FRESH = 1.0  # A state that is older is read again for a new browser.
+FRESH = 0.25  # Seconds; a state that is older is read again for a new browser.
 SILENCE = 40.0  # Seconds; the service sends an empty line every 15.
 RETRY = 0.5
 EVENTS = "/v1/events?follow=1&n=1"
