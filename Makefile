@@ -7,7 +7,7 @@ FOLDERS := cli client config events notifiers service workers
 # Modules are compiled once, whatever the caller's environment says: else each worker compiles every test anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers test-slurm test-kubernetes test-notebooks test-recipes test-prometheus kubelet-api lint bench truth faults dev clean
+.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers test-slurm test-kubernetes test-notebooks test-recipes test-prometheus test-web screenshots kubelet-api lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -29,9 +29,9 @@ $(COMPILED): $(STAMP) $(wildcard tests/*.py tests/*/*.py)
 	touch $@
 
 test-waiting: $(STAMP)
-	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb and not slurm and not kubernetes and not notebook and not recipe and not prometheus" \
+	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb and not slurm and not kubernetes and not notebook and not recipe and not prometheus and not web" \
 		-n 6 --dist loadfile --no-loadscope-reorder \
-		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb|slurm|kubernetes|notebook|recipe|prometheus))
+		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb|slurm|kubernetes|notebook|recipe|prometheus|web))
 
 test-heavy: $(STAMP)
 	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 3600 -p no:cacheprovider -q \
@@ -80,6 +80,22 @@ test-notebooks: $(STAMP) $(NOTEBOOKS)/.installed
 $(NOTEBOOKS)/.installed: pyproject.toml setup.py tests/notebooks/requirements.txt
 	$(PYTHON) -m venv --clear $(NOTEBOOKS)
 	$(NOTEBOOKS)/bin/python -m pip install -qq --disable-pip-version-check -r tests/notebooks/requirements.txt --editable .
+	touch $@
+
+# The page in Debian's Chromium, with Playwright in an environment of its own. Root installs what is missing.
+WEB := build/web
+test-web: $(STAMP) $(WEB)/.installed
+	tests/web/install
+	$(WEB)/bin/python -m pytest -p no:schemathesis -m web tests/web
+
+# The pictures of docs/web.md, with a made-up lab.
+screenshots: $(STAMP) $(WEB)/.installed
+	tests/web/install
+	PYTHONPATH=tests $(WEB)/bin/python tests/web/screenshots.py docs/images
+
+$(WEB)/.installed: pyproject.toml setup.py tests/web/requirements.txt
+	$(PYTHON) -m venv --clear $(WEB)
+	$(WEB)/bin/python -m pip install -qq --disable-pip-version-check -r tests/web/requirements.txt --editable '.[tests]'
 	touch $@
 
 # The programs of docs/integrations/python.md with their libraries: 6 GB to install, so not in .ci/run.

@@ -23,7 +23,7 @@ SECTIONS = {
         "kubernetes",
         "oci",
     ),
-    "Run the service": ("serve", "worker", "exporter", "demo"),
+    "Run the service": ("serve", "worker", "exporter", "web", "demo"),
 }
 
 

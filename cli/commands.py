@@ -70,6 +70,7 @@ COMMANDS = {
     "serve": ("operations.serve", "serve", "EPILOG"),
     "worker": ("operations.worker", "worker", "EPILOG"),
     "exporter": ("exporter.command", "exporter", "EPILOG"),
+    "web": ("web.web", "web", "EPILOG"),
     "demo": ("demo.demo", "demo", "EPILOG"),
 }
 EPILOG = examples(

@@ -21,6 +21,7 @@ from canhazgpu.config.integrations.slurm import Slurm
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.report import Report
 from canhazgpu.config.streams import Consumers, Streams
+from canhazgpu.config.web import Web
 from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.redis_client.endpoint import Endpoint
 
@@ -247,5 +248,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     kubernetes: Kubernetes = field(default_factory=Kubernetes)
     exporter: Exporter = field(default_factory=Exporter)
     enforcement: Enforcement = field(default_factory=Enforcement)
+    web: Web = field(default_factory=Web)
     notices: Notices = field(default_factory=Notices)
     notify: Notify = field(default_factory=Notify)

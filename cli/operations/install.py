@@ -50,11 +50,21 @@ Folder = Annotated[
 ]
 
 
-@app.command("systemd", epilog=examples("canhazgpu install systemd", "canhazgpu install systemd --worker"))
+@app.command(
+    "systemd",
+    epilog=examples(
+        "canhazgpu install systemd",
+        "canhazgpu install systemd --worker",
+        "canhazgpu install systemd --web",
+    ),
+)
 def systemd(
     *,
     worker: Annotated[
         bool, typer.Option("--worker", help="Send notices from a separate process, with a second unit.")
+    ] = False,
+    web: Annotated[
+        bool, typer.Option("--web", help="Show this host in a browser, with another unit.")
     ] = False,
     to: Folder = None,
 ) -> None:
@@ -74,6 +84,8 @@ def systemd(
         for name in ("canhazgpu.service", "canhazgpu-worker.service"):
             written[name] = unit(name, program, config)
         written["canhazgpu.service"] = _without_workers(written["canhazgpu.service"])
+    if web:
+        written["canhazgpu-web.service"] = unit("canhazgpu-web.service", program, config)
     for name, text in written.items():
         write(Path(to or UNITS, name), text)
     names = " ".join(name.removesuffix(".service") for name in written)

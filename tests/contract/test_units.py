@@ -12,6 +12,7 @@ MOST = 30  # Tenths of what `systemd-analyze security` calls exposure.
 NAMES = ("canhazgpu.service", "canhazgpu-worker.service")
 PLUGIN = "canhazgpu-kubernetes.service"
 EXPORTER = "canhazgpu-exporter.service"
+WEB = "canhazgpu-web.service"
 # What would keep the service from its work: see the comments in the units.
 HARMFUL = {
     "PrivateDevices": "NVML opens /dev/nvidia*",
@@ -34,7 +35,7 @@ def _settings(name: str, folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
 
 
-@pytest.mark.parametrize("name", [*NAMES, EXPORTER])
+@pytest.mark.parametrize("name", [*NAMES, EXPORTER, WEB])
 def test_a_unit_is_hardened(tmp_path: Path, name: str) -> None:
     """`systemd-analyze security` says at most 3.0; above it exits with 1."""
     need("systemd-analyze")
@@ -55,7 +56,7 @@ def test_a_unit_is_hardened(tmp_path: Path, name: str) -> None:
 def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
     """`systemd-analyze verify` is silent."""
     need("systemd-analyze")
-    for name in (*NAMES, PLUGIN, EXPORTER):
+    for name in (*NAMES, PLUGIN, EXPORTER, WEB):
         _settings(name, tmp_path)
     verified = subprocess.run(
         ["systemd-analyze", "verify", *sorted(tmp_path.glob("*.service"))],

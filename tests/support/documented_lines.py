@@ -12,6 +12,7 @@ TRIAL = "/tmp/trial"  # noqa: S108 - the page says so
 TRIAL_SOCKET = f"{TRIAL}/socket"
 ADMINISTRATORS, USERS = "docs/administrators.md", "docs/users.md"
 INTEGRATORS, SCRIPTS = "docs/integrators.md", "docs/from-scripts.md"
+WEB = "docs/web.md"
 INSTALL = ("README.md", "Install it on a host")
 
 REST = "canhazgpu admin release --all >/dev/null"
@@ -83,6 +84,13 @@ SITUATIONS = {
     ): Situation(),
     ("docs/notifiers.md", "A notifier of your own"): ADMINISTRATOR,
     ("docs/redis.md", "Move to another Redis"): Situation(ROOT, "/root", after="systemctl start canhazgpu"),
+    (WEB, "The host in a browser"): Situation(),
+    (WEB, "Run it permanently"): Situation(
+        ROOT,
+        "/root",
+        after="systemctl is-active canhazgpu-web && systemctl disable --now canhazgpu-web"
+        " && rm /etc/systemd/system/canhazgpu-web.service && systemctl daemon-reload",
+    ),
     (USERS, "Your first reservation"): Situation(),
     (USERS, "How to write GPUs and times"): Situation(),
     (USERS, "When nothing is free"): Situation(),
@@ -199,7 +207,7 @@ CODES = {
 }
 
 # These go on until they are ended.
-ENDLESS = re.compile(r"canhazgpu (events .*--follow|top)|follow=1")
+ENDLESS = re.compile(r"canhazgpu (events .*--follow|top|web)|follow=1")
 # These serve the lines below them.
 SERVES = re.compile(r"canhazgpu serve ")
 

@@ -31,8 +31,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def _systemd(to: Path, *, worker: bool = False) -> dict[str, str]:
-    install.systemd(worker=worker, to=str(to))
+def _systemd(to: Path, *, worker: bool = False, web: bool = False) -> dict[str, str]:
+    install.systemd(worker=worker, web=web, to=str(to))
     return {path.name: path.read_text() for path in to.iterdir()}
 
 
@@ -71,6 +71,15 @@ def test_the_worker_gets_a_unit_of_its_own(
     assert f"ExecStart={program} serve --no-workers\n" in written["canhazgpu.service"]
     assert f"ExecStart={program} worker\n" in written["canhazgpu-worker.service"]
     assert capsys.readouterr().out.endswith("enable --now canhazgpu canhazgpu-worker\n")
+
+
+def test_the_page_gets_a_unit(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --web there is a unit for `canhazgpu web`, which is no user that exists."""
+    (tmp_path / "to").mkdir()
+    text = _systemd(tmp_path / "to", web=True)["canhazgpu-web.service"]
+    assert f"\nExecStart={program} web\n" in text
+    assert "\nDynamicUser=yes\n" in text
+    assert capsys.readouterr().out.endswith("enable --now canhazgpu canhazgpu-web\n")
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "exporter"])

@@ -1,0 +1,129 @@
+"""Drawings in SVG without any style of their own: the style sheet colours their classes in both themes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from canhazgpu.cli.reservations.report_charts import PARTS
+from canhazgpu.cli.web.history import SAMPLES, Sample
+from canhazgpu.cli.web.markup import Child, Element, el
+
+WIDTH, HEIGHT = 1000, 40
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+COLOURS = 8  # Of users in a timeline.
+SHADES = 4
+
+
+def svg(*children: Child, height: int = HEIGHT, class_: str = "chart", label: str | None = None) -> Element:
+    """Return a drawing that is as wide as its place; without a `label`, screen readers skip it."""
+    return el(
+        "svg",
+        *children,
+        class_=class_,
+        viewBox=f"0 0 {WIDTH} {height}",
+        preserveAspectRatio="none",
+        role="img" if label else None,
+        aria_label=label,
+        aria_hidden=None if label else "true",
+        focusable="false",
+    )
+
+
+def rect(begin: float, end: float, class_: str, title: str | None = None, height: int = HEIGHT) -> Element:
+    """Return a bar between two shares of the width, with a title that is shown on the pointer."""
+    return el(
+        "rect",
+        el("title", title) if title else None,
+        x=_short(begin * WIDTH),
+        y=0,
+        width=_short(max(0.0, end - begin) * WIDTH),
+        height=height,
+        class_=class_,
+    )
+
+
+def meter(share: float | None, class_: str) -> Element:
+    """Return a bar that shows a share from 0 to 1; the text beside it says the number."""
+    filled = rect(0, min(1.0, max(0.0, share)), class_, height=6) if share else None
+    return svg(rect(0, 1, "rail", height=6), filled, height=6, class_="meter")
+
+
+def sparkline(samples: Sequence[Sample]) -> Element:
+    """Return the history of one GPU; the newest sample is at the right edge."""
+    known = [one.utilization for one in samples if one.utilization is not None]
+    memory = [one.memory for one in samples if one.memory is not None]
+    spans = [
+        f"{name} between {min(shares):.0%} and {max(shares):.0%}"
+        for name, shares in (("utilisation", known), ("memory", memory))
+        if shares
+    ]
+    label = f"Last 30 minutes: {', '.join(spans) or 'nothing known yet'}"
+    return svg(
+        *_lines([one.memory for one in samples], "memory"),
+        *_lines([one.utilization for one in samples], "utilization"),
+        class_="history",
+        label=label,
+    )
+
+
+def _lines(shares: Sequence[float | None], class_: str) -> list[Element]:
+    """Return lines through the known points. Where something is not known, there is a gap."""
+    step, first = WIDTH / (SAMPLES - 1), SAMPLES - len(shares)
+    runs: list[list[str]] = [[]]
+    for place, share in enumerate(shares, first):
+        if share is None:
+            runs.append([])
+        else:
+            runs[-1].append(f"{place * step:.0f},{HEIGHT - 1 - share * (HEIGHT - 2):.0f}")
+    return [el("polyline", points=" ".join(run), class_=class_) for run in runs if len(run) > 1]
+
+
+def hours_bar(row: dict[str, Any], most: float) -> Element:
+    """Return the hours of one row of a report; `most` are the seconds of the whole width."""
+    bars, done = [], 0.0
+    for field, name, *_ in PARTS:
+        if row[field]:
+            begin, done = done, done + row[field]
+            bars.append(
+                rect(begin / most, done / most, name, f"{name}: {row[field] / 3600:.1f} h", height=12)
+            )
+    return svg(*bars, height=12, class_="hours")
+
+
+def legend() -> Element:
+    """Return what the colours of a report mean."""
+    entries = (el("li", _swatch(name), name) for _, name, *_ in PARTS)
+    return el("ul", *entries, class_="legend")
+
+
+def _swatch(name: str) -> Element:
+    return svg(rect(0, 1, name, height=12), height=12, class_="swatch")
+
+
+def heat_map(week: Sequence[Sequence[float | None]]) -> Element:
+    """Return the hours of the week as a table; each cell says its share in words too."""
+    heads = (el("th", f"{hour}", scope="col") for hour in range(24))
+    rows = [
+        el("tr", el("th", day[:3], scope="row", abbr=day), *map(_cell, hours))
+        for day, hours in zip(DAYS, week, strict=True)
+    ]
+    return el(
+        "table",
+        el("caption", "How many of the GPUs were reserved or used, by hour of the week"),
+        el("thead", el("tr", el("td"), *heads)),
+        el("tbody", *rows),
+        class_="week",
+    )
+
+
+def _cell(share: float | None) -> Element:
+    shade = "none" if share is None else str(min(SHADES, -int(-share * SHADES // 1)))
+    return el("td", "-" if share is None else f"{share * 100:.0f}", class_=f"shade-{shade}")
+
+
+def colour_of(user: str) -> str:
+    """Return the class of a user's colour, the same on every page."""
+    return f"user-{sum(user.encode()) % COLOURS}"
+
+
+def _short(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,179 @@
+"""Reservations and use of each GPU, over a day or a week."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from canhazgpu.cli.web.markup import Child, Element, el, moment
+from canhazgpu.cli.web.pages.charts import HEIGHT, colour_of, rect, svg
+from canhazgpu.cli.web.pages.violations import choices, table
+from canhazgpu.events.timestamps import ms_of, rfc3339
+
+HOUR_MS = 3_600_000
+SPANS = {"day": "day", "week": "week"}
+STEPS = {"day": 1, "week": 6}  # Hours of a bar of use.
+TICKS = {"day": 8, "week": 7}
+HOURS = {"day": 24, "week": 168}
+MOST_BLOCKS = 400  # Of one GPU.
+USED = ("active_s", "idle_s", "unreserved_s", "trespass_s")
+
+
+class Bucket(Struct, frozen=True):
+    """A part of the period, with the rows of its report: GPU-seconds by GPU."""
+
+    begin_ms: int
+    end_ms: int
+    rows: list[dict[str, Any]]
+
+
+class Block(Struct, frozen=True, kw_only=True):
+    """A reservation or a violation, as long as the period has it. `end_ms`: None if it goes on."""
+
+    gpus: tuple[int, ...]
+    user: str
+    what: str
+    begin_ms: int
+    end_ms: int | None
+
+
+def buckets_of(span: str, now_ms: int) -> list[tuple[int, int]]:
+    """Return the parts of the period until now, in whole hours of UTC."""
+    step = STEPS[span] * HOUR_MS
+    end = -(-now_ms // step) * step
+    begin = end - HOURS[span] * HOUR_MS
+    return [(at, at + step) for at in range(begin, end, step)]
+
+
+def reserved(live: list[dict[str, Any]], ended: list[dict[str, Any]]) -> list[Block]:
+    """Return the blocks of reservations."""
+    return [
+        Block(
+            gpus=tuple(one["gpus"]),
+            user=one["user"],
+            what=one["kind"],
+            begin_ms=ms_of(one["started"]),
+            end_ms=ms_of(one["ended"]) if one.get("ended") else None,
+        )
+        for one in (*ended, *live)
+    ]
+
+
+def violating(rows: list[dict[str, Any]]) -> list[Block]:
+    """Return the blocks of violations."""
+    return [
+        Block(
+            gpus=(one["gpu"],),
+            user=one["user"],
+            what=one["kind"],
+            begin_ms=ms_of(one["since"]),
+            end_ms=ms_of(one["closed"]) if one["closed"] else None,
+        )
+        for one in rows
+    ]
+
+
+def timeline_page(
+    span: str,
+    now_ms: int,
+    *,
+    gpus: list[dict[str, Any]],
+    reservations: Sequence[Block],
+    violations: Sequence[Block],
+    use: Sequence[Bucket],
+) -> Element:
+    """Return the time line of each GPU."""
+    parts = buckets_of(span, now_ms)
+    period = (parts[0][0], parts[-1][1])
+    rows = (_gpu(gpu, period, now_ms, reservations, violations, use) for gpu in gpus)
+    return el(
+        "div",
+        el("nav", choices("/timeline", "span", SPANS, span), aria_label="Period"),
+        el(
+            "p",
+            "Above: who had reserved the GPU. Below: how much of the time it was used; violations in red.",
+        ),
+        el("div", _axis(span, period), *rows, class_="timeline"),
+        _as_table(reservations, period),
+    )
+
+
+def _axis(span: str, period: tuple[int, int]) -> Element:
+    count = TICKS[span]
+    step = (period[1] - period[0]) // count
+    form = "clock" if span == "day" else "day"
+    ticks = (el("span", moment(rfc3339(period[0] + step * tick), form)) for tick in range(count))
+    return el("div", el("span"), el("div", *ticks, class_="ticks"), class_="row axis")
+
+
+def _gpu(  # noqa: PLR0917 - as above
+    gpu: dict[str, Any],
+    period: tuple[int, int],
+    now_ms: int,
+    reservations: Sequence[Block],
+    violations: Sequence[Block],
+    use: Sequence[Bucket],
+) -> Element:
+    index = gpu["gpu_id"]
+    held = [one for one in reservations if index in one.gpus][-MOST_BLOCKS:]
+    broken = [one for one in violations if index in one.gpus][-MOST_BLOCKS:]
+    drawn = [_block(one, period, now_ms, f"reservation {colour_of(one.user)}") for one in held]
+    bars = [bar for bucket in use if (bar := _use(bucket, gpu["uuid"], period))]
+    marks = [_block(one, period, now_ms, "violation") for one in broken]
+    users = sorted({one.user for one in held})
+    label = f"GPU {index}: {len(held)} reservations" + (f" of {', '.join(users[:8])}" if users else "")
+    label += f", {len(broken)} violations"
+    return el(
+        "div",
+        el("span", f"GPU {index}"),
+        el("div", svg(*drawn, class_="reservations", label=label), svg(*bars, *marks, class_="use")),
+        class_="row",
+    )
+
+
+def _block(block: Block, period: tuple[int, int], now_ms: int, class_: str) -> Element | None:
+    begin, end = _share(block.begin_ms, period), _share(block.end_ms or now_ms, period)
+    if end <= 0 or begin >= 1:
+        return None
+    least = 0.001  # A short one is still seen.
+    return rect(max(0.0, begin), min(1.0, max(end, begin + least)), class_, f"{block.user}: {block.what}")
+
+
+def _use(bucket: Bucket, uuid: str, period: tuple[int, int]) -> Element | None:
+    row = next((one for one in bucket.rows if one["key"] == uuid), None)
+    share = sum(row[name] for name in USED) * 1000 / (bucket.end_ms - bucket.begin_ms) if row else 0
+    if share <= 0 or row is None:
+        return None
+    height = max(1, round(min(1.0, share) * HEIGHT))
+    begin, end = _share(bucket.begin_ms, period), _share(bucket.end_ms, period)
+    bar = rect(begin, end, "used", f"used {min(1.0, share):.0%} of the time", height)
+    return Element(bar.tag, {**bar.attributes, "y": str(HEIGHT - height)}, bar.children)
+
+
+def _share(at_ms: int, period: tuple[int, int]) -> float:
+    return (at_ms - period[0]) / (period[1] - period[0])
+
+
+def _as_table(reservations: Sequence[Block], period: tuple[int, int]) -> Element:
+    shown = [one for one in reservations if one.end_ms is None or one.end_ms > period[0]][-MOST_BLOCKS:]
+    rows: list[tuple[Child, ...]] = [
+        (
+            one.user,
+            one.what,
+            ", ".join(map(str, one.gpus)),
+            moment(rfc3339(one.begin_ms)),
+            moment(rfc3339(one.end_ms)) if one.end_ms else "now",
+        )
+        for one in reversed(shown)
+    ]
+    return el(
+        "details",
+        el("summary", f"{len(rows)} reservations as a table"),
+        table(("User", "Kind", "GPUs", "From", "Until"), rows),
+    )
+
+
+def now_ms() -> int:
+    """Return the time of this host."""
+    return round(datetime.now(UTC).timestamp() * 1000)

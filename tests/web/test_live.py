@@ -1,0 +1,96 @@
+"""The page in a browser: it changes with the host, and says so when it cannot."""
+
+import signal
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.browser import LIVE, has_text, tab, wait
+from support.daemon import Daemon, until
+from support.web import Page, page_of
+
+pytestmark = [pytest.mark.web, pytest.mark.timeout(300)]
+# Notes the time at which a text appears.
+APPEARS = """text => new Promise(resolve => {
+  const look = () => document.body.textContent.includes(text) && resolve(Date.now());
+  new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true});
+})"""
+BEGIN = f"text => {{ window.appeared = ({APPEARS})(text); }}"
+
+
+def test_an_event_is_seen_within_a_second(browser: Any, page: Page, lasting_host: Daemon) -> None:
+    """Most reservations are on the page less than a second after the time that their event has."""
+    delays = []
+    with tab(browser) as shown:
+        shown.goto(page.url)
+        wait(shown, LIVE)
+        for number in range(5):
+            shown.evaluate(BEGIN, f"note {number}")
+            reserved = lasting_host.run("reserve", "--gpu-ids", "1", "--note", f"note {number}")
+            assert reserved.returncode == 0, reserved.stderr
+            seen = shown.evaluate("window.appeared")
+            began = lasting_host.redis().hvals("canhazgpu:{testhost}:reservations")[0]
+            delays.append(seen - _started_ms(began))
+            lasting_host.run("release", "1")
+            wait(shown, "!" + has_text(f"note {number}"))
+    assert statistics.median(delays) < 1000, delays
+
+
+def _started_ms(record: bytes) -> int:
+    import json  # noqa: PLC0415 - one test needs it
+
+    return int(json.loads(record)["started_ms"])
+
+
+def test_the_service_is_killed_and_comes_back(browser: Any, folder: Path) -> None:
+    """The page keeps what was known and says that it is old; then it is current again, without a reload."""
+    daemon = Daemon(folder).start()
+    with page_of(daemon) as page, tab(browser) as shown:
+        shown.goto(page.url)
+        wait(shown, LIVE)
+        daemon.stop(signal.SIGKILL)
+        shown.wait_for_selector("#notice:not(.empty)")
+        assert "This is not the current state" in shown.inner_text("#notice")
+        assert shown.locator("article").count() == 1
+        daemon.start()
+        shown.wait_for_selector("#notice.empty", state="attached")
+        daemon.run("reserve", "--note", "after the break")
+        wait(shown, has_text("after the break"))
+    daemon.stop()
+
+
+def test_the_page_itself_is_killed_and_comes_back(browser: Any, lasting_host: Daemon) -> None:
+    """The browser says since when it is not connected; it connects again, and has what was missed."""
+    with page_of(lasting_host) as page, tab(browser) as shown:
+        shown.goto(page.url)
+        wait(shown, LIVE)
+        page.stop(signal.SIGKILL)
+        wait(shown, has_text("Not connected since "))
+        assert shown.evaluate("document.body.classList.contains('stale')")
+        lasting_host.run("reserve", "--gpu-ids", "2", "--note", "missed")
+        page.start()
+        wait(shown, LIVE)
+        wait(shown, has_text("missed"))
+        lasting_host.run("release", "2")
+
+
+def test_what_the_reader_does_survives_a_change(browser: Any, folder: Path) -> None:
+    """An open list of processes stays open and keeps the focus while its contents change."""
+    from support.daemon import gpu, use  # noqa: PLC0415 - one test needs it
+
+    daemon = Daemon(folder)
+    daemon.place(gpu(0, use(4242, 2048, "bob", "first.py")))
+    daemon.start()
+    until(lambda: "WITHOUT" in daemon.status())
+    with page_of(daemon) as page, tab(browser) as shown:
+        shown.goto(page.url)
+        wait(shown, LIVE)
+        shown.focus("summary")
+        shown.keyboard.press("Enter")
+        assert shown.evaluate("document.querySelector('details').open")
+        daemon.place(gpu(0, use(4242, 4096, "bob", "second.py")))
+        wait(shown, "document.querySelector('details').textContent.includes('4.0 GiB')")
+        assert shown.evaluate("document.querySelector('details').open")
+        assert shown.evaluate("document.activeElement.matches('summary')")
+    daemon.stop()
