@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_no_event_is_missing_or_doubled_whatever_fails(folder: Path, resources: 
     for host in lab.hosts:
         for name in STREAMS:
             until(
-                lambda host=host, name=name: _same(lab, host, name),
+                partial(_same, lab, host, name),
                 SETTLE,
                 f"for {host.name}, {name}, {failed}",
             )
