@@ -60,7 +60,7 @@ COMMANDS = {
     "config": ("operations.config", "app", None),
     "backup": ("operations.backup", "backup", "BACKUP_EPILOG"),
     "restore": ("operations.backup", "restore", "RESTORE_EPILOG"),
-    "redis": ("operations.redis_migrate", "app", None),
+    "redis": ("operations.redis.migrate", "app", None),
     "install": ("operations.install", "app", None),
     "enforcement": ("operations.enforcement", "app", None),
     "slurm": ("slurm.commands", "app", None),

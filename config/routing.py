@@ -6,7 +6,7 @@ configured.
 
 from collections.abc import Iterator
 
-from canhazgpu.config.fleet import Fleet
+from canhazgpu.config.integrations.fleet import Fleet
 from canhazgpu.config.notices import AUDIENCES, Step
 from canhazgpu.config.settings import Redis, Settings
 from canhazgpu.events.notices import CHANNELS, OFFENDER

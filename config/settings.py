@@ -11,17 +11,17 @@ from msgspec import Meta, Struct, field, structs
 
 from canhazgpu.config.channels import Notify
 from canhazgpu.config.fields import Duration, about
-from canhazgpu.config.fleet import Fleet
 from canhazgpu.config.integrations.containers import Containers
 from canhazgpu.config.integrations.enforcement import Enforcement
 from canhazgpu.config.integrations.exporter import Exporter
+from canhazgpu.config.integrations.fleet import Fleet
 from canhazgpu.config.integrations.kubernetes import Kubernetes
 from canhazgpu.config.integrations.pbs import Pbs
 from canhazgpu.config.integrations.slurm import Slurm
+from canhazgpu.config.integrations.web import Web
 from canhazgpu.config.notices import Notices
 from canhazgpu.config.report import Report
 from canhazgpu.config.streams import Consumers, Streams
-from canhazgpu.config.web import Web
 from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.redis_client.endpoint import Endpoint
 

@@ -27,7 +27,7 @@ from canhazgpu.cli.web.pages.violations import PERIODS, violation_page, violatio
 from canhazgpu.cli.web.use import Use
 from canhazgpu.cli.web.viewer import viewer_of
 from canhazgpu.client import Refused, Unreachable
-from canhazgpu.config.web import Web
+from canhazgpu.config.integrations.web import Web
 
 MOST_BROWSERS = 500  # That get events; others can reload.
 MOST_CONNECTIONS = 1024

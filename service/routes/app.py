@@ -29,8 +29,8 @@ from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.recovery.reconciliation import Reconciler
 from canhazgpu.service.redis_server.durability import describe, weaknesses
 from canhazgpu.service.redis_server.embedded import EmbeddedRedis
-from canhazgpu.service.routes import event_stream
-from canhazgpu.service.routes.event_filter import event_filter
+from canhazgpu.service.routes.event_routes import event_stream
+from canhazgpu.service.routes.event_routes.event_filter import event_filter
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.openapi import openapi
 from canhazgpu.service.status.gpu_status import status

@@ -82,14 +82,12 @@ class FleetRoutes:
         """Return the routes."""
         return [
             Route("/v1/fleet/find", self.find),
-            Route("/v1/fleet/{view}", self.view),
+            *(Route(f"/v1/fleet/{path}", self.view, name=path) for path in PATHS),
         ]
 
     async def view(self, request: Request) -> Response:
         """Return one line per host, in order: `host` (repeatable)."""
-        view = PATHS.get(request.path_params["view"])
-        if view is None:
-            raise Problem(404, "no-such-route", f"there is no such view; use one of {', '.join(PATHS)}")
+        view = PATHS[request.url.path.rpartition("/")[2]]
         copies = self._copies(request, request.query_params.getlist("host"))
         from canhazgpu.service.fleet.views import host_view  # noqa: PLC0415
 

@@ -9,6 +9,7 @@ from canhazgpu.service.api import responses as api_responses
 from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
+from canhazgpu.service.routes.event_routes.event_stream import EVENTS
 from canhazgpu.service.routes.fleet import FLEET
 from canhazgpu.service.routes.metrics import METRICS
 from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
@@ -98,23 +99,7 @@ OPERATIONS = (
         body=requests.UnsilenceRequest,
         problems=(*WRITES, 404),
     ),
-    Operation(
-        method="get",
-        path="/v1/events",
-        about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is how many events are lost.",
-        reply=None,
-        query={
-            "stream": ({"enum": ["events", "deliveries"]}, "deliveries: the attempts to deliver notices."),
-            "after": (TEXT, "A stream id; only events after it."),
-            "type": (TEXT, "A type or the beginning of one; repeatable."),
-            "follow": (FLAG, "1: continue with new events; not with `until`."),
-            "since": (TEXT, "Events since this time; as for violations (default with any other filter: 7d)."),
-            "until": (TEXT, "Events until this time; same syntax."),
-            "user": (TEXT, "Only events that name this user."),
-            "gpu": (TEXT, "Only events about this GPU."),
-            "n": (TEXT, "At most this many past events, the newest ones."),
-        },
-    ),
+    EVENTS,
     Operation(
         method="get",
         path="/v1/deliveries",

@@ -13,8 +13,8 @@ from canhazgpu.events.outbox import send_test
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.redis_client.stream_ids import count_missing
 from canhazgpu.service.api.redaction import Viewer
-from canhazgpu.service.routes.event_filter import EventFilter
-from canhazgpu.service.routes.event_stream import feed, newest
+from canhazgpu.service.routes.event_routes.event_filter import EventFilter
+from canhazgpu.service.routes.event_routes.event_stream import feed, newest
 
 pytestmark = pytest.mark.anyio
 ROOT = Viewer(admin=True, user="root", key="uid:0")

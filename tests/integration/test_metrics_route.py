@@ -12,8 +12,8 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.envelope import Event
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.api.redaction import Viewer
-from canhazgpu.service.routes.event_filter import EventFilter
-from canhazgpu.service.routes.event_stream import feed
+from canhazgpu.service.routes.event_routes.event_filter import EventFilter
+from canhazgpu.service.routes.event_routes.event_stream import feed
 from canhazgpu.service.storage.retention import Retention
 
 ROOT = Viewer(admin=True, user="root", key="uid:0")

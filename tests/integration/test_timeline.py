@@ -12,8 +12,8 @@ from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import OPENED
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.redaction import Viewer
-from canhazgpu.service.routes.event_filter import EventFilter
-from canhazgpu.service.routes.event_stream import feed
+from canhazgpu.service.routes.event_routes.event_filter import EventFilter
+from canhazgpu.service.routes.event_routes.event_stream import feed
 from canhazgpu.service.storage.stream_filter import PAGE
 from canhazgpu.service.violations import history, notification_status
 from canhazgpu.service.violations.filters import filters

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 from support.redis_lab import DURABLE, Server
 
-from canhazgpu.config.fleet import Fleet
+from canhazgpu.config.integrations.fleet import Fleet
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.workers.fleet.mirror import Mirror

@@ -12,10 +12,29 @@ from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, u
 from canhazgpu.events.redis_client.stream_ids import before, count_missing, missing_since, place_of
 from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.service.api.redaction import Viewer
-from canhazgpu.service.routes.event_filter import EventFilter
+from canhazgpu.service.routes.event_routes.event_filter import EventFilter
+from canhazgpu.service.routes.operation import FLAG, TEXT, Operation
 
 PAGE = 200
 BLOCK = 15.0  # Seconds between keep-alives on a quiet stream.
+
+EVENTS = Operation(
+    method="get",
+    path="/v1/events",
+    about="CloudEvents as JSON lines. In canhazgpu.stream.gap, data.missing is how many events are lost.",
+    reply=None,
+    query={
+        "stream": ({"enum": ["events", "deliveries"]}, "deliveries: the attempts to deliver notices."),
+        "after": (TEXT, "A stream id; only events after it."),
+        "type": (TEXT, "A type or the beginning of one; repeatable."),
+        "follow": (FLAG, "1: continue with new events; not with `until`."),
+        "since": (TEXT, "Events since this time; as for violations (default with any other filter: 7d)."),
+        "until": (TEXT, "Events until this time; same syntax."),
+        "user": (TEXT, "Only events that name this user."),
+        "gpu": (TEXT, "Only events about this GPU."),
+        "n": (TEXT, "At most this many past events, the newest ones."),
+    },
+)
 
 
 async def feed(  # noqa: PLR0913 - each is a part of the request

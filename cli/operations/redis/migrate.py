@@ -8,8 +8,8 @@ import typer
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import REFUSED, USAGE
-from canhazgpu.cli.operations import redis_acl
 from canhazgpu.cli.operations.offline_access import Progress, on_state
+from canhazgpu.cli.operations.redis import acl as redis_acl
 from canhazgpu.cli.output import examples, fail, print_json
 from canhazgpu.events.sanitize import printable
 
