@@ -82,7 +82,10 @@ class FleetRoutes:
         """Return the routes."""
         return [
             Route("/v1/fleet/find", self.find),
-            *(Route(f"/v1/fleet/{path}", self.view, name=path) for path in PATHS),
+            Route("/v1/fleet/queue", self.view),
+            Route("/v1/fleet/reservations", self.view),
+            Route("/v1/fleet/status", self.view),
+            Route("/v1/fleet/violations", self.view),
         ]
 
     async def view(self, request: Request) -> Response:
