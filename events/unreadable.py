@@ -17,4 +17,4 @@ def log_unreadable(kind: str, name: str, error: Exception, text: bytes) -> None:
 
 @lru_cache(maxsize=1000)
 def _say(kind: str, name: str, why: str, text: bytes) -> None:
-    structlog.get_logger().error("unreadable", kind=kind, id=name, why=why, text=repr(text), remedy="")
+    structlog.get_logger().error("unreadable", kind=kind, id=name, reason=why, text=repr(text), remedy="")

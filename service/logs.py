@@ -1,8 +1,14 @@
-"""The daemon's own log: one JSON object per line on standard error; the journal is told its priority too."""
+"""The log of this process on standard error: a JSON object per line, or text if it is a terminal.
 
+The journal is told the priority of each line too.
+"""
+
+import json
 import os
 import sys
 from typing import Any
+
+from canhazgpu.events.sanitize import printable
 
 # structlog looks for rich, to print errors to a terminal. The log is JSON; rich costs 4 MB and 40 ms.
 _rich = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
@@ -11,12 +17,13 @@ import structlog  # noqa: E402
 if _rich is None:
     del sys.modules["rich"]
 
+LONGEST_LINE = 1000  # Characters of a line of a traceback.
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # Those of syslog(3).
 
 
 def configure() -> None:
     """Set up structlog for this process."""
-    rendered = structlog.processors.JSONRenderer()
+    rendered = _text if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -27,6 +34,15 @@ def configure() -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _text(logger: Any, method: str, event: Any) -> str:
+    """Return an event for a terminal, which nothing in it can control: time, level, name and facts."""
+    del logger, method
+    first = [event.pop(name, "") for name in ("timestamp", "level", "event")]
+    trace = event.pop("exception", "").splitlines()
+    facts = [f"{key}={json.dumps(value, default=str)}" for key, value in event.items()]
+    return "\n".join([" ".join([*first, *facts]), *(printable(line, LONGEST_LINE) for line in trace)])
 
 
 def _with_priority(rendered: Any) -> Any:

@@ -77,7 +77,14 @@ async def record_signals(store: Store, facts: list[Signalled]) -> None:
     """Record the signals sent to processes; while Redis is down, only in the service's log."""
     for fact in facts:
         structlog.get_logger().warning(
-            "process_signalled", pid=fact.pid, user=fact.user, outcome=fact.outcome
+            "process_signalled",
+            notice=fact.notice,
+            violation=fact.violation,
+            gpu=fact.gpu,
+            pid=fact.pid,
+            user=fact.user,
+            signal=fact.signal,
+            outcome=fact.outcome,
         )
     keys = store.keys
     try:

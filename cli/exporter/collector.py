@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
+from canhazgpu.cli.exporter.event_counts import EventCounts
 from canhazgpu.cli.exporter.figures import figures, gauge, one
 from canhazgpu.client.connection import Client, Refused, Unreachable
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prometheus_client.core import Metric
-
-    from canhazgpu.cli.exporter.event_counts import EventCounts
 
 PATH = "/v1/metrics"
 RECENT = 0.2  # Seconds for which an answer is used again: many readers cost the service no more than a few.
@@ -63,7 +62,7 @@ class HostCollector(Collector):
         self._say("")
         for row in (answer["streams"] or {"groups": ()})["groups"]:
             if row["stream"] == "notices":
-                self._counts.know_channel(row["group"])
+                self._counts.know_channel(printable(row["group"]))
         yield one("up", "Whether the service answers.", 1)
         yield one("exporter_answer_seconds", "How long the service took to answer.", time.monotonic() - began)
         yield from figures(answer, self._most_users)

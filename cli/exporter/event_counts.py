@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from canhazgpu.events.envelope import GAP, TYPES
 from canhazgpu.events.notices import CHANNELS
 from canhazgpu.events.reservations import MANUAL, RUN, SCHEDULERS
+from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import ms_of
 
 OTHER = "other"
@@ -114,7 +115,7 @@ class EventCounts:
             reason = _known(data.get("reason"), CLOSES)
             self._closed.labels(_known(data.get("kind"), VIOLATION_KINDS), reason).inc()
         elif name == "notice.attempted":
-            channel = self.know_channel(str(data.get("channel")))
+            channel = self.know_channel(printable(str(data.get("channel"))))
             given_up = data.get("outcome") == "retry" and data.get("final")
             outcome = "failed" if given_up else _known(data.get("outcome"), OUTCOMES)
             self._attempts.labels(channel, outcome).inc()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 STATES = ("AVAILABLE", "IN_USE", "UNRESERVED", "DRAINED", "UNMANAGED", "ERROR", "UNKNOWN")
 MIB = 2**20
-LONGEST_NAME = 64
 GPU = ("gpu", "uuid")
 LEVELS = {  # Field of the answer: name, meaning, factor.
     "utilization_percent": (
@@ -67,8 +66,8 @@ def _gpus(gpus: Iterable[dict[str, Any]]) -> Iterator[Metric]:
     in_use = gauge("gpu_in_use", "Whether the GPU is in use; absent if it cannot be read.", GPU)
     levels = {field: gauge(name, about, GPU) for field, (name, about, _) in LEVELS.items()}
     for row in gpus:
-        gpu = (str(row["gpu_id"]), row["uuid"])
-        facts.add_metric((*gpu, printable(row["name"], LONGEST_NAME)), 1)
+        gpu = (str(row["gpu_id"]), printable(row["uuid"]))
+        facts.add_metric((*gpu, printable(row["name"])), 1)
         for state in STATES:
             each.add_metric((*gpu, state.lower()), row["status"] == state)
         reserved.add_metric(gpu, row["reservation"] is not None)
@@ -87,13 +86,12 @@ def _reservations(gpus: Iterable[dict[str, Any]], most_users: int) -> Iterator[M
     for kind in dict.fromkeys((*KINDS, *kinds)):
         count.add_metric((kind,), kinds[kind])
     yield count
-    named = {user for user, _ in Counter(found["user"] for found in held).most_common(most_users)}
-    owned: Counter[tuple[str, str]] = Counter(
-        (found["kind"], found["user"] if found["user"] in named else OTHER) for found in held
-    )
+    shares = [(found["kind"], printable(found["user"])) for found in held]
+    named = {user for user, _ in Counter(user for _, user in shares).most_common(most_users)}
+    owned = Counter((kind, user if user in named else OTHER) for kind, user in shares)
     reserved = gauge("reserved_gpus", "Reserved GPUs by kind of reservation and user.", ("kind", "user"))
-    for (kind, user), number in sorted(owned.items()):
-        reserved.add_metric((kind, printable(user, LONGEST_NAME)), number)
+    for labels, number in sorted(owned.items()):
+        reserved.add_metric(labels, number)
     yield reserved
 
 
@@ -156,8 +154,8 @@ def _streams(report: dict[str, Any]) -> Iterator[Metric]:
     abandoned = gauge(
         "consumer_group_abandoned", "Whether entries are no longer kept for it.", ("stream", "group")
     )
-    for row in report["groups"]:
-        labels = (row["stream"], printable(row["group"], LONGEST_NAME))
+    groups = {(row["stream"], printable(row["group"])): row for row in report["groups"]}
+    for labels, row in groups.items():
         lag.add_metric(labels, row["behind"])
         abandoned.add_metric(labels, row["abandoned"] is not None)
     yield from (entries, sizes, trimmed, lag, abandoned)

@@ -131,7 +131,7 @@ def _recorded(folder: Path) -> Server | None:
         if found.family in _INSTALL and _NUMBERS.fullmatch(found.version):
             return found
         why = f"there is no {found}"
-    structlog.get_logger().warning("redis_server_record_ignored", path=str(folder / RECORD), why=why)
+    structlog.get_logger().warning("redis_server_record_ignored", path=str(folder / RECORD), reason=why)
     return None
 
 

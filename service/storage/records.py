@@ -36,5 +36,10 @@ def _readable(rows: Mapping[bytes, bytes], kind: type[T]) -> list[T]:
 def _log_unreadable(name: str, kind: str, why: str, text: bytes) -> None:
     remedy = "its GPUs are kept out of allocation: `canhazgpu admin release --gpu-ids` frees them"
     structlog.get_logger().error(
-        "unreadable", kind=kind, id=name, why=why, text=repr(text), remedy=remedy if kind == "Record" else ""
+        "unreadable",
+        kind=kind,
+        id=name,
+        reason=why,
+        text=repr(text),
+        remedy=remedy if kind == "Record" else "",
     )

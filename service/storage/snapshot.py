@@ -111,7 +111,7 @@ def _gpu(
     try:
         usage = msgspec.json.decode(text, type=GpuUsage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        structlog.get_logger().warning("usage_unreadable", why=str(error), text=repr(text[:500]))
+        structlog.get_logger().warning("usage_unreadable", reason=str(error), text=repr(text[:500]))
         return None
     holder = fields.get(b"holder", b"").decode()
     return GpuState(

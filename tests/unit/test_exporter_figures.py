@@ -156,3 +156,16 @@ def test_names_from_others_stay_on_one_line() -> None:
     report = {"bytes": 0, "limit_bytes": 0, "streams": [], "groups": [group]}
     found = values(gpus=[held(0, hostile) | {"name": hostile}], streams=report)
     assert all(len(text) <= 64 and text.isprintable() for key in found for text in key[1:])
+
+
+def test_names_that_look_the_same_are_one_value() -> None:
+    """Prometheus refuses everything if a value is there twice."""
+    long = "x" * 100
+    group = {"stream": "events", "behind": 0, "abandoned": None}
+    groups = [group | {"group": long + end} for end in "ab"]
+    report = {"bytes": 0, "limit_bytes": 0, "streams": [], "groups": groups}
+    gpus = [held(0, long + "a"), held(1, long + "b")]
+    for most_users in (0, 1, 50):
+        families = figures(ANSWER | {"gpus": gpus, "streams": report}, most_users)
+        keys = [(one.name, *one.labels.items()) for family in families for one in family.samples]
+        assert len(set(keys)) == len(keys)

@@ -1,7 +1,9 @@
-"""The priorities of the service's log lines in the systemd journal."""
+"""The lines of the service's log: for the systemd journal, for files, and for people at a terminal."""
 
+import contextlib
 import json
 import os
+import pty
 import subprocess
 import sys
 
@@ -42,5 +44,23 @@ def test_the_journal_gets_the_level_as_its_priority() -> None:
 
 @pytest.mark.parametrize("stream", ["", "1:1"])
 def test_nobody_else_gets_a_priority(stream: str) -> None:
-    """A file, a pipe and a terminal get JSON, also below a service whose variable was inherited."""
+    """A file and a pipe get JSON, also below a service whose variable was inherited."""
     assert [json.loads(line)["level"] for line in _lines(stream)][:3] == ["debug", "info", "warning"]
+
+
+def test_a_terminal_gets_text() -> None:
+    """One line for each event, with its name and its facts; what is in them cannot control the terminal."""
+    terminal, other = pty.openpty()
+    code = CODE.replace("<3>first", "\\x1b]0;first")
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=other)
+    os.close(other)
+    written = b""
+    with os.fdopen(terminal, "rb", buffering=0) as output, contextlib.suppress(OSError):  # EIO at its end.
+        while piece := output.read(4096):
+            written += piece
+    assert process.wait(20) == 0
+    lines = written.decode().splitlines()
+    assert [line.split()[1:3] for line in lines[:2]] == [["debug", "debug"], ["info", "info"]]
+    assert lines[0].endswith(r'text="\u001b]0;first\nsecond"')
+    assert lines[-1] == "ValueError"
+    assert "\x1b" not in written.decode()
