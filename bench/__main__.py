@@ -5,7 +5,20 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from bench import allocate, completion, enforcement, growth, idle, journal, lives, report, scan, start, top
+from bench import (
+    allocate,
+    completion,
+    enforcement,
+    fleet,
+    growth,
+    idle,
+    journal,
+    lives,
+    report,
+    scan,
+    start,
+    top,
+)
 
 ALL: dict[str, Callable[[], Iterable[str]]] = {
     "start": start.measure,
@@ -17,6 +30,7 @@ ALL: dict[str, Callable[[], Iterable[str]]] = {
     "enforcement": enforcement.measure,
     "lives": lives.measure,
     "report": report.measure,
+    "fleet": fleet.measure,
     "idle": idle.measure,
     "top": top.measure,
 }
