@@ -8,6 +8,8 @@ from typing import Any
 import anyio
 import msgspec
 from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from canhazgpu.events.durations import spell_length
@@ -127,7 +129,7 @@ def _cluster(endpoint: Endpoint) -> Any:
         protocol=2,
         socket_timeout=ANSWER_TIMEOUT,
         socket_connect_timeout=ANSWER_TIMEOUT,
-        cluster_error_retry_attempts=2,
+        retry=Retry(NoBackoff(), 2),
         **options,
     )
 

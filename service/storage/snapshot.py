@@ -15,6 +15,9 @@ from canhazgpu.events.silences import Silence, readable_silences
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.storage import records as storage_records
 
+# The scripts keep more of a GPU, which only they read.
+GPU_FIELDS = ("usage", "holder", "last_released", "drained", "unmanaged", "disowned")
+
 
 class GpuState(msgspec.Struct, frozen=True, kw_only=True):
     """One GPU: its last usage, its holder, the time of its last release (ms), and its open violations.
@@ -77,12 +80,13 @@ def queue_reads(pipe: Any, keys: Keys, indices: Sequence[int]) -> None:
     pipe.hgetall(keys.queue)
     pipe.hgetall(keys.silences)
     for index in indices:
-        pipe.hgetall(keys.gpu(index))
+        pipe.hmget(keys.gpu(index), GPU_FIELDS)
 
 
 def of_replies(now_ms: int, replies: Sequence[Any]) -> Snapshot:
     """Return the snapshot that the replies contain."""
-    scan, opened, held, queue, silenced, *gpus = replies
+    scan, opened, held, queue, silenced, *values = replies
+    gpus = [dict(zip(GPU_FIELDS, found, strict=True)) for found in values]
     violations = open_violations(opened)
     records = {one.id: one for one in storage_records.records(held)}
     silences = readable_silences(silenced.values())
@@ -102,10 +106,10 @@ def of_replies(now_ms: int, replies: Sequence[Any]) -> Snapshot:
 
 
 def _gpu(
-    fields: dict[bytes, bytes], violations: list[Violation], records: dict[str, Record]
+    fields: dict[str, bytes | None], violations: list[Violation], records: dict[str, Record]
 ) -> GpuState | None:
     """Return a GPU; None if its usage cannot be read, which the next scan writes again."""
-    text = fields.get(b"usage")
+    text = fields["usage"]
     if text is None:
         return None
     try:
@@ -113,15 +117,15 @@ def _gpu(
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         structlog.get_logger().warning("usage_unreadable", reason=str(error), text=repr(text[:500]))
         return None
-    holder = fields.get(b"holder", b"").decode()
+    holder = (fields["holder"] or b"").decode()
     return GpuState(
         usage=usage,
         reservation=records.get(holder),
         unreadable="" if holder in records else holder,
-        last_released_ms=_whole(fields.get(b"last_released")),
-        drained=fields.get(b"drained", b"").decode(),
-        unmanaged=b"unmanaged" in fields,
-        disowned=frozenset(msgspec.json.decode(fields.get(b"disowned", b"{}"), type=dict[str, bool])),
+        last_released_ms=_whole(fields["last_released"]),
+        drained=(fields["drained"] or b"").decode(),
+        unmanaged=fields["unmanaged"] is not None,
+        disowned=frozenset(msgspec.json.decode(fields["disowned"] or b"{}", type=dict[str, bool])),
         violations=tuple(one for one in violations if one.gpu == usage.index),
     )
 

@@ -16,7 +16,7 @@ EPILOG = examples(
 )
 # What the worker writes with, then what the service reads the fleet with, and finds the nodes of a Cluster.
 WRITES = ("del", "exec", "hget", "hincrby", "hset", "multi", "time", "watch", "xadd", "xinfo|stream", "xtrim")
-READS = ("hgetall", "ping", "scan", "select", "zadd", "zrange")
+READS = ("hgetall", "hmget", "ping", "scan", "select", "zadd", "zrange")
 CLUSTER = ("cluster|info", "cluster|slots")
 
 
