@@ -8,13 +8,22 @@ from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.sanitize import LONGEST_WORDS
 
 MOST = 1024
+VENDORS = ("nvidia", "amd")
 
 
 def request_body(
-    gpus: int, gpu_ids: Sequence[int | str] | None, duration: str | None, note: str | None
+    gpus: int,
+    gpu_ids: Sequence[int | str] | None,
+    duration: str | None,
+    note: str | None,
+    vendor: str | None = None,
 ) -> dict[str, Any]:
     """Return the body. Raises TypeError and ValueError."""
     body: dict[str, Any] = {"kind": "manual", **_which(gpus, gpu_ids)}
+    if vendor is not None:
+        if vendor not in VENDORS:
+            raise ValueError(f"vendor must be one of {', '.join(VENDORS)}, not {vendor!r}")
+        body["vendor"] = vendor
     if duration is not None:
         body["duration"] = _time("duration", duration, "a string such as '4h'")
     if note is not None:

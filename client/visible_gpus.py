@@ -6,7 +6,6 @@ import os
 
 from canhazgpu.client.connection import Client
 from canhazgpu.events.spelling.cuda_visible_devices import Card, visible
-from canhazgpu.events.spelling.rocm_visible_devices import visible_amd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ class Check:
         shown = visible(environment, [_card(row) for row in rows if row.get("vendor") != "amd"])
         self.gpus, self.why, self.certain = list(shown.gpus), shown.why, shown.certain
         if amd:
+            from canhazgpu.events.spelling.rocm_visible_devices import visible_amd  # noqa: PLC0415 - few need it
+
             gpus, why = visible_amd(environment, amd)
             self.why = f"{self.why}; {why}" if len(amd) < len(rows) else why
             self.gpus += gpus

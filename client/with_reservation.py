@@ -20,10 +20,11 @@ class reserve:  # noqa: N801 - it is called like a function
 
     `gpus` is the number of GPUs; `gpu_ids` names them instead, by index or by the beginning of a UUID.
     `wait` is True (wait as long as necessary), False (do not wait), or a maximum such as `"30m"`. `duration`
-    (`"4h"`) limits the reservation in any case. Within the block, CUDA_VISIBLE_DEVICES and related variables
-    are set in this process; a library that has read them before does not notice. As a decorator, it reserves
-    for each call. Whoever cancels an `async with` that waits takes the request out of the queue. Raises
-    Refused, Unreachable and BadSettings, and TypeError or ValueError for an invalid argument.
+    (`"4h"`) limits the reservation in any case. `vendor` is `"nvidia"` or `"amd"`. Within the block,
+    CUDA_VISIBLE_DEVICES and related variables are set in this process; a library that has read them before
+    does not notice. As a decorator, it reserves for each call. Whoever cancels an `async with` that waits
+    takes the request out of the queue. Raises Refused, Unreachable and BadSettings, and TypeError or
+    ValueError for an invalid argument.
     """
 
     def __init__(  # noqa: PLR0913 - each says one thing about the reservation
@@ -34,14 +35,17 @@ class reserve:  # noqa: N801 - it is called like a function
         duration: str | None = None,
         wait: bool | str = True,
         note: str | None = None,
+        vendor: str | None = None,
         client: Client | None = None,
     ) -> None:
         """Store the request; nothing is reserved yet."""
-        self._body = request_body(gpus, gpu_ids, duration, note)
+        self._body = request_body(gpus, gpu_ids, duration, note, vendor)
         self._wait, self._client = checked_wait(wait), client
         self._held: list[Reservation] = []
-        more = {"gpu_ids": gpu_ids, "duration": duration, "wait": wait, "note": note, "client": client}
-        self._again: Callable[[], reserve] = functools.partial(reserve, gpus, **cast("Any", more))
+        more = {"gpu_ids": gpu_ids, "duration": duration, "wait": wait, "note": note, "vendor": vendor}
+        self._again: Callable[[], reserve] = functools.partial(
+            reserve, gpus, **cast("Any", more), client=client
+        )
 
     def __enter__(self) -> Reservation:
         """Reserve, and set the variables."""

@@ -187,3 +187,16 @@ def test_a_service_on_amd_smi(amd_host: Daemon, say_amd: Say) -> None:
 def test_the_json_of_a_status_and_of_the_queue_has_the_vendor(mixed: QueueHost) -> None:
     """Programs find the vendor of each GPU."""
     assert [row["vendor"] for row in rows(mixed)] == ["nvidia", "nvidia", "amd", "amd"]
+
+
+def test_python_reserves_of_one_vendor(mixed: QueueHost) -> None:
+    """`reserve(vendor="amd")` reserves AMD's GPUs and sets the variables of ROCm."""
+    program = (
+        "import os\nfrom canhazgpu.client import reserve\n"
+        "with reserve(2, vendor='amd') as r: print(r.gpus, os.environ['ROCR_VISIBLE_DEVICES'])\n"
+        "print('ROCR_VISIBLE_DEVICES' in os.environ)\n"
+    )
+    done = subprocess.run(
+        [COMMAND[0], "-c", program], env=mixed.environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"[2, 3] {','.join(UUIDS)}\nFalse\n"

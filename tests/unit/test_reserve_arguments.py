@@ -30,6 +30,7 @@ class Number:
         ({"gpus": print}, TypeError, "write @reserve(), with parentheses"),
         ({"gpus": 0}, ValueError, "gpus is 0: reserve 1 or more"),
         ({"gpus": -1}, ValueError, "gpus is -1: reserve 1 or more"),
+        ({"vendor": "intel"}, ValueError, "vendor must be one of nvidia, amd, not 'intel'"),
         ({"gpus": 9999}, ValueError, "gpus is 9999"),
         ({"gpu_ids": "0-1"}, TypeError, "gpu_ids must be a list such as [0, 1], not '0-1'"),
         ({"gpu_ids": 3}, TypeError, "gpu_ids must be a list such as [0, 1], not 3"),
@@ -65,4 +66,5 @@ def test_valid_arguments() -> None:
         "note": "paper",
     }
     assert request_body(2, range(2), None, None)["gpus"] == [0, 1]
+    assert request_body(1, None, None, None, "amd")["vendor"] == "amd"
     assert [checked_wait(one) for one in (True, False, "30m")] == [True, False, "30m"]
