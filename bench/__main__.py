@@ -5,7 +5,20 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 
-from bench import allocate, completion, enforcement, growth, idle, journal, lives, report, scan, start, top
+from bench import (
+    allocate,
+    completion,
+    enforcement,
+    growth,
+    idle,
+    journal,
+    lives,
+    page,
+    report,
+    scan,
+    start,
+    top,
+)
 
 ALL: dict[str, Callable[[], Iterable[str]]] = {
     "start": start.measure,
@@ -19,6 +32,7 @@ ALL: dict[str, Callable[[], Iterable[str]]] = {
     "report": report.measure,
     "idle": idle.measure,
     "top": top.measure,
+    "page": page.measure,
 }
 
 
