@@ -14,6 +14,7 @@ from bench import (
     idle,
     journal,
     lives,
+    page,
     report,
     scan,
     scrape,
@@ -35,6 +36,7 @@ ALL: dict[str, Callable[[], Iterable[str]]] = {
     "idle": idle.measure,
     "top": top.measure,
     "scrape": scrape.measure,
+    "page": page.measure,
 }
 
 

@@ -67,6 +67,22 @@ def test_a_change_arrives_at_once(page: Page, lasting_host: Daemon) -> None:
         lasting_host.run("release", "1")
 
 
+def test_two_hundred_browsers_watch_at_once(page: Page, lasting_host: Daemon) -> None:
+    """All of them get a change, and the process needs at most 80 MB."""
+    watchers = [Watcher(page) for _ in range(200)]
+    try:
+        for watcher in watchers:
+            watcher.until("event: beat")
+        lasting_host.run("reserve", "--gpu-ids", "3", "--note", "for two hundred")
+        for watcher in watchers:
+            watcher.until("for two hundred")
+        assert page.memory_mb() < 80
+    finally:
+        for watcher in watchers:
+            watcher.close()
+        lasting_host.run("release", "3")
+
+
 def test_the_user_that_a_proxy_names_is_marked(page: Page) -> None:
     """The header names the reader, in the page and for the filter; without it nobody is named."""
     text = page.get("/?mine=1", headers={HEADER: 'eve"><script>'}).text

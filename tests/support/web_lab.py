@@ -1,47 +1,13 @@
-"""A lab to look at: GPUs in every state, people who hold and wait for some, and a past."""
+"""A large lab to look at: many GPUs that change, and many requests in the queue."""
 
-import contextlib
-import json
-import socket
-from typing import Any
+import time
 
-from support.daemon import gpu, until
+import msgspec
+from support.daemon import Daemon, gpu
 
-from canhazgpu.client import Client
+from canhazgpu.events.reservations import Waiting
 
 NAME = "NVIDIA H100 80GB HBM3"
-
-
-class Waiters:
-    """Requests that wait in the queue, as long as their connections are open."""
-
-    def __init__(self, path: str) -> None:
-        """Make no request yet."""
-        self._path = path
-        self._links: list[socket.socket] = []
-
-    def add(self, count: int, **facts: Any) -> None:
-        """Add requests for more GPUs than are free; return when all are in the queue."""
-        before = len(self._links)
-        for number in range(count):
-            link = socket.socket(socket.AF_UNIX)
-            link.connect(self._path)
-            body = json.dumps(
-                {"kind": "manual", "duration": "4h", "wait": True, **facts, "note": f"request {number}"}
-            )
-            head = f"POST /v1/reservations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-            link.sendall((head + body).encode())
-            self._links.append(link)
-        client = Client(self._path)
-        until(lambda: len(client.get("/v1/queue")) >= before + count, 60)
-
-    def close(self) -> None:
-        """Leave the queue."""
-        for link in self._links:
-            with contextlib.suppress(OSError):
-                link.shutdown(socket.SHUT_RDWR)
-            link.close()
-        self._links.clear()
 
 
 def cards(count: int, turn: int = 0) -> list[str]:
@@ -57,3 +23,30 @@ def cards(count: int, turn: int = 0) -> list[str]:
         )
         for index in range(count)
     ]
+
+
+def fill_queue(daemon: Daemon, count: int, gpus: int) -> None:
+    """Put requests for this many GPUs into the queue, as if their clients were connected.
+
+    Two hundred clients would keep the service busier than the page does.
+    """
+    now = round(time.time() * 1000)
+    rows = {
+        f"q{number}": msgspec.json.encode(
+            Waiting(
+                id=f"q{number}",
+                kind="manual",
+                user=f"user{number % 40}",
+                uid=20_000 + number % 40,
+                place=number + 1,
+                queued_ms=now - 1000 * (count - number),
+                count=gpus,
+                duration_ms=3_600_000,
+                note=f"request {number}",
+                attached=True,
+            )
+        )
+        for number in range(count)
+    }
+    with daemon.redis() as redis:
+        redis.hset("canhazgpu:{testhost}:queue", mapping=rows)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 from canhazgpu.cli.reservations.report_charts import PARTS
 from canhazgpu.cli.web.history import SAMPLES, Sample
@@ -91,8 +92,16 @@ def hours_bar(row: dict[str, Any], most: float) -> Element:
 
 def legend() -> Element:
     """Return what the colours of a report mean."""
-    entries = (el("li", _swatch(name), name) for _, name, *_ in PARTS)
-    return el("ul", *entries, class_="legend")
+    return _legend([(name, name) for _, name, *_ in PARTS])
+
+
+def legend_of_users(users: Sequence[str]) -> Element:
+    """Return which colour is whose."""
+    return _legend([(colour_of(user), user) for user in users])
+
+
+def _legend(entries: Sequence[tuple[str, str]]) -> Element:
+    return el("ul", *(el("li", _swatch(class_), words) for class_, words in entries), class_="legend")
 
 
 def _swatch(name: str) -> Element:
@@ -122,7 +131,7 @@ def _cell(share: float | None) -> Element:
 
 def colour_of(user: str) -> str:
     """Return the class of a user's colour, the same on every page."""
-    return f"user-{sum(user.encode()) % COLOURS}"
+    return f"user-{crc32(user.encode()) % COLOURS}"
 
 
 def _short(number: float) -> str:

@@ -30,7 +30,7 @@ def report_page(found: dict[str, Any], since: str, by: str) -> Element:
         el("nav", choices("/report", "by", BY, by, f"&since={since}"), aria_label="A row for each"),
         el("p", _total(found)),
         legend(),
-        table(heads, lines, "GPU-hours") if lines else el("p", "No GPU was used."),
+        table(heads, lines, "GPU-hours", "list numbers") if lines else el("p", "No GPU was used."),
         heat_map(found["week"]),
     )
 

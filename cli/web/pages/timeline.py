@@ -7,16 +7,18 @@ from typing import Any
 from msgspec import Struct
 
 from canhazgpu.cli.web.markup import Child, Element, el, moment
-from canhazgpu.cli.web.pages.charts import HEIGHT, colour_of, rect, svg
+from canhazgpu.cli.web.pages.charts import HEIGHT, colour_of, legend_of_users, rect, svg
 from canhazgpu.cli.web.pages.violations import choices, table
 from canhazgpu.events.timestamps import ms_of, rfc3339
 
+ABOUT = "Above: who had reserved the GPU. Below: how much of the time it was used, and violations in red."
 HOUR_MS = 3_600_000
 SPANS = {"day": "day", "week": "week"}
 STEPS = {"day": 1, "week": 6}  # Hours of a bar of use.
 TICKS = {"day": 8, "week": 7}
 HOURS = {"day": 24, "week": 168}
 MOST_BLOCKS = 400  # Of one GPU.
+MOST_USERS = 40  # In the legend.
 USED = ("active_s", "idle_s", "unreserved_s", "trespass_s")
 
 
@@ -90,13 +92,16 @@ def timeline_page(
     return el(
         "div",
         el("nav", choices("/timeline", "span", SPANS, span), aria_label="Period"),
-        el(
-            "p",
-            "Above: who had reserved the GPU. Below: how much of the time it was used; violations in red.",
-        ),
+        el("p", ABOUT),
+        legend_of_users(_users(reservations, period)),
         el("div", _axis(span, period), *rows, class_="timeline"),
         _as_table(reservations, period),
     )
+
+
+def _users(reservations: Sequence[Block], period: tuple[int, int]) -> list[str]:
+    seen = {one.user for one in reservations if one.end_ms is None or one.end_ms > period[0]}
+    return sorted(seen)[:MOST_USERS]
 
 
 def _axis(span: str, period: tuple[int, int]) -> Element:

@@ -44,7 +44,9 @@ def violations_page(rows: list[dict[str, Any]], since: str) -> Element:
     )
 
 
-def table(heads: tuple[str, ...], rows: list[tuple[Child, ...]], caption: str | None = None) -> Element:
+def table(
+    heads: tuple[str, ...], rows: list[tuple[Child, ...]], caption: str | None = None, class_: str = "list"
+) -> Element:
     """Return a table; on a narrow screen each row is a block, and each cell says what it is."""
     return el(
         "table",
@@ -57,7 +59,7 @@ def table(heads: tuple[str, ...], rows: list[tuple[Child, ...]], caption: str | 
                 for row in rows
             ),
         ),
-        class_="list",
+        class_=class_,
     )
 
 
