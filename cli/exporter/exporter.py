@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from typing import NoReturn
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
@@ -21,6 +23,7 @@ TURN = 3600.0  # Seconds between looks at whether the server was shut down, whic
 
 def run(address: tuple[str, int], most_users: int) -> None:
     """Serve the metrics until SIGTERM or SIGINT. Raises OSError if the address cannot be used."""
+    threading.excepthook = _end
     WAITING[:] = WARNED[:] = []  # What is wrong is said once, not with every answer.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
@@ -38,6 +41,12 @@ def run(address: tuple[str, int], most_users: int) -> None:
         sys.stderr.write(f"canhazgpu exporter: metrics at http://{host}:{address[1]}/metrics\n")
         sys.stderr.flush()
         server.serve_forever(TURN)
+
+
+def _end(crash: threading.ExceptHookArgs) -> NoReturn:
+    """End the process if one of its threads crashes: else it would go on with counters that stand still."""
+    sys.excepthook(crash.exc_type, crash.exc_value or crash.exc_type(), crash.exc_traceback)
+    os._exit(1)
 
 
 def _stop(number: int, frame: object) -> NoReturn:

@@ -254,3 +254,21 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> No
     assert (
         capsys.readouterr().err == "Error: this needs prometheus-client: pip install 'canhazgpu[exporter]'\n"
     )
+
+
+def test_a_thread_that_crashes_ends_it(lasting_host: Daemon) -> None:
+    """Else its counters would stand still, and nobody would know."""
+    program = (
+        "from canhazgpu.cli.exporter import event_counts, exporter\n"
+        "event_counts.EventCounts.count = lambda counts, event: 1 / 0\n"
+        f"exporter.run(('127.0.0.1', {free_port()}), 50)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=lasting_host.environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        assert "/metrics" in process.stderr.readline()
+        lasting_host.run("reserve", "--gpus", "1")
+        assert process.wait(20) == 1
+        assert process.stderr.read().splitlines()[-1] == "ZeroDivisionError: division by zero"
+    restored(lasting_host)
