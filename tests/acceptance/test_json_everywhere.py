@@ -16,7 +16,7 @@ WITHOUT = {
     *("install systemd", "install logrotate", "install profile", "install slurm", "install pbs"),
     *("install docker", "install podman", "install kubernetes", "oci hook", "oci runtime"),
     *("slurm prolog", "slurm epilog", "slurm reconcile", "kubernetes"),
-    *("exporter", "install exporter", "install prometheus"),
+    *("exporter", "install exporter", "install prometheus", "web"),
     *("pbs prologue", "pbs epilogue", "pbs reconcile", "redis acl"),
 }
 
