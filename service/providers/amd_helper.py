@@ -5,6 +5,7 @@ and each reading go to a file. It imports only the standard library and `amdsmi`
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from functools import partial
 from typing import Any
 
 NOT_SUPPORTED = {2, 3}
+MOST_PROCESSES = 1024  # As in the package; of more, the library returns an error.
 MEBIBYTE = 1024 * 1024
 PID_MAX = "/proc/sys/kernel/pid_max"
 UNIQUE = re.compile(r"(?:GPU-|0x)?([0-9a-f]{16})", re.IGNORECASE)
@@ -170,9 +172,28 @@ class Amd:
 
     def _processes(self, handle: Any) -> dict[str, Any]:
         """Return the processes, and whether the driver reports them at all."""
-        rows = self._supported(lambda: self.lib.amdsmi_get_gpu_process_list(handle))
+        rows = self._supported(partial(self._list, handle))
         found = [self._process(row) for row in rows or ()]
         return {"processes": [one for one in found if one], "processes_reported": rows is not None}
+
+    def _list(self, handle: Any) -> list[dict[str, Any]]:
+        """Return the list; it is read without names if one is no UTF-8, at which the package fails.
+
+        Any user can name a process so, and must not hide it.
+        """
+        with contextlib.suppress(UnicodeDecodeError):
+            rows: list[dict[str, Any]] = self.lib.amdsmi_get_gpu_process_list(handle)
+            return rows
+        wrapper = self.lib.amdsmi_wrapper
+        count = ctypes.c_uint32(MOST_PROCESSES)
+        listed = (wrapper.amdsmi_proc_info_t * MOST_PROCESSES)()
+        code = wrapper.amdsmi_get_gpu_process_list(handle, ctypes.byref(count), listed)
+        if code:
+            raise self.lib.AmdSmiLibraryException(code)
+        return [
+            {"pid": one.pid, "mem": one.mem, "memory_usage": {"vram_mem": one.memory_usage.vram_mem}}
+            for one in listed[: count.value]
+        ]
 
     def _process(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """Return a process; None if it has no memory on this GPU: the library lists it for others too."""

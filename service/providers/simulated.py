@@ -67,7 +67,7 @@ class SimulatedGpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name = (self.error or "").removeprefix("NVML_ERROR_")
         identity = self.uuid or _uuid_of(self.index, self.vendor)
         processes = [process for process in self.processes if process.exists]
-        minor = self.index if self.minor is None else self.minor
+        minor = self.index if self.minor is None and self.vendor == NVIDIA else self.minor
         if name and name != "NOT_SUPPORTED":
             text = nvml_errors.sentence(name)
             broken = name in nvml_errors.BROKEN

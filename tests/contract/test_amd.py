@@ -68,6 +68,15 @@ async def test_processes_have_their_memory(say_amd: Say, amd_provider: AmdProvid
     assert {one.pid: one.memory_mb for one in gpu.processes} == {me: 300, 1: 200}
 
 
+async def test_no_name_hides_a_process(say_amd: Say, amd_provider: AmdProvider) -> None:
+    """A process whose name is no UTF-8, at which the Python package fails, is listed like the others."""
+    me = os.getpid()
+    say_amd(f"{GPU0}proc {me} {300 * MIB} 0\nodd\nproc 1 {MIB} 0\n")
+    (gpu,) = await amd_provider.read()
+    assert gpu.unknown is None
+    assert {one.pid: one.memory_mb for one in gpu.processes} == {me: 300, 1: 1}
+
+
 async def test_a_process_on_another_gpu_is_left_out(say_amd: Say, amd_provider: AmdProvider) -> None:
     """Releases that list a process under every GPU give it no memory where it does not run."""
     me = os.getpid()

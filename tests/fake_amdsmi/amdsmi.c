@@ -10,6 +10,7 @@
  *   edge N | hotspot N          its temperature there; -1, as without the line: there is no sensor
  *   hang SECONDS | crash        when its memory is asked for
  *   proc PID VRAM ALL           a process and its bytes of video memory and of all memory
+ *   odd                         the name of the last process is no UTF-8, as any user can name one
  */
 #include <signal.h>
 #include <stdint.h>
@@ -24,7 +25,7 @@
 #define SMALL 15
 #define MOST 16
 
-typedef struct { uint32_t pid; uint64_t vram, all; } process_t;
+typedef struct { uint32_t pid; uint64_t vram, all; int odd; } process_t;
 typedef struct {
   unsigned domain, bus, device, function, total, used, hip;
   char name[64];
@@ -43,7 +44,7 @@ static void load(void) {
   gpu_t *gpu = NULL;
   gpu_count = init_code = 0; init_word[0] = 0;
   while (file && fgets(line, sizeof line, file)) {
-    int code; process_t one;
+    int code; process_t one = {0};
     if (sscanf(line, "init %15s", init_word) == 1) init_code = atoi(init_word);
     else if (!strncmp(line, "gpu ", 4)) {
       gpu = &gpus[gpu_count++];
@@ -63,6 +64,7 @@ static void load(void) {
     else if (sscanf(line, "hotspot %d", &code) == 1) gpu->hotspot = code;
     else if (sscanf(line, "hang %d", &code) == 1) gpu->hang = code;
     else if (!strncmp(line, "crash", 5)) gpu->crash = 1;
+    else if (!strncmp(line, "odd", 3)) gpu->procs[gpu->count - 1].odd = 1;
     else if (sscanf(line, "proc %u %lu %lu", &one.pid, &one.vram, &one.all) == 3) gpu->procs[gpu->count++] = one;
   }
   if (file) fclose(file);
@@ -133,6 +135,7 @@ int amdsmi_get_gpu_process_list(gpu_t *gpu, uint32_t *count, listed_t *list) {
   if (gpu->lists) return gpu->lists;
   for (int i = 0; i < gpu->count && i < (int)*count; i++) {
     memset(&list[i], 0, sizeof list[i]);
+    if (gpu->procs[i].odd) strcpy(list[i].name, "train\xff");
     list[i].pid = gpu->procs[i].pid; list[i].vram = gpu->procs[i].vram; list[i].mem = gpu->procs[i].all;
   }
   int small = (int)*count < gpu->count;

@@ -45,6 +45,13 @@ async def test_a_missing_card_keeps_its_index_until_another_has_it(host: CardHos
     assert (states[3].drained, states[1].drained) == ("noisy fan", "")
 
 
+async def test_a_missing_card_keeps_its_vendor(host: CardHost) -> None:
+    """The form of its UUID tells the vendor of a missing card, which no driver lists."""
+    await host.scan("GPU-1a2b3c4d5e6f7788", "PCI-0000-0b-00.0", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6")
+    await host.scan()
+    assert [(await host.states())[index].usage.vendor for index in range(3)] == ["amd", "amd", "nvidia"]
+
+
 async def test_a_replaced_card_inherits_nothing(host: CardHost) -> None:
     """A new card at the same index is free and has no history."""
     await host.scan("A")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canhazgpu.events.gpu import GpuReading
+from canhazgpu.events.gpu import GpuReading, vendor_of
 from canhazgpu.service.providers import nvml_errors
 from canhazgpu.service.providers.provider import DEADLINE, ProviderError
 from canhazgpu.service.providers.simulated import SimulatedProvider
@@ -64,6 +64,13 @@ async def test_the_same_file_gives_the_same_gpus(file: File) -> None:
     assert first[0].uuid != first[1].uuid
     (named,) = await file.read('[[gpus]]\nindex = 0\nuuid = "GPU-x"\n')
     assert named.uuid == "GPU-x"
+
+
+async def test_a_gpu_of_amd(file: File) -> None:
+    """A GPU of AMD has a UUID as ROCm spells it, and no device file of NVIDIA's."""
+    (gpu,) = await file.read('[[gpus]]\nindex = 2\nvendor = "amd"\nordinal = 0\n')
+    assert (gpu.vendor, gpu.ordinal, gpu.minor, len(gpu.uuid)) == ("amd", 0, None, 20)
+    assert vendor_of(gpu.uuid) == "amd"
 
 
 @pytest.mark.parametrize(
