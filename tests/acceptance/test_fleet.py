@@ -150,9 +150,18 @@ def test_violations_and_queues_of_all_hosts(lab: Lab) -> None:
     assert lab.one.run("queue", "--all").stdout == ""
 
 
+def test_reservations_of_all_hosts(lab: Lab) -> None:
+    """`reservations --all` shows the hosts that have some, also one that is away."""
+    (host,) = json.loads(lab.one.run("reservations", "--all", "--json").stdout)
+    assert (host["host"], [row["gpus"] for row in host["reservations"]]) == ("gpu03", [[0]])
+    lines = lab.one.run("reservations", "--all").stdout.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["gpu03", "ID"]
+    assert lab.one.run("reservations").stdout == "Nothing is reserved.\n"
+
+
 def test_without_a_fleet(host: Daemon) -> None:
     """A host that is in no fleet says so, and what to set."""
-    for words in (("status", "--all"), ("find",), ("queue", "--all"), ("violations", "--all")):
+    for words in (("status", "--all"), ("find",), ("queue", "--all"), ("reservations", "--all")):
         done = host.run(*words)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("Error: this host is in no fleet (set fleet.url ")
