@@ -47,6 +47,7 @@ COMMANDS = {
     "find": ("fleet.find", "find", "EPILOG"),
     "history": ("reservations.history", "history", "EPILOG"),
     "report": ("reservations.report", "report", "EPILOG"),
+    "reservations": ("reservations.listing", "reservations", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
     "admin": ("reservations.admin", "app", None),
     "violations": ("violations.listing", "app", None),

@@ -45,8 +45,8 @@ class Lab:
         self.two = resources.enter_context(member("gpu02", self.url, *cards))
         with member("gpu03", self.url, gpu(0, name=H100, memory_used_mb=1)) as three:
             assert three.run("reserve", "--duration", "1h").returncode == 0
-            until(lambda: self.of("gpu03")["gpus"][0]["status"] == "IN_USE", 20)
-        until(lambda: self.of("gpu02")["gpus"][3]["violations"], 20)
+            until(lambda: [gpu["status"] for gpu in self.of("gpu03")["gpus"]] == ["IN_USE"], 20)
+        until(lambda: any(gpu["violations"] for gpu in self.of("gpu02")["gpus"]), 20)
         until(lambda: self.of("gpu03")["away"], 20)
 
     def of(self, host: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_when_gpus_will_be_free(lab: Lab) -> None:
     """If no host has enough free GPUs, `find` says when, after all who wait."""
     assert lab.one.run("reserve", "--gpus", "2", "--duration", "30m").returncode == 0
     try:
-        until(lambda: all(gpu["reservation"] for gpu in lab.of("gpu01")["gpus"]), 20)
+        until(lambda: [bool(gpu["reservation"]) for gpu in lab.of("gpu01")["gpus"]] == [True, True], 20)
         (row,) = [
             row
             for row in json.loads(lab.two.run("find", "-g", "2", "--model", "H100", "--json").stdout)
@@ -150,9 +150,18 @@ def test_violations_and_queues_of_all_hosts(lab: Lab) -> None:
     assert lab.one.run("queue", "--all").stdout == ""
 
 
+def test_reservations_of_all_hosts(lab: Lab) -> None:
+    """`reservations --all` shows the hosts that have some, also one that is away."""
+    (host,) = json.loads(lab.one.run("reservations", "--all", "--json").stdout)
+    assert (host["host"], [row["gpus"] for row in host["reservations"]]) == ("gpu03", [[0]])
+    lines = lab.one.run("reservations", "--all").stdout.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["gpu03", "ID"]
+    assert lab.one.run("reservations").stdout == "Nothing is reserved.\n"
+
+
 def test_without_a_fleet(host: Daemon) -> None:
     """A host that is in no fleet says so, and what to set."""
-    for words in (("status", "--all"), ("find",), ("queue", "--all"), ("violations", "--all")):
+    for words in (("status", "--all"), ("find",), ("queue", "--all"), ("reservations", "--all")):
         done = host.run(*words)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("Error: this host is in no fleet (set fleet.url ")

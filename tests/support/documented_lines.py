@@ -126,6 +126,7 @@ EXEMPT = {
             "canhazgpu status --host H",
             "canhazgpu find --gpus 4 --model H100",
             "canhazgpu queue --all",
+            "canhazgpu reservations --all",
             "canhazgpu violations --all",
         ),
         FLEET,
