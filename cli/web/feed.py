@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
+import msgspec
 from anyio.abc import TaskStatus
 
 from canhazgpu.cli.web.history import History
@@ -23,6 +25,8 @@ GATHER = 0.1  # Seconds in which events are one.
 FRESH = 0.25  # Seconds; a state that is older is read again for a new browser.
 SILENCE = 40.0  # Seconds; the service sends an empty line every 15.
 RETRY = 0.5
+# Of a host that is in a fleet, although its copy cannot be read.
+FLEET_PROBLEMS = frozenset({"no-such-host", "fleet-unavailable"})
 EVENTS = "/v1/events?follow=1&n=1"
 
 
@@ -47,6 +51,25 @@ class Service:
     async def get(self, *paths: str) -> tuple[list[Any], str]:
         """Return the answers to some requests, and a warning. Raises Unreachable and Refused."""
         return await anyio.to_thread.run_sync(self._get, paths, abandon_on_cancel=True)
+
+    async def lines(self, path: str) -> list[dict[str, Any]]:
+        """Return the objects of a stream that ends. Raises Unreachable and Refused."""
+        return await anyio.to_thread.run_sync(self._lines, path, abandon_on_cancel=True)
+
+    def _lines(self, path: str) -> list[dict[str, Any]]:
+        rows = list(Client(self.socket).lines(path, silence=SILENCE))
+        for row in rows:
+            if row.get("state") == "refused":
+                raise Refused(503, "refused", row["detail"], row["remedy"])
+        return rows
+
+    async def is_in_fleet(self, host: str) -> bool:
+        """Return whether the host is in a fleet that this process may see. Raises Unreachable."""
+        try:
+            await self.lines(f"/v1/fleet/status?host={quote(host, '')}")
+        except Refused as refused:
+            return refused.kind in FLEET_PROBLEMS
+        return True
 
     def _get(self, paths: tuple[str, ...]) -> tuple[list[Any], str]:
         self._answers.warning = ""
@@ -108,13 +131,15 @@ class Feed:
         try:
             (gpus, queue, *health), warning = await self._service.get("/v1/status", "/v1/queue", *host)
         except (Unreachable, Refused) as trouble:
-            return State(
-                host=known.host, gpus=known.gpus, queue=known.queue, at=known.at, trouble=_reason(trouble)
-            )
+            return msgspec.structs.replace(known, trouble=_reason(trouble), warning="")
         self.history.add(gpus, time.monotonic())
         name = health[0]["host"] if health else known.host
+        fleet = known.fleet
+        if health or known.trouble:  # The service may have other settings now.
+            with contextlib.suppress(Unreachable):
+                fleet = await self._service.is_in_fleet(name)
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        return State(host=name, gpus=gpus, queue=queue, at=at, warning=warning)
+        return State(host=name, gpus=gpus, queue=queue, at=at, warning=warning, fleet=fleet)
 
 
 def _reason(trouble: Unreachable | Refused) -> str:

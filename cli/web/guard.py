@@ -26,7 +26,7 @@ _RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 class Guard:
-    """Passes GET and HEAD under a known name to an application."""
+    """Passes requests under a known name to an application."""
 
     def __init__(self, app: Any, address: str, hosts: Iterable[str]) -> None:
         """Guard `app`, which is served on `address`; `hosts` are more names of it."""
@@ -50,8 +50,6 @@ class Guard:
         if self._hosts and name not in self._hosts:
             said = f"This page is not served under the name {printable(name)}: add it to web.hosts.\n"
             app = PlainTextResponse(said, 421)
-        elif request.method not in {"GET", "HEAD"}:
-            app = PlainTextResponse("The page only shows: use GET.\n", 405)
         await app(scope, receive, guarded)
 
 

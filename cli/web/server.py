@@ -18,9 +18,11 @@ from starlette.routing import Route
 from canhazgpu.cli.web import static_files
 from canhazgpu.cli.web.feed import Feed, Service
 from canhazgpu.cli.web.guard import Guard
-from canhazgpu.cli.web.markup import Element
+from canhazgpu.cli.web.markup import Element, el
 from canhazgpu.cli.web.pages import layout
 from canhazgpu.cli.web.pages.deliveries import deliveries_page
+from canhazgpu.cli.web.pages.hosts import host_state, hosts_page
+from canhazgpu.cli.web.pages.now import now_page
 from canhazgpu.cli.web.pages.report import BY, report_page
 from canhazgpu.cli.web.pages.timeline import HOURS, buckets_of, now_ms, reserved, timeline_page, violating
 from canhazgpu.cli.web.pages.violations import PERIODS, violation_page, violations_page
@@ -57,6 +59,8 @@ class Pages:
                 Route("/violations/{violation}", self._page("Violation", self._violation)),
                 Route("/report", self._page("Report", self._report)),
                 Route("/deliveries", self._page("Deliveries", self._deliveries)),
+                Route("/hosts", self._page("Hosts", self._hosts)),
+                Route("/hosts/{host}", self._page("Host", self._host)),
                 Route("/static/{name}", self.static),
             ]
         )
@@ -108,7 +112,7 @@ class Pages:
         version: str | None = None,
     ) -> Response:
         viewer = viewer_of(request, self._settings.user_header)
-        text = layout.page(path, title, self._feed.state.host, content, viewer, version)
+        text = layout.page(path, title, self._feed.state, content, viewer, version)
         return _packed(request, text.encode(), "text/html", {"cache-control": "no-store"}, status)
 
     async def _timeline(self, request: Request) -> Element:
@@ -147,6 +151,18 @@ class Pages:
         since = _one_of(request, "since", PERIODS, "1d")
         (rows,), _ = await self._service.get(f"/v1/deliveries?since={since}")
         return deliveries_page(rows, since)
+
+    async def _hosts(self, request: Request) -> Element:
+        del request
+        hosts = await self._service.lines("/v1/fleet/status")
+        return hosts_page(hosts, await self._service.lines("/v1/fleet/queue"))
+
+    async def _host(self, request: Request) -> Element:
+        asked = f"?host={quote(request.path_params['host'], '')}"
+        (host,) = await self._service.lines(f"/v1/fleet/status{asked}")
+        (waiting,) = await self._service.lines(f"/v1/fleet/queue{asked}")
+        state = host_state(host, waiting["queue"])
+        return el("div", el("h2", state.host), now_page(state, None))
 
 
 def _one_of(request: Request, name: str, known: Any, usual: str | None = None) -> str:

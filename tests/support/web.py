@@ -11,14 +11,17 @@ from typing import Any
 
 import httpx
 from support.daemon import COMMAND, Daemon, until
+from support.people import Person
 
 
 class Page:
     """The page of a host."""
 
-    def __init__(self, daemon: Daemon, **environment: str) -> None:
-        """Start it on a free port; return when it answers."""
+    def __init__(self, daemon: Daemon, person: Person | None = None, **environment: str) -> None:
+        """Start it on a free port, as a person if one is named; return when it answers."""
         self.daemon = daemon
+        words = [*COMMAND, "web", "--listen"]
+        self._command = person.command(*words) if person else words
         self._environment = {**daemon.environment, **environment}
         self.port = 0
         self.start()
@@ -31,7 +34,7 @@ class Page:
     def start(self) -> None:
         """Start it, after a stop on the same port."""
         self.process = subprocess.Popen(
-            [*COMMAND, "web", "--listen", f"127.0.0.1:{self.port}"],
+            [*self._command, f"127.0.0.1:{self.port}"],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -65,9 +68,9 @@ class Page:
 
 
 @contextmanager
-def page_of(daemon: Daemon, **environment: str) -> Iterator[Page]:
+def page_of(daemon: Daemon, person: Person | None = None, **environment: str) -> Iterator[Page]:
     """Run the page of a host."""
-    page = Page(daemon, **environment)
+    page = Page(daemon, person, **environment)
     try:
         yield page
     finally:

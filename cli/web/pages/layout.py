@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from canhazgpu.cli.web.markup import Child, Element, el, moment, to_html
+from canhazgpu.cli.web.pages.now import State
 from canhazgpu.cli.web.spelling import spell_time
 from canhazgpu.cli.web.static_files import address
 from canhazgpu.cli.web.viewer import Viewer
@@ -14,15 +15,16 @@ PAGES = {
     "/report": "Report",
     "/deliveries": "Deliveries",
 }
+HOSTS = {"/hosts": "Hosts"}
 
 
 def page(  # noqa: PLR0917 - each is a part of the page
-    path: str, title: str, host: str, content: Element, viewer: Viewer, version: str | None = None
+    path: str, title: str, state: State, content: Element, viewer: Viewer, version: str | None = None
 ) -> str:
     """Return a whole page. With a `version` of its content, the page keeps it current."""
     now = datetime.now(viewer.zone or UTC)
-    name = f"{title} - {host}" if host else title
-    root = el("html", _head(name), _body(path, title, host, content, viewer, version, now), lang="en")
+    name = f"{title} - {state.host}" if state.host else title
+    root = el("html", _head(name), _body(path, title, state, content, viewer, version, now), lang="en")
     return "<!DOCTYPE html>\n" + to_html(root, lambda at, form: spell_time(at, form, now))
 
 
@@ -40,15 +42,16 @@ def _head(title: str) -> Element:
 
 
 def _body(  # noqa: PLR0917 - each is a part of the page
-    path: str, title: str, host: str, content: Element, viewer: Viewer, version: str | None, now: datetime
+    path: str, title: str, state: State, content: Element, viewer: Viewer, version: str | None, now: datetime
 ) -> Element:
+    pages = {**PAGES, **HOSTS} if state.fleet else PAGES
     return el(
         "body",
         el("a", "Skip to the content", href="#content", class_="skip"),
         el(
             "header",
-            el("p", host or "canhazgpu", class_="host"),
-            el("nav", el("ul", *(_link(to, name, path) for to, name in PAGES.items())), aria_label="Pages"),
+            el("p", state.host or "canhazgpu", class_="host"),
+            el("nav", el("ul", *(_link(to, name, path) for to, name in pages.items())), aria_label="Pages"),
             _user(viewer) if viewer.user else None,
         ),
         el("main", el("h1", title), _currency(path, now), content, id="content", tabindex="-1"),

@@ -26,7 +26,8 @@ STATES = {
 class State(Struct, frozen=True, kw_only=True):
     """The last answers of the service: rows as in the API, and `at`, when they came (RFC 3339).
 
-    `trouble`: why they are not current. `warning`: what the service itself said of them.
+    `trouble`: why they are not current. `warning`: what the service itself said of them. `fleet`: the host is
+    in a fleet that this process may see.
     """
 
     host: str = ""
@@ -35,18 +36,23 @@ class State(Struct, frozen=True, kw_only=True):
     at: str | None = None
     trouble: str = ""
     warning: str = ""
+    fleet: bool = False
 
 
-def now_page(state: State, history: History) -> Element:
-    """Return the content of the page. Parts with an id are replaced one by one when they change."""
+def now_page(state: State, history: History | None) -> Element:
+    """Return the content of the page. Parts with an id are replaced one by one when they change.
+
+    Of another host there is no `history`, and there are no pages about its violations.
+    """
     if state.at is None:
         return el("div", _notice(state), id=MAIN)
     violations = [(gpu, one) for gpu in state.gpus for one in gpu["violations"]]
+    open_violations = _violations(violations, linked=history is not None)
     return el(
         "div",
         _notice(state),
         _summary(state, len(violations)),
-        el("section", *_violations(violations), id="violations", aria_labelledby="violations-title"),
+        el("section", *open_violations, id="violations", aria_labelledby="violations-title"),
         el("section", *_gpus(state, history), id="gpus", aria_labelledby="gpus-title"),
         el("section", *_queue(state.queue), id="queue", aria_labelledby="queue-title"),
         id=MAIN,
@@ -72,12 +78,12 @@ def _summary(state: State, violations: int) -> Element:
     return el("p", f"{count} GPU{'' if count == 1 else 's'}: {', '.join(parts)}", id="summary")
 
 
-def _gpus(state: State, history: History) -> list[Element]:
+def _gpus(state: State, history: History | None) -> list[Element]:
     cards = (card(gpu, history) for gpu in state.gpus)
     return [el("h2", "GPUs", id="gpus-title"), el("div", *cards, id="cards", class_="cards")]
 
 
-def card(gpu: dict[str, Any], history: History) -> Element:
+def card(gpu: dict[str, Any], history: History | None) -> Element:
     """Return the card of one GPU."""
     key, status = f"gpu-{gpu['gpu_id']}", gpu["status"]
     held = gpu["reservation"]
@@ -91,7 +97,7 @@ def card(gpu: dict[str, Any], history: History) -> Element:
         ),
         el("p", gpu["name"] or "unknown model", _temperature(gpu), id=f"{key}-model", class_="model"),
         _meters(gpu, key),
-        el("div", sparkline(history.of(gpu["uuid"])), id=f"{key}-history"),
+        el("div", sparkline(history.of(gpu["uuid"])), id=f"{key}-history") if history else None,
         el("div", *_holder(held), id=f"{key}-holder", class_="holder") if held else None,
         el("p", *_remark(gpu), id=f"{key}-remark", class_="remark") if any(_remark(gpu)) else None,
         _processes(gpu, key),
@@ -183,25 +189,20 @@ def _used_by(process: dict[str, Any]) -> str:
     return user if memory is None else f"{user}, {spell_memory(memory)}"
 
 
-def _violations(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[Element]:
+def _violations(rows: list[tuple[dict[str, Any], dict[str, Any]]], *, linked: bool) -> list[Element]:
     title = el("h2", "Open violations", id="violations-title")
     if not rows:
         return [title, el("p", "None.", id="violations-none")]
-    return [
-        title,
-        el("ul", *(_violation(gpu, one) for gpu, one in rows), id="violations-list", class_="rows"),
-    ]
+    lines = (_violation(gpu, one, linked=linked) for gpu, one in rows)
+    return [title, el("ul", *lines, id="violations-list", class_="rows")]
 
 
-def _violation(gpu: dict[str, Any], one: dict[str, Any]) -> Element:
+def _violation(gpu: dict[str, Any], one: dict[str, Any], *, linked: bool) -> Element:
+    words = f"GPU {gpu['gpu_id']}: {one['kind']} by {one['user']}"
     against = f", reserved by {one['holder']}" if one["holder"] else ""
     return el(
         "li",
-        el(
-            "a",
-            f"GPU {gpu['gpu_id']}: {one['kind']} by {one['user']}",
-            href=f"/violations/{one['violation']}",
-        ),
+        el("a", words, href=f"/violations/{one['violation']}") if linked else words,
         f"{against}, since ",
         moment(one["since"]),
         ", silenced until " if one["silenced_until"] else None,

@@ -1,0 +1,74 @@
+"""The page of a host that is in a fleet: all hosts, and each of them."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from support.daemon import Daemon, gpu, until, use
+from support.fleet import fleet_server
+from support.people import Person
+from support.web import page_of
+
+
+@contextmanager
+def member(name: str, url: str, *gpus: str) -> Iterator[Daemon]:
+    """Run the service of a host of the fleet."""
+    with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        daemon = Daemon(Path(folder), f'[fleet]\nurl = "{url}"\ninterval = "1s"\n', host=name)
+        daemon.place(*gpus)
+        daemon.start()
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
+
+
+def test_all_hosts_are_on_one_page_and_each_has_its_own(tmp_path: Path) -> None:
+    """Each host has a row, and a page with its cards; one that is gone is shown as it was."""
+    with ExitStack() as resources:
+        server = resources.enter_context(fleet_server(tmp_path))
+        url = f"redis://127.0.0.1:{server.port}"
+        one = resources.enter_context(member("gpu01", url, gpu(0), gpu(1)))
+        with member("gpu02", url, gpu(0), gpu(1, use(4242, 8000, "bob", "train.py")), gpu(2)):
+            until(lambda: one.run("status", "--host", "gpu02").stdout.count("WITHOUT") == 1, 30)
+            page = resources.enter_context(page_of(one))
+            text = page.get("/hosts").text
+            assert "2 hosts with 5 GPUs, of which 4 are available now" in text
+            assert 'href="/hosts/gpu02"' in text
+            assert "1 used without reservation" in text
+            text = page.get("/hosts/gpu02").text
+            assert text.count("<article") == 3
+            assert "train.py" in text
+            assert 'href="/violations/' not in text  # That page is on the other host.
+        until(lambda: "away: " in page.get("/hosts").text, 30)
+        text = page.get("/hosts/gpu02").text
+        assert "This is not the current state: " in text
+        assert text.count("<article") == 3
+        assert page.get("/hosts/gpu99").status_code == 404
+        assert 'href="/hosts"' in page.get().text
+
+
+def test_without_a_fleet_there_is_no_such_page(lasting_host: Daemon) -> None:
+    """The navigation does not name the page, and its address says how to be in a fleet."""
+    with page_of(lasting_host) as page:
+        assert 'href="/hosts"' not in page.get().text
+        answer = page.get("/hosts")
+        assert answer.status_code == 409
+        assert "this host is in no fleet; set fleet.url" in answer.text
+
+
+def test_who_may_not_see_the_fleet_reads_why(folder: Path, tmp_path: Path, people: list[Person]) -> None:
+    """If only some groups may read the fleet, the page of another user says so, and has no link to it."""
+    with fleet_server(tmp_path) as server:
+        fleet = f'[fleet]\nurl = "redis://127.0.0.1:{server.port}"\ninterval = "1s"\nreaders = ["nogroup"]\n'
+        daemon = Daemon(folder, fleet, host="gpu01").start()
+        try:
+            with page_of(daemon, people[0]) as page:
+                answer = page.get("/hosts")
+                assert answer.status_code == 403
+                assert "you may not see the other hosts" in answer.text
+                assert 'href="/hosts"' not in page.get().text
+        finally:
+            daemon.stop()
