@@ -1,16 +1,18 @@
-"""Compares with another version in one run: `python -m bench.against CHECKOUT [idle]`; it has its own .venv.
+"""Compares with another version in one run: `python -m bench.against CHECKOUT [WHAT]`; it has its own .venv.
 
-Idle services are measured in turns, each alone on the same made-up GPUs. Commands are started in turns too,
-so that a busy moment of the machine hits both. With `idle`, commands are left out.
+Idle services are measured in turns, each alone on the same made-up GPUs. Commands and scans take turns too,
+so that a busy moment of the machine hits both. WHAT: `starts`, `scan` or `idle`; all of them if it is not given.
 """
 
 import os
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -20,7 +22,7 @@ from bench.idle import SETTLE, YARDSTICK, cpu, memory, processes
 from bench.installed import installed
 
 ROUNDS = 60
-TURNS, SECONDS = 8, 20
+TURNS, SECONDS = 12, 20
 FIGURES = (
     "idle, % of a core",
     "idle, times a loop that sends one PING per second",
@@ -76,8 +78,7 @@ def _idle(other: Path, provider: str) -> Iterator[str]:
                 with service(provider=provider, checkout=(HERE, other)[which]) as (folder, daemon):
                     found[which].append(_at_rest(folder, daemon.pid))
     for number, what in enumerate(FIGURES):
-        medians = [statistics.median(row[number] for row in rows) for rows in found]
-        yield _line(f"{provider}: {what}", medians)
+        yield _line(f"{provider}: {what}", *([row[number] for row in rows] for rows in found))
 
 
 def _at_rest(folder: Path, pid: int) -> tuple[float, ...]:
@@ -114,22 +115,40 @@ def _starts(other: Path) -> Iterator[str]:
                     subprocess.run(words, env=environment, check=True, capture_output=True)
                     taken[which].append(1000 * (time.perf_counter() - began))
     for name, taken in times.items():
-        paired = statistics.median(now / before for now, before in zip(*taken, strict=True))
-        line = _line(f"{name}, ms", [statistics.median(each) for each in taken])
-        yield f"{line}, in pairs {paired:.3f}"
+        yield _line(f"{name}, ms", *taken)
 
 
-def _line(what: str, values: list[float]) -> str:
-    return f"{what}: {values[0]:.2f}, before {values[1]:.2f}: ratio {values[0] / values[1]:.3f}"
+def _scan(other: Path) -> Iterator[str]:
+    found: list[list[tuple[float, ...]]] = [[], []]
+    for turn in range(TURNS):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            checkout = (HERE, other)[which]
+            words = [str(checkout / ".venv" / "bin" / "python"), "-m", "bench", "scan"]
+            said = subprocess.run(words, cwd=checkout, check=True, capture_output=True, text=True).stdout
+            found[which].append(tuple(map(float, re.findall(r"([\d.]+) (?:ms,|kB)", said))))
+    for number, what in enumerate(("ms", "kB sent")):
+        yield _line(f"unchanged scan, {what}", *([row[number] for row in rows] for rows in found))
+
+
+def _line(what: str, now: list[float], before: list[float]) -> str:
+    medians = [statistics.median(each) for each in (now, before)]
+    paired = statistics.median(one / other for one, other in zip(now, before, strict=True))
+    ratio = medians[0] / medians[1]
+    return f"{what}: {medians[0]:.2f}, before {medians[1]:.2f}: ratio {ratio:.3f}, in pairs {paired:.3f}"
 
 
 def main() -> None:
     """Print each figure of both, and their ratio."""
     other = Path(sys.argv[1]).resolve()
-    starts = () if sys.argv[2:] == ["idle"] else _starts(other)
-    for lines in (starts, _idle(other, "simulated"), _idle(other, "nvml")):
-        for line in lines:
-            print(line, flush=True)
+    parts = {
+        "starts": [_starts(other)],
+        "scan": [_scan(other)],
+        "idle": [_idle(other, "simulated"), _idle(other, "nvml")],
+    }
+    for name, lines in parts.items():
+        if sys.argv[2:] in ([], [name]):
+            for line in chain.from_iterable(lines):
+                print(line, flush=True)
 
 
 main()

@@ -118,25 +118,24 @@ def identity_key(process: ProcessUse) -> str:
 def _lines(usage: GpuUsage, judged_by: bytes) -> tuple[bytes, bytes]:
     """Return the digest of all that a scan decides by, and the usage of the GPU and its row, a line each."""
     text = _encode(usage)
-    outline = [usage.state, usage.reason, usage.in_use, usage.users, usage.uuid]
-    summary = {
-        name: getattr(usage, name)
-        for name in ("index", "uuid", "name", "state", "reason", "remedy", "in_use", "users", "memory_mb")
-    }
     row = _encode(
         {
             "index": usage.index,
             "uuid": usage.uuid,
+            "name": usage.name,
             "state": usage.state,
-            "outline": _encode(outline).decode(),
+            "reason": usage.reason,
+            "remedy": usage.remedy,
+            "in_use": usage.in_use,
+            "memory_mb": usage.memory_mb,
+            "names": _encode(usage.users).decode(),
             "signature": _encode([process.pid for process in usage.processes]).decode(),
-            "summary": _encode(summary).decode(),
             "users": list(_users(usage, text)) if usage.in_use else [],
             "utilization": usage.utilization_percent,
             "exempt": {user_key(process): True for process in usage.exempt},
         }
     )
-    digest = hashlib.sha256(OBSERVE.sha.encode() + judged_by + row).hexdigest()[:DIGEST]
+    digest = hashlib.sha256(OBSERVE.sha.encode() + judged_by + text + row).hexdigest()[:DIGEST]
     return digest.encode(), b"%b\n%b\n" % (text, row)
 
 

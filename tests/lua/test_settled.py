@@ -79,6 +79,7 @@ def uses(index: int) -> list[GpuUsage]:
     """Return what a scan may see of a GPU."""
     return [
         unused(index),
+        unused(index, temperature_c=70),
         unused(index, "error", reason="it fell off the bus"),
         unused(index, "unknown", reason="no answer"),
         used(index, process(ALICE)),

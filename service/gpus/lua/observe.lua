@@ -143,7 +143,7 @@ local function store_gpu(gpu, key, old)
     return old.usage == gpu.usage and old.state == gpu.state and old.uuid == gpu.uuid and not old.unseen
   end
   local subject = 'gpu/' .. gpu.index
-  local summary = old.holder and splice({holder = old.holder_user}, gpu.summary) or gpu.summary
+  local summary = old.holder and splice({holder = old.holder_user}, summary_of(gpu)) or summary_of(gpu)
   local changes = level_now(tonumber(old.changes or 0), tonumber(old.changed_ms or 0)) + 1
   local may_publish = changes <= FREE_CHANGES or old.uuid ~= gpu.uuid
   if may_publish and has_failed then

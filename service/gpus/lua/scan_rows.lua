@@ -15,7 +15,15 @@ end
 -- Parses the row of a GPU, which adds what is known of the GPU and its users to it.
 local function parse_gpu(gpu)
   for name, value in pairs(cjson.decode(gpu.row)) do gpu[name] = value end
+  gpu.outline = table.concat({gpu.state, known(gpu.reason) or '', gpu.in_use and 'in use' or '', gpu.names, gpu.uuid}, ' ')
   return gpu
+end
+
+-- Returns a GPU as JSON, as events show it.
+local function summary_of(gpu)
+  local facts = {}
+  for _, name in ipairs({'index', 'uuid', 'name', 'state', 'reason', 'remedy', 'in_use', 'memory_mb'}) do facts[name] = gpu[name] end
+  return splice(facts, '{"users":' .. gpu.names .. '}')
 end
 
 -- Returns a process as JSON, which is a part of the usage.
