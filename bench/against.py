@@ -1,7 +1,7 @@
 """Compares with another version in one run: `python -m bench.against CHECKOUT [WHAT]`; it has its own .venv.
 
 Idle services are measured in turns, each alone on the same made-up GPUs. Commands and scans take turns too,
-so that a busy moment of the machine hits both. WHAT: `starts`, `scan` or `idle`; all of them if it is not given.
+so that a busy moment of the machine hits both. WHAT: `starts`, `scan` or `idle`; without it, all of them.
 """
 
 import os
