@@ -133,3 +133,14 @@ def test_a_long_queue_is_foreseen_as_far_as_it_takes() -> None:
     found = queue_eta(host([held(0, 1)], *(wants(place) for place in range(500))))
     assert found["w0"] == NOW + HOUR
     assert len(found) <= LOOKS / 400
+
+
+def test_a_request_for_one_vendor_waits_for_its_gpus() -> None:
+    """The GPUs of the other vendor serve neither a request nor its forecast, and it keeps none of them."""
+    amd = GpuState(usage=usage(1, vendor="amd"), reservation=held(1, 4).reservation)
+    both = host([GpuState(usage=usage(0)), amd], wants(1, vendor="amd"), wants(2, vendor="nvidia"), wants(3))
+    assert hours(both) == {"w1": 4, "w2": 0, "w3": 1}
+    too_many = host([GpuState(usage=usage(0)), amd], wants(1, 2, vendor="amd"), wants(2))
+    assert hours(too_many) == {"w2": 0}
+    (row, *_) = queue(both)
+    assert (row["vendor"], row["reason"][:24]) == ("amd", "needs 1 of 1 AMD GPUs: 1")
