@@ -1,10 +1,12 @@
 """The worker that copies a host to the fleet's Redis, between two real servers."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from redis.exceptions import RedisError
 from support.eventually import eventually
 from support.fleet import STREAMS, append, entries, fleet_server, mirroring
 from support.redis_lab import Server
@@ -92,6 +94,29 @@ async def test_a_copy_that_was_lost_is_made_again(store: Store, fleet: Store) ->
         await fleet.redis.delete(store.keys.events)
         await append(store, "events", 1, 11)
         await eventually(lambda: same(store, fleet, "events"), 20)
+
+
+async def test_a_mirror_that_restarts_empty_is_filled_without_a_new_event(
+    store: Store, tmp_path: Path
+) -> None:
+    """If the fleet's Redis has lost everything, the streams are copied again, also those that are quiet."""
+    for stream in STREAMS:
+        await append(store, stream, 10)
+    with fleet_server(tmp_path, "--appendonly", "no") as server:
+        fleet = Store(f"redis://127.0.0.1:{server.port}", store.keys.host)
+
+        async def complete() -> bool:
+            try:
+                return all([await same(store, fleet, stream) for stream in STREAMS])
+            except RedisError:
+                return False
+
+        async with mirroring(store, url(fleet), interval=3):  # It restarts between two looks.
+            await eventually(complete, 20)
+            server.kill()
+            server.start()
+            await eventually(complete, 20)
+        await fleet.close()
 
 
 async def test_two_workers_copy_nothing_twice_and_miss_nothing(store: Store, fleet: Store) -> None:

@@ -26,16 +26,16 @@ def fleet_server(folder: Path, *words: str) -> Iterator[Server]:
         server.close()
 
 
-def settings_of(host: str, url: str, interval: float = 0.2) -> Settings:
+def settings_of(host: str, url: str, interval: float) -> Settings:
     """Return the settings of a host in a fleet."""
     return Settings(host=host, fleet=Fleet(url=url, interval=interval))
 
 
 @asynccontextmanager
-async def mirroring(store: Store, url: str) -> AsyncIterator[None]:
+async def mirroring(store: Store, url: str, interval: float = 0.2) -> AsyncIterator[None]:
     """Run the worker of a host while the block lasts."""
     async with anyio.create_task_group() as tasks:
-        await tasks.start(Mirror(settings_of(store.keys.host, url), store).run)
+        await tasks.start(Mirror(settings_of(store.keys.host, url, interval), store).run)
         yield
         tasks.cancel_scope.cancel()
 

@@ -32,3 +32,14 @@ def test_asking_the_service_loads_little() -> None:
     code = "import sys; import canhazgpu.cli.main, canhazgpu.cli.status; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & (HEAVY | {"email", "http", "http.client", "ssl", "typer"})
+
+
+def test_a_host_without_a_fleet_loads_nothing_of_it() -> None:
+    """The service and its workers are imported without what copies and reads a fleet."""
+    code = "import sys; import canhazgpu.service.daemon, canhazgpu.workers.run; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"canhazgpu.service.routes.fleet", "canhazgpu.workers.dispatch.dispatcher"} <= loaded
+    assert not {
+        name for name in loaded if name.startswith(("canhazgpu.workers.fleet", "canhazgpu.service.fleet"))
+    }

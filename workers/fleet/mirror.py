@@ -44,6 +44,8 @@ class Mirror:
             for name, stream in keys.streams.items()
         }
         self._state = StateCopy(settings, store, self._fleet)
+        self._fleet.connected = self._count_connection
+        self._connections = 0
         self._redis = store.blocking(self._interval)
         self._pause = PAUSE_FIRST
         self._said: tuple[str, float] | None = None  # The last reason that was logged, and when.
@@ -67,9 +69,10 @@ class Mirror:
                 await self._fleet.close()
 
     async def _follow(self) -> None:
-        """Copy what comes, from the end of the copy on."""
+        """Copy what comes after the end of the copy, until that may be another: after a new connection."""
         await check_owner(self._store)
         await self._state.check()
+        connections = self._connections
         after = {stream: await copy.position() for stream, copy in self._copies.items()}
         for stream, entry in after.items():
             await self._keep_from(stream, entry)
@@ -77,6 +80,8 @@ class Mirror:
             await check_owner(self._store)
             await self._state.write()
             self._report_up()
+            if self._connections != connections:
+                return
             await self._trim()
             due = time.monotonic() + self._interval
             while (left := due - time.monotonic()) > 0:
@@ -129,6 +134,9 @@ class Mirror:
             self._said = reason, now
         await anyio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - not cryptography
         self._pause = min(self._pause * 2, PAUSE_LAST)
+
+    def _count_connection(self) -> None:
+        self._connections += 1
 
     def _report_up(self) -> None:
         self._pause = PAUSE_FIRST
