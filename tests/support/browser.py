@@ -28,8 +28,10 @@ def chromium() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which(PROGRAM), args=FLAGS)
-        yield browser
-        browser.close()
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 @contextmanager
@@ -46,8 +48,10 @@ def tab(browser: Any, width: int = WIDE, **options: Any) -> Iterator[Any]:
         dialog.dismiss()
 
     page.on("dialog", dismiss)
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     assert wrong == []
 
 

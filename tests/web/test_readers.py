@@ -68,6 +68,12 @@ def test_axe_finds_nothing(browser: Any, full: Page, scheme: str, width: int) ->
             shown.goto(full.url + path)
             found = Axe().run(shown)
             assert found.violations_count == 0, f"{path}: {found.generate_report()}"
+        shown.goto(full.url + "/violations")
+        shown.click("tbody a")
+        assert shown.inner_text("h1") == "Violation"
+        found = Axe().run(shown)
+        assert found.violations_count == 0, found.generate_report()
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("width", [320, NARROW, MIDDLE, WIDE])
