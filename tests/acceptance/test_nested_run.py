@@ -61,6 +61,7 @@ def test_more_than_the_outer_run_has_is_refused(three: Daemon) -> None:
     assert [("--new" in line, "has 1 GPU(s): [0]" in line) for line in done.stderr.splitlines()] == [
         (True, True)
     ] * 2
+    until(lambda: three.status().count("AVAILABLE") == 3)  # The run before has been released.
     done = within(three, "--gpu-ids 0", f"{CHG} run --new --gpus 2 -- sh -c '{SHOW}'")
     assert done.stdout.startswith("1,2 r")
 
@@ -73,6 +74,7 @@ def test_a_run_never_waits_for_itself(three: Daemon) -> None:
         f"{CHG} run --new --gpus 2 -- {CHG} run --new --gpus 1 --wait -- true",
         f"{CHG} reserve --gpu-ids 0 --wait",
     ):
+        until(lambda: three.status().count("AVAILABLE") == 3)  # The run before has been released.
         began = time.monotonic()
         done = within(three, "--gpu-ids 0", f"{line}; echo $?")
         assert done.stdout in {"125\n", "1\n"}, (line, done)
