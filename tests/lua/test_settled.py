@@ -49,8 +49,9 @@ class Twin:
 
     async def state(self) -> str:
         """Return all that Redis has of the host; the times since boot are left out, which are real."""
-        found: dict[bytes, Any] = {}
-        async for key in self.store.redis.scan_iter(f"*{self.store.keys.host}*"):
+        found: dict[str, Any] = {}
+        plain = (key for key in vars(self.store.keys).values() if key.startswith(self.store.keys.prefix))
+        for key in (*plain, *(self.store.keys.gpu(index) for index in range(3))):
             kind = await self.store.redis.type(key)
             if kind == b"hash":
                 rows: Any = await self.store.redis.hgetall(key)
