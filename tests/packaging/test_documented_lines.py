@@ -79,7 +79,11 @@ PROGRAMS = {
     "/usr/local/bin/server": "#!/bin/sh\nexit 0\n",
     # With the arguments of the page, and no container: tests/containers has those.
     "/usr/local/bin/docker": "#!/bin/sh\n"
-    """[ "$*" = 'run --gpus "device='$CUDA_VISIBLE_DEVICES'" -e CANHAZGPU_RESERVATION IMAGE' ]\n""",
+    """case "$*" in\n"""
+    """'run --gpus "device='$CUDA_VISIBLE_DEVICES'" -e CANHAZGPU_RESERVATION IMAGE') ;;\n"""
+    """'run --env CANHAZGPU_RESERVATION --env CANHAZGPU_TOKEN"""
+    """ --gpus=device='$NVIDIA_VISIBLE_DEVICES' IMAGE') ;;\n"""
+    """*) echo "docker $*"; exit 1 ;;\nesac\n""",
     "/usr/local/bin/mail": "#!/bin/sh\ncat >> /root/mails\n",
     "/srv/use": "#!/bin/sh\ncp /srv/used.toml /srv/new && mv /srv/new /srv/gpus.toml\n"
     "timeout 30 sh -c 'until canhazgpu violations --open --json | grep -q alice; do :; done'\n",

