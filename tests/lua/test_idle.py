@@ -265,3 +265,13 @@ async def test_what_is_turned_off_is_forgotten(lab: Lab) -> None:
     assert await after.published("used", "released") == []
     record = await after.record(name)
     assert (record.idle_ms, record.idle_told_ms, record.idle_until_ms) == (None, None, None)
+
+
+@pytest.mark.parametrize("text", ["junk", "[]", '{"id":1,"idle_ms":3}'])
+async def test_an_unreadable_reservation_stops_no_scan(lab: Lab, text: str) -> None:
+    """What cannot be read is left to its user and administrators; others are reported as ever."""
+    mine = await lab.reserve()
+    await lab.later(61)
+    await lab.store.redis.hset(lab.store.keys.reservations, "unreadable", text)
+    await lab.scan()
+    assert [event.data["id"] for event in await lab.published("idle")] == [mine]

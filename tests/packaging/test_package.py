@@ -82,7 +82,7 @@ def test_it_installs_on_a_minimal_system_and_purge_leaves_nothing(
 def test_every_module_imports_with_the_python_of_the_system(
     package: Path, tmp_path: Path, suite: str
 ) -> None:
-    """Also what only an older or newer Python needs than the one that builds; the package lacks some extras."""
+    """Also what only an older or newer Python needs; some extras are not in the package."""
     system = debian.unpacked(tmp_path / "root", suite)
     system.path("/root/canhazgpu.deb").write_bytes(package.read_bytes())
     system.shell("apt-get install -qq -y --no-install-recommends /root/canhazgpu.deb")

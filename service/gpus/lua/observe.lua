@@ -184,7 +184,7 @@ local function judge_use(gpu, key, old, open, pending)
   if old.expired_uid and not still and now_ms - age_ms > tonumber(old.last_released or 0) then
     redis.call('HDEL', key, 'expired_uid', 'expired_login')
   end
-  fold_hints(prefix, rows, old)
+  unchanged = not fold_hints(prefix, rows, old) and unchanged
   go_on(prefix, rows, open, pending)
   for field, record in pairs(open) do
     if record and (another or not rows[field]) then
@@ -257,12 +257,12 @@ for _, text in ipairs(redis.call('HVALS', KEYS[5])) do
   if string.find(text, '"ended_ms"', 1, true) then
     settles = true
   elseif rules.idle_after_ms > 0 or string.find(text, '"idle_', 1, true) then
-    local record, use = cjson.decode(text), 'not asked'
-    if rules.idle_after_ms > 0 then
+    local record, use = record_of(text), 'not asked'
+    if record and rules.idle_after_ms > 0 then
       gpus = gpus or by_index()
       use = use_of(rules, record, gpus)
     end
-    if track_idleness(rules, record, use, gap) then over[#over + 1] = record.id end
+    if record and track_idleness(rules, record, use, gap) then over[#over + 1] = record.id end
   end
 end
 local granted = {}

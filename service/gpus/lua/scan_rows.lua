@@ -117,18 +117,20 @@ end
 
 -- Puts all containers of a GPU into the row without a hint if they hint at many users, or if violations of containers
 -- end very often there. Whoever starts them chooses what they hint at, and must not choose how many events there are.
+-- Returns whether a later scan of the same containers may not do so.
 local function fold_hints(prefix, rows, old)
   local plain, hinted = prefix .. 'containers', {}
   for field in pairs(rows) do
     if string.sub(field, 1, #plain + 1) == plain .. ':' then hinted[#hinted + 1] = field end
   end
-  if #hinted == 0 or (#hinted <= MOST_HINTS and not ends_often(old, 'containers')) then return end
+  if #hinted == 0 or (#hinted <= MOST_HINTS and not ends_often(old, 'containers')) then return false end
   table.sort(hinted)
   rows[plain] = rows[plain] or {key = 'containers', heads = {}, members = {}, memory_mb = rows[hinted[1]].memory_mb}
   for _, field in ipairs(hinted) do
     add_without_hint(rows[plain], rows[field])
     rows[field] = nil
   end
+  return #hinted <= MOST_HINTS
 end
 
 -- Returns the reservation that holds a GPU, with the fields that decide about ownership, or nil.
