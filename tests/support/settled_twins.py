@@ -129,9 +129,10 @@ class Twin:
             "behind": True,
         }
         rules = AllocationPolicy().text
+        held = {index for text in self.kept.values() for index in msgspec.json.decode(text)["gpus"]}
         await self.store.run(
             RESTORE,
-            [*host_keys(keys), *map(keys.gpu, gpus)],
+            [*host_keys(keys), *map(keys.gpu, sorted({*gpus, *held}))],
             [keys.host, rules, msgspec.json.encode(state)],
         )
         self.kept = there
