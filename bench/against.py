@@ -22,7 +22,7 @@ from bench.idle import SETTLE, YARDSTICK, cpu, memory, processes
 from bench.installed import installed
 
 ROUNDS = 60
-TURNS, SECONDS = 12, 20
+TURNS, SECONDS = 10, 20
 FIGURES = (
     "idle, % of a core",
     "idle, times a loop that sends one PING per second",
