@@ -124,7 +124,7 @@ def test_a_run_of_docker(serve: Serve, docker: Dockerd, people: list[Person], op
         assert run.stdout
         pid = docker.pid(run.stdout.readline().strip())
         host.place(gpu(0, use(pid, 900)), gpu(1))
-        until(lambda: json.loads(host.run("status", "--json").stdout)[0]["processes"])
+        until(lambda: json.loads(host.run("status", "--json").stdout)[0]["processes"], 60)
         (row, _) = json.loads(host.run("status", "--json").stdout)
         with host.redis() as redis:
             usage = json.loads(redis.hget("canhazgpu:{testhost}:gpu:0", "usage"))
