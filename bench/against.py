@@ -1,7 +1,8 @@
 """Compares with another version in one run: `python -m bench.against CHECKOUT [WHAT]`; it has its own .venv.
 
 Idle services are measured in turns, each alone on the same made-up GPUs. Commands and scans take turns too,
-so that a busy moment of the machine hits both. WHAT: `starts`, `scan` or `idle`; without it, all of them.
+so that a busy moment of the machine hits both. WHAT: `starts`, `scan`, `instructions` (with valgrind) or
+`idle`; without it, all of them.
 """
 
 import os
@@ -20,6 +21,7 @@ import psutil
 from bench.host import service
 from bench.idle import SETTLE, YARDSTICK, cpu, memory, processes
 from bench.installed import installed
+from bench.instructions import per_second
 
 ROUNDS = 60
 TURNS, SECONDS = 10, 20
@@ -130,6 +132,11 @@ def _scan(other: Path) -> Iterator[str]:
         yield _line(f"unchanged scan, {what}", *([row[number] for row in rows] for rows in found))
 
 
+def _instructions(other: Path, provider: str) -> Iterator[str]:
+    counts = [[per_second(provider, checkout)] for checkout in (HERE, other)]
+    yield _line(f"{provider}: idle, million instructions per second", *counts)
+
+
 def _line(what: str, now: list[float], before: list[float]) -> str:
     medians = [statistics.median(each) for each in (now, before)]
     paired = statistics.median(one / other for one, other in zip(now, before, strict=True))
@@ -143,6 +150,7 @@ def main() -> None:
     parts = {
         "starts": [_starts(other)],
         "scan": [_scan(other)],
+        "instructions": [_instructions(other, "simulated"), _instructions(other, "nvml")],
         "idle": [_idle(other, "simulated"), _idle(other, "nvml")],
     }
     for name, lines in parts.items():

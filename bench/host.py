@@ -39,6 +39,17 @@ def _driver(folder: Path, gpus: int) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": str(folder), "FAKE_NVML": str(answers)}
 
 
+def prepare(
+    folder: Path, gpus: int, provider: str, checkout: Path | None
+) -> tuple[list[str], dict[str, str]]:
+    """Write the settings of a service; return the command without its verb, and its environment."""
+    (folder / "gpus.toml").write_text("".join(GPU.format(index=index) for index in range(gpus)))
+    (folder / "config.toml").write_text(CONFIG.format(folder=folder, provider=provider))
+    python = checkout / ".venv" / "bin" / "python" if checkout else sys.executable
+    command = [str(python), "-m", "canhazgpu.cli.main", "--config", str(folder / "config.toml")]
+    return command, os.environ | (_driver(folder, gpus) if provider == "nvml" else {})
+
+
 @contextmanager
 def service(
     gpus: int = 8, provider: str = "simulated", checkout: Path | None = None
@@ -50,11 +61,7 @@ def service(
     """
     with tempfile.TemporaryDirectory(prefix="chg-bench-", dir="/tmp") as name:
         folder = Path(name)
-        (folder / "gpus.toml").write_text("".join(GPU.format(index=index) for index in range(gpus)))
-        (folder / "config.toml").write_text(CONFIG.format(folder=folder, provider=provider))
-        python = checkout / ".venv" / "bin" / "python" if checkout else sys.executable
-        command = [str(python), "-m", "canhazgpu.cli.main", "--config", str(folder / "config.toml")]
-        environment = os.environ | (_driver(folder, gpus) if provider == "nvml" else {})
+        command, environment = prepare(folder, gpus, provider, checkout)
         process = subprocess.Popen([*command, "serve"], stderr=subprocess.DEVNULL, env=environment)
         try:
             while subprocess.run([*command, "status"], capture_output=True, check=False).returncode:
