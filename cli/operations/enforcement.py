@@ -79,15 +79,12 @@ def restore(*, as_json: AsJson = False) -> None:
     A running service leaves them open, even after a restart, until `resume`. To end enforcement for good, set
     `enforcement.devices = false` and restart the service.
     """
-    from canhazgpu.service.enforcement import restoration  # noqa: PLC0415 - heavy, as is the next one
-    from canhazgpu.service.enforcement.former_access import FormerAccess  # noqa: PLC0415
+    from canhazgpu.service.enforcement import restoration  # noqa: PLC0415 - heavy
 
     settings = _as_root()
-    state_dir = Path(settings.state_dir)
     try:
-        if settings.enforcement.devices and state_dir.is_dir():
-            FormerAccess(state_dir).suspend()
-        given, failed = restoration.restore(settings)
+        suspend = settings.enforcement.devices and Path(settings.state_dir).is_dir()
+        given, failed = restoration.restore(settings, suspend=suspend)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}", REFUSED)
     if failed:

@@ -18,12 +18,15 @@ def device_files(directory: Path) -> list[Path]:
     return [directory / f"nvidia{number}" for number in sorted(map(int, filter(str.isdecimal, numbers)))]
 
 
-def restore(settings: Settings) -> tuple[list[str], Failed]:
+def restore(settings: Settings, *, suspend: bool = False) -> tuple[list[str], Failed]:
     """Give the device files their former permissions, also those of which no former ones are known.
 
-    Return the files that were changed, and those that could not be, with the reason.
+    If `suspend`, a running service leaves them so until `resume`. Return the files that were changed, here or
+    by that service at the same time, and those that could not be, with the reason. Raises OSError.
     """
     former, directory = FormerAccess(Path(settings.state_dir)), Path(settings.enforcement.directory)
+    if suspend:
+        former.suspend()
     given = list(former.files)
     failed = DeviceFiles(directory, former).restore()
     for path in device_files(directory) if directory.is_dir() else ():

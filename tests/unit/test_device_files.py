@@ -11,6 +11,9 @@ from structlog.testing import capture_logs
 from support.device_files import DeviceFolder, Opener, devices
 from support.people import Person
 
+from canhazgpu.config.integrations.enforcement import Enforcement as Rules
+from canhazgpu.config.settings import Settings
+from canhazgpu.service.enforcement import restoration
 from canhazgpu.service.enforcement.access import Access, only_for, read_access, write_access
 from canhazgpu.service.enforcement.device_files import DeviceFiles
 from canhazgpu.service.enforcement.former_access import FILE, FormerAccess
@@ -77,6 +80,25 @@ def test_files_get_back_their_former_permissions(
     assert (again.files, again.minors) == ({str(devices.file(0)): former}, {"A": 0})
     assert DeviceFiles(devices.path, again).restore() == []
     assert read_access(devices.file(0)) == former
+    assert not (tmp_path / FILE).exists()
+
+
+def test_what_the_service_restores_at_the_same_time_is_reported(
+    files: DeviceFiles, devices: DeviceFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service may see that it is suspended before the command has changed a file."""
+    files.apply({0: NOBODY, 1: NOBODY}, {})
+    suspend = FormerAccess.suspend
+
+    def served(former: FormerAccess) -> None:
+        suspend(former)
+        files.restore()
+
+    monkeypatch.setattr(FormerAccess, "suspend", served)
+    settings = Settings(state_dir=str(tmp_path), enforcement=Rules(devices=True, directory=str(devices.path)))
+    given, failed = restoration.restore(settings, suspend=True)
+    assert (given, failed) == ([str(devices.file(minor)) for minor in range(2)], [])
+    assert [read_access(devices.file(minor)) for minor in range(2)] == [DRIVERS, DRIVERS]
     assert not (tmp_path / FILE).exists()
 
 
