@@ -1,5 +1,7 @@
 """Fixtures for every test: a real Redis of the run's own, a fresh host name per test, real users."""
 
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -51,6 +53,13 @@ __all__ = [
     "shared",
 ]
 
+# What a machine for CI, a job of a scheduler or a unit of systemd may have in its environment.
+INHERITED = re.compile(r"CANHAZGPU_|CUDA_|NVIDIA_|ROCR_|HIP_|SLURM_|PBS_|NOTIFY_SOCKET")
+for name in [one for one in os.environ if INHERITED.match(one)]:
+    del os.environ[name]
+if {"http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"} & set(os.environ):
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1"  # The servers of tests are here.
+os.umask(0o022)  # The users of a test read what it creates.
 support.forks.install()
 # A background job of a script ignores it, and so would every command that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
