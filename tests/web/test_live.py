@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.browser import LIVE, has_text, tab, wait
 from support.daemon import Daemon, until
+from support.ports import free_port
 from support.web import Page, page_of
 
 pytestmark = [pytest.mark.web, pytest.mark.timeout(300)]
@@ -62,7 +63,7 @@ def test_the_service_is_killed_and_comes_back(browser: Any, folder: Path) -> Non
 
 def test_the_page_itself_is_killed_and_comes_back(browser: Any, lasting_host: Daemon) -> None:
     """The browser says since when it is not connected; it connects again, and has what was missed."""
-    with page_of(lasting_host) as page, tab(browser) as shown:
+    with page_of(lasting_host, port=free_port()) as page, tab(browser) as shown:
         shown.goto(page.url)
         wait(shown, LIVE)
         page.stop(signal.SIGKILL)
