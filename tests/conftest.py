@@ -4,10 +4,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from support.amd import amd_host, amd_library, amd_provider, say_amd
 from support.daemon import folder, host, lasting_host
 from support.event_history import past
+from support.eventually import until
 from support.hostile import mailing
 from support.machines import machine, shared
 from support.nvml import nvml_host, nvml_library, provider, say
@@ -80,15 +81,14 @@ def redis_url() -> Iterator[str]:
         [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""],
         stdout=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 10
-    with Redis(unix_socket_path=str(socket)) as client:
-        while True:
-            try:
-                client.ping()
-                break
-            except RedisError:
-                assert time.monotonic() < deadline, "redis-server does not start"
-                time.sleep(0.02)
+
+    def answers() -> bool:
+        assert server.poll() is None, "redis-server does not start"
+        with Redis(unix_socket_path=str(socket)) as client, suppress(RedisError):
+            return bool(client.ping())
+        return False
+
+    until(answers, 60, "for redis-server")
     yield f"unix://{socket}"
     server.terminate()
     server.wait()

@@ -112,7 +112,7 @@ async def first(place: QueuePlace) -> Any:
 
 async def until(question: Callable[[], Awaitable[int]], expected: int) -> None:
     """Wait for a response."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while await question() != expected:  # noqa: ASYNC110 - it is Redis that is asked
             await anyio.sleep(0.05)
 

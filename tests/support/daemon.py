@@ -21,6 +21,7 @@ from support.people import Person
 from canhazgpu.cli.status_lines import line
 from canhazgpu.client import Client, Refused, Unreachable
 
+PATIENCE = 120.0  # Seconds until a command, or the end of a service, hangs.
 PREFERRED = forks.PREFERRED if os.geteuid() == 0 else []  # As its unit has it.
 CONFIG = """\
 host = "{host}"
@@ -104,8 +105,10 @@ class Daemon:
             )
         if wait:
             try:
-                until(self.answers, 20)
+                until(self.answers, 60)
             except AssertionError as error:
+                self.process.kill()  # Whoever asked for it has nothing to stop.
+                self.process.wait()
                 raise AssertionError(f"{error}: {self.log.read_text()}") from None
         return self
 
@@ -133,7 +136,7 @@ class Daemon:
             capture_output=True,
             text=True,
             check=False,
-            **{"timeout": 60, **options},
+            **{"timeout": PATIENCE, **options},
         )
 
     def status(self) -> str:
@@ -149,7 +152,9 @@ class Daemon:
     def facts(self) -> list[dict[str, Any]]:
         """Return the facts in the audit log; who was told of them is there too."""
         log = self.folder / "violations.log"
-        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        text = log.read_text() if log.exists() else ""
+        whole = text.rpartition("\n")[0]  # Of the last line, the beginning may be there first.
+        lines = [json.loads(line) for line in whole.splitlines()]
         return [line for line in lines if line["type"].startswith("canhazgpu.violation.")]
 
     def redis(self) -> Any:
@@ -161,7 +166,7 @@ class Daemon:
         if self.process is None:
             return None
         self.process.send_signal(number)
-        status = self.process.wait(20)
+        status = self.process.wait(PATIENCE)
         self.process = None
         return status
 
@@ -190,9 +195,11 @@ def serving(gpus: int) -> Iterator[Daemon]:
         daemon = Daemon(Path(name))
         daemon.place(*(gpu(index, memory_used_mb=45) for index in range(gpus)))
         daemon.start()
-        until(lambda: daemon.status().count("AVAILABLE") == gpus)
-        yield daemon
-        daemon.stop()
+        try:
+            until(lambda: daemon.status().count("AVAILABLE") == gpus)
+            yield daemon
+        finally:
+            daemon.stop()
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ class Dockerd:
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self.folder / "dockerd.log").read_text()[-3000:]
         words = ["docker", "--host", f"unix://{self.socket}", "version"]
-        return subprocess.run(words, capture_output=True, check=False, timeout=20).returncode == 0
+        return subprocess.run(words, capture_output=True, check=False, timeout=120).returncode == 0
 
 
 @contextmanager

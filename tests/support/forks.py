@@ -66,7 +66,7 @@ class ForkServer:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        ours.settimeout(60)
+        ours.settimeout(240)  # All of the product is imported, and compiled if it is new.
         with theirs:
             words = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(theirs.fileno())]
             server = subprocess.Popen(words, env=self._environment, pass_fds=[theirs.fileno()], cwd="/")

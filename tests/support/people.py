@@ -26,16 +26,30 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 UIDS = range(30_000, 40_000)  # No test uses one of these literally.
 TAKEN = 4  # The exit status of useradd if the uid is in use.
+LOCKED = "cannot lock"  # What the programs say if others keep changing users for 15 seconds.
+_had: set[int] = set()  # Services remember for a while which user had a uid before.
 
 
 def _add(name: str) -> None:
-    """Add a user with a random uid, because services cache for a while which user had a uid before."""
+    """Add a user with a random uid that no user of this process had before."""
     while True:
-        words = ["useradd", "--no-create-home", "--uid", str(secrets.choice(UIDS)), name]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        uid = secrets.choice([one for one in UIDS if one not in _had])
+        _had.add(uid)
+        done = _change("useradd", "--no-create-home", "--uid", str(uid), name)
         if done.returncode != TAKEN:
             assert done.returncode == 0, done.stderr
             return
+
+
+def _change(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program that changes users, when no other one does."""
+
+    def changed() -> "subprocess.CompletedProcess[str] | None":
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        return None if done.returncode and LOCKED in done.stderr else done
+
+    done: subprocess.CompletedProcess[str] = until(changed, 60, f"for {words[0]}")
+    return done
 
 
 class Person:
@@ -88,19 +102,19 @@ class Person:
 
     def set_uid(self, uid: int) -> None:
         """Change the uid of the user, as a directory service might."""
-        subprocess.run(["usermod", "--uid", str(uid), self.name], check=True)
+        _change("usermod", "--uid", str(uid), self.name).check_returncode()
         self.uid = uid
 
     def set_home(self, home: str) -> None:
         """Change the home directory of the user; it is not created."""
-        subprocess.run(["usermod", "--home", home, self.name], check=True)
+        _change("usermod", "--home", home, self.name).check_returncode()
 
     def remove(self) -> None:
         """Kill the processes of the user, and remove the user."""
         subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)
         for process in self._spawned:
             process.wait()
-        subprocess.run(["userdel", "--force", self.name], check=False, stderr=subprocess.DEVNULL)
+        _change("userdel", "--force", self.name)
 
 
 class Terminal:

@@ -6,11 +6,11 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
-from support.daemon import COMMAND, Daemon, until
+from support.daemon import COMMAND, PATIENCE, Daemon, until
 from support.people import Person
 
 
@@ -55,7 +55,7 @@ class Page:
         """End it; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        status = self.process.wait(20)
+        status = self.process.wait(PATIENCE)
         for stream in (self.process.stdout, self.process.stderr):
             if stream:
                 stream.close()
@@ -86,17 +86,18 @@ class Watcher:
         self._link.sendall(f"GET /live?since={since} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.received = b""
 
-    def until(self, words: str, seconds: float = 20) -> None:
+    def until(self, words: str, seconds: float = 30) -> None:
         """Read until these words have been received."""
-        self._link.settimeout(seconds)
+        self._link.settimeout(0.1)
 
         def read() -> bool:
             if words.encode() in self.received:
                 return True
-            piece = self._link.recv(65536)
-            assert piece, "the stream has ended"
-            self.received += piece
-            return False
+            with suppress(TimeoutError):
+                piece = self._link.recv(65536)
+                assert piece, "the stream has ended"
+                self.received += piece
+            return words.encode() in self.received
 
         until(read, seconds, f"for {words}")
 
