@@ -22,7 +22,7 @@ from support.event_history import past
 from support.eventually import until
 from support.hostile import mailing
 from support.machines import machine, shared
-from support.nvml import nvml_host, nvml_library, provider, say
+from support.nvml import hanging, nvml_host, nvml_library, patient, provider, say
 from support.people import people
 from support.redis import redis_binary
 from support.runs import runs
@@ -34,6 +34,7 @@ __all__ = [
     "amd_library",
     "amd_provider",
     "folder",
+    "hanging",
     "host",
     "lasting_host",
     "machine",
@@ -41,6 +42,7 @@ __all__ = [
     "nvml_host",
     "nvml_library",
     "past",
+    "patient",
     "people",
     "provider",
     "runs",
