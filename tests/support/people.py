@@ -109,6 +109,10 @@ class Person:
         """Change the home directory of the user; it is not created."""
         _change("usermod", "--home", home, self.name).check_returncode()
 
+    def set_comment(self, comment: str) -> None:
+        """Change the comment field of the user."""
+        _change("usermod", "--comment", comment, self.name).check_returncode()
+
     def remove(self) -> None:
         """Kill the processes of the user, and remove the user."""
         subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)
