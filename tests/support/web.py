@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from support.daemon import COMMAND, PATIENCE, Daemon, until
 from support.people import Person
+from support.ports import free_port
 
 
 class Page:
@@ -23,7 +24,7 @@ class Page:
         words = [*COMMAND, "web", "--listen"]
         self._command = person.command(*words) if person else words
         self._environment = {**daemon.environment, **environment}
-        self.port = 0
+        self.port = free_port()  # It is started again on this one.
         self.start()
 
     @property
