@@ -14,6 +14,7 @@ from typing import Any, Self
 import pytest
 from redis import Redis
 from support import forks
+from support.eventually import slowness
 from support.eventually import until as until  # noqa: PLC0414 - tests take it from here
 from support.forks import COMMAND as COMMAND  # noqa: PLC0414 - the same
 from support.people import Person
@@ -93,8 +94,9 @@ class Daemon:
         new.rename(self.folder / "gpus.toml")
 
     def start(self, *words: str, wait: bool = True) -> Self:
-        """Start the service; return when it answers."""
+        """Start the service; return when it answers and has scanned once."""
         with self.log.open("ab") as log:
+            before = log.tell()
             self.process = subprocess.Popen(
                 [*PREFERRED, *self.serve, "serve", *words],
                 env=self.environment,
@@ -104,10 +106,13 @@ class Daemon:
             )
         if wait:
             try:
-                until(self.answers, 20)
+                until(lambda: self.answers() and b'"event": "serving"' in self._logged(before), 30)
             except AssertionError as error:
                 raise AssertionError(f"{error}: {self.log.read_text()}") from None
         return self
+
+    def _logged(self, since: int) -> bytes:
+        return self.log.read_bytes()[since:]
 
     @property
     def serve(self) -> list[str]:
@@ -149,7 +154,8 @@ class Daemon:
     def facts(self) -> list[dict[str, Any]]:
         """Return the facts in the audit log; who was told of them is there too."""
         log = self.folder / "violations.log"
-        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        whole = log.read_text().rpartition("\n")[0] if log.exists() else ""  # It may be written to right now.
+        lines = [json.loads(line) for line in whole.splitlines()]
         return [line for line in lines if line["type"].startswith("canhazgpu.violation.")]
 
     def redis(self) -> Any:
@@ -161,7 +167,7 @@ class Daemon:
         if self.process is None:
             return None
         self.process.send_signal(number)
-        status = self.process.wait(20)
+        status = self.process.wait(30 * slowness())
         self.process = None
         return status
 

@@ -26,15 +26,20 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 UIDS = range(30_000, 40_000)  # No test uses one of these literally.
 TAKEN = 4  # The exit status of useradd if the uid is in use.
+_given: set[int] = set()  # A service of several tests may remember who had a uid before.
 
 
 def _add(name: str) -> None:
-    """Add a user with a random uid, because services cache for a while which user had a uid before."""
+    """Add a user with a uid that no user of this process had; other processes add users too."""
     while True:
-        words = ["useradd", "--no-create-home", "--uid", str(secrets.choice(UIDS)), name]
+        uid = secrets.choice(UIDS)
+        if uid in _given:
+            continue
+        words = ["useradd", "--no-create-home", "--uid", str(uid), name]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode != TAKEN:
             assert done.returncode == 0, done.stderr
+            _given.add(uid)
             return
 
 

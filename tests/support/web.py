@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 from support.daemon import COMMAND, Daemon, until
+from support.eventually import slowness
 from support.people import Person
 
 
@@ -49,13 +50,13 @@ class Page:
 
     def get(self, path: str = "/", **options: Any) -> httpx.Response:
         """Return the answer to a GET."""
-        return httpx.get(self.url + path, timeout=30, **options)
+        return httpx.get(self.url + path, timeout=60, **options)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        status = self.process.wait(20)
+        status = self.process.wait(30 * slowness())
         for stream in (self.process.stdout, self.process.stderr):
             if stream:
                 stream.close()
@@ -82,13 +83,13 @@ class Watcher:
 
     def __init__(self, page: Page, since: str = "") -> None:
         """Connect."""
-        self._link = socket.create_connection(("127.0.0.1", page.port), 20)
+        self._link = socket.create_connection(("127.0.0.1", page.port), 60)
         self._link.sendall(f"GET /live?since={since} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.received = b""
 
     def until(self, words: str, seconds: float = 20) -> None:
         """Read until these words have been received."""
-        self._link.settimeout(seconds)
+        self._link.settimeout(seconds * slowness())
 
         def read() -> bool:
             if words.encode() in self.received:
