@@ -96,7 +96,7 @@ def test_the_last_release_is_told(host: Daemon) -> None:
         seconds, _ = redis.time()
         redis.hset("canhazgpu:{testhost}:gpu:0", "last_released", (seconds - 7200) * 1000)
     assert re.fullmatch(
-        r"GPU 0: AVAILABLE \(last released 2h 0m \ds ago\) \[validated: 45MB used\]",
+        r"GPU 0: AVAILABLE \(last released 2h 0m \d+s ago\) \[validated: 45MB used\]",
         busy.status().splitlines()[0],
     )
 

@@ -64,7 +64,9 @@ def test_the_table(shared: Daemon) -> None:
         "PROCESSES",
     ]
     assert re.match(r"  0  free +- +0\.0/79\.6  ░+ +3%   64C  -", free)
-    assert re.search(r"  1  reserved +root .* -   40C  \d\d:\d\d \S+ .*NVIDIA.*  thesis +-$", held)
+    assert re.search(
+        r"  1  reserved +root .* -   40C  (\d\d-\d\d )?\d\d:\d\d \S+ .*NVIDIA.*  thesis +-$", held
+    )
     assert re.search(r"  2  unreserved  bob  +2\.0/79\.6 .*12345 python3$", used)
 
 

@@ -59,6 +59,7 @@ def test_the_queue_fits(busy: Daemon, width: int) -> None:
     finally:
         waiting.terminate()
         waiting.wait()
+        until(lambda: busy.run("queue", "--json").stdout == "[]\n")
     assert max(map(width_of, lines)) <= width, lines
     assert lines[0].split()[:3] == ["POSITION", "ID", "USER"]
     assert "needs 2 of 2" in whole
