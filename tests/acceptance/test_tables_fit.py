@@ -18,7 +18,8 @@ from canhazgpu.cli.display.terminal import width_of
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Daemon]:
     """GPU 0 is used without a reservation by several processes with long names."""
-    processes = [use(number, 900, "bob", f"a-program-with-a-long-name-{number}") for number in (11, 12, 13)]
+    names = {5_000_000 + number: f"a-program-with-a-long-name-{number}" for number in (11, 12, 13)}
+    processes = [use(pid, 900, "bob", name) for pid, name in names.items()]
     with serving(2) as daemon:
         daemon.place(gpu(0, *processes), gpu(1))
         until(daemon.facts)

@@ -24,7 +24,7 @@ def eight() -> Iterator[Daemon]:
     """Eight GPUs; a process with a hostile name uses the last one."""
     with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
         daemon = Daemon(Path(name)).start()
-        hostile = f"pid = 12345;memory_mb = 2048;user = {EVIL};name = {EVIL}"
+        hostile = f"pid = 5012345;memory_mb = 2048;user = {EVIL};name = {EVIL}"
         daemon.place(*(gpu(index, utilization_percent=50) for index in range(7)), gpu(7, hostile))
         until(lambda: "evil" in daemon.status())
         yield daemon

@@ -166,7 +166,7 @@ def test_a_stopped_service_is_told(folder: Path) -> None:
 def test_hostile_names_are_text(folder: Path) -> None:
     """A process, a model and a note with code in them are shown as they are, in the page and in events."""
     daemon = Daemon(folder)
-    process = f"pid = 4242;memory_mb = 900;user = {toml(HOSTILE)};name = {toml('<b>' + 'x' * 10_000)}"
+    process = f"pid = 5004242;memory_mb = 900;user = {toml(HOSTILE)};name = {toml('<b>' + 'x' * 10_000)}"
     daemon.place(gpu(0, process).replace("index = 0", f"index = 0\nname = {toml(HOSTILE)}"), gpu(1))
     daemon.start()
     until(lambda: "WITHOUT" in daemon.status())

@@ -15,7 +15,7 @@ from canhazgpu.client import Client
 @pytest.fixture
 def four(host: Daemon) -> Daemon:
     """Four GPUs; bob uses GPU 3 without a reservation."""
-    host.place(*(gpu(index) for index in range(3)), gpu(3, use(12345, 2048, "bob", "python3")))
+    host.place(*(gpu(index) for index in range(3)), gpu(3, use(5012345, 2048, "bob", "python3")))
     until(lambda: "by user bob" in host.status())
     return host
 

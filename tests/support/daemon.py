@@ -55,7 +55,7 @@ def gpu(index: int, *processes: str, **facts: Any) -> str:
 
 
 def use(pid: int, memory_mb: int, user: str = "", name: str = "") -> str:
-    """Return one process of a scenario."""
+    """Return one process of a scenario. One that is made up has a pid above 4194304, which none can have."""
     parts = [f"pid = {pid}", f"memory_mb = {memory_mb}"]
     parts += [f"user = {json.dumps(user)}"] if user else []
     parts += [f"name = {json.dumps(name)}"] if name else []
@@ -138,7 +138,7 @@ class Daemon:
             capture_output=True,
             text=True,
             check=False,
-            **{"timeout": 60, **options},
+            **{"timeout": 120, **options},
         )
 
     def status(self) -> str:

@@ -52,7 +52,7 @@ def on_a_terminal(daemon: Daemon, *words: str) -> str:
         while chunk := os.read(master, 65536):
             shown += chunk
     os.close(master)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     return shown.decode()
 
 

@@ -1,6 +1,7 @@
 """Real users for tests, created with useradd, with their terminals and processes."""
 
 import contextlib
+import fcntl
 import os
 import pty
 import pwd
@@ -29,14 +30,20 @@ TAKEN = 4  # The exit status of useradd if the uid is in use.
 _given: set[int] = set()  # A service of several tests may remember who had a uid before.
 
 
+def change_users(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run useradd or its like, one at a time on this machine: each waits only 15 seconds for the others."""
+    with Path(tempfile.gettempdir(), "canhazgpu-tests.users").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
 def _add(name: str) -> None:
     """Add a user with a uid that no user of this process had; other processes add users too."""
     while True:
         uid = secrets.choice(UIDS)
         if uid in _given:
             continue
-        words = ["useradd", "--no-create-home", "--uid", str(uid), name]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = change_users("useradd", "--no-create-home", "--uid", str(uid), name)
         if done.returncode != TAKEN:
             assert done.returncode == 0, done.stderr
             _given.add(uid)
@@ -93,19 +100,19 @@ class Person:
 
     def set_uid(self, uid: int) -> None:
         """Change the uid of the user, as a directory service might."""
-        subprocess.run(["usermod", "--uid", str(uid), self.name], check=True)
+        change_users("usermod", "--uid", str(uid), self.name).check_returncode()
         self.uid = uid
 
     def set_home(self, home: str) -> None:
         """Change the home directory of the user; it is not created."""
-        subprocess.run(["usermod", "--home", home, self.name], check=True)
+        change_users("usermod", "--home", home, self.name).check_returncode()
 
     def remove(self) -> None:
         """Kill the processes of the user, and remove the user."""
         subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)
         for process in self._spawned:
             process.wait()
-        subprocess.run(["userdel", "--force", self.name], check=False, stderr=subprocess.DEVNULL)
+        change_users("userdel", "--force", self.name)
 
 
 class Terminal:
