@@ -276,14 +276,19 @@ def test_dry_run_is_the_default_and_touches_nobody(folder: Path, people: list[Pe
 
 
 def test_who_was_not_reached_is_not_ended(folder: Path, people: list[Person]) -> None:
-    """If no notice reached the user, no process is ended."""
-    process = people[0].spawn("sleep", "600")
+    """If no notice reached the user, no process is ended, while that of another user is."""
+    process, terminal = people[0].spawn("sleep", "600"), Terminal(people[1])
     daemon = serve(folder, "false")
     try:
         daemon.place(gpu(0, use(process.pid, 900)), gpu(1))
         until(lambda: "nobody" in daemon.run("deliveries").stdout, 20)
-        until(lambda: daemon.run("violations", "--open", "--json").stdout.count('"violation"'), 5)
-        assert "signal" not in (folder / "violations.log").read_text()
+        daemon.place(gpu(0, use(process.pid, 900)), gpu(1, use(terminal.leader.pid, 900)))
+        until(lambda: terminal.leader.poll() is not None, 20)
+        path = folder / "violations.log"
+        until(lambda: path.exists() and '"signal"' in path.read_text(), 20)
+        signals = [line for line in path.read_text().splitlines() if '"signal"' in line]
+        assert not [line for line in signals if f'"pid": {process.pid}' in line]
         assert process.poll() is None
     finally:
         assert daemon.stop() == 0
+        terminal.close()

@@ -63,7 +63,7 @@ class Server:
         """Start it, again."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self._words, env=self._environment, stdout=log, stderr=log)
-        until(self._answers, 10)
+        until(self._answers, 30)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, (self.folder / "log").read_text()
