@@ -80,7 +80,7 @@ def redis_url() -> Iterator[str]:
         [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""],
         stdout=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 10
     with Redis(unix_socket_path=str(socket)) as client:
         while True:
             try:

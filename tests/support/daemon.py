@@ -171,7 +171,7 @@ class Daemon:
         if self.process is None:
             return None
         self.process.send_signal(number)
-        status = self.process.wait(60)
+        status = self.process.wait(20)
         self.process = None
         return status
 

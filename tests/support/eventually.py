@@ -12,30 +12,22 @@ LONGEST = 6.0  # A bound is at most so many times as long on a busy machine.
 
 
 async def eventually(condition: Callable[[], Awaitable[T]], seconds: float = 5.0) -> T:
-    """Return the first true value of `condition()`; fail if it is still false after `seconds`."""
+    """Return the first true value of `condition()`; fail after `seconds`."""
     began = time.monotonic()
-    while True:
-        asked = time.monotonic()
-        if value := await condition():
-            return value
-        # A process that was not scheduled meanwhile looks once more before it gives up.
-        assert asked < began + seconds * slowness(), f"waited {seconds:g} s in vain"
+    while not (value := await condition()):
+        assert time.monotonic() < began + seconds * slowness(), f"waited {seconds:g} s in vain"
         await anyio.sleep(0.01)
+    return value
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
-    """Return the first true value of `condition()`; fail if it is still false after `seconds`.
-
-    What takes longer is asked less.
-    """
+    """Return the first true value of `condition()`; fail after `seconds`. What takes longer is asked less."""
     began = time.monotonic()
-    while True:
+    while not (value := condition()):
         asked = time.monotonic()
-        if value := condition():
-            return value
-        # A process that was not scheduled meanwhile looks once more before it gives up.
         assert asked < began + seconds * slowness(), f"waited {seconds:g} s in vain {what}"
         time.sleep(min(0.1, max(0.02, (asked - began) / 20)))
+    return value
 
 
 def slowness() -> float:

@@ -42,7 +42,6 @@ class Server:
             authenticator=self._check,
             auth_required=login is not None,
             auth_require_tls=tls is None,
-            ready_timeout=60,
         )
         self.controller.start()
 

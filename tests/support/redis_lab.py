@@ -63,7 +63,7 @@ class Server:
         """Start it, again."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self._words, env=self._environment, stdout=log, stderr=log)
-        until(self._answers, 30)
+        until(self._answers, 10)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, (self.folder / "log").read_text()
@@ -82,10 +82,10 @@ class Server:
         """Connect to it."""
         paths = self._tls
         if paths is None:
-            return Redis(port=self.port, socket_timeout=30)
+            return Redis(port=self.port, socket_timeout=5)
         names = {"ssl_ca_certs": "ca", "ssl_certfile": "client", "ssl_keyfile": "client_key"}
         shown: dict[str, Any] = {option: paths[name] for option, name in names.items()}
-        return Redis(host="127.0.0.1", port=self.port, socket_timeout=30, ssl=True, **shown)
+        return Redis(host="127.0.0.1", port=self.port, socket_timeout=5, ssl=True, **shown)
 
     def kill(self) -> None:
         """End it as the kernel would."""
