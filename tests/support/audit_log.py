@@ -40,6 +40,12 @@ for number in range(first, last):
 """
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a log, none if it is not there yet; of the last one, the beginning may be first."""
+    text = path.read_bytes() if path.exists() else b""
+    return text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
+
+
 def line(name: str, length: int = 200) -> bytes:
     """Return a line for the id `name`. As one of the first nine lines of a log, it takes `length` bytes."""
     short = json.dumps({"id": name, "padding": ""})

@@ -22,6 +22,7 @@ from canhazgpu.cli.status_lines import line
 from canhazgpu.client import Client, Refused, Unreachable
 
 PATIENCE = 120.0  # Seconds until a command, or the end of a service, hangs.
+SERVING = b'"event": "serving"'  # What a service writes to its log after its first scan.
 PREFERRED = forks.PREFERRED if os.geteuid() == 0 else []  # As its unit has it.
 CONFIG = """\
 host = "{host}"
@@ -94,7 +95,8 @@ class Daemon:
         new.rename(self.folder / "gpus.toml")
 
     def start(self, *words: str, wait: bool = True) -> Self:
-        """Start the service; return when it answers."""
+        """Start the service; return when it answers, and has scanned once."""
+        before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*PREFERRED, *self.serve, "serve", *words],
@@ -105,7 +107,7 @@ class Daemon:
             )
         if wait:
             try:
-                until(self.answers, 60)
+                until(lambda: self.answers() and SERVING in self.log.read_bytes()[before:], 60)
             except AssertionError as error:
                 self.process.kill()  # Whoever asked for it has nothing to stop.
                 self.process.wait()

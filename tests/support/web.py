@@ -12,20 +12,19 @@ from typing import Any
 import httpx
 from support.daemon import COMMAND, PATIENCE, Daemon, until
 from support.people import Person
+from support.ports import free_port
 
 
 class Page:
     """The page of a host."""
 
-    def __init__(
-        self, daemon: Daemon, person: Person | None = None, port: int = 0, **environment: str
-    ) -> None:
-        """Start it, on any free port if none is named, as a person if one is; return when it answers."""
+    def __init__(self, daemon: Daemon, person: Person | None = None, **environment: str) -> None:
+        """Start it on a free port, as a person if one is named; return when it answers."""
         self.daemon = daemon
         words = [*COMMAND, "web", "--listen"]
         self._command = person.command(*words) if person else words
         self._environment = {**daemon.environment, **environment}
-        self.port = port
+        self.port = free_port()  # It is started again on this one.
         self.start()
 
     @property
@@ -34,7 +33,7 @@ class Page:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, after a stop on the same port: one of `free_port`, or others may have it by then."""
+        """Start it, after a stop on the same port."""
         self.process = subprocess.Popen(
             [*self._command, f"127.0.0.1:{self.port}"],
             env=self._environment,
@@ -70,11 +69,9 @@ class Page:
 
 
 @contextmanager
-def page_of(
-    daemon: Daemon, person: Person | None = None, port: int = 0, **environment: str
-) -> Iterator[Page]:
+def page_of(daemon: Daemon, person: Person | None = None, **environment: str) -> Iterator[Page]:
     """Run the page of a host."""
-    page = Page(daemon, person, port, **environment)
+    page = Page(daemon, person, **environment)
     try:
         yield page
     finally:
