@@ -17,7 +17,7 @@ from support.programs import need
 PAGE = (Path(__file__).parents[2] / "docs" / "integrators.md").read_text()
 CALLS = re.findall(r"^    (curl (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
 SOCKET = "/run/canhazgpu/canhazgpu.sock"
-GPUS = (gpu(0), gpu(1, use(4242, 1024, "bob", "python3")), gpu(2), gpu(3))
+GPUS = (gpu(0), gpu(1, use(5004242, 1024, "bob", "python3")), gpu(2), gpu(3))
 FIELDS = re.findall(
     r"`(\w+)`", PAGE.partition("the most useful fields:")[2].partition("These requests return")[0]
 )

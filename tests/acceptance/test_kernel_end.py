@@ -83,7 +83,7 @@ def test_a_kernel_that_ends_while_the_service_and_its_settings_are_away(host: Da
         computed = max(computed, seconds_of_processor(waits))
         return is_all_free(host)
 
-    until(is_released)
+    until(is_released, 30)  # It tries every five seconds.
     until(lambda: not waits.exists())
     assert computed < BUSY
 

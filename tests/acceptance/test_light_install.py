@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon
+from support.daemon import Daemon, until
 
 from canhazgpu.cli.main import SERVICE_MODULES
 
@@ -89,8 +89,8 @@ def test_a_user_needs_nothing_more(light: dict[str, str], service: Daemon, words
     """The commands that ask the service, and every help."""
     done = _call(light, *words.split())
     assert (done.returncode, done.stderr) == (0, "")
-    if words.startswith("reserve"):
-        service.run("release")
+    service.run("release")
+    until(lambda: "AVAILABLE" in service.status())
 
 
 def test_the_variables_of_a_reservation_need_nothing_more(light: dict[str, str], service: Daemon) -> None:
@@ -98,6 +98,7 @@ def test_the_variables_of_a_reservation_need_nothing_more(light: dict[str, str],
     held = json.loads(_call(light, "reserve", "--json").stdout)
     done = _call({**light, **held["environment"]}, "check")
     service.run("release")
+    until(lambda: "AVAILABLE" in service.status())
     assert (done.returncode, done.stderr) == (0, "")
 
 

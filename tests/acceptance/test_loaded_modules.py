@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import Daemon, gpu
+from support.daemon import Daemon, gpu, until
 
 from canhazgpu.cli.recognition.known_options import COMMANDS
 
@@ -162,9 +162,10 @@ def of_nothing(python: Path, daemon: Daemon) -> set[str]:
 
 def _prepare(daemon: Daemon, command: str) -> None:
     """Release all GPUs; reserve both for a command that needs some."""
-    steps = [["release", "--all"], *([["reserve", "--gpu-ids", "0-1"]] if command in HELD else [])]
-    for words in steps:
-        assert daemon.run(*words).returncode == 0
+    assert daemon.run("release", "--all").returncode == 0
+    until(lambda: daemon.status().count("AVAILABLE") == 2)  # A run that has ended is released a moment later.
+    if command in HELD:
+        assert daemon.run("reserve", "--gpu-ids", "0-1").returncode == 0
 
 
 def _loaded(python: Path, environment: dict[str, str], *words: str) -> set[str]:

@@ -5,11 +5,12 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon, until
-from support.live_state import events, four_gpus, holds, running, take
+from support.live_state import events, four_gpus, holds, journaled_requests, running, take
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_wipe_is_noticed_within_a_scan(host: Daemon) -> None:
     before = holds(host)
     with host.redis() as redis:
         redis.flushall()
-    until(lambda: events(host, "reservation.restored"), 3)
+    until(lambda: events(host, "reservation.restored"))
     assert holds(host) == before
 
 
@@ -119,7 +120,7 @@ def test_who_waits_keeps_the_place(host: Daemon) -> None:
     for name in ("first", "second"):
         words = [*COMMAND, "reserve", "--gpus", "4", "--wait", "--json", "--note", name]
         waiters.append(subprocess.Popen(words, env=host.environment, stdout=subprocess.PIPE))
-        until(lambda: len(json.loads(host.run("queue", "--json").stdout)) == len(waiters))
+        until(lambda: journaled_requests(host) == len(waiters))
     with host.redis() as redis:
         redis.flushall()
     until(lambda: events(host, "reservation.restored"))
@@ -127,7 +128,7 @@ def test_who_waits_keeps_the_place(host: Daemon) -> None:
     assert [one["note"] for one in queued] == ["first", "second"]
     assert host.run("release").returncode == 0
     for waiter, name in zip(waiters, ("first", "second"), strict=True):
-        out, _ = waiter.communicate(timeout=20)
+        out, _ = waiter.communicate(timeout=60)
         assert json.loads(out)["note"] == name
         assert host.run("release").returncode == 0
 
@@ -160,11 +161,18 @@ def test_data_beyond_repair_are_restored_from_the_journal(host: Daemon, folder: 
     assert "the damaged data are in" in host.run("doctor").stdout
 
 
+def blocked(path: Path) -> bool:
+    """Make a directory where the service creates a file; return False if the file is there right now."""
+    with suppress(FileExistsError):
+        path.mkdir()
+    return path.is_dir()
+
+
 def test_a_journal_that_cannot_be_written_is_said(host: Daemon, folder: Path) -> None:
     """If the journal cannot be written, reservations continue, and health reports the weakness."""
     journal = folder / "state" / "journal"
+    until(lambda: blocked(journal.with_suffix(".new")))
     journal.unlink()
-    journal.with_suffix(".new").mkdir()
     take(host, "--gpu-ids", "1")
     assert "journal" in host.run("doctor").stdout
     journal.with_suffix(".new").rmdir()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 from support.daemon import Daemon, gpu, until, use
 from support.redis import redis_binary
 
@@ -42,11 +43,19 @@ def redis(folder: Path) -> Iterator[Any]:
     words = [redis_binary(), *f"--port 0 --unixsocket {folder}/r --dir {folder} --save".split(), ""]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     try:
-        until((folder / "r").exists)
-        yield Redis(unix_socket_path=str(folder / "r"))
+        client = Redis(unix_socket_path=str(folder / "r"))
+        until(lambda: _answers(client))
+        yield client
     finally:
         process.kill()
         process.wait()
+
+
+def _answers(client: Any) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisError:
+        return False
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ def test_a_machine_of_another_id_is_refused(machine: Make, shared: Any) -> None:
 def test_a_clone_with_the_same_id_is_refused(machine: Make, shared: Any) -> None:
     """A clone is recognised by its boot, and the error says how to give it its own id."""
     first = machine("twin", "cd" * 16).start()
-    line = machine("twin", "cd" * 16).refused()
+    second = machine("twin", "cd" * 16)
+    second.look_longer()
+    line = second.refused()
     assert "a clone of this machine" in line
     assert "systemd-machine-id-setup" in line
     scans(shared, first)

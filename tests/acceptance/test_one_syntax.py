@@ -11,6 +11,7 @@ import typer
 from support.daemon import Daemon, gpu, until
 
 from canhazgpu.cli.commands import COMMANDS, build
+from canhazgpu.events.timestamps import ms_of
 
 DAY = 86_400
 # Options whose values are the same kind of thing, by the name of that kind.
@@ -104,12 +105,13 @@ def test_gpus_are_named_alike_everywhere(four: Daemon, written: str, gpus: list[
 )
 def test_times_are_written_alike_everywhere(four: Daemon, written: str, seconds: int) -> None:
     """`--duration` is the name in all commands, and `extend` takes the time as an argument too."""
-    ends = rows(four, "reserve", "--gpu-ids", "1", "--duration", written, "--json")["expires_in_s"]
-    assert abs(ends - seconds) <= 1
+    held_now = rows(four, "reserve", "--gpu-ids", "1", "--duration", written, "--json")
+    ends = ms_of(held_now["expires"])
+    assert ends - ms_of(held_now["started"]) == seconds * 1000
     for words in (["--duration", written], [written], ["1", *written.split()], [f"+{written}"]):
         (row,) = rows(four, "extend", *words, "--json")
-        ends += seconds
-        assert abs(row["expires_in_s"] - ends) <= 20, words
+        ends += seconds * 1000
+        assert ms_of(row["expires"]) == ends, words
     for name in ("--duration", "-d", "--timeout", "-t"):
         assert four.run("run", "--gpu-ids", "2", name, written, "--", "true").returncode == 0
         until(lambda: held(four) == [1])
@@ -118,7 +120,7 @@ def test_times_are_written_alike_everywhere(four: Daemon, written: str, seconds:
     assert [(row["gpus"], row["expires_in_s"] >= seconds) for row in extended] == [([1], True), ([3], True)]
     for name in ("--duration", "-d", "--for"):
         silence = rows(four, "silence", "add", "--gpu", "GPU-bb", "--reason", "r", name, written, "--json")
-        assert (silence["gpu"], abs(silence["left_s"] - seconds) <= 20) == (2, True)
+        assert (silence["gpu"], abs(silence["left_s"] - seconds) <= 60) == (2, True)
 
 
 @pytest.mark.parametrize(

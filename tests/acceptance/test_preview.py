@@ -103,7 +103,7 @@ def test_a_real_violation_is_shown_as_each_notice_and_nothing_is_sent(host: Daem
     config.write_text(config.read_text().replace("[notices]\n", "[notices]\n" + CONTACT))
     host.place(gpu(0, use(999_999, 1024, "bob", "<b>python3")))
     rows = until(lambda: json.loads(host.run("violations", "--json").stdout))
-    until(lambda: json.loads(host.run("deliveries", "--json").stdout) and settled(host))
+    until(lambda: json.loads(host.run("deliveries", "--json").stdout) and settled(host) and settled(host))
     before = host.run("deliveries", "--json").stdout
     name = rows[0]["violation"]
     shown = host.run("notify", "preview", "--violation", name).stdout
@@ -122,7 +122,10 @@ def test_a_real_violation_is_shown_as_each_notice_and_nothing_is_sent(host: Daem
 
 
 def settled(host: Daemon) -> bool:
-    """Whether every group has read and acknowledged everything, so that no notice is under way."""
+    """Whether every group has read and acknowledged everything, so that no notice is under way.
+
+    What a stream leads to on one that was looked at before is seen the next time.
+    """
     with host.redis() as client:
         groups = [
             group

@@ -56,7 +56,7 @@ def test_a_host_that_is_renamed_keeps_everything(machine: Make, shared: Any) -> 
         assert all(after["groups"][name] >= place for name, place in before["groups"].items())
         assert after["groups"]["events", "dashboard"] == before["groups"]["events", "dashboard"]
         assert shared.keys("canhazgpu:{first.lab}:*") == []
-        assert shared.zrange("canhazgpu:hosts", 0, -1) == [b"second"]
+        until(lambda: shared.zrange("canhazgpu:hosts", 0, -1) == [b"second"])
         told = host.run("events", "--type", "host.renamed", "--json").stdout.splitlines()
         assert [json.loads(line)["data"]["was"] for line in told] == ["first.lab"]
         assert "host_renamed" in host.log.read_text()
@@ -93,7 +93,9 @@ def test_a_clone_with_a_name_of_its_own_takes_nothing_along(machine: Make, share
     """A clone with its own name takes nothing from the first machine; both keep their state."""
     first = machine("gpu-1", "ab" * 16).start()
     assert first.run("reserve", "--gpu-ids", "1").returncode == 0
-    second = machine("gpu-2", "ab" * 16).start()
+    second = machine("gpu-2", "ab" * 16)
+    second.look_longer()
+    second.start()
     assert second.run("reserve", "--gpu-ids", "2").returncode == 0
     for one in (first, second):
         one.stop()

@@ -109,8 +109,10 @@ def test_csv_is_for_spreadsheets(busy: Daemon) -> None:
     assert {*PARTS, "key", "uid", "gpu_id", "reserved_s", "waiting_s", "trespass_s"} == rows[0].keys()
     assert {row["key"] for row in rows} >= {"root"}
     assert not [row for row in rows if row["key"][:1] in "=+-@"]
-    (hour,) = csv.DictReader(io.StringIO(busy.run("report", "--by", "hour", "--since", "1s", "--csv").stdout))
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", hour["key"])
+    text = busy.run("report", "--by", "hour", "--since", "1s", "--csv").stdout
+    hours = [row["key"] for row in csv.DictReader(io.StringIO(text))]
+    assert len(hours) in (1, 2)  # The second may have begun in another hour.
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", hour) for hour in hours), hours
 
 
 def on_a_terminal(host: Daemon, *words: str, **environment: str) -> str:
@@ -163,7 +165,7 @@ def test_memory_that_is_kept_is_held_idle(folder: Path) -> None:
 
 def test_a_kill_loses_no_second(folder: Path) -> None:
     """The service and its Redis are killed and start again: the reservation counts from its start."""
-    daemon = Daemon(folder).start()
+    daemon = Daemon(folder, scan="20s").start()  # Three of them may be missed: a start takes its time.
     try:
         assert daemon.run("reserve", "--gpus", "1", "--duration", "1h").returncode == 0
         until(lambda: answer(daemon)["total"]["unused_s"] > 1)

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon, until
-from support.live_state import events, four_gpus, holds, running, take
+from support.live_state import events, four_gpus, holds, journaled_requests, running, take
 
 WAYS = ["older", "removed"]
 
@@ -65,7 +66,7 @@ def test_what_was_acknowledged_is_kept(host: Daemon, run: "subprocess.Popen[byte
     assert host.run("admin", "drain", "2", "--reason", "fan").returncode == 0
     words = [*COMMAND, "reserve", "--gpus", "3", "--wait"]
     waiter = subprocess.Popen(words, env=host.environment, stderr=subprocess.DEVNULL)
-    until(lambda: json.loads(host.run("queue", "--json").stdout))
+    until(lambda: journaled_requests(host) == 1)
     before = holds(host)
     lose_state(host, how)
     host.start()
@@ -194,15 +195,22 @@ def test_an_administrator_starts_afresh(host: Daemon) -> None:
     assert not logged(host, "state_rolled_back")
 
 
+def replaced_by_directory(file: Path) -> bool:
+    """Put a directory in the place of a file; return False if the service was faster to write it again."""
+    file.unlink(missing_ok=True)
+    with suppress(FileExistsError):
+        file.mkdir()
+    return file.is_dir()
+
+
 def test_a_copy_that_cannot_be_written_is_said(host: Daemon) -> None:
     """If the copy cannot be written, `doctor` says it; it is written once it can be, without a change."""
-    copy_of(host).unlink()
-    copy_of(host).mkdir()
+    until(lambda: replaced_by_directory(copy_of(host)))
     take(host, "--gpu-ids", "1")
     assert str(copy_of(host)) in host.run("doctor").stdout
     copy_of(host).rmdir()
     until(copy_of(host).is_file)
-    assert str(copy_of(host)) not in host.run("doctor").stdout
+    until(lambda: str(copy_of(host)) not in host.run("doctor").stdout)
     lose_state(host, "removed")
     host.start()
     assert list(holds(host)) == [1]

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 import pytest
 from support.daemon import Daemon, serving, until
+from support.eventually import slowness
 from support.forks import EXECUTED
 
 RUN = [*EXECUTED, "run", "--gpus", "1", "--"]
@@ -148,9 +149,9 @@ class Screen:
             os.execvpe(program[0], program, {**host.environment, "PS1": "ready> ", "TERM": "dumb"})  # noqa: S606
         self.text = ""
 
-    def wait_for(self, pattern: str, seconds: float = 15) -> str:
+    def wait_for(self, pattern: str, seconds: float = 20) -> str:
         """Read until `pattern` is there; return what it matched, and forget what came before."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * slowness()
         while not (found := re.search(pattern, self.text)):
             left = end - time.monotonic()
             assert left > 0, f"{pattern} is not in {self.text!r}"
@@ -235,7 +236,7 @@ def test_ctrl_c_while_it_waits_leaves_the_queue(shell: Screen, host: Daemon) -> 
     shell.wait_for("ready> ")
     shell.type("echo code $?\n")
     shell.wait_for("code 130")
-    assert host.run("queue").stdout == "The queue is empty.\n"
+    until(lambda: host.run("queue").stdout == "The queue is empty.\n")
     assert host.run("release").returncode == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from support.daemon import COMMAND, Daemon, until
 from support.people import Person
 from support.programs import need
+from support.terminals import read_all
 
 CHG = " ".join(COMMAND)
 PAGE = (Path(__file__).parents[2] / "docs" / "users.md").read_text()
@@ -122,8 +123,7 @@ def test_on_a_terminal_both_are_on_standard_output(free: Daemon) -> None:
     words = [*COMMAND, "reserve", "--shell", "bash"]
     done = subprocess.run(words, env=free.environment, stdout=slave, stderr=subprocess.PIPE, check=True)
     os.close(slave)
-    text = os.read(master, 65536).decode().replace("\r", "")
-    os.close(master)
+    text = read_all(master).decode().replace("\r", "")
     assert done.stderr == b""
     assert re.match(r"Reserved 1 GPU\(s\): \[(\d)\] for 8h 0m 0s\nexport CUDA_VISIBLE_DEVICES=\1\n", text)
 

@@ -15,11 +15,12 @@ from support.people import Person
 from canhazgpu.service.providers import nvml_errors
 
 BOB = (
-    "GPU 2: IN USE WITHOUT RESERVATION by user bob - 1024MB used by PID 12345 (python3), PID 67890 (jupyter)"
+    "GPU 2: IN USE WITHOUT RESERVATION by user bob - 1024MB used by"
+    " PID 5012345 (python3), PID 5067890 (jupyter)"
 )
 THREE = (
     "GPU 3: IN USE WITHOUT RESERVATION by users alice, bob and charlie - 2048MB used by"
-    " PID 12345 (python3), PID 23456 (pytorch) and 2 more"
+    " PID 5012345 (python3), PID 5023456 (pytorch) and 2 more"
 )
 LINES = [
     "GPU 0: AVAILABLE (never reserved) [validated: 45MB used]",
@@ -118,13 +119,13 @@ def busy(host: Daemon) -> Daemon:
     host.place(
         gpu(0, memory_used_mb=45),
         gpu(1, error="GPU_IS_LOST"),
-        gpu(2, use(12345, 500, "bob", "python3"), use(67890, 524, "bob", "jupyter")),
+        gpu(2, use(5012345, 500, "bob", "python3"), use(5067890, 524, "bob", "jupyter")),
         gpu(
             3,
-            use(12345, 512, "alice", "python3"),
-            use(23456, 512, "bob", "pytorch"),
-            use(34567, 512, "charlie", "python3"),
-            use(45678, 512, "charlie", "python3"),
+            use(5012345, 512, "alice", "python3"),
+            use(5023456, 512, "bob", "pytorch"),
+            use(5034567, 512, "charlie", "python3"),
+            use(5045678, 512, "charlie", "python3"),
         ),
     )
     until(lambda: THREE in host.status())
@@ -196,7 +197,7 @@ def test_the_json_has_exactly_these_fields(busy: Daemon) -> None:
         assert all(set(process) == PROCESS | {"evidence", "hint"} for process in one["processes"])
     assert (gpus[1]["reason"], gpus[1]["remedy"]) == ("GPU is lost", nvml_errors.remedy("GPU_IS_LOST"))
     assert gpus[3]["users"] == ["alice", "bob", "charlie"]
-    assert [process["pid"] for process in gpus[3]["processes"]] == [12345, 23456, 34567, 45678]
+    assert [process["pid"] for process in gpus[3]["processes"]] == [5012345, 5023456, 5034567, 5045678]
 
 
 def test_every_time_in_the_json_is_rfc_3339(busy: Daemon) -> None:

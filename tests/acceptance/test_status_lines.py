@@ -15,19 +15,20 @@ from support.daemon import COMMAND, Daemon, gpu, serving, until, use
 from canhazgpu.service.providers import nvml_errors
 
 H100 = "NVIDIA H100 80GB HBM3"
-BOB = (use(12345, 500, "bob", "python3"), use(67890, 524, "bob", "jupyter"))
+BOB = (use(5012345, 500, "bob", "python3"), use(5067890, 524, "bob", "jupyter"))
 THREE = (
-    use(12345, 512, "alice", "python3"),
-    use(23456, 512, "bob", "pytorch"),
-    use(34567, 512, "charlie", "python3"),
-    use(45678, 512, "charlie", "python3"),
+    use(5012345, 512, "alice", "python3"),
+    use(5023456, 512, "bob", "pytorch"),
+    use(5034567, 512, "charlie", "python3"),
+    use(5045678, 512, "charlie", "python3"),
 )
 LINE_BOB = (
-    "GPU 2: IN USE WITHOUT RESERVATION by user bob - 1024MB used by PID 12345 (python3), PID 67890 (jupyter)"
+    "GPU 2: IN USE WITHOUT RESERVATION by user bob - 1024MB used by"
+    " PID 5012345 (python3), PID 5067890 (jupyter)"
 )
 LINE_THREE = (
     "GPU 3: IN USE WITHOUT RESERVATION by users alice, bob and charlie - 2048MB used by"
-    " PID 12345 (python3), PID 23456 (pytorch) and 2 more"
+    " PID 5012345 (python3), PID 5023456 (pytorch) and 2 more"
 )
 NOTIFY = r"""
 STATUS=$(canhazgpu status)
@@ -60,7 +61,7 @@ def busied(host: Daemon) -> Daemon:
     """Put a GPU in each state."""
     host.place(
         gpu(0, name=H100, memory_used_mb=45),
-        gpu(1, use(55555, 101, "alice", "python3"), name=H100),
+        gpu(1, use(5055555, 101, "alice", "python3"), name=H100),
         gpu(2, *BOB, name=H100),
         gpu(3, *THREE, name=H100),
         gpu(4, name=H100, error="GPU_IS_LOST"),
@@ -81,7 +82,7 @@ def test_every_line_is_to_the_letter(busy: Daemon) -> None:
     """There is one line per GPU, exactly as scripts expect it."""
     assert busy.status().splitlines() == [
         "GPU 0: AVAILABLE (never reserved) [validated: 45MB used]",
-        "GPU 1: IN USE WITHOUT RESERVATION by user alice - 101MB used by PID 55555 (python3)",
+        "GPU 1: IN USE WITHOUT RESERVATION by user alice - 101MB used by PID 5055555 (python3)",
         LINE_BOB,
         LINE_THREE,
         f"GPU 4: ERROR (GPU is lost: {nvml_errors.remedy('GPU_IS_LOST')})",
@@ -96,7 +97,7 @@ def test_the_last_release_is_told(host: Daemon) -> None:
         seconds, _ = redis.time()
         redis.hset("canhazgpu:{testhost}:gpu:0", "last_released", (seconds - 7200) * 1000)
     assert re.fullmatch(
-        r"GPU 0: AVAILABLE \(last released 2h 0m \ds ago\) \[validated: 45MB used\]",
+        r"GPU 0: AVAILABLE \(last released 2h 0m \d+s ago\) \[validated: 45MB used\]",
         busy.status().splitlines()[0],
     )
 
@@ -154,7 +155,7 @@ def test_the_json_has_the_documented_fields(busy: Daemon) -> None:
     assert gpus[2]["users"] == ["bob"]
     assert gpus[2]["memory_mb"] == 1024
     process = {key: gpus[2]["processes"][0][key] for key in ("pid", "name", "user", "memory_mb", "container")}
-    assert process == {"pid": 12345, "name": "python3", "user": "bob", "memory_mb": 500, "container": None}
+    assert process == {"pid": 5012345, "name": "python3", "user": "bob", "memory_mb": 500, "container": None}
     assert gpus[2]["reservation"] is None
     assert gpus[0]["name"] == H100
     assert gpus[0]["last_released"] is None

@@ -26,7 +26,7 @@ def shared() -> Iterator[Daemon]:
         daemon.place(
             gpu(0, memory_used_mb=45, utilization_percent=3, temperature_c=64),
             gpu(1, memory_used_mb=90, temperature_c=40),
-            gpu(2, use(12345, 2048, "bob", "python3")),
+            gpu(2, use(5012345, 2048, "bob", "python3")),
         )
         until(lambda: "by user bob" in daemon.status())
         assert daemon.run("reserve", "--gpu-ids", "1", "--note", "thesis").returncode == 0
@@ -64,8 +64,10 @@ def test_the_table(shared: Daemon) -> None:
         "PROCESSES",
     ]
     assert re.match(r"  0  free +- +0\.0/79\.6  ░+ +3%   64C  -", free)
-    assert re.search(r"  1  reserved +root .* -   40C  \d\d:\d\d \S+ .*NVIDIA.*  thesis +-$", held)
-    assert re.search(r"  2  unreserved  bob  +2\.0/79\.6 .*12345 python3$", used)
+    assert re.search(
+        r"  1  reserved +root .* -   40C  (\d\d-\d\d )?\d\d:\d\d \S+ .*NVIDIA.*  thesis +-$", held
+    )
+    assert re.search(r"  2  unreserved  bob  +2\.0/79\.6 .*5012345 python3$", used)
 
 
 def test_without_a_width_it_is_as_wide_as_it_has_to_be(shared: Daemon) -> None:

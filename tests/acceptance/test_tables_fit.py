@@ -18,7 +18,8 @@ from canhazgpu.cli.display.terminal import width_of
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Daemon]:
     """GPU 0 is used without a reservation by several processes with long names."""
-    processes = [use(number, 900, "bob", f"a-program-with-a-long-name-{number}") for number in (11, 12, 13)]
+    names = {5_000_000 + number: f"a-program-with-a-long-name-{number}" for number in (11, 12, 13)}
+    processes = [use(pid, 900, "bob", name) for pid, name in names.items()]
     with serving(2) as daemon:
         daemon.place(gpu(0, *processes), gpu(1))
         until(daemon.facts)
@@ -59,6 +60,7 @@ def test_the_queue_fits(busy: Daemon, width: int) -> None:
     finally:
         waiting.terminate()
         waiting.wait()
+        until(lambda: busy.run("queue", "--json").stdout == "[]\n")
     assert max(map(width_of, lines)) <= width, lines
     assert lines[0].split()[:3] == ["POSITION", "ID", "USER"]
     assert "needs 2 of 2" in whole

@@ -1,5 +1,6 @@
 """A reservation that its user cannot learn of is not kept: its GPUs would be held for nobody."""
 
+import os
 import subprocess
 
 import pytest
@@ -8,12 +9,13 @@ from support.daemon import COMMAND, Daemon
 FORMS = ["", " --short", " --json", " --wait"]
 
 
-def in_a_shell(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
+def in_a_shell(host: Daemon, line: str, output: int = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":
     """Run a line of bash in which `$chg` is the command."""
     return subprocess.run(
         ["bash", "-c", line],
         env={**host.environment, "chg": " ".join(COMMAND)},
-        capture_output=True,
+        stdout=output,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         timeout=60,
@@ -22,7 +24,7 @@ def in_a_shell(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
 
 def given_back(host: Daemon, done: "subprocess.CompletedProcess[str]") -> None:
     """Exit code 1, one line that says so, and a GPU that nobody holds."""
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+    assert (done.returncode, done.stdout or "", done.stderr.count("\n")) == (1, "", 1), done
     assert done.stderr.startswith("Error: the output cannot be written: ")
     assert host.run("release").stdout.startswith("Nothing to release")
 
@@ -38,7 +40,10 @@ def test_what_cannot_be_written_is_given_back(host: Daemon, form: str) -> None:
 
 def test_a_reader_that_has_gone(host: Daemon) -> None:
     """A reservation whose output pipe is closed is released."""
-    done = in_a_shell(host, "$chg reserve --short | sleep 0; exit ${PIPESTATUS[0]}")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = in_a_shell(host, "exec $chg reserve --short", output=writer)
+    os.close(writer)
     assert "was released" in done.stderr
     given_back(host, done)
 

@@ -84,7 +84,7 @@ def test_the_queue_keeps_the_vendor(mixed: QueueHost) -> None:
     assert len(mixed.queue()) == 1
     mixed.run("release")
     assert waits.stdout
-    assert select.select([waits.stdout], [], [], 20)[0]
+    assert select.select([waits.stdout], [], [], 100)[0]
     assert waits.stdout.readline() in {f":{uuid}:0\n" for uuid in UUIDS}
 
 

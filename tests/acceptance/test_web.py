@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, gpu, until, use
+from support.eventually import slowness
 from support.hostile import toml
 from support.people import Person
 from support.web import Page, Watcher, page_of
@@ -64,7 +65,7 @@ def test_a_change_arrives_at_once(page: Page, lasting_host: Daemon) -> None:
     delays = []
     try:
         watcher.until("event: beat")
-        for number in range(3):
+        for number in range(5):
             began = time.monotonic()
             lasting_host.run("reserve", "--gpu-ids", "1", "--note", f"a new note {number}")
             watcher.until(f"a new note {number}")
@@ -72,7 +73,7 @@ def test_a_change_arrives_at_once(page: Page, lasting_host: Daemon) -> None:
             watcher.received = b""
             lasting_host.run("release", "1")
             watcher.until("4 available")
-        assert statistics.median(delays) < WATCHED, delays
+        assert statistics.median(delays) < WATCHED * slowness(), delays
         assert b'["set","now"' not in watcher.received
     finally:
         watcher.close()
@@ -165,7 +166,7 @@ def test_a_stopped_service_is_told(folder: Path) -> None:
 def test_hostile_names_are_text(folder: Path) -> None:
     """A process, a model and a note with code in them are shown as they are, in the page and in events."""
     daemon = Daemon(folder)
-    process = f"pid = 4242;memory_mb = 900;user = {toml(HOSTILE)};name = {toml('<b>' + 'x' * 10_000)}"
+    process = f"pid = 5004242;memory_mb = 900;user = {toml(HOSTILE)};name = {toml('<b>' + 'x' * 10_000)}"
     daemon.place(gpu(0, process).replace("index = 0", f"index = 0\nname = {toml(HOSTILE)}"), gpu(1))
     daemon.start()
     until(lambda: "WITHOUT" in daemon.status())

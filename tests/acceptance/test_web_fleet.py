@@ -31,11 +31,11 @@ def test_all_hosts_are_on_one_page_and_each_has_its_own(tmp_path: Path) -> None:
         server = resources.enter_context(fleet_server(tmp_path))
         url = f"redis://127.0.0.1:{server.port}"
         one = resources.enter_context(member("gpu01", url, gpu(0), gpu(1)))
-        with member("gpu02", url, gpu(0), gpu(1, use(4242, 8000, "bob", "train.py")), gpu(2)):
+        with member("gpu02", url, gpu(0), gpu(1, use(5004242, 8000, "bob", "train.py")), gpu(2)):
             until(lambda: one.run("status", "--host", "gpu02").stdout.count("WITHOUT") == 1, 30)
             page = resources.enter_context(page_of(one))
-            text = page.get("/hosts").text
-            assert "2 hosts with 5 GPUs, of which 4 are available now" in text
+            summary = "2 hosts with 5 GPUs, of which 4 are available now"
+            text = until(lambda: summary in (found := page.get("/hosts").text) and found, 30)
             assert 'href="/hosts/gpu02"' in text
             assert "1 used without reservation" in text
             text = page.get("/hosts/gpu02").text

@@ -38,6 +38,12 @@ def holds(host: Daemon) -> dict[int, str]:
     return {row["gpu_id"]: row["reservation"]["id"] for row in rows if row["reservation"]}
 
 
+def journaled_requests(host: Daemon) -> int:
+    """Return how many waiting requests the journal has: they are in the queue a moment earlier."""
+    lines = (host.folder / "state" / "journal").read_text().rpartition("\n")[0].splitlines()
+    return len(json.loads(lines[-1].partition(" ")[2]).get("requests", {}))
+
+
 def events(host: Daemon, kind: str) -> list[dict[str, Any]]:
     """Return the events of a type."""
     lines = host.run("events", "--type", kind, "--json").stdout.splitlines()
