@@ -73,6 +73,11 @@ def ids(*paths: Path) -> list[str]:
     return [str(json.loads(one)["id"]) for path in paths for one in lines(path)]
 
 
+def complete_ids(path: Path) -> list[str]:
+    """Return the ids in a file that may be written at this moment."""
+    return [str(json.loads(one)["id"]) for one in path.read_bytes().split(b"\n")[:-1]]
+
+
 def size(path: Path) -> int:
     """Return the size of the log and of its rotated files in bytes."""
     return sum(one.stat().st_size for one in path.parent.glob("violations.log*"))

@@ -163,6 +163,16 @@ class Daemon:
         """Connect to its Redis."""
         return Redis(unix_socket_path=str(self.folder / "state" / "redis" / "redis.sock"))
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop its process while the block lasts: it notices nothing of what is done until all is done."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def stop(self, number: int = signal.SIGTERM) -> int | None:
         """End it; return its exit status."""
         if self.process is None:
