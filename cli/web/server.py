@@ -197,7 +197,8 @@ class _Server(uvicorn.Server):
 async def serve(settings: Web, listener: socket.socket, service: Service, ready: Callable[[], None]) -> None:
     """Serve the page on a bound socket until SIGTERM or SIGINT; call `ready` when it answers."""
     feed, stop = Feed(service), anyio.Event()
-    address = str(listener.getsockname()[0])
+    # No browser connects to a socket file by itself: the names are the proxy's affair.
+    address = "" if listener.family == socket.AF_UNIX else str(listener.getsockname()[0])
     app = Guard(Pages(service, feed, settings).application(), address, settings.hosts)
     config = uvicorn.Config(
         app,

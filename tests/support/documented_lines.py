@@ -92,6 +92,9 @@ SITUATIONS = {
         after="systemctl is-active canhazgpu-web && systemctl disable --now canhazgpu-web"
         " && rm /etc/systemd/system/canhazgpu-web.service && systemctl daemon-reload",
     ),
+    (WEB, "Who can read it"): Situation(
+        before="install -d -o alice /run/canhazgpu-web", after="rmdir /run/canhazgpu-web"
+    ),
     (USERS, "Your first reservation"): Situation(),
     (USERS, "How to write GPUs and times"): Situation(),
     (USERS, "When nothing is free"): Situation(),
