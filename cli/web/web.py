@@ -48,10 +48,10 @@ def web(
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415
 
     try:
-        settings = load().settings.web
+        settings = load().settings
     except ConfigError as error:
         fail(str(error), USAGE)
-    address = listen or settings.listen
+    address = listen or settings.web.listen
     service = Service(socket_path())
     with listening(address, "--listen" if listen else "web.listen") as listener:
         place = place_of(listener)
