@@ -50,7 +50,7 @@ class Page:
 
     def get(self, path: str = "/", **options: Any) -> httpx.Response:
         """Return the answer to a GET."""
-        return httpx.get(self.url + path, timeout=60, **options)
+        return httpx.get(self.url + path, timeout=30, **options)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; return its exit status."""
@@ -83,7 +83,7 @@ class Watcher:
 
     def __init__(self, page: Page, since: str = "") -> None:
         """Connect."""
-        self._link = socket.create_connection(("127.0.0.1", page.port), 60)
+        self._link = socket.create_connection(("127.0.0.1", page.port), 20)
         self._link.sendall(f"GET /live?since={since} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.received = b""
 

@@ -96,6 +96,29 @@ def test_what_was_found_stands_while_docker_is_away(lab: HintLab) -> None:
     assert lab.hint() == (lab.bob.name, f"its environment has USER={lab.bob.name}")
 
 
+def test_a_restart_keeps_what_was_found(lab: HintLab) -> None:
+    """A service that is started anew uses the hints of the last scan until the sources answer."""
+    lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
+    lab.put(start=5)
+    found = lab.settled()
+    assert found.hint
+    lab.docker.have(A, Labels={"canhazgpu.user": lab.bob.name})
+    answers = lab.docker.answers[f"/containers/{A}/json"]
+    hang(lab)
+    lab.start()
+    lab.attributor.remember([found])
+    assert lab.look() == found
+    lab.docker.answers[f"/containers/{A}/json"] = answers
+    lab.start()
+    lab.attributor.remember([found])
+    assert lab.hint() == (lab.bob.name, f'container "train" has the label canhazgpu.user={lab.bob.name}')
+    hang(lab)
+    lab.start()
+    lab.attributor.remember([found])
+    lab.put(start=6)
+    assert lab.look().hint is None
+
+
 def test_another_process_by_that_pid_is_looked_at_anew(lab: HintLab) -> None:
     """A new process with the same pid is examined again, because its start differs."""
     lab.put(0, "/home/{ada}", start=5)
