@@ -1,11 +1,12 @@
 """Compares with another version in one run: `python -m bench.against CHECKOUT [WHAT]`; it has its own .venv.
 
-Idle services are measured in turns, each alone on the same made-up GPUs. Commands and scans take turns too,
-so that a busy moment of the machine hits both. WHAT: `starts`, `scan`, `instructions` (with valgrind) or
-`idle`; without it, all of them.
+Idle services are measured side by side, commands and scans in turns, so that a busy moment of the machine
+hits both. If CHECKOUT is another copy of the same version, the ratios say how certain the others are. WHAT:
+`starts`, `scan`, `instructions` (with valgrind) or `idle`; without it, all of them.
 """
 
 import os
+import random
 import re
 import statistics
 import subprocess
@@ -19,15 +20,14 @@ from pathlib import Path
 import psutil
 
 from bench.host import service
-from bench.idle import SETTLE, YARDSTICK, cpu, memory, processes
+from bench.idle import SETTLE, cpu, memory, processes
 from bench.installed import installed
 from bench.instructions import per_second
 
 ROUNDS = 60
-TURNS, SECONDS = 10, 20
+TURNS, SECONDS = 12, 20
 FIGURES = (
     "idle, % of a core",
-    "idle, times a loop that sends one PING per second",
     "memory of all processes, MB resident",
     "memory of all processes, MB proportional",
 )
@@ -44,59 +44,35 @@ COMMANDS = (  # In this order: what one reserves, the last one releases.
 
 
 @contextmanager
-def _both(other: Path, provider: str) -> Iterator[list[tuple[Path, psutil.Process]]]:
-    """Run the service of each checkout, this one's first."""
+def _both(other: Path, provider: str, turn: int = 0) -> Iterator[list[tuple[Path, psutil.Process]]]:
+    """Run the service of each checkout, this one's first in the list, and started first in even turns.
+
+    They start at random moments, so that neither always wakes up just before the other and pays for both.
+    """
+    checkouts = (HERE, other)
     with ExitStack() as stack:
-        started = []
-        for checkout in (HERE, other):
-            folder, daemon = stack.enter_context(service(provider=provider, checkout=checkout))
-            started.append((folder, psutil.Process(daemon.pid)))
-        yield started
-
-
-@contextmanager
-def _awake() -> Iterator[None]:
-    """Keep the processors awake: after sleep, a wake-up costs more."""
-    busy = ["nice", "-n", "19", sys.executable, "-c", "while True: pass"]
-    loops = [subprocess.Popen(["taskset", "-c", str(one), *busy]) for one in os.sched_getaffinity(0)]
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
+        started = {}
+        for which in (1, 0) if turn % 2 else (0, 1):
+            folder, daemon = stack.enter_context(service(provider=provider, checkout=checkouts[which]))
+            started[which] = folder, psutil.Process(daemon.pid)
+            time.sleep(random.random())  # noqa: S311 - of a scan's interval
+        yield [started[0], started[1]]
 
 
 def _idle(other: Path, provider: str) -> Iterator[str]:
-    """Measure one service at a time, in turns: side by side, the one that wakes up first pays for both.
-
-    What a wake-up costs varies twofold from one turn to the next. The yardstick wakes up beside the service
-    as often, so that the ratio of both does not.
-    """
+    """Measure both side by side: what a wake-up costs varies twofold from one moment to the next."""
     found: list[list[tuple[float, ...]]] = [[], []]
-    with _awake():
-        for turn in range(TURNS):
-            for which in (0, 1) if turn % 2 else (1, 0):
-                with service(provider=provider, checkout=(HERE, other)[which]) as (folder, daemon):
-                    found[which].append(_at_rest(folder, daemon.pid))
+    for turn in range(TURNS):
+        with _both(other, provider, turn) as services:
+            time.sleep(SETTLE)
+            trees = [processes(daemon.pid) for _, daemon in services]
+            before, began = [*map(cpu, trees)], time.monotonic()
+            time.sleep(SECONDS)
+            after, took = [*map(cpu, trees)], time.monotonic() - began
+            for rows, tree, was, now in zip(found, trees, before, after, strict=True):
+                rows.append((100 * (now - was) / took, *memory(tree)))
     for number, what in enumerate(FIGURES):
         yield _line(f"{provider}: {what}", *([row[number] for row in rows] for rows in found))
-
-
-def _at_rest(folder: Path, pid: int) -> tuple[float, ...]:
-    """Return the FIGURES of a service."""
-    socket = str(folder / "state" / "redis" / "redis.sock")
-    yardstick = subprocess.Popen([sys.executable, "-c", YARDSTICK, socket])
-    try:
-        time.sleep(SETTLE)
-        tree, least = processes(pid), processes(yardstick.pid)
-        before, began = (cpu(tree), cpu(least)), time.monotonic()
-        time.sleep(SECONDS)
-        used, floor = cpu(tree) - before[0], cpu(least) - before[1]
-        return used / (time.monotonic() - began) * 100, used / floor, *memory(tree)
-    finally:
-        yardstick.kill()
-        yardstick.wait()
 
 
 def _starts(other: Path) -> Iterator[str]:

@@ -50,7 +50,7 @@ __all__ += ["integer", "name", "non_empty", "user_option", "words"]
 FOREVER = "forever"  # The meaning of `--wait` without a time.
 LINE = 1000
 EXTEND = "canhazgpu extend"
-LONGEST_JOB = 96  # Characters of the id of a scheduler's job.
+LONGEST_JOB = 1000  # Characters of the id of a scheduler's job.
 LONGEST_NUMBER = 20  # Digits of each part of a reservation's id.
 
 
@@ -77,7 +77,11 @@ def surrounding_reservation() -> dict[str, str]:
     """Return the part of a request that says which reservation and which job this process is in."""
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or ""
     plain = job.isascii() and all(letter.isalnum() or letter in "._+-[]" for letter in job)
-    found = {"job": job} if plain and 0 < len(job) <= LONGEST_JOB else {}
+    found = {}
+    if plain and 0 < len(job) <= LONGEST_JOB:
+        from canhazgpu.cli.syntax.job_id import job_id  # noqa: PLC0415 - only in a job
+
+        found = {"job": job_id(job)}
     named = os.environ.get("CANHAZGPU_RESERVATION", "")
     parts = named[1:].split("-")
     known = named[:1] == "r" and len(parts) == 2 and all(map(_is_number, parts))  # noqa: PLR2004

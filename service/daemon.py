@@ -145,7 +145,7 @@ async def _work(
         scanner,
         [
             *reservations.routes(),
-            *JobRoutes(store, scanner, allocator, handover, users, last_known, reservations.start).routes(),
+            *JobRoutes(scanner, allocator, users, last_known, reservations).routes(),
             *AdminRoutes(scanner, allocator, group, users).routes(),
             *list_routes(settings, store, scanner, group, users, last_known),
             *quiet.routes(),

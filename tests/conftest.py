@@ -1,13 +1,15 @@
 """Fixtures for every test: a real Redis of the run's own, a fresh host name per test, real users."""
 
+import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -19,9 +21,10 @@ from redis.exceptions import RedisError
 from support.amd import amd_host, amd_library, amd_provider, say_amd
 from support.daemon import folder, host, lasting_host
 from support.event_history import past
+from support.eventually import until
 from support.hostile import mailing
 from support.machines import machine, shared
-from support.nvml import nvml_host, nvml_library, provider, say
+from support.nvml import hanging, nvml_host, nvml_library, patient, provider, say
 from support.people import people
 from support.redis import redis_binary
 from support.runs import runs
@@ -33,6 +36,7 @@ __all__ = [
     "amd_library",
     "amd_provider",
     "folder",
+    "hanging",
     "host",
     "lasting_host",
     "machine",
@@ -40,6 +44,7 @@ __all__ = [
     "nvml_host",
     "nvml_library",
     "past",
+    "patient",
     "people",
     "provider",
     "runs",
@@ -48,6 +53,13 @@ __all__ = [
     "shared",
 ]
 
+# What a machine for CI, a job of a scheduler or a unit of systemd may have in its environment.
+INHERITED = re.compile(r"CANHAZGPU_|CUDA_|NVIDIA_|ROCR_|HIP_|SLURM_|PBS_|NOTIFY_SOCKET")
+for name in [one for one in os.environ if INHERITED.match(one)]:
+    del os.environ[name]
+if {"http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"} & set(os.environ):
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.1"  # The servers of tests are here.
+os.umask(0o022)  # The users of a test read what it creates.
 support.forks.install()
 # A background job of a script ignores it, and so would every command that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -80,15 +92,14 @@ def redis_url() -> Iterator[str]:
         [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""],
         stdout=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
-    with Redis(unix_socket_path=str(socket)) as client:
-        while True:
-            try:
-                client.ping()
-                break
-            except RedisError:
-                assert time.monotonic() < deadline, "redis-server does not start"
-                time.sleep(0.02)
+
+    def answers() -> bool:
+        assert server.poll() is None, "redis-server does not start"
+        with Redis(unix_socket_path=str(socket)) as client, suppress(RedisError):
+            return bool(client.ping())
+        return False
+
+    until(answers, 60, "for redis-server")
     yield f"unix://{socket}"
     server.terminate()
     server.wait()

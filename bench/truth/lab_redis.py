@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from canhazgpu.service.redis_server.server_program import any_server
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class LabRedis:

@@ -1,5 +1,6 @@
 """A mail server for the demonstration: stores every mail as a file and forwards nothing."""
 
+import itertools
 import socketserver
 import sys
 from pathlib import Path
@@ -16,14 +17,14 @@ class MailSink(socketserver.ThreadingTCPServer):
         """Bind; `folder` must exist."""
         super().__init__(("127.0.0.1", 0), _Session)
         self.folder = folder
-        self.count = 0
+        self._numbers = itertools.count(1)
 
     def keep(self, lines: list[bytes]) -> None:
         """Write one mail atomically."""
-        self.count += 1
-        part = self.folder / f".{self.count:04}.part"
+        name = f"{next(self._numbers):04}"
+        part = self.folder / f".{name}.part"
         part.write_bytes(b"".join(lines))
-        part.rename(self.folder / f"{self.count:04}.eml")
+        part.rename(self.folder / f"{name}.eml")
 
 
 class _Session(socketserver.StreamRequestHandler):

@@ -27,9 +27,10 @@ RECENT = 0.2  # Seconds for which an answer is used again: many readers cost the
 class HostCollector(Collector):
     """The figures of this moment. While the service is away, there are none, and `canhazgpu_up` is 0."""
 
-    def __init__(self, client: Client, counts: EventCounts, most_users: int) -> None:
-        """Ask nothing yet."""
+    def __init__(self, client: Client, counts: EventCounts, most_users: int, program: str) -> None:
+        """Ask nothing yet. `program` is named in what is reported."""
         self._client, self._counts, self._most_users = client, counts, most_users
+        self._program = program
         self._lock = Lock()
         self._found: tuple[Metric, ...] = ()
         self._asked = -RECENT
@@ -71,6 +72,6 @@ class HostCollector(Collector):
         """Report what is wrong once, and once that it is over."""
         if trouble != self._trouble:
             text = printable(" ".join((trouble or "the service answers again").split()), 2 * LONGEST_WORDS)
-            sys.stderr.write(f"canhazgpu exporter: {text}\n")
+            sys.stderr.write(f"{self._program}: {text}\n")
             sys.stderr.flush()
             self._trouble = trouble

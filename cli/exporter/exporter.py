@@ -8,16 +8,11 @@ import sys
 import threading
 from typing import NoReturn
 
-from prometheus_client import CollectorRegistry, disable_created_metrics
-
-from canhazgpu.cli.exporter.collector import HostCollector
-from canhazgpu.cli.exporter.event_counts import EventCounts
-from canhazgpu.cli.exporter.event_feed import EventFeed
+from canhazgpu.cli.exporter.host_metrics import PATIENCE, HostMetrics
 from canhazgpu.cli.exporter.http_server import MetricsServer
 from canhazgpu.client.connection import WAITING, WARNED, Client
 
-PATIENCE = 5.0  # Seconds; Prometheus waits for 10.
-STREAMS = ("events", "deliveries")
+PROGRAM = "canhazgpu exporter"
 TURN = 3600.0  # Seconds between looks at whether the server was shut down, which nobody does.
 
 
@@ -25,20 +20,13 @@ def run(address: tuple[str, int], most_users: int) -> None:
     """Serve the metrics until SIGTERM or SIGINT. Raises OSError if the address cannot be used."""
     threading.excepthook = _end
     WAITING[:] = WARNED[:] = []  # What is wrong is said once, not with every answer.
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
-    client = Client(patience=PATIENCE)
-    counts = EventCounts(registry)
-    with MetricsServer(address, registry) as server:
-        for stream in STREAMS:
-            feed = EventFeed(client, stream, counts.count)
-            feed.find_place()
-            feed.start()
-        registry.register(HostCollector(client, counts, most_users))
+    client, metrics = Client(patience=PATIENCE), HostMetrics(PROGRAM)
+    with MetricsServer(address, metrics.registry) as server:
+        metrics.start(client, most_users)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        sys.stderr.write(f"canhazgpu exporter: metrics at http://{host}:{address[1]}/metrics\n")
+        sys.stderr.write(f"{PROGRAM}: metrics at http://{host}:{address[1]}/metrics\n")
         sys.stderr.flush()
         server.serve_forever(TURN)
 

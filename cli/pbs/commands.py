@@ -89,8 +89,9 @@ def epilogue(arguments: Arguments = None) -> None:
     from canhazgpu.cli.jobs.notes import JobNotes  # noqa: PLC0415
     from canhazgpu.cli.jobs.system_log import warn  # noqa: PLC0415
     from canhazgpu.cli.pbs.jobs import id_of  # noqa: PLC0415
+    from canhazgpu.cli.syntax.job_id import job_id  # noqa: PLC0415
 
-    job = id_of(arguments or [])
+    job = job_id(id_of(arguments or []))
     noted = JobNotes(_settings(or_default=True).jobs_dir).remove(job)
     try:
         held.release(client(), KIND, job)
@@ -117,11 +118,12 @@ def reconcile(
     from canhazgpu.cli.jobs.notes import JobNotes  # noqa: PLC0415 - heavy, as are the next ones
     from canhazgpu.cli.jobs.reconcile import reconcile as run  # noqa: PLC0415
     from canhazgpu.cli.pbs.mom import among, with_file  # noqa: PLC0415
+    from canhazgpu.cli.syntax.job_id import job_id  # noqa: PLC0415
 
     settings = _settings()
     notes = JobNotes(settings.jobs_dir)
     if jobs is not None:
-        here = among({job for job in jobs.split(",") if job})
+        here = among({job_id(job) for job in jobs.split(",") if job})
     elif startup:
         here = among({job.id for job in notes.ages()})
     else:

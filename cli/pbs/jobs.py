@@ -12,6 +12,7 @@ from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.jobs.notes import Job
 from canhazgpu.cli.jobs.system_log import warn
 from canhazgpu.cli.output import fail
+from canhazgpu.cli.syntax.job_id import job_id
 from canhazgpu.events.reservations import PBS
 from canhazgpu.events.sanitize import printable
 
@@ -32,12 +33,12 @@ def id_of(arguments: Sequence[str]) -> str:
 
 
 def job_of(arguments: Sequence[str], gpus: Sequence[int], devices: Sequence[int]) -> Job | None:
-    """Return the job that a prologue is run for, or None if it has no GPU on this node.
+    """Return the job that a prologue is run for, or None if it has no GPU on this node..
 
     `arguments` are Torque's: job id, user, group, job name, limits, queue, account, script, hosts. Older
-    versions pass fewer. Its GPUs are indices, or numbers of device files.
+    versions pass fewer. Its GPUs are indices, or numbers of device files. A long id is shortened.
     """
-    name = id_of(arguments)
+    name = job_id(id_of(arguments))
     if not gpus and not devices:
         return None
     if len(arguments) < 2:  # noqa: PLR2004 - the id and the user

@@ -14,7 +14,7 @@ import os
 import sys
 
 from canhazgpu.cli import arguments
-from canhazgpu.cli.exit_codes import NOT_EXECUTABLE, NOT_FOUND, RUN_MEANINGS, USAGE, paragraph
+from canhazgpu.cli.exit_codes import NOT_EXECUTABLE, NOT_FOUND, REFUSED, RUN_MEANINGS, USAGE, paragraph
 from canhazgpu.cli.output import examples, fail
 from canhazgpu.cli.reservations.executables import find
 from canhazgpu.events.sanitize import printable
@@ -36,7 +36,7 @@ EPILOG = examples(
 SHELL = "/bin/sh"
 # Programs of these names exist where POSIX is taken at its word; they change only themselves.
 WITHOUT_EFFECT = ("cd", "alias", "unalias", "umask", "ulimit")
-ENGINES = ("docker", "podman", "nerdctl")
+ENGINES = ("docker", "podman", "nerdctl", "sudo")  # Or what may start one.
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>; Python has no name for it.
 RUN = "canhazgpu run --gpus 1 -- python train.py"
 
@@ -99,9 +99,12 @@ def run(
         sys.stderr.write(_used(held, kept=note is None and user is None))
     arguments.mention_vendor(held, vendor or gpu_ids)
     if path.rpartition("/")[2] in ENGINES:
-        from canhazgpu.cli.syntax.container_command import with_variables  # noqa: PLC0415 - only for these
+        from canhazgpu.cli.syntax import container_command  # noqa: PLC0415 - only for these
 
-        command = with_variables(command, held.environment)
+        try:
+            command = container_command.with_variables(command, held.environment)
+        except container_command.TooMany as error:
+            fail(f"{error}; reserve more with `canhazgpu run --gpus N`, or use --gpus all", REFUSED)
     become(path, command, held.environment)
 
 

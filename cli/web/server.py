@@ -19,6 +19,7 @@ from canhazgpu.cli.web import static_files
 from canhazgpu.cli.web.feed import Feed, Service
 from canhazgpu.cli.web.guard import Guard
 from canhazgpu.cli.web.markup import Element, el
+from canhazgpu.cli.web.metrics import Metrics
 from canhazgpu.cli.web.pages import layout
 from canhazgpu.cli.web.pages.deliveries import deliveries_page
 from canhazgpu.cli.web.pages.hosts import host_state, hosts_page
@@ -30,6 +31,7 @@ from canhazgpu.cli.web.use import Use
 from canhazgpu.cli.web.viewer import viewer_of
 from canhazgpu.client import Refused, Unreachable
 from canhazgpu.config.integrations.web import Web
+from canhazgpu.config.settings import Settings
 
 MOST_BROWSERS = 500  # That get events; others can reload.
 MOST_CONNECTIONS = 1024
@@ -43,9 +45,9 @@ Maker = Callable[[Request], Awaitable[Element]]
 class Pages:
     """The application."""
 
-    def __init__(self, service: Service, feed: Feed, settings: Web) -> None:
+    def __init__(self, service: Service, feed: Feed, metrics: Metrics, settings: Web) -> None:
         """Show what `feed` knows, and ask `service` for the rest."""
-        self._service, self._feed, self._settings = service, feed, settings
+        self._service, self._feed, self._metrics, self._settings = service, feed, metrics, settings
         self._use = Use(service)
 
     def application(self) -> Starlette:
@@ -61,6 +63,7 @@ class Pages:
                 Route("/deliveries", self._page("Deliveries", self._deliveries)),
                 Route("/hosts", self._page("Hosts", self._hosts)),
                 Route("/hosts/{host}", self._page("Host", self._host)),
+                Route("/metrics", self.metrics),
                 Route("/static/{name}", self.static),
             ]
         )
@@ -80,6 +83,11 @@ class Pages:
         return StreamingResponse(
             self._feed.live.events(known), media_type="text/event-stream", headers=headers
         )
+
+    async def metrics(self, request: Request) -> Response:
+        """Return the figures for Prometheus."""
+        status, media, body = await self._metrics.answer(request.headers.get("accept", ""))
+        return _packed(request, body, media, {"cache-control": "no-store"}, status)
 
     async def static(self, request: Request) -> Response:
         """Return a file of the page."""
@@ -194,11 +202,15 @@ class _Server(uvicorn.Server):
         await self._stop.wait()
 
 
-async def serve(settings: Web, listener: socket.socket, service: Service, ready: Callable[[], None]) -> None:
+async def serve(
+    settings: Settings, listener: socket.socket, service: Service, ready: Callable[[], None]
+) -> None:
     """Serve the page on a bound socket until SIGTERM or SIGINT; call `ready` when it answers."""
     feed, stop = Feed(service), anyio.Event()
-    address = str(listener.getsockname()[0])
-    app = Guard(Pages(service, feed, settings).application(), address, settings.hosts)
+    pages = Pages(service, feed, Metrics(service.socket, settings.exporter.users), settings.web)
+    # No browser connects to a socket file by itself: the names are the proxy's affair.
+    address = "" if listener.family == socket.AF_UNIX else str(listener.getsockname()[0])
+    app = Guard(pages.application(), address, settings.web.hosts)
     config = uvicorn.Config(
         app,
         http="h11",

@@ -13,7 +13,11 @@ class Web(Struct, frozen=True, kw_only=True):
     """Where the page is served, and for whom. `canhazgpu web` reads these settings; the service does not."""
 
     listen: Annotated[
-        str, about("Address and port of the page: 127.0.0.1:8036, or [::1]:8036. Others can read it there.")
+        str,
+        about(
+            "Where the page is: 127.0.0.1:8036, [::1]:8036, or unix:/run/canhazgpu-web/web.sock. Others can"
+            " read it there."
+        ),
     ] = "127.0.0.1:8036"
     user_header: Annotated[
         HeaderName,

@@ -104,6 +104,11 @@ def with_variable(variable: bytes, value: bytes, uid: int | None = None) -> list
     return [process for process in _of_user(uid) if entry in _environment(process)]
 
 
+def begun_since(start: int) -> list[Process]:
+    """Return the processes that began at this clock tick since boot, or later."""
+    return [process for process in _of_user(None) if process.start >= start]
+
+
 def _of_user(uid: int | None) -> Iterator[Process]:
     for pid in _pids():
         with suppress(OSError):

@@ -80,14 +80,19 @@ class Attributor:
         return msgspec.structs.replace(base, **changes)
 
     def remember(self, processes: Iterable[ProcessUse | RunMember]) -> None:
-        """Keep the runs of processes that were attributed before this service started.
+        """Keep the runs and the hints of processes that were attributed before this service started.
 
         Processes that were attributed since, while Redis was away, are read again.
         """
         self._known.clear()
         for one in processes:
-            if one.run is not None and one.start is not None:
+            if one.start is None:
+                continue
+            if one.run is not None:
                 self._members[Process(one.pid, one.start)] = one.run
+            if self._hints and isinstance(one, ProcessUse) and one.hint:
+                clue = Clue(one.hint, one.container.name if one.container else None)
+                self._hints.remember(one.pid, one.start, clue)
 
     async def settle(self) -> bool:
         """Wait a moment for outstanding names and hints; return whether earlier answers are out of date.

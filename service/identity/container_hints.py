@@ -101,6 +101,10 @@ class Hints:
                 threading.Thread(target=self._work, name="hints", daemon=True).start()
         return known.clue
 
+    def remember(self, pid: int, start: int, clue: Clue) -> None:
+        """Use what was found before this service started, until there is another result."""
+        self._known[pid] = _Known(start, clue, self._clock(), new=False)
+
     async def settle(self) -> None:
         """Wait for first results for new processes, so that a scan presumes nothing that the next denies."""
         if self._new and self._clock() >= self._hurry:

@@ -196,6 +196,7 @@ class Allocator:
         """Remove requests from the queue; return False if none of them was waiting."""
         reply = await self._run(LEAVE, 0, "leave", [reason, *ids])
         if reply["code"] == "left":
+            self.note()
             self.wake()
         return bool(reply["code"] == "left")
 
@@ -261,9 +262,8 @@ class Allocator:
             # If Redis lost the change before it was in the journal, the script runs again.
             if reply["code"] not in ACKNOWLEDGED or await acknowledge(reply):
                 break
-        if (
-            script is not RESERVE or reply["granted"]
-        ):  # A waiting request also runs it, and must not wake itself.
+        # A waiting request also runs it, and must not wake itself.
+        if script is not RESERVE or reply["granted"]:
             self.wake()
         return reply
 

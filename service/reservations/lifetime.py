@@ -22,13 +22,18 @@ from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.reservations.allocator import Allocator
-from canhazgpu.service.reservations.detached_containers import containers_of
+from canhazgpu.service.reservations.detached_containers import containers_of, starting_containers
 
 LOOK_AGAIN = 10.0  # Seconds between checks whether a run with live containers was released.
 HEARTBEAT = 15.0  # Seconds between heartbeats of all runs.
 AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
 LONG, SURELY = 600.0, 0.9  # Nothing happens to a reservation of so many seconds in this part of them,
 LATELY = 15.0  # if it is no older than this.
+STARTING = (
+    30.0  # Seconds for which an ended run waits for containers that are being started, as one may be its own,
+)
+YOUNG = 60.0  # if they began no longer ago than this.
+TICKS = os.sysconf("SC_CLK_TCK")
 RETURN_TIME = 15.0  # Seconds for waiting commands to reconnect to a restarted service.
 
 Notify = Callable[[Record, str], Awaitable[None]]
@@ -173,11 +178,17 @@ class Lifetime:
 
     async def _wait_for_containers(self, record: Record) -> None:
         """Wait for containers that carry a run's name: they outlive the command that started them."""
+        young = int((time.clock_gettime(time.CLOCK_BOOTTIME) - YOUNG) * TICKS)
+        last_look = anyio.current_time() + STARTING
         while True:
             try:
+                starting = await anyio.to_thread.run_sync(starting_containers, young)
                 containers = await anyio.to_thread.run_sync(containers_of, record, self._is_user)
                 descriptor = open_process(containers[0]) if containers else None
             except OSError:  # It cannot be told now.
+                await anyio.sleep(AGAIN)
+                continue
+            if starting and not containers and anyio.current_time() < last_look:
                 await anyio.sleep(AGAIN)
                 continue
             if not containers:

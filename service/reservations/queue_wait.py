@@ -7,17 +7,18 @@ from typing import Any
 import anyio
 import msgspec
 
-from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.events.redis_client.store import StoreDown
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Reserved
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.refusals import refusal
-from canhazgpu.service.status.queue_status import queue
-from canhazgpu.service.storage.snapshot import snapshot
+from canhazgpu.service.status.shared_queue import SharedQueue
 
 JOIN_TIME = 4.0  # Seconds to wait for a Redis that is down, for clients that are not in the queue yet.
-SIGN_OF_LIFE = 5.0  # Seconds between checks of the queue if nothing happens.
+SIGN_OF_LIFE = 5.0  # Seconds between looks at the queue if nothing happens,
+RECENT = 1.0  # and how old that look may be: who waits at the same time shares it.
+CHECK_AGAIN = 60.0  # Seconds until a request that waits as before is checked by the script nevertheless.
 
 Start = Callable[[Record, Mapping[str, str]], dict[str, Any]]
 
@@ -27,7 +28,7 @@ class QueuePlace:
 
     def __init__(  # noqa: PLR0913 - all of them describe the request
         self,
-        store: Store,
+        queue: SharedQueue,
         allocator: Allocator,
         handover: Handover,
         request: AllocationRequest,
@@ -42,13 +43,15 @@ class QueuePlace:
         `refresh` updates the user's name and limit in the request. `cancelled` tells by id and user why a
         request was cancelled.
         """
-        self._store, self._allocator, self._handover = store, allocator, handover
+        self._store, self._queue = queue.store, queue
+        self._allocator, self._handover = allocator, handover
         self._request, self._operation, self._start = request, operation, start
         self._refresh, self._cancelled = refresh, cancelled
         self._names = [(request.uid, operation)]
         if request.id is not None:
             self._names.append((request.uid, request.id))
         self._id: str | None = None  # The script has checked that it belongs to this user.
+        self._checked = 0.0  # When the script last did, on the loop's clock.
         self._finished = False
 
     async def once(self) -> Reserved:
@@ -70,24 +73,26 @@ class QueuePlace:
         began = anyio.current_time()
         while not self._allocator.closing:
             event = self._allocator.listen()
-            reserved = await self._check_shielded()
-            if reserved is None and self._cannot_join(began):
+            row = await self._row_as_before()
+            reserved = await self._check_shielded() if row is None else None
+            if row is None and reserved is None and self._cannot_join(began):
                 down = self._store.trouble or StoreDown("Redis does not answer")
                 await self.disconnect()
                 yield Problem(503, "store-unavailable", *self._store.explain(down)).line()
                 return
-            if reserved is None:
-                yield None
-            elif reserved.reservation is not None:
+            if reserved is not None and reserved.reservation is not None:
                 self._finish()
                 yield self._start(reserved.reservation, reserved.cards)
                 return
-            elif reserved.code != "queued":
+            if reserved is not None and reserved.code != "queued":
                 self._finish()
                 yield (await self._refusal(reserved)).line()
                 return
-            else:
+            if reserved is not None:
                 row = await self._row(reserved.id)
+            if row is None:
+                yield None
+            else:
                 now = (row.get("position"), row.get("reason"), row.get("expected"))
                 yield {"state": "queued", **row} if row and now != last_reported else None
                 last_reported = now
@@ -124,7 +129,9 @@ class QueuePlace:
         # By its id once there is one: Redis may have lost which operation it came by.
         if self._id:
             self._request = msgspec.structs.replace(self._refresh(self._request), id=self._id)
+        checked = anyio.current_time()
         reserved = await self._allocator.reserve(self._request, self._operation)
+        self._checked = checked
         if reserved.id and (reserved.reservation is not None or reserved.code == "queued"):
             self._id, name = reserved.id, (self._request.uid, reserved.id)
             if name not in self._names and self._handover.is_current(self, self._names):
@@ -150,10 +157,26 @@ class QueuePlace:
 
     async def _row(self, name: str) -> dict[str, Any]:
         try:
-            rows = queue(await snapshot(self._store))
+            return (await self._queue.look(anyio.current_time())).row(name)
         except StoreDown:
             return {}
-        return next((row for row in rows if row["id"] == name), {})
+
+    async def _row_as_before(self) -> dict[str, Any] | None:
+        """Return the row of the request, or None if its script must check it.
+
+        The scripts that free a GPU serve the queue. So a request that still waits was not granted.
+        """
+        now = anyio.current_time()
+        if self._id is None or now >= self._checked + CHECK_AGAIN:
+            return None
+        try:
+            view = await self._queue.look(now - RECENT)
+        except StoreDown:
+            return None
+        waiting = view.waiting.get(self._id)
+        if waiting is None or not waiting.attached or waiting.limit != self._refresh(self._request).limit:
+            return None
+        return view.row(self._id)
 
     async def disconnect(self) -> None:
         """Leave the queue; a reservation that the client has already received is kept."""

@@ -1,6 +1,8 @@
 """The queue as shown to users: the requests, why they wait, and when they are likely to be granted."""
 
-from typing import Any
+from collections import Counter
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from canhazgpu.events.gpu import VENDORS
 from canhazgpu.events.reservations import Waiting
@@ -23,7 +25,7 @@ def queue(snapshot: Snapshot) -> list[dict[str, Any]]:
     `expected` is when it gets its GPUs if all reservations last as long as allowed. It is null if this
     depends on a run without a timeout, a broken GPU, or a GPU that is used without a reservation.
     """
-    moments = queue_eta(snapshot)
+    moments, reasons = queue_eta(snapshot), _Reasons(snapshot)
     return [
         {
             "id": request.id,
@@ -38,36 +40,66 @@ def queue(snapshot: Snapshot) -> list[dict[str, Any]]:
             "queued": rfc3339(request.queued_ms),
             "waiting_s": max(0, (snapshot.now_ms - request.queued_ms) // 1000),
             "expected": rfc3339(moments.get(request.id)),
-            "reason": reason(request, snapshot),
+            "reason": reasons.of(request),
         }
         for position, request in enumerate(snapshot.waiting, 1)
     ]
 
 
-def reason(request: Waiting, snapshot: Snapshot) -> str:
-    """Return why a request waits, as a sentence without a full stop.
+class _Reasons:
+    """Why requests wait. What they have in common is computed once."""
 
-    GPUs that are not available for allocation come first, because the request may wait for them forever.
-    """
-    held = sum(len(record.gpus) for record in snapshot.reservations if record.uid == request.uid)
-    if request.limit is not None and held + request.need > request.limit:
-        return f"you hold {held} of the {request.limit} GPUs you may have"
-    if snapshot.stalled_reason:
-        return f"no GPU of this host can be read: {printable(snapshot.stalled_reason, LONGEST_WORDS)}"
-    wanted = [gpu for gpu in snapshot.gpus if _wants(request, gpu) and not gpu.unmanaged]
-    found: dict[str, dict[str, list[int]]] = {}  # By kind and detail: GPUs in the same situation.
-    for gpu in wanted:
-        kind, detail = _why(gpu, snapshot.now_ms)
-        found.setdefault(kind, {}).setdefault(detail, []).append(gpu.usage.index)
-    counts = {kind: sum(map(len, details.values())) for kind, details in found.items()}
-    parts = [
-        f"{counts[kind]} {kind}" + (f" ({_listed(found[kind])})" if kind != FREE else "")
-        for kind in sorted(found, key=KINDS.index)
-    ]
-    out = sum(count for kind, count in counts.items() if kind in OUT)
-    never = " and cannot have them until that changes" if request.need > len(wanted) - out else ""
-    vendor = f" {VENDORS[request.vendor]} GPUs" if request.vendor else ""
-    return f"needs {request.need} of {len(wanted)}{vendor}{never}: " + "; ".join(parts)
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._held: Counter[int] = Counter()
+        for record in snapshot.reservations:
+            self._held[record.uid] += len(record.gpus)
+        self._needs: dict[tuple[str | None, tuple[int, ...] | None], _Wanted] = {}
+
+    def of(self, request: Waiting) -> str:
+        """Return why a request waits, as a sentence without a full stop.
+
+        GPUs that are not available for allocation come first, because the request may wait for them forever.
+        """
+        held = self._held[request.uid]
+        if request.limit is not None and held + request.need > request.limit:
+            return f"you hold {held} of the {request.limit} GPUs you may have"
+        if self._snapshot.stalled_reason:
+            return (
+                f"no GPU of this host can be read: {printable(self._snapshot.stalled_reason, LONGEST_WORDS)}"
+            )
+        wanted = self._needs.get((request.vendor, request.gpus))
+        if wanted is None:
+            wanted = self._needs[request.vendor, request.gpus] = self._wanted(request)
+        never = " and cannot have them until that changes" if request.need > wanted.in_reach else ""
+        vendor = f" {VENDORS[request.vendor]} GPUs" if request.vendor else ""
+        return f"needs {request.need} of {wanted.total}{vendor}{never}: {wanted.states}"
+
+    @cached_property
+    def _by_gpu(self) -> list[tuple[GpuState, str, str]]:
+        return [(gpu, *_why(gpu, self._snapshot.now_ms)) for gpu in self._snapshot.gpus if not gpu.unmanaged]
+
+    def _wanted(self, request: Waiting) -> "_Wanted":
+        found: dict[str, dict[str, list[int]]] = {}  # By kind and detail: GPUs in the same situation.
+        for gpu, kind, detail in self._by_gpu:
+            if _wants(request, gpu):
+                found.setdefault(kind, {}).setdefault(detail, []).append(gpu.usage.index)
+        counts = {kind: sum(map(len, details.values())) for kind, details in found.items()}
+        parts = [
+            f"{counts[kind]} {kind}" + (f" ({_listed(found[kind])})" if kind != FREE else "")
+            for kind in sorted(found, key=KINDS.index)
+        ]
+        total = sum(counts.values())
+        out = sum(count for kind, count in counts.items() if kind in OUT)
+        return _Wanted(total, total - out, "; ".join(parts))
+
+
+class _Wanted(NamedTuple):
+    """The GPUs that a request would take: how many, how many of them are in reach, and their states."""
+
+    total: int
+    in_reach: int
+    states: str
 
 
 def _listed(details: dict[str, list[int]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND
+from support.daemon import COMMAND, PATIENCE
 from support.vendors import mixed_host
 from support.waiters import QueueHost
 
@@ -47,7 +47,7 @@ def execute(host: QueueHost, command: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     return done.stdout
 

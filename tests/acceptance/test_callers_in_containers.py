@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from support.daemon import COMMAND, Daemon
+from support.daemon import COMMAND, PATIENCE, Daemon
 from support.people import Person
 
 ROOTFUL = ["unshare", "--pid", "--mount", "--fork", "--mount-proc"]
@@ -18,7 +18,7 @@ REFUSED = (
 def call(host: Daemon, words: list[str]) -> "subprocess.CompletedProcess[str]":
     """Run a command against the service."""
     return subprocess.run(
-        words, env=host.environment, capture_output=True, text=True, check=False, timeout=60
+        words, env=host.environment, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.daemon import PATIENCE
 from support.people import Person
 from support.waiters import QueueHost, four_gpus
 
@@ -31,15 +32,17 @@ def full(folder: Path) -> Iterator[QueueHost]:
 
 def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
     """Return the exit code of a command that waited, and its last line on standard error."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert out == ""
     return process.returncode, err.splitlines()[-1]
 
 
 def left(host: QueueHost) -> list[tuple[Any, Any]]:
     """Return why requests left the queue, and by whom."""
-    lines = host.run("events", "--type", "request.left", "--json").stdout.splitlines()
-    return [(data["reason"], data.get("by")) for data in (json.loads(line)["data"] for line in lines)]
+    done = host.run("events", "--type", "request.left", "--json")
+    assert done.returncode == 0, done
+    found = [json.loads(line)["data"] for line in done.stdout.splitlines()]
+    return [(data["reason"], data.get("by")) for data in found]
 
 
 def test_the_only_request_is_meant(full: QueueHost) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from support.daemon import gpu, until, use
+from support.daemon import PATIENCE, gpu, until, use
 from support.machines import Host, Make
 
 IDENT = "cd" * 16
@@ -23,7 +23,7 @@ def worker(host: Host) -> Iterator[list[str]]:
         yield said
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         said += log.read_text().splitlines()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until, use
 from support.programs import need
 
 SHELLS = {
@@ -119,7 +119,9 @@ def busy() -> Iterator[Daemon]:
 def says(host: Daemon, asked: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Ask for completion as a script does."""
     environment = {**host.environment, "_CANHAZGPU_COMPLETE": asked, **variables}
-    return subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        COMMAND, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
 
 
 def offered(host: Daemon, line: str) -> list[str]:

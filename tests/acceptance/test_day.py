@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 DAY = README.partition("## Everyday use")[2].partition("## ")[0]
@@ -60,8 +60,8 @@ def test_the_day(host: Daemon, work: Path) -> None:
         if "--wait" in words:
             until(lambda: "1 " in host.run("queue").stdout)
             assert host.run("release").returncode == 0
-            host.run("reserve", "--gpu-ids", "2", "--wait", "20s")
-        out, error = process.communicate(timeout=30)
+            host.run("reserve", "--gpu-ids", "2", "--wait", "100s")
+        out, error = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, (line, error)
         assert said in out + error, (line, out, error)
 

@@ -67,6 +67,11 @@ def rows(host: DirectoryDaemon, *words: str) -> Any:
     return json.loads(host.run(*words, "--json").stdout)
 
 
+def queued(host: DirectoryDaemon) -> list[dict[str, Any]]:
+    """Return the requests as Redis has them."""
+    return [json.loads(one) for one in host.redis().hvals("canhazgpu:{testhost}:queue")]
+
+
 def names(host: DirectoryDaemon) -> dict[str, set[str]]:
     """Return the user names in all output, by command."""
     status = rows(host, "status")
@@ -115,8 +120,7 @@ def test_who_was_a_number_gets_the_name(host: DirectoryDaemon, ada: Person, peop
         until(lambda: NUMBER not in {name for found in names(host).values() for name in found})
         after = {where: {found.replace(NUMBER, "ada") for found in them} for where, them in before.items()}
         assert names(host) == after
-        (request,) = map(json.loads, host.redis().hvals("canhazgpu:{testhost}:queue"))
-        assert (request["user"], request["limit"]) == ("ada", 3)
+        until(lambda: [(one["user"], one["limit"]) for one in queued(host)] == [("ada", 3)])
         until(lambda: host.redis().hget("canhazgpu:{testhost}:gpu:0", "holder_user") == b"ada")
     renamed = host.run("events", "--type", "reservation.renamed", "--json").stdout
     assert '"formerly":"' + NUMBER in renamed.replace(" ", "")

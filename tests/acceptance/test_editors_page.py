@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import pytest
-from support.daemon import COMMAND, Daemon, until
+from support.daemon import COMMAND, PATIENCE, Daemon, until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "integrations" / "editors.md").read_text()
 TASKS, LAUNCH, CONTAINER = (json.loads(one) for one in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL))
@@ -45,7 +45,7 @@ def execute(host: Daemon, project: Path, *words: str, **more: str) -> "subproces
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 

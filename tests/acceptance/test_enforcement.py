@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until, use
 from support.device_files import DeviceFolder, Opener, devices
 from support.people import Person
 
@@ -140,7 +140,7 @@ def test_who_waits_can_open_the_gpu_when_the_answer_comes(
     until(lambda: json.loads(service.run("queue", "--json").stdout))
     with Opener(ann, devices) as first, Opener(bob, devices) as second:
         assert service.run("release", person=ann).returncode == 0
-        assert waiting.wait(20) == 0
+        assert waiting.wait(PATIENCE) == 0
         assert (first.opens, second.opens) == (set(), ALL)
     waiting.communicate()
 
@@ -165,8 +165,7 @@ def test_a_file_that_is_reset_is_closed_at_the_next_scan(
     with Opener(ann, devices) as first, Opener(bob, devices) as second:
         devices.file(0).chmod(0o666)
         devices.make(2)
-        until(lambda: second.opens == set())
-        assert first.opens == {2}
+        until(lambda: (first.opens, second.opens) == ({2}, set()))
 
 
 def test_exempt_users_and_groups_can_open_everything(
@@ -189,8 +188,7 @@ def test_exempt_users_and_groups_can_open_everything(
             Opener(bob, devices) as second,
             Opener(stranger, devices) as third,
         ):
-            until(lambda: third.opens == set())
-            assert first.opens == second.opens == ALL
+            until(lambda: (first.opens, second.opens, third.opens) == (ALL, ALL, set()))
     finally:
         stranger.remove()
         daemon.stop()
@@ -212,6 +210,7 @@ def test_the_files_are_open_again_when_enforcement_ends(
         elif how == "switched off":
             settings(service, "devices = true", "devices = false")
             service.start()
+            until(lambda: opener.opens == ALL)
         else:
             done = service.run("enforcement", "restore")
             assert (done.returncode, done.stderr) == (0, "")

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can install 
 @pytest.fixture
 def roots(folder: Path) -> Iterator[Path]:
     """A place of root's, with root's programs; users have copies of them in `folder`."""
-    place = Path(f"/usr/local/lib/canhazgpu-test-{os.getpid()}")
-    place.mkdir(mode=0o755)
+    place = Path(tempfile.mkdtemp(prefix="canhazgpu-test-", dir="/usr/local/lib"))
+    place.chmod(0o755)
     for name in (SERVER, PERSISTENCED, "Xorg"):
         for target in (place / name, folder / name):
             shutil.copy(shutil.which("sleep") or "/bin/sleep", target)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until
 from support.exporter import Exporter, exporting, values
 from support.people import Person
 from support.ports import free_port
@@ -85,14 +85,14 @@ def test_events_are_counted_as_they_happen(lasting_host: Daemon, exporter: Expor
 def test_the_wait_of_a_request_is_counted(lasting_host: Daemon, exporter: Exporter) -> None:
     """When it gets its GPUs; until then it is in the queue."""
     assert lasting_host.run("reserve", "--gpus", str(GPUS)).returncode == 0
-    words = ("reserve", "--gpus", "2", "--wait", "20s")
+    words = ("reserve", "--gpus", "2", "--wait", "100s")
     with subprocess.Popen(
         [*COMMAND, *words], env=lasting_host.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     ) as waiting:
         until(lambda: exporter.value("canhazgpu_queue_requests", kind="manual") == 1)
         assert exporter.value("canhazgpu_queue_gpus") == 2
         assert lasting_host.run("release").returncode == 0
-        assert waiting.wait(20) == 0
+        assert waiting.wait(PATIENCE) == 0
     until(lambda: exporter.value("canhazgpu_queue_wait_seconds_count", kind="manual") == 1)
     until(lambda: exporter.value("canhazgpu_queue_requests", kind="manual") == 0)
     restored(lasting_host)
@@ -160,8 +160,8 @@ def test_a_redis_that_hangs_is_a_figure(host: Daemon) -> None:
         os.kill(pid, signal.SIGSTOP)
         try:
             until(lambda: own.value("canhazgpu_redis_up") == 0)
+            until(lambda: own.value("canhazgpu_gpus", state="unknown") == 2)
             assert own.value("canhazgpu_up") == 1
-            assert own.value("canhazgpu_gpus", state="unknown") == 2
         finally:
             os.kill(pid, signal.SIGCONT)
         until(lambda: own.value("canhazgpu_redis_up") == 1)
@@ -172,7 +172,7 @@ def test_clients_that_say_nothing_keep_nobody_out_for_long(exporter: Exporter) -
     host, _, port = exporter.address.partition(":")
     with contextlib.ExitStack() as stack:
         held = [
-            stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=PATIENCE))
             for _ in range(MOST + 4)
         ]
         assert held[-1].recv(1) == b"", "the last one was closed"
@@ -200,7 +200,7 @@ def test_pages(exporter: Exporter) -> None:
 
 def asked(exporter: Exporter, path: str, headers: Mapping[str, str] = {}) -> tuple[int, Message, bytes]:
     """Return status, headers and body."""
-    link = HTTPConnection(exporter.address, timeout=20)
+    link = HTTPConnection(exporter.address, timeout=PATIENCE)
     try:
         link.request("GET", path, headers=dict(headers))
         answer = link.getresponse()
@@ -214,7 +214,7 @@ def test_a_signal_ends_it(lasting_host: Daemon, number: signal.Signals) -> None:
     """At once and without an error."""
     with exporting(lasting_host) as own:
         own.process.send_signal(number)
-        assert own.process.wait(10) == 0
+        assert own.process.wait(PATIENCE) == 0
         assert own.output.count("\n") == 1, own.output
 
 
@@ -269,6 +269,6 @@ def test_a_thread_that_crashes_ends_it(lasting_host: Daemon) -> None:
         assert process.stderr
         assert "/metrics" in process.stderr.readline()
         lasting_host.run("reserve", "--gpus", "1")
-        assert process.wait(20) == 1
+        assert process.wait(PATIENCE) == 1
         assert process.stderr.read().splitlines()[-1] == "ZeroDivisionError: division by zero"
     restored(lasting_host)

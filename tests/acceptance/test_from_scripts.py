@@ -13,7 +13,8 @@ from threading import Thread
 
 import pytest
 from support import scripts
-from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.audit_log import whole_lines
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until, use
 from support.people import Person, Terminal
 
 from canhazgpu.cli.demo.mail_sink import MailSink
@@ -103,7 +104,7 @@ def bash(daemon: Daemon, script: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.stderr == ""
     return done.stdout
@@ -127,13 +128,19 @@ def python(daemon: Daemon, program: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
 def called(daemon: Daemon) -> list[str]:
     """Return the calls of `wall` and `mail`, with their input."""
     return [line for line in (daemon.folder / "called").read_text().splitlines() if line]
+
+
+def is_reached(daemon: Daemon, *words: str) -> bool:
+    """Tell whether the user of the only violation was reached."""
+    (row,) = json.loads(daemon.run("violations", "--json", *words).stdout)
+    return bool(row["told"] == "reached")
 
 
 def test_the_document_shows_the_scripts_as_they_are() -> None:
@@ -243,7 +250,7 @@ def test_instead_of_a_reminder(folder: Path, people: list[Person]) -> None:
     terminal = Terminal(people[0])
     try:
         daemon.place(gpu(0, use(terminal.leader.pid, 1024)))
-        until(lambda: "gpu-help@example.com" in terminal.text, 20)
+        until(lambda: "gpu-help@example.com" in terminal.text)
         assert "GPU 0" in terminal.text
         assert people[0].name in daemon.run("violations", "--open").stdout
     finally:
@@ -257,8 +264,8 @@ def test_instead_of_a_notification(folder: Path, people: list[Person]) -> None:
     terminal, other = Terminal(people[0]), Terminal(people[1])
     try:
         daemon.place(gpu(0, use(terminal.leader.pid, 1024)))
-        until(lambda: "GPU 0" in terminal.text, 20)
-        until(lambda: "reached" in daemon.run("violations").stdout)
+        until(lambda: "GPU 0" in terminal.text)
+        until(lambda: is_reached(daemon))
         assert other.text == ""
         assert f"{people[0].name}:pts/" in daemon.run("deliveries", "--since", "1d").stdout
     finally:
@@ -280,13 +287,13 @@ def test_instead_of_a_response(folder: Path, mails: MailSink) -> None:
 
     try:
         daemon.place(gpu(2, use(12345, 500, "bob", "python3"), use(67890, 524, "bob", "jupyter")))
-        until(lambda: len(told()) == 2, 20)
+        until(lambda: len(told()) == 2)
         assert told() == ["admin@company.com", "bob@company.com"]
-        facts = [json.loads(line) for line in log.read_text().splitlines()]
-        assert [one["user"] for one in facts if one["type"] == "canhazgpu.violation.opened"] == ["bob"]
-        until(lambda: "reached" in daemon.run("violations", "--user", "bob", "--csv").stdout)
+        (line,) = until(lambda: [one for one in whole_lines(log) if b"canhazgpu.violation.opened" in one])
+        assert json.loads(line)["user"] == "bob"
+        until(lambda: is_reached(daemon, "--user", "bob"))
         daemon.place(gpu(2))
-        until(lambda: len(told()) == 4, 20)
+        until(lambda: len(told()) == 4)
         assert told() == ["admin@company.com"] * 2 + ["bob@company.com"] * 2
     finally:
         assert daemon.stop() == 0

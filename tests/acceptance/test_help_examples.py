@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until
 from support.fleet import fleet_server
 from support.programs import need, words_of
 
@@ -66,7 +66,7 @@ def typed(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 

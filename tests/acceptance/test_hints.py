@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until
 from support.programs import words_of
 
 from canhazgpu.cli.commands import COMMANDS
@@ -30,6 +30,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
         daemon = Daemon(Path(name)).start()
         daemon.place(gpu(0), gpu(1))
+        until(lambda: daemon.status().count("AVAILABLE") == 2)
         (daemon.folder / "bin").symlink_to(programs)
         yield daemon
         daemon.stop()
@@ -45,7 +46,7 @@ def typed(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 

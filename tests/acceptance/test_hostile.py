@@ -11,7 +11,7 @@ from email.policy import default
 from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until
 from support.hostile import harm, on_a_terminal, toml
 
 SED = r"s/.*by users\? \([^-]*\) -.*/\1/p"
@@ -84,7 +84,7 @@ def test_a_reader_without_unicode_still_gets_the_line(host: Daemon, name: str) -
     until(host.facts)
     plain = {**host.environment, "PYTHONIOENCODING": "ascii"}
     for word in ("status", "violations", "events", "deliveries"):
-        done = subprocess.run([*COMMAND, word], env=plain, capture_output=True, check=False, timeout=30)
+        done = subprocess.run([*COMMAND, word], env=plain, capture_output=True, check=False, timeout=PATIENCE)
         assert (done.returncode, done.stderr.decode()) == (0, ""), word
         assert done.stdout.isascii(), word
 

@@ -133,6 +133,18 @@ def test_jobs_that_pbs_does_not_name_lose_their_gpus(node: Mom, people: list[Per
     assert node.held == {JOB: [3]}
 
 
+def test_the_hook_names_a_job_with_a_long_id(node: Mom, people: list[Person]) -> None:
+    """A job whose id is shortened keeps its GPUs while PBS names it, and loses them afterwards."""
+    long = f"4711.{'head.' * 28}x"
+    node.assign(long, "nvidia0")
+    assert node.hook("execjob_begin", job=job(people[0], id=long))["accepted"]
+    node.settle()
+    node.hook("exechost_periodic", job_list=[long])
+    assert list(node.held.values()) == [[3]]
+    node.hook("execjob_end", job=job(people[0], id=long))
+    assert node.held == {}
+
+
 def test_after_a_boot_nothing_is_left_and_a_restart_changes_nothing(node: Mom, people: list[Person]) -> None:
     """When pbs_mom starts, only jobs that are not noted lose their GPUs: a boot has emptied the notes."""
     node.assign(JOB, "nvidia0")

@@ -1,13 +1,16 @@
 """Torque: the prologue and the epilogue, run as pbs_mom does with a service behind them."""
 
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
-from support.daemon import until, use
+from support.daemon import COMMAND, until, use
 from support.hosts import changed_setting
 from support.pbs import GPUS, Mom, cards, clear, mom
 from support.people import Person
+
+from canhazgpu.client import Client
 
 JOB = "4711.head.example"
 
@@ -85,6 +88,29 @@ def test_tasks_of_an_array_hold_gpus_side_by_side(node: Mom, people: list[Person
         assert node.prologue(f"17[{task}].head", people[0], str(task)).returncode == 0
     node.epilogue("17[0].head", people[0])
     assert node.held == {"17[1].head": [1]}
+
+
+def test_an_id_that_is_too_long_for_a_label_is_shortened(node: Mom, people: list[Person]) -> None:
+    """A server's name of 140 characters: the job starts, `run` in it and `reconcile` know it, and it ends."""
+    first, second = (f"4711.{'head.' * 27}{end}" for end in ("one.x", "two.x"))
+    for number, job in enumerate((first, second)):
+        done = node.prologue(job, people[0], str(number))
+        assert (done.returncode, done.stderr) == (0, "")
+    (short, _) = held = node.held
+    assert list(held.values()) == [[0], [1]]
+    words = people[0].command(
+        "env", f"PBS_JOBID={second}", *COMMAND, "run", "--", "printenv", "CANHAZGPU_RESERVATION"
+    )
+    run = subprocess.run(words, env=node.daemon.environment, capture_output=True, text=True, check=False)
+    rows = Client(str(node.daemon.folder / "s")).get("/v1/reservations")
+    (mine,) = (row["id"] for row in rows if row["gpus"] == [1])
+    assert (run.stdout, run.stderr) == (f"{mine}\n", "")
+    node.settle()
+    assert (node.script("reconcile").stdout, node.held) == ("", held)
+    assert node.epilogue(second, people[0]).returncode == 0
+    assert node.held == {short: [0]}
+    node.epilogue(first, people[0])
+    assert (node.held, list(node.notes.glob("*"))) == ({}, [])
 
 
 def test_a_job_that_is_requeued_holds_its_new_gpus_only(node: Mom, people: list[Person]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import statistics
 import subprocess
 import time
@@ -215,22 +214,3 @@ def test_it_ends_while_somebody_watches(lasting_host: Daemon) -> None:
             watcher.until("event: beat")
             assert page.stop(number) == 0
             watcher.close()
-
-
-@pytest.mark.parametrize("listen", ["x", "127.0.0.1", ":80", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:²"])
-def test_a_bad_address_is_one_line(lasting_host: Daemon, listen: str) -> None:
-    """The command says what an address looks like, and exits with 2."""
-    done = lasting_host.run("web", "--listen", listen)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        f"Error: --listen: '{listen}' is not an address and a port, such as 127.0.0.1:8036\n"
-    )
-
-
-def test_a_port_in_use_is_one_line(lasting_host: Daemon) -> None:
-    """If the address is taken, the command says so, and how to choose another."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = lasting_host.run("web", "--listen", address)
-    assert done.returncode == 1
-    assert done.stderr == f"Error: cannot listen on {address}: Address already in use; choose another port\n"

@@ -107,3 +107,11 @@ def test_the_table_of_the_page(host: CheckedHost, holders: dict[str, Person], bu
         "".join(f"| {' | '.join(row)} |\n" for row in rows).replace("| --- ", "|---").replace("--- |", "---|")
     )
     assert table in PAGE.read_text(), table
+
+
+def test_a_number_of_gpus_is_one_of_the_reserved_ones(host: CheckedHost, people: list[Person]) -> None:
+    """On two reserved GPUs, `--gpus 1` starts a container on one of them."""
+    host.set_mode("enforce")
+    done = host.run(*host.container("--gpus", "1"), person=people[0], run="--gpus 2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"NVIDIA_VISIBLE_DEVICES={uuid(0)}\n" in done.stdout

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
-from support.dockerd import Box, Dockerd, Serve
+from support.dockerd import DETACHED, Box, Dockerd, Serve
 from support.people import Person
 
 pytestmark = pytest.mark.docker
@@ -105,9 +105,6 @@ def test_two_homes_are_no_hint(
     assert process(host)["hint"] is None
 
 
-RUN = 'docker --host "unix://$0" run --detach --network=none "$@" busybox:test sleep 600; cat'
-
-
 @pytest.mark.parametrize("options", [[], ["--env=CANHAZGPU_RESERVATION"]], ids=["plain", "passed on"])
 def test_a_run_of_docker(serve: Serve, docker: Dockerd, people: list[Person], options: list[str]) -> None:
     """The container descends from Docker's daemon, not from the run: only its environment says whose it is.
@@ -116,7 +113,7 @@ def test_a_run_of_docker(serve: Serve, docker: Dockerd, people: list[Person], op
     """
     Path(docker.socket).chmod(0o666)
     host = serve(docker)
-    words = people[0].command(*COMMAND, "run", "--", "sh", "-c", RUN, docker.socket, *options)
+    words = people[0].command(*COMMAND, "run", "--", "sh", "-c", DETACHED, docker.socket, *options)
     with subprocess.Popen(
         words, env=host.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as run:
@@ -124,7 +121,7 @@ def test_a_run_of_docker(serve: Serve, docker: Dockerd, people: list[Person], op
         assert run.stdout
         pid = docker.pid(run.stdout.readline().strip())
         host.place(gpu(0, use(pid, 900)), gpu(1))
-        until(lambda: json.loads(host.run("status", "--json").stdout)[0]["processes"], 60)
+        until(lambda: json.loads(host.run("status", "--json").stdout)[0]["processes"])
         (row, _) = json.loads(host.run("status", "--json").stdout)
         with host.redis() as redis:
             usage = json.loads(redis.hget("canhazgpu:{testhost}:gpu:0", "usage"))

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
-from support.dockerd import Dockerd, Serve
+from support.dockerd import DETACHED, Dockerd, Serve
 from support.people import Person, Terminal
 
 pytestmark = pytest.mark.docker
-RUN = 'docker --host "unix://$0" run --detach --network=none busybox:test sleep 600; cat'
 
 
 def rows(host: Daemon) -> list[dict[str, Any]]:
@@ -103,7 +102,7 @@ def test_a_detached_container_keeps_its_runs_gpu(serve: Serve, docker: Dockerd, 
     """A detached container keeps the GPU of its run until the container ends."""
     Path(docker.socket).chmod(0o666)
     host = serve(docker)
-    words = people[0].command(*COMMAND, "run", "--", "sh", "-c", RUN, docker.socket)
+    words = people[0].command(*COMMAND, "run", "--", "sh", "-c", DETACHED, docker.socket)
     with subprocess.Popen(
         words, env=host.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as run:
@@ -128,8 +127,8 @@ def test_a_detached_container_that_has_not_touched_its_gpu_yet_keeps_it(
     """A container with the run's id holds the GPU from start to end, also across a restart of the service."""
     Path(docker.socket).chmod(0o666)
     host = serve(docker)
-    carrying = RUN.replace("--detach", "--detach --env=CANHAZGPU_RESERVATION").removesuffix("; cat")
-    words = people[0].command(*COMMAND, "run", "--", "sh", "-c", carrying, docker.socket)
+    script = ["sh", "-c", DETACHED, docker.socket, "--env=CANHAZGPU_RESERVATION"]
+    words = people[0].command(*COMMAND, "run", "--", *script)
     done = subprocess.run(
         words, env=host.environment, text=True, stdin=subprocess.DEVNULL, capture_output=True, check=True
     )

@@ -167,6 +167,7 @@ async def test_a_crash_leaves_out_one_gpu(say_amd: Say, amd_provider: AmdProvide
     assert (broken.error, good.error, good.uuid) == (CRASHES, None, "GPU-99aabbccddeeff00")
 
 
+@pytest.mark.usefixtures("amd_provider", "hanging")
 async def test_a_hang_leaves_out_one_gpu(say_amd: Say, amd_provider: AmdProvider) -> None:
     """A GPU for which the driver hangs is in error within the deadline, and is then not asked again."""
     say_amd(GPU0 + GPU1)

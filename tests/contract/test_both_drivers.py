@@ -20,9 +20,15 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def both(
-    say: Say, say_amd: Say, nvml_library: Path, amd_library: Path, monkeypatch: pytest.MonkeyPatch
+    say: Say,
+    say_amd: Say,
+    nvml_library: Path,
+    amd_library: Path,
+    hanging: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Provider]:
     """The provider of a host with one GPU of each vendor."""
+    del hanging
     say(NVIDIA)
     say_amd(AMD)
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{nvml_library}:{amd_library}")

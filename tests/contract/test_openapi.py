@@ -26,6 +26,7 @@ from canhazgpu.service.routes.operations import OPERATIONS
 
 pytestmark = pytest.mark.heavy
 ROOT = Path(__file__).parents[2]
+TIMEOUT = 120  # Seconds for an answer.
 schema = schemathesis.openapi.from_dict(openapi())
 CHECKS = [
     not_a_server_error,
@@ -49,7 +50,7 @@ class Adapter(HTTPAdapter):
         class Connection(HTTPConnection):
             def _new_conn(self) -> socket.socket:
                 link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                link.settimeout(20)
+                link.settimeout(TIMEOUT)
                 link.connect(path)
                 return link
 
@@ -108,4 +109,4 @@ def test_the_service_keeps_its_word(case: Any, session: requests.Session) -> Non
             case.body["wait"] = False  # A wait would last.
     if isinstance(case.query, dict):
         case.query.pop("follow", None)  # So would this.
-    case.call_and_validate(base_url="http://localhost", session=session, checks=CHECKS, timeout=20)
+    case.call_and_validate(base_url="http://localhost", session=session, checks=CHECKS, timeout=TIMEOUT)

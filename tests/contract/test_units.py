@@ -54,7 +54,7 @@ def test_a_unit_is_hardened(tmp_path: Path, name: str) -> None:
 
 
 def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
-    """`systemd-analyze verify` is silent."""
+    """`systemd-analyze verify` is silent; what it says of the units of this machine does not count."""
     need("systemd-analyze")
     for name in (*NAMES, PLUGIN, EXPORTER, WEB):
         _settings(name, tmp_path)
@@ -64,7 +64,8 @@ def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+    said = [line for line in (verified.stdout + verified.stderr).splitlines() if "canhazgpu" in line]
+    assert (verified.returncode, said) == (0, [])
 
 
 @pytest.mark.parametrize("name", NAMES)

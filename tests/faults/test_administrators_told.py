@@ -19,6 +19,7 @@ from support.notices import notice
 from support.people import Person, Terminal
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.linux import user_lookup
 from canhazgpu.events.notices import ADMINS, Notice
 from canhazgpu.notifiers.channels.terminals import owned_terminals, terminals_of
 from canhazgpu.notifiers.channels.wall import Wall
@@ -46,6 +47,12 @@ enum nss_status _nss_test_getgrent_r(void *g, char *b, size_t n, int *e) { retur
 enum nss_status _nss_test_initgroups_dyn(const char *u, gid_t g, long *s, long *z, gid_t **p, long l, int *e)
 { return hang(e); }
 """
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for look-ups also on a busy machine."""
+    monkeypatch.setattr(user_lookup, "PATIENCE", 60.0)
 
 
 @pytest.fixture
@@ -217,18 +224,15 @@ def test_that_nobody_hears_is_said(
     with daemon.log.open("ab") as log:
         service = subprocess.Popen([*COMMAND, "serve"], env=environment, stdout=log, stderr=log)
     try:
-        until(lambda: daemon.run("status").returncode == 0, 20, daemon.log.read_text())
+        until(lambda: daemon.run("status").returncode == 0, 20)
         asked = [*COMMAND, "doctor"]
         doctor = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False).stdout
     finally:
         service.terminate()
-        assert service.wait(20) == 0
+        assert service.wait(60) == 0
     for text in (daemon.log.read_text(), doctor):
-        for words in (
-            "notices to administrators appear only where root is logged in",
-            said or "nobody is in",
-            "set admin_group",
-        ):
+        appear = "notices to administrators appear only where root is logged in"
+        for words in (appear, said or "nobody is in", "set admin_group"):
             assert (words in text) == bool(said), text
 
 
@@ -270,6 +274,7 @@ def test_a_directory_that_hangs_holds_up_no_notice(directory: Directory) -> None
                 print(zed.verdict, zed.detail)
                 slow.unlink()
                 while not all(one.ended for one in asked._asking.values()): await anyio.sleep(0.01)
+                lookups.PATIENCE = 60.0
                 asked = Administrators("")
                 print(await asked.logged_in(), await asked.members())
                 tasks.cancel_scope.cancel()
@@ -280,7 +285,7 @@ def test_a_directory_that_hangs_holds_up_no_notice(directory: Directory) -> None
     """
     words = [sys.executable, "-c", textwrap.dedent(script)]
     environment = os.environ | directory.environment | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     found = "{'ann': 4242}"
     expected = [f"{found} True"] * 3 + [

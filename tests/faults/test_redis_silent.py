@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +14,34 @@ from support.daemon import Daemon, until
 
 from canhazgpu.client import Client, Refused
 
-BOUND = 3.0  # Seconds; a busy machine takes its time, and the timeout of a command is longer.
+BOUND = 30.0  # Seconds; a busy machine takes its time, and the timeout of a command is longer.
 ASKED = 3
-TIMEOUT = 5.0  # Seconds, of a command of Redis.
+PROGRAM = """
+import sys
+from canhazgpu.events.redis_client import store
+store.ANSWER_TIMEOUT = 60.0
+from canhazgpu.cli.main import main
+sys.exit(main())
+"""
+
+
+class Patient(Daemon):
+    """A service, and commands, that wait long for an answer of Redis."""
+
+    @property
+    def serve(self) -> list[str]:
+        """The command that starts it."""
+        program = self.folder / "program.py"
+        program.write_text(PROGRAM)
+        return [sys.executable, str(program)]
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[Daemon]:
+    """A service on one idle GPU, running."""
+    daemon = Patient(folder).start()
+    yield daemon
+    daemon.stop()
 
 
 @pytest.fixture
@@ -64,13 +92,14 @@ def test_whatever_is_asked_first_is_answered_soon(hung: Client, first: str) -> N
     began = time.monotonic()
     with pytest.raises(Refused, match="is stopped"):
         FIRST[first](hung)
-    assert time.monotonic() - began < TIMEOUT
+    assert time.monotonic() - began < BOUND
 
 
 def test_doctor_does_not_wait_for_it_either(host: Daemon, hung: Client) -> None:
     """All checks together take less than the timeout of a command, and name the process."""
     del hung
     began = time.monotonic()
-    said = host.run("doctor").stdout
-    assert time.monotonic() - began < TIMEOUT
-    assert said.count("is stopped") == ASKED - 1
+    words = [*host.serve, "doctor"]
+    done = subprocess.run(words, env=host.environment, capture_output=True, text=True, check=False)
+    assert time.monotonic() - began < BOUND
+    assert done.stdout.count("is stopped") == ASKED - 1

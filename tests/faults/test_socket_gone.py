@@ -26,7 +26,7 @@ def delete(host: Daemon, *names: str) -> None:
 
 def refused(other: Daemon) -> str:
     """Return the one line with which a service that may not start ends."""
-    done = other.run("serve", timeout=20)
+    done = other.run("serve", timeout=60)
     *_, last = done.stderr.splitlines()
     assert done.returncode == 1, last
     return last
@@ -61,7 +61,7 @@ def test_a_deleted_socket_is_bound_anew(host: Daemon) -> None:
     path = host.folder / "s"
     before = path.stat()
     with socket.socket(socket.AF_UNIX) as reader:
-        reader.settimeout(10)
+        reader.settimeout(60)
         reader.connect(str(path))
         reader.sendall(b"GET /v1/events?follow=1&type=reservation HTTP/1.1\r\nHost: x\r\n\r\n")
         stream = reader.makefile("rb")
@@ -86,7 +86,7 @@ def test_a_folder_that_was_deleted_is_made_anew(folder: Path) -> None:
     try:
         (folder / "run").rename(folder / "deleted")
         until((folder / "run" / "s").exists, 10)
-        until((folder / "run" / "s.journal").exists, 3)
+        until((folder / "run" / "s.journal").exists, 10)
         assert host.run("status").returncode == 0
     finally:
         host.stop()

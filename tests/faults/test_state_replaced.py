@@ -23,8 +23,13 @@ def copied(source: Path | str, target: Path) -> None:
     subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
-def replace(state: Path, older: Path, how: str) -> None:
-    """Replace the state by the older copy."""
+def replace(host: Daemon, older: Path, how: str) -> None:
+    """Replace the state by the older copy, at once for the service."""
+    with host.paused():
+        _replace(host.folder / "state", older, how)
+
+
+def _replace(state: Path, older: Path, how: str) -> None:
     match how:
         case "exchanged":
             state.rename(state.with_name("away"))
@@ -38,20 +43,21 @@ def replace(state: Path, older: Path, how: str) -> None:
             copied(older / "journal", state / "journal")
 
 
-def reserved_after_a_copy(host: Daemon) -> tuple[Path, Path]:
-    """Return the state directory and a copy of it from before there was a reservation."""
-    state, older = host.folder / "state", host.folder / "older"
-    copied(state, older)
+def reserved_after_a_copy(host: Daemon) -> Path:
+    """Return a copy of the state directory from before there was a reservation."""
+    older = host.folder / "older"
+    with host.paused():  # No file goes while it is copied.
+        copied(host.folder / "state", older)
     assert host.run("reserve", "--duration", "1h").returncode == 0
-    return state, older
+    return older
 
 
 @pytest.mark.parametrize("how", ["exchanged", "overwritten", "redis", "journal"])
 def test_an_older_copy_loses_nothing(host: Daemon, how: str) -> None:
     """The service logs it, writes its data again, and has them after the next start."""
-    state, older = reserved_after_a_copy(host)
+    older = reserved_after_a_copy(host)
     before = host.run("events", "--json").stdout.splitlines()
-    replace(state, older, how)
+    replace(host, older, how)
     if how != "redis":
         until(lambda: logged(host, "journal_replaced"), PATIENCE)
     if how != "journal":
@@ -74,8 +80,8 @@ def test_reservations_outlive_an_older_copy_before_the_end(
     host: Daemon, how: str, number: signal.Signals
 ) -> None:
     """A clean stop checks the journal once more; a killed service must have noticed before."""
-    state, older = reserved_after_a_copy(host)
-    replace(state, older, how)
+    older = reserved_after_a_copy(host)
+    replace(host, older, how)
     if number == signal.SIGKILL:
         until(lambda: logged(host, "journal_replaced"), PATIENCE)
     assert host.process is not None

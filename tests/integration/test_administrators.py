@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND, Daemon, until
+from support.daemon import COMMAND, PATIENCE, Daemon, until
 from support.people import Person
 
 # The interpreter may lie where only root can read; the right to read is all that is kept.
@@ -60,11 +60,11 @@ def _service_of(owner: Person, folder: Path, more: str = "") -> Iterator[Daemon]
             cwd="/",
         )
     try:
-        until(lambda: daemon.run("status").returncode == 0, 20, daemon.log.read_text())
+        until(lambda: daemon.run("status").returncode == 0, 60, "for a service without root")
         yield daemon
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_who_runs_a_service_of_their_own_is_its_administrator(folder: Path, people: list[Person]) -> None:

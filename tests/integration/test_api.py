@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until, use
 from support.people import Person
 from support.redis import redis_binary
 
@@ -50,7 +50,7 @@ def as_person(person: Person, *program: str) -> list[str]:
 def command(host: Daemon, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run a program that talks to the service."""
     return subprocess.run(
-        words, env=host.environment, capture_output=True, text=True, check=False, timeout=60, cwd="/"
+        words, env=host.environment, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd="/"
     )
 
 
@@ -77,7 +77,7 @@ def refusal(host: Daemon, path: str, body: dict[str, Any] | None = None) -> Refu
 def raw(host: Daemon, request: bytes) -> bytes:
     """Send bytes; return the response until the service closes the connection."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(20)
+        connection.settimeout(60)
         connection.connect(str(host.folder / "s"))
         connection.sendall(request)
         answer = b""
@@ -99,7 +99,7 @@ def redis(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
     path = folder / "r"
     words = ["--port", "0", "--unixsocket", str(path), "--save", ""]
     with subprocess.Popen([redis_binary(), *words], stdout=subprocess.DEVNULL, cwd=folder) as server:
-        until(path.exists)
+        until(path.is_socket)
         yield server
         server.kill()
 

@@ -24,7 +24,7 @@ class Connection(http.client.HTTPConnection):
     """HTTP to the service's socket."""
 
     def __init__(self, host: Daemon) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=60)
         self._path = str(host.folder / "s")
 
     def connect(self) -> None:

@@ -203,7 +203,7 @@ async def test_a_group_that_is_lost_during_a_read_is_made_again(store: Store, co
         while not found:
             found.extend(one.id for one in await consumer.new(5))
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
             await pause(store, "xreadgroup")
@@ -221,7 +221,7 @@ async def test_a_read_that_redis_breaks_off_is_no_crash(store: Store, consumer: 
         while not found:
             found.extend(one.id for one in await consumer.new(5))
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
             await store.redis.client_unblock(await pause(store, "xreadgroup"), error=True)

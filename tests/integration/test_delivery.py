@@ -83,7 +83,7 @@ def server(*answers: bytes, silent_at: bytes = b"") -> Iterator[int]:
         thread.start()
         yield int(listener.getsockname()[1])
         over.set()
-        thread.join(5)
+        thread.join(60)
 
 
 def _mail(port: int) -> tuple[Mail, Notice]:

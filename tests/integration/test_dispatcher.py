@@ -98,26 +98,32 @@ async def settled(store: Store, facts: int) -> None:
 
     async def nothing_left() -> bool:
         groups: Any = await store.redis.xinfo_groups(store.keys.violations)
+        if not groups:  # The dispatcher has not begun to read.
+            return False
         read: Any = await store.redis.xrange(store.keys.violations, "-", groups[0]["last-delivered-id"])
         return len(read) == facts and groups[0]["pending"] == 0
 
     await eventually(nothing_left)
 
 
-async def set_due(store: Store, group: str, field: str) -> None:
-    """Set the timer of a group to now."""
+async def set_due(store: Store, group: str, field: str, later_ms: int = 0) -> None:
+    """Set the timer of a group to now, or to a moment that soon comes."""
     text: Any = await store.redis.hget(store.keys.groups, group)
-    clock: Any = await store.redis.time()
-    state = {**msgspec.json.decode(text), field: int(clock[0]) * 1000}
+    due_ms = await store.now_ms() + later_ms
+    state = {**msgspec.json.decode(text), field: due_ms}
     await store.redis.hset(store.keys.groups, group, msgspec.json.encode(state))
-    await store.redis.zadd(store.keys.due, {group: int(clock[0]) * 1000})
+    await store.redis.zadd(store.keys.due, {group: due_ms})
 
 
 async def test_an_episode_from_its_opening_to_its_end(store: Store) -> None:
     """Two GPUs cause one notice after the wait, then a resolved one, and nothing of the group is left."""
-    async with working(store, 0.1):
+    async with working(store, LONG):
         await put(store, OPENED, violation("v1"))
         await put(store, OPENED, violation("v2", 1))
+        await settled(store, 2)
+    assert await notices(store) == []
+    await set_due(store, "uid:1001", "notify_ms")
+    async with working(store, LONG):
         (opened,) = await made(store, "opened")
         assert [one.violation for one in opened.violations] == ["v1", "v2"]
         assert (opened.user, opened.uid, opened.host, opened.episode) == (
@@ -147,10 +153,11 @@ async def test_each_user_has_a_notice_of_their_own(store: Store) -> None:
 
 async def test_a_wait_survives_a_restart(store: Store) -> None:
     """If the dispatcher is restarted, a timer is still honoured without a new fact."""
-    async with working(store, 1.0):
+    async with working(store, LONG):
         await put(store, OPENED, violation("v1"))
         await settled(store, 1)
     assert await notices(store) == []
+    await set_due(store, "uid:1001", "notify_ms", 1_000)
     async with working(store, LONG, name="another"):
         await made(store, "opened")
 

@@ -39,7 +39,7 @@ def admit(client: Any, host: str) -> None:
 
 def as_host(server: Server, host: str) -> Any:
     """Return a client of a host's user."""
-    return Redis(port=server.port, username=f"canhazgpu-{host}", password=PASSWORD, socket_timeout=5)
+    return Redis(port=server.port, username=f"canhazgpu-{host}", password=PASSWORD, socket_timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_the_worker_needs_no_other_rights(store: Store, server: Server) ->
 
     for number in (11, 13):
         async with mirroring(store, where):
-            await eventually(copied, 20)
+            await eventually(copied, 60)
         await append(store, "events", 2, number)
         await store.redis.xtrim(store.keys.events, minid="1800000000002-6", approximate=False)
     await fleet.close()
@@ -133,7 +133,7 @@ async def test_the_rights_suffice_in_a_cluster(store: Store, tmp_path: Path) -> 
             return bool(theirs == await entries(store.redis, store.keys.events))
 
         async with mirroring(store, f"{scheme}://canhazgpu-{host}:{PASSWORD}@{places}"):
-            await eventually(copied, 30)
+            await eventually(copied, 60)
         for server in cluster.servers:
             with server.client() as admin:
                 assert refusals(admin) == []

@@ -50,11 +50,11 @@ async def test_streams_are_copied_byte_for_byte(store: Store, fleet: Store) -> N
         await append(store, stream, MANY)
     async with mirroring(store, url(fleet)):
         for stream in STREAMS:
-            await eventually(lambda name=stream: same(store, fleet, name), 20)  # type: ignore[misc]
+            await eventually(lambda name=stream: same(store, fleet, name), 60)  # type: ignore[misc]
         for stream in STREAMS:
             await append(store, stream, 3, MANY + 1)
         for stream in STREAMS:
-            await eventually(lambda name=stream: same(store, fleet, name), 20)  # type: ignore[misc]
+            await eventually(lambda name=stream: same(store, fleet, name), 60)  # type: ignore[misc]
 
 
 async def test_the_state_is_copied_under_the_same_keys(store: Store, fleet: Store) -> None:
@@ -78,11 +78,11 @@ async def test_the_state_is_copied_under_the_same_keys(store: Store, fleet: Stor
         return bool(ours == theirs and gpus[0] == gpus[1])
 
     async with mirroring(store, url(fleet)):
-        await eventually(copied, 20)
+        await eventually(copied, 60)
         await store.redis.hdel(keys.reservations, "r1")
         await store.redis.delete(keys.gpu(1))
         await store.redis.zrem(keys.gpus, "1")
-        await eventually(copied, 20)
+        await eventually(copied, 60)
         assert await fleet.redis.zrange(keys.gpus, 0, -1) == [b"0"]
 
 
@@ -90,10 +90,10 @@ async def test_a_copy_that_was_lost_is_made_again(store: Store, fleet: Store) ->
     """If the fleet's Redis loses a stream, everything that the host still has is copied again."""
     await append(store, "events", 10)
     async with mirroring(store, url(fleet)):
-        await eventually(lambda: same(store, fleet, "events"), 20)
+        await eventually(lambda: same(store, fleet, "events"), 60)
         await fleet.redis.delete(store.keys.events)
         await append(store, "events", 1, 11)
-        await eventually(lambda: same(store, fleet, "events"), 20)
+        await eventually(lambda: same(store, fleet, "events"), 60)
 
 
 async def test_a_mirror_that_restarts_empty_is_filled_without_a_new_event(
@@ -112,10 +112,10 @@ async def test_a_mirror_that_restarts_empty_is_filled_without_a_new_event(
                 return False
 
         async with mirroring(store, url(fleet), interval=3):  # It restarts between two looks.
-            await eventually(complete, 20)
+            await eventually(complete, 60)
             server.kill()
             server.start()
-            await eventually(complete, 20)
+            await eventually(complete, 60)
         await fleet.close()
 
 
@@ -124,7 +124,7 @@ async def test_two_workers_copy_nothing_twice_and_miss_nothing(store: Store, fle
     async with mirroring(store, url(fleet)), mirroring(store, url(fleet)):
         for start in range(1, 2000, 100):
             await append(store, "events", 100, start)
-        await eventually(lambda: same(store, fleet, "events"), 20)
+        await eventually(lambda: same(store, fleet, "events"), 60)
     assert len(await entries(fleet.redis, store.keys.events)) == 2000
 
 
@@ -134,7 +134,7 @@ async def test_entries_that_were_removed_before_they_were_copied_are_counted(
     """A gap in the copy is told with the number of entries, once, and the copy goes on after it."""
     await append(store, "events", 10)
     async with mirroring(store, url(fleet)):
-        await eventually(lambda: same(store, fleet, "events"), 20)
+        await eventually(lambda: same(store, fleet, "events"), 60)
     await append(store, "events", 30, 11)
     await store.redis.xtrim(store.keys.events, minid="1800000000011-33", approximate=False)
     for number in (41, 42):
@@ -144,7 +144,7 @@ async def test_entries_that_were_removed_before_they_were_copied_are_counted(
             async def arrived(last: Any = last) -> bool:
                 return (await entries(fleet.redis, store.keys.events))[-1:] == [last]
 
-            await eventually(arrived, 20)
+            await eventually(arrived, 60)
         await append(store, "events", 1, number)
     facts: Any = await fleet.redis.hgetall(store.keys.fleet)
     assert facts[b"missing:events"] == b"22"  # From 11 to 32.
@@ -161,17 +161,17 @@ async def test_the_host_keeps_what_was_not_copied(store: Store, fleet: Store) ->
         ]
 
     async with mirroring(store, url(fleet)):
-        await eventually(copied_to, 20)
+        await eventually(copied_to, 60)
 
 
 async def test_the_copy_loses_what_the_host_has_removed(store: Store, fleet: Store) -> None:
     """Entries that the host trims are trimmed in the copy too."""
     await append(store, "events", 100)
     async with mirroring(store, url(fleet)):
-        await eventually(lambda: same(store, fleet, "events"), 20)
+        await eventually(lambda: same(store, fleet, "events"), 60)
     await store.redis.xtrim(store.keys.events, minid="1800000000020-60", approximate=False)
     async with mirroring(store, url(fleet)):
-        await eventually(lambda: same(store, fleet, "events"), 20)
+        await eventually(lambda: same(store, fleet, "events"), 60)
 
 
 async def test_the_own_redis_is_never_taken_for_the_fleets(store: Store, redis_url: str) -> None:
@@ -182,7 +182,7 @@ async def test_the_own_redis_is_never_taken_for_the_fleets(store: Store, redis_u
         return bool(await store.redis.exists(store.keys.fleet))
 
     async with mirroring(store, redis_url):
-        await eventually(probed, 20)
+        await eventually(probed, 60)
         await anyio.wait_all_tasks_blocked()
     assert await store.redis.hgetall(store.keys.reservations) == {b"r1": b"{}"}
     assert not await store.redis.hexists(store.keys.fleet, "state")
@@ -197,6 +197,6 @@ async def test_trouble_in_the_fleet_ends_nothing(store: Store, fleet: Store) -> 
         async def probed() -> bool:
             return bool(await fleet.redis.exists(store.keys.fleet))
 
-        await eventually(probed, 20)
+        await eventually(probed, 60)
         await fleet.redis.delete(store.keys.events)
-        await eventually(lambda: same(store, fleet, "events"), 20)
+        await eventually(lambda: same(store, fleet, "events"), 60)

@@ -95,7 +95,7 @@ async def test_a_follower_who_is_overtaken_is_told(store: Store) -> None:
     """A follower that is slower than the trimming gets a gap too."""
     ids = await happen(store, 3)
     follower: Any = feed(store, ids[2], EventFilter(), ROOT, follow=True)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await happen(store, 1)
         assert json.loads(await anext(follower))["type"] != GAP
         pipeline = store.redis.pipeline(transaction=True)

@@ -16,6 +16,7 @@ from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.releases import ReleaseOrder
+from canhazgpu.service.status.shared_queue import SharedQueue
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +45,7 @@ class Desk:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.allocator = Shaky(lab.settings, lab.store)
+        self.queue = SharedQueue(lab.store, self.allocator)
         self.resumed: list[str] = []
         self.begun: list[str] = []
         helpers: Any = SimpleNamespace(
@@ -66,10 +68,10 @@ class Desk:
     def place(self, operation: str = "one", **wanted: Any) -> QueuePlace:
         """Start a request."""
         ask = self.ask(**wanted)
-        store, begin = self.lab.store, self._begin
+        begin = self._begin
         cancelled = Cancellations(self.allocator).reason
         return QueuePlace(
-            store,
+            self.queue,
             self.allocator,
             self.handover,
             ask,
@@ -112,7 +114,7 @@ async def first(place: QueuePlace) -> Any:
 
 async def until(question: Callable[[], Awaitable[int]], expected: int) -> None:
     """Wait for a response."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while await question() != expected:  # noqa: ASYNC110 - it is Redis that is asked
             await anyio.sleep(0.05)
 

@@ -76,12 +76,17 @@ async def test_what_was_trimmed_is_counted(store: Store) -> None:
 def test_the_figures_come_in_one_answer(lasting_host: Daemon) -> None:
     """Those of the status, of the last scan, of Redis and of the streams."""
     client = Client(str(lasting_host.folder / "s"))
-    found = until(lambda: (answer := client.get("/v1/metrics"))["streams"] and answer)
+    nothing = ("stalled", "redis_trouble", "journal_weakness", "restored_at")
+
+    def quiet() -> Any:
+        answer = client.get("/v1/metrics")
+        return answer["streams"] and not any(answer[name] for name in nothing) and answer
+
+    found = until(quiet)
     assert [row["gpu_id"] for row in found["gpus"]] == [0, 1, 2, 3]
     assert found["queue"] == found["redis_weaknesses"] == []
-    assert 0 < found["scan_duration_s"] < 10
-    assert 0 <= found["scan_age_s"] < 10
-    nothing = ("stalled", "redis_trouble", "journal_weakness", "restored_at")
+    assert 0 < found["scan_duration_s"] < 60
+    assert 0 <= found["scan_age_s"] < 60
     assert [found[name] for name in nothing] == [None] * 4
 
 

@@ -176,7 +176,7 @@ async def test_the_example_of_the_documents_works(
             return [row.outcome for row in await deliveries(store) if row.channel == "spool"]
 
         async def tried() -> bool:
-            return await rows() == ["retry"]
+            return (await rows())[:1] == ["retry"]
 
         async def done() -> bool:
             return (await rows())[-1] == "delivered"

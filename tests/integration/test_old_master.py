@@ -53,8 +53,8 @@ def take_over(folder: Path, old: Server, new: Server) -> None:
     """Let the second server replicate the first, then make it the master."""
     with new.client() as client, old.client() as source:
         client.replicaof("127.0.0.1", old.port)
-        until(lambda: client.info("replication").get("master_link_status") == "up", 20)
-        until(lambda: source.wait(1, 1000) == 1, 20)
+        until(lambda: client.info("replication").get("master_link_status") == "up", 60)
+        until(lambda: source.wait(1, 1000) == 1, 60)
         client.replicaof("NO", "ONE")
     lead_to(folder, "b")
 

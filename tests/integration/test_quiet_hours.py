@@ -22,11 +22,11 @@ from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.events.violations import CLOSED, OPENED, Violation
 from canhazgpu.notifiers.outcome import Outcome
 from canhazgpu.workers.delivery import DeliveryWorker
-from canhazgpu.workers.dispatch import policy
+from canhazgpu.workers.dispatch import dispatcher, policy
 from canhazgpu.workers.dispatch.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
-MINUTE = 60_000
+MINUTE, HOUR = 60_000, 3_600_000
 QUIET = Quiet(hours="20:00-02:30", timezone="Europe/Berlin", channels=["email"])
 FACTS = 20
 
@@ -121,13 +121,13 @@ async def put(store: Counting, kind: str, uid: int) -> None:
 
 async def test_nothing_is_mailed_in_quiet_hours_that_come_twice(counting: Counting) -> None:
     """With a violation every five minutes, each mail is sent at its earliest time outside quiet hours."""
-    dispatcher = Dispatcher(settings(Digest(every="daily", at="02:10")), counting, "test")
+    made = Dispatcher(settings(Digest(every="daily", at="02:10")), counting, "test")
     mails = Mailbox(counting)
     delivery = DeliveryWorker(counting, mails, "test")
     uids: dict[int, int] = {}
     began, end = ms("2026-10-24 23:00"), ms("2026-10-25 03:00")
     async with AsyncExitStack() as closing:
-        for consumer in (delivery.consumer, *(one for one, _ in dispatcher.consumers)):
+        for consumer in (delivery.consumer, *(one for one, _ in made.consumers)):
             closing.push_async_callback(consumer.close)
         for now in range(began, end, 5 * MINUTE):
             await counting.set_clock(now)
@@ -138,9 +138,9 @@ async def test_nothing_is_mailed_in_quiet_hours_that_come_twice(counting: Counti
             if uid - 10 in uids:
                 await put(counting, CLOSED, uid - 10)
             for _ in range(3):  # What became of mails is taken in, and what follows from it.
-                for consumer, take in dispatcher.consumers:
+                for consumer, take in made.consumers:
                     await take(await consumer.new(0))
-                await dispatcher.do_due()
+                await made.do_due()
                 await delivery.take(await delivery.consumer.new(0))
                 await delivery.retry_due()
     assert [one for one in mails.taken if any(begin <= one[0] < end for begin, end in SILENT)] == []
@@ -160,6 +160,7 @@ async def test_the_dispatcher_sleeps_while_nothing_is_due(
     """In the repeated 02:15 the dispatcher takes one step per fact, and does not spin."""
     if wrong:
         monkeypatch.setattr(policy, "quiet_until", lambda _, now_ms: now_ms - MINUTE)
+        monkeypatch.setattr(dispatcher, "AGAIN_MS", HOUR)  # Longer than this test takes.
     woken = 0
 
     class Woken(Dispatcher):
@@ -183,6 +184,6 @@ async def test_the_dispatcher_sleeps_while_nothing_is_due(
     assert counting.commits == FACTS
     assert woken <= FACTS + 1
     due: Any = await counting.redis.zrange(counting.keys.due, 0, -1, withscores=True)
-    expected = SECOND + 1000 if wrong else SILENT[1][1]
+    expected = SECOND + HOUR if wrong else SILENT[1][1]
     assert {moment for _, moment in due} == {expected}
     assert await counting.redis.xlen(counting.keys.notices) == 0

@@ -45,7 +45,7 @@ def silent() -> Iterator[int]:
 
 async def answers(store: Store) -> None:
     """Return when a store answers a caller who waits for PATIENCE only."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while True:
             try:
                 await store.ready(PATIENCE)

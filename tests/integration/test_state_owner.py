@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import anyio
 import pytest
 from redis import Redis
-from support.eventually import slowness, until
+from redis.exceptions import RedisError
+from support.eventually import until
 from support.ports import free_port
 from support.redis import redis_binary
 
@@ -41,7 +41,13 @@ def start(path: Path, *words: str) -> "subprocess.Popen[bytes]":
     """Start a Redis; return when it answers."""
     command = [redis_binary(), "--port", "0", "--unixsocket", str(path), "--dir", str(path.parent)]
     server = subprocess.Popen([*command, "--save", "", *words], stdout=subprocess.DEVNULL)
-    until(path.exists)
+
+    def answers() -> bool:
+        with Redis(unix_socket_path=str(path)) as client, contextlib.suppress(RedisError):
+            return bool(client.ping())
+        return False
+
+    until(answers)
     return server
 
 
@@ -53,7 +59,7 @@ async def owner(store: Store) -> str:
 
 async def until_claimed(one: StateOwner) -> None:
     """Wait for it, within bounds."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await one.claimed.wait()
 
 
@@ -64,7 +70,7 @@ async def test_a_redis_that_is_away_is_claimed_when_it_is_there(folder: Path) ->
     server = None
     try:
         async with anyio.create_task_group() as tasks:
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await tasks.start(one.run)
             assert not one.claimed.is_set()
             server = start(folder / "r")
@@ -137,7 +143,7 @@ async def test_a_crowd_that_claims_at_once_has_one_winner(redis_url: str) -> Non
         for one in claims:
             tasks.start_soon(claim, one)
             tasks.start_soon(watch, one)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await first.wait()
             (winner,) = [one for one in claims if one.claimed.is_set()]
             store = stores[claims.index(winner)]
@@ -156,7 +162,7 @@ async def test_a_living_service_of_this_boot_has_to_be_stopped(store: Store) -> 
     first = Machine(secrets.token_hex(16), secrets.token_hex(16), lives)
     await store.redis.hset(store.keys.scan, mapping={"owner": first.text, "at_ms": 1})
     second = Machine(first.id, first.boot, Process(os.getpid(), 1))
-    with pytest.raises(NameTaken) as taken, anyio.fail_after(20):
+    with pytest.raises(NameTaken) as taken, anyio.fail_after(60):
         await identity(store, second).run()
     assert str(taken.value).endswith("in this Redis: stop it")
     assert f"(PID {lives.pid})" in str(taken.value)
@@ -190,9 +196,7 @@ async def test_a_claim_that_is_wiped_is_had_again(store: Store) -> None:
     async with anyio.create_task_group() as tasks:
         await tasks.start(one.run)
         await store.redis.delete(store.keys.scan)
-        began = time.monotonic()
-        await one.hold()
-        assert time.monotonic() - began < 1 * slowness()
+        await one.hold()  # It raises if it has to be waited for.
         assert await owner(store) == one.machine.text
         await store.redis.hset(store.keys.scan, "owner", some_machine().text)
         with pytest.raises(StoreDown):

@@ -22,7 +22,7 @@ async def test_a_card_that_returns_has_kept_its_reservation(host: CardHost) -> N
     await host.reserve(BOB, 1)
     await host.scan("B")
     assert await host.holders() == {"A": ALICE, "B": BOB}
-    host.shorten_missing_timeout(599)
+    host.shorten_missing_timeout(300)
     await host.scan("A", "B")
     states = await host.states()
     assert [states[index].usage.uuid for index in (0, 1)] == ["A", "B"]
@@ -95,11 +95,11 @@ async def test_the_reservation_of_a_vanished_card_is_released_in_time(host: Card
     await host.scan("A", "B", "C")
     reserved = await host.reserve(ALICE, 0, 1)
     await host.scan("B", "C")
-    host.shorten_missing_timeout(599)
+    host.shorten_missing_timeout(300)
     await host.scan("B", "C")
     await host.scan("B", "C")
     assert await host.holders() == {"A": ALICE, "B": ALICE}
-    host.shorten_missing_timeout(2)
+    host.shorten_missing_timeout(301)
     await host.scan("B", "C")
     await host.scan("B", "C")
     assert await host.holders() == {"B": ALICE}

@@ -1,7 +1,8 @@
 """The limits on events: short uses add up, and constant changes cause a bounded number."""
 
 import json
-from collections.abc import Callable
+import uuid
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from support.containers import in_container
 from support.reservations import BOB, process, unused, used
 
+from bench.truth.clock import Clock, LabStore
 from canhazgpu.events.envelope import Event, decode
 from canhazgpu.events.gpu import GpuUsage, Hint, ProcessUse
 from canhazgpu.events.redis_client.store import Store
@@ -19,14 +21,14 @@ CONFIRM = 10.0
 
 
 class Host:
-    """GPU 0 with scans at chosen intervals on Redis' clock."""
+    """GPU 0 with scans at chosen intervals, on a clock of its own."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store, self._clock = store, clock
 
     async def scan(self, after: float, *processes: Any, usage: GpuUsage | None = None) -> list[str]:
         """Store a scan after some seconds, of these processes or this usage; return the event types."""
-        await self._later(round(after * 1000))
+        self._clock.now_ms += round(after * 1000)
         seen = usage or (used(0, *processes) if processes else unused(0))
         newest: Any = await self.store.redis.xrevrange(self.store.keys.events, count=1)
         last = f"({newest[0][0].decode()}" if newest else "-"
@@ -39,34 +41,14 @@ class Host:
         rows: Any = await self.store.redis.xrange(self.store.keys.events)
         return [decode(fields) for _, fields in rows]
 
-    async def _later(self, ms: int) -> None:
-        """Move all times in Redis into the past."""
-        redis, keys = self.store.redis, self.store.keys
-        for key, fields in ((keys.scan, ("at_ms", "began_ms")), (keys.gpu(0), ("changed_ms", "ok_ms"))):
-            for field in fields:
-                if await redis.hexists(key, field):
-                    await redis.hincrby(key, field, -ms)
-        ends = json.loads(await redis.hget(keys.gpu(0), "ends") or "{}")
-        for one in ends.values():
-            one["at_ms"] -= ms
-        await redis.hset(keys.gpu(0), "ends", json.dumps(ends))
-        pending: Any = await redis.hgetall(keys.pending)
-        for field, text in pending.items():
-            first, use, seen = map(int, text.split(b":"))
-            await redis.hset(keys.pending, field, f"{first - ms}:{use}:{seen - ms}")
-        opened: Any = await redis.hgetall(keys.open)
-        for field, text in opened.items():
-            record = json.loads(text)
-            record |= {
-                name: record[name] - ms for name in ("since_ms", "updated_ms", "unused_ms") if name in record
-            }
-            await redis.hset(keys.open, field, json.dumps(record))
-
 
 @pytest.fixture
-def host(store: Store) -> Host:
+async def host(redis_url: str) -> AsyncIterator[Host]:
     """A host with one GPU."""
-    return Host(store)
+    clock = Clock()
+    store = LabStore(redis_url, f"test-{uuid.uuid4().hex[:12]}", clock)
+    yield Host(store, clock)
+    await store.close()
 
 
 async def test_a_single_short_look_accuses_nobody(host: Host) -> None:

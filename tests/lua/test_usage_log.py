@@ -1,5 +1,7 @@
 """The log of use: what a scan writes when it sees something new, and what stays bounded."""
 
+import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -7,18 +9,47 @@ import pytest
 from support.cards import CardHost
 from support.reservations import ALICE, BOB, Lab, process, unused, used
 
+from bench.truth.clock import Clock, LabStore
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.gpus.observation import Observed
 from canhazgpu.service.report.report import Question, report
 from canhazgpu.service.report.summing import Summing
 
 pytestmark = pytest.mark.anyio
 
 
+class TimedLab(Lab):
+    """A host of two GPUs, whose scans are a second apart: no hour ends while a test runs."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        super().__init__(store)
+        self._clock = clock
+
+    async def scan(self, *usages: GpuUsage) -> Observed:
+        """One scan, a second after the one before."""
+        self._clock.now_ms += 1000
+        return await super().scan(*usages)
+
+
 @pytest.fixture
-def lab(store: Store) -> Lab:
+def clock() -> Clock:
+    """The time of the host."""
+    return Clock()
+
+
+@pytest.fixture
+async def store(redis_url: str, clock: Clock) -> AsyncIterator[Store]:
+    """The state of a host nobody used before, with a clock of its own."""
+    made = LabStore(redis_url, f"test-{uuid.uuid4().hex[:12]}", clock)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def lab(store: Store, clock: Clock) -> Lab:
     """A host of two GPUs."""
-    return Lab(store)
+    return TimedLab(store, clock)
 
 
 async def log(store: Store, card: str = "GPU-0") -> list[list[Any]]:
@@ -75,14 +106,14 @@ async def test_use_that_is_presumed_the_holders_is_the_holders(lab: Lab) -> None
     assert (await log(lab.store))[-1] == ["busy", ALICE, f"uid:{ALICE}"]
 
 
-async def test_memory_that_is_kept_at_low_utilisation_is_idle_after_a_while(store: Store) -> None:
+async def test_memory_that_is_kept_at_low_utilisation_is_idle_after_a_while(lab: Lab) -> None:
     """A GPU in use is idle once its utilisation has been low for `idle_after`; a driver may not say."""
-    lab = Lab(store)
+    store = lab.store
     await lab.scan(working(BOB, percent=4))
-    await store.redis.hset(store.keys.gpu(0), "low_ms", await store.now_ms() - 299_000)
+    await store.redis.hset(store.keys.gpu(0), "low_ms", await store.now_ms() - 298_000)
     await lab.scan(working(BOB, percent=3))
     assert await log(store) == [["busy", -1, f"uid:{BOB}"]]
-    await store.redis.hset(store.keys.gpu(0), "low_ms", await store.now_ms() - 300_000)
+    await store.redis.hset(store.keys.gpu(0), "low_ms", await store.now_ms() - 299_000)
     await lab.scan(working(BOB, percent=0))
     assert (await log(store))[-1][0] == "idle"
     for percent in (5, None):

@@ -113,7 +113,7 @@ class Host:
             "",
         ]  # It is killed, the host is not.
         self.redis = subprocess.Popen([server, *words], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         with Redis(unix_socket_path=f"{self.folder}/redis.sock") as client:
             while time.monotonic() < deadline:
                 try:

@@ -24,7 +24,7 @@ class Mailbox:
         self.taken: list[tuple[int, str, EmailMessage]] = []
         self.begun = self.failed = 0
         self.port = free_port()
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, ready_timeout=60)
         self._controller.start()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 async def main() -> None:
     """Start a kernel, execute what comes, and shut the kernel down as Jupyter does."""
     notebook = new_notebook()
-    client = NotebookClient(notebook, timeout=60, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=240, kernel_name="python3")
     loop = asyncio.get_running_loop()
     async with client.async_setup_kernel():
         print(json.dumps({"pid": client.km.provisioner.pid}), flush=True)  # noqa: T201 - read by the test

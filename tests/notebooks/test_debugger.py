@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from support.daemon import COMMAND, Daemon, until
+from support.daemon import COMMAND, PATIENCE, Daemon, until
 from support.notebook import PYTHON, ROOT, need_notebooks
 from support.ports import free_port
 
@@ -19,7 +19,7 @@ TASKS, LAUNCH, _ = (json.loads(one) for one in re.findall(r"```json\n(.*?)```", 
 def connected(port: int) -> socket.socket | None:
     """Return a connection to the debugger, or None if it does not listen yet."""
     try:
-        return socket.create_connection(("127.0.0.1", port), timeout=30)
+        return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     except OSError:
         return None
 
@@ -54,5 +54,5 @@ def test_a_debugger_attaches(host: Daemon) -> None:
             send(link, 3, "configurationDone")
             assert job.stdout
             assert job.stdout.readline() == "sees 0\n"
-        assert job.wait(30) == 0
+        assert job.wait(PATIENCE) == 0
     until(lambda: "AVAILABLE" in host.status())

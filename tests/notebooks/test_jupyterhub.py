@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import COMMAND, Daemon, until
+from support.daemon import COMMAND, PATIENCE, Daemon, until
 from support.notebook import PYTHON, ROOT, need_notebooks
 from support.people import Person
 from support.ports import free_port
@@ -102,7 +102,7 @@ class Hub:
 
     def ask(self, method: str, path: str) -> tuple[int, Any]:
         """Ask the hub's API."""
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
         try:
             connection.request(method, f"/hub/api{path}", headers={"Authorization": f"token {TOKEN}"})
             answer = connection.getresponse()
@@ -133,7 +133,7 @@ class Hub:
     def stop(self) -> None:
         """Stop the hub and its servers."""
         self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(PATIENCE)
 
 
 @contextmanager
@@ -141,8 +141,10 @@ def hub_of(daemon: Daemon, recipe: str) -> Iterator[Hub]:
     """Run a hub with this recipe."""
     need_notebooks()
     hub = Hub(daemon, recipe)
-    yield hub
-    hub.stop()
+    try:
+        yield hub
+    finally:
+        hub.stop()
 
 
 @pytest.fixture

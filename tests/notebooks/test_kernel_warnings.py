@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ ln -s "$0"/* /dev/
 touch /dev/nvidia-uvm
 exec "$@"
 """
+PATIENT = "from canhazgpu.client.jupyter import warnings_of_use as w; w.PATIENCE = 60"
 BEFORE = (
     "Warning: torch can use GPUs 0-3, which you have not reserved: reserve with `%canhazgpu reserve` first\n"
 )
@@ -59,21 +61,29 @@ def within(host: Daemon) -> tuple[str, ...]:
     return ("unshare", "--mount", "--propagation", "private", "sh", "-ec", PRIVATE, f"{host.folder}/dev")
 
 
+@contextmanager
+def kernel(variables: dict[str, str], *words: str) -> Iterator[Notebook]:
+    """Start a kernel whose warnings wait for the service, however busy the machine is."""
+    with Notebook(variables, within=words) as notebook:
+        assert notebook.cell(PATIENT) == Output("", "")
+        yield notebook
+
+
 def test_an_import_without_a_reservation_warns(free: Daemon) -> None:
     """In the output of its cell, once; with a reservation there is no warning."""
-    with Notebook(environment(free)) as notebook:
+    with kernel(environment(free)) as notebook:
         assert notebook.cell("print('no library')") == Output("no library\n", "")
         shown = notebook.cell("import torch\nprint('went on')")
         assert (set(shown.text.splitlines(keepends=True)), shown.error) == ({BEFORE, "went on\n"}, "")
         assert notebook.cell("import torch") == Output("", "")
-    with Notebook(environment(free)) as notebook:
+    with kernel(environment(free)) as notebook:
         assert notebook.cell("%canhazgpu reserve --gpu-ids 2").error == ""
         assert notebook.cell("import torch\nprint(torch.visible)") == Output("2\n", "")
 
 
 def test_the_start_of_cuda_warns_after_its_cell(free: Daemon) -> None:
     """A reservation that comes later cannot change which GPUs CUDA sees, and says so."""
-    with Notebook(environment(free), within=within(free)) as notebook:
+    with kernel(environment(free), *within(free)) as notebook:
         assert notebook.cell("import torch") == Output(BEFORE, "")
         assert notebook.cell("torch.init()") == Output(AFTER, "")
         assert notebook.cell("torch.opened") == Output("", "")
@@ -87,5 +97,5 @@ def test_the_start_of_cuda_warns_after_its_cell(free: Daemon) -> None:
 def test_a_service_that_is_gone_disturbs_no_cell(tmp_path: Path, free: Daemon) -> None:
     """Imports and cells go on without a word."""
     gone = {**environment(free), "CANHAZGPU_SOCKET": str(tmp_path / "none")}
-    with Notebook(gone) as notebook:
+    with kernel(gone) as notebook:
         assert notebook.cell("import torch\nprint('went on')") == Output("went on\n", "")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.daemon import Daemon, until
+from support.daemon import PATIENCE, Daemon, until
 from support.notebook import ROOT, Notebook
 
 from canhazgpu.client.jupyter.magic import PRINTING
@@ -66,14 +66,14 @@ def test_a_cell_can_wait_and_be_interrupted(free: Daemon) -> None:
     free.run("reserve", "--gpus", "4")
     with ThreadPoolExecutor(1) as executor, Notebook(free.environment) as notebook:
         cell = executor.submit(notebook.cell, "%canhazgpu reserve 1 4h --wait 30m")
-        until(lambda: waiting() == 1, 30)
+        until(lambda: waiting() == 1)
         os.kill(notebook.pid, signal.SIGINT)
-        assert cell.result(60).error.startswith("KeyboardInterrupt")
-        until(lambda: waiting() == 0, 30)
+        assert cell.result(PATIENCE).error.startswith("KeyboardInterrupt")
+        until(lambda: waiting() == 0)
         cell = executor.submit(notebook.cell, "%canhazgpu reserve --gpu-ids 2 --wait 30m")
-        until(lambda: waiting() == 1, 30)
+        until(lambda: waiting() == 1)
         free.run("release")
-        shown = cell.result(60)
+        shown = cell.result(PATIENCE)
     assert shown.error == ""
     assert "position 1" in shown.text.splitlines()[0]
     assert shown.text.splitlines()[-1] == "Reserved GPU 2 for 8h 0m 0s, or until this kernel ends"

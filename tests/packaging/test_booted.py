@@ -9,6 +9,7 @@ from support import debian
 from support.eventually import until
 
 pytestmark = [pytest.mark.deb, pytest.mark.slow, pytest.mark.timeout(600)]
+DYNAMIC = range(61184, 65520)  # The uids that systemd gives to units with DynamicUser=.
 CONFIG = """\
 [gpus]
 provider = "simulated"
@@ -229,6 +230,27 @@ def test_what_a_program_sees_under_systemd_run(lab: debian.System) -> None:
     assert seen("systemd-run --wait --pipe --quiet") == ["<all>", "<1>"]
     assert seen("systemd-run --scope --quiet") == ["<1>", "<1>"]
     lab.shell("rm -f /etc/profile.d/canhazgpu.sh /etc/fish/conf.d/canhazgpu.fish")
+
+
+def test_the_page_is_served_on_a_file_that_its_unit_has_a_directory_for(lab: debian.System) -> None:
+    """The unit's user has no rights, other users reach the page, and stopping it removes the directory."""
+    config = lab.path("/etc/canhazgpu/config.toml")
+    kept = config.read_text()
+    config.write_text(f'{kept}[web]\nlisten = "unix:/run/canhazgpu-web/web.sock"\n')
+    lab.path("/srv/get.py").write_text("""
+import socket
+link = socket.socket(socket.AF_UNIX)
+link.connect("/run/canhazgpu-web/web.sock")
+link.sendall(b"GET / HTTP/1.0\\r\\nHost: gpus.example.com\\r\\n\\r\\n")
+print(link.makefile().read())
+""")
+    lab.shell("systemctl start canhazgpu-web")
+    until(lambda: lab.call("test", "-S", "/run/canhazgpu-web/web.sock", check=False).returncode == 0, 30)
+    uid, mode = lab.shell("stat --format='%u %a' /run/canhazgpu-web/web.sock").split()
+    assert (int(uid) in DYNAMIC, mode) == (True, "666")
+    assert "2 GPUs: 2 available" in lab.shell("runuser -u alice -- python3 /srv/get.py")
+    lab.shell("systemctl stop canhazgpu-web; test ! -e /run/canhazgpu-web")
+    config.write_text(kept)
 
 
 def test_purge_stops_the_service_and_leaves_nothing(lab: debian.System) -> None:

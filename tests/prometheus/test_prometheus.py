@@ -74,11 +74,11 @@ def test_the_rules_do_what_their_tests_say() -> None:
 
 def test_it_is_scraped(host: Daemon, server: Prometheus) -> None:
     """Prometheus reads all metrics, and records the values of the rules."""
-    until(lambda: server.value('up{job="canhazgpu"}') == 1, 30)
-    until(lambda: server.value('canhazgpu_gpus{state="available"}') == 2, 30)
+    until(lambda: server.value('up{job="canhazgpu"}') == 1)
+    until(lambda: server.value('canhazgpu_gpus{state="available"}') == 2)
     assert host.run("reserve", "--gpus", "1", "--duration", "1h").returncode == 0
-    until(lambda: server.value("instance:canhazgpu_gpus_reserved:ratio") == 0.5, 30)
-    assert server.value("user:canhazgpu_reserved_gpus:sum") == 1
+    until(lambda: server.value("instance:canhazgpu_gpus_reserved:ratio") == 0.5)
+    until(lambda: server.value("user:canhazgpu_reserved_gpus:sum") == 1)
     assert host.run("release").returncode == 0
     kinds = {one["type"] for (one,) in server.ask("metadata").values()}
     assert {"gauge", "counter", "histogram"} <= kinds
@@ -86,7 +86,7 @@ def test_it_is_scraped(host: Daemon, server: Prometheus) -> None:
 
 def test_the_dashboard_gets_an_answer_to_every_question(server: Prometheus) -> None:
     """Prometheus can evaluate each expression of each panel."""
-    until(lambda: server.value("canhazgpu_up") == 1, 30)
+    until(lambda: server.value("canhazgpu_up") == 1)
     dashboard = json.loads((MONITORING / "canhazgpu.dashboard.json").read_text())
     targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
     assert targets
@@ -97,9 +97,9 @@ def test_the_dashboard_gets_an_answer_to_every_question(server: Prometheus) -> N
 
 def test_an_alert_is_fired_and_received(host: Daemon, server: Prometheus, receiver: Receiver) -> None:
     """A GPU that fails is an alert that says which one and what to do; when it works again, that is over."""
-    until(lambda: server.value("canhazgpu_up") == 1, 30)
+    until(lambda: server.value("canhazgpu_up") == 1)
     host.place(gpu(0, memory_used_mb=45), gpu(1, error="GPU_IS_LOST"))
-    (fired,) = until(lambda: alerts(receiver, "CanhazgpuGpuError"), 60)
+    fired = until(lambda: alerts(receiver, "CanhazgpuGpuError"), 60)[0]
     assert (fired["status"], fired["labels"]["gpu"]) == ("firing", "1")
     assert re.fullmatch(r"127\.0\.0\.1:\d+: GPU 1 cannot be read", fired["annotations"]["summary"])
     assert "`canhazgpu status` says why" in fired["annotations"]["description"]
@@ -109,7 +109,7 @@ def test_an_alert_is_fired_and_received(host: Daemon, server: Prometheus, receiv
 
 def test_a_service_that_is_away_is_an_alert(host: Daemon, server: Prometheus, receiver: Receiver) -> None:
     """The exporter outlives it and says so."""
-    until(lambda: server.value("canhazgpu_up") == 1, 30)
+    until(lambda: server.value("canhazgpu_up") == 1)
     host.stop(signal.SIGKILL)
     until(lambda: alerts(receiver, "CanhazgpuDown"), 60)
     assert server.value('up{job="canhazgpu"}') == 1

@@ -16,7 +16,7 @@ import pytest
 from support.daemon import COMMAND, Daemon, gpu, until
 from support.people import Person
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
 GPUS = 64
 REFUSED = re.compile(
     r"Error: Not enough GPUs available\. Requested: 1, Available: 0"

@@ -60,7 +60,9 @@ def test_no_reservation_is_lost_while_redis_is_wiped_under_load(host: Daemon) ->
 
     def act(turn: int) -> None:
         chance = random.Random(turn)
-        for _ in range(12):
+        turns = 0
+        while turns < 12 or wipes <= 2:
+            turns += 1
             if chance.random() < 0.4:
                 name = grants.choose_release(chance)
                 if name:
@@ -89,9 +91,8 @@ def test_no_reservation_is_lost_while_redis_is_wiped_under_load(host: Daemon) ->
     finally:
         over.set()
         wiper.join()
-    assert wipes > 2
     assert grants.twice == []
-    until(lambda: sorted(holders(host)) == sorted(grants.live.values()), 5)
+    until(lambda: sorted(holders(host)) == sorted(grants.live.values()), 20)
 
 
 def test_sixty_four_reservations_are_restored_by_the_next_scan(folder: Path) -> None:

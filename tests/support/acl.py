@@ -76,7 +76,7 @@ def serving(folder: Path) -> Iterator[AclRedis]:
             return False
 
     try:
-        until(ready, 10)
+        until(ready, 60)
         yield made
     finally:
         made.admin.close()

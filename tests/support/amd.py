@@ -71,8 +71,9 @@ class PatientAmdProvider(AmdProvider):
 
 
 @pytest.fixture
-async def amd_provider() -> AsyncIterator[AmdProvider]:
+async def amd_provider(patient: None) -> AsyncIterator[AmdProvider]:
     """The provider under test."""
+    del patient
     made = PatientAmdProvider()
     yield made
     await made.aclose()

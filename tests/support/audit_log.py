@@ -40,6 +40,12 @@ for number in range(first, last):
 """
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a log, none if it is not there yet; of the last one, the beginning may be first."""
+    text = path.read_bytes() if path.exists() else b""
+    return text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
+
+
 def line(name: str, length: int = 200) -> bytes:
     """Return a line for the id `name`. As one of the first nine lines of a log, it takes `length` bytes."""
     short = json.dumps({"id": name, "padding": ""})
@@ -65,6 +71,11 @@ def lines(path: Path) -> list[bytes]:
 def ids(*paths: Path) -> list[str]:
     """Return the ids in these files; fails if a line is not JSON or is incomplete."""
     return [str(json.loads(one)["id"]) for path in paths for one in lines(path)]
+
+
+def complete_ids(path: Path) -> list[str]:
+    """Return the ids in a file that may be written at this moment."""
+    return [str(json.loads(one)["id"]) for one in path.read_bytes().split(b"\n")[:-1]]
 
 
 def size(path: Path) -> int:

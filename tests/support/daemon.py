@@ -14,7 +14,6 @@ from typing import Any, Self
 import pytest
 from redis import Redis
 from support import forks
-from support.eventually import slowness
 from support.eventually import until as until  # noqa: PLC0414 - tests take it from here
 from support.forks import COMMAND as COMMAND  # noqa: PLC0414 - the same
 from support.people import Person
@@ -22,6 +21,8 @@ from support.people import Person
 from canhazgpu.cli.status_lines import line
 from canhazgpu.client import Client, Refused, Unreachable
 
+PATIENCE = 120.0  # Seconds until a command, or the end of a service, hangs.
+SERVING = b'"event": "serving"'  # What a service writes to its log after its first scan.
 PREFERRED = forks.PREFERRED if os.geteuid() == 0 else []  # As its unit has it.
 CONFIG = """\
 host = "{host}"
@@ -55,7 +56,7 @@ def gpu(index: int, *processes: str, **facts: Any) -> str:
 
 
 def use(pid: int, memory_mb: int, user: str = "", name: str = "") -> str:
-    """Return one process of a scenario. One that is made up has a pid above 4194304, which none can have."""
+    """Return one process of a scenario."""
     parts = [f"pid = {pid}", f"memory_mb = {memory_mb}"]
     parts += [f"user = {json.dumps(user)}"] if user else []
     parts += [f"name = {json.dumps(name)}"] if name else []
@@ -94,9 +95,9 @@ class Daemon:
         new.rename(self.folder / "gpus.toml")
 
     def start(self, *words: str, wait: bool = True) -> Self:
-        """Start the service; return when it answers and has scanned once."""
+        """Start the service; return when it answers, and has scanned once."""
+        before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            before = log.tell()
             self.process = subprocess.Popen(
                 [*PREFERRED, *self.serve, "serve", *words],
                 env=self.environment,
@@ -106,13 +107,12 @@ class Daemon:
             )
         if wait:
             try:
-                until(lambda: self.answers() and b'"event": "serving"' in self._logged(before), 30)
+                until(lambda: self.answers() and SERVING in self.log.read_bytes()[before:], 60)
             except AssertionError as error:
+                self.process.kill()  # Whoever asked for it has nothing to stop.
+                self.process.wait()
                 raise AssertionError(f"{error}: {self.log.read_text()}") from None
         return self
-
-    def _logged(self, since: int) -> bytes:
-        return self.log.read_bytes()[since:]
 
     @property
     def serve(self) -> list[str]:
@@ -138,7 +138,7 @@ class Daemon:
             capture_output=True,
             text=True,
             check=False,
-            **{"timeout": 120, **options},
+            **{"timeout": PATIENCE, **options},
         )
 
     def status(self) -> str:
@@ -164,7 +164,8 @@ class Daemon:
     def facts(self) -> list[dict[str, Any]]:
         """Return the facts in the audit log; who was told of them is there too."""
         log = self.folder / "violations.log"
-        whole = log.read_text().rpartition("\n")[0] if log.exists() else ""  # It may be written to right now.
+        text = log.read_text() if log.exists() else ""
+        whole = text.rpartition("\n")[0]  # Of the last line, the beginning may be there first.
         lines = [json.loads(line) for line in whole.splitlines()]
         return [line for line in lines if line["type"].startswith("canhazgpu.violation.")]
 
@@ -172,12 +173,22 @@ class Daemon:
         """Connect to its Redis."""
         return Redis(unix_socket_path=str(self.folder / "state" / "redis" / "redis.sock"))
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop its process while the block lasts: it notices nothing of what is done until all is done."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def stop(self, number: int = signal.SIGTERM) -> int | None:
         """End it; return its exit status."""
         if self.process is None:
             return None
         self.process.send_signal(number)
-        status = self.process.wait(30 * slowness())
+        status = self.process.wait(PATIENCE)
         self.process = None
         return status
 
@@ -206,9 +217,11 @@ def serving(gpus: int) -> Iterator[Daemon]:
         daemon = Daemon(Path(name))
         daemon.place(*(gpu(index, memory_used_mb=45) for index in range(gpus)))
         daemon.start()
-        until(lambda: daemon.status().count("AVAILABLE") == gpus)
-        yield daemon
-        daemon.stop()
+        try:
+            until(lambda: daemon.status().count("AVAILABLE") == gpus)
+            yield daemon
+        finally:
+            daemon.stop()
 
 
 @pytest.fixture(scope="module")

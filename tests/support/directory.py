@@ -141,7 +141,9 @@ class DirectoryPerson(Person):
         self._spawned = []
 
     def leave(self) -> None:
-        """End what was started for them."""
+        """End what was started for them. Other processes with the uid are those of another test run."""
         for process in self._spawned:
             process.kill()
             process.wait()
+
+    remove = leave

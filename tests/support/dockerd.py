@@ -20,6 +20,12 @@ PROGRAMS = ("sh", "sleep", "env", "cat", "id", "true")
 ALONE = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"]
 # Rootless: hides root's files in /run, as dockerd-rootless.sh does.
 HIDE = 'rm -f /run/docker /run/containerd /run/xtables.lock; exec "$@"'
+# A script of `canhazgpu run`: starts a container, says its id, and waits for the end of its input.
+# `docker run --detach` says the id before it starts the container.
+DETACHED = (
+    'box=$(docker --host "unix://$0" run --detach --network=none "$@" busybox:test sleep 600) '
+    '&& echo "$box"; cat'
+)
 NEEDED = {"dockerd": "docker.io", "docker": "docker.io (or docker-cli)", "busybox": "busybox-static"}
 ROOTLESS = {"rootlesskit": "rootlesskit", "newuidmap": "uidmap"}
 
@@ -44,6 +50,13 @@ def busybox_tree(tar: tarfile.TarFile) -> None:
         link = tarfile.TarInfo(f"bin/{name}")
         link.type, link.linkname = tarfile.SYMTYPE, "busybox"
         tar.addfile(link)
+
+
+def started(pid: int) -> int:
+    """Return the pid of a container's first process, once that is the runtime's no longer."""
+    assert pid, "the container does not run"
+    until(lambda: b"\0HOSTNAME=" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes(), 60)
+    return pid
 
 
 class Box(NamedTuple):
@@ -137,7 +150,7 @@ class Dockerd:
 
     def pid(self, name: str) -> int:
         """Return the host pid of a container's first process."""
-        return int(json.loads(self.docker("inspect", name))[0]["State"]["Pid"])
+        return started(int(json.loads(self.docker("inspect", name))[0]["State"]["Pid"]))
 
     def stop(self) -> None:
         """Stop the daemon and all of its containers."""
@@ -151,7 +164,7 @@ class Dockerd:
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self.folder / "dockerd.log").read_text()[-3000:]
         words = ["docker", "--host", f"unix://{self.socket}", "version"]
-        return subprocess.run(words, capture_output=True, check=False, timeout=20).returncode == 0
+        return subprocess.run(words, capture_output=True, check=False, timeout=120).returncode == 0
 
 
 @contextmanager

@@ -92,6 +92,9 @@ SITUATIONS = {
         after="systemctl is-active canhazgpu-web && systemctl disable --now canhazgpu-web"
         " && rm /etc/systemd/system/canhazgpu-web.service && systemctl daemon-reload",
     ),
+    (WEB, "Who can read it"): Situation(
+        before="install -d -o alice /run/canhazgpu-web", after="rmdir /run/canhazgpu-web"
+    ),
     (USERS, "Your first reservation"): Situation(),
     (USERS, "How to write GPUs and times"): Situation(),
     (USERS, "When nothing is free"): Situation(),
@@ -190,6 +193,7 @@ BEFORE_IN = {
 ONLY_THE_CONTAINER = "canhazgpu doctor | grep ^fail | grep -v ^fail.*PID.namespace && exit 1 || true"
 AFTER = {
     "canhazgpu doctor": ONLY_THE_CONTAINER,
+    "canhazgpu doctor --json": ONLY_THE_CONTAINER,
     PIPX: FROM.format("/opt/pipx"),
     UV: FROM.format("/opt/uv"),
     PACKAGE: "chg status",
@@ -206,6 +210,7 @@ CODES = {
     "canhazgpu run python3 train.py --lr 0.1": 125,
     "canhazgpu reserve --gpus 4": 1,
     "canhazgpu doctor": 1,
+    "canhazgpu doctor --json": 1,
 }
 
 # These go on until they are ended.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from prometheus_client.parser import text_string_to_metric_families
-from support.daemon import COMMAND, Daemon, until
+from support.daemon import COMMAND, PATIENCE, Daemon, until
 from support.people import Person
 from support.ports import free_port
 
@@ -43,7 +43,7 @@ class Exporter:
 
     def text(self) -> str:
         """Return the metrics as they are sent."""
-        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=PATIENCE) as answer:
             return str(answer.read().decode())
 
     def value(self, name: str, **labels: str) -> float | None:

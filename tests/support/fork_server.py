@@ -166,7 +166,8 @@ def become(asked: Mapping[str, Any], files: Iterable[int], added: Mapping[str, s
         setattr(sys, f"__{name}__", fresh)
     if asked["session"]:
         os.setsid()
-    os.nice(asked["nice"])
+    with contextlib.suppress(PermissionError):  # As the program `nice`, which goes on.
+        os.nice(asked["nice"])
     os.chdir(asked["cwd"])
     variables = asked["environment"]
     show(

@@ -56,17 +56,19 @@ class ForkServer:
         """Return the process id of a new child of this process, which runs the command."""
         text = json.dumps(request).encode()
         with self._lock:
-            connection = self._connection = self._connection or self._start()
+            connection, self._connection = self._connection or self._start(), None
             socket.send_fds(connection, [len(text).to_bytes(4, "big")], files)
             connection.sendall(text)
             answer = connection.recv(1000).decode()
+            # If a test is broken off before, this answer is not taken for that to the next request.
+            self._connection = connection
         if not answer.isdecimal():
             raise RuntimeError(f"the fork server: {answer or 'has ended'}")
         return int(answer)
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        ours.settimeout(60)
+        ours.settimeout(240)  # All of the product is imported, and compiled if it is new.
         with theirs:
             words = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(theirs.fileno())]
             server = subprocess.Popen(words, env=self._environment, pass_fds=[theirs.fileno()], cwd="/")

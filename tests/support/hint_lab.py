@@ -11,6 +11,7 @@ from support.people import Person
 from support.proc import Host, reading
 
 from canhazgpu.events.gpu import ProcessUse
+from canhazgpu.service.identity import container_hints, docker_api, slow_files
 from canhazgpu.service.identity.attribution import Attributor
 from canhazgpu.service.identity.container_hints import Hints
 
@@ -73,7 +74,11 @@ class HintLab:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, folder: Path, people: list[Person]) -> Iterator[HintLab]:
-    """A host with two users, and a Docker socket that knows no container yet."""
+def lab(
+    tmp_path: Path, folder: Path, people: list[Person], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HintLab]:
+    """A host with two users, and a Docker socket that knows no container yet. All has time to answer."""
+    for module, name in ((docker_api, "DEADLINE"), (container_hints, "DEADLINE"), (slow_files, "PATIENCE")):
+        monkeypatch.setattr(module, name, 60.0)
     with docker_socket(folder / "d") as docker:
         yield HintLab(Host(tmp_path), docker, people)

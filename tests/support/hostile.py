@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from support.daemon import COMMAND, Daemon
+from support.daemon import COMMAND, PATIENCE, Daemon
 
 from canhazgpu.cli.demo.mail_sink import MailSink
 
@@ -52,7 +52,7 @@ def on_a_terminal(daemon: Daemon, *words: str) -> str:
         while chunk := os.read(master, 65536):
             shown += chunk
     os.close(master)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     return shown.decode()
 
 

@@ -23,7 +23,7 @@ class Crowd:
     def __init__(self, host: Daemon) -> None:
         """Prepare them."""
         self.granted = Granted()
-        self.grants = self.refused = 0
+        self.grants = 0
         self._host = host
         self._over = threading.Event()
         self._wrong: list[str] = []
@@ -70,7 +70,6 @@ class Crowd:
             status, answer = post(self._host, f"/v1/reservations{what}", body)
             if status in {200, 201, 409}:
                 return answer
-            self.refused += 1
             if status != 503 or time.monotonic() > deadline:
                 self._wrong.append(f"{status} {answer}")
                 return {}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.daemon import COMMAND, Daemon
+from support.daemon import COMMAND, PATIENCE, Daemon
 from support.eventually import until
 from support.programs import need
 
@@ -79,7 +79,7 @@ class LoginHost:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
     def sudo(self, *words: str) -> str:

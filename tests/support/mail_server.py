@@ -42,7 +42,7 @@ class Server:
             authenticator=self._check,
             auth_required=login is not None,
             auth_require_tls=tls is None,
-            ready_timeout=60.0,
+            ready_timeout=60,
         )
         self.controller.start()
 

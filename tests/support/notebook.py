@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from support.daemon import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "notebooks" / "bin" / "python"
@@ -67,7 +68,7 @@ class Notebook:
         self._driver.stdin.close()
         assert self._driver.stdout
         self._driver.stdout.close()
-        self._driver.wait(30)
+        self._driver.wait(PATIENCE)
 
     def kill(self) -> None:
         """Kill the kernel and Jupyter."""

@@ -9,6 +9,7 @@ import pytest
 from support.daemon import Daemon
 
 from canhazgpu.events.gpu import GpuReading
+from canhazgpu.service.providers import nvml
 from canhazgpu.service.providers.nvml import NvmlProvider
 from canhazgpu.service.providers.provider import Starting
 
@@ -41,6 +42,10 @@ def say(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return set_answers
 
 
+PATIENT = 120.0  # Seconds for a helper that is not meant to hang, on a machine that may be halted.
+HANGING = 4.0  # For one that is.
+
+
 class PatientProvider(NvmlProvider):
     """The provider, asked again while its helper starts: a busy machine takes longer than a scan may."""
 
@@ -52,8 +57,21 @@ class PatientProvider(NvmlProvider):
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[NvmlProvider]:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give helpers more time than a scan has: none of them is meant to hang."""
+    monkeypatch.setattr(nvml, "DEADLINE", PATIENT)
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give helpers so much time that one that does not answer in it hangs."""
+    monkeypatch.setattr(nvml, "DEADLINE", HANGING)
+
+
+@pytest.fixture
+async def provider(patient: None) -> AsyncIterator[NvmlProvider]:
     """The provider under test."""
+    del patient
     made = PatientProvider()
     yield made
     await made.aclose()

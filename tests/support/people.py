@@ -1,7 +1,6 @@
 """Real users for tests, created with useradd, with their terminals and processes."""
 
 import contextlib
-import fcntl
 import os
 import pty
 import pwd
@@ -27,27 +26,30 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 UIDS = range(30_000, 40_000)  # No test uses one of these literally.
 TAKEN = 4  # The exit status of useradd if the uid is in use.
-_given: set[int] = set()  # A service of several tests may remember who had a uid before.
-
-
-def change_users(*words: str) -> "subprocess.CompletedProcess[str]":
-    """Run useradd or its like, one at a time on this machine: each waits only 15 seconds for the others."""
-    with Path(tempfile.gettempdir(), "canhazgpu-tests.users").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return subprocess.run(words, capture_output=True, text=True, check=False)
+LOCKED = "cannot lock"  # What the programs say if others keep changing users for 15 seconds.
+_had: set[int] = set()  # Services remember for a while which user had a uid before.
 
 
 def _add(name: str) -> None:
-    """Add a user with a uid that no user of this process had; other processes add users too."""
+    """Add a user with a random uid that no user of this process had before."""
     while True:
-        uid = secrets.choice(UIDS)
-        if uid in _given:
-            continue
-        done = change_users("useradd", "--no-create-home", "--uid", str(uid), name)
+        uid = secrets.choice([one for one in UIDS if one not in _had])
+        _had.add(uid)
+        done = _change("useradd", "--no-create-home", "--uid", str(uid), name)
         if done.returncode != TAKEN:
             assert done.returncode == 0, done.stderr
-            _given.add(uid)
             return
+
+
+def _change(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program that changes users, when no other one does."""
+
+    def changed() -> "subprocess.CompletedProcess[str] | None":
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        return None if done.returncode and LOCKED in done.stderr else done
+
+    done: subprocess.CompletedProcess[str] = until(changed, 60, f"for {words[0]}")
+    return done
 
 
 class Person:
@@ -100,19 +102,23 @@ class Person:
 
     def set_uid(self, uid: int) -> None:
         """Change the uid of the user, as a directory service might."""
-        change_users("usermod", "--uid", str(uid), self.name).check_returncode()
+        _change("usermod", "--uid", str(uid), self.name).check_returncode()
         self.uid = uid
 
     def set_home(self, home: str) -> None:
         """Change the home directory of the user; it is not created."""
-        change_users("usermod", "--home", home, self.name).check_returncode()
+        _change("usermod", "--home", home, self.name).check_returncode()
+
+    def set_comment(self, comment: str) -> None:
+        """Change the comment field of the user."""
+        _change("usermod", "--comment", comment, self.name).check_returncode()
 
     def remove(self) -> None:
         """Kill the processes of the user, and remove the user."""
         subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)
         for process in self._spawned:
             process.wait()
-        change_users("userdel", "--force", self.name)
+        _change("userdel", "--force", self.name)
 
 
 class Terminal:

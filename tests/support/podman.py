@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from support.daemon import until
-from support.dockerd import IMAGE, Box, busybox_tree
+from support.dockerd import IMAGE, Box, busybox_tree, started
 from support.people import Person
 
 ALONE = ["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=file"]
@@ -72,7 +72,7 @@ class Podman:
         """Start a container that does nothing for a while."""
         words = ["run", "--detach", "--network=none", *self.limits(), *options, IMAGE, "sleep", "600"]
         name = self.podman(*words)
-        return Box(name, int(self.podman("inspect", name, "--format={{.State.Pid}}")))
+        return Box(name, started(int(self.podman("inspect", name, "--format={{.State.Pid}}"))))
 
     def stop(self) -> None:
         """End all containers, and wait for what cleans up after them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import until
+from support.daemon import PATIENCE, until
 from support.ports import free_port
 
 from canhazgpu.cli.operations import monitoring_files
@@ -65,7 +65,12 @@ def program(name: str) -> str:
 def promtool(*words: str, given: str = "") -> "subprocess.CompletedProcess[str]":
     """Run promtool."""
     return subprocess.run(
-        [program("promtool"), *words], input=given, capture_output=True, text=True, check=False, timeout=60
+        [program("promtool"), *words],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
 
 
@@ -78,7 +83,7 @@ class Prometheus:
     def ask(self, path: str, **query: str) -> Any:
         """Return the data of an answer of its API."""
         url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return json.load(answer)["data"]
 
     def value(self, expression: str) -> float | None:
@@ -130,7 +135,7 @@ def prometheus(folder: Path, exporter: str, webhook: str) -> Iterator[Prometheus
 
 def _is_ready(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{address}/-/ready", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://{address}/-/ready", timeout=PATIENCE) as answer:
             return bool(answer.status == HTTPStatus.OK)
     except OSError:
         return False

@@ -111,6 +111,8 @@ def receiving(trust: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """A receiver that answers 200 until told otherwise."""
     with Receiver(trust) as made:
         threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        yield made
-        made.over.set()
-        made.shutdown()
+        try:
+            yield made
+        finally:
+            made.over.set()
+            made.shutdown()

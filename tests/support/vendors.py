@@ -23,8 +23,10 @@ def mixed_host(folder: Path) -> Iterator[QueueHost]:
     host.waiting = []
     host.place(*(gpu(index, memory_used_mb=45) for index in range(2)), amd(2, 0), amd(3, 1))
     host.start()
-    yield host
-    for process in host.waiting:
-        process.kill()
-        process.communicate()
-    host.stop()
+    try:
+        yield host
+    finally:
+        for process in host.waiting:
+            process.kill()
+            process.communicate()
+        host.stop()

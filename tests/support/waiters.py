@@ -49,9 +49,11 @@ def four_gpus(folder: Path) -> Iterator[QueueHost]:
     daemon.waiting = []
     daemon.place(*(gpu(index, memory_used_mb=45) for index in range(4)))
     daemon.start()
-    yield daemon
-    for process in daemon.waiting:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.communicate()
-    daemon.stop()
+    try:
+        yield daemon
+    finally:
+        for process in daemon.waiting:
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.communicate()
+        daemon.stop()

@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
-from support.daemon import COMMAND, Daemon, until
-from support.eventually import slowness
+from support.daemon import COMMAND, PATIENCE, Daemon, until
 from support.people import Person
+from support.ports import free_port
 
 
 class Page:
@@ -24,7 +24,7 @@ class Page:
         words = [*COMMAND, "web", "--listen"]
         self._command = person.command(*words) if person else words
         self._environment = {**daemon.environment, **environment}
-        self.port = 0
+        self.port = free_port()  # It is started again on this one.
         self.start()
 
     @property
@@ -50,13 +50,13 @@ class Page:
 
     def get(self, path: str = "/", **options: Any) -> httpx.Response:
         """Return the answer to a GET."""
-        return httpx.get(self.url + path, timeout=60, **options)
+        return httpx.get(self.url + path, timeout=30, **options)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        status = self.process.wait(30 * slowness())
+        status = self.process.wait(PATIENCE)
         for stream in (self.process.stdout, self.process.stderr):
             if stream:
                 stream.close()
@@ -83,21 +83,22 @@ class Watcher:
 
     def __init__(self, page: Page, since: str = "") -> None:
         """Connect."""
-        self._link = socket.create_connection(("127.0.0.1", page.port), 60)
+        self._link = socket.create_connection(("127.0.0.1", page.port), 20)
         self._link.sendall(f"GET /live?since={since} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.received = b""
 
-    def until(self, words: str, seconds: float = 20) -> None:
+    def until(self, words: str, seconds: float = 30) -> None:
         """Read until these words have been received."""
-        self._link.settimeout(seconds * slowness())
+        self._link.settimeout(0.1)
 
         def read() -> bool:
             if words.encode() in self.received:
                 return True
-            piece = self._link.recv(65536)
-            assert piece, "the stream has ended"
-            self.received += piece
-            return False
+            with suppress(TimeoutError):
+                piece = self._link.recv(65536)
+                assert piece, "the stream has ended"
+                self.received += piece
+            return words.encode() in self.received
 
         until(read, seconds, f"for {words}")
 

@@ -1,6 +1,5 @@
 """The address of a user: the order of the sources, the cache, and names that no program gets."""
 
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 from structlog.testing import capture_logs
-from support.eventually import eventually, slowness
+from support.eventually import eventually
 from support.people import Person
 
 from canhazgpu.config.channels import Email
@@ -77,8 +76,8 @@ async def test_an_address_in_the_comment_field_is_found(
     """An address anywhere in a real user's comment field is found before the program is asked."""
     command = program("echo program@example.org")
     bob, carol = people
-    subprocess.run(["usermod", "--comment", "Bob Doe,Room 7,bob.doe@example.org,,x", bob.name], check=True)
-    subprocess.run(["usermod", "--comment", "Carol <none>,a@,@b", carol.name], check=True)
+    bob.set_comment("Bob Doe,Room 7,bob.doe@example.org,,x")
+    carol.set_comment("Carol <none>,a@,@b")
     found = ladder(gecos=True, address_command=command, user_address=TEMPLATE)
     assert await found.of(bob.name) == "bob.doe@example.org"
     assert asked(tmp_path) == []
@@ -86,7 +85,7 @@ async def test_an_address_in_the_comment_field_is_found(
     assert await ladder(address_command=command).of(bob.name) == "program@example.org"
     assert await ladder(gecos=True).of("nobody-of-this-name") is None
     assert await ladder(user_address=TEMPLATE).of(bob.name) == f"{bob.name}@example.com"
-    subprocess.run(["usermod", "--comment", "Carol Doe <carol@example.org>", carol.name], check=True)
+    carol.set_comment("Carol Doe <carol@example.org>")
     assert await ladder(gecos=True).of(carol.name) == "carol@example.org"
 
 
@@ -124,21 +123,21 @@ async def test_a_program_that_hangs_is_ended(
 
     Its output is not used, and it is not started again at once.
     """
-    monkeypatch.setattr(mail_addresses, "PATIENCE", 0.5)
+    monkeypatch.setattr(mail_addresses, "PATIENCE", 4.0)  # It has to have begun by then.
     command = program(f"echo bob@example.org; sleep 60 & echo $! > {tmp_path}/child; wait")
     found = ladder(address_command=command, user_address=TEMPLATE)
     began = time.monotonic()
     with capture_logs() as logs:
         assert await found.of("bob") == "bob@example.com"
         assert await found.of("bob") == "bob@example.com"
-    assert 0.4 < time.monotonic() - began < 2 * slowness()
-    assert [line["reason"] for line in logs] == ["ask did not end within 0.5 s"]
+    assert 3.9 < time.monotonic() - began < 40  # It would hang for a minute.
+    assert [line["reason"] for line in logs] == ["ask did not end within 4 s"]
     child = int((tmp_path / "child").read_text())
 
     async def gone() -> bool:
         return not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
-    await eventually(gone, 2)
+    await eventually(gone)
 
 
 async def test_a_program_that_is_not_there_is_no_address(tmp_path: Path) -> None:

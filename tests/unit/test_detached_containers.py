@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from canhazgpu.events.linux.processes import Process, start_time_of
 from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.reservations.detached_containers import containers_of
 
-RUN_ID = "r4242-1"
+RUN_ID = f"r{secrets.randbits(48)}-1"  # All processes of the host are looked at, also those of other tests.
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else"),
     needs_cgroups,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from support.device_files import DeviceFolder, Opener, devices
+from support.eventually import until
 from support.people import Person
 
 from canhazgpu.config.integrations.enforcement import Enforcement as Rules
@@ -155,6 +156,7 @@ def test_files_that_are_as_they_were_left_are_not_read_again(
     monkeypatch.setattr("canhazgpu.service.enforcement.device_files.COARSE", 0)
     files.apply({0: NOBODY, 1: NOBODY}, {})
     assert not files.differ()
+    until(lambda: devices.make(3).stat().st_ctime_ns > devices.file(1).stat().st_ctime_ns)
     devices.file(1).chmod(0o660)
     assert files.differ()
 

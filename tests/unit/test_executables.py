@@ -57,6 +57,8 @@ def test_a_link_to_a_system_program_has_no_other_name(people: list[Person], tmp_
 def test_a_copy_where_users_may_write_proves_nothing(people: list[Person], owner: str) -> None:
     """A copy in a folder where users can write proves nothing, even if root owns the file."""
     for folder in (Path(f"/tmp/chg{os.getpid()}"), Path(f"/dev/shm/chg{os.getpid()}")):  # noqa: S108 - as above
+        if os.statvfs(folder.parent).f_flag & os.ST_NOEXEC:
+            continue
         folder.mkdir(mode=0o755)
         os.chown(folder, people[0].uid, people[0].gid)
         try:

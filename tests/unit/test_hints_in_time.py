@@ -10,10 +10,9 @@ import time
 import pytest
 from support.daemon import until
 from support.docker_socket import sending
-from support.eventually import slowness
 from support.hint_lab import A, HintLab
 
-from canhazgpu.service.identity import container_hints, docker_api
+from canhazgpu.service.identity import container_hints
 from canhazgpu.service.identity.container_hints import FRESH, RETRY
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root may make users")
@@ -32,10 +31,8 @@ def test_a_scan_waits_for_nothing(lab: HintLab) -> None:
     """A scan does not wait for a Docker daemon that hangs; the hint is added later."""
     hang(lab)
     lab.put(0, "/home/{ada}")
-    began = time.monotonic()
-    seen = lab.look().hint
-    assert seen is None or seen.user == lab.bob.name
-    assert time.monotonic() - began < 0.9 * slowness()
+    assert lab.look().hint is None
+    lab.docker.stopping.set()  # It goes on now: the scan was over before.
     until(lambda: lab.look().hint)
 
 
@@ -49,13 +46,12 @@ async def test_the_first_scan_has_the_hint(lab: HintLab, monkeypatch: pytest.Mon
     await lab.attributor.settle()
     assert lab.look().hint
     assert not await lab.attributor.settle()
-    assert time.monotonic() - began < 10 * slowness()
+    assert time.monotonic() - began < 50  # It would have been waited for up to a minute.
 
 
 @pytest.mark.anyio
 async def test_what_hangs_delays_one_scan_only(lab: HintLab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Starting many processes while Docker hangs delays one scan only."""
-    monkeypatch.setattr(docker_api, "DEADLINE", 20.0)
     monkeypatch.setattr(container_hints, "PATIENCE", 0.05)
     hang(lab)
     lab.put()
@@ -66,7 +62,7 @@ async def test_what_hangs_delays_one_scan_only(lab: HintLab, monkeypatch: pytest
     lab.look()
     began = time.monotonic()
     await lab.attributor.settle()
-    assert time.monotonic() - began < 10 * slowness()
+    assert time.monotonic() - began < 50  # It would have been waited for up to a minute.
 
 
 def test_what_did_not_answer_is_asked_again(lab: HintLab) -> None:
@@ -98,6 +94,29 @@ def test_what_was_found_stands_while_docker_is_away(lab: HintLab) -> None:
     lab.docker.have(A)
     lab.now += FRESH
     assert lab.hint() == (lab.bob.name, f"its environment has USER={lab.bob.name}")
+
+
+def test_a_restart_keeps_what_was_found(lab: HintLab) -> None:
+    """A service that is started anew uses the hints of the last scan until the sources answer."""
+    lab.docker.have(A, Labels={"canhazgpu.user": lab.ada.name})
+    lab.put(start=5)
+    found = lab.settled()
+    assert found.hint
+    lab.docker.have(A, Labels={"canhazgpu.user": lab.bob.name})
+    answers = lab.docker.answers[f"/containers/{A}/json"]
+    hang(lab)
+    lab.start()
+    lab.attributor.remember([found])
+    assert lab.look() == found
+    lab.docker.answers[f"/containers/{A}/json"] = answers
+    lab.start()
+    lab.attributor.remember([found])
+    assert lab.hint() == (lab.bob.name, f'container "train" has the label canhazgpu.user={lab.bob.name}')
+    hang(lab)
+    lab.start()
+    lab.attributor.remember([found])
+    lab.put(start=6)
+    assert lab.look().hint is None
 
 
 def test_another_process_by_that_pid_is_looked_at_anew(lab: HintLab) -> None:

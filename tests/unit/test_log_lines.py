@@ -58,7 +58,7 @@ def test_a_terminal_gets_text() -> None:
     with os.fdopen(terminal, "rb", buffering=0) as output, contextlib.suppress(OSError):  # EIO at its end.
         while piece := output.read(4096):
             written += piece
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
     lines = written.decode().splitlines()
     assert [line.split()[1:3] for line in lines[:2]] == [["debug", "debug"], ["info", "info"]]
     assert lines[0].endswith(r'text="\u001b]0;first\nsecond"')

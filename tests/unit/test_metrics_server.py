@@ -44,7 +44,7 @@ def address() -> Iterator[tuple[str, int]]:
 
 def test_a_fault_of_ours_is_written(address: tuple[str, int], capsys: pytest.CaptureFixture[str]) -> None:
     """The client gets no answer, and the log has the traceback."""
-    link = http.client.HTTPConnection(*address, timeout=20)
+    link = http.client.HTTPConnection(*address, timeout=60)
     link.request("GET", "/metrics")
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
         link.getresponse()
@@ -63,7 +63,7 @@ def test_a_client_that_goes_is_none(address: tuple[str, int], capsys: pytest.Cap
     with socket.create_connection(address) as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # Close with a reset.
         link.sendall(b"GET / HTT")
-    page = http.client.HTTPConnection(*address, timeout=20)
+    page = http.client.HTTPConnection(*address, timeout=60)
     page.request("GET", "/")
     assert page.getresponse().status == 200
     page.close()

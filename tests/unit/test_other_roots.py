@@ -75,5 +75,5 @@ def _follow(parent: "subprocess.Popen[bytes]", pid: int, person: Person, *, prov
         assert (found.person, found.uid) == ((person.name, person.uid) if proven else (None, None))
         assert parent.stdin
         parent.stdin.close()
-        assert parent.wait(20) == 0  # What it proved stays proven.
+        assert parent.wait(120) == 0  # What it proved stays proven.
         os.kill(pid, signal.SIGUSR1)

@@ -13,6 +13,7 @@ from support.control_groups import control_group, needs_cgroups
 from support.daemon import until
 from support.descriptors import none_left
 
+from canhazgpu.service.identity import peer as peer_module
 from canhazgpu.service.identity.cgroups import NOBODY
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.identity.peer import OVERFLOW_UID, Peer, complete_peer, peer_of
@@ -114,8 +115,11 @@ def test_without_a_login_uid_the_session_says_who_logged_in(tmp_path: Path, logi
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("uid", "login"), [(0, CALLER), (999, CALLER), (SOMEBODY, None)])
-async def test_a_login_counts_only_for_callers_who_are_no_person(uid: int, login: int | None) -> None:
+async def test_a_login_counts_only_for_callers_who_are_no_person(
+    uid: int, login: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After `su - user`, the caller is that user, without the administrator's login uid."""
+    monkeypatch.setattr(peer_module, "CALLER_PATIENCE", 60.0)
     peer = Peer(uid, uid, 1, frozenset(), on_host=True, login_uid=CALLER)
     users = Users()
     assert (await complete_peer(peer, users, OrdinaryUsers(users))).login_uid == login

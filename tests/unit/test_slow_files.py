@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from support.daemon import until
-from support.eventually import slowness
 from support.people import Person
 from support.proc import Host
 
+from canhazgpu.service.identity import slow_files
 from canhazgpu.service.identity.home_mounts import HomeMounts, Mounted
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.identity.slow_files import MOST, PATIENCE, SlowFiles
@@ -49,16 +49,21 @@ def owner(path: str) -> int:
 
 def test_what_hangs_is_waited_for_once(dead: Path, tmp_path: Path) -> None:
     """A file that hangs is waited for once; while some hang, others still have answers."""
-    files, until_s = SlowFiles(), time.monotonic() + 60
-    assert files.ask(owner, str(tmp_path), until_s) == 0
+    files, until_s = SlowFiles(), time.monotonic() + 120
+    others = _threads()
+    until(lambda: files.ask(owner, str(tmp_path), until_s) == 0)
     assert files.ask(owner, str(tmp_path / "nothing"), until_s) is None
     began = time.monotonic()
     for name in ("", *map(str, range(MOST - 1))):
         assert files.ask(owner, str(dead / name), until_s) is None
         assert files.ask(owner, str(dead / name), until_s) is None
     assert files.ask(owner, str(tmp_path), until_s) is None
-    assert time.monotonic() - began < MOST * PATIENCE + 10
-    assert sum(thread.name == "slow-files" for thread in threading.enumerate()) == MOST
+    assert time.monotonic() - began < MOST * PATIENCE + 60
+    assert len(_threads() - others) == MOST
+
+
+def _threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "slow-files"}
 
 
 def test_it_is_asked_again_when_it_answers() -> None:
@@ -74,8 +79,11 @@ def test_it_is_asked_again_when_it_answers() -> None:
     until(lambda: files.ask(slow, "x", time.monotonic() + 60) == "x")
 
 
-def test_a_home_that_hangs_hides_no_other(dead: Path, tmp_path: Path, people: list[Person]) -> None:
+def test_a_home_that_hangs_hides_no_other(
+    dead: Path, tmp_path: Path, people: list[Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A home that hangs does not hide other homes, and its owner is known by its name."""
+    monkeypatch.setattr(slow_files, "PATIENCE", 3.0)  # As long as this process may be halted.
     ada, bob = people
     ada.set_home(str(dead / ada.name))
     host = Host(tmp_path)
@@ -86,9 +94,9 @@ def test_a_home_that_hangs_hides_no_other(dead: Path, tmp_path: Path, people: li
     host.give(7, mountinfo="\n".join(lines))
     users = Users()
     began = time.monotonic()
-    found = HomeMounts(users, OrdinaryUsers(users, host.etc), host.proc).mounted(7, None, began + 30)
+    found = HomeMounts(users, OrdinaryUsers(users, host.etc), host.proc).mounted(7, None, began + 120)
     assert found == [
         Mounted(ada.uid, str(dead / ada.name), writable=True),
         Mounted(bob.uid, f"/home/{bob.name}", writable=True),
     ]
-    assert time.monotonic() - began < 20 * slowness()
+    assert time.monotonic() - began < 60

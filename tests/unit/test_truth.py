@@ -185,6 +185,7 @@ def test_a_wrong_card_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     assert columns(bench, make_up(SEED, LENGTH, []))[oracle.GPU]
 
 
+@pytest.mark.timeout(900)
 def test_a_failure_is_shrunk_to_a_few_steps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure is reduced to a few steps."""
     with_settings(monkeypatch, "violations", confirm=1.0)
@@ -192,6 +193,6 @@ def test_a_failure_is_shrunk_to_a_few_steps(bench: Bench, monkeypatch: pytest.Mo
     def fails(steps: Sequence[Step]) -> bool:
         return columns(bench, steps)[oracle.LATE] > 0
 
-    small = shrink(make_up(SEED, LENGTH, []), fails, seconds=60.0)
+    small = shrink(make_up(SEED, LENGTH, []), fails, seconds=600.0)
     assert fails(small)
     assert len(small) <= 5

@@ -58,7 +58,7 @@ async def test_who_leaves_before_the_response_does_not_get_it(*, leaves_first: b
     transport = Transport()
     protocol.connection_made(transport)
     protocol.data_received(REQUEST)
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(asked.wait(), 60)
     if leaves_first:
         protocol.eof_received()
     go_on.set()

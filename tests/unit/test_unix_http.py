@@ -37,14 +37,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     yield start
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     listener.close()
 
 
 @contextmanager
 def ask(path: Path) -> Iterator[Answer]:
     """Send a request; give its answer."""
-    with closing(connect(str(path), 5, 1)) as link:
+    with closing(connect(str(path), 60, 60)) as link:
         send(link, "GET", "/", None)
         yield Answer(link)
 
@@ -119,14 +119,14 @@ def test_waiting_for_an_answer_takes_nothing_of_it() -> None:
     """Whether something can be read is found out without reading it; the end can be read too."""
     ours, theirs = socket.socketpair()
     with ours:
-        ours.settimeout(5)
+        ours.settimeout(60)
         with theirs:
             assert not is_readable(ours, 0.001)
             theirs.sendall(b"a")
             assert is_readable(ours, 0)
             assert ours.recv(9) == b"a"
         assert is_readable(ours, 0)
-        assert ours.gettimeout() == 5
+        assert ours.gettimeout() == 60
 
 
 def test_lines_arrive_one_by_one(tmp_path: Path) -> None:
@@ -147,5 +147,5 @@ def test_lines_arrive_one_by_one(tmp_path: Path) -> None:
                 while len(got) <= number:
                     reader.join(0.01)
             link.sendall(b"0\r\n\r\n")
-        reader.join(10)
+        reader.join(60)
     assert got == [{"n": 0}, {"n": 1}, {"n": 2}]

@@ -108,7 +108,7 @@ class Directory:
         text = textwrap.dedent(before) + textwrap.dedent(script)
         words = [sys.executable, "-c", text]
         done = subprocess.run(
-            words, env=self.environment(), capture_output=True, text=True, timeout=60, check=False
+            words, env=self.environment(), capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.split()
@@ -165,7 +165,7 @@ def test_a_hanging_directory_holds_nobody_up(directory: Directory) -> None:
         print(asked(0)); put("slow")
         users = Users(); began = time.monotonic()
         print(users.name(1505433401), users.name(1505433401)); users.wait(0.1)
-        print(users.name(1505433401), time.monotonic() - began < 10)
+        print(users.name(1505433401), time.monotonic() - began < 50)
         users.wait(0.1)
     """
     assert directory.run(script) == ["root", "None", "None", "None", "True"]

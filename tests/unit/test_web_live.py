@@ -26,7 +26,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def _next(events: AsyncIterator[bytes]) -> tuple[str, Any]:
     """Return the version and the changes of the next event that is not a beat."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async for event in events:
             if event.startswith(b"id: "):
                 head, _, data = event.decode().partition("\ndata: ")
@@ -87,6 +87,6 @@ async def test_streams_end_when_the_page_closes() -> None:
     await anext(events)
     assert page.watchers == 1
     page.close()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         assert [event async for event in events] == []
     assert page.watchers == 0

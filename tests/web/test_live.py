@@ -1,13 +1,17 @@
 """The page in a browser: it changes with the host, and says so when it cannot."""
 
+import json
 import signal
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.browser import LIVE, has_text, tab, wait
-from support.daemon import Daemon, until
+from support.daemon import Daemon, gpu, until, use
+from support.eventually import slowness
 from support.web import Page, page_of
 
 pytestmark = [pytest.mark.web, pytest.mark.timeout(300)]
@@ -17,6 +21,16 @@ APPEARS = """text => new Promise(resolve => {
   new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true});
 })"""
 BEGIN = f"text => {{ window.appeared = ({APPEARS})(text); }}"
+
+
+@contextmanager
+def running(daemon: Daemon) -> Iterator[Daemon]:
+    """Run a service until the block ends."""
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
 
 
 def test_an_event_is_seen_within_a_second(browser: Any, page: Page, lasting_host: Daemon) -> None:
@@ -34,30 +48,25 @@ def test_an_event_is_seen_within_a_second(browser: Any, page: Page, lasting_host
             delays.append(seen - _started_ms(began))
             lasting_host.run("release", "1")
             wait(shown, "!" + has_text(f"note {number}"))
-    assert statistics.median(delays) < 1000, delays
+    assert statistics.median(delays) < 1000 * slowness(), delays
 
 
 def _started_ms(record: bytes) -> int:
-    import json  # noqa: PLC0415 - one test needs it
-
     return int(json.loads(record)["started_ms"])
 
 
 def test_the_service_is_killed_and_comes_back(browser: Any, folder: Path) -> None:
     """The page keeps what was known and says that it is old; then it is current again, without a reload."""
-    daemon = Daemon(folder).start()
-    with page_of(daemon) as page, tab(browser) as shown:
+    with running(Daemon(folder)) as daemon, page_of(daemon) as page, tab(browser) as shown:
         shown.goto(page.url)
         wait(shown, LIVE)
         daemon.stop(signal.SIGKILL)
-        shown.wait_for_selector("#notice:not(.empty)")
-        assert "This is not the current state" in shown.inner_text("#notice")
+        wait(shown, "document.getElementById('notice').textContent.includes('This is not the current state')")
         assert shown.locator("article").count() == 1
         daemon.start()
-        shown.wait_for_selector("#notice.empty", state="attached")
-        daemon.run("reserve", "--note", "after the break")
+        wait(shown, "document.querySelector('#notice.empty') !== null")
+        assert daemon.run("reserve", "--note", "after the break").returncode == 0
         wait(shown, has_text("after the break"))
-    daemon.stop()
 
 
 def test_the_page_itself_is_killed_and_comes_back(browser: Any, lasting_host: Daemon) -> None:
@@ -77,13 +86,10 @@ def test_the_page_itself_is_killed_and_comes_back(browser: Any, lasting_host: Da
 
 def test_what_the_reader_does_survives_a_change(browser: Any, folder: Path) -> None:
     """An open list of processes stays open and keeps the focus while its contents change."""
-    from support.daemon import gpu, use  # noqa: PLC0415 - one test needs it
-
     daemon = Daemon(folder)
     daemon.place(gpu(0, use(4242, 2048, "bob", "first.py")))
-    daemon.start()
-    until(lambda: "WITHOUT" in daemon.status())
-    with page_of(daemon) as page, tab(browser) as shown:
+    with running(daemon), page_of(daemon) as page, tab(browser) as shown:
+        until(lambda: "WITHOUT" in daemon.status())
         shown.goto(page.url)
         wait(shown, LIVE)
         shown.focus("summary")
@@ -93,4 +99,3 @@ def test_what_the_reader_does_survives_a_change(browser: Any, folder: Path) -> N
         wait(shown, "document.querySelector('details').textContent.includes('4.0 GiB')")
         assert shown.evaluate("document.querySelector('details').open")
         assert shown.evaluate("document.activeElement.matches('summary')")
-    daemon.stop()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.browser import LIVE, tab, wait
 from support.daemon import Daemon, until
+from support.eventually import slowness
 from support.web import Page, page_of
 from support.web_lab import cards, fill_queue
 
@@ -52,4 +53,4 @@ def test_a_large_host_scrolls_smoothly_while_it_changes(browser: Any, large: Pag
         large.daemon.place(*cards(GPUS, turn=1))
         frames = shown.evaluate(SCROLL)
         until(lambda: shown.inner_text("#gpu-0-meters") != before)
-        assert statistics.median(frames) < 50  # 17 ms on a machine with nothing else to do.
+        assert statistics.median(frames) < 50 * slowness()  # 17 ms on a machine with nothing else to do.

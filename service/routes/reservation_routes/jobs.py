@@ -1,6 +1,5 @@
 """The API routes of jobs: a scheduler's prolog and epilog hold GPUs for the users of its jobs. Root only."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import KUBERNETES, PBS, SLURM, Record, job_label
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 from canhazgpu.service.api.context import Lines, body, operation_id, proven_peer_of, require_admin, respond
@@ -21,11 +19,10 @@ from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
 from canhazgpu.service.reservations.cancellation import Cancellations
-from canhazgpu.service.reservations.handover import Handover
-from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.refusals import refusal
 from canhazgpu.service.reservations.releases import ReleaseOrder
 from canhazgpu.service.routes.last_known import LastKnown
+from canhazgpu.service.routes.reservation_routes.reservations import ReservationRoutes
 
 SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request.
 FILES = {
@@ -38,19 +35,17 @@ LISTED = "`canhazgpu status` lists them"
 class JobRoutes:
     """The routes of jobs. A job's limits are its scheduler's: those per user do not apply to it."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
+    def __init__(
         self,
-        store: Store,
         scanner: Scanner,
         allocator: Allocator,
-        handover: Handover,
         users: Users,
         last_known: LastKnown,
-        start: Callable[..., dict[str, Any]],
+        others: ReservationRoutes,
     ) -> None:
-        """`start` begins a reservation and returns the response, as for other reservations."""
-        self._store, self._scanner, self._allocator = store, scanner, allocator
-        self._handover, self._users, self._start = handover, users, start
+        """Begin reservations and queue requests in the same way as for `others`."""
+        self._scanner, self._allocator, self._users = scanner, allocator, users
+        self._start, self._place = others.start, others.place
         self._last_known = last_known
         self._cancellations = Cancellations(allocator)
 
@@ -84,10 +79,7 @@ class JobRoutes:
             id=params.request,
         )
         begin = partial(self._start, request=request, process=None)
-        place = QueuePlace(
-            self._store,
-            self._allocator,
-            self._handover,
+        place = self._place(
             allocation,
             operation_id(params.operation),
             start=begin,

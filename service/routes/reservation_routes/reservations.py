@@ -52,6 +52,7 @@ from canhazgpu.service.routes.reservation_routes.containers import ContainerRout
 from canhazgpu.service.routes.reservation_routes.own_reservations import OwnReservationRoutes
 from canhazgpu.service.routes.reservation_routes.waiting_requests import QueueRoutes
 from canhazgpu.service.status.gpu_status import reservation
+from canhazgpu.service.status.shared_queue import SharedQueue
 from canhazgpu.service.storage.snapshot import snapshot
 
 SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request; only needed on a host under heavy load.
@@ -81,6 +82,7 @@ class ReservationRoutes:
         self._handover = handover
         self._users = users
         self._last_known = last_known
+        self.place = partial(QueuePlace, SharedQueue(store, allocator), allocator, handover)
         self._cancellations = Cancellations(allocator)
         self._queue = QueueRoutes(allocator, self._cancellations, users, last_known, group)
         tokens = open_tokens(settings)
@@ -124,10 +126,7 @@ class ReservationRoutes:
             if params.request is None:
                 await self._scanned(wait=wait is not None)
             begin = partial(self.start, request=request, process=process)
-            place = QueuePlace(
-                self._store,
-                self._allocator,
-                self._handover,
+            place = self.place(
                 allocation,
                 operation,
                 start=begin,
