@@ -63,6 +63,8 @@ os.umask(0o022)  # The users of a test read what it creates.
 support.forks.install()
 # A background job of a script ignores it, and so would every command that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # Of nohup. What this process starts is to hear of it.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 # How long an example takes depends on what else runs on the machine.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")

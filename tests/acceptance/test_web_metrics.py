@@ -93,12 +93,12 @@ def test_a_thread_that_crashes_is_told(lasting_host: Daemon) -> None:
         assert process.stdout
         assert process.stderr
         url = process.stdout.readline().split()[-1]
-        assert httpx.get(f"{url}metrics", timeout=20).status_code == 200
+        assert httpx.get(f"{url}metrics", timeout=60).status_code == 200
         lasting_host.run("reserve", "--gpus", "1")
         lasting_host.run("release")
-        until(lambda: httpx.get(f"{url}metrics", timeout=20).status_code == 500)
-        assert "restart canhazgpu web" in httpx.get(f"{url}metrics", timeout=20).text
-        assert httpx.get(url, timeout=20).status_code == 200
+        until(lambda: httpx.get(f"{url}metrics", timeout=60).status_code == 500)
+        assert "restart canhazgpu web" in httpx.get(f"{url}metrics", timeout=60).text
+        assert httpx.get(url, timeout=60).status_code == 200
         process.terminate()
         assert "ZeroDivisionError" in process.stderr.read()
 
