@@ -109,8 +109,9 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[Store]:
-    """The state of a host nobody used before, in the run's Redis."""
+async def store(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
+    """The state of a host nobody used before, in the run's Redis, which may be halted for a while."""
+    monkeypatch.setattr("canhazgpu.events.redis_client.store.ANSWER_TIMEOUT", 60.0)
     made = Store(redis_url, f"test-{uuid.uuid4().hex[:12]}")
     yield made
     await made.close()

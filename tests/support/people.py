@@ -1,6 +1,7 @@
 """Real users for tests, created with useradd, with their terminals and processes."""
 
 import contextlib
+import fcntl
 import os
 import pty
 import pwd
@@ -26,7 +27,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 UIDS = range(30_000, 40_000)  # No test uses one of these literally.
 TAKEN = 4  # The exit status of useradd if the uid is in use.
-LOCKED = "cannot lock"  # What the programs say if others keep changing users for 15 seconds.
+LOCKED = "cannot lock"  # What they say if somebody else keeps changing users for 15 seconds.
 _had: set[int] = set()  # Services remember for a while which user had a uid before.
 
 
@@ -35,21 +36,23 @@ def _add(name: str) -> None:
     while True:
         uid = secrets.choice([one for one in UIDS if one not in _had])
         _had.add(uid)
-        done = _change("useradd", "--no-create-home", "--uid", str(uid), name)
+        done = change_users("useradd", "--no-create-home", "--uid", str(uid), name)
         if done.returncode != TAKEN:
             assert done.returncode == 0, done.stderr
             return
 
 
-def _change(*words: str) -> "subprocess.CompletedProcess[str]":
-    """Run a program that changes users, when no other one does."""
+def change_users(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run useradd or its like, one at a time on this machine: each waits only 15 seconds for the others."""
 
     def changed() -> "subprocess.CompletedProcess[str] | None":
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         return None if done.returncode and LOCKED in done.stderr else done
 
-    done: subprocess.CompletedProcess[str] = until(changed, 60, f"for {words[0]}")
-    return done
+    with Path(tempfile.gettempdir(), "canhazgpu-tests.users").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done: subprocess.CompletedProcess[str] = until(changed, 60, f"for {words[0]}")
+        return done
 
 
 class Person:
@@ -102,23 +105,23 @@ class Person:
 
     def set_uid(self, uid: int) -> None:
         """Change the uid of the user, as a directory service might."""
-        _change("usermod", "--uid", str(uid), self.name).check_returncode()
+        change_users("usermod", "--uid", str(uid), self.name).check_returncode()
         self.uid = uid
 
     def set_home(self, home: str) -> None:
         """Change the home directory of the user; it is not created."""
-        _change("usermod", "--home", home, self.name).check_returncode()
+        change_users("usermod", "--home", home, self.name).check_returncode()
 
     def set_comment(self, comment: str) -> None:
         """Change the comment field of the user."""
-        _change("usermod", "--comment", comment, self.name).check_returncode()
+        change_users("usermod", "--comment", comment, self.name).check_returncode()
 
     def remove(self) -> None:
         """Kill the processes of the user, and remove the user."""
         subprocess.run(["pkill", "-KILL", "-u", str(self.uid)], check=False)
         for process in self._spawned:
             process.wait()
-        _change("userdel", "--force", self.name)
+        change_users("userdel", "--force", self.name)
 
 
 class Terminal:
