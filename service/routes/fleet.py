@@ -4,6 +4,7 @@ import grp
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
 import msgspec
 import structlog
 from starlette.requests import Request
@@ -94,12 +95,15 @@ class FleetRoutes:
         copies = self._copies(request, request.query_params.getlist("host"))
         from canhazgpu.service.fleet.views import host_view  # noqa: PLC0415
 
+        def line(copy: "HostCopy") -> bytes:
+            return msgspec.json.encode(host_view(copy, view)) + b"\n"
+
         async def lines(first: "HostCopy | None") -> AsyncIterator[bytes]:
             if first is not None:
-                yield msgspec.json.encode(host_view(first, view)) + b"\n"
+                yield line(first)
             try:
                 async for copy in copies:
-                    yield msgspec.json.encode(host_view(copy, view)) + b"\n"
+                    yield await anyio.to_thread.run_sync(line, copy) if copy.is_large else line(copy)
             except Problem as problem:  # The response has begun.
                 yield msgspec.json.encode(problem.line()) + b"\n"
 
@@ -113,7 +117,7 @@ class FleetRoutes:
         copies = [copy async for copy in self._copies(request, [])]
         from canhazgpu.service.fleet.search import found  # noqa: PLC0415
 
-        return respond(found(copies, int(count), model))
+        return respond(await anyio.to_thread.run_sync(found, copies, int(count), model))
 
     async def _copies(self, request: Request, wanted: list[str]) -> "AsyncIterator[HostCopy]":
         """Yield the copies of all hosts, or of those that are wanted. Raises Problem."""
