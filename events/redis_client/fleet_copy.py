@@ -1,5 +1,6 @@
 """What the fleet's Redis has of a host. Values that others read are strings, of which a part can be read."""
 
+import zlib
 from typing import Annotated
 
 import msgspec
@@ -14,11 +15,16 @@ MOST_GPUS = 256
 MOST_ROWS = 2_000  # Reservations, requests in the queue, or open violations of one host.
 MOST_SILENCES = 500
 MOST_FIELDS = 64
+MOST_ENDED = 150  # The newest ended reservations of a host.
+MOST_DAYS = 32  # Of which the hours are copied.
+MOST_HOURS_BYTES = 2**22  # Of their sums, before they are compressed.
 
 Fields = Annotated[dict[bytes, bytes], msgspec.Meta(max_length=MOST_FIELDS)]
 Rows = Annotated[dict[bytes, bytes], msgspec.Meta(max_length=MOST_ROWS)]
 Silences = Annotated[dict[bytes, bytes], msgspec.Meta(max_length=MOST_SILENCES)]
 Gpus = Annotated[dict[int, Fields], msgspec.Meta(max_length=MOST_GPUS)]
+Ended = Annotated[list[tuple[str, bytes]], msgspec.Meta(max_length=MOST_ENDED)]
+Days = Annotated[dict[str, bytes], msgspec.Meta(max_length=3 * MOST_DAYS)]
 Counts = Annotated[dict[str, int], msgspec.Meta(max_length=MOST_FIELDS)]
 
 
@@ -68,3 +74,30 @@ def encode_state(state: CopiedState) -> bytes:
 def decode_state(value: bytes) -> CopiedState:
     """Return the state in a value. Raises ValueError, also if anything in it is too much."""
     return msgspec.msgpack.decode(value, type=CopiedState)
+
+
+def encode_ended(rows: list[tuple[str, bytes]]) -> bytes:
+    """Return the value of the key with the time and the data of each event, oldest first."""
+    return msgspec.msgpack.encode(rows)
+
+
+def decode_ended(value: bytes) -> list[tuple[str, bytes]]:
+    """Return the events in a value. Raises ValueError, also if there are too many."""
+    return msgspec.msgpack.decode(value, type=Ended)
+
+
+def encode_hours(fields: dict[str, bytes]) -> bytes:
+    """Return the value of the key with fields of the log of use: names, sums and waits of days."""
+    return zlib.compress(msgspec.msgpack.encode(fields))
+
+
+def decode_hours(value: bytes) -> dict[str, bytes]:
+    """Return the fields in a value. Raises ValueError, also if they are too long."""
+    inflating = zlib.decompressobj()
+    try:
+        whole = inflating.decompress(value, MOST_HOURS_BYTES)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if inflating.unconsumed_tail:
+        raise ValueError(f"its hours are larger than {MOST_HOURS_BYTES >> 20} MiB")
+    return msgspec.msgpack.decode(whole, type=Days)

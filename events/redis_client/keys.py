@@ -55,6 +55,8 @@ class Keys:
         # that were removed before they were copied)
         self.fleet = prefix + "fleet"
         self.fleet_state = prefix + "fleet:state"  # string: the state of the host, MessagePack
+        self.fleet_ended = prefix + "fleet:ended"  # string: the newest ended reservations, MessagePack
+        self.fleet_hours = prefix + "fleet:hours"  # string: the sums of the last days, compressed MessagePack
 
     @property
     def streams(self) -> dict[str, str]:

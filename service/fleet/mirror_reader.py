@@ -24,6 +24,7 @@ from canhazgpu.service.storage.snapshot import GPU_FIELDS, Snapshot, of_replies
 
 CHUNK = 64  # Hosts that are read at once.
 USUAL_BYTES = 2**16  # Of the state of a host. Larger ones are read one by one.
+STATE, ENDED, HOURS = "fleet_state", "fleet_ended", "fleet_hours"  # Names of keys.
 PAGE = 5_000  # Keys per SCAN.
 GPU_NAMES = tuple(name.encode() for name in GPU_FIELDS)
 DEADLINE = 10.0  # Seconds for the names of all hosts, and for each chunk of them.
@@ -39,6 +40,7 @@ TROUBLE = (
     TypeError,
     AttributeError,
     RecursionError,
+    OverflowError,
 )
 
 
@@ -47,13 +49,16 @@ class FleetAway(Exception):
 
 
 class HostCopy(msgspec.Struct, frozen=True, kw_only=True):
-    """The copy of a host, `age_ms` old. `away`: why it is only the last known state; empty if it is current.
+    """The copy of a host, `age_ms` old at `now_ms` on the clock of the fleet's Redis.
 
-    `missing` are the entries by stream that were removed before they were copied, and `restarted` how often
-    a stream has begun again. One that `is_large` takes long to look at: do that in a thread.
+    `away`: why it is only the last known state; empty if it is current. `missing` are the entries by stream
+    that were removed before they were copied, and `restarted` how often a stream has begun again. `past` is
+    the value that was asked for besides the state. A copy that `is_large` takes long to look at: do that in
+    a thread.
     """
 
     host: str
+    now_ms: int
     seen_ms: int
     age_ms: int
     away: str
@@ -62,6 +67,7 @@ class HostCopy(msgspec.Struct, frozen=True, kw_only=True):
     missing: dict[str, int] = {}
     restarted: dict[str, int] = {}
     is_large: bool = False
+    past: bytes = b""
 
 
 class MirrorReader:
@@ -77,38 +83,44 @@ class MirrorReader:
             found = {key async for key in self._client.scan_iter(match=FLEET_HOSTS, count=PAGE)}
         return sorted({host_of(key.decode()) for key in found})
 
-    async def copies(self, hosts: Sequence[str]) -> AsyncIterator[HostCopy]:
-        """Yield the copy of each host that has one, in this order."""
+    async def copies(self, hosts: Sequence[str], past: str = "") -> AsyncIterator[HostCopy]:
+        """Yield the copy of each host that has one, in this order; with what `past` names, ENDED or HOURS."""
         with anyio.fail_after(DEADLINE):
             clock = await self._client.time()
         began = time.monotonic() - int(clock[0]) - int(clock[1]) / 1_000_000
+        names = [STATE, past] if past else [STATE]
         for start in range(0, len(hosts), CHUNK):
             chunk = hosts[start : start + CHUNK]
+            keys = [getattr(Keys(host), name) for host in chunk for name in names]
             with anyio.fail_after(DEADLINE):
-                values = await self._values(chunk)
-            for host, value in zip(chunk, values, strict=True):
-                now_ms = int((time.monotonic() - began) * 1000)
-                if isinstance(value, bytes) and len(value) == USUAL_BYTES:
-                    whole = await self._large_value(host)
-                    yield await anyio.to_thread.run_sync(_copy, host, now_ms, whole)
-                elif value:
-                    yield _copy(host, now_ms, value)
+                values = await self._values(keys)
+            now_ms = int((time.monotonic() - began) * 1000)
+            for place, host in enumerate(chunk):
+                at = place * len(names)
+                some = [
+                    await self._large_value(key) if _is_cut(value) else value
+                    for key, value in zip(keys[at:], values[at : at + len(names)], strict=False)
+                ]
+                if any(_is_cut(value) for value in values[at : at + len(names)]):
+                    yield await anyio.to_thread.run_sync(_copy, host, now_ms, some)
+                elif some[0]:
+                    yield _copy(host, now_ms, some)
                     await anyio.lowlevel.checkpoint()
 
-    async def _values(self, hosts: Sequence[str]) -> Sequence[Any]:
-        """Return the states that hosts have written, at most the usual number of bytes of each."""
+    async def _values(self, keys: Sequence[str]) -> Sequence[Any]:
+        """Return the values that hosts have written, at most the usual number of bytes of each."""
         # In a Cluster, the hosts are on several nodes, and one transaction cannot have them all.
         async with self._client.pipeline(transaction=False) as batch:
-            for host in hosts:
-                batch.getrange(Keys(host).fleet_state, 0, USUAL_BYTES - 1)
+            for key in keys:
+                batch.getrange(key, 0, USUAL_BYTES - 1)
             values: Sequence[Any] = await batch.execute(raise_on_error=False)
         return values
 
-    async def _large_value(self, host: str) -> Any:
-        """Return a state that is larger than usual, and one byte more than allowed if it is too large."""
+    async def _large_value(self, key: str) -> Any:
+        """Return a value that is larger than usual, and one byte more than allowed if it is too large."""
         with anyio.fail_after(DEADLINE):
             try:
-                return await self._client.getrange(Keys(host).fleet_state, 0, MOST_BYTES)
+                return await self._client.getrange(key, 0, MOST_BYTES)
             except ResponseError as error:  # It was replaced meanwhile.
                 return error
 
@@ -144,21 +156,35 @@ def _cluster(endpoint: Endpoint) -> Any:
     )
 
 
-def _copy(host: str, now_ms: int, value: Any) -> HostCopy:
-    """Return the copy that a value contains. One that cannot be read hides no other."""
+def _is_cut(value: Any) -> bool:
+    return isinstance(value, bytes) and len(value) == USUAL_BYTES
+
+
+def _copy(host: str, now_ms: int, values: Sequence[Any]) -> HostCopy:
+    """Return the copy that the values contain. One that cannot be read hides no other."""
     try:
-        if isinstance(value, Exception):
-            raise value
-        if len(value) > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
+        for value in values:
+            if isinstance(value, Exception):
+                raise value
+            if len(value) > MOST_BYTES:
+                raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
         with of_another_host():
-            return _readable_copy(host, now_ms, decode_state(value), is_large=len(value) >= USUAL_BYTES)
+            copy = _readable_copy(host, now_ms, decode_state(values[0]))
+        is_large = any(len(value) >= USUAL_BYTES for value in values)
+        return msgspec.structs.replace(copy, is_large=is_large, past=b"".join(values[1:]))
     except TROUBLE as error:
-        reason = f"the copy of {host} cannot be read: {' '.join(str(error).split())[:200]}"
-        return HostCopy(host=host, seen_ms=now_ms, age_ms=0, away=reason, state=NO_STATE, snapshot=NOTHING)
+        return unreadable_copy(host, now_ms, error)
 
 
-def _readable_copy(host: str, now_ms: int, found: CopiedState, *, is_large: bool) -> HostCopy:
+def unreadable_copy(host: str, now_ms: int, error: Exception) -> HostCopy:
+    """Return what there is instead of a copy that cannot be read."""
+    reason = f"the copy of {host} cannot be read: {' '.join(str(error).split())[:200]}"
+    return HostCopy(
+        host=host, now_ms=now_ms, seen_ms=now_ms, age_ms=0, away=reason, state=NO_STATE, snapshot=NOTHING
+    )
+
+
+def _readable_copy(host: str, now_ms: int, found: CopiedState) -> HostCopy:
     state = found.copy
     age_ms = max(0, now_ms - state.seen_ms)
     away = f"no sign of life for {spell_length(age_ms // 1000)}" if age_ms > state.patience_ms else ""
@@ -167,6 +193,7 @@ def _readable_copy(host: str, now_ms: int, found: CopiedState, *, is_large: bool
     snapshot = of_replies(state.at_ms + age_ms, [*hashes, *gpus])
     return HostCopy(
         host=host,
+        now_ms=now_ms,
         seen_ms=state.seen_ms,
         age_ms=age_ms,
         away=away,
@@ -176,5 +203,4 @@ def _readable_copy(host: str, now_ms: int, found: CopiedState, *, is_large: bool
         ),
         missing=found.missing,
         restarted=found.restarted,
-        is_large=is_large,
     )

@@ -9,10 +9,10 @@ from structlog.testing import capture_logs
 from support.fleet import USAGE, fleet_server, put, read
 from support.redis_lab import Server
 
-from canhazgpu.events.redis_client.fleet_copy import MOST_BYTES, MOST_GPUS, MOST_ROWS
+from canhazgpu.events.redis_client.fleet_copy import MOST_BYTES, MOST_GPUS, MOST_ROWS, CopyState
 from canhazgpu.events.redis_client.keys import Keys
 from canhazgpu.service.fleet.search import found
-from canhazgpu.service.fleet.views import VIEWS, host_view
+from canhazgpu.service.fleet.views import VIEWS, host_line, host_view
 
 pytestmark = pytest.mark.anyio
 HUGE = 100 * 2**20
@@ -102,3 +102,24 @@ async def test_nonsense_of_another_host_is_not_logged(url: str) -> None:
     with capture_logs() as lines:
         (copy,) = await read(url)
     assert (copy.away, copy.snapshot.gpus, lines) == ("", (), [])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"copy": CopyState(seen_ms=10**17, at_ms=0, interval_ms=1, scan_interval_ms=1)},
+        {"copy": CopyState(seen_ms=0, at_ms=10**17, interval_ms=10**17, scan_interval_ms=1)},
+        {"scan": {b"at_ms": b"1" + b"0" * 40}},
+        {"gpus": {0: {b"usage": USAGE, b"last_released": b"9" * 30}}},
+    ],
+)
+async def test_times_that_cannot_be_hide_no_other(url: str, values: Any) -> None:
+    """Whatever a host says of times, the others are shown and found."""
+    await put(url, "a")
+    await put(url, "bad", **values)
+    copies = await read(url)
+    for name in VIEWS:
+        lines = [json.loads(host_line(copy, name)) for copy in copies]
+        assert [line["host"] for line in lines] == ["a", "bad"]
+        assert lines[0]["away"] is None
+    assert "a" in [row["host"] for row in found(copies, 1, "") if row["now"]]

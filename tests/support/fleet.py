@@ -66,10 +66,10 @@ def state_of(now_ms: int, **values: Any) -> CopiedState:
     return msgspec.structs.replace(state, **values)
 
 
-async def read(url: str) -> list[HostCopy]:
+async def read(url: str, past: str = "") -> list[HostCopy]:
     """Return all copies, as the service of a host reads them."""
     async with open_mirror(Endpoint(url=url), "reader") as mirror:
-        return [copy async for copy in mirror.copies(await mirror.hosts())]
+        return [copy async for copy in mirror.copies(await mirror.hosts(), past)]
 
 
 async def append(
