@@ -58,7 +58,7 @@ def test_another_name_is_refused(page: Page) -> None:
 
 
 def test_a_service_that_hangs_is_away_and_the_page_goes_on(host: Daemon) -> None:
-    """`canhazgpu_up` is 0 within ten seconds, and readers of the figures do not keep others from the page."""
+    """While the service does not answer, `canhazgpu_up` is 0, and other requests are answered."""
     until(lambda: "AVAILABLE" in host.status())
     assert host.process
     with page_of(host) as own:
