@@ -1,6 +1,5 @@
 """Reading the copies of all hosts, from a real server and from a real Cluster."""
 
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
