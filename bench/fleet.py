@@ -20,7 +20,7 @@ from bench.idle import cpu, processes
 from bench.installed import installed
 from bench.report import once, peak
 from canhazgpu.client import Client
-from canhazgpu.events.redis_client.fleet_copy import STATE, CopyState
+from canhazgpu.events.redis_client.fleet_copy import CopiedState, decode_state, encode_state
 from canhazgpu.events.redis_client.keys import Keys
 from canhazgpu.service.redis_server.server_program import any_server
 
@@ -66,24 +66,22 @@ def make_busy(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def copy_of(fleet: Any, host: str, wanted: int) -> dict[bytes, bytes]:
-    """Return the keys of a host and their values as Redis dumps them, once so many GPUs are reserved."""
-    while fleet.hlen(Keys(host).reservations) < 1 or fleet.hlen(Keys(host).open) < wanted:
+def copy_of(fleet: Any, host: str, wanted: int) -> CopiedState:
+    """Return the copy of a host, once GPUs are reserved and so many violations are open."""
+    while True:
+        value = fleet.get(Keys(host).fleet_state)
+        state = decode_state(value) if value else None
+        if state and state.reservations and len(state.open) >= wanted:
+            return state
         time.sleep(0.1)
-    return {key: fleet.dump(key) for key in fleet.scan_iter(match=Keys(host).prefix + "*")}
 
 
-def multiply(fleet: Any, values: dict[bytes, bytes], host: str, count: int) -> None:
-    """Put so many hosts into the mirror, each with the state of the one that is there."""
-    state = msgspec.json.decode(fleet.hget(Keys(host).fleet, STATE), type=CopyState)
-    text = msgspec.json.encode(msgspec.structs.replace(state, interval_ms=LONG_MS))
+def multiply(fleet: Any, state: CopiedState, count: int) -> None:
+    """Put so many hosts into the mirror, each with this state."""
+    copy = msgspec.structs.replace(state.copy, interval_ms=LONG_MS)
+    value = encode_state(msgspec.structs.replace(state, copy=copy))
     for number in range(count):
-        name = f"gpu{number:04}"
-        with fleet.pipeline(transaction=False) as pipe:
-            for key, value in values.items():
-                pipe.restore(key.replace(host.encode(), name.encode(), 1), 0, value, replace=True)
-            pipe.hset(Keys(name).fleet, STATE, text)
-            pipe.execute()
+        fleet.set(Keys(f"gpu{number:04}").fleet_state, value)
 
 
 class Latency:
@@ -116,12 +114,12 @@ def measure() -> Iterator[str]:
     """Yield lines with the time of each command, the size of the mirror, and what others wait for."""
     with installed() as programs, mirror() as fleet, service(GPUS) as (folder, daemon):
         make_busy(folder)
-        values = copy_of(fleet, "bench", BUSY - RESERVED)
+        state = copy_of(fleet, "bench", BUSY - RESERVED)
         environment = {**os.environ, "CANHAZGPU_CONFIG": str(folder / "config.toml")}
         environment.pop(URL)  # It is a setting of the service.
         tree = processes(daemon.pid)
         for count in SIZES:
-            multiply(fleet, values, "bench", count - 1)
+            multiply(fleet, state, count - 1)
             memory: Any = fleet.info("memory")
             yield f"{count} hosts: the mirror has {memory['used_memory'] / 1e6:.1f} MB"
             for name, words in ASKED.items():

@@ -11,11 +11,11 @@ import anyio
 import msgspec
 import structlog
 from anyio.abc import TaskStatus
-from redis.exceptions import ResponseError
 
 from canhazgpu.events.envelope import Event, Undecodable, decode
+from canhazgpu.events.redis_client.group_member import FIRST, NONE, GroupMember, Row
 from canhazgpu.events.redis_client.scripts import Script
-from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.workers.state_owner import check_owner
 
 BURY = Script("canhazgpu.workers", "bury")
@@ -25,8 +25,6 @@ LONGEST_BLOCK = 30.0
 BATCH = 64
 GIVE_WAY = 0.02  # Seconds: who caused an event gets the answer before anybody is told of it.
 BACKOFF_FIRST, BACKOFF_LAST = 0.05, 1.0
-
-Row = tuple[bytes, dict[bytes, bytes]]
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -45,8 +43,8 @@ class Consumer:
         self.stream = stream
         self.group = group
         self.name = name
-        self._redis = store.blocking(LONGEST_BLOCK)
-        self._ready = False
+        self._member = GroupMember(store, stream, group, name, longest=LONGEST_BLOCK)
+        self._member.on_lost = self._log_lost
 
     async def run(
         self,
@@ -82,99 +80,50 @@ class Consumer:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._redis.aclose()
+        await self._member.close()
 
     async def unfinished(self) -> list[Entry]:
         """Return the entries that were delivered to this member or to a dead one, and never acknowledged."""
         await check_owner(self.store)
         found: list[Row] = []
-        after = b"0"
-        try:
-            await self._make_group()
-            while batch := await self._read(after.decode(), None):
-                found += batch
-                after = batch[-1][0]
-            # Report deleted entries now, because since Redis 7 claiming removes them.
-            gone = [(key, fields) for key, fields in found if not fields]
-            await self._decoded(gone)
-            found = [(key, fields) for key, fields in found if fields]
-            cursor = b"0-0"
-            while True:
-                cursor, claimed = await self._claim(cursor)
-                found += [(key, fields) for key, fields in claimed if key is not None]
-                if cursor in (b"0-0", "0-0"):
-                    break
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
+        after = FIRST
+        while batch := await self._read(after, None):
+            found += batch
+            after = batch[-1][0].decode()
+        # Report deleted entries now, because since Redis 7 claiming removes them.
+        gone = [(key, fields) for key, fields in found if not fields]
+        await self._decoded(gone)
+        found = [(key, fields) for key, fields in found if fields]
+        cursor: Any = NONE
+        while True:
+            cursor, claimed = await self._member.claim(cursor, CLAIM_AFTER, BATCH)
+            found += [(key, fields) for key, fields in claimed if key is not None]
+            if cursor in (NONE, NONE.encode()):
+                break
         return await self._decoded(dict(found).items())
 
     async def new(self, longest: float) -> list[Entry]:
         """Return the next new entries; wait up to `longest` seconds for one."""
-        try:
-            await self._make_group()
-            block = max(1, round(min(longest, LONGEST_BLOCK) * 1000)) if longest > 0 else None
-            return await self._decoded(await self._read(">", block))
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
+        block = max(1, round(min(longest, LONGEST_BLOCK) * 1000)) if longest > 0 else None
+        return await self._decoded(await self._read(">", block))
 
     async def entry(self, entry_id: str) -> Entry | None:
         """Return one entry by its id, or None if it no longer exists."""
-        try:
-            rows: Any = await self.store.redis.xrange(self.stream, entry_id, entry_id)
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
+        rows: Any = await self.store.ask(self.store.redis.xrange(self.stream, entry_id, entry_id))
         entries = await self._decoded(rows)
         return entries[0] if entries else None
 
     async def acknowledge(self, *entries: str) -> None:
         """Acknowledge these entries."""
         await check_owner(self.store)
-        try:
-            await self.store.redis.xack(self.stream, self.group, *entries)
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
+        await self._member.acknowledge(*entries)
 
     async def _read(self, after: str, block: int | None) -> list[Row]:
-        try:
-            reply: Any = await self._redis.xreadgroup(
-                self.group, self.name, {self.stream: after}, count=BATCH, block=block
-            )
-        except ResponseError as error:
-            if str(error).startswith("UNBLOCKED"):
-                return []
-            await self._remake_group(error)
-            return []
-        return reply[0][1] if reply else []
+        await self._member.create()
+        return await self._member.read(after, BATCH, block)
 
-    async def _claim(self, cursor: Any) -> tuple[Any, list[tuple[bytes | None, Any]]]:
-        """Claim entries of dead members; return the position to continue from, and the entries."""
-        idle_ms = round(CLAIM_AFTER * 1000)
-        try:
-            reply: Any = await self._redis.xautoclaim(
-                self.stream, self.group, self.name, idle_ms, cursor, count=BATCH
-            )
-        except ResponseError as error:
-            await self._remake_group(error)
-            return "0-0", []
-        return reply[0], reply[1]
-
-    async def _remake_group(self, error: ResponseError) -> None:
-        """Create the group again if Redis has lost it; raise any other error."""
-        if not str(error).startswith("NOGROUP"):
-            raise error
+    def _log_lost(self) -> None:
         structlog.get_logger().error("consumer_group_lost", stream=self.stream, group=self.group)
-        self._ready = False
-        await self._make_group()
-
-    async def _make_group(self) -> None:
-        if self._ready:
-            return
-        try:
-            await self._redis.xgroup_create(self.stream, self.group, id="0", mkstream=True)
-        except ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-        self._ready = True
 
     async def _decoded(self, rows: Any) -> list[Entry]:
         entries = []

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 SILENCE = 60.0  # Seconds.
 
 
-def hosts(view: str, host: str | None = None) -> Iterator[dict[str, Any]]:
+def hosts(
+    view: str, host: str | None = None, words: dict[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield what a view shows of each host, or of one: `host`, `seen_s`, `away`, and its rows."""
     asked = ""
-    if host is not None:
+    if host is not None or words:
         from urllib.parse import urlencode  # noqa: PLC0415 - slow to import
 
-        asked = "?" + urlencode({"host": host})
+        asked = "?" + urlencode({**(words or {}), **({} if host is None else {"host": host})})
     for row in client().lines(f"/v1/fleet/{view}{asked}", silence=SILENCE):
         if row.get("state") == "refused":
             fail(f"{row['detail']} ({row['remedy']})", REFUSED)
@@ -49,15 +51,17 @@ def show_hosts(
     text: Callable[[Rows], str],
     *,
     host: str | None = None,
+    words: dict[str, Any] | None = None,
     as_json: bool = False,
     select: Callable[[Rows], Rows] | None = None,
 ) -> None:
     """Print the rows `name` of all hosts, or of one, as `text` writes them, or as a JSON array of hosts.
 
-    With `select`, only those rows are shown, and hosts that have none are left out.
+    `words` are further parts of the request. With `select`, only those rows are shown, and hosts that have
+    none are left out.
     """
     found = []
-    for one in hosts(view, host):
+    for one in hosts(view, host, words):
         rows = select(one[name]) if select else one[name]
         if select and not rows:
             continue

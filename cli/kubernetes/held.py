@@ -50,7 +50,7 @@ def reserve_all(client: Client, uuids: Sequence[str]) -> None:
         raise
 
 
-def reserve_patiently(client: Client, uuids: Sequence[str], patience: float = PATIENCE) -> None:
+def reserve_patiently(client: Client, uuids: Sequence[str], patience: float) -> None:
     """Reserve like `reserve_all`, but wait for a service that is being restarted."""
     until = time.monotonic() + patience
     while True:

@@ -122,7 +122,7 @@ class Plugin:
         try:
             with self._allocating:
                 self._pods.allocated(uuids)
-                held.reserve_patiently(Client(self._client.socket), uuids)
+                held.reserve_patiently(Client(self._client.socket), uuids, held.PATIENCE)
         except Refused:  # A controller would make pod after pod, because waiting requests claim a free GPU.
             self._refused |= dict.fromkeys(uuids, time.monotonic())
             raise

@@ -21,9 +21,11 @@ EPILOG = examples(
     "canhazgpu history",
     "canhazgpu history --gpu 3 --since yesterday",
     "canhazgpu history --user bob -n 5",
+    "canhazgpu history --all --user bob",
     "canhazgpu history --since 30d --json | jq 'map(.held_s) | add'",
 )
 DEFAULT, MOST = 50, 10_000
+OF_A_HOST = 150  # The fleet's Redis has no more.
 REASONS = {
     "exited": "command ended",
     "released": "released",
@@ -52,6 +54,9 @@ def history(
     ] = None,
     number: Annotated[int | None, newest_option("At most this many, the newest ones (default: 50).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    every_host: Annotated[
+        bool, typer.Option("--all", help=f"All hosts of the fleet; of each, the newest {OF_A_HOST} at most.")
+    ] = False,
 ) -> None:
     """List reservations that have ended, oldest first.
 
@@ -62,6 +67,9 @@ def history(
     most = DEFAULT if number is None else number
     _check({**said, "gpu": "0"} if isinstance(card_named(gpu), str) else said, most)
     own = {"own": "1"} if user is None and gpu is None else {}
+    if every_host:
+        _show_hosts({**said, **own, "n": most}, as_json=as_json)
+        return
     rows = client().get("/v1/reservations/ended?" + urlencode({**said, **own, "n": most}))
     if as_json:
         print_json(rows)
@@ -71,6 +79,19 @@ def history(
             sys.stderr.write(f"There may be older ones: {_more(number, most)} shows them.\n")
     else:
         sys.stdout.write(_none(said))
+
+
+def _show_hosts(words: dict[str, Any], *, as_json: bool) -> None:
+    """Show the ended reservations of all hosts, by host; the hosts that have none are left out."""
+    from canhazgpu.cli.fleet.hosts import show_hosts  # noqa: PLC0415 - few are in a fleet
+
+    if "gpu" in words:
+        fail("--gpu is about this host only: leave out --all", USAGE)
+
+    def shown(rows: list[dict[str, Any]]) -> str:
+        return _table(rows, whose="own" not in words)
+
+    show_hosts("ended", "ended", shown, words=words, as_json=as_json, select=list)
 
 
 def _more(number: int | None, most: int) -> str:

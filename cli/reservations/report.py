@@ -22,6 +22,7 @@ BY = ("user", "gpu", "day", "hour", "host")
 MOST_DAYS = 36_500
 NOTHING = "Nothing is known about this period."
 NOTHING_OF_A_USER = "Nothing was reserved, used or waited for in this period."
+SHOWN = 10  # Hosts.
 LEAST = 180  # Seconds that are shown as 0.1 hours.
 # The columns of a table: heading, field of the answer. Only what everybody shares has the last three.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -44,6 +45,7 @@ EPILOG = examples(
     "canhazgpu report --days 30 --by gpu",
     "canhazgpu report --since 2026-11-01 --until 2026-12-01 --by day",
     "canhazgpu report --days 30 --by hour --csv > hours.csv",
+    "canhazgpu report --all --by host",
     "canhazgpu report --json | jq '.total.idle_s / 3600'",
 )
 
@@ -80,6 +82,10 @@ def report(
     mine: Annotated[bool, typer.Option("--mine", help="Only your own hours.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in seconds.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, in seconds.")] = False,
+    every_host: Annotated[
+        bool,
+        typer.Option("--all", help="All hosts of the fleet: whole hours in the last 31 days."),
+    ] = False,
 ) -> None:
     """Show GPU-hours: reserved, used, held idle, used without a reservation, free, and waiting time.
 
@@ -94,8 +100,7 @@ def report(
         fail(f"--days: {days} is out of range: use 1 to {MOST_DAYS}", USAGE)
     if user is not None and mine:
         fail("--user and --mine cannot be used together", USAGE)
-    if by not in BY:
-        fail(f"--by: there is no '{printable(by, 20)}'; use one of {', '.join(BY)}", USAGE)
+    _check_by(by, every_host=every_host)
     words = {"by": by, "zone": zone_for_service(), **({"own": "1"} if mine else {})}
     words |= {} if user is None else {"user": user}
     if days is not None or since is not None:
@@ -103,13 +108,29 @@ def report(
     if until is not None:
         words["until"] = as_utc(until)
     _check(words, "--since" if days is None else "--days")
-    answer = client().get("/v1/report?" + urlencode(words))
+    answer = client().get(f"/v1/{'fleet/' if every_host else ''}report?{urlencode(words)}")
     if as_json:
         print_json(answer)
     elif as_csv:
         _write_csv(answer["rows"])
     else:
         sys.stdout.write(_text(answer))
+    _name_left_out(answer.get("left_out", []))
+
+
+def _check_by(by: str, *, every_host: bool) -> None:
+    if by not in BY:
+        fail(f"--by: there is no '{printable(by, 20)}'; use one of {', '.join(BY)}", USAGE)
+    if every_host and by == "gpu":
+        fail("--by gpu is about this host only: leave out --all, or use --by host", USAGE)
+
+
+def _name_left_out(hosts: list[str]) -> None:
+    """Say which hosts are not in the report."""
+    if hosts:
+        names = ", ".join(printable(host) for host in hosts[:SHOWN])
+        more = f" and {len(hosts) - SHOWN} more" if len(hosts) > SHOWN else ""
+        sys.stderr.write(f"No hours are known of {names}{more}.\n")
 
 
 def _check(words: dict[str, str], since: str) -> None:

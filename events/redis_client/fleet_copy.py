@@ -1,12 +1,31 @@
-"""What the copy of a host on the fleet's Redis says of itself."""
+"""What the fleet's Redis has of a host. Values that others read are strings, of which a part can be read."""
+
+import zlib
+from typing import Annotated
 
 import msgspec
 
-STATE = "state"  # Fields of the hash.
+STATE = "state"  # Fields of the hash, which only the host itself reads.
 PROBE = "probe"
 MISSING = "missing:"  # Before the name of a stream.
 RESTARTED = "restarted:"
 GRACE = 3  # A host that has not copied its state for so many intervals counts as away.
+MOST_BYTES = 2**22  # Of one value. What is larger is not read.
+MOST_GPUS = 256
+MOST_ROWS = 2_000  # Reservations, requests in the queue, or open violations of one host.
+MOST_SILENCES = 500
+MOST_FIELDS = 64
+MOST_ENDED = 150  # The newest ended reservations of a host.
+MOST_DAYS = 32  # Of which the hours are copied.
+MOST_HOURS_BYTES = 2**22  # Of their sums, before they are compressed.
+
+Fields = Annotated[dict[bytes, bytes], msgspec.Meta(max_length=MOST_FIELDS)]
+Rows = Annotated[dict[bytes, bytes], msgspec.Meta(max_length=MOST_ROWS)]
+Silences = Annotated[dict[bytes, bytes], msgspec.Meta(max_length=MOST_SILENCES)]
+Gpus = Annotated[dict[int, Fields], msgspec.Meta(max_length=MOST_GPUS)]
+Ended = Annotated[list[tuple[str, bytes]], msgspec.Meta(max_length=MOST_ENDED)]
+Days = Annotated[dict[str, bytes], msgspec.Meta(max_length=3 * MOST_DAYS)]
+Counts = Annotated[dict[str, int], msgspec.Meta(max_length=MOST_FIELDS)]
 
 
 class CopyState(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,3 +46,58 @@ class CopyState(msgspec.Struct, frozen=True, kw_only=True):
     def patience_ms(self) -> int:
         """The age of the copy from which on the host counts as away."""
         return GRACE * self.interval_ms
+
+
+class CopiedState(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a host: its hashes as they are in its own Redis, those of the GPUs by index, in order.
+
+    `missing` are the entries by stream that were removed before they were copied, and `restarted` how often
+    a stream has begun again.
+    """
+
+    copy: CopyState
+    scan: Fields
+    open: Rows
+    reservations: Rows
+    queue: Rows
+    silences: Silences
+    gpus: Gpus
+    missing: Counts = {}
+    restarted: Counts = {}
+
+
+def encode_state(state: CopiedState) -> bytes:
+    """Return the value of the key."""
+    return msgspec.msgpack.encode(state)
+
+
+def decode_state(value: bytes) -> CopiedState:
+    """Return the state in a value. Raises ValueError, also if anything in it is too much."""
+    return msgspec.msgpack.decode(value, type=CopiedState)
+
+
+def encode_ended(rows: list[tuple[str, bytes]]) -> bytes:
+    """Return the value of the key with the time and the data of each event, oldest first."""
+    return msgspec.msgpack.encode(rows)
+
+
+def decode_ended(value: bytes) -> list[tuple[str, bytes]]:
+    """Return the events in a value. Raises ValueError, also if there are too many."""
+    return msgspec.msgpack.decode(value, type=Ended)
+
+
+def encode_hours(fields: dict[str, bytes]) -> bytes:
+    """Return the value of the key with fields of the log of use: names, sums and waits of days."""
+    return zlib.compress(msgspec.msgpack.encode(fields))
+
+
+def decode_hours(value: bytes) -> dict[str, bytes]:
+    """Return the fields in a value. Raises ValueError, also if they are too long."""
+    inflating = zlib.decompressobj()
+    try:
+        whole = inflating.decompress(value, MOST_HOURS_BYTES)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if inflating.unconsumed_tail:
+        raise ValueError(f"its hours are larger than {MOST_HOURS_BYTES >> 20} MiB")
+    return msgspec.msgpack.decode(whole, type=Days)

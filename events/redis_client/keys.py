@@ -51,9 +51,12 @@ class Keys:
         self.consumers = prefix + "consumers"  # hash: "stream/group" -> its position and since when, JSON
         self.deadletters = prefix + "deadletters"  # stream: notices that could not be delivered
 
-        # hash, on the fleet's Redis: `state` (how old the copy is, JSON) and `missing:STREAM` (entries that
-        # were removed before they were copied)
+        # On the fleet's Redis. hash: what the host has to know of its copy, such as `missing:STREAM` (entries
+        # that were removed before they were copied)
         self.fleet = prefix + "fleet"
+        self.fleet_state = prefix + "fleet:state"  # string: the state of the host, MessagePack
+        self.fleet_ended = prefix + "fleet:ended"  # string: the newest ended reservations, MessagePack
+        self.fleet_hours = prefix + "fleet:hours"  # string: the sums of the last days, compressed MessagePack
 
     @property
     def streams(self) -> dict[str, str]:
@@ -87,7 +90,7 @@ class Keys:
         return f"{self.prefix}told:{channel}"
 
 
-FLEET_HOSTS = Keys("*").fleet  # Matches the key that every host of a fleet has.
+FLEET_HOSTS = Keys("*").fleet_state  # Matches the key that every host of a fleet has.
 
 
 def host_of(key: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.reservations import MANUAL, Waiting
-from canhazgpu.service.fleet.mirror_reader import HostCopy
+from canhazgpu.service.fleet.mirror_reader import TROUBLE, HostCopy
 from canhazgpu.service.fleet.views import gpu_rows
 from canhazgpu.service.status.gpu_status import rfc3339
 from canhazgpu.service.status.queue_eta import queue_eta
@@ -18,8 +18,17 @@ NEVER_MS = 10**15
 
 def found(copies: Iterable[HostCopy], count: int, model: str) -> list[dict[str, Any]]:
     """Return the hosts that have `count` GPUs whose model contains `model`, the first to start first."""
-    rows = [row for copy in copies if (row := _row(copy, count, model))]
+    rows = [row for copy in copies if (row := _readable_row(copy, count, model))]
     return [row for _, row in sorted(rows, key=lambda one: (one[0], -one[1]["free"], one[1]["host"]))]
+
+
+def _readable_row(copy: HostCopy, count: int, model: str) -> tuple[int, dict[str, Any]] | None:
+    try:
+        row = _row(copy, count, model)
+        msgspec.json.encode(row)
+    except TROUBLE:  # What another host writes is not to be trusted: `status --all` says what is wrong.
+        return None
+    return row
 
 
 def _row(copy: HostCopy, count: int, model: str) -> tuple[int, dict[str, Any]] | None:

@@ -5,14 +5,23 @@ from typing import Any
 
 import msgspec
 
-from canhazgpu.service.fleet.mirror_reader import HostCopy
+from canhazgpu.service.fleet.mirror_reader import TROUBLE, HostCopy, unreadable_copy
 from canhazgpu.service.status.gpu_status import reservation, rfc3339, silenced_until, status
 from canhazgpu.service.status.queue_status import queue
 
 View = Callable[[HostCopy], list[Any]]
 
 
-def host_view(copy: HostCopy, name: str) -> dict[str, Any]:
+def host_line(copy: HostCopy, view: str, rows: View | None = None) -> bytes:
+    """Return `host_view` as a line of JSON. A host that cannot be shown hides no other."""
+    try:
+        return msgspec.json.encode(host_view(copy, view, rows)) + b"\n"
+    except TROUBLE as error:
+        bare = unreadable_copy(copy.host, copy.now_ms, error)
+        return msgspec.json.encode(host_view(bare, view, lambda _: [])) + b"\n"
+
+
+def host_view(copy: HostCopy, name: str, rows: View | None = None) -> dict[str, Any]:
     """Return one host: when its state was copied, whether it is away, and the rows of the view `name`."""
     return {
         "host": copy.host,
@@ -21,7 +30,7 @@ def host_view(copy: HostCopy, name: str) -> dict[str, Any]:
         "away": copy.away or None,
         "missing": copy.missing,
         "restarted": copy.restarted,
-        name: VIEWS[name](copy),
+        name: (rows or VIEWS[name])(copy),
     }
 
 

@@ -34,7 +34,8 @@ LENGTHS = (*CATEGORIES, "waiting")
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked: a period in ms, what its rows are, and the time zone of days and of the week.
 
-    `user`: only the hours of this user, whose uid is `uid` if that is known.
+    `user`: only the hours of this user, whose uid is `uid` if that is known. `whole_hours`: a day begins
+    with the hour in which it does.
     """
 
     host: str
@@ -46,6 +47,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     name: Callable[[int], str | None] = lambda _: None
     user: str | None = None
     uid: int | None = None
+    whole_hours: bool = False
 
 
 async def report(store: Store, question: Question) -> ReportResponse:
@@ -58,13 +60,19 @@ async def report(store: Store, question: Question) -> ReportResponse:
     return await anyio.to_thread.run_sync(work.answer, found)
 
 
+def answer(question: Question, known: Base, found: Facts) -> ReportResponse:
+    """Return the report of what was read elsewhere: hours with sums, and nothing else."""
+    return _Work(question, known).answer(found)
+
+
 class _Work:
     """Plans which hours are read as sums and which moment by moment, and adds up."""
 
     def __init__(self, question: Question, known: Base) -> None:
         self._asked, self._known = question, known
         begin, end = question.since_ms, question.until_ms
-        self._days = list(_midnights(begin, end, question.zone)) if question.by == "day" else []
+        days = list(_midnights(begin, end, question.zone)) if question.by == "day" else []
+        self._days = [one - one % HOUR_MS for one in days] if question.whole_hours else days
         self._starts = [begin, *self._days]
         inside = {one // HOUR_MS for one in self._days if one % HOUR_MS}
         hours = range(-(-begin // HOUR_MS), min(end // HOUR_MS, known.summed or 0))

@@ -55,3 +55,13 @@ class ReportResponse(Struct, kw_only=True):
     total: GpuHours
     rows: list[ReportRow]
     week: list[list[float | None]]
+
+
+class FleetReportResponse(ReportResponse, kw_only=True):
+    """GPU-hours of all hosts. `hosts`: how many; `left_out`: those whose hours cannot be read.
+
+    Each host counts up to the last hour that it has added up, and at most the last 31 days.
+    """
+
+    hosts: int
+    left_out: list[str]

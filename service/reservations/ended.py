@@ -65,11 +65,12 @@ async def ended_reservations(store: Store, wanted: EndedFilter, most: int) -> li
         for entry in page:
             one = entry.data_as(Reservation)
             if one and wanted.fits(one):
-                rows.append(_row(one, entry.time))
+                rows.append(ended_row(one, entry.time))
     return list(rows)
 
 
-def _row(one: Reservation, time: str) -> EndedReservationResponse:
+def ended_row(one: Reservation, time: str) -> EndedReservationResponse:
+    """Return the end of a reservation at `time`, RFC 3339, as an API response."""
     return EndedReservationResponse(
         id=one.id,
         kind=one.kind,

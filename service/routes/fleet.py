@@ -1,9 +1,10 @@
 """The API routes of the fleet. What reads it is imported only if the host is in a fleet."""
 
 import grp
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
 import msgspec
 import structlog
 from starlette.requests import Request
@@ -91,32 +92,25 @@ class FleetRoutes:
     async def view(self, request: Request) -> Response:
         """Return one line per host, in order: `host` (repeatable)."""
         view = PATHS[request.url.path.rpartition("/")[2]]
-        copies = self._copies(request, request.query_params.getlist("host"))
-        from canhazgpu.service.fleet.views import host_view  # noqa: PLC0415
+        copies = self.copies(request, request.query_params.getlist("host"))
+        from canhazgpu.service.fleet.views import host_line  # noqa: PLC0415
 
-        async def lines(first: "HostCopy | None") -> AsyncIterator[bytes]:
-            if first is not None:
-                yield msgspec.json.encode(host_view(first, view)) + b"\n"
-            try:
-                async for copy in copies:
-                    yield msgspec.json.encode(host_view(copy, view)) + b"\n"
-            except Problem as problem:  # The response has begun.
-                yield msgspec.json.encode(problem.line()) + b"\n"
-
-        return StreamingResponse(lines(await anext(copies, None)), media_type="application/jsonl")
+        return await stream(copies, lambda copy: host_line(copy, view))
 
     async def find(self, request: Request) -> Response:
         """Return where GPUs are free now, or first: `gpus` (how many), `model` (a part of its name)."""
         count, model = request.query_params.get("gpus", "1"), request.query_params.get("model", "")
         if not (count.isascii() and count.isdecimal() and 0 < int(count[:6]) <= MOST_GPUS):
             raise Problem(400, "bad-request", f"`gpus` is not a number from 1 to {MOST_GPUS}")
-        copies = [copy async for copy in self._copies(request, [])]
+        copies = [copy async for copy in self.copies(request)]
         from canhazgpu.service.fleet.search import found  # noqa: PLC0415
 
-        return respond(found(copies, int(count), model))
+        return respond(await anyio.to_thread.run_sync(found, copies, int(count), model))
 
-    async def _copies(self, request: Request, wanted: list[str]) -> "AsyncIterator[HostCopy]":
-        """Yield the copies of all hosts, or of those that are wanted. Raises Problem."""
+    async def copies(
+        self, request: Request, wanted: Sequence[str] = (), past: str = ""
+    ) -> "AsyncIterator[HostCopy]":
+        """Yield the copies of all hosts, or of those that are wanted, with their `past`. Raises Problem."""
         self._check(peer_of(request))
         from canhazgpu.service.fleet.mirror_reader import FleetAway, open_mirror  # noqa: PLC0415
 
@@ -128,7 +122,7 @@ class FleetRoutes:
                 if unknown:
                     detail = f"there is no host {printable(unknown[0])} in the fleet"
                     raise Problem(404, "no-such-host", detail, "`canhazgpu status --all` shows all")
-                async for copy in mirror.copies(sorted(set(wanted)) or hosts):
+                async for copy in mirror.copies(sorted(set(wanted)) or hosts, past):
                     yield copy
         except FleetAway as away:
             detail = f"the fleet's Redis cannot be read: {away}"
@@ -145,6 +139,21 @@ class FleetRoutes:
             raise Problem(
                 403, "not-a-fleet-reader", "you may not see the other hosts", f"the groups that may: {groups}"
             )
+
+
+async def stream(copies: "AsyncIterator[HostCopy]", line: "Callable[[HostCopy], bytes]") -> Response:
+    """Return a response with the line of each host. Raises Problem if there is not even the first."""
+
+    async def lines(first: "HostCopy | None") -> AsyncIterator[bytes]:
+        if first is not None:
+            yield line(first)
+        try:
+            async for copy in copies:
+                yield await anyio.to_thread.run_sync(line, copy) if copy.is_large else line(copy)
+        except Problem as problem:  # The response has begun.
+            yield msgspec.json.encode(problem.line()) + b"\n"
+
+    return StreamingResponse(lines(await anext(copies, None)), media_type="application/jsonl")
 
 
 def _gids(names: list[str]) -> list[int]:

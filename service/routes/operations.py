@@ -11,6 +11,7 @@ from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
 from canhazgpu.service.routes.event_routes.event_stream import EVENTS
 from canhazgpu.service.routes.fleet import FLEET
+from canhazgpu.service.routes.fleet_past import FLEET_PAST
 from canhazgpu.service.routes.metrics import METRICS
 from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
 from canhazgpu.service.routes.reservation_routes.containers import CHECK
@@ -282,5 +283,6 @@ OPERATIONS = (
         problems=WRITES,
     ),
     *FLEET,
+    *FLEET_PAST,
     Operation(method="get", path="/v1/openapi.json", about="This document.", reply=dict[str, Any]),
 )

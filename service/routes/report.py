@@ -1,9 +1,11 @@
 """The API route of the report: GPU-hours by user, GPU, day, hour or host."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -36,34 +38,37 @@ class ReportRoutes:
 
     async def report(self, request: Request) -> Response:
         """Return GPU-hours: `since`, `until` (as for violations), `by`, `zone`, `user`, `own=1`."""
-        query, now_ms = request.query_params, round(time.time() * 1000)
-        try:
-            period = filters({name: query[name] for name in PERIOD if name in query}, now_ms)
-            zone = _zone(query.get("zone", "UTC"))
-        except ValueError as error:
-            raise Problem(400, "bad-request", str(error)) from error
-        by = query.get("by", "user")
-        if by not in BY:
-            detail = f"by: there is no '{printable(by, 20)}'; use one of {', '.join(BY)}"
-            raise Problem(400, "bad-request", detail)
-        user, uid = query.get("user"), None
-        if query.get("own") == "1":
-            user, uid = peer_of(request).name, peer_of(request).uid
-        elif user is not None:
-            uid = await self._users.uid_meant(user)
-        oldest = now_ms - round(self._settings.report.keep * 1000)
-        question = Question(
-            host=self._settings.host,
-            since_ms=max(period.since_ms, oldest),
-            until_ms=now_ms if period.until_ms is None else period.until_ms,
-            by=by,
-            zone=zone,
-            stale_ms=self._stale_ms,
-            name=self._users.name,
-            user=None if user is None else printable(user, NAME_LIMIT),
-            uid=uid,
-        )
+        question = question_of(request, self._settings, BY)
+        uid = None
+        if request.query_params.get("own") == "1":
+            uid = peer_of(request).uid
+        elif question.user is not None:
+            uid = await self._users.uid_meant(request.query_params["user"])
+        question = msgspec.structs.replace(question, stale_ms=self._stale_ms, name=self._users.name, uid=uid)
         return respond(await report(self._store, question))
+
+
+def question_of(request: Request, settings: Settings, kinds: Sequence[str]) -> Question:
+    """Return what a request asks for, in rows of these kinds. Raises Problem."""
+    query, now_ms = request.query_params, round(time.time() * 1000)
+    try:
+        period = filters({name: query[name] for name in PERIOD if name in query}, now_ms)
+        zone = _zone(query.get("zone", "UTC"))
+    except ValueError as error:
+        raise Problem(400, "bad-request", str(error)) from error
+    by = query.get("by", "user")
+    if by not in kinds:
+        detail = f"by: there is no '{printable(by, 20)}'; use one of {', '.join(kinds)}"
+        raise Problem(400, "bad-request", detail)
+    user = peer_of(request).name if query.get("own") == "1" else query.get("user")
+    return Question(
+        host=settings.host,
+        since_ms=max(period.since_ms, now_ms - round(settings.report.keep * 1000)),
+        until_ms=now_ms if period.until_ms is None else period.until_ms,
+        by=by,
+        zone=zone,
+        user=None if user is None else printable(user, NAME_LIMIT),
+    )
 
 
 def _zone(name: str) -> tzinfo | None:

@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.unreadable import is_logged
 
 T = TypeVar("T", Record, Waiting)
 
@@ -28,7 +29,8 @@ def _readable(rows: Mapping[bytes, bytes], kind: type[T]) -> list[T]:
         try:
             found.append(msgspec.json.decode(text, type=kind))
         except (msgspec.DecodeError, RecursionError) as error:
-            _log_unreadable(name.decode(errors="backslashreplace"), kind.__name__, str(error), text[:500])
+            if is_logged():
+                _log_unreadable(name.decode(errors="backslashreplace"), kind.__name__, str(error), text[:500])
     return found
 
 

@@ -1,6 +1,7 @@
 """A consistent snapshot of a host's state in Redis: GPUs, open violations, and the last scan."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from canhazgpu.events.redis_client.keys import Keys
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.events.silences import Silence, readable_silences
+from canhazgpu.events.unreadable import is_logged
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.storage import records as storage_records
 
@@ -87,7 +89,9 @@ def of_replies(now_ms: int, replies: Sequence[Any]) -> Snapshot:
     """Return the snapshot that the replies contain."""
     scan, opened, held, queue, silenced, *values = replies
     gpus = [dict(zip(GPU_FIELDS, found, strict=True)) for found in values]
-    violations = open_violations(opened)
+    violations: dict[int, list[Violation]] = defaultdict(list)
+    for violation in open_violations(opened):
+        violations[violation.gpu].append(violation)
     records = {one.id: one for one in storage_records.records(held)}
     silences = readable_silences(silenced.values())
     return Snapshot(
@@ -106,7 +110,7 @@ def of_replies(now_ms: int, replies: Sequence[Any]) -> Snapshot:
 
 
 def _gpu(
-    fields: dict[str, bytes | None], violations: list[Violation], records: dict[str, Record]
+    fields: dict[str, bytes | None], violations: Mapping[int, list[Violation]], records: dict[str, Record]
 ) -> GpuState | None:
     """Return a GPU; None if its usage cannot be read, which the next scan writes again."""
     text = fields["usage"]
@@ -115,7 +119,8 @@ def _gpu(
     try:
         usage = msgspec.json.decode(text, type=GpuUsage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        structlog.get_logger().warning("usage_unreadable", reason=str(error), text=repr(text[:500]))
+        if is_logged():
+            structlog.get_logger().warning("usage_unreadable", reason=str(error), text=repr(text[:500]))
         return None
     holder = (fields["holder"] or b"").decode()
     return GpuState(
@@ -126,7 +131,7 @@ def _gpu(
         drained=(fields["drained"] or b"").decode(),
         unmanaged=fields["unmanaged"] is not None,
         disowned=frozenset(msgspec.json.decode(fields["disowned"] or b"{}", type=dict[str, bool])),
-        violations=tuple(one for one in violations if one.gpu == usage.index),
+        violations=tuple(violations.get(usage.index, ())),
     )
 
 

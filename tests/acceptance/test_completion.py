@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,13 @@ SHELLS = {
     "zsh": ["zsh", "-f"],
     "fish": ["fish", "--no-config"],
 }
+# The tab key does not wait long for a service that is slow, here it does.
+PATIENT = """\
+from canhazgpu.cli import main
+from canhazgpu.cli.completion import candidates
+candidates.PATIENCE = 60.0
+main.main()
+"""
 PREPARE = {
     "bash": "PS1='$ '; bind 'set enable-bracketed-paste off'; source ./bash.script",
     "zsh": "PROMPT='$ '; autoload -Uz compinit; compinit -u -d ./dump; source ./zsh.script",
@@ -102,7 +110,7 @@ def busy() -> Iterator[Daemon]:
         for folder in ("bin", "work"):
             (host.folder / folder).mkdir()
         for program in ("canhazgpu", "train-it"):
-            (host.folder / "bin" / program).write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+            (host.folder / "bin" / program).write_text(f"#!{sys.executable}\n{PATIENT}")
             (host.folder / "bin" / program).chmod(0o755)
         for shell in SHELLS:
             (host.folder / "work" / f"{shell}.script").write_text(says(host, f"source_{shell}").stdout)

@@ -32,7 +32,7 @@ def project(lasting_host: Daemon) -> Iterator[Path]:
     program.chmod(0o755)
     yield path
     lasting_host.run("admin", "release", "--all")
-    lasting_host.run("admin", "undrain", "0,1,3")
+    lasting_host.run("admin", "undrain", "0-3")
 
 
 def execute(host: Daemon, project: Path, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
@@ -94,7 +94,6 @@ def test_a_refusal_is_a_problem_of_the_task(lasting_host: Daemon, project: Path)
     assert done.returncode == 125
     assert re.match(matcher["pattern"]["regexp"], done.stderr)
     assert re.search(matcher["background"]["endsPattern"], done.stderr)
-    lasting_host.run("admin", "undrain", "2")
 
 
 def test_a_dev_container_gets_the_reserved_gpus(lasting_host: Daemon, project: Path) -> None:

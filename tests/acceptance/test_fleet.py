@@ -161,9 +161,38 @@ def test_reservations_of_all_hosts(lab: Lab) -> None:
     assert lab.one.run("reservations").stdout == "Nothing is reserved.\n"
 
 
+def test_the_past_of_all_hosts(lab: Lab) -> None:
+    """`history --all` shows by host what has ended, and `report --all` says which hosts have no hours yet."""
+    assert lab.two.run("reserve", "--duration", "1h", "--note", "soon over").returncode == 0
+    assert lab.two.run("release").returncode == 0
+    until(lambda: "soon over" in lab.one.run("history", "--all").stdout, 20)
+    lines = lab.one.run("history", "--all").stdout.splitlines()
+    at = [line.split()[0] for line in lines].index("gpu02")
+    assert (lines[at + 1].split()[0], "soon over" in lines[at + 2]) == ("ENDED", True)
+    found = json.loads(lab.one.run("history", "--all", "-n", "1", "--json").stdout)
+    assert [row["note"] for host in found if host["host"] == "gpu02" for row in host["ended"]] == [
+        "soon over"
+    ]
+    assert lab.one.run("history", "--all", "--user", "carol").stdout == ""
+    done = lab.one.run("report", "--all", "--by", "host")
+    assert (done.returncode, done.stderr) == (0, "No hours are known of gpu01, gpu02, gpu03.\n")
+    assert done.stdout.startswith("GPU-hours of 0 hosts, ")
+    for words in (("report", "--all", "--by", "gpu"), ("history", "--all", "--gpu", "1")):
+        done = lab.one.run(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "is about this host only: leave out --all" in done.stderr
+
+
 def test_without_a_fleet(host: Daemon) -> None:
     """A host that is in no fleet says so, and what to set."""
-    for words in (("status", "--all"), ("find",), ("queue", "--all"), ("reservations", "--all")):
+    for words in (
+        ("status", "--all"),
+        ("find",),
+        ("queue", "--all"),
+        ("reservations", "--all"),
+        ("history", "--all"),
+        ("report", "--all"),
+    ):
         done = host.run(*words)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("Error: this host is in no fleet (set fleet.url ")

@@ -64,7 +64,7 @@ def test_every_call_works(busy: Daemon) -> None:
         if "--no-buffer" in call:
             answers.append(last_line(busy, call))
         else:
-            done = subprocess.run(words(busy, call), capture_output=True, text=True, check=False, timeout=30)
+            done = subprocess.run(words(busy, call), capture_output=True, text=True, check=False, timeout=100)
             assert done.returncode == 0, (call, done.stderr)
             answers.append(json.loads(done.stdout))
     assert len(answers) == 18
@@ -100,7 +100,7 @@ def test_the_problem_is_as_shown(busy: Daemon) -> None:
     call = f"curl --unix-socket {SOCKET} http://localhost/v1/reservations"
     body = ["--data", '{"kind": "manual", "count": 9}']
     done = subprocess.run(
-        [*words(busy, call)[:-1], *body], capture_output=True, text=True, check=True, timeout=30
+        [*words(busy, call)[:-1], *body], capture_output=True, text=True, check=True, timeout=100
     )
     assert json.loads(done.stdout) == json.loads(block)
 

@@ -20,7 +20,7 @@ end = KernelEnd(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.read()
 """
-BUSY = 1.5  # Seconds of a processor, of which the start of Python takes a part.
+BUSY = 3.0  # Seconds of a processor, of which the start of Python takes a part.
 
 
 def waiting_process(reservation: str) -> Path:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from support.daemon import Daemon, gpu, until, use
 from support.redis import redis_binary
 
+from canhazgpu.client import Client
 from canhazgpu.events.envelope import decode
 from canhazgpu.events.linux.processes import START_FIELD
 
@@ -101,6 +102,8 @@ def test_nothing_is_lost_of_an_older_versions_state(
     host: Daemon, redis: Any, run: "subprocess.Popen[bytes]"
 ) -> None:
     """Reservations, a live run, a violation, a drain, the queue and a silence follow their cards."""
+    (waiting,) = Client(f"{host.folder}/s").get("/v1/queue")  # First: its client has 15 seconds to come back.
+    assert (waiting["user"], waiting["gpus"]) == ("daemon", [NOW.index("A")])
     kept = {one["gpu"]: one for one in json.loads(host.run("violations", "--open", "--json").stdout)}
     now = cards(host)
     stored = json.loads(STATE.read_text())
@@ -122,8 +125,6 @@ def test_nothing_is_lost_of_an_older_versions_state(
     (opened,) = events(redis, "violation.opened")
     assert {index: one["violation"] for index, one in kept.items()} == {NOW.index("D"): opened["violation"]}
     assert (opened["user"], kept[NOW.index("D")]["gpu_uuid"]) == ("eve", uuid("D"))
-    (waiting,) = json.loads(host.run("queue", "--json").stdout)
-    assert (waiting["user"], waiting["gpus"]) == ("daemon", [NOW.index("A")])
     (silence,) = redis.hvals("canhazgpu:{testhost}:silences") or [b'{"user":"eve"}']  # It lasts for 30 days.
     assert json.loads(silence)["user"] == "eve"
     place(host, eve=False)

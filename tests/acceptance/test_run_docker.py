@@ -26,7 +26,8 @@ def two(host: Daemon) -> Iterator[Daemon]:
 
 
 def run(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command line on two reserved GPUs."""
+    """Run a command line on two reserved GPUs, which a run before may not have released yet."""
+    until(lambda: host.status().count("AVAILABLE") == 2)
     environment = host.environment
     path = f"{host.folder / 'programs'}:{environment['PATH']}"
     return subprocess.run(

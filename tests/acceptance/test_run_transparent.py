@@ -250,6 +250,7 @@ def test_a_terminal_that_goes_away_ends_what_it_ends_without_it(host: Daemon) ->
     screen = Screen(host, "nohup", *RUN, "sh", "-c", "exec sleep 600")
     until(lambda: "GPU 0: IN USE by" in host.status())
     os.close(screen.master)
+    host.pass_scans()
     assert "GPU 0: IN USE by" in host.status()
     os.kill(screen.pid, signal.SIGKILL)
     os.waitpid(screen.pid, 0)

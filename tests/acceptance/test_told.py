@@ -21,7 +21,7 @@ SCAN_INTERVAL = 0.5
 CONFIRM = 1.0
 GROUP_WAIT = 1.0
 IN_TIME = SCAN_INTERVAL + CONFIRM + GROUP_WAIT + 0.5
-PAUSE = 3.0  # The machine may have other things to do; the next turn of any timer comes later than that.
+PAUSE = 3.0  # A process of a busy machine may have to wait for so long.
 
 
 def place(host: Daemon, *pids: int) -> None:

@@ -42,7 +42,7 @@ def served(
 
 def get(path: Path, name: str = "gpus.example.com", **headers: str) -> httpx.Response:
     """Return the answer to a request under a name, as a proxy passes it on."""
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=30) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=60) as client:
         return client.get(
             f"http://{name}/?mine=1", headers={one.replace("_", "-"): headers[one] for one in headers}
         )
@@ -61,7 +61,7 @@ def test_the_page_is_served_on_a_socket_file(
         assert (answer.status_code, "4 GPUs" in answer.text) == (200, True)
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert not path.exists()
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_nobody_serves_is_replaced(lasting_host: Daemon, folder: Pat
         path.unlink()
         with served(lasting_host, path):
             first.terminate()
-            assert first.wait(20) == 0
+            assert first.wait(60) == 0
             assert get(path).status_code == 200
 
 

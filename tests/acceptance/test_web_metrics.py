@@ -58,7 +58,7 @@ def test_another_name_is_refused(page: Page) -> None:
 
 
 def test_a_service_that_hangs_is_away_and_the_page_goes_on(host: Daemon) -> None:
-    """`canhazgpu_up` is 0 within ten seconds, and readers of the figures do not keep others from the page."""
+    """While the service does not answer, `canhazgpu_up` is 0, and other requests are answered."""
     until(lambda: "AVAILABLE" in host.status())
     assert host.process
     with page_of(host) as own:
@@ -93,12 +93,12 @@ def test_a_thread_that_crashes_is_told(lasting_host: Daemon) -> None:
         assert process.stdout
         assert process.stderr
         url = process.stdout.readline().split()[-1]
-        assert httpx.get(f"{url}metrics", timeout=20).status_code == 200
+        assert httpx.get(f"{url}metrics", timeout=60).status_code == 200
         lasting_host.run("reserve", "--gpus", "1")
         lasting_host.run("release")
-        until(lambda: httpx.get(f"{url}metrics", timeout=20).status_code == 500)
-        assert "restart canhazgpu web" in httpx.get(f"{url}metrics", timeout=20).text
-        assert httpx.get(url, timeout=20).status_code == 200
+        until(lambda: httpx.get(f"{url}metrics", timeout=60).status_code == 500)
+        assert "restart canhazgpu web" in httpx.get(f"{url}metrics", timeout=60).text
+        assert httpx.get(url, timeout=60).status_code == 200
         process.terminate()
         assert "ZeroDivisionError" in process.stderr.read()
 

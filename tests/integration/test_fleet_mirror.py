@@ -11,6 +11,7 @@ from support.eventually import eventually
 from support.fleet import STREAMS, append, entries, fleet_server, mirroring
 from support.redis_lab import Server
 
+from canhazgpu.events.redis_client.fleet_copy import decode_state
 from canhazgpu.events.redis_client.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -57,33 +58,35 @@ async def test_streams_are_copied_byte_for_byte(store: Store, fleet: Store) -> N
             await eventually(lambda name=stream: same(store, fleet, name), 60)  # type: ignore[misc]
 
 
-async def test_the_state_is_copied_under_the_same_keys(store: Store, fleet: Store) -> None:
+async def test_the_state_is_copied(store: Store, fleet: Store) -> None:
     """Hashes and the list of GPUs are equal, and what is gone on the host goes in the copy."""
     keys = store.keys
-    await store.redis.zadd(keys.gpus, {"0": 0, "1": 1})
+    await store.redis.zadd(keys.gpus, {"0": 0, "1": 1, "10": 10})
     for key, fields in {
         keys.gpu(0): {"usage": "{}", "holder": "r1"},
         keys.gpu(1): {"usage": b"\xff"},
+        keys.gpu(10): {"usage": "{}"},
         keys.reservations: {"r1": "{}", "r2": "{}"},
         keys.scan: {"at_ms": "7", "owner": "machine boot 1.2"},
     }.items():
         mapping: Any = fields
         await store.redis.hset(key, mapping=mapping)
 
-    async def copied() -> bool:
-        names = [keys.gpu(0), keys.gpu(1), keys.reservations, keys.scan, keys.queue]
+    async def copied(*gpus: int) -> bool:
+        value: Any = await fleet.redis.get(keys.fleet_state)
+        if value is None:
+            return False
+        state = decode_state(value)
+        names = [keys.reservations, keys.scan, keys.queue, *map(keys.gpu, gpus)]
         ours: Any = [await store.redis.hgetall(name) for name in names]
-        theirs: Any = [await fleet.redis.hgetall(name) for name in names]
-        gpus: Any = [await one.redis.zrange(keys.gpus, 0, -1) for one in (store, fleet)]
-        return bool(ours == theirs and gpus[0] == gpus[1])
+        return bool(ours == [state.reservations, state.scan, state.queue, *state.gpus.values()])
 
     async with mirroring(store, url(fleet)):
-        await eventually(copied, 60)
+        await eventually(lambda: copied(0, 1, 10), 60)
         await store.redis.hdel(keys.reservations, "r1")
         await store.redis.delete(keys.gpu(1))
         await store.redis.zrem(keys.gpus, "1")
-        await eventually(copied, 60)
-        assert await fleet.redis.zrange(keys.gpus, 0, -1) == [b"0"]
+        await eventually(lambda: copied(0, 10), 60)
 
 
 async def test_a_copy_that_was_lost_is_made_again(store: Store, fleet: Store) -> None:
@@ -148,6 +151,8 @@ async def test_entries_that_were_removed_before_they_were_copied_are_counted(
         await append(store, "events", 1, number)
     facts: Any = await fleet.redis.hgetall(store.keys.fleet)
     assert facts[b"missing:events"] == b"22"  # From 11 to 32.
+    value: Any = await fleet.redis.get(store.keys.fleet_state)
+    assert decode_state(value).missing == {"events": 22}
 
 
 async def test_the_host_keeps_what_was_not_copied(store: Store, fleet: Store) -> None:
@@ -186,6 +191,7 @@ async def test_the_own_redis_is_never_taken_for_the_fleets(store: Store, redis_u
         await anyio.wait_all_tasks_blocked()
     assert await store.redis.hgetall(store.keys.reservations) == {b"r1": b"{}"}
     assert not await store.redis.hexists(store.keys.fleet, "state")
+    assert not await store.redis.exists(store.keys.fleet_state)
 
 
 async def test_trouble_in_the_fleet_ends_nothing(store: Store, fleet: Store) -> None:

@@ -26,9 +26,13 @@ def service() -> Iterator[Daemon]:
 def node(service: Daemon) -> Iterator[Node]:
     """A node of a cluster; nothing is reserved in the end."""
     node = Node(service)
-    node.start()
-    yield node
-    node.close()
+    try:
+        node.start()
+        yield node
+    finally:
+        node.close()
+    if service.process is None:  # The test failed.
+        service.start()
     service.run("admin", "release", "--all")
     service.place(*cards())
     until(lambda: service.status().count("AVAILABLE") == GPUS)

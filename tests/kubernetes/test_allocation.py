@@ -8,12 +8,11 @@ from typing import Any
 import grpc
 import pytest
 from support.daemon import COMMAND, until, use
-from support.kubelet import RESOURCE, Node, cards
+from support.kubelet import RESOURCE, Node, cards, plugin_inside
 from support.people import Person
 
 from canhazgpu.cli.kubernetes import plugin
 from canhazgpu.client import Client
-from canhazgpu.config.integrations.kubernetes import Kubernetes
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(120)]
 ALL = {f"GPU-{index}" for index in range(4)}
@@ -24,7 +23,7 @@ def test_the_plugin_registers_and_offers_free_gpus(node: Node) -> None:
     (request,) = node.kubelet.registrations
     assert (request.version, request.resource_name) == ("v1beta1", RESOURCE)
     assert request.endpoint == "canhazgpu.sock"
-    assert node.kubelet.healthy() == ALL
+    until(lambda: node.kubelet.healthy() == ALL)
 
 
 def test_gpus_of_others_are_unhealthy(node: Node, people: list[Person]) -> None:
@@ -41,23 +40,13 @@ def test_gpus_of_others_are_unhealthy(node: Node, people: list[Person]) -> None:
 
 def test_the_kubelet_is_told_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """The events of the service wake the plugin, which otherwise looks only now and then."""
-    node.stop()
     for name in ("TURN", "CALM"):
         monkeypatch.setattr(plugin, name, 3600.0)
     monkeypatch.setenv("CANHAZGPU_SOCKET", str(node.daemon.folder / "s"))
-    settings = Kubernetes(
-        plugin_dir=str(node.kubelet.folder), pod_resources=str(node.daemon.folder / "pods.sock")
-    )
-    own = plugin.Plugin(settings)
-    thread = threading.Thread(target=own.run)
-    thread.start()
-    try:
-        until(lambda: len(node.kubelet.registrations) == 2 and node.kubelet.healthy() == ALL)
+    with plugin_inside(node):
+        until(lambda: node.kubelet.healthy() == ALL)
         assert node.daemon.run("reserve", "--gpu-ids", "0").returncode == 0
         until(lambda: node.kubelet.healthy() == ALL - {"GPU-0"})
-    finally:
-        own.stop()
-        thread.join()
 
 
 def test_a_pod_holds_its_gpus_until_it_ends(node: Node) -> None:
@@ -71,7 +60,7 @@ def test_a_pod_holds_its_gpus_until_it_ends(node: Node) -> None:
     del node.kubelet.pods["ml/train-0"]
     until(lambda: node.held() == {}, 30)
     until(lambda: node.daemon.status().count("AVAILABLE") == 4)
-    assert node.kubelet.healthy() == ALL
+    until(lambda: node.kubelet.healthy() == ALL)
 
 
 def test_run_takes_nothing_that_a_pod_has(node: Node, people: list[Person]) -> None:
@@ -79,6 +68,7 @@ def test_run_takes_nothing_that_a_pod_has(node: Node, people: list[Person]) -> N
     node.kubelet.admit("ml/train-0", 3)
     done = node.daemon.run("run", "--gpus", "1", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES")
     assert done.stdout == "3\n"
+    until(lambda: node.daemon.status().count("AVAILABLE") == 1)
     done = node.daemon.run("run", "--gpus", "2", "--nonblock", "--", "true", person=people[0])
     assert "3 GPUs reserved" in done.stderr
 

@@ -151,6 +151,16 @@ class Daemon:
         except (Unreachable, Refused):
             return None
 
+    def pass_scans(self, count: int = 3) -> None:
+        """Wait until so many scans have begun and ended since now."""
+        seen: set[str] = set()
+
+        def are_over() -> bool:
+            seen.update(row["scanned_at"] for row in (self._gpus() or [])[:1])
+            return len(seen) > count + 1
+
+        until(are_over)
+
     def facts(self) -> list[dict[str, Any]]:
         """Return the facts in the audit log; who was told of them is there too."""
         log = self.folder / "violations.log"

@@ -130,6 +130,8 @@ EXEMPT = {
             "canhazgpu find --gpus 4 --model H100",
             "canhazgpu queue --all",
             "canhazgpu reservations --all",
+            "canhazgpu history --all",
+            "canhazgpu report --all",
             "canhazgpu violations --all",
         ),
         FLEET,

@@ -5,8 +5,9 @@ remembers pods when it restarts, as a kubelet does by its checkpoint.
 """
 
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -15,6 +16,7 @@ import grpc
 from support.daemon import COMMAND, Daemon, gpu
 from support.eventually import until
 
+from canhazgpu.cli.kubernetes import plugin
 from canhazgpu.cli.kubernetes.messages import (
     DEVICE_PLUGIN,
     POD_RESOURCES,
@@ -24,6 +26,7 @@ from canhazgpu.cli.kubernetes.messages import (
     message,
 )
 from canhazgpu.client import Client
+from canhazgpu.config.integrations.kubernetes import Kubernetes
 
 RESOURCE = "canhazgpu.io/gpu"
 GPUS = 4
@@ -59,7 +62,7 @@ class Kubelet:
     def start(self) -> None:
         """Remove the sockets of plugins, as a kubelet does, and serve."""
         for path in self.folder.iterdir():
-            path.unlink()
+            path.unlink(missing_ok=True)  # The plugin removes its own, too.
         self.health = {}
         for path, service in (
             (self.folder / "kubelet.sock", REGISTRATION),
@@ -121,15 +124,38 @@ class Kubelet:
     def allocating(self, *uuids: str) -> Any:
         """Begin to ask for GPUs; return the call."""
         request = message("v1beta1.AllocateRequest")(container_requests=[{"devices_ids": uuids}])
-        return call(self._channels[-1], DEVICE_PLUGIN, "Allocate").future(request, timeout=60)
+        return call(self._channels[-1], DEVICE_PLUGIN, "Allocate").future(request, timeout=300)
+
+    def free(self) -> tuple[str, ...]:
+        """Return the GPUs that can be given to pods."""
+        return tuple(sorted(self.healthy() - {uuid for given in self.pods.values() for uuid in given}))
 
     def admit(self, pod: str, count: int) -> Any:
-        """Give a pod any free GPUs, or fail as a kubelet does."""
-        free = sorted(self.healthy() - {uuid for given in self.pods.values() for uuid in given})
-        assert len(free) >= count, f"{pod}: insufficient {RESOURCE}"
+        """Give a pod any free GPUs, as soon as there are so many."""
+        free = until(lambda: len(now := self.free()) >= count and now, 30, f"{pod}: insufficient {RESOURCE}")
         answer = self.allocate(*free[:count])
         self.pods[pod] = set(free[:count])
         return answer
+
+
+@contextmanager
+def plugin_inside(node: "Node") -> Iterator[None]:
+    """Run a plugin in this process instead of one of its own; return when the kubelet knows the GPUs."""
+    node.stop()
+    folder = node.daemon.folder
+    own = plugin.Plugin(
+        Kubernetes(plugin_dir=str(node.kubelet.folder), pod_resources=str(folder / "pods.sock"))
+    )
+    before = len(node.kubelet.registrations)
+    node.kubelet.health = {}
+    thread = Thread(target=own.run)
+    thread.start()
+    try:
+        until(lambda: len(node.kubelet.registrations) > before and node.kubelet.health, 30)
+        yield
+    finally:
+        own.stop()
+        thread.join()
 
 
 class Node:

@@ -1,4 +1,4 @@
-"""Copies the state of the host - GPUs, reservations, queue, open violations - in one transaction each."""
+"""Copies the state of the host - GPUs, reservations, queue, open violations - as one value."""
 
 import uuid
 from typing import Any
@@ -6,7 +6,15 @@ from typing import Any
 import msgspec
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.redis_client.fleet_copy import PROBE, STATE, CopyState
+from canhazgpu.events.redis_client.fleet_copy import (
+    MISSING,
+    PROBE,
+    RESTARTED,
+    STATE,
+    CopiedState,
+    CopyState,
+    encode_state,
+)
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.workers.fleet.fleet_redis import FleetDown, fleet_errors
 
@@ -32,13 +40,12 @@ class StateCopy:
         at_ms, hashes, gpus = await self._read()
         machine = (hashes[keys.scan].get(b"owner") or b"").partition(b" ")[0].decode()
         with fleet_errors():
-            text: Any = await self._fleet.redis.hget(keys.fleet, STATE)
-            before: Any = await self._fleet.redis.zrange(keys.gpus, 0, -1)
+            facts: Any = await self._fleet.redis.hgetall(keys.fleet)
             clock: Any = await self._fleet.redis.time()
             seen_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
-            hashes |= {key: {} for index in before if (key := keys.gpu(int(index))) not in hashes}
-        _refuse_another(text, machine, seen_ms, keys.host)
-        state = CopyState(
+            missing, restarted = _counts(facts, MISSING), _counts(facts, RESTARTED)
+        _refuse_another(facts.get(STATE.encode()), machine, seen_ms, keys.host)
+        copy = CopyState(
             seen_ms=seen_ms,
             at_ms=at_ms,
             interval_ms=round(self._settings.fleet.interval * 1000),
@@ -46,35 +53,48 @@ class StateCopy:
             presume_holder=self._settings.violations.presume_holder,
             machine=machine,
         )
+        state = CopiedState(
+            copy=copy,
+            scan=hashes[keys.scan],
+            open=hashes[keys.open],
+            reservations=hashes[keys.reservations],
+            queue=hashes[keys.queue],
+            silences=hashes[keys.silences],
+            gpus={index: hashes[keys.gpu(index)] for index in gpus},
+            missing=missing,
+            restarted=restarted,
+        )
         with fleet_errors():
             async with self._fleet.redis.pipeline(transaction=True) as batch:
-                for key, fields in hashes.items():
-                    batch.delete(key)
-                    if fields:
-                        batch.hset(key, mapping=fields)
-                batch.delete(keys.gpus)
-                if gpus:
-                    batch.zadd(keys.gpus, gpus)
-                batch.hset(keys.fleet, STATE, msgspec.json.encode(state))
+                batch.set(keys.fleet_state, encode_state(state))
+                batch.hset(keys.fleet, STATE, msgspec.json.encode(copy))
                 await batch.execute()
 
-    async def _read(self) -> tuple[int, dict[str, dict[Any, Any]], dict[bytes, float]]:
-        """Return the host's time in ms, its hashes by key, and its GPUs with their scores."""
+    async def _read(self) -> tuple[int, dict[str, dict[bytes, bytes]], list[int]]:
+        """Return the host's time in ms, its hashes by key, and the indices of its GPUs."""
         keys = self._store.keys
         names = [keys.scan, keys.open, keys.reservations, keys.queue, keys.silences]
         try:
             known: Any = await self._store.redis.zrange(keys.gpus, 0, -1)
-            names += [keys.gpu(int(index)) for index in known]
+            gpus = [int(index) for index in known]
+            names += [keys.gpu(index) for index in gpus]
             async with self._store.redis.pipeline(transaction=True) as pipe:
                 pipe.time()
-                pipe.zrange(keys.gpus, 0, -1, withscores=True)
                 for name in names:
                     pipe.hgetall(name)
-                clock, gpus, *hashes = await pipe.execute()
+                clock, *hashes = await pipe.execute()
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
         at_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
-        return at_ms, dict(zip(names, hashes, strict=True)), dict(gpus)
+        return at_ms, dict(zip(names, hashes, strict=True)), gpus
+
+
+def _counts(facts: dict[bytes, bytes], prefix: str) -> dict[str, int]:
+    return {
+        name.decode().removeprefix(prefix): int(count)
+        for name, count in sorted(facts.items())
+        if name.startswith(prefix.encode())
+    }
 
 
 def _refuse_another(text: bytes | None, machine: str, now_ms: int, host: str) -> None:

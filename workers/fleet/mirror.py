@@ -19,6 +19,7 @@ from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, u
 from canhazgpu.workers.consumer import Backoff
 from canhazgpu.workers.fleet.fleet_redis import FleetDown
 from canhazgpu.workers.fleet.host_state import StateCopy
+from canhazgpu.workers.fleet.past_copy import PastCopy
 from canhazgpu.workers.fleet.stream_copy import Row, StreamCopy
 from canhazgpu.workers.state_owner import check_owner
 
@@ -44,6 +45,7 @@ class Mirror:
             for name, stream in keys.streams.items()
         }
         self._state = StateCopy(settings, store, self._fleet)
+        self._past = PastCopy(store, self._fleet)
         self._fleet.connected = self._count_connection
         self._connections = 0
         self._redis = store.blocking(self._interval)
@@ -72,6 +74,7 @@ class Mirror:
         """Copy what comes after the end of the copy, until that may be another: after a new connection."""
         await check_owner(self._store)
         await self._state.check()
+        self._past.forget()
         connections = self._connections
         after = {stream: await copy.position() for stream, copy in self._copies.items()}
         for stream, entry in after.items():
@@ -79,6 +82,7 @@ class Mirror:
         while True:
             await check_owner(self._store)
             await self._state.write()
+            await self._past.write_ended(after[self._store.keys.ledger])
             self._report_up()
             if self._connections != connections:
                 return
@@ -117,13 +121,14 @@ class Mirror:
             await self._store.ask(self._store.redis.xgroup_create(stream, GROUP_FLEET, entry, mkstream=True))
 
     async def _trim(self) -> None:
-        """Remove from the copy what the host has removed from its streams."""
+        """Remove what the host has removed from its streams, and copy the hours that are over."""
         if time.monotonic() - self._trimmed < TRIM_EVERY:
             return
         for stream, copy in self._copies.items():
             facts: Any = await self._store.ask(self._store.redis.xinfo_stream(stream))
             if first := facts["first-entry"]:
                 await copy.trim(first[0].decode())
+        await self._past.write_hours()
         self._trimmed = time.monotonic()
 
     async def _wait(self, reason: str) -> None:
