@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from bench import (
     allocate,
     completion,
+    consumers,
     enforcement,
     fleet,
     growth,
@@ -36,6 +37,7 @@ ALL: dict[str, Callable[[], Iterable[str]]] = {
     "idle": idle.measure,
     "top": top.measure,
     "scrape": scrape.measure,
+    "consumers": consumers.measure,
     "page": page.measure,
 }
 

@@ -100,6 +100,7 @@ class Consumer:
                     await self._read_new()
                 except StoreDown as down:
                     LOG.warning("%s; trying again", down)
+                    check_cancelled()
                     await anyio.sleep(backoff)
                     backoff = min(backoff * 2, BACKOFF_LAST)
         finally:
@@ -112,7 +113,10 @@ class Consumer:
                 await self._store.close()
 
     async def _recover(self) -> None:
-        """Handle what is pending: what this member did not finish, and what others left."""
+        """Handle what is pending: what this member did not finish, and what others left.
+
+        Each is acknowledged at once: what ends the process again is then counted for itself only.
+        """
         await self._member.create()
         await self._acknowledge()
         await self._handling.tell(await self._gaps.before_reading())
@@ -123,6 +127,7 @@ class Consumer:
             after = key.decode()
             if fields:
                 await self._settle((key, fields), deliveries + 1)
+                await self._acknowledge()
             else:
                 removed.append(after)
                 self._done.append(after)
@@ -135,6 +140,7 @@ class Consumer:
         """Handle new entries, until it is time to look for entries of members that are gone."""
         claim_at = time.monotonic() + self._claim_after
         while (left := claim_at - time.monotonic()) > 0:
+            check_cancelled()
             block = max(1, round(min(left, BLOCK) * 1000))
             done = list(self._done)
             rows = await cancellable(self._member.read(">", self._batch, block, done))

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from canhazgpu.events.consumer.stream_event import StreamEvent, event_of, gap_event, key_of
 from canhazgpu.events.envelope import GAP, Undecodable, matches
-from canhazgpu.events.redis_client.cancellation import cancellable
+from canhazgpu.events.redis_client.cancellation import cancellable, check_cancelled
 from canhazgpu.events.redis_client.endpoint import Endpoint
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.redis_client.stream_ids import count_missing, missing_since, place_of
@@ -44,6 +44,7 @@ async def follow(
     pause = PAUSE_FIRST
     try:
         while True:
+            check_cancelled()
             try:
                 events = await reader.events()
             except StoreDown as down:

@@ -6,7 +6,7 @@ from redis.exceptions import ResponseError
 
 from canhazgpu.events.consumer.stream_event import StreamEvent, gap_event
 from canhazgpu.events.redis_client.group_member import NONE, GroupMember
-from canhazgpu.events.redis_client.stream_ids import count_missing, place_of
+from canhazgpu.events.redis_client.stream_ids import before, count_missing, place_of
 
 
 class Gaps:
@@ -30,7 +30,11 @@ class Gaps:
             self._redis.xrange(self._member.stream, f"({delivered}", count=1)
         )
         after, self._last = (self._last if delivered == NONE else delivered), delivered
-        return self._between(after, rows[0][0].decode()) if rows else []
+        if not rows:
+            return []
+        following = rows[0][0].decode()
+        self._last = before(following)  # The gap is told only once.
+        return self._between(after, following)
 
     async def in_batch(self, entries: list[str]) -> list[StreamEvent]:
         """Return the gap before these entries, which were just read; other members may have read some."""

@@ -15,6 +15,7 @@ from anyio import to_thread
 from canhazgpu.events.consumer.dead_letters import DeadLetter, GivenUp, append, raw_text
 from canhazgpu.events.consumer.stream_event import StreamEvent, event_of
 from canhazgpu.events.envelope import Undecodable, matches
+from canhazgpu.events.redis_client.cancellation import check_cancelled
 from canhazgpu.events.redis_client.group_member import GroupMember, Row
 from canhazgpu.events.redis_client.store import StoreDown
 from canhazgpu.events.timestamps import rfc3339
@@ -83,6 +84,7 @@ class Handling:
                 return
             with suppress(StoreDown):  # It is noticed later, and does not interrupt the event.
                 await self._before_pause()
+            check_cancelled()
             await anyio.sleep(pause)
             pause = min(pause * 2, PAUSE_LAST)
         reason = f"it was attempted {self._attempts} times, and the consumer ended each time"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from support.acl import (
+    PASSWORD,
     READER,
     ROOT,
     SERVICE,
@@ -23,8 +24,11 @@ from support.acl import (
 )
 from support.daemon import COMMAND, PATIENCE, Daemon, gpu, use
 from support.eventually import until
+from support.foreign_consumer import GROUP, append, left_nothing, running, until_length
 
+from canhazgpu.events import Consumer
 from canhazgpu.events.redis_client.keys import Keys
+from canhazgpu.events.redis_client.store import Store
 
 KEYS = Keys("gpu-host-1")  # As in the document.
 DOCUMENT = (ROOT / "docs" / "events.md").read_text()
@@ -48,6 +52,31 @@ def test_the_file_grants_readers_what_the_document_tells_them() -> None:
     named = set(re.findall(r"`(X[A-Z]+(?: [A-Z]+)?)`", DOCUMENT))
     named |= {" ".join(words[:2] if words[0] in ("XGROUP", "XINFO") else words[:1]) for words in documented()}
     assert granted(READER) == {"ping", "select"} | {name.lower().replace(" ", "|") for name in named}
+
+
+def test_the_library_for_consumers_needs_no_more_than_readers_have(server: AclRedis) -> None:
+    """Its commands are in the readers' line."""
+    needed = used(READER, every_command(server.admin))
+    assert {"xclaim", "xpending", "xinfo|groups"} <= needed <= granted(READER)
+
+
+@pytest.mark.anyio
+async def test_a_consumer_works_as_a_reader(server: AclRedis, caplog: pytest.LogCaptureFixture) -> None:
+    """A reader's consumer handles events, takes over what a member left, and is refused nothing."""
+    store = Store(f"unix://admin:{PASSWORD}@{server.socket}", "elsewhere")
+    ids = await append(store, 1, 3)
+    await store.redis.xgroup_create(store.keys.events, GROUP, id="0")
+    await store.redis.xreadgroup(GROUP, "gone", {store.keys.events: ">"}, count=2)
+    server.admin.acl_log_reset()
+    found: list[str] = []
+    consumer = Consumer(server.url(READER), host="elsewhere", group=GROUP, name="one", claim_after=0.3)
+    async with running(consumer, lambda event: found.append(event.stream_id)):
+        await until_length(found, 3)
+        await left_nothing(store)
+    await store.close()
+    assert sorted(found) == ids
+    assert {one["object"] for one in server.admin.acl_log()} <= {"client", "client|setinfo"}
+    assert "XCLAIM" not in caplog.text
 
 
 def documented() -> list[list[str]]:

@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.taken.append(Request(self.path, self.headers, body))
         self.server.behaviour(self)
 
-    do_GET = do_POST  # noqa: N815 - http.server's name; what follows a redirect would come by it
+    do_GET = do_PUT = do_POST  # noqa: N815 - http.server's names; what follows a redirect would come by GET
 
     def log_message(self, *_args: Any) -> None:
         """Be quiet."""

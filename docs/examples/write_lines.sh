@@ -1,0 +1,19 @@
+#!/bin/sh
+# Appends a line to a file for each reservation that ends. It needs no access to Redis. The place in the stream is
+# kept in a file, so that a restart continues where it stopped; the last event may come twice.
+lines=/var/lib/accounting/reservations.tsv
+place=/var/lib/accounting/place
+
+after=$(cat "$place" 2>/dev/null || echo 0)
+canhazgpu events --follow --json --type reservation.released --after "$after" |
+    while IFS= read -r event; do
+        case $(printf '%s' "$event" | jq -r .type) in
+        canhazgpu.stream.gap)
+            printf '%s' "$event" | jq -r '"\(.data.missing // "an unknown number of") events are missing"' >&2
+            ;;
+        *)
+            printf '%s' "$event" | jq -r '[.time, .data.user, .data.reason, (.data.gpus | length)] | @tsv' >>"$lines"
+            ;;
+        esac
+        printf '%s\n' "$event" | jq -r .stream_id >"$place.new" && mv "$place.new" "$place"
+    done
