@@ -95,9 +95,8 @@ def unacknowledged(host: Daemon) -> int:
 def documented(begin: str, host: Daemon) -> str:
     """Return a program of docs/events.md, with this host's names."""
     text = (EXAMPLES.parent / "events.md").read_text()
-    (block,) = [
-        one for one in re.findall(r"^```python\n(.+?)^```", text, re.MULTILINE | re.DOTALL) if begin in one
-    ]
+    blocks: list[str] = re.findall(r"^```python\n(.+?)^```", text, re.MULTILINE | re.DOTALL)
+    (block,) = [one for one in blocks if begin in one]
     text = block.replace("gpu-host-1", "testhost").replace("/var/lib/canhazgpu", f"{host.folder}/state")
     return text.replace("/var/lib/billing", str(host.folder))
 

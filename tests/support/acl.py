@@ -22,6 +22,7 @@ FOLDERS = {
     WORKER: ("workers", "events", "notifiers"),
     READER: ("events/consumer",),
 }
+FOREIGN = {"consumer", "conformance"}  # Folders of what runs as a reader, or on a Redis for tests.
 CONTAINERS = {"config", "memory", "xgroup", "xinfo"}  # Commands whose first argument says what they do.
 RECEIVERS = {"redis", "_redis", "pipe", "client"}
 # What only backups need is in docs/redis.md; the service's own server has no users.
@@ -99,7 +100,7 @@ def used(user: str, known: Container[str]) -> set[str]:
     found = {"ping", "select"}
     for folder in FOLDERS[user]:
         for path in (ROOT / folder).rglob("*.py"):
-            if path.name in WITH_MORE_RIGHTS or (path.parent.name == "consumer" and user != READER):
+            if path.name in WITH_MORE_RIGHTS or (path.parent.name in FOREIGN and user != READER):
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
