@@ -69,11 +69,12 @@ class Probe:
     def _look(self) -> None:
         """Compare the last entry of the host's stream with that of the copy, twenty times a second."""
         key, waiting = Keys("bench").events, dict[bytes, float]()
+        began = int(time.time() * 1000)
         own: Any = Redis(unix_socket_path=self._state)
         mirror = self._fleet.client(self._fleet.ports[0]) if len(self._fleet.ports) == 1 else None
         while mirror is not None and not self._over.wait(0.05):
             now = time.time()
-            for entry, _ in own.xrevrange(key, count=20):
+            for entry, _ in own.xrevrange(key, "+", str(began), count=20):
                 waiting.setdefault(entry, int(entry.partition(b"-")[0]) / 1000)
             facts: Any = mirror.xrevrange(key, count=50)
             for entry, _ in facts:
