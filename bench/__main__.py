@@ -22,6 +22,7 @@ from bench import (
     start,
     top,
 )
+from bench.scale import measurements
 
 ALL: dict[str, Callable[[], Iterable[str]]] = {
     "start": start.measure,
@@ -34,6 +35,7 @@ ALL: dict[str, Callable[[], Iterable[str]]] = {
     "lives": lives.measure,
     "report": report.measure,
     "fleet": fleet.measure,
+    "scale": measurements.measure,
     "idle": idle.measure,
     "top": top.measure,
     "scrape": scrape.measure,

@@ -40,7 +40,7 @@ class Host:
         self.daemon = Daemon(folder, settings, host=name, scan="1s")
         self.daemon.place(gpu(0), gpu(1))
         self.name, self.keys, self.folder = name, Keys(name), folder
-        self.granted = 0
+        self.granted, self.trouble = 0, ""
         self.daemon.start()
 
     def use(self) -> None:
@@ -53,13 +53,18 @@ class Host:
             made = client.post("/v1/reservations", {"kind": "manual", "count": 1, "duration": "1h"})
             self.granted += 1
             client.post("/v1/reservations/release", {"ids": [made["reservation"]["id"]]})
-        except (Unreachable, Refused, KeyError):
+        except (Unreachable, Refused, KeyError) as trouble:
+            self.trouble = repr(trouble)
             time.sleep(0.05)  # It starts, or its Redis does.
 
     def restart(self) -> None:
         """Kill the service in the middle of whatever it does, and start it again."""
         self.daemon.stop(9)
         self.daemon.start()
+
+    def log(self) -> str:
+        """Return the end of what its service has logged."""
+        return self.daemon.log.read_text()[-4000:]
 
     def stream(self, name: str) -> Any:
         """Return the entries of one of its streams."""
@@ -142,7 +147,10 @@ def test_no_event_is_missing_or_doubled_whatever_fails(folder: Path, resources: 
         before = {host.name: host.granted for host in lab.hosts}
         lab.proxy.swallow()  # With no mirror at all, every host grants.
         for host in lab.hosts:
-            until(partial(_granted, host, before[host.name]), 60, f"for {host.name}, {failed}")
+            try:
+                until(partial(_granted, host, before[host.name]), 60)
+            except AssertionError:
+                pytest.fail(f"{host.name} grants nothing: {host.trouble}, {failed}\n{host.log()}")
         lab.proxy.heal()
     events = 0
     for host in lab.hosts:
