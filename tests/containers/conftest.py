@@ -28,8 +28,8 @@ def serve(folder: Path) -> Iterator[Serve]:
             daemon = Daemon(folder, f'{more}\n[containers]\ndocker_socket = "{socket}"\n')
             config = folder / "config.toml"
             config.write_text(f'admin_group = "{admin_group}"\n{config.read_text()}')
-            daemon.start()
             running.callback(daemon.stop)
+            daemon.start()
             daemon.place(gpu(0), gpu(1))
             until(lambda: "GPU 1: AVAILABLE" in daemon.status())
             return daemon

@@ -22,8 +22,8 @@ def cluster() -> Iterator[Slurm]:
             folder.chmod(0o755)
         daemon = Daemon(folders[0], SETTINGS.format(folder=folders[0]))
         daemon.place(*cards())
-        daemon.start()
         stack.callback(daemon.stop)
+        daemon.start()
         until(lambda: daemon.status().count("AVAILABLE") == GPUS)
         yield stack.enter_context(slurm(folders[1], daemon))
 
@@ -33,6 +33,8 @@ def node(cluster: Slurm) -> Iterator[Slurm]:
     """The same, with no job and nothing reserved in the end."""
     yield cluster
     cluster.clear()
+    if cluster.daemon.process is None:  # The test failed.
+        cluster.daemon.start()
     cluster.daemon.run("admin", "release", "--all")
     cluster.daemon.place(*cards())
     until(lambda: cluster.daemon.status().count("AVAILABLE") == GPUS)

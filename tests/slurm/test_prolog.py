@@ -7,6 +7,8 @@ from support.daemon import until, use
 from support.people import Person
 from support.slurm import GPUS, Slurm, cards
 
+from canhazgpu.client import Client
+
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(180)]
 HELD = re.compile(r"GPU (\d+): IN USE by (\S+) \(job (\d+)\)")
 
@@ -14,6 +16,11 @@ HELD = re.compile(r"GPU (\d+): IN USE by (\S+) \(job (\d+)\)")
 def held(node: Slurm) -> dict[int, tuple[str, str]]:
     """Return the user and the job of each GPU that a job holds."""
     return {int(gpu): (user, job) for gpu, user, job in HELD.findall(node.daemon.status())}
+
+
+def reservations(node: Slurm) -> set[str]:
+    """Return the ids of all reservations."""
+    return {row["id"] for row in Client(str(node.daemon.folder / "s")).get("/v1/reservations")}
 
 
 def test_the_gpus_of_a_job_are_its_users_until_it_ends(node: Slurm, persons: list[Person]) -> None:
@@ -101,9 +108,9 @@ def test_a_requeued_job_holds_its_new_gpus_only(node: Slurm, persons: list[Perso
     """After `scontrol requeue`, the job has what it had, once."""
     job = node.submit(persons[0], "--gres=gpu:2")
     until(lambda: len(held(node)) == 2, 60)
+    before = reservations(node)
     node.run("scontrol", "requeue", job)
-    until(lambda: not held(node), 60)
-    until(lambda: len(held(node)) == 2, 60)
+    until(lambda: len(held(node)) == 2 and not before & reservations(node), 120)
     assert {job for _, job in held(node).values()} == {job}
 
 
@@ -125,7 +132,14 @@ def test_processes_of_the_job_are_no_violation(node: Slurm, persons: list[Person
     node.submit(persons[0], "--gres=gpu:4", f"--output={output}", script="echo $$; exec sleep 600")
     until(lambda: output.exists() and output.read_text().strip(), 60)
     pid = int(output.read_text())
-    node.daemon.place(*cards((0, use(pid, 900))))
-    until(lambda: "[validated: 900MB" in node.daemon.status())
-    assert node.daemon.facts() == []
-    assert "also used by" not in node.daemon.status()
+    other = persons[1].spawn("sleep", "600")
+    try:
+        node.daemon.place(*cards((0, use(pid, 900)), (1, use(other.pid, 900))))
+        facts = until(node.daemon.facts, 30)  # By then the job's would be one too.
+        assert {fact["gpu"] for fact in facts} == {1}
+        (line,) = [line for line in node.daemon.status().splitlines() if line.startswith("GPU 0:")]
+        assert "[validated: 900MB" in line
+        assert "also used by" not in line
+    finally:
+        other.kill()
+        other.wait()
