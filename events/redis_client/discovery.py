@@ -89,16 +89,7 @@ class Locator:
     async def _ask(self, seed: Address) -> Address | None:
         endpoint, by_sentinel = self._endpoint, self._endpoint.kind == "sentinel"
         options = endpoint.sentinel_options() if by_sentinel else endpoint.options()
-        client = Redis(
-            host=seed[0],
-            port=seed[1],
-            ssl=endpoint.is_encrypted,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=ASK_TIMEOUT,
-            socket_connect_timeout=ASK_TIMEOUT,
-            **options,
-        )
+        client = _client(options, endpoint, seed)
         try:
             return await (self._of_sentinel(client) if by_sentinel else self._of_cluster(client, seed[0]))
         finally:
@@ -121,6 +112,34 @@ class Locator:
             if first <= self._slot <= last:
                 return _node(master, host)
         raise RedisConnectionError(f"no node has the slot {self._slot}")
+
+
+async def masters(endpoint: Endpoint) -> list[Address]:
+    """Return host and port of each node of a Cluster that has slots. Raises redis' ConnectionError."""
+    why = "none was asked"
+    for seed in endpoint.seeds:
+        client = _client(endpoint.options(), endpoint, seed)
+        try:
+            rows = await _answer(client, "CLUSTER", "SLOTS")
+            return list(dict.fromkeys(_node(master, seed[0]) for _, _, master, *_ in rows))
+        except (RedisError, OSError) as error:
+            why = f"{seed[0]}:{seed[1]}: {' '.join(str(error).split())}"
+        finally:
+            await client.aclose()
+    raise RedisConnectionError(f"no node of the Cluster answers ({why})")
+
+
+def _client(options: dict[str, Any], endpoint: Endpoint, address: Address) -> Redis:
+    return Redis(
+        host=address[0],
+        port=address[1],
+        ssl=endpoint.is_encrypted,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=ASK_TIMEOUT,
+        socket_connect_timeout=ASK_TIMEOUT,
+        **options,
+    )
 
 
 async def _answer(client: Any, *words: str) -> Any:

@@ -1,6 +1,5 @@
 """Reads the state of all hosts from the fleet's Redis, a few hosts at a time."""
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,13 +8,14 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import msgspec
-from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from canhazgpu.events.durations import spell_length
-from canhazgpu.events.redis_client.endpoint import Endpoint
+from canhazgpu.events.redis_client.discovery import masters
+from canhazgpu.events.redis_client.endpoint import Address, Endpoint
 from canhazgpu.events.redis_client.fleet_copy import MOST_BYTES, CopiedState, CopyState, decode_state
 from canhazgpu.events.redis_client.keys import FLEET_HOSTS, Keys, host_of
 from canhazgpu.events.redis_client.store import ANSWER_TIMEOUT, Store, unreachable
@@ -33,7 +33,6 @@ NOTHING = Snapshot(now_ms=0, scanned_ms=None, stalled_ms=None, stalled_reason=""
 # What another machine answers is not to be trusted: it may be anything.
 TROUBLE = (
     RedisError,
-    RedisClusterException,
     OSError,
     ValueError,
     LookupError,
@@ -71,89 +70,122 @@ class HostCopy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MirrorReader:
-    """An open connection to the fleet's Redis. Raises FleetAway."""
+    """Open connections to the nodes of the fleet's Redis: one, or those of a Cluster. Raises FleetAway.
 
-    def __init__(self, client: Any) -> None:
-        """Read with `client`."""
-        self._client = client
+    A node that fails takes only its hosts from the view; `trouble` is its error.
+    """
+
+    def __init__(self, nodes: Sequence[Redis]) -> None:
+        """Read with `nodes`."""
+        self._nodes = list(nodes)
+        self._node_of: dict[str, Redis] = {}
+        self.trouble: Exception | None = None
 
     async def hosts(self) -> list[str]:
         """Return the names of all hosts, in order."""
-        with anyio.fail_after(DEADLINE):
-            found = {key async for key in self._client.scan_iter(match=FLEET_HOSTS, count=PAGE)}
-        return sorted({host_of(key.decode()) for key in found})
+        for node in tuple(self._nodes):
+            try:
+                with anyio.fail_after(DEADLINE):
+                    keys = {key async for key in node.scan_iter(match=FLEET_HOSTS, count=PAGE)}
+                self._node_of |= {host_of(key.decode()): node for key in keys}
+            except TROUBLE as error:
+                self._lose(node, error)
+        if self.trouble and not self._nodes:
+            raise self.trouble
+        return sorted(self._node_of)
 
     async def copies(self, hosts: Sequence[str], past: str = "") -> AsyncIterator[HostCopy]:
-        """Yield the copy of each host that has one, in this order; with what `past` names, ENDED or HOURS."""
-        with anyio.fail_after(DEADLINE):
-            clock = await self._client.time()
-        began = time.monotonic() - int(clock[0]) - int(clock[1]) / 1_000_000
+        """Yield the copy of each host that has one, in this order; with what `past` names, ENDED or HOURS.
+
+        If a node fails, its error is raised after all others.
+        """
         names = [STATE, past] if past else [STATE]
         for start in range(0, len(hosts), CHUNK):
             chunk = hosts[start : start + CHUNK]
-            keys = [getattr(Keys(host), name) for host in chunk for name in names]
-            with anyio.fail_after(DEADLINE):
-                values = await self._values(keys)
-            now_ms = int((time.monotonic() - began) * 1000)
-            for place, host in enumerate(chunk):
-                at = place * len(names)
-                some = [
-                    await self._large_value(key) if _is_cut(value) else value
-                    for key, value in zip(keys[at:], values[at : at + len(names)], strict=False)
-                ]
-                if any(_is_cut(value) for value in values[at : at + len(names)]):
-                    yield await anyio.to_thread.run_sync(_copy, host, now_ms, some)
-                elif some[0]:
-                    yield _copy(host, now_ms, some)
+            found: dict[str, tuple[int, list[Any]]] = {}
+            for node in tuple(self._nodes):
+                theirs = [host for host in chunk if self._node_of[host] is node]
+                try:
+                    with anyio.fail_after(DEADLINE):
+                        found |= await _values(node, theirs, names)
+                except TROUBLE as error:
+                    self._lose(node, error)
+            for host in [one for one in chunk if one in found]:
+                now_ms, values = found[host]
+                if any(map(_is_cut, values)):
+                    values = await self._large(host, names)
+                    yield await anyio.to_thread.run_sync(_copy, host, now_ms, values)
+                elif values[0]:
+                    yield _copy(host, now_ms, values)
                     await anyio.lowlevel.checkpoint()
+        if self.trouble:
+            raise self.trouble
 
-    async def _values(self, keys: Sequence[str]) -> Sequence[Any]:
-        """Return the values that hosts have written, at most the usual number of bytes of each."""
-        # In a Cluster, the hosts are on several nodes, and one transaction cannot have them all.
-        async with self._client.pipeline(transaction=False) as batch:
-            for key in keys:
-                batch.getrange(key, 0, USUAL_BYTES - 1)
-            values: Sequence[Any] = await batch.execute(raise_on_error=False)
+    async def _large(self, host: str, names: Sequence[str]) -> list[Any]:
+        """Return values that are larger than usual, and one byte more than allowed if they are too large."""
+        node: Any = self._node_of[host]
+        values: list[Any] = []
+        with anyio.fail_after(DEADLINE):
+            for name in names:
+                try:
+                    values.append(await node.getrange(getattr(Keys(host), name), 0, MOST_BYTES))
+                except ResponseError as error:  # It was replaced meanwhile.
+                    values.append(error)
         return values
 
-    async def _large_value(self, key: str) -> Any:
-        """Return a value that is larger than usual, and one byte more than allowed if it is too large."""
-        with anyio.fail_after(DEADLINE):
-            try:
-                return await self._client.getrange(key, 0, MOST_BYTES)
-            except ResponseError as error:  # It was replaced meanwhile.
-                return error
-
-    @property
-    def is_cluster(self) -> bool:
-        """Whether it is a Cluster."""
-        return isinstance(self._client, RedisCluster)
+    def _lose(self, node: Redis, error: Exception) -> None:
+        self.trouble = error
+        self._nodes.remove(node)
 
 
 @asynccontextmanager
 async def open_mirror(endpoint: Endpoint, host: str) -> AsyncIterator[MirrorReader]:
     """Connect for as long as the block lasts; errors in it become FleetAway."""
-    client = _cluster(endpoint) if endpoint.kind == "cluster" else Store(endpoint, host).redis
+    nodes: list[Redis] = []
     try:
-        yield MirrorReader(client)
+        if endpoint.kind == "cluster":
+            nodes += [_node(endpoint, address) for address in await masters(endpoint)]
+        else:
+            nodes.append(Store(endpoint, host).redis)
+        yield MirrorReader(nodes)
     except TROUBLE as error:
         raise FleetAway(unreachable(error)) from error
     finally:
         with anyio.CancelScope(shield=True):
-            await client.aclose()
+            for node in nodes:
+                await node.aclose()
 
 
-def _cluster(endpoint: Endpoint) -> Any:
+def _node(endpoint: Endpoint, address: Address) -> Redis:
     options = {name: value for name, value in endpoint.options().items() if name != "db"}
-    return RedisCluster(
-        startup_nodes=[ClusterNode(*seed) for seed in endpoint.seeds],
+    return Redis(
+        host=address[0],
+        port=address[1],
         ssl=endpoint.is_encrypted,
         protocol=2,
+        retry=Retry(NoBackoff(), 0),
         socket_timeout=ANSWER_TIMEOUT,
         socket_connect_timeout=ANSWER_TIMEOUT,
-        retry=Retry(NoBackoff(), 2),
         **options,
     )
+
+
+async def _values(
+    node: Redis, hosts: Sequence[str], names: Sequence[str]
+) -> dict[str, tuple[int, list[Any]]]:
+    """Return the time of a node in ms and the values of its hosts, at most the usual bytes of each."""
+    if not hosts:
+        return {}
+    async with node.pipeline(transaction=False) as batch:
+        batch.time()
+        for host in hosts:
+            for name in names:
+                batch.getrange(getattr(Keys(host), name), 0, USUAL_BYTES - 1)
+        clock, *values = await batch.execute(raise_on_error=False)
+    now_ms, size = int(clock[0]) * 1000 + int(clock[1]) // 1000, len(names)
+    return {
+        host: (now_ms, list(values[place * size : (place + 1) * size])) for place, host in enumerate(hosts)
+    }
 
 
 def _is_cut(value: Any) -> bool:

@@ -102,7 +102,13 @@ class FleetRoutes:
         count, model = request.query_params.get("gpus", "1"), request.query_params.get("model", "")
         if not (count.isascii() and count.isdecimal() and 0 < int(count[:6]) <= MOST_GPUS):
             raise Problem(400, "bad-request", f"`gpus` is not a number from 1 to {MOST_GPUS}")
-        copies = [copy async for copy in self.copies(request)]
+        copies = []
+        try:
+            async for copy in self.copies(request):
+                copies.append(copy)  # noqa: PERF401 - what was read before an error counts
+        except Problem:
+            if not copies:
+                raise
         from canhazgpu.service.fleet.search import found  # noqa: PLC0415
 
         return respond(await anyio.to_thread.run_sync(found, copies, int(count), model))
@@ -119,6 +125,8 @@ class FleetRoutes:
             async with open_mirror(settings.fleet.endpoint(), settings.host) as mirror:
                 hosts = await mirror.hosts()
                 unknown = [name for name in wanted if name not in hosts]
+                if unknown and mirror.trouble:
+                    raise mirror.trouble
                 if unknown:
                     detail = f"there is no host {printable(unknown[0])} in the fleet"
                     raise Problem(404, "no-such-host", detail, "`canhazgpu status --all` shows all")

@@ -47,7 +47,7 @@ class Host:
         """Reserve a GPU and release it, if the service is there, and first what a killed service left."""
         client = Client(str(self.folder / "s"), patience=20.0)
         try:
-            left = [one["id"] for one in client.get("/v1/reservations/own")]
+            left = [one["reservation"]["id"] for one in client.get("/v1/reservations/own")]
             if left:
                 client.post("/v1/reservations/release", {"ids": left})
             made = client.post("/v1/reservations", {"kind": "manual", "count": 1, "duration": "1h"})

@@ -10,9 +10,10 @@ import pytest
 from support.fleet import USAGE, fleet_server, put, read, state_of
 from support.redis_lab import Cluster, Server
 
+from canhazgpu.events.redis_client.endpoint import Endpoint
 from canhazgpu.events.redis_client.fleet_copy import encode_state
-from canhazgpu.events.redis_client.keys import Keys
-from canhazgpu.service.fleet.mirror_reader import CHUNK, FleetAway
+from canhazgpu.events.redis_client.keys import FLEET_HOSTS, Keys, host_of
+from canhazgpu.service.fleet.mirror_reader import CHUNK, FleetAway, open_mirror
 from canhazgpu.service.fleet.views import host_view
 
 pytestmark = pytest.mark.anyio
@@ -99,3 +100,32 @@ async def test_hosts_on_all_nodes_of_a_cluster(tmp_path: Path) -> None:
         copies = await read(cluster.url)
     assert [copy.host for copy in copies] == names
     assert {host_view(copy, "gpus")["gpus"][0]["status"] for copy in copies} == {"AVAILABLE"}
+
+
+async def collect(url: str, names: list[str]) -> None:
+    """Append the name of each host that is read before an error."""
+    async with open_mirror(Endpoint(url=url), "reader") as mirror:
+        async for copy in mirror.copies(await mirror.hosts()):
+            names.append(copy.host)  # noqa: PERF401 - they count also if there is an error
+
+
+@pytest.mark.slow
+async def test_a_node_of_a_cluster_that_is_away_takes_only_its_hosts(tmp_path: Path) -> None:
+    """The hosts of the other nodes are shown, and after them the error."""
+    names = [f"gpu{number:02}" for number in range(20)]
+    with ExitStack() as resources:
+        cluster = Cluster(tmp_path, resources, Keys(names[0]).prefix)
+        for name in names:
+            await put(cluster.url, name)
+        for server in cluster.servers:
+            with server.client() as admin:
+                admin.config_set("cluster-require-full-coverage", "no")
+        (lost, *_) = [one for one in cluster.servers[:3] if one is not cluster.owner]
+        with lost.client() as admin:
+            gone = {host_of(key.decode()) for key in admin.scan_iter(match=FLEET_HOSTS)}
+        lost.kill()
+        copies: list[str] = []
+        with pytest.raises(FleetAway, match=r"Connect call failed|nothing is listening"):
+            await collect(cluster.url, copies)
+    assert gone
+    assert copies == sorted(set(names) - gone)
