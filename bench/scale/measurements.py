@@ -240,9 +240,9 @@ def _shown(programs: Path, folder: Path) -> str:
     environment = {**os.environ, "CANHAZGPU_CONFIG": str(folder / "config.toml")}
     environment.pop(URL)
     began = time.time()
-    words = [str(programs / "canhazgpu"), "status", "--all", "--json"]
+    words = [str(programs / "canhazgpu"), "status", "--all"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     took = time.time() - began
-    if done.returncode:
-        return f"{' '.join(done.stderr.split())[:160]} ({took:.1f} s)"
-    return f"{len(json.loads(done.stdout))} hosts ({took:.1f} s)"
+    shown = sum(not line.startswith(" ") for line in done.stdout.splitlines())
+    error = f", then: {' '.join(done.stderr.split())[:160]}" if done.returncode else ""
+    return f"{shown} hosts{error} ({took:.1f} s)"
