@@ -114,7 +114,8 @@ def used(user: str, known: Container[str]) -> set[str]:
 def _of_call(node: ast.Call, function: ast.Attribute) -> set[str]:
     receiver = function.value
     name = getattr(receiver, "attr", getattr(receiver, "id", ""))
-    if name not in RECEIVERS:
+    owner = getattr(receiver, "value", None)
+    if name not in RECEIVERS or getattr(owner, "attr", "") == "_fleet":  # Whose users `redis acl` makes.
         return set()
     if function.attr == "pipeline":
         whole = any(one.arg == "transaction" and getattr(one.value, "value", None) for one in node.keywords)
