@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from redis import Redis
 from support.daemon import gpu, use
-from support.eventually import eventually
+from support.eventually import eventually, slowness
 
 from canhazgpu.config.settings import Gpus, Settings, Violations
 from canhazgpu.events.envelope import decode
@@ -210,8 +210,9 @@ async def test_detection_is_never_late_and_never_false(store: Store, world: Worl
     late, checked = _late(world, opened, stall)
     assert late == []
     assert _false(world, opened, stall) == []
-    assert checked > CHANGES / 10
-    assert len(opened) > CHANGES / 10
+    least = CHANGES / 10 / slowness()  # A busy machine leaves fewer moments at which something must be seen.
+    assert checked > least
+    assert len(opened) > least
 
 
 def _late(world: World, opened: list[tuple[float, dict[str, Any]]], stall: Stall) -> tuple[list[str], int]:

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from support.daemon import Daemon
+from support.eventually import eventually
 
 from canhazgpu.events.envelope import GAP
 from canhazgpu.events.outbox import send_test
@@ -86,9 +87,15 @@ async def test_a_stream_that_was_begun_anew_is_a_gap(store: Store) -> None:
     """After a wipe, the number of missing entries is unknown."""
     ids = await happen(store, 10)
     await store.redis.delete(store.keys.events)
+    await eventually(lambda: _is_after(store, ids[9]))  # A wipe takes a millisecond.
     anew = await happen(store, 2)
     assert shape(await lines(store, ids[9])) == [None, *anew]
     assert count_missing(ids[9], anew[0]) is None
+
+
+async def _is_after(store: Store, last: str) -> bool:
+    seconds, microseconds = await store.redis.time()
+    return bool(seconds * 1000 + microseconds // 1000 > int(last.partition("-")[0]))
 
 
 async def test_a_follower_who_is_overtaken_is_told(store: Store) -> None:
