@@ -88,10 +88,11 @@ class Workers:
         """Return the file with the numbers of the events that a group has handled."""
         return self._folder / f"{group}.notes"
 
-    def kill(self, group: str) -> bool:
-        """Kill a worker in the middle of whatever it does; return False if it has not begun to work."""
+    def kill(self, group: str, least: int) -> bool:
+        """Kill a worker in the middle of whatever it does, once it has handled so many; return whether."""
         worker = self._running[group]
-        if worker.poll() is None and self.notes(group).stat().st_size == self._size[group]:
+        handled = (self.notes(group).stat().st_size - self._size[group]) // RECORD.size
+        if worker.poll() is None and handled < least:
             return False
         if worker.poll() is not None:
             raise RuntimeError(f"the worker of {group} ended by itself")
@@ -109,7 +110,12 @@ class Workers:
 
 
 def survive(
-    folder: Path, events: int, killed_after: tuple[float, float] = KILLED_AFTER, *, quiet: bool = True
+    folder: Path,
+    events: int,
+    killed_after: tuple[float, float] = KILLED_AFTER,
+    *,
+    least: int = 1,
+    quiet: bool = True,
 ) -> "tuple[int, float, list[Judgement]]":
     """Let three groups handle so many events; return the kills, the seconds, a judgement for each group."""
     choice = random.Random(events)  # noqa: S311 - seeded, not cryptography
@@ -119,27 +125,27 @@ def survive(
         append, workers = client.register_script(APPEND), Workers(socket, folder)
         began = moved = said = time.monotonic()
         kill_at = began + choice.uniform(*killed_after)
-        appended = least = 0
+        appended = finished = 0
         try:
-            while least < events:
-                if appended < events and appended - least < AHEAD:
+            while finished < events:
+                if appended < events and appended - finished < AHEAD:
                     last = min(events, appended + CHUNK)
                     append(keys=[STREAM], args=[appended + 1, last])
                     appended = last
                 else:
                     time.sleep(0.02)
                 now = time.monotonic()
-                if now >= kill_at and workers.kill(choice.choice(GROUPS)):
+                if now >= kill_at and workers.kill(choice.choice(GROUPS), least):
                     kill_at = now + choice.uniform(*killed_after)
-                finished = acknowledged(client)
-                if finished != least:
-                    least, moved = finished, now
-                    client.xtrim(STREAM, minid=f"1795600000000-{least}", approximate=True)
+                before, finished = finished, acknowledged(client)
+                if finished != before:
+                    moved = now
+                    client.xtrim(STREAM, minid=f"1795600000000-{finished}", approximate=True)
                 if now - moved > STUCK:
-                    raise RuntimeError(f"no progress after {least} events")
+                    raise RuntimeError(f"no progress after {finished} events")
                 if not quiet and now - said > SAID:
                     said = now
-                    print(f"{least} of {events}, {workers.kills} kills, {now - began:.0f} s", flush=True)
+                    print(f"{finished} of {events}, {workers.kills} kills, {now - began:.0f} s", flush=True)
             seconds = time.monotonic() - began
             return workers.kills, seconds, [judge(workers.notes(one), events) for one in GROUPS]
         finally:
