@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import socket
 import socketserver
@@ -31,7 +32,10 @@ class MetricsServer(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
         """Listen. Raises OSError."""
-        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except UnicodeError as error:  # A part of it is empty, or has more than 63 characters.
+            raise OSError(errno.EINVAL, "this cannot be the name of a host") from error
         where: Any = found[0][4]
         self.address_family = found[0][0]
         self.registry = registry

@@ -69,6 +69,8 @@ def _bound(address: str, name: str) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         fail(f"cannot listen on {address:.80}: {error.strerror}; choose another port", REFUSED)
+    except UnicodeError:  # A part of the name is empty, or has more than 63 characters.
+        fail(f"{name}: '{address:.80}' is not an address such as {EXAMPLES}", USAGE)
     return listener
 
 

@@ -224,6 +224,7 @@ def test_a_signal_ends_it(lasting_host: Daemon, number: signal.Signals) -> None:
         (("--listen", "nonsense"), "", 2, "--listen: expected an address and a port such as 127.0.0.1:9836"),
         ((), 'listen = "x"', 2, "{folder}/config.toml: exporter.listen: expected an address and a port"),
         (("--listen", "192.0.2.1:9836"), "", 1, "cannot listen on 192.0.2.1:9836: Cannot assign requested"),
+        (("--listen", "a..b:9836"), "", 1, "cannot listen on a..b:9836: this cannot be the name of a host"),
     ],
 )
 def test_an_address_that_cannot_be_used(

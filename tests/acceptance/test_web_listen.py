@@ -118,7 +118,10 @@ def test_a_bad_path_is_one_line(lasting_host: Daemon, listen: str) -> None:
     assert done.stderr == said
 
 
-@pytest.mark.parametrize("listen", ["x", "127.0.0.1", ":80", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:²"])
+@pytest.mark.parametrize(
+    "listen",
+    ["x", "127.0.0.1", ":80", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:²", "a..b:80", f"{'a' * 64}:80"],
+)
 def test_a_bad_address_is_one_line(lasting_host: Daemon, listen: str) -> None:
     """The command says what an address looks like, and exits with 2."""
     done = lasting_host.run("web", "--listen", listen)
