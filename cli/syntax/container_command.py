@@ -13,6 +13,7 @@ VERBS = ("run", "create")
 SUDO = "sudo"
 GROUP = "container"
 OPTION = "--gpus"
+MOST_DIGITS = 18  # Docker refuses longer numbers.
 # The options without a value, of `docker run` and `nerdctl run`.
 FLAGS = frozenset(
     {
@@ -88,11 +89,13 @@ def _narrowed(option: list[str], value: str, uuids: list[str]) -> list[str]:
 
 
 def _count(field: str) -> int | None:
-    """Return the number in `2` or `count=2`, -1 for `all`, or None for other fields."""
+    """Return the number in `2` or `count=2`, -1 for all, as is every negative number, or None."""
     text = field.removeprefix("count=")
-    if text in {"all", "-1"}:
+    if text == "all":
         return -1
-    return int(text) if text.isascii() and text.isdecimal() else None
+    digits = text[1:] if text[:1] in {"+", "-"} else text
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= MOST_DIGITS
+    return max(-1, int(text)) if is_number else None
 
 
 def _takes_value(word: str) -> bool:

@@ -66,7 +66,24 @@ def test_one_gpu_needs_no_quotes() -> None:
     assert found == ["docker", "run", "--gpus=device=GPU-a", "x"]
 
 
-@pytest.mark.parametrize("words", [["--gpus", "3"], ["--gpus=count=3"], ["--gpus", "3,capabilities=utility"]])
+@pytest.mark.parametrize("count", ["-2", "count=-7", "-1", "all"])
+def test_a_negative_number_is_all_reserved_gpus(count: str) -> None:
+    """Docker takes every negative number for all GPUs of the host."""
+    found = with_variables(["docker", "run", f"--gpus={count}", "x"], {"NVIDIA_VISIBLE_DEVICES": "GPU-a"})
+    assert found == ["docker", "run", "--gpus=device=GPU-a", "x"]
+
+
+@pytest.mark.parametrize("count", ["9" * 5000, "none", "--1", "-", "+", "0", "-0"])
+def test_what_docker_refuses_is_left_to_docker(count: str) -> None:
+    """It is no number of GPUs, however long it is."""
+    command = ["docker", "run", f"--gpus={count}", "x"]
+    assert with_variables(command, {"NVIDIA_VISIBLE_DEVICES": "GPU-a"}) == command
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--gpus", "3"], ["--gpus", "+3"], ["--gpus=count=3"], ["--gpus", "3,capabilities=utility"]],
+)
 def test_more_gpus_than_are_reserved_are_an_error(words: list[str]) -> None:
     """The container would get GPUs of others, or fail later."""
     with pytest.raises(TooMany, match="the container asks for 3 GPUs, but the run has 2"):
