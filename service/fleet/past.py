@@ -43,9 +43,12 @@ def _host_report(copy: HostCopy, asked: Question) -> ReportResponse:
     days = range(begin // DAY_MS, end // DAY_MS + 1)
     sums = [fields[name] for day in days if (name := f"sums/{day}") in fields]
     names = msgspec.json.decode(fields.get("names", b"{}"), type=dict[int, str])
-    users = {user for text in sums for part in decode_list(text, Sums) for user in part.users}
+    parts = [part for text in sums for part in decode_list(text, Sums)]
+    users = {user for part in parts for user in part.users}
     if max(len(users), len(names)) > MOST_ROWS:
         raise ValueError(f"it has more than {MOST_ROWS} users")
+    if not all(0 <= length <= HOUR_MS for part in parts for *_, length in part.rows):
+        raise ValueError("its hours are longer than an hour")
     waited = [one for day in days for one in decode_list(fields.get(f"waits/{day}", b""), Waited)]
     found = Facts(
         now_ms=end,

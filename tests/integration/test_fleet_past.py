@@ -196,3 +196,17 @@ async def test_nothing_is_copied_twice(url: str, host: HoursHost, server: Server
             await past.write_hours()
             await past.write_ended("1-1")
             assert admin.exists(keys.fleet_hours, keys.fleet_ended) == 2
+
+
+@pytest.mark.parametrize("length", [-1, HOUR * 1000 + 1, 10**311])
+async def test_hours_that_cannot_be_are_left_out(url: str, server: Server, length: int) -> None:
+    """No host can have had a GPU for longer than there was time: it would hide all others in the sums."""
+    hour = BEGIN // 3_600_000
+    for name, much in (("bad", length), ("bad2", length), ("good", HOUR * 1000)):
+        await put(url, name)
+        sums = b'[["GPU-a"],["user:1"],[[%d,0,0,0,%d]]]' % (hour, much)
+        fields = {"summed": b"%d" % (hour + 24), f"sums/{hour // 24}": sums}
+        with server.client() as admin:
+            admin.set(Keys(name).fleet_hours, encode_hours(fields))
+    found = await report_of(url, 0, DAY)
+    assert (found.left_out, found.total.reserved_s) == (["bad", "bad2"], HOUR)
