@@ -113,7 +113,11 @@ class MirrorReader:
             for host in [one for one in chunk if one in found]:
                 now_ms, values = found[host]
                 if any(map(_is_cut, values)):
-                    values = await self._large(host, names)
+                    try:
+                        values = await self._large(host, names)
+                    except TROUBLE as error:
+                        self._lose(self._node_of[host], error)
+                        continue
                     yield await anyio.to_thread.run_sync(_copy, host, now_ms, values)
                 elif values[0]:
                     yield _copy(host, now_ms, values)
@@ -135,7 +139,8 @@ class MirrorReader:
 
     def _lose(self, node: Redis, error: Exception) -> None:
         self.trouble = error
-        self._nodes.remove(node)
+        if node in self._nodes:
+            self._nodes.remove(node)
 
 
 @asynccontextmanager

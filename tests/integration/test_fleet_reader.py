@@ -13,7 +13,15 @@ from support.redis_lab import Cluster, Server
 from canhazgpu.events.redis_client.endpoint import Endpoint
 from canhazgpu.events.redis_client.fleet_copy import encode_state
 from canhazgpu.events.redis_client.keys import FLEET_HOSTS, Keys, host_of
-from canhazgpu.service.fleet.mirror_reader import CHUNK, FleetAway, open_mirror
+from canhazgpu.events.redis_client.store import Store
+from canhazgpu.service.fleet.mirror_reader import (
+    CHUNK,
+    TROUBLE,
+    USUAL_BYTES,
+    FleetAway,
+    MirrorReader,
+    open_mirror,
+)
 from canhazgpu.service.fleet.views import host_view
 
 pytestmark = pytest.mark.anyio
@@ -129,3 +137,27 @@ async def test_a_node_of_a_cluster_that_is_away_takes_only_its_hosts(tmp_path: P
             await collect(cluster.url, copies)
     assert gone
     assert copies == sorted(set(names) - gone)
+
+
+async def test_a_node_that_fails_during_a_large_state_takes_only_that(tmp_path: Path) -> None:
+    """What was read of it before is shown, and so are the hosts of the other nodes, and then the error."""
+    large = {b"1": bytes(2 * USUAL_BYTES)}
+    copies: list[str] = []
+    with fleet_server(tmp_path) as one, fleet_server(tmp_path) as two:
+        urls = [f"redis://127.0.0.1:{server.port}" for server in (one, two)]
+        for name, values in (("a", {}), ("b", {"queue": large}), ("c", {"queue": large}), ("d", {})):
+            await put(urls[0], name, **values)
+        await put(urls[1], "e")
+        stores = [Store(url, "reader") for url in urls]
+        reader = MirrorReader([store.redis for store in stores])
+
+        async def kill_after_the_first() -> None:
+            async for copy in reader.copies(await reader.hosts()):
+                copies.append(copy.host)
+                one.kill()
+
+        with pytest.raises(TROUBLE):
+            await kill_after_the_first()
+        for store in stores:
+            await store.close()
+    assert copies == ["a", "d", "e"]
