@@ -32,6 +32,9 @@ READERS = frozenset(
         "pbs",
         "kubernetes",
         "exporter",
+        "web",
+        "enforcement",
+        "oci",
     }
 )
 # The tables of a settings file that seem to be about a command; others are there for the service, no doubt.

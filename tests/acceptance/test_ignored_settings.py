@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from support.daemon import COMMAND, Daemon, until
 
+from canhazgpu.cli.syntax.service_settings import note
+
 
 def run(host: Daemon, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run a command with more variables."""
@@ -78,3 +80,9 @@ def test_what_commands_read_is_not_named(host: Daemon) -> None:
     done = run(host, "status", CANHAZGPU_SOCKET=socket, CANHAZGPU_RESERVATION="r1-1", CANHAZGPU_X="1", **zone)
     assert (done.returncode, done.stderr) == (0, "")
     assert run(host, "config", "check", CANHAZGPU_RESERVE_DURATION="1h").stderr == ""
+
+
+@pytest.mark.parametrize("command", ["web", "exporter", "enforcement", "oci"])
+def test_a_command_that_reads_the_settings_is_not_said_to_ignore_them(command: str) -> None:
+    """It acts as the variable says, so the note would be false."""
+    assert note(command, {"CANHAZGPU_WEB_LISTEN": "unix:/run/web.sock"}, None) == ""
