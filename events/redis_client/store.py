@@ -215,9 +215,11 @@ class Store:
         self.fencing_token = FencingToken(dataset=dataset, sequence=sequence, owner=self.owner)
 
     async def ask(self, question: Any) -> Any:
-        """Await one command and return its answer. Raises StoreDown."""
+        """Await one command and return its answer. Raises StoreDown, also if Redis takes no writes now."""
         try:
             return await question
+        except ResponseError as error:
+            raise _down(error) from error
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
 

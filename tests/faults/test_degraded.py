@@ -81,6 +81,8 @@ def check(host: Daemon, reason: str, *, may_fit: bool = False) -> None:
         ["release"],
         ["extend"],
     ):
+        if may_fit and "--wait" in words:  # Its place in the queue may fit; then it waits.
+            continue
         refused = host.run(*words)
         # In a page that Redis had just given back. If it was the release, there is nothing to extend.
         if may_fit and (refused.returncode == 0 or "you have no manual reservation" in refused.stderr):

@@ -8,6 +8,8 @@ import pytest
 from redis import Redis
 from support.daemon import Daemon, gpu, until, use
 
+from canhazgpu.events.redis_client.store import Store, StoreDown
+
 USED = gpu(0, use(999_999, 1024, "bob", "python3"), memory_used_mb=45)
 
 
@@ -16,6 +18,27 @@ def redis(host: Daemon) -> Iterator[Redis]:
     """The service's own Redis."""
     with host.redis() as client:
         yield client
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("setting", "before", "after"), [("min-replicas-to-write", "1", "0"), ("maxmemory", "1", "0")]
+)
+async def test_an_acknowledgement_that_is_refused_ends_nothing(
+    store: Store, setting: str, before: str, after: str
+) -> None:
+    """A command that is not in a script is refused in the same way, and is one that can be tried again."""
+    await store.redis.xadd(store.keys.events, {"data": "{}"})
+    await store.redis.xgroup_create(store.keys.events, "mail", "0")
+    await store.redis.config_set(setting, before)
+    try:
+        with pytest.raises(StoreDown):
+            await store.ask(store.redis.xadd(store.keys.events, {"data": "{}"}))
+        if setting != "maxmemory":  # What frees memory is allowed then.
+            with pytest.raises(StoreDown):
+                await store.ask(store.redis.xack(store.keys.events, "mail", "1-1"))
+    finally:
+        await store.redis.config_set(setting, after)
 
 
 def _opened(host: Daemon) -> bool:
@@ -37,7 +60,7 @@ def test_the_service_waits_and_goes_on(
     """The daemon keeps running and says why; afterwards nothing is missing or duplicated."""
     redis.execute_command(*breaks)  # type: ignore[no-untyped-call]
     host.place(USED)
-    until(lambda: b"store_down" in host.log.read_bytes(), 10)
+    until(lambda: b"store_down" in host.log.read_bytes(), 30)
     time.sleep(2)
     assert host.log.read_bytes().count(b"store_down") <= 3, "every attempt fills the journal with a line"
     assert host.process is not None
