@@ -56,10 +56,8 @@ async def _announce(store: Store, draft: dict[str, Any]) -> str:
 
 async def deliveries(store: Store, since_ms: int = 0, limit: int = 1000) -> list[Delivery]:
     """Return the newest `limit` attempts since `since_ms`, oldest first. Raises StoreDown."""
-    try:
-        rows: Any = await store.redis.xrevrange(store.keys.deliveries, "+", str(since_ms), count=limit)
-    except UNREACHABLE as error:
-        raise StoreDown(unreachable(error)) from error
+    question = store.redis.xrevrange(store.keys.deliveries, "+", str(since_ms), count=limit)
+    rows: Any = await store.ask(question)
     return list(_attempts(reversed(rows)))
 
 

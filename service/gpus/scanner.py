@@ -14,7 +14,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading, GpuUsage, ProcessReading, ProcessUse, RunMember
 from canhazgpu.events.linux.processes import EXHAUSTED
 from canhazgpu.events.redis_client.keys import HOSTS
-from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown
+from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.service.gpus.missing_cards import ended_violations
 from canhazgpu.service.gpus.observation import KNOWN, Observed, observe, stall
 from canhazgpu.service.gpus.renumbering import Renumbering
@@ -256,10 +256,7 @@ class Scanner:
     async def _log_alive(self, observed: Observed) -> None:
         if time.monotonic() - self._alive_at < SIGN_OF_LIFE:
             return
-        try:
-            await self._store.common.zadd(HOSTS, {self._settings.host: observed.now_ms})
-        except UNREACHABLE as error:
-            raise StoreDown(str(error)) from error
+        await self._store.ask(self._store.common.zadd(HOSTS, {self._settings.host: observed.now_ms}))
         self._alive_at = time.monotonic()
 
 

@@ -13,7 +13,7 @@ import msgspec
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import Vendor
 from canhazgpu.events.redis_client.scripts import Script
-from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
+from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import Record, Waiting
 from canhazgpu.service.reservations.releases import Released, ReleaseOrder
 from canhazgpu.service.reservations.script_replies import (
@@ -282,17 +282,11 @@ class Allocator:
         raise StoreDown("the host's GPUs change faster than they can be read")
 
     async def _known(self) -> list[int]:
-        try:
-            rows: Any = await self._store.redis.zrange(self._store.keys.gpus, 0, -1)
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
+        rows: Any = await self._store.ask(self._store.redis.zrange(self._store.keys.gpus, 0, -1))
         return [int(index) for index in rows]
 
     async def _rows(self, key: str) -> Mapping[bytes, bytes]:
-        try:
-            rows: Any = await self._store.redis.hgetall(key)
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
+        rows: Any = await self._store.ask(self._store.redis.hgetall(key))
         return dict(rows)
 
 
