@@ -198,10 +198,8 @@ class Store:
         """Run a script that restores the promised data, without requiring the fencing token."""
         try:
             return await self._run(script, keys, args)
-        except ResponseError as error:
+        except (ResponseError, *UNREACHABLE) as error:
             raise _down(error) from error
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         with self.reply_timer.expect_reply():
@@ -218,10 +216,8 @@ class Store:
         """Await one command and return its answer. Raises StoreDown, also if Redis takes no writes now."""
         try:
             return await question
-        except ResponseError as error:
+        except (ResponseError, *UNREACHABLE) as error:
             raise _down(error) from error
-        except UNREACHABLE as error:
-            raise StoreDown(unreachable(error)) from error
 
     async def now_ms(self) -> int:
         """Return the time of Redis' clock in milliseconds. Raises StoreDown."""
@@ -282,8 +278,8 @@ class Store:
         await self.common.aclose()
 
 
-def _down(error: ResponseError) -> Exception:
-    """Return StoreDown if a script failed because Redis is not available, else the error itself."""
+def _down(error: Exception) -> Exception:
+    """Return StoreDown if a command failed because Redis is not available, else the error itself."""
     # From Redis 7 on the code stands first, and redis-py makes a class of it.
     not_now = isinstance(error, UNREACHABLE) or _NOT_NOW.search(str(error)) or is_elsewhere(error)
     return StoreDown(unreachable(error)) if not_now else error
