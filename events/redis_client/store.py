@@ -281,7 +281,8 @@ class Store:
 def _down(error: Exception) -> Exception:
     """Return StoreDown if a command failed because Redis is not available, else the error itself."""
     # From Redis 7 on the code stands first, and redis-py makes a class of it.
-    not_now = isinstance(error, UNREACHABLE) or _NOT_NOW.search(str(error)) or is_elsewhere(error)
+    moved = isinstance(error, ResponseError) and is_elsewhere(error)
+    not_now = isinstance(error, UNREACHABLE) or moved or _NOT_NOW.search(str(error))
     return StoreDown(unreachable(error)) if not_now else error
 
 
