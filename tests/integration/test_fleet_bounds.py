@@ -1,12 +1,13 @@
 """What a hostile host can do to those who read the fleet: real values on a real server."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from support.fleet import USAGE, fleet_server, put, read
+from support.fleet import USAGE, put, read
+from support.fleet_fixtures import server as server  # noqa: PLC0414 - a fixture, as is the next one
+from support.fleet_fixtures import url as url  # noqa: PLC0414
 from support.redis_lab import Server
 
 from canhazgpu.events.redis_client.fleet_copy import MOST_BYTES, MOST_GPUS, MOST_ROWS, CopyState
@@ -16,22 +17,6 @@ from canhazgpu.service.fleet.views import VIEWS, host_line, host_view
 
 pytestmark = pytest.mark.anyio
 HUGE = 100 * 2**20
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The fleet's Redis."""
-    with fleet_server(tmp_path_factory.mktemp("fleet")) as made:
-        yield made
-
-
-@pytest.fixture
-async def url(server: Server) -> AsyncIterator[str]:
-    """Its address; it is empty before and after."""
-    with server.client() as admin:
-        admin.flushall()
-        yield f"redis://127.0.0.1:{server.port}"
-        admin.flushall()
 
 
 async def test_a_huge_value_is_not_read(url: str, server: Server) -> None:

@@ -1,7 +1,7 @@
 """The past of all hosts: what is copied of it says the same as the host itself."""
 
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC
 from typing import Any
@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 from month.hours_host import HoursHost
-from support.fleet import fleet_server, put, read
+from support.fleet import put, read
+from support.fleet_fixtures import server as server  # noqa: PLC0414 - a fixture, as is the next one
+from support.fleet_fixtures import url as url  # noqa: PLC0414
 from support.redis_lab import Server
 from support.report_lab import ALICE, BEGIN, BOB, DAY, HOUR, ask, hours, release, reserve, until
 from support.report_lab import host as host  # noqa: PLC0414 - a fixture
@@ -29,22 +31,6 @@ from canhazgpu.workers.fleet.past_copy import PastCopy
 pytestmark = pytest.mark.anyio
 END = 25 * HOUR
 ALL = EndedFilter(since_ms=0)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The fleet's Redis."""
-    with fleet_server(tmp_path_factory.mktemp("fleet")) as made:
-        yield made
-
-
-@pytest.fixture
-async def url(server: Server) -> AsyncIterator[str]:
-    """Its address; it is empty before and after."""
-    with server.client() as admin:
-        admin.flushall()
-        yield f"redis://127.0.0.1:{server.port}"
-        admin.flushall()
 
 
 @asynccontextmanager

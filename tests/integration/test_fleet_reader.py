@@ -1,6 +1,5 @@
 """Reading the copies of all hosts, from a real server and from a real Cluster."""
 
-from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 from support.fleet import USAGE, fleet_server, put, read, state_of
+from support.fleet_fixtures import server as server  # noqa: PLC0414 - a fixture, as is the next one
+from support.fleet_fixtures import url as url  # noqa: PLC0414
 from support.redis_lab import Cluster, Server
 
 from canhazgpu.events.redis_client.endpoint import Endpoint
@@ -25,22 +26,6 @@ from canhazgpu.service.fleet.mirror_reader import (
 from canhazgpu.service.fleet.views import host_view
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The fleet's Redis."""
-    with fleet_server(tmp_path_factory.mktemp("fleet")) as made:
-        yield made
-
-
-@pytest.fixture
-async def url(server: Server) -> AsyncIterator[str]:
-    """Its address; it is empty before and after."""
-    with server.client() as admin:
-        admin.flushall()
-        yield f"redis://127.0.0.1:{server.port}"
-        admin.flushall()
 
 
 async def test_hosts_are_in_order(url: str) -> None:
