@@ -148,7 +148,6 @@ EXEMPT = {
     "make faults": LONG,
     'make faults ONLY="wiped,disk" STATE=runs': LONG,
     "nvidia-smi --gpu-reset -i 3": "needs a GPU that may be reset",
-    "conda run -n paper pip install .": "conda is neither on PyPI nor in Debian: not tested",
     "canhazgpu redis migrate --to rediss://USER@redis.example.com"
     " --password-file /etc/canhazgpu/redis-password": (
         "needs the Redis of a site, with TLS: tests/acceptance/test_backup.py has one of its own"
