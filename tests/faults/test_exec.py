@@ -236,7 +236,7 @@ async def test_a_program_that_prints_without_end_stops_nobody(script: Script, tm
 
 
 def read_so_far() -> int:
-    """Return the number of bytes that this thread has read; those of a process include its ended children's."""
+    """Return the number of bytes that this thread has read: for a process, its ended children's count too."""
     return int(Path("/proc/thread-self/io").read_text().split()[1])
 
 
