@@ -10,19 +10,25 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from canhazgpu.cli.web.static_files import style_source
 from canhazgpu.cli.web.viewer import is_loopback
 from canhazgpu.events.sanitize import printable
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    "content-security-policy": "default-src 'none'; script-src 'self'; img-src 'self';"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+
+def headers() -> dict[str, str]:
+    """Return the headers of every answer."""
+    name = "content-security-policy"
+    return {**HEADERS, name: f"{HEADERS[name]}; style-src {style_source()}"}
 
 
 class Guard:
@@ -31,6 +37,7 @@ class Guard:
     def __init__(self, app: Any, address: str, hosts: Iterable[str]) -> None:
         """Guard `app`, which is served on `address`; `hosts` are more names of it."""
         self._app = app
+        self._headers = [(name.encode(), value.encode()) for name, value in headers().items()]
         local = is_loopback(address)
         self._hosts = {*LOCAL_NAMES, *map(str.lower, hosts)} if local or hosts else set[str]()
 
@@ -41,7 +48,7 @@ class Guard:
 
         async def guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_RAW]
+                message["headers"] = [*message["headers"], *self._headers]
             await send(message)
 
         request = Request(scope)

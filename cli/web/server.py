@@ -123,7 +123,10 @@ class Pages:
         if name not in static_files.MEDIA:
             return PlainTextResponse("There is no such file.\n", NOT_FOUND)
         headers = {"cache-control": "public, max-age=31536000, immutable"}
-        return _packed(request, static_files.content(name), static_files.MEDIA[name], headers, 200)
+        body = static_files.content(name)
+        if _takes_gzip(request):
+            body, headers = static_files.packed(name), {**headers, "content-encoding": "gzip"}
+        return Response(body, 200, {**headers, "vary": "accept-encoding"}, static_files.MEDIA[name])
 
     def _page(self, title: str, make: Maker) -> Callable[[Request], Awaitable[Response]]:
         async def page(request: Request) -> Response:
@@ -194,8 +197,12 @@ def _one_of(request: Request, name: str, known: Any, usual: str | None = None) -
     return word if word in known else usual or str(next(iter(known)))
 
 
+def _takes_gzip(request: Request) -> bool:
+    return "gzip" in request.headers.get("accept-encoding", "")
+
+
 def _packed(request: Request, body: bytes, media: str, headers: dict[str, str], status: int) -> Response:
-    if len(body) > WORTH_PACKING and "gzip" in request.headers.get("accept-encoding", ""):
+    if len(body) > WORTH_PACKING and _takes_gzip(request):
         body, headers = gzip.compress(body, 5, mtime=0), {**headers, "content-encoding": "gzip"}
     return Response(body, status, {**headers, "vary": "accept-encoding, cookie"}, media)
 

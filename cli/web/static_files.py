@@ -1,10 +1,12 @@
-"""The files that browsers load beside the page: all of them come with the package."""
+"""The files of the page, which come with the package: the style is in the page, browsers load the others."""
 
+import base64
+import gzip
 import hashlib
 from functools import cache
 from importlib.resources import files
 
-MEDIA = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+MEDIA = {"page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
 @cache
@@ -17,3 +19,20 @@ def content(name: str) -> bytes:
 def address(name: str) -> str:
     """Return the address of a file. It changes with the content, so that browsers can keep what they have."""
     return f"/static/{name}?v={hashlib.sha256(content(name)).hexdigest()[:8]}"
+
+
+@cache
+def packed(name: str) -> bytes:
+    """Return a file, compressed."""
+    return gzip.compress(content(name), 9, mtime=0)
+
+
+@cache
+def style() -> str:
+    """Return the style sheet. In the page, it is there before anything can be painted."""
+    return content("page.css").decode()
+
+
+def style_source() -> str:
+    """Return how the Content-Security-Policy allows the style sheet, and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content('page.css')).digest()).decode()}'"

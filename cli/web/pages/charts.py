@@ -1,11 +1,13 @@
 """Drawings in SVG without any style of their own: the style sheet colours their classes in both themes."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 from zlib import crc32
 
 from canhazgpu.cli.reservations.report_charts import PARTS
-from canhazgpu.cli.web.history import SAMPLES, Sample
+from canhazgpu.cli.web.history import MOST_GPUS, SAMPLES, Sample
 from canhazgpu.cli.web.markup import Child, Element, el
 
 WIDTH, HEIGHT = 1000, 40
@@ -14,18 +16,23 @@ COLOURS = 8  # Of users in a timeline.
 SHADES = 4
 
 
-def svg(*children: Child, height: int = HEIGHT, class_: str = "chart", label: str | None = None) -> Element:
+def svg(
+    *children: Child,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    class_: str = "chart",
+    label: str | None = None,
+) -> Element:
     """Return a drawing that is as wide as its place; without a `label`, screen readers skip it."""
     return el(
         "svg",
         *children,
         class_=class_,
-        viewBox=f"0 0 {WIDTH} {height}",
+        viewBox=f"0 0 {width} {height}",
         preserveAspectRatio="none",
         role="img" if label else None,
         aria_label=label,
         aria_hidden=None if label else "true",
-        focusable="false",
     )
 
 
@@ -44,11 +51,13 @@ def rect(begin: float, end: float, class_: str, title: str | None = None, height
 
 def meter(share: float | None, class_: str) -> Element:
     """Return a bar that shows a share from 0 to 1; the text beside it says the number."""
-    filled = rect(0, min(1.0, max(0.0, share)), class_, height=6) if share else None
-    return svg(rect(0, 1, "rail", height=6), filled, height=6, class_="meter")
+    percent = f"{_short(min(1.0, max(0.0, share or 0.0)) * 100)}%"
+    filled = el("rect", width=percent, height="100%", class_=class_) if share else None
+    return el("svg", filled, class_="meter", aria_hidden="true")
 
 
-def sparkline(samples: Sequence[Sample]) -> Element:
+@lru_cache(MOST_GPUS)  # It changes every 30 s, and the page more often.
+def sparkline(samples: tuple[Sample, ...]) -> Element:
     """Return the history of one GPU; the newest sample is at the right edge."""
     known = [one.utilization for one in samples if one.utilization is not None]
     memory = [one.memory for one in samples if one.memory is not None]
@@ -59,23 +68,36 @@ def sparkline(samples: Sequence[Sample]) -> Element:
     ]
     label = f"Last 30 minutes: {', '.join(spans) or 'nothing known yet'}"
     return svg(
-        *_lines([one.memory for one in samples], "memory"),
-        *_lines([one.utilization for one in samples], "utilization"),
+        _line([one.memory for one in samples], "memory"),
+        _line([one.utilization for one in samples], "utilization"),
+        width=SAMPLES - 1,
         class_="history",
         label=label,
     )
 
 
-def _lines(shares: Sequence[float | None], class_: str) -> list[Element]:
-    """Return lines through the known points. Where something is not known, there is a gap."""
-    step, first = WIDTH / (SAMPLES - 1), SAMPLES - len(shares)
-    runs: list[list[str]] = [[]]
-    for place, share in enumerate(shares, first):
-        if share is None:
+def _line(shares: Sequence[float | None], class_: str) -> Element | None:
+    """Return a line through the known points, in steps from one to the next, because those are short.
+
+    Where something is not known, there is a gap. Points within a level part are left out.
+    """
+    begin = SAMPLES - len(shares)
+    heights = [None if one is None else HEIGHT - 1 - round(one * (HEIGHT - 2)) for one in shares]
+    around = zip([None, *heights], heights, [*heights[1:], None], strict=False)
+    runs: list[list[tuple[int, int]]] = [[]]
+    for place, (before, height, after) in enumerate(around, begin):
+        if height is None:
             runs.append([])
-        else:
-            runs[-1].append(f"{place * step:.0f},{HEIGHT - 1 - share * (HEIGHT - 2):.0f}")
-    return [el("polyline", points=" ".join(run), class_=class_) for run in runs if len(run) > 1]
+        elif not before == height == after:
+            runs[-1].append((place, height))
+    path = "".join(_steps(run) for run in runs if len(run) > 1)
+    return el("path", d=path, class_=class_) if path else None
+
+
+def _steps(points: Sequence[tuple[int, int]]) -> str:
+    (left, top), *_ = points
+    steps = "".join(f" {x - left}{y - top:+d}".replace("+", " ") for (left, top), (x, y) in pairwise(points))
+    return f"M{left} {top}l{steps}"
 
 
 def hours_bar(row: dict[str, Any], most: float) -> Element:

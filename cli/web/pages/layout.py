@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from canhazgpu.cli.web.markup import Child, Element, el, moment, to_html
+from canhazgpu.cli.web.markup import STYLE, Child, Element, el, moment, to_html
 from canhazgpu.cli.web.pages.now import State
 from canhazgpu.cli.web.spelling import spell_time
-from canhazgpu.cli.web.static_files import address
+from canhazgpu.cli.web.static_files import address, style
 from canhazgpu.cli.web.viewer import Viewer
 
 PAGES = {
@@ -45,7 +45,7 @@ def _head(title: str) -> Element:
         el("meta", name="color-scheme", content="light dark"),
         el("title", title),
         el("link", rel="icon", href=address("icon.svg"), type="image/svg+xml"),
-        el("link", rel="stylesheet", href=address("page.css")),
+        Element(STYLE, {}, (style(),)),
         el("script", src=address("page.js"), defer=""),
     )
 
