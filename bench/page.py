@@ -30,6 +30,7 @@ from canhazgpu.cli.web.viewer import Viewer
 from canhazgpu.client import Client
 
 BROWSERS = 200
+EMPTY = "data:text/html,<p>empty"
 ROUNDS = 10
 SECONDS = 30
 FILES = ("static/page.js", "static/icon.svg")  # The style is in the page.
@@ -50,13 +51,14 @@ SCROLL = """() => new Promise(resolve => {
 
 
 def measure() -> Iterator[str]:
-    """Yield a line for each figure."""
+    """Yield a line for each figure, and the load of the machine."""
     for gpus in (8, 64):
         with service(gpus=gpus) as (folder, _), _page(folder) as (url, process):
             yield _size(url, Client(str(folder / "s")), gpus)
             yield from _load(url, process, Client(str(folder / "s")), gpus)
             if find_spec("playwright") and shutil.which("chromium"):
                 yield from _in_browser(url, Client(str(folder / "s")), gpus)
+            yield f"load {os.getloadavg()[0]:.0f}"
 
 
 @contextmanager
@@ -137,7 +139,7 @@ def _in_browser(url: str, client: Client, gpus: int) -> Iterator[str]:
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
-        paints = [_first_paint(browser, url) for _ in range(ROUNDS)]
+        empty, paints = ([_first_paint(browser, at) for _ in range(ROUNDS)] for at in (EMPTY, url))
         tab = browser.new_page()
         tab.goto(url)
         while tab.inner_text("#state") != "Live":
@@ -148,7 +150,8 @@ def _in_browser(url: str, client: Client, gpus: int) -> Iterator[str]:
     slow = statistics.quantiles(frames, n=100)[98]
     paint, delay = statistics.median(paints), statistics.median(delays)
     yield (
-        f"{gpus} GPUs, Chromium: first paint p50 {paint:.0f} ms, most {max(paints):.0f} ms;"
+        f"{gpus} GPUs, Chromium: first paint p50 {paint:.0f} ms, most {max(paints):.0f} ms,"
+        f" of an empty page p50 {statistics.median(empty):.0f} ms;"
         f" from an event until it is on the page p50 {delay:.0f} ms, most {max(delays):.0f} ms;"
         f" a frame while scrolling p50 {statistics.median(frames):.1f} ms, p99 {slow:.1f} ms"
     )

@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import NoReturn
 
+from canhazgpu.cli.exporter.fleet_figures import fleet_registry
 from canhazgpu.cli.exporter.host_metrics import PATIENCE, HostMetrics
 from canhazgpu.cli.exporter.http_server import MetricsServer
 from canhazgpu.client.connection import WAITING, WARNED, Client
@@ -21,7 +22,8 @@ def run(address: tuple[str, int], most_users: int) -> None:
     threading.excepthook = _end
     WAITING[:] = WARNED[:] = []  # What is wrong is said once, not with every answer.
     client, metrics = Client(patience=PATIENCE), HostMetrics(PROGRAM)
-    with MetricsServer(address, metrics.registry) as server:
+    registries = {"/metrics": metrics.registry, "/metrics/fleet": fleet_registry(client, PROGRAM)}
+    with MetricsServer(address, registries) as server:
         metrics.start(client, most_users)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)

@@ -1,4 +1,4 @@
-"""HTTP for Prometheus: /metrics, and a page that says so. One short request on a connection."""
+"""HTTP for Prometheus: paths with metrics, and a page that names them. One short request on a connection."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from prometheus_client import CollectorRegistry
 
 MOST = 16  # Connections at a time; more are closed.
 PATIENCE = 10.0  # Seconds for a client that sends or reads nothing.
 PAGE = b"""<!doctype html><html lang="en"><title>canhazgpu exporter</title>
-<h1>canhazgpu exporter</h1><p><a href="/metrics">Metrics</a></p></html>
+<h1>canhazgpu exporter</h1><p><a href="/metrics">Metrics of this host</a>,
+<a href="/metrics/fleet">of all hosts of its fleet</a></p></html>
 """
 FAST = 1  # The level of gzip.
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Serves a registry. Each request has a thread of its own, and there are at most MOST."""
+    """Serves a registry for each path. Each request has a thread of its own, and there are at most MOST."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], registry: CollectorRegistry) -> None:
+    def __init__(self, address: tuple[str, int], registries: Mapping[str, CollectorRegistry]) -> None:
         """Listen. Raises OSError."""
         try:
             found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -38,7 +41,7 @@ class MetricsServer(ThreadingHTTPServer):
             raise OSError(errno.EINVAL, "this cannot be the name of a host") from error
         where: Any = found[0][4]
         self.address_family = found[0][0]
-        self.registry = registry
+        self.registries = registries
         self._free = BoundedSemaphore(MOST)
         super().__init__(where, _Handler)
 
@@ -76,11 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/":
             self._send(200, "text/html; charset=utf-8", PAGE)
-        elif path == "/metrics":
+        elif registry := self.server.registries.get(path):
             encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-            self._send(200, content_type, encode(self.server.registry))
+            self._send(200, content_type, encode(registry))
         else:
-            self._send(404, "text/plain; charset=utf-8", b"there is only /metrics\n")
+            known = " and ".join(self.server.registries)
+            self._send(404, "text/plain; charset=utf-8", f"there is only {known}\n".encode())
 
     def _send(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)

@@ -113,8 +113,7 @@ class FleetFeeds:
 
     def _made(self, host: str) -> FleetFeed:
         if not host:
-            paths = ("/v1/fleet/status", "/v1/fleet/queue")
-            return FleetFeed(self._service, paths, "hosts", _all_hosts)
+            return FleetFeed(self._service, ("/v1/fleet/summary",), "hosts", _all_hosts)
         asked = f"?host={quote(host, '')}"
         paths = (f"/v1/fleet/status{asked}", f"/v1/fleet/queue{asked}")
         return FleetFeed(self._service, paths, "host", _one_host)
@@ -128,8 +127,8 @@ class FleetFeeds:
 
 
 def _all_hosts(answers: list[list[dict[str, Any]]], trouble: str, at: str) -> Element:
-    hosts, queues = answers
-    return hosts_page(hosts, queues, trouble, at)
+    (hosts,) = answers
+    return hosts_page(hosts, trouble, at)
 
 
 def _one_host(answers: list[list[dict[str, Any]]], trouble: str, _: str) -> Element:

@@ -79,6 +79,7 @@ class Pages:
                 Route("/live/hosts", self.live_hosts),
                 Route("/live/hosts/{host}", self.live_hosts),
                 Route("/metrics", self.metrics),
+                Route("/metrics/fleet", self.metrics),
                 Route("/static/{name}", self.static),
             ]
         )
@@ -114,7 +115,8 @@ class Pages:
 
     async def metrics(self, request: Request) -> Response:
         """Return the figures for Prometheus."""
-        status, media, body = await self._metrics.answer(request.headers.get("accept", ""))
+        fleet = request.url.path.endswith("/fleet")
+        status, media, body = await self._metrics.answer(request.headers.get("accept", ""), fleet=fleet)
         return _packed(request, body, media, {"cache-control": "no-store"}, status)
 
     async def static(self, request: Request) -> Response:

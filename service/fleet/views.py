@@ -1,15 +1,16 @@
 """The views of the fleet: what is shown of the copy of each host."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from canhazgpu.service.fleet.mirror_reader import TROUBLE, HostCopy, unreadable_copy
-from canhazgpu.service.status.gpu_status import reservation, rfc3339, silenced_until, status
+from canhazgpu.service.status.gpu_status import reservation, rfc3339, silenced_until, states, status
 from canhazgpu.service.status.queue_status import queue
 
-View = Callable[[HostCopy], list[Any]]
+View = Callable[[HostCopy], Any]
 
 
 def host_line(copy: HostCopy, view: str, rows: View | None = None) -> bytes:
@@ -40,6 +41,16 @@ def gpu_rows(copy: HostCopy) -> list[dict[str, Any]]:
     return status(copy.snapshot, copy.state.scan_interval_ms / 1000, presume_holder=presume)
 
 
+def _counts(copy: HostCopy) -> dict[str, Any]:
+    """Return how many GPUs are in each state, and how many requests wait and violations are open."""
+    seen = copy.snapshot
+    return {
+        "gpus": Counter(states(seen, copy.state.scan_interval_ms / 1000)),
+        "waiting": len(seen.waiting),
+        "violations": sum(len(gpu.violations) for gpu in seen.gpus),
+    }
+
+
 def _queue(copy: HostCopy) -> list[Any]:
     return queue(copy.snapshot)
 
@@ -64,6 +75,7 @@ def _violations(copy: HostCopy) -> list[Any]:
 
 
 VIEWS: dict[str, View] = {
+    "counts": _counts,
     "gpus": gpu_rows,
     "queue": _queue,
     "reservations": _reservations,

@@ -22,8 +22,15 @@ if TYPE_CHECKING:
     from canhazgpu.service.fleet.mirror_reader import HostCopy
 
 NO_FLEET = "set fleet.url on this host, which is documented in docs/fleet.md"
-PATHS = {"status": "gpus", "queue": "queue", "reservations": "reservations", "violations": "violations"}
+PATHS = {
+    "status": "gpus",
+    "summary": "counts",
+    "queue": "queue",
+    "reservations": "reservations",
+    "violations": "violations",
+}
 MOST_GPUS = 1024
+TOGETHER = 2**15  # Bytes that are sent together: to send the line of each host costs more than to make it.
 
 
 class FoundResponse(msgspec.Struct, kw_only=True):
@@ -86,6 +93,7 @@ class FleetRoutes:
             Route("/v1/fleet/queue", self.view),
             Route("/v1/fleet/reservations", self.view),
             Route("/v1/fleet/status", self.view),
+            Route("/v1/fleet/summary", self.view),
             Route("/v1/fleet/violations", self.view),
         ]
 
@@ -153,13 +161,16 @@ async def stream(copies: "AsyncIterator[HostCopy]", line: "Callable[[HostCopy], 
     """Return a response with the line of each host. Raises Problem if there is not even the first."""
 
     async def lines(first: "HostCopy | None") -> AsyncIterator[bytes]:
-        if first is not None:
-            yield line(first)
+        text = b"" if first is None else line(first)
         try:
             async for copy in copies:
-                yield await anyio.to_thread.run_sync(line, copy) if copy.is_large else line(copy)
+                text += await anyio.to_thread.run_sync(line, copy) if copy.is_large else line(copy)
+                if len(text) >= TOGETHER:
+                    yield text
+                    text = b""
         except Problem as problem:  # The response has begun.
-            yield msgspec.json.encode(problem.line()) + b"\n"
+            text += msgspec.json.encode(problem.line()) + b"\n"
+        yield text
 
     return StreamingResponse(lines(await anext(copies, None)), media_type="application/jsonl")
 

@@ -33,6 +33,13 @@ def status(snapshot: Snapshot, scan_interval: float, *, presume_holder: bool) ->
     return [_gpu(gpu, snapshot, blind, presume_holder) for gpu in snapshot.gpus]
 
 
+def states(snapshot: Snapshot, scan_interval: float) -> list[str]:
+    """Return the `status` of each GPU only."""
+    blind = _blind(snapshot, scan_interval)
+    found = [_state(gpu, blind)[0] for gpu in snapshot.gpus]
+    return ["UNKNOWN" if one == "AVAILABLE" and snapshot.stale_reason else one for one in found]
+
+
 def _blind(snapshot: Snapshot, scan_interval: float) -> str | None:
     """Return why the state of all GPUs is unknown, or None if the last scan is recent.
 

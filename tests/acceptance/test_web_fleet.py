@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from support.daemon import Daemon, gpu, until, use
+from support.exporter import exporting, values
 from support.fleet import fleet_server
 from support.people import Person
 from support.web import Watcher, page_of
@@ -38,6 +39,12 @@ def test_all_hosts_are_on_one_page_and_each_has_its_own(tmp_path: Path) -> None:
             text = until(lambda: summary in (found := page.get("/hosts").text) and found, 30)
             assert 'href="/hosts/gpu02"' in text
             assert "1 used without reservation" in text
+            figures = values(page.get("/metrics/fleet").text)
+            with exporting(one) as exporter:
+                assert set(values(exporter.text("/metrics/fleet"))) == set(figures)
+            assert figures["canhazgpu_fleet_up", frozenset()] == 1
+            labels = frozenset({("host", "gpu02"), ("state", "unreserved")})
+            assert figures["canhazgpu_fleet_gpus", labels] == 1
             text = page.get("/hosts/gpu02").text
             assert text.count("<article") == 3
             assert "train.py" in text
@@ -84,6 +91,7 @@ def test_the_pages_of_hosts_are_live(tmp_path: Path) -> None:
 def test_a_host_that_is_none_has_no_stream(lasting_host: Daemon) -> None:
     """Who asks for the changes of a host that there is not, or without a fleet, is refused."""
     with page_of(lasting_host) as page:
+        assert "canhazgpu_fleet_up 0.0" in page.get("/metrics/fleet").text
         for path in ("/live/hosts", "/live/hosts/gpu99"):
             answer = page.get(path)
             assert (answer.status_code, answer.headers["content-type"][:10]) == (503, "text/plain")

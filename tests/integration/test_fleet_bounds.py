@@ -72,6 +72,7 @@ async def test_the_largest_state_is_shown_whole(url: str) -> None:
     (copy,) = await read(url)
     assert (copy.away, copy.is_large) == ("", True)
     assert {name: len(host_view(copy, name)[name]) for name in VIEWS} == {
+        "counts": 3,
         "gpus": MOST_GPUS,
         "queue": MOST_ROWS,
         "reservations": 0,

@@ -41,9 +41,9 @@ class Exporter:
         assert self.process.poll() is None, self.output
         return self
 
-    def text(self) -> str:
+    def text(self, path: str = "/metrics") -> str:
         """Return the metrics as they are sent."""
-        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=PATIENCE) as answer:
             return str(answer.read().decode())
 
     def value(self, name: str, **labels: str) -> float | None:

@@ -34,7 +34,7 @@ def address() -> Iterator[tuple[str, int]]:
     registry = CollectorRegistry()
     registry.register(Broken())
     address = ("127.0.0.1", free_port())
-    with MetricsServer(address, registry) as server:
+    with MetricsServer(address, {"/metrics": registry}) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield address

@@ -10,23 +10,19 @@ from canhazgpu.cli.web.pages.now import STATES, State, notice, now_page
 HEADS = ("Host", "Seen", "GPUs", "Available", "In other states", "Waiting", "Open violations")
 
 
-def hosts_page(
-    hosts: Sequence[dict[str, Any]], queues: Sequence[dict[str, Any]], trouble: str, at: str
-) -> Element:
+def hosts_page(hosts: Sequence[dict[str, Any]], trouble: str, at: str) -> Element:
     """Return a row for each host, as of `at`. Rows are replaced one by one when they change.
 
     `trouble`: why this is not the current state of all hosts, empty if it is.
     """
-    waiting = {one["host"]: len(one["queue"]) for one in queues}
-    rows = [_row(one, waiting.get(one["host"], 0)) for one in hosts]
-    gpus = [gpu for one in hosts for gpu in one["gpus"]]
-    free = sum(gpu["status"] == "AVAILABLE" for one in hosts if not one["away"] for gpu in one["gpus"])
-    total = f"{len(hosts)} hosts with {len(gpus)} GPUs, of which {free} are available now"
+    gpus = sum(sum(one["counts"]["gpus"].values()) for one in hosts)
+    free = sum(one["counts"]["gpus"].get("AVAILABLE", 0) for one in hosts if not one["away"])
+    total = f"{len(hosts)} hosts with {gpus} GPUs, of which {free} are available now"
     return el(
         "div",
         notice(State(at=at, trouble=trouble)),
         el("p", total, id="hosts-total"),
-        _table(rows),
+        _table([_row(one) for one in hosts]),
         id="hosts",
     )
 
@@ -42,19 +38,19 @@ def _table(rows: Sequence[Element]) -> Element:
     )
 
 
-def _row(host: dict[str, Any], waiting: int) -> Element:
-    gpus = host["gpus"]
-    counts = {name: sum(gpu["status"] == status for gpu in gpus) for status, name in STATES.items()}
-    free = counts.pop("available")
-    others = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+def _row(host: dict[str, Any]) -> Element:
+    counts = host["counts"]
+    gpus = {name: counts["gpus"].get(status, 0) for status, name in STATES.items()}
+    free = gpus.pop("available")
+    others = ", ".join(f"{count} {name}" for name, count in gpus.items() if count)
     cells: tuple[Child, ...] = (
         el("a", host["host"], href=f"/hosts/{quote(host['host'], '')}"),
         el("span", moment(host["seen"], "from_now"), f"; away: {host['away']}" if host["away"] else None),
-        str(len(gpus)),
+        str(sum(counts["gpus"].values())),
         str(free),
         others or "none",
-        str(waiting),
-        str(sum(len(gpu["violations"]) for gpu in gpus)),
+        str(counts["waiting"]),
+        str(counts["violations"]),
     )
     shown = (el("td", cell, data_head=head) for head, cell in zip(HEADS, cells, strict=True))
     return el("tr", *shown, id=f"host-{host['host']}", class_="away" if host["away"] else None)
