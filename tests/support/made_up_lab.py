@@ -273,8 +273,8 @@ async def _events(request: Request) -> Response:
     return StreamingResponse(nothing(), media_type="application/jsonl")
 
 
-def application() -> Starlette:
-    """Return the API."""
+def application(*more: Route) -> Starlette:
+    """Return the API, with more routes."""
     answers: dict[str, Any] = {
         "/v1/health": lambda _: {"host": "gpu1"},
         "/v1/status": lambda _: [_gpu(index) for index in range(GPUS)],
@@ -293,5 +293,9 @@ def application() -> Starlette:
         return Route(path, answer)
 
     return Starlette(
-        routes=[Route("/v1/events", _events), *(route(path, make) for path, make in answers.items())]
+        routes=[
+            Route("/v1/events", _events),
+            *more,
+            *(route(path, make) for path, make in answers.items()),
+        ]
     )

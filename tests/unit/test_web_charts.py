@@ -7,7 +7,7 @@ import pytest
 
 from canhazgpu.cli.web.history import SAMPLES, Sample
 from canhazgpu.cli.web.markup import Element
-from canhazgpu.cli.web.pages.charts import HEIGHT, meter, sparkline
+from canhazgpu.cli.web.pages.charts import COLOURS, HEIGHT, colours_of, meter, sparkline
 
 LONGEST = 360  # Characters of a line that never rests.
 
@@ -75,3 +75,12 @@ def test_a_meter_shows_a_share() -> None:
         for share in (0.5, 1.5, 0.0, None)
     ]
     assert widths == [["50%"], ["100%"], [], []]
+
+
+def test_users_have_different_colours() -> None:
+    """As long as there are colours left, no two users of a page have the same."""
+    few = colours_of([f"user{number}" for number in range(COLOURS)])
+    assert len(set(few.values())) == COLOURS
+    many = colours_of([f"user{number}" for number in range(3 * COLOURS)])
+    assert len(many) == 3 * COLOURS
+    assert colours_of(["bob"])["bob"] == colours_of(["bob", "dave"])["bob"]

@@ -10,8 +10,9 @@ from threading import Thread
 from typing import Any
 
 import uvicorn
-from support.browser import MIDDLE, NARROW, WIDE, chromium, tab
+from support.browser import LIVE, MIDDLE, NARROW, WIDE, chromium, tab, wait
 from support.eventually import until
+from support.made_up_fleet import ROUTES
 from support.made_up_lab import application
 
 from canhazgpu.cli.web import history
@@ -23,6 +24,9 @@ PICTURES = (
     ("now-768", "/", MIDDLE, "light"),
     ("now-375", "/", NARROW, "light"),
     ("now-375-dark", "/", NARROW, "dark"),
+    ("hosts", "/hosts", WIDE, "light"),
+    ("hosts-768-dark", "/hosts", MIDDLE, "dark"),
+    ("hosts-375", "/hosts", NARROW, "light"),
     ("timeline", "/timeline?span=week", WIDE, "light"),
     ("timeline-375-dark", "/timeline?span=week", NARROW, "dark"),
     ("report", "/report", WIDE, "light"),
@@ -44,7 +48,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
         path = f"{name}/s"
-        api = uvicorn.Server(uvicorn.Config(application(), uds=path, log_config=None, lifespan="off"))
+        api = uvicorn.Server(uvicorn.Config(application(*ROUTES), uds=path, log_config=None, lifespan="off"))
         api.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         thread = Thread(target=api.run, daemon=True)
         thread.start()
@@ -69,6 +73,8 @@ def _take(browser: Any, url: str, width: int, scheme: str, file: Path) -> None:
     with tab(browser, width, color_scheme=scheme) as shown:
         shown.goto(url)
         shown.wait_for_load_state("load")
+        if shown.get_attribute("body", "data-live"):
+            wait(shown, LIVE)
         shown.screenshot(path=file)
     size = file.stat().st_size
     assert size <= MOST, f"{file}: {size} bytes"

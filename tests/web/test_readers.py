@@ -11,8 +11,28 @@ from support.daemon import Daemon, gpu, until, use
 from support.hostile import toml
 from support.web import Page, page_of
 
+from canhazgpu.cli.web.pages import layout
+from canhazgpu.cli.web.pages.hosts import hosts_page
+from canhazgpu.cli.web.pages.now import State
+from canhazgpu.cli.web.viewer import Viewer
+
 pytestmark = [pytest.mark.web, pytest.mark.timeout(300)]
 HOSTILE = "</script><img src=x onerror=window.harmed=1><script>window.harmed=1</script>\u202e"
+# The cells whose head, which is drawn before them on a narrow screen, reaches into their text.
+COVERED = """() => [...document.querySelectorAll('td')].filter(cell => {
+  const head = getComputedStyle(cell, '::before');
+  if (head.position !== 'absolute') return false;
+  const probe = document.createElement('span');
+  probe.style.cssText = 'position:absolute;white-space:nowrap';
+  probe.textContent = cell.dataset.head;
+  cell.append(probe);
+  const wide = probe.getBoundingClientRect().width;
+  probe.remove();
+  return wide > parseFloat(getComputedStyle(cell).paddingLeft);
+}).map(cell => cell.dataset.head)"""
+# How many lines a short name takes.
+WORD_HEIGHT = """() => { const link = document.querySelector('#hosts-rows a');
+  return link.getBoundingClientRect().height / parseFloat(getComputedStyle(link).lineHeight); }"""
 PAGES = ("/", "/timeline", "/timeline?span=week", "/violations", "/report", "/report?by=gpu", "/deliveries")
 
 
@@ -83,6 +103,36 @@ def test_nothing_is_wider_than_the_screen(browser: Any, full: Page, width: int, 
         shown.goto(full.url + path)
         wide = shown.evaluate("document.documentElement.scrollWidth")
         assert wide <= width
+
+
+@pytest.mark.parametrize("width", [320, NARROW, MIDDLE, WIDE])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_table_of_all_hosts_fits(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    """The heads of the table do not cover its values, whatever hosts are called; axe finds nothing."""
+    from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415 - only where it is installed
+
+    names = ["gpu10", "a" * 200, HOSTILE]
+    counts = {"gpus": {"AVAILABLE": 3, "UNRESERVED": 1, "IN_USE": 4}, "waiting": 12, "violations": 7}
+    rows = [
+        {
+            "host": name,
+            "seen": "2026-12-01T12:00:00Z",
+            "away": "x" * 200 if number else None,
+            "counts": counts,
+        }
+        for number, name in enumerate(names)
+    ]
+    state = State(host="gpu10", at="2026-12-01T12:00:00Z", fleet=True)
+    viewer = Viewer(user=None, zone_name="UTC", zone=None, only_mine=False)
+    file = tmp_path / "page.html"
+    file.write_text(layout.page("/hosts", "Hosts", state, hosts_page(rows, "", ""), viewer), encoding="utf-8")
+    with tab(browser, width, color_scheme=scheme) as shown:
+        shown.goto(file.as_uri())
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        assert shown.evaluate(COVERED) == []
+        assert shown.evaluate(WORD_HEIGHT) < 1.5
+        found = Axe().run(shown)
+        assert found.violations_count == 0, found.generate_report()
 
 
 def test_hostile_names_are_inert(browser: Any, full: Page) -> None:

@@ -1,6 +1,6 @@
 """Drawings in SVG without any style of their own: the style sheet colours their classes in both themes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -117,9 +117,9 @@ def legend() -> Element:
     return _legend([(name, name) for _, name, *_ in PARTS])
 
 
-def legend_of_users(users: Sequence[str]) -> Element:
+def legend_of_users(colours: Mapping[str, str]) -> Element:
     """Return which colour is whose."""
-    return _legend([(colour_of(user), user) for user in users])
+    return _legend([(class_, user) for user, class_ in colours.items()])
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> Element:
@@ -151,9 +151,17 @@ def _cell(share: float | None) -> Element:
     return el("td", "-" if share is None else f"{share * 100:.0f}", class_=f"shade-{shade}")
 
 
-def colour_of(user: str) -> str:
-    """Return the class of a user's colour, the same on every page."""
-    return f"user-{crc32(user.encode()) % COLOURS}"
+def colours_of(users: Iterable[str]) -> dict[str, str]:
+    """Return the classes of users' colours: different ones for as many as there are colours.
+
+    A user has the same colour on every page, unless another user of the page has taken it.
+    """
+    found: dict[str, int] = {}
+    for user in users:
+        first = crc32(user.encode()) % COLOURS
+        order = ((first + step) % COLOURS for step in range(COLOURS))
+        found[user] = next((one for one in order if one not in found.values()), first)
+    return {user: f"user-{number}" for user, number in found.items()}
 
 
 def _short(number: float) -> str:

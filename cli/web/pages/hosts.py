@@ -34,7 +34,7 @@ def _table(rows: Sequence[Element]) -> Element:
         el("thead", el("tr", *heads), id="hosts-head"),
         el("tbody", *rows, id="hosts-rows"),
         id="hosts-table",
-        class_="list numbers",
+        class_="list hosts",
     )
 
 

@@ -235,7 +235,7 @@ def _request(one: dict[str, Any]) -> Element:
         moment(one["queued"]),
         "; ",
         *expected,
-        el("span", f"{note} " if note else "", one["reason"], class_="note"),
+        el("span", f"{note}; " if note else "", one["reason"], class_="note"),
         id=f"request-{one['id']}",
         data_user=one["user"],
     )

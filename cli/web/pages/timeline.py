@@ -1,13 +1,13 @@
 """Reservations and use of each GPU, over a day or a week."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct
 
 from canhazgpu.cli.web.markup import Child, Element, el, moment
-from canhazgpu.cli.web.pages.charts import HEIGHT, colour_of, legend_of_users, rect, svg
+from canhazgpu.cli.web.pages.charts import HEIGHT, colours_of, legend_of_users, rect, svg
 from canhazgpu.cli.web.pages.violations import choices, table
 from canhazgpu.events.timestamps import ms_of, rfc3339
 
@@ -88,12 +88,13 @@ def timeline_page(
     """Return the time line of each GPU."""
     parts = buckets_of(span, now_ms)
     period = (parts[0][0], parts[-1][1])
-    rows = (_gpu(gpu, period, now_ms, reservations, violations, use) for gpu in gpus)
+    colours = colours_of(_users(reservations, period))
+    rows = (_gpu(gpu, period, now_ms, reservations, violations, use, colours) for gpu in gpus)
     return el(
         "div",
         el("nav", choices("/timeline", "span", SPANS, span), aria_label="Period"),
         el("p", ABOUT),
-        legend_of_users(_users(reservations, period)),
+        legend_of_users(dict(list(colours.items())[:MOST_USERS])),
         el("div", _axis(span, period), *rows, class_="timeline"),
         _as_table(reservations, period),
     )
@@ -101,7 +102,7 @@ def timeline_page(
 
 def _users(reservations: Sequence[Block], period: tuple[int, int]) -> list[str]:
     seen = {one.user for one in reservations if one.end_ms is None or one.end_ms > period[0]}
-    return sorted(seen)[:MOST_USERS]
+    return sorted(seen)
 
 
 def _axis(span: str, period: tuple[int, int]) -> Element:
@@ -112,18 +113,19 @@ def _axis(span: str, period: tuple[int, int]) -> Element:
     return el("div", el("span"), el("div", *ticks, class_="ticks"), class_="row axis")
 
 
-def _gpu(  # noqa: PLR0917 - as above
+def _gpu(  # noqa: PLR0917 - each is a part of the row
     gpu: dict[str, Any],
     period: tuple[int, int],
     now_ms: int,
     reservations: Sequence[Block],
     violations: Sequence[Block],
     use: Sequence[Bucket],
+    colours: Mapping[str, str],
 ) -> Element:
     index = gpu["gpu_id"]
     held = [one for one in reservations if index in one.gpus][-MOST_BLOCKS:]
     broken = [one for one in violations if index in one.gpus][-MOST_BLOCKS:]
-    drawn = [_block(one, period, now_ms, f"reservation {colour_of(one.user)}") for one in held]
+    drawn = [_block(one, period, now_ms, f"reservation {colours.get(one.user)}") for one in held]
     bars = [bar for bucket in use if (bar := _use(bucket, gpu["uuid"], period))]
     marks = [_block(one, period, now_ms, "violation") for one in broken]
     users = sorted({one.user for one in held})
