@@ -5,6 +5,7 @@ It handles the events that it had not finished first, then those of members that
 
 import asyncio
 import logging
+import math
 import socket
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import anyio
 from canhazgpu.events.consumer.gaps import Gaps
 from canhazgpu.events.consumer.handling import Handler, Handling
 from canhazgpu.events.consumer.ownership import Ownership
+from canhazgpu.events.consumer.parameters import check_counts, check_group, check_name, check_source
 from canhazgpu.events.consumer.stream_event import gap_event, key_of
 from canhazgpu.events.redis_client.cancellation import cancellable, check_cancelled
 from canhazgpu.events.redis_client.endpoint import Endpoint
@@ -54,7 +56,7 @@ class Consumer:
         claim_after: float = 120.0,
         batch: int = BATCH,
     ) -> None:
-        """Store the parameters; nothing is read yet. Raises ValueError if there is no such stream.
+        """Store the parameters; nothing is read yet. Raises ValueError if one of them cannot be right.
 
         `where` is the URL of the Redis. `name` must be the same at each start, and different for each process
         of the group; if it is empty, it is the name of this machine. `types` selects types such as
@@ -63,12 +65,21 @@ class Consumer:
         raises GivenUp. A member whose entries were pending for `claim_after` seconds counts as gone. At most
         `batch` entries are read at a time.
         """
+        key = key_of(host, stream)
+        check_source(where, host, types)
+        check_group(group, stream)
+        check_name("name", name or socket.gethostname())
+        check_counts(attempts=attempts, batch=batch)
+        if not 0 < claim_after < math.inf:
+            raise ValueError(f"claim_after: {claim_after} is out of range: use more than 0 seconds")
+        if begin not in ("oldest", "newest"):
+            raise ValueError(f"begin: {begin!r} is not known: use oldest or newest")
         self._store = Store(where, host)
         self._host, self._stream = host, stream
         first = NONE if begin == "oldest" else "$"
         self._member = GroupMember(
             self._store,
-            key_of(host, stream),
+            key,
             group,
             name or socket.gethostname(),
             longest=BLOCK,
