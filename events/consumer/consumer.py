@@ -93,7 +93,7 @@ class Consumer:
         self._claim_after, self._batch = claim_after, batch
         self._done: list[str] = []  # Handled and not yet acknowledged.
         self._acknowledged = 0.0  # When there was no such entry, on the monotonic clock.
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None
         self._stopping = self._forgets = False
 
     def stop(self, *, acknowledge: bool = True) -> None:
@@ -102,7 +102,7 @@ class Consumer:
         Without `acknowledge`, what was handled and is not yet acknowledged stays pending too.
         """
         self._stopping, self._forgets = True, not acknowledge
-        if not self._handling.is_busy:
+        if self._scope and not self._handling.is_busy:
             self._scope.cancel()
 
     async def run(self, handle: Handler) -> None:
@@ -115,7 +115,8 @@ class Consumer:
         self._handling.begin(handle, self._before_pause)
         keeping = asyncio.ensure_future(self._ownership.keep())
         try:
-            with self._scope:
+            with anyio.CancelScope() as self._scope:
+                await self._end_if_stopped()
                 await self._run()
         finally:
             keeping.cancel()
@@ -144,7 +145,7 @@ class Consumer:
         await self._acknowledge()
 
     async def _end_if_stopped(self) -> None:
-        if self._stopping:
+        if self._stopping and self._scope:
             self._scope.cancel()
             await anyio.lowlevel.checkpoint()
 

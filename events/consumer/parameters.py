@@ -36,9 +36,14 @@ def check_name(what: str, name: str) -> None:
 def check_group(group: str, stream: str) -> None:
     """Raise ValueError if a group cannot have this name, or if it is one of the service's own."""
     check_name("group", group)
-    channel = group in CHANNELS or group.startswith("webhook:")
-    if group in OWN_GROUPS or (stream == "notices" and channel):
+    if is_own(group, stream):
         raise ValueError(f"group: the service itself uses the name {group!r}: choose another")
+
+
+def is_own(group: str, stream: str) -> bool:
+    """Return whether a group is one of the service's own, except for channels from other packages."""
+    channel = group in CHANNELS or group.startswith("webhook:")
+    return group in OWN_GROUPS or (stream == "notices" and channel)
 
 
 def check_counts(**counts: int) -> None:
