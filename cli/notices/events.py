@@ -14,6 +14,7 @@ from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc
+from canhazgpu.cli.notices import conformance
 from canhazgpu.cli.notices.event_lines import print_event
 from canhazgpu.cli.options import (
     TIMES,
@@ -44,6 +45,7 @@ app = typer.Typer(
     epilog=EPILOG,
     rich_markup_mode=None,
 )
+app.command("conformance", epilog=conformance.EPILOG)(conformance.conformance)
 STREAMS = ("events", "violations", "ledger", "notices", "deliveries")
 BEGINNINGS = ("oldest", "newest")
 

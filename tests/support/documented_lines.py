@@ -132,6 +132,7 @@ EXEMPT = {
         ),
         CONSUMER,
     ),
+    "canhazgpu events conformance -- node docs/examples/echo.mjs": "needs a package of npm: make test-node",
     "canhazgpu reserve --vendor amd --duration 4h": BOTH_VENDORS,
     "canhazgpu run --vendor nvidia --gpus 2 -- python train.py": BOTH_VENDORS,
     **dict.fromkeys(
