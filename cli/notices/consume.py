@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from canhazgpu.cli.exit_codes import INTERRUPTED, REFUSED, USAGE, CommandEnded
-from canhazgpu.cli.notices.program import Program
+from canhazgpu.cli.notices.program import Program, ProgramFailed
 from canhazgpu.cli.output import fail
 from canhazgpu.events.sanitize import printable
 
@@ -166,6 +166,8 @@ class _Worker:
 
     def _handle(self, event: "StreamEvent") -> None:
         """Handle an event in a thread, because a program or a reader may take long."""
+        from canhazgpu.events.consumer.handling import TryAgain  # noqa: PLC0415 - heavy
+
         facts = {"stream_id": event.stream_id, **{name: getattr(event, name) for name in ENVELOPE}}
         self._is_busy = True
         try:
@@ -173,6 +175,10 @@ class _Worker:
                 self._program.run(facts)
             else:
                 self._write(facts)
+        except (ProgramFailed, TryAgain) as error:
+            if self.signal is not None:  # Else it is tried again, and the library says so.
+                sys.stderr.write(f"canhazgpu: event {event.id}: {error}; it stays pending\n")
+            raise
         finally:
             self._is_busy = False
 

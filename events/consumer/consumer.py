@@ -197,7 +197,8 @@ class Consumer:
         check_cancelled()
         await self._handling.handle(row, attempt)
         self._done.append(row[0].decode())
-        await self._end_if_stopped()
+        if self._stopping:
+            await self._end_if_stopped()
         if time.monotonic() - self._acknowledged > ACKNOWLEDGE_AFTER:
             await self._acknowledge()
 

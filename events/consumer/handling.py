@@ -74,13 +74,13 @@ class Handling:
             try:
                 await self._handler(event)
             except TryAgain as error:
-                LOG.warning("event %s: %s; trying again in %g s", event.id, error, pause)
-            except Exception as error:
+                reason, trace = str(error), None
+            except Exception as error:  # noqa: BLE001 - whatever it is, the event is tried again
                 reason = f"{type(error).__name__}: {error}"
                 if event.attempt == self._attempts:
                     await self._give_up(event.stream_id, reason, event.attempt, event, error)
                     return
-                LOG.warning("event %s: %s; trying again in %g s", event.id, reason, pause, exc_info=True)
+                trace = error
                 event = msgspec.structs.replace(event, attempt=event.attempt + 1)
             else:
                 return
@@ -88,7 +88,8 @@ class Handling:
                 self.is_busy = False
             with suppress(StoreDown):  # It is noticed later, and does not interrupt the event.
                 await self._before_pause()
-            check_cancelled()
+            check_cancelled()  # Also if it was stopped: then it is not tried again.
+            LOG.warning("event %s: %s; trying again in %g s", event.id, reason, pause, exc_info=trace)
             await anyio.sleep(pause)
             pause = min(pause * 2, PAUSE_LAST)
         reason = f"it was attempted {self._attempts} times, and the consumer ended each time"
