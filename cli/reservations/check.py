@@ -49,7 +49,7 @@ def check(
         typer.Option(
             "--short",
             "-s",
-            help="Print a few characters for a prompt: gpu:0,3 2h10m. ! marks GPUs that are not yours.",
+            help="Print a short text for a prompt, such as gpu:0,3 2h10m; ! marks GPUs that are not yours.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

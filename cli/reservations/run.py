@@ -73,7 +73,7 @@ def run(
     The GPUs are released when the command ends. Inside another `run`, in a job of Slurm or PBS, or in a shell
     that has the variables of a reservation, the command uses the GPUs of that run, job or reservation: all of
     them, or as many as --gpus says. If you hold a manual reservation that fits, the command uses it. A
-    container of `docker run` gets a proof that it is yours.
+    container that you start with `docker run` gets a token, which proves that it is yours.
     """
     body = {
         "kind": "run",

@@ -1,4 +1,4 @@
-"""The settings of `canhazgpu exporter`, which gives the figures of this host to Prometheus."""
+"""The settings of `canhazgpu exporter`, which serves this host's metrics to Prometheus."""
 
 from typing import Annotated
 
