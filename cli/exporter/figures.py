@@ -133,7 +133,7 @@ def _service(answer: dict[str, Any]) -> Iterator[Metric]:
     yield one("journal_ok", "Whether the journal can be written.", answer["journal_weakness"] is None)
     if answer["restored_at"]:
         at = ms_of(answer["restored_at"]) / 1000
-        yield one("last_restoration_timestamp_seconds", "When state that Redis had lost was last restored.", at)
+        yield one("last_restoration_timestamp_seconds", "When lost state of Redis was last restored.", at)
 
 
 def _streams(report: dict[str, Any]) -> Iterator[Metric]:
