@@ -40,7 +40,9 @@ PROMPT_PATIENCE = 0.5  # Seconds. A prompt must not wait for a service that is s
 
 def check(
     *,
-    command: Annotated[list[str] | None, typer.Argument(help="The command for --exec, after `--`.")] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="The command for --exec, after `--`.", metavar="[COMMAND]...")
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing; only set the exit code.")
     ] = False,

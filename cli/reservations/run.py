@@ -44,7 +44,9 @@ RUN = "canhazgpu run --gpus 1 -- python train.py"
 def run(
     context: typer.Context = None,  # type: ignore[assignment] # only the framework has one
     *,
-    command: Annotated[list[str] | None, typer.Argument(help="The command to run, after `--`.")] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="The command to run, after `--`.", metavar="[COMMAND]...")
+    ] = None,
     gpus: arguments.Gpus = None,
     gpu_ids: arguments.GpuIds = None,
     vendor: arguments.Vendor = None,
