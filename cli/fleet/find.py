@@ -25,7 +25,13 @@ def find(
     *,
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", "-g", help="Number of GPUs on one host.", metavar="NUMBER", parser=gpu_count),
+        typer.Option(
+            "--gpus",
+            "-g",
+            help="Number of GPUs on one host (default: 1).",
+            metavar="NUMBER",
+            parser=gpu_count,
+        ),
     ] = None,
     model: Annotated[
         str | None,
