@@ -44,6 +44,7 @@ class Handling:
         self._attempts, self._dead_letters = attempts, dead_letters
         self._handler: Callable[[StreamEvent], Awaitable[Any]]
         self._before_pause: Callable[[], Awaitable[None]]
+        self.is_busy = False  # Whether the handler is at work.
 
     def begin(self, handler: Handler, before_pause: Callable[[], Awaitable[None]]) -> None:
         """Use this handler; call `before_pause` before an event is tried again."""
@@ -69,6 +70,7 @@ class Handling:
     async def _try(self, event: StreamEvent) -> None:
         pause = PAUSE_FIRST
         while event.attempt <= self._attempts:
+            self.is_busy = True
             try:
                 await self._handler(event)
             except TryAgain as error:
@@ -82,6 +84,8 @@ class Handling:
                 event = msgspec.structs.replace(event, attempt=event.attempt + 1)
             else:
                 return
+            finally:
+                self.is_busy = False
             with suppress(StoreDown):  # It is noticed later, and does not interrupt the event.
                 await self._before_pause()
             check_cancelled()
