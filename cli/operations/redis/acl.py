@@ -59,6 +59,6 @@ def acl_line(host: str) -> str:
     commands = " ".join(f"+{name}" for name in sorted((*WRITES, *READS, *CLUSTER)))
     own = Keys(host)
     # Each key by its name: nobody can make the list of all keys long.
-    writable = (*own.streams.values(), own.fleet, own.fleet_state, own.fleet_ended, own.fleet_hours)
-    keys = f"{' '.join(f'~{key}' for key in writable)} %R~{ANY_KEY}"
+    fleet = own.fleet, own.fleet_state, own.fleet_ended, own.fleet_held, own.fleet_hours
+    keys = f"{' '.join(f'~{key}' for key in (*own.streams.values(), *fleet))} %R~{ANY_KEY}"
     return f"user canhazgpu-{host} off resetkeys {keys} resetchannels -@all {commands}"
