@@ -178,12 +178,29 @@ class UserLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     """Limits of one user that replace the general ones: 0 and "0s" mean no limit."""
 
     max_gpus: Annotated[int, Meta(ge=0)] | None = None
+    max_gpus_in_fleet: Annotated[int, Meta(ge=0)] | None = None
     max_duration: str | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError if `max_duration` is not a duration."""
         if self.max_duration is not None:
             parse_duration(self.max_duration)
+
+
+class FleetLimits(Struct, frozen=True, kw_only=True):
+    """Limits per user that count the hosts of the fleet together."""
+
+    max_gpus_per_user: Annotated[
+        int,
+        Meta(ge=0),
+        about(
+            "Maximum number of GPUs that one user can hold on all hosts of the fleet at a time; 0: no limit."
+            " What other hosts say is a few seconds old. If it cannot be read, this host counts its own GPUs."
+        ),
+    ] = 0
+    ignore_hosts: Annotated[
+        list[str], about("Hosts of the fleet whose GPUs are not counted, such as one that is not trusted.")
+    ] = field(default_factory=list)
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -209,6 +226,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         Meta(extra={"kind": 'a table such as { alice = { max_gpus = 8, max_duration = "48h" } }'}),
         about("Users with limits of their own."),
     ] = field(default_factory=dict)
+    fleet: FleetLimits = field(default_factory=FleetLimits)
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -56,7 +56,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """A request in the queue as stored in Redis, for `gpus` or for any `count` of them, of `vendor` if set.
 
-    `place` orders the queue. `attached`: the client is connected; nothing is granted otherwise.
+    `place` orders the queue. `attached`: the client is connected; nothing is granted otherwise. `limit`: how
+    many GPUs its user can hold on this host. `fleet_limit`: if that follows from the limit of the fleet, this
+    limit; `elsewhere` is what the user holds on other hosts, by host.
     """
 
     id: str
@@ -75,6 +77,8 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     timeout_ms: int | None = None
     duration_ms: int | None = None
     limit: int | None = None
+    fleet_limit: int | None = None
+    elsewhere: dict[str, int] | None = None
     login_uid: int | None = None
     attached: bool = False
 

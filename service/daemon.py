@@ -15,9 +15,9 @@ import structlog
 from anyio.abc import TaskGroup
 
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.outbox import send_reservation
 from canhazgpu.events.redis_client.store import Store
-from canhazgpu.events.reservations import Record, Reservation
+from canhazgpu.events.reservations import Record
+from canhazgpu.service.api.allowance import Allowances
 from canhazgpu.service.api.server import serve_http
 from canhazgpu.service.api.socket_file import SocketFile
 from canhazgpu.service.enforcement.switch import open_enforcement
@@ -38,7 +38,7 @@ from canhazgpu.service.redis_server.server_program import EmbeddedFailed
 from canhazgpu.service.report.summing import Summing
 from canhazgpu.service.reservations.allocator import Allocator
 from canhazgpu.service.reservations.handover import Handover
-from canhazgpu.service.reservations.lifetime import Lifetime, Notify
+from canhazgpu.service.reservations.lifetime import Lifetime, notifier
 from canhazgpu.service.reservations.user_renames import UserRenames
 from canhazgpu.service.routes.admin import AdminRoutes
 from canhazgpu.service.routes.app import Api
@@ -49,7 +49,6 @@ from canhazgpu.service.routes.reservation_routes.jobs import JobRoutes
 from canhazgpu.service.routes.reservation_routes.reservations import ReservationRoutes
 from canhazgpu.service.routes.silences import SilenceRoutes
 from canhazgpu.service.silences.lifecycle import Silences
-from canhazgpu.service.status.gpu_status import rfc3339
 from canhazgpu.service.stop_signals import stop_on_signal
 from canhazgpu.service.storage.journal import Journal
 from canhazgpu.service.storage.journal_copy import open_journal
@@ -115,7 +114,7 @@ async def _work(
         store,
         allocator,
         scanner,
-        _notifier(store),
+        notifier(store),
         attributor.persons,
         grace=settings.run.grace,
         warning=settings.notices.expiry_warning,
@@ -128,16 +127,18 @@ async def _work(
     enforcement = open_enforcement(settings, users, group)
     if enforcement:
         _connect(enforcement, reconciler, scanner, journal)
-    scanner.follow_names = UserRenames(settings, store, users, lambda: reconciler.journal_state).follow
+    allowances = Allowances(settings)
+    scanner.follow_names = UserRenames(
+        settings, store, users, allowances, lambda: reconciler.journal_state
+    ).follow
     last_known = LastKnown(store, scanner, reconciler)
     socket_file = _bound(Path(settings.socket))
     resources.callback(socket_file.remove)
     handover = Handover(store, allocator, liveness, scanner)
     reservations = ReservationRoutes(
-        settings, store, scanner, allocator, liveness, handover, users, last_known, group
+        settings, store, scanner, allocator, liveness, handover, users, last_known, group, allowances
     )
     silences = Silences(store)
-    quiet = SilenceRoutes(settings, store, scanner, silences, group, last_known)
     retention = Retention(settings, store)
     api = Api(
         settings,
@@ -148,7 +149,7 @@ async def _work(
             *JobRoutes(scanner, allocator, users, last_known, reservations).routes(),
             *AdminRoutes(scanner, allocator, group, users).routes(),
             *list_routes(settings, store, scanner, group, users, last_known),
-            *quiet.routes(),
+            *SilenceRoutes(settings, store, scanner, silences, group, last_known).routes(),
             *MetricsRoutes(settings, store, scanner, reconciler, retention, last_known).routes(),
         ],
         group,
@@ -170,16 +171,26 @@ async def _work(
         if workers is not None:
             await _start_workers(work, identity, workers, settings, store)
         work.start_soon(watchdog, scanner)
-        adding = Summing(settings, store)
         if enforcement:
             await work.start(enforcement.run)
-        for loop in (liveness, reconciler, handover, silences, retention, adding, halts):
+        await _count_other_hosts(work, settings, allowances, allocator)
+        for loop in (liveness, reconciler, handover, silences, retention, Summing(settings, store), halts):
             await work.start(loop.run)
         await work.start(serve_http, halts.watched(api), socket_file, users, scanner.checks)
         await work.start(scanner.run)
         await work.start(last_known.run)
         notify("READY=1")
         structlog.get_logger().info("serving", socket=settings.socket, provider=provider.name)
+
+
+async def _count_other_hosts(
+    work: TaskGroup, settings: Settings, allowances: Allowances, allocator: Allocator
+) -> None:
+    """If limits count other hosts, start to read what those say."""
+    if allowances.count_other_hosts:
+        from canhazgpu.service.fleet.held_elsewhere import HeldElsewhere  # noqa: PLC0415 - few hosts need it
+
+        await work.start(HeldElsewhere(settings, allowances, allocator.wake).run)
 
 
 async def _store(settings: Settings, embedded: EmbeddedRedis | None, support: Any) -> tuple[Store, HaltWatch]:
@@ -242,23 +253,6 @@ def _connect(enforcement: Any, reconciler: Reconciler, scanner: Scanner, journal
     enforcement.seen = lambda: scanner.seen
     enforcement.stale, journal.follow = reconciler.note, enforcement.follow
     scanner.checks.append(enforcement.check)
-
-
-def _notifier(store: Store) -> Notify:
-    async def tell(record: Record, kind: str) -> None:
-        facts = Reservation(
-            id=record.id,
-            kind=record.kind,
-            user=record.user,
-            uid=record.uid,
-            gpus=record.gpus,
-            started=rfc3339(record.started_ms) or "",
-            note=record.note,
-            pid=record.pid,
-        )
-        await send_reservation(store, kind, facts, "wall")
-
-    return tell
 
 
 def _locked(state_dir: Path) -> Lock:

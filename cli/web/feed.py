@@ -24,6 +24,7 @@ WATCHED, UNWATCHED = 2.0, 15.0  # Seconds between two readings without an event.
 GATHER = 0.1  # Seconds in which events are one.
 FRESH = 0.25  # Seconds; a state that is older is read again for a new browser.
 SILENCE = 40.0  # Seconds; the service sends an empty line every 15.
+FLEET_SILENCE = 15.0  # The fleet's Redis may take 10 s for a part of the hosts.
 RETRY = 0.5
 # Of a host that is in a fleet, although its copy cannot be read.
 FLEET_PROBLEMS = frozenset({"no-such-host", "fleet-unavailable"})
@@ -52,16 +53,24 @@ class Service:
         """Return the answers to some requests, and a warning. Raises Unreachable and Refused."""
         return await anyio.to_thread.run_sync(self._get, paths, abandon_on_cancel=True)
 
+    async def partial(self, path: str) -> tuple[list[dict[str, Any]], str]:
+        """Return the objects of a stream, and why it ended early. Raises Unreachable and Refused."""
+        return await anyio.to_thread.run_sync(self._partial, path, abandon_on_cancel=True)
+
     async def lines(self, path: str) -> list[dict[str, Any]]:
         """Return the objects of a stream that ends. Raises Unreachable and Refused."""
         return await anyio.to_thread.run_sync(self._lines, path, abandon_on_cancel=True)
 
     def _lines(self, path: str) -> list[dict[str, Any]]:
-        rows = list(Client(self.socket).lines(path, silence=SILENCE))
-        for row in rows:
-            if row.get("state") == "refused":
-                raise Refused(503, "refused", row["detail"], row["remedy"])
+        rows, trouble = self._partial(path)
+        if trouble:
+            raise Refused(503, "refused", trouble, "")
         return rows
+
+    def _partial(self, path: str) -> tuple[list[dict[str, Any]], str]:
+        rows = list(Client(self.socket).lines(path, silence=FLEET_SILENCE))
+        refused = [row for row in rows if row.get("state") == "refused"]
+        return [row for row in rows if row not in refused], refused[0]["detail"] if refused else ""
 
     async def is_in_fleet(self, host: str) -> bool:
         """Return whether the host is in a fleet that this process may see. Raises Unreachable."""
@@ -131,7 +140,7 @@ class Feed:
         try:
             (gpus, queue, *health), warning = await self._service.get("/v1/status", "/v1/queue", *host)
         except (Unreachable, Refused) as trouble:
-            return msgspec.structs.replace(known, trouble=_reason(trouble), warning="")
+            return msgspec.structs.replace(known, trouble=reason_of(trouble), warning="")
         self.history.add(gpus, time.monotonic())
         name = health[0]["host"] if health else known.host
         fleet = known.fleet
@@ -142,7 +151,8 @@ class Feed:
         return State(host=name, gpus=gpus, queue=queue, at=at, warning=warning, fleet=fleet)
 
 
-def _reason(trouble: Unreachable | Refused) -> str:
+def reason_of(trouble: Unreachable | Refused) -> str:
+    """Return why there is no answer."""
     return trouble.reason if isinstance(trouble, Unreachable) else trouble.detail
 
 

@@ -7,7 +7,7 @@ so a slow one costs no memory.
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import anyio
 import msgspec
@@ -52,7 +52,7 @@ class Live:
         self._closed = True
         self._wake()
 
-    async def events(self, version: str) -> AsyncIterator[bytes]:
+    async def events(self, version: str) -> AsyncGenerator[bytes]:
         """Yield an event for each change after `version`, and one every BEAT seconds."""
         known = self._known(version)
         self.watchers += 1

@@ -3,13 +3,15 @@
 import gzip
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import anyio
 import uvicorn
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -17,13 +19,13 @@ from starlette.routing import Route
 
 from canhazgpu.cli.web import static_files
 from canhazgpu.cli.web.feed import Feed, Service
+from canhazgpu.cli.web.fleet_feed import FleetFeeds
 from canhazgpu.cli.web.guard import Guard
-from canhazgpu.cli.web.markup import Element, el
+from canhazgpu.cli.web.markup import Element
 from canhazgpu.cli.web.metrics import Metrics
 from canhazgpu.cli.web.pages import layout
 from canhazgpu.cli.web.pages.deliveries import deliveries_page
-from canhazgpu.cli.web.pages.hosts import host_state, hosts_page
-from canhazgpu.cli.web.pages.now import now_page
+from canhazgpu.cli.web.pages.layout import LiveAt
 from canhazgpu.cli.web.pages.report import BY, report_page
 from canhazgpu.cli.web.pages.timeline import HOURS, buckets_of, now_ms, reserved, timeline_page, violating
 from canhazgpu.cli.web.pages.violations import PERIODS, violation_page, violations_page
@@ -39,15 +41,26 @@ STOP_TIME = 2
 NOT_FOUND = 404
 WORTH_PACKING = 1000
 
-Maker = Callable[[Request], Awaitable[Element]]
+
+class Shown(Struct, frozen=True):
+    """The content of a page, and where its changes come from."""
+
+    content: Element
+    live: LiveAt | None = None
+
+
+Maker = Callable[[Request], Awaitable[Element | Shown]]
 
 
 class Pages:
     """The application."""
 
-    def __init__(self, service: Service, feed: Feed, metrics: Metrics, settings: Web) -> None:
-        """Show what `feed` knows, and ask `service` for the rest."""
-        self._service, self._feed, self._metrics, self._settings = service, feed, metrics, settings
+    def __init__(
+        self, service: Service, feed: Feed, fleet: FleetFeeds, metrics: Metrics, settings: Web
+    ) -> None:
+        """Show what `feed` and `fleet` know, and ask `service` for the rest."""
+        self._service, self._feed, self._fleet = service, feed, fleet
+        self._metrics, self._settings = metrics, settings
         self._use = Use(service)
 
     def application(self) -> Starlette:
@@ -62,7 +75,9 @@ class Pages:
                 Route("/report", self._page("Report", self._report)),
                 Route("/deliveries", self._page("Deliveries", self._deliveries)),
                 Route("/hosts", self._page("Hosts", self._hosts)),
-                Route("/hosts/{host}", self._page("Host", self._host)),
+                Route("/hosts/{host}", self._page("Host", self._hosts)),
+                Route("/live/hosts", self.live_hosts),
+                Route("/live/hosts/{host}", self.live_hosts),
                 Route("/metrics", self.metrics),
                 Route("/static/{name}", self.static),
             ]
@@ -72,17 +87,30 @@ class Pages:
         """Return the state now."""
         await self._feed.refresh()
         live = self._feed.live
-        return self._html(request, "/", "GPUs now", live.content, version=live.version)
+        shown = Shown(live.content, LiveAt("/live", live.version))
+        return self._html(request, "/", "GPUs now", shown)
 
     async def live(self, request: Request) -> Response:
         """Return what changes after the version `since`, or the last event that the browser got."""
-        if self._feed.live.watchers >= MOST_BROWSERS:
+        return self._stream(request, self._feed.live.events)
+
+    async def live_hosts(self, request: Request) -> Response:
+        """Return what changes on the page of all hosts, or of one."""
+        host = request.path_params.get("host", "")
+        try:
+            feed = await self._fleet.of(host)
+        except (Unreachable, Refused) as trouble:
+            return PlainTextResponse(f"{trouble}\n", 503)  # The browser tries again.
+        if not self._fleet.is_live(host):
+            return PlainTextResponse("Too many hosts are watched.\n", 503)
+        return self._stream(request, partial(self._fleet.events, feed))
+
+    def _stream(self, request: Request, events: Callable[[str], AsyncGenerator[bytes]]) -> Response:
+        if self._feed.live.watchers + self._fleet.watchers >= MOST_BROWSERS:
             return PlainTextResponse("Too many browsers watch this page.\n", 503)
         known = request.headers.get("last-event-id") or request.query_params.get("since", "")
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(
-            self._feed.live.events(known), media_type="text/event-stream", headers=headers
-        )
+        return StreamingResponse(events(known), media_type="text/event-stream", headers=headers)
 
     async def metrics(self, request: Request) -> Response:
         """Return the figures for Prometheus."""
@@ -101,26 +129,19 @@ class Pages:
         async def page(request: Request) -> Response:
             status = 200
             try:
-                content = await make(request)
+                made = await make(request)
+                shown = made if isinstance(made, Shown) else Shown(made)
             except Unreachable as trouble:
-                content, status = layout.problem(trouble.reason, trouble.remedy), 503
+                shown, status = Shown(layout.problem(trouble.reason, trouble.remedy)), 503
             except Refused as refused:
-                content, status = layout.problem(refused.detail, refused.remedy), refused.status
-            return self._html(request, request.url.path, title, content, status)
+                shown, status = Shown(layout.problem(refused.detail, refused.remedy)), refused.status
+            return self._html(request, request.url.path, title, shown, status)
 
         return page
 
-    def _html(  # noqa: PLR0917 - each is a part of the page
-        self,
-        request: Request,
-        path: str,
-        title: str,
-        content: Element,
-        status: int = 200,
-        version: str | None = None,
-    ) -> Response:
+    def _html(self, request: Request, path: str, title: str, shown: Shown, status: int = 200) -> Response:
         viewer = viewer_of(request, self._settings.user_header)
-        text = layout.page(path, title, self._feed.state, content, viewer, version)
+        text = layout.page(path, title, self._feed.state, shown.content, viewer, shown.live)
         return _packed(request, text.encode(), "text/html", {"cache-control": "no-store"}, status)
 
     async def _timeline(self, request: Request) -> Element:
@@ -160,17 +181,11 @@ class Pages:
         (rows,), _ = await self._service.get(f"/v1/deliveries?since={since}")
         return deliveries_page(rows, since)
 
-    async def _hosts(self, request: Request) -> Element:
-        del request
-        hosts = await self._service.lines("/v1/fleet/status")
-        return hosts_page(hosts, await self._service.lines("/v1/fleet/queue"))
-
-    async def _host(self, request: Request) -> Element:
-        asked = f"?host={quote(request.path_params['host'], '')}"
-        (host,) = await self._service.lines(f"/v1/fleet/status{asked}")
-        (waiting,) = await self._service.lines(f"/v1/fleet/queue{asked}")
-        state = host_state(host, waiting["queue"])
-        return el("div", el("h2", state.host), now_page(state, None))
+    async def _hosts(self, request: Request) -> Shown:
+        host = request.path_params.get("host", "")
+        live = (await self._fleet.of(host)).live
+        path = f"/live/hosts/{quote(host, '')}" if host else "/live/hosts"
+        return Shown(live.content, LiveAt(path, live.version) if self._fleet.is_live(host) else None)
 
 
 def _one_of(request: Request, name: str, known: Any, usual: str | None = None) -> str:
@@ -206,8 +221,8 @@ async def serve(
     settings: Settings, listener: socket.socket, service: Service, ready: Callable[[], None]
 ) -> None:
     """Serve the page on a bound socket until SIGTERM or SIGINT; call `ready` when it answers."""
-    feed, stop = Feed(service), anyio.Event()
-    pages = Pages(service, feed, Metrics(service.socket, settings.exporter.users), settings.web)
+    feed, fleet, stop = Feed(service), FleetFeeds(service), anyio.Event()
+    pages = Pages(service, feed, fleet, Metrics(service.socket, settings.exporter.users), settings.web)
     # No browser connects to a socket file by itself: the names are the proxy's affair.
     address = "" if listener.family == socket.AF_UNIX else str(listener.getsockname()[0])
     app = Guard(pages.application(), address, settings.web.hosts)
@@ -229,12 +244,14 @@ async def serve(
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
                 feed.live.close()
+                fleet.close()
                 server.should_exit = True
                 stop.set()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop_on_signal)
         await tasks.start(feed.run)
+        await tasks.start(fleet.run)
         ready()
         await server.serve([listener])
         tasks.cancel_scope.cancel()

@@ -16,6 +16,7 @@ MOST_ROWS = 2_000  # Reservations, requests in the queue, or open violations of 
 MOST_SILENCES = 500
 MOST_FIELDS = 64
 MOST_ENDED = 150  # The newest ended reservations of a host.
+LOST_MS = 15 * 60_000  # Of a host that has been silent for so long, nothing counts as held any more.
 MOST_DAYS = 32  # Of which the hours are copied.
 MOST_HOURS_BYTES = 2**22  # Of their sums, before they are compressed.
 
@@ -25,6 +26,8 @@ Silences = Annotated[dict[bytes, bytes], msgspec.Meta(max_length=MOST_SILENCES)]
 Gpus = Annotated[dict[int, Fields], msgspec.Meta(max_length=MOST_GPUS)]
 Ended = Annotated[list[tuple[str, bytes]], msgspec.Meta(max_length=MOST_ENDED)]
 Days = Annotated[dict[str, bytes], msgspec.Meta(max_length=3 * MOST_DAYS)]
+HeldCount = Annotated[int, msgspec.Meta(ge=0, le=MOST_GPUS)]
+HeldCounts = Annotated[dict[str, HeldCount], msgspec.Meta(max_length=MOST_GPUS)]
 Counts = Annotated[dict[str, int], msgspec.Meta(max_length=MOST_FIELDS)]
 
 
@@ -74,6 +77,26 @@ def encode_state(state: CopiedState) -> bytes:
 def decode_state(value: bytes) -> CopiedState:
     """Return the state in a value. Raises ValueError, also if anything in it is too much."""
     return msgspec.msgpack.decode(value, type=CopiedState)
+
+
+class HeldGpus(msgspec.Struct, frozen=True, kw_only=True):
+    """How many GPUs each user of a host holds, by name. `seen_ms` is on the clock of the fleet's Redis."""
+
+    seen_ms: int
+    gpus: HeldCounts
+
+
+def encode_held(held: HeldGpus) -> bytes:
+    """Return the value of the key."""
+    return msgspec.msgpack.encode(held)
+
+
+def decode_held(value: bytes) -> HeldGpus:
+    """Return the counts in a value. Raises ValueError, also if they are more GPUs than a host can have."""
+    held = msgspec.msgpack.decode(value, type=HeldGpus)
+    if sum(held.gpus.values()) > MOST_GPUS:
+        raise ValueError(f"it claims more than {MOST_GPUS} GPUs")
+    return held
 
 
 def encode_ended(rows: list[tuple[str, bytes]]) -> bytes:

@@ -56,6 +56,7 @@ class Keys:
         self.fleet = prefix + "fleet"
         self.fleet_state = prefix + "fleet:state"  # string: the state of the host, MessagePack
         self.fleet_ended = prefix + "fleet:ended"  # string: the newest ended reservations, MessagePack
+        self.fleet_held = prefix + "fleet:held"  # string: how many GPUs each user holds, MessagePack
         self.fleet_hours = prefix + "fleet:hours"  # string: the sums of the last days, compressed MessagePack
 
     @property

@@ -4,7 +4,6 @@ import re
 import unicodedata
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct, field
 
 from canhazgpu.config.settings import Settings
@@ -204,25 +203,6 @@ class TestNoticeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     to: Words | None = None
 
 
-class Allowance(msgspec.Struct, frozen=True):
-    """The limits of one user. None means no limit; `longest` is in seconds."""
-
-    gpus: int | None
-    longest: float | None
-
-
-def allowance(settings: Settings, user: str) -> Allowance:
-    """Return the limits of `user` in these settings."""
-    limits = settings.limits
-    own = limits.users.get(user)
-    gpus, longest = limits.max_gpus_per_user, limits.max_duration
-    if own is not None and own.max_gpus is not None:
-        gpus = own.max_gpus
-    if own is not None and own.max_duration is not None:
-        longest = parse_duration(own.max_duration)
-    return Allowance(gpus if gpus and gpus < MOST_GPUS else None, longest or None)
-
-
 def has_time_limit(settings: Settings) -> bool:
     """Return whether the settings limit anybody's time."""
     limits = settings.limits
@@ -240,14 +220,14 @@ def seconds(text: str, what: str) -> float:
     return found
 
 
-def duration_of(text: str | None, default: float | None, may: Allowance, what: str) -> float | None:
+def duration_of(text: str | None, default: float | None, longest: float | None, what: str) -> float | None:
     """Return a duration within the user's limit; a default is reduced to the limit. Raises Problem."""
     if text is None:
-        bounds = [value for value in (default, may.longest) if value is not None]
+        bounds = [value for value in (default, longest) if value is not None]
         return min(bounds) if bounds else None
     found = seconds(text, what)
-    if may.longest is not None and found > may.longest:
-        most = spell_length(may.longest)
+    if longest is not None and found > longest:
+        most = spell_length(longest)
         raise Problem(403, "too-long", f"{what}: {text} exceeds your limit of {most}")
     return found
 

@@ -279,7 +279,10 @@ class TestNoticeResponse(Struct, kw_only=True):
 
 
 class ProblemDetails(Struct, kw_only=True):
-    """An error (RFC 9457). `counts`: for a request for GPUs, the number of GPUs in each state."""
+    """An error (RFC 9457). `counts`: for a request for GPUs, the number of GPUs in each state.
+
+    `hosts`: at the limit of the fleet, how many GPUs the user holds on other hosts.
+    """
 
     type: str
     title: str
@@ -287,3 +290,4 @@ class ProblemDetails(Struct, kw_only=True):
     detail: str
     remedy: str
     counts: dict[str, int] | None = None
+    hosts: dict[str, int] | None = None

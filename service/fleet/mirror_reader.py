@@ -1,7 +1,7 @@
 """Reads the state of all hosts from the fleet's Redis, a few hosts at a time."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -16,7 +16,15 @@ from redis.exceptions import RedisError, ResponseError
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.redis_client.discovery import masters
 from canhazgpu.events.redis_client.endpoint import Address, Endpoint
-from canhazgpu.events.redis_client.fleet_copy import MOST_BYTES, CopiedState, CopyState, decode_state
+from canhazgpu.events.redis_client.fleet_copy import (
+    LOST_MS,
+    MOST_BYTES,
+    CopiedState,
+    CopyState,
+    HeldGpus,
+    decode_held,
+    decode_state,
+)
 from canhazgpu.events.redis_client.keys import FLEET_HOSTS, Keys, host_of
 from canhazgpu.events.redis_client.store import ANSWER_TIMEOUT, Store, unreachable
 from canhazgpu.events.unreadable import of_another_host
@@ -24,7 +32,7 @@ from canhazgpu.service.storage.snapshot import GPU_FIELDS, Snapshot, of_replies
 
 CHUNK = 64  # Hosts that are read at once.
 USUAL_BYTES = 2**16  # Of the state of a host. Larger ones are read one by one.
-STATE, ENDED, HOURS = "fleet_state", "fleet_ended", "fleet_hours"  # Names of keys.
+STATE, ENDED, HOURS, HELD = "fleet_state", "fleet_ended", "fleet_hours", "fleet_held"  # Names of keys.
 PAGE = 5_000  # Keys per SCAN.
 GPU_NAMES = tuple(name.encode() for name in GPU_FIELDS)
 DEADLINE = 10.0  # Seconds for the names of all hosts, and for each chunk of them.
@@ -83,6 +91,7 @@ class MirrorReader:
 
     async def hosts(self) -> list[str]:
         """Return the names of all hosts, in order."""
+        self._node_of.clear()
         for node in tuple(self._nodes):
             try:
                 with anyio.fail_after(DEADLINE):
@@ -102,14 +111,7 @@ class MirrorReader:
         names = [STATE, past] if past else [STATE]
         for start in range(0, len(hosts), CHUNK):
             chunk = hosts[start : start + CHUNK]
-            found: dict[str, tuple[int, list[Any]]] = {}
-            for node in tuple(self._nodes):
-                theirs = [host for host in chunk if self._node_of[host] is node]
-                try:
-                    with anyio.fail_after(DEADLINE):
-                        found |= await _values(node, theirs, names)
-                except TROUBLE as error:
-                    self._lose(node, error)
+            found = await self._read(chunk, names)
             for host in [one for one in chunk if one in found]:
                 now_ms, values = found[host]
                 if any(map(_is_cut, values)):
@@ -124,6 +126,31 @@ class MirrorReader:
                     await anyio.lowlevel.checkpoint()
         if self.trouble:
             raise self.trouble
+
+    async def held(self, hosts: Sequence[str]) -> dict[str, HeldGpus]:
+        """Return what users hold on each of these hosts; a host that says nothing of use is left out."""
+        kept: dict[str, HeldGpus] = {}
+        for start in range(0, len(hosts), CHUNK):
+            found = await self._read(hosts[start : start + CHUNK], [HELD])
+            for host, (now_ms, (value,)) in found.items():
+                with suppress(*TROUBLE):
+                    one = decode_held(value)
+                    kept |= {host: one} if now_ms - one.seen_ms < LOST_MS else {}
+            await anyio.lowlevel.checkpoint()
+        if self.trouble:
+            raise self.trouble
+        return kept
+
+    async def _read(self, hosts: Sequence[str], names: Sequence[str]) -> dict[str, tuple[int, list[Any]]]:
+        found: dict[str, tuple[int, list[Any]]] = {}
+        for node in tuple(self._nodes):
+            theirs = [host for host in hosts if self._node_of[host] is node]
+            try:
+                with anyio.fail_after(DEADLINE):
+                    found |= await _values(node, theirs, names)
+            except TROUBLE as error:
+                self._lose(node, error)
+        return found
 
     async def _large(self, host: str, names: Sequence[str]) -> list[Any]:
         """Return values that are larger than usual, and one byte more than allowed if they are too large."""

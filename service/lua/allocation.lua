@@ -119,13 +119,13 @@ local function usable(host, request, claimed)
   return found
 end
 
-local function exceeds_limit(host, request)
+local function exceeds_limit(host, request)  -- If so, it also returns how many GPUs the user holds.
   if not request.limit then return false end
-  local held = needed(request)
+  local held = 0
   for _, gpu in ipairs(host.gpus) do
     if gpu.holder and tonumber(gpu.holder_uid) == request.uid then held = held + 1 end
   end
-  return held > request.limit
+  return held + needed(request) > request.limit, held
 end
 
 -- Returns a reservation or a request as events show it: times in RFC 3339, without internal fields.

@@ -28,7 +28,8 @@ local function record_of(text)
 end
 
 local REQUEST = {id = 'string', kind = 'string', user = 'string', uid = 'number', place = 'number', queued_ms = 'number'}
-local REQUEST_MORE = {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number', login_uid = 'number'}
+local REQUEST_MORE = {gpus = 'table', count = 'number', limit = 'number', duration_ms = 'number', timeout_ms = 'number', login_uid = 'number',
+  fleet_limit = 'number', elsewhere = 'table'}
 
 -- Returns a stored request, or nil if it cannot be read.
 local function request_of(text)

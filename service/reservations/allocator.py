@@ -40,7 +40,8 @@ ATTEMPTS = 10  # A GPU that appears during a call restarts the call, and so does
 class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The parameters of `reserve`: `gpus`, or any `count` of GPUs of a vendor. Durations are in milliseconds.
 
-    `id` is that of a request that is already waiting. `limit`: the maximum number of GPUs of this user.
+    `id` is that of a request that is already waiting. `limit`: how many GPUs this user can hold here now, and
+    `most` if they held none on other hosts of the fleet; `fleet_limit` and `elsewhere` as in the queue.
     `uuids` are those of the `gpus` that were named by UUID: the script follows them if they are renumbered.
     """
 
@@ -57,6 +58,9 @@ class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     timeout_ms: int | None = None
     duration_ms: int | None = None
     limit: int | None = None
+    most: int | None = None
+    fleet_limit: int | None = None
+    elsewhere: dict[str, int] | None = None
     wait: bool = False
     id: str | None = None
     login_uid: int | None = None
@@ -94,6 +98,7 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     managed: int = 0
     limit: int | None = None
     need: int = 0
+    held: int = 0  # With the code limit: how many GPUs the user holds on this host.
 
 
 class Allocator:

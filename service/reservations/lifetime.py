@@ -17,12 +17,14 @@ import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from canhazgpu.events.linux.processes import Process, open_process, process_tree, send, with_variable
+from canhazgpu.events.outbox import send_reservation
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.events.reservations import RUN, Record
+from canhazgpu.events.reservations import RUN, Record, Reservation
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.reservations.allocator import Allocator
 from canhazgpu.service.reservations.detached_containers import containers_of, starting_containers
+from canhazgpu.service.status.gpu_status import rfc3339
 
 LOOK_AGAIN = 10.0  # Seconds between checks whether a run with live containers was released.
 HEARTBEAT = 15.0  # Seconds between heartbeats of all runs.
@@ -274,3 +276,22 @@ def _members(record: Record, root: Process) -> dict[Process, None]:
     """Return the processes of a run: descendants of the first, and those with its id in the environment."""
     carriers = with_variable(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
     return dict.fromkeys([*process_tree(root), *carriers])
+
+
+def notifier(store: Store) -> Notify:
+    """Return what sends notices about reservations to terminals."""
+
+    async def send_notice(record: Record, kind: str) -> None:
+        facts = Reservation(
+            id=record.id,
+            kind=record.kind,
+            user=record.user,
+            uid=record.uid,
+            gpus=record.gpus,
+            started=rfc3339(record.started_ms) or "",
+            note=record.note,
+            pid=record.pid,
+        )
+        await send_reservation(store, kind, facts, "wall")
+
+    return send_notice

@@ -9,6 +9,7 @@ from canhazgpu.events.linux.processes import has_ended
 from canhazgpu.events.reservations import KUBERNETES, SCHEDULERS
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges, states_of_gpus
+from canhazgpu.service.api.allowance import spell_places
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.hidepid import HIDDEN, REMEDY, hides_others
 from canhazgpu.service.reservations.allocator import AllocationRequest, Blocked, Reserved
@@ -41,10 +42,7 @@ def refusal(reserved: Reserved, request: AllocationRequest) -> Problem:
     if reserved.code == "never":
         return _never(reserved, request)
     if reserved.code == "limit":
-        detail = (
-            f"You can hold {request.limit} GPU(s) at a time, and hold too many to get {reserved.need} more"
-        )
-        return Problem(409, "limit", detail, "release some first, or wait with --wait")
+        return _over_limit(reserved, request)
     if reserved.code == "gone":
         return Problem(409, "request-gone", "the request is no longer in the queue", "submit it again")
     if request.gpus is not None:
@@ -60,6 +58,20 @@ def refusal(reserved: Reserved, request: AllocationRequest) -> Problem:
         f"Not enough {_kind(request)}GPUs available. Requested: {reserved.need}, Available: {available}{why}"
     )
     return Problem(409, "not-enough-gpus", detail, _remedy(reserved.troubles), counts=reserved.counts)
+
+
+def _over_limit(reserved: Reserved, request: AllocationRequest) -> Problem:
+    remedy = "release some first, or wait with --wait"
+    if request.fleet_limit is None:
+        many = f"You can hold {request.limit} GPU(s) at a time, and hold too many to get {reserved.need} more"
+        return Problem(409, "limit", many, remedy)
+    elsewhere = request.elsewhere or {}
+    places = spell_places(reserved.held, elsewhere)
+    detail = (
+        f"You can hold {request.fleet_limit} GPU(s) in the fleet at a time, and hold too many to get"
+        f" {reserved.need} more: {places}"
+    )
+    return Problem(409, "limit", detail, remedy, hosts=elsewhere)
 
 
 def _why(kind: str, reserved: Reserved) -> str:
@@ -107,7 +119,9 @@ def _never(reserved: Reserved, request: AllocationRequest) -> Problem:
     if reserved.missing:
         return _no_such_gpu(reserved.missing)
     if reserved.limit is not None and reserved.need > reserved.limit:
-        return Problem(409, "limit", f"you can hold {reserved.limit} GPU(s) at a time, not {reserved.need}")
+        where = " in the fleet" if reserved.limit == request.fleet_limit else ""
+        many = f"you can hold {reserved.limit} GPU(s){where} at a time, not {reserved.need}"
+        return Problem(409, "limit", many)
     detail = f"{reserved.need} {_kind(request)}GPUs were requested, but this host has {reserved.managed}"
     return Problem(400, "too-many", detail, "`canhazgpu status` lists them")
 

@@ -12,7 +12,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record, Waiting
-from canhazgpu.service.api.requests import allowance
+from canhazgpu.service.api.allowance import Allowances
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.storage.journal import State
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
@@ -24,11 +24,16 @@ class UserRenames:
     """Compares stored names with the current ones in memory; Redis is only called if they differ."""
 
     def __init__(
-        self, settings: Settings, store: Store, users: Users, promised: Callable[[], State | None]
+        self,
+        settings: Settings,
+        store: Store,
+        users: Users,
+        allowances: Allowances,
+        promised: Callable[[], State | None],
     ) -> None:
         """`promised` returns the content of the journal: the reservations and requests."""
         self._settings, self._store, self._users = settings, store, users
-        self._promised = promised
+        self._allowances, self._promised = allowances, promised
 
     async def follow(self) -> bool:
         """Update names that have changed; return whether there were any. Raises StoreDown."""
@@ -59,6 +64,6 @@ class UserRenames:
         for one in held:
             name = self._users.name(one.uid)
             if name is not None and name != one.user:
-                limit = allowance(self._settings, name).gpus
+                limit = self._allowances.of(name).gpus
                 names[str(one.uid)] = {"name": name, **({} if limit is None else {"limit": limit})}
         return names

@@ -9,6 +9,7 @@ from canhazgpu.events.reservations import Waiting
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
 from canhazgpu.events.timestamps import local_time
+from canhazgpu.service.api.allowance import spell_places
 from canhazgpu.service.status.gpu_status import rfc3339
 from canhazgpu.service.status.queue_eta import end_of, queue_eta
 from canhazgpu.service.storage.snapshot import GpuState, Snapshot
@@ -63,7 +64,10 @@ class _Reasons:
         """
         held = self._held[request.uid]
         if request.limit is not None and held + request.need > request.limit:
-            return f"you hold {held} of the {request.limit} GPUs you may have"
+            if request.fleet_limit is None:
+                return f"you hold {held} of the {request.limit} GPUs you may have"
+            places = spell_places(held, request.elsewhere or {})
+            return f"you hold {places}, of the {request.fleet_limit} GPUs you may have in the fleet"
         if self._snapshot.stalled_reason:
             return (
                 f"no GPU of this host can be read: {printable(self._snapshot.stalled_reason, LONGEST_WORDS)}"

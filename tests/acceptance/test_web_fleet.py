@@ -8,7 +8,7 @@ from pathlib import Path
 from support.daemon import Daemon, gpu, until, use
 from support.fleet import fleet_server
 from support.people import Person
-from support.web import page_of
+from support.web import Watcher, page_of
 
 
 @contextmanager
@@ -48,6 +48,45 @@ def test_all_hosts_are_on_one_page_and_each_has_its_own(tmp_path: Path) -> None:
         assert text.count("<article") == 3
         assert page.get("/hosts/gpu99").status_code == 404
         assert 'href="/hosts"' in page.get().text
+
+
+def test_the_pages_of_hosts_are_live(tmp_path: Path) -> None:
+    """What changes on another host is sent to who watches all hosts or that one, and so is its age."""
+    with ExitStack() as resources:
+        server = resources.enter_context(fleet_server(tmp_path))
+        url = f"redis://127.0.0.1:{server.port}"
+        one = resources.enter_context(member("gpu01", url, gpu(0, memory_used_mb=1)))
+        page = resources.enter_context(page_of(one))
+        with member("gpu02", url, gpu(0, memory_used_mb=1), gpu(1, memory_used_mb=1)) as two:
+            until(lambda: "of which 3 are available now" in page.get("/hosts").text, 60)
+            assert 'data-live="/live/hosts/gpu02"' in page.get("/hosts/gpu02").text
+            every, single = (Watcher(page, path=path) for path in ("/live/hosts", "/live/hosts/gpu02"))
+            for watcher in (every, single):
+                resources.callback(watcher.close)
+                watcher.until("event: beat")
+            assert two.run("reserve", "--gpu-ids", "1", "--note", "far away").returncode == 0
+            single.until("far away", 60)
+            every.until("1 reserved", 60)
+        every.until("away: no sign of life", 60)
+        single.until("This is not the current state: ", 60)
+        server.kill()
+        words = 'This is not the current state: ","the fleet\'s Redis cannot be read'
+        for watcher in (every, single):
+            watcher.until(words, 60)
+        text = page.get("/hosts").text  # It has what was known.
+        assert 'href="/hosts/gpu02"' in text
+        assert "the fleet&#x27;s Redis cannot be read" in text
+        every.received = b""
+        server.start()
+        every.until('"notice empty"', 60)
+
+
+def test_a_host_that_is_none_has_no_stream(lasting_host: Daemon) -> None:
+    """Who asks for the changes of a host that there is not, or without a fleet, is refused."""
+    with page_of(lasting_host) as page:
+        for path in ("/live/hosts", "/live/hosts/gpu99"):
+            answer = page.get(path)
+            assert (answer.status_code, answer.headers["content-type"][:10]) == (503, "text/plain")
 
 
 def test_without_a_fleet_there_is_no_such_page(lasting_host: Daemon) -> None:

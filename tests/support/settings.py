@@ -6,6 +6,7 @@ SECTIONS = ("redis", "fleet")
 REDIS_FILES = tuple(f"{section}.{name}" for section in SECTIONS for name in FILES)
 BESIDE = {  # What a key does not go without.
     "notify.email.username": 'password_file = "/password"\n',
+    "limits.fleet.max_gpus_per_user": '[fleet]\nurl = "redis://fleet.example.com"\n',
     **dict.fromkeys(REDIS_FILES, 'url = "rediss+sentinel://h/gpus"\n'),
 }
 for section in SECTIONS:

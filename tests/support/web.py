@@ -81,10 +81,10 @@ def page_of(daemon: Daemon, person: Person | None = None, **environment: str) ->
 class Watcher:
     """A browser's connection for events, read by hand. Changes of all events are joined."""
 
-    def __init__(self, page: Page, since: str = "") -> None:
+    def __init__(self, page: Page, since: str = "", path: str = "/live") -> None:
         """Connect."""
         self._link = socket.create_connection(("127.0.0.1", page.port), 20)
-        self._link.sendall(f"GET /live?since={since} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        self._link.sendall(f"GET {path}?since={since} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.received = b""
 
     def until(self, words: str, seconds: float = 30) -> None:

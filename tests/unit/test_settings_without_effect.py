@@ -270,3 +270,17 @@ def test_a_contact_may_be_in_any_language(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text('[notices]\ncontact = "Büro 214, 管理者 <gpu@example.com>"\n', encoding="utf-8")
     assert "Büro" in load(str(path), {}).settings.notices.contact
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[limits.fleet]\nmax_gpus_per_user = 4\n", "limits.fleet.max_gpus_per_user: expected fleet.url"),
+        ("[limits.users]\nada = { max_gpus_in_fleet = 4 }\n", "limits.users: expected fleet.url to be set"),
+    ],
+)
+def test_a_limit_of_the_fleet_needs_a_fleet(text: str, key: str, tmp_path: Path) -> None:
+    """Without a fleet, a limit for all of its hosts has no effect."""
+    assert refusal(tmp_path, text).startswith(key)
+    (tmp_path / "config.toml").write_text('[fleet]\nurl = "redis://fleet:6379"\n' + text)
+    assert load(str(tmp_path / "config.toml"), {}).settings.fleet.url

@@ -3,8 +3,9 @@
 import json
 import signal
 import statistics
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from support.browser import LIVE, has_text, tab, wait
 from support.daemon import Daemon, gpu, until, use
 from support.eventually import slowness
+from support.fleet import fleet_server
 from support.web import Page, page_of
 
 pytestmark = [pytest.mark.web, pytest.mark.timeout(300)]
@@ -99,3 +101,36 @@ def test_what_the_reader_does_survives_a_change(browser: Any, folder: Path) -> N
         wait(shown, "document.querySelector('details').textContent.includes('4.0 GiB')")
         assert shown.evaluate("document.querySelector('details').open")
         assert shown.evaluate("document.activeElement.matches('summary')")
+
+
+def test_all_hosts_are_live(browser: Any, tmp_path: Path) -> None:
+    """The page of the fleet follows another host without a reload, and says when it is not connected."""
+    with ExitStack() as resources:
+        server = resources.enter_context(fleet_server(tmp_path))
+        fleet = f'[fleet]\nurl = "redis://127.0.0.1:{server.port}"\ninterval = "1s"\n'
+        one, two = (resources.enter_context(_member(name, fleet)) for name in ("gpu01", "gpu02"))
+        until(lambda: one.run("status", "--host", "gpu02").returncode == 0, 60)
+        with page_of(one) as page, tab(browser) as shown:
+            shown.goto(f"{page.url}/hosts")
+            wait(shown, LIVE)
+            rows = "document.querySelectorAll('#hosts-rows > tr').length"
+            wait(shown, f"{rows} === 2", 60)
+            assert two.run("reserve", "--note", "elsewhere").returncode == 0
+            row = "document.getElementById('host-gpu02').textContent"
+            wait(shown, f"{row}.includes('1 reserved')", 60)
+            with tab(browser) as single:
+                single.goto(f"{page.url}/hosts/gpu02")
+                wait(single, LIVE)
+                assert two.run("release").returncode == 0
+                wait(single, "!" + has_text("elsewhere"), 60)
+            page.stop(signal.SIGKILL)
+            wait(shown, has_text("Not connected since "))
+
+
+@contextmanager
+def _member(name: str, fleet: str) -> Iterator[Daemon]:
+    with (
+        tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as folder,
+        running(Daemon(Path(folder), fleet, host=name)) as daemon,
+    ):
+        yield daemon

@@ -17,6 +17,7 @@ from canhazgpu.events.redis_client.fleet_copy import (
 )
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
 from canhazgpu.workers.fleet.fleet_redis import FleetDown, fleet_errors
+from canhazgpu.workers.fleet.held_copy import HeldCopy
 
 
 class StateCopy:
@@ -25,6 +26,7 @@ class StateCopy:
     def __init__(self, settings: Settings, store: Store, fleet: Store) -> None:
         """Store the parameters; some settings are part of the copy."""
         self._store, self._fleet, self._settings = store, fleet, settings
+        self.held = HeldCopy(fleet)
 
     async def check(self) -> None:
         """Raise FleetDown if the fleet's Redis is the host's own, where the copy would destroy the state."""
@@ -69,6 +71,7 @@ class StateCopy:
                 batch.set(keys.fleet_state, encode_state(state))
                 batch.hset(keys.fleet, STATE, msgspec.json.encode(copy))
                 await batch.execute()
+        await self.held.write(state.reservations.values(), seen_ms)
 
     async def _read(self) -> tuple[int, dict[str, dict[bytes, bytes]], list[int]]:
         """Return the host's time in ms, its hashes by key, and the indices of its GPUs."""

@@ -75,6 +75,7 @@ class Mirror:
         await check_owner(self._store)
         await self._state.check()
         self._past.forget()
+        self._state.held.forget()
         connections = self._connections
         after = {stream: await copy.position() for stream, copy in self._copies.items()}
         for stream, entry in after.items():

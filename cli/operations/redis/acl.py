@@ -41,7 +41,7 @@ def acl(
         ),
     ],
 ) -> None:
-    """Print the user of a host for the ACL file of the fleet's Redis.
+    """Print the line that defines a host's user, for the ACL file of the fleet's Redis.
 
     The user can write the keys of this host only, and read those of all hosts. It is off and has no password:
     replace `off` with `on >PASSWORD`. This needs Redis 7 or Valkey.
@@ -59,6 +59,6 @@ def acl_line(host: str) -> str:
     commands = " ".join(f"+{name}" for name in sorted((*WRITES, *READS, *CLUSTER)))
     own = Keys(host)
     # Each key by its name: nobody can make the list of all keys long.
-    writable = (*own.streams.values(), own.fleet, own.fleet_state, own.fleet_ended, own.fleet_hours)
-    keys = f"{' '.join(f'~{key}' for key in writable)} %R~{ANY_KEY}"
+    fleet = own.fleet, own.fleet_state, own.fleet_ended, own.fleet_held, own.fleet_hours
+    keys = f"{' '.join(f'~{key}' for key in (*own.streams.values(), *fleet))} %R~{ANY_KEY}"
     return f"user canhazgpu-{host} off resetkeys {keys} resetchannels -@all {commands}"

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+from msgspec import Struct
+
 from canhazgpu.cli.web.markup import Child, Element, el, moment, to_html
 from canhazgpu.cli.web.pages.now import State
 from canhazgpu.cli.web.spelling import spell_time
@@ -18,13 +20,20 @@ PAGES = {
 HOSTS = {"/hosts": "Hosts"}
 
 
+class LiveAt(Struct, frozen=True):
+    """Where the changes of a page's content come from, and which version of it the page has."""
+
+    path: str
+    version: str
+
+
 def page(  # noqa: PLR0917 - each is a part of the page
-    path: str, title: str, state: State, content: Element, viewer: Viewer, version: str | None = None
+    path: str, title: str, state: State, content: Element, viewer: Viewer, live: LiveAt | None = None
 ) -> str:
-    """Return a whole page. With a `version` of its content, the page keeps it current."""
+    """Return a whole page. If there is a `live` stream of its content, the page keeps it current."""
     now = datetime.now(viewer.zone or UTC)
     name = f"{title} - {state.host}" if state.host else title
-    root = el("html", _head(name), _body(path, title, state, content, viewer, version, now), lang="en")
+    root = el("html", _head(name), _body(path, title, state, content, viewer, live, now), lang="en")
     return "<!DOCTYPE html>\n" + to_html(root, lambda at, form: spell_time(at, form, now))
 
 
@@ -42,7 +51,7 @@ def _head(title: str) -> Element:
 
 
 def _body(  # noqa: PLR0917 - each is a part of the page
-    path: str, title: str, state: State, content: Element, viewer: Viewer, version: str | None, now: datetime
+    path: str, title: str, state: State, content: Element, viewer: Viewer, live: LiveAt | None, now: datetime
 ) -> Element:
     pages = {**PAGES, **HOSTS} if state.fleet else PAGES
     return el(
@@ -55,7 +64,8 @@ def _body(  # noqa: PLR0917 - each is a part of the page
             _user(viewer) if viewer.user else None,
         ),
         el("main", el("h1", title), _currency(path, now), content, id="content", tabindex="-1"),
-        data_version=version,
+        data_version=live and live.version,
+        data_live=live and live.path,
         data_now=round(now.timestamp() * 1000),
         data_me=viewer.user,
         class_="only-mine" if viewer.only_mine else None,

@@ -45,12 +45,12 @@ def now_page(state: State, history: History | None) -> Element:
     Of another host there is no `history`, and there are no pages about its violations.
     """
     if state.at is None:
-        return el("div", _notice(state), id=MAIN)
+        return el("div", notice(state), id=MAIN)
     violations = [(gpu, one) for gpu in state.gpus for one in gpu["violations"]]
     open_violations = _violations(violations, linked=history is not None)
     return el(
         "div",
-        _notice(state),
+        notice(state),
         _summary(state, len(violations)),
         el("section", *open_violations, id="violations", aria_labelledby="violations-title"),
         el("section", *_gpus(state, history), id="gpus", aria_labelledby="gpus-title"),
@@ -59,7 +59,8 @@ def now_page(state: State, history: History | None) -> Element:
     )
 
 
-def _notice(state: State) -> Element:
+def notice(state: State) -> Element:
+    """Return the line that says why a state is not current, hidden if it is."""
     words: list[Child] = []
     if state.trouble:
         words = ["This is not the current state: ", state.trouble, "."]

@@ -104,7 +104,7 @@ function lost() {
 
 function connect() {
   source?.close();
-  source = new EventSource(`/live?since=${encodeURIComponent(body.dataset.version)}`);
+  source = new EventSource(`${body.dataset.live}?since=${encodeURIComponent(body.dataset.version)}`);
   source.addEventListener("beat", (event) => {
     heard = Date.now();
     ahead = Number(event.data) - heard;

@@ -27,7 +27,7 @@ local function trouble(gpu)
 end
 
 -- Refuses a request: returns the number of GPUs that are available to the user, and why the others are not.
-local function refuse(code, claimed, may)
+local function refuse(code, claimed, may, held)
   local counts, blocked, troubles = {available = #may}, {}, {}
   for _, gpu in ipairs(host.gpus) do
     local why = is_of(gpu, request.vendor) and (obstacle(host, gpu, request) or (claimed[gpu.index] and 'claimed'))
@@ -43,7 +43,7 @@ local function refuse(code, claimed, may)
         reason = reason, remedy = remedy}
     end
   end
-  return save_reply(host, {code = code, counts = counts, blocked = blocked, troubles = #troubles > 0 and troubles or nil, need = needed(request)})
+  return save_reply(host, {code = code, counts = counts, blocked = blocked, troubles = #troubles > 0 and troubles or nil, need = needed(request), held = held})
 end
 
 -- A job has one reservation, however often its prolog asks for it.
@@ -57,6 +57,7 @@ if known then
   for _, waiting in ipairs(host.requests) do
     if waiting.id == known and waiting.uid == request.uid then
       waiting.attached, waiting.limit = true, request.limit
+      waiting.fleet_limit, waiting.elsewhere = request.fleet_limit, request.elsewhere
       redis.call('HSET', KEYS[6], known, cjson.encode(waiting))
       serve_queue(host)
       if host.records[known] then return granted(host.records[known]) end
@@ -71,23 +72,25 @@ for _, index in ipairs(request.gpus or {}) do
   local gpu = host.by_index[index]
   if not gpu or gpu.unmanaged then missing[#missing + 1] = index end
 end
-if #missing > 0 or needed(request) > managed or (request.limit and needed(request) > request.limit) then
+local most = request.most or request.limit  -- Without what the user holds on other hosts of the fleet.
+if #missing > 0 or needed(request) > managed or (most and needed(request) > most) then
   local reason, remedy
   if #host.gpus == 0 and host.blind then reason, remedy = trouble({}) end
-  return save_reply(host, {code = 'never', missing = missing, managed = managed, limit = request.limit, need = needed(request),
+  return save_reply(host, {code = 'never', missing = missing, managed = managed, limit = most, need = needed(request),
     troubles = reason and {{gpu = 0, why = 'unknown', reason = reason, remedy = remedy}} or nil})
 end
 
 local claimed = serve_queue(host)
-local may, over = usable(host, request, claimed), exceeds_limit(host, request)
+local may = usable(host, request, claimed)
+local over, held = exceeds_limit(host, request)
 if not over and #may >= needed(request) then
   request.id = 'r' .. next_id(KEYS[1])
   return granted(create(host, request, may))
 end
-if not request.wait then return refuse(over and 'limit' or 'refused', claimed, may) end
+if not request.wait then return refuse(over and 'limit' or 'refused', claimed, may, over and held or nil) end
 request.id = 'r' .. next_id(KEYS[1])
 request.place = tonumber(string.match(request.id, '(%d+)$'))
-request.queued_ms, request.attached, request.wait = now_ms, true, nil
+request.queued_ms, request.attached, request.wait, request.most = now_ms, true, nil, nil
 redis.call('HSET', KEYS[6], request.id, cjson.encode(request))
 publish('request.queued', 'request/' .. request.id, facts_of(request))
 return save_reply(host, {code = 'queued', id = request.id})

@@ -11,9 +11,10 @@ from starlette.routing import Route
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.linux.processes import Process, start_time_of
 from canhazgpu.events.reservations import RUN, Record
+from canhazgpu.service.api.allowance import Allowances
 from canhazgpu.service.api.context import peer_of
 from canhazgpu.service.api.gpu_names import indices
-from canhazgpu.service.api.requests import ReserveRequest, allowance
+from canhazgpu.service.api.requests import ReserveRequest
 from canhazgpu.service.api.vendor_choice import only_of
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
@@ -37,19 +38,20 @@ from canhazgpu.service.status.gpu_status import reservation
 class OwnReservationRoutes:
     """The routes for the caller's own live reservations, and how a run uses one of them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each has a part in it
         self,
         settings: Settings,
         scanner: Scanner,
         allocator: Allocator,
         last_known: LastKnown,
         tokens: HolderTokens | None,
+        allowances: Allowances,
     ) -> None:
         """Serve what these know."""
         self._allocator = allocator
         self._settings, self._scanner, self._last_known = settings, scanner, last_known
         self._nested = NestedRuns()
-        self._tokens = tokens
+        self._tokens, self._allowances = tokens, allowances
 
     def routes(self) -> Sequence[Route]:
         """Return the routes."""
@@ -105,7 +107,7 @@ class OwnReservationRoutes:
                 need=len(gpus) if gpus else params.count or 1,
                 gpus=gpus,
                 managed=len(await self._last_known.managed()),
-                limit=allowance(self._settings, peer.name).gpus,
+                limit=self._allowances.of(peer.name).most,
             )
         return None
 

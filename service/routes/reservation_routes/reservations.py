@@ -14,6 +14,7 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.linux.processes import identify
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import MANUAL, RUN, Record
+from canhazgpu.service.api.allowance import Allowances
 from canhazgpu.service.api.context import (
     Lines,
     body,
@@ -30,7 +31,6 @@ from canhazgpu.service.api.requests import (
     ExtendRequest,
     ReleaseRequest,
     ReserveRequest,
-    allowance,
     duration_of,
     label_of,
     seconds,
@@ -72,10 +72,11 @@ class ReservationRoutes:
         users: Users,
         last_known: LastKnown,
         group: int | None,
+        allowances: Allowances,
     ) -> None:
         """Serve what these know."""
         self._settings = settings
-        self._store = store
+        self._allowances, self._store = allowances, store
         self._scanner = scanner
         self._allocator = allocator
         self._liveness = liveness
@@ -86,7 +87,7 @@ class ReservationRoutes:
         self._cancellations = Cancellations(allocator)
         self._queue = QueueRoutes(allocator, self._cancellations, users, last_known, group)
         tokens = open_tokens(settings)
-        self._own = OwnReservationRoutes(settings, scanner, allocator, last_known, tokens)
+        self._own = OwnReservationRoutes(settings, scanner, allocator, last_known, tokens, allowances)
         self._containers = ContainerRoutes(settings, users, last_known, tokens)
 
     def routes(self) -> list[Route]:
@@ -184,7 +185,7 @@ class ReservationRoutes:
     async def extend(self, request: Request) -> Response:
         """Extend the caller's manual reservations."""
         peer, params = proven_peer_of(request), await body(request, ExtendRequest)
-        may = allowance(self._settings, peer.name)
+        longest = self._allowances.of(peer.name).longest
         bare = params.duration is None
         more = self._settings.reserve.duration if bare else seconds(params.duration or "", "duration")
         reply = await self._allocator.extend(
@@ -193,7 +194,7 @@ class ReservationRoutes:
             gpus=indices(params.gpus, self._scanner.known),
             uuids=uuids(params.gpus, self._scanner.known),
             add_ms=round(more * 1000),
-            most_ms=round(may.longest * 1000) if may.longest else None,
+            most_ms=round(longest * 1000) if longest else None,
             cut=bare,
             person=peer.person,
         )
@@ -245,23 +246,23 @@ class ReservationRoutes:
 
     def _refresh(self, allocation: AllocationRequest) -> AllocationRequest:
         name = self._users.name(allocation.uid) or allocation.user
-        return msgspec.structs.replace(allocation, user=name, limit=allowance(self._settings, name).gpus)
+        return msgspec.structs.replace(allocation, user=name, **self._allowances.of(name).of_request())
 
     async def _allocation_request(
         self, peer: Peer, params: ReserveRequest, descriptor: int | None, *, wait: bool
     ) -> AllocationRequest:
-        may = allowance(self._settings, peer.name)
+        may = self._allowances.of(peer.name)
         gpus = indices(params.gpus, self._scanner.known)
         if gpus is not None and params.count not in (None, len(gpus)):
             raise Problem(400, "bad-request", f"`count` is {params.count}, but {len(gpus)} GPUs are named")
         if params.kind == RUN:
             if params.duration is not None:
                 raise Problem(400, "bad-request", "a run has a timeout, not a duration")
-            lasts = duration_of(params.timeout, None, may, "timeout")
+            lasts = duration_of(params.timeout, None, may.longest, "timeout")
         else:
             if params.timeout is not None:
                 raise Problem(400, "bad-request", "a manual reservation has a duration, not a timeout")
-            lasts = duration_of(params.duration, self._settings.reserve.duration, may, "duration")
+            lasts = duration_of(params.duration, self._settings.reserve.duration, may.longest, "duration")
         process = None if descriptor is None else identify(descriptor)
         if descriptor is not None and process is None:
             raise not_visible(descriptor)
@@ -288,8 +289,8 @@ class ReservationRoutes:
             start=process.start if process else None,
             timeout_ms=lasts_ms if params.kind == RUN else None,
             duration_ms=lasts_ms if params.kind == MANUAL else None,
-            limit=may.gpus,
             wait=wait,
             id=params.request,
             uuids=uuids(params.gpus, self._scanner.known) if gpus else None,
+            **may.of_request(),
         )
