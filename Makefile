@@ -7,7 +7,7 @@ FOLDERS := cli client config events notifiers service workers
 # Modules are compiled once, whatever the caller's environment says: else each worker compiles every test anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers test-slurm test-kubernetes test-notebooks test-recipes test-prometheus test-web screenshots kubelet-api lint bench truth faults dev clean
+.PHONY: deb demo test test-waiting test-heavy test-deb test-lowest test-containers test-slurm test-kubernetes test-notebooks test-recipes test-prometheus test-node test-web screenshots kubelet-api lint bench truth faults dev clean
 
 demo: $(STAMP)
 	$(BIN)/canhazgpu demo
@@ -29,9 +29,9 @@ $(COMPILED): $(STAMP) $(wildcard tests/*.py tests/*/*.py)
 	touch $@
 
 test-waiting: $(STAMP)
-	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb and not slurm and not kubernetes and not notebook and not recipe and not prometheus and not web" \
+	$(TESTS) -p no:schemathesis -m "not heavy and not alone and not docker and not deb and not slurm and not kubernetes and not notebook and not recipe and not prometheus and not node and not web" \
 		-n 6 --dist loadfile --no-loadscope-reorder \
-		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb|slurm|kubernetes|notebook|recipe|prometheus|web))
+		$(addprefix --ignore=,$(call marked,^pytestmark.*,heavy|alone|docker|deb|slurm|kubernetes|notebook|recipe|prometheus|node|web))
 
 test-heavy: $(STAMP)
 	nice -n 5 $(TESTS) -m heavy -n 2 --dist loadfile --no-loadscope-reorder --timeout 3600 -p no:cacheprovider -q \
@@ -112,6 +112,12 @@ $(RECIPES)/.installed: pyproject.toml setup.py tests/recipes/requirements.txt
 test-prometheus: $(STAMP)
 	tests/prometheus/install
 	$(BIN)/python -m pytest -p no:schemathesis -m prometheus tests/prometheus
+
+# The consumer in Node, and the documents of events and routes before the parser and the linter that others use, which
+# npm installs into build/node.
+test-node: $(STAMP)
+	tests/node/install
+	$(BIN)/python -m pytest -p no:schemathesis -m node tests/node
 
 # build/deb/canhazgpu_VERSION_ARCH.deb, for Debian and Ubuntu with Python 3.11 or later.
 deb: $(STAMP)

@@ -52,7 +52,7 @@ COMMANDS = {
     "admin": ("reservations.admin", "app", None),
     "violations": ("violations.listing", "app", None),
     "silence": ("violations.silence", "app", None),
-    "events": ("notices.events", "events", "EPILOG"),
+    "events": ("notices.events", "app", None),
     "deliveries": ("notices.deliveries", "deliveries", "EPILOG"),
     "deadletters": ("notices.deliveries", "deadletters", None),
     "log": ("notices.log", "app", None),

@@ -91,7 +91,7 @@ Vendor = Annotated[
     str | None,
     typer.Option(
         "--vendor",
-        help="Whose GPUs, on a host with both: nvidia or amd.",
+        help="Vendor of the GPUs, on a host with both: nvidia or amd.",
         metavar="NAME",
         callback=checked(values.vendor),
     ),

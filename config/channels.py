@@ -24,7 +24,10 @@ class Wall(Struct, frozen=True, kw_only=True):
     enabled: Annotated[bool, about("Write to terminals.")] = True
     audience: Annotated[
         Literal["offender", "everyone"],
-        about("offender: only terminals of the recipient; everyone: all terminals, with wall(1)."),
+        about(
+            "offender: only terminals of the recipient; everyone: notices to offenders go to all terminals,"
+            " with wall(1)."
+        ),
     ] = "offender"
 
 

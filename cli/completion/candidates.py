@@ -85,6 +85,15 @@ def letters() -> Candidates:
     ]
 
 
+def groups() -> Candidates:
+    """Return the consumer groups of other programs."""
+    from canhazgpu.events.consumer.parameters import is_own  # noqa: PLC0415 - heavy
+
+    streams = (_answer("/v1/health") or {}).get("streams") or {}
+    found = [one for one in streams.get("groups", ()) if not is_own(one["group"], one["stream"])]
+    return _distinct((one["group"], f"reads {one['stream']}") for one in found)
+
+
 def types() -> Candidates:
     """Return the types of events, and their first words."""
     from canhazgpu.events.envelope import TYPES  # noqa: PLC0415 - heavy
@@ -141,13 +150,17 @@ def _distinct(rows: Iterable[tuple[str, str]]) -> Candidates:
 
 
 def _get(path: str) -> list[Any]:
+    return list(_answer(path) or ())
+
+
+def _answer(path: str) -> Any:
     from canhazgpu.client import Client  # noqa: PLC0415 - heavy
 
     try:
         with _limit(PATIENCE):
-            return list(Client().get(path))
+            return Client().get(path)
     except Exception:  # noqa: BLE001 - a tab key is no place for an error
-        return []
+        return None
 
 
 @contextmanager

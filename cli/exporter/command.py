@@ -24,16 +24,16 @@ def exporter(
         str | None,
         typer.Option(
             "--listen",
-            help="Address and port of the metrics (default: 127.0.0.1:9836).",
+            help="Address and port of the metrics (default: the exporter.listen setting, 127.0.0.1:9836).",
             metavar="HOST:PORT",
             callback=non_empty,
         ),
     ] = None,
 ) -> None:
-    """Serve the figures of this host for Prometheus.
+    """Serve this host's metrics to Prometheus.
 
-    The metrics are at /metrics. This process needs no privileges: it asks the service as any command does.
-    While the service is away, canhazgpu_up is 0. It runs until SIGTERM or Ctrl-C.
+    The metrics are at /metrics. This process needs no privileges: it asks the service, as any command does.
+    While the service does not answer, canhazgpu_up is 0. It runs until SIGTERM or Ctrl-C.
     """
     from canhazgpu.client.connection import BadSettings  # noqa: PLC0415 - as the next ones
     from canhazgpu.config.addresses import BadAddress, split_address  # noqa: PLC0415

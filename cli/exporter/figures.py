@@ -127,13 +127,13 @@ def _service(answer: dict[str, Any]) -> Iterator[Metric]:
     yield one("redis_up", "Whether Redis answers the service.", answer["redis_trouble"] is None)
     yield one(
         "redis_weaknesses",
-        "Settings or failures for which Redis may lose data; `canhazgpu doctor` names them.",
+        "Settings or failures because of which Redis may lose data; `canhazgpu doctor` names them.",
         len(answer["redis_weaknesses"]),
     )
     yield one("journal_ok", "Whether the journal can be written.", answer["journal_weakness"] is None)
     if answer["restored_at"]:
         at = ms_of(answer["restored_at"]) / 1000
-        yield one("last_restoration_timestamp_seconds", "When Redis had lost its state the last time.", at)
+        yield one("last_restoration_timestamp_seconds", "When lost state of Redis was last restored.", at)
 
 
 def _streams(report: dict[str, Any]) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""`canhazgpu find`: on which host of the fleet GPUs are free now, or else first."""
+"""`canhazgpu find`: the hosts of the fleet on which GPUs are free now, or will be free first."""
 
 from __future__ import annotations
 
@@ -25,20 +25,26 @@ def find(
     *,
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", "-g", help="Number of GPUs on one host.", metavar="NUMBER", parser=gpu_count),
+        typer.Option(
+            "--gpus",
+            "-g",
+            help="Number of GPUs on one host (default: 1).",
+            metavar="NUMBER",
+            parser=gpu_count,
+        ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="A part of the model's name: H100.", metavar="MODEL", callback=non_empty
+            "--model", help="Part of the model name, such as H100.", metavar="MODEL", callback=non_empty
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the host of the fleet on which GPUs are free now, or else first.
+    """Find the host of the fleet on which GPUs are free now, or will be free first.
 
-    A start in the future assumes that all reservations last as long as allowed, and that all who wait there
-    get their GPUs before.
+    A start in the future assumes that no reservation ends early, and that the requests in the host's queue
+    are served first.
     """
     count = 1 if gpus is None else gpus
     rows = client().get("/v1/fleet/find?" + urlencode({"gpus": count, "model": model or ""}))

@@ -11,7 +11,7 @@ def kubernetes() -> None:
     """Offer this node's GPUs to pods as canhazgpu.io/gpu (root only).
 
     This is a device plugin for the kubelet. GPUs that are reserved or used outside the cluster are not given
-    to pods, and those of pods are reserved. It runs until it is stopped; pods keep their GPUs.
+    to pods, and the GPUs of pods are reserved. It runs until it is stopped; pods keep their GPUs.
     """
     from canhazgpu.config.load import ConfigError, load  # noqa: PLC0415 - heavy, as are the next ones
 

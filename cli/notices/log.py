@@ -61,6 +61,7 @@ def verify(
         str | None,
         typer.Argument(
             help="The log file (default: the notify.log.path setting).",
+            metavar="[FILE]",
             callback=non_empty,
             autocompletion=candidates.files,
         ),

@@ -38,7 +38,7 @@ def send_test(
     channel: Annotated[
         str,
         typer.Option(
-            help="wall (the default), email, log, exec, webhook:NAME, or the name of a plugin.",
+            help="wall, email, log, exec, webhook:NAME, or the name of a plugin.",
             metavar="CHANNEL",
             autocompletion=candidates.channels,
         ),

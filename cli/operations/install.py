@@ -61,10 +61,16 @@ Folder = Annotated[
 def systemd(
     *,
     worker: Annotated[
-        bool, typer.Option("--worker", help="Send notices from a separate process, with a second unit.")
+        bool,
+        typer.Option(
+            "--worker", help="Also write a unit for `canhazgpu worker`, which then sends the notices."
+        ),
     ] = False,
     web: Annotated[
-        bool, typer.Option("--web", help="Show this host in a browser, with another unit.")
+        bool,
+        typer.Option(
+            "--web", help="Also write a unit for `canhazgpu web`, which shows this host in a browser."
+        ),
     ] = False,
     to: Folder = None,
 ) -> None:
@@ -126,7 +132,7 @@ def kubernetes(*, to: Folder = None) -> None:
 
 @app.command("exporter", epilog=examples("canhazgpu install exporter"))
 def exporter(*, to: Folder = None) -> None:
-    """Write the systemd unit of the exporter, which gives the figures of this host to Prometheus.
+    """Write the systemd unit of the exporter, which serves this host's metrics to Prometheus.
 
     The unit is written to /etc/systemd/system. An older file is kept with the suffix .bak.
     """

@@ -16,7 +16,7 @@ def worker(
         str, typer.Option(help="Name in the consumer groups; must be unique per process.", metavar="NAME")
     ] = "worker",
 ) -> None:
-    """Send notices about violations until SIGTERM or Ctrl-C."""
+    """Send notices and write the audit log until SIGTERM or Ctrl-C."""
     from canhazgpu.service import logs  # noqa: PLC0415 - heavy, as are the next ones
 
     logs.configure()

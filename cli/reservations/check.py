@@ -40,7 +40,9 @@ PROMPT_PATIENCE = 0.5  # Seconds. A prompt must not wait for a service that is s
 
 def check(
     *,
-    command: Annotated[list[str] | None, typer.Argument(help="The command for --exec, after `--`.")] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="The command for --exec, after `--`.", metavar="[COMMAND]...")
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing; only set the exit code.")
     ] = False,
@@ -49,7 +51,7 @@ def check(
         typer.Option(
             "--short",
             "-s",
-            help="Print a few characters for a prompt: gpu:0,3 2h10m. ! marks GPUs that are not yours.",
+            help="Print a short text for a prompt, such as gpu:0,3 2h10m; ! marks GPUs that are not yours.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -55,7 +55,7 @@ def history(
     number: Annotated[int | None, newest_option("At most this many, the newest ones (default: 50).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
     every_host: Annotated[
-        bool, typer.Option("--all", help=f"All hosts of the fleet; of each, the newest {OF_A_HOST} at most.")
+        bool, typer.Option("--all", help=f"All hosts of the fleet; at most the newest {OF_A_HOST} of each.")
     ] = False,
 ) -> None:
     """List reservations that have ended, oldest first.

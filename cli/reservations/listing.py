@@ -1,4 +1,4 @@
-"""`canhazgpu reservations`: the reservations that live now, on this host or on all hosts of the fleet."""
+"""`canhazgpu reservations`: the current reservations, on this host or on all hosts of the fleet."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def reservations(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
     every_host: AllHosts = False,
 ) -> None:
-    """List the reservations that live now, oldest first.
+    """List the current reservations, oldest first.
 
-    UNTIL is when a reservation ends at the latest; `open` means that it has no such time.
+    UNTIL is the latest time at which a reservation ends; `open` means that it has no time limit.
     """
     if every_host:
         from canhazgpu.cli.fleet.hosts import show_hosts  # noqa: PLC0415 - few are in a fleet

@@ -44,7 +44,9 @@ RUN = "canhazgpu run --gpus 1 -- python train.py"
 def run(
     context: typer.Context = None,  # type: ignore[assignment] # only the framework has one
     *,
-    command: Annotated[list[str] | None, typer.Argument(help="The command to run, after `--`.")] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="The command to run, after `--`.", metavar="[COMMAND]...")
+    ] = None,
     gpus: arguments.Gpus = None,
     gpu_ids: arguments.GpuIds = None,
     vendor: arguments.Vendor = None,
@@ -73,7 +75,7 @@ def run(
     The GPUs are released when the command ends. Inside another `run`, in a job of Slurm or PBS, or in a shell
     that has the variables of a reservation, the command uses the GPUs of that run, job or reservation: all of
     them, or as many as --gpus says. If you hold a manual reservation that fits, the command uses it. A
-    container of `docker run` gets a proof that it is yours.
+    container that you start with `docker run` gets a token, which proves that it is yours.
     """
     body = {
         "kind": "run",

@@ -107,7 +107,7 @@ COMMANDS = {
     **dict.fromkeys(
         ("quota", "limits", "sacctmgr"), "administrators set limits; `canhazgpu config show` has them"
     ),
-    **dict.fromkeys(("reservation", "held"), "`canhazgpu reservations` lists the reservations that live now"),
+    **dict.fromkeys(("reservation", "held"), "`canhazgpu reservations` lists the current reservations"),
     **dict.fromkeys(("whoami",), MINE),
     **dict.fromkeys(("note", "rename"), "`canhazgpu reserve --note TEXT` makes a reservation with a note"),
     "scontrol": "`canhazgpu status` shows the GPUs, `canhazgpu extend 2h` makes reservations last longer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from canhazgpu.client.connection import read_settings
 from canhazgpu.events.default_paths import CONFIG
@@ -47,7 +48,8 @@ TABLES = {
 
 def ignored_variables(command: str, environ: Mapping[str, str]) -> list[str]:
     """Return the variables that set something which `command` does not read."""
-    if command in READERS:
+    in_group = any(word.partition("=")[0] == "--group" for word in sys.argv)  # Which is read from Redis.
+    if command in READERS or (command == "events" and in_group):
         return []
     from canhazgpu.config.load import options  # noqa: PLC0415 - heavy
 

@@ -27,8 +27,8 @@ def web(
         str | None,
         typer.Option(
             "--listen",
-            help="Address and port, or unix: and the path of a socket file (default: 127.0.0.1:8036, or as"
-            " the settings say).",
+            help="Address and port, or unix: and the path of a socket file (default: the web.listen"
+            " setting, 127.0.0.1:8036).",
             metavar="ADDRESS",
             callback=arguments.non_empty,
         ),
@@ -36,8 +36,8 @@ def web(
 ) -> None:
     """Show this host in a browser until SIGTERM or Ctrl-C.
 
-    The page has the GPUs, the queue, violations and reports, and changes nothing. Any user can run it.
-    Everybody who can connect to the address can read it.
+    The page shows the GPUs, the queue, violations and reports. It is read-only. Any user can run this
+    command. Everybody who can connect to the address can read it.
     """
     import anyio  # noqa: PLC0415 - heavy, as are the next ones
 

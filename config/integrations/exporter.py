@@ -1,4 +1,4 @@
-"""The settings of `canhazgpu exporter`, which gives the figures of this host to Prometheus."""
+"""The settings of `canhazgpu exporter`, which serves this host's metrics to Prometheus."""
 
 from typing import Annotated
 
@@ -12,7 +12,10 @@ class Exporter(Struct, frozen=True, kw_only=True):
 
     listen: Annotated[
         str,
-        about("Address and port of the metrics: 127.0.0.1:9836, or [::]:9836. Others can read them there."),
+        about(
+            "Address and port of the metrics, such as 127.0.0.1:9836. With [::]:9836, other hosts can read"
+            " them, too."
+        ),
     ] = "127.0.0.1:9836"
     users: Annotated[
         int,

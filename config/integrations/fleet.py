@@ -15,7 +15,7 @@ class Fleet(Struct, frozen=True, kw_only=True):
         str,
         about(
             "URL of the fleet's Redis or Valkey, in the syntax of redis.url. The host copies its streams and"
-            " its state there, and works on while it is away. If empty, the host is in no fleet.",
+            " its state there, and keeps working without it. If empty, the host is in no fleet.",
             secret=True,
         ),
     ] = ""
@@ -44,7 +44,7 @@ class Fleet(Struct, frozen=True, kw_only=True):
         list[str],
         about(
             "Groups whose members may see all hosts with this host's commands, besides administrators."
-            " If empty, every user may."
+            " If empty, all users may see them."
         ),
     ] = field(default_factory=list)
 

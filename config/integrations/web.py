@@ -15,8 +15,8 @@ class Web(Struct, frozen=True, kw_only=True):
     listen: Annotated[
         str,
         about(
-            "Where the page is: 127.0.0.1:8036, [::1]:8036, or unix:/run/canhazgpu-web/web.sock. Others can"
-            " read it there."
+            "Address of the page, such as 127.0.0.1:8036, [::1]:8036 or unix:/run/canhazgpu-web/web.sock."
+            " Everybody who can connect to it can read the page."
         ),
     ] = "127.0.0.1:8036"
     user_header: Annotated[
@@ -30,6 +30,6 @@ class Web(Struct, frozen=True, kw_only=True):
         list[str],
         about(
             "Names under which browsers may ask for the page, if a proxy passes them on. On a loopback"
-            " address, all others but localhost are refused."
+            " address, all other names except localhost are refused."
         ),
     ] = field(default_factory=list)

@@ -17,20 +17,20 @@ SERVER_ERROR = 500
 
 
 def handle(event: StreamEvent) -> None:
-    """Open or close a ticket. An event may come twice: PUT with the violation's id is the same ticket."""
+    """Open or close a ticket. If an event comes twice, the second PUT updates the same ticket."""
     data = event.typed()
     if isinstance(data, Gap):
         print(f"events are missing: {data.missing or 'an unknown number'}", file=sys.stderr)
     elif isinstance(data, Violation):
         ticket = {
-            "title": f"{data.user} uses GPU {data.gpu} of {HOST} without the right to",
+            "title": f"{data.user} uses GPU {data.gpu} of {HOST} without a valid reservation",
             "state": "closed" if data.closed else "open",
         }
         put(f"{TICKETS}/{data.violation}", ticket)
 
 
 def put(url: str, ticket: dict[str, str]) -> None:
-    """Send a ticket. While the other system is away, the event waits, and so do those after it."""
+    """Send a ticket. While the other system is unavailable, the event waits, and so do those after it."""
     body = json.dumps(ticket).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(url, body, headers, method="PUT")
@@ -39,7 +39,7 @@ def put(url: str, ticket: dict[str, str]) -> None:
             pass
     except urllib.error.HTTPError as error:
         if error.code < SERVER_ERROR:
-            raise  # It does not want this ticket: after 10 attempts, the event is a dead letter.
+            raise  # It rejects this ticket: after 10 attempts, the event becomes a dead letter.
         raise TryAgain(str(error)) from error
     except OSError as error:
         raise TryAgain(str(error)) from error

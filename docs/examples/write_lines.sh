@@ -1,6 +1,6 @@
 #!/bin/sh
-# Appends a line to a file for each reservation that ends. It needs no access to Redis. The place in the stream is
-# kept in a file, so that a restart continues where it stopped; the last event may come twice.
+# Appends a line to a file for each reservation that ends. It needs no access to Redis. The position in the stream is
+# stored in a file, so that after a restart, it continues where it stopped; the last event may come twice.
 lines=/var/lib/accounting/reservations.tsv
 place=/var/lib/accounting/place
 

@@ -8,6 +8,7 @@ acknowledges it. For a gap, it prints `{"type": "canhazgpu.stream.gap", "data": 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -38,12 +39,18 @@ class Kit:
         self._url, self._command, self._patience = url, command, patience
         self._redis: Any = Redis.from_url(url, protocol=2)
         self._keys = Keys(f"conformance-{uuid.uuid4().hex[:12]}")
+        self._process: subprocess.Popen[bytes] | None = None
         self._written: dict[str, Event] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="chg-conformance-"))
 
-    def differences(self) -> list[str]:
-        """Return what the consumer does differently from what it should; nothing if it conforms."""
-        return [*self.every_type(), *self.after_a_kill(), *self.gap()]
+    def checks(self) -> Iterator[tuple[str, Iterator[str]]]:
+        """Yield each check, and what the consumer does differently from what it should.
+
+        The checks are made one after the other: read the differences before the next one.
+        """
+        yield "events of every type", self.every_type()
+        yield "after a kill", self.after_a_kill()
+        yield "entries that were removed", self.gap()
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -61,9 +68,9 @@ class Kit:
         ids = self._append()
         with self._consumer("first") as said:
             if not self._waited(lambda: self._acknowledged(ids)):
-                yield f"after {self._patience:g} s, not every entry is acknowledged (XACK)"
+                yield f"{self._ended()}, not every entry is acknowledged (XACK)"
             echoes = said()
-        yield from self._compared(ids, echoes, "events of every type")
+        yield from self._compared(ids, echoes)
 
     def after_a_kill(self) -> Iterator[str]:
         """Yield what is different with entries that the consumer had read before it was killed."""
@@ -74,9 +81,9 @@ class Kit:
         self._redis.xreadgroup(GROUP, reader, {self._keys.events: ">"}, count=len(ids) // 2)
         with self._consumer("second") as said:
             if not self._waited(lambda: self._acknowledged(ids)):
-                yield "after a kill, entries that it had read stay pending: read with the id 0 first"
+                yield f"{self._ended()}, entries that it had read stay pending: read with the id 0 first"
             echoes = said()
-        yield from self._compared(ids, echoes, "after a kill")
+        yield from self._compared(ids, echoes)
 
     def gap(self) -> Iterator[str]:
         """Yield what is different if entries are removed before they were read."""
@@ -110,11 +117,19 @@ class Kit:
 
     def _waited(self, condition: Callable[[], bool]) -> bool:
         over = time.monotonic() + self._patience
-        while not condition():
-            if time.monotonic() > over:
+        while True:
+            is_over = time.monotonic() > over or (self._process and self._process.poll() is not None)
+            if condition():  # It may have ended after it had done everything.
+                return True
+            if is_over:
                 return False
             time.sleep(0.05)
-        return True
+
+    def _ended(self) -> str:
+        status = self._process.poll() if self._process else None
+        if status is None:
+            return f"after {self._patience:g} s"
+        return f"it ended by signal {-status}" if status < 0 else f"it exited with status {status}"
 
     @contextmanager
     def _consumer(self, turn: str) -> Iterator[Callable[[], list[dict[str, Any]]]]:
@@ -127,26 +142,37 @@ class Kit:
             "CONFORMANCE_GROUP": GROUP,
         }
         with path.open("wb") as output:
-            process = subprocess.Popen(self._command, stdout=output, env=environment)
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                env=environment,
+                start_new_session=True,
+            )
+        self._process = process
         try:
             yield lambda: list(_lines(path))
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # Also what a wrapper has started.
             process.wait()
 
-    def _compared(self, ids: list[str], echoes: list[dict[str, Any]], when: str) -> Iterator[str]:
+    def _compared(self, ids: list[str], echoes: list[dict[str, Any]]) -> Iterator[str]:
         said = {one.get("stream_id"): one for one in echoes}
         order = [entry for entry in said if entry in self._written]
         if order != sorted(order, key=list(self._written).index):
-            yield f"{when}: the events are not in the order of the stream"
+            yield "the events are not in the order of the stream"
+        if ids and not order:
+            yield f"it prints none of the {len(ids)} events as a line of JSON with its stream_id"
+            return
         for entry in ids:
             event, echo = self._written[entry], said.get(entry)
             if echo is None:
-                yield f"{when}: it does not print {event.type} ({entry})"
+                yield f"it does not print {event.type} ({entry})"
                 continue
             wrong = [name for name in ECHOED if echo.get(name) != getattr(event, name)]
             if wrong:
-                yield f"{when}: {event.type} ({entry}) has another {', '.join(wrong)}"
+                yield f"{event.type} ({entry}) has another {', '.join(wrong)}"
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

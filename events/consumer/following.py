@@ -8,6 +8,7 @@ import anyio
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from canhazgpu.events.consumer.parameters import check_place, check_source
 from canhazgpu.events.consumer.stream_event import StreamEvent, event_of, gap_event, key_of
 from canhazgpu.events.envelope import GAP, Undecodable, matches
 from canhazgpu.events.redis_client.cancellation import cancellable, check_cancelled
@@ -22,7 +23,7 @@ PAUSE_FIRST, PAUSE_LAST = 0.1, 5.0  # Seconds between two attempts to reach Redi
 BEGINNING = "0-0"
 
 
-async def follow(
+def follow(
     where: str | Endpoint,
     *,
     host: str,
@@ -35,8 +36,18 @@ async def follow(
     `where` is the URL of the Redis. `after`: the `stream_id` to continue from, `0` for the oldest entry, or
     None for new events only. `types` selects types such as `violation` or `gpu.failed`. Where entries are
     missing, there is an event of the type `canhazgpu.stream.gap`, whatever the types. While Redis does not
-    answer, it is asked again. Raises ValueError if there is no such stream.
+    answer, it is asked again. Raises ValueError at once if a parameter cannot be right, for instance if there
+    is no such stream.
     """
+    key_of(host, stream)
+    check_source(where, host, types)
+    check_place(after)
+    return _follow(where, host, stream, types, after)
+
+
+async def _follow(
+    where: str | Endpoint, host: str, stream: str, types: Sequence[str], after: str | None
+) -> AsyncIterator[StreamEvent]:
     key = key_of(host, stream)
     store = Store(where, host)
     redis = store.blocking(BLOCK)

@@ -44,6 +44,7 @@ class Handling:
         self._attempts, self._dead_letters = attempts, dead_letters
         self._handler: Callable[[StreamEvent], Awaitable[Any]]
         self._before_pause: Callable[[], Awaitable[None]]
+        self.is_busy = False  # Whether the handler is at work.
 
     def begin(self, handler: Handler, before_pause: Callable[[], Awaitable[None]]) -> None:
         """Use this handler; call `before_pause` before an event is tried again."""
@@ -69,22 +70,26 @@ class Handling:
     async def _try(self, event: StreamEvent) -> None:
         pause = PAUSE_FIRST
         while event.attempt <= self._attempts:
+            self.is_busy = True
             try:
                 await self._handler(event)
             except TryAgain as error:
-                LOG.warning("event %s: %s; trying again in %g s", event.id, error, pause)
-            except Exception as error:
+                reason, trace = str(error), None
+            except Exception as error:  # noqa: BLE001 - whatever it is, the event is tried again
                 reason = f"{type(error).__name__}: {error}"
                 if event.attempt == self._attempts:
                     await self._give_up(event.stream_id, reason, event.attempt, event, error)
                     return
-                LOG.warning("event %s: %s; trying again in %g s", event.id, reason, pause, exc_info=True)
+                trace = error
                 event = msgspec.structs.replace(event, attempt=event.attempt + 1)
             else:
                 return
+            finally:
+                self.is_busy = False
             with suppress(StoreDown):  # It is noticed later, and does not interrupt the event.
                 await self._before_pause()
-            check_cancelled()
+            check_cancelled()  # Also if it was stopped: then it is not tried again.
+            LOG.warning("event %s: %s; trying again in %g s", event.id, reason, pause, exc_info=trace)
             await anyio.sleep(pause)
             pause = min(pause * 2, PAUSE_LAST)
         reason = f"it was attempted {self._attempts} times, and the consumer ended each time"

@@ -167,7 +167,7 @@ def _held(kind: str, variant: str, about: str, values: dict[str, Any], **more: A
     mine = _sample(kind, HOLDER, f"The holder: {about}", variant, **held)
     if variant not in ("", "admin"):
         return [mine]
-    return [mine, _sample(kind, ADMINS, f"Everyone, through `wall`: {about}", variant, **held)]
+    return [mine, _sample(kind, ADMINS, f"Readers other than the holder: {about}", variant, **held)]
 
 
 _TURN = {"queued": "2026-11-24T05:02:12.000Z", "started": facts.NOW}

@@ -32,8 +32,14 @@ def openapi() -> dict[str, Any]:
         paths.setdefault(one.path, {})[one.method] = _operation(one, schemas)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "canhazgpu", "version": "1.0.0", "description": DESCRIPTION},
+        "info": {
+            "title": "canhazgpu",
+            "version": "1.0.0",
+            "description": DESCRIPTION,
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        },
         "servers": [{"url": "http://localhost"}],
+        "security": [],  # The kernel says who calls.
         "paths": paths,
         "components": {"schemas": components},
     }
@@ -57,7 +63,9 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "in": "query", "schema": schema, "description": about}
         for name, (schema, about) in one.query.items()
     ]
-    found: dict[str, Any] = {"summary": one.about, "responses": responses}
+    words = [one.method, *(part.strip("{}") for part in one.path.split("/")[2:])]
+    operation = "_".join(words).replace(".", "_").replace("-", "_")
+    found: dict[str, Any] = {"operationId": operation, "summary": one.about, "responses": responses}
     if parameters:
         found["parameters"] = parameters
     if one.body:

@@ -152,6 +152,7 @@ IN_BASH = (
     ("canhazgpu admin undrain ", "3 "),
     ("canhazgpu violations --user b", "ob "),
     ("canhazgpu events --type violation.op", "ened "),
+    ("canhazgpu events --follow --stream viol", "ations "),
     ("canhazgpu reserve --shell fi", "sh "),
 )
 

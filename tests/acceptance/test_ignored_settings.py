@@ -86,3 +86,10 @@ def test_what_commands_read_is_not_named(host: Daemon) -> None:
 def test_a_command_that_reads_the_settings_is_not_said_to_ignore_them(command: str) -> None:
     """It acts as the variable says, so the note would be false."""
     assert note(command, {"CANHAZGPU_WEB_LISTEN": "unix:/run/web.sock"}, None) == ""
+
+
+def test_a_consumer_group_is_read_with_the_settings(host: Daemon) -> None:
+    """So the variables of the service count for it, unlike for `events` alone."""
+    done = run(host, "events", "--group", "g", CANHAZGPU_REDIS_URL="unix:///r")
+    assert done.stderr == "Error: --group needs --follow, because a group is read until Ctrl-C\n"
+    assert "only the service reads CANHAZGPU_REDIS_URL" in run(host, "events", CANHAZGPU_REDIS_URL="x").stderr

@@ -119,7 +119,20 @@ THIS_TEST = "runs this very test; .ci/run begins with it"
 LONG = "calculates for minutes or hours: .ci/run and tests/model run short ones"
 BOTH_VENDORS = "needs GPUs of both vendors: tests/acceptance/test_amd_page.py has a host with them"
 FLEET = "needs a fleet: test_fleet_acl.py and tests/acceptance/test_fleet.py have one of their own"
+CONSUMER = "needs a program of the site: tests/acceptance/test_events_group.py has some"
 EXEMPT = {
+    **dict.fromkeys(
+        (
+            (
+                "canhazgpu events --follow --group tickets --stream violations --type violation.opened"
+                " --exec /usr/local/bin/open-ticket --dead-letters /var/lib/tickets/dead-letters.jsonl"
+            ),
+            "canhazgpu events --follow --group NAME",
+            "canhazgpu --config /etc/billing/canhazgpu.toml events --follow --group billing",
+        ),
+        CONSUMER,
+    ),
+    "canhazgpu events conformance -- node docs/examples/echo.mjs": "needs a package of npm: make test-node",
     "canhazgpu reserve --vendor amd --duration 4h": BOTH_VENDORS,
     "canhazgpu run --vendor nvidia --gpus 2 -- python train.py": BOTH_VENDORS,
     **dict.fromkeys(

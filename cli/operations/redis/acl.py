@@ -41,7 +41,7 @@ def acl(
         ),
     ],
 ) -> None:
-    """Print the user of a host for the ACL file of the fleet's Redis.
+    """Print the line that defines a host's user, for the ACL file of the fleet's Redis.
 
     The user can write the keys of this host only, and read those of all hosts. It is off and has no password:
     replace `off` with `on >PASSWORD`. This needs Redis 7 or Valkey.

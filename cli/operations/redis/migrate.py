@@ -32,7 +32,7 @@ MIGRATE_EPILOG = examples(
 File = Annotated[
     str | None,
     typer.Option(
-        help="Same as the setting with this name.",
+        help="Like the redis setting of this name, for the new Redis.",
         metavar="FILE",
         callback=non_empty,
         autocompletion=candidates.files,
