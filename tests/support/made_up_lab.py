@@ -292,10 +292,5 @@ def application(*more: Route) -> Starlette:
 
         return Route(path, answer)
 
-    return Starlette(
-        routes=[
-            Route("/v1/events", _events),
-            *more,
-            *(route(path, make) for path, make in answers.items()),
-        ]
-    )
+    made = (route(path, make) for path, make in answers.items())
+    return Starlette(routes=[Route("/v1/events", _events), *more, *made])
