@@ -48,7 +48,7 @@ def test_a_run_gets_one_vendor_and_sees_nothing_of_the_other(mixed: QueueHost) -
     wanted = mixed.run("run", "--gpus", "2", "--vendor", "amd", "--", *SHOW)
     assert (wanted.stdout, wanted.stderr) == (f":{UUIDS[0]},{UUIDS[1]}:0,1\n", "")
     named = mixed.run("run", "--gpu-ids", "3", "--wait", "--", *SHOW)  # Until the run before is over.
-    assert (named.stdout, named.stderr) == (f":{UUIDS[1]}:0\n", "")
+    assert named.stdout == f":{UUIDS[1]}:0\n"  # It says that it waits, if it does.
 
 
 def test_what_cannot_be_had_is_refused_with_the_vendor(mixed: QueueHost) -> None:
