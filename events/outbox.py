@@ -1,6 +1,6 @@
 """Reads the attempts to deliver notices from Redis, and creates notices that were requested by a user."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -9,10 +9,13 @@ from canhazgpu.events.envelope import Undecodable, decode
 from canhazgpu.events.notices import Delivery
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
-from canhazgpu.events.reservations import Reservation
+from canhazgpu.events.reservations import Record, Reservation
+from canhazgpu.events.timestamps import rfc3339
 
 ANNOUNCE = Script("canhazgpu.events", "announce")
 REPLAY = Script("canhazgpu.events", "replay")
+
+Notify = Callable[[Record, str], Awaitable[None]]
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,25 @@ async def send_reservation(store: Store, kind: str, reservation: Reservation, ch
         "reservation": reservation,
     }
     return await _announce(store, draft)
+
+
+def notifier(store: Store) -> Notify:
+    """Return what sends notices about reservations to terminals."""
+
+    async def send_notice(record: Record, kind: str) -> None:
+        facts = Reservation(
+            id=record.id,
+            kind=record.kind,
+            user=record.user,
+            uid=record.uid,
+            gpus=record.gpus,
+            started=rfc3339(record.started_ms) or "",
+            note=record.note,
+            pid=record.pid,
+        )
+        await send_reservation(store, kind, facts, "wall")
+
+    return send_notice
 
 
 async def _announce(store: Store, draft: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from canhazgpu.config.settings import Settings
+from canhazgpu.events.outbox import notifier
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.api.allowance import Allowances
@@ -38,7 +39,7 @@ from canhazgpu.service.redis_server.server_program import EmbeddedFailed
 from canhazgpu.service.report.summing import Summing
 from canhazgpu.service.reservations.allocator import Allocator
 from canhazgpu.service.reservations.handover import Handover
-from canhazgpu.service.reservations.lifetime import Lifetime, notifier
+from canhazgpu.service.reservations.lifetime import Lifetime
 from canhazgpu.service.reservations.user_renames import UserRenames
 from canhazgpu.service.routes.admin import AdminRoutes
 from canhazgpu.service.routes.app import Api

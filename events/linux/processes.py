@@ -4,7 +4,7 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,8 +33,14 @@ def pid_of(descriptor: int) -> int | None:
 
 def has_ended(descriptor: int) -> bool:
     """Return whether a pidfd's process has ended; a zombie counts as ended."""
+    return any_ended([descriptor])
+
+
+def any_ended(descriptors: Iterable[int]) -> bool:
+    """Return whether the process of one of these pidfds has ended."""
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
 
 

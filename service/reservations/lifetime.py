@@ -16,29 +16,32 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
-from canhazgpu.events.linux.processes import Process, open_process, process_tree, send, with_variable
-from canhazgpu.events.outbox import send_reservation
+from canhazgpu.events.linux.processes import (
+    Process,
+    any_ended,
+    open_process,
+    process_tree,
+    send,
+    with_variable,
+)
+from canhazgpu.events.outbox import Notify
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.events.reservations import RUN, Record, Reservation
+from canhazgpu.events.reservations import RUN, Record
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.ordinary_users import OrdinaryUsers
 from canhazgpu.service.reservations.allocator import Allocator
 from canhazgpu.service.reservations.detached_containers import containers_of, starting_containers
-from canhazgpu.service.status.gpu_status import rfc3339
 
 LOOK_AGAIN = 10.0  # Seconds between checks whether a run with live containers was released.
 HEARTBEAT = 15.0  # Seconds between heartbeats of all runs.
 AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retried.
 LONG, SURELY = 600.0, 0.9  # Nothing happens to a reservation of so many seconds in this part of them,
 LATELY = 15.0  # if it is no older than this.
-STARTING = (
-    30.0  # Seconds for which an ended run waits for containers that are being started, as one may be its own,
-)
-YOUNG = 60.0  # if they began no longer ago than this.
+STARTING = 30.0  # Seconds for which an ended run waits for containers that are being started.
+YOUNG = 60.0  # Seconds since their start.
+SETTLING = 0.005  # Seconds between checks whether an ended run has been recorded.
 TICKS = os.sysconf("SC_CLK_TCK")
 RETURN_TIME = 15.0  # Seconds for waiting commands to reconnect to a restarted service.
-
-Notify = Callable[[Record, str], Awaitable[None]]
 
 
 class Lifetime:
@@ -67,6 +70,8 @@ class Lifetime:
         self._scanner = scanner
         self._notify = notify
         self._runs: dict[str, Process] = {}
+        self._pidfds: dict[str, int] = {}  # Of their first processes, while these live.
+        self._ending: set[str] = set()  # Runs whose first process has ended, until that is recorded.
         self._tasks: TaskGroup | None = None
         self._changed = anyio.Event()
         self._look_at = math.inf  # When expiry is to be looked at, on the monotonic clock.
@@ -116,6 +121,15 @@ class Lifetime:
         if record.kind == RUN and record.ended_ms is None and record.pid and record.start:
             self._start_watching(record, open_process)
 
+    async def settle(self, patience: float) -> None:
+        """Wait until the end of each process that has ended is recorded, for at most `patience` seconds.
+
+        A run that goes on in a container is not waited for.
+        """
+        with anyio.move_on_after(patience):
+            while self._ending or any_ended(self._pidfds.values()):  # noqa: ASYNC110 - rarely, and a few times
+                await anyio.sleep(SETTLING)
+
     def expiry_changed(self) -> None:
         """Record that the expiry of a manual reservation changed."""
         self._look_in(0.0)
@@ -160,6 +174,7 @@ class Lifetime:
 
     async def _follow(self, record: Record, descriptor: int | None) -> None:
         if descriptor is not None:
+            self._pidfds[record.id] = descriptor
             try:
                 async with anyio.create_task_group() as tasks:
                     if record.timeout_ms is not None:
@@ -167,8 +182,10 @@ class Lifetime:
                     await anyio.wait_readable(descriptor)
                     tasks.cancel_scope.cancel()
             finally:
+                del self._pidfds[record.id]
                 os.close(descriptor)
 
+        self._ending.add(record.id)
         await self._wait_for_containers(record)
 
         async def conclude() -> None:
@@ -176,6 +193,7 @@ class Lifetime:
 
         await self._retry(conclude)
         self._runs.pop(record.id, None)
+        self._ending.discard(record.id)
         self._scanner.request_scan()
 
     async def _wait_for_containers(self, record: Record) -> None:
@@ -195,6 +213,7 @@ class Lifetime:
                 continue
             if not containers:
                 return
+            self._ending.discard(record.id)
             if descriptor is not None:
                 try:
                     with anyio.move_on_after(LOOK_AGAIN):
@@ -276,22 +295,3 @@ def _members(record: Record, root: Process) -> dict[Process, None]:
     """Return the processes of a run: descendants of the first, and those with its id in the environment."""
     carriers = with_variable(b"CANHAZGPU_RESERVATION", record.id.encode(), record.uid)
     return dict.fromkeys([*process_tree(root), *carriers])
-
-
-def notifier(store: Store) -> Notify:
-    """Return what sends notices about reservations to terminals."""
-
-    async def send_notice(record: Record, kind: str) -> None:
-        facts = Reservation(
-            id=record.id,
-            kind=record.kind,
-            user=record.user,
-            uid=record.uid,
-            gpus=record.gpus,
-            started=rfc3339(record.started_ms) or "",
-            note=record.note,
-            pid=record.pid,
-        )
-        await send_reservation(store, kind, facts, "wall")
-
-    return send_notice

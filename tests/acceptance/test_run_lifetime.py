@@ -36,6 +36,12 @@ def test_the_end_frees_the_gpu(host: Daemon, runs: list[Run]) -> None:
         until(lambda: is_free(host))
 
 
+def test_the_next_command_gets_the_gpus_of_the_last_one(host: Daemon) -> None:
+    """Runs of the same GPU one after the other, as in a script, do not refuse each other."""
+    for _ in range(15):
+        assert host.run("run", "--gpu-ids", "0", "--", "true").stderr == ""
+
+
 def test_a_zombie_holds_nothing(host: Daemon, runs: list[Run]) -> None:
     """A zombie counts as ended."""
     runs.append(Run(host, SAY + "exec sleep 600"))

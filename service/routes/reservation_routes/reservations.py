@@ -55,6 +55,7 @@ from canhazgpu.service.status.gpu_status import reservation
 from canhazgpu.service.status.shared_queue import SharedQueue
 from canhazgpu.service.storage.snapshot import snapshot
 
+SETTLED = 3.0  # Seconds to wait for the end of runs whose processes have ended.
 SCAN_PATIENCE = 10.0  # Seconds to wait for a scan after a request; only needed on a host under heavy load.
 
 
@@ -125,6 +126,7 @@ class ReservationRoutes:
         try:
             allocation = await self._allocation_request(peer, params, process, wait=wait is not None)
             if params.request is None:
+                await self._liveness.settle(SETTLED)  # The command before this one may have been a run.
                 await self._scanned(wait=wait is not None)
             begin = partial(self.start, request=request, process=process)
             place = self.place(
