@@ -236,7 +236,8 @@ def test_a_reader_of_a_shared_redis_needs_a_settings_file_only(folder: Path) -> 
             check=False,
             timeout=PATIENCE,
         )
-        assert (done.returncode, done.stderr) == (0, FINISHING), done
+        # The program may have ended before the signal is handled: then nothing is to be finished.
+        assert (done.returncode, done.stderr in {"", FINISHING}) == (0, True), done
         event = json.loads(done.stdout)
         assert (event["stream_id"], event["subject"]) == ("1795600000000-1", "gpu/3")
         (group,) = server.admin.xinfo_groups(Keys("elsewhere").events)
