@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from bench import (
     allocate,
+    bookings,
     completion,
     consumers,
     enforcement,
@@ -29,6 +30,7 @@ ALL: dict[str, Callable[[], Iterable[str]]] = {
     "completion": completion.measure,
     "scan": scan.measure,
     "allocate": allocate.measure,
+    "bookings": bookings.measure,
     "growth": growth.measure,
     "journal": journal.measure,
     "enforcement": enforcement.measure,

@@ -16,6 +16,7 @@ from canhazgpu.client.connection import Client
 from canhazgpu.client.reservations import Reservation, obtain
 from canhazgpu.events.durations import parse_duration, spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu, without_parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         GpuWords,
         Host,
         Label,
+        Mig,
         NonBlock,
         Note,
         Shell,
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from canhazgpu.cli.syntax.gpu_list import GpuNames
 
 __all__ = ["WHICH", "AsJson", "GpuIds", "GpuWords", "Gpus", "Label", "NonBlock", "Note"]  # Of `options`.
-__all__ += ["AllHosts", "Host", "Shell", "Vendor", "Wait"]
+__all__ += ["AllHosts", "Host", "Mig", "Shell", "Vendor", "Wait"]
 __all__ += ["integer", "name", "non_empty", "user_option", "words"]
 
 FOREVER = "forever"  # The meaning of `--wait` without a time.
@@ -60,8 +62,14 @@ def __getattr__(name: str) -> object:
     return getattr(options, name)
 
 
-def gpu_selection(gpus: int | None, gpu_ids: str | None) -> dict[str, Any]:
+def gpu_selection(gpus: int | None, gpu_ids: str | None, mig: str | None = None) -> dict[str, Any]:
     """Return the part of a request that says which GPUs; exit with a usage error if it is not valid."""
+    if mig is not None:
+        if gpus is not None or gpu_ids is not None:
+            other = "--gpu-ids" if gpus is None else "--gpus"
+            fail(f"--mig and {other} cannot be used together: --mig {mig} says how many instances", USAGE)
+        profile, _, number = mig.partition(":")
+        return {"count": int(number or 1), "profile": profile}
     if gpus is not None and not 1 <= gpus <= MOST:
         fail(f"--gpus: {gpus} is out of range: request 1 or more, as many as `canhazgpu status` lists", USAGE)
     if gpu_ids is None:
@@ -249,7 +257,13 @@ class _QueueDisplay:
 
 def format_gpus(gpus: list[int]) -> str:
     """Return `2 GPU(s): [1, 3]`."""
-    return f"{len(gpus)} GPU(s): {gpus}"
+    return f"{len(without_parts(tuple(gpus)))} GPU(s): {numbers(gpus)}"
+
+
+def numbers(gpus: object) -> str:
+    """Return `[1, 3]`, with MIG instances as `0:1`."""
+    found = without_parts(tuple(gpus))  # type: ignore[arg-type]
+    return f"[{', '.join(map(spell_gpu, found))}]"
 
 
 def remaining_time(facts: dict[str, Any]) -> str:

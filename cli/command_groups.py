@@ -7,7 +7,18 @@ import typer
 LONGEST = 1000
 SECTIONS = {
     "Use GPUs": ("run", "reserve", "env", "check", "extend", "release", "disown", "cancel"),
-    "View status": ("status", "find", "top", "who", "reservations", "queue", "history", "report", "events"),
+    "View status": (
+        "status",
+        "find",
+        "top",
+        "who",
+        "reservations",
+        "queue",
+        "bookings",
+        "history",
+        "report",
+        "events",
+    ),
     "Notices and violations": ("violations", "silence", "deliveries", "deadletters", "notify", "log"),
     "Administer": (
         "admin",

@@ -49,6 +49,7 @@ COMMANDS = {
     "report": ("reservations.report", "report", "EPILOG"),
     "reservations": ("reservations.listing", "reservations", "EPILOG"),
     "queue": ("reservations.queue_listing", "queue", "EPILOG"),
+    "bookings": ("reservations.bookings", "bookings", "EPILOG"),
     "admin": ("reservations.admin", "app", None),
     "violations": ("violations.listing", "app", None),
     "silence": ("violations.silence", "app", None),

@@ -17,6 +17,9 @@ MINUTES = "%Y-%m-%d %H:%M"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?"
 _DATE = r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2})?)?"
 _RULE = r"([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d"  # As in `CET-1CEST`.
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+LONG_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+BEGINS = "+2h, 9:00, 'tomorrow 9:00', 'monday 9:00' or 2026-12-01T09:00"
 ZONES = "/usr/share/zoneinfo"
 _FOUND: list[bool] = []
 
@@ -100,6 +103,65 @@ def as_utc(text: str, now: datetime | None = None) -> str:
         except ValueError:
             return text
     return text
+
+
+def begin_time(text: str, now: datetime | None = None) -> datetime:
+    """Return the moment that somebody wrote as the begin of something, in UTC. Raises ValueError.
+
+    It is `+2h`, a time of day (the next time that it is), that and a day (`tomorrow 9:00`, `monday 9:00`,
+    `2026-12-01 9:00`), or RFC 3339.
+    """
+    import re  # noqa: PLC0415 - tables show times, and read none
+
+    from canhazgpu.events.durations import parse_duration  # noqa: PLC0415
+
+    _find_zone()
+    now = (now or datetime.now().astimezone()).astimezone(zone())
+    word = " ".join(text.lower().split())
+    if word == "now":
+        return now.astimezone(UTC)
+    if word.startswith("+"):
+        return now.astimezone(UTC) + timedelta(seconds=parse_duration(word[1:].strip()))
+    if found := re.fullmatch(rf"(?:(\S+?)(?: |(?<=\d)t))?({_CLOCK})", word, re.ASCII):
+        shown = _time_of_day(text, found[2])
+        day = _day(text, found[1], now.date()) if found[1] else now.date()
+        again = 0 if found[1] in {"today", "tomorrow"} or "-" in (found[1] or "") else 7 if found[1] else 1
+        if again and _aware(datetime.combine(day, shown)) <= now:
+            day += timedelta(days=again)
+        return _existing(datetime.combine(day, shown))
+    try:
+        moment = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip()))
+    except ValueError:
+        raise ValueError(f"'{printable(text, 40)}' is not a time: use {BEGINS}") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"'{printable(text, 40)}' has no time of day: use {BEGINS}")
+    return moment.astimezone(UTC)
+
+
+def _time_of_day(text: str, clock: str) -> time:
+    try:
+        return time.fromisoformat(clock.rjust(5 if len(clock) < 6 else 8, "0"))  # noqa: PLR2004 - 9:00
+    except ValueError:
+        raise ValueError(f"'{printable(text, 40)}': {clock} is not a time of day, such as 9:00") from None
+
+
+def _day(text: str, word: str, today: date) -> date:
+    if word in {"today", "tomorrow"}:
+        return today + timedelta(days=word == "tomorrow")
+    if word in DAYS or word in LONG_DAYS:
+        return today + timedelta(days=(DAYS.index(word[:3]) - today.weekday()) % 7)
+    try:
+        return date.fromisoformat(word)
+    except ValueError:
+        raise ValueError(f"'{printable(text, 40)}': {printable(word, 20)} is no day: use {BEGINS}") from None
+
+
+def _existing(wall: datetime) -> datetime:
+    """Return a local time in UTC. Raises ValueError if the clocks are put forward over it."""
+    moment = _aware(wall).astimezone(UTC)
+    if moment.astimezone(zone()).replace(tzinfo=None) != wall:
+        raise ValueError(f"{wall:%H:%M} does not exist on {wall:%Y-%m-%d}: the clocks are put forward then")
+    return moment
 
 
 def zone_for_service() -> str:

@@ -10,7 +10,7 @@ from canhazgpu.cli.completion import candidates
 
 CHECKS: dict[object, Callable[[str], str | int]] = {}  # By what typer calls: that also runs without typer.
 T = TypeVar("T", str, int)
-WHICH = "3, 0-3, 0,2, all, or the start of a UUID"
+WHICH = "3, 0-3, 0,2, 0:1, all, or the start of a UUID"
 TIMES = "12h, 7d, 10:00, yesterday, 2026-11-25, '2026-11-25 14:30' or 2026-11-25T14:30Z"
 
 
@@ -85,6 +85,16 @@ GpuIds = Annotated[
         metavar="GPUS",
         callback=non_empty,
         autocompletion=candidates.gpus,
+    ),
+]
+Mig = Annotated[
+    str | None,
+    typer.Option(
+        "--mig",
+        help="MIG instances of this profile, instead of whole GPUs: 1g.10gb, or 1g.10gb:2 for two.",
+        metavar="PROFILE[:NUMBER]",
+        callback=checked(values.mig),
+        autocompletion=candidates.profiles,
     ),
 ]
 Vendor = Annotated[

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from canhazgpu.cli.status_lines import coloured, line
+from canhazgpu.cli.status_lines import coloured, is_shown, line
 from canhazgpu.client.connection import WARNED, Client, Refused, Unreachable
 from canhazgpu.client.plain_json import indented
 from canhazgpu.events.sanitize import printable
@@ -47,7 +47,8 @@ def plain(gpus: Sequence[dict[str, Any]], *, colour: bool, margin: str = "") -> 
     """
     bright = colour and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     bright = bright and os.environ.get("TERM") != "dumb"
-    return "".join(margin + (coloured(gpu) if bright else line(gpu)) + "\n" for gpu in gpus)
+    shown = filter(is_shown, gpus)
+    return "".join(margin + (coloured(gpu) if bright else line(gpu)) + "\n" for gpu in shown)
 
 
 def _why_none() -> str:

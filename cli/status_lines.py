@@ -21,6 +21,7 @@ COLOURS = {
     "UNKNOWN": "33",
     "DRAINED": "36",
     "UNMANAGED": "90",
+    "PARTITIONED": "90",
 }
 # Scripts look for these in a line of use without reservation, so they are escaped in text that users wrote.
 LOOKED_FOR = {
@@ -32,7 +33,12 @@ LOOKED_FOR = {
 
 def line(gpu: dict[str, Any]) -> str:
     """Return the line of one GPU, as `/v1/status` describes it."""
-    return f"GPU {gpu['gpu_id']}: {_STATES[gpu['status']](gpu)}"
+    return f"GPU {gpu.get('number', gpu['gpu_id'])}: {_STATES[gpu['status']](gpu)}"
+
+
+def is_shown(gpu: dict[str, Any]) -> bool:
+    """Return whether a GPU has a line: one that is divided is shown as its MIG instances, unless it fails."""
+    return not gpu.get("instances") or gpu["status"] in {"ERROR", "UNKNOWN"}
 
 
 def foreign(text: str, limit: int = NAME_LIMIT) -> str:
@@ -160,4 +166,5 @@ _STATES: dict[str, Callable[[dict[str, Any]], str]] = {
     "UNMANAGED": lambda gpu: f"NOT MANAGED [{_unmanaged(gpu)}]",
     "ERROR": _broken,
     "UNKNOWN": _broken,
+    "PARTITIONED": lambda gpu: f"PARTITIONED into {len(gpu['instances'])} MIG instances",
 }

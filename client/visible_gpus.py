@@ -6,6 +6,7 @@ import os
 
 from canhazgpu.client.connection import Client
 from canhazgpu.events.spelling.cuda_visible_devices import Card, visible
+from canhazgpu.events.spelling.gpu_numbers import instance_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +26,15 @@ class Check:
     def __init__(self, rows: list[dict[str, Any]], environment: Mapping[str, str]) -> None:
         """Apply the rules of CUDA and of ROCm to the environment of a program."""
         self.rows = rows
-        amd = [_card(row) for row in rows if row.get("vendor") == "amd"]
-        shown = visible(environment, [_card(row) for row in rows if row.get("vendor") != "amd"])
+        cards = [row for row in rows if row.get("parent") is None]
+        amd = [_card(row) for row in cards if row.get("vendor") == "amd"]
+        shown = visible(environment, [_card(row) for row in cards if row.get("vendor") != "amd"])
         self.gpus, self.why, self.certain = list(shown.gpus), shown.why, shown.certain
         if amd:
             from canhazgpu.events.spelling.rocm_visible_devices import visible_amd  # noqa: PLC0415 - few need it
 
             gpus, why = visible_amd(environment, amd)
-            self.why = f"{self.why}; {why}" if len(amd) < len(rows) else why
+            self.why = f"{self.why}; {why}" if len(amd) < len(cards) else why
             self.gpus += gpus
         lacking = {row["gpu_id"] for row in rows if row["managed"] and not row["own"]}
         self.missing = [gpu for gpu in self.gpus if gpu in lacking]
@@ -65,9 +67,9 @@ def check(environment: Mapping[str, str] | None = None, *, client: Client | None
 
 
 def _card(row: dict[str, Any]) -> Card:
-    instances = [
-        name
+    instances = {
+        name: instance_index(row["gpu_id"], one["number"])
         for one in row["mig"]
         for name in (one["uuid"], f"MIG-{row['uuid']}/{one['gpu_instance']}/{one['compute_instance']}")
-    ]
+    }
     return Card(row["gpu_id"], row["uuid"], row["name"], instances, row.get("ordinal"))

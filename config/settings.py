@@ -174,6 +174,17 @@ class Reserve(Struct, frozen=True, kw_only=True):
     ] = 8 * 3600.0
 
 
+class Bookings(Struct, frozen=True, kw_only=True):
+    """What users can book with `canhazgpu reserve --begin`."""
+
+    max_ahead: Annotated[
+        Duration, about("How far ahead a booking can begin; 0s: bookings are not possible.")
+    ] = 30 * 86400.0
+    max_gpu_hours: Annotated[
+        int, Meta(ge=0), about("How many GPU-hours the bookings of one user can have in total; 0: no limit.")
+    ] = 0
+
+
 class UserLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits of one user that replace the general ones: 0 and "0s" mean no limit."""
 
@@ -259,6 +270,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     allocation: Allocation = field(default_factory=Allocation)
     run: Run = field(default_factory=Run)
     reserve: Reserve = field(default_factory=Reserve)
+    bookings: Bookings = field(default_factory=Bookings)
     limits: Limits = field(default_factory=Limits)
     report: Report = field(default_factory=Report)
     slurm: Slurm = field(default_factory=Slurm)

@@ -33,13 +33,19 @@ class ProcessReading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MigReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One MIG instance of a GPU."""
+    """One MIG instance of a GPU. It is a GPU itself: its own reading has its processes.
+
+    `number` is the 1 of `GPU 0:1`, as the driver counts the instances. `profile` is such as 1g.10gb, None if
+    it is not known.
+    """
 
     uuid: str
     gpu_instance: int
     compute_instance: int
     memory_total_mb: int | None
     memory_used_mb: int | None
+    number: int = 0
+    profile: str | None = None
 
 
 class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +57,8 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
     `processes_reported`: whether the driver reports the processes on this GPU. `minor` is the N of its device
     file /dev/nvidiaN, which is not its index; None if it is not known. `ordinal` is the number by which the
     vendor's runtime counts it, if that is not its index.
+    A MIG instance has a reading of its own, with the index that `spelling.gpu_numbers` gives it, and its
+    `profile`. `divided`: whether MIG is on, and `mig` is all of its instances; None if that is not known.
     """
 
     index: int
@@ -66,6 +74,8 @@ class GpuReading(msgspec.Struct, frozen=True, kw_only=True):
     processes: tuple[ProcessReading, ...] = ()
     processes_reported: bool = True
     mig: tuple[MigReading, ...] = ()
+    divided: bool | None = None
+    profile: str | None = None
     error: str | None = None
     unknown: str | None = None
     remedy: str | None = None  # What to do about either of them.
@@ -143,7 +153,7 @@ class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     `memory_mb` is the counted memory: the sum of the processes if known, else that of the device.
     `processes` does not contain exempt ones. `members` are processes of runs that use too little to count:
     the next service must know that they belong to the run. `minor` is the N of /dev/nvidiaN.
-    `ordinal` is as in the reading.
+    `ordinal` is as in the reading. `profile` is set for MIG instances: scripts search this text for it.
     """
 
     index: int
@@ -166,3 +176,4 @@ class GpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     exempt: tuple[ProcessUse, ...] = ()
     members: tuple[RunMember, ...] = ()
     mig: tuple[MigReading, ...] = ()
+    profile: str | None = None

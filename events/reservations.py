@@ -1,4 +1,7 @@
-"""Reservations, which give GPUs to one user until they end, and requests that wait to become reservations."""
+"""Reservations, which give GPUs to one user until they end, and what becomes a reservation later.
+
+Requests wait for GPUs. Bookings promise GPUs for a window of time, and become reservations when it begins.
+"""
 
 from typing import Annotated
 
@@ -9,6 +12,7 @@ from canhazgpu.events.gpu import Vendor
 RUN, MANUAL = "run", "manual"
 SLURM, PBS, KUBERNETES = "slurm", "pbs", "kubernetes"
 SCHEDULERS = frozenset({SLURM, PBS, KUBERNETES})
+Count = Annotated[int, msgspec.Meta(ge=1)]
 Moment = Annotated[int, msgspec.Meta(ge=0, lt=10**14)]  # Milliseconds since 1970, up to the year 5138.
 
 
@@ -26,7 +30,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     `label` is a name chosen by the user; it is displayed but not trusted. `warned_ms`: the announced expiry.
     `idle_ms`: the time since when its GPUs are not used; `idle_told_ms`: when that was announced;
     `idle_until_ms`: the announced time of release. `up`: when it began, in clock ticks since the boot `boot`.
-    The starts of processes are compared with it, because the time of day can be set.
+    The starts of processes are compared with it, because the time of day can be set. `booking`: the id of the
+    booking that it was, if any.
     """
 
     id: str
@@ -51,14 +56,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     login_uid: int | None = None  # Who logged in, if root or a service requested it (sudo).
     boot: str | None = None
     up: int | None = None
+    booking: str | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """A request in the queue as stored in Redis, for `gpus` or for any `count` of them, of `vendor` if set.
 
-    `place` orders the queue. `attached`: the client is connected; nothing is granted otherwise. `limit`: how
-    many GPUs its user can hold on this host. `fleet_limit`: if that follows from the limit of the fleet, this
-    limit; `elsewhere` is what the user holds on other hosts, by host.
+    `profile`: for so many MIG instances of this profile, not for GPUs. `place` orders the queue. `attached`:
+    the client is connected; nothing is granted otherwise. `limit`: how many GPUs its user can hold on this
+    host. `fleet_limit`: if that follows from the limit of the fleet, this limit; `elsewhere` is what the user
+    holds on other hosts, by host.
     """
 
     id: str
@@ -69,6 +76,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     queued_ms: Moment
     count: int | None = None
     vendor: Vendor | None = None
+    profile: str | None = None
     gpus: tuple[int, ...] | None = None
     label: str | None = None
     note: str | None = None
@@ -98,7 +106,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     who released it, and `was` the last indices of vanished GPUs. On `idle`, `idle` is the time since when it
     is idle, and `deadline` the time when it will be released for that reason, if any. On `disowned`,
     `disowned` names the users whose use of `gpus` is not the holder's; None withdraws that. On `renamed`,
-    `formerly` is the old name of its user. On `labelled`, `label` is new.
+    `formerly` is the old name of its user. On `labelled`, `label` is new. On `widened`, `joined` are the new
+    MIG instances of a GPU that it holds, and `uuids` theirs.
     """
 
     id: str
@@ -124,12 +133,14 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     deadline: str | None = None
     disowned: tuple[str, ...] | None = None
     formerly: str | None = None
+    joined: tuple[int, ...] | None = None
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the request events. `reason` says why the request left the queue, `by` who cancelled it.
 
     On `renamed`, `formerly` is the old name of its user. `vendor`: it asks for GPUs of this vendor only.
+    `profile`: it asks for MIG instances of this profile.
 
     A request that is granted makes no event of its own: it becomes the reservation with its id.
     """
@@ -141,6 +152,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     queued: str
     count: int | None = None
     vendor: Vendor | None = None
+    profile: str | None = None
     gpus: tuple[int, ...] | None = None
     label: str | None = None
     note: str | None = None
@@ -160,3 +172,87 @@ class GpuHandling(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
     by: str | None = None
     reason: str | None = None
+
+
+class Booked(msgspec.Struct, frozen=True, kw_only=True):
+    """A booking that has not begun, as stored in Redis. Times are milliseconds of Redis' clock, in UTC.
+
+    It is for any `count` of GPUs, of `vendor` if set, or for those with the UUIDs `cards`. `zone` is the time
+    zone in which the user wrote the begin. `late_ms`: since when it is known that it cannot begin in time.
+    """
+
+    id: str
+    user: str
+    uid: int
+    count: Count
+    begin_ms: Moment
+    end_ms: Moment
+    created_ms: Moment
+    zone: str = ""
+    vendor: Vendor | None = None
+    cards: tuple[str, ...] | None = None
+    label: str | None = None
+    note: str | None = None
+    login_uid: int | None = None
+    late_ms: Moment | None = None
+
+
+class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU that a booking cannot have: `why`, and whose it is. `over`: its reservation should have ended.
+
+    `why` is held, in_use, drained, error, unknown, unmanaged, or divided (into MIG instances).
+    """
+
+    gpu: int
+    why: str
+    users: tuple[str, ...] | None = None
+    over: bool = False
+
+
+class Booking(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of the booking events. Times are RFC 3339 in UTC; `zone` is where the begin was written.
+
+    It is for `gpus` if it names them (-1: it is gone), and for any `count` of them otherwise. On `begun`,
+    `reservation` is the id of the reservation that it has become, and `gpus` are the GPUs of that. On `late`,
+    `obstacles` are the GPUs that it cannot have. On `missed`, it has ended without having begun: `reason` is
+    late (its GPUs were not free), or off (no service was running). `by` is the user who cancelled it.
+    """
+
+    id: str
+    user: str
+    uid: int
+    count: int
+    begin: str
+    end: str
+    created: str
+    zone: str = ""
+    vendor: Vendor | None = None
+    gpus: tuple[int, ...] | None = None
+    uuids: tuple[str, ...] | None = None
+    label: str | None = None
+    note: str | None = None
+    reservation: str | None = None
+    started: str | None = None
+    obstacles: tuple[Obstacle, ...] | None = None
+    reason: str | None = None
+    by: str | None = None
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """What allocation has to know of a booking: the element of the list `windows` in the scan."""
+
+    id: str
+    uid: int
+    begin_ms: Moment
+    end_ms: Moment
+    count: Count
+    vendor: Vendor | None = None
+    cards: tuple[str, ...] | None = None
+
+
+def windows_of(text: bytes | None) -> tuple[Window, ...]:
+    """Return the promised windows, those that begin first first; none if they cannot be read."""
+    try:
+        return msgspec.json.decode(text, type=tuple[Window, ...]) if text else ()
+    except (msgspec.DecodeError, RecursionError):
+        return ()

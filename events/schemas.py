@@ -12,7 +12,7 @@ import msgspec
 from canhazgpu.events.envelope import CONTENT_TYPE, SPECVERSION, TYPES
 from canhazgpu.events.notices import Delivery, Notice
 from canhazgpu.events.redis_client.keys import Keys
-from canhazgpu.events.reservations import GpuHandling, Request, Reservation
+from canhazgpu.events.reservations import Booking, GpuHandling, Request, Reservation
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Signalled, Violation
 
@@ -108,6 +108,7 @@ DATA: dict[str, type[msgspec.Struct]] = {
     "gpu.renumbered": Renumbered,
     "reservation": Reservation,
     "request": Request,
+    "booking": Booking,
     "violation": Violation,
     "notice": Notice,
     "notice.attempted": Delivery,

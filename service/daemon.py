@@ -3,8 +3,6 @@
 Of its two nested task groups, the outer one is for signals and Redis, which must outlive the work.
 """
 
-import errno
-import grp
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,15 +18,22 @@ from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.api.allowance import Allowances
 from canhazgpu.service.api.server import serve_http
-from canhazgpu.service.api.socket_file import SocketFile
-from canhazgpu.service.enforcement.switch import open_enforcement
+from canhazgpu.service.bookings.bookings import open_bookings
+from canhazgpu.service.enforcement.switch import connect, open_enforcement
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.attribution import Attributor
 from canhazgpu.service.identity.container_hints import Hints
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.limitations import log_limitations
-from canhazgpu.service.lock import FOLDER_MODE, AlreadyRunning, Lock, keep_locked
+from canhazgpu.service.lock import keep_locked
 from canhazgpu.service.pacing import Pace
+from canhazgpu.service.prerequisites import (
+    ServeFailed,
+    admin_group,
+    bound_socket,
+    locked_state_dir,
+    state_owner,
+)
 from canhazgpu.service.providers.provider import ProviderFailed
 from canhazgpu.service.providers.registry import open_provider
 from canhazgpu.service.recovery.reconciliation import Reconciler
@@ -46,6 +51,7 @@ from canhazgpu.service.routes.app import Api
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.lists import list_routes
 from canhazgpu.service.routes.metrics import MetricsRoutes
+from canhazgpu.service.routes.reservation_routes.bookings import BookingRoutes
 from canhazgpu.service.routes.reservation_routes.jobs import JobRoutes
 from canhazgpu.service.routes.reservation_routes.reservations import ReservationRoutes
 from canhazgpu.service.routes.silences import SilenceRoutes
@@ -53,19 +59,13 @@ from canhazgpu.service.silences.lifecycle import Silences
 from canhazgpu.service.stop_signals import stop_on_signal
 from canhazgpu.service.storage.journal import Journal
 from canhazgpu.service.storage.journal_copy import open_journal
-from canhazgpu.service.storage.machine_id import this_machine
 from canhazgpu.service.storage.retention import Retention
 from canhazgpu.service.storage.state_owner import NameTaken, StateOwner
 from canhazgpu.service.systemd import notify, watchdog
 
 Workers = Callable[..., Coroutine[Any, Any, None]]
-END_IT = "stop it first, or set another socket and state_dir"
 LOOK_AGAIN = 5.0  # Seconds until a deleted state directory is made again.
 MEMBER = "daemon"  # The name of this process's workers in every consumer group.
-
-
-class ServeFailed(Exception):
-    """The daemon cannot start; the message says why and what to do."""
 
 
 async def serve(settings: Settings, workers: Workers | None) -> None:
@@ -74,7 +74,7 @@ async def serve(settings: Settings, workers: Workers | None) -> None:
     Raises ServeFailed when it cannot start.
     """
     async with AsyncExitStack() as resources:
-        lock = _locked(Path(settings.state_dir))
+        lock = locked_state_dir(Path(settings.state_dir))
         resources.callback(lock.release)
         reason: str | None = None
         try:
@@ -103,7 +103,7 @@ async def _work(
     )
     store, halts = await _store(settings, embedded, support)
     resources.push_async_callback(store.close)
-    identity = _identity(settings, store)
+    identity = state_owner(settings, store)
     provider = open_provider(settings)
     resources.push_async_callback(provider.aclose)
     users = Users()
@@ -122,25 +122,25 @@ async def _work(
     )
     attributor.runs = liveness.runs
     resources.callback(journal.close)
-    reconciler = _reconciler(store, journal, scanner, allocator, liveness)
+    bookings = open_bookings(store, allocator, scanner, liveness)
+    reconciler = _reconciler(store, journal, scanner, allocator, liveness, look=bookings.look)
     reconciler.hold = identity.hold
-    group = _group(settings.admin_group)
+    group = admin_group(settings.admin_group)
     enforcement = open_enforcement(settings, users, group)
     if enforcement:
-        _connect(enforcement, reconciler, scanner, journal)
+        connect(enforcement, reconciler, scanner, journal)
     allowances = Allowances(settings)
     scanner.follow_names = UserRenames(
         settings, store, users, allowances, lambda: reconciler.journal_state
     ).follow
     last_known = LastKnown(store, scanner, reconciler)
-    socket_file = _bound(Path(settings.socket))
+    socket_file = bound_socket(Path(settings.socket))
     resources.callback(socket_file.remove)
     handover = Handover(store, allocator, liveness, scanner)
     reservations = ReservationRoutes(
         settings, store, scanner, allocator, liveness, handover, users, last_known, group, allowances
     )
-    silences = Silences(store)
-    retention = Retention(settings, store)
+    silences, retention, summing = Silences(store), Retention(settings, store), Summing(settings, store)
     api = Api(
         settings,
         store,
@@ -148,6 +148,7 @@ async def _work(
         [
             *reservations.routes(),
             *JobRoutes(scanner, allocator, users, last_known, reservations).routes(),
+            *BookingRoutes(settings, scanner, bookings, users, last_known, group, allowances).routes(),
             *AdminRoutes(scanner, allocator, group, users).routes(),
             *list_routes(settings, store, scanner, group, users, last_known),
             *SilenceRoutes(settings, store, scanner, silences, group, last_known).routes(),
@@ -175,7 +176,7 @@ async def _work(
         if enforcement:
             await work.start(enforcement.run)
         await _count_other_hosts(work, settings, allowances, allocator)
-        for loop in (liveness, reconciler, handover, silences, retention, Summing(settings, store), halts):
+        for loop in (liveness, bookings, reconciler, handover, silences, retention, summing, halts):
             await work.start(loop.run)
         await work.start(serve_http, halts.watched(api), socket_file, users, scanner.checks)
         await work.start(scanner.run)
@@ -206,14 +207,6 @@ async def _store(settings: Settings, embedded: EmbeddedRedis | None, support: An
     return store, HaltWatch(store, outage)
 
 
-def _identity(settings: Settings, store: Store) -> StateOwner:
-    try:
-        machine = this_machine(Path(settings.state_dir))
-    except OSError as error:
-        raise ServeFailed(f"state_dir: the machine id cannot be stored there: {error.strerror}") from error
-    return StateOwner(store, machine, settings.gpus.scan_interval, alone=not settings.redis.url)
-
-
 async def _start_workers(
     work: TaskGroup, identity: StateOwner, workers: Workers, settings: Settings, store: Store
 ) -> None:
@@ -229,10 +222,16 @@ async def _when_claimed(identity: StateOwner, workers: Workers, settings: Settin
     await workers(settings, store, MEMBER)
 
 
-def _reconciler(
-    store: Store, journal: Journal, scanner: Scanner, allocator: Allocator, liveness: Lifetime
+def _reconciler(  # noqa: PLR0913 - the parts that change reservations
+    store: Store,
+    journal: Journal,
+    scanner: Scanner,
+    allocator: Allocator,
+    liveness: Lifetime,
+    *,
+    look: Callable[[], None],
 ) -> Reconciler:
-    """Return the reconciler, connected to the parts that change reservations."""
+    """Return the reconciler, connected to the parts that change reservations and bookings."""
     reconciler = Reconciler(store, journal)
     allocator.begin = reconciler.begin
     allocator.note = scanner.note = reconciler.note
@@ -242,50 +241,12 @@ def _reconciler(
         for record in records:
             liveness.resume(record)
         liveness.expiry_changed()
+        look()
         allocator.wake()
 
     reconciler.restored = restored
     scanner.checks.append(reconciler.check)
     return reconciler
-
-
-def _connect(enforcement: Any, reconciler: Reconciler, scanner: Scanner, journal: Journal) -> None:
-    enforcement.journal_state = lambda: reconciler.journal_state
-    enforcement.seen = lambda: scanner.seen
-    enforcement.stale, journal.follow = reconciler.note, enforcement.follow
-    scanner.checks.append(enforcement.check)
-
-
-def _locked(state_dir: Path) -> Lock:
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
-        return Lock(state_dir)
-    except AlreadyRunning as running:
-        raise ServeFailed(f"{running}; {END_IT}") from None
-    except OSError as error:
-        raise ServeFailed(
-            f"{state_dir}: {error.strerror}: run as root, or set state_dir to a directory of your own"
-        ) from error
-
-
-def _bound(path: Path) -> SocketFile:
-    try:
-        return SocketFile(path)
-    except AlreadyRunning as running:
-        raise ServeFailed(f"{running}; {END_IT}") from None
-    except OSError as error:
-        full = error.errno == errno.ENOSPC
-        remedy = f"make room in {path.parent}" if full else "run as root, or set socket to a path of your own"
-        raise ServeFailed(f"socket: {path} cannot be bound: {error.strerror or error}: {remedy}") from error
-
-
-def _group(name: str) -> int | None:
-    if not name:
-        return None
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise ServeFailed(f"admin_group: there is no group {name} on this host") from None
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

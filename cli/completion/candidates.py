@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 
 PATIENCE = 1.0  # Seconds. Whoever presses the tab key waits for this.
 FILES = "@files"  # Ends the only candidate if the shell is to complete file names instead.
@@ -22,7 +23,8 @@ def gpus(ctx: Any, incomplete: str) -> Candidates:
     """Return the GPUs that make sense for a command, after those that stand before the last comma."""
     before, comma, _ = incomplete.rpartition(",")
     named = before.split(",")
-    return [(before + comma + str(gpu), about) for gpu, about in _gpus(_path(ctx)) if str(gpu) not in named]
+    found = [(spell_gpu(gpu), about) for gpu, about in _gpus(_path(ctx))]
+    return [(before + comma + gpu, about) for gpu, about in found if gpu not in named]
 
 
 def _gpus(path: list[str]) -> Iterator[tuple[int, str]]:
@@ -45,6 +47,15 @@ def _gpus(path: list[str]) -> Iterator[tuple[int, str]]:
             yield row["gpu_id"], printable(about)
 
 
+def profiles() -> Candidates:
+    """Return the MIG profiles of the host's instances, with how many of each are free."""
+    free: dict[str, int] = {}
+    for row in _get("/v1/status?fresh=0"):
+        if row["profile"]:
+            free[row["profile"]] = free.get(row["profile"], 0) + (row["status"] == "AVAILABLE")
+    return [(profile, f"{count} free") for profile, count in sorted(free.items())]
+
+
 def users(ctx: Any) -> Candidates:
     """Return the users who are concerned: who waits, who holds GPUs, or who uses them."""
     path = _path(ctx)
@@ -61,7 +72,10 @@ def users(ctx: Any) -> Candidates:
 def violations() -> Candidates:
     """Return the ids of the newest violations."""
     rows = _get("/v1/violations")[-MOST:]
-    return [(one["violation"], printable(f"{one['user']} GPU {one['gpu']} {one['state']}")) for one in rows]
+    return [
+        (one["violation"], printable(f"{one['user']} GPU {spell_gpu(one['gpu'])} {one['state']}"))
+        for one in rows
+    ]
 
 
 def silences() -> Candidates:
@@ -70,10 +84,11 @@ def silences() -> Candidates:
 
 
 def requests() -> Candidates:
-    """Return the ids of the requests in the queue."""
+    """Return the ids of the requests in the queue, and of the bookings."""
     return [
         (one["id"], printable(f"{one['user']} {one['note'] or ''}".strip(), SHOWN))
-        for one in _get("/v1/queue")
+        for path in ("/v1/queue", "/v1/bookings")
+        for one in _get(path)
     ]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from canhazgpu.events.spelling.gpu_numbers import place_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -33,7 +35,7 @@ def _until(gpu: Gpu) -> str:
 
 # Numbers: the highest first. Names and times: the first first, and those without one last.
 ORDERS: dict[str, Callable[[Gpu], Any]] = {
-    "gpu": lambda gpu: gpu["gpu_id"],
+    "gpu": lambda gpu: place_of(gpu["gpu_id"]),
     "memory": lambda gpu: -_used_mb(gpu),
     "util": lambda gpu: -_percent(gpu),
     "temp": lambda gpu: -_degrees(gpu),

@@ -8,7 +8,7 @@ from canhazgpu.cli.display.gpu_filter import users_without_right
 from canhazgpu.cli.display.tables import Column, lay_out
 from canhazgpu.cli.display.terminal import paint
 from canhazgpu.cli.local_times import DAY, SHORT, local
-from canhazgpu.cli.status_lines import COLOURS, foreign, holder
+from canhazgpu.cli.status_lines import COLOURS, foreign, holder, is_shown
 from canhazgpu.events.sanitize import LONGEST_WORDS
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ STATES = {
     "UNMANAGED": "unmanaged",
     "ERROR": "error",
     "UNKNOWN": "unknown",
+    "PARTITIONED": "partitioned",
 }
 NOTHING = "-"
 BAR = 10
@@ -38,6 +39,7 @@ def gpu_table(
     gpus: Sequence[dict[str, Any]], width: int, *, colour: bool = False, unicode: bool = True
 ) -> str:
     """Return the lines of the table."""
+    gpus = [gpu for gpu in gpus if is_shown(gpu)]
     states = [COLOURS[gpu["status"]] for gpu in gpus]
 
     def state(row: int, text: str) -> str:
@@ -48,7 +50,7 @@ def gpu_table(
         return Column(title, cells, least=least, drop=drop, right=right)
 
     columns = [
-        named("GPU", [str(gpu["gpu_id"]) for gpu in gpus], right=True),
+        named("GPU", [str(gpu.get("number", gpu["gpu_id"])) for gpu in gpus], right=True),
         Column("STATE", [STATES[gpu["status"]] for gpu in gpus], paint=state),
         named("WHO", [who(gpu) for gpu in gpus], least=8),
         named("GIB", [memory(gpu) for gpu in gpus], right=True),

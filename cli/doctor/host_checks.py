@@ -16,37 +16,32 @@ from canhazgpu.cli.doctor import (
     channel_checks,
     container_checks,
     enforcement_checks,
+    gpu_checks,
     scheduler_checks,
     stream_checks,
 )
 from canhazgpu.cli.doctor.permissions import (
-    has_service_rights,
     service_user,
     skip_without_service_rights,
     skipped_check,
 )
 from canhazgpu.cli.doctor.service_health import health
 from canhazgpu.cli.local_times import local
-from canhazgpu.client import Client, Refused, Unreachable
+from canhazgpu.client import Refused, Unreachable
 from canhazgpu.config.settings import Settings
-from canhazgpu.events.gpu import GpuReading
 from canhazgpu.events.redis_client.store import TRY_AGAIN, Store, StoreDown
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.service.admin_reachability import REMEDY, why_unreachable
 from canhazgpu.service.api.requests import has_time_limit
-from canhazgpu.service.gpus.card_identity import identity_warnings
 from canhazgpu.service.identity.hidepid import HIDDEN, hides_others
 from canhazgpu.service.identity.hidepid import REMEDY as HIDEPID_REMEDY
-from canhazgpu.service.providers.provider import Provider, ProviderError, ProviderFailed, Starting
-from canhazgpu.service.providers.registry import open_provider
 from canhazgpu.service.redis_server.durability import weaknesses
 from canhazgpu.service.redis_server.embedded import EmbeddedRedis
 from canhazgpu.service.redis_server.outage import Outage
 from canhazgpu.service.redis_server.server_program import EmbeddedFailed, find_server
 
 Finding = tuple[str, str, str]
-STARTS_IN = 20.0  # Seconds.
-LOOK = "check `dmesg` and `nvidia-smi`"
 
 
 def service(settings: Settings) -> Iterator[Finding]:
@@ -76,11 +71,10 @@ def service(settings: Settings) -> Iterator[Finding]:
 
 
 def _restoration(done: dict[str, Any]) -> Finding:
-    lost = (
-        f"Redis had lost its data; {len(done['restored'])} reservations were restored at {local(done['at'])}"
-    )
+    count, at = len(done["restored"]), local(done["at"])
+    lost = f"Redis had lost its data; {count} reservations were restored at {at}"
     conflicts = [
-        f"GPU {one['gpu']} is held by {printable(one['holder'])},"
+        f"GPU {spell_gpu(one['gpu'])} is held by {printable(one['holder'])},"
         f" but was also promised to {printable(one['loser'])}"
         for one in done["conflicts"]
     ]
@@ -151,52 +145,6 @@ async def _redis(settings: Settings) -> list[Finding]:
     finally:
         await store.close()
     return _weak(weak)
-
-
-def gpus(settings: Settings) -> Iterator[Finding]:
-    """Check that the GPUs can be read and identified; for ordinary users, the service says what it reads."""
-    if has_service_rights(settings):
-        yield from anyio.run(_gpus, settings)
-        return
-    try:
-        rows = Client(settings.socket).status()
-    except (Unreachable, Refused):
-        yield skipped_check(settings, "the GPUs, while the service does not answer")
-        return
-    yield "ok", f"the service reads {len(rows)} GPUs", ""
-    for row in rows:
-        if row["status"] in {"ERROR", "UNKNOWN"}:
-            yield "fail", f"GPU {row['gpu_id']}: {row['reason']}", row["remedy"] or LOOK
-
-
-async def _gpus(settings: Settings) -> list[Finding]:
-    try:
-        provider = open_provider(settings)
-    except ProviderFailed as failed:
-        return [("fail", str(failed), "install its package next to canhazgpu; see docs/integrators.md")]
-    try:
-        readings = await _started(provider)
-    except ProviderError as error:
-        return [("fail", f"{provider.name}: {error.reason}", error.remedy)]
-    finally:
-        await provider.aclose()
-    found: list[Finding] = [("ok", f"{provider.name}: {len(readings)} GPUs", "")]
-    for reading in readings:
-        reason = reading.error or reading.unknown
-        if reason:
-            found.append(("fail", f"GPU {reading.index}: {reason}", reading.remedy or LOOK))
-    remedy = "its reservations cannot follow it if the driver renumbers GPUs: see `nvidia-smi -L`"
-    doubts = identity_warnings({one.index: one.uuid for one in readings if not (one.error or one.unknown)})
-    return [*found, *(("warn", doubt, remedy) for doubt in doubts)]
-
-
-async def _started(provider: Provider) -> tuple[GpuReading, ...]:
-    """Read the GPUs, waiting for a driver that is slow to start."""
-    with anyio.move_on_after(STARTS_IN):
-        while True:
-            with contextlib.suppress(Starting):
-                return await provider.read()
-    return await provider.read()
 
 
 def terminals(settings: Settings) -> Iterator[Finding]:
@@ -284,7 +232,7 @@ ALL: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "service": service,
     "redis": redis,
     "streams": stream_checks.streams,
-    "gpus": gpus,
+    "gpus": gpu_checks.gpus,
     "processes": view,
     "terminals": terminals,
     "admins": administrators,

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from canhazgpu.cli.exporter.event_counts import KINDS, OTHER, VIOLATION_KINDS
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.timestamps import ms_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-STATES = ("AVAILABLE", "IN_USE", "UNRESERVED", "DRAINED", "UNMANAGED", "ERROR", "UNKNOWN")
+STATES = ("AVAILABLE", "IN_USE", "UNRESERVED", "DRAINED", "UNMANAGED", "ERROR", "UNKNOWN", "PARTITIONED")
 MIB = 2**20
 GPU = ("gpu", "uuid")
 LEVELS = {  # Field of the answer: name, meaning, factor.
@@ -66,7 +67,7 @@ def _gpus(gpus: Iterable[dict[str, Any]]) -> Iterator[Metric]:
     in_use = gauge("gpu_in_use", "Whether the GPU is in use; absent if it cannot be read.", GPU)
     levels = {field: gauge(name, about, GPU) for field, (name, about, _) in LEVELS.items()}
     for row in gpus:
-        gpu = (str(row["gpu_id"]), printable(row["uuid"]))
+        gpu = (spell_gpu(row["gpu_id"]), printable(row["uuid"]))
         facts.add_metric((*gpu, printable(row["name"])), 1)
         for state in STATES:
             each.add_metric((*gpu, state.lower()), row["status"] == state)
@@ -80,7 +81,8 @@ def _gpus(gpus: Iterable[dict[str, Any]]) -> Iterator[Metric]:
 
 
 def _reservations(gpus: Iterable[dict[str, Any]], most_users: int) -> Iterator[Metric]:
-    held = [row["reservation"] for row in gpus if row["reservation"]]  # Once for each of its GPUs.
+    # Once for each of its GPUs: those that are divided count by their MIG instances.
+    held = [row["reservation"] for row in gpus if row["reservation"] and not row.get("instances")]
     kinds = Counter(found["kind"] for found in {found["id"]: found for found in held}.values())
     count = gauge("reservations", "Live reservations by kind.", ("kind",))
     for kind in dict.fromkeys((*KINDS, *kinds)):

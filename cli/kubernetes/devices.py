@@ -32,7 +32,10 @@ LABEL = "pod "
 
 
 def devices_of(rows: Iterable[dict[str, Any]]) -> tuple[Device, ...]:
-    """Return the GPUs that canhazgpu manages. A GPU is healthy if it is free, or if a pod holds it."""
+    """Return the GPUs that canhazgpu manages, without those that are divided, and without MIG instances.
+
+    A GPU is healthy if it is free, or if a pod holds it.
+    """
     return tuple(
         Device(
             uuid=row["uuid"],
@@ -43,6 +46,7 @@ def devices_of(rows: Iterable[dict[str, Any]]) -> tuple[Device, ...]:
         )
         for row in rows
         if row["status"] != "UNMANAGED" and row["uuid"] and row["minor"] is not None
+        if not row.get("instances") and row.get("parent") is None
     )
 
 

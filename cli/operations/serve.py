@@ -33,6 +33,7 @@ def serve(
     from canhazgpu.events.timestamps import use_zone  # noqa: PLC0415
     from canhazgpu.notifiers.plugins import PluginFailed, plugins  # noqa: PLC0415
     from canhazgpu.service import daemon  # noqa: PLC0415
+    from canhazgpu.service.prerequisites import ServeFailed  # noqa: PLC0415
     from canhazgpu.workers.run import run_workers  # noqa: PLC0415
 
     try:
@@ -44,5 +45,5 @@ def serve(
         if workers:
             list(plugins(settings))  # Report a missing plugin before anything starts.
         anyio.run(daemon.serve, settings, run_workers if workers else None)
-    except (daemon.ServeFailed, PluginFailed) as failed:
+    except (ServeFailed, PluginFailed) as failed:
         fail(str(failed), REFUSED)

@@ -1,4 +1,4 @@
-"""`canhazgpu cancel`: leave the queue from another terminal; administrators remove the requests of others."""
+"""`canhazgpu cancel`: cancel a booking, or leave the queue; administrators cancel those of others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.client.reservations import post
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
     from canhazgpu.cli.completion import candidates
 
+BOOKING = "b"  # The first letter of the id of a booking.
 EPILOG = examples(
     "canhazgpu cancel",
     "canhazgpu cancel r1796017013625-8",
+    "canhazgpu cancel b1796017013625-8  # a booking",
     "canhazgpu cancel --all",
     "canhazgpu cancel --user bob --all  # administrators only",
 )
@@ -31,19 +34,19 @@ def cancel(
     requests: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Ids from `queue`, or the start of them.",
+            help="Ids from `queue` or `bookings`, or the start of them.",
             metavar="[ID]...",
             autocompletion=candidates.requests,
         ),
     ] = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Cancel all of them.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Cancel all waiting requests.")] = False,
     user: Annotated[
-        str | None, arguments.user_option("Cancel requests of this user (administrators only).")
+        str | None, arguments.user_option("Cancel those of this user (administrators only).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
-    """Cancel your waiting requests for GPUs.
+    """Cancel your waiting requests for GPUs, and your bookings.
 
     Without an id, your request is cancelled if you have only one. The waiting command says so and exits with
     an error.
@@ -54,18 +57,39 @@ def cancel(
     if requests:
         if not all(word.strip() and len(word) <= NAME_LIMIT for word in requests):
             fail("an id is empty or too long; `canhazgpu queue` shows the ids", USAGE)
-        body["ids"] = [_checked(word, "" if user is None else f" --user {user}") for word in requests]
+        ids = [_checked(word, "" if user is None else f" --user {user}") for word in requests]
+        booked = [one for one in ids if one.startswith(BOOKING)]
+        if booked:
+            _cancel_bookings(booked, body, others=len(ids) > len(booked), as_json=as_json)
+            return
+        body["ids"] = ids
     rows = post(client(), "/v1/queue/cancel", body)
     if as_json:
         print_json(rows)
         return
     for row in rows:
-        gpus = f"GPU {','.join(map(str, row['gpus']))}" if row["gpus"] else f"{row['count']} GPU(s)"
+        gpus = f"GPU {','.join(map(spell_gpu, row['gpus']))}" if row["gpus"] else f"{row['count']} GPU(s)"
         note = f" [{foreign(row['note'], LONGEST_WORDS)}]" if row["note"] else ""
         sys.stdout.write(f"Cancelled {row['id']} of {foreign(row['user'])}, which waited for {gpus}{note}\n")
     if not rows:
         whose = "you have no request" if user is None else f"{foreign(user)} has no request"
         sys.stdout.write(f"Nothing to cancel: {whose} in the queue\n")
+
+
+def _cancel_bookings(ids: list[str], body: dict[str, Any], *, others: bool, as_json: bool) -> None:
+    from canhazgpu.cli.reservations.bookings import spell_booking  # noqa: PLC0415 - few cancel a booking
+
+    if others:
+        fail("bookings and waiting requests cannot be cancelled together: name only one of both", USAGE)
+    whose = arguments.without_none(user=body.get("user"))
+    rows = post(client(), "/v1/bookings/cancel", {"ids": ids, **whose})
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        note = f" [{foreign(row['note'], LONGEST_WORDS)}]" if row["note"] else ""
+        booking = f"{row['id']} of {foreign(row['user'])}: {spell_booking(row)}"
+        sys.stdout.write(f"Cancelled the booking {booking}{note}\n")
 
 
 def _checked(word: str, ending: str) -> str:

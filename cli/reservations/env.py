@@ -9,6 +9,7 @@ from canhazgpu.cli.exit_codes import REFUSED, USAGE
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.syntax.gpu_list import ALL, is_start
 from canhazgpu.client.reservations import together
+from canhazgpu.events.spelling.gpu_numbers import card_of, spell_gpu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def _uuids(held: dict[str, Any]) -> Iterator[tuple[int, str]]:
     listed = [held["environment"].get(name, "").split(",") for name in names]
     uuids = [uuid for one in listed for uuid in one if uuid]
     gpus = held["reservation"]["gpus"]
+    divided = set(map(card_of, gpus))
+    yield from ((index, "") for index in gpus if index in divided)  # They are used by their instances.
+    gpus = [index for index in gpus if index not in divided]
     yield from zip(gpus, uuids if len(uuids) == len(gpus) else [""] * len(gpus), strict=True)
 
 
@@ -66,8 +70,14 @@ def _index(name: int | str, mine: dict[int, str]) -> int:
     if len(found) > 1:
         fail(f"you hold {len(found)} GPUs whose UUIDs begin with {name}: give more characters", USAGE)
     return (
-        found[0] if found else fail(f"you do not hold GPU {name}: `canhazgpu status` shows who does", REFUSED)
+        found[0]
+        if found
+        else fail(f"you do not hold GPU {_spelled(name)}: `canhazgpu status` shows who does", REFUSED)
     )
+
+
+def _spelled(name: int | str) -> str:
+    return name if isinstance(name, str) else spell_gpu(name)
 
 
 def _is_meant(reservation: dict[str, Any], wanted: Collection[int] | str | None) -> bool:

@@ -15,6 +15,7 @@ from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
 EPILOG = examples(
@@ -102,10 +103,14 @@ def _more(number: int | None, most: int) -> str:
     return f"-n {more}" if number is None else f"a larger number, such as -n {more},"
 
 
+def _spelled(gpu: str) -> str:
+    return spell_gpu(int(gpu)) if gpu.isdecimal() else gpu
+
+
 def _none(said: dict[str, str]) -> str:
     """Return the line for no reservation at all: whose, and of which time."""
     whose = f"of {foreign(said['user'])} " if "user" in said else "" if "gpu" in said else "of yours "
-    where = f"on GPU {foreign(said['gpu'])} " if "gpu" in said else ""
+    where = f"on GPU {foreign(_spelled(said['gpu']))} " if "gpu" in said else ""
     if "since" in said or "until" in said:
         return f"No reservation {whose}{where}ended in that period.\n"
     return f"No reservation {whose}{where}ended in the last 7 days; --since 30d looks further back.\n"

@@ -17,6 +17,7 @@ from canhazgpu.cli.options import TIMES, time_option
 from canhazgpu.cli.output import client, csv_cell, examples, fail, print_json, table
 from canhazgpu.cli.reservations.report_charts import bars, heat_map
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 
 BY = ("user", "gpu", "day", "hour", "host")
 MOST_DAYS = 36_500
@@ -182,7 +183,7 @@ def _text(answer: dict[str, Any]) -> str:
 
 def _name(row: dict[str, Any], by: str) -> str:
     if by == "gpu":
-        return printable(row["key"]) if row["gpu_id"] is None else str(row["gpu_id"])
+        return printable(row["key"]) if row["gpu_id"] is None else spell_gpu(row["gpu_id"])
     return local(row["key"], MINUTES) if by in ("day", "hour") else printable(row["key"])
 
 

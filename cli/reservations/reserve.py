@@ -11,6 +11,7 @@ from canhazgpu.cli.status_lines import foreign
 from canhazgpu.cli.syntax.gpu_list import ALL
 from canhazgpu.client.connection import Refused, Unreachable
 from canhazgpu.client.reservations import Reservation, post
+from canhazgpu.events.spelling.gpu_numbers import place_of, spell_gpu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ RESERVE_EPILOG = examples(
     "set code (canhazgpu reserve --gpus 1); and eval $code  # fish",
     'set code = `canhazgpu reserve --gpus 1` && eval "$code"  # csh',
     "gpus=$(canhazgpu reserve --gpus 2 --short) && export CUDA_VISIBLE_DEVICES=$gpus",
+    "canhazgpu reserve --mig 1g.10gb:2 --duration 2h",
     "canhazgpu reserve --gpu-ids 1,3 --wait 30m --note 'paper deadline'",
+    "canhazgpu reserve --gpus 2 --begin 'tomorrow 9:00' --duration 4h",
 )
 EXTEND_EPILOG = examples(
     "canhazgpu extend", "canhazgpu extend 2h", "canhazgpu extend 3 2h", "canhazgpu extend --duration '2 days'"
@@ -37,6 +40,7 @@ RELEASE_EPILOG = examples(
     "canhazgpu release 1,3",
     "canhazgpu release --all  # including runs",
 )
+NOW = "now"  # The begin that needs no booking.
 DISOWN_EPILOG = examples("canhazgpu disown", "canhazgpu disown 3", "canhazgpu disown --undo")
 
 
@@ -44,6 +48,7 @@ def reserve(
     *,
     gpus: arguments.Gpus = None,
     gpu_ids: arguments.GpuIds = None,
+    mig: arguments.Mig = None,
     vendor: arguments.Vendor = None,
     duration: Annotated[
         str | None,
@@ -51,6 +56,16 @@ def reserve(
             "--duration",
             "-d",
             help="How long, for example 30m (minutes), 4h or '2 days' (default: 8h).",
+            metavar="TIME",
+            callback=arguments.non_empty,
+        ),
+    ] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            "--begin",
+            "-b",
+            help="Book them from then on: +2h, 9:00, 'tomorrow 9:00', 'monday 9:00' or 2026-12-01T09:00.",
             metavar="TIME",
             callback=arguments.non_empty,
         ),
@@ -69,15 +84,27 @@ def reserve(
 
     GPUs that you already use without a reservation are chosen first. If standard output is not a terminal,
     only shell code for `eval` is printed there. `canhazgpu env` prints it again.
+
+    With --begin, the GPUs are booked: they are promised for that time, and are chosen and reserved when it
+    begins. `canhazgpu bookings` lists what is booked.
     """
     body = {
         "kind": "manual",
-        **arguments.gpu_selection(gpus, gpu_ids),
+        **arguments.gpu_selection(gpus, gpu_ids, mig),
         **arguments.without_none(note=arguments.noted(note), label=user, vendor=vendor),
         **arguments.surrounding_reservation(),
     }
     if duration is not None:
         body["duration"] = arguments.checked_duration("--duration", duration)
+    if begin is not None and begin.strip().lower() != NOW:
+        from canhazgpu.cli.reservations.bookings import book  # noqa: PLC0415 - few book
+
+        if mig is not None:
+            fail("--mig and --begin cannot be used together: name instances, as in --gpu-ids 0:1", USAGE)
+        if wait is not None or shell is not None:
+            fail(f"{'--wait' if shell is None else '--shell'} and --begin cannot be used together", USAGE)
+        book(body, begin, as_json=as_json, short=short)
+        return
     patience = arguments.wait_value(wait, nonblock=nonblock)
     if sys.__stdout__ is None:  # It was closed when Python started, and was replaced by /dev/null.
         raise OSError("standard output is closed; nothing was reserved")
@@ -89,7 +116,7 @@ def reserve(
             sys.stdout.write(f"{held.devices}\n")
         else:
             _print_granted(held, shell)
-            arguments.mention_vendor(held, vendor or gpu_ids)
+            arguments.mention_vendor(held, vendor or gpu_ids or mig)
         sys.stdout.flush()
     except OSError as error:
         raise _release_unprinted(held, error) from error
@@ -210,16 +237,17 @@ def disown(
     for row in rows:
         users = ", ".join(foreign(user) for user in row["users"] or ())
         said = f"the use by {users} is not yours" if users else "the use counts as yours again"
-        sys.stdout.write(f"GPU {row['gpu']}: {said}\n")
+        sys.stdout.write(f"GPU {spell_gpu(row['gpu'])}: {said}\n")
 
 
 def print_released(rows: list[dict[str, object]], nothing: str) -> None:
     """Print the released GPUs, or that there were none."""
-    gpus = sorted(gpu for row in rows for gpu in row["gpus"])  # type: ignore[attr-defined]
+    gpus = sorted((gpu for row in rows for gpu in row["gpus"]), key=place_of)  # type: ignore[attr-defined]
     if not gpus:
         sys.stdout.write(f"Nothing to release: {nothing}\n")
         return
     sys.stdout.write(f"Released {arguments.format_gpus(gpus)}\n")
     for row in rows:
         if row["kind"] == "run" and not row["ended"]:
-            sys.stdout.write(f"The command on {row['gpus']} keeps running without a reservation\n")
+            where = arguments.numbers(row["gpus"])
+            sys.stdout.write(f"The command on {where} keeps running without a reservation\n")

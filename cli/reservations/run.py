@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "canhazgpu run --gpus 2 -- python train.py",
     "canhazgpu run --gpu-ids 1,3 --duration 8h -- ./job.sh",
+    "canhazgpu run --mig 1g.10gb -- python small.py",
     "canhazgpu run --new -- python other.py  # even if you hold GPUs already",
     "canhazgpu run --gpus 4 --wait -- torchrun --nproc-per-node 4 train.py",
 ) + paragraph(RUN_MEANINGS, "Exit codes, other than those of the command:")
@@ -49,6 +50,7 @@ def run(
     ] = None,
     gpus: arguments.Gpus = None,
     gpu_ids: arguments.GpuIds = None,
+    mig: arguments.Mig = None,
     vendor: arguments.Vendor = None,
     timeout: Annotated[
         str | None,
@@ -79,12 +81,12 @@ def run(
     """
     body = {
         "kind": "run",
-        **arguments.gpu_selection(gpus, gpu_ids),
+        **arguments.gpu_selection(gpus, gpu_ids, mig),
         **arguments.without_none(note=arguments.noted(note), label=user, vendor=vendor),
         **arguments.surrounding_reservation(),
         "use_held": not new,
     }
-    if gpus is None and gpu_ids is None:
+    if gpus is None and gpu_ids is None and mig is None:
         del body["count"]
     if timeout is not None:
         body["timeout"] = arguments.checked_duration(
@@ -99,7 +101,7 @@ def run(
     held = arguments.wait_for_reservation(body, patience)
     if not held.is_new and held.facts["kind"] == "manual":
         sys.stderr.write(_used(held, kept=note is None and user is None))
-    arguments.mention_vendor(held, vendor or gpu_ids)
+    arguments.mention_vendor(held, vendor or gpu_ids or mig)
     if path.rpartition("/")[2] in ENGINES:
         from canhazgpu.cli.syntax import container_command  # noqa: PLC0415 - only for these
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from canhazgpu.events.sanitize import printable
-from canhazgpu.events.spelling.gpu_ranges import spell_ranges
+from canhazgpu.events.spelling.gpu_numbers import read_instance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 ALL: Literal["all"] = "all"
 MOST = 1024
-FORMS = "3, 0-3, 0,2, all, or the beginning of a UUID such as GPU-8f3c"
+FORMS = "3, 0-3, 0,2, 0:1, all, or the beginning of a UUID such as GPU-8f3c"
 LONGEST_NUMBER = 4
 LONGEST_UUID = 127  # What follows the first dash, as in UUID_START.
 UUID_MARKS = str.maketrans("", "", "./_-")
+
+
+class NoGpu(ValueError):
+    """A number that no GPU has."""
 
 
 def gpu_list(text: str) -> GpuNames:
@@ -26,8 +30,6 @@ def gpu_list(text: str) -> GpuNames:
     found = [one for word in text.split(",") for one in _part(word.strip(), text)]
     if len(set(found)) != len(found):
         raise ValueError(f"{printable(text)} names a GPU twice")
-    if beyond := [one for one in found if isinstance(one, int) and one >= MOST]:
-        raise ValueError(f"there is no GPU {spell_ranges(beyond)} (`canhazgpu status` lists them)")
     return found
 
 
@@ -36,7 +38,9 @@ def one_gpu(text: str) -> int | str:
     word = text.strip()
     number = word.lower().removeprefix("cuda:").removeprefix("gpu")  # As torch and people call it.
     if _is_index(number):
-        return int(number)
+        return _listed(int(number))
+    if (instance := read_instance(number)) is not None:
+        return instance
     if not _is_uuid_start(word):
         raise ValueError(f"{printable(text)!r} is not a GPU: write its number, or the beginning of its UUID")
     return word
@@ -47,12 +51,20 @@ def is_start(name: int | str, uuid: str) -> bool:
     return isinstance(name, str) and uuid.casefold().startswith(name.casefold())
 
 
+def _listed(number: int) -> int:
+    if number >= MOST:
+        raise NoGpu(f"there is no GPU {number} (`canhazgpu status` lists them)")
+    return number
+
+
 def _part(word: str, text: str) -> list[int | str]:
     first, _, last = word.partition("-")
     if _is_index(first) and _is_index(last) and int(first) <= int(last):
-        return list(range(int(first), int(last) + 1))
+        return list(range(int(first), _listed(int(last)) + 1))
     try:
         return [one_gpu(word)]
+    except NoGpu:
+        raise
     except ValueError:
         raise ValueError(f"{printable(text)!r} is not a list of GPUs: write it like {FORMS}") from None
 

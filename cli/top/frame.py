@@ -9,11 +9,12 @@ from canhazgpu.cli.display.gpu_filter import Choice, own_name
 from canhazgpu.cli.display.tables import Column, lay_out
 from canhazgpu.cli.display.terminal import fit, paint, width_of
 from canhazgpu.cli.local_times import CLOCK, local
-from canhazgpu.cli.status_lines import COLOURS, foreign, holder
+from canhazgpu.cli.status_lines import COLOURS, foreign, holder, is_shown
 from canhazgpu.cli.top.feed import SAMPLES, State
 from canhazgpu.cli.top.session import FILTERS, SORTS, Session
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.spelling.gpu_ranges import name_gpus, spell_ranges
 
 BOLD, DIM, ALARM = "1", "2", "31"
@@ -48,10 +49,11 @@ def frame(state: State, session: Session, width: int, height: int, *, unicode: b
 
 
 def _head(state: State, width: int) -> list[str]:
-    counts = Counter(gpu_table.STATES[gpu["status"]] for gpu in state.gpus)
+    gpus = [gpu for gpu in state.gpus if is_shown(gpu)]
+    counts = Counter(gpu_table.STATES[gpu["status"]] for gpu in gpus)
     words = ", ".join(f"{counts[name]} {name}" for name in gpu_table.STATES.values() if counts[name])
     clock = local(state.at, CLOCK)
-    title = f"canhazgpu top  {len(state.gpus)} GPUs: {words}"
+    title = f"canhazgpu top  {len(gpus)} GPUs: {words}"
     gap = width - width_of(title) - width_of(clock)
     first = f"{title}{' ' * gap}{clock}" if gap > 1 else title
     lines = [paint(fit(first, width).rstrip(), BOLD, colour=True)]
@@ -126,7 +128,7 @@ def _chosen(state: State, session: Session) -> list[dict[str, Any]]:
         own=state.own if session.filter == "mine" else None,
         order=session.order,
     )
-    found = choice.of(state.gpus)
+    found = choice.of([gpu for gpu in state.gpus if is_shown(gpu)])
     return [gpu for gpu in found if gpu["violations"]] if session.filter == "unreserved" else found
 
 
@@ -135,7 +137,7 @@ def _gpus(gpus: Sequence[dict[str, Any]], state: State, width: int, *, unicode: 
         return paint(text, COLOURS[gpus[row]["status"]], colour=True)
 
     columns = [
-        Column("GPU", [str(gpu["gpu_id"]) for gpu in gpus], right=True),
+        Column("GPU", [spell_gpu(gpu["gpu_id"]) for gpu in gpus], right=True),
         Column("STATE", [gpu_table.STATES[gpu["status"]] for gpu in gpus], paint=colours),
         Column("WHO", [gpu_table.who(gpu) for gpu in gpus], least=8),
         Column("GIB", [gpu_table.memory(gpu) for gpu in gpus], right=True, drop=7),
@@ -196,7 +198,7 @@ def _queue(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
 def _violations(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     columns = [
         Column("WHO", [foreign(row["user"]) for row in rows], least=8),
-        Column("GPU", [str(row["gpu"]) for row in rows], right=True),
+        Column("GPU", [spell_gpu(row["gpu"]) for row in rows], right=True),
         Column("KIND", [foreign(row["kind"]) for row in rows], drop=2),
         Column("SINCE", [gpu_table.moment(row["since"]) for row in rows], drop=3),
         Column("GIB", [gpu_table.gib(row["memory_mb"]) for row in rows], right=True, drop=1),

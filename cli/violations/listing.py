@@ -21,6 +21,7 @@ from canhazgpu.cli.output import client, csv_cell, examples, fail, print_json
 from canhazgpu.cli.violations.timeline import head, moments
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 
 COLUMNS = (
     "violation",
@@ -219,7 +220,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         printable(row["violation"]),
         printable(row["user"]),
-        str(row["gpu"]),
+        spell_gpu(row["gpu"]),
         printable(row["kind"]),
         local(row["since"]),
         lasted,

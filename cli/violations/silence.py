@@ -12,7 +12,6 @@ from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.options import gpu_option, user_option
 from canhazgpu.cli.output import client, examples, fail, print_json, table
-from canhazgpu.cli.syntax.gpu_list import MOST
 from canhazgpu.client.reservations import post
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import printable
@@ -84,8 +83,6 @@ def add(
     if (user, gpu, process) == (None, None, None):
         fail("specify at least one of --user, --gpu and --process", USAGE)
     card = arguments.gpu(gpu)
-    if isinstance(card, int) and card >= MOST:
-        fail(f"--gpu: there is no GPU {gpu}: `canhazgpu status` lists them", USAGE)
     body: dict[str, Any] = {
         "for": arguments.checked_duration(arguments.typed_option("--duration", "--for"), lasts),
         "reason": reason,

@@ -6,6 +6,7 @@ from canhazgpu.cli.local_times import local
 from canhazgpu.cli.output import table
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 
 SENTENCE = 400
 SHOWN = 10  # Processes listed; the rest are counted.
@@ -21,7 +22,7 @@ def head(row: dict[str, Any]) -> str:
         "User": f"{printable(row['user'])}{uid}",
         "Evidence": printable(row["evidence"]),
         "Hint": _hint(row["hint"]),
-        "GPU": f"{row['gpu']} ({printable(row['gpu_name'])}, {printable(row['gpu_uuid'])})",
+        "GPU": f"{spell_gpu(row['gpu'])} ({printable(row['gpu_name'])}, {printable(row['gpu_uuid'])})",
         "Since": local(row["since"]),
         "Until": ended,
         "Lasted": spell_length(row["duration_s"] or 0) if row["closed"] else "",

@@ -6,7 +6,7 @@ from msgspec import Meta, Struct, field
 
 from canhazgpu.config.fields import Duration, about
 
-DeviceFile = Annotated[str, Meta(pattern="^/dev/nvidia[0-9]{1,6}$")]
+DeviceFile = Annotated[str, Meta(pattern="^(/dev/nvidia[0-9]{1,6}|[0-9]{1,4}:[0-9]{1,4})$")]
 
 
 class Slurm(Struct, frozen=True, kw_only=True):

@@ -27,9 +27,10 @@ class Keys:
         )  # hash: UUID -> the state of a GPU that is no longer listed, JSON
         self.scan = (
             prefix + "scan"
-        )  # hash: the last scan (at_ms, began_ms; stalled: ms, reason, remedy), owner, alive_ms
+        )  # hash: the last scan (at_ms, began_ms; stalled: ms, reason, remedy), owner, alive_ms, windows
         self.reservations = prefix + "reservations"  # hash: id -> a live reservation, JSON
         self.queue = prefix + "queue"  # hash: id -> a waiting request, JSON
+        self.bookings = prefix + "bookings"  # hash: id -> a booking that has not begun, JSON
         self.affinity = prefix + "affinity"  # hash: "uid/GPU" -> when that user had it last, in ms
         self.ledger = prefix + "ledger"  # stream: finished reservations, kept by time
         self.usage = (

@@ -7,6 +7,8 @@ says, such as blanks and upper case in a UUID, is read so that more GPUs count a
 
 from __future__ import annotations
 
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ NUMBER = "number"
 
 
 class Card:
-    """A GPU: its index by PCI bus, its UUID, its model, and the names of its MIG instances.
+    """A GPU: its index by PCI bus, its UUID, its model, and the indices of its MIG instances by name.
 
     `ordinal` is the number by which the runtime of its vendor counts it.
     """
@@ -29,17 +31,18 @@ class Card:
         index: int,
         uuid: str,
         model: str = "",
-        instances: Sequence[str] = (),
+        instances: Mapping[str, int] | None = None,
         ordinal: int | None = None,
     ) -> None:
         """Store the facts."""
-        self.index, self.uuid, self.model, self.instances = index, uuid, model, tuple(instances)
+        self.index, self.uuid, self.model, self.instances = index, uuid, model, instances or {}
         self.ordinal = index if ordinal is None else ordinal
 
 
 class Visible:
     """The GPUs that a program sees, in CUDA's order, and `why` as a clause.
 
+    Of a GPU that is divided into MIG instances, all of these count as visible.
     If they are not `certain`, the numbers may mean any GPU, and `gpus` are all that it may see.
     """
 
@@ -50,7 +53,8 @@ class Visible:
 
 def visible(environment: Mapping[str, str], cards: Sequence[Card]) -> Visible:
     """Return what a program with this environment sees of a host that has these GPUs."""
-    everything = [card.index for card in cards]
+    parts = {card.index: sorted(set(card.instances.values())) or [card.index] for card in cards}
+    everything = [index for card in cards for index in parts[card.index]]
     if not cards:
         return Visible((), "this host has no GPU")
     if VARIABLE not in environment:
@@ -58,11 +62,11 @@ def visible(environment: Mapping[str, str], cards: Sequence[Card]) -> Visible:
     found: dict[tuple[str, str], int] = {}
     for meaning, index in _meanings(environment[VARIABLE], cards):
         if meaning in found:
-            return Visible((), f"{VARIABLE} names GPU {index} twice, so CUDA shows none")
+            return Visible((), f"{VARIABLE} names GPU {spell_gpu(index)} twice, so CUDA shows none")
         found[meaning] = index
     numbered = any(kind == NUMBER for kind, _ in found)
-    gpus = list(dict.fromkeys(found.values()))
-    if numbered and len(gpus) < len(cards) and not _is_order_known(environment, cards):
+    gpus = list(dict.fromkeys(one for index in found.values() for one in parts.get(index, [index])))
+    if numbered and len(gpus) < len(everything) and not _is_order_known(environment, cards):
         why = f"{ORDER} is not {BY_BUS}, so CUDA numbers GPUs of different models by their speed"
         return Visible(everything, why, certain=False)
     empty = not environment[VARIABLE].strip(BLANKS)
@@ -90,7 +94,7 @@ def _named(entry: str, cards: Sequence[Card]) -> tuple[tuple[str, str], int] | N
     if start.startswith("gpu-"):
         return _only("uuid", start, [(card.uuid, card.index) for card in cards])
     if start.startswith("mig-"):
-        return _only("mig", start, [(name, card.index) for card in cards for name in card.instances])
+        return _only("mig", start, [one for card in cards for one in card.instances.items()])
     number = _leading_number(entry)
     known = any(card.index == number for card in cards)
     return ((NUMBER, str(number)), number) if number is not None and known else None

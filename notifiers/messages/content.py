@@ -38,7 +38,7 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     `memory` is empty if it is not reported.
     """
 
-    gpu: int
+    gpu: str
     model: str
     violation: str
     since: str

@@ -5,6 +5,7 @@ import shlex
 from canhazgpu.events.notices import Digest, Incident
 from canhazgpu.events.reservations import RUN, Reservation
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
 from canhazgpu.notifiers.messages.phrases import (
     capitalised,
@@ -25,6 +26,8 @@ MOST_ROWS = 50
 def describe_incident(kind: str, incident: Incident) -> Content:
     """Return the content of stalled, gpu-failed and channel-failing notices, and of their resolutions."""
     part, _, name = printable(incident.subject).partition("/")
+    if part == "gpu" and name.isdecimal():
+        name = spell_gpu(int(name))
     reason, since = safe_text(incident.reason) or "unknown reason", moment(incident.since)
     what = {
         "stalled": "scanning has stopped",

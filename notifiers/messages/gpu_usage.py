@@ -2,6 +2,7 @@
 
 from canhazgpu.events.gpu import Container, ProcessUse
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.violations import Violation
 from canhazgpu.notifiers.messages.content import Process, Use
 from canhazgpu.notifiers.messages.phrases import length, moment
@@ -21,7 +22,7 @@ def use_of(violation: Violation, *, ended: bool) -> Use:
     """Return the description of a violation that is open, or that has ended."""
     processes = () if ended else violation.processes
     return Use(
-        gpu=violation.gpu,
+        gpu=spell_gpu(violation.gpu),
         model=printable(violation.gpu_name),
         violation=printable(violation.violation),
         since=moment(violation.since),

@@ -7,6 +7,7 @@ from datetime import datetime
 from canhazgpu.events.durations import format_duration
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Notice
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import place_of, spell_gpu, without_parts
 from canhazgpu.events.timestamps import local_time
 
 SENTENCE_LIMIT = 200  # Characters of text written by people: a note, a reason, a contact.
@@ -25,17 +26,22 @@ def reader_of(notice: Notice) -> str:
 
 def gpus(numbers: Iterable[int]) -> str:
     """Return `GPU 2` or `GPUs 1, 3 and 4`; a very long list is cut."""
-    ordered = sorted(set(numbers))
+    ordered = _named(numbers)
     if not ordered:
         return "no GPU"
     more = len(ordered) - MOST_NAMED
-    named = [str(number) for number in ordered[:MOST_NAMED]] + ([f"{more} more"] if more > 0 else [])
+    named = [spell_gpu(number) for number in ordered[:MOST_NAMED]] + ([f"{more} more"] if more > 0 else [])
     return f"{'GPU' if len(ordered) == 1 else 'GPUs'} {joined(named)}"
 
 
 def listed(numbers: Iterable[int]) -> str:
     """Return `1,3,4`, as `--gpu-ids` takes it."""
-    return ",".join(map(str, sorted(set(numbers))))
+    return ",".join(map(spell_gpu, _named(numbers)))
+
+
+def _named(numbers: Iterable[int]) -> list[int]:
+    """Return GPUs in order, without MIG instances of those that are named themselves."""
+    return sorted(without_parts(tuple(set(numbers))), key=place_of)
 
 
 def joined(words: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from canhazgpu.events.gpu import AMD, vendor_of
 from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
 from canhazgpu.events.reservations import KUBERNETES, PBS, RUN, SLURM, Reservation
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import is_instance, without_parts
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
 from canhazgpu.notifiers.messages.phrases import FOR, capitalised, gpus, length, listed, moment, reader_of
 
@@ -45,7 +46,7 @@ class Case(msgspec.Struct, frozen=True):
     @property
     def many(self) -> bool:
         """Whether there are several GPUs."""
-        return len(self.held.gpus) > 1
+        return len(without_parts(self.held.gpus)) > 1
 
     @property
     def ids(self) -> str:
@@ -165,8 +166,11 @@ def _released(case: Case) -> Content:
     meaning = f"Processes that are still running on {them} now count as use without a reservation."
     if case.held.reason == "vanished":
         meaning = "GPU numbers may have changed: check `canhazgpu status` before you use one."
+        if all(map(is_instance, case.held.gpus)):
+            meaning = "The MIG instances of the GPU have changed: `canhazgpu status` shows them."
     if case.held.kept:
-        meaning += f" {gpus(case.held.kept)} {'are' if len(case.held.kept) > 1 else 'is'} still reserved."
+        are = "are" if len(without_parts(case.held.kept)) > 1 else "is"
+        meaning += f" {gpus(case.held.kept)} {are} still reserved."
     rows = [("To reserve again", case.reserve(these=case.held.reason == "lost"))]
     if case.held.pid:
         rows.append(("To stop the run", f"kill {case.held.pid}"))
@@ -180,6 +184,8 @@ def _how(case: Case) -> str:
         return f"was released: it had been idle since {moment(case.held.idle)}"
     if reason == "unmanaged":
         return f"was released by {by}, who has taken {'them' if case.many else 'it'} out of allocation"
+    if reason == "vanished" and all(map(is_instance, case.held.gpus)):
+        return f"was released: {'they no longer exist' if case.many else 'it no longer exists'}"
     plain = {
         "vanished": f"was released: the driver no longer finds {'them' if case.many else 'it'}",
         "lost": "was lost",

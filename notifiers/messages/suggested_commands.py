@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.violations import Violation
 from canhazgpu.notifiers.messages.phrases import FOR, gpus, listed
 
@@ -80,7 +81,7 @@ def inspection_commands(
 
 def _silenced(violations: tuple[Violation, ...], user: str) -> str:
     if user in ("", "unknown") or any(one.key.startswith(CONTAINERS) for one in violations):
-        return f"--gpu {violations[0].gpu}"
+        return f"--gpu {spell_gpu(violations[0].gpu)}"
     return f"--user {shlex.quote(printable(user))}"
 
 

@@ -10,13 +10,16 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import parse_duration, spell_length
 from canhazgpu.events.gpu import Vendor
 from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, UUID_START
+from canhazgpu.events.spelling.gpu_numbers import MOST_INDEX
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
 
 MOST_GPUS = 1024
-Index = Annotated[int, Meta(ge=0, lt=MOST_GPUS)]
-Uuid = Annotated[str, Meta(pattern=rf"^{UUID_START}$(?!\n)")]
+INSTANCE = "[0-9]{1,4}:[0-9]{1,4}"
+Index = Annotated[int, Meta(ge=0, lt=MOST_INDEX)]
+Uuid = Annotated[str, Meta(pattern=rf"^({INSTANCE}|{UUID_START})$(?!\n)")]
+Profile = Annotated[str, Meta(pattern=r"^[0-9a-z.+-]{1,32}$(?!\n)")]
 Gpus = Annotated[list[Index | Uuid], Meta(min_length=1, max_length=MOST_GPUS)]
 Name = Annotated[str, Meta(max_length=NAME_LIMIT)]
 Names = Annotated[list[Name], Meta(min_length=1, max_length=MOST_GPUS)]
@@ -42,7 +45,8 @@ class OperationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     """A request for any `count` of GPUs, or exactly for `gpus`. Durations are strings such as `4h`.
 
-    `gpus` are indices, beginnings of UUIDs, or "all" that are managed.
+    `gpus` are indices, beginnings of UUIDs, MIG instances such as `0:1`, or "all" that are managed. With
+    `profile`, `count` is a number of MIG instances of this profile.
     `wait`: true, false, a maximum time, or by default as configured. `request` is the id of a request that is
     already waiting. The user and the process are taken from the socket. `within` is the reservation that the
     caller's environment names, and `job` the scheduler's job. With `use_held`, a run uses what that has, or
@@ -53,6 +57,7 @@ class ReserveRequest(OperationRequest, frozen=True, kw_only=True):
     kind: Literal["run", "manual"]
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
     vendor: Vendor | None = None
+    profile: Profile | None = None
     gpus: Gpus | Literal["all"] | None = None
     duration: Words | None = None
     timeout: Words | None = None
@@ -136,6 +141,29 @@ class CancelRequest(OperationRequest, frozen=True, kw_only=True):
     ids: Names | None = None
     user: Label | None = None
     all: bool = False
+
+
+class BookRequest(OperationRequest, frozen=True, kw_only=True):
+    """Book any `count` of GPUs, or exactly `gpus`, as in a request to reserve them, for `duration`.
+
+    `begin` is RFC 3339 with a time zone; `zone` is the name of that in which the user wrote it.
+    """
+
+    begin: Words
+    zone: Name = ""
+    count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
+    vendor: Vendor | None = None
+    gpus: Gpus | Literal["all"] | None = None
+    duration: Words | None = None
+    label: Label | None = None
+    note: Words | None = None
+
+
+class CancelBookingRequest(OperationRequest, frozen=True, kw_only=True):
+    """Cancel bookings of the caller or, for administrators, of `user`: by their ids, or beginnings of ids."""
+
+    ids: Names
+    user: Label | None = None
 
 
 class DisownRequest(OperationRequest, frozen=True, kw_only=True):

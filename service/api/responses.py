@@ -5,7 +5,6 @@ from msgspec import Struct
 from canhazgpu.events.gpu import Container, Hint, MigReading, Vendor
 from canhazgpu.events.silences import Silence
 from canhazgpu.events.violations import Violation
-from canhazgpu.service.storage.retention import StreamsReport
 
 
 class ProcessResponse(Struct, kw_only=True):
@@ -62,8 +61,10 @@ class SilenceResponse(Silence, frozen=True, kw_only=True):
 
 
 class GpuResponse(Struct, kw_only=True):
-    """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. Memory is in MiB.
+    """One GPU: AVAILABLE, IN_USE, UNRESERVED, DRAINED, UNMANAGED, ERROR, UNKNOWN or PARTITIONED.
 
+    PARTITIONED: it is divided into MIG `instances`, which have a row each, and nobody holds all of it. An
+    instance has a `parent` and a `profile`. `number`: 3, or 0:1 for an instance. Memory is in MiB.
     `minor` is the N of its device file /dev/nvidiaN, null if it is not known.
     `memory_mb` is the counted memory; `memory_used_mb`, `utilization_percent` and `temperature_c` (degrees
     Celsius) are reported by the GPU, null if it reports none.
@@ -74,6 +75,9 @@ class GpuResponse(Struct, kw_only=True):
     """
 
     gpu_id: int
+    number: str
+    parent: int | None
+    profile: str | None
     uuid: str
     name: str
     vendor: Vendor
@@ -96,6 +100,7 @@ class GpuResponse(Struct, kw_only=True):
     violations: list[SilencedViolation]
     silenced_s: int | None
     mig: list[MigReading]
+    instances: list[int]
     last_released: str | None
     released_s: int | None
     scanned_at: str | None
@@ -106,7 +111,7 @@ class GpuResponse(Struct, kw_only=True):
 class QueueEntryResponse(Struct, kw_only=True):
     """A request in the queue. `expected` is null if the time cannot be predicted.
 
-    `vendor` is set if the request is for GPUs of one vendor of several on this host.
+    `vendor`: it is for GPUs of one vendor of several on this host; `profile`: it is for MIG instances.
     """
 
     id: str
@@ -117,6 +122,7 @@ class QueueEntryResponse(Struct, kw_only=True):
     kind: str
     count: int
     vendor: Vendor | None
+    profile: str | None
     gpus: list[int] | None
     queued: str
     waiting_s: int
@@ -196,62 +202,6 @@ class ManageResponse(Struct, kw_only=True):
 
     managed: list[int]
     released: list[int]
-
-
-class ConflictResponse(Struct, kw_only=True):
-    """A GPU that two reservations claimed: the holder, and the user who lost it."""
-
-    gpu: int
-    holder: str
-    loser: str
-
-
-class RestorationResponse(Struct, kw_only=True):
-    """The ids of reservations that were restored after Redis had lost them, and when (RFC 3339).
-
-    `dropped` had already ended: old data had restored them, or they ended while they were lost.
-    """
-
-    at: str
-    restored: list[str]
-    dropped: list[str]
-    conflicts: list[ConflictResponse]
-
-
-class RedisResponse(Struct, kw_only=True):
-    """The server with the state: its type (redis or valkey), its version, and the path of its program.
-
-    `program` is null if the server is not the service's own. `damage` describes what was lost from its file
-    at a start, if anything.
-    """
-
-    server: str
-    version: str
-    program: str | None
-    damage: str | None
-
-
-class HealthResponse(Struct, kw_only=True):
-    """The health of the service: seconds since the last scan, and settings of Redis that are not durable.
-
-    `machine` is an id of this machine that does not depend on the host name (it is not /etc/machine-id).
-    `stalled`: why the last scan could not read the GPUs, with its `remedy`; null if it could.
-    `journal_weakness`: why the journal or its copy cannot be written, if so. `journal_damage`: what was wrong
-    with it when the service started, if anything: damaged, older or gone. `restoration`: the last one since
-    then. `streams`: their size and consumer groups; null if not known yet.
-    """
-
-    host: str
-    machine: str
-    scan_age_s: float
-    stalled: str | None
-    remedy: str | None
-    redis: RedisResponse
-    redis_weaknesses: list[str]
-    journal_weakness: str | None
-    journal_damage: str | None
-    restoration: RestorationResponse | None
-    streams: StreamsReport | None
 
 
 class ViolationResponse(Violation, frozen=True, kw_only=True):

@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from canhazgpu.events.gpu import VENDORS, GpuUsage, Vendor
+from canhazgpu.events.gpu import NVIDIA, VENDORS, GpuUsage, Vendor
 from canhazgpu.events.reservations import Record
+from canhazgpu.events.spelling.gpu_numbers import card_of, is_instance, without_parts
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
 from canhazgpu.service.api.errors import Problem
 
@@ -13,13 +14,23 @@ LISTED = "`canhazgpu status` lists them"
 
 
 def vendor_of(
-    asked: Vendor | None, gpus: Sequence[int] | None, known: Mapping[int, GpuUsage], default: Vendor
+    asked: Vendor | None,
+    gpus: Sequence[int] | None,
+    known: Mapping[int, GpuUsage],
+    default: Vendor,
+    profile: str | None = None,
 ) -> Vendor | None:
     """Return the vendor that the allocator has to choose from, or None if there is nothing to choose.
 
     `asked` is what the request says, `known` the last scan, `default` the vendor on a host with several.
-    Raises Problem if the host has no such GPU, or the named `gpus` are not all of one vendor.
+    Raises Problem if the host has no such GPU, or the named `gpus` are not all of one vendor, or if a MIG
+    `profile` is asked for together with one of them.
     """
+    if profile is not None:
+        if gpus is not None or asked not in {None, NVIDIA}:
+            detail = "`profile` asks for any MIG instances: leave out `gpus` and `vendor`"
+            raise Problem(400, "bad-request", detail)
+        return None
     if gpus is not None:
         _check_named(asked, gpus, known)
         return None
@@ -35,6 +46,7 @@ def all_gpus(asked: Vendor | None, managed: Collection[int], known: Mapping[int,
     """Return what `all` means: the managed GPUs, of the vendor that is asked for. Raises Problem."""
     if not managed:
         raise Problem(409, "no-gpu", "this host has no GPU that can be reserved", "run `canhazgpu doctor`")
+    managed = without_parts(tuple(managed))
     meant = [gpu for gpu in managed if asked is None or (gpu in known and known[gpu].vendor == asked)]
     if asked is not None and not meant:
         raise Problem(400, "no-such-vendor", f"this host has no {VENDORS[asked]} GPU", LISTED)
@@ -58,14 +70,29 @@ def _check_named(asked: Vendor | None, gpus: Sequence[int], known: Mapping[int, 
 
 
 def only_of(
-    asked: Vendor | None, records: Sequence[Record], known: Mapping[int, GpuUsage]
+    asked: Vendor | None,
+    records: Sequence[Record],
+    known: Mapping[int, GpuUsage],
+    *,
+    profile: str | None = None,
+    whole: bool = False,
 ) -> Sequence[Record]:
-    """Return reservations with only their GPUs of a vendor: a run in them can use no others."""
-    if asked is None:
-        return records
+    """Return reservations with only the GPUs that a run in them can use.
+
+    Those are of the vendor, and MIG instances of the `profile`. With `whole`, instances count only if their
+    GPU is reserved as a whole. A GPU that is divided is used by its instances.
+    """
+
+    def fits(gpu: int, held: Collection[int], divided: Collection[int | None]) -> bool:
+        usage = known.get(gpu)
+        is_of_vendor = asked is None or (usage is not None and usage.vendor == asked)
+        is_of_profile = profile is None or (usage is not None and usage.profile == profile)
+        is_part = whole and is_instance(gpu) and card_of(gpu) not in held
+        return gpu not in divided and is_of_vendor and is_of_profile and not is_part
+
     return [
         msgspec.structs.replace(
-            one, gpus=tuple(gpu for gpu in one.gpus if gpu in known and known[gpu].vendor == asked)
+            one, gpus=tuple(gpu for gpu in one.gpus if fits(gpu, one.gpus, set(map(card_of, one.gpus))))
         )
         for one in records
     ]

@@ -6,6 +6,8 @@ import msgspec
 
 from canhazgpu.events.gpu import NVIDIA
 from canhazgpu.events.reservations import Record
+from canhazgpu.events.spelling.gpu_numbers import card_of, is_instance, read_instance, spell_gpu
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 from canhazgpu.service.storage.snapshot import GpuState, Snapshot
 
 ALL = "all"
@@ -61,7 +63,8 @@ def decide(asked: Asked, starter: Starter, snapshot: Snapshot) -> Decision:
         if record.ended_ms is None and starter.is_own(record)
         for gpu in record.gpus
     }
-    target = own if starter.run_gpus is None else set(starter.run_gpus)
+    divided = {card_of(gpu.usage.index) for gpu in snapshot.gpus}
+    target = (own if starter.run_gpus is None else set(starter.run_gpus)) - divided
     if asked.narrow and not asked.every and target and _asks_for_all(asked, snapshot.gpus):
         only = None if found == target else tuple(sorted(target))
         return Decision(gpus=tuple(sorted(target)), only=only)
@@ -78,37 +81,48 @@ def decide(asked: Asked, starter: Starter, snapshot: Snapshot) -> Decision:
 
 
 def _resolve(asked: Asked, gpus: Sequence[GpuState]) -> tuple[set[int], list[str]]:
-    """Return the indices of the GPUs that are asked for, and the names that no GPU has."""
-    everything = {gpu.usage.index for gpu in gpus}
+    """Return the indices of the GPUs that are asked for, and the names that no GPU has.
+
+    Of a GPU that is divided into MIG instances, these are the instances.
+    """
+    divided = {card_of(gpu.usage.index) for gpu in gpus}
+    everything = {gpu.usage.index for gpu in gpus} - divided
     nvidia = {gpu.usage.index for gpu in gpus if gpu.usage.vendor == NVIDIA}  # The runtime adds no others.
+    nvidia -= divided
     found, unknown = (set(everything) if asked.every else set()), []
     for name in asked.names:
         meant = nvidia if name == ALL else _named(name, gpus)
         found |= meant
         unknown += [] if meant or name == ALL else [name]
-    by_file = {gpu.usage.minor: gpu.usage.index for gpu in gpus}
+    by_file = {gpu.usage.minor: gpu.usage.index for gpu in gpus if not is_instance(gpu.usage.index)}
     for number in asked.devices:
         if number in by_file:
-            found.add(by_file[number])
+            parts = _with_parts(
+                {by_file[number]}, gpus
+            )  # An instance needs the device file of its GPU as well.
+            found |= set() if parts & found else parts
         else:
             unknown.append(f"/dev/nvidia{number}")
     return found, unknown
 
 
 def _named(name: str, gpus: Iterable[GpuState]) -> set[int]:
-    """Return the GPU with an index or a UUID, or with a MIG instance: `0`, `0:1`, `GPU-…`, `MIG-…`."""
-    index = name.partition(":")[0]
-    if index.isascii() and index.isdigit():
-        return {gpu.usage.index for gpu in gpus if str(gpu.usage.index) == index}
+    """Return the GPU with an index or a UUID, or the MIG instance: `0`, `0:1`, `GPU-…`, `MIG-…`."""
+    gpus = list(gpus)
+    if (instance := read_instance(name)) is not None:
+        return {gpu.usage.index for gpu in gpus if gpu.usage.index == instance}
+    if name.isascii() and name.isdigit():
+        return _with_parts({gpu.usage.index for gpu in gpus if spell_gpu(gpu.usage.index) == name}, gpus)
     lowered = name.lower()
     if len(lowered) < SHORTEST_UUID:
         return set()
-    return {
-        gpu.usage.index
-        for gpu in gpus
-        if gpu.usage.uuid.lower().startswith(lowered)
-        or any(instance.uuid.lower().startswith(lowered) for instance in gpu.usage.mig)
-    }
+    return _with_parts({gpu.usage.index for gpu in gpus if gpu.usage.uuid.lower().startswith(lowered)}, gpus)
+
+
+def _with_parts(found: set[int], gpus: Iterable[GpuState]) -> set[int]:
+    """Return GPUs, and the MIG instances instead of those that are divided."""
+    parts = {gpu.usage.index for gpu in gpus if card_of(gpu.usage.index) in found}
+    return (found - {card_of(part) for part in parts}) | parts
 
 
 def _asks_for_all(asked: Asked, gpus: Sequence[GpuState]) -> bool:
@@ -128,11 +142,11 @@ def _refused(
         return Decision(gpus=wanted, reason=reason, remedy=RUN_DOCKER)
     remedy = RUN_DOCKER
     if target:
-        numbers = ",".join(map(str, target))
+        numbers = spell_ranges(target)
         remedy = f"{starter.user} has GPU {numbers}: ask for {'it' if len(target) == 1 else 'these'} only"
     return Decision(gpus=wanted, reason=f"{starter.user} has not reserved its GPUs ({listed})", remedy=remedy)
 
 
 def _described(gpu: GpuState) -> str:
     holder = f"reserved by {gpu.reservation.user}" if gpu.reservation else "not reserved"
-    return f"GPU {gpu.usage.index}: {holder}"
+    return f"GPU {spell_gpu(gpu.usage.index)}: {holder}"

@@ -1,7 +1,7 @@
 """Starts the ownership of the device files if the settings say so. Otherwise nothing of it is imported."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from canhazgpu.config.settings import Settings
 
@@ -24,3 +24,11 @@ def open_enforcement(settings: Settings, users: "Users", group: int | None) -> "
 
         give_back(settings)
     return None
+
+
+def connect(enforcement: Any, reconciler: Any, scanner: Any, journal: Any) -> None:
+    """Connect the enforcement to what it follows."""
+    enforcement.journal_state = lambda: reconciler.journal_state
+    enforcement.seen = lambda: scanner.seen
+    enforcement.stale, journal.follow = reconciler.note, enforcement.follow
+    scanner.checks.append(enforcement.check)

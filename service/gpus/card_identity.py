@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from canhazgpu.events.spelling.gpu_numbers import MOST_CARDS, card_of, instance_index, is_instance, spell_gpu
+
 PLACEHOLDER = "unknown-"  # The prefix of a placeholder UUID (service/providers/nvml.py).
 ZERO = "GPU-00000000-0000-0000-0000-000000000000"
 
@@ -24,6 +26,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     missing_ms: int | None = None
     was: int | None = None
+    profile: str | None = None  # Of a MIG instance.
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,22 +64,30 @@ def current_indices(known: Mapping[int, Card], seen: Mapping[int, str]) -> list[
     """Return the index of each known card, given the UUIDs that the driver lists by index.
 
     Indices are unique. A missing card keeps its index unless another card has it now; then it gets the first
-    index above all others.
+    index above all others. A missing MIG instance goes where its card goes, and keeps its number there unless
+    another instance has it now; then it gets the first one above those of its card.
     """
     places = _places(known, seen)
     taken = {*seen, *places.values()}
     missing = sorted(known.keys() - places.keys())
-    staying = {index for index in missing if index not in taken}
-    taken |= staying
     moves = [Move(was=was, index=index, missing=False) for was, index in places.items()]
-    for was in missing:
-        index = was
-        if was not in staying:
-            index = max(seen, default=-1) + 1
-            while index in taken:
-                index += 1
-            taken.add(index)
-        moves.append(Move(was=was, index=index, missing=True))
+    for some in (
+        [one for one in missing if not is_instance(one)],
+        [one for one in missing if is_instance(one)],
+    ):
+        wanted = {was: _beside(places, was) for was in some}
+        staying = {was: index for was, index in wanted.items() if index not in taken}
+        taken |= set(staying.values())
+        for was in some:
+            index = staying.get(was)
+            if index is None:
+                card = card_of(wanted[was])
+                index = max((one for one in seen if card_of(one) == card), default=_first(card) - 1) + 1
+                while index in taken:
+                    index += 1
+                taken.add(index)
+            places[was] = index
+            moves.append(Move(was=was, index=index, missing=True))
     return sorted(moves, key=lambda move: move.was)
 
 
@@ -85,7 +96,7 @@ def identity_warnings(seen: Mapping[int, str]) -> list[str]:
     indices: dict[str, list[str]] = {}
     for index in sorted(seen.keys() - identifying_uuids(seen).keys()):
         uuid = seen[index] if is_known_uuid(seen[index]) else ""
-        indices.setdefault(uuid, []).append(f"GPU {index}")
+        indices.setdefault(uuid, []).append(f"GPU {spell_gpu(index)}")
     return [
         f"{' and '.join(gpus)} {'have' if len(gpus) > 1 else 'has'} "
         + (f"the same UUID, {uuid}" if uuid else "no UUID")
@@ -108,6 +119,16 @@ def _places(known: Mapping[int, Card], seen: Mapping[int, str]) -> dict[int, int
         if index not in present or (index not in cards and card.uuid not in at):
             places[index] = index
     return places
+
+
+def _beside(places: Mapping[int, int], was: int) -> int:
+    """Return the index that a missing card or instance had, the latter on its card as it is placed now."""
+    card = card_of(was)
+    return was if card is None else instance_index(places.get(card, card), was % MOST_CARDS)
+
+
+def _first(card: int | None) -> int:
+    return 0 if card is None else instance_index(card, 0)
 
 
 def _seen_ms(card: Card) -> float:

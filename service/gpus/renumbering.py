@@ -14,6 +14,7 @@ import structlog
 from canhazgpu.events.gpu import GpuReading, GpuUsage, vendor_of
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.service.gpus.card_identity import (
     Card,
     Move,
@@ -23,6 +24,7 @@ from canhazgpu.service.gpus.card_identity import (
     is_known_uuid,
     known_uuids,
 )
+from canhazgpu.service.gpus.missing_instances import MissingInstances
 from canhazgpu.service.storage.policy import AllocationPolicy, host_keys
 
 RENUMBER, FORGET = (Script("canhazgpu.service.gpus", verb) for verb in ("renumber", "forget"))
@@ -38,6 +40,7 @@ class Renumbering:
         self._store, self._rules, self.patience_ms = store, rules, round(patience * 1000)
         self._cards: dict[int, Card] | None = None
         self._seen: dict[int, str] = {}
+        self._instances = MissingInstances()
         self._blind = True  # What is missing may have been there since the last scan.
         self._doubts: list[str] = []
         self._as_listed = False  # Whether every card is listed, with the UUID that it has in Redis.
@@ -63,7 +66,8 @@ class Renumbering:
         self.moved, self.former, self.granted = {}, {}, False
         seen = {reading.index: reading.uuid for reading in readings}
         anew = self._blind and any(map(_is_missing, self._known.values()))
-        if self._cards is None or seen != self._seen or anew:
+        is_first = self._cards is None
+        if is_first or seen != self._seen or anew:
             await self._renumber(readings, seen)
             self._seen = seen
         elif self._as_listed:
@@ -72,14 +76,21 @@ class Renumbering:
         self._blind = False
         listed = set(identifying_uuids(seen).values())
         again = {index for index, card in self._known.items() if _is_missing(card) and card.uuid in listed}
+        self._instances.update(self._known, readings, now_ms, is_first=is_first)
+        dissolved = self._instances.dissolved
         overdue = [
             index
             for index, card in self._known.items()
             if index in again
-            or (card.missing_ms is not None and card.missing_ms + self.patience_ms <= now_ms)
+            or index in dissolved
+            or (
+                card.missing_ms is not None
+                and card.missing_ms + self.patience_ms <= now_ms
+                and not self._instances.stays(index)
+            )
         ]
         if overdue:
-            await self._forget(overdue, again)
+            await self._forget(overdue, again, dissolved)
         named = tuple(self._named(reading) for reading in readings)
         self._as_listed = named == tuple(readings) and not any(map(_is_missing, self._known.values()))
         return named
@@ -91,17 +102,23 @@ class Renumbering:
     def missing(self) -> list[GpuUsage]:
         """Return the GPUs that the driver does not list, in the form for display."""
         return [
-            GpuUsage(
-                index=index,
-                uuid=card.uuid,
-                name=card.name,
-                vendor=vendor_of(card.uuid),
-                state="error",
-                reason=NOT_FOUND + (f" (was GPU {card.was})" if card.was not in (None, index) else ""),
-            )
-            for index, card in sorted(self._known.items())
-            if card.missing_ms is not None
+            self._missing(index, card) for index, card in sorted(self._known.items()) if _is_missing(card)
         ]
+
+    def _missing(self, index: int, card: Card) -> GpuUsage:
+        """Return a GPU that is not listed; a MIG instance is what its card is."""
+        reading = self._instances.unreadable_card(index)
+        was = "" if card.was in {None, index} else f" (was GPU {spell_gpu(card.was or 0)})"
+        reason = (reading.error or reading.unknown) if reading else None
+        return GpuUsage(
+            index=index,
+            uuid=card.uuid,
+            name=card.name,
+            vendor=vendor_of(card.uuid),
+            state="unknown" if reading and not reading.error else "error",
+            reason=reason or NOT_FOUND + was,
+            profile=card.profile,
+        )
 
     def _named(self, reading: GpuReading) -> GpuReading:
         """Return a reading with the UUID its card told before: a broken one tells none, or another's."""
@@ -167,7 +184,7 @@ class Renumbering:
         )
         return int(reply)
 
-    async def _forget(self, indices: Sequence[int], again: Container[int]) -> None:
+    async def _forget(self, indices: Sequence[int], again: Container[int], dissolved: Container[int]) -> None:
         keys, sure = self._store.keys, known_uuids(self._known)
         reply = await self._store.run(
             FORGET,
@@ -184,7 +201,16 @@ class Renumbering:
                 self._rules.text,
                 self.patience_ms,
                 msgspec.json.encode(
-                    [{"index": one, "uuid": sure.get(one, ""), "again": one in again} for one in indices]
+                    [
+                        {
+                            "index": one,
+                            "uuid": sure.get(one, ""),
+                            "again": one in again,
+                            "dissolved": one in dissolved,
+                            "early": self._instances.is_early(self._known[one]),
+                        }
+                        for one in indices
+                    ]
                 ),
             ],
         )
@@ -198,7 +224,11 @@ class Renumbering:
 
     def _log_moves(self, before: Mapping[int, Card], moves: Sequence[Move], seen: Mapping[int, str]) -> None:
         log = structlog.get_logger()
-        shifts = [f"GPU {move.was} is GPU {move.index} now" for move in moves if move.was != move.index]
+        shifts = [
+            f"GPU {spell_gpu(move.was)} is GPU {spell_gpu(move.index)} now"
+            for move in moves
+            if move.was != move.index
+        ]
         if shifts:
             log.warning("gpus_renumbered", moves=shifts)
         for move in moves:
@@ -235,20 +265,24 @@ def _after(
         since_ms = now_ms if anew or card.missing_ms is None else card.missing_ms
         missing_ms = since_ms if move.missing else None
         was = (move.was if card.was is None else card.was) if move.missing else None
-        after[move.index] = Card(uuid=card.uuid, name=card.name, missing_ms=missing_ms, was=was)
+        after[move.index] = Card(
+            uuid=card.uuid, name=card.name, missing_ms=missing_ms, was=was, profile=card.profile
+        )
     listed = list(readings)
     sure = identifying_uuids({reading.index: reading.uuid for reading in listed})
     for reading in listed:
         known = after.get(reading.index)
         if known is None or reading.index in sure or not is_known_uuid(known.uuid):
-            after[reading.index] = Card(uuid=reading.uuid, name=reading.name)
+            after[reading.index] = Card(uuid=reading.uuid, name=reading.name, profile=reading.profile)
     return after
 
 
 def _card(uuid: bytes | None, usage: bytes | None, missing_ms: bytes | None, was: bytes | None) -> Card:
+    named = msgspec.json.decode(usage, type=_Named) if usage else _Named(name="")
     return Card(
         uuid=(uuid or b"").decode(),
-        name=msgspec.json.decode(usage, type=_Named).name if usage else "",
+        name=named.name,
+        profile=named.profile,
         missing_ms=int(missing_ms) if missing_ms else None,
         was=int(was) if was else None,
     )
@@ -258,3 +292,4 @@ class _Named(msgspec.Struct, frozen=True):
     """The usage that is displayed for a missing card."""
 
     name: str
+    profile: str | None = None

@@ -37,6 +37,8 @@ def gpu_usage(reading: GpuReading, processes: Sequence[ProcessUse], settings: Se
             reason=reading.error or reading.unknown,
             remedy=reading.remedy,
             memory_total_mb=reading.memory_total_mb,
+            mig=reading.mig,
+            profile=reading.profile,
         )
     exempt = _exempt(reading, processes, settings)
     counted = sorted((one for one in processes if one not in exempt), key=lambda one: one.pid)
@@ -75,6 +77,7 @@ def gpu_usage(reading: GpuReading, processes: Sequence[ProcessUse], settings: Se
         exempt=tuple(exempt),
         members=() if in_use else _members(counted),
         mig=reading.mig,
+        profile=reading.profile,
     )
 
 

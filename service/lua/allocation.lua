@@ -42,18 +42,11 @@ local function wants(request, index)
   return false
 end
 
--- Returns whether a GPU is of the vendor that a request asks for. Names in its usage have no such text, because their
--- quotation marks are escaped.
-local function is_of(gpu, vendor)
-  if not vendor then return true end
-  return vendor == (gpu.text and string.find(gpu.text, '"vendor":"amd"', 1, true) and 'amd' or 'nvidia')
-end
-
--- Returns the number of GPUs that are managed, and of the vendor that a request asks for.
+-- Returns the number of GPUs that are managed, and of the kind that a request asks for.
 local function managed_for(host, request)
   local count = 0
   for _, gpu in ipairs(host.gpus) do
-    if not gpu.unmanaged and is_of(gpu, request.vendor) then count = count + 1 end
+    if not gpu.unmanaged and is_of(host, gpu, request) then count = count + 1 end
   end
   return count
 end
@@ -93,7 +86,7 @@ end
 
 -- Returns the GPUs that a request can have; if there are more than it needs, the best ones come first.
 local function usable(host, request, claimed)
-  local found, among, seen = {}, host.free, {}
+  local found, among, seen, end_ms = {}, host.free, {}, end_if_granted(request)
   if request.gpus then
     among = {}
     for _, index in ipairs(request.gpus) do
@@ -103,8 +96,9 @@ local function usable(host, request, claimed)
     end
   end
   for _, gpu in ipairs(among) do
-    if not claimed[gpu.index] and is_of(gpu, request.vendor) then
+    if not claimed[gpu.index] and is_of(host, gpu, request) and is_unnamed(host, gpu, end_ms, request) then
       local why, own = obstacle(host, gpu, request)
+      if host.instances and not why then why, own = obstacle_within(host, gpu, request, claimed, own, obstacle) end
       if not why then
         gpu.own, gpu.had = own, 0
         if host.rules.policy == 'mru-per-user' then
@@ -114,8 +108,9 @@ local function usable(host, request, claimed)
       end
     end
   end
-  local wanted = needed(request)
-  if #found > wanted then put_first(found, wanted) end
+  local wanted, excess, left = needed(request), excess_of(host, request, found)
+  if #found > wanted or excess > 0 then put_first(found, math.min(wanted, #found)) end
+  if excess > 0 then leave_promised(host, found, excess, left) end
   return found
 end
 
@@ -123,7 +118,7 @@ local function exceeds_limit(host, request)  -- If so, it also returns how many 
   if not request.limit then return false end
   local held = 0
   for _, gpu in ipairs(host.gpus) do
-    if gpu.holder and tonumber(gpu.holder_uid) == request.uid then held = held + 1 end
+    if gpu.holder and tonumber(gpu.holder_uid) == request.uid and counts_for_itself(host, gpu) then held = held + 1 end
   end
   return held + needed(request) > request.limit, held
 end
@@ -131,7 +126,7 @@ end
 -- Returns a reservation or a request as events show it: times in RFC 3339, without internal fields.
 local function facts_of(record, extra)
   local shown = {}
-  for _, name in ipairs({'id', 'kind', 'user', 'uid', 'label', 'note', 'count', 'vendor', 'gpus', 'pid'}) do shown[name] = record[name] end
+  for _, name in ipairs({'id', 'kind', 'user', 'uid', 'label', 'note', 'count', 'vendor', 'profile', 'gpus', 'pid'}) do shown[name] = record[name] end
   for _, name in ipairs({'queued', 'started', 'expires', 'ended'}) do
     if record[name .. '_ms'] then shown[name] = rfc3339(record[name .. '_ms']) end
   end
@@ -151,23 +146,17 @@ local function save(record)
   redis.call('HSET', KEYS[5], record.id, cjson.encode(record))
 end
 
--- Stores with a GPU which login its holder comes from, and when the reservation began on the clock of the boot.
-local function hold_from(key, record)
-  if record.login_uid then redis.call('HSET', key, 'holder_login', record.login_uid) end
-  redis.call('HDEL', key, 'holder_up')
-  if record.boot and record.up then redis.call('HSET', key, 'holder_up', record.boot .. ' ' .. whole(record.up)) end
-end
-
 -- Turns a request into a reservation with the same id, on the first GPUs of `may`.
 local function create(host, request, may)
   local gpus = {}
   for i = 1, needed(request) do gpus[i] = may[i].index end
   table.sort(gpus)
+  gpus = with_instances(host, gpus)
   local record = {id = request.id, kind = request.kind, user = request.user, uid = request.uid, label = request.label,
     note = request.note, gpus = gpus, pid = request.pid, start = request.start, started_ms = now_ms,
     timeout_ms = request.timeout_ms, login_uid = request.login_uid, boot = host.rules.boot, up = host.rules.up, heartbeat_ms = request.kind == 'run' and now_ms or nil,
     expires_ms = request.duration_ms and now_ms + math.min(request.duration_ms, LONGEST_MS) or nil,
-    idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil}
+    idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil, booking = request.booking}
   for _, index in ipairs(gpus) do
     local gpu = host.by_index[index]
     gpu.holder, gpu.holder_uid = record.id, record.uid
@@ -176,7 +165,7 @@ local function create(host, request, may)
     hold_from(gpu.key, record)
     redis.call('HDEL', gpu.key, 'expired_uid', 'expired_login')
   end
-  host.records[record.id] = record
+  host.records[record.id], host.margins, host.cards = record, nil, nil
   save(record)
   if request.queued_ms then redis.call('HDEL', KEYS[6], request.id) end
   publish('reservation.created', 'reservation/' .. record.id, facts_of(record,
@@ -188,7 +177,7 @@ end
 local function can_become_free(host, request)
   local left = 0
   for _, gpu in ipairs(host.gpus) do
-    if wants(request, gpu.index) and is_of(gpu, request.vendor) and not (gpu.unmanaged or gpu.drained or gpu.state == 'error') then left = left + 1 end
+    if wants(request, gpu.index) and is_of(host, gpu, request) and not is_out(host, gpu) then left = left + 1 end
   end
   return left >= needed(request)
 end
@@ -207,7 +196,9 @@ local function serve_queue(host)
     else
       left[#left + 1] = request
       local last = #may > 0 and can_become_free(host, request) and math.min(#may, needed(request)) or 0
-      for i = 1, last do claimed[may[i].index] = request.id end
+      for i = 1, last do
+        for _, index in ipairs(with_instances(host, {may[i].index})) do claimed[index] = request.id end
+      end
     end
   end
   host.requests = left
@@ -255,6 +246,7 @@ local function release_parts(host, parts, reason, by)
   local released = {}
   for id, gpus in pairs(parts) do
     local record = host.records[id]
+    gpus = lost_with(host, record, gpus, reason)
     released[#released + 1] = {id = id, kind = record.kind, user = record.user, uid = record.uid, pid = record.pid,
       started_ms = record.started_ms, gpus = gpus, whole = #gpus == #record.gpus, ended = record.ended_ms ~= nil}
     release(host, record, gpus, reason, by)
@@ -290,6 +282,7 @@ local ACKNOWLEDGED = {granted = true, released = true, extended = true, done = t
 -- `cards` has the UUIDs of all GPUs, because the journal may still have the indices from before a renumbering.
 local function save_reply(host, reply)
   reply.granted, reply.count = host.granted, redis.call('HLEN', KEYS[5])
+  reply.promised = host.promised and redis.sha1hex(host.promised) or nil
   if ACKNOWLEDGED[reply.code] then
     reply.cards = {}
     for _, gpu in ipairs(host.gpus) do reply.cards[gpu.name] = gpu.uuid or '' end

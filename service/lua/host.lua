@@ -45,6 +45,12 @@ local function read_queue()
   return requests
 end
 
+-- MIG instances have indices from this one on (events/spelling/gpu_numbers.py).
+local FIRST_INSTANCE = 1024
+
+-- Returns the index of the card that an instance is a part of.
+local function card_of(index) return math.floor(index / FIRST_INSTANCE) - 1 end
+
 -- The fields of a GPU that few scripts need.
 local SELDOM = {disowned = true, holder_user = true, holder_uid = true, holder_login = true}
 local GPU = {__index = function(gpu, name)
@@ -60,12 +66,13 @@ end}
 
 -- Opens the host. The keys of its GPUs start at `first_gpu`.
 local function open_host(first_gpu)
-  local host = setmetatable({rules = check_fencing_token(cjson.decode(ARGV[2])), gpus = {}, by_index = {}, granted = {}}, HOST)
+  local host = setmetatable({rules = check_fencing_token(cjson.decode(ARGV[2])), gpus = {}, by_index = {}, instances = false, granted = {}}, HOST)
   host.records = setmetatable({}, {__index = function(records, id)
     records[id] = read_record(host, id)
     return rawget(records, id)
   end})
-  local scan = redis.call('HMGET', KEYS[3], 'at_ms', 'began_ms', 'stalled_ms')
+  local scan = redis.call('HMGET', KEYS[3], 'at_ms', 'began_ms', 'stalled_ms', 'windows')
+  host.promised = scan[4]
   host.began_ms = tonumber(scan[2] or 0)
   host.blind = not scan[1] or scan[3] or now_ms - tonumber(scan[1]) > host.rules.stale_ms
   local prefix = string.match(KEYS[first_gpu] or '', '^.*:gpu:()')
@@ -78,6 +85,12 @@ local function open_host(first_gpu)
       uuid = facts[7], unseen = facts[8]}, GPU)
     host.gpus[#host.gpus + 1] = gpu
     host.by_index[gpu.index] = gpu
+    if gpu.index >= FIRST_INSTANCE then  -- By card; false if there are none.
+      host.instances = host.instances or {}
+      local card = card_of(gpu.index)
+      host.instances[card] = host.instances[card] or {}
+      table.insert(host.instances[card], gpu)
+    end
   end
   local listed = redis.call('ZRANGE', KEYS[4], 0, -1)
   host.incomplete = #listed ~= #host.gpus
@@ -95,4 +108,11 @@ end
 local function is_used(gpu)
   if gpu.used == nil then gpu.used = not string.find(gpu.text, '"in_use":false', 1, true) and usage_of(gpu).in_use end
   return gpu.used
+end
+
+-- Stores with a GPU which login its holder comes from, and when the reservation began on the clock of the boot.
+local function hold_from(key, record)
+  if record.login_uid then redis.call('HSET', key, 'holder_login', record.login_uid) end
+  redis.call('HDEL', key, 'holder_up')
+  if record.boot and record.up then redis.call('HSET', key, 'holder_up', record.boot .. ' ' .. whole(record.up)) end
 end

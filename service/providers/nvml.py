@@ -10,8 +10,9 @@ from typing import Any
 import anyio
 import msgspec
 
-from canhazgpu.events.gpu import NVIDIA, GpuReading, MigReading, ProcessReading, Vendor
+from canhazgpu.events.gpu import NVIDIA, GpuReading, ProcessReading, Vendor
 from canhazgpu.service.providers import nvml_errors
+from canhazgpu.service.providers.mig.readings import Divided, listed
 from canhazgpu.service.providers.nvml_process import Card, Ended, Helper
 from canhazgpu.service.providers.nvml_reinit import DEVICES, FIRST, LAST, Reinitializer, View, view_of
 from canhazgpu.service.providers.provider import DEADLINE, ProviderError, Starting, no_answer
@@ -56,7 +57,9 @@ class NvmlProvider:
         self._unseen: set[tuple[str, int]] = set()  # Processes not in /proc, by card, at the last scan,
         self._unseen_before: set[tuple[str, int]] = set()  # and at the one before.
         self._rows: list[dict[str, Any]] = []  # What the last scan read,
-        self._idle: dict[int, GpuReading] = {}  # and of these rows those without a process, by index.
+        self._idle: dict[int, list[GpuReading]] = {}  # and of these rows those without a process, by index.
+        self._listed: frozenset[str] = frozenset()  # The UUIDs of the last scan.
+        self._divided = Divided(self._errors, self._present)
         self._pause = FIRST
         self._renewal = Reinitializer(self._start, self._end, max(patience, DEADLINE), devices)
 
@@ -69,7 +72,8 @@ class NvmlProvider:
         self._unseen_before, self._unseen = self._unseen, set()
         if rows is not self._rows:
             self._rows, self._idle = rows, {}
-        return tuple(self._idle.get(row["index"]) or self._reading(row) for row in rows)
+            self._listed = frozenset(row.get("uuid", "") for row in rows)
+        return tuple(one for row in rows for one in self._idle.get(row["index"]) or self._with_instances(row))
 
     @cached_property
     def _is_partial(self) -> bool:
@@ -206,18 +210,24 @@ class NvmlProvider:
             self._helper, skipped = found
             self._shut = {card: self._shut.get(card, CRASHES) for card in skipped}
 
+    def _with_instances(self, row: dict[str, Any]) -> list[GpuReading]:
+        found = row.get("mig", ())
+        made = self._divided.readings(self._reading(row), found, row.get("instance_error"), self._listed)
+        is_used = bool(row.get("processes")) or any(one["processes"] for one in found)
+        if not is_used and made[0].error is None and made[0].unknown is None:
+            self._idle[row["index"]] = made
+        return made
+
     def _reading(self, row: dict[str, Any]) -> GpuReading:
         index = row["index"]
         gpu = {"uuid": f"unknown-{index}", "name": "unknown", **row}
         code = gpu.pop("error", None)
         unbelievable = gpu.pop("unbelievable", None)
         skipped = gpu.pop("skipped", False)
+        gpu.pop("instance_error", None)
         if code is None and unbelievable is None and not skipped:
             processes = [msgspec.convert(one, ProcessReading) for one in gpu.pop("processes")]
-            mig = tuple(msgspec.convert(one, MigReading) for one in gpu.pop("mig"))
-            if not processes:
-                self._idle[index] = GpuReading(**gpu, mig=mig, processes=())
-                return self._idle[index]
+            mig = listed(gpu.pop("mig"))
             return GpuReading(**gpu, mig=mig, processes=tuple(self._present(gpu["uuid"], processes)))
         shut = self._shut.get(gpu["uuid"], self._shut.get(index)) if skipped else None
         name = self._errors.BY_CODE.get(code or 0, f"error {code}")

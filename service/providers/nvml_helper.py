@@ -2,15 +2,18 @@
 
 Each request is a line of JSON with the cards to leave out. The helper writes the card it is working on and
 each reading to a file as lines of JSON. When it is done, it prints a line that says whether the readings are
-the same as before. It imports only the standard library and `pynvml`, and exits when its input is closed.
+the same as before. It imports only the standard library, `pynvml` and the module for MIG, and exits when its
+input is closed.
 """
 
 import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from canhazgpu.service.providers.mig import instances
 
 MEBIBYTE = 1024 * 1024
 ATTEMPTS = 4  # The list may grow between asking for its size and for itself.
@@ -90,13 +93,18 @@ class Nvml:
             if gpu["uuid"] in skip:
                 gpu["skipped"] = True
                 return
-            gpu |= self._memory(handle)
-            gpu |= self._processes(handle)
-            gpu["utilization_percent"] = self._shown(
-                lambda: self.lib.nvmlDeviceGetUtilizationRates(handle).gpu
-            )
+            divided = instances.is_divided(self, handle)
+            if divided:
+                gpu |= instances.read(self, handle)
+            else:
+                gpu |= self.memory(handle)
+                rows, reported = self.rows(handle)
+                gpu |= self.merged(rows, reported=reported)
+                gpu["utilization_percent"] = self._shown(
+                    lambda: self.lib.nvmlDeviceGetUtilizationRates(handle).gpu
+                )
+                gpu |= {"divided": divided, "mig": []}
             gpu["temperature_c"] = self._shown(lambda: self._temperature(handle))
-            gpu["mig"] = list(self._mig(handle))
         except self.lib.NVMLError as error:
             gpu["error"] = error.value
         except ValueError as error:
@@ -139,7 +147,7 @@ class Nvml:
                 raise
         return int(self.lib.nvmlDeviceGetTemperatureV(handle, sensor))
 
-    def _memory(self, handle: Any) -> dict[str, int | None]:
+    def memory(self, handle: Any) -> dict[str, int | None]:
         """Return total and used memory, or None if the card has no memory of its own to report."""
         memory = self._memory_info(handle)
         if memory is None or not memory.total or self._is_hosts(handle, memory.total):
@@ -175,19 +183,24 @@ class Nvml:
             lambda: self.lib.nvmlDeviceGetBAR1MemoryInfo(handle).bar1Total
         )
 
-    def _processes(self, handle: Any) -> dict[str, Any]:
-        """Return the processes, and whether the driver reports them at all."""
-        merged: dict[int, dict[str, Any]] = {}
-        reported = True
+    def rows(self, handle: Any) -> tuple[list[tuple[str, Any]], bool]:
+        """Return the process lists with their kinds, and whether the driver reports them at all."""
+        found, reported = [], True
         for kind, function in LISTS.items():
             rows = self._list(function, handle)
             reported = reported and (rows is not None or kind != "compute")
-            for row in rows or ():
-                self._check(row.pid)
-                one = merged.setdefault(row.pid, {"pid": row.pid, "memory_mb": None, "kinds": []})
-                one["kinds"].append(kind)
-                if row.usedGpuMemory:  # None and 0 both mean unknown.
-                    one["memory_mb"] = max(one["memory_mb"] or 0, -(-row.usedGpuMemory // MEBIBYTE))
+            found += [(kind, row) for row in rows or ()]
+        return found, reported
+
+    def merged(self, rows: Iterable[tuple[str, Any]], *, reported: bool) -> dict[str, Any]:
+        """Return the processes, each once, and whether the driver reports them at all."""
+        merged: dict[int, dict[str, Any]] = {}
+        for kind, row in rows:
+            self._check(row.pid)
+            one = merged.setdefault(row.pid, {"pid": row.pid, "memory_mb": None, "kinds": []})
+            one["kinds"].append(kind)
+            if row.usedGpuMemory:  # None and 0 both mean unknown.
+                one["memory_mb"] = max(one["memory_mb"] or 0, -(-row.usedGpuMemory // MEBIBYTE))
         return {"processes": list(merged.values()), "processes_reported": reported}
 
     def _list(self, function: str, handle: Any) -> list[Any] | None:
@@ -214,25 +227,9 @@ class Nvml:
         if not 0 < pid <= self.last_pid:
             raise ValueError(f"the driver's process list is invalid (PID {pid})")
 
-    def _mig(self, handle: Any) -> Iterator[dict[str, Any]]:
-        try:
-            enabled = self.lib.nvmlDeviceGetMigMode(handle)[0]
-            count = self.lib.nvmlDeviceGetMaxMigDeviceCount(handle) if enabled else 0
-        except self.lib.NVMLError:
-            return
-        for position in range(count):
-            with contextlib.suppress(self.lib.NVMLError):  # Gaps between instances are normal.
-                mig = self.lib.nvmlDeviceGetMigDeviceHandleByIndex(handle, position)
-                yield self._instance(mig)
-
-    def _instance(self, mig: Any) -> dict[str, Any]:
-        memory = self._shown(lambda: self._memory(mig))
-        return {
-            "uuid": _text(lambda: self.lib.nvmlDeviceGetUUID(mig)),
-            "gpu_instance": self.lib.nvmlDeviceGetGpuInstanceId(mig),
-            "compute_instance": self.lib.nvmlDeviceGetComputeInstanceId(mig),
-            **(memory or {"memory_total_mb": None, "memory_used_mb": None}),
-        }
+    def text(self, ask: Callable[[], str]) -> str:
+        """Return text from the driver."""
+        return _text(ask)
 
 
 def _text(ask: Callable[[], str]) -> str:

@@ -6,7 +6,6 @@ another name, or from before the last known event (`FencingToken`).
 """
 
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -28,6 +27,7 @@ from canhazgpu.service.recovery.reconciliation_plan import (
     dataset_condition,
     decode_card,
     decode_sequence,
+    digest_of,
     fully_released_id,
     is_process_alive,
     merge_ended_ids,
@@ -74,9 +74,9 @@ class Reconciler:
             self._failed(error)
         if self.damage:
             structlog.get_logger().error("journal_damaged", reason=self.damage)
-        if self._journal.rolled_back:
-            structlog.get_logger().error("state_rolled_back", reason=self._journal.rolled_back)
-            self.damage = "; ".join(filter(None, [self.damage, self._journal.rolled_back]))
+        if rolled_back := self._journal.rolled_back:
+            structlog.get_logger().error("state_rolled_back", reason=rolled_back)
+            self.damage = "; ".join(filter(None, [self.damage, rolled_back]))
         self._store.recover = self.sync
         self._written = (state := self._state) and without_volatile_fields(state)
         self._store.set_fencing_token(state.dataset if state else "", state.sequence if state else 0)
@@ -141,8 +141,7 @@ class Reconciler:
     def begin(self) -> Callable[[Mapping[str, Any]], Awaitable[bool]]:
         """Return a function to await with the reply of an allocator script that is called now.
 
-        It returns when the reply can be sent to the client. It returns False if Redis lost the change before
-        it was written to the journal; the change was then never acknowledged. It raises StoreDown.
+        It returns when the reply can be sent; False if Redis lost the change before that. Raises StoreDown.
         """
         return partial(self._acknowledge, self._restorations, self._store.servers)
 
@@ -154,8 +153,7 @@ class Reconciler:
             if state is not None:
                 state = self._state = apply_reply(state, reply)
                 fits = record and reply.get("count") == len(state.records.keys() | {record.id})
-                # Nothing was restored since, and no other server answers: if Redis loses it now, it is
-                # restored with all others.
+                fits = fits and reply.get("promised", "") == state.promised
                 same = (restorations, servers) == (self._restorations, self._store.servers)
                 if record is not None and fits and same:
                     number = max(state.sequence, int(record.id.rpartition("-")[2]))
@@ -170,8 +168,7 @@ class Reconciler:
         while True:
             servers = self._store.servers
             found = await self._read(state.ledger if state else None)
-            # If it was wiped, `restore` makes it ours again.
-            wiped = not (found.owner or found.dataset or self._store.refusal)
+            wiped = not (found.owner or found.dataset or self._store.refusal)  # `restore` makes it ours.
             if self.hold and found.owner != self._store.owner and not wiped:
                 await self.hold()
                 continue
@@ -194,6 +191,8 @@ class Reconciler:
             ledger=found.ledger,
             records=dict(found.records),
             requests=dict(found.requests),
+            bookings=dict(found.bookings),
+            promised=found.promised,
             ended=merge_ended_ids(state, over),
             cards=dict(found.cards),
         )
@@ -237,24 +236,25 @@ class Reconciler:
             while True:
                 async with store.redis.pipeline(transaction=True) as pipe:
                     pipe.time()
-                    pipe.hmget(keys.scan, "dataset", "owner")
+                    pipe.hmget(keys.scan, "dataset", "owner", "windows")
                     pipe.get(keys.sequence)
                     pipe.xrevrange(keys.ledger, count=1)
                     pipe.xrange(keys.ledger, f"({ledger_since}" if ledger_since else "+")
                     pipe.hgetall(keys.reservations)
                     pipe.hgetall(keys.queue)
+                    pipe.hgetall(keys.bookings)
                     pipe.zrange(keys.gpus, 0, -1)
                     for index in self._indices:
                         pipe.hmget(keys.gpu(index), "uuid", "drained", "unmanaged")
                     replies = tolerate_damaged_sequence(await pipe.execute(raise_on_error=False))
-                    clock, named, sequence, ledger, over, held, queue, known, *cards = replies
+                    clock, named, sequence, ledger, over, held, queue, booked, known, *cards = replies
                 indices = [int(index) for index in known]
                 if indices == self._indices:
                     break
                 self._indices = indices
         except UNREACHABLE as error:
             raise StoreDown(unreachable(error)) from error
-        dataset, owner = (text and text.decode() for text in named)
+        dataset, owner, windows = (text and text.decode() for text in named)
         return RedisState(
             now_ms=int(clock[0]) * 1000 + int(clock[1]) // 1000,
             dataset=dataset or None,
@@ -264,6 +264,8 @@ class Reconciler:
             ended=frozenset(name for _, fields in over if (name := fully_released_id(fields))),
             records={one.id: one for one in storage_records.records(held)},
             requests={one.id: one for one in storage_records.requests(queue)},
+            bookings={one.id: one for one in storage_records.bookings(booked)},
+            promised=digest_of(windows),
             cards={str(index): decode_card(*row) for index, row in zip(indices, cards, strict=True)},
         )
 
@@ -276,22 +278,22 @@ class Reconciler:
         try:
             text = await self._store.repair(
                 RESTORE,
-                [*host_keys(keys), *map(keys.gpu, indices)],
+                [*host_keys(keys), keys.bookings, *map(keys.gpu, indices)],
                 [keys.host, AllocationPolicy().text, msgspec.json.encode(promised)],
             )
         except ServerChanged:
             return set()  # It may have all of it.
         if text is None:
             return set()  # A scan has renumbered the cards since they were read.
-        reply = msgspec.json.decode(text)
+        reply: Any = msgspec.json.decode(text)
         if not wanted.lost:
             if self._state is not None:
                 structlog.get_logger().warning("redis_data_changed", dataset=dataset_condition(state, found))
+            self.restored(())
             return set()
         restored, dropped = list(reply["restored"]), [*reply["dropped"], *wanted.ended_meanwhile]
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(found.now_ms / 1000))
         facts = {"restored": restored, "dropped": dropped, "conflicts": list(reply["conflicts"])}
-        self.last = msgspec.convert({"at": at, **facts}, Restoration)
+        self.last = Restoration.of(found.now_ms, facts)
         structlog.get_logger().error("redis_lost_state", **facts, dataset=dataset_condition(state, found))
         self._restorations += 1
         self.restored([one for one in wanted.restore if one.id in restored])

@@ -1,6 +1,8 @@
 """Decides what Redis has lost: pure functions of the journal and the data found in Redis."""
 
+import hashlib
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -8,7 +10,7 @@ import msgspec
 
 from canhazgpu.events.envelope import Undecodable, decode
 from canhazgpu.events.linux.processes import Process, open_process
-from canhazgpu.events.reservations import RUN, Record, Waiting
+from canhazgpu.events.reservations import RUN, Booked, Record, Waiting
 from canhazgpu.service.gpus import card_identity as identity
 from canhazgpu.service.reservations.releases import Released
 from canhazgpu.service.storage.journal import ENDED_KEPT, Card, State
@@ -30,6 +32,8 @@ class RedisState(msgspec.Struct, frozen=True, kw_only=True):
     records: Mapping[str, Record]
     requests: Mapping[str, Waiting]
     cards: Mapping[str, Card]
+    bookings: Mapping[str, Booked] = {}
+    promised: str = ""
     ended: frozenset[str] = frozenset()
 
 
@@ -218,11 +222,12 @@ def restore_argument(state: State, wanted: Plan, found: RedisState, owner: str) 
         "cards": state.cards,
         "uuids": {index: card.uuid for index, card in found.cards.items()},
         "behind": wanted.behind,
+        "bookings": [encode_for_script(one) for one in state.bookings.values()],
     }
 
 
-def encode_for_script(one: Record | Waiting) -> str:
-    """Return a reservation or a request as the JSON that the scripts store, without empty fields."""
+def encode_for_script(one: Record | Waiting | Booked) -> str:
+    """Return what the scripts store as JSON, without empty fields."""
     facts = msgspec.to_builtins(one)
     return msgspec.json.encode({name: value for name, value in facts.items() if value is not None}).decode()
 
@@ -234,6 +239,12 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
     restored: tuple[str, ...]
     dropped: tuple[str, ...]
     conflicts: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, now_ms: int, facts: Mapping[str, Any]) -> "Restoration":
+        """Return a restoration that was made at this time."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_ms / 1000))
+        return msgspec.convert({"at": at, **facts}, cls)
 
 
 def decode_card(uuid: bytes | None, drained: bytes | None, unmanaged: bytes | None) -> Card:
@@ -252,6 +263,11 @@ def tolerate_damaged_sequence(replies: list[Any]) -> list[Any]:
         if isinstance(reply, Exception) and not (at == SEQUENCE and "WRONGTYPE" in str(reply)):
             raise reply
     return [b"of another type" if isinstance(reply, Exception) else reply for reply in replies]
+
+
+def digest_of(windows: str | None) -> str:
+    """Return what the scripts call `promised` in their replies: it changes with every booking."""
+    return hashlib.sha1(windows.encode(), usedforsecurity=False).hexdigest() if windows else ""
 
 
 def decode_sequence(text: bytes | None) -> int:

@@ -10,6 +10,7 @@ import msgspec
 
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.spelling.gpu_numbers import is_instance
 from canhazgpu.service.report.timeline import (
     DAY_MS,
     HOUR_MS,
@@ -221,12 +222,18 @@ def _facts(known: Base, answers: dict[str, Any], stale_ms: int) -> Facts:
     return Facts(
         now_ms=now_ms,
         entries=_entries(known, fields, seen_ms),
-        holds={card: without_overlaps(some) for card, some in holds.items()},
+        holds={card: without_overlaps(_existing(known, card, some)) for card, some in holds.items()},
         waits=waits,
         present=present,
         names=names,
         sums=[text for name, text in fields.items() if name.startswith("sums/")],
     )
+
+
+def _existing(known: Base, card: str, holds: Iterable[Hold]) -> Iterable[Hold]:
+    """Return reservations of a GPU; of a MIG instance, from its first scan on: before, its card counts."""
+    first_ms, index = known.cards.get(card, (0, 0))
+    return [hold._replace(start=max(hold.start, first_ms)) for hold in holds] if is_instance(index) else holds
 
 
 def _entries(known: Base, fields: Mapping[str, bytes], seen_ms: int) -> dict[str, list[Entry]]:

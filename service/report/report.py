@@ -11,6 +11,7 @@ import msgspec
 
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import card_of, place_of
 from canhazgpu.events.timestamps import rfc3339
 from canhazgpu.service.report.facts import PER_DAY, Base, Facts, Sums, decode_list, facts, read_base
 from canhazgpu.service.report.responses import GpuHours, ReportResponse, ReportRow
@@ -180,7 +181,7 @@ class _Work:
         if asked.by == "user":
             rows.sort(key=lambda row: (-row.reserved_s - row.unreserved_s, row.key))
         elif asked.by == "gpu":
-            rows.sort(key=lambda row: (row.gpu_id is None, row.gpu_id, row.key))
+            rows.sort(key=lambda row: (row.gpu_id is None, place_of(row.gpu_id or 0), row.key))
         return ReportResponse(
             host=asked.host,
             since=rfc3339(asked.since_ms),
@@ -188,7 +189,7 @@ class _Work:
             by=asked.by,
             user=asked.user,
             zone=str(asked.zone or "local"),
-            gpus=len(found.present),
+            gpus=len(set(found.present.values()) - set(map(card_of, found.present.values()))),
             total=GpuHours(**_seconds(self._sum)),
             rows=rows,
             week=self._week(),

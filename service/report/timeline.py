@@ -23,6 +23,7 @@ CATEGORIES = (
 ACTIVE, IDLE, UNUSED, UNSEEN, UNRESERVED, FREE, OUT, UNKNOWN, TRESPASS = range(len(CATEGORIES))
 NOBODY = ""
 LEVELS = {"free": FREE, "out": OUT}
+DIVIDED = "divided"  # Its MIG instances count, each as a GPU.
 
 
 class Entry(NamedTuple):
@@ -110,6 +111,8 @@ def classify(
 
 def _moment(entry: Entry, hold: Hold | None, start: int, length: int) -> Iterator[Share]:
     in_use = entry.level in {"busy", "idle"}
+    if entry.level == DIVIDED:
+        return
     if hold:
         holder = f"uid:{hold.uid}"
         others = [user for user in entry.users if user != holder]

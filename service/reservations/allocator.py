@@ -19,6 +19,8 @@ from canhazgpu.service.reservations.releases import Released, ReleaseOrder
 from canhazgpu.service.reservations.script_replies import (
     ACKNOWLEDGED,
     Acknowledge,
+    Blocked,
+    Reserved,
     decode_lists,
     encode_request,
     skip_journal,
@@ -38,11 +40,11 @@ ATTEMPTS = 10  # A GPU that appears during a call restarts the call, and so does
 
 
 class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The parameters of `reserve`: `gpus`, or any `count` of GPUs of a vendor. Durations are in milliseconds.
+    """The parameters of `reserve`: `gpus`, or any `count` of a vendor, or of MIG instances of a profile.
 
-    `id` is that of a request that is already waiting. `limit`: how many GPUs this user can hold here now, and
-    `most` if they held none on other hosts of the fleet; `fleet_limit` and `elsewhere` as in the queue.
-    `uuids` are those of the `gpus` that were named by UUID: the script follows them if they are renumbered.
+    Durations are in milliseconds. `id` is that of a request that already waits. `limit`: how many GPUs this
+    user can hold here now, and `most` if they held none on other hosts; `fleet_limit` and `elsewhere` as in
+    the queue. `uuids` are those of the `gpus` that were named by UUID: the script follows them.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     uid: int
     count: int | None = None
     vendor: Vendor | None = None
+    profile: str | None = None
     gpus: tuple[int, ...] | None = None
     label: str | None = None
     note: str | None = None
@@ -67,40 +70,6 @@ class AllocationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     uuids: dict[int, str] | None = None
 
 
-class Blocked(msgspec.Struct, frozen=True, kw_only=True):
-    """A GPU that is not available: why, and who uses it; for errors also the reason and the remedy."""
-
-    gpu: int
-    why: str = "held"
-    by: str | None = None
-    users: tuple[str, ...] | None = None
-    kind: str | None = None
-    another_login: bool = False  # The caller's uid, but another user's `sudo`.
-    reason: str | None = None
-    remedy: str | None = None
-
-
-class Reserved(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a request. `code` is granted, queued, refused, limit, never or gone.
-
-    `cards`: the UUID of the GPU at each index, as of this result. `counts` has the number of GPUs by their
-    state for this user: available, held, in_use, claimed, drained, error, unknown, unmanaged.
-    """
-
-    code: str
-    id: str = ""
-    reservation: Record | None = None
-    cards: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    blocked: tuple[Blocked, ...] = ()
-    troubles: tuple[Blocked, ...] = ()  # All GPUs in error or unknown; only 0 if no GPU is known.
-    missing: tuple[int, ...] = ()
-    managed: int = 0
-    limit: int | None = None
-    need: int = 0
-    held: int = 0  # With the code limit: how many GPUs the user holds on this host.
-
-
 class Allocator:
     """The reservations and the queue of one host. All methods raise StoreDown if the outcome is unknown."""
 
@@ -113,9 +82,7 @@ class Allocator:
         # Called before a change; its result is awaited with the script's reply before the reply is returned.
         self.begin: Callable[[], Acknowledge] = lambda: skip_journal
         self.note: Callable[[], None] = lambda: None  # Called after a change that no caller waits for.
-        self.closing = (
-            False  # The service is stopping: waiting requests keep their place and reconnect later.
-        )
+        self.closing = False  # The service is stopping: requests keep their place and reconnect later.
 
     async def reserve(self, request: AllocationRequest, operation: str) -> Reserved:
         """Request GPUs, or with `ask.id`, check a waiting request."""
@@ -199,7 +166,7 @@ class Allocator:
 
     async def leave(self, ids: Sequence[str], reason: str) -> bool:
         """Remove requests from the queue; return False if none of them was waiting."""
-        reply = await self._run(LEAVE, 0, "leave", [reason, *ids])
+        reply = await self.run(LEAVE, 0, "leave", [reason, *ids])
         if reply["code"] == "left":
             self.note()
             self.wake()
@@ -207,7 +174,7 @@ class Allocator:
 
     async def expire(self) -> tuple[bool, float | None]:
         """End expired reservations; return whether there were any, and the seconds until the next expiry."""
-        reply = await self._run(EXPIRE, 0, "expire", [])
+        reply = await self.run(EXPIRE, 0, "expire", [])
         if reply["expired"] or reply["granted"]:
             self.note()
         if reply["granted"]:
@@ -257,27 +224,29 @@ class Allocator:
         for event in woken:
             event.set()
 
-    async def change(self, script: Script, uid: int, operation: str, request: bytes) -> dict[str, Any]:
-        """Make one change by a script; return its reply."""
+    async def change(
+        self, script: Script, uid: int, operation: str, request: bytes, more: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Make one change by a script, which has `more` keys before those of the GPUs; return its reply."""
         while True:
             acknowledge = self.begin()
-            reply = await self._run(script, uid, operation, [request])
+            reply = await self.run(script, uid, operation, [request], more)
             if reply["code"] == "queued":
                 self.note()
             # If Redis lost the change before it was in the journal, the script runs again.
             if reply["code"] not in ACKNOWLEDGED or await acknowledge(reply):
                 break
-        # A waiting request also runs it, and must not wake itself.
-        if script is not RESERVE or reply["granted"]:
+        if script is not RESERVE or reply["granted"]:  # A waiting request must not wake itself.
             self.wake()
         return reply
 
-    async def _run(
-        self, script: Script, uid: int, operation: str, args: Sequence[str | bytes]
+    async def run(
+        self, script: Script, uid: int, operation: str, args: Sequence[str | bytes], more: Sequence[str] = ()
     ) -> dict[str, Any]:
+        """Run a script that opens the host; return its reply, which is not written to the journal here."""
         keys = self._store.keys
         for _ in range(ATTEMPTS):
-            own = [keys.operation(uid, f"{script.name}:{operation}"), *map(keys.gpu, self._indices)]
+            own = [keys.operation(uid, f"{script.name}:{operation}"), *more, *map(keys.gpu, self._indices)]
             rules = self._rules.text_for(self._store.fencing_token)
             reply = await self._store.run(script, [*host_keys(keys), *own], [keys.host, rules, *args])
             decoded: dict[str, Any] = msgspec.json.decode(reply)

@@ -12,6 +12,7 @@ import msgspec
 
 from canhazgpu.events.linux.processes import Process, parents, start_time_of
 from canhazgpu.events.reservations import MANUAL, RUN, SCHEDULERS, Record, job_label
+from canhazgpu.events.spelling.gpu_numbers import card_of, spell_gpu
 from canhazgpu.service.api.errors import Problem
 
 MOST = 256  # Nested runs that are remembered.
@@ -94,7 +95,7 @@ def choose(  # noqa: PLR0913 - each says one thing about the request
         return None if timeout else _manual(live, uses, count or 1, gpus)
     wanted = count or len(outer.gpus)
     if not _fits(outer, wanted, gpus):
-        asked = f"GPUs {list(gpus)}" if gpus else f"{wanted} GPUs"
+        asked = f"GPUs {_numbers(gpus)}" if gpus else f"{wanted} GPUs"
         detail = f"{asked} were requested within reservation {outer.id}, which has {_shown(outer.gpus)}"
         raise Problem(409, "not-within", detail, OTHERS)
     if timeout:
@@ -120,11 +121,17 @@ def _fits(record: Record, count: int, gpus: tuple[int, ...] | None) -> bool:
 
 
 def _of(record: Record, count: int, gpus: tuple[int, ...] | None, uses: Counter[int]) -> tuple[int, ...]:
-    return gpus or tuple(sorted(sorted(record.gpus, key=lambda gpu: (uses[gpu], gpu))[:count]))
+    if gpus:  # Of GPUs that are divided, a run uses the MIG instances.
+        return tuple(gpu for gpu in record.gpus if gpu in gpus or card_of(gpu) in gpus)
+    return tuple(sorted(sorted(record.gpus, key=lambda gpu: (uses[gpu], gpu))[:count]))
 
 
 def _shown(gpus: Sequence[int]) -> str:
-    return f"{len(gpus)} GPU(s): {list(gpus)}"
+    return f"{len(gpus)} GPU(s): {_numbers(gpus)}"
+
+
+def _numbers(gpus: Sequence[int]) -> str:
+    return f"[{', '.join(map(spell_gpu, gpus))}]"
 
 
 def outer_runs(
@@ -148,10 +155,11 @@ def refuse_waiting_for_itself(
 ) -> None:
     """Raise Problem if a request can be served only after the runs that it is part of have ended."""
     held = {gpu for one in outer for gpu in one.gpus}
+    cards = {card_of(gpu) for gpu in held}
     most = managed - len(held)
     if limit is not None:
         most = min(most, limit - len(held))
-    if held and (need > most or (gpus and not held.isdisjoint(gpus))):
+    if held and (need > most or (gpus and not (held | cards).isdisjoint(gpus))):
         what = "job" if any(one.kind in SCHEDULERS for one in outer) else "run"
         detail = f"the request would wait for itself: it is part of a {what} on {_shown(sorted(held))}"
         raise Problem(409, "waits-for-itself", detail, f"at most {max(0, most)} other GPUs can become free")

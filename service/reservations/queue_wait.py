@@ -10,9 +10,10 @@ import msgspec
 from canhazgpu.events.redis_client.store import StoreDown
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Reserved
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.refusals import refusal
+from canhazgpu.service.reservations.script_replies import Reserved
 from canhazgpu.service.status.shared_queue import SharedQueue
 
 JOIN_TIME = 4.0  # Seconds to wait for a Redis that is down, for clients that are not in the queue yet.

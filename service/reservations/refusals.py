@@ -1,29 +1,36 @@
 """The error messages for refused requests: one sentence with the reason, and what to do."""
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from canhazgpu.events.durations import spell_length
+from canhazgpu.events.durations import format_duration, spell_length
 from canhazgpu.events.gpu import VENDORS
 from canhazgpu.events.linux.processes import has_ended
-from canhazgpu.events.reservations import KUBERNETES, SCHEDULERS
+from canhazgpu.events.reservations import KUBERNETES, RUN, SCHEDULERS
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
-from canhazgpu.events.spelling.gpu_ranges import spell_ranges, states_of_gpus
+from canhazgpu.events.spelling.gpu_ranges import name_gpus, spell_ranges, states_of_gpus
+from canhazgpu.events.timestamps import local_time, rfc3339
 from canhazgpu.service.api.allowance import spell_places
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.identity.hidepid import HIDDEN, REMEDY, hides_others
-from canhazgpu.service.reservations.allocator import AllocationRequest, Blocked, Reserved
+from canhazgpu.service.reservations.allocator import AllocationRequest
+from canhazgpu.service.reservations.script_replies import Blocked, Reserved
 
 # The reasons in the order in which they are listed, with their wording.
 WORDS = {
     "in_use": "in use without reservation",
     "held": "reserved",
     "claimed": "claimed by waiting requests",
+    "promised": "booked",
     "drained": "drained",
     "error": "in error",
     "unknown": "unknown",
 }
+MOMENT = "%Y-%m-%d %H:%M"
+SHORTEST = 60  # Seconds: times until a booking begins are given in whole minutes.
 LOOK = "run 'canhazgpu status' for details"
+BOOKED = "run 'canhazgpu bookings' for details"
 
 
 def not_visible(process: int | None) -> Problem:
@@ -46,18 +53,32 @@ def refusal(reserved: Reserved, request: AllocationRequest) -> Problem:
     if reserved.code == "gone":
         return Problem(409, "request-gone", "the request is no longer in the queue", "submit it again")
     if request.gpus is not None:
-        return _named(reserved)
+        return _named(reserved, request)
     available = reserved.counts.get("available", 0)
+    noun = "MIG instance" if request.profile else "GPU"
     parts = [
-        f"{_gpus(reserved.counts[kind])} {words}{_why(kind, reserved)}"
+        f"{_counted(reserved.counts[kind], noun)} {words}{_why(kind, reserved)}"
         for kind, words in WORDS.items()
         if kind in reserved.counts
     ]
-    why = f" ({', '.join(parts)} - {LOOK})" if parts else ""
-    detail = (
-        f"Not enough {_kind(request)}GPUs available. Requested: {reserved.need}, Available: {available}{why}"
-    )
-    return Problem(409, "not-enough-gpus", detail, _remedy(reserved.troubles), counts=reserved.counts)
+    look = BOOKED if reserved.counts.keys() <= {"available", "promised"} else LOOK
+    why = f" ({', '.join(parts)} - {look})" if parts else ""
+    what = f"{_kind(request)}{noun}s"
+    detail = f"Not enough {what} available. Requested: {reserved.need}, Available: {available}{why}"
+    remedy = "; ".join(filter(None, (_remedy(reserved.troubles), _until(reserved, request))))
+    return Problem(409, "not-enough-gpus", detail, remedy, counts=reserved.counts)
+
+
+def _until(reserved: Reserved, request: AllocationRequest) -> str:
+    """Return until when a request could have GPUs that are booked, or an empty text."""
+    if reserved.until_ms is None or request.kind in SCHEDULERS:
+        return ""
+    left = int(reserved.until_ms / 1000 - time.time())
+    if left < SHORTEST:
+        return ""
+    option = "--timeout" if request.kind == RUN else "--duration"
+    fits = format_duration(left - left % SHORTEST)
+    return f"until {local_time(rfc3339(reserved.until_ms), MOMENT)} they are free: add {option} {fits}"
 
 
 def _over_limit(reserved: Reserved, request: AllocationRequest) -> Problem:
@@ -89,14 +110,15 @@ def _remedy(troubles: Sequence[Blocked]) -> str:
     return "; ".join(printable(remedy, LONGEST_WORDS) for remedy in remedies)
 
 
-def _gpus(count: int) -> str:
-    return f"{count} GPU{'' if count == 1 else 's'}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _named(reserved: Reserved) -> Problem:
+def _named(reserved: Reserved, request: AllocationRequest) -> Problem:
     states = states_of_gpus((blocked_gpu.gpu, _state(blocked_gpu)) for blocked_gpu in reserved.blocked)
     detail = f"Not available: {states} - {LOOK}"
-    return Problem(409, "not-available", detail, _remedy(reserved.blocked), counts=reserved.counts)
+    remedy = "; ".join(filter(None, (_remedy(reserved.blocked), _until(reserved, request))))
+    return Problem(409, "not-available", detail, remedy, counts=reserved.counts)
 
 
 def _state(blocked_gpu: Blocked) -> str:
@@ -109,6 +131,8 @@ def _state(blocked_gpu: Blocked) -> str:
 
 
 def _kind(request: AllocationRequest) -> str:
+    if request.profile:
+        return f"{request.profile} "
     return f"{VENDORS[request.vendor]} " if request.vendor else ""
 
 
@@ -122,6 +146,11 @@ def _never(reserved: Reserved, request: AllocationRequest) -> Problem:
         where = " in the fleet" if reserved.limit == request.fleet_limit else ""
         many = f"you can hold {reserved.limit} GPU(s){where} at a time, not {reserved.need}"
         return Problem(409, "limit", many)
+    if request.profile:
+        were = "was" if reserved.need == 1 else "were"
+        asked = f"{_counted(reserved.need, 'MIG instance')} {request.profile} {were} requested"
+        detail = f"{asked}, but this host has {reserved.managed}"
+        return Problem(400, "too-many", detail, "`canhazgpu status --long` lists them")
     detail = f"{reserved.need} {_kind(request)}GPUs were requested, but this host has {reserved.managed}"
     return Problem(400, "too-many", detail, "`canhazgpu status` lists them")
 
@@ -164,5 +193,10 @@ def not_extended(reply: dict[str, Any]) -> Problem:
         left, most = (spell_length(reply[name] / 1000) for name in ("left_ms", "most_ms"))
         detail = f"the reservation would exceed your limit of {most}; {left} are left"
         return Problem(403, "too-long", detail, "extend it by less")
+    if reply["code"] == "promised":
+        are = "is" if len(reply["gpus"]) == 1 else "are"
+        detail = f"{name_gpus(reply['gpus'])} {are} needed for a booking that begins before"
+        until = local_time(rfc3339(reply["until_ms"]), MOMENT)
+        return Problem(409, "booked", detail, f"extend until {until} at the latest")
     detail = "you have no manual reservation"
     return Problem(409, "no-reservation", detail, "make one with `canhazgpu reserve`")

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from canhazgpu.events.spelling.gpu_numbers import is_instance, spell_gpu
 from canhazgpu.service.api.context import body, operation_id, peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.gpu_names import indices, uuids
@@ -72,7 +73,7 @@ class AdminRoutes:
             known = self._scanner.known
             if known and (missing := [one.gpu for one in blocked if one.gpu not in known]):
                 raise self._missing(missing)
-            free = ", ".join(str(one.gpu) for one in blocked)
+            free = ", ".join(spell_gpu(one.gpu) for one in blocked)
             raise Problem(409, "not-reserved", f"GPU {free} is not reserved: nothing was changed")
         self._log(peer, "release", [one.id for one in released])
         self._scanner.request_scan()
@@ -111,7 +112,7 @@ class AdminRoutes:
         if reply["code"] == "missing":
             raise self._missing(reply["missing"])
         if reply["code"] == "held":
-            held = ", ".join(f"GPU {one['gpu']} by {one['by']}" for one in reply["held"])
+            held = ", ".join(f"GPU {spell_gpu(one['gpu'])} by {one['by']}" for one in reply["held"])
             raise Problem(409, "held", f"reserved: {held}", "release them first, or use --force")
         self._log(peer, "manage", list(gpus))
         self._scanner.request_scan()
@@ -143,8 +144,8 @@ class AdminRoutes:
 
     def _missing(self, missing: Sequence[int]) -> Problem:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-        named = ", ".join(map(str, missing[:NAMED])) + more
-        known = len(self._scanner.known)
+        named = ", ".join(map(spell_gpu, missing[:NAMED])) + more
+        known = sum(not is_instance(index) for index in self._scanner.known)
         return Problem(400, "no-such-gpu", f"there is no GPU {named}: this host has {known}")
 
     def _log(self, peer: Peer, action: str, what: Sequence[Any]) -> None:

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.events.reservations import Record
+from canhazgpu.events.reservations import Booked, Record
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import place_of
 from canhazgpu.events.timestamps import local_time, ms_of
 from canhazgpu.service.api.context import respond
 from canhazgpu.service.api.errors import Problem
@@ -64,6 +65,11 @@ class LastKnown:
     async def managed(self) -> list[int]:
         """Return the indices of the GPUs that users can reserve."""
         return [gpu.usage.index for gpu in (await self.read_state()).gpus if not gpu.unmanaged]
+
+    def bookings(self) -> list[Booked]:
+        """Return the bookings that the journal has."""
+        state = self._reconciler.journal_state
+        return sorted(state.bookings.values(), key=lambda one: (one.begin_ms, one.id)) if state else []
 
     async def _read(self) -> Snapshot:
         """Read the state; give up soon if Redis is silent. Raises StoreDown."""
@@ -138,7 +144,7 @@ class LastKnown:
         heard, now = self._scanner.stored, time.monotonic()
         state, last, known_state = self._reconciler.journal_state, self._last, self._scanner.seen
         before = {gpu.usage.index: gpu for gpu in last.gpus} if last else {}
-        indices = sorted({*before, *known_state, *(map(int, state.cards) if state else ())})
+        indices = sorted({*before, *known_state, *(map(int, state.cards) if state else ())}, key=place_of)
         now_ms = round(time.time() * 1000) + self._ahead_ms
         scanned_ms = last.scanned_ms if last else None
         if self._scanner.seen_at is not None:

@@ -6,6 +6,7 @@ from canhazgpu.events.notices import Delivery
 from canhazgpu.events.outbox import DeadLetter
 from canhazgpu.service.api import requests
 from canhazgpu.service.api import responses as api_responses
+from canhazgpu.service.api.health_response import HealthResponse
 from canhazgpu.service.report.report import BY
 from canhazgpu.service.report.responses import ReportResponse
 from canhazgpu.service.reservations.ended import EndedReservationResponse
@@ -14,6 +15,7 @@ from canhazgpu.service.routes.fleet import FLEET
 from canhazgpu.service.routes.fleet_past import FLEET_PAST
 from canhazgpu.service.routes.metrics import METRICS
 from canhazgpu.service.routes.operation import FLAG, SINCE, TEXT, WRITES, Operation
+from canhazgpu.service.routes.reservation_routes.bookings import BOOKINGS
 from canhazgpu.service.routes.reservation_routes.containers import CHECK
 from canhazgpu.service.status.gpu_holders import GpuHolderResponse
 from canhazgpu.service.status.user_status import UserResponse
@@ -21,9 +23,7 @@ from canhazgpu.service.violations.filters import KINDS
 from canhazgpu.service.violations.responses import TimelineResponse
 
 OPERATIONS = (
-    Operation(
-        method="get", path="/v1/health", about="The service's health.", reply=api_responses.HealthResponse
-    ),
+    Operation(method="get", path="/v1/health", about="The service's health.", reply=HealthResponse),
     Operation(
         method="get",
         path="/v1/status",
@@ -250,6 +250,7 @@ OPERATIONS = (
         reply=api_responses.LeaveResponse,
         problems=(403, 404),
     ),
+    *BOOKINGS,
     Operation(
         method="post",
         path="/v1/admin/release",

@@ -13,6 +13,7 @@ from canhazgpu.events.durations import spell_length
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.silences import Silence
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.service.api.context import body, operation_id, peer_of, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.gpu_names import index_of
@@ -82,7 +83,7 @@ class SilenceRoutes:
         gpu = None if params.gpu is None else index_of(params.gpu, known)
         if gpu is not None and gpu not in known:
             remedy = "`canhazgpu status` lists them"
-            raise Problem(400, "no-such-gpu", f"there is no GPU {gpu} on this host", remedy)
+            raise Problem(400, "no-such-gpu", f"there is no GPU {spell_gpu(gpu)} on this host", remedy)
         draft = Draft(
             by=peer.name,
             by_uid=peer.uid,

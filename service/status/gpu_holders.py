@@ -7,6 +7,7 @@ import msgspec
 
 from canhazgpu.events.gpu import MigReading, Vendor
 from canhazgpu.events.reservations import Record
+from canhazgpu.events.spelling.gpu_numbers import card_of
 from canhazgpu.service.api.responses import ReservationResponse
 from canhazgpu.service.status.gpu_status import reservation
 from canhazgpu.service.storage.snapshot import Snapshot
@@ -15,10 +16,12 @@ from canhazgpu.service.storage.snapshot import Snapshot
 class GpuHolderResponse(msgspec.Struct, kw_only=True):
     """A GPU and its holder. `managed`: users can reserve it. `own`: the reservation is the caller's.
 
-    `ordinal` is the number by which the runtime of its vendor counts it.
+    `ordinal` is the number by which the runtime of its vendor counts it. A MIG instance has a `parent`, the
+    GPU that has it in `mig`.
     """
 
     gpu_id: int
+    parent: int | None
     uuid: str
     name: str
     vendor: Vendor
@@ -34,6 +37,7 @@ def gpu_holders(snapshot: Snapshot, is_own: Callable[[Record], bool]) -> list[di
     return [
         {
             "gpu_id": gpu.usage.index,
+            "parent": card_of(gpu.usage.index),
             "uuid": gpu.usage.uuid,
             "name": gpu.usage.name,
             "vendor": gpu.usage.vendor,

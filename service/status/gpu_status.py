@@ -11,11 +11,12 @@ from canhazgpu.events.durations import spell_duration
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.reservations import Record
 from canhazgpu.events.silences import Silence
+from canhazgpu.events.spelling.gpu_numbers import card_of, spell_gpu
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.status.process_ownership import ownership
-from canhazgpu.service.status.queue_eta import end_of
+from canhazgpu.service.status.promised_windows import end_of
 from canhazgpu.service.storage.policy import OLDEST
-from canhazgpu.service.storage.snapshot import GpuState, Snapshot
+from canhazgpu.service.storage.snapshot import GpuState, Snapshot, instances_by_card
 
 BROKEN = ("ERROR", "UNKNOWN")
 
@@ -23,14 +24,18 @@ BROKEN = ("ERROR", "UNKNOWN")
 def status(snapshot: Snapshot, scan_interval: float, *, presume_holder: bool) -> list[dict[str, Any]]:
     """Return the host's GPUs by index.
 
-    `status` is AVAILABLE, IN_USE (reserved), UNRESERVED, DRAINED, UNMANAGED, ERROR or UNKNOWN. DRAINED, ERROR
-    and UNKNOWN have a `reason`, and the last two a `remedy`. If only the last known state is available
+    `status` is AVAILABLE, IN_USE (reserved), UNRESERVED, DRAINED, UNMANAGED, ERROR, UNKNOWN or PARTITIONED:
+    it has MIG `instances`, which have a row each, and nobody holds all of it. DRAINED, ERROR and UNKNOWN have
+    a `reason`, and the last two a `remedy`. If only the last known state is available
     (`stale_reason`), no GPU is AVAILABLE; it is UNKNOWN instead. `others` are the processes of other users on
     a reserved GPU; `presumed` are those that are assumed to be the holder's, if `presume_holder` is set.
     Times are RFC 3339 in UTC, durations are in seconds, memory is in MiB.
     """
-    blind = _blind(snapshot, scan_interval)
-    return [_gpu(gpu, snapshot, blind, presume_holder) for gpu in snapshot.gpus]
+    blind, instances = _blind(snapshot, scan_interval), instances_by_card(snapshot)
+    return [
+        _gpu(gpu, snapshot, blind, presume_holder, instances.get(gpu.usage.index, []))
+        for gpu in snapshot.gpus
+    ]
 
 
 def states(snapshot: Snapshot, scan_interval: float) -> list[str]:
@@ -55,16 +60,27 @@ def _blind(snapshot: Snapshot, scan_interval: float) -> str | None:
     return f"{snapshot.stalled_reason}, {late}" if snapshot.stalled_reason else late
 
 
-def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: bool) -> dict[str, Any]:  # noqa: FBT001
+def _gpu(
+    gpu: GpuState,
+    snapshot: Snapshot,
+    blind: str | None,
+    presume_holder: bool,  # noqa: FBT001
+    instances: list[int],
+) -> dict[str, Any]:
     usage = gpu.usage
     state, reason = _state(gpu, blind)
     if snapshot.stale_reason and state == "AVAILABLE":
         since = "" if snapshot.stale_s is None else f" {spell_duration(snapshot.stale_s)} ago"
         state, reason = "UNKNOWN", f"available{since}; {snapshot.stale_reason}"
+    if instances and state == "AVAILABLE":
+        state = "PARTITIONED"
     by_ownership = _by_ownership(gpu, presume_holder)
     silenced = [silenced_until(violation, snapshot.silences) for violation in gpu.violations]
     return {
         "gpu_id": usage.index,
+        "number": spell_gpu(usage.index),
+        "parent": card_of(usage.index),
+        "profile": usage.profile,
         "uuid": usage.uuid,
         "name": usage.name,
         "vendor": usage.vendor,
@@ -90,6 +106,7 @@ def _gpu(gpu: GpuState, snapshot: Snapshot, blind: str | None, presume_holder: b
         ],
         "silenced_s": _left(silenced, snapshot.now_ms),
         "mig": [msgspec.to_builtins(instance) for instance in usage.mig],
+        "instances": instances,
         "last_released": rfc3339(gpu.last_released_ms),
         "released_s": _ago(snapshot.now_ms, gpu.last_released_ms),
         "scanned_at": rfc3339(snapshot.scanned_ms),

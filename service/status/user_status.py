@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.reservations import Record
+from canhazgpu.events.spelling.gpu_numbers import place_of
 from canhazgpu.service.status.gpu_status import rfc3339
-from canhazgpu.service.status.queue_eta import end_of
+from canhazgpu.service.status.promised_windows import end_of
 from canhazgpu.service.storage.snapshot import Snapshot
 
 
@@ -61,7 +62,7 @@ def user_status(snapshot: Snapshot, gpus: Sequence[dict[str, Any]]) -> list[User
 
 def _add_reservations(row: UserResponse, records: Sequence[Record]) -> None:
     ends = [end_of(record) for record in records]
-    row.gpus = sorted(index for record in records for index in record.gpus)
+    row.gpus = sorted((index for record in records for index in record.gpus), key=place_of)
     row.since = rfc3339(min(record.started_ms for record in records))
     row.until = None if None in ends else rfc3339(max(end for end in ends if end is not None))
 

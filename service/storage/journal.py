@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.reservations import Booked, Record, Waiting
 
 LONGEST = 1 << 20  # Bytes; a longer file is replaced with its last line.
 ENDED_KEPT = 4096  # The number of ended reservations to remember.
@@ -39,6 +39,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ledger: str = "0-0"  # The last entry of the stream of ended reservations.
     records: dict[str, Record] = {}
     requests: dict[str, Waiting] = {}
+    bookings: dict[str, Booked] = {}
+    promised: str = ""  # The digest of what the scripts know of these bookings.
     ended: tuple[str, ...] = ()
     cards: dict[str, Card] = {}
 

@@ -1,4 +1,4 @@
-"""Reads reservations and requests from Redis. Unreadable ones are left out and logged once."""
+"""Reads reservations, requests and bookings from Redis. Unreadable ones are left out and logged once."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -7,10 +7,10 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.reservations import Booked, Record, Waiting
 from canhazgpu.events.unreadable import is_logged
 
-T = TypeVar("T", Record, Waiting)
+T = TypeVar("T", Record, Waiting, Booked)
 
 
 def records(rows: Mapping[bytes, bytes]) -> list[Record]:
@@ -21,6 +21,11 @@ def records(rows: Mapping[bytes, bytes]) -> list[Record]:
 def requests(rows: Mapping[bytes, bytes]) -> list[Waiting]:
     """Return the requests in a hash in the order of the queue."""
     return sorted(_readable(rows, Waiting), key=lambda one: one.place)
+
+
+def bookings(rows: Mapping[bytes, bytes]) -> list[Booked]:
+    """Return the bookings in a hash, those that begin first first."""
+    return sorted(_readable(rows, Booked), key=lambda one: (one.begin_ms, one.id))
 
 
 def _readable(rows: Mapping[bytes, bytes], kind: type[T]) -> list[T]:

@@ -11,8 +11,9 @@ from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.open_violations import open_violations
 from canhazgpu.events.redis_client.keys import Keys
 from canhazgpu.events.redis_client.store import UNREACHABLE, Store, StoreDown, unreachable
-from canhazgpu.events.reservations import Record, Waiting
+from canhazgpu.events.reservations import Record, Waiting, Window, windows_of
 from canhazgpu.events.silences import Silence, readable_silences
+from canhazgpu.events.spelling.gpu_numbers import card_of, place_of
 from canhazgpu.events.unreadable import is_logged
 from canhazgpu.events.violations import Violation
 from canhazgpu.service.storage import records as storage_records
@@ -54,17 +55,28 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[GpuState, ...]
     reservations: tuple[Record, ...] = ()  # The oldest first.
     waiting: tuple[Waiting, ...] = ()  # In the order of the queue.
+    windows: tuple[Window, ...] = ()  # What is promised to bookings, those that begin first first.
     silences: tuple[Silence, ...] = ()  # Those that last, the first to end first.
     stale_s: int | None = None
     stale_reason: str = ""
     age_ms: int = 0
 
 
+def instances_by_card(snapshot: Snapshot) -> dict[int, list[int]]:
+    """Return the indices of the MIG instances of each GPU that has any."""
+    found: dict[int, list[int]] = {}
+    for gpu in snapshot.gpus:
+        card = card_of(gpu.usage.index)
+        if card is not None:
+            found.setdefault(card, []).append(gpu.usage.index)
+    return found
+
+
 async def snapshot(store: Store) -> Snapshot:
     """Read a snapshot in two round trips: first the list of GPUs, then everything else. Raises StoreDown."""
     try:
         known: Any = await store.redis.zrange(store.keys.gpus, 0, -1)
-        indices = [int(index) for index in known]
+        indices = sorted(map(int, known), key=place_of)
         async with store.redis.pipeline(transaction=True) as pipe:
             pipe.time()
             queue_reads(pipe, store.keys, indices)
@@ -103,6 +115,7 @@ def of_replies(now_ms: int, replies: Sequence[Any]) -> Snapshot:
         gpus=tuple(one for fields in gpus if (one := _gpu(fields, violations, records))),
         reservations=tuple(records.values()),
         waiting=tuple(storage_records.requests(queue)),
+        windows=windows_of(scan.get(b"windows")),
         silences=tuple(
             sorted((one for one in silences if one.until_ms > now_ms), key=lambda one: (one.until_ms, one.id))
         ),

@@ -4,6 +4,7 @@ from canhazgpu.events.durations import spell_length
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Delivery
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.silences import ENDED, Silence
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.timestamps import local_time
 from canhazgpu.events.violations import CLOSED, OPENED, Signalled, Violation
 from canhazgpu.service.violations.responses import NoticeFacts
@@ -45,8 +46,8 @@ def describe_fact(kind: str, one: Violation, before: Violation | None = None) ->
         return _sentence(f"It ended after {spell_length(one.duration_s or 0)}: {why}")
     if kind == OPENED:
         right = f", which {one.holder} holds" if one.kind == "trespass" else RIGHTS.get(one.kind, "")
-        return _sentence(f"{printable(one.user)} uses GPU {one.gpu}{right}: {_use(one)}")
-    called = f"The GPU is now GPU {one.gpu}, with" if before and before.gpu != one.gpu else "Now"
+        return _sentence(f"{printable(one.user)} uses GPU {spell_gpu(one.gpu)}{right}: {_use(one)}")
+    called = f"The GPU is now GPU {spell_gpu(one.gpu)}, with" if before and before.gpu != one.gpu else "Now"
     return _sentence(f"{called} {_use(one)}")
 
 
@@ -87,7 +88,7 @@ def describe_silence(kind: str, one: Silence) -> str:
         )
     scope = [
         *([f"user {one.user}"] if one.user else []),
-        *([f"GPU {one.gpu}"] if one.gpu is not None else []),
+        *([f"GPU {spell_gpu(one.gpu)}"] if one.gpu is not None else []),
         *([f"process {one.process}"] if one.process else []),
     ]
     until = local_time(one.until)

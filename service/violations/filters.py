@@ -14,7 +14,7 @@ from canhazgpu.events.violations import Violation
 KINDS = ("unreserved", "trespass", "overstaying")
 NAMES = ("since", "until", "user", "gpu", "kind", "open", "unreached")
 WEEK_MS = 7 * 86_400_000
-MOST_DIGITS = 4  # Of a GPU's index.
+MOST_DIGITS = 7  # Of a GPU's index.
 _MOMENT = re.compile(
     r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:[Zz]|[+-]\d{2}:\d{2})?)?", re.ASCII
 )

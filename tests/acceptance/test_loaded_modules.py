@@ -51,7 +51,7 @@ RESERVATION = {
     ".cli.values",
     ".client.reservations",
     ".events.spelling",
-    ".events.spelling.gpu_ranges",
+    ".events.spelling.gpu_numbers",
 }
 SHELL = {".cli.shells"}
 OF_ROOT = {"_ctypes", "_struct", "ctypes", "ctypes._endian", "struct"}  # For prctl(2).
@@ -68,12 +68,14 @@ SHOULD = {
         ".client.visible_gpus",
         ".events.spelling",
         ".events.spelling.cuda_visible_devices",
+        ".events.spelling.gpu_numbers",
         ".events.spelling.gpu_ranges",
     },
     "queue": {
         ".cli.reservations",
         ".cli.reservations.queue_listing",
         ".events.spelling",
+        ".events.spelling.gpu_numbers",
         ".events.spelling.gpu_ranges",
     },
     "cancel": {".cli.reservations.cancel", *RESERVATION},
@@ -86,13 +88,20 @@ TABLE = {
         ".cli.display.tables",
         ".cli.display.terminal",
         ".cli.local_times",
+        ".events.spelling",
+        ".events.spelling.gpu_numbers",
         ".events.timestamps",
         "_datetime",
         "datetime",
         "math",
         "unicodedata",  # How wide a bar is.
     },
-    "--sort": {".cli.display", ".cli.display.gpu_filter"},
+    "--sort": {
+        ".cli.display",
+        ".cli.display.gpu_filter",
+        ".events.spelling",
+        ".events.spelling.gpu_numbers",
+    },
 }
 HELD = ("extend", "env", "release", "check")  # They need reservations.
 LINES = [

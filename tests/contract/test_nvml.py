@@ -167,16 +167,6 @@ async def test_a_list_that_grows_meanwhile_is_asked_for_again(say: Say, provider
     assert [process.pid for process in gpu.processes] == [os.getpid()]
 
 
-async def test_mig_instances_are_shown_as_what_they_are(say: Say, provider: NvmlProvider) -> None:
-    """MIG instances are listed with their own UUID and memory."""
-    say(f"{GPU0}mig MIG-1 1 0 9728 12\nmig MIG-2 2 0 9728 4000\n")
-    (gpu,) = await provider.read()
-    assert [(one.uuid, one.gpu_instance, one.memory_used_mb) for one in gpu.mig] == [
-        ("MIG-1", 1, 12),
-        ("MIG-2", 2, 4000),
-    ]
-
-
 async def test_in_a_pid_namespace_of_its_own_it_refuses(say: Say, tmp_path: Path) -> None:
     """In a PID namespace of its own, the provider refuses to read, because it would not see all processes."""
     say(GPU0)

@@ -145,12 +145,10 @@ async def test_a_driver_too_old_to_list_processes_says_so(
         "name 3",
         "name 999",
         "migmode 999",
-        "mig MIG-1 1 0 9728 12\nmigmem 4",
-        "mig MIG-\udcff 1 0 9728 12",
     ],
 )
 async def test_what_is_only_shown_fails_nothing(say: Say, provider: NvmlProvider, fault: str) -> None:
-    """Name, utilisation and MIG instances may fail without making the GPU unusable."""
+    """Name, utilisation and the MIG mode may fail without making the GPU unusable."""
     say(f"{H100}{fault}\n")
     (gpu,) = await provider.read()
     assert (gpu.error, gpu.unknown, gpu.uuid, gpu.memory_used_mb) == (None, None, "GPU-aaaa", 45)
@@ -164,28 +162,17 @@ async def test_a_name_that_is_no_utf8_is_spelled_out(say: Say, provider: NvmlPro
     assert (gpu.name, gpu.error, gpu.unknown) == ("H\\xff100", None, None)
 
 
-async def test_an_instance_without_its_memory_is_still_shown(say: Say, provider: NvmlProvider) -> None:
-    """A MIG instance without readable memory is listed, and its processes count."""
-    say(f"{H100}mig MIG-1 1 0 9728 12\nmigmem 4\nutil 3\nproc c {ME} -1\n")
-    (gpu,) = await provider.read()
-    assert [(one.uuid, one.memory_used_mb) for one in gpu.mig] == [("MIG-1", None)]
-    assert judged(gpu).in_use
-
-
-# What the driver of a virtual GPU's guest leaves out, and a card that is divided into MIG instances.
+# What the driver of a virtual GPU's guest leaves out.
 VGPU = "gpu GPU-aaaa GRID-A100-10C 10240 {used} 0\nbar1 3\nutil 3\ngraphics 3\nmps 3\n"
-MIG = "gpu GPU-aaaa H100 81559 {used} 500\nutil 3\nmps 3\nmig MIG-1 1 0 9728 {used}\n"
 PARTS = {
     "vgpu": (VGPU, "GRID-A100-10C"),
     "vgpu-without-lists": (VGPU + "compute 3\n", "GRID-A100-10C"),
     "vgpu-without-a-name": (VGPU + "name 3\n", "unknown"),
-    "mig": (MIG, "H100"),
-    "mig-without-its-memory": (MIG + "migmem 3\n", "H100"),
 }
 
 
 @pytest.mark.parametrize(("card", "name"), PARTS.values(), ids=PARTS)
-async def test_a_virtual_or_divided_gpu_is_judged_by_what_it_reports(
+async def test_a_virtual_gpu_is_judged_by_what_it_reports(
     say: Say, provider: NvmlProvider, card: str, name: str
 ) -> None:
     """Idle without use; in use by the memory of the device, or by a process whose memory is not reported."""

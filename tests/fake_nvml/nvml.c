@@ -15,8 +15,11 @@
  *   migmem CODE                   the memory of its instances cannot be read
  *   short N                       N times the list is said to be too short
  *   hang SECONDS | crash          when its memory is asked for; crash handle: when its handle is
- *   proc KIND PID MIB             KIND c, g or m; MIB -1: not available
- *   mig UUID GI CI TOTAL USED     an instance of it
+ *   miglists CODE                 the process lists of its instances cannot be read, if an instance is asked
+ *   mighandle NUMBER CODE         this instance exists, but its handle cannot be had
+ *   migon                         MIG is on, also without an instance
+ *   proc KIND PID MIB [GI CI]     KIND c, g or m; MIB -1: not available; on this instance, else the driver says none
+ *   mig UUID GI CI TOTAL USED [PROFILE [NUMBER]]    an instance of it; - is no PROFILE; NUMBER is even, with gaps
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -33,14 +36,15 @@
 #define MIB (1024ULL * 1024ULL)
 #define MOST 16
 
-typedef struct { char kind; unsigned pid; long long mib; } proc_t;
-typedef struct { char uuid[64]; unsigned gi, ci; unsigned long long total, used; } mig_t;
+typedef struct { char kind; unsigned pid; long long mib; unsigned gi, ci; } proc_t;
+typedef struct { char uuid[64], profile[32]; unsigned gi, ci, number; unsigned long long total, used; } mig_t;
 typedef struct {
   char uuid[64], name[64];
   unsigned long long total, used, reserved;
-  int handle, memory, memory2, lists, uuid_code, name_code, util, busy, minor, temp, warm, bar1, migmode, migmem, too_short, hang, crash;
+  int handle, memory, memory2, lists, uuid_code, name_code, util, busy, minor, temp, warm, bar1, migmode, migmem, miglists, migon, too_short, hang, crash;
   int kinds[128]; /* CODE of one list, by the first letter of its kind */
   proc_t procs[64]; int count;
+  int mighandle[16];
   mig_t migs[8]; int mig_count;
 } gpu_t;
 
@@ -57,7 +61,7 @@ static void load(void) {
   char line[256];
   gpu_t *gpu = NULL;
   while (file && fgets(line, sizeof line, file)) {
-    char word[16] = "", kind; int code; long long mib; unsigned pid; mig_t mig;
+    char word[16] = "", kind; int code, number, fields; long long mib; unsigned pid, gi, ci; mig_t mig;
     if (!strncmp(line, "sticky", 6)) sticky = 1;
     else if (sscanf(line, "slow %d", &code) == 1) slow = code;
     else if (sscanf(line, "device %255s", device) == 1) continue;
@@ -83,6 +87,9 @@ static void load(void) {
     else if (sscanf(line, "bar1 %d", &code) == 1) gpu->bar1 = code;
     else if (sscanf(line, "migmode %d", &code) == 1) gpu->migmode = code;
     else if (sscanf(line, "migmem %d", &code) == 1) gpu->migmem = code;
+    else if (sscanf(line, "miglists %d", &code) == 1) gpu->miglists = code;
+    else if (sscanf(line, "mighandle %d %d", &number, &code) == 2) gpu->mighandle[number] = code;
+    else if (!strncmp(line, "migon", 5)) gpu->migon = 1;
     else if (sscanf(line, "compute %d", &code) == 1) gpu->kinds['c'] = code;
     else if (sscanf(line, "graphics %d", &code) == 1) gpu->kinds['g'] = code;
     else if (sscanf(line, "mps %d", &code) == 1) gpu->kinds['m'] = code;
@@ -91,9 +98,14 @@ static void load(void) {
     else if (sscanf(line, "hang %d", &code) == 1) gpu->hang = code;
     else if (!strncmp(line, "crash handle", 12)) gpu->crash = 2;
     else if (!strncmp(line, "crash", 5)) gpu->crash = 1;
-    else if (sscanf(line, "proc %c %u %lld", &kind, &pid, &mib) == 3) gpu->procs[gpu->count++] = (proc_t){kind, pid, mib};
-    else if (sscanf(line, "mig %63s %u %u %llu %llu", mig.uuid, &mig.gi, &mig.ci, &mig.total, &mig.used) == 5)
+    else if ((fields = sscanf(line, "proc %c %u %lld %u %u", &kind, &pid, &mib, &gi, &ci)) >= 3)
+      gpu->procs[gpu->count++] = (proc_t){kind, pid, mib, fields == 5 ? gi : ~0u, fields == 5 ? ci : ~0u};
+    else if ((fields = sscanf(line, "mig %63s %u %u %llu %llu %31s %u", mig.uuid, &mig.gi, &mig.ci, &mig.total, &mig.used,
+                              mig.profile, &mig.number)) >= 5) {
+      if (fields < 6 || !strcmp(mig.profile, "-")) mig.profile[0] = 0;
+      if (fields < 7) mig.number = 2 * gpu->mig_count;
       gpu->migs[gpu->mig_count++] = mig;
+    }
   }
   if (file) fclose(file);
 }
@@ -119,11 +131,18 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
 }
 static int is_mig(void *handle) { return (char *)handle < (char *)gpus || (char *)handle >= (char *)(gpus + MOST) ? 1 :
   ((char *)handle - (char *)gpus) % sizeof(gpu_t) != 0; }
+static gpu_t *parent(void *mig) { return &gpus[((char *)mig - (char *)gpus) / sizeof(gpu_t)]; }
 int nvmlDeviceGetUUID(void *handle, char *uuid, unsigned size) {
   snprintf(uuid, size, "%s", is_mig(handle) ? ((mig_t *)handle)->uuid : ((gpu_t *)handle)->uuid);
   return is_mig(handle) ? OK : ((gpu_t *)handle)->uuid_code;
 }
 int nvmlDeviceGetName(void *handle, char *name, unsigned size) {
+  if (is_mig(handle)) {
+    mig_t *mig = handle;
+    if (!mig->profile[0]) return NOT_SUPPORTED;
+    snprintf(name, size, "%s MIG %s", parent(handle)->name, mig->profile);
+    return OK;
+  }
   snprintf(name, size, "%s", ((gpu_t *)handle)->name);
   return ((gpu_t *)handle)->name_code;
 }
@@ -136,7 +155,6 @@ int nvmlDeviceGetMinorNumber(void *handle, unsigned *minor) {
 typedef struct { unsigned long long total, free, used; } memory_v1;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
 
-static gpu_t *parent(void *mig) { return &gpus[((char *)mig - (char *)gpus) / sizeof(gpu_t)]; }
 static int memory(void *handle, unsigned long long *total, unsigned long long *used, unsigned long long *reserved) {
   if (is_mig(handle)) { mig_t *m = handle; *total = m->total * MIB; *used = m->used * MIB; *reserved = 0; return parent(m)->migmem; }
   gpu_t *gpu = handle;
@@ -157,6 +175,7 @@ int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_v2 *info) {
   return is_mig(handle) ? code : ((gpu_t *)handle)->memory2;
 }
 int nvmlDeviceGetUtilizationRates(void *handle, unsigned *rates) {
+  if (is_mig(handle)) return NOT_SUPPORTED;
   rates[0] = ((gpu_t *)handle)->busy; rates[1] = 5;
   return ((gpu_t *)handle)->util;
 }
@@ -170,15 +189,19 @@ int nvmlDeviceGetBAR1MemoryInfo(void *handle, unsigned long long *bar1) {
 }
 
 typedef struct { unsigned pid; unsigned long long used; unsigned gi, ci; } process_t;
-static int list(gpu_t *gpu, char kind, unsigned *count, process_t *out) {
+static int list(void *handle, char kind, unsigned *count, process_t *out) {
   unsigned found = 0, room = *count;
-  if (gpu->lists) return gpu->lists;
-  if (gpu->kinds[(int)kind]) return gpu->kinds[(int)kind];
+  mig_t *mig = is_mig(handle) ? handle : NULL;
+  gpu_t *gpu = parent(handle);
+  if (mig && gpu->miglists) return gpu->miglists;
+  if (!mig && gpu->lists) return gpu->lists;
+  if (!mig && gpu->kinds[(int)kind]) return gpu->kinds[(int)kind];
   for (int i = 0; i < gpu->count; i++) {
     if (gpu->procs[i].kind != kind) continue;
+    if (mig && (gpu->procs[i].gi != mig->gi || gpu->procs[i].ci != mig->ci)) continue;
     if (out && found < room)
       out[found] = (process_t){gpu->procs[i].pid,
-        gpu->procs[i].mib < 0 ? ~0ULL : (unsigned long long)gpu->procs[i].mib * MIB, ~0u, ~0u};
+        gpu->procs[i].mib < 0 ? ~0ULL : (unsigned long long)gpu->procs[i].mib * MIB, gpu->procs[i].gi, gpu->procs[i].ci};
     found++;
   }
   *count = found;
@@ -192,14 +215,23 @@ int nvmlDeviceGetGraphicsRunningProcesses_v3(void *h, unsigned *n, process_t *ou
 int nvmlDeviceGetMPSComputeRunningProcesses_v3(void *h, unsigned *n, process_t *out) { return list(h, 'm', n, out); }
 
 int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
-  *current = *pending = ((gpu_t *)handle)->mig_count > 0;
-  return ((gpu_t *)handle)->migmode ? ((gpu_t *)handle)->migmode : *current ? OK : NOT_SUPPORTED;
+  gpu_t *gpu = handle;
+  *current = *pending = gpu->migon || gpu->mig_count > 0;
+  return gpu->migmode ? gpu->migmode : *current ? OK : NOT_SUPPORTED;
 }
 int nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned *count) { (void)handle; *count = 7; return OK; }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned index, void **mig) {
   gpu_t *gpu = handle;
-  if (index % 2 || index / 2 >= (unsigned)gpu->mig_count) return NOT_FOUND; /* gaps are normal */
-  *mig = &gpu->migs[index / 2];
+  if (index < 16 && gpu->mighandle[index]) return gpu->mighandle[index];
+  for (int i = 0; i < gpu->mig_count; i++)
+    if (gpu->migs[i].number == index) { *mig = &gpu->migs[i]; return OK; }
+  return NOT_FOUND; /* gaps are normal */
+}
+typedef struct { unsigned sm, copy, decoder, encoder, jpeg, ofa, gpu_slices, compute_slices; unsigned long long mb; } attributes_t;
+int nvmlDeviceGetAttributes_v2(void *handle, attributes_t *out) {
+  mig_t *mig = handle;
+  if (!is_mig(handle)) return NOT_SUPPORTED;
+  *out = (attributes_t){14, 1, 0, 0, 0, 0, 1, 1, mig->total};
   return OK;
 }
 int nvmlDeviceGetGpuInstanceId(void *mig, unsigned *id) { *id = ((mig_t *)mig)->gi; return OK; }

@@ -11,11 +11,12 @@ from support.reservations import ALICE, Lab
 from canhazgpu.events.redis_client.store import Store, StoreDown
 from canhazgpu.events.reservations import Record
 from canhazgpu.service.reservations import handover as module
-from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Reserved
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
 from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.releases import ReleaseOrder
+from canhazgpu.service.reservations.script_replies import Reserved
 from canhazgpu.service.status.shared_queue import SharedQueue
 
 pytestmark = pytest.mark.anyio

@@ -9,6 +9,7 @@ from month.hours_host import HoursHost
 from support.report_lab import ALICE, BEGIN, BOB, DAY, HOUR, ask, hours, release, reserve, until
 from support.report_lab import host as host  # noqa: PLC0414 - a fixture
 
+from canhazgpu.events.spelling.gpu_numbers import instance_index
 from canhazgpu.events.timestamps import ms_of, rfc3339
 
 pytestmark = pytest.mark.anyio
@@ -224,6 +225,23 @@ async def test_what_is_too_old_is_removed(host: HoursHost) -> None:
     before = await host.store.redis.hgetall(host.store.keys.usage)
     await host.summing.update()
     assert await host.store.redis.hgetall(host.store.keys.usage) == before
+
+
+async def test_an_instance_is_held_from_when_it_exists(host: HoursHost) -> None:
+    """A GPU that somebody holds is divided: until then it counts, and from then on its instances do."""
+    await reserve(host)
+    for minutes, count in ((0, 0), (10, 0), (20, 0), (25, 3), (35, 3), (40, 3)):
+        await host.go(minutes * 60 - host.second)
+        host.instances = {instance_index(0, number): f"MIG-{number}" for number in range(count)}
+        await host.scan("GPU-a")
+    expected = {0: 25.0, **dict.fromkeys(host.instances, 15.0)}
+    for _ in range(2):
+        rows = (await ask(host, 0, HOUR, by="gpu")).rows
+        assert {row.gpu_id: row.reserved_s / 60 for row in rows} == expected
+        await release(host)
+    await until(host, 2 * HOUR)
+    rows = (await ask(host, 0, HOUR, by="gpu")).rows
+    assert {row.gpu_id: row.reserved_s / 60 for row in rows} == expected
 
 
 async def test_a_service_that_is_killed_while_it_adds_up_goes_on(host: HoursHost) -> None:

@@ -9,7 +9,8 @@ from support.reservations import ALICE, BOB, unused
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.service.gpus.observation import observe
-from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Reserved
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
+from canhazgpu.service.reservations.script_replies import Reserved
 
 pytestmark = pytest.mark.anyio
 GPUS = 12

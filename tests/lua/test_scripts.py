@@ -16,7 +16,7 @@ SCRIPTS = sorted(
     for path in (ROOT / folder).rglob("lua/*.lua")
     if path.name not in PRELUDES
 )
-NOUNS = "gpu|host|scanner|notice|reservation|request|silence|process|consumer_group"
+NOUNS = "booking|gpu|host|scanner|notice|reservation|request|silence|process|consumer_group"
 # The events that functions of the service's prelude publish.
 PRELUDE = {
     "create": "reservation.created",

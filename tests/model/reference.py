@@ -1,7 +1,11 @@
 """The expected behaviour of reservations and the queue, in plain Python; it never reads a clock."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from model.facts import Gpu, Held, Request
+from model.promises import Promises
 
 from canhazgpu.service.reservations.releases import ReleaseOrder
 
@@ -10,63 +14,9 @@ Event = tuple[str, str]  # The type without its prefix, and the subject.
 
 
 @dataclass
-class Gpu:
-    """One GPU: the result of the last scan, and its drain."""
-
-    index: int
-    state: str = "ok"
-    users: frozenset[int] = frozenset()
-    released: int = 0
-    settled: bool = True  # Scanned since its last release.
-    drained: bool = False
-    managed: bool = True
-    holder: str | None = None
-    vendor: str = "nvidia"
-
-
-@dataclass
-class Held:
-    """A live reservation."""
-
-    id: str
-    uid: int
-    kind: str
-    gpus: list[int]
-    lasts: int | None = None  # Milliseconds since it began.
-    ended: bool = False
-
-
-@dataclass
-class Request:
-    """A request for certain GPUs or for a number of GPUs."""
-
-    uid: int
-    kind: str
-    count: int
-    ids: tuple[int, ...] | None = None
-    limit: int | None = None
-    lasts: int | None = None
-    wait: bool = False
-    vendor: str | None = None
-    id: str = ""
-    attached: bool = True
-
-    @property
-    def need(self) -> int:
-        """Return the number of GPUs."""
-        return len(self.ids) if self.ids else self.count
-
-    def accepts(self, gpu: Gpu) -> bool:
-        """Tell whether it is for this GPU, whatever the state of that."""
-        return (self.ids is None or gpu.index in self.ids) and self.vendor in {None, gpu.vendor}
-
-
-@dataclass
-class Reference:
+class Reference(Promises):
     """The host. Each operation returns its result code and adds its events to `told`."""
 
-    gpus: dict[int, Gpu]
-    held: dict[str, Held] = field(default_factory=dict)
     queue: list[Request] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
     policy: str = "lru"
@@ -74,7 +24,11 @@ class Reference:
     now: int = 10**15  # Later than every release there was; what time it was is put in afterwards.
 
     def free(self, gpu: Gpu, request: Request) -> bool:
-        """Tell whether this request may have this GPU."""
+        """Tell whether this request may have this GPU with its instances."""
+        return all(self.free_alone(one, request) for one in self.with_parts(gpu.index))
+
+    def free_alone(self, gpu: Gpu, request: Request) -> bool:
+        """Tell whether this request may have this GPU, whatever its instances are."""
         if not gpu.managed or gpu.holder or gpu.drained or gpu.state != "ok" or not gpu.settled:
             return False
         return not gpu.users or (request.kind == "manual" and gpu.users == {request.uid})
@@ -84,24 +38,35 @@ class Reference:
         wanted = [
             gpu
             for gpu in self.gpus.values()
-            if request.accepts(gpu) and gpu.index not in claimed and self.free(gpu, request)
+            if request.accepts(gpu) and claimed.isdisjoint((gpu.index, *gpu.parts))
+            if self.free(gpu, request)
+            if self.named_from(gpu.index, request.booking) >= request.until
         ]
         if self.policy == "mru-per-user":
             had = {gpu.index: self.had.get((request.uid, gpu.index), 0) for gpu in wanted}
         else:
             had = dict.fromkeys(self.gpus, 0)
-        wanted.sort(key=lambda gpu: (not gpu.users, -had[gpu.index], gpu.released, gpu.index))
-        return [gpu.index for gpu in wanted]
+        own = {gpu.index for gpu in wanted if any(one.users for one in self.with_parts(gpu.index))}
+        wanted.sort(key=lambda gpu: (gpu.index not in own, -had[gpu.index], gpu.released, gpu.index))
+        indices = [gpu.index for gpu in wanted]
+        vendors = self.vendors_of(indices) if request.ids else {request.vendor}
+        room = math.inf if request.booking else self.room(vendors, request.until)
+        counted = [index for index in indices if self.gpus[index].whole and (index not in own or room < 0)]
+        promised = set(counted[int(min(max(room, 0), len(counted))) :])
+        return [index for index in indices if index not in promised]
 
     def over(self, request: Request) -> bool:
         """Tell whether it would exceed the limit of its user."""
-        has = sum(len(held.gpus) for held in self.held.values() if held.uid == request.uid)
+        own = [held for held in self.held.values() if held.uid == request.uid]
+        has = sum(self.gpus[index].card not in held.gpus for held in own for index in held.gpus)
         return request.limit is not None and has + request.need > request.limit
 
     def grant(self, request: Request, chosen: list[int]) -> None:
         """Turn a request into a reservation."""
-        gpus = sorted(chosen[: request.need])
-        self.held[request.id] = Held(request.id, request.uid, request.kind, gpus, request.lasts)
+        gpus = sorted(gpu.index for index in chosen[: request.need] for gpu in self.with_parts(index))
+        self.held[request.id] = Held(
+            request.id, request.uid, request.kind, gpus, request.lasts, timeout=request.timeout
+        )
         for index in gpus:
             self.gpus[index].holder = request.id
         self.told.append(("reservation.created", f"reservation/{request.id}"))
@@ -117,22 +82,26 @@ class Reference:
                 continue
             staying.append(request)
             if self.in_reach(request):
-                claimed |= set(may[: request.need])
+                claimed |= {gpu.index for index in may[: request.need] for gpu in self.with_parts(index)}
         self.queue = staying
         return claimed
 
     def in_reach(self, request: Request) -> bool:
         """Tell whether enough of the wanted GPUs are neither drained nor in error."""
         wanted = [gpu for gpu in self.gpus.values() if request.accepts(gpu)]
-        whole = [gpu for gpu in wanted if gpu.managed and not gpu.drained and gpu.state != "error"]
-        return len(whole) >= request.need
+        return sum(not self.out(gpu) for gpu in wanted) >= request.need
 
     def never(self, request: Request) -> bool:
         """Tell whether the request can never be served."""
         managed = {gpu.index for gpu in self.gpus.values() if gpu.managed}
         impossible = request.ids is not None and not set(request.ids) <= managed
-        possible = [index for index in managed if request.vendor in {None, self.gpus[index].vendor}]
-        return impossible or request.need > len(possible) or request.need > (request.limit or request.need)
+        possible = self.managed_for(request)
+        return impossible or request.need > possible or request.need > (request.limit or request.need)
+
+    def managed_for(self, request: Request) -> int:
+        """Return the number of managed GPUs of the kind of a request."""
+        managed = [gpu for gpu in self.gpus.values() if gpu.managed]
+        return len(managed) if request.ids else sum(request.accepts(gpu) for gpu in managed)
 
     def reserve(self, request: Request) -> str:
         """Reserve; the request has the id that Redis gave it."""
@@ -160,8 +129,13 @@ class Reference:
         return "granted" if request.id in self.held else "queued"
 
     def let_go(self, held: Held, gpus: Iterable[int], *, seen: bool = False) -> None:
-        """Release some GPUs of a reservation; `seen`: a scan found them idle."""
-        gpus = list(gpus)
+        """Release some GPUs of a reservation; `seen`: a scan found them idle.
+
+        A card goes with its instances, and is not held without one of them.
+        """
+        meant = {gpu.index for index in gpus for gpu in self.with_parts(index)}
+        meant |= {card for index in gpus if (card := self.gpus[index].card) is not None}
+        gpus = [index for index in held.gpus if index in meant]
         for index in gpus:
             gpu = self.gpus[index]
             gpu.holder, gpu.released, gpu.settled = None, self.now, seen
@@ -210,8 +184,14 @@ class Reference:
                 return "not-yours"
         if most is not None and any((held.lasts or 0) + add > most for held in chosen):
             return "limit"
-        for name in {held.id for held in chosen}:
-            self.held[name].lasts = (self.held[name].lasts or 0) + add
+        before = {held.id: held.lasts or 0 for held in chosen}
+        for name, was in before.items():
+            self.held[name].lasts = was + add
+        if any(self.promised_from(self.held[name], was) < was + add for name, was in before.items()):
+            for name, was in before.items():
+                self.held[name].lasts = was
+            return "promised"
+        for name in before:
             self.told.append(("reservation.extended", f"reservation/{name}"))
         return "extended" if chosen else "none"
 
@@ -253,15 +233,16 @@ class Reference:
         return "done", gone
 
     def drain(self, ids: tuple[int, ...], *, drained: bool) -> None:
-        """Drain GPUs, or end their drain."""
-        for index in ids:
+        """Drain GPUs with their instances, or end their drain."""
+        for index in sorted({gpu.index for named in ids for gpu in self.with_parts(named)}):
             if self.gpus[index].drained != drained:
                 self.gpus[index].drained = drained
                 self.told.append(("gpu.drained" if drained else "gpu.undrained", f"gpu/{index}"))
         self.serve()
 
     def manage(self, ids: tuple[int, ...], *, force: bool) -> str:
-        """Allow these GPUs only."""
+        """Allow these GPUs with their instances only."""
+        ids = tuple(gpu.index for index in ids for gpu in self.with_parts(index))
         held = [gpu for gpu in self.gpus.values() if gpu.holder and gpu.index not in ids]
         if held and not force:
             return "held"
@@ -272,8 +253,7 @@ class Reference:
                 gpu.managed = gpu.index in ids
                 self.told.append(("gpu.managed" if gpu.managed else "gpu.unmanaged", f"gpu/{gpu.index}"))
         for request in list(self.queue):
-            of_vendor = [index for index in ids if request.vendor in {None, self.gpus[index].vendor}]
-            if request.need > len(of_vendor) or not set(request.ids or ()) <= set(ids):
+            if request.need > self.managed_for(request) or not set(request.ids or ()) <= set(ids):
                 self.queue.remove(request)
                 self.told.append(("request.left", f"request/{request.id}"))
         self.serve()

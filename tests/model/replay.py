@@ -1,4 +1,4 @@
-"""The reservations, queue and GPUs of a host, rebuilt from its events alone."""
+"""The reservations, bookings, queue and GPUs of a host, rebuilt from its events alone."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ class Replay:
     held: dict[str, tuple[int, str, tuple[int, ...], bool]] = field(default_factory=dict)
     expires: dict[str, str | None] = field(default_factory=dict)
     queue: list[str] = field(default_factory=list)
+    bookings: set[str] = field(default_factory=set)
     drained: set[int] = field(default_factory=set)
     unmanaged: set[int] = field(default_factory=set)
 
@@ -20,13 +21,21 @@ class Replay:
         """Apply one event; other types of events change nothing."""
         noun, _, verb = event.type.removeprefix("canhazgpu.").partition(".")
         data = event.data
-        if noun == "request":
+        if noun == "booking":
+            self._booking(verb, data["id"])
+        elif noun == "request":
             self._request(verb, data["id"])
         elif noun == "reservation":
             self._reservation(verb, data["id"], data)
         elif verb in ("drained", "undrained", "managed", "unmanaged"):
             marked = self.drained if verb.endswith("drained") else self.unmanaged
             (marked.add if verb in ("drained", "unmanaged") else marked.remove)(data["index"])
+
+    def _booking(self, verb: str, name: str) -> None:
+        if verb == "created":
+            self.bookings.add(name)
+        elif verb != "late":
+            self.bookings.remove(name)
 
     def _request(self, verb: str, name: str) -> None:
         if verb == "queued":

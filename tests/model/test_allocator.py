@@ -9,28 +9,25 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
-from model.comparison import compare, usage
-from model.plumbing import Host
-from model.reference import Request
+from model.booking_steps import UIDS
+from model.comparison import PROFILES, compare
+from model.facts import Request
+from model.gpu_steps import SOME, GpuSteps
 
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.gpus.observation import observe
 from canhazgpu.service.reservations.allocator import AllocationRequest
 from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.reservations.releases import ReleaseOrder
-from canhazgpu.service.storage.policy import AllocationPolicy
 
 STEPS = int(os.environ.get("MODEL_STEPS", "20000"))
 pytestmark = [pytest.mark.heavy, pytest.mark.slow, pytest.mark.timeout(3600 if STEPS <= 20000 else 36000)]
 LENGTH = 60  # Steps an example has at the most; most have as many.
 LONG, SHORT = 10 * 3600 * 1000, 1  # Milliseconds.
 MOST = st.sampled_from((None, None, 15 * 3600 * 1000, 35 * 3600 * 1000))  # Never near a multiple of LONG.
-UIDS = st.sampled_from((1001, 1002, 1003))
-SOME = st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True).map(lambda ids: tuple(sorted(ids)))
 LIMITS = st.sampled_from((None, None, None, 1, 2, 3))
 
 
-class Machine(Host):
+class Machine(GpuSteps):
     """The steps of the state machine, and the invariant after each."""
 
     @initialize(policy=st.sampled_from(("lru", "mru-per-user")))
@@ -38,35 +35,6 @@ class Machine(Host):
         """The first scan finds four idle GPUs."""
         self.choose(policy)
         self.scan()
-
-    @rule()
-    def scan(self) -> None:
-        """Scan the GPUs."""
-        usages = [usage(index, *seen) for index, seen in self.world.items()]
-        self.do(observe(self.store, usages, 0.0, 60.0, rules=AllocationPolicy.of(self.settings)))
-        self.model.scan(self.world)
-        self.clock()
-        self.agree("", "")
-
-    @rule(index=st.integers(0, 3), uid=UIDS)
-    def start_or_stop(self, index: int, uid: int) -> None:
-        """A user's process starts or ends on a GPU; the next scan will see it."""
-        state, users = self.world[index]
-        self.world[index] = (state, users ^ {uid})
-
-    @precondition(lambda self: self.model.held)
-    @rule(choice=st.integers(0, 9))
-    def work(self, choice: int) -> None:
-        """A holder uses a reserved GPU."""
-        names = sorted(self.model.held)
-        held = self.model.held[names[choice % len(names)]]
-        state, users = self.world[held.gpus[0]]
-        self.world[held.gpus[0]] = (state, users | {held.uid})
-
-    @rule(index=st.integers(0, 3), state=st.sampled_from(("ok", "ok", "error", "unknown")))
-    def break_or_mend(self, index: int, state: str) -> None:
-        """A GPU fails, becomes unreadable, or recovers."""
-        self.world[index] = (state, self.world[index][1])
 
     @rule(
         uid=UIDS,
@@ -76,14 +44,19 @@ class Machine(Host):
         wait=st.booleans(),
         limit=LIMITS,
         vendor=st.sampled_from((None, None, "nvidia", "amd")),
+        profile=st.sampled_from((None, None, None, *PROFILES)),
         short=st.booleans(),
     )
-    def reserve(self, ids: tuple[int, ...] | None, *, short: bool, vendor: Any, **wanted: Any) -> None:
-        """A user requests GPUs."""
-        vendor = None if ids else vendor
-        request = Request(ids=ids, vendor=vendor, **wanted)
+    def reserve(self, ids: Any, *, short: bool, vendor: Any, profile: Any, **wanted: Any) -> None:
+        """A user requests GPUs or MIG instances. What is short is over when the next step comes."""
+        ids = ids and self.existing(ids)
+        profile = None if ids else profile
+        vendor = None if ids or profile else vendor
+        request = Request(ids=ids, vendor=vendor, profile=profile, **wanted)
         if request.kind == "manual":
             request.lasts = SHORT if short else LONG
+        elif short:
+            request.timeout = LONG
         ask = AllocationRequest(
             kind=request.kind,
             user=f"u{request.uid}",
@@ -91,14 +64,17 @@ class Machine(Host):
             count=None if ids else request.count,
             gpus=ids,
             vendor=vendor,
+            profile=profile,
             limit=request.limit,
             wait=request.wait,
             duration_ms=request.lasts,
+            timeout_ms=request.timeout,
         )
         operation = uuid.uuid4().hex
         reply = self.do(self.allocator.reserve(ask, operation))
         request.id = reply.id
         self.agree(reply.code, self.model.reserve(request))
+        time.sleep(0.003 if request.lasts == SHORT else 0)
 
         def again() -> None:
             repeated = self.do(self.allocator.reserve(ask, operation))
@@ -136,6 +112,7 @@ class Machine(Host):
     @rule(uid=UIDS, ids=st.one_of(st.none(), SOME), everything=st.booleans(), admin=st.booleans())
     def release(self, uid: int, ids: tuple[int, ...] | None, *, everything: bool, admin: bool) -> None:
         """A user releases GPUs, or an administrator does."""
+        ids = ids and self.existing(ids)
         self.releases(
             ReleaseOrder(
                 uid=uid, by="x", reason="released", gpus=ids, all=everything, admin=admin and ids is not None
@@ -159,6 +136,7 @@ class Machine(Host):
     @rule(uid=UIDS, ids=st.one_of(st.none(), SOME), most=MOST)
     def extend(self, uid: int, ids: tuple[int, ...] | None, most: int | None) -> None:
         """A user extends reservations, up to a longest duration."""
+        ids = ids and self.existing(ids)
         operation = uuid.uuid4().hex
 
         def ask() -> Any:
@@ -223,23 +201,6 @@ class Machine(Host):
             code = refused.kind
         assert sorted(one["id"] for one in done) == sorted(gone)
         self.agree(code, expected)
-
-    @rule(ids=SOME, drained=st.booleans())
-    def drain(self, ids: tuple[int, ...], *, drained: bool) -> None:
-        """An administrator drains GPUs, or ends the drain."""
-        reason = "broken" if drained else None
-        self.do(self.allocator.drain(0, uuid.uuid4().hex, gpus=ids, reason=reason, by="root"))
-        self.model.drain(ids, drained=drained)
-        self.agree("", "")
-
-    @rule(left_out=st.one_of(st.none(), st.none(), st.integers(0, 3)), force=st.booleans())
-    def manage(self, left_out: int | None, *, force: bool) -> None:
-        """An administrator sets which GPUs may be allocated."""
-        ids = tuple(index for index in range(4) if index != left_out)
-        reply, _ = self.do(self.allocator.manage(0, uuid.uuid4().hex, gpus=ids, force=force, by="root"))
-        expected = self.model.manage(ids, force=force)
-        self.clock()
-        self.agree(reply["code"], expected)
 
     @rule()
     def restart(self) -> None:

@@ -15,7 +15,8 @@ from canhazgpu.events.reservations import Record
 from canhazgpu.service.gpus.missing_cards import ended_violations
 from canhazgpu.service.gpus.observation import Observed, observe
 from canhazgpu.service.gpus.renumbering import Renumbering
-from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Reserved
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
+from canhazgpu.service.reservations.script_replies import Reserved
 from canhazgpu.service.storage.policy import AllocationPolicy
 from canhazgpu.service.storage.snapshot import GpuState, snapshot
 
@@ -26,6 +27,7 @@ class CardHost:
     """Scans and reservations on real Redis data, without a running service.
 
     `uses` has the uids or processes on a card, by its UUID. If `real`, the processes exist in /proc.
+    `instances` has the UUIDs of MIG instances by index.
     """
 
     def __init__(self, store: Store, patience: float = 600.0, policy: Any = "lru") -> None:
@@ -35,6 +37,7 @@ class CardHost:
         self.allocator = Allocator(self.settings, store)
         self.cards = Renumbering(store, self.rules, patience)
         self.uses: dict[str, Sequence[int | ProcessUse]] = {}
+        self.instances: dict[int, str] = {}
         self.now_ms, self.real = 0, False
         self._operations = 0
 
@@ -45,7 +48,8 @@ class CardHost:
     async def scan(self, *uuids: str, failing: Sequence[str] = ()) -> Observed:
         """Scan cards that the driver lists in this order; a card without an entry in `uses` is idle."""
         readings = [
-            GpuReading(index=index, uuid=uuid, name=f"card {uuid}") for index, uuid in enumerate(uuids)
+            GpuReading(index=index, uuid=uuid, name=f"card {uuid}")
+            for index, uuid in (*enumerate(uuids), *self.instances.items())
         ]
         settled = await self.cards.settle(readings, self.now_ms)
         usages = [self._usage(one, failing) for one in settled] + self.cards.missing()

@@ -97,7 +97,9 @@ SITUATIONS = {
     ),
     (USERS, "Your first reservation"): Situation(),
     (USERS, "How to write GPUs and times"): Situation(),
+    (USERS, "MIG instances"): Situation(),
     (USERS, "When nothing is free"): Situation(),
+    (USERS, "Booking GPUs for later"): Situation(),
     (USERS, "What did I use?"): Situation(),
     (USERS, "In a script"): Situation(),
     (USERS, "In Python"): Situation(folder=CHECKOUT),
@@ -117,10 +119,14 @@ SITUATIONS = {
 # What is executed elsewhere, or nowhere, and why: the beginning of the line, without its comment.
 THIS_TEST = "runs this very test; .ci/run begins with it"
 LONG = "calculates for minutes or hours: .ci/run and tests/model run short ones"
+DIVIDED = "needs a GPU that is divided: tests/acceptance/test_mig_page.py has a host with one"
 BOTH_VENDORS = "needs GPUs of both vendors: tests/acceptance/test_amd_page.py has a host with them"
+BOOKED = "is about a booking of all GPUs: tests/acceptance/test_bookings_page.py has a host of two"
 FLEET = "needs a fleet: test_fleet_acl.py and tests/acceptance/test_fleet.py have one of their own"
 CONSUMER = "needs a program of the site: tests/acceptance/test_events_group.py has some"
 EXEMPT = {
+    "canhazgpu run --gpus 2 -- ./evaluate.sh": BOOKED,
+    "canhazgpu cancel b1796017013625-8": BOOKED,
     **dict.fromkeys(
         (
             (
@@ -135,6 +141,16 @@ EXEMPT = {
     "canhazgpu events conformance -- node docs/examples/echo.mjs": "needs a package of npm: make test-node",
     "canhazgpu reserve --vendor amd --duration 4h": BOTH_VENDORS,
     "canhazgpu run --vendor nvidia --gpus 2 -- python train.py": BOTH_VENDORS,
+    **dict.fromkeys(
+        (
+            "canhazgpu run --mig 1g.10gb -- python small.py",
+            "canhazgpu reserve --mig 1g.10gb:2 --duration 4h",
+            "canhazgpu reserve --gpu-ids 0:2 --note 'one by its name'",
+            "canhazgpu release 0:2",
+            "canhazgpu reserve --gpu-ids 0 --wait 30m",
+        ),
+        DIVIDED,
+    ),
     **dict.fromkeys(
         (
             "canhazgpu redis acl --host gpu-host-1 >> /etc/redis/users.acl",

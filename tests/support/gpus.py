@@ -2,11 +2,16 @@
 
 from typing import Any
 
+from canhazgpu.events.spelling.gpu_numbers import card_of, spell_gpu
+
 
 def described(index: int, **facts: Any) -> dict[str, Any]:
     """A free GPU, or as it is said."""
     return {
         "gpu_id": index,
+        "number": spell_gpu(index),
+        "parent": card_of(index),
+        "profile": None,
         "uuid": f"GPU-{index}",
         "name": "NVIDIA H100 80GB HBM3",
         "vendor": "nvidia",
@@ -28,6 +33,7 @@ def described(index: int, **facts: Any) -> dict[str, Any]:
         "violations": [],
         "silenced_s": None,
         "mig": [],
+        "instances": [],
         "last_released": None,
         "released_s": None,
         "scanned_at": "2026-11-30T10:00:00.000Z",

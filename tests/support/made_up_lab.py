@@ -109,17 +109,15 @@ def _gpu(index: int) -> GpuResponse:
     opened = msgspec.structs.asdict(VIOLATIONS[-1])
     open_ = {name: opened[name] for name in SilencedViolation.__struct_fields__ if name in opened}
     status = "IN_USE" if held else "UNRESERVED" if user else "DRAINED" if index == 6 else "AVAILABLE"
-    process = ProcessResponse(
-        pid=5200 + index,
-        name="python3",
-        user=user or "",
-        memory_mb=used,
-        container=None,
-        evidence="uid",
-        hint=None,
-    )
+    unproven = {"container": None, "evidence": "uid", "hint": None}
+    facts = {"pid": 5200 + index, "name": "python3", "user": user or "", "memory_mb": used, **unproven}
+    process = msgspec.convert(facts, ProcessResponse)
     return GpuResponse(
         gpu_id=index,
+        number=str(index),
+        parent=None,
+        profile=None,
+        instances=[],
         uuid=f"GPU-{index}",
         name=NAME,
         vendor=NVIDIA,
@@ -162,6 +160,7 @@ def _queue() -> list[QueueEntryResponse]:
             kind="run",
             count=count,
             vendor=None,
+            profile=None,
             gpus=None,
             queued=at(-0.3 / place),
             waiting_s=900,
@@ -249,18 +248,14 @@ def _share(day: int, hour: int) -> float:
 
 
 def _deliveries() -> list[Delivery]:
-    facts = (
-        ("wall", "bob:pts/3", "delivered"),
-        ("email", "b…@example.com", "delivered"),
-        ("log", "", "delivered"),
-    )
+    facts = (("wall", "bob:pts/3"), ("email", "b…@example.com"), ("log", ""))
     return [
         Delivery(
-            notice=f"n{number}", kind="opened", channel=channel, recipient=to, outcome=outcome, attempt=1,
+            notice=f"n{number}", kind="opened", channel=channel, recipient=to, outcome="delivered", attempt=1,
             time=at(one - 0.01 * number),
         )
         for one in (-0.38, -19.9)
-        for number, (channel, to, outcome) in enumerate(facts)
+        for number, (channel, to) in enumerate(facts)
     ]  # fmt: skip
 
 

@@ -121,6 +121,7 @@ class Twin:
             "sequence": sequence + 3,
             "records": [text.decode() for text in self.kept.values()],
             "requests": [],
+            "bookings": [],
             "ended": sorted(name.decode() for name in there.keys() - self.kept.keys()),
             "strong": [],
             "weak": [],
@@ -132,7 +133,7 @@ class Twin:
         held = {index for text in self.kept.values() for index in msgspec.json.decode(text)["gpus"]}
         await self.store.run(
             RESTORE,
-            [*host_keys(keys), *map(keys.gpu, sorted({*gpus, *held}))],
+            [*host_keys(keys), keys.bookings, *map(keys.gpu, sorted({*gpus, *held}))],
             [keys.host, rules, msgspec.json.encode(state)],
         )
         self.kept = there

@@ -125,3 +125,29 @@ def test_what_is_doubtful_is_said() -> None:
         "GPU 3 and GPU 4 have no UUID",
     ]
     assert identity_warnings({0: "A", 1: "B"}) == []
+
+
+def test_a_missing_card_gets_the_index_of_a_card_and_an_instance_that_of_an_instance() -> None:
+    """A displaced card comes after all cards, and a displaced MIG instance after those of its card."""
+    known = {0: Card(uuid="A"), 1: Card(uuid="B"), 1024: Card(uuid="MIG-1"), 1025: Card(uuid="MIG-2")}
+    seen = {0: "B", 1024: "MIG-2", 1025: "MIG-3", 3072: "MIG-9"}
+    moves = {known[move.was].uuid: (move.index, move.missing) for move in current_indices(known, seen)}
+    assert moves == {"A": (1, True), "B": (0, False), "MIG-1": (2048, True), "MIG-2": (1024, False)}
+
+
+def test_a_missing_instance_stays_with_its_card() -> None:
+    """Whether its card is displaced, moved, or back at its index, and whatever else is there now."""
+    known = {0: Card(uuid="A"), 1: Card(uuid="B"), 1024: Card(uuid="MIG-1"), 1025: Card(uuid="MIG-2")}
+    lost = {move.was: move.index for move in current_indices(known, {0: "B"})}
+    assert lost == {0: 1, 1: 0, 1024: 2048, 1025: 2049}
+    swapped = current_indices(known, {0: "B", 1: "A", 1024: "MIG-5", 2048: "MIG-1"})
+    assert {move.was: move.index for move in swapped} == {0: 1, 1: 0, 1024: 2048, 1025: 2049}
+    displaced = {
+        0: Card(uuid="B"),
+        1: Card(uuid="A", missing_ms=1, was=0),
+        2048: Card(uuid="MIG-1", missing_ms=1, was=1024),
+    }
+    back = {move.was: move.index for move in current_indices(displaced, {0: "A", 1: "B"})}
+    assert back == {0: 1, 1: 0, 2048: 1024}
+    taken = {move.was: move.index for move in current_indices(displaced, {0: "A", 1: "B", 1024: "MIG-7"})}
+    assert taken[2048] == 1025

@@ -2,18 +2,17 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from canhazgpu.events.gpu import GpuUsage, MigReading
+from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.reservations import MANUAL, Record
 from canhazgpu.service.containers.decision import Asked, Decision, Starter, decide
 from canhazgpu.service.storage.snapshot import GpuState, Snapshot
 
 ADA = Record(id="r1-1", kind=MANUAL, user="ada", uid=1000, gpus=(0, 2), started_ms=0)
 BOB = Record(id="r2-1", kind=MANUAL, user="bob", uid=1001, gpus=(1,), started_ms=0)
-MIG = MigReading(
-    uuid="MIG-aaaaaaaa", gpu_instance=1, compute_instance=0, memory_total_mb=None, memory_used_mb=None
-)
+LEFT, RIGHT = 3 * 1024, 3 * 1024 + 1  # The MIG instances of GPU 2.
 
 
 def host(*, unmanaged: int | None = None, records: tuple[Record, ...] = (ADA, BOB)) -> Snapshot:
@@ -26,7 +25,6 @@ def host(*, unmanaged: int | None = None, records: tuple[Record, ...] = (ADA, BO
                 uuid=f"GPU-{index}{index}{index}{index}-0000",
                 name="H100",
                 minor=3 - index,
-                mig=(MIG,) if index == 2 else (),
             ),
             reservation=holders.get(index),
             unmanaged=index == unmanaged,
@@ -58,16 +56,55 @@ NOBODY = Starter(user=None, is_own=lambda _: False)
         (Asked(names=("2", "0")), (0, 2)),
         (Asked(names=("GPU-0000-0000",)), (0,)),
         (Asked(names=("gpu-2222",)), (2,)),
-        (Asked(names=("MIG-aaaaaaaa",)), (2,)),
-        (Asked(names=("2:0",)), (2,)),
         (Asked(devices=(3,)), (0,)),
         (Asked(devices=(1,), names=("0",)), (0, 2)),
         (Asked(), ()),
     ],
 )
 def test_the_holders_container_starts(asked: Asked, gpus: tuple[int, ...]) -> None:
-    """A GPU is named by its index, its UUID, a MIG instance, or the number of its device file."""
+    """A GPU is named by its index, its UUID, or the number of its device file."""
     assert decide(asked, ada(), host()) == Decision(gpus=gpus)
+
+
+def divided(*held: int) -> Snapshot:
+    """Return the host with GPU 2 divided into two MIG instances, of which Ada holds some GPUs."""
+    whole = host(records=())
+    record = Record(id="r3-1", kind=MANUAL, user="ada", uid=1000, gpus=held, started_ms=0)
+    parts = tuple(
+        GpuState(usage=GpuUsage(index=index, uuid=f"MIG-{index}aaaa", name="H100 MIG", minor=1))
+        for index in (LEFT, RIGHT)
+    )
+    gpus = tuple(
+        msgspec.structs.replace(gpu, reservation=record if gpu.usage.index in held else None)
+        for gpu in (*whole.gpus, *parts)
+    )
+    return msgspec.structs.replace(whole, gpus=gpus, reservations=(record,))
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus"),
+    [
+        (Asked(names=(f"MIG-{LEFT}aaaa",)), (LEFT,)),
+        (Asked(names=("2:0",)), (LEFT,)),
+        (Asked(names=("2:0",), devices=(1,)), (LEFT,)),  # It opens the device file of its GPU, too.
+    ],
+)
+def test_a_container_with_an_instance(asked: Asked, gpus: tuple[int, ...]) -> None:
+    """Its holder may start it, and who holds the whole GPU may; nobody else."""
+    assert decide(asked, ada(), divided(LEFT)) == Decision(gpus=gpus)
+    assert decide(asked, ada(), divided(2, LEFT, RIGHT)) == Decision(gpus=gpus)
+    refused = decide(asked, ada(), divided(RIGHT))
+    assert refused.reason == "ada has not reserved its GPUs (GPU 2:0: not reserved)"
+    assert refused.remedy == "ada has GPU 2:1: ask for it only"
+
+
+@pytest.mark.parametrize("asked", [Asked(names=("2",)), Asked(devices=(1,)), Asked(names=("GPU-2222",))])
+def test_a_container_with_a_divided_gpu_has_all_of_its_instances(asked: Asked) -> None:
+    """One instance is not enough for the device file or the name of the whole."""
+    assert decide(asked, ada(), divided(2, LEFT, RIGHT)) == Decision(gpus=(LEFT, RIGHT))
+    assert (
+        decide(asked, ada(), divided(LEFT)).reason == "ada has not reserved its GPUs (GPU 2:1: not reserved)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,10 @@ UUIDS = [
     "GPU-12345678-d72c-4106-c12f-20bd9faed9f6",
 ]
 INSTANCES = [f"MIG-{GUIDE}/1/0", f"MIG-{GUIDE}/2/0", "MIG-5b1a0f3c-0000-5555-9999-20bd9faed9f6"]
-CARDS = [Card(index, uuid, "H100", INSTANCES if index == 0 else ()) for index, uuid in enumerate(UUIDS)]
+FIRST, SECOND = 1024, 1025  # The MIG instances of GPU 0.
+PARTS = dict(zip(INSTANCES, (FIRST, SECOND, FIRST), strict=True))
+CARDS = [Card(index, uuid, "H100", PARTS if index == 0 else {}) for index, uuid in enumerate(UUIDS)]
+WHOLE = [Card(index, uuid, "H100") for index, uuid in enumerate(UUIDS)]
 MIXED = [Card(index, uuid, "A100" if index else "T4") for index, uuid in enumerate(UUIDS)]
 
 
@@ -51,18 +54,32 @@ def seen(listed: str | None, cards: list[Card] = CARDS, **more: str) -> list[int
         ("0-2", [0]),
         ("+1, 2", [1, 2]),
         ("0,GPU-8932f937", [0]),
-        (f"MIG-{GUIDE}/1/0", [0]),
-        (f"MIG-{GUIDE}/1/0,MIG-{GUIDE}/2/0", [0]),
-        (f"MIG-{GUIDE}/1/0,MIG-{GUIDE}/1/0", []),
-        ("MIG-5b1a0f3c", [0]),
-        (f"MIG-{GUIDE}/9/0", []),
-        ("MIG-", []),
+        (f"MIG-{GUIDE}/1/0", []),
         ("9" * 5000, []),
         ("\udcff", []),
     ],
 )
 def test_the_rules(listed: str | None, gpus: list[int]) -> None:
-    """Order, prefixes, MIG names, duplicates, and the end of the list at what is no GPU."""
+    """Order, prefixes, duplicates, and the end of the list at what is no GPU."""
+    assert seen(listed, WHOLE) == gpus
+
+
+@pytest.mark.parametrize(
+    ("listed", "gpus"),
+    [
+        (None, [FIRST, SECOND, 1, 2, 3]),
+        ("0,2", [FIRST, SECOND, 2]),
+        ("GPU-8932f937", [FIRST, SECOND]),
+        (f"MIG-{GUIDE}/1/0", [FIRST]),
+        (f"MIG-{GUIDE}/2/0,MIG-{GUIDE}/1/0", [SECOND, FIRST]),
+        (f"MIG-{GUIDE}/1/0,MIG-{GUIDE}/1/0", []),
+        ("MIG-5b1a0f3c", [FIRST]),
+        (f"MIG-{GUIDE}/9/0", []),
+        ("MIG-", []),
+    ],
+)
+def test_mig_instances(listed: str | None, gpus: list[int]) -> None:
+    """An instance is named by its UUID or its ids; of a divided GPU, each instance counts as visible."""
     assert seen(listed) == gpus
 
 
@@ -122,15 +139,13 @@ ENTRIES = st.one_of(
 @example(["0", "0"])
 def test_any_list_is_read_as_the_reference_reads_it(entries: list[str]) -> None:
     """For every list of numbers, UUIDs, MIG names, beginnings of them, and mistakes."""
+    cards = [[FIRST, SECOND], [1], [2], [3]]
     owner = {
-        "0": 0,
-        "1": 1,
-        "2": 2,
-        "3": 3,
-        **dict(zip(UUIDS, range(4), strict=True)),
-        **dict.fromkeys(INSTANCES, 0),
+        **dict(zip("0123", cards, strict=True)),
+        **dict(zip(UUIDS, cards, strict=True)),
+        **{name: [index] for name, index in PARTS.items()},
     }
-    expected = list(dict.fromkeys(owner[name] for name in reference(entries)))
+    expected = list(dict.fromkeys(index for name in reference(entries) for index in owner[name]))
     assert seen(",".join(entries)) == expected
 
 
@@ -138,7 +153,7 @@ def test_any_list_is_read_as_the_reference_reads_it(entries: list[str]) -> None:
 def test_any_text_is_read(listed: str) -> None:
     """No value is an error, and no GPU is named that the host does not have, or named twice."""
     found = seen(listed)
-    assert set(found) <= {0, 1, 2, 3}
+    assert set(found) <= {FIRST, SECOND, 1, 2, 3}
     assert len(set(found)) == len(found)
 
 

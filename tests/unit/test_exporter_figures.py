@@ -60,7 +60,7 @@ def test_every_state_is_counted_also_those_that_no_gpu_has() -> None:
     found = values(gpus=[GPU, GPU | {"gpu_id": 1, "status": "ERROR"}])
     counts = {state: found["gpus", state.lower()] for state in STATES}
     assert counts == dict.fromkeys(STATES, 0) | {"AVAILABLE": 1, "ERROR": 1}
-    assert [found["gpu_state", "1", state.lower(), "GPU-0"] for state in STATES] == [0, 0, 0, 0, 0, 1, 0]
+    assert [found["gpu_state", "1", state.lower(), "GPU-0"] for state in STATES] == [0, 0, 0, 0, 0, 1, 0, 0]
 
 
 def test_readings_have_base_units_and_are_absent_if_there_are_none() -> None:

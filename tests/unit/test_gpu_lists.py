@@ -47,7 +47,7 @@ def test_what_people_write(text: str, found: object) -> None:
 )
 def test_what_is_no_list_is_refused(text: str) -> None:
     """Anything else is refused with the forms that are understood."""
-    with pytest.raises(ValueError, match=re.escape("write it like 3, 0-3, 0,2, all, or the beginning")):
+    with pytest.raises(ValueError, match=re.escape("write it like 3, 0-3, 0,2, 0:1, all, or the beginning")):
         gpu_list(text)
 
 

@@ -31,6 +31,15 @@ def test_a_number_is_a_device_file() -> None:
     assert job_of(JOB, FILES) == Job("17", 1001, (2, 5))
 
 
+def test_instances_of_mig_are_gpus_of_their_own() -> None:
+    """Slurm's list names MIG instances as people do; a job has either them or whole GPUs."""
+    files = ["0:0", "0:2", "/dev/nvidia1"]
+    assert job_of(JOB, files) == Job("17", 1001, (), (1024, 1026))
+    assert job_of({**JOB, "SLURM_JOB_GPUS": "2"}, files) == Job("17", 1001, (1,))
+    with pytest.raises(CommandEnded):
+        job_of({**JOB, "SLURM_JOB_GPUS": "1,2"}, files)
+
+
 @pytest.mark.parametrize("gpus", ["", None])
 def test_a_job_without_gpus_is_none(gpus: str | None) -> None:
     """There is nothing to reserve for it."""

@@ -10,6 +10,7 @@ from redis.exceptions import NoPermissionError
 
 from canhazgpu.events.redis_client.fleet_copy import HeldGpus, encode_held
 from canhazgpu.events.redis_client.store import Store
+from canhazgpu.events.spelling.gpu_numbers import without_parts
 from canhazgpu.workers.fleet.fleet_redis import NEEDS_RIGHTS, fleet_errors
 
 AGAIN = 60.0  # Seconds until counts that are as before are written again.
@@ -58,5 +59,5 @@ def _counts(reservations: Iterable[bytes]) -> dict[str, int]:
             one = msgspec.json.decode(text, type=_Holding)
         except msgspec.DecodeError:
             continue
-        held[one.user] += len(one.gpus)
+        held[one.user] += len(without_parts(one.gpus))
     return dict(+held)

@@ -4,10 +4,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from canhazgpu.cli.status_lines import is_shown
 from canhazgpu.cli.web.history import History
 from canhazgpu.cli.web.markup import Child, Element, el, moment
 from canhazgpu.cli.web.pages.charts import meter, sparkline
 from canhazgpu.cli.web.spelling import spell_memory
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 MAIN = "now"
@@ -71,16 +73,17 @@ def notice(state: State) -> Element:
 
 
 def _summary(state: State, violations: int) -> Element:
-    found = {name: sum(gpu["status"] == status for gpu in state.gpus) for status, name in STATES.items()}
+    gpus = [gpu for gpu in state.gpus if is_shown(gpu)]
+    found = {name: sum(gpu["status"] == status for gpu in gpus) for status, name in STATES.items()}
     parts = [f"{count} {name}" for name, count in found.items() if count]
     parts += [f"{len(state.queue)} waiting"] if state.queue else []
     parts += [f"{violations} open violation{'s' if violations > 1 else ''}"] if violations else []
-    count = len(state.gpus)
+    count = len(gpus)
     return el("p", f"{count} GPU{'' if count == 1 else 's'}: {', '.join(parts)}", id="summary")
 
 
 def _gpus(state: State, history: History | None) -> list[Element]:
-    cards = (card(gpu, history) for gpu in state.gpus)
+    cards = (card(gpu, history) for gpu in state.gpus if is_shown(gpu))
     return [el("h2", "GPUs", id="gpus-title"), el("div", *cards, id="cards", class_="cards")]
 
 
@@ -92,7 +95,7 @@ def card(gpu: dict[str, Any], history: History | None) -> Element:
         "article",
         el(
             "h3",
-            f"GPU {gpu['gpu_id']} ",
+            f"GPU {spell_gpu(gpu['gpu_id'])} ",
             el("span", STATES.get(status, status.lower()), class_="state"),
             id=f"{key}-title",
         ),
@@ -199,7 +202,7 @@ def _violations(rows: list[tuple[dict[str, Any], dict[str, Any]]], *, linked: bo
 
 
 def _violation(gpu: dict[str, Any], one: dict[str, Any], *, linked: bool) -> Element:
-    words = f"GPU {gpu['gpu_id']}: {one['kind']} by {one['user']}"
+    words = f"GPU {spell_gpu(gpu['gpu_id'])}: {one['kind']} by {one['user']}"
     against = f", reserved by {one['holder']}" if one["holder"] else ""
     return el(
         "li",

@@ -7,6 +7,7 @@ from canhazgpu.cli.web.markup import Child, Element, el, moment
 from canhazgpu.cli.web.pages.charts import heat_map, hours_bar, legend
 from canhazgpu.cli.web.pages.violations import PERIODS, choices, table
 from canhazgpu.cli.web.spelling import spell_hours
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 
 BY = {"user": "user", "gpu": "GPU", "day": "day"}
 MOST_ROWS = 100
@@ -49,7 +50,7 @@ def _total(found: dict[str, Any]) -> str:
 
 
 def _row(row: dict[str, Any], by: str, most: float) -> tuple[Child, ...]:
-    name: Child = row["key"] if row["gpu_id"] is None else f"GPU {row['gpu_id']}"
+    name: Child = row["key"] if row["gpu_id"] is None else f"GPU {spell_gpu(row['gpu_id'])}"
     if by == "day":
         name = moment(row["key"], "day")
     return (name, hours_bar(row, most), *(spell_hours(row[part]) for part in SHOWN))

@@ -9,6 +9,7 @@ from msgspec import Struct
 from canhazgpu.cli.web.markup import Child, Element, el, moment
 from canhazgpu.cli.web.pages.charts import HEIGHT, colours_of, legend_of_users, rect, svg
 from canhazgpu.cli.web.pages.violations import choices, table
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.timestamps import ms_of, rfc3339
 
 ABOUT = "Above: who had reserved the GPU. Below: how much of the time it was used, and violations in red."
@@ -129,11 +130,12 @@ def _gpu(  # noqa: PLR0917 - each is a part of the row
     bars = [bar for bucket in use if (bar := _use(bucket, gpu["uuid"], period))]
     marks = [_block(one, period, now_ms, "violation") for one in broken]
     users = sorted({one.user for one in held})
-    label = f"GPU {index}: {len(held)} reservations" + (f" of {', '.join(users[:8])}" if users else "")
+    label = f"GPU {spell_gpu(index)}: {len(held)} reservations"
+    label += f" of {', '.join(users[:8])}" if users else ""
     label += f", {len(broken)} violations"
     return el(
         "div",
-        el("span", f"GPU {index}"),
+        el("span", f"GPU {spell_gpu(index)}"),
         el("div", svg(*drawn, class_="reservations", label=label), svg(*bars, *marks, class_="use")),
         class_="row",
     )

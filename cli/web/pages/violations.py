@@ -5,6 +5,7 @@ from typing import Any
 from canhazgpu.cli.web.markup import Child, Element, el, moment
 from canhazgpu.cli.web.spelling import spell_memory
 from canhazgpu.events.durations import spell_length
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 
 PERIODS = {"1d": "day", "7d": "week", "30d": "month"}
 MOST_ROWS = 500
@@ -67,7 +68,7 @@ def _row(one: dict[str, Any]) -> tuple[Child, ...]:
     return (
         el("a", moment(one["since"]), href=f"/violations/{one['violation']}"),
         one["user"],
-        str(one["gpu"]),
+        spell_gpu(one["gpu"]),
         one["kind"] + (f" (reserved by {one['holder']})" if one["holder"] else ""),
         spell_length(one["duration_s"] or 0) if one["closed"] else "ongoing",
         one["told"] or "nobody",
@@ -82,7 +83,7 @@ def violation_page(found: dict[str, Any]) -> Element:
         "Kind": one["kind"] + (f" (reserved by {one['holder']})" if one["holder"] else ""),
         "Evidence": one["evidence"],
         "Hint": f"{one['hint']['user']}: {one['hint']['source']}" if one["hint"] else None,
-        "GPU": f"{one['gpu']} ({one['gpu_name']})",
+        "GPU": f"{spell_gpu(one['gpu'])} ({one['gpu_name']})",
         "Since": moment(one["since"]),
         "Until": moment(one["closed"]) or "ongoing",
         "Memory": f"{spell_memory(one['memory_mb'])}, peak {spell_memory(one['peak_memory_mb'])}"

@@ -1,6 +1,8 @@
 -- forget: removes GPUs that the driver has not listed for missing_ms. Their reservations are released and their
 -- violations are closed. The settings of a card are stored under its UUID, if the UUID identifies it, until it is back.
 -- If another listed card has the same UUID, the GPU is removed at once, unless it has state that somebody needs.
+-- A MIG instance is removed at once if its card is without it (`dissolved`), but not one with a holder that the first
+-- scan after a start did not find (`early`): after a start of the host, instances are created later.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending removed gpu...
 -- Args: host rules missing_ms cards
 -- Returns: JSON: code (done, again), removed, released, granted
@@ -48,7 +50,8 @@ for _, card in ipairs(cards) do
   local missing = gpu and redis.call('HMGET', gpu.key, 'missing_ms', 'was') or {}
   local since_ms = tonumber(missing[1] or nil)
   local needless = gpu and card.again and not (gpu.holder or gpu.drained or gpu.unmanaged or accused[card.index])
-  if since_ms and (needless or now_ms - since_ms >= tonumber(ARGV[3])) then
+  local dissolved = gpu and card.dissolved and not (card.early and gpu.holder)
+  if since_ms and (needless or dissolved or now_ms - since_ms >= tonumber(ARGV[3])) then
     gone[card.index], removed[#removed + 1] = card, card.index
     gpu.was = tonumber(missing[2] or nil)
     if gpu.holder then
@@ -61,7 +64,7 @@ if #removed == 0 then return cjson.encode({code = 'done'}) end
 redis.call('HDEL', KEYS[3], 'settled')
 local released = release_parts(host, parts, 'vanished')
 
-local left, managed = {}, 0
+local left = {}
 for _, gpu in ipairs(host.gpus) do
   local card = gone[gpu.index]
   if card then
@@ -72,17 +75,23 @@ for _, gpu in ipairs(host.gpus) do
     redis.call('ZREM', KEYS[4], gpu.index)
     host.by_index[gpu.index] = nil
     publish('gpu.removed', 'gpu/' .. gpu.index, cjson.encode({index = gpu.index, uuid = gpu.uuid or '',
-      reason = card.again and 'its UUID is the one of another GPU' or 'not found by the driver'}))
+      reason = card.again and 'its UUID is the one of another GPU' or card.dissolved and 'no longer an instance of its GPU' or 'not found by the driver'}))
   else
     left[#left + 1] = gpu
-    if not gpu.unmanaged then managed = managed + 1 end
   end
 end
 host.gpus = left
+for card, instances in pairs(host.instances or {}) do
+  local stay = {}
+  for _, instance in ipairs(instances) do
+    if host.by_index[instance.index] then stay[#stay + 1] = instance end
+  end
+  host.instances[card] = #stay > 0 and stay or nil
+end
 
 local waiting = {}
 for _, request in ipairs(host.requests) do
-  local never = needed(request) > managed
+  local never = needed(request) > managed_for(host, request)
   for _, index in ipairs(request.gpus or {}) do never = never or not host.by_index[index] end
   if never then
     leave(request, 'impossible')

@@ -25,7 +25,7 @@ local pending = by_gpu(pairs_of(pending_key), candidate_of)
 
 local longest_ms = math.min(stale_ms, rules.stale_ms)
 local settled = not last[2] and is_settled(last[3], last_ms, ARGV[6], pending, confirm_ms, longest_ms)
-local former, open, stored, scan = ARGV[9] ~= 'null' and cjson.decode(ARGV[9]), nil, {}, {}
+local former, open, stored, scan, divided = ARGV[9] ~= 'null' and cjson.decode(ARGV[9]), nil, {}, {}, {}
 if not settled then
   scan = split_scan(ARGV[7])
   open = by_gpu(pairs_of(open_key), violation_of)
@@ -33,6 +33,7 @@ if not settled then
     local old = pairs_of(KEYS[FIRST - 1 + position])
     stored[position] = old
     parse_gpu(gpu)
+    if gpu.index >= FIRST_INSTANCE then divided[card_of(gpu.index)] = true end
     if former and old.uuid and old.uuid ~= gpu.uuid and old.uuid ~= former[position] then return false end
   end
 end
@@ -227,6 +228,7 @@ for position, gpu in ipairs(scan) do
       if record and no_process_left[field] then close_unseen(gpu, key, old, field, record, false, 'stopped') end
     end
   end
+  gpu.divided = divided[index]
   steady = log_use(KEYS[12], key, gpu, old, last_ms, rules) and unchanged and steady
 end
 if settled then

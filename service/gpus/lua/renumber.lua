@@ -1,10 +1,11 @@
 -- renumber: moves the state of each card to the card's current index.
 -- The state of a card that the driver no longer lists moves to an index that no other card has, and waits there.
 -- If a card is back that forget has removed, its stored settings are restored.
+-- A new MIG instance is drained, unmanaged and reserved like its card.
 -- Keys: sequence events scan gpus reservations queue affinity violations open pending silences removed gpu...
 -- Args: host change
 -- Returns: now_ms; 0 if the cards in Redis are not those that the caller expects: then nothing was changed
--- Events: gpu.renumbered gpu.drained gpu.unmanaged violation.updated
+-- Events: gpu.renumbered gpu.drained gpu.unmanaged reservation.widened violation.updated
 local violations, open_key, pending_key = KEYS[8], KEYS[9], KEYS[10]
 local silences_key, removed_key, FIRST = KEYS[11], KEYS[12], 13
 local change = cjson.decode(ARGV[2])
@@ -109,6 +110,26 @@ local function restore_card(card)
   if kept.facts.unmanaged then publish('gpu.unmanaged', subject, cjson.encode(handling)) end
 end
 
+-- Gives a new instance to who holds its card, and drains it, or leaves it out of allocation, like its card.
+local function join_card(card)
+  local whole = card.index >= FIRST_INSTANCE and key_of[card_of(card.index)]
+  local facts, key = whole and pairs_of(whole) or {}, key_of[card.index]
+  local holder = facts.holder and record_of(redis.call('HGET', KEYS[5], facts.holder) or '')
+  local handling = {index = card.index, uuid = card.uuid, reason = facts.drained}
+  for _, name in ipairs({'drained', 'unmanaged'}) do
+    if facts[name] and redis.call('HSETNX', key, name, facts[name]) == 1 then publish('gpu.' .. name, 'gpu/' .. card.index, cjson.encode(handling)) end
+    handling.reason = nil
+  end
+  if not holder then return end
+  for _, name in ipairs({'holder', 'holder_uid', 'holder_user', 'holder_since', 'holder_login', 'holder_up'}) do
+    if facts[name] then redis.call('HSET', key, name, facts[name]) end
+  end
+  table.insert(holder.gpus, card.index)
+  table.sort(holder.gpus)
+  save(holder)
+  publish('reservation.widened', 'reservation/' .. holder.id, facts_of(holder, {uuids = {card.uuid}, joined = {card.index}}))
+end
+
 redis.call('HDEL', KEYS[3], 'settled')
 for _, card in ipairs(change.cards) do
   redis.call('DEL', key_of[card.was])
@@ -135,5 +156,8 @@ if #moved > 0 then
     end
   end
 end
-for _, card in ipairs(change.new) do restore_card(card) end
+for _, card in ipairs(change.new) do
+  restore_card(card)
+  join_card(card)
+end
 return now_ms

@@ -1,8 +1,9 @@
 -- The log of use: for each GPU, what a scan saw that the scan before it did not. Reports add it up (service/report/).
 -- A field of the hash `usage` has the entries of one GPU in one hour, `[ms,level,holder,user...]`, as JSON without the
 -- outer brackets. An entry holds until the next one; the first one of a day repeats the last one of the day before.
--- `level`: busy, idle (in use, but its utilisation is low), free, out (drained or unmanaged) or unknown. `holder`: the
--- uid of the reservation at that scan, or -1. `user`: who used the GPU; use that the holder has a right to is theirs.
+-- `level`: busy, idle (in use, but its utilisation is low), free, out (drained or unmanaged), divided (its MIG instances
+-- count instead) or unknown. `holder`: the uid of the reservation at that scan, or -1. `user`: who used the GPU; use that
+-- the holder has a right to is theirs.
 local HOUR_MS = 3600 * 1000
 local TODAY = whole(math.floor(now_ms / HOUR_MS / 24))
 local LONGEST_LOG = 4096  -- Bytes per GPU and hour; above that, entries are added up.
@@ -95,14 +96,16 @@ local function log_use(usage, key, gpu, old, last_ms, rules)
   local anew = gap or not last_ms or now_ms < last_ms or not old.logged or old.uuid ~= gpu.uuid
   if old.holder and gpu.exempt['uid:' .. old.holder_uid] then note_user(gpu, old, {key = 'unknown', members = {}}) end
   local level, low, below = 'free', is_low(key, gpu, old, rules, anew)
-  if gpu.state ~= 'ok' then
+  if gpu.divided then
+    level, gpu.seen = 'divided', nil
+  elseif gpu.state ~= 'ok' then
     level, gpu.seen = 'unknown', nil
   elseif gpu.seen then
     level = low and 'idle' or 'busy'
   elseif old.drained or old.unmanaged then
     level = 'out'
   end
-  local said = entry_of(level, old.holder and old.holder_uid or '-1', gpu.seen)
+  local said = entry_of(level, old.holder and not gpu.divided and old.holder_uid or '-1', gpu.seen)
   local logged = TODAY .. said
   if logged == old.logged and not anew then return low == below end
   local another = old.logged and old.uuid ~= gpu.uuid

@@ -1,10 +1,10 @@
 -- restore: restores the acknowledged state. Reservations that Redis lost are stored again, and those that had ended
 -- are removed. Requests keep their places; no client is connected to them yet.
--- Keys: sequence events scan gpus reservations queue affinity ledger gpu...
+-- Keys: sequence events scan gpus reservations queue affinity ledger bookings gpu...
 -- Args: host rules state
 -- Returns: JSON: restored, dropped, conflicts; nothing if the cards have other indices than the caller has read
--- Events: reservation.restored reservation.released gpu.drained gpu.undrained gpu.managed gpu.unmanaged
-local host, state = open_host(9), cjson.decode(ARGV[3])
+-- Events: reservation.restored reservation.released gpu.drained gpu.undrained gpu.managed gpu.unmanaged booking.restored booking.cancelled
+local host, state = open_host(10), cjson.decode(ARGV[3])
 local restored, dropped, conflicts = {}, {}, {}
 local owner = redis.call('HGET', KEYS[3], 'owner')
 if owner and owner ~= state.owner then error('BEHIND the data are not of this service') end
@@ -109,4 +109,26 @@ for _, text in ipairs(state.requests) do
   request.attached = nil
   redis.call('HSETNX', KEYS[6], request.id, cjson.encode(request))
 end
+
+-- Puts the acknowledged bookings in the place of older data. Those that have begun since are reservations now.
+local function restore_bookings()
+  local over, found, old = {}, {}, {}
+  for _, record in pairs(every_record(host)) do over[record.booking or ''] = true end
+  for _, booking in ipairs(read_bookings(KEYS[9])) do old[booking.id] = booking end
+  for _, text in ipairs(state.bookings) do
+    local booking = booking_of(text)
+    if booking and not over[booking.id] then
+      found[#found + 1] = booking
+      if not old[booking.id] then publish('booking.restored', 'booking/' .. booking.id, booking_facts(host, booking)) end
+      old[booking.id] = nil
+    end
+  end
+  redis.call('DEL', KEYS[9])
+  for _, booking in pairs(old) do publish('booking.cancelled', 'booking/' .. booking.id, booking_facts(host, booking, {reason = 'stale'})) end
+  for _, booking in ipairs(found) do save_booking(KEYS[9], booking) end
+  table.sort(found, begins_before)
+  save_windows(host, found)
+end
+
+if state.behind then restore_bookings() end
 return cjson.encode({restored = restored, dropped = dropped, conflicts = conflicts})

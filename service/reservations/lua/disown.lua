@@ -9,6 +9,7 @@ local before = redis.call('GET', KEYS[9])
 if before then return before end
 if host.incomplete then return cjson.encode({code = 'again'}) end
 follow_cards(host, request)
+request.gpus = request.gpus and with_instances(host, request.gpus)
 
 local chosen, blocked, disowned = {}, {}, {}
 for _, gpu in ipairs(host.gpus) do

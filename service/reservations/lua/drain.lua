@@ -13,7 +13,7 @@ for _, index in ipairs(request.gpus) do
   if not host.by_index[index] then missing[#missing + 1] = index end
 end
 if #missing > 0 then return save_reply(host, {code = 'missing', missing = missing}) end
-for _, index in ipairs(request.gpus) do
+for _, index in ipairs(with_instances(host, request.gpus)) do
   local gpu = host.by_index[index]
   if request.reason and gpu.drained ~= request.reason then
     redis.call('HSET', gpu.key, 'drained', request.reason)

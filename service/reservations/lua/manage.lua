@@ -9,6 +9,7 @@ local before = redis.call('GET', KEYS[9])
 if before then return before end
 if host.incomplete then return cjson.encode({code = 'again'}) end
 follow_cards(host, request)
+request.gpus = with_instances(host, request.gpus)
 local missing, held, managed = {}, {}, 0
 for _, index in ipairs(request.gpus) do
   if not host.by_index[index] then missing[#missing + 1] = index end

@@ -2,7 +2,7 @@
 -- A known request (by its operation, or by its id after a restart) gets its current result.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation gpu...
 -- Args: host rules request
--- Returns: JSON: code (granted, queued, refused, limit, never, gone, again), id, reservation, counts, blocked
+-- Returns: JSON: code (granted, queued, refused, limit, never, gone, again), id, reservation, counts, blocked, until_ms
 -- Events: reservation.created request.queued
 local host, request = open_host(10), cjson.decode(ARGV[3])
 local before = redis.call('GET', KEYS[9])
@@ -28,9 +28,15 @@ end
 
 -- Refuses a request: returns the number of GPUs that are available to the user, and why the others are not.
 local function refuse(code, claimed, may, held)
-  local counts, blocked, troubles = {available = #may}, {}, {}
+  local counts, blocked, troubles, available, free = {available = #may}, {}, {}, {}, {}
+  local named = {gpus = request.gpus and with_instances(host, request.gpus)}
+  for _, gpu in ipairs(may) do available[gpu.index] = true end
   for _, gpu in ipairs(host.gpus) do
-    local why = is_of(gpu, request.vendor) and (obstacle(host, gpu, request) or (claimed[gpu.index] and 'claimed'))
+    local why = is_of(host, gpu, request) and (obstacle(host, gpu, request) or (claimed[gpu.index] and 'claimed'))
+    if host.promised and why == nil and wants(request, gpu.index) and not obstacle_within(host, gpu, request, claimed, false, obstacle) then
+      free[#free + 1] = gpu
+      why = not available[gpu.index] and 'promised'
+    end
     local holder = gpu.holder and host.records[gpu.holder]
     if why then counts[why] = (counts[why] or 0) + 1 end
     local reason, remedy
@@ -38,12 +44,13 @@ local function refuse(code, claimed, may, held)
       reason, remedy = trouble(gpu)
       troubles[#troubles + 1] = {gpu = gpu.index, why = why, reason = reason, remedy = remedy}
     end
-    if why and request.gpus and wants(request, gpu.index) then
+    if why and request.gpus and wants(named, gpu.index) then
       blocked[#blocked + 1] = {gpu = gpu.index, why = why, by = holder and holder.user or nil, users = why == 'in_use' and usage_of(gpu).users or nil,
         reason = reason, remedy = remedy}
     end
   end
-  return save_reply(host, {code = code, counts = counts, blocked = blocked, troubles = #troubles > 0 and troubles or nil, need = needed(request), held = held})
+  return save_reply(host, {code = code, counts = counts, blocked = blocked, troubles = #troubles > 0 and troubles or nil, need = needed(request), held = held,
+    until_ms = counts.promised and latest_end(host, request, free, needed(request))})
 end
 
 -- A job has one reservation, however often its prolog asks for it.

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from canhazgpu.events.reservations import KUBERNETES, PBS, SLURM, Record, job_label
+from canhazgpu.events.spelling.gpu_numbers import is_instance, without_parts
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 from canhazgpu.service.api.context import Lines, body, operation_id, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
@@ -123,7 +124,9 @@ class JobRoutes:
     async def _end_former(self, params: JobRequest, gpus: dict[int, str], peer: Peer) -> None:
         """End what the job held before it was requeued, if nobody has ended that."""
         held = await self._held(params.kind, params.job)
-        former = [one.id for one in held if set(one.gpus) != set(gpus) or one.uid != params.uid]
+        former = [
+            one.id for one in held if set(without_parts(one.gpus)) != set(gpus) or one.uid != params.uid
+        ]
         await self._end(former, params.kind, peer, None)
 
     async def _end(
@@ -146,7 +149,8 @@ class JobRoutes:
             if missing := [index for index in named if index not in known]:
                 raise Problem(400, "no-such-device", f"this host has no GPU {spell_ranges(missing)}", LISTED)
             return {index: known[index].uuid for index in named}
-        by_file = {gpu.minor: gpu for gpu in known.values() if gpu.minor is not None}
+        cards = [gpu for gpu in known.values() if not is_instance(gpu.index)]
+        by_file = {gpu.minor: gpu for gpu in cards if gpu.minor is not None}
         missing = [number for number in devices if number not in by_file]
         if missing:
             files = ", ".join(f"/dev/nvidia{number}" for number in missing)

@@ -96,7 +96,9 @@ class OwnReservationRoutes:
         within = surrounding(own, params.within, params.job)
         if nested:
             timeout, uses = params.timeout is not None, self._nested.uses()
-            usable = only_of(params.vendor, own, self._scanner.known)
+            whole = params.count is not None and params.profile is None
+            known, profile = self._scanner.known, params.profile
+            usable = own if gpus else only_of(params.vendor, own, known, profile=profile, whole=whole)
             found = choose(usable, within, uses, count=params.count, gpus=gpus, timeout=timeout)
             if found:
                 return self._granted(peer, found)

@@ -39,7 +39,7 @@ from canhazgpu.service.api.vendor_choice import all_gpus, vendor_of
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
-from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator, Blocked
+from canhazgpu.service.reservations.allocator import AllocationRequest, Allocator
 from canhazgpu.service.reservations.cancellation import Cancellations
 from canhazgpu.service.reservations.handover import Handover
 from canhazgpu.service.reservations.holder_token import open_tokens
@@ -47,6 +47,7 @@ from canhazgpu.service.reservations.lifetime import Lifetime
 from canhazgpu.service.reservations.queue_wait import QueuePlace
 from canhazgpu.service.reservations.refusals import not_extended, not_visible, not_yours, refusal
 from canhazgpu.service.reservations.releases import ReleaseOrder
+from canhazgpu.service.reservations.script_replies import Blocked
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.reservation_routes.containers import ContainerRoutes
 from canhazgpu.service.routes.reservation_routes.own_reservations import OwnReservationRoutes
@@ -283,7 +284,10 @@ class ReservationRoutes:
             uid=peer.uid,
             login_uid=peer.login_uid,
             count=None if gpus else params.count or 1,
-            vendor=vendor_of(params.vendor, gpus, self._scanner.known, self._settings.allocation.vendor),
+            vendor=vendor_of(
+                params.vendor, gpus, self._scanner.known, self._settings.allocation.vendor, params.profile
+            ),
+            profile=params.profile,
             gpus=gpus,
             label=await label_of(params.label, peer, self._users, admin=admin),
             note=params.note,

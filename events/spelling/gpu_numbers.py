@@ -1,0 +1,52 @@
+"""Numbers of GPUs as people write them: `3`, or `0:1` for the MIG instance 1 of GPU 0.
+
+Programs count both with one number, the index: indices of instances are above those of all cards.
+"""
+
+from __future__ import annotations
+
+MOST_CARDS = 1024  # Also the most instances of one card.
+MOST_INDEX = MOST_CARDS * (MOST_CARDS + 1)
+LONGEST = 4  # Digits.
+
+
+def instance_index(card: int, number: int) -> int:
+    """Return the index of an instance: `number` as the driver counts the instances of the GPU `card`."""
+    return MOST_CARDS * (card + 1) + number
+
+
+def is_instance(index: int) -> bool:
+    """Return whether an index is that of a MIG instance."""
+    return index >= MOST_CARDS
+
+
+def card_of(index: int) -> int | None:
+    """Return the index of the GPU that an instance is a part of; None for a whole GPU."""
+    return index // MOST_CARDS - 1 if index >= MOST_CARDS else None
+
+
+def place_of(index: int) -> tuple[int, int]:
+    """Return the place of a GPU in lists: instances come after their GPU, in front of the next one."""
+    return (index, -1) if index < MOST_CARDS else (index // MOST_CARDS - 1, index % MOST_CARDS)
+
+
+def spell_gpu(index: int) -> str:
+    """Return `3`, or `0:1` for an instance."""
+    return str(index) if index < MOST_CARDS else f"{index // MOST_CARDS - 1}:{index % MOST_CARDS}"
+
+
+def read_instance(text: str) -> int | None:
+    """Return the index of the instance that `0:1` names; None if it names none."""
+    card, colon, number = text.partition(":")
+    if not colon or not (_is_number(card) and _is_number(number)):
+        return None
+    return instance_index(int(card), int(number))
+
+
+def without_parts(indices: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the indices without instances whose GPU is one of them."""
+    return tuple(index for index in indices if card_of(index) not in indices)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) <= LONGEST and int(word) < MOST_CARDS

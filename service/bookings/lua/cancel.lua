@@ -1,0 +1,48 @@
+-- cancel: ends bookings of one user before they begin, for that user or an administrator. Their GPUs are promised to
+-- nobody any more. `ids` are ids or beginnings of ids.
+-- Keys: sequence events scan gpus reservations queue affinity ledger operation bookings gpu...
+-- Args: host rules request
+-- Returns: JSON: code (done, several, not-yours, missing, again), id, ids, users, cancelled, granted
+-- Events: booking.cancelled reservation.created
+local host, order = open_host(11), cjson.decode(ARGV[3])
+local before = redis.call('GET', KEYS[9])
+if before then return before end
+if host.incomplete then return cjson.encode({code = 'again'}) end
+local bookings, chosen = read_bookings(KEYS[10]), {}
+
+-- Chooses the booking with this id, or whose id begins like it; returns why that is not possible, or nil.
+local function choose(id)
+  local own, ids, users = nil, {}, {}
+  for _, booking in ipairs(bookings) do
+    if booking.id == id then own, ids, users = nil, {}, {} end
+    if string.sub(booking.id, 1, #id) == id then
+      if is_own(booking, order) then
+        own, ids[#ids + 1] = booking, booking.id
+      else
+        users[#users + 1] = booking.user
+      end
+    end
+    if booking.id == id then break end
+  end
+  if not own then return {code = #users > 0 and 'not-yours' or 'missing', id = id, users = users} end
+  if #ids > 1 then return {code = 'several', id = id, ids = ids} end
+  chosen[own.id] = true
+end
+
+for _, id in ipairs(order.ids) do
+  local trouble = choose(id)
+  if trouble then return save_reply(host, trouble) end
+end
+local staying, cancelled = {}, {}
+for _, booking in ipairs(bookings) do
+  if chosen[booking.id] then
+    redis.call('HDEL', KEYS[10], booking.id)
+    publish('booking.cancelled', 'booking/' .. booking.id, booking_facts(host, booking, {by = order.by}))
+    cancelled[#cancelled + 1] = booking
+  else
+    staying[#staying + 1] = booking
+  end
+end
+save_windows(host, staying)
+serve_queue(host)
+return save_reply(host, {code = 'done', cancelled = cancelled})

@@ -1,0 +1,92 @@
+"""The steps with bookings: users book and cancel, and the service begins what is due."""
+
+import random
+import uuid
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule
+from model.plumbing import Host
+from model.promises import Window
+
+from canhazgpu.service.bookings.bookings import BEGIN, BookingRequest
+
+MINUTE = 60_000
+# Minutes from the first step; neither is the end of a reservation, which lasts for a number of hours.
+BEGINS = st.sampled_from((0, 0, 210, 210, 750, 1350, 1870))
+LENGTHS = st.sampled_from((125, 440, 757, 1555))
+NAMED = st.sampled_from(  # Of one vendor.
+    ((0,), (1,), (0, 1), (2,), (3,), (2, 3), (1024,), (2049,), (0, 2048))
+)
+UIDS = st.sampled_from((1001, 1002, 1003))
+
+
+class BookingSteps(Host):
+    """The steps of bookings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside: object = None  # What no script decides: the GPUs, and who uses them.
+        self.short: set[str] = set()
+
+    @invariant()
+    def the_promises_are_kept(self) -> None:
+        """No script makes a window lack GPUs; those that lack none can begin, whatever GPUs are chosen."""
+        gpus = self.model.gpus.values()
+        outside = [(gpu.managed, gpu.drained, gpu.state, bool(gpu.users and not gpu.holder)) for gpu in gpus]
+        short = self.model.shortfalls()
+        if outside == self.outside:
+            assert short <= self.short
+        self.outside, self.short = outside, short
+        if not short:
+            for turn in range(3):
+                self.model.play(random.Random(turn).sample)
+
+    @rule(
+        uid=UIDS,
+        begin=BEGINS,
+        length=LENGTHS,
+        count=st.integers(1, 4),
+        named=st.one_of(st.none(), st.none(), NAMED),
+        vendor=st.sampled_from((None, None, "nvidia", "amd")),
+    )
+    def book(self, uid: int, begin: int, length: int, count: int, named: Any, vendor: Any) -> None:
+        """A user books GPUs, perhaps from now on."""
+        named = named and self.existing(named)
+        count, vendor = (len(named), None) if named else (count, vendor)
+        window = Window(uid, begin * MINUTE, (begin + length) * MINUTE, count, named, vendor)
+        request = BookingRequest(
+            user=f"u{uid}",
+            uid=uid,
+            count=None if named else count,
+            gpus=named,
+            vendor=vendor,
+            begin_ms=self.model.began_ms + window.begin,
+            end_ms=self.model.began_ms + window.end,
+        )
+        operation = uuid.uuid4().hex
+        result = self.do(self.bookings.book(request, operation))
+        window.id = result.booking.id if result.booking else ""
+        self.agree(result.code, self.model.book(window))
+
+        def again() -> None:
+            assert self.do(self.bookings.book(request, operation)) == result
+            self.agree("", "")
+
+        self.again = again
+
+    @precondition(lambda self: self.model.windows)
+    @rule(uid=UIDS, choice=st.integers(0, 9))
+    def cancel_booking(self, uid: int, choice: int) -> None:
+        """Somebody cancels a booking, which may be another user's."""
+        name = self.model.windows[choice % len(self.model.windows)].id
+        operation = uuid.uuid4().hex
+        reply = self.do(self.bookings.cancel(uid, operation, "x", ids=[name]))
+        self.agree(reply["code"], self.model.unbook(uid, name))
+
+    @rule()
+    def begin_bookings(self) -> None:
+        """The service begins the bookings that are due."""
+        reply = self.do(self.allocator.run(BEGIN, 0, "begin", [], [self.store.keys.bookings]))
+        self.model.begin(iter([record["id"] for record in reply["begun"]]))
+        self.agree("", "")
