@@ -5,10 +5,14 @@
 
 import inspect
 import sys
+from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 import msgspec
 
+from canhazgpu.events.contract.descriptions import DESCRIPTIONS
+from canhazgpu.events.contract.values import VALUES
 from canhazgpu.events.envelope import CONTENT_TYPE, SPECVERSION, TYPES
 from canhazgpu.events.notices import Delivery, Notice
 from canhazgpu.events.redis_client.keys import Keys
@@ -135,7 +139,41 @@ def _schemas() -> dict[str, Any]:
     for schema in found.values():
         if "description" in schema:
             schema["description"] = inspect.cleandoc(schema["description"])
+    kept = examples()
+    for name, schema in found.items():
+        for field, description in DESCRIPTIONS.get(name, {}).items():
+            _describe(schema["properties"][field], description, VALUES.get(name, {}).get(field, ()))
+        schema["examples"] = [
+            one for kind, each in kept.items() for one in _parts(found, data_of(kind).__name__, each, name)
+        ][:1]
     return found
+
+
+def _describe(field: dict[str, Any], description: str, values: tuple[str, ...]) -> None:
+    """Add what a field means, and its values. They belong to the alternative that is a text."""
+    field["description"] = description
+    if values:
+        text = next(one for one in field.get("anyOf", (field,)) if one.get("type") == "string")
+        text["enum"] = list(values)
+
+
+def _parts(schemas: dict[str, Any], schema: str, value: Any, wanted: str) -> Iterator[Any]:
+    """Yield the parts of a value of one schema that are of the schema `wanted`."""
+    if schema == wanted:
+        yield value
+    for field, about in schemas[schema]["properties"].items():
+        for one in about.get("anyOf", (about,)):
+            inner = one.get("items", one).get("$ref", "").rpartition("/")[2]
+            values = value.get(field) if "items" in one else [value.get(field)]
+            for each in (values or ()) if inner else ():
+                if each is not None:
+                    yield from _parts(schemas, inner, each, wanted)
+
+
+def examples() -> dict[str, dict[str, Any]]:
+    """Return the data of one event of each type, as a service has published it."""
+    text = (files("canhazgpu.events.contract") / "examples.json").read_bytes()
+    return dict(msgspec.json.decode(text))
 
 
 def _message(event_type: str) -> dict[str, Any]:
@@ -157,6 +195,7 @@ def _message(event_type: str) -> dict[str, Any]:
             },
         },
         "payload": {"$ref": f"#/components/schemas/{data_of(event_type).__name__}"},
+        "examples": [{"payload": examples()[event_type]}],
     }
 
 

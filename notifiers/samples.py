@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from canhazgpu.events.contract.values import VIOLATION_NOTICES
 from canhazgpu.events.notices import ADDRESS, ADMINS, HOLDER, OFFENDER, Notice
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import use_zone
@@ -16,11 +17,6 @@ from canhazgpu.notifiers.messages.html_page import page
 from canhazgpu.notifiers.messages.plain_text import lines, subject
 from canhazgpu.notifiers.messages.sample_notices import Sample, samples
 
-OF_VIOLATIONS = ("opened", "changed", "reminder", "resolved", "terminate")
-OF_RESERVATIONS = ("granted", "expiring", "idle", "released", "unreserved", "timeout")
-OF_FAILURES = ("stalled", "resumed", "gpu-failed", "gpu-recovered", "channel-failing", "channel-recovered")
-KINDS = (*OF_VIOLATIONS, *OF_RESERVATIONS, *OF_FAILURES, "digest", "test")
-AUDIENCES = (OFFENDER, HOLDER, ADMINS, ADDRESS)
 README = """\
 # Notices
 
@@ -53,7 +49,7 @@ def of_violation(violation: Violation, host: str, contact: str, now: str) -> lis
         contact=contact,
     )
     found = []
-    for kind in OF_VIOLATIONS:
+    for kind in VIOLATION_NOTICES:
         told = (ended if kind == "resolved" else violation,)
         for audience, person in people.items():
             if person or audience in (ADMINS, ADDRESS):

@@ -6,33 +6,22 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from canhazgpu.events.contract.values import (
+    CLOSE_REASONS,
+    LEAVE_REASONS,
+    OUTCOMES,
+    RELEASE_REASONS,
+    RESERVATION_KINDS,
+    VIOLATION_KINDS,
+)
 from canhazgpu.events.envelope import GAP, TYPES
 from canhazgpu.events.notices import CHANNELS
-from canhazgpu.events.reservations import MANUAL, RUN, SCHEDULERS
+from canhazgpu.events.reservations import MANUAL, RUN
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import ms_of
 
 OTHER = "other"
-KINDS = (RUN, MANUAL, *sorted(SCHEDULERS))
-VIOLATION_KINDS = ("unreserved", "trespass", "overstaying")
 # Every label value is known before it is first counted: increase() does not see a counter that begins at 1.
-ENDS = (
-    "exited",
-    "released",
-    "expired",
-    "idle",
-    "lost",
-    "unmanaged",
-    "undelivered",
-    "vanished",
-    "admin",
-    "stale",
-)
-LEAVES = ("cancelled", "gone", "timed-out", "impossible")
-CLOSES = ("stopped", "reserved", "exempted", "vanished")
-OUTCOMES = (
-    *("delivered", "unproven", "retry", "failed", "refused", "stuck", "gone", "skipped", "nobody", "dry-run"),
-)
 MOST_CHANNELS = 50
 WAITS = (1, 10, 60, 300, 900, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 24 * 3600)
 PREFIX = "canhazgpu."
@@ -70,17 +59,17 @@ class EventCounts:
     def _start_at_zero(self) -> None:
         for name in TYPES:
             self._events.labels(name.removeprefix(PREFIX))
-        for kind in KINDS:
+        for kind in RESERVATION_KINDS:
             self._created.labels(kind)
         for kind in (RUN, MANUAL):  # Not every host has a scheduler.
             self._waits.labels(kind)
-            for reason in ENDS:
+            for reason in RELEASE_REASONS:
                 self._ended.labels(kind, reason)
-        for reason in LEAVES:
+        for reason in LEAVE_REASONS:
             self._left.labels(reason)
         for kind in VIOLATION_KINDS:
             self._opened.labels(kind)
-            for reason in CLOSES:
+            for reason in CLOSE_REASONS:
                 self._closed.labels(kind, reason)
 
     def know_channel(self, name: str) -> str:
@@ -100,19 +89,19 @@ class EventCounts:
             self._missed.inc(data.get("missing") or 1)
             return
         self._events.labels(name if event["type"] in TYPES else OTHER).inc()
-        kind = _known(data.get("kind"), KINDS)
+        kind = _known(data.get("kind"), RESERVATION_KINDS)
         if name == "reservation.created":
             self._created.labels(kind).inc()
             if data.get("queued"):
                 self._waits.labels(kind).observe(_seconds(data["queued"], data.get("started")))
         elif name == "reservation.released" and not data.get("kept"):
-            self._ended.labels(kind, _known(data.get("reason"), ENDS)).inc()
+            self._ended.labels(kind, _known(data.get("reason"), RELEASE_REASONS)).inc()
         elif name == "request.left":
-            self._left.labels(_known(data.get("reason"), LEAVES)).inc()
+            self._left.labels(_known(data.get("reason"), LEAVE_REASONS)).inc()
         elif name == "violation.opened":
             self._opened.labels(_known(data.get("kind"), VIOLATION_KINDS)).inc()
         elif name == "violation.closed":
-            reason = _known(data.get("reason"), CLOSES)
+            reason = _known(data.get("reason"), CLOSE_REASONS)
             self._closed.labels(_known(data.get("kind"), VIOLATION_KINDS), reason).inc()
         elif name == "notice.attempted":
             channel = self.know_channel(printable(str(data.get("channel"))))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from canhazgpu.cli.exporter.event_counts import KINDS, OTHER, VIOLATION_KINDS
+from canhazgpu.cli.exporter.event_counts import OTHER
+from canhazgpu.events.contract.values import RESERVATION_KINDS, VIOLATION_KINDS
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.timestamps import ms_of
@@ -85,7 +86,7 @@ def _reservations(gpus: Iterable[dict[str, Any]], most_users: int) -> Iterator[M
     held = [row["reservation"] for row in gpus if row["reservation"] and not row.get("instances")]
     kinds = Counter(found["kind"] for found in {found["id"]: found for found in held}.values())
     count = gauge("reservations", "Live reservations by kind.", ("kind",))
-    for kind in dict.fromkeys((*KINDS, *kinds)):
+    for kind in dict.fromkeys((*RESERVATION_KINDS, *kinds)):
         count.add_metric((kind,), kinds[kind])
     yield count
     shares = [(found["kind"], printable(found["user"])) for found in held]
@@ -100,7 +101,7 @@ def _reservations(gpus: Iterable[dict[str, Any]], most_users: int) -> Iterator[M
 def _queue(waiting: Sequence[dict[str, Any]]) -> Iterator[Metric]:
     requests = gauge("queue_requests", "Requests in the queue by kind.", ("kind",))
     counted = Counter(row["kind"] for row in waiting)
-    for kind in dict.fromkeys((*KINDS, *counted)):
+    for kind in dict.fromkeys((*RESERVATION_KINDS, *counted)):
         requests.add_metric((kind,), counted[kind])
     yield requests
     yield one("queue_gpus", "GPUs that the requests in the queue need.", sum(row["count"] for row in waiting))

@@ -74,10 +74,14 @@ def preview(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """Print sample notices, or those for a real violation, without sending them."""
-    from canhazgpu.notifiers.samples import AUDIENCES, KINDS, OF_VIOLATIONS  # noqa: PLC0415 - heavy
+    from canhazgpu.events.contract.values import (  # noqa: PLC0415 - heavy
+        AUDIENCES,
+        NOTICE_KINDS,
+        VIOLATION_NOTICES,
+    )
 
     _one_of("--channel", channel, CHANNELS)
-    _one_of("--kind", kind, OF_VIOLATIONS if violation else KINDS)
+    _one_of("--kind", kind, VIOLATION_NOTICES if violation else NOTICE_KINDS)
     _one_of("--audience", audience, AUDIENCES)
     if html and channel == "wall":
         fail("--html and --channel wall cannot be used together: a terminal shows text", USAGE)

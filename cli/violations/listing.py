@@ -67,9 +67,9 @@ app = typer.Typer(
 
 
 def _kinds(incomplete: str) -> list[str]:
-    from canhazgpu.service.violations.filters import KINDS  # noqa: PLC0415 - for completion alone
+    from canhazgpu.events.contract.values import VIOLATION_KINDS  # noqa: PLC0415 - for completion alone
 
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
+    return [kind for kind in VIOLATION_KINDS if kind.startswith(incomplete)]
 
 
 @app.callback(invoke_without_command=True)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from canhazgpu.events.contract.values import VIOLATION_KINDS
 from canhazgpu.events.notices import Delivery
 from canhazgpu.events.outbox import DeadLetter
 from canhazgpu.service.api import requests
@@ -19,7 +20,6 @@ from canhazgpu.service.routes.reservation_routes.bookings import BOOKINGS
 from canhazgpu.service.routes.reservation_routes.containers import CHECK
 from canhazgpu.service.status.gpu_holders import GpuHolderResponse
 from canhazgpu.service.status.user_status import UserResponse
-from canhazgpu.service.violations.filters import KINDS
 from canhazgpu.service.violations.responses import TimelineResponse
 
 OPERATIONS = (
@@ -42,7 +42,7 @@ OPERATIONS = (
             "until": (TEXT, "Violations that started by this time; same syntax as since."),
             "user": (TEXT, "Only violations of this user."),
             "gpu": (TEXT, "Only violations on this GPU: its index, or the beginning of its UUID."),
-            "kind": ({"enum": list(KINDS)}, "Only violations of this kind."),
+            "kind": ({"enum": list(VIOLATION_KINDS)}, "Only violations of this kind."),
             "open": (FLAG, "1: only open violations."),
             "unreached": (FLAG, "1: only violations whose user could not be notified."),
         },

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from canhazgpu.events.contract.values import VIOLATION_KINDS
 from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.timestamps import ms_of
 from canhazgpu.events.violations import Violation
 
-KINDS = ("unreserved", "trespass", "overstaying")
 NAMES = ("since", "until", "user", "gpu", "kind", "open", "unreached")
 WEEK_MS = 7 * 86_400_000
 MOST_DIGITS = 7  # Of a GPU's index.
@@ -65,10 +65,9 @@ def filters(words: Mapping[str, str], now_ms: int, spell: Callable[[str], str] =
     gpu, kind = said.get("gpu"), said.get("kind")
     if gpu is not None and not (gpu.isascii() and gpu.isdigit() and len(gpu) <= MOST_DIGITS):
         raise ValueError(f"{spell('gpu')}: '{printable(gpu, 20)}' is not the number of a GPU, such as 0 or 3")
-    if kind is not None and kind not in KINDS:
-        raise ValueError(
-            f"{spell('kind')}: there is no kind '{printable(kind, 20)}'; use one of {', '.join(KINDS)}"
-        )
+    if kind is not None and kind not in VIOLATION_KINDS:
+        known = ", ".join(VIOLATION_KINDS)
+        raise ValueError(f"{spell('kind')}: there is no kind '{printable(kind, 20)}'; use one of {known}")
     return Filters(
         since_ms=max(0, since_ms),
         until_ms=until_ms,

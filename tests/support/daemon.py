@@ -17,6 +17,7 @@ from support import forks
 from support.eventually import until as until  # noqa: PLC0414 - tests take it from here
 from support.forks import COMMAND as COMMAND  # noqa: PLC0414 - the same
 from support.people import Person
+from support.published_events import wrong_events
 
 from canhazgpu.cli.status_lines import line
 from canhazgpu.client import Client, Refused, Unreachable
@@ -187,9 +188,12 @@ class Daemon:
         """End it; return its exit status."""
         if self.process is None:
             return None
+        stops = number == signal.SIGTERM
+        wrong = wrong_events(self.folder / "state" / "redis" / "redis.sock") if stops else []
         self.process.send_signal(number)
         status = self.process.wait(PATIENCE)
         self.process = None
+        assert not wrong, "\n".join(wrong)
         return status
 
 

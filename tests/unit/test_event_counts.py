@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from canhazgpu.cli.exporter.event_counts import MOST_CHANNELS, VIOLATION_KINDS, EventCounts
-from canhazgpu.service.violations.filters import KINDS
+from canhazgpu.cli.exporter.event_counts import MOST_CHANNELS, EventCounts
 
 
 class Counted:
@@ -89,11 +88,6 @@ def test_the_last_of_many_attempts_has_failed(counted: Counted) -> None:
     counted.count("notice.attempted", channel="email", outcome="retry", final=True)
     assert counted("notice_attempts_total", channel="email", outcome="retry") == 1
     assert counted("notice_attempts_total", channel="email", outcome="failed") == 1
-
-
-def test_the_kinds_of_violations_are_those_of_the_service() -> None:
-    """Each of them begins at zero."""
-    assert VIOLATION_KINDS == KINDS
 
 
 def test_a_channel_begins_at_zero(counted: Counted) -> None:

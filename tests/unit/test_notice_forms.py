@@ -7,12 +7,13 @@ import msgspec
 import pytest
 from support.pages import Page
 
+from canhazgpu.events.contract.values import AUDIENCES, NOTICE_KINDS
 from canhazgpu.notifiers.channels.wall import CUT, message
 from canhazgpu.notifiers.messages.describe import describe
 from canhazgpu.notifiers.messages.html_page import page
 from canhazgpu.notifiers.messages.plain_text import QUESTIONS, lines, subject
 from canhazgpu.notifiers.messages.sample_notices import Sample, samples
-from canhazgpu.notifiers.samples import AUDIENCES, KINDS, files
+from canhazgpu.notifiers.samples import files
 
 NOTICES = Path(__file__).parents[2] / "docs" / "notices"
 SAMPLES = {one.name: one for one in samples()}
@@ -54,7 +55,7 @@ def test_text_and_page_tell_the_same(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("audience", AUDIENCES)
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("test", "digest")])
+@pytest.mark.parametrize("kind", [kind for kind in NOTICE_KINDS if kind not in ("test", "digest")])
 def test_wall_for_everyone_has_words_for_every_kind(kind: str, audience: str) -> None:
     """Every kind of notice has wording for every audience."""
     for one in SAMPLES.values():

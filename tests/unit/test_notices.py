@@ -5,11 +5,11 @@ import re
 import msgspec
 import pytest
 
+from canhazgpu.events.contract.values import AUDIENCES, NOTICE_KINDS, VIOLATION_NOTICES
 from canhazgpu.events.notices import ADMINS, OFFENDER, Notice
 from canhazgpu.notifiers.messages.plain_text import QUESTIONS, headline, lines, subject
 from canhazgpu.notifiers.messages.sample_facts import PYTHON, reservation, violation
 from canhazgpu.notifiers.messages.sample_notices import Sample, samples
-from canhazgpu.notifiers.samples import AUDIENCES, KINDS, OF_VIOLATIONS
 
 SAMPLES = {one.name: one for one in samples()}
 OPENED = SAMPLES["opened-offender"].notice
@@ -244,9 +244,9 @@ def test_every_kind_that_there_is_has_its_words() -> None:
         for word in sentence.rpartition(":")[2].split(",")
     }
     assert len(kinds) == 19
-    assert kinds == set(KINDS) == {one.notice.kind for one in SAMPLES.values()}
+    assert kinds == set(NOTICE_KINDS) == {one.notice.kind for one in SAMPLES.values()}
     told = {(one.notice.kind, one.notice.audience) for one in SAMPLES.values()}
-    lasting = {kind for kind in OF_VIOLATIONS if kind != "terminate"}
+    lasting = {kind for kind in VIOLATION_NOTICES if kind != "terminate"}
     assert {(kind, audience) for kind in lasting for audience in AUDIENCES} <= told
     assert set(SAYS) | {"opened-offender-many"} == set(SAMPLES)
 
