@@ -76,23 +76,24 @@ def only_of(
     *,
     profile: str | None = None,
     whole: bool = False,
+    within: str | None = None,
 ) -> Sequence[Record]:
     """Return reservations with only the GPUs that a run in them can use.
 
     Those are of the vendor, and MIG instances of the `profile`. With `whole`, instances count only if their
-    GPU is reserved as a whole. A GPU that is divided is used by its instances.
+    GPU is reserved as a whole, or in the reservation `within`: a run that is part of it stays in it. A GPU
+    that is divided is used by its instances.
     """
 
-    def fits(gpu: int, held: Collection[int], divided: Collection[int | None]) -> bool:
+    def fits(gpu: int, record: Record) -> bool:
+        held = record.gpus
         usage = known.get(gpu)
         is_of_vendor = asked is None or (usage is not None and usage.vendor == asked)
         is_of_profile = profile is None or (usage is not None and usage.profile == profile)
-        is_part = whole and is_instance(gpu) and card_of(gpu) not in held
-        return gpu not in divided and is_of_vendor and is_of_profile and not is_part
+        is_part = whole and record.id != within and is_instance(gpu) and card_of(gpu) not in held
+        is_divided = gpu in map(card_of, held)
+        return not is_divided and is_of_vendor and is_of_profile and not is_part
 
     return [
-        msgspec.structs.replace(
-            one, gpus=tuple(gpu for gpu in one.gpus if fits(gpu, one.gpus, set(map(card_of, one.gpus))))
-        )
-        for one in records
+        msgspec.structs.replace(one, gpus=tuple(gpu for gpu in one.gpus if fits(gpu, one))) for one in records
     ]

@@ -65,9 +65,10 @@ def decide(asked: Asked, starter: Starter, snapshot: Snapshot) -> Decision:
     }
     divided = {card_of(gpu.usage.index) for gpu in snapshot.gpus}
     target = (own if starter.run_gpus is None else set(starter.run_gpus)) - divided
-    if asked.narrow and not asked.every and target and _asks_for_all(asked, snapshot.gpus):
-        only = None if found == target else tuple(sorted(target))
-        return Decision(gpus=tuple(sorted(target)), only=only)
+    left = _opened_by_files(target, snapshot.gpus) if asked.devices else target
+    if asked.narrow and not asked.every and left and _asks_for_all(asked, snapshot.gpus):
+        only = None if found == left else tuple(sorted(left))
+        return Decision(gpus=tuple(sorted(left)), only=only)
     if unknown:
         return Decision(
             gpus=wanted,
@@ -123,6 +124,12 @@ def _with_parts(found: set[int], gpus: Iterable[GpuState]) -> set[int]:
     """Return GPUs, and the MIG instances instead of those that are divided."""
     parts = {gpu.usage.index for gpu in gpus if card_of(gpu.usage.index) in found}
     return (found - {card_of(part) for part in parts}) | parts
+
+
+def _opened_by_files(target: set[int], gpus: Iterable[GpuState]) -> set[int]:
+    """Return which of these GPUs a container can have by device files: the file of a GPU opens all instances."""
+    incomplete = {card_of(gpu.usage.index) for gpu in gpus if gpu.usage.index not in target}
+    return {index for index in target if not is_instance(index) or card_of(index) not in incomplete}
 
 
 def _asks_for_all(asked: Asked, gpus: Sequence[GpuState]) -> bool:

@@ -14,7 +14,7 @@ import structlog
 from canhazgpu.events.gpu import GpuReading, GpuUsage, vendor_of
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.events.spelling.gpu_numbers import spell_gpu
+from canhazgpu.events.spelling.gpu_numbers import is_instance, spell_gpu
 from canhazgpu.service.gpus.card_identity import (
     Card,
     Move,
@@ -66,7 +66,7 @@ class Renumbering:
         self.moved, self.former, self.granted = {}, {}, False
         seen = {reading.index: reading.uuid for reading in readings}
         anew = self._blind and any(map(_is_missing, self._known.values()))
-        is_first = self._cards is None
+        is_first, known = self._cards is None, self._known.keys()
         if is_first or seen != self._seen or anew:
             await self._renumber(readings, seen)
             self._seen = seen
@@ -89,8 +89,9 @@ class Renumbering:
                 and not self._instances.stays(index)
             )
         ]
-        if overdue:
-            await self._forget(overdue, again, dissolved)
+        divided = any(is_instance(one) and (is_first or one not in known) for one in self._known)
+        if overdue or divided:
+            await self._forget(overdue, again, dissolved, divided=divided)
         named = tuple(self._named(reading) for reading in readings)
         self._as_listed = named == tuple(readings) and not any(map(_is_missing, self._known.values()))
         return named
@@ -184,7 +185,9 @@ class Renumbering:
         )
         return int(reply)
 
-    async def _forget(self, indices: Sequence[int], again: Container[int], dissolved: Container[int]) -> None:
+    async def _forget(
+        self, indices: Sequence[int], again: Container[int], dissolved: Container[int], *, divided: bool
+    ) -> None:
         keys, sure = self._store.keys, known_uuids(self._known)
         reply = await self._store.run(
             FORGET,
@@ -212,6 +215,7 @@ class Renumbering:
                         for one in indices
                     ]
                 ),
+                int(divided),
             ],
         )
         answer: dict[str, Any] = msgspec.json.decode(reply)

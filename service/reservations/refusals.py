@@ -28,6 +28,7 @@ WORDS = {
     "unknown": "unknown",
 }
 MOMENT = "%Y-%m-%d %H:%M"
+MOST_PROFILES = 3  # To name.
 SHORTEST = 60  # Seconds: times until a booking begins are given in whole minutes.
 LOOK = "run 'canhazgpu status' for details"
 BOOKED = "run 'canhazgpu bookings' for details"
@@ -151,7 +152,12 @@ def _never(reserved: Reserved, request: AllocationRequest) -> Problem:
         asked = f"{_counted(reserved.need, 'MIG instance')} {request.profile} {were} requested"
         detail = f"{asked}, but this host has {reserved.managed}"
         return Problem(400, "too-many", detail, "`canhazgpu status --long` lists them")
-    detail = f"{reserved.need} {_kind(request)}GPUs were requested, but this host has {reserved.managed}"
+    asked = "1 {}GPU was" if reserved.need == 1 else f"{reserved.need} {{}}GPUs were"
+    detail = f"{asked.format(_kind(request))} requested, but this host has {reserved.managed}"
+    if reserved.divided:
+        detail += " that " + ("is" if reserved.managed == 1 else "are") + " not divided into MIG instances"
+        shown = " or ".join(f"--mig {printable(profile)}" for profile in reserved.divided[:MOST_PROFILES])
+        return Problem(400, "too-many", detail, f"request instances with {shown}")
     return Problem(400, "too-many", detail, "`canhazgpu status` lists them")
 
 

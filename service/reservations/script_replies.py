@@ -43,6 +43,7 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     need: int = 0
     held: int = 0  # With the code limit: how many GPUs the user holds on this host.
+    divided: tuple[str, ...] = ()  # With the code never: the profiles of the host's MIG instances.
     until_ms: int | None = None  # It could have been granted with an end that is not later.
 
 

@@ -85,8 +85,9 @@ def test_requests_that_no_instance_fits(host: Daemon) -> None:
     """Too many, an unknown profile, an instance that does not exist, and mistakes are said on one line."""
     few = host.run("reserve", "--mig", "1g.10gb:2")
     assert few.stderr.startswith("Error: 2 MIG instances 1g.10gb were requested, but this host has 1 (")
-    assert host.run("reserve", "--gpus", "2").stderr.startswith(
-        "Error: 2 GPUs were requested, but this host has 1"
+    assert host.run("reserve", "--gpus", "2").stderr == (
+        "Error: 2 GPUs were requested, but this host has 1 that is not divided into MIG instances"
+        " (request instances with --mig 1g.10gb or --mig 3g.40gb)\n"
     )
     assert host.run("reserve", "--gpu-ids", "0:7").stderr.startswith(
         "Error: there is no GPU 0:7 on this host"
@@ -99,6 +100,17 @@ def test_requests_that_no_instance_fits(host: Daemon) -> None:
     taken = host.run("reserve", "--mig", "1g.10gb", "--nonblock")
     why = "Requested: 1, Available: 0 (1 MIG instance reserved - run"
     assert taken.stderr.startswith(f"Error: Not enough 1g.10gb MIG instances available. {why}")
+
+
+def test_a_host_whose_cards_are_all_divided(host: Daemon) -> None:
+    """The refusal says so, and how instances are requested."""
+    host.place(BOTH + gpu(1, uuid="GPU-whole") + instance(0, "7g.80gb", "MIG-cccccccc-2"))
+    until(lambda: "GPU 1:0" in host.status())
+    refused = host.run("run", "--", "true")
+    assert refused.stderr == (
+        "Error: 1 GPU was requested, but this host has 0 that are not divided into MIG instances"
+        " (request instances with --mig 1g.10gb or --mig 3g.40gb or --mig 7g.80gb)\n"
+    )
 
 
 def test_a_violation_names_the_instance(host: Daemon) -> None:
@@ -152,6 +164,16 @@ def test_a_run_in_the_reservation_of_a_whole_card(host: Daemon) -> None:
     until(lambda: host.status().count("AVAILABLE") == 3)
     host.run("reserve", "--gpu-ids", "0")
     assert host.run("run", "--gpus", "1", "--", *SHOW).stdout == f"{SMALL}|{SMALL}\n"
+
+
+def test_a_run_in_the_reservation_of_an_instance(host: Daemon) -> None:
+    """It stays on the instance, and is refused if it asks for more; no other GPU is taken."""
+    inner = [*COMMAND, "run", "--gpus", "1", "--", *SHOW]
+    assert host.run("run", "--mig", "3g.40gb", "--", *inner).stdout == f"{LARGE}|{LARGE}\n"
+    inner[3] = "2"
+    refused = host.run("run", "--wait", "--mig", "3g.40gb", "--", *inner)
+    assert "2 GPUs were requested within reservation" in refused.stderr
+    assert "which has 1 GPU(s): [0:1]" in refused.stderr
 
 
 def test_env_of_a_whole_card(host: Daemon) -> None:

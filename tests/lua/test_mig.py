@@ -226,6 +226,25 @@ async def test_who_waits_for_an_instance_that_is_gone_waits_no_more(host: MigHos
     assert [one.profile for one in await host.allocator.waiting()] == ["3g.40gb"]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_who_waits_for_more_whole_gpus_than_are_left_waits_no_more(
+    host: MigHost, *, restarts: bool
+) -> None:
+    """MIG is turned on: those who still can be served keep their places, also if the service begins anew."""
+    await host.look({})
+    await host.look({})
+    await host.take(BOB, "1")
+    await host.reserve(ALICE, count=2, wait=True)
+    await host.reserve(ALICE, count=1, wait=True)
+    if restarts:
+        host.restart()
+    await host.drain(0)
+    await host.look(TWO)
+    (left,) = await host.published("request.left")
+    assert (left.data["count"], left.data["reason"]) == (2, "impossible")
+    assert [one.count for one in await host.allocator.waiting()] == [1]
+
+
 async def test_a_violation_names_the_instance(host: MigHost) -> None:
     """Use of an instance that somebody else holds is a violation on it, and on nothing else."""
     await host.take(ALICE, "0:0")

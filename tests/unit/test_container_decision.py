@@ -107,6 +107,17 @@ def test_a_container_with_a_divided_gpu_has_all_of_its_instances(asked: Asked) -
     )
 
 
+def test_all_device_files_are_not_narrowed_to_an_instance() -> None:
+    """The file of a divided GPU opens all instances whose own files the container has, so it takes all of them."""
+    everything = Asked(devices=(0, 1, 2, 3), narrow=True)
+    refused = decide(everything, ada(), divided(LEFT))
+    assert "GPU 2:1: not reserved" in str(refused.reason)
+    assert refused.remedy == "ada has GPU 2:0: ask for it only"
+    assert decide(everything, ada(), divided(0, LEFT)).only == (0,)
+    assert decide(everything, ada(), divided(2, LEFT, RIGHT)).only == (LEFT, RIGHT)
+    assert decide(Asked(names=("all",), narrow=True), ada(), divided(LEFT)).only == (LEFT,)
+
+
 @pytest.mark.parametrize(
     ("asked", "gpus", "said"),
     [

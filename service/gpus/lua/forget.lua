@@ -1,10 +1,11 @@
 -- forget: removes GPUs that the driver has not listed for missing_ms. Their reservations are released and their
 -- violations are closed. The settings of a card are stored under its UUID, if the UUID identifies it, until it is back.
 -- If another listed card has the same UUID, the GPU is removed at once, unless it has state that somebody needs.
+-- Requests that cannot be served any more leave the queue: of what is gone, or of whole GPUs if some were `divided`.
 -- A MIG instance is removed at once if its card is without it (`dissolved`), but not one with a holder that the first
 -- scan after a start did not find (`early`): after a start of the host, instances are created later.
 -- Keys: sequence events scan gpus reservations queue affinity ledger violations open pending removed gpu...
--- Args: host rules missing_ms cards
+-- Args: host rules missing_ms cards divided
 -- Returns: JSON: code (done, again), removed, released, granted
 -- Events: gpu.removed violation.closed request.left reservation.created reservation.released
 local violations, open_key, pending_key, removed_key = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
@@ -60,7 +61,7 @@ for _, card in ipairs(cards) do
     end
   end
 end
-if #removed == 0 then return cjson.encode({code = 'done'}) end
+if #removed == 0 and ARGV[5] == '0' then return cjson.encode({code = 'done'}) end
 redis.call('HDEL', KEYS[3], 'settled')
 local released = release_parts(host, parts, 'vanished')
 
@@ -91,7 +92,7 @@ end
 
 local waiting = {}
 for _, request in ipairs(host.requests) do
-  local never = needed(request) > managed_for(host, request)
+  local never = (#removed > 0 or not request.profile) and needed(request) > managed_for(host, request)
   for _, index in ipairs(request.gpus or {}) do never = never or not host.by_index[index] end
   if never then
     leave(request, 'impossible')

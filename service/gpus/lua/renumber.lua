@@ -1,7 +1,8 @@
 -- renumber: moves the state of each card to the card's current index.
 -- The state of a card that the driver no longer lists moves to an index that no other card has, and waits there.
 -- If a card is back that forget has removed, its stored settings are restored.
--- A new MIG instance is drained, unmanaged and reserved like its card.
+-- A new MIG instance is drained, unmanaged and reserved like its card. New cards are in the list from now on, so that
+-- state that is restored before the next scan is stored sees them.
 -- Keys: sequence events scan gpus reservations queue affinity violations open pending silences removed gpu...
 -- Args: host change
 -- Returns: now_ms; 0 if the cards in Redis are not those that the caller expects: then nothing was changed
@@ -99,8 +100,6 @@ local function restore_card(card)
   local text = redis.call('HGET', removed_key, card.uuid)
   if not text then return end
   local kept, key = cjson.decode(text), key_of[card.index]
-  redis.call('ZADD', KEYS[4], card.index, card.index)
-  redis.call('HSET', key, 'uuid', card.uuid)
   for name, value in pairs(kept.facts) do redis.call('HSETNX', key, name, value) end
   for uid, had in pairs(kept.affinity) do redis.call('HSETNX', KEYS[7], uid .. '/' .. card.index, had) end
   redis.call('HDEL', removed_key, card.uuid)
@@ -157,6 +156,8 @@ if #moved > 0 then
   end
 end
 for _, card in ipairs(change.new) do
+  redis.call('ZADD', KEYS[4], card.index, card.index)
+  redis.call('HSET', key_of[card.index], 'uuid', card.uuid)
   restore_card(card)
   join_card(card)
 end

@@ -30,19 +30,22 @@ for _, id in ipairs(state.strong) do strong[id] = true end
 for _, id in ipairs(state.weak) do weak[id] = true end
 
 -- Resolves conflicts: if two reservations have the same GPU, a run with a live process keeps it, or else the
--- current holder. A reservation that was not acknowledged yet keeps nothing.
+-- current holder. A reservation that was not acknowledged yet keeps nothing. A card that has got instances is restored
+-- with them, and who loses one of them does not hold the card as a whole.
 local function without_conflicts(record)
-  local gpus = {}
-  for _, index in ipairs(record.gpus) do
+  local all, lost, gpus = {gpus = with_instances(host, record.gpus)}, {}, {}
+  for _, index in ipairs(all.gpus) do
     local gpu = host.by_index[index]
     local other = gpu and gpu.holder and gpu.holder ~= record.id and host.records[gpu.holder]
     if other then
       local wins = weak[other.id] or (record.kind == 'run' and not strong[other.id])
-      if wins then release(host, other, {index}, 'lost') end
+      if wins then release(host, other, lost_with(host, other, {index}, 'lost'), 'lost') else lost[#lost + 1] = index end
       conflicts[#conflicts + 1] = {gpu = index, holder = wins and record.user or other.user, loser = wins and other.user or record.user}
-      other = not wins
     end
-    if not other then gpus[#gpus + 1] = index end
+  end
+  lost = lost_with(host, all, lost, 'lost')
+  for _, index in ipairs(all.gpus) do
+    if #lost == 0 or not wants({gpus = lost}, index) then gpus[#gpus + 1] = index end
   end
   return gpus
 end

@@ -74,6 +74,17 @@ if known then
   return save_reply(host, {code = 'gone', id = known})
 end
 
+-- Returns the profiles of the managed MIG instances of this host, or nil if there are none.
+local function profiles(host)
+  local found, seen = {}, {}
+  for _, gpu in ipairs(host.instances and host.gpus or {}) do
+    local profile = gpu.index >= FIRST_INSTANCE and not gpu.unmanaged and gpu.text and usage_of(gpu).profile
+    if profile and not seen[profile] then found[#found + 1] = profile end
+    seen[profile or ''] = true
+  end
+  return #found > 0 and found or nil
+end
+
 local managed, missing = managed_for(host, request), {}
 for _, index in ipairs(request.gpus or {}) do
   local gpu = host.by_index[index]
@@ -83,7 +94,7 @@ local most = request.most or request.limit  -- Without what the user holds on ot
 if #missing > 0 or needed(request) > managed or (most and needed(request) > most) then
   local reason, remedy
   if #host.gpus == 0 and host.blind then reason, remedy = trouble({}) end
-  return save_reply(host, {code = 'never', missing = missing, managed = managed, limit = most, need = needed(request),
+  return save_reply(host, {code = 'never', missing = missing, managed = managed, limit = most, need = needed(request), divided = profiles(host),
     troubles = reason and {{gpu = 0, why = 'unknown', reason = reason, remedy = remedy}} or nil})
 end
 

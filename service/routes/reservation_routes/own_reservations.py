@@ -98,7 +98,11 @@ class OwnReservationRoutes:
             timeout, uses = params.timeout is not None, self._nested.uses()
             whole = params.count is not None and params.profile is None
             known, profile = self._scanner.known, params.profile
-            usable = own if gpus else only_of(params.vendor, own, known, profile=profile, whole=whole)
+            usable = (
+                own
+                if gpus
+                else only_of(params.vendor, own, known, profile=profile, whole=whole, within=within)
+            )
             found = choose(usable, within, uses, count=params.count, gpus=gpus, timeout=timeout)
             if found:
                 return self._granted(peer, found)
