@@ -82,8 +82,9 @@ def _size(url: str, client: Client, gpus: int) -> str:
     shown = layout.page("/", "GPUs now", state, now_page(state, past), viewer, layout.LiveAt("/live", "0"))
     files = [urlopen(url + name).read() for name in FILES]  # noqa: S310 - its own address
     bodies = [shown.encode(), *files]
-    whole, packed = sum(map(len, bodies)), sum(len(gzip.compress(body, 5)) for body in bodies)
-    return f"{gpus} GPUs: the page with style and script {whole / 1000:.0f} kB, {packed / 1000:.0f} kB packed"
+    whole = sum(map(len, bodies)) / 1000
+    compressed = sum(len(gzip.compress(body, 5)) for body in bodies) / 1000
+    return f"{gpus} GPUs: the page with style and script {whole:.0f} kB, {compressed:.0f} kB compressed"
 
 
 def _load(url: str, process: psutil.Process, client: Client, gpus: int) -> Iterator[str]:

@@ -31,6 +31,7 @@ class HostCollector(Collector):
         """Ask nothing yet. `program` is named in what is reported."""
         self._client, self._counts, self._most_users = client, counts, most_users
         self._program = program
+        self._version = importlib.metadata.version("canhazgpu")  # Once: it reads and parses a file.
         self._lock = Lock()
         self._found: tuple[Metric, ...] = ()
         self._asked = -RECENT
@@ -51,7 +52,7 @@ class HostCollector(Collector):
 
     def _collected(self) -> Iterator[Metric]:
         build = gauge("build_info", "The version of the exporter; always 1.", ("version",))
-        build.add_metric((importlib.metadata.version("canhazgpu"),), 1)
+        build.add_metric((self._version,), 1)
         yield build
         began = time.monotonic()
         try:
