@@ -13,6 +13,7 @@ RELEASE_REASONS = (
     *("admin", "stale"),
 )
 LEAVE_REASONS = ("cancelled", "gone", "timed-out", "impossible")
+OBSTACLES = ("held", "in_use", "drained", "error", "unknown", "unmanaged", "divided")
 VIOLATION_KINDS = ("unreserved", "trespass", "overstaying")
 CLOSE_REASONS = ("stopped", "reserved", "exempted", "vanished")
 VIOLATION_NOTICES = ("opened", "changed", "reminder", "resolved", "terminate")
@@ -30,6 +31,8 @@ STREAMS = ("events", "violations", "ledger", "notices", "deliveries")
 VALUES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "GpuSummary": {"state": GPU_STATES},
     "Reservation": {"kind": RESERVATION_KINDS, "reason": RELEASE_REASONS},
+    "Booking": {"reason": ("late", "off")},
+    "Obstacle": {"why": OBSTACLES},
     "Request": {"kind": RESERVATION_KINDS, "reason": LEAVE_REASONS},
     "Violation": {"kind": VIOLATION_KINDS, "evidence": EVIDENCE, "reason": CLOSE_REASONS},
     "ProcessUse": {"evidence": EVIDENCE},

@@ -33,7 +33,8 @@ class BookingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     `seen` is the place of the last request in the queue that was considered. `uuids` are those of the `gpus`
     that were named by UUID: the script follows them if they are renumbered. `limit`: the maximum number of
-    GPUs that are booked for this user at a time, and `most_hours` that of the GPU-hours of all bookings.
+    GPUs that are booked for this user at a time, `most_hours` that of the GPU-hours of all bookings, and
+    `most_bookings` that of bookings.
     """
 
     user: str
@@ -51,10 +52,11 @@ class BookingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     seen: int | None = None
     limit: int | None = None
     most_hours: int | None = None
+    most_bookings: int | None = None
 
 
 class BookingResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of `book`. `code` is done, refused, never, limit, hours, or newer (the queue has grown).
+    """The result of `book`. `code` is done, refused, never, limit, hours, many, full, or newer (the queue has grown).
 
     `gpus`: how many the user holds or has booked at that time; `hours`: the GPU-hours with this booking.
     """
@@ -117,6 +119,11 @@ class Bookings:
         """Promise GPUs for a window, or return why that is not possible."""
         reply = await self._change(BOOK, request.uid, operation, msgspec.json.encode(request))
         return msgspec.convert(reply, BookingResult)
+
+    async def known(self, uid: int, operation: str) -> Booked | None:
+        """Return the booking that an earlier call with this operation has made."""
+        reply = await self._allocator.known_reply(BOOK, uid, operation)
+        return msgspec.convert(reply, BookingResult).booking if reply else None
 
     async def cancel(
         self, uid: int, operation: str, by: str, *, ids: Sequence[str], person: int | None = None

@@ -35,6 +35,12 @@ def not_booked(
     if result.code == "hours":
         detail = f"your bookings would have {result.hours:.0f} GPU-hours; your limit is {request.most_hours}"
         return Problem(403, "too-many-hours", detail, "book less, or cancel a booking")
+    if result.code == "many":
+        detail = f"you have {result.need} open bookings, which is your limit"
+        return Problem(409, "too-many-bookings", detail, f"cancel one: {LISTED}")
+    if result.code == "full":
+        detail = f"this host has {result.need} open bookings, which is the maximum"
+        return Problem(409, "too-many-bookings", detail, LISTED)
     what = f"GPU {spell_ranges(request.gpus)}" if request.gpus else f"{window.count} {kind}GPU(s)"
     detail = f"{what} cannot be promised from {_moment(window.begin_ms)} to {_moment(window.end_ms)}"
     return Problem(409, "not-free", detail, _instead(free))

@@ -4,7 +4,8 @@ Requests that wait came first: a booking is not made if it would make one of the
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -14,18 +15,21 @@ from canhazgpu.service.status.queue_eta import queue_eta
 from canhazgpu.service.storage.snapshot import Snapshot
 
 NO_END = 10**14 - 1  # Of a request that takes its GPUs without an end, in ms.
-LOOKS = 300  # Windows to try.
+LOOKS = 300  # Windows to try,
+PATIENCE = 0.3  # for so many seconds.
+MINUTE_MS = 60_000
 
 
-def delayed_by(seen: Snapshot, window: Window) -> list[Waiting]:
+def delayed_by(seen: Snapshot, window: Window, before: Mapping[str, int] | None = None) -> list[Waiting]:
     """Return the requests that would wait longer if a window was promised.
 
     If it cannot be foreseen when a request gets its GPUs, it must be able to get them at any time. One that
-    waits for an administrator keeps nothing from others, as in the queue.
+    waits for an administrator keeps nothing from others, as in the queue. `before` is the forecast of the
+    queue without the window, if it is known.
     """
     if not seen.waiting:
         return []
-    before, after = queue_eta(seen), queue_eta(_with(seen, window))
+    before, after = before or queue_eta(seen), queue_eta(_with(seen, window))
     later = [one for one in seen.waiting if one.id in before and after.get(one.id, math.inf) > before[one.id]]
     cards = cards_of(seen)
     unforeseen = [one for one in seen.waiting if one.id not in before and _is_in_reach(one, cards)]
@@ -37,8 +41,16 @@ def delayed_by(seen: Snapshot, window: Window) -> list[Waiting]:
     return later or [one for one in of_instances if _left(one, cards, window) < one.need]
 
 
+def could_begin(seen: Snapshot, window: Window) -> bool:
+    """Return whether a window could be promised if nobody waited."""
+    return Promises(seen.windows, cards_of(seen), seen.now_ms).fits(window)
+
+
 def next_windows(seen: Snapshot, window: Window, most: int, latest_ms: int) -> list[int]:
-    """Return the first moments, at most so many, at which a window of the same length could begin instead."""
+    """Return the first moments, at most so many, at which a window of the same length could begin instead.
+
+    They are whole minutes. With many bookings, later ones are not looked for.
+    """
     return [begin for _, begin in zip(range(most), _possible(seen, window, latest_ms), strict=False)]
 
 
@@ -47,11 +59,15 @@ def _possible(seen: Snapshot, window: Window, latest_ms: int) -> Iterator[int]:
     first = max(window.begin_ms, seen.now_ms)
     ends = {int(card.free_ms) for card in cards if not card.out and not math.isinf(card.free_ms)}
     ends |= {one.end_ms for one in seen.windows}
-    promises = Promises(seen.windows, cards, seen.now_ms)
-    for begin in sorted({first, *(end for end in ends if first < end <= latest_ms)})[:LOOKS]:
+    minutes = {-(-moment // MINUTE_MS) * MINUTE_MS for moment in (first, *ends)}
+    promises, before = Promises(seen.windows, cards, seen.now_ms), queue_eta(seen)
+    give_up = time.monotonic() + PATIENCE
+    for begin in sorted(one for one in minutes if first <= one <= latest_ms)[:LOOKS]:
         tried = msgspec.structs.replace(window, begin_ms=begin, end_ms=begin + lasts_ms)
-        if promises.fits(tried) and not delayed_by(seen, tried):
+        if promises.fits(tried) and not delayed_by(seen, tried, before):
             yield begin
+        if time.monotonic() >= give_up:
+            return
 
 
 def _with(seen: Snapshot, window: Window) -> Snapshot:

@@ -56,9 +56,9 @@ class _Simulation:
         self._promises = None
         claimed = self._begin(moment)
         for request in waiting:
-            if self._capped(request, moment):
-                continue
             end = moment + (request.duration_ms or request.timeout_ms or math.inf)
+            if self._capped(request, moment, end):
+                continue
             named = set(request.gpus or self.taken)
             wanted = [index for index in self.taken if index in named and self._is_of(index, request)]
             may = [index for index in wanted if self._free(index, moment)]
@@ -151,9 +151,21 @@ class _Simulation:
     def _free(self, index: int, moment: float) -> bool:
         return all(self.taken.get(one, math.inf) <= moment for one in self._parts([index]))
 
-    def _capped(self, request: Waiting, moment: float) -> bool:
-        has = sum(count for uid, end, count in self.held if uid == request.uid and end > moment)
-        return request.limit is not None and has + request.need > request.limit
+    def _capped(self, request: Waiting, moment: float, until: float) -> bool:
+        """Return whether its user would have more GPUs than the limit at some time, with what is booked."""
+        if request.limit is None:
+            return False
+        own = [one for one in self.windows if one.uid == request.uid and one.begin_ms < until]
+        return any(
+            self._held(request.uid, at)
+            + sum(one.count for one in own if one.begin_ms <= at < one.end_ms)
+            + request.need
+            > request.limit
+            for at in (moment, *(one.begin_ms for one in own if one.begin_ms > moment))
+        )
+
+    def _held(self, uid: int, at: float) -> int:
+        return sum(count for other, end, count in self.held if other == uid and end > at)
 
 
 def _taken_until(record: Record | None, now_ms: int) -> float:

@@ -56,10 +56,16 @@ class Reference(Promises):
         return [index for index in indices if index not in promised]
 
     def over(self, request: Request) -> bool:
-        """Tell whether it would exceed the limit of its user."""
-        own = [held for held in self.held.values() if held.uid == request.uid]
-        has = sum(self.gpus[index].card not in held.gpus for held in own for index in held.gpus)
+        """Tell whether its user would have more GPUs than the limit at some time, with what they have booked."""
+        own = [one for one in self.windows if one.uid == request.uid and one.end > NOW]
+        moments = {NOW, *(one.at for one in own if one.begin < request.until)}
+        has = max(self.held_at(request.uid, at) + sum(w.count for w in own if w.begin <= at < w.end) for at in moments)
         return request.limit is not None and has + request.need > request.limit
+
+    def held_at(self, uid: int, at: int) -> int:
+        """Return how many GPUs a user holds now, and can still hold at a time."""
+        own = [held for held in self.held.values() if held.uid == uid and (at <= NOW or held.until > at)]
+        return sum(self.gpus[index].card not in held.gpus for held in own for index in held.gpus)
 
     def grant(self, request: Request, chosen: list[int]) -> None:
         """Turn a request into a reservation."""

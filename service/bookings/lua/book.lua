@@ -2,8 +2,9 @@
 -- `seen` is the place of the last request in the queue that the caller has considered.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation bookings gpu...
 -- Args: host rules request
--- Returns: JSON: code (done, refused, never, limit, hours, newer, again), booking, missing, managed, need, gpus, hours
+-- Returns: JSON: code (done, refused, never, limit, hours, many, full, newer, again), booking, missing, managed, need, gpus, hours
 -- Events: booking.created
+local MOST = 1000  -- Open bookings of a host: each of them costs every allocation some time.
 local host, request = open_host(11), cjson.decode(ARGV[3])
 local before = redis.call('GET', KEYS[9])
 if before then return before end
@@ -22,32 +23,32 @@ for _, waiting in ipairs(request.seen and host.requests or {}) do
   if waiting.place > request.seen then return cjson.encode({code = 'newer'}) end
 end
 
--- Returns how many GPUs the user's bookings beside this one have at most, and the GPU-hours of all of them.
+-- Returns how many GPUs the user will have at most during the window without it, the GPU-hours of their bookings, and the
+-- number of these.
 local function booked_by(user)
-  local gpus, hours = 0, 0
-  for _, other in ipairs((request.limit or request.most_hours) and read_bookings(KEYS[10]) or {}) do
+  local most, hours, own = 0, 0, {}
+  for _, other in ipairs((request.limit or request.most_hours or request.most_bookings) and read_bookings(KEYS[10]) or {}) do
     if other.uid == user then
+      own[#own + 1] = other
       hours = hours + other.count * (other.end_ms - other.begin_ms) / 3600000
-      if other.begin_ms < request.end_ms and other.end_ms > request.begin_ms then gpus = gpus + other.count end
     end
   end
-  return gpus, hours
-end
-
--- Returns how many GPUs a user holds now and can still hold when the window begins.
-local function held_by(user)
-  local held = 0
-  for _, gpu in ipairs(request.limit and host.gpus or {}) do
-    if gpu.holder and tonumber(gpu.holder_uid) == user and counts_for_itself(host, gpu) then
-      local record = host.records[gpu.holder]
-      if not record or end_of(record) > request.begin_ms then held = held + 1 end
-    end
+  if not request.limit then return 0, hours, #own end
+  local moments = {request.begin_ms}
+  for _, other in ipairs(own) do
+    if other.begin_ms > request.begin_ms and other.begin_ms < request.end_ms then moments[#moments + 1] = other.begin_ms end
   end
-  return held
+  for _, at_ms in ipairs(moments) do
+    local count = held_by(host, user, at_ms)
+    for _, other in ipairs(own) do
+      if other.begin_ms <= at_ms and other.end_ms > at_ms then count = count + other.count end
+    end
+    most = math.max(most, count)
+  end
+  return most, hours, #own
 end
 
-local gpus, hours = booked_by(request.uid)
-gpus = gpus + held_by(request.uid)
+local gpus, hours, number = booked_by(request.uid)
 hours = hours + needed(request) * (request.end_ms - request.begin_ms) / 3600000
 if request.limit and gpus + needed(request) > request.limit then
   return save_reply(host, {code = 'limit', need = needed(request), gpus = gpus})
@@ -55,6 +56,9 @@ end
 if request.most_hours and hours > request.most_hours then
   return save_reply(host, {code = 'hours', need = needed(request), hours = hours})
 end
+
+if request.most_bookings and number >= request.most_bookings then return save_reply(host, {code = 'many', need = number}) end
+if redis.call('HLEN', KEYS[10]) >= MOST then return save_reply(host, {code = 'full', need = MOST}) end
 
 local booking = {user = request.user, uid = request.uid, login_uid = request.login_uid, label = request.label, note = request.note,
   count = needed(request), vendor = request.vendor, begin_ms = request.begin_ms, end_ms = request.end_ms, zone = request.zone,

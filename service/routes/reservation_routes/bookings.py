@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from anyio import CapacityLimiter, to_thread
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +14,7 @@ from starlette.routing import Route
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.gpu import Vendor
-from canhazgpu.events.reservations import Booked, Window
+from canhazgpu.events.reservations import Booked, Waiting, Window
 from canhazgpu.service.api.allowance import Allowances
 from canhazgpu.service.api.context import body, operation_id, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
@@ -32,10 +33,11 @@ from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
 from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.routes.operation import WRITES, Operation
-from canhazgpu.service.status.booking_forecast import delayed_by, next_windows
+from canhazgpu.service.status.booking_forecast import could_begin, delayed_by, next_windows
 from canhazgpu.service.status.gpu_status import rfc3339
 from canhazgpu.service.storage.snapshot import Snapshot
 
+SHORTEST = 60.0  # Seconds; times of bookings are shown in minutes.
 LATE = 60.0  # Seconds for which a request may have been on its way: it begins now.
 SHOWN = 3  # Other windows that a refusal names.
 ATTEMPTS = 10  # Requests that join the queue make a booking look again.
@@ -81,6 +83,7 @@ class BookingRoutes:
         self._settings, self._scanner, self._bookings = settings, scanner, bookings
         self._users, self._last_known, self._group = users, last_known, group
         self._allowances = allowances
+        self._forecasts = CapacityLimiter(1)  # A forecast computes, and others must be answered meanwhile.
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -105,17 +108,20 @@ class BookingRoutes:
             raise refused
         wanted = await self._request(peer, params, seen)
         operation = operation_id(params.operation)
+        if known := await self._bookings.known(peer.uid, operation):
+            return respond(booking_row(known, seen), 201)
         for _ in range(ATTEMPTS):
             window = _window(wanted, seen)
-            if delayed := delayed_by(seen, window):
-                raise delays(delayed, window, self._instead(seen, window))
+            delayed, free = await self._forecast(seen, window)
+            if delayed:
+                raise delays(delayed, window, free)
             last = max((one.place for one in seen.waiting), default=0)
             result = await self._bookings.book(msgspec.structs.replace(wanted, seen=last), operation)
             if result.code != "newer":
                 break
             seen = await self._last_known.read_state()
         if result.booking is None:
-            raise not_booked(result, wanted, window, self._instead(seen, window))
+            raise not_booked(result, wanted, window, free or await self._instead(seen, window))
         return respond(booking_row(result.booking, seen), 201)
 
     async def cancel(self, request: Request) -> Response:
@@ -151,7 +157,13 @@ class BookingRoutes:
         need = len(gpus) if gpus else params.count or 1
         if may.most is not None and need > may.most:  # What they hold elsewhere now is not held then.
             raise Problem(409, "limit", f"you can hold {may.most} GPU(s) at a time, not {need}")
-        lasts = duration_of(params.duration, self._settings.reserve.duration, may.longest, "duration")
+        lasts = duration_of(params.duration, self._settings.reserve.duration, may.longest, "duration") or 0
+        longest = self._settings.bookings.max_duration
+        if longest and lasts > longest:
+            detail = f"a booking can be {spell_length(longest)} long, not {spell_length(lasts)}"
+            raise Problem(403, "too-long", detail, "book less, or several bookings")
+        if lasts < SHORTEST:
+            raise Problem(400, "bad-request", "duration: a booking is at least a minute long")
         begin_ms = self._begin(params.begin, seen.now_ms)
         admin = peer.uid == 0 and peer.is_admin(None)
         return BookingRequest(
@@ -159,7 +171,7 @@ class BookingRoutes:
             uid=peer.uid,
             login_uid=peer.login_uid,
             begin_ms=begin_ms,
-            end_ms=begin_ms + round((lasts or 0) * 1000),
+            end_ms=begin_ms + round(lasts * 1000),
             zone=params.zone,
             count=None if gpus else need,
             vendor=vendor_of(params.vendor, gpus, known, self._settings.allocation.vendor),
@@ -169,6 +181,7 @@ class BookingRoutes:
             uuids=uuids(named, known) if gpus else None,
             limit=may.most,
             most_hours=self._settings.bookings.max_gpu_hours or None,
+            most_bookings=self._settings.bookings.max_per_user or None,
         )
 
     def _begin(self, text: str, now_ms: int) -> int:
@@ -191,9 +204,18 @@ class BookingRoutes:
             raise Problem(403, "too-far-ahead", detail, "book it later, or ask an administrator")
         return max(begin_ms, now_ms)
 
-    def _instead(self, seen: Snapshot, window: Window) -> Sequence[int]:
+    async def _forecast(self, seen: Snapshot, window: Window) -> tuple[list[Waiting], Sequence[int]]:
+        """Return who would wait longer, and then what is free instead."""
+        if not seen.waiting or not could_begin(seen, window):
+            return [], ()  # The script says why.
+        delayed = await to_thread.run_sync(delayed_by, seen, window, limiter=self._forecasts)
+        return delayed, (await self._instead(seen, window) if delayed else ())
+
+    async def _instead(self, seen: Snapshot, window: Window) -> Sequence[int]:
         latest_ms = seen.now_ms + round(self._settings.bookings.max_ahead * 1000)
-        return next_windows(seen, window, SHOWN, latest_ms)
+        return await to_thread.run_sync(
+            next_windows, seen, window, SHOWN, latest_ms, limiter=self._forecasts
+        )
 
 
 def _window(wanted: BookingRequest, seen: Snapshot) -> Window:
