@@ -1,6 +1,8 @@
 """Waiting commands are killed, together, when they are served, or while Redis is down: nothing stays held."""
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ class Crowd:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                process_group=self.commands[0].pid if self.commands else 0,
             )
         )
         until(lambda: len(self.queue() or ()) > before)
@@ -41,9 +44,9 @@ class Crowd:
         return rows
 
     def kill(self) -> None:
-        """Kill all at once, in order."""
-        for command in self.commands:
-            command.kill()
+        """Kill all with one call: one by one, the next could be served, and read its answer, in between."""
+        if self.commands:
+            os.killpg(self.commands[0].pid, signal.SIGKILL)
         for command in self.commands:
             command.wait()
         self.commands.clear()
