@@ -182,6 +182,11 @@ class Notices(Struct, frozen=True, kw_only=True):
         Meta(extra={"kind": CHANNEL_KIND}),
         about("Channels for notices that a reservation was ended by somebody else or by the service."),
     ] = field(default_factory=lambda: _by("wall", "email"))
+    booking: Annotated[
+        Channels,
+        Meta(extra={"kind": CHANNEL_KIND}),
+        about("Channels for notices that a booking is about to begin, has begun, is late, or was missed."),
+    ] = field(default_factory=lambda: _by("wall", "email"))
     ack_max: Annotated[
         Duration,
         about("How long a user can silence their own violations with `silence ack`; 0s: not at all."),

@@ -180,6 +180,9 @@ class Bookings(Struct, frozen=True, kw_only=True):
     max_ahead: Annotated[
         Duration, about("How far ahead a booking can begin; 0s: bookings are not possible.")
     ] = 30 * 86400.0
+    remind: Annotated[
+        Duration, about("How long before its begin the user of a booking is reminded; 0s: never.")
+    ] = 900.0
     max_duration: Annotated[Duration, about("How long a booking can be; 0s: no limit.")] = 7 * 86400.0
     max_per_user: Annotated[
         int, Meta(ge=0), about("How many bookings of one user can be open at a time; 0: no limit.")

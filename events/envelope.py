@@ -35,6 +35,7 @@ TYPES = (
     "canhazgpu.request.left",
     "canhazgpu.request.renamed",
     "canhazgpu.booking.created",
+    "canhazgpu.booking.reminder",
     "canhazgpu.booking.begun",
     "canhazgpu.booking.late",
     "canhazgpu.booking.missed",

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from canhazgpu.events.reservations import Reservation
+from canhazgpu.events.reservations import Booking, Reservation
 from canhazgpu.events.violations import Violation
 
 CREATED = "canhazgpu.notice.created"
@@ -56,7 +56,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of `canhazgpu.notice.created`: one message to one audience through some channels.
 
     `kind` for violations: opened, changed, reminder, resolved, terminate. For a reservation: granted,
-    expiring, idle, released, unreserved (its run continues without it), timeout. For administrators:
+    expiring, idle, released, unreserved (its run continues without it), timeout. For a booking:
+    booking-reminder, booking-begun, booking-late, booking-missed. For administrators:
     stalled, resumed, gpu-failed, gpu-recovered, channel-failing, channel-recovered, digest. Or test.
 
     `audience`: offender, holder, admins or address (which is then in `to`). `user` and `uid` say whom the
@@ -82,6 +83,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     violations: tuple[Violation, ...] = ()
     reservation: Reservation | None = None
+    booking: Booking | None = None
     incident: Incident | None = None
     digest: Digest | None = None
     deadline: str | None = None  # The time of the announced event: an expiry or a release.

@@ -179,6 +179,7 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
 
     It is for any `count` of GPUs, of `vendor` if set, or for those with the UUIDs `cards`. `zone` is the time
     zone in which the user wrote the begin. `late_ms`: since when it is known that it cannot begin in time.
+    `reminded_ms`: when its user was reminded.
     """
 
     id: str
@@ -195,6 +196,7 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     login_uid: int | None = None
     late_ms: Moment | None = None
+    reminded_ms: Moment | None = None
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):

@@ -122,7 +122,7 @@ async def _work(
     )
     attributor.runs = liveness.runs
     resources.callback(journal.close)
-    bookings = open_bookings(store, allocator, scanner, liveness)
+    bookings = open_bookings(store, allocator, scanner, liveness, settings.bookings.remind)
     reconciler = _reconciler(store, journal, scanner, allocator, liveness, look=bookings.look)
     reconciler.hold = identity.hold
     group = admin_group(settings.admin_group)

@@ -18,10 +18,14 @@ VIOLATION_KINDS = ("unreserved", "trespass", "overstaying")
 CLOSE_REASONS = ("stopped", "reserved", "exempted", "vanished")
 VIOLATION_NOTICES = ("opened", "changed", "reminder", "resolved", "terminate")
 RESERVATION_NOTICES = ("granted", "expiring", "idle", "released", "unreserved", "timeout")
+BOOKING_NOTICES = ("booking-reminder", "booking-begun", "booking-late", "booking-missed")
 FAILURE_NOTICES = (
     *("stalled", "resumed", "gpu-failed", "gpu-recovered", "channel-failing", "channel-recovered"),
 )
-NOTICE_KINDS = (*VIOLATION_NOTICES, *RESERVATION_NOTICES, *FAILURE_NOTICES, "digest", "test")
+NOTICE_KINDS = (
+    *(*VIOLATION_NOTICES, *RESERVATION_NOTICES, *BOOKING_NOTICES, *FAILURE_NOTICES),
+    *("digest", "test"),
+)
 AUDIENCES = (OFFENDER, HOLDER, ADMINS, ADDRESS)
 OUTCOMES = (
     *("delivered", "unproven", "retry", "failed", "refused", "stuck", "gone", "skipped", "nobody", "dry-run"),

@@ -2,6 +2,7 @@
 
 from canhazgpu.events.notices import Notice
 from canhazgpu.events.sanitize import printable
+from canhazgpu.notifiers.messages.booking_messages import describe_booking
 from canhazgpu.notifiers.messages.content import Content
 from canhazgpu.notifiers.messages.failure_messages import describe_digest, describe_incident
 from canhazgpu.notifiers.messages.reservation_messages import describe_reservation
@@ -19,4 +20,6 @@ def describe(notice: Notice) -> Content:
         return describe_incident(notice.kind, notice.incident)
     if notice.reservation:
         return describe_reservation(notice, notice.reservation)
+    if notice.booking:
+        return describe_booking(notice, notice.booking)
     return describe_violations(notice)

@@ -4,7 +4,7 @@ from typing import Any
 
 from canhazgpu.events.gpu import Container, Hint, ProcessUse
 from canhazgpu.events.notices import Digest, DigestUser, Incident
-from canhazgpu.events.reservations import Reservation
+from canhazgpu.events.reservations import Booking, Obstacle, Reservation
 from canhazgpu.events.violations import Violation
 
 HOST = "gpu-host-1"
@@ -74,6 +74,21 @@ def reservation(**facts: Any) -> Reservation:
     return Reservation(id="r1187", user="alice", uid=1002, **values)
 
 
+def booking(**facts: Any) -> Booking:
+    """Return a booking of the user alice."""
+    values = {
+        "count": 2,
+        "begin": "2026-11-24T09:30:00.000Z",
+        "end": "2026-11-24T13:30:00.000Z",
+        "created": "2026-11-20T08:12:04.000Z",
+        "note": "paper deadline",
+        **facts,
+    }
+    return Booking(id="b1187", user="alice", uid=1002, **values)
+
+
+OVER_TIME = Obstacle(gpu=2, why="held", users=("bob",), over=True)
+DRAINED = Obstacle(gpu=3, why="drained")
 SCANNER = Incident(
     subject="scanner",
     reason="the driver has not answered for 60 s",

@@ -7,7 +7,7 @@ import msgspec
 from canhazgpu.events.notices import ADDRESS, ADMINS, HOLDER, OFFENDER, Digest, Notice
 from canhazgpu.events.violations import Violation
 from canhazgpu.notifiers.messages import sample_facts as facts
-from canhazgpu.notifiers.messages.sample_facts import closed, reservation, violation
+from canhazgpu.notifiers.messages.sample_facts import booking, closed, reservation, violation
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -20,7 +20,8 @@ class Sample(msgspec.Struct, frozen=True):
 
 def samples() -> list[Sample]:
     """Return all samples, in the order in which a reader would get them."""
-    return [*_begun(), *_special(), *_over(), *_ended_by_force(), *_reservations(), *_failures(), *_others()]
+    of_violations = (*_begun(), *_special(), *_over(), *_ended_by_force())
+    return [*of_violations, *_reservations(), *_bookings(), *_failures(), *_others()]
 
 
 def _sample(kind: str, audience: str, about: str, variant: str = "", **more: Any) -> Sample:
@@ -213,6 +214,23 @@ _HELD: list[tuple[Any, ...]] = [
     ),
     ("timeout", "", "a command has reached its timeout.", {"pid": 4711, **_NOTE}),
 ]
+
+
+def _bookings() -> list[Sample]:
+    named, late = {"gpus": (2, 3)}, {"obstacles": (facts.OVER_TIME, facts.DRAINED)}
+    told: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("reminder", "", "the booking begins soon.", {}),
+        ("reminder", "named", "a booking of certain GPUs begins soon.", named),
+        ("begun", "", "the booking has become a reservation.", {**named, "reservation": "r1190"}),
+        ("late", "", "the GPUs are not free.", late),
+        ("missed", "", "the GPUs were never free.", {"reason": "late"}),
+        ("missed", "off", "the service was not running.", {"reason": "off"}),
+    ]
+    about: dict[str, Any] = {"user": "alice", "uid": 1002, "episode": "b1187"}
+    return [
+        _sample(f"booking-{kind}", HOLDER, f"The user: {text}", variant, booking=booking(**values), **about)
+        for kind, variant, text, values in told
+    ]
 
 
 def _failures() -> list[Sample]:

@@ -69,7 +69,7 @@ def _check_named(asked: Vendor | None, gpus: Sequence[int], known: Mapping[int, 
         raise Problem(400, "mixed-vendors", detail, "reserve them separately")
 
 
-def only_of(
+def only_of(  # noqa: PLR0913 - each is another way to leave GPUs out
     asked: Vendor | None,
     records: Sequence[Record],
     known: Mapping[int, GpuUsage],

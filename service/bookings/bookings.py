@@ -56,8 +56,9 @@ class BookingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class BookingResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of `book`. `code` is done, refused, never, limit, hours, many, full, or newer (the queue has grown).
+    """The result of `book`.
 
+    `code` is done, refused, never, limit, hours, many, full, or newer (the queue has grown).
     `gpus`: how many the user holds or has booked at that time; `hours`: the GPU-hours with this booking.
     """
 
@@ -73,9 +74,9 @@ class BookingResult(msgspec.Struct, frozen=True, kw_only=True):
 class Bookings:
     """The bookings of one host. All methods raise StoreDown if the outcome is unknown."""
 
-    def __init__(self, store: Store, allocator: Allocator) -> None:
-        """Use the host of `store`; nothing is read yet."""
-        self._store, self._allocator = store, allocator
+    def __init__(self, store: Store, allocator: Allocator, remind: float = 0) -> None:
+        """Use the host of `store`; nothing is read yet. `remind`: seconds before a begin, 0 for never."""
+        self._store, self._allocator, self._remind_ms = store, allocator, round(remind * 1000)
         self._changed = anyio.Event()
         self._waiting = False  # Whether a booking is late.
         self._next = (
@@ -134,7 +135,9 @@ class Bookings:
 
     async def begin(self) -> float:
         """Begin the bookings whose time has come; return the seconds until the next look."""
-        reply = await self._allocator.run(BEGIN, 0, "begin", [], [self._store.keys.bookings])
+        reply = await self._allocator.run(
+            BEGIN, 0, "begin", [str(self._remind_ms)], [self._store.keys.bookings]
+        )
         if reply["begun"] or reply["granted"]:
             self._allocator.note()
             self._allocator.wake()
@@ -157,9 +160,11 @@ class Bookings:
         return reply
 
 
-def open_bookings(store: Store, allocator: Allocator, scanner: Scanner, liveness: Lifetime) -> Bookings:
+def open_bookings(
+    store: Store, allocator: Allocator, scanner: Scanner, liveness: Lifetime, remind: float
+) -> Bookings:
     """Return the bookings of a host, connected to the parts that scan GPUs and end reservations."""
-    bookings = Bookings(store, allocator)
+    bookings = Bookings(store, allocator, remind)
     bookings.begun, bookings.scanned = liveness.plan_expiry, partial(scanner.wait_for_new_scan, SCAN_PATIENCE)
     scanner.checks.append(bookings.check)
     return bookings

@@ -29,6 +29,14 @@ def not_booked(
     if result.code == "never":
         detail = f"{result.need} {kind}GPUs were requested, but this host has {result.managed}"
         return Problem(400, "too-many", detail, STATUS)
+    if problem := _beyond_limits(result, request):
+        return problem
+    what = f"GPU {spell_ranges(request.gpus)}" if request.gpus else f"{window.count} {kind}GPU(s)"
+    detail = f"{what} cannot be promised from {_moment(window.begin_ms)} to {_moment(window.end_ms)}"
+    return Problem(409, "not-free", detail, _instead(free))
+
+
+def _beyond_limits(result: BookingResult, request: BookingRequest) -> Problem | None:
     if result.code == "limit":
         detail = f"you can hold {request.limit} GPU(s) at a time, and have {result.gpus} at that time"
         return Problem(409, "limit", detail, "cancel a booking, or book another time")
@@ -41,9 +49,7 @@ def not_booked(
     if result.code == "full":
         detail = f"this host has {result.need} open bookings, which is the maximum"
         return Problem(409, "too-many-bookings", detail, LISTED)
-    what = f"GPU {spell_ranges(request.gpus)}" if request.gpus else f"{window.count} {kind}GPU(s)"
-    detail = f"{what} cannot be promised from {_moment(window.begin_ms)} to {_moment(window.end_ms)}"
-    return Problem(409, "not-free", detail, _instead(free))
+    return None
 
 
 def delays(waiting: Sequence[Waiting], window: Window, free: Sequence[int]) -> Problem:

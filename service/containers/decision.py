@@ -127,7 +127,7 @@ def _with_parts(found: set[int], gpus: Iterable[GpuState]) -> set[int]:
 
 
 def _opened_by_files(target: set[int], gpus: Iterable[GpuState]) -> set[int]:
-    """Return which of these GPUs a container can have by device files: the file of a GPU opens all instances."""
+    """Return which of these GPUs a container can have by device files: that of a GPU opens all instances."""
     incomplete = {card_of(gpu.usage.index) for gpu in gpus if gpu.usage.index not in target}
     return {index for index in target if not is_instance(index) or card_of(index) not in incomplete}
 

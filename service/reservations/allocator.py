@@ -240,6 +240,12 @@ class Allocator:
             self.wake()
         return reply
 
+    async def known_reply(self, script: Script, uid: int, operation: str) -> dict[str, Any] | None:
+        """Return the reply of a script to an earlier call with this operation, None if there is none."""
+        key = self._store.keys.operation(uid, f"{script.name}:{operation}")
+        text: Any = await self._store.ask(self._store.redis.get(key))
+        return decode_lists(msgspec.json.decode(text)) if text else None
+
     async def run(
         self, script: Script, uid: int, operation: str, args: Sequence[str | bytes], more: Sequence[str] = ()
     ) -> dict[str, Any]:

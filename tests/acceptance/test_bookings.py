@@ -13,6 +13,9 @@ from support.daemon import Daemon, gpu, until
 from support.people import Person
 from support.waiters import QueueHost, four_gpus
 
+from canhazgpu.client import Client
+from canhazgpu.client.reservations import post
+
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -138,8 +141,35 @@ def test_what_cannot_be_promised_names_other_times(two: Daemon) -> None:
     first = book(two, "--gpus", "2", "--begin", "+3h", "--duration", "2h")
     said = error(two.run("reserve", "--begin", "+4h", "--duration", "1h"))
     assert "1 GPU(s) cannot be promised from " in said
-    end = datetime.fromisoformat(first["end"]).astimezone()
+    end = datetime.fromisoformat(first["end"]).astimezone() + timedelta(seconds=59)
     assert f"free for as long from: {end:%Y-%m-%d %H:%M} " in said
+    book(two, "--gpus", "2", "--begin", f"{end:%Y-%m-%d %H:%M}", "--duration", "1h")
+    said = error(two.run("reserve", "--begin", "+1h", "--duration", "8d"))
+    assert "a booking can be 7d long, not 8d" in said
+    short = two.run("reserve", "--begin", "+1h", "--duration", "30s")
+    assert "a booking is at least a minute long" in short.stderr
+
+
+def test_a_repeated_request_gets_the_booking_that_it_made(two: Daemon) -> None:
+    """If the response was lost, the client asks again, and others may have joined the queue."""
+    assert two.run("reserve", "--gpus", "2", "--duration", "2h").returncode == 0
+    body = {"count": 2, "begin": f"{datetime.now(UTC) + timedelta(hours=3):%Y-%m-%dT%H:%M:00Z}"}
+    sent = {**body, "duration": "1h", "operation": "0123456789abcdef"}
+    client = Client(f"{two.folder}/s")
+    first = post(client, "/v1/bookings", sent)
+    assert two.run("reserve", "--gpus", "2", "--duration", "9h", "--nonblock").returncode != 0
+    assert post(client, "/v1/bookings", sent)["id"] == first["id"]
+    assert len(booked(two)) == 1
+
+
+def test_what_this_host_cannot_have_blames_nobody_who_waits(four: QueueHost) -> None:
+    """More GPUs than there are, GPUs that do not exist, and those that are taken anyway."""
+    assert four.run("reserve", "--gpus", "4", "--duration", "9h").returncode == 0
+    four.stand("run", "--new", "--gpus", "1", "--wait", "--", "true")
+    said = error(four.run("reserve", "--begin", "+1h", "--gpus", "9"))
+    assert "9 GPUs were requested, but this host has 4" in said
+    assert "there is no GPU 7" in error(four.run("reserve", "--begin", "+1h", "--gpu-ids", "7"))
+    assert "cannot be promised" in error(four.run("reserve", "--begin", "+1h", "--duration", "1h"))
 
 
 def test_a_booking_delays_nobody_who_waits(four: QueueHost) -> None:

@@ -108,7 +108,7 @@ def test_a_host_whose_cards_are_all_divided(host: Daemon) -> None:
     until(lambda: "GPU 1:0" in host.status())
     refused = host.run("run", "--", "true")
     assert refused.stderr == (
-        "Error: 1 GPU was requested, but this host has 0 that are not divided into MIG instances"
+        "Error: usage: 1 GPU was requested, but this host has 0 that are not divided into MIG instances"
         " (request instances with --mig 1g.10gb or --mig 3g.40gb or --mig 7g.80gb)\n"
     )
 
@@ -170,7 +170,7 @@ def test_a_run_in_the_reservation_of_an_instance(host: Daemon) -> None:
     """It stays on the instance, and is refused if it asks for more; no other GPU is taken."""
     inner = [*COMMAND, "run", "--gpus", "1", "--", *SHOW]
     assert host.run("run", "--mig", "3g.40gb", "--", *inner).stdout == f"{LARGE}|{LARGE}\n"
-    inner[3] = "2"
+    inner[len(COMMAND) + 2] = "2"
     refused = host.run("run", "--wait", "--mig", "3g.40gb", "--", *inner)
     assert "2 GPUs were requested within reservation" in refused.stderr
     assert "which has 1 GPU(s): [0:1]" in refused.stderr

@@ -1,4 +1,4 @@
-"""`restore` with MIG instances: who holds a card holds its instances, also those it got while Redis lost its data."""
+"""`restore` with MIG instances: who holds a card holds its instances, also those that are new."""
 
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,13 @@ async def test_who_was_promised_the_card_has_its_instances(host: MigHost) -> Non
 
 @pytest.mark.parametrize("kind", ["manual", "run"])
 async def test_two_were_promised_a_card_and_an_instance(host: MigHost, tmp_path: Path, kind: str) -> None:
-    """Its holder keeps the instance, and nobody has the card; a run that lives gets the card and all of it."""
+    """Its holder keeps the instance, and nobody has the card; a run that lives gets all of the card."""
     await host.take(BOB, "0:1")
     (held,) = (await host.records()).values()
-    lost = msgspec.structs.replace(held, id="r99-99", kind=kind, user="u1001", uid=ALICE, gpus=(0, at("0:0"), at("0:1")), pid=1, start=0)
+    whole = (0, at("0:0"), at("0:1"))
+    lost = msgspec.structs.replace(
+        held, id="r99-99", kind=kind, user="u1001", uid=ALICE, gpus=whole, pid=1, start=0
+    )
     data: Any = await host.store.redis.hget(host.store.keys.scan, "dataset")
     journal = Journal(tmp_path / "another journal")
     journal.write(State(dataset=data.decode(), records={one.id: one for one in (held, lost)}))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from model.facts import Gpu, Held, Request
-from model.promises import Promises
+from model.promises import NOW, Promises
 
 from canhazgpu.service.reservations.releases import ReleaseOrder
 
@@ -56,10 +56,11 @@ class Reference(Promises):
         return [index for index in indices if index not in promised]
 
     def over(self, request: Request) -> bool:
-        """Tell whether its user would have more GPUs than the limit at some time, with what they have booked."""
+        """Tell whether its user would have more GPUs than the limit at some time, with their bookings."""
         own = [one for one in self.windows if one.uid == request.uid and one.end > NOW]
         moments = {NOW, *(one.at for one in own if one.begin < request.until)}
-        has = max(self.held_at(request.uid, at) + sum(w.count for w in own if w.begin <= at < w.end) for at in moments)
+        booked = {at: sum(one.count for one in own if one.begin <= at < one.end) for at in moments}
+        has = max(self.held_at(request.uid, at) + booked[at] for at in moments)
         return request.limit is not None and has + request.need > request.limit
 
     def held_at(self, uid: int, at: int) -> int:

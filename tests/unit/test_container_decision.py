@@ -108,7 +108,7 @@ def test_a_container_with_a_divided_gpu_has_all_of_its_instances(asked: Asked) -
 
 
 def test_all_device_files_are_not_narrowed_to_an_instance() -> None:
-    """The file of a divided GPU opens all instances whose own files the container has, so it takes all of them."""
+    """The file of a divided GPU opens all instances whose own files the container has: all are taken."""
     everything = Asked(devices=(0, 1, 2, 3), narrow=True)
     refused = decide(everything, ada(), divided(LEFT))
     assert "GPU 2:1: not reserved" in str(refused.reason)

@@ -137,7 +137,7 @@ class Dispatcher:
             if kind.startswith("silence.") or kind == "gpu.recovered":
                 for name in await self._episodes():
                     await self._advance_episode(name, [])
-            if kind.startswith("reservation."):
+            if kind.startswith(("reservation.", "booking.")):
                 await self._announce(entry)
                 continue
             await self._events.acknowledge(entry.id)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from canhazgpu.events.notices import ADDRESS, ADMINS, HOLDER, OFFENDER, Digest, Incident
-from canhazgpu.events.reservations import Reservation
+from canhazgpu.events.reservations import Booking, Reservation
 from canhazgpu.events.timestamps import ms_of, rfc3339
 from canhazgpu.events.violations import Violation
 from canhazgpu.workers.dispatch.policy import Policy
@@ -46,6 +46,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     channels: tuple[str, ...] = ()
     violations: tuple[Violation, ...] = ()
     reservation: Reservation | None = None
+    booking: Booking | None = None
     incident: Incident | None = None
     digest: Digest | None = None
     deadline: str | None = None

@@ -1,15 +1,17 @@
-"""Creates notices to users about their own reservations. Each is decided from one event alone."""
+"""Creates notices to users about their own reservations and bookings. Each is decided from one event."""
 
 import msgspec
 
 from canhazgpu.events.envelope import Event
-from canhazgpu.events.reservations import RUN, SCHEDULERS, Reservation
+from canhazgpu.events.reservations import RUN, SCHEDULERS, Booking, Reservation
 from canhazgpu.events.timestamps import ms_of
 from canhazgpu.workers.dispatch.drafts import Draft, apply_quiet_hours
 from canhazgpu.workers.dispatch.policy import Policy
 
 WAITED = 5.0  # Seconds; a user who waited for less has seen the answer.
 STALE_MS = 3_600_000  # Older events are not announced: the workers were not running.
+OF_BOOKINGS = "canhazgpu.booking."
+BOOKING_EVENTS = frozenset({"reminder", "begun", "late", "missed"})
 PASSING = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.expiring"})
 # The scheduler tells its users that their jobs begin and end.
 OF_JOBS = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.released"})
@@ -20,12 +22,16 @@ BY_OTHERS = frozenset(
 
 def may_concern(event: Event, policy: Policy) -> bool:
     """Return whether there may be a notice for an event. Raises msgspec.ValidationError."""
+    if event.type.startswith(OF_BOOKINGS):
+        return event.type.removeprefix(OF_BOOKINGS) in BOOKING_EVENTS
     held = msgspec.convert(event.data, Reservation)
     return bool(_kind(event.type, held, policy)[0])
 
 
 def announce(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
     """Return the notices for an event, in most cases none. Raises msgspec.ValidationError."""
+    if event.type.startswith(OF_BOOKINGS):
+        return _of_booking(event, now_ms, policy)
     if not event.type.startswith("canhazgpu.reservation."):
         return []
     held = msgspec.convert(event.data, Reservation)
@@ -46,6 +52,28 @@ def announce(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
         channels=channels,
         reservation=held,
         deadline=held.expires if kind == "expiring" else held.deadline,
+        contact=policy.notices.contact,
+    )
+    return apply_quiet_hours(draft, now_ms, policy)
+
+
+def _of_booking(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
+    """Return the notice for an event of a booking. What is over before it could be sent is not sent."""
+    booking = msgspec.convert(event.data, Booking)
+    what, channels = event.type.removeprefix(OF_BOOKINGS), policy.concrete(policy.notices.booking)
+    ends = booking.begin if what == "reminder" else booking.end
+    is_over = now_ms >= ms_of(ends) if what != "missed" else now_ms - ms_of(event.time) > STALE_MS
+    if what not in BOOKING_EVENTS or not channels or is_over:
+        return []
+    draft = Draft(
+        kind=f"booking-{what}",
+        group=f"booking {booking.id}",
+        user=booking.user,
+        uid=booking.uid,
+        person=booking.user,
+        channels=channels,
+        booking=booking,
+        deadline=None if what == "missed" else ends,
         contact=policy.notices.contact,
     )
     return apply_quiet_hours(draft, now_ms, policy)

@@ -1,10 +1,10 @@
 -- begin: turns each booking whose time has come into a reservation. One that lacks GPUs waits for them until its end, and
 -- says once that it is late; GPUs that were just released, or should be at any moment, may take a minute before that.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation bookings gpu...
--- Args: host rules
+-- Args: host rules remind_ms
 -- Returns: JSON: code (done, again), now_ms, next_ms (when to check again, 0 for never), begun, waiting, granted
--- Events: booking.begun booking.late booking.missed reservation.created
-local SETTLES_MS = 60000
+-- Events: booking.reminder booking.begun booking.late booking.missed reservation.created
+local SETTLES_MS, remind_ms = 60000, tonumber(ARGV[3])
 local host = open_host(11)
 if host.incomplete then return cjson.encode({code = 'again'}) end
 local next_ms, left, begun, waiting, due, claimed = 0, {}, {}, 0, false, {}
@@ -71,6 +71,16 @@ local function wait(booking, request, may)
   end
 end
 
+-- Reminds the user of a booking that was made before the time of that.
+local function remind(booking)
+  local at_ms = booking.begin_ms - remind_ms
+  if remind_ms == 0 or booking.reminded_ms or booking.created_ms > at_ms then return end
+  if now_ms < at_ms then return look_at(at_ms) end
+  booking.reminded_ms = now_ms
+  save_booking(KEYS[10], booking)
+  publish('booking.reminder', 'booking/' .. booking.id, booking_facts(host, booking))
+end
+
 for _, booking in ipairs(read_bookings(KEYS[10])) do
   if booking.end_ms <= now_ms then
     due = true
@@ -79,6 +89,7 @@ for _, booking in ipairs(read_bookings(KEYS[10])) do
   elseif booking.begin_ms > now_ms then
     left[#left + 1] = booking
     look_at(booking.begin_ms)
+    remind(booking)
   else
     due = true
     local request = {kind = 'manual', user = booking.user, uid = booking.uid, login_uid = booking.login_uid, label = booking.label,

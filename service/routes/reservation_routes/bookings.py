@@ -213,9 +213,7 @@ class BookingRoutes:
 
     async def _instead(self, seen: Snapshot, window: Window) -> Sequence[int]:
         latest_ms = seen.now_ms + round(self._settings.bookings.max_ahead * 1000)
-        return await to_thread.run_sync(
-            next_windows, seen, window, SHOWN, latest_ms, limiter=self._forecasts
-        )
+        return await to_thread.run_sync(next_windows, seen, window, SHOWN, latest_ms, limiter=self._forecasts)
 
 
 def _window(wanted: BookingRequest, seen: Snapshot) -> Window:
