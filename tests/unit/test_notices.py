@@ -158,6 +158,27 @@ SAYS = {
         "canhazgpu run --gpus 2 --timeout 8h -- COMMAND",
     ],
     "timeout-admins": ["alice's run on GPUs 1 and 3 has reached its timeout"],
+    "booking-reminder-holder": [
+        "alice, your booking of 2 GPUs begins in 14m, at 2026-11-24 09:30:00 UTC.",
+        "The GPUs are chosen when it begins.",
+        "canhazgpu cancel b1187",
+    ],
+    "booking-reminder-holder-named": ["your booking of GPUs 2 and 3 begins in 14m", "canhazgpu cancel b1187"],
+    "booking-begun-holder": [
+        "alice, your booking has begun: GPUs 2 and 3 are reserved.",
+        "Reserved until 2026-11-24 13:30:00 UTC.",
+        'code=$(canhazgpu env) && eval "$code"',
+        "canhazgpu release --gpu-ids 2,3",
+    ],
+    "booking-late-holder": [
+        "alice, your booking of 2 GPUs cannot begin yet: not enough GPUs are free.",
+        "before all requests in the queue",
+        "GPU 2  reserved by bob, should have ended",
+        "GPU 3  is drained",
+        "canhazgpu cancel b1187",
+    ],
+    "booking-missed-holder": ["has ended and never began.", "Its GPUs were not free until its end."],
+    "booking-missed-holder-off": ["has ended and never began.", "was not running at that time"],
     "stalled-admins": [
         "Scanning stopped at 2026-11-24 09:14:10 UTC: the driver has not answered for 60 s.",
         "Look for Xid errors",
@@ -243,7 +264,7 @@ def test_every_kind_that_there_is_has_its_words() -> None:
         for sentence in plain.replace("\n", " ").rstrip(".").split(".")
         for word in sentence.rpartition(":")[2].split(",")
     }
-    assert len(kinds) == 19
+    assert len(kinds) == 23
     assert kinds == set(NOTICE_KINDS) == {one.notice.kind for one in SAMPLES.values()}
     told = {(one.notice.kind, one.notice.audience) for one in SAMPLES.values()}
     lasting = {kind for kind in VIOLATION_NOTICES if kind != "terminate"}
