@@ -173,9 +173,17 @@ def zone_for_service() -> str:
     from zoneinfo import ZoneInfo  # noqa: PLC0415 - few need it
 
     try:
-        return ZoneInfo(name).key if name else "local"
+        return ZoneInfo(name or _linked()).key
     except (KeyError, ValueError, OSError):
         return "local"
+
+
+def _linked() -> str:
+    """Return the name of this host's time zone by its link, or an empty text."""
+    try:
+        return os.readlink("/etc/localtime").partition("zoneinfo/")[2]  # noqa: PTH115 - pathlib is slow to import
+    except OSError:
+        return ""
 
 
 def _instant(day: date, shown: time) -> datetime:

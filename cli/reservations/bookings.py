@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "canhazgpu bookings",
     "canhazgpu bookings --json | jq -r '.[] | .user'",
+    "canhazgpu bookings --ics > gpus.ics",
     "canhazgpu reserve --gpus 2 --begin 'tomorrow 9:00' --duration 4h",
     "canhazgpu cancel b1796017013625-8",
 )
@@ -26,14 +27,24 @@ SHOWN = 40  # Characters of a note; --json has all of it.
 SENT = ("count", "gpus", "vendor", "duration", "label", "note")
 
 
-def bookings(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False) -> None:
+def bookings(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    ics: Annotated[bool, typer.Option("--ics", help="Print a calendar (RFC 5545) to import.")] = False,
+) -> None:
     """List the bookings that have not begun.
 
     `canhazgpu cancel ID` cancels one. LATE in the column BEGIN means that its GPUs are not free yet.
     """
+    if as_json and ics:
+        fail("--json and --ics cannot be used together", USAGE)
     rows = client().get("/v1/bookings")
     if as_json:
         print_json(rows)
+    elif ics:
+        from canhazgpu.cli.reservations.calendar import calendar  # noqa: PLC0415 - few need it
+
+        sys.stdout.write(calendar(rows))
     elif rows:
         sys.stdout.write(_table(rows))
     else:

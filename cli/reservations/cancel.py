@@ -40,7 +40,9 @@ def cancel(
         ),
     ] = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Cancel all waiting requests.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Cancel all waiting requests (not bookings).")
+    ] = False,
     user: Annotated[
         str | None, arguments.user_option("Cancel those of this user (administrators only).")
     ] = None,
@@ -73,7 +75,7 @@ def cancel(
         sys.stdout.write(f"Cancelled {row['id']} of {foreign(row['user'])}, which waited for {gpus}{note}\n")
     if not rows:
         whose = "you have no request" if user is None else f"{foreign(user)} has no request"
-        sys.stdout.write(f"Nothing to cancel: {whose} in the queue\n")
+        sys.stdout.write(f"Nothing to cancel: {whose} in the queue (a booking is cancelled by its id)\n")
 
 
 def _cancel_bookings(ids: list[str], body: dict[str, Any], *, others: bool, as_json: bool) -> None:

@@ -31,6 +31,7 @@ Channel = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,63}(:[a-z0-9_-]{1,64}
 LABEL = re.compile("[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017e0-9 ._@+:/-]+")
 LETTERS = "Latin letters, digits 0 to 9, spaces and . _ - @ + : /"
 SchedulerKind = Literal["slurm", "pbs", "kubernetes"]
+Zone = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_+/.-]{0,64}$(?!\n)")]  # As in the database of time zones.
 JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._+\[\]-]{1,96}$(?!\n)")]
 Devices = Annotated[list[Annotated[int, Meta(ge=0, lt=2**20)]], Meta(min_length=1, max_length=MOST_GPUS)]
 Operation = Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$(?!\n)")]
@@ -150,7 +151,7 @@ class BookRequest(OperationRequest, frozen=True, kw_only=True):
     """
 
     begin: Words
-    zone: Name = ""
+    zone: Zone = ""
     count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
     vendor: Vendor | None = None
     gpus: Gpus | Literal["all"] | None = None
