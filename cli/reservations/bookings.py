@@ -42,7 +42,7 @@ def bookings(
     if as_json:
         print_json(rows)
     elif ics:
-        from canhazgpu.cli.reservations.calendar import calendar  # noqa: PLC0415 - few need it
+        from canhazgpu.cli.display.calendar import calendar  # noqa: PLC0415 - few need it
 
         sys.stdout.write(calendar(rows))
     elif rows:

@@ -25,6 +25,7 @@ PRELUDES = (
     "host.lua",
     "instances.lua",
     "promises.lua",
+    "limits.lua",
     "allocation.lua",
     "bookings.lua",
     "settled.lua",

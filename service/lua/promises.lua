@@ -20,6 +20,9 @@ local function end_if_granted(request)
   return lasts_ms and now_ms + lasts_ms or math.huge
 end
 
+-- Returns how many GPUs a request needs.
+local function needed(request) return request.gpus and #request.gpus or request.count end
+
 -- Returns the UUID of a GPU, or its index if it has none.
 local function identity_of(gpu) return gpu.uuid and gpu.uuid ~= '' and gpu.uuid or '#' .. gpu.index end
 

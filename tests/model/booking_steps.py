@@ -87,6 +87,6 @@ class BookingSteps(Host):
     @rule()
     def begin_bookings(self) -> None:
         """The service begins the bookings that are due."""
-        reply = self.do(self.allocator.run(BEGIN, 0, "begin", [], [self.store.keys.bookings]))
+        reply = self.do(self.allocator.run(BEGIN, 0, "begin", ["0"], [self.store.keys.bookings]))
         self.model.begin(iter([record["id"] for record in reply["begun"]]))
         self.agree("", "")

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from canhazgpu.cli.reservations.calendar import calendar
+from canhazgpu.cli.display.calendar import calendar
 
 ROW: dict[str, Any] = {
     "id": "b1796112315150-7",

@@ -254,8 +254,8 @@ class ReservationRoutes:
     async def _allocation_request(
         self, peer: Peer, params: ReserveRequest, descriptor: int | None, *, wait: bool
     ) -> AllocationRequest:
-        may = self._allowances.of(peer.name)
-        gpus = indices(params.gpus, self._scanner.known)
+        may, known = self._allowances.of(peer.name), self._scanner.known
+        gpus = indices(params.gpus, known)
         if gpus is not None and params.count not in (None, len(gpus)):
             raise Problem(400, "bad-request", f"`count` is {params.count}, but {len(gpus)} GPUs are named")
         if params.kind == RUN:
@@ -284,9 +284,7 @@ class ReservationRoutes:
             uid=peer.uid,
             login_uid=peer.login_uid,
             count=None if gpus else params.count or 1,
-            vendor=vendor_of(
-                params.vendor, gpus, self._scanner.known, self._settings.allocation.vendor, params.profile
-            ),
+            vendor=vendor_of(params.vendor, gpus, known, self._settings.allocation.vendor, params.profile),
             profile=params.profile,
             gpus=gpus,
             label=await label_of(params.label, peer, self._users, admin=admin),
@@ -297,6 +295,6 @@ class ReservationRoutes:
             duration_ms=lasts_ms if params.kind == MANUAL else None,
             wait=wait,
             id=params.request,
-            uuids=uuids(params.gpus, self._scanner.known) if gpus else None,
+            uuids=uuids(params.gpus, known) if gpus else None,
             **may.of_request(),
         )
