@@ -75,7 +75,7 @@ def cancel(
         sys.stdout.write(f"Cancelled {row['id']} of {foreign(row['user'])}, which waited for {gpus}{note}\n")
     if not rows:
         whose = "you have no request" if user is None else f"{foreign(user)} has no request"
-        sys.stdout.write(f"Nothing to cancel: {whose} in the queue (a booking is cancelled by its id)\n")
+        sys.stdout.write(f"Nothing to cancel: {whose} in the queue\n")
 
 
 def _cancel_bookings(ids: list[str], body: dict[str, Any], *, others: bool, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import Daemon, gpu, until
+from support.daemon import COMMAND, Daemon, gpu, until
 from support.people import Person
 from support.waiters import QueueHost, four_gpus
 
+from canhazgpu.cli.reservations.bookings import EPILOG
 from canhazgpu.client import Client
 from canhazgpu.client.reservations import post
 
@@ -166,10 +168,33 @@ def test_what_this_host_cannot_have_blames_nobody_who_waits(four: QueueHost) -> 
     """More GPUs than there are, GPUs that do not exist, and those that are taken anyway."""
     assert four.run("reserve", "--gpus", "4", "--duration", "9h").returncode == 0
     four.stand("run", "--new", "--gpus", "1", "--wait", "--", "true")
-    said = error(four.run("reserve", "--begin", "+1h", "--gpus", "9"))
-    assert "9 GPUs were requested, but this host has 4" in said
-    assert "there is no GPU 7" in error(four.run("reserve", "--begin", "+1h", "--gpu-ids", "7"))
+    many = four.run("reserve", "--begin", "+1h", "--gpus", "9")
+    assert "9 GPUs were requested, but this host has 4" in many.stderr
+    assert "there is no GPU 7" in four.run("reserve", "--begin", "+1h", "--gpu-ids", "7").stderr
     assert "cannot be promised" in error(four.run("reserve", "--begin", "+1h", "--duration", "1h"))
+
+
+def test_the_examples_of_the_help(two: Daemon) -> None:
+    """Each does what it says, with the id of a booking that exists."""
+    found = [line.strip() for line in EPILOG.splitlines() if " canhazgpu " in line]
+    assert len(found) == 5
+    name = book(two, "--gpus", "1", "--begin", "+1h", "--duration", "1h")["id"]
+    (two.folder / "canhazgpu").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    (two.folder / "canhazgpu").chmod(0o755)
+    for line in found:
+        code = re.sub(r"b\d+-\d+", name, line)
+        path = f"{two.folder}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh", "-c", code],
+            cwd=two.folder,
+            env={**two.environment, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), code
+    assert (two.folder / "gpus.ics").read_text().count("BEGIN:VEVENT") == 1
+    assert [one["count"] for one in booked(two)] == [2]
 
 
 def test_a_booking_delays_nobody_who_waits(four: QueueHost) -> None:

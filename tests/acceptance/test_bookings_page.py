@@ -61,7 +61,7 @@ def test_the_commands_of_the_chapter(two: Daemon) -> None:
     assert CHAPTER
     examples = re.findall(r"^    \$ (.*)\n((?:    [^$].*\n)+)", CHAPTER[1], re.MULTILINE)
     listed = re.findall(r"^    (canhazgpu .*)$", CHAPTER[1], re.MULTILINE)
-    assert (len(examples), len(listed)) == (2, 3)
+    assert (len(examples), len(listed)) == (2, 4)
     names = []
     for command, printed in examples:
         said = execute(two, command)
@@ -70,5 +70,7 @@ def test_the_commands_of_the_chapter(two: Daemon) -> None:
     (name,) = names
     for command in listed:
         said = execute(two, re.sub(r"b\d+-\d+", name, command))
+        if " > " in command:
+            said = (two.folder / command.partition(" > ")[2]).read_text()
         assert name in said
     assert two.run("bookings").stdout == "Nothing is booked.\n"

@@ -1,5 +1,6 @@
 """The examples in the help of the commands for users are run as they stand, in the shell that they name."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -17,6 +18,9 @@ from canhazgpu.cli.command_groups import SECTIONS
 HOLDS = {"env", "check", "extend", "release", "disown"}  # They are about GPUs that one has.
 ENDLESS = ("--follow", "--watch")
 LIVE = "canhazgpu top"  # It needs a terminal.
+ELSEWHERE = {"cancel", "bookings"}
+READY = 10  # Eight GPUs, and two MIG instances of a ninth.
+INSTANCE = '[[gpus.mig]]\nnumber = {number}\nprofile = "1g.10gb"\nuuid = "MIG-{number}"\n'
 PROGRAMS = ("python", "torchrun", "job.sh", "train.py")
 
 
@@ -26,7 +30,9 @@ def eight() -> Iterator[Daemon]:
     with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name, fleet_server(Path(name)) as server:
         settings = f'[fleet]\nurl = "redis://127.0.0.1:{server.port}"\ninterval = "1s"\n'
         daemon = Daemon(Path(name), settings)
-        daemon.place(*(gpu(index, name="NVIDIA H100") for index in range(8)))
+        instances = "".join(INSTANCE.format(number=number) for number in (0, 1))
+        whole = (gpu(index, name="NVIDIA H100") for index in range(8))
+        daemon.place(*whole, gpu(8, name="NVIDIA H100") + instances)
         daemon.start()
         programs = daemon.folder / "bin"
         programs.mkdir()
@@ -35,7 +41,7 @@ def eight() -> Iterator[Daemon]:
         (programs / "canhazgpu").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
         for path in programs.iterdir():
             path.chmod(0o755)
-        until(lambda: daemon.run("status", "--all").stdout.count("AVAILABLE") == 8)
+        until(lambda: daemon.run("status", "--all").stdout.count("AVAILABLE") == READY)
         yield daemon
         daemon.stop()
 
@@ -73,16 +79,21 @@ def typed(host: Daemon, line: str) -> "subprocess.CompletedProcess[str]":
 def at_rest(host: Daemon, *held: str) -> None:
     """Give everything back, and reserve these GPUs."""
     assert host.run("release", "--all").returncode == 0
-    until(lambda: host.status().count(": AVAILABLE") == 8)
+    for row in json.loads(host.run("bookings", "--json").stdout):
+        assert host.run("cancel", row["id"]).returncode == 0
+    until(lambda: host.status().count(": AVAILABLE") == READY)
     if held:
         assert host.run("reserve", "--gpu-ids", ",".join(held)).returncode == 0
 
 
-@pytest.mark.parametrize("name", sorted({*SECTIONS["Use GPUs"], *SECTIONS["View status"]} - {"cancel"}))
+@pytest.mark.parametrize(
+    "name", sorted({*SECTIONS["Use GPUs"], *SECTIONS["View status"]} - {"cancel", "bookings"})
+)
 def test_the_examples_of_a_command_work(eight: Daemon, name: str) -> None:
     """Each ends with 0 where its GPUs are free, or held where it is about what one has.
 
-    Those of `cancel` need somebody who waits: tests/acceptance/test_cancel.py.
+    Those of `cancel` need somebody who waits: tests/acceptance/test_cancel.py. Those of `bookings` need a
+    booking: tests/acceptance/test_bookings.py.
     """
     found = examples(eight, name)
     assert found
@@ -96,8 +107,8 @@ def test_the_examples_of_a_command_work(eight: Daemon, name: str) -> None:
 def test_the_examples_do_not_hide_a_refusal(eight: Daemon, name: str) -> None:
     """Each fails where nothing can be had, so that nothing after it runs on GPUs of others."""
     for line in examples(eight, name):
-        at_rest(eight, *(map(str, range(8)) if name == "reserve" else ()))
-        if "--wait" in line:
+        at_rest(eight, *(map(str, range(9)) if name == "reserve" else ()))
+        if "--wait" in line or "--begin" in line:
             continue
         code, comment = (line.partition("  # ")[part] for part in (0, 2))
         done = typed(eight, f"{code} && echo went on  # {comment}" if comment else f"{code} && echo went on")
