@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,30 @@ from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from prometheus_client.core import Metric
 
 PATH = "/v1/metrics"
 RECENT = 0.2  # Seconds for which an answer is used again: many readers cost the service no more than a few.
+
+
+class Beginning(Collector):
+    """Begins to ask when a scrape begins. It is registered first, so the service answers during the rest."""
+
+    def __init__(self) -> None:
+        """Begin nothing before `host` is set."""
+        self.host: HostCollector | None = None
+
+    def collect(self) -> tuple[Metric, ...]:
+        """Return nothing."""
+        if self.host:
+            self.host.begin()
+        return ()
+
+    def describe(self) -> tuple[Metric, ...]:
+        """Return nothing."""
+        return ()
 
 
 class HostCollector(Collector):
@@ -32,17 +52,34 @@ class HostCollector(Collector):
         self._client, self._counts, self._most_users = client, counts, most_users
         self._program = program
         self._version = importlib.metadata.version("canhazgpu")  # Once: it reads and parses a file.
-        self._lock = Lock()
+        self._lock, self._begins = Lock(), Lock()
+        self._threads = ThreadPoolExecutor(1, "metrics")
+        self._answer: Future[tuple[dict[str, Any], float]] | None = None
         self._found: tuple[Metric, ...] = ()
         self._asked = -RECENT
         self._trouble = ""
 
+    def begin(self) -> Future[tuple[dict[str, Any], float]] | None:
+        """Ask, unless that was done just now; return what gets the answer."""
+        with self._begins:
+            if self._answer is None and time.monotonic() - self._asked >= RECENT:
+                self._answer = self._threads.submit(self._ask)
+            return self._answer
+
+    def _ask(self) -> tuple[dict[str, Any], float]:
+        """Return the answer of the service, and how many seconds it took."""
+        began = time.monotonic()
+        return self._client.get(PATH), time.monotonic() - began
+
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         with self._lock:
-            if time.monotonic() - self._asked >= RECENT:
-                self._found = tuple(self._collected())
-                self._asked = time.monotonic()
+            if answer := self.begin():
+                try:
+                    self._found = tuple(self._collected(answer))
+                    self._asked = time.monotonic()
+                finally:
+                    self._answer = None
             found = self._found
         yield from found
 
@@ -50,13 +87,12 @@ class HostCollector(Collector):
         """Return nothing: the service need not answer when this is registered."""
         return ()
 
-    def _collected(self) -> Iterator[Metric]:
+    def _collected(self, asked: Future[tuple[dict[str, Any], float]]) -> Iterator[Metric]:
         build = gauge("build_info", "The version of the exporter; always 1.", ("version",))
         build.add_metric((self._version,), 1)
         yield build
-        began = time.monotonic()
         try:
-            answer = self._client.get(PATH)
+            answer, seconds = asked.result()
         except (Unreachable, Refused) as trouble:
             self._say(f"the service is away: {trouble}")
             yield one("up", "Whether the service answers.", 0)
@@ -66,7 +102,7 @@ class HostCollector(Collector):
             if row["stream"] == "notices":
                 self._counts.know_channel(printable(row["group"]))
         yield one("up", "Whether the service answers.", 1)
-        yield one("exporter_answer_seconds", "How long the service took to answer.", time.monotonic() - began)
+        yield one("exporter_answer_seconds", "How long the service took to answer.", seconds)
         yield from figures(answer, self._most_users)
 
     def _say(self, trouble: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
-from canhazgpu.cli.exporter.collector import HostCollector
+from canhazgpu.cli.exporter.collector import Beginning, HostCollector
 from canhazgpu.cli.exporter.event_counts import EventCounts
 from canhazgpu.cli.exporter.event_feed import EventFeed
 
@@ -25,6 +25,8 @@ class HostMetrics:
         self._program = program
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._beginning = Beginning()
+        self.registry.register(self._beginning)
         self._counts = EventCounts(self.registry)
         self._feeds: list[EventFeed] = []
 
@@ -35,7 +37,9 @@ class HostMetrics:
             feed.find_place()
             feed.start()
             self._feeds.append(feed)
-        self.registry.register(HostCollector(client, self._counts, most_users, self._program))
+        host = HostCollector(client, self._counts, most_users, self._program)
+        self.registry.register(host)
+        self._beginning.host = host
 
     @property
     def are_counted(self) -> bool:
