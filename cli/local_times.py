@@ -108,8 +108,8 @@ def as_utc(text: str, now: datetime | None = None) -> str:
 def begin_time(text: str, now: datetime | None = None) -> datetime:
     """Return the moment that somebody wrote as the begin of something, in UTC. Raises ValueError.
 
-    It is `+2h`, a time of day (the next time that it is), that and a day (`tomorrow 9:00`, `monday 9:00`,
-    `2026-12-01 9:00`), or RFC 3339.
+    It is `+2h` or `now+2h`, a time of day (the next time that it is), that and a day (`tomorrow 9:00`,
+    `monday 9:00`, `2026-12-01 9:00`), or RFC 3339.
     """
     import re  # noqa: PLC0415 - tables show times, and read none
 
@@ -120,6 +120,7 @@ def begin_time(text: str, now: datetime | None = None) -> datetime:
     word = " ".join(text.lower().split())
     if word == "now":
         return now.astimezone(UTC)
+    word = re.sub(r"^now ?\+", "+", word)  # As in Slurm and at.
     if word.startswith("+"):
         return now.astimezone(UTC) + timedelta(seconds=parse_duration(word[1:].strip()))
     if found := re.fullmatch(rf"(?:(\S+?)(?: |(?<=\d)t))?({_CLOCK})", word, re.ASCII):

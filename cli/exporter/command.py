@@ -53,4 +53,5 @@ def exporter(
     except BadAddress as error:
         fail(f"--listen: expected {error}", USAGE)
     except OSError as error:
-        fail(f"cannot listen on {listen or settings.listen}: {error.strerror}", REFUSED)
+        where = listen or settings.listen
+        fail(f"cannot listen on {where}: {error.strerror}; choose another address", REFUSED)

@@ -67,7 +67,9 @@ NEEDLESS = {
     ),
     **dict.fromkeys(("--requeue", "--hold", "-H"), "there is no batch queue"),
     **dict.fromkeys(("--until", "--deadline"), "use --duration 2h, counted from the start"),
-    **dict.fromkeys(("--start", "--begin", "-b"), "it starts as soon as GPUs are free, with --wait"),
+    **dict.fromkeys(
+        ("--start", "--begin", "-b"), "`canhazgpu reserve --begin TIME` books GPUs for a later time"
+    ),
     **dict.fromkeys(("--mail-type", "--mail-user"), "put && mail(1) after the command"),
     "--wrap": "put the command after --",
     **dict.fromkeys(("--test-only", "--dry-run"), "`canhazgpu status --free` shows what is free"),

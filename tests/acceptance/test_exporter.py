@@ -241,7 +241,7 @@ def test_a_port_that_is_taken(lasting_host: Daemon, exporter: Exporter) -> None:
     done = lasting_host.run("exporter", "--listen", exporter.address)
     assert (done.returncode, done.stderr) == (
         1,
-        f"Error: cannot listen on {exporter.address}: Address already in use\n",
+        f"Error: cannot listen on {exporter.address}: Address already in use; choose another address\n",
     )
 
 

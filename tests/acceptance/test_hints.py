@@ -131,7 +131,6 @@ def test_every_hint_names_commands_and_options_that_exist() -> None:
         ("run -n 2 -- train", 125, "-n is the note: use --gpus 2 for 2 GPUs, or --note 2"),
         ("reserve -n 2", 2, "-n is the note: use --gpus 2 for 2 GPUs, or --note 2"),
         ("reserve --until 18:00", 2, "there is no option --until: leave it out: use --duration 2h"),
-        ("reserve --begin=now+1hour", 2, "there is no option --begin: leave it out: it starts as soon as"),
         ("queue --me", 2, "there is no option --me: leave it out: queue lists all requests"),
         ("queue --start", 2, "with their expected start"),
         ("cancel --name x", 2, "there is no option --name: name a request by its id"),

@@ -85,7 +85,7 @@ def test_every_call_works(busy: Daemon) -> None:
 def test_the_fields_are_there(busy: Daemon) -> None:
     """Every field and value in the table of a GPU exists."""
     rows = json.loads(busy.run("status", "--json").stdout)
-    states = {"AVAILABLE", "IN_USE", "UNRESERVED", "DRAINED", "UNMANAGED", "ERROR", "UNKNOWN"}
+    states = {"AVAILABLE", "IN_USE", "UNRESERVED", "DRAINED", "UNMANAGED", "ERROR", "UNKNOWN", "PARTITIONED"}
     inside = {"user", "kind", "expires", "note"}
     assert len(FIELDS) > 20
     assert set(FIELDS) - states - inside <= set(rows[1])

@@ -43,7 +43,7 @@ def error(host: Daemon, *words: str) -> str:
         (("run", "--wait", "-5m", "--", "true"), "--wait: '-5m' is not a duration"),
         (("run", "--wait", "python", "train.py"), "put -- directly before the command"),
         (("reserve", "--gpu-ids", "9999"), "--gpu-ids: there is no GPU 9999 (`canhazgpu status` lists them)"),
-        (("release", "0-9999"), "GPUS: there is no GPU 1024-9999 (`canhazgpu status` lists them)"),
+        (("release", "0-9999"), "GPUS: there is no GPU 9999 (`canhazgpu status` lists them)"),
         (("cancel", "\udcff"), "the value is not valid UTF-8: canhazgpu shows it as '\\xff'"),
         (("report", "--since", "soon"), "--since: 'soon' is not a duration"),
         (("report", "--since", "1h", "--until", "2h"), "--since is not before --until"),
