@@ -36,8 +36,8 @@ async def test_events_come_in_order_once_and_are_acknowledged(store: Store) -> N
     async with running(member(store), lambda event: found.append(event.stream_id)):
         ids += await append(store, 703, 703)
         await until_length(found, 703)
+        await left_nothing(store)  # A handler that is cancelled in its thread leaves its event pending.
     assert found == ids
-    assert await pending(store) == 0
 
 
 async def test_a_coroutine_and_a_plain_function_get_the_same(store: Store) -> None:
