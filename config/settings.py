@@ -183,6 +183,10 @@ class Bookings(Struct, frozen=True, kw_only=True):
     remind: Annotated[
         Duration, about("How long before its begin the user of a booking is reminded; 0s: never.")
     ] = 900.0
+    no_show: Annotated[
+        Duration,
+        about("Release a booking's GPUs this long after its begin if none of them was used; 0s: never."),
+    ] = 3600.0
     max_duration: Annotated[Duration, about("How long a booking can be; 0s: no limit.")] = 7 * 86400.0
     max_per_user: Annotated[
         int, Meta(ge=0), about("How many bookings of one user can be open at a time; 0: no limit.")

@@ -31,7 +31,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     `idle_ms`: the time since when its GPUs are not used; `idle_told_ms`: when that was announced;
     `idle_until_ms`: the announced time of release. `up`: when it began, in clock ticks since the boot `boot`.
     The starts of processes are compared with it, because the time of day can be set. `booking`: the id of the
-    booking that it was, if any.
+    booking that it was, if any; `unused_ms`: the time since when that was not used, until it is used.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     boot: str | None = None
     up: int | None = None
     booking: str | None = None
+    unused_ms: Moment | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,10 +102,10 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
     On `created` and `released`, `uuids` are the UUIDs of `gpus`, in the same order. On `released`, `gpus` are
     the GPUs that were released, `kept` those that are still reserved, and `held_s` the seconds since the
-    reservation began. `reason` is exited, released, expired, idle, lost, unmanaged, undelivered, vanished,
-    admin or stale (the reservation had ended earlier, and older data had brought it back). `by` is the user
-    who released it, and `was` the last indices of vanished GPUs. On `idle`, `idle` is the time since when it
-    is idle, and `deadline` the time when it will be released for that reason, if any. On `disowned`,
+    reservation began. `reason` is exited, released, expired, idle, no_show (a booking that was never used),
+    lost, unmanaged, undelivered, vanished, admin or stale (the reservation had ended earlier, and older data
+    had brought it back). `by` is the user who released it, and `was` the last indices of vanished GPUs. On
+    `idle`, `idle` is the time since when it is idle, and `deadline` the time when it will be released for that reason, if any. On `disowned`,
     `disowned` names the users whose use of `gpus` is not the holder's; None withdraws that. On `renamed`,
     `formerly` is the old name of its user. On `labelled`, `label` is new. On `widened`, `joined` are the new
     MIG instances of a GPU that it holds, and `uuids` theirs.
@@ -215,7 +216,8 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
     """The `data` of the booking events. Times are RFC 3339 in UTC; `zone` is where the begin was written.
 
     It is for `gpus` if it names them (-1: it is gone), and for any `count` of them otherwise. On `begun`,
-    `reservation` is the id of the reservation that it has become, and `gpus` are the GPUs of that. On `late`,
+    `reservation` is the id of the reservation that it has become, `gpus` are the GPUs of that, and `deadline`
+    is when they are released if none of them was used. On `late`,
     `obstacles` are the GPUs that it cannot have. On `missed`, it has ended without having begun: `reason` is
     late (its GPUs were not free), or off (no service was running). `by` is the user who cancelled it.
     """
@@ -235,6 +237,7 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     reservation: str | None = None
     started: str | None = None
+    deadline: str | None = None
     obstacles: tuple[Obstacle, ...] | None = None
     reason: str | None = None
     by: str | None = None

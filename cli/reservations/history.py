@@ -32,6 +32,7 @@ REASONS = {
     "released": "released",
     "expired": "expired",
     "idle": "not used",
+    "no_show": "never used",
     "lost": "process lost",
     "unmanaged": "GPU not managed",
     "undelivered": "response not read",

@@ -9,7 +9,7 @@ from canhazgpu.events.reservations import MANUAL, RUN, SCHEDULERS
 GPU_STATES = ("ok", "error", "unknown")
 RESERVATION_KINDS = (RUN, MANUAL, *sorted(SCHEDULERS))
 RELEASE_REASONS = (
-    *("exited", "released", "expired", "idle", "lost", "unmanaged", "undelivered", "vanished"),
+    *("exited", "released", "expired", "idle", "lost", "no_show", "unmanaged", "undelivered", "vanished"),
     *("admin", "stale"),
 )
 LEAVE_REASONS = ("cancelled", "gone", "timed-out", "impossible")

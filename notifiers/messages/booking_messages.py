@@ -68,7 +68,11 @@ def _begun(notice: Notice, booking: Booking, whose: str) -> Told:
         ("To use them in a shell", 'code=$(canhazgpu env) && eval "$code"'),
         ("To release GPUs that you do not need", f"canhazgpu release --gpu-ids {listed(held)}"),
     )
-    return what, f"Reserved until {moment(booking.end)}.", rows, "good"
+    meaning = f"Reserved until {moment(booking.end)}."
+    if booking.deadline is not None:
+        are = "they are" if len(held) > 1 else "it is"
+        meaning += f" If you have not used {gpus(held)} by {moment(booking.deadline)}, {are} released."
+    return what, meaning, rows, "good"
 
 
 def _late(notice: Notice, booking: Booking, whose: str) -> Told:

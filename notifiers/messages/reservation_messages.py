@@ -182,6 +182,8 @@ def _how(case: Case) -> str:
     reason = case.held.reason
     if reason == "idle":
         return f"was released: it had been idle since {moment(case.held.idle)}"
+    if reason == "no_show":
+        return f"was released: it was booked, and has not been used since {moment(case.held.idle)}"
     if reason == "unmanaged":
         return f"was released by {by}, who has taken {'them' if case.many else 'it'} out of allocation"
     if reason == "vanished" and all(map(is_instance, case.held.gpus)):

@@ -193,6 +193,7 @@ _HELD: list[tuple[Any, ...]] = [
         {"reason": "admin", "by": "root", "kept": (6,), **_NOTE},
     ),
     ("released", "idle", "the reservation was idle for too long.", {"reason": "idle", **_IDLE}),
+    ("released", "no-show", "a booked GPU was never used.", {"reason": "no_show", **_IDLE}),
     ("released", "lost", "the service lost the reservation.", {"reason": "lost", "pid": 4711}),
     (
         "released",
@@ -218,10 +219,11 @@ _HELD: list[tuple[Any, ...]] = [
 
 def _bookings() -> list[Sample]:
     named, late = {"gpus": (2, 3)}, {"obstacles": (facts.OVER_TIME, facts.DRAINED)}
+    begun = {**named, "reservation": "r1190", "deadline": "2026-11-24T10:15:55.000Z"}
     told: list[tuple[str, str, str, dict[str, Any]]] = [
         ("reminder", "", "the booking begins soon.", {}),
         ("reminder", "named", "a booking of certain GPUs begins soon.", named),
-        ("begun", "", "the booking has become a reservation.", {**named, "reservation": "r1190"}),
+        ("begun", "", "the booking has become a reservation.", begun),
         ("late", "", "the GPUs are not free.", late),
         ("missed", "", "the GPUs were never free.", {"reason": "late"}),
         ("missed", "off", "the service was not running.", {"reason": "off"}),

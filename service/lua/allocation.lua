@@ -145,7 +145,8 @@ local function create(host, request, may)
     note = request.note, gpus = gpus, pid = request.pid, start = request.start, started_ms = now_ms,
     timeout_ms = request.timeout_ms, login_uid = request.login_uid, boot = host.rules.boot, up = host.rules.up, heartbeat_ms = request.kind == 'run' and now_ms or nil,
     expires_ms = request.duration_ms and now_ms + math.min(request.duration_ms, LONGEST_MS) or nil,
-    idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil, booking = request.booking}
+    idle_ms = host.rules.idle_after_ms > 0 and now_ms or nil, booking = request.booking,
+    unused_ms = request.booking and host.rules.no_show_ms > 0 and now_ms or nil}
   for _, index in ipairs(gpus) do
     local gpu = host.by_index[index]
     gpu.holder, gpu.holder_uid = record.id, record.uid
@@ -194,6 +195,8 @@ local function serve_queue(host)
   return claimed
 end
 
+local UNUSED_SINCE = {idle = 'idle_ms', no_show = 'unused_ms'}  -- Reasons, and what says since when nothing was used.
+
 -- Releases `gpus`, which are all or some of the GPUs of a reservation.
 local function release(host, record, gpus, reason, by)
   local kept, was = {}, {}
@@ -219,7 +222,7 @@ local function release(host, record, gpus, reason, by)
     redis.call('HSET', KEYS[7], record.uid .. '/' .. index, whole(now_ms))
   end
   local extra = {gpus = gpus, uuids = uuids_of(host, gpus), reason = reason, by = by, released = now(), was = #was > 0 and was or nil, held_s = math.max(0, math.floor((now_ms - record.started_ms) / 1000)),
-    idle = reason == 'idle' and record.idle_ms and rfc3339(record.idle_ms) or nil}
+    idle = UNUSED_SINCE[reason] and record[UNUSED_SINCE[reason]] and rfc3339(record[UNUSED_SINCE[reason]]) or nil}
   if #kept > 0 then
     record.gpus, extra.kept = kept, kept
     save(record)

@@ -13,7 +13,8 @@ local function has_shape(value, types, optional)
 end
 
 local RECORD = {id = 'string', kind = 'string', user = 'string', uid = 'number', gpus = 'table', started_ms = 'number'}
-local RECORD_MORE = {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number', login_uid = 'number'}
+local RECORD_MORE = {expires_ms = 'number', ended_ms = 'number', heartbeat_ms = 'number', timeout_ms = 'number', login_uid = 'number',
+  unused_ms = 'number'}
 
 -- Returns a stored reservation, or nil if it cannot be read.
 local function record_of(text)

@@ -34,8 +34,9 @@ class EndedFilter(msgspec.Struct, frozen=True, kw_only=True):
 class EndedReservationResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A reservation that has ended, or the release of some of its GPUs: then it still had those in `kept`.
 
-    `reason`: exited, released, expired, idle, lost, unmanaged, undelivered, vanished, admin or stale. `by`:
-    who ended it, if a user did. `held_s`: how long it had `gpus`. `started` and `ended` are RFC 3339 in UTC.
+    `reason`: exited, released, expired, idle, no_show, lost, unmanaged, undelivered, vanished, admin, stale.
+    `by`: who ended it, if a user did. `held_s`: how long it had `gpus`. `started` and `ended` are RFC 3339 in
+    UTC.
     """
 
     id: str

@@ -21,7 +21,8 @@ class AllocationPolicy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     `warning_ms`: how long before the end the expiry of a manual reservation is announced. `idle_after_ms`:
     after how long without use a reservation is reported as idle; `idle_release_ms`: after how much longer it
-    is released. 0 means never. `presume_holder`: on a reserved GPU, use without a proven user is assumed to
+    is released. `no_show_ms`: after how long a reservation that was booked is released if it was never used.
+    0 means never. `presume_holder`: on a reserved GPU, use without a proven user is assumed to
     be the holder's. `low_percent`, `low_ms`: in the log of use, a GPU in use counts as held idle once its
     utilisation has been below that for so long.
     """
@@ -31,6 +32,7 @@ class AllocationPolicy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     warning_ms: int = 0
     idle_after_ms: int = 0
     idle_release_ms: int = 0
+    no_show_ms: int = 0
     presume_holder: bool = True
     low_percent: int = 5
     low_ms: int = 300_000
@@ -45,6 +47,7 @@ class AllocationPolicy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             warning_ms=round(notices.expiry_warning * 1000),
             idle_after_ms=round(notices.idle_after * 1000),
             idle_release_ms=round(notices.idle_release * 1000),
+            no_show_ms=round(settings.bookings.no_show * 1000),
             presume_holder=settings.violations.presume_holder,
             low_percent=settings.report.idle_utilization,
             low_ms=round(settings.report.idle_after * 1000),

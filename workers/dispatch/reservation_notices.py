@@ -16,7 +16,7 @@ PASSING = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.exp
 # The scheduler tells its users that their jobs begin and end.
 OF_JOBS = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.released"})
 BY_OTHERS = frozenset(
-    {"admin", "idle", "lost", "unmanaged", "vanished"}
+    {"admin", "idle", "lost", "no_show", "unmanaged", "vanished"}
 )  # Reasons for a release that the user did not request.
 
 

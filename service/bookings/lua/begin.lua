@@ -47,7 +47,7 @@ local function start(booking, request, may)
   begun[#begun + 1] = record
   redis.call('HDEL', KEYS[10], booking.id)
   publish('booking.begun', 'booking/' .. booking.id, booking_facts(host, booking, {reservation = record.id, gpus = record.gpus,
-    uuids = uuids_of(host, record.gpus), started = now()}))
+    uuids = uuids_of(host, record.gpus), started = now(), deadline = record.unused_ms and rfc3339(now_ms + host.rules.no_show_ms) or nil}))
 end
 
 -- Keeps GPUs for a booking that cannot begin yet.

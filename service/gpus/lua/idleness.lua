@@ -25,6 +25,22 @@ local function use_of(rules, record, by_index)
   return use
 end
 
+-- Returns whether a reservation that was booked was not used for so long since it began that it must be released. If the
+-- use is unknown, or after a gap between scans, that time starts again.
+local function is_no_show(rules, record, use, gap)
+  local since = record.unused_ms
+  if use == 'used' then
+    since = nil
+  elseif use == 'unknown' or gap then
+    since = now_ms
+  end
+  if since ~= record.unused_ms then
+    record.unused_ms = since
+    save(record)
+  end
+  return since and now_ms - since >= rules.no_show_ms
+end
+
 -- Tracks for how long a reservation has been idle; returns whether it must be released for that. If the use is
 -- unknown, or after a gap between scans, both the idle time and the time until the release start again.
 local function track_idleness(rules, record, use, gap)

@@ -258,13 +258,18 @@ local gap = not last[1] or now_ms - tonumber(last[1]) > rules.stale_ms
 for _, text in ipairs(redis.call('HVALS', KEYS[5])) do
   if string.find(text, '"ended_ms"', 1, true) then
     settles = true
-  elseif rules.idle_after_ms > 0 or string.find(text, '"idle_', 1, true) then
+  elseif rules.idle_after_ms > 0 or string.find(text, '"idle_', 1, true) or string.find(text, '"unused_ms"', 1, true) then
     local record, use = record_of(text), 'not asked'
-    if record and rules.idle_after_ms > 0 then
+    local unused = record and record.unused_ms and rules.no_show_ms > 0
+    if record and (rules.idle_after_ms > 0 or unused) then
       gpus = gpus or by_index()
       use = use_of(rules, record, gpus)
     end
-    if record and track_idleness(rules, record, use, gap) then over[#over + 1] = record.id end
+    if unused and is_no_show(rules, record, use, gap) then
+      over[#over + 1] = {record.id, 'no_show'}
+    elseif record and track_idleness(rules, record, rules.idle_after_ms > 0 and use or 'not asked', gap) then
+      over[#over + 1] = {record.id, 'idle'}
+    end
   end
 end
 local granted = {}
@@ -279,7 +284,7 @@ if settles or #over > 0 then
       freed = freed + 1
     end
   end
-  for _, id in ipairs(over) do release(host, host.records[id], host.records[id].gpus, 'idle') end
+  for _, one in ipairs(over) do release(host, host.records[one[1]], host.records[one[1]].gpus, one[2]) end
   if not host.incomplete then serve_queue(host) end
   granted = host.granted
 end
