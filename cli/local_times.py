@@ -129,7 +129,7 @@ def begin_time(text: str, now: datetime | None = None) -> datetime:
         again = 0 if found[1] in {"today", "tomorrow"} or "-" in (found[1] or "") else 7 if found[1] else 1
         if again and _aware(datetime.combine(day, shown)) <= now:
             day += timedelta(days=again)
-        return _existing(datetime.combine(day, shown))
+        return existing(datetime.combine(day, shown))
     try:
         moment = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip()))
     except ValueError:
@@ -157,7 +157,7 @@ def _day(text: str, word: str, today: date) -> date:
         raise ValueError(f"'{printable(text, 40)}': {printable(word, 20)} is no day: use {BEGINS}") from None
 
 
-def _existing(wall: datetime) -> datetime:
+def existing(wall: datetime) -> datetime:
     """Return a local time in UTC. Raises ValueError if the clocks are put forward over it."""
     moment = _aware(wall).astimezone(UTC)
     if moment.astimezone(zone()).replace(tzinfo=None) != wall:

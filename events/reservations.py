@@ -105,10 +105,10 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     reservation began. `reason` is exited, released, expired, idle, no_show (a booking that was never used),
     lost, unmanaged, undelivered, vanished, admin or stale (the reservation had ended earlier, and older data
     had brought it back). `by` is the user who released it, and `was` the last indices of vanished GPUs. On
-    `idle`, `idle` is the time since when it is idle, and `deadline` the time when it will be released for that reason, if any. On `disowned`,
-    `disowned` names the users whose use of `gpus` is not the holder's; None withdraws that. On `renamed`,
-    `formerly` is the old name of its user. On `labelled`, `label` is new. On `widened`, `joined` are the new
-    MIG instances of a GPU that it holds, and `uuids` theirs.
+    `idle`, `idle` is the time since when it is idle, and `deadline` the time when it will be released for
+    that reason, if any. On `disowned`, `disowned` names the users whose use of `gpus` is not the holder's;
+    None withdraws that. On `renamed`, `formerly` is the old name of its user. On `labelled`, `label` is new.
+    On `widened`, `joined` are the new MIG instances of a GPU that it holds, and `uuids` theirs.
     """
 
     id: str
@@ -180,7 +180,7 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
 
     It is for any `count` of GPUs, of `vendor` if set, or for those with the UUIDs `cards`. `zone` is the time
     zone in which the user wrote the begin. `late_ms`: since when it is known that it cannot begin in time.
-    `reminded_ms`: when its user was reminded.
+    `reminded_ms`: when its user was reminded. `series`: the id of the bookings that were made together.
     """
 
     id: str
@@ -198,6 +198,7 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
     login_uid: int | None = None
     late_ms: Moment | None = None
     reminded_ms: Moment | None = None
+    series: str | None = None
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,9 +218,10 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
 
     It is for `gpus` if it names them (-1: it is gone), and for any `count` of them otherwise. On `begun`,
     `reservation` is the id of the reservation that it has become, `gpus` are the GPUs of that, and `deadline`
-    is when they are released if none of them was used. On `late`,
-    `obstacles` are the GPUs that it cannot have. On `missed`, it has ended without having begun: `reason` is
-    late (its GPUs were not free), or off (no service was running). `by` is the user who cancelled it.
+    is when they are released if none of them was used. On `late`, `obstacles` are the GPUs that it cannot
+    have. On `missed`, it has ended without having begun: `reason` is late (its GPUs were not free), or off
+    (no service was running). `by` is the user who cancelled it. `series` is the id of bookings that were made
+    together.
     """
 
     id: str
@@ -241,6 +243,7 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
     obstacles: tuple[Obstacle, ...] | None = None
     reason: str | None = None
     by: str | None = None
+    series: str | None = None
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):

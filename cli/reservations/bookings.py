@@ -12,6 +12,7 @@ from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from datetime import datetime
     from typing import Annotated, Any
 
     import typer
@@ -34,7 +35,8 @@ def bookings(
 ) -> None:
     """List the bookings that have not begun.
 
-    `canhazgpu cancel ID` cancels one. LATE in the column BEGIN means that its GPUs are not free yet.
+    `canhazgpu cancel ID` cancels one; the bookings of a series have the same id up to the dot. LATE in the
+    column BEGIN means that its GPUs are not free yet.
     """
     if as_json and ics:
         fail("--json and --ics cannot be used together", USAGE)
@@ -51,23 +53,57 @@ def bookings(
         sys.stdout.write("Nothing is booked.\n")
 
 
-def book(body: dict[str, Any], begin: str, *, as_json: bool, short: bool) -> None:
-    """Book GPUs from a time on that somebody wrote, and print what is booked."""
+def book(
+    body: dict[str, Any], begin: str, series: tuple[str, str] | None, *, as_json: bool, short: bool
+) -> None:
+    """Book GPUs from a time on that somebody wrote, and print what is booked.
+
+    `series` has the days on which they are booked again, and the last one, as somebody wrote them.
+    """
     from canhazgpu.cli.local_times import begin_time, zone_for_service  # noqa: PLC0415 - slow to import
 
     try:
         moment = begin_time(begin)
     except (ValueError, OverflowError) as error:
         fail(f"--begin: {error}", USAGE)
-    wanted = {name: body[name] for name in SENT if name in body}
-    when = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    row = post(client(), "/v1/bookings", {**wanted, "begin": when, "zone": zone_for_service()})
+    wanted = {name: body[name] for name in SENT if name in body} | {"zone": zone_for_service()}
+    if series is not None:
+        _book_series(wanted, moment, *series, as_json=as_json, short=short)
+        return
+    row = post(client(), "/v1/bookings", {**wanted, "begin": _rfc3339(moment)})
     if as_json:
         print_json(row)
     elif short:
         sys.stdout.write(f"{row['id']}\n")
     else:
         sys.stdout.write(f"Booked {spell_booking(row)}: {row['id']}\n")
+
+
+def _book_series(
+    wanted: dict[str, Any], begin: datetime, every: str, until: str, *, as_json: bool, short: bool
+) -> None:
+    from canhazgpu.cli.syntax.series_times import repeated  # noqa: PLC0415 - few book a series
+
+    try:
+        begins = repeated(begin, every, until)
+    except ValueError as error:
+        fail(str(error), USAGE)
+    first, *repeats = map(_rfc3339, begins)
+    if not repeats:
+        fail(f"--every {every} --until {until}: there is only one such day", USAGE)
+    rows = post(client(), "/v1/bookings/series", {**wanted, "begin": first, "repeats": repeats})
+    if as_json:
+        print_json(rows)
+    elif short:
+        sys.stdout.write(f"{rows[0]['series']}\n")
+    else:
+        for row in rows:
+            sys.stdout.write(f"Booked {spell_booking(row)}: {row['id']}\n")
+        sys.stdout.write(f"`canhazgpu cancel {rows[0]['series']}` cancels all of them.\n")
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def spell_booking(row: dict[str, Any]) -> str:

@@ -30,6 +30,7 @@ RESERVE_EPILOG = examples(
     "canhazgpu reserve --mig 1g.10gb:2 --duration 2h",
     "canhazgpu reserve --gpu-ids 1,3 --wait 30m --note 'paper deadline'",
     "canhazgpu reserve --gpus 2 --begin 'tomorrow 9:00' --duration 4h",
+    "canhazgpu reserve --gpus 2 --begin 'monday 9:00' --duration 2h --every mon,wed --until +3w",
 )
 EXTEND_EPILOG = examples(
     "canhazgpu extend", "canhazgpu extend 2h", "canhazgpu extend 3 2h", "canhazgpu extend --duration '2 days'"
@@ -70,6 +71,24 @@ def reserve(
             callback=arguments.non_empty,
         ),
     ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every",
+            help="Book them again on other days: day, weekday, week, or days such as mon,wed (with --until).",
+            metavar="DAYS",
+            callback=arguments.non_empty,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            help="The last day of --every, for example 2026-12-18 or +3w (in three weeks).",
+            metavar="DATE",
+            callback=arguments.non_empty,
+        ),
+    ] = None,
     wait: arguments.Wait = None,
     nonblock: arguments.NonBlock = False,
     note: arguments.Note = None,
@@ -86,7 +105,8 @@ def reserve(
     only shell code for `eval` is printed there. `canhazgpu env` prints it again.
 
     With --begin, the GPUs are booked: they are promised for that time, and are chosen and reserved when it
-    begins. `canhazgpu bookings` lists what is booked.
+    begins. `canhazgpu bookings` lists what is booked. With --every, they are booked on several days: on all
+    of them, or on none.
     """
     body = {
         "kind": "manual",
@@ -96,14 +116,16 @@ def reserve(
     }
     if duration is not None:
         body["duration"] = arguments.checked_duration("--duration", duration)
-    if begin is not None and begin.strip().lower() != NOW:
+    if every is not None or until is not None:
+        _check_series(begin, every, until)
+    if begin is not None and (every is not None or begin.strip().lower() != NOW):
         from canhazgpu.cli.reservations.bookings import book  # noqa: PLC0415 - few book
 
         if mig is not None:
             fail("--mig and --begin cannot be used together: name instances, as in --gpu-ids 0:1", USAGE)
         if wait is not None or shell is not None:
             fail(f"{'--wait' if shell is None else '--shell'} and --begin cannot be used together", USAGE)
-        book(body, begin, as_json=as_json, short=short)
+        book(body, begin, None if every is None else (every, until or ""), as_json=as_json, short=short)
         return
     patience = arguments.wait_value(wait, nonblock=nonblock)
     if sys.__stdout__ is None:  # It was closed when Python started, and was replaced by /dev/null.
@@ -120,6 +142,14 @@ def reserve(
         sys.stdout.flush()
     except OSError as error:
         raise _release_unprinted(held, error) from error
+
+
+def _check_series(begin: str | None, every: str | None, until: str | None) -> None:
+    if begin is None or every is None:
+        given, needed = ("--until", "--every") if every is None else ("--every", "--begin")
+        fail(f"{given} needs {needed}, as in --begin 'tomorrow 9:00' --every weekday --until DATE", USAGE)
+    if until is None:
+        fail("--every needs --until DATE, the last day", USAGE)
 
 
 def _print_granted(held: Reservation, shell: str | None) -> None:

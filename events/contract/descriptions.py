@@ -73,6 +73,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "reservation": "On `begun`: the id of the reservation that it has become.",
         "started": f"On `begun`: when the reservation began. {TIME}",
         "deadline": f"On `begun`: when its GPUs are released if none of them was used by then. {TIME}",
+        "series": "The id of the bookings that were made together, as with `reserve --every`.",
         "obstacles": "On `late`: the GPUs that it cannot have.",
         "reason": "On `missed`: `late`, its GPUs were not free; `off`, no service was running.",
         "by": "On `cancelled`: the user who cancelled it.",

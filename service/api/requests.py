@@ -16,6 +16,7 @@ from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
 
 MOST_GPUS = 1024
+MOST_REPEATS = 99  # Further begins of a series of bookings.
 INSTANCE = "[0-9]{1,4}:[0-9]{1,4}"
 Index = Annotated[int, Meta(ge=0, lt=MOST_INDEX)]
 Uuid = Annotated[str, Meta(pattern=rf"^({INSTANCE}|{UUID_START})$(?!\n)")]
@@ -160,8 +161,20 @@ class BookRequest(OperationRequest, frozen=True, kw_only=True):
     note: Words | None = None
 
 
+class BookSeriesRequest(BookRequest, frozen=True, kw_only=True):
+    """Book GPUs for several windows of the same length: for all of them, or for none.
+
+    They begin at `begin` and at the `repeats`, each later than the one before.
+    """
+
+    repeats: Annotated[list[Words], Meta(min_length=1, max_length=MOST_REPEATS)]
+
+
 class CancelBookingRequest(OperationRequest, frozen=True, kw_only=True):
-    """Cancel bookings of the caller or, for administrators, of `user`: by their ids, or beginnings of ids."""
+    """Cancel bookings of the caller or, for administrators, of `user`.
+
+    `ids` are those of bookings, beginnings of them, or those of series.
+    """
 
     ids: Names
     user: Label | None = None

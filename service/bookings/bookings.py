@@ -31,9 +31,10 @@ AGAIN = 0.2  # Seconds until a change that failed because Redis was down is retr
 class BookingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The parameters of `book`: `gpus`, or any `count` of GPUs of a vendor, from `begin_ms` to `end_ms`.
 
-    `seen` is the place of the last request in the queue that was considered. `uuids` are those of the `gpus`
-    that were named by UUID: the script follows them if they are renumbered. `limit`: the maximum number of
-    GPUs that are booked for this user at a time, `most_hours` that of the GPU-hours of all bookings, and
+    `more`: the begins of further windows of the same length. All of them are promised, or none. `seen` is the
+    place of the last request in the queue that was considered. `uuids` are those of the `gpus` that were
+    named by UUID: the script follows them if they are renumbered. `limit`: the maximum number of GPUs that
+    are booked for this user at a time, `most_hours` that of the GPU-hours of all bookings, and
     `most_bookings` that of bookings.
     """
 
@@ -41,6 +42,7 @@ class BookingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     uid: int
     begin_ms: int
     end_ms: int
+    more: tuple[int, ...] = ()
     zone: str = ""
     count: Count | None = None
     vendor: Vendor | None = None
@@ -58,12 +60,14 @@ class BookingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class BookingResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `book`.
 
-    `code` is done, refused, never, limit, hours, many, full, or newer (the queue has grown).
+    `code` is done, refused, never, limit, hours, many, full, or newer (the queue has grown). `at`: the index
+    of the window that is not possible.
     `gpus`: how many the user holds or has booked at that time; `hours`: the GPU-hours with this booking.
     """
 
     code: str
-    booking: Booked | None = None
+    booked: tuple[Booked, ...] = ()
+    at: int = 0
     missing: tuple[int, ...] = ()
     managed: int = 0
     need: int = 0
@@ -121,10 +125,10 @@ class Bookings:
         reply = await self._change(BOOK, request.uid, operation, msgspec.json.encode(request))
         return msgspec.convert(reply, BookingResult)
 
-    async def known(self, uid: int, operation: str) -> Booked | None:
-        """Return the booking that an earlier call with this operation has made."""
+    async def known(self, uid: int, operation: str) -> tuple[Booked, ...]:
+        """Return the bookings that an earlier call with this operation has made."""
         reply = await self._allocator.known_reply(BOOK, uid, operation)
-        return msgspec.convert(reply, BookingResult).booking if reply else None
+        return msgspec.convert(reply, BookingResult).booked if reply else ()
 
     async def cancel(
         self, uid: int, operation: str, by: str, *, ids: Sequence[str], person: int | None = None

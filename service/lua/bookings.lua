@@ -30,11 +30,16 @@ local function window_of(booking)
     vendor = booking.vendor, cards = booking.cards}
 end
 
--- Stores what is promised: the windows of these bookings.
-local function save_windows(host, bookings)
+-- Takes the windows of these bookings, those that begin first first, for what is promised, until the script ends.
+local function keep_windows(host, bookings)
   local found = {}
   for i, booking in ipairs(bookings) do found[i] = window_of(booking) end
   host.promised, host.margins, host.cards = #found > 0 and cjson.encode(found) or false, nil, nil
+end
+
+-- Stores what is promised: the windows of these bookings.
+local function save_windows(host, bookings)
+  keep_windows(host, bookings)
   if host.promised then redis.call('HSET', KEYS[3], 'windows', host.promised) else redis.call('HDEL', KEYS[3], 'windows') end
 end
 
@@ -55,7 +60,7 @@ end
 local function booking_facts(host, booking, extra)
   local shown = {begin = rfc3339(booking.begin_ms), ['end'] = rfc3339(booking.end_ms), created = rfc3339(booking.created_ms),
     gpus = indices_of(host, booking), uuids = booking.cards}
-  for _, name in ipairs({'id', 'user', 'uid', 'count', 'vendor', 'zone', 'label', 'note'}) do shown[name] = booking[name] end
+  for _, name in ipairs({'id', 'series', 'user', 'uid', 'count', 'vendor', 'zone', 'label', 'note'}) do shown[name] = booking[name] end
   for name, value in pairs(extra or {}) do shown[name] = value end
   return cjson.encode(shown)
 end

@@ -20,30 +20,43 @@ PATIENCE = 0.3  # for so many seconds.
 MINUTE_MS = 60_000
 
 
-def delayed_by(seen: Snapshot, window: Window, before: Mapping[str, int] | None = None) -> list[Waiting]:
-    """Return the requests that would wait longer if a window was promised.
+def delayed_by(
+    seen: Snapshot, windows: Sequence[Window], before: Mapping[str, int] | None = None
+) -> list[Waiting]:
+    """Return the requests that would wait longer if these windows were promised.
 
     If it cannot be foreseen when a request gets its GPUs, it must be able to get them at any time. One that
     waits for an administrator keeps nothing from others, as in the queue. `before` is the forecast of the
-    queue without the window, if it is known.
+    queue without the windows, if it is known.
     """
     if not seen.waiting:
         return []
-    before, after = before or queue_eta(seen), queue_eta(_with(seen, window))
+    before, after = before or queue_eta(seen), queue_eta(with_windows(seen, windows))
     later = [one for one in seen.waiting if one.id in before and after.get(one.id, math.inf) > before[one.id]]
     cards = cards_of(seen)
     unforeseen = [one for one in seen.waiting if one.id not in before and _is_in_reach(one, cards)]
     of_instances = [one for one in unforeseen if one.profile is not None]
     of_gpus = [one for one in unforeseen if one.profile is None]
     kept = [*seen.windows, *(_taken(one, seen.now_ms, cards) for one in of_gpus)]
-    if not Promises(kept, cards, seen.now_ms).fits(window):
+    if not _fit(windows, kept, cards, seen.now_ms):
         later = later or of_gpus
-    return later or [one for one in of_instances if _left(one, cards, window) < one.need]
+    return later or [
+        one for one in of_instances if any(_left(one, cards, window) < one.need for window in windows)
+    ]
 
 
-def could_begin(seen: Snapshot, window: Window) -> bool:
-    """Return whether a window could be promised if nobody waited."""
-    return Promises(seen.windows, cards_of(seen), seen.now_ms).fits(window)
+def could_begin(seen: Snapshot, windows: Sequence[Window]) -> bool:
+    """Return whether windows could be promised if nobody waited."""
+    return _fit(windows, seen.windows, cards_of(seen), seen.now_ms)
+
+
+def _fit(windows: Sequence[Window], kept: Sequence[Window], cards: Sequence[Card], now_ms: int) -> bool:
+    promised = list(kept)
+    for window in windows:
+        if not Promises(promised, cards, now_ms).fits(window):
+            return False
+        promised.append(window)
+    return True
 
 
 def next_windows(seen: Snapshot, window: Window, most: int, latest_ms: int) -> list[int]:
@@ -64,14 +77,15 @@ def _possible(seen: Snapshot, window: Window, latest_ms: int) -> Iterator[int]:
     give_up = time.monotonic() + PATIENCE
     for begin in sorted(one for one in minutes if first <= one <= latest_ms)[:LOOKS]:
         tried = msgspec.structs.replace(window, begin_ms=begin, end_ms=begin + lasts_ms)
-        if promises.fits(tried) and not delayed_by(seen, tried, before):
+        if promises.fits(tried) and not delayed_by(seen, [tried], before):
             yield begin
         if time.monotonic() >= give_up:
             return
 
 
-def _with(seen: Snapshot, window: Window) -> Snapshot:
-    windows = sorted([*seen.windows, window], key=lambda one: (one.begin_ms, one.id))
+def with_windows(seen: Snapshot, more: Sequence[Window]) -> Snapshot:
+    """Return the host as it would be with these windows promised."""
+    windows = sorted([*seen.windows, *more], key=lambda one: (one.begin_ms, one.id))
     return msgspec.structs.replace(seen, windows=tuple(windows))
 
 

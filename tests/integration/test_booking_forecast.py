@@ -129,7 +129,7 @@ async def test_a_booking_that_is_made_delays_nobody(store: Store, seed: int) -> 
     assert len(found) <= 3
     tried = [window, *(msgspec.structs.replace(window, begin_ms=at, end_ms=at + 2 * HOUR) for at in found)]
     for number, other in enumerate(tried):
-        delayed = delayed_by(seen, other)
+        delayed = delayed_by(seen, [other])
         assert number == 0 or not delayed
         if not delayed:
             after = queue_eta(msgspec.structs.replace(seen, windows=(*seen.windows, other)))
@@ -146,10 +146,10 @@ async def test_who_waits_came_first(store: Store) -> None:
         begin_ms = one.now_ms + round(begin * HOUR)
         return Window(id="b", uid=1, begin_ms=begin_ms, end_ms=begin_ms + HOUR, count=1)
 
-    assert [bool(delayed_by(seen, window(begin))) for begin in (3, 5.9, 6.5)] == [True, True, False]
+    assert [bool(delayed_by(seen, [window(begin)])) for begin in (3, 5.9, 6.5)] == [True, True, False]
     endless = waiting(await snapshot(store), None, 1)
-    assert not delayed_by(endless, window(3))
-    assert delayed_by(waiting(endless, None, 1), window(3))
+    assert not delayed_by(endless, [window(3)])
+    assert delayed_by(waiting(endless, None, 1), [window(3)])
 
 
 async def test_who_could_begin_at_any_time(store: Store) -> None:
@@ -159,8 +159,8 @@ async def test_who_could_begin_at_any_time(store: Store) -> None:
     seen = waiting(await snapshot(store), None, 3)
     assert queue_eta(seen) == {}
     window = Window(id="b", uid=1, begin_ms=one.now_ms + HOUR, end_ms=one.now_ms + 2 * HOUR, count=1)
-    assert delayed_by(seen, window)
-    assert not delayed_by(await snapshot(store), window)
+    assert delayed_by(seen, [window])
+    assert not delayed_by(await snapshot(store), [window])
 
 
 async def test_who_waits_for_an_administrator_keeps_nothing_from_a_booking(store: Store) -> None:
@@ -170,9 +170,9 @@ async def test_who_waits_for_an_administrator_keeps_nothing_from_a_booking(store
     await one.allocator.drain(0, one.operation(), gpus=(2,), reason="broken", by="root")
     window = Window(id="b", uid=1, begin_ms=one.now_ms + HOUR, end_ms=one.now_ms + 2 * HOUR, count=1)
     named = waiting(await snapshot(store), None, 2, gpus=(1, 2))
-    assert not delayed_by(waiting(named, None, 3), window)
+    assert not delayed_by(waiting(named, None, 3), [window])
     await one.allocator.drain(0, one.operation(), gpus=(2,), reason=None, by="root")
-    assert delayed_by(waiting(await snapshot(store), None, 3), window)
+    assert delayed_by(waiting(await snapshot(store), None, 3), [window])
 
 
 async def divided(store: Store) -> Host:
@@ -211,7 +211,7 @@ async def test_a_booking_of_the_instances_that_somebody_waits_for(store: Store) 
         begin_ms = one.now_ms + HOUR
         named = cards or None
         window = Window(id="b", uid=1, begin_ms=begin_ms, end_ms=begin_ms + HOUR, count=count, cards=named)
-        return bool(delayed_by(seen, window))
+        return bool(delayed_by(seen, [window]))
 
     assert [delayed(), delayed("GPU-1"), delayed("MIG-0"), delayed("GPU-0")] == [False, False, False, True]
 

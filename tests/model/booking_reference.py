@@ -1,6 +1,6 @@
 """The expected behaviour of bookings: how they are made, cancelled and begun."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from model.facts import Gpu, Request
 from model.promises import NOW, Window
@@ -12,15 +12,17 @@ class BookingReference(Reference):
 
     began_ms = 0  # The moment of Redis' clock that all times of windows are counted from.
 
-    def book(self, window: Window) -> str:
-        """Promise a window; it has the id that Redis gave it."""
-        request = Request(window.uid, "manual", window.count, window.named, vendor=window.vendor)
-        if self.never(request):
+    def book(self, windows: Sequence[Window]) -> str:
+        """Promise windows, all or none; they have the ids that Redis gave them."""
+        one, before = windows[0], list(self.windows)
+        if self.never(Request(one.uid, "manual", one.count, one.named, vendor=one.vendor)):
             return "never"
-        if not self.fits(window):
-            return "refused"
-        self.windows.append(window)
-        self.told.append(("booking.created", f"booking/{window.id}"))
+        for window in windows:
+            if not self.fits(window):
+                self.windows = before
+                return "refused"
+            self.windows.append(window)
+        self.told += [("booking.created", f"booking/{window.id}") for window in windows]
         return "done"
 
     def unbook(self, uid: int, name: str) -> str:

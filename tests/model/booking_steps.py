@@ -15,6 +15,7 @@ MINUTE = 60_000
 # Minutes from the first step; neither is the end of a reservation, which lasts for a number of hours.
 BEGINS = st.sampled_from((0, 0, 210, 210, 750, 1350, 1870))
 LENGTHS = st.sampled_from((125, 440, 757, 1555))
+AGAIN = 1457  # From one window of a series to the next.
 NAMED = st.sampled_from(  # Of one vendor.
     ((0,), (1,), (0, 1), (2,), (3,), (2, 3), (1024,), (2049,), (0, 2048))
 )
@@ -49,25 +50,33 @@ class BookingSteps(Host):
         count=st.integers(1, 4),
         named=st.one_of(st.none(), st.none(), NAMED),
         vendor=st.sampled_from((None, None, "nvidia", "amd")),
+        repeats=st.sampled_from((0, 0, 0, 1, 2)),
     )
-    def book(self, uid: int, begin: int, length: int, count: int, named: Any, vendor: Any) -> None:
-        """A user books GPUs, perhaps from now on."""
+    def book(
+        self, uid: int, begin: int, length: int, count: int, named: Any, vendor: Any, repeats: int
+    ) -> None:
+        """A user books GPUs, perhaps from now on, perhaps several times."""
         named = named and self.existing(named)
         count, vendor = (len(named), None) if named else (count, vendor)
-        window = Window(uid, begin * MINUTE, (begin + length) * MINUTE, count, named, vendor)
+        windows = [
+            Window(uid, one * MINUTE, (one + length) * MINUTE, count, named, vendor)
+            for one in range(begin, begin + repeats * AGAIN + 1, AGAIN)
+        ]
         request = BookingRequest(
             user=f"u{uid}",
             uid=uid,
             count=None if named else count,
             gpus=named,
             vendor=vendor,
-            begin_ms=self.model.began_ms + window.begin,
-            end_ms=self.model.began_ms + window.end,
+            begin_ms=self.model.began_ms + windows[0].begin,
+            end_ms=self.model.began_ms + windows[0].end,
+            more=tuple(self.model.began_ms + one.begin for one in windows[1:]),
         )
         operation = uuid.uuid4().hex
         result = self.do(self.bookings.book(request, operation))
-        window.id = result.booking.id if result.booking else ""
-        self.agree(result.code, self.model.book(window))
+        for window, booked in zip(windows, result.booked, strict=False):
+            window.id = booked.id
+        self.agree(result.code, self.model.book(windows))
 
         def again() -> None:
             assert self.do(self.bookings.book(request, operation)) == result

@@ -55,8 +55,7 @@ class Host:
         """Book GPUs, which are there."""
         result = await self.book(begin, end, count, **more)
         assert result.code == "done", result
-        assert result.booking
-        return result.booking
+        return result.booked[0]
 
     async def reserve(self, hours: float | None, count: int = 1, **more: Any) -> Reserved:
         """Reserve GPUs for some hours; without an end if that is None."""

@@ -127,6 +127,9 @@ CONSUMER = "needs a program of the site: tests/acceptance/test_events_group.py h
 EXEMPT = {
     "canhazgpu run --gpus 2 -- ./evaluate.sh": BOOKED,
     "canhazgpu cancel b1796017013625-8": BOOKED,
+    'canhazgpu reserve --gpus 2 --begin "tomorrow 14:00" --duration 2h --every day --until +6d': BOOKED,
+    "canhazgpu cancel b1796017013625-9": BOOKED,
+    "canhazgpu cancel b1796017013625-9.2": BOOKED,
     **dict.fromkeys(
         (
             (

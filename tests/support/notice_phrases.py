@@ -128,6 +128,7 @@ SAYS = {
         "canhazgpu reserve --gpus 2 --duration 4h",
     ],
     "released-admins-admin": ["alice's reservation of GPUs 1 and 3 was released by root."],
+    "released-holder-no-show": ["it was booked, and has not been used since 2026-11-24 07:15:55 UTC."],
     "released-holder-idle": ["was released: it had been idle since 2026-11-24 07:15:55 UTC."],
     "released-holder-lost": ["was lost", "canhazgpu reserve --gpu-ids 1,3 --duration 4h", "kill 4711"],
     "released-holder-unmanaged": ["was released by root, who has taken it out of allocation."],

@@ -1,8 +1,10 @@
--- book: promises a user GPUs for a window of time, or returns why that is not possible with what is known.
+-- book: promises a user GPUs for a window of time, or returns why that is not possible with what is known. With `more`
+-- begins, it promises them for a series of windows of the same length: for all of them, or for none.
 -- `seen` is the place of the last request in the queue that the caller has considered.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation bookings gpu...
 -- Args: host rules request
--- Returns: JSON: code (done, refused, never, limit, hours, many, full, newer, again), booking, missing, managed, need, gpus, hours
+-- Returns: JSON: code (done, refused, never, limit, hours, many, full, newer, again), booked, at (the index of the window that
+-- is not possible), missing, managed, need, gpus, hours
 -- Events: booking.created
 local MOST = 1000  -- Open bookings of a host: each of them costs every allocation some time.
 local host, request = open_host(11), cjson.decode(ARGV[3])
@@ -23,49 +25,48 @@ for _, waiting in ipairs(request.seen and host.requests or {}) do
   if waiting.place > request.seen then return cjson.encode({code = 'newer'}) end
 end
 
--- Returns how many GPUs the user will have at most during the window without it, the GPU-hours of their bookings, and the
--- number of these.
-local function booked_by(user)
-  local most, hours, own = 0, 0, {}
-  for _, other in ipairs((request.limit or request.most_hours or request.most_bookings) and read_bookings(KEYS[10]) or {}) do
-    if other.uid == user then
-      own[#own + 1] = other
-      hours = hours + other.count * (other.end_ms - other.begin_ms) / 3600000
-    end
+local lasts_ms, bookings, own, booked, hours = request.end_ms - request.begin_ms, read_bookings(KEYS[10]), {}, {}, 0
+for _, other in ipairs(bookings) do
+  if other.uid == request.uid then
+    own[#own + 1] = other
+    hours = hours + other.count * (other.end_ms - other.begin_ms) / 3600000
   end
-  if not request.limit then return 0, hours, #own end
-  local moments = {request.begin_ms}
+end
+
+-- Returns how many GPUs the user will have at most during a window without it.
+local function most_booked(window)
+  local most, moments = 0, {window.begin_ms}
   for _, other in ipairs(own) do
-    if other.begin_ms > request.begin_ms and other.begin_ms < request.end_ms then moments[#moments + 1] = other.begin_ms end
+    if other.begin_ms > window.begin_ms and other.begin_ms < window.end_ms then moments[#moments + 1] = other.begin_ms end
   end
   for _, at_ms in ipairs(moments) do
-    local count = held_by(host, user, at_ms)
+    local count = held_by(host, request.uid, at_ms)
     for _, other in ipairs(own) do
       if other.begin_ms <= at_ms and other.end_ms > at_ms then count = count + other.count end
     end
     most = math.max(most, count)
   end
-  return most, hours, #own
+  return most
 end
 
-local gpus, hours, number = booked_by(request.uid)
-hours = hours + needed(request) * (request.end_ms - request.begin_ms) / 3600000
-if request.limit and gpus + needed(request) > request.limit then
-  return save_reply(host, {code = 'limit', need = needed(request), gpus = gpus})
-end
-if request.most_hours and hours > request.most_hours then
-  return save_reply(host, {code = 'hours', need = needed(request), hours = hours})
+-- Returns which limit a booking exceeds, or nil.
+local function exceeded(booking)
+  local gpus = request.limit and most_booked(booking) or 0
+  if request.limit and gpus + booking.count > request.limit then return {code = 'limit', need = booking.count, gpus = gpus} end
+  hours = hours + booking.count * lasts_ms / 3600000
+  if request.most_hours and hours > request.most_hours then return {code = 'hours', need = booking.count, hours = hours} end
+  if request.most_bookings and #own >= request.most_bookings then return {code = 'many', need = #own} end
+  if #bookings >= MOST then return {code = 'full', need = MOST} end
 end
 
-if request.most_bookings and number >= request.most_bookings then return save_reply(host, {code = 'many', need = number}) end
-if redis.call('HLEN', KEYS[10]) >= MOST then return save_reply(host, {code = 'full', need = MOST}) end
+local named = request.gpus and {} or nil
+for i, index in ipairs(request.gpus or {}) do named[i] = identity_of(host.by_index[index]) end
 
-local booking = {user = request.user, uid = request.uid, login_uid = request.login_uid, label = request.label, note = request.note,
-  count = needed(request), vendor = request.vendor, begin_ms = request.begin_ms, end_ms = request.end_ms, zone = request.zone,
-  created_ms = now_ms}
-for i, index in ipairs(request.gpus or {}) do
-  booking.cards = booking.cards or {}
-  booking.cards[i] = identity_of(host.by_index[index])
+-- Returns the booking of the window that begins at a time.
+local function booking_at(begin_ms)
+  return {id = '', user = request.user, uid = request.uid, login_uid = request.login_uid, label = request.label, note = request.note,
+    count = needed(request), vendor = request.vendor, begin_ms = begin_ms, end_ms = begin_ms + lasts_ms, zone = request.zone,
+    created_ms = now_ms, cards = named}
 end
 
 -- Returns whether the GPUs that a window names can be promised to it.
@@ -93,11 +94,31 @@ local function fits(window)
   return true
 end
 
-local window = window_of(booking)
-window.at_ms = math.max(window.begin_ms, now_ms)
-if window.end_ms <= now_ms or not fits(window) then return save_reply(host, {code = 'refused', need = needed(request)}) end
-booking.id = 'b' .. next_id(KEYS[1])
-save_booking(KEYS[10], booking)
-save_windows(host, read_bookings(KEYS[10]))
-publish('booking.created', 'booking/' .. booking.id, booking_facts(host, booking))
-return save_reply(host, {code = 'done', booking = booking})
+-- Promises a window, or returns why that is not possible.
+local function promise(booking)
+  local window, trouble = window_of(booking), exceeded(booking)
+  if trouble then return trouble end
+  window.at_ms = math.max(window.begin_ms, now_ms)
+  if window.end_ms <= now_ms or not fits(window) then return {code = 'refused', need = booking.count} end
+  for _, known in ipairs({bookings, own, booked}) do known[#known + 1] = booking end
+  table.sort(bookings, begins_before)
+  keep_windows(host, bookings)
+end
+
+for place, begin_ms in ipairs({request.begin_ms, unpack(request.more or {})}) do
+  local trouble = promise(booking_at(begin_ms))
+  if trouble then
+    trouble.at = place - 1
+    return save_reply(host, trouble)
+  end
+end
+local id = 'b' .. next_id(KEYS[1])
+for place, booking in ipairs(booked) do
+  booking.id, booking.series = id, booked[2] and id or nil
+  if booking.series then booking.id = id .. '.' .. place end
+  save_booking(KEYS[10], booking)
+  publish('booking.created', 'booking/' .. booking.id, booking_facts(host, booking))
+end
+table.sort(bookings, begins_before)
+save_windows(host, bookings)
+return save_reply(host, {code = 'done', booked = booked})

@@ -1,5 +1,5 @@
 -- cancel: ends bookings of one user before they begin, for that user or an administrator. Their GPUs are promised to
--- nobody any more. `ids` are ids or beginnings of ids.
+-- nobody any more. `ids` are ids or beginnings of ids, or those of series, of which all bookings end that have not begun.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation bookings gpu...
 -- Args: host rules request
 -- Returns: JSON: code (done, several, not-yours, missing, again), id, ids, users, cancelled, granted
@@ -10,8 +10,18 @@ if before then return before end
 if host.incomplete then return cjson.encode({code = 'again'}) end
 local bookings, chosen = read_bookings(KEYS[10]), {}
 
+-- Chooses the bookings of the series with this id; returns whether there were any of the user.
+local function choose_series(id)
+  local is_there = false
+  for _, booking in ipairs(bookings) do
+    if booking.series == id and is_own(booking, order) then chosen[booking.id], is_there = true, true end
+  end
+  return is_there
+end
+
 -- Chooses the booking with this id, or whose id begins like it; returns why that is not possible, or nil.
 local function choose(id)
+  if choose_series(id) then return nil end
   local own, ids, users = nil, {}, {}
   for _, booking in ipairs(bookings) do
     if booking.id == id then own, ids, users = nil, {}, {} end
