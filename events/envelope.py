@@ -37,6 +37,7 @@ TYPES = (
     "canhazgpu.booking.created",
     "canhazgpu.booking.reminder",
     "canhazgpu.booking.begun",
+    "canhazgpu.booking.ended",
     "canhazgpu.booking.late",
     "canhazgpu.booking.missed",
     "canhazgpu.booking.cancelled",

@@ -181,6 +181,8 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
     It is for any `count` of GPUs, of `vendor` if set, or for those with the UUIDs `cards`. `zone` is the time
     zone in which the user wrote the begin. `late_ms`: since when it is known that it cannot begin in time.
     `reminded_ms`: when its user was reminded. `series`: the id of the bookings that were made together.
+    `drain`: it is for maintenance, and this is the reason for which its GPUs are drained while it is open;
+    `began_ms`: when they were.
     """
 
     id: str
@@ -199,6 +201,18 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
     late_ms: Moment | None = None
     reminded_ms: Moment | None = None
     series: str | None = None
+    drain: str | None = None
+    began_ms: Moment | None = None
+
+
+class Concerned(msgspec.Struct, frozen=True, kw_only=True):
+    """A user whom maintenance concerns: their reservation has `gpus` of it, or their booking lacks GPUs."""
+
+    user: str
+    uid: int
+    reservation: str | None = None
+    booking: str | None = None
+    gpus: tuple[int, ...] | None = None
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,7 +235,8 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
     is when they are released if none of them was used. On `late`, `obstacles` are the GPUs that it cannot
     have. On `missed`, it has ended without having begun: `reason` is late (its GPUs were not free), or off
     (no service was running). `by` is the user who cancelled it. `series` is the id of bookings that were made
-    together.
+    together. With `drain`, it is maintenance: its GPUs are drained for this reason from `begun` to `ended`,
+    and `concerned` are the users whom that concerns.
     """
 
     id: str
@@ -244,10 +259,15 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     by: str | None = None
     series: str | None = None
+    drain: str | None = None
+    concerned: tuple[Concerned, ...] | None = None
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """What allocation has to know of a booking: the element of the list `windows` in the scan."""
+    """What allocation has to know of a booking: the element of the list `windows` in the scan.
+
+    `drain`: it is for maintenance, and this is the reason for which its GPUs are drained.
+    """
 
     id: str
     uid: int
@@ -256,6 +276,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     count: Count
     vendor: Vendor | None = None
     cards: tuple[str, ...] | None = None
+    drain: str | None = None
 
 
 def windows_of(text: bytes | None) -> tuple[Window, ...]:

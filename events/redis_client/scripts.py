@@ -28,6 +28,7 @@ PRELUDES = (
     "limits.lua",
     "allocation.lua",
     "bookings.lua",
+    "maintenance.lua",
     "settled.lua",
     "scan_rows.lua",
     "idleness.lua",

@@ -17,7 +17,7 @@ from anyio.abc import TaskStatus
 from canhazgpu.events.gpu import Vendor
 from canhazgpu.events.redis_client.scripts import Script
 from canhazgpu.events.redis_client.store import Store, StoreDown
-from canhazgpu.events.reservations import Booked, Count, Record
+from canhazgpu.events.reservations import Booked, Concerned, Count, Record
 from canhazgpu.service.gpus.scanner import Scanner
 from canhazgpu.service.reservations.allocator import Allocator
 from canhazgpu.service.reservations.lifetime import Lifetime
@@ -35,7 +35,7 @@ class BookingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     place of the last request in the queue that was considered. `uuids` are those of the `gpus` that were
     named by UUID: the script follows them if they are renumbered. `limit`: the maximum number of GPUs that
     are booked for this user at a time, `most_hours` that of the GPU-hours of all bookings, and
-    `most_bookings` that of bookings.
+    `most_bookings` that of bookings. `drain`: it is maintenance, and this is the reason.
     """
 
     user: str
@@ -55,6 +55,7 @@ class BookingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     limit: int | None = None
     most_hours: int | None = None
     most_bookings: int | None = None
+    drain: str | None = None
 
 
 class BookingResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +74,7 @@ class BookingResult(msgspec.Struct, frozen=True, kw_only=True):
     need: int = 0
     gpus: int = 0
     hours: float = 0
+    concerned: tuple[Concerned, ...] = ()
 
 
 class Bookings:

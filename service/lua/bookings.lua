@@ -6,7 +6,7 @@ local BOOKING = {id = 'string', user = 'string', uid = 'number', begin_ms = 'num
 -- Returns a stored booking, or nil if it cannot be read.
 local function booking_of(text)
   local good, booking = pcall(cjson.decode, text)
-  return good and has_shape(booking, BOOKING) and has_shape(booking, {cards = 'table', login_uid = 'number'}, true) and booking or nil
+  return good and has_shape(booking, BOOKING) and has_shape(booking, {cards = 'table', login_uid = 'number', drain = 'string', began_ms = 'number'}, true) and booking or nil
 end
 
 local function begins_before(one, other)
@@ -27,14 +27,14 @@ local function save_booking(key, booking) redis.call('HSET', key, booking.id, cj
 -- Returns the part of a booking that allocation has to know.
 local function window_of(booking)
   return {id = booking.id, uid = booking.uid, begin_ms = booking.begin_ms, end_ms = booking.end_ms, count = booking.count,
-    vendor = booking.vendor, cards = booking.cards}
+    vendor = booking.vendor, cards = booking.cards, drain = booking.drain}
 end
 
 -- Takes the windows of these bookings, those that begin first first, for what is promised, until the script ends.
 local function keep_windows(host, bookings)
   local found = {}
   for i, booking in ipairs(bookings) do found[i] = window_of(booking) end
-  host.promised, host.margins, host.cards = #found > 0 and cjson.encode(found) or false, nil, nil
+  host.promised, host.windows, host.margins, host.cards = #found > 0 and cjson.encode(found) or false, nil, nil, nil
 end
 
 -- Stores what is promised: the windows of these bookings.
@@ -60,7 +60,7 @@ end
 local function booking_facts(host, booking, extra)
   local shown = {begin = rfc3339(booking.begin_ms), ['end'] = rfc3339(booking.end_ms), created = rfc3339(booking.created_ms),
     gpus = indices_of(host, booking), uuids = booking.cards}
-  for _, name in ipairs({'id', 'series', 'user', 'uid', 'count', 'vendor', 'zone', 'label', 'note'}) do shown[name] = booking[name] end
+  for _, name in ipairs({'id', 'series', 'user', 'uid', 'count', 'vendor', 'zone', 'label', 'note', 'drain'}) do shown[name] = booking[name] end
   for name, value in pairs(extra or {}) do shown[name] = value end
   return cjson.encode(shown)
 end

@@ -15,8 +15,8 @@ end
 -- Returns how many GPUs a user has at most at the begin of one of their windows that begins before `end_ms`.
 local function booked_peak(host, uid, end_ms)
   local own, most = {}, 0
-  for _, window in ipairs(host.promised and cjson.decode(host.promised) or {}) do
-    if window.uid == uid and window.begin_ms < end_ms and window.end_ms > now_ms then own[#own + 1] = window end
+  for _, window in ipairs(promised(host)) do
+    if window.uid == uid and not window.drain and window.begin_ms < end_ms and window.end_ms > now_ms then own[#own + 1] = window end
   end
   for _, window in ipairs(own) do
     local at_ms, count = math.max(window.begin_ms, now_ms), 0

@@ -1,6 +1,7 @@
 -- Shared by the scripts of the service: which GPUs are promised to bookings, and what can be granted in spite of that.
 -- The field `windows` of the scan has the promised windows, those that begin first first: id, uid, begin_ms, end_ms,
 -- count, vendor, and, if the booking names its GPUs, their UUIDs as `cards`. Without bookings there is no such field.
+-- `drain`: the window is for maintenance, and this is why its GPUs are drained while it is open (maintenance.lua).
 --
 -- A window without names can begin if, at its begin, as many GPUs are left as all windows without names need that are
 -- open then. GPUs are left if they can be allocated, are not known to be taken at that time, and are not named by a
@@ -41,6 +42,44 @@ local function free_from(host, gpu)
   return free_ms
 end
 
+-- Returns all windows that are promised.
+local function promised(host)
+  if not host.windows then host.windows = host.promised and cjson.decode(host.promised) or {} end
+  return host.windows
+end
+
+-- Returns the windows of maintenance that is open, by the UUIDs of its GPUs.
+local function open_maintenance(host)
+  local found = {}
+  for _, window in ipairs(promised(host)) do
+    if window.drain and window.begin_ms <= now_ms then
+      for _, uuid in ipairs(window.cards) do found[uuid] = window end
+    end
+  end
+  return found
+end
+
+-- Returns until when a GPU is drained for maintenance, or nil.
+local function maintained_until(host, open, gpu)
+  local card = gpu.index >= FIRST_INSTANCE and host.by_index[card_of(gpu.index)]
+  local window = open[identity_of(gpu)] or (card and open[identity_of(card)])
+  return window and gpu.drained == window.drain and window.end_ms or nil
+end
+
+-- Returns whether an administrator must do something before a GPU can be allocated, and from when on it is free: a GPU in
+-- maintenance is at the end of that.
+local function outlook(host, open, gpu)
+  local out, free_ms = is_out(host, gpu), free_from(host, gpu)
+  if not out or not next(open) then return out, free_ms end
+  out = false
+  for _, one in ipairs({gpu, unpack(instances_of(host, gpu.index))}) do
+    local back_ms = one.drained and maintained_until(host, open, one)
+    out = out or one.unmanaged or one.state == 'error' or (one.drained and not back_ms)
+    free_ms = math.max(free_ms, back_ms or 0)
+  end
+  return out, free_ms
+end
+
 local function could_meet(one, other) return not one or not other or one == other end
 
 -- Returns the whole GPUs that can be allocated without an administrator. `by_card` has all GPUs and instances by UUID: each
@@ -48,9 +87,11 @@ local function could_meet(one, other) return not one or not other or one == othe
 local function cards(host)
   if host.cards then return host.cards end
   host.cards, host.by_card = {}, {}
+  local open = open_maintenance(host)
   for _, gpu in ipairs(host.gpus) do
     local amd, id = gpu.text and string.find(gpu.text, '"vendor":"amd"', 1, true), identity_of(gpu)
-    local card = {gpu = gpu, vendor = amd and 'amd' or 'nvidia', free_ms = free_from(host, gpu), out = is_out(host, gpu), named = {}}
+    local out, free_ms = outlook(host, open, gpu)
+    local card = {gpu = gpu, vendor = amd and 'amd' or 'nvidia', free_ms = free_ms, out = out, named = {}}
     if not (card.out and host.by_card[id]) then host.by_card[id] = card end
     if not card.out and is_whole(host, gpu) then host.cards[#host.cards + 1] = card end
   end
@@ -71,7 +112,7 @@ end
 -- Returns the windows that keep GPUs from others: not those that are due and would wait for an administrator.
 local function windows(host)
   local found = {}
-  for _, window in ipairs(host.promised and cjson.decode(host.promised) or {}) do
+  for _, window in ipairs(promised(host)) do
     window.at_ms = math.max(window.begin_ms, now_ms)
     if window.end_ms > now_ms and (window.begin_ms > now_ms or is_possible(host, window)) then found[#found + 1] = window end
   end

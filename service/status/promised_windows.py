@@ -51,7 +51,21 @@ def end_of(record: Record) -> int | None:
 def cards_of(snapshot: Snapshot) -> list[Card]:
     """Return all GPUs and MIG instances."""
     gpus, instances = {gpu.usage.index: gpu for gpu in snapshot.gpus}, instances_by_card(snapshot)
+    open_windows = {
+        uuid: one
+        for one in snapshot.windows
+        if one.drain is not None and one.begin_ms <= snapshot.now_ms
+        for uuid in one.cards or ()
+    }
     found = []
+
+    def back_ms(gpu: GpuState) -> int | None:
+        """Return until when a GPU is drained for maintenance."""
+        card = card_of(gpu.usage.index)
+        whole = gpus.get(card) if card is not None else None
+        window = open_windows.get(_uuid(gpu)) or (open_windows.get(_uuid(whole)) if whole else None)
+        return window.end_ms if window is not None and gpu.drained == window.drain else None
+
     for index, gpu in gpus.items():
         parts, card = [gpus[one] for one in instances.get(index, ())], card_of(index)
         others = parts if card not in gpus else [gpus[card]]
@@ -60,9 +74,9 @@ def cards_of(snapshot: Snapshot) -> list[Card]:
                 index=index,
                 uuid=_uuid(gpu),
                 vendor=gpu.usage.vendor,
-                free_ms=max(_free_ms(one, snapshot.now_ms) for one in (gpu, *parts)),
+                free_ms=max(max(_free_ms(one, snapshot.now_ms), back_ms(one) or 0) for one in (gpu, *parts)),
                 whole=not parts and not is_instance(index),
-                out=any(map(_is_out, (gpu, *parts))),
+                out=any(_is_out(one) and not _is_only_drained(one, back_ms(one)) for one in (gpu, *parts)),
                 together=tuple(map(_uuid, others)),
                 profile=gpu.usage.profile,
             )
@@ -76,6 +90,10 @@ def _uuid(gpu: GpuState) -> str:
 
 def _is_out(gpu: GpuState) -> bool:
     return gpu.unmanaged or bool(gpu.drained) or gpu.usage.state == "error"
+
+
+def _is_only_drained(gpu: GpuState, back_ms: int | None) -> bool:
+    return back_ms is not None and not gpu.unmanaged and gpu.usage.state != "error"
 
 
 def _free_ms(gpu: GpuState, now_ms: int) -> float:

@@ -25,6 +25,8 @@ PRELUDE = {
     "release_parts": "reservation.released",
     "leave": "request.left",
     "track_idleness": "reservation.idle reservation.used",
+    "begin_maintenance": "gpu.drained",
+    "end_maintenance": "gpu.drained gpu.undrained",
 }
 
 LUA = {

@@ -18,7 +18,7 @@ class BookingReference(Reference):
         if self.never(Request(one.uid, "manual", one.count, one.named, vendor=one.vendor)):
             return "never"
         for window in windows:
-            if not self.fits(window):
+            if not window.drain and not self.fits(window):
                 self.windows = before
                 return "refused"
             self.windows.append(window)
@@ -29,15 +29,38 @@ class BookingReference(Reference):
         """Cancel a booking."""
         if not any(one.id == name and one.uid == uid for one in self.windows):
             return "not-yours"
-        self.windows = [one for one in self.windows if one.id != name]
+        (gone,) = [one for one in self.windows if one.id == name]
+        self.windows.remove(gone)
+        if gone.begun:
+            self.end_maintenance(gone)
         self.told.append(("booking.cancelled", f"booking/{name}"))
         self.serve()
         return "done"
+
+    def maintained(self, window: Window) -> list[Gpu]:
+        """Return the GPUs of a maintenance, with their instances."""
+        indices = {gpu.index for index in window.named or () for gpu in self.with_parts(index)}
+        return [self.gpus[index] for index in sorted(indices)]
+
+    def end_maintenance(self, window: Window) -> None:
+        """Undrain what is drained for a maintenance, or take over the drain for another one."""
+        for gpu in self.maintained(window):
+            others = [one for one in self.windows if one.begun and gpu in self.maintained(one)]
+            if gpu.drained == window.drain:
+                last = max(others, key=lambda one: (one.begin, one.id), default=None)
+                self.mark(gpu, last.drain if last else "")
 
     def begin(self, ids: Iterator[str]) -> None:
         """Begin the bookings that are due; `ids` are the reservations that they become."""
         claimed: set[int] = set()
         due = sorted((one for one in self.windows if one.begin <= NOW), key=lambda one: (one.begin, one.id))
+        begins = [one for one in due if one.drain and not one.begun]
+        for window in begins:
+            window.begun = True
+            for gpu in self.maintained(window):
+                self.mark(gpu, gpu.drained or window.drain)
+            self.told.append(("booking.begun", f"booking/{window.id}"))
+        due = [one for one in due if not one.drain]
         for window in due:
             request = Request(window.uid, "manual", window.count, window.named, vendor=window.vendor)
             request.lasts, request.booking = window.end, window.id
@@ -56,7 +79,7 @@ class BookingReference(Reference):
             if not window.late and len(may) + len(settling) < request.need:
                 window.late = True
                 self.told.append(("booking.late", f"booking/{window.id}"))
-        if due:
+        if due or begins:
             self.serve()
 
     def settling(self, gpu: Gpu, request: Request) -> bool:

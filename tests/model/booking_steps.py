@@ -34,7 +34,10 @@ class BookingSteps(Host):
     def the_promises_are_kept(self) -> None:
         """No script makes a window lack GPUs; those that lack none can begin, whatever GPUs are chosen."""
         gpus = self.model.gpus.values()
-        outside = [(gpu.managed, gpu.drained, gpu.state, bool(gpu.users and not gpu.holder)) for gpu in gpus]
+        outside: list[Any] = [
+            (gpu.managed, gpu.drained, gpu.state, bool(gpu.users and not gpu.holder)) for gpu in gpus
+        ]
+        outside.append(tuple(one.id for one in self.model.windows if one.drain))
         short = self.model.shortfalls()
         if outside == self.outside:
             assert short <= self.short
@@ -51,15 +54,17 @@ class BookingSteps(Host):
         named=st.one_of(st.none(), st.none(), NAMED),
         vendor=st.sampled_from((None, None, "nvidia", "amd")),
         repeats=st.sampled_from((0, 0, 0, 1, 2)),
+        drain=st.sampled_from(("", "", "", "", "cooler", "firmware")),
     )
     def book(
-        self, uid: int, begin: int, length: int, count: int, named: Any, vendor: Any, repeats: int
+        self, uid: int, begin: int, length: int, count: int, named: Any, vendor: Any, **more: Any
     ) -> None:
-        """A user books GPUs, perhaps from now on, perhaps several times."""
+        """A user books GPUs, perhaps from now on, perhaps several times; or it is maintenance."""
         named = named and self.existing(named)
         count, vendor = (len(named), None) if named else (count, vendor)
+        repeats, drain = more["repeats"], more["drain"] if named else ""
         windows = [
-            Window(uid, one * MINUTE, (one + length) * MINUTE, count, named, vendor)
+            Window(uid, one * MINUTE, (one + length) * MINUTE, count, named, vendor, drain=drain)
             for one in range(begin, begin + repeats * AGAIN + 1, AGAIN)
         ]
         request = BookingRequest(
@@ -71,6 +76,7 @@ class BookingSteps(Host):
             begin_ms=self.model.began_ms + windows[0].begin,
             end_ms=self.model.began_ms + windows[0].end,
             more=tuple(self.model.began_ms + one.begin for one in windows[1:]),
+            drain=drain or None,
         )
         operation = uuid.uuid4().hex
         result = self.do(self.bookings.book(request, operation))

@@ -71,6 +71,9 @@ def compare(seen: Snapshot, model: BookingReference, replay: Replay) -> None:
     }
     booked = [msgspec.json.decode(text, type=Booked) for text in seen.bookings]
     assert {one.id: one.late_ms is not None for one in booked} == {one.id: one.late for one in model.windows}
+    assert {one.id: one.began_ms is not None for one in booked} == {
+        one.id: one.begun for one in model.windows
+    }
     assert set(replay.bookings) == {one.id for one in booked}
     assert {one.id for one in windows_of(seen.windows)} == {one.id for one in booked}
     taken = [index for one in held.values() for index in one.gpus]
@@ -83,11 +86,8 @@ def compare(seen: Snapshot, model: BookingReference, replay: Replay) -> None:
     for index, (holder, drained, unmanaged) in seen.gpus.items():
         gpu = model.gpus[index]
         assert (holder.decode() if holder else None) == gpu.holder
-        assert (drained is not None, unmanaged is None) == (gpu.drained, gpu.managed)
-        assert (index in replay.drained, index not in replay.unmanaged) == (
-            gpu.drained,
-            gpu.managed,
-        )
+        assert ((drained or b"").decode(), unmanaged is None) == (gpu.drained, gpu.managed)
+        assert (replay.drained.get(index, ""), index not in replay.unmanaged) == (gpu.drained, gpu.managed)
     accused = {field.decode() for field in (*seen.opened, *seen.pending)}
     for name, one in held.items():
         for index in one.gpus:

@@ -15,7 +15,7 @@ class Gpu:
     users: frozenset[int] = frozenset()
     released: int = 0
     settled: bool = True  # Scanned since its last release.
-    drained: bool = False
+    drained: str = ""  # For which reason.
     managed: bool = True
     holder: str | None = None
     vendor: str = "nvidia"

@@ -69,9 +69,9 @@ class GpuSteps(BookingSteps):
     def drain(self, ids: tuple[int, ...], *, drained: bool) -> None:
         """An administrator drains GPUs, or ends the drain."""
         ids = self.existing(ids)
-        reason = "broken" if drained else None
-        self.do(self.allocator.drain(0, uuid.uuid4().hex, gpus=ids, reason=reason, by="root"))
-        self.model.drain(ids, drained=drained)
+        reason = "broken" if drained else ""
+        self.do(self.allocator.drain(0, uuid.uuid4().hex, gpus=ids, reason=reason or None, by="root"))
+        self.model.drain(ids, reason)
         self.agree("", "")
 
     @rule(

@@ -21,6 +21,8 @@ class Window:
     vendor: str | None = None
     id: str = ""
     late: bool = False
+    drain: str = ""  # It is maintenance, and this is the reason.
+    begun: bool = False  # Its GPUs are drained.
 
     @property
     def at(self) -> int:
@@ -46,7 +48,9 @@ class Promises:
 
     def taken_until(self, gpu: Any) -> float:
         """Return until when a GPU with its instances is taken, as far as is known."""
-        return max(self.alone_until(one) for one in self.with_parts(gpu.index))
+        return max(
+            max(self.alone_until(one), self.maintained_until(one)) for one in self.with_parts(gpu.index)
+        )
 
     def alone_until(self, gpu: Any) -> float:
         """Return until when a GPU is taken, whatever its instances are."""
@@ -63,14 +67,32 @@ class Promises:
             not one.managed or one.drained or one.state == "error" for one in self.with_parts(gpu.index)
         )
 
+    def maintained_until(self, gpu: Any) -> int:
+        """Return until when a GPU is drained for maintenance, 0 if it is not."""
+        for index in (gpu.index, gpu.card):
+            naming = [
+                one for one in self.windows if one.drain and one.begin <= NOW and index in (one.named or ())
+            ]
+            if naming:
+                last = max(naming, key=lambda one: (one.begin, one.id))
+                return last.end if last.drain == gpu.drained else 0
+        return 0
+
+    def lost(self, gpu: Any) -> bool:
+        """Tell whether a GPU needs an administrator; maintenance ends without one."""
+        return any(
+            not one.managed or one.state == "error" or (one.drained and not self.maintained_until(one))
+            for one in self.with_parts(gpu.index)
+        )
+
     def usable(self) -> Iterator[Any]:
         """Yield the whole GPUs that need no administrator."""
-        yield from (gpu for gpu in self.gpus.values() if gpu.whole and not self.out(gpu))
+        yield from (gpu for gpu in self.gpus.values() if gpu.whole and not self.lost(gpu))
 
     def possible(self, window: Window) -> bool:
         """Tell whether a window could have its GPUs if nobody used them."""
         if window.named:
-            return not any(self.out(self.gpus[index]) for index in window.named)
+            return not any(self.lost(self.gpus[index]) for index in window.named)
         return len([gpu for gpu in self.usable() if window.vendor in {None, gpu.vendor}]) >= window.count
 
     def counting(self, *more: Window) -> list[Window]:
@@ -156,6 +178,11 @@ class Promises:
         short = {one.id for one in self.counting() if not one.named and self.left(one) < 0}
         short |= {one.id for one in self.counting() if not self.possible(one)}
         for one in self.counting():
+            clash = [
+                other for other in self.counting() if other.drain and other is not one and one.overlaps(other)
+            ]
+            if one.drain or any(self.names(other, index) for other in clash for index in one.named or ()):
+                short.add(one.id)
             if any(self.taken_until(self.gpus[index]) > one.at for index in one.named or ()):
                 short.add(one.id)
         return short

@@ -57,7 +57,7 @@ class Reference(Promises):
 
     def over(self, request: Request) -> bool:
         """Tell whether its user would have more GPUs than the limit at some time, with their bookings."""
-        own = [one for one in self.windows if one.uid == request.uid and one.end > NOW]
+        own = [one for one in self.windows if one.uid == request.uid and one.end > NOW and not one.drain]
         moments = {NOW, *(one.at for one in own if one.begin < request.until)}
         booked = {at: sum(one.count for one in own if one.begin <= at < one.end) for at in moments}
         has = max(self.held_at(request.uid, at) + booked[at] for at in moments)
@@ -239,13 +239,17 @@ class Reference(Promises):
             self.serve()
         return "done", gone
 
-    def drain(self, ids: tuple[int, ...], *, drained: bool) -> None:
+    def drain(self, ids: tuple[int, ...], reason: str) -> None:
         """Drain GPUs with their instances, or end their drain."""
         for index in sorted({gpu.index for named in ids for gpu in self.with_parts(named)}):
-            if self.gpus[index].drained != drained:
-                self.gpus[index].drained = drained
-                self.told.append(("gpu.drained" if drained else "gpu.undrained", f"gpu/{index}"))
+            self.mark(self.gpus[index], reason)
         self.serve()
+
+    def mark(self, gpu: Gpu, reason: str) -> None:
+        """Drain a GPU for a reason, or end its drain."""
+        if gpu.drained != reason:
+            gpu.drained = reason
+            self.told.append(("gpu.drained" if reason else "gpu.undrained", f"gpu/{gpu.index}"))
 
     def manage(self, ids: tuple[int, ...], *, force: bool) -> str:
         """Allow these GPUs with their instances only."""

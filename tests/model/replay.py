@@ -14,7 +14,7 @@ class Replay:
     expires: dict[str, str | None] = field(default_factory=dict)
     queue: list[str] = field(default_factory=list)
     bookings: set[str] = field(default_factory=set)
-    drained: set[int] = field(default_factory=set)
+    drained: dict[int, str] = field(default_factory=dict)
     unmanaged: set[int] = field(default_factory=set)
 
     def take(self, event: Event) -> None:
@@ -22,19 +22,22 @@ class Replay:
         noun, _, verb = event.type.removeprefix("canhazgpu.").partition(".")
         data = event.data
         if noun == "booking":
-            self._booking(verb, data["id"])
+            self._booking(verb, data["id"], maintenance="drain" in data)
         elif noun == "request":
             self._request(verb, data["id"])
         elif noun == "reservation":
             self._reservation(verb, data["id"], data)
-        elif verb in ("drained", "undrained", "managed", "unmanaged"):
-            marked = self.drained if verb.endswith("drained") else self.unmanaged
-            (marked.add if verb in ("drained", "unmanaged") else marked.remove)(data["index"])
+        elif verb == "drained":
+            self.drained[data["index"]] = data["reason"]
+        elif verb == "undrained":
+            del self.drained[data["index"]]
+        elif verb in ("managed", "unmanaged"):
+            (self.unmanaged.add if verb == "unmanaged" else self.unmanaged.remove)(data["index"])
 
-    def _booking(self, verb: str, name: str) -> None:
+    def _booking(self, verb: str, name: str, *, maintenance: bool) -> None:
         if verb == "created":
             self.bookings.add(name)
-        elif verb != "late":
+        elif verb != "late" and not (verb == "begun" and maintenance):
             self.bookings.remove(name)
 
     def _request(self, verb: str, name: str) -> None:

@@ -1,14 +1,15 @@
 -- begin: turns each booking whose time has come into a reservation. One that lacks GPUs waits for them until its end, and
 -- says once that it is late; GPUs that were just released, or should be at any moment, may take a minute before that.
+-- Maintenance drains its GPUs from its begin to its end.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation bookings gpu...
 -- Args: host rules remind_ms
 -- Returns: JSON: code (done, again), now_ms, next_ms (when to check again, 0 for never), begun, waiting, granted
--- Events: booking.reminder booking.begun booking.late booking.missed reservation.created
+-- Events: booking.reminder booking.begun booking.ended booking.late booking.missed gpu.drained gpu.undrained reservation.created
 local SETTLES_MS, remind_ms = 60000, tonumber(ARGV[3])
 local host = open_host(11)
 if host.incomplete then return cjson.encode({code = 'again'}) end
 local next_ms, left, begun, waiting, due, claimed = 0, {}, {}, 0, false, {}
-host.free = free_gpus(host)
+local bookings = read_bookings(KEYS[10])
 
 local function look_at(ms)
   if next_ms == 0 or ms < next_ms then next_ms = ms end
@@ -78,10 +79,36 @@ local function remind(booking)
   if now_ms < at_ms then return look_at(at_ms) end
   booking.reminded_ms = now_ms
   save_booking(KEYS[10], booking)
-  publish('booking.reminder', 'booking/' .. booking.id, booking_facts(host, booking))
+  local concerned = booking.drain and concerned_by(host, booking, bookings) or nil
+  publish('booking.reminder', 'booking/' .. booking.id, booking_facts(host, booking, {concerned = concerned}))
 end
 
-for _, booking in ipairs(read_bookings(KEYS[10])) do
+-- Drains the GPUs of a maintenance that begins, or makes those of one that has ended available again.
+local function maintain(booking)
+  if booking.end_ms <= now_ms then
+    due = true
+    redis.call('HDEL', KEYS[10], booking.id)
+    end_maintenance(host, booking, bookings)
+    local event, reason = booking.began_ms and 'booking.ended' or 'booking.missed', not booking.began_ms and 'off' or nil
+    return publish(event, 'booking/' .. booking.id, booking_facts(host, booking, {reason = reason}))
+  end
+  left[#left + 1] = booking
+  if booking.begin_ms > now_ms then
+    look_at(booking.begin_ms)
+    return remind(booking)
+  end
+  look_at(booking.end_ms)
+  if not booking.began_ms then
+    due = true
+    begin_maintenance(host, booking)
+    save_booking(KEYS[10], booking)
+    local concerned = concerned_by(host, booking, bookings)
+    publish('booking.begun', 'booking/' .. booking.id, booking_facts(host, booking, {started = now(), concerned = concerned}))
+  end
+end
+
+-- Begins a booking whose time has come.
+local function attend(booking)
   if booking.end_ms <= now_ms then
     due = true
     redis.call('HDEL', KEYS[10], booking.id)
@@ -99,7 +126,16 @@ for _, booking in ipairs(read_bookings(KEYS[10])) do
     if #may >= needed(request) then start(booking, request, may) else wait(booking, request, may) end
   end
 end
+
+for _, booking in ipairs(bookings) do
+  if booking.drain then maintain(booking) end
+end
+host.free = free_gpus(host)
+for _, booking in ipairs(bookings) do
+  if not booking.drain then attend(booking) end
+end
 if due then
+  table.sort(left, begins_before)
   save_windows(host, left)
   serve_queue(host)
 end

@@ -1,10 +1,11 @@
 -- book: promises a user GPUs for a window of time, or returns why that is not possible with what is known. With `more`
--- begins, it promises them for a series of windows of the same length: for all of them, or for none.
+-- begins, it promises them for a series of windows of the same length: for all of them, or for none. With `drain`, it is
+-- maintenance, for which the GPUs are drained whatever else is promised.
 -- `seen` is the place of the last request in the queue that the caller has considered.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation bookings gpu...
 -- Args: host rules request
 -- Returns: JSON: code (done, refused, never, limit, hours, many, full, newer, again), booked, at (the index of the window that
--- is not possible), missing, managed, need, gpus, hours
+-- is not possible), missing, managed, need, gpus, hours, concerned
 -- Events: booking.created
 local MOST = 1000  -- Open bookings of a host: each of them costs every allocation some time.
 local host, request = open_host(11), cjson.decode(ARGV[3])
@@ -27,7 +28,7 @@ end
 
 local lasts_ms, bookings, own, booked, hours = request.end_ms - request.begin_ms, read_bookings(KEYS[10]), {}, {}, 0
 for _, other in ipairs(bookings) do
-  if other.uid == request.uid then
+  if other.uid == request.uid and not other.drain then
     own[#own + 1] = other
     hours = hours + other.count * (other.end_ms - other.begin_ms) / 3600000
   end
@@ -66,7 +67,7 @@ for i, index in ipairs(request.gpus or {}) do named[i] = identity_of(host.by_ind
 local function booking_at(begin_ms)
   return {id = '', user = request.user, uid = request.uid, login_uid = request.login_uid, label = request.label, note = request.note,
     count = needed(request), vendor = request.vendor, begin_ms = begin_ms, end_ms = begin_ms + lasts_ms, zone = request.zone,
-    created_ms = now_ms, cards = named}
+    created_ms = now_ms, cards = named, drain = request.drain}
 end
 
 -- Returns whether the GPUs that a window names can be promised to it.
@@ -99,7 +100,7 @@ local function promise(booking)
   local window, trouble = window_of(booking), exceeded(booking)
   if trouble then return trouble end
   window.at_ms = math.max(window.begin_ms, now_ms)
-  if window.end_ms <= now_ms or not fits(window) then return {code = 'refused', need = booking.count} end
+  if window.end_ms <= now_ms or not (request.drain or fits(window)) then return {code = 'refused', need = booking.count} end
   for _, known in ipairs({bookings, own, booked}) do known[#known + 1] = booking end
   table.sort(bookings, begins_before)
   keep_windows(host, bookings)
@@ -117,8 +118,12 @@ for place, booking in ipairs(booked) do
   booking.id, booking.series = id, booked[2] and id or nil
   if booking.series then booking.id = id .. '.' .. place end
   save_booking(KEYS[10], booking)
-  publish('booking.created', 'booking/' .. booking.id, booking_facts(host, booking))
 end
 table.sort(bookings, begins_before)
 save_windows(host, bookings)
-return save_reply(host, {code = 'done', booked = booked})
+local concerned
+for _, booking in ipairs(booked) do
+  concerned = booking.drain and concerned_by(host, booking, bookings)
+  publish('booking.created', 'booking/' .. booking.id, booking_facts(host, booking, {concerned = concerned}))
+end
+return save_reply(host, {code = 'done', booked = booked, concerned = concerned})

@@ -1,9 +1,9 @@
--- cancel: ends bookings of one user before they begin, for that user or an administrator. Their GPUs are promised to
--- nobody any more. `ids` are ids or beginnings of ids, or those of series, of which all bookings end that have not begun.
+-- cancel: ends bookings of one user before they begin, or maintenance, for that user or an administrator. Their GPUs are
+-- promised to nobody any more. `ids` are ids or beginnings of ids, or those of series, of which all bookings end that have not begun.
 -- Keys: sequence events scan gpus reservations queue affinity ledger operation bookings gpu...
 -- Args: host rules request
 -- Returns: JSON: code (done, several, not-yours, missing, again), id, ids, users, cancelled, granted
--- Events: booking.cancelled reservation.created
+-- Events: booking.cancelled gpu.drained gpu.undrained reservation.created
 local host, order = open_host(11), cjson.decode(ARGV[3])
 local before = redis.call('GET', KEYS[9])
 if before then return before end
@@ -45,13 +45,12 @@ for _, id in ipairs(order.ids) do
 end
 local staying, cancelled = {}, {}
 for _, booking in ipairs(bookings) do
-  if chosen[booking.id] then
-    redis.call('HDEL', KEYS[10], booking.id)
-    publish('booking.cancelled', 'booking/' .. booking.id, booking_facts(host, booking, {by = order.by}))
-    cancelled[#cancelled + 1] = booking
-  else
-    staying[#staying + 1] = booking
-  end
+  if chosen[booking.id] then cancelled[#cancelled + 1] = booking else staying[#staying + 1] = booking end
+end
+for _, booking in ipairs(cancelled) do
+  redis.call('HDEL', KEYS[10], booking.id)
+  end_maintenance(host, booking, staying)
+  publish('booking.cancelled', 'booking/' .. booking.id, booking_facts(host, booking, {by = order.by}))
 end
 save_windows(host, staying)
 serve_queue(host)
