@@ -165,6 +165,11 @@ def existing(wall: datetime) -> datetime:
     return moment
 
 
+def rfc3339(moment: datetime) -> str:
+    """Return a moment in UTC as the service reads it."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def zone_for_service() -> str:
     """Return the name of the time zone of this process for the service: `local` if it has no name."""
     _find_zone()

@@ -185,7 +185,10 @@ class Notices(Struct, frozen=True, kw_only=True):
     booking: Annotated[
         Channels,
         Meta(extra={"kind": CHANNEL_KIND}),
-        about("Channels for notices that a booking is about to begin, has begun, is late, or was missed."),
+        about(
+            "Channels for notices about maintenance, and that a booking begins soon, has begun, is late, or"
+            " was missed."
+        ),
     ] = field(default_factory=lambda: _by("wall", "email"))
     ack_max: Annotated[
         Duration,

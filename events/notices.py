@@ -57,7 +57,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind` for violations: opened, changed, reminder, resolved, terminate. For a reservation: granted,
     expiring, idle, released, unreserved (its run continues without it), timeout. For a booking:
-    booking-reminder, booking-begun, booking-late, booking-missed. For administrators:
+    booking-reminder, booking-begun, booking-late, booking-missed. For users whom maintenance concerns:
+    maintenance-planned, maintenance-reminder, maintenance-begun. For administrators:
     stalled, resumed, gpu-failed, gpu-recovered, channel-failing, channel-recovered, digest. Or test.
 
     `audience`: offender, holder, admins or address (which is then in `to`). `user` and `uid` say whom the

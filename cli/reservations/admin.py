@@ -98,7 +98,13 @@ def init(
         sys.stdout.write(f"Released by force: {arguments.format_gpus(reply['released'])}\n")
 
 
-@app.command("drain", epilog=examples("canhazgpu admin drain 3 --reason 'fan is broken'"))
+@app.command(
+    "drain",
+    epilog=examples(
+        "canhazgpu admin drain 3 --reason 'fan is broken'",
+        "canhazgpu admin drain all --begin 'saturday 8:00' --duration 4h --reason 'new cooler'",
+    ),
+)
 def drain(
     gpus: Targets,
     *,
@@ -108,9 +114,37 @@ def drain(
             "--reason", "-r", help="The reason, shown by `status`.", metavar="TEXT", callback=arguments.words
         ),
     ] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            "--begin",
+            "-b",
+            help="Plan it for later: +2h, 'saturday 8:00' or 2026-12-05T08:00 (with --duration).",
+            metavar="TIME",
+            callback=arguments.non_empty,
+        ),
+    ] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--duration",
+            "-d",
+            help="How long, for example 4h (with --begin).",
+            metavar="TIME",
+            callback=arguments.non_empty,
+        ),
+    ] = None,
     as_json: arguments.AsJson = False,
 ) -> None:
-    """Stop allocating GPUs; existing reservations continue."""
+    """Stop allocating GPUs; existing reservations continue.
+
+    With --begin and --duration, it is maintenance: whoever holds the GPUs then, or has booked them, is
+    notified now, before it begins and when it begins. `canhazgpu bookings` lists it, and
+    `canhazgpu cancel ID` ends it.
+    """
+    if begin is not None or duration is not None:
+        _plan(_named(gpus), reason, begin, duration, as_json=as_json)
+        return
     reply = post(client(), "/v1/admin/drain", {"gpus": _named(gpus), **arguments.without_none(reason=reason)})
     if as_json:
         print_json(reply)
@@ -118,6 +152,30 @@ def drain(
     sys.stdout.write(
         f"Drained {arguments.format_gpus(reply['changed'])} ({printable(reply['reason'], 200)})\n"
     )
+
+
+def _plan(
+    gpus: "GpuNames", reason: str | None, begin: str | None, duration: str | None, *, as_json: bool
+) -> None:
+    from canhazgpu.cli.local_times import begin_time, rfc3339, zone_for_service  # noqa: PLC0415
+    from canhazgpu.cli.reservations.bookings import spell_booking  # noqa: PLC0415 - few plan maintenance
+
+    if begin is None or duration is None:
+        fail("maintenance needs both --begin and --duration", USAGE)
+    try:
+        moment = rfc3339(begin_time(begin))
+    except (ValueError, OverflowError) as error:
+        fail(f"--begin: {error}", USAGE)
+    lasts = arguments.checked_duration("--duration", duration)
+    body = {"gpus": gpus, "begin": moment, "duration": lasts, "zone": zone_for_service()}
+    row = post(client(), "/v1/admin/maintenance", {**body, **arguments.without_none(reason=reason)})
+    if as_json:
+        print_json(row)
+        return
+    sys.stdout.write(f"Maintenance of {spell_booking(row)}: {row['id']}\n")
+    for one in row["concerned"]:
+        what = f"booking {one['booking']}" if one["booking"] else arguments.format_gpus(one["gpus"])
+        sys.stdout.write(f"Notified: {printable(one['user'], 64)} ({what})\n")
 
 
 @app.command("undrain", epilog=examples("canhazgpu admin undrain 3"))

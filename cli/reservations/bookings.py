@@ -33,7 +33,7 @@ def bookings(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
     ics: Annotated[bool, typer.Option("--ics", help="Print a calendar (RFC 5545) to import.")] = False,
 ) -> None:
-    """List the bookings that have not begun.
+    """List the bookings that have not begun, and maintenance.
 
     `canhazgpu cancel ID` cancels one; the bookings of a series have the same id up to the dot. LATE in the
     column BEGIN means that its GPUs are not free yet.
@@ -60,7 +60,7 @@ def book(
 
     `series` has the days on which they are booked again, and the last one, as somebody wrote them.
     """
-    from canhazgpu.cli.local_times import begin_time, zone_for_service  # noqa: PLC0415 - slow to import
+    from canhazgpu.cli.local_times import begin_time, rfc3339, zone_for_service  # noqa: PLC0415 - slow to import
 
     try:
         moment = begin_time(begin)
@@ -70,7 +70,7 @@ def book(
     if series is not None:
         _book_series(wanted, moment, *series, as_json=as_json, short=short)
         return
-    row = post(client(), "/v1/bookings", {**wanted, "begin": _rfc3339(moment)})
+    row = post(client(), "/v1/bookings", {**wanted, "begin": rfc3339(moment)})
     if as_json:
         print_json(row)
     elif short:
@@ -82,13 +82,14 @@ def book(
 def _book_series(
     wanted: dict[str, Any], begin: datetime, every: str, until: str, *, as_json: bool, short: bool
 ) -> None:
+    from canhazgpu.cli.local_times import rfc3339  # noqa: PLC0415 - slow to import
     from canhazgpu.cli.syntax.series_times import repeated  # noqa: PLC0415 - few book a series
 
     try:
         begins = repeated(begin, every, until)
     except ValueError as error:
         fail(str(error), USAGE)
-    first, *repeats = map(_rfc3339, begins)
+    first, *repeats = map(rfc3339, begins)
     if not repeats:
         fail(f"--every {every} --until {until}: there is only one such day", USAGE)
     rows = post(client(), "/v1/bookings/series", {**wanted, "begin": first, "repeats": repeats})
@@ -100,10 +101,6 @@ def _book_series(
         for row in rows:
             sys.stdout.write(f"Booked {spell_booking(row)}: {row['id']}\n")
         sys.stdout.write(f"`canhazgpu cancel {rows[0]['series']}` cancels all of them.\n")
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def spell_booking(row: dict[str, Any]) -> str:

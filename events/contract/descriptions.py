@@ -74,9 +74,18 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "started": f"On `begun`: when the reservation began. {TIME}",
         "deadline": f"On `begun`: when its GPUs are released if none of them was used by then. {TIME}",
         "series": "The id of the bookings that were made together, as with `reserve --every`.",
+        "drain": "It is maintenance: the reason for which its GPUs are drained from `begun` to `ended`.",
+        "concerned": "For maintenance: the users whom it concerns.",
         "obstacles": "On `late`: the GPUs that it cannot have.",
         "reason": "On `missed`: `late`, its GPUs were not free; `off`, no service was running.",
         "by": "On `cancelled`: the user who cancelled it.",
+    },
+    "Concerned": {
+        "user": "The name of the user.",
+        "uid": "The uid of this user.",
+        "reservation": "The id of their reservation, which lasts beyond the beginning and has `gpus` of it.",
+        "booking": "The id of their booking, which may lack GPUs because of it.",
+        "gpus": "The indices of the GPUs of the reservation that are to be maintained.",
     },
     "Obstacle": {
         "gpu": INDEX,

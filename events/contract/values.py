@@ -18,7 +18,10 @@ VIOLATION_KINDS = ("unreserved", "trespass", "overstaying")
 CLOSE_REASONS = ("stopped", "reserved", "exempted", "vanished")
 VIOLATION_NOTICES = ("opened", "changed", "reminder", "resolved", "terminate")
 RESERVATION_NOTICES = ("granted", "expiring", "idle", "released", "unreserved", "timeout")
-BOOKING_NOTICES = ("booking-reminder", "booking-begun", "booking-late", "booking-missed")
+BOOKING_NOTICES = (
+    *("booking-reminder", "booking-begun", "booking-late", "booking-missed"),
+    *("maintenance-planned", "maintenance-reminder", "maintenance-begun"),
+)
 FAILURE_NOTICES = (
     *("stalled", "resumed", "gpu-failed", "gpu-recovered", "channel-failing", "channel-recovered"),
 )

@@ -5,6 +5,7 @@ from canhazgpu.events.sanitize import printable
 from canhazgpu.notifiers.messages.booking_messages import describe_booking
 from canhazgpu.notifiers.messages.content import Content
 from canhazgpu.notifiers.messages.failure_messages import describe_digest, describe_incident
+from canhazgpu.notifiers.messages.maintenance_messages import describe_maintenance
 from canhazgpu.notifiers.messages.reservation_messages import describe_reservation
 from canhazgpu.notifiers.messages.violation_messages import describe_violations
 
@@ -21,5 +22,6 @@ def describe(notice: Notice) -> Content:
     if notice.reservation:
         return describe_reservation(notice, notice.reservation)
     if notice.booking:
-        return describe_booking(notice, notice.booking)
+        of_booking = describe_booking if notice.booking.drain is None else describe_maintenance
+        return of_booking(notice, notice.booking)
     return describe_violations(notice)

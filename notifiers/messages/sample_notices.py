@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from canhazgpu.events.notices import ADDRESS, ADMINS, HOLDER, OFFENDER, Digest, Notice
+from canhazgpu.events.reservations import Concerned
 from canhazgpu.events.violations import Violation
 from canhazgpu.notifiers.messages import sample_facts as facts
 from canhazgpu.notifiers.messages.sample_facts import booking, closed, reservation, violation
@@ -229,7 +230,26 @@ def _bookings() -> list[Sample]:
         ("missed", "off", "the service was not running.", {"reason": "off"}),
     ]
     about: dict[str, Any] = {"user": "alice", "uid": 1002, "episode": "b1187"}
+    planned = {"gpus": (0, 1, 2, 3), "count": 4, "drain": "new cooler", "note": "new cooler"}
+    held = Concerned(user="alice", uid=1002, reservation="r1187", gpus=(1, 3))
+    booked = Concerned(user="alice", uid=1002, booking="b1180")
+    maintenance = [
+        ("planned", "", "a reservation lasts into maintenance.", (held,)),
+        ("planned", "booking", "maintenance leaves a booking without GPUs.", (booked,)),
+        ("reminder", "", "maintenance begins soon.", (held,)),
+        ("begun", "", "maintenance has begun on reserved GPUs.", (held,)),
+    ]
     return [
+        _sample(
+            f"maintenance-{kind}",
+            HOLDER,
+            f"The user: {text}",
+            variant,
+            booking=msgspec.structs.replace(booking(**planned, concerned=concerned), user="root", uid=0),
+            **about,
+        )
+        for kind, variant, text, concerned in maintenance
+    ] + [
         _sample(f"booking-{kind}", HOLDER, f"The user: {text}", variant, booking=booking(**values), **about)
         for kind, variant, text, values in told
     ]

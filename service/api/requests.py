@@ -16,7 +16,6 @@ from canhazgpu.service.identity.peer import Peer
 from canhazgpu.service.identity.user_names import Users
 
 MOST_GPUS = 1024
-MOST_REPEATS = 99  # Further begins of a series of bookings.
 INSTANCE = "[0-9]{1,4}:[0-9]{1,4}"
 Index = Annotated[int, Meta(ge=0, lt=MOST_INDEX)]
 Uuid = Annotated[str, Meta(pattern=rf"^({INSTANCE}|{UUID_START})$(?!\n)")]
@@ -143,41 +142,6 @@ class CancelRequest(OperationRequest, frozen=True, kw_only=True):
     ids: Names | None = None
     user: Label | None = None
     all: bool = False
-
-
-class BookRequest(OperationRequest, frozen=True, kw_only=True):
-    """Book any `count` of GPUs, or exactly `gpus`, as in a request to reserve them, for `duration`.
-
-    `begin` is RFC 3339 with a time zone; `zone` is the name of that in which the user wrote it.
-    """
-
-    begin: Words
-    zone: Zone = ""
-    count: Annotated[int, Meta(ge=1, le=MOST_GPUS)] | None = None
-    vendor: Vendor | None = None
-    gpus: Gpus | Literal["all"] | None = None
-    duration: Words | None = None
-    label: Label | None = None
-    note: Words | None = None
-
-
-class BookSeriesRequest(BookRequest, frozen=True, kw_only=True):
-    """Book GPUs for several windows of the same length: for all of them, or for none.
-
-    They begin at `begin` and at the `repeats`, each later than the one before.
-    """
-
-    repeats: Annotated[list[Words], Meta(min_length=1, max_length=MOST_REPEATS)]
-
-
-class CancelBookingRequest(OperationRequest, frozen=True, kw_only=True):
-    """Cancel bookings of the caller or, for administrators, of `user`.
-
-    `ids` are those of bookings, beginnings of them, or those of series.
-    """
-
-    ids: Names
-    user: Label | None = None
 
 
 class DisownRequest(OperationRequest, frozen=True, kw_only=True):

@@ -59,39 +59,34 @@ local function open_maintenance(host)
   return found
 end
 
--- Returns until when a GPU is drained for maintenance, or nil.
-local function maintained_until(host, open, gpu)
+-- Returns whether a GPU is drained for maintenance that is open.
+local function is_maintained(host, open, gpu)
   local card = gpu.index >= FIRST_INSTANCE and host.by_index[card_of(gpu.index)]
   local window = open[identity_of(gpu)] or (card and open[identity_of(card)])
-  return window and gpu.drained == window.drain and window.end_ms or nil
+  return window and gpu.drained == window.drain
 end
 
--- Returns whether an administrator must do something before a GPU can be allocated, and from when on it is free: a GPU in
--- maintenance is at the end of that.
-local function outlook(host, open, gpu)
-  local out, free_ms = is_out(host, gpu), free_from(host, gpu)
-  if not out or not next(open) then return out, free_ms end
-  out = false
+-- Returns whether an administrator must do something before a GPU can be allocated. Maintenance ends without that; until
+-- then, its window keeps the GPU.
+local function is_lost(host, open, gpu)
+  if not is_out(host, gpu) or not next(open) then return is_out(host, gpu) end
   for _, one in ipairs({gpu, unpack(instances_of(host, gpu.index))}) do
-    local back_ms = one.drained and maintained_until(host, open, one)
-    out = out or one.unmanaged or one.state == 'error' or (one.drained and not back_ms)
-    free_ms = math.max(free_ms, back_ms or 0)
+    if one.unmanaged or one.state == 'error' or (one.drained and not is_maintained(host, open, one)) then return true end
   end
-  return out, free_ms
+  return false
 end
 
 local function could_meet(one, other) return not one or not other or one == other end
 
 -- Returns the whole GPUs that can be allocated without an administrator. `by_card` has all GPUs and instances by UUID: each
--- with its vendor, from when on it is free, and whether an administrator must do something before.
+-- with its vendor, from when on it is free, and whether it is lost.
 local function cards(host)
   if host.cards then return host.cards end
   host.cards, host.by_card = {}, {}
   local open = open_maintenance(host)
   for _, gpu in ipairs(host.gpus) do
     local amd, id = gpu.text and string.find(gpu.text, '"vendor":"amd"', 1, true), identity_of(gpu)
-    local out, free_ms = outlook(host, open, gpu)
-    local card = {gpu = gpu, vendor = amd and 'amd' or 'nvidia', free_ms = free_ms, out = out, named = {}}
+    local card = {gpu = gpu, vendor = amd and 'amd' or 'nvidia', free_ms = free_from(host, gpu), out = is_lost(host, open, gpu), named = {}}
     if not (card.out and host.by_card[id]) then host.by_card[id] = card end
     if not card.out and is_whole(host, gpu) then host.cards[#host.cards + 1] = card end
   end

@@ -59,12 +59,13 @@ def cards_of(snapshot: Snapshot) -> list[Card]:
     }
     found = []
 
-    def back_ms(gpu: GpuState) -> int | None:
-        """Return until when a GPU is drained for maintenance."""
+    def is_lost(gpu: GpuState) -> bool:
+        """Return whether an administrator must do something; maintenance ends without that."""
         card = card_of(gpu.usage.index)
         whole = gpus.get(card) if card is not None else None
         window = open_windows.get(_uuid(gpu)) or (open_windows.get(_uuid(whole)) if whole else None)
-        return window.end_ms if window is not None and gpu.drained == window.drain else None
+        drained = bool(gpu.drained) and not (window is not None and gpu.drained == window.drain)
+        return gpu.unmanaged or drained or gpu.usage.state == "error"
 
     for index, gpu in gpus.items():
         parts, card = [gpus[one] for one in instances.get(index, ())], card_of(index)
@@ -74,9 +75,9 @@ def cards_of(snapshot: Snapshot) -> list[Card]:
                 index=index,
                 uuid=_uuid(gpu),
                 vendor=gpu.usage.vendor,
-                free_ms=max(max(_free_ms(one, snapshot.now_ms), back_ms(one) or 0) for one in (gpu, *parts)),
+                free_ms=max(_free_ms(one, snapshot.now_ms) for one in (gpu, *parts)),
                 whole=not parts and not is_instance(index),
-                out=any(_is_out(one) and not _is_only_drained(one, back_ms(one)) for one in (gpu, *parts)),
+                out=any(map(is_lost, (gpu, *parts))),
                 together=tuple(map(_uuid, others)),
                 profile=gpu.usage.profile,
             )
@@ -86,14 +87,6 @@ def cards_of(snapshot: Snapshot) -> list[Card]:
 
 def _uuid(gpu: GpuState) -> str:
     return gpu.usage.uuid or f"#{gpu.usage.index}"
-
-
-def _is_out(gpu: GpuState) -> bool:
-    return gpu.unmanaged or bool(gpu.drained) or gpu.usage.state == "error"
-
-
-def _is_only_drained(gpu: GpuState, back_ms: int | None) -> bool:
-    return back_ms is not None and not gpu.unmanaged and gpu.usage.state != "error"
 
 
 def _free_ms(gpu: GpuState, now_ms: int) -> float:

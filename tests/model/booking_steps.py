@@ -54,15 +54,33 @@ class BookingSteps(Host):
         named=st.one_of(st.none(), st.none(), NAMED),
         vendor=st.sampled_from((None, None, "nvidia", "amd")),
         repeats=st.sampled_from((0, 0, 0, 1, 2)),
-        drain=st.sampled_from(("", "", "", "", "cooler", "firmware")),
     )
     def book(
-        self, uid: int, begin: int, length: int, count: int, named: Any, vendor: Any, **more: Any
+        self, uid: int, begin: int, length: int, count: int, named: Any, vendor: Any, repeats: int
     ) -> None:
-        """A user books GPUs, perhaps from now on, perhaps several times; or it is maintenance."""
+        """A user books GPUs, perhaps from now on, perhaps several times."""
+        self.promise(uid, begin, length, count, named, vendor, repeats, "")
+
+    @rule(
+        uid=UIDS,
+        begin=st.sampled_from((0, 0, 0, 210)),
+        length=LENGTHS,
+        named=NAMED,
+        reason=st.sampled_from(("cooler", "cooler", "firmware")),
+        begins=st.booleans(),
+    )
+    def maintain(self, uid: int, begin: int, length: int, named: Any, reason: str, *, begins: bool) -> None:
+        """An administrator plans maintenance, which may begin at once."""
+        self.promise(uid, begin, length, 0, named, None, 0, reason)
+        if begins:
+            self.begin_bookings()
+
+    def promise(
+        self, uid: int, begin: int, length: int, count: int, named: Any, vendor: Any, repeats: int, drain: str
+    ) -> None:
+        """Book windows, or maintenance."""
         named = named and self.existing(named)
         count, vendor = (len(named), None) if named else (count, vendor)
-        repeats, drain = more["repeats"], more["drain"] if named else ""
         windows = [
             Window(uid, one * MINUTE, (one + length) * MINUTE, count, named, vendor, drain=drain)
             for one in range(begin, begin + repeats * AGAIN + 1, AGAIN)

@@ -165,6 +165,15 @@ SAYS = {
     ],
     "booking-missed-holder": ["has ended and never began.", "Its GPUs were not free until its end."],
     "booking-missed-holder-off": ["has ended and never began.", "was not running at that time"],
+    "maintenance-planned-holder": [
+        "alice, maintenance of GPUs 0, 1, 2 and 3 is planned for 2026-11-24 09:30:00 UTC.",
+        "You have reserved GPUs 1 and 3 beyond that",
+        "canhazgpu release --gpu-ids 1,3",
+        "new cooler",
+    ],
+    "maintenance-planned-holder-booking": ["Your booking b1180 may lack GPUs.", "canhazgpu cancel b1180"],
+    "maintenance-reminder-holder": ["of GPUs 0, 1, 2 and 3 begins in 14m, at 2026-11-24 09:30:00 UTC"],
+    "maintenance-begun-holder": ["has begun.", "You still hold GPUs 1 and 3: stop what you run there"],
     "stalled-admins": [
         "Scanning stopped at 2026-11-24 09:14:10 UTC: the driver has not answered for 60 s.",
         "Look for Xid errors",

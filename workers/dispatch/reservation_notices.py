@@ -12,6 +12,7 @@ WAITED = 5.0  # Seconds; a user who waited for less has seen the answer.
 STALE_MS = 3_600_000  # Older events are not announced: the workers were not running.
 OF_BOOKINGS = "canhazgpu.booking."
 BOOKING_EVENTS = frozenset({"reminder", "begun", "late", "missed"})
+MAINTENANCE_EVENTS = {"created": "planned", "reminder": "reminder", "begun": "begun"}  # And their notices.
 PASSING = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.expiring"})
 # The scheduler tells its users that their jobs begin and end.
 OF_JOBS = frozenset({"canhazgpu.reservation.created", "canhazgpu.reservation.released"})
@@ -23,7 +24,8 @@ BY_OTHERS = frozenset(
 def may_concern(event: Event, policy: Policy) -> bool:
     """Return whether there may be a notice for an event. Raises msgspec.ValidationError."""
     if event.type.startswith(OF_BOOKINGS):
-        return event.type.removeprefix(OF_BOOKINGS) in BOOKING_EVENTS
+        what = event.type.removeprefix(OF_BOOKINGS)
+        return what in (MAINTENANCE_EVENTS if event.data.get("concerned") else BOOKING_EVENTS)
     held = msgspec.convert(event.data, Reservation)
     return bool(_kind(event.type, held, policy)[0])
 
@@ -60,6 +62,8 @@ def announce(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
 def _of_booking(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
     """Return the notice for an event of a booking. What is over before it could be sent is not sent."""
     booking = msgspec.convert(event.data, Booking)
+    if booking.drain is not None:
+        return _of_maintenance(event, booking, now_ms, policy)
     what, channels = event.type.removeprefix(OF_BOOKINGS), policy.concrete(policy.notices.booking)
     ends = booking.begin if what == "reminder" else booking.end
     is_over = now_ms >= ms_of(ends) if what != "missed" else now_ms - ms_of(event.time) > STALE_MS
@@ -77,6 +81,32 @@ def _of_booking(event: Event, now_ms: int, policy: Policy) -> list[Draft]:
         contact=policy.notices.contact,
     )
     return apply_quiet_hours(draft, now_ms, policy)
+
+
+def _of_maintenance(event: Event, booking: Booking, now_ms: int, policy: Policy) -> list[Draft]:
+    """Return the notices for the users whom maintenance concerns, one for each."""
+    what = MAINTENANCE_EVENTS.get(event.type.removeprefix(OF_BOOKINGS))
+    channels = policy.concrete(policy.notices.booking)
+    ends = booking.begin if what == "reminder" else booking.end
+    if what is None or not channels or now_ms >= ms_of(ends):
+        return []
+    found: list[Draft] = []
+    users = dict.fromkeys((one.user, one.uid) for one in booking.concerned or ())
+    for user, uid in users:
+        theirs = tuple(one for one in booking.concerned or () if one.uid == uid)
+        draft = Draft(
+            kind=f"maintenance-{what}",
+            group=f"booking {booking.id}",
+            user=user,
+            uid=uid,
+            person=user,
+            channels=channels,
+            booking=msgspec.structs.replace(booking, concerned=theirs),
+            deadline=ends,
+            contact=policy.notices.contact,
+        )
+        found += apply_quiet_hours(draft, now_ms, policy)
+    return found
 
 
 def _kind(event_type: str, held: Reservation, policy: Policy) -> tuple[str, list[str]]:

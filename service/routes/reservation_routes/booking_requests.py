@@ -9,9 +9,10 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.reservations import Window
 from canhazgpu.service.api.allowance import Allowances
+from canhazgpu.service.api.booking_bodies import BookRequest, MaintenanceRequest
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.gpu_names import indices, uuids
-from canhazgpu.service.api.requests import BookRequest, duration_of, label_of
+from canhazgpu.service.api.requests import duration_of, label_of
 from canhazgpu.service.api.vendor_choice import all_gpus, vendor_of
 from canhazgpu.service.bookings.bookings import BookingRequest
 from canhazgpu.service.gpus.scanner import Scanner
@@ -21,6 +22,7 @@ from canhazgpu.service.routes.last_known import LastKnown
 from canhazgpu.service.storage.snapshot import Snapshot
 
 SHORTEST = 60.0  # Seconds; times of bookings are shown in minutes.
+MAINTENANCE = "maintenance"  # The reason, if none is given.
 LATE = 60.0  # Seconds for which a request may have been on its way: it begins now.
 
 
@@ -89,16 +91,31 @@ class BookingRequests:
             most_bookings=self._settings.bookings.max_per_user or None,
         )
 
+    async def maintenance(self, peer: Peer, params: MaintenanceRequest, seen: Snapshot) -> BookingRequest:
+        """Return what the allocator is asked for, whatever is booked and reserved. Raises Problem."""
+        known = self._scanner.known
+        named = await self._last_known.managed() if params.gpus == "all" else params.gpus
+        gpus = indices(named, known)
+        lasts = duration_of(params.duration, 0, None, "duration") or 0
+        if lasts < SHORTEST:
+            raise Problem(400, "bad-request", "duration: maintenance is at least a minute long")
+        begin_ms = _moment(params.begin, seen.now_ms)
+        reason = params.reason or MAINTENANCE
+        return BookingRequest(
+            user=peer.name,
+            uid=peer.uid,
+            login_uid=peer.login_uid,
+            begin_ms=begin_ms,
+            end_ms=begin_ms + round(lasts * 1000),
+            zone=params.zone,
+            gpus=gpus,
+            note=reason,
+            uuids=None if params.gpus == "all" else uuids(params.gpus, known),
+            drain=reason,
+        )
+
     def _begin(self, text: str, now_ms: int) -> int:
-        try:
-            found = datetime.fromisoformat(text)
-            begin_ms = round(found.timestamp() * 1000) if found.tzinfo else None
-        except (ValueError, OverflowError) as error:
-            raise Problem(400, "bad-request", f"begin: {error}") from error
-        if begin_ms is None:
-            raise Problem(400, "bad-request", "begin: the time zone is missing, as in 2026-12-01T09:00Z")
-        if begin_ms < now_ms - LATE * 1000:
-            raise Problem(400, "bad-request", "begin: this time has passed")
+        begin_ms = _moment(text, now_ms)
         longest = self._settings.bookings.max_ahead
         if not longest:
             raise Problem(
@@ -107,7 +124,20 @@ class BookingRequests:
         if begin_ms > now_ms + longest * 1000:
             detail = f"bookings can begin at most {spell_length(longest)} from now"
             raise Problem(403, "too-far-ahead", detail, "book it later, or ask an administrator")
-        return max(begin_ms, now_ms)
+        return begin_ms
+
+
+def _moment(text: str, now_ms: int) -> int:
+    try:
+        found = datetime.fromisoformat(text)
+        begin_ms = round(found.timestamp() * 1000) if found.tzinfo else None
+    except (ValueError, OverflowError) as error:
+        raise Problem(400, "bad-request", f"begin: {error}") from error
+    if begin_ms is None:
+        raise Problem(400, "bad-request", "begin: the time zone is missing, as in 2026-12-01T09:00Z")
+    if begin_ms < now_ms - LATE * 1000:
+        raise Problem(400, "bad-request", "begin: this time has passed")
+    return max(begin_ms, now_ms)
 
 
 def windows_of(wanted: BookingRequest, seen: Snapshot) -> list[Window]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import structlog
 from anyio import CapacityLimiter, to_thread
 from msgspec import Struct
 from starlette.requests import Request
@@ -14,9 +15,14 @@ from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import Vendor
 from canhazgpu.events.reservations import Booked, Waiting, Window
 from canhazgpu.service.api.allowance import Allowances
+from canhazgpu.service.api.booking_bodies import (
+    BookRequest,
+    BookSeriesRequest,
+    CancelBookingRequest,
+    MaintenanceRequest,
+)
 from canhazgpu.service.api.context import body, operation_id, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
-from canhazgpu.service.api.requests import BookRequest, BookSeriesRequest, CancelBookingRequest
 from canhazgpu.service.bookings.bookings import Bookings
 from canhazgpu.service.bookings.refusals import delays, not_booked, not_cancelled
 from canhazgpu.service.gpus.scanner import Scanner
@@ -38,6 +44,7 @@ class BookingResponse(Struct, kw_only=True):
 
     `series` is the id of all that were made together, null for one that was made alone.
     `gpus` are the GPUs that it names, null for any `count` of them; -1 stands for a GPU that is gone.
+    `drain`: it is maintenance, which drains its GPUs for this reason until its end.
     `late`: since when it is known that not enough GPUs are free for it; null if it is not late.
     """
 
@@ -56,6 +63,22 @@ class BookingResponse(Struct, kw_only=True):
     begins_in_s: int
     lasts_s: int
     late: str | None
+    drain: str | None
+
+
+class ConcernedResponse(Struct, kw_only=True):
+    """A user whom maintenance concerns: it has GPUs of their `reservation`, or their `booking` lacks some."""
+
+    user: str
+    reservation: str | None
+    booking: str | None
+    gpus: list[int] | None
+
+
+class MaintenanceResponse(BookingResponse, kw_only=True):
+    """Maintenance, and the users whom it concerns; they are notified."""
+
+    concerned: list[ConcernedResponse]
 
 
 class BookingRoutes:
@@ -82,6 +105,7 @@ class BookingRoutes:
             Route("/v1/bookings", self.bookings),
             Route("/v1/bookings", self.book, methods=["POST"]),
             Route("/v1/bookings/series", self.book_series, methods=["POST"]),
+            Route("/v1/admin/maintenance", self.maintain, methods=["POST"]),
             Route("/v1/bookings/cancel", self.cancel, methods=["POST"]),
         ]
 
@@ -126,6 +150,26 @@ class BookingRoutes:
             before = with_windows(seen, windows[: result.at])
             raise not_booked(result, wanted, failed, await self._instead(before, failed))
         return [booking_row(one, seen) for one in result.booked]
+
+    async def maintain(self, request: Request) -> Response:
+        """Drain GPUs for maintenance, from a time on to another. Returns 201 with whom that concerns."""
+        peer, params = proven_peer_of(request), await body(request, MaintenanceRequest)
+        require_admin(peer, self._group)
+        seen = await self._last_known.read_state()
+        if refused := await self._last_known.refusal():
+            raise refused
+        wanted = await self._requests.maintenance(peer, params, seen)
+        result = await self._bookings.book(wanted, operation_id(params.operation))
+        if not result.booked:
+            raise not_booked(result, wanted, windows_of(wanted, seen)[0], ())
+        concerned = [
+            {"user": one.user, "reservation": one.reservation, "booking": one.booking, "gpus": one.gpus}
+            for one in result.concerned
+        ]
+        structlog.get_logger().info(
+            "admin", action="maintain", by=peer.name, uid=peer.uid, what=[result.booked[0].id]
+        )
+        return respond({**booking_row(result.booked[0], seen), "concerned": concerned}, 201)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel bookings of the caller or, for administrators, of `user`; return them."""
@@ -178,6 +222,7 @@ def booking_row(booking: Booked, seen: Snapshot) -> dict[str, Any]:
         "begins_in_s": max(0, -(-(booking.begin_ms - seen.now_ms) // 1000)),
         "lasts_s": (booking.end_ms - booking.begin_ms) // 1000,
         "late": rfc3339(booking.late_ms),
+        "drain": booking.drain,
     }
 
 
@@ -204,6 +249,15 @@ BOOKINGS = (
         reply=list[BookingResponse],
         code=201,
         body=BookSeriesRequest,
+        problems=WRITES,
+    ),
+    Operation(
+        method="post",
+        path="/v1/admin/maintenance",
+        about="Drain GPUs for maintenance, from a time on to another.",
+        reply=MaintenanceResponse,
+        code=201,
+        body=MaintenanceRequest,
         problems=WRITES,
     ),
     Operation(
