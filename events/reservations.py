@@ -266,7 +266,7 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
 class Window(msgspec.Struct, frozen=True, kw_only=True):
     """What allocation has to know of a booking: the element of the list `windows` in the scan.
 
-    `drain`: it is for maintenance, and this is the reason for which its GPUs are drained.
+    `drain`: it is for maintenance, and this is the reason for which its GPUs are drained; `begun`: they were.
     """
 
     id: str
@@ -277,6 +277,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     vendor: Vendor | None = None
     cards: tuple[str, ...] | None = None
     drain: str | None = None
+    begun: bool = False
 
 
 def windows_of(text: bytes | None) -> tuple[Window, ...]:

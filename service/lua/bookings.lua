@@ -27,7 +27,7 @@ local function save_booking(key, booking) redis.call('HSET', key, booking.id, cj
 -- Returns the part of a booking that allocation has to know.
 local function window_of(booking)
   return {id = booking.id, uid = booking.uid, begin_ms = booking.begin_ms, end_ms = booking.end_ms, count = booking.count,
-    vendor = booking.vendor, cards = booking.cards, drain = booking.drain}
+    vendor = booking.vendor, cards = booking.cards, drain = booking.drain, begun = booking.began_ms and true or nil}
 end
 
 -- Takes the windows of these bookings, those that begin first first, for what is promised, until the script ends.

@@ -1,7 +1,8 @@
 -- Shared by the scripts of the service: which GPUs are promised to bookings, and what can be granted in spite of that.
 -- The field `windows` of the scan has the promised windows, those that begin first first: id, uid, begin_ms, end_ms,
 -- count, vendor, and, if the booking names its GPUs, their UUIDs as `cards`. Without bookings there is no such field.
--- `drain`: the window is for maintenance, and this is why its GPUs are drained while it is open (maintenance.lua).
+-- `drain`: the window is for maintenance, and this is why its GPUs are drained while it is open (maintenance.lua); `begun`:
+-- they were. An administrator may have undrained some since.
 --
 -- A window without names can begin if, at its begin, as many GPUs are left as all windows without names need that are
 -- open then. GPUs are left if they can be allocated, are not known to be taken at that time, and are not named by a
@@ -48,13 +49,11 @@ local function promised(host)
   return host.windows
 end
 
--- Returns the windows of maintenance that is open, by the UUIDs of its GPUs.
+-- Returns the windows of maintenance that has begun, by the UUIDs of its GPUs.
 local function open_maintenance(host)
   local found = {}
   for _, window in ipairs(promised(host)) do
-    if window.drain and window.begin_ms <= now_ms then
-      for _, uuid in ipairs(window.cards) do found[uuid] = window end
-    end
+    for _, uuid in ipairs(window.begun and window.cards or {}) do found[uuid] = window end
   end
   return found
 end
@@ -104,12 +103,23 @@ local function is_possible(host, window)
   return left >= window.count
 end
 
+-- Returns the window of maintenance that has begun with the GPUs that are still drained for it.
+local function with_maintained(host, window)
+  local kept = {id = window.id, begin_ms = window.begin_ms, end_ms = window.end_ms, begun = true, cards = {}}
+  for _, uuid in ipairs(window.cards) do
+    local gpu = host.by_card[uuid] and host.by_card[uuid].gpu
+    if gpu and gpu.drained == window.drain then kept.cards[#kept.cards + 1] = uuid end
+  end
+  return kept
+end
+
 -- Returns the windows that keep GPUs from others: not those that are due and would wait for an administrator.
 local function windows(host)
   local found = {}
   for _, window in ipairs(promised(host)) do
+    if window.begun then window = with_maintained(host, window) end
     window.at_ms = math.max(window.begin_ms, now_ms)
-    if window.end_ms > now_ms and (window.begin_ms > now_ms or is_possible(host, window)) then found[#found + 1] = window end
+    if window.end_ms > now_ms and (window.begin_ms > now_ms or window.begun or is_possible(host, window)) then found[#found + 1] = window end
   end
   return found
 end

@@ -4,7 +4,7 @@ It decides nothing: the scripts do. It tells when a request would be served, and
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -30,6 +30,7 @@ class Card(msgspec.Struct, kw_only=True):
     out: bool = False
     together: tuple[str, ...] = ()
     profile: str | None = None
+    drained: str = ""
 
 
 class Margin(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,12 +52,7 @@ def end_of(record: Record) -> int | None:
 def cards_of(snapshot: Snapshot) -> list[Card]:
     """Return all GPUs and MIG instances."""
     gpus, instances = {gpu.usage.index: gpu for gpu in snapshot.gpus}, instances_by_card(snapshot)
-    open_windows = {
-        uuid: one
-        for one in snapshot.windows
-        if one.drain is not None and one.begin_ms <= snapshot.now_ms
-        for uuid in one.cards or ()
-    }
+    open_windows = {uuid: one for one in snapshot.windows if one.begun for uuid in one.cards or ()}
     found = []
 
     def is_lost(gpu: GpuState) -> bool:
@@ -80,6 +76,7 @@ def cards_of(snapshot: Snapshot) -> list[Card]:
                 out=any(map(is_lost, (gpu, *parts))),
                 together=tuple(map(_uuid, others)),
                 profile=gpu.usage.profile,
+                drained=gpu.drained,
             )
         )
     return found
@@ -113,6 +110,14 @@ def could_meet(one: Vendor | None, other: Vendor | None) -> bool:
     return one is None or other is None or one == other
 
 
+def _with_maintained(window: Window, drains: Mapping[str, str]) -> Window:
+    """Return a window; of maintenance that has begun, with the GPUs that are still drained for it."""
+    if not window.begun:
+        return window
+    kept = tuple(uuid for uuid in window.cards or () if drains.get(uuid) == window.drain)
+    return msgspec.structs.replace(window, cards=kept) if kept else msgspec.structs.replace(window, end_ms=0)
+
+
 class Promises:
     """The windows that keep GPUs from others at one moment."""
 
@@ -120,11 +125,12 @@ class Promises:
         """Weigh windows of these cards. Those that are due and wait for an administrator do not count."""
         self._moment, self._cards = moment, cards
         self._counted = [card for card in cards if card.whole and not card.out]
+        drains = {card.uuid: card.drained for card in cards}
         self.windows = sorted(
             (
                 one
-                for one in windows
-                if one.end_ms > moment and (one.begin_ms > moment or is_possible(one, cards))
+                for one in (_with_maintained(window, drains) for window in windows)
+                if one.end_ms > moment and (one.begin_ms > moment or one.begun or is_possible(one, cards))
             ),
             key=lambda one: one.begin_ms,
         )

@@ -70,9 +70,7 @@ class Promises:
     def maintained_until(self, gpu: Any) -> int:
         """Return until when a GPU is drained for maintenance, 0 if it is not."""
         for index in (gpu.index, gpu.card):
-            naming = [
-                one for one in self.windows if one.drain and one.begin <= NOW and index in (one.named or ())
-            ]
+            naming = [one for one in self.windows if one.begun and index in (one.named or ())]
             if naming:
                 last = max(naming, key=lambda one: (one.begin, one.id))
                 return last.end if last.drain == gpu.drained else 0
@@ -97,12 +95,12 @@ class Promises:
 
     def counting(self, *more: Window) -> list[Window]:
         """Return the windows that keep GPUs from others."""
-        return [one for one in (*self.windows, *more) if one.begin > NOW or self.possible(one)]
+        return [one for one in (*self.windows, *more) if one.begin > NOW or one.begun or self.possible(one)]
 
     def left(self, window: Window, *more: Window) -> int:
         """Return how many GPUs are left when a window without names begins."""
         others = self.counting(*more)
-        names = {index for other in others if other.named and window.overlaps(other) for index in other.named}
+        names = {index for other in others if window.overlaps(other) for index in self.kept(other)}
         cards = [
             gpu
             for gpu in self.usable()
@@ -128,7 +126,12 @@ class Promises:
     def names(self, window: Window, index: int) -> bool:
         """Tell whether a window names a GPU, its card, or an instance of it."""
         gpu = self.gpus[index]
-        return not {index, gpu.card, *gpu.parts}.isdisjoint(window.named or ())
+        return not {index, gpu.card, *gpu.parts}.isdisjoint(self.kept(window))
+
+    def kept(self, window: Window) -> list[int]:
+        """Return the GPUs that a window keeps by name: of maintenance, those still drained for it."""
+        named = window.named or ()
+        return [index for index in named if not window.begun or self.gpus[index].drained == window.drain]
 
     def named_from(self, index: int, booking: str = "") -> float:
         """Return when the first window begins that names a GPU."""
@@ -174,14 +177,14 @@ class Promises:
         return min([*begins, *(self.named_from(index) for index in held.gpus)])
 
     def shortfalls(self) -> set[str]:
-        """Return the windows that could not begin in time as far as is known."""
-        short = {one.id for one in self.counting() if not one.named and self.left(one) < 0}
-        short |= {one.id for one in self.counting() if not self.possible(one)}
-        for one in self.counting():
-            clash = [
-                other for other in self.counting() if other.drain and other is not one and one.overlaps(other)
-            ]
-            if one.drain or any(self.names(other, index) for other in clash for index in one.named or ()):
+        """Return the windows that could not begin in time as far as is known; maintenance always begins."""
+        windows = [one for one in self.counting() if not one.drain]
+        short = {one.id for one in windows if not one.named and self.left(one) < 0}
+        short |= {one.id for one in windows if not self.possible(one)}
+        maintenance = [one for one in self.counting() if one.drain]
+        for one in windows:
+            clash = [other for other in maintenance if one.overlaps(other)]
+            if any(self.names(other, index) for other in clash for index in one.named or ()):
                 short.add(one.id)
             if any(self.taken_until(self.gpus[index]) > one.at for index in one.named or ()):
                 short.add(one.id)
@@ -192,11 +195,13 @@ class Promises:
         taken = {index: self.taken_until(gpu) for index, gpu in self.gpus.items()}
         whole = [gpu.index for gpu in self.usable()]
         for window in sorted(self.counting(), key=lambda one: one.at):
+            if window.drain:
+                continue
             names = {
                 index
                 for one in self.counting()
-                if one.named and one is not window and one.overlaps(window)
-                for index in one.named
+                if one is not window and one.overlaps(window)
+                for index in self.kept(one)
             }
             free = [index for index in window.named or whole if taken[index] <= window.at]
             may = [
