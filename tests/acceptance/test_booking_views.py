@@ -65,6 +65,22 @@ def test_the_table_of_status(booked: Daemon, people: list[Person]) -> None:
         booked.run("cancel", mine, "--user", people[0].name)
 
 
+def test_what_was_booked_is_recognisable(booked: Daemon) -> None:
+    """`history` says which reservations were bookings, and its JSON and the events which one each was."""
+    name = book(booked, "--gpu-ids", "0", "--begin", "+1s", "--duration", "1h")
+    until(lambda: json.loads(booked.run("reservations", "--json").stdout))
+    assert booked.run("release").returncode == 0
+    assert booked.run("reserve", "--gpu-ids", "0", "--duration", "1h").returncode == 0
+    assert booked.run("release").returncode == 0
+    _, first, second, *_ = booked.run("history").stdout.splitlines()
+    assert "  manual (booked)  " in first
+    assert "booked" not in second
+    assert [row["booking"] for row in json.loads(booked.run("history", "--json").stdout)] == [name, None]
+    events = booked.run("events", "--json", "--since", "1h", "--type", "reservation").stdout
+    said = [json.loads(line)["data"].get("booking") for line in events.splitlines()]
+    assert said == [name, name, None, None]
+
+
 def test_below_the_queue(booked: Daemon) -> None:
     """`queue` has them below the requests, and also if nobody waits; its JSON has requests only."""
     assert booked.run("queue").stdout.startswith(f"The queue is empty.\n\n{TITLE}\nWHO ")
