@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until, use
+from support.people import Person
 from support.programs import need
 
 SHELLS = {
@@ -220,6 +221,30 @@ def test_without_a_service_nothing_is_said(busy: Daemon, shell: str) -> None:
 def test_only_what_makes_sense_is_offered(busy: Daemon, line: str, words: list[str]) -> None:
     """The GPUs that are held, free or drained, the users who are concerned, and so on."""
     until(lambda: offered(busy, line) == words, 30)  # A service that is slow to answer offers nothing.
+
+
+def test_what_can_be_cancelled_is_offered(busy: Daemon, people: list[Person]) -> None:
+    """One's requests and bookings; after --user those of that user."""
+    words = ("reserve", "--short", "--gpu-ids", "0", "--duration", "1h", "--begin")
+    own, theirs = (
+        busy.run(*words, begin, **options).stdout.strip()
+        for begin, options in (("+3h", {}), ("+5h", {"person": people[0]}))
+    )
+    waits = [*COMMAND, "reserve", "--gpu-ids", "2", "--wait"]
+    waiting = subprocess.Popen(waits, env=busy.environment, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: json.loads(busy.run("queue", "--json").stdout))
+        request = one(busy, "queue")["id"]
+        until(lambda: offered(busy, "canhazgpu cancel ") == [request, own], 30)
+        until(lambda: offered(busy, "canhazgpu cancel b") == [own], 30)
+        until(lambda: offered(busy, f"canhazgpu cancel --user {people[0].name} ") == [theirs], 30)
+        until(lambda: offered(busy, "canhazgpu cancel --user ") == sorted([people[0].name, "root"]), 30)
+    finally:
+        waiting.terminate()
+        waiting.wait()
+        busy.run("cancel", own)
+        busy.run("cancel", theirs, "--user", people[0].name)
+        until(lambda: not json.loads(busy.run("queue", "--json").stdout))
 
 
 def test_text_of_users_is_safe(busy: Daemon) -> None:
