@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from canhazgpu.cli.exit_codes import USAGE
-from canhazgpu.cli.output import client, examples, fail
+from canhazgpu.cli.output import client, examples, fail, own_name
 from canhazgpu.cli.status import plain, show, watch
 
 TYPE_CHECKING = False
@@ -130,7 +130,6 @@ def _table(*, colour: bool) -> Lines:
 def _bookings(user: str | None, *, mine: bool) -> Callable[[], str]:
     """Return what writes the bookings of the next 24 hours: those of a user, one's own, or all."""
     from canhazgpu.cli.display.booking_table import ask_for_bookings, bookings_below  # noqa: PLC0415
-    from canhazgpu.cli.display.gpu_filter import own_name  # noqa: PLC0415
     from canhazgpu.cli.display.terminal import columns  # noqa: PLC0415
 
     whose = own_name() if mine else user

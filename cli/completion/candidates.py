@@ -86,12 +86,12 @@ def silences() -> Candidates:
 
 def requests(ctx: Any) -> Candidates:
     """Return the ids of one's requests in the queue and bookings, or of those of the user who is named."""
-    from canhazgpu.cli.display.gpu_filter import own_name  # noqa: PLC0415 - only here
-    from canhazgpu.cli.local_times import MINUTES, local  # noqa: PLC0415 - slow to import
+    from canhazgpu.cli.output import own_name  # noqa: PLC0415 - only here
+    from canhazgpu.events.durations import spell_length  # noqa: PLC0415
 
     whose = ctx.params.get("user") or own_name()
     waiting = [(one, "waits for") for one in _get("/v1/queue")]
-    booked = [(one, f"from {local(one['begin'], MINUTES)} for") for one in _get("/v1/bookings")]
+    booked = [(one, f"in {spell_length(one['begins_in_s'])}:") for one in _get("/v1/bookings")]
     return [
         (one["id"], printable(f"{what} {one['count']} GPU(s) {one['note'] or ''}".strip(), SHOWN))
         for one, what in (*waiting, *booked)

@@ -6,10 +6,11 @@ from typing import Any
 
 from canhazgpu.cli.display import gpu_table
 from canhazgpu.cli.display.booking_table import TITLE, booking_table
-from canhazgpu.cli.display.gpu_filter import Choice, own_name
+from canhazgpu.cli.display.gpu_filter import Choice
 from canhazgpu.cli.display.tables import Column, lay_out
 from canhazgpu.cli.display.terminal import fit, paint, width_of
 from canhazgpu.cli.local_times import CLOCK, local
+from canhazgpu.cli.output import own_name
 from canhazgpu.cli.status_lines import COLOURS, foreign, holder, is_shown
 from canhazgpu.cli.top.feed import SAMPLES, State
 from canhazgpu.cli.top.session import FILTERS, SORTS, Session

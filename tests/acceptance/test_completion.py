@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until, use
+from support.completed import offered, says
+from support.daemon import COMMAND, Daemon, gpu, until, use
 from support.people import Person
 from support.programs import need
 
@@ -123,21 +124,6 @@ def busy() -> Iterator[Daemon]:
         assert host.run(*words).returncode == 0
         yield host
         host.stop()
-
-
-def says(host: Daemon, asked: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Ask for completion as a script does."""
-    environment = {**host.environment, "_CANHAZGPU_COMPLETE": asked, **variables}
-    return subprocess.run(
-        COMMAND, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
-    )
-
-
-def offered(host: Daemon, line: str) -> list[str]:
-    """Return the words that are offered at the end of a line."""
-    done = says(host, "complete_fish", _TYPER_COMPLETE_FISH_ACTION="get-args", _TYPER_COMPLETE_ARGS=line)
-    assert (done.returncode, done.stderr) == (0, "")
-    return [row.partition("\t")[0] for row in done.stdout.splitlines() if row]
 
 
 def one(host: Daemon, *words: str) -> Any:

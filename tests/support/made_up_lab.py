@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from support.made_up_bookings import bookings
 
 from canhazgpu.events.gpu import NVIDIA
 from canhazgpu.events.notices import Delivery
@@ -23,7 +24,6 @@ from canhazgpu.service.api.responses import (
 )
 from canhazgpu.service.report.responses import GpuHours, ReportResponse, ReportRow
 from canhazgpu.service.reservations.ended import EndedReservationResponse
-from canhazgpu.service.routes.reservation_routes.bookings import BookingResponse
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 NAME = "NVIDIA H100 80GB HBM3"
@@ -260,23 +260,6 @@ def _deliveries() -> list[Delivery]:
     ]  # fmt: skip
 
 
-def _bookings() -> list[BookingResponse]:
-    return [
-        BookingResponse(
-            id=f"b{number}", user=user, label=None, note=note, count=len(gpus or ()) or 2, vendor=None,
-            gpus=gpus, begin=at(begin), end=at(begin + lasts), zone="UTC", created=at(-20), late=None,
-            begins_in_s=round(begin * HOUR), lasts_s=round(lasts * HOUR),
-        )
-        for number, (user, begin, lasts, gpus, note) in enumerate((
-            ("erin", 2.5, 4, None, "course on transformers"),
-            ("alice", 18, 3, [0, 1], "demo for the visitors"),
-            ("bob", 30, 24, [7], None),
-            ("carol", 52, 8, None, "ablations"),
-            ("erin", 98.5, 4, None, "course on transformers"),
-        ))
-    ]  # fmt: skip
-
-
 async def _events(request: Request) -> Response:
     del request
 
@@ -292,7 +275,7 @@ def application(*more: Route) -> Starlette:
         "/v1/health": lambda _: {"host": "gpu1"},
         "/v1/status": lambda _: [_gpu(index) for index in range(GPUS)],
         "/v1/queue": lambda _: _queue(),
-        "/v1/bookings": lambda _: _bookings(),
+        "/v1/bookings": lambda _: bookings(NOW),
         "/v1/reservations": lambda _: list({one.id: one for one in HELD.values()}.values()),
         "/v1/reservations/ended": lambda _: _ended(),
         "/v1/violations": lambda _: VIOLATIONS,
