@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from canhazgpu.cli.web.pages import layout
 from canhazgpu.cli.web.pages.now import State, now_page
 from canhazgpu.cli.web.viewer import Viewer
 from canhazgpu.client import Client
+from canhazgpu.client.reservations import post
 
-BROWSERS = 200
+BROWSERS, BOOKINGS = 200, 8
 EMPTY = "data:text/html,<p>empty"
 ROUNDS = 10
 SECONDS = 30
@@ -72,12 +74,16 @@ def _page(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _size(url: str, client: Client, gpus: int) -> str:
-    """Return the size of the page after half an hour in which no GPU rested."""
+    """Return the size of the page after half an hour in which no GPU rested, with the bookings of a day."""
     past, rows = History(), client.status()
+    for hours in range(2, 2 + BOOKINGS):
+        begin = (datetime.now(UTC) + timedelta(hours=hours)).isoformat(timespec="seconds")
+        body = {"begin": begin, "count": 1, "duration": "1h", "note": "a note that says what it is for"}
+        post(client, "/v1/bookings", body)
     for turn in range(SAMPLES + 1):
         used = {"utilization_percent": turn * 37 % 101, "memory_used_mb": turn * 3001 % 60_000}
         past.add([{**row, **used} for row in rows], turn * PERIOD)
-    state = State(host="gpu1", gpus=rows, at="2026-12-01T12:00:00Z")
+    state = State(host="gpu1", gpus=rows, bookings=client.get("/v1/bookings"), at="2026-12-01T12:00:00Z")
     viewer = Viewer(user=None, zone_name="UTC", zone=None, only_mine=False)
     shown = layout.page("/", "GPUs now", state, now_page(state, past), viewer, layout.LiveAt("/live", "0"))
     files = [urlopen(url + name).read() for name in FILES]  # noqa: S310 - its own address

@@ -1,7 +1,11 @@
-"""The output conventions of commands: one-line errors with exit codes, examples in every help, tables."""
+"""The output conventions of commands: one-line errors with exit codes, examples in every help, tables.
+
+And what each of them needs: the client, and the name of who runs it.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from canhazgpu.cli.exit_codes import CommandEnded, error_line, exit_code_for
@@ -32,6 +36,16 @@ def fail(message: str, code: int) -> NoReturn:
 def client() -> Client:
     """Return the client of this host's service."""
     return Client()
+
+
+def own_name() -> str:
+    """Return the name of the user who runs this command, or their uid."""
+    import pwd  # noqa: PLC0415 - few need it
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def print_json(value: Any) -> None:

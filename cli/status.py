@@ -24,9 +24,14 @@ CLEAR = "\x1b[2J\x1b[H"
 
 
 def show(
-    *, as_json: bool = False, colour: bool = True, select: Selection = list, lines: Lines | None = None
+    *,
+    as_json: bool = False,
+    colour: bool = True,
+    select: Selection = list,
+    lines: Lines | None = None,
+    below: Callable[[], str] = str,
 ) -> None:
-    """Print the host's GPUs, or those that `select` returns. Raises the errors of the client."""
+    """Print the host's GPUs, or those that `select` returns, and `below`. Raises the errors of the client."""
     gpus = Client().status()
     chosen = select(gpus)
     if as_json:
@@ -38,6 +43,7 @@ def show(
         sys.stderr.write("No GPU of this host matches.\n")
     else:
         sys.stderr.write(f"No GPU was found on this host: {_why_none()}\n")
+    sys.stdout.write(below())
 
 
 def plain(gpus: Sequence[dict[str, Any]], *, colour: bool, margin: str = "") -> str:
@@ -57,7 +63,13 @@ def _why_none() -> str:
     return f"{reason}: {remedy}" if reason and remedy else reason or "run `canhazgpu doctor`"
 
 
-def watch(*, colour: bool, select: Selection = list, lines: Lines | None = None) -> NoReturn:
+def watch(
+    *,
+    colour: bool,
+    select: Selection = list,
+    lines: Lines | None = None,
+    below: Callable[[], str] = str,
+) -> NoReturn:
     """Refresh the GPUs every WATCH seconds: in place on a terminal, else when a line has changed.
 
     If the service goes away, wait for it. If it is not reachable at the start, that is an error.
@@ -70,7 +82,7 @@ def watch(*, colour: bool, select: Selection = list, lines: Lines | None = None)
         warnings.clear()
         try:
             gpus = select(client.status())
-            text = lines(gpus) if lines else plain(gpus, colour=colour)
+            text = (lines(gpus) if lines else plain(gpus, colour=colour)) + below()
             text += "".join(f"Warning: {warning}\n" for warning in warnings)
         except (Unreachable, Refused) as trouble:
             if not before:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from canhazgpu.cli.exit_codes import USAGE
-from canhazgpu.cli.output import client, examples, fail
+from canhazgpu.cli.output import client, examples, fail, own_name
 from canhazgpu.cli.status import plain, show, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Annotated, Any
 
     import typer
@@ -47,7 +47,8 @@ def status(
             "--long",
             "-l",
             help="Print a table: state, user, memory, utilisation, temperature, times, model, note and"
-            " processes. On a narrow terminal, the last three are left out first.",
+            " processes. On a narrow terminal, the last three are left out first. Below it are the bookings"
+            " of the next 24 hours.",
         ),
     ] = False,
     user: Annotated[str | None, arguments.user_option("Only GPUs that this user holds or uses.")] = None,
@@ -75,7 +76,11 @@ def status(
     if as_json and watching:
         fail("--json and --watch cannot be used together; try `canhazgpu events --follow --json`", USAGE)
     if as_json and long:
-        fail("--json and --long cannot be used together: the JSON has everything", USAGE)
+        fail(
+            "--json and --long cannot be used together: the JSON has everything, and that of"
+            " `canhazgpu bookings` the bookings",
+            USAGE,
+        )
     if sum((user is not None, mine, free)) > 1:
         fail("use one of --user, --mine and --free", USAGE)
     select = _selection(user, sort, mine=mine, free=free)
@@ -89,9 +94,10 @@ def status(
         chosen = select if user is not None or free else None
         show_hosts("status", "gpus", text, host=host, as_json=as_json, select=chosen)
         return
+    below = _bookings(user, mine=mine) if long else str
     if watching:
-        watch(colour=not no_color, select=select, lines=lines)
-    show(as_json=as_json, colour=not no_color, select=select, lines=lines)
+        watch(colour=not no_color, select=select, lines=lines, below=below)
+    show(as_json=as_json, colour=not no_color, select=select, lines=lines, below=below)
 
 
 def _selection(user: str | None, order: str, *, mine: bool, free: bool) -> Selection:
@@ -119,3 +125,12 @@ def _table(*, colour: bool) -> Lines:
         return gpu_table(gpus, columns(stream), colour=bright, unicode=is_unicode(stream))
 
     return lines
+
+
+def _bookings(user: str | None, *, mine: bool) -> Callable[[], str]:
+    """Return what writes the bookings of the next 24 hours: those of a user, one's own, or all."""
+    from canhazgpu.cli.display.booking_table import ask_for_bookings, bookings_below  # noqa: PLC0415
+    from canhazgpu.cli.display.terminal import columns  # noqa: PLC0415
+
+    whose = own_name() if mine else user
+    return lambda: bookings_below(ask_for_bookings(client(), whose), columns(sys.stdout))

@@ -108,7 +108,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     `idle`, `idle` is the time since when it is idle, and `deadline` the time when it will be released for
     that reason, if any. On `disowned`, `disowned` names the users whose use of `gpus` is not the holder's;
     None withdraws that. On `renamed`, `formerly` is the old name of its user. On `labelled`, `label` is new.
-    On `widened`, `joined` are the new MIG instances of a GPU that it holds, and `uuids` theirs.
+    On `widened`, `joined` are the new MIG instances of a GPU that it holds, and `uuids` theirs. `booking` is
+    the id of the booking that it was, if any.
     """
 
     id: str
@@ -135,6 +136,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     disowned: tuple[str, ...] | None = None
     formerly: str | None = None
     joined: tuple[int, ...] | None = None
+    booking: str | None = None
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

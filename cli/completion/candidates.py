@@ -60,7 +60,8 @@ def users(ctx: Any) -> Candidates:
     """Return the users who are concerned: who waits, who holds GPUs, or who uses them."""
     path = _path(ctx)
     if path[-1] == "cancel":
-        return _distinct((one["user"], "waits") for one in _get("/v1/queue"))
+        waiting = [(one["user"], "waits") for one in _get("/v1/queue")]
+        return _distinct([*waiting, *((one["user"], "has booked") for one in _get("/v1/bookings"))])
     rows = _get("/v1/status?fresh=0")
     holders = [(row["reservation"]["user"], "holds GPUs") for row in rows if row["reservation"]]
     if path[-2:] == ["admin", "release"]:
@@ -83,12 +84,18 @@ def silences() -> Candidates:
     return [(one["id"], printable(one["reason"], SHOWN)) for one in _get("/v1/silences")]
 
 
-def requests() -> Candidates:
-    """Return the ids of the requests in the queue, and of the bookings."""
+def requests(ctx: Any) -> Candidates:
+    """Return the ids of one's requests in the queue and bookings, or of those of the user who is named."""
+    from canhazgpu.cli.output import own_name  # noqa: PLC0415 - only here
+    from canhazgpu.events.durations import spell_length  # noqa: PLC0415
+
+    whose = ctx.params.get("user") or own_name()
+    waiting = [(one, "waits for") for one in _get("/v1/queue")]
+    booked = [(one, f"in {spell_length(one['begins_in_s'])}:") for one in _get("/v1/bookings")]
     return [
-        (one["id"], printable(f"{one['user']} {one['note'] or ''}".strip(), SHOWN))
-        for path in ("/v1/queue", "/v1/bookings")
-        for one in _get(path)
+        (one["id"], printable(f"{what} {one['count']} GPU(s) {one['note'] or ''}".strip(), SHOWN))
+        for one, what in (*waiting, *booked)
+        if one["user"] == whose
     ]
 
 

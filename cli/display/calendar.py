@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import os
 
-from canhazgpu.cli.status_lines import foreign
-from canhazgpu.events.sanitize import LONGEST_WORDS
+from canhazgpu.events.sanitize import LONGEST_WORDS, printable
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+REFRESH = "PT15M"  # How often a program that subscribes to the calendar should read it.
 FOLD = 74  # Bytes of a line, without the space that begins the rest of a longer one.
 SPECIAL = str.maketrans({"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n"})
 
 
-def calendar(rows: list[dict[str, Any]]) -> str:
-    """Return the bookings as a calendar, in UTC, with lines that end as RFC 5545 wants them."""
-    host = os.uname().nodename
-    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//canhazgpu//bookings//EN"]
+def calendar(rows: list[dict[str, Any]], host: str = "") -> str:
+    """Return the bookings of `host`, or of this one, in UTC, with lines that end as RFC 5545 wants them."""
+    host = printable(host or os.uname().nodename)
+    lines = [
+        "BEGIN:VCALENDAR",
+        "VERSION:2.0",
+        "PRODID:-//canhazgpu//bookings//EN",
+        f"X-WR-CALNAME:{f'GPUs of {host}'.translate(SPECIAL)}",  # Most programs show this name.
+        f"REFRESH-INTERVAL;VALUE=DURATION:{REFRESH}",  # RFC 7986.
+        f"X-PUBLISHED-TTL:{REFRESH}",
+    ]
     for row in rows:
         what = name_gpus(row["gpus"]) if row["gpus"] else f"{row['count']} GPU(s)"
-        summary = f"{what} of {host}, booked by {foreign(row['user'])}"
-        note = foreign(row["note"], LONGEST_WORDS) if row["note"] else ""
+        summary = f"{what} of {host}, booked by {printable(row['user'])}"
+        note = printable(row["note"], LONGEST_WORDS) if row["note"] else ""
         lines += [
             "BEGIN:VEVENT",
             f"UID:{row['id']}@{host}",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from canhazgpu.cli.output import own_name
 from canhazgpu.events.spelling.gpu_numbers import place_of
 
 TYPE_CHECKING = False
@@ -82,13 +81,3 @@ def users_of(gpu: Gpu) -> list[str]:
     """Return everybody who has or uses a GPU, its holder first."""
     holder = [gpu["reservation"]["user"]] if gpu["reservation"] else []
     return [*holder, *users_without_right(gpu)]
-
-
-def own_name() -> str:
-    """Return the name of the user who runs this command, or their uid."""
-    import pwd  # noqa: PLC0415 - few need it
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())

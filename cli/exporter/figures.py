@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 STATES = ("AVAILABLE", "IN_USE", "UNRESERVED", "DRAINED", "UNMANAGED", "ERROR", "UNKNOWN", "PARTITIONED")
+BOOKINGS = ("planned", "late")
 MIB = 2**20
 GPU = ("gpu", "uuid")
 LEVELS = {  # Field of the answer: name, meaning, factor.
@@ -51,6 +52,7 @@ def figures(answer: dict[str, Any], most_users: int) -> Iterator[Metric]:
     yield from _gpus(gpus)
     yield from _reservations(gpus, most_users)
     yield from _queue(answer["queue"])
+    yield from _bookings(answer["bookings"])
     yield from _violations(gpus)
     yield from _service(answer)
     yield from _streams(answer["streams"] or {"streams": (), "groups": (), "bytes": 0, "limit_bytes": 0})
@@ -109,6 +111,16 @@ def _queue(waiting: Sequence[dict[str, Any]]) -> Iterator[Metric]:
     yield one(
         "queue_longest_wait_seconds", "How long the request that came first has waited so far.", longest
     )
+
+
+def _bookings(booked: Sequence[dict[str, Any]]) -> Iterator[Metric]:
+    count = gauge("bookings", "Bookings that have not begun; late: they wait for GPUs.", ("state",))
+    gpus = gauge("booked_gpus", "The sum of the GPUs of these bookings, which need not overlap.", ("state",))
+    for state in BOOKINGS:
+        counts = [row["count"] for row in booked if row["late"] == (state == "late")]
+        count.add_metric((state,), len(counts))
+        gpus.add_metric((state,), sum(counts))
+    yield from (count, gpus)
 
 
 def _violations(gpus: Iterable[dict[str, Any]]) -> Iterator[Metric]:

@@ -140,7 +140,7 @@ def _table(rows: list[dict[str, Any]], *, whose: bool) -> str:
         *users,
         Column("GPUS", [spell_ranges(row["gpus"]) for row in rows]),
         Column("LASTED", [_lasted(row) for row in rows], right=True),
-        Column("KIND", [foreign(row["kind"]) for row in rows], drop=3),
+        Column("KIND", [_kind(row) for row in rows], drop=3),
         Column("WHY", [_why(row) for row in rows], least=8, drop=2),
         Column(
             "NOTE",
@@ -150,6 +150,10 @@ def _table(rows: list[dict[str, Any]], *, whose: bool) -> str:
         ),
     ]
     return "".join(f"{line}\n" for line in lay_out(shown, columns(sys.stdout)))
+
+
+def _kind(row: dict[str, Any]) -> str:
+    return foreign(row["kind"]) + " (booked)" * bool(row["booking"])
 
 
 def _lasted(row: dict[str, Any]) -> str:

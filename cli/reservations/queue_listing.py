@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from canhazgpu.cli.display.booking_table import ask_for_bookings, bookings_below
 from canhazgpu.cli.output import client, examples, print_json
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_length
@@ -31,19 +32,25 @@ def queue(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
     every_host: arguments.AllHosts = False,
 ) -> None:
-    """List the waiting requests for GPUs, in the order of the queue."""
+    """List the waiting requests for GPUs, in the order of the queue.
+
+    Below them are the bookings of the next 24 hours: nobody who waits gets GPUs that are promised to them.
+    """
     if every_host:
         from canhazgpu.cli.fleet.hosts import show_hosts  # noqa: PLC0415 - few are in a fleet
 
         show_hosts("queue", "queue", _text, as_json=as_json, select=list)
         return
-    rows = client().get("/v1/queue")
+    asked = client()
+    rows = asked.get("/v1/queue")
     if as_json:
         print_json(rows)
-    elif rows:
-        sys.stdout.write(_text(rows))
-    else:
-        sys.stdout.write("The queue is empty.\n")
+        return
+    sys.stdout.write(_text(rows) if rows else "The queue is empty.\n")
+    if booked := ask_for_bookings(asked):
+        from canhazgpu.cli.display.terminal import columns_of_terminal  # noqa: PLC0415 - slow to import
+
+        sys.stdout.write(bookings_below(booked, columns_of_terminal(sys.stdout)))
 
 
 def _text(rows: list[dict[str, Any]]) -> str:

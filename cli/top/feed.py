@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
 
+from canhazgpu.cli.display.booking_table import soon
 from canhazgpu.cli.top.session import Request
 from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.client.connection import WAITING, WARNED
@@ -20,8 +21,9 @@ RETRY = 1.0  # Seconds between two attempts to reach a service that is gone.
 
 @dataclass(frozen=True)
 class State:
-    """The last answers: rows as in the API. `trouble`: why they are old, `at`: since when (RFC 3339).
+    """The last answers: rows as in the API; `bookings` are those of the next 24 hours.
 
+    `trouble`: why they are old, `at`: since when (RFC 3339).
     `waiting`: what is waited for, if an answer takes long.
     `samples` are the last readings of each card's utilisation, by UUID; None where it was not known.
     `message` is what came of the last request, `number` how many there were.
@@ -29,6 +31,7 @@ class State:
 
     gpus: list[dict[str, Any]] = field(default_factory=list)
     queue: list[dict[str, Any]] = field(default_factory=list)
+    bookings: list[dict[str, Any]] = field(default_factory=list)
     own: frozenset[str] = frozenset()
     at: str = ""
     trouble: Exception | None = None
@@ -68,6 +71,7 @@ class Feed:
         try:
             gpus = self._client.status(fresh=False)
             waiting = self._client.get("/v1/queue")
+            booked = soon(self._client.get("/v1/bookings"))
             held = self._client.get("/v1/reservations/own")
         except (Unreachable, Refused) as trouble:
             self.latest = replace(self.latest, trouble=trouble, waiting="")
@@ -76,6 +80,7 @@ class Feed:
             self.latest,
             gpus=gpus,
             queue=waiting,
+            bookings=booked,
             own=frozenset(one["reservation"]["id"] for one in held),
             at=datetime.now(UTC).isoformat(),
             trouble=None,

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from canhazgpu.cli.display import gpu_table
-from canhazgpu.cli.display.gpu_filter import Choice, own_name
+from canhazgpu.cli.display.booking_table import TITLE, booking_table
+from canhazgpu.cli.display.gpu_filter import Choice
 from canhazgpu.cli.display.tables import Column, lay_out
 from canhazgpu.cli.display.terminal import fit, paint, width_of
 from canhazgpu.cli.local_times import CLOCK, local
+from canhazgpu.cli.output import own_name
 from canhazgpu.cli.status_lines import COLOURS, foreign, holder, is_shown
 from canhazgpu.cli.top.feed import SAMPLES, State
 from canhazgpu.cli.top.session import FILTERS, SORTS, Session
@@ -23,7 +25,7 @@ ASCII_BARS = " ._-=+*#@"
 KEYS = "q quit  h help  f filter  s sort  u user  e extend  r release"
 HELP = (
     "f        Show all GPUs, those that are yours, free ones, or those in use without a reservation.",
-    "u        Show only one user: the GPUs they hold or use, their reservations, requests and violations.",
+    "u        Show only one user: their GPUs, reservations, requests, bookings and violations.",
     "s        Sort by GPU, memory, utilisation, temperature, user, or end of the reservation.",
     "e        Extend your manual reservations.",
     "r        Release GPUs that you hold.",
@@ -90,11 +92,12 @@ def _choices(session: Session) -> str:
 
 def _body(state: State, session: Session, width: int, *, unicode: bool) -> list[str]:
     chosen = _chosen(state, session)
-    reservations, waiting, violations = _beside(chosen, state, session)
+    reservations, waiting, booked, violations = _beside(chosen, state, session)
     lines = _gpus(chosen, state, width, unicode=unicode) if chosen else ["No GPU matches."]
     for title, rows, table in (
         ("Reservations", reservations, _reservations),
         ("Queue", waiting, _queue),
+        (TITLE, booked, booking_table),
         ("Open violations", violations, _violations),
     ):
         if rows:
@@ -105,18 +108,19 @@ def _body(state: State, session: Session, width: int, *, unicode: bool) -> list[
 def _beside(
     chosen: Sequence[dict[str, Any]], state: State, session: Session
 ) -> tuple[list[dict[str, Any]], ...]:
-    """Return the reservations and violations of the chosen GPUs and users, and their requests."""
+    """Return the reservations and violations of the chosen GPUs and users, their requests and bookings."""
     mine, user = session.filter == "mine", session.user
     users = [one for one in (user, own_name() if mine else None) if one]
     held = {gpu["reservation"]["id"]: gpu["reservation"] for gpu in chosen if gpu["reservation"]}
     reservations = [
         one for one in held.values() if user in (None, one["user"]) and (not mine or one["id"] in state.own)
     ]
-    waiting = [] if session.filter == "unreserved" else state.queue
+    waiting, booked = ([], []) if session.filter == "unreserved" else (state.queue, state.bookings)
     violations = [one for gpu in chosen for one in gpu["violations"]]
     return (
         sorted(reservations, key=lambda one: one["gpus"]),
         [one for one in waiting if all(one["user"] == name for name in users)],
+        [one for one in booked if all(one["user"] == name for name in users)],
         [one for one in violations if all(name in (one["user"], one["holder"]) for name in users)],
     )
 

@@ -13,11 +13,10 @@ import typer
 from canhazgpu.cli.arguments import gpu as card_named
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
-from canhazgpu.cli.display.gpu_filter import own_name
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
 from canhazgpu.cli.options import TIMES, gpu_option, time_option, user_option
-from canhazgpu.cli.output import client, csv_cell, examples, fail, print_json
+from canhazgpu.cli.output import client, csv_cell, examples, fail, own_name, print_json
 from canhazgpu.cli.violations.timeline import head, moments
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import printable

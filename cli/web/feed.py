@@ -14,6 +14,7 @@ import anyio.to_thread
 import msgspec
 from anyio.abc import TaskStatus
 
+from canhazgpu.cli.display.booking_table import soon
 from canhazgpu.cli.web.history import History
 from canhazgpu.cli.web.live import Live
 from canhazgpu.cli.web.pages.now import State, now_page
@@ -28,6 +29,7 @@ FLEET_SILENCE = 15.0  # The fleet's Redis may take 10 s for a part of the hosts.
 RETRY = 0.5
 # Of a host that is in a fleet, although its copy cannot be read.
 FLEET_PROBLEMS = frozenset({"no-such-host", "fleet-unavailable"})
+PATHS = ("/v1/status", "/v1/queue", "/v1/bookings")
 EVENTS = "/v1/events?follow=1&n=1"
 
 
@@ -138,7 +140,7 @@ class Feed:
         known = self.state
         host = () if known.host else ("/v1/health",)
         try:
-            (gpus, queue, *health), warning = await self._service.get("/v1/status", "/v1/queue", *host)
+            (gpus, queue, booked, *health), warning = await self._service.get(*PATHS, *host)
         except (Unreachable, Refused) as trouble:
             return msgspec.structs.replace(known, trouble=reason_of(trouble), warning="")
         self.history.add(gpus, time.monotonic())
@@ -148,7 +150,9 @@ class Feed:
             with contextlib.suppress(Unreachable):
                 fleet = await self._service.is_in_fleet(name)
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        return State(host=name, gpus=gpus, queue=queue, at=at, warning=warning, fleet=fleet)
+        return State(
+            host=name, gpus=gpus, queue=queue, bookings=soon(booked), at=at, warning=warning, fleet=fleet
+        )
 
 
 def reason_of(trouble: Unreachable | Refused) -> str:

@@ -17,17 +17,20 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from canhazgpu.cli.display.calendar import calendar
 from canhazgpu.cli.web import static_files
 from canhazgpu.cli.web.feed import Feed, Service
 from canhazgpu.cli.web.fleet_feed import FleetFeeds
 from canhazgpu.cli.web.guard import Guard
-from canhazgpu.cli.web.markup import Element
+from canhazgpu.cli.web.markup import Element, text
 from canhazgpu.cli.web.metrics import Metrics
 from canhazgpu.cli.web.pages import layout
+from canhazgpu.cli.web.pages.bookings import FEED
 from canhazgpu.cli.web.pages.deliveries import deliveries_page
 from canhazgpu.cli.web.pages.layout import LiveAt
+from canhazgpu.cli.web.pages.periods import HOURS
 from canhazgpu.cli.web.pages.report import BY, report_page
-from canhazgpu.cli.web.pages.timeline import HOURS, buckets_of, now_ms, reserved, timeline_page, violating
+from canhazgpu.cli.web.pages.timeline import buckets_of, now_ms, reserved, timeline_page, violating
 from canhazgpu.cli.web.pages.violations import PERIODS, violation_page, violations_page
 from canhazgpu.cli.web.use import Use
 from canhazgpu.cli.web.viewer import viewer_of
@@ -78,6 +81,7 @@ class Pages:
                 Route("/hosts/{host}", self._page("Host", self._hosts)),
                 Route("/live/hosts", self.live_hosts),
                 Route("/live/hosts/{host}", self.live_hosts),
+                Route(FEED, self.calendar),
                 Route("/metrics", self.metrics),
                 Route("/metrics/fleet", self.metrics),
                 Route("/static/{name}", self.static),
@@ -113,6 +117,16 @@ class Pages:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(events(known), media_type="text/event-stream", headers=headers)
 
+    async def calendar(self, request: Request) -> Response:
+        """Return the bookings as a calendar, to which other programs can subscribe."""
+        try:
+            (rows,), _ = await self._service.get("/v1/bookings")
+        except (Unreachable, Refused) as trouble:
+            return PlainTextResponse(f"{trouble}\n", 503)
+        shown = [{**one, **{name: text(one[name] or "") for name in ("user", "note")}} for one in rows]
+        body = calendar(shown, self._feed.state.host).encode()
+        return _packed(request, body, "text/calendar", {"cache-control": "no-store"}, 200)
+
     async def metrics(self, request: Request) -> Response:
         """Return the figures for Prometheus."""
         fleet = request.url.path.endswith("/fleet")
@@ -146,8 +160,8 @@ class Pages:
 
     def _html(self, request: Request, path: str, title: str, shown: Shown, status: int = 200) -> Response:
         viewer = viewer_of(request, self._settings.user_header)
-        text = layout.page(path, title, self._feed.state, shown.content, viewer, shown.live)
-        return _packed(request, text.encode(), "text/html", {"cache-control": "no-store"}, status)
+        body = layout.page(path, title, self._feed.state, shown.content, viewer, shown.live)
+        return _packed(request, body.encode(), "text/html", {"cache-control": "no-store"}, status)
 
     async def _timeline(self, request: Request) -> Element:
         span = _one_of(request, "span", HOURS)
@@ -159,11 +173,17 @@ class Pages:
             "/v1/reservations",
             f"/v1/reservations/ended?since={since}",
             f"/v1/violations?since={since}",
+            "/v1/bookings",
         )
-        (gpus, live, ended, violations), _ = await self._service.get(*paths)
-        blocks = reserved(live, ended)
+        (gpus, live, ended, violations, bookings), _ = await self._service.get(*paths)
         return timeline_page(
-            span, now, gpus=gpus, reservations=blocks, violations=violating(violations), use=use
+            span,
+            now,
+            gpus=gpus,
+            reservations=reserved(live, ended),
+            violations=violating(violations),
+            use=use,
+            bookings=bookings,
         )
 
     async def _violations(self, request: Request) -> Element:

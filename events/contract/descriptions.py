@@ -55,6 +55,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "disowned": "The users whose use of `gpus` is not the holder's. Null withdraws an earlier list.",
         "formerly": "On `renamed`: the old name of the user.",
         "joined": "On `widened`: the indices of the new MIG instances of a GPU that it holds.",
+        "booking": "The id of the booking that it was. Absent: it was not booked.",
     },
     "Booking": {
         "id": f"The id of the booking. {ID}",

@@ -115,7 +115,7 @@ end
 -- Returns a reservation or a request as events show it: times in RFC 3339, without internal fields.
 local function facts_of(record, extra)
   local shown = {}
-  for _, name in ipairs({'id', 'kind', 'user', 'uid', 'label', 'note', 'count', 'vendor', 'profile', 'gpus', 'pid'}) do shown[name] = record[name] end
+  for _, name in ipairs({'id', 'kind', 'user', 'uid', 'label', 'note', 'count', 'vendor', 'profile', 'gpus', 'pid', 'booking'}) do shown[name] = record[name] end
   for _, name in ipairs({'queued', 'started', 'expires', 'ended'}) do
     if record[name .. '_ms'] then shown[name] = rfc3339(record[name .. '_ms']) end
   end

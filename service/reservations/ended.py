@@ -36,7 +36,7 @@ class EndedReservationResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     `reason`: exited, released, expired, idle, no_show, lost, unmanaged, undelivered, vanished, admin, stale.
     `by`: who ended it, if a user did. `held_s`: how long it had `gpus`. `started` and `ended` are RFC 3339 in
-    UTC.
+    UTC. `booking`: the id of the booking that it was, null if it was not booked.
     """
 
     id: str
@@ -53,6 +53,7 @@ class EndedReservationResponse(msgspec.Struct, frozen=True, kw_only=True):
     held_s: int | None
     reason: str | None
     by: str | None
+    booking: str | None = None
 
 
 async def ended_reservations(store: Store, wanted: EndedFilter, most: int) -> list[EndedReservationResponse]:
@@ -87,4 +88,5 @@ def ended_row(one: Reservation, time: str) -> EndedReservationResponse:
         held_s=one.held_s,
         reason=one.reason,
         by=one.by,
+        booking=one.booking,
     )

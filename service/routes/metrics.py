@@ -32,6 +32,13 @@ class WaitingResponse(Struct, kw_only=True):
     waiting_s: int
 
 
+class BookedResponse(Struct, kw_only=True):
+    """A booking that has not begun: how many GPUs it is for, and whether its begin has passed."""
+
+    count: int
+    late: bool
+
+
 class MetricsResponse(Struct, kw_only=True):
     """The figures of this moment. Durations are in seconds.
 
@@ -42,6 +49,7 @@ class MetricsResponse(Struct, kw_only=True):
 
     gpus: list[GpuResponse]
     queue: list[WaitingResponse]
+    bookings: list[BookedResponse]
     scan_age_s: float
     scan_duration_s: float | None
     stalled: str | None
@@ -96,6 +104,10 @@ class MetricsRoutes:
                     "waiting_s": max(0, (seen.now_ms - one.queued_ms) // 1000),
                 }
                 for one in seen.waiting
+            ],
+            "bookings": [
+                {"count": one.count, "late": one.begin_ms <= seen.now_ms}
+                for one in (self._last_known.bookings() if seen.stale_reason else seen.windows)
             ],
             "scan_age_s": round(time.monotonic() - self._scanner.progress, 3),
             "scan_duration_s": None if duration is None else round(duration, 4),

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import COMMAND, PATIENCE, Daemon, gpu, until, use
+from support.completed import offered, says
+from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.people import Person
 from support.programs import need
 
 SHELLS = {
@@ -124,21 +126,6 @@ def busy() -> Iterator[Daemon]:
         host.stop()
 
 
-def says(host: Daemon, asked: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Ask for completion as a script does."""
-    environment = {**host.environment, "_CANHAZGPU_COMPLETE": asked, **variables}
-    return subprocess.run(
-        COMMAND, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
-    )
-
-
-def offered(host: Daemon, line: str) -> list[str]:
-    """Return the words that are offered at the end of a line."""
-    done = says(host, "complete_fish", _TYPER_COMPLETE_FISH_ACTION="get-args", _TYPER_COMPLETE_ARGS=line)
-    assert (done.returncode, done.stderr) == (0, "")
-    return [row.partition("\t")[0] for row in done.stdout.splitlines() if row]
-
-
 def one(host: Daemon, *words: str) -> Any:
     """Return the only row that a command prints."""
     (row,) = json.loads(host.run(*words, "--json").stdout)
@@ -220,6 +207,30 @@ def test_without_a_service_nothing_is_said(busy: Daemon, shell: str) -> None:
 def test_only_what_makes_sense_is_offered(busy: Daemon, line: str, words: list[str]) -> None:
     """The GPUs that are held, free or drained, the users who are concerned, and so on."""
     until(lambda: offered(busy, line) == words, 30)  # A service that is slow to answer offers nothing.
+
+
+def test_what_can_be_cancelled_is_offered(busy: Daemon, people: list[Person]) -> None:
+    """One's requests and bookings; after --user those of that user."""
+    words = ("reserve", "--short", "--gpu-ids", "0", "--duration", "1h", "--begin")
+    own, theirs = (
+        busy.run(*words, begin, **options).stdout.strip()
+        for begin, options in (("+3h", {}), ("+5h", {"person": people[0]}))
+    )
+    waits = [*COMMAND, "reserve", "--gpu-ids", "2", "--wait"]
+    waiting = subprocess.Popen(waits, env=busy.environment, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: json.loads(busy.run("queue", "--json").stdout))
+        request = one(busy, "queue")["id"]
+        until(lambda: offered(busy, "canhazgpu cancel ") == [request, own], 30)
+        until(lambda: offered(busy, "canhazgpu cancel b") == [own], 30)
+        until(lambda: offered(busy, f"canhazgpu cancel --user {people[0].name} ") == [theirs], 30)
+        until(lambda: offered(busy, "canhazgpu cancel --user ") == sorted([people[0].name, "root"]), 30)
+    finally:
+        waiting.terminate()
+        waiting.wait()
+        busy.run("cancel", own)
+        busy.run("cancel", theirs, "--user", people[0].name)
+        until(lambda: not json.loads(busy.run("queue", "--json").stdout))
 
 
 def test_text_of_users_is_safe(busy: Daemon) -> None:

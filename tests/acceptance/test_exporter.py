@@ -98,6 +98,17 @@ def test_the_wait_of_a_request_is_counted(lasting_host: Daemon, exporter: Export
     restored(lasting_host)
 
 
+def test_what_is_booked(lasting_host: Daemon, exporter: Exporter) -> None:
+    """The number of bookings and of their GPUs, until they are cancelled."""
+    words = ("reserve", "--short", "--duration", "1h", "--begin")
+    names = [lasting_host.run(*words, begin, "--gpus", "2").stdout.strip() for begin in ("+3h", "+5h")]
+    until(lambda: exporter.value("canhazgpu_bookings", state="planned") == 2)
+    assert exporter.value("canhazgpu_booked_gpus", state="planned") == 4
+    assert exporter.value("canhazgpu_bookings", state="late") == 0
+    assert lasting_host.run("cancel", *names).returncode == 0
+    until(lambda: exporter.value("canhazgpu_booked_gpus", state="planned") == 0)
+
+
 def test_it_needs_no_privileges(lasting_host: Daemon, people: list[Person]) -> None:
     """Any user of the host can run it, and sees the same."""
     with exporting(lasting_host, person=people[0]) as own:

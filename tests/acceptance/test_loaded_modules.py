@@ -72,6 +72,8 @@ SHOULD = {
         ".events.spelling.gpu_ranges",
     },
     "queue": {
+        ".cli.display",
+        ".cli.display.booking_table",
         ".cli.reservations",
         ".cli.reservations.queue_listing",
         ".events.spelling",
@@ -83,6 +85,7 @@ SHOULD = {
 TABLE = {
     "--long": {
         ".cli.display",
+        ".cli.display.booking_table",
         ".cli.display.gpu_filter",
         ".cli.display.gpu_table",
         ".cli.display.tables",

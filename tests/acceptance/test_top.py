@@ -52,6 +52,16 @@ def test_what_is_seen_follows_the_host(eight: Daemon, screen: Screen) -> None:
     until(lambda: "Reservations" not in screen.text, 20)
 
 
+def test_a_booking_appears(eight: Daemon, screen: Screen) -> None:
+    """A booking of the next 24 hours is below the reservations, until it is cancelled; a later one is not."""
+    words = ("reserve", "--short", "--gpus", "2", "--duration", "1h", "--begin")
+    later = eight.run(*words, "+48h").stdout.strip()
+    name = eight.run(*words, "+3h").stdout.strip()
+    until(lambda: "Bookings of the next 24 hours: 1" in screen.text and "root  2     " in screen.text, 20)
+    assert eight.run("cancel", name, later).returncode == 0
+    until(lambda: "Bookings" not in screen.text, 20)
+
+
 def test_extending_and_releasing_ones_own(eight: Daemon, screen: Screen) -> None:
     """The keys e and r ask, do it, and say what was done; a refusal is said too."""
     assert eight.run("reserve", "--gpu-ids", "3,4", "--duration", "1h").returncode == 0

@@ -1,6 +1,8 @@
 """What the API has for monitoring: the figures in one answer, attempts as they happen, what was trimmed."""
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -84,10 +86,28 @@ def test_the_figures_come_in_one_answer(lasting_host: Daemon) -> None:
 
     found = until(quiet)
     assert [row["gpu_id"] for row in found["gpus"]] == [0, 1, 2, 3]
-    assert found["queue"] == found["redis_weaknesses"] == []
+    assert found["queue"] == found["bookings"] == found["redis_weaknesses"] == []
     assert 0 < found["scan_duration_s"] < 60
     assert 0 <= found["scan_age_s"] < 60
     assert [found[name] for name in nothing] == [None] * 4
+
+
+def test_bookings_are_counted_while_redis_is_down(host: Daemon) -> None:
+    """From the journal then; one whose begin has passed is late."""
+    client = Client(str(host.folder / "s"))
+    for begin, gpus in (("+2h", "1"), ("+1s", "1")):
+        done = host.run("reserve", "--gpus", gpus, "--begin", begin, "--duration", "1h")
+        assert done.returncode == 0, done.stderr
+    planned = {"count": 1, "late": False}
+    until(lambda: client.get("/v1/metrics")["bookings"] == [planned])  # The other one has begun.
+    with host.redis() as redis:
+        pid = redis.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        found = until(lambda: (found := client.get("/v1/metrics"))["redis_trouble"] and found)
+        assert found["bookings"] == [planned]
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_another_stream_is_refused(lasting_host: Daemon) -> None:

@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from support.made_up_bookings import bookings
 
 from canhazgpu.events.gpu import NVIDIA
 from canhazgpu.events.notices import Delivery
@@ -274,6 +275,7 @@ def application(*more: Route) -> Starlette:
         "/v1/health": lambda _: {"host": "gpu1"},
         "/v1/status": lambda _: [_gpu(index) for index in range(GPUS)],
         "/v1/queue": lambda _: _queue(),
+        "/v1/bookings": lambda _: bookings(NOW),
         "/v1/reservations": lambda _: list({one.id: one for one in HELD.values()}.values()),
         "/v1/reservations/ended": lambda _: _ended(),
         "/v1/violations": lambda _: VIOLATIONS,

@@ -22,6 +22,7 @@ GPU: dict[str, Any] = {
 ANSWER: dict[str, Any] = {
     "gpus": [],
     "queue": [],
+    "bookings": [],
     "scan_age_s": 0.5,
     "scan_duration_s": 0.01,
     "stalled": None,
@@ -84,6 +85,15 @@ def test_a_reservation_of_several_gpus_is_one() -> None:
     assert (found["reservations", "manual"], found["reservations", "run"]) == (1, 1)
     assert (found["reserved_gpus", "manual", "alice"], found["reserved_gpus", "run", "bob"]) == (2, 1)
     assert found["reservations", "slurm"] == 0
+
+
+def test_bookings_are_counted_with_their_gpus() -> None:
+    """By state, with the number of GPUs; both states are there if nothing is booked."""
+    assert values()["bookings", "planned"] == values()["booked_gpus", "late"] == 0
+    rows = [{"count": 2, "late": False}, {"count": 4, "late": False}, {"count": 1, "late": True}]
+    found = values(bookings=rows)
+    assert (found["bookings", "planned"], found["bookings", "late"]) == (2, 1)
+    assert (found["booked_gpus", "planned"], found["booked_gpus", "late"]) == (6, 1)
 
 
 def test_only_so_many_users_are_named() -> None:

@@ -41,6 +41,7 @@ STREAMS = {
 ANSWER: dict[str, Any] = {
     "gpus": [GPU],
     "queue": [],
+    "bookings": [],
     "scan_age_s": 0.5,
     "scan_duration_s": 0.01,
     "stalled": None,

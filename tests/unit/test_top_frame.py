@@ -38,6 +38,12 @@ def waiting(user: str, **facts: object) -> dict[str, object]:
     }
 
 
+def booking(user: str, **facts: object) -> dict[str, object]:
+    """A booking that begins soon."""
+    times = {"begin": "2026-12-01T09:00:00.000Z", "end": "2026-12-01T13:00:00.000Z", "late": None}
+    return {"user": user, "label": None, "note": "course", "count": 2, "gpus": None, **times, **facts}
+
+
 STATE = State(
     gpus=[
         described(0),
@@ -46,6 +52,7 @@ STATE = State(
         unreserved(3, "bob", violations=[violation(3, "bob")]),
     ],
     queue=[waiting("carol")],
+    bookings=[booking("dave"), booking("alice", gpus=[0, 1], late=AT)],
     own=frozenset({"r-alice-1"}),
     at=AT,
     samples={"GPU-1": (None, 0, 50, 100)},
@@ -62,6 +69,7 @@ HOSTILE = State(
         )
     ],
     queue=[waiting(NAME, label=NAME, reason=NAME)],
+    bookings=[booking(NAME, label=NAME, note=NAME)],
     at=AT,
     warning=NAME,
     message=NAME,
@@ -93,12 +101,15 @@ def test_every_size(state: State, width: int, height: int, helping: bool) -> Non
         assert not {unicodedata.category(one) for one in text} & {"Cc", "Cf", "Zl", "Zp"}
 
 
-def test_all_four_parts() -> None:
-    """GPUs, reservations by ranges of GPUs, the queue and open violations are there."""
+def test_all_five_parts() -> None:
+    """GPUs, reservations by ranges of GPUs, the queue, bookings and open violations are there."""
     text = "\n".join(plain(STATE))
     assert "canhazgpu top  4 GPUs: 1 free, 2 reserved, 1 unreserved" in text
     assert re.search(r"Reservations: 1\nWHO .*\nalice  1,2   manual  ", text)
     assert re.search(r"Queue: 1\nWHO .*\ncarol  2      0h 1m 30s  -         needs 2 of 4", text)
+    times = r"12-01 09:00 UTC +13:00 UTC  course"
+    assert re.search(rf"Bookings of the next 24 hours: 2\nWHO .*\ndave   2 +{times}\n", text)
+    assert re.search(r"\nalice  GPUs 0,1  LATE 12-01 09:00 UTC  13:00 UTC  course\n", text)
     assert re.search(r"Open violations: 1\nWHO .*\nbob    3  unreserved  ", text)
     assert "12:00:31 UTC" in text.splitlines()[0]
 
@@ -137,12 +148,15 @@ def test_choices(session: Session, found: list[int], foot: str) -> None:
     assert ("No GPU matches." in lines) == (not found)
 
 
+TABLES = ("Reservations", "Queue", "Bookings of the next 24 hours", "Open violations")
+
+
 def tables(lines: list[str]) -> dict[str, list[str]]:
     """Return the first words of the rows of each table below the first."""
     found: dict[str, list[str]] = {}
     for line in lines[:-1]:
-        if ": " in line and line.split(":")[0] in ("Reservations", "Queue", "Open violations"):
-            rows = found.setdefault(line.split(":")[0], [])
+        if ": " in line and line.split(":")[0] in TABLES:
+            rows = found.setdefault(line.split(":")[0].split()[0], [])
         elif found and line and not line.startswith("WHO"):
             rows.append(line.split()[0])
     return found
@@ -151,12 +165,20 @@ def tables(lines: list[str]) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("session", "found"),
     [
-        (Session(), {"Reservations": ["alice"], "Queue": ["carol", "bob"], "Open violations": ["bob"]}),
-        (Session(user="alice"), {"Reservations": ["alice"]}),
-        (Session(user="bob"), {"Queue": ["bob"], "Open violations": ["bob"]}),
+        (
+            Session(),
+            {
+                "Reservations": ["alice"],
+                "Queue": ["carol", "bob"],
+                "Bookings": ["dave", "alice"],
+                "Open": ["bob"],
+            },
+        ),
+        (Session(user="alice"), {"Reservations": ["alice"], "Bookings": ["alice"]}),
+        (Session(user="bob"), {"Queue": ["bob"], "Open": ["bob"]}),
         (Session(user="carol"), {"Queue": ["carol"]}),
-        (Session(filter="free"), {"Queue": ["carol", "bob"]}),
-        (Session(filter="unreserved"), {"Open violations": ["bob"]}),
+        (Session(filter="free"), {"Queue": ["carol", "bob"], "Bookings": ["dave", "alice"]}),
+        (Session(filter="unreserved"), {"Open": ["bob"]}),
         (Session(filter="mine"), {"Reservations": ["alice"]}),
     ],
 )
@@ -171,10 +193,10 @@ def test_a_holder_sees_who_is_on_their_gpu() -> None:
     trespass = {**violation(1, "bob"), "holder": "alice"}
     elsewhere = unreserved(3, "eve", violations=[violation(3, "eve")])
     gpus = [reserved(1, "alice", violations=[trespass]), elsewhere]
-    state = replace(STATE, gpus=gpus, queue=[])
+    state = replace(STATE, gpus=gpus, queue=[], bookings=[])
     assert tables(plain(state, Session(user="alice"))) == {
         "Reservations": ["alice"],
-        "Open violations": ["bob"],
+        "Open": ["bob"],
     }
 
 

@@ -56,6 +56,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         daemon.start()
         until(lambda: daemon.status().count("WITHOUT") == 3)
         daemon.run("reserve", "--gpu-ids", "1", "--note", HOSTILE.replace("\u202e", ""))
+        for begin, what in (("+9h", ("--gpu-ids", "1")), ("+11h", ("--gpus", "1"))):
+            words = ("reserve", *what, "--begin", begin, "--duration", "1h", "--note", HOSTILE[:-1])
+            booked = daemon.run(*words)
+            assert booked.returncode == 0, booked.stderr
         daemon.run("reserve", "--gpu-ids", "4", "--duration", "1s")
         daemon.run("admin", "drain", "4", "--reason", "fan is broken")
         waiting = subprocess.Popen(
@@ -152,13 +156,16 @@ def test_hostile_names_are_inert(browser: Any, full: Page) -> None:
 
 
 def test_the_state_is_there_without_javascript(browser: Any, full: Page) -> None:
-    """Every card, the queue and the open violations are in the page as it arrives."""
+    """Every card, the queue, bookings and the open violations are in the page as it arrives."""
     with tab(browser, java_script_enabled=False) as shown:
         shown.goto(full.url)
         assert shown.locator("article").count() == 5
         assert shown.locator("#queue-list > li").count() == 1
+        assert shown.locator("#bookings-list > li").count() == 2
         assert shown.locator("#violations-list > li").count() >= 2
         assert shown.inner_text("#state").endswith("UTC")
+        shown.goto(full.url + "/timeline")
+        assert shown.locator("#booked .row svg rect").count() == 2
 
 
 def test_times_are_those_of_the_reader(browser: Any, full: Page) -> None:

@@ -52,7 +52,7 @@ def rect(begin: float, end: float, class_: str, title: str | None = None, height
 def meter(share: float | None, class_: str) -> Element:
     """Return a bar that shows a share from 0 to 1; the text beside it says the number."""
     percent = f"{_short(min(1.0, max(0.0, share or 0.0)) * 100)}%"
-    filled = el("rect", width=percent, height="100%", class_=class_) if share else None
+    filled = el("rect", width=percent, class_=class_) if share else None
     return el("svg", filled, class_="meter", aria_hidden="true")
 
 

@@ -1,4 +1,4 @@
-"""The state of the host now: a card for each GPU, the queue, and open violations."""
+"""The state of the host now: a card for each GPU, the queue, the next bookings, and open violations."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from msgspec import Struct
 from canhazgpu.cli.status_lines import is_shown
 from canhazgpu.cli.web.history import History
 from canhazgpu.cli.web.markup import Child, Element, el, moment
+from canhazgpu.cli.web.pages.bookings import next_bookings
 from canhazgpu.cli.web.pages.charts import meter, sparkline
 from canhazgpu.cli.web.spelling import spell_memory
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
@@ -28,6 +29,7 @@ STATES = {
 class State(Struct, frozen=True, kw_only=True):
     """The last answers of the service: rows as in the API, and `at`, when they came (RFC 3339).
 
+    `bookings` are those of the next 24 hours.
     `trouble`: why they are not current. `warning`: what the service itself said of them. `fleet`: the host is
     in a fleet that this process may see.
     """
@@ -35,6 +37,7 @@ class State(Struct, frozen=True, kw_only=True):
     host: str = ""
     gpus: list[dict[str, Any]] = []
     queue: list[dict[str, Any]] = []
+    bookings: list[dict[str, Any]] = []
     at: str | None = None
     trouble: str = ""
     warning: str = ""
@@ -44,12 +47,14 @@ class State(Struct, frozen=True, kw_only=True):
 def now_page(state: State, history: History | None) -> Element:
     """Return the content of the page. Parts with an id are replaced one by one when they change.
 
-    Of another host there is no `history`, and there are no pages about its violations.
+    Of another host there is no `history`, there are no pages about its violations, and its bookings are not
+    known.
     """
     if state.at is None:
         return el("div", notice(state), id=MAIN)
     violations = [(gpu, one) for gpu in state.gpus for one in gpu["violations"]]
     open_violations = _violations(violations, linked=history is not None)
+    booked = next_bookings(state.bookings) if history is not None else []
     return el(
         "div",
         notice(state),
@@ -57,6 +62,7 @@ def now_page(state: State, history: History | None) -> Element:
         el("section", *open_violations, id="violations", aria_labelledby="violations-title"),
         el("section", *_gpus(state, history), id="gpus", aria_labelledby="gpus-title"),
         el("section", *_queue(state.queue), id="queue", aria_labelledby="queue-title"),
+        el("section", *booked, id="bookings", aria_labelledby="bookings-title") if booked else None,
         id=MAIN,
     )
 

@@ -1,4 +1,4 @@
-"""Reservations and use of each GPU, over a day or a week."""
+"""Reservations and use of each GPU, over a day or a week, and what is booked for the next one."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -7,17 +7,14 @@ from typing import Any
 from msgspec import Struct
 
 from canhazgpu.cli.web.markup import Child, Element, el, moment
+from canhazgpu.cli.web.pages.bookings import booked, within
 from canhazgpu.cli.web.pages.charts import HEIGHT, colours_of, legend_of_users, rect, svg
+from canhazgpu.cli.web.pages.periods import HOUR_MS, HOURS, SPANS, STEPS, Period, axis, bar, coming, share
 from canhazgpu.cli.web.pages.violations import choices, table
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.timestamps import ms_of, rfc3339
 
 ABOUT = "Above: who had reserved the GPU. Below: how much of the time it was used, and violations in red."
-HOUR_MS = 3_600_000
-SPANS = {"day": "day", "week": "week"}
-STEPS = {"day": 1, "week": 6}  # Hours of a bar of use.
-TICKS = {"day": 8, "week": 7}
-HOURS = {"day": 24, "week": 168}
 MOST_BLOCKS = 400  # Of one GPU.
 MOST_USERS = 40  # In the legend.
 USED = ("active_s", "idle_s", "unreserved_s", "trespass_s")
@@ -41,7 +38,7 @@ class Block(Struct, frozen=True, kw_only=True):
     end_ms: int | None
 
 
-def buckets_of(span: str, now_ms: int) -> list[tuple[int, int]]:
+def buckets_of(span: str, now_ms: int) -> list[Period]:
     """Return the parts of the period until now, in whole hours of UTC."""
     step = STEPS[span] * HOUR_MS
     end = -(-now_ms // step) * step
@@ -85,38 +82,32 @@ def timeline_page(
     reservations: Sequence[Block],
     violations: Sequence[Block],
     use: Sequence[Bucket],
+    bookings: Sequence[dict[str, Any]],
 ) -> Element:
-    """Return the time line of each GPU."""
+    """Return the time line of each GPU, and the calendar of what is booked."""
     parts = buckets_of(span, now_ms)
     period = (parts[0][0], parts[-1][1])
-    colours = colours_of(_users(reservations, period))
+    later = {str(one["user"]) for one in within(bookings, coming(span, now_ms))}
+    colours = colours_of(sorted(_users(reservations, period) | later))
     rows = (_gpu(gpu, period, now_ms, reservations, violations, use, colours) for gpu in gpus)
     return el(
         "div",
         el("nav", choices("/timeline", "span", SPANS, span), aria_label="Period"),
         el("p", ABOUT),
         legend_of_users(dict(list(colours.items())[:MOST_USERS])),
-        el("div", _axis(span, period), *rows, class_="timeline"),
+        el("div", axis(span, period), *rows, class_="timeline"),
         _as_table(reservations, period),
+        booked(bookings, span, now_ms, colours),
     )
 
 
-def _users(reservations: Sequence[Block], period: tuple[int, int]) -> list[str]:
-    seen = {one.user for one in reservations if one.end_ms is None or one.end_ms > period[0]}
-    return sorted(seen)
-
-
-def _axis(span: str, period: tuple[int, int]) -> Element:
-    count = TICKS[span]
-    step = (period[1] - period[0]) // count
-    form = "clock" if span == "day" else "day"
-    ticks = (el("span", moment(rfc3339(period[0] + step * tick), form)) for tick in range(count))
-    return el("div", el("span"), el("div", *ticks, class_="ticks"), class_="row axis")
+def _users(reservations: Sequence[Block], period: Period) -> set[str]:
+    return {one.user for one in reservations if one.end_ms is None or one.end_ms > period[0]}
 
 
 def _gpu(  # noqa: PLR0917 - each is a part of the row
     gpu: dict[str, Any],
-    period: tuple[int, int],
+    period: Period,
     now_ms: int,
     reservations: Sequence[Block],
     violations: Sequence[Block],
@@ -127,7 +118,7 @@ def _gpu(  # noqa: PLR0917 - each is a part of the row
     held = [one for one in reservations if index in one.gpus][-MOST_BLOCKS:]
     broken = [one for one in violations if index in one.gpus][-MOST_BLOCKS:]
     drawn = [_block(one, period, now_ms, f"reservation {colours.get(one.user)}") for one in held]
-    bars = [bar for bucket in use if (bar := _use(bucket, gpu["uuid"], period))]
+    bars = [_use(bucket, gpu["uuid"], period) for bucket in use]
     marks = [_block(one, period, now_ms, "violation") for one in broken]
     users = sorted({one.user for one in held})
     label = f"GPU {spell_gpu(index)}: {len(held)} reservations"
@@ -141,30 +132,22 @@ def _gpu(  # noqa: PLR0917 - each is a part of the row
     )
 
 
-def _block(block: Block, period: tuple[int, int], now_ms: int, class_: str) -> Element | None:
-    begin, end = _share(block.begin_ms, period), _share(block.end_ms or now_ms, period)
-    if end <= 0 or begin >= 1:
-        return None
-    least = 0.001  # A short one is still seen.
-    return rect(max(0.0, begin), min(1.0, max(end, begin + least)), class_, f"{block.user}: {block.what}")
+def _block(block: Block, period: Period, now_ms: int, class_: str) -> Element | None:
+    return bar(block.begin_ms, block.end_ms or now_ms, period, class_, f"{block.user}: {block.what}")
 
 
-def _use(bucket: Bucket, uuid: str, period: tuple[int, int]) -> Element | None:
+def _use(bucket: Bucket, uuid: str, period: Period) -> Element | None:
     row = next((one for one in bucket.rows if one["key"] == uuid), None)
-    share = sum(row[name] for name in USED) * 1000 / (bucket.end_ms - bucket.begin_ms) if row else 0
-    if share <= 0 or row is None:
+    part = sum(row[name] for name in USED) * 1000 / (bucket.end_ms - bucket.begin_ms) if row else 0
+    if part <= 0 or row is None:
         return None
-    height = max(1, round(min(1.0, share) * HEIGHT))
-    begin, end = _share(bucket.begin_ms, period), _share(bucket.end_ms, period)
-    bar = rect(begin, end, "used", f"used {min(1.0, share):.0%} of the time", height)
-    return Element(bar.tag, {**bar.attributes, "y": str(HEIGHT - height)}, bar.children)
+    height = max(1, round(min(1.0, part) * HEIGHT))
+    begin, end = share(bucket.begin_ms, period), share(bucket.end_ms, period)
+    used = rect(begin, end, "used", f"used {min(1.0, part):.0%} of the time", height)
+    return Element(used.tag, {**used.attributes, "y": str(HEIGHT - height)}, used.children)
 
 
-def _share(at_ms: int, period: tuple[int, int]) -> float:
-    return (at_ms - period[0]) / (period[1] - period[0])
-
-
-def _as_table(reservations: Sequence[Block], period: tuple[int, int]) -> Element:
+def _as_table(reservations: Sequence[Block], period: Period) -> Element:
     shown = [one for one in reservations if one.end_ms is None or one.end_ms > period[0]][-MOST_BLOCKS:]
     rows: list[tuple[Child, ...]] = [
         (

@@ -109,7 +109,7 @@ class BookingRequests:
             end_ms=begin_ms + round(lasts * 1000),
             zone=params.zone,
             gpus=gpus,
-            note=reason,
+            note=reason if reason == MAINTENANCE else f"{MAINTENANCE}: {reason}",
             uuids=None if params.gpus == "all" else uuids(params.gpus, known),
             drain=reason,
         )
