@@ -52,7 +52,7 @@ def figures(answer: dict[str, Any], most_users: int) -> Iterator[Metric]:
     yield from _gpus(gpus)
     yield from _reservations(gpus, most_users)
     yield from _queue(answer["queue"])
-    yield from _bookings(answer["bookings"])
+    yield from _bookings(answer.get("bookings", ()))  # An older service has none.
     yield from _violations(gpus)
     yield from _service(answer)
     yield from _streams(answer["streams"] or {"streams": (), "groups": (), "bytes": 0, "limit_bytes": 0})

@@ -108,6 +108,7 @@ class MetricsRoutes:
             "bookings": [
                 {"count": one.count, "late": one.begin_ms <= seen.now_ms}
                 for one in (self._last_known.bookings() if seen.stale_reason else seen.windows)
+                if one.drain is None
             ],
             "scan_age_s": round(time.monotonic() - self._scanner.progress, 3),
             "scan_duration_s": None if duration is None else round(duration, 4),
