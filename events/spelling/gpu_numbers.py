@@ -8,6 +8,7 @@ from __future__ import annotations
 MOST_CARDS = 1024  # Also the most instances of one card.
 MOST_INDEX = MOST_CARDS * (MOST_CARDS + 1)
 LONGEST = 4  # Digits.
+LONGEST_INDEX = 7
 
 
 def instance_index(card: int, number: int) -> int:
@@ -41,6 +42,18 @@ def read_instance(text: str) -> int | None:
     if not colon or not (_is_number(card) and _is_number(number)):
         return None
     return instance_index(int(card), int(number))
+
+
+def read_index(text: str) -> int | None:
+    """Return the index that a program writes as a number, or a person as `3` or `0:1`; None for others."""
+    if text.isascii() and text.isdecimal() and len(text) <= LONGEST_INDEX:
+        return int(text)
+    return read_instance(text)
+
+
+def is_part_of(index: object, whole: int) -> bool:
+    """Return whether an index is that of a GPU, or of an instance of it."""
+    return index == whole or (isinstance(index, int) and card_of(index) == whole)
 
 
 def without_parts(indices: tuple[int, ...]) -> tuple[int, ...]:

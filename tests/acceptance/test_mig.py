@@ -7,17 +7,10 @@ from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.mig import instance
 
 SHOW = ("sh", "-c", 'echo "$CUDA_VISIBLE_DEVICES|$NVIDIA_VISIBLE_DEVICES"')
 SMALL, LARGE = "MIG-aaaaaaaa-0", "MIG-bbbbbbbb-1"
-
-
-def instance(number: int, profile: str, uuid: str, *processes: str) -> str:
-    """Return a MIG instance of the GPU before it."""
-    lines = ["[[gpus.mig]]", f"number = {number}", f'profile = "{profile}"', f'uuid = "{uuid}"']
-    for process in processes:
-        lines += ["[[gpus.mig.processes]]", *process.split(";")]
-    return "\n".join(lines) + "\n"
 
 
 def divided(*instances: str) -> str:
