@@ -87,12 +87,35 @@ def test_requests_that_no_instance_fits(host: Daemon) -> None:
     )
     wrong = host.run("reserve", "--mig", "small")
     assert "'small' is not a MIG profile: write it like 1g.10gb" in wrong.stderr
+    wrong = host.run("run", "--mig", "g.", "--", "true")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (125, 1)
+    assert "'g.' is not a MIG profile: write it like 1g.10gb" in wrong.stderr
+    other = host.run("reserve", "--mig", "7g.80gb")
+    assert other.stderr == (
+        "Error: 1 MIG instance 7g.80gb was requested, but this host has 0 (it has 1g.10gb and 3g.40gb)\n"
+    )
     both = host.run("reserve", "--mig", "1g.10gb", "--gpus", "2")
     assert (both.returncode, "--mig and --gpus cannot be used together" in both.stderr) == (2, True)
     host.run("reserve", "--mig", "1g.10gb")
     taken = host.run("reserve", "--mig", "1g.10gb", "--nonblock")
     why = "Requested: 1, Available: 0 (1 MIG instance reserved - run"
     assert taken.stderr.startswith(f"Error: Not enough 1g.10gb MIG instances available. {why}")
+
+
+def test_a_profile_in_upper_case(host: Daemon) -> None:
+    """It is the same profile."""
+    assert json.loads(host.run("reserve", "--mig", "3G.40GB", "--json").stdout)["gpus"] == [1025]
+    assert host.run("run", "--mig", "1G.10gb:1", "--", *SHOW).stdout == f"{SMALL}|{SMALL}\n"
+
+
+def test_a_host_whose_cards_are_not_divided(host: Daemon) -> None:
+    """It has no profile."""
+    host.place(gpu(0, uuid="GPU-card"), gpu(1, uuid="GPU-whole"))
+    until(lambda: "GPU 0: AVAILABLE" in host.status())
+    assert host.run("reserve", "--mig", "1g.10gb:2").stderr == (
+        "Error: 2 MIG instances 1g.10gb were requested, but this host has 0 (none of its GPUs is divided into"
+        " MIG instances)\n"
+    )
 
 
 def test_a_host_whose_cards_are_all_divided(host: Daemon) -> None:
