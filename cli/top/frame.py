@@ -14,6 +14,7 @@ from canhazgpu.cli.top.feed import SAMPLES, State
 from canhazgpu.cli.top.session import FILTERS, SORTS, Session
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_counts import spell_count
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.spelling.gpu_ranges import name_gpus, spell_ranges
 
@@ -53,7 +54,7 @@ def _head(state: State, width: int) -> list[str]:
     counts = Counter(gpu_table.STATES[gpu["status"]] for gpu in gpus)
     words = ", ".join(f"{counts[name]} {name}" for name in gpu_table.STATES.values() if counts[name])
     clock = local(state.at, CLOCK)
-    title = f"canhazgpu top  {len(gpus)} GPUs: {words}"
+    title = f"canhazgpu top  {spell_count([gpu['gpu_id'] for gpu in gpus])}: {words}"
     gap = width - width_of(title) - width_of(clock)
     first = f"{title}{' ' * gap}{clock}" if gap > 1 else title
     lines = [paint(fit(first, width).rstrip(), BOLD, colour=True)]

@@ -13,7 +13,11 @@ def spell_count(indices: Collection[int]) -> str:
     """Return how many GPUs and MIG instances these are. A GPU does not count next to its instances."""
     cards = {card_of(index) for index in indices}
     instances = sum(map(is_instance, indices))
-    whole = sum(index not in cards for index in indices) - instances
+    return spell_counts(sum(index not in cards for index in indices) - instances, instances)
+
+
+def spell_counts(whole: int, instances: int) -> str:
+    """Return how many GPUs that are not divided, and how many MIG instances."""
     parts = [_counted(whole, "GPU")] if whole or not instances else []
     parts += [_counted(instances, "MIG instance")] if instances else []
     return " and ".join(parts)

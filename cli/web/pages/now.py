@@ -9,6 +9,7 @@ from canhazgpu.cli.web.history import History
 from canhazgpu.cli.web.markup import Child, Element, el, moment
 from canhazgpu.cli.web.pages.charts import meter, sparkline
 from canhazgpu.cli.web.spelling import spell_memory
+from canhazgpu.events.spelling.gpu_counts import spell_count
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
@@ -78,8 +79,8 @@ def _summary(state: State, violations: int) -> Element:
     parts = [f"{count} {name}" for name, count in found.items() if count]
     parts += [f"{len(state.queue)} waiting"] if state.queue else []
     parts += [f"{violations} open violation{'s' if violations > 1 else ''}"] if violations else []
-    count = len(gpus)
-    return el("p", f"{count} GPU{'' if count == 1 else 's'}: {', '.join(parts)}", id="summary")
+    count = spell_count([gpu["gpu_id"] for gpu in gpus])
+    return el("p", f"{count}: {', '.join(parts)}", id="summary")
 
 
 def _gpus(state: State, history: History | None) -> list[Element]:
