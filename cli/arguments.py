@@ -66,11 +66,13 @@ def __getattr__(name: str) -> object:
 def gpu_selection(gpus: int | None, gpu_ids: str | None, mig: str | None = None) -> dict[str, Any]:
     """Return the part of a request that says which GPUs; exit with a usage error if it is not valid."""
     if mig is not None:
+        from canhazgpu.events.spelling.mig_profiles import read_profile  # noqa: PLC0415 - few need it
+
         if gpus is not None or gpu_ids is not None:
             other = "--gpu-ids" if gpus is None else "--gpus"
             fail(f"--mig and {other} cannot be used together: --mig {mig} says how many instances", USAGE)
-        profile, _, number = mig.partition(":")
-        return {"count": int(number or 1), "profile": profile}
+        profile, count = read_profile(mig)
+        return {"count": count, "profile": profile}
     if gpus is not None and not 1 <= gpus <= MOST:
         fail(f"--gpus: {gpus} is out of range: request 1 or more, as many as `canhazgpu status` lists", USAGE)
     if gpu_ids is None:

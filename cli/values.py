@@ -6,9 +6,6 @@ from canhazgpu.events.sanitize import LONGEST_WORDS, NAME_LIMIT, printable
 
 LONGEST_NUMBER = 9
 VENDORS = ("nvidia", "amd")
-LONGEST_PROFILE = 32
-UNITS = ("gb", "g", "c")  # Of the parts of a profile, from its end.
-MOST_INSTANCES = 1024
 
 
 def non_empty(text: str) -> str:
@@ -41,28 +38,10 @@ def gpu_count(text: str) -> int:
 
 def mig(text: str) -> str:
     """Return a MIG profile, with a number of instances: `1g.10gb`, `1g.10gb:2`."""
-    profile, colon, number = text.lower().partition(":")
-    if not _is_profile(profile):
-        raise ValueError(
-            f"{printable(text)!r} is not a MIG profile: write it like 1g.10gb, or 1g.10gb:2 for two"
-        )
-    if colon and not (1 <= (integer(number) if number else 0) <= MOST_INSTANCES):
-        raise ValueError(f"{printable(text)!r}: request 1 or more instances, as in {profile}:2")
+    from canhazgpu.events.spelling.mig_profiles import read_profile  # noqa: PLC0415 - few need it
+
+    read_profile(text)
     return text.lower()
-
-
-def _is_profile(text: str) -> bool:
-    """Return whether this is a profile: `1g.10gb`, `1g.10gb+me`, or `1c.2g.20gb`."""
-    sizes, mark, attributes = text.replace("-", "+").partition("+")
-    parts = sizes.split(".")[::-1]
-    if not text.isascii() or len(text) > LONGEST_PROFILE or len(parts) not in (2, 3):
-        return False
-    if mark and not attributes.replace("+", "").replace(".", "").isalnum():
-        return False
-    return all(
-        part.endswith(unit) and part.removesuffix(unit).isdecimal()
-        for part, unit in zip(parts, UNITS, strict=False)
-    )
 
 
 def vendor(text: str) -> str:
