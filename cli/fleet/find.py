@@ -14,6 +14,7 @@ from canhazgpu.cli.options import AsJson, Mig, gpu_count, non_empty
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_counts import describe_request
 
 EPILOG = examples(
     "canhazgpu find --gpus 4",
@@ -61,8 +62,7 @@ def find(
     elif rows:
         sys.stdout.write(_table(rows))
     else:
-        noun = "GPU" if profile is None else f"{profile} MIG instance"
-        what = f"{count} {noun}{'' if count == 1 else 's'}"
+        what = describe_request({"gpus": None, **wanted})
         of = f" of the model {printable(model)}" if model else ""
         fail(f"no host of the fleet has {what}{of}", REFUSED)
 

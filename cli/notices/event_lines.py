@@ -42,6 +42,7 @@ def _summary(data: dict[str, Any]) -> str:
         "user",
         "gpu",
         "gpus",
+        "profile",
         "state",
         "in_use",
         "users",

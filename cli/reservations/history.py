@@ -14,7 +14,7 @@ from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS
-from canhazgpu.events.spelling.gpu_numbers import spell_gpu
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu, usable_parts
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
 EPILOG = examples(
@@ -149,5 +149,5 @@ def _why(row: dict[str, Any]) -> str:
 
 
 def _sum(rows: list[dict[str, Any]], *, complete: bool) -> str:
-    hours = sum((row["held_s"] or 0) * len(row["gpus"]) for row in rows) / 3600
+    hours = sum((row["held_s"] or 0) * len(usable_parts(row["gpus"])) for row in rows) / 3600
     return f"{len(rows)} {'in all' if complete else 'shown'}, {hours:.1f} GPU-hours"

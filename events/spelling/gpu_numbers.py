@@ -5,6 +5,10 @@ Programs count both with one number, the index: indices of instances are above t
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 MOST_CARDS = 1024  # Also the most instances of one card.
 MOST_INDEX = MOST_CARDS * (MOST_CARDS + 1)
 LONGEST = 4  # Digits.
@@ -59,6 +63,12 @@ def is_part_of(index: object, whole: int) -> bool:
 def without_parts(indices: tuple[int, ...]) -> tuple[int, ...]:
     """Return the indices without instances whose GPU is one of them."""
     return tuple(index for index in indices if card_of(index) not in indices)
+
+
+def usable_parts(indices: Collection[int]) -> list[int]:
+    """Return GPUs as programs can use them: a GPU that is divided is used by its instances."""
+    divided = {card_of(index) for index in indices}
+    return [index for index in indices if index not in divided]
 
 
 def _is_number(word: str) -> bool:

@@ -24,6 +24,12 @@ def read_profile(text: str) -> tuple[str, int]:
     return profile, int(number)
 
 
+def profile_in(name: str) -> str | None:
+    """Return the profile in the name of an instance, such as `NVIDIA A100 MIG 1g.10gb`, or None."""
+    profile = name.rpartition(" MIG ")[2].lower()
+    return profile if profile != name.lower() and _is_profile(profile) else None
+
+
 def _is_profile(text: str) -> bool:
     """Return whether this is a profile: `1g.10gb`, `1g.10gb+me`, or `1c.2g.20gb`."""
     sizes, mark, attributes = text.replace("-", "+").partition("+")

@@ -71,13 +71,7 @@ SHOULD = {
         ".events.spelling.gpu_numbers",
         ".events.spelling.gpu_ranges",
     },
-    "queue": {
-        ".cli.reservations",
-        ".cli.reservations.queue_listing",
-        ".events.spelling",
-        ".events.spelling.gpu_numbers",
-        ".events.spelling.gpu_ranges",
-    },
+    "queue": {".cli.reservations", ".cli.reservations.queue_listing"},
     "cancel": {".cli.reservations.cancel", *RESERVATION},
 }
 TABLE = {

@@ -55,7 +55,7 @@ def test_find_instances_of_a_profile(host: Daemon) -> None:
     assert found(host, "--mig", "1G.10GB") == [(True, 1, 2, [f"{A100} MIG 1g.10gb"])]
     assert [one[:3] for one in found(host, "--mig", "1g.10gb:2")] == [(False, 1, 2)]
     none = host.run("find", "--mig", "7g.80gb")
-    assert none.stderr == "Error: no host of the fleet has 1 7g.80gb MIG instance\n"
+    assert none.stderr == "Error: no host of the fleet has 1 MIG instance 7g.80gb\n"
     both = host.run("find", "--mig", "1g.10gb", "--gpus", "2")
     assert (both.returncode, "cannot be used together" in both.stderr) == (2, True)
 

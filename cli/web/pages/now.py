@@ -9,9 +9,8 @@ from canhazgpu.cli.web.history import History
 from canhazgpu.cli.web.markup import Child, Element, el, moment
 from canhazgpu.cli.web.pages.charts import meter, sparkline
 from canhazgpu.cli.web.spelling import spell_memory
-from canhazgpu.events.spelling.gpu_counts import spell_count
+from canhazgpu.events.spelling.gpu_counts import describe_request, spell_count
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
-from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 MAIN = "now"
 SHOWN = 12  # Processes listed on a card; the rest are counted.
@@ -225,7 +224,6 @@ def _queue(rows: list[dict[str, Any]]) -> list[Element]:
 
 
 def _request(one: dict[str, Any]) -> Element:
-    gpus = name_gpus(one["gpus"]) if one["gpus"] else f"{one['count']} GPU{'' if one['count'] == 1 else 's'}"
     note = ": ".join(filter(None, [one["label"], one["note"]]))
     expected: list[Child] = (
         ["expected ", moment(one["expected"]), ", ", moment(one["expected"], "from_now")]
@@ -235,7 +233,7 @@ def _request(one: dict[str, Any]) -> Element:
     return el(
         "li",
         el("strong", one["user"], data_user=one["user"]),
-        f" waits for {gpus}, since ",
+        f" waits for {describe_request(one)}, since ",
         moment(one["queued"]),
         "; ",
         *expected,
