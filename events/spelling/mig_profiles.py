@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from canhazgpu.events.sanitize import printable
-
 LONGEST_PROFILE = 32
+SHOWN = 64
 LONGEST_NUMBER = 4  # Digits.
 MOST_INSTANCES = 1024
 UNITS = ("gb", "g", "c")  # Of the parts of a profile, from its end.
@@ -14,13 +13,13 @@ def read_profile(text: str) -> tuple[str, int]:
     """Return the profile in lower case, and how many instances of it. Raises ValueError with a message."""
     profile, colon, number = text.lower().partition(":")
     if not _is_profile(profile):
-        shown = printable(text)
-        raise ValueError(f"{shown!r} is not a MIG profile: write it like 1g.10gb, or 1g.10gb:2 for two")
+        form = "write it like 1g.10gb, or 1g.10gb:2 for two"
+        raise ValueError(f"{text[:SHOWN]!a} is not a MIG profile: {form}")
     if not colon:
         return profile, 1
     plain = number.isascii() and number.isdecimal() and len(number) <= LONGEST_NUMBER
     if not plain or not 1 <= int(number) <= MOST_INSTANCES:
-        raise ValueError(f"{printable(text)!r}: request 1 or more instances, as in {profile}:2")
+        raise ValueError(f"{text[:SHOWN]!a}: request 1 or more instances, as in {profile}:2")
     return profile, int(number)
 
 
