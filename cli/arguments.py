@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.output import fail
@@ -65,11 +66,13 @@ def __getattr__(name: str) -> object:
 def gpu_selection(gpus: int | None, gpu_ids: str | None, mig: str | None = None) -> dict[str, Any]:
     """Return the part of a request that says which GPUs; exit with a usage error if it is not valid."""
     if mig is not None:
+        from canhazgpu.events.spelling.mig_profiles import read_profile  # noqa: PLC0415 - few need it
+
         if gpus is not None or gpu_ids is not None:
             other = "--gpu-ids" if gpus is None else "--gpus"
             fail(f"--mig and {other} cannot be used together: --mig {mig} says how many instances", USAGE)
-        profile, _, number = mig.partition(":")
-        return {"count": int(number or 1), "profile": profile}
+        profile, count = read_profile(mig)
+        return {"count": count, "profile": profile}
     if gpus is not None and not 1 <= gpus <= MOST:
         fail(f"--gpus: {gpus} is out of range: request 1 or more, as many as `canhazgpu status` lists", USAGE)
     if gpu_ids is None:
@@ -128,7 +131,7 @@ def gpus_and_time(words: list[str]) -> tuple[list[str], str | None]:
         if _is_duration(time):
             return words[:start], time
     start = next((place for place, word in enumerate(words) if not _is_gpus(word)), len(words))
-    if start == len(words) > 1:
+    if start == len(words) > 1 and ":" not in words[-1]:
         said, together = printable(" ".join(words)), printable(",".join(words))
         hours = f"`{EXTEND} {said}h`"
         fail(f"TIME: '{words[-1]}' has no unit: {hours}, or `{EXTEND} {together}` for these GPUs", USAGE)
@@ -140,8 +143,10 @@ def gpus_and_time(words: list[str]) -> tuple[list[str], str | None]:
 
 
 def _is_gpus(text: str) -> bool:
-    """Return whether a word is meant as GPUs; they may still be wrong."""
-    numbers = text.replace(",", "").replace("-", "")
+    """Return whether a word is meant as GPUs; they may still be wrong. One colon is a MIG instance."""
+    if any(word.count(":") > 1 for word in text.split(",")):
+        return False
+    numbers = text.replace(",", "").replace("-", "").replace(":", "")
     return (numbers.isascii() and numbers.isdecimal()) or text.lower() == ALL or text[1:].count("-") > 0
 
 
@@ -151,6 +156,25 @@ def gpu(text: str | None, option: str = "--gpu") -> int | str | None:
         return None if text is None else one_gpu(text)
     except ValueError as error:
         return fail(f"{option}: {error}", USAGE)
+
+
+def filters(words: dict[str, str | None]) -> dict[str, str]:
+    """Return the filters of a request that are set, `gpu` by its index; exit if one is wrong.
+
+    The service finds the GPU whose UUID begins with `gpu`.
+    """
+    from canhazgpu.service.violations.filters import filters as parse  # noqa: PLC0415 - heavy
+
+    said = without_none(**words)
+    card = gpu(said.get("gpu"))
+    if card is not None:
+        said["gpu"] = str(card)
+    try:
+        checked = {**said, "gpu": "0"} if isinstance(card, str) else said
+        parse(checked, round(time.time() * 1000), lambda name: f"--{name}")
+    except ValueError as error:
+        fail(str(error), USAGE)
+    return said
 
 
 def typed_option(*names: str) -> str:

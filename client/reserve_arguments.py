@@ -6,20 +6,22 @@ from typing import Any
 
 from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.sanitize import LONGEST_WORDS
+from canhazgpu.events.spelling.mig_profiles import read_profile
 
 MOST = 1024
 VENDORS = ("nvidia", "amd")
 
 
-def request_body(
+def request_body(  # noqa: PLR0913, PLR0917 - the arguments of `reserve`
     gpus: int,
     gpu_ids: Sequence[int | str] | None,
     duration: str | None,
     note: str | None,
     vendor: str | None = None,
+    mig: str | None = None,
 ) -> dict[str, Any]:
     """Return the body. Raises TypeError and ValueError."""
-    body: dict[str, Any] = {"kind": "manual", **_which(gpus, gpu_ids)}
+    body: dict[str, Any] = {"kind": "manual", **_which(gpus, gpu_ids, mig)}
     if vendor is not None:
         if vendor not in VENDORS:
             raise ValueError(f"vendor must be one of {', '.join(VENDORS)}, not {vendor!r}")
@@ -40,8 +42,10 @@ def checked_wait(wait: bool | str) -> bool | str:  # noqa: FBT001 - three meanin
     return wait if isinstance(wait, bool) else _time("wait", wait, "True, False or a string such as '30m'")
 
 
-def _which(gpus: int, gpu_ids: Sequence[int | str] | None) -> dict[str, Any]:
+def _which(gpus: int, gpu_ids: Sequence[int | str] | None, mig: str | None) -> dict[str, Any]:
     count = _count(gpus)
+    if mig is not None:
+        return _instances(count, gpu_ids, mig)
     if gpu_ids is None:
         return {"count": count}
     if isinstance(gpu_ids, str | bytes) or not hasattr(gpu_ids, "__iter__"):
@@ -52,6 +56,20 @@ def _which(gpus: int, gpu_ids: Sequence[int | str] | None) -> dict[str, Any]:
     if count not in (1, len(named)):
         raise ValueError(f"gpus is {count}, but gpu_ids has {len(named)}: leave one of them out")
     return {"gpus": named}
+
+
+def _instances(count: int, gpu_ids: Sequence[int | str] | None, mig: str) -> dict[str, Any]:
+    if not isinstance(mig, str):
+        raise TypeError(f"mig must be a string such as '1g.10gb', not {mig!r}")
+    try:
+        profile, number = read_profile(mig)
+    except ValueError as error:
+        raise ValueError(f"mig: {error}") from None
+    if gpu_ids is not None:
+        raise ValueError(f"mig is {mig!r}, but gpu_ids names GPUs: leave one of them out")
+    if count != 1:
+        raise ValueError(f"mig is {mig!r}, but gpus is {count}: write mig='{profile}:{count}'")
+    return {"count": number, "profile": profile}
 
 
 def _count(gpus: int) -> int:

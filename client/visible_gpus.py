@@ -67,8 +67,9 @@ def check(environment: Mapping[str, str] | None = None, *, client: Client | None
 
 
 def _card(row: dict[str, Any]) -> Card:
+    """Return a GPU. For an older service, an instance is its card."""
     instances = {
-        name: instance_index(row["gpu_id"], one["number"])
+        name: instance_index(row["gpu_id"], one["number"]) if "number" in one else row["gpu_id"]
         for one in row["mig"]
         for name in (one["uuid"], f"MIG-{row['uuid']}/{one['gpu_instance']}/{one['compute_instance']}")
     }

@@ -18,7 +18,8 @@ T = TypeVar("T")
 class reserve:  # noqa: N801 - it is called like a function
     """Reserve GPUs for a `with` block, an `async with` block or a function, and release them at its end.
 
-    `gpus` is the number of GPUs; `gpu_ids` names them instead, by index or by the beginning of a UUID.
+    `gpus` is the number of GPUs; `gpu_ids` names them instead, by index, by the beginning of a UUID, or as
+    `"0:1"`, a MIG instance. `mig` asks for MIG instances instead: `"1g.10gb"`, or `"1g.10gb:2"` for two.
     `wait` is True (wait as long as necessary), False (do not wait), or a maximum such as `"30m"`. `duration`
     (`"4h"`) limits the reservation in any case. `vendor` is `"nvidia"` or `"amd"`. Within the block,
     CUDA_VISIBLE_DEVICES and related variables are set in this process; a library that has read them before
@@ -36,13 +37,15 @@ class reserve:  # noqa: N801 - it is called like a function
         wait: bool | str = True,
         note: str | None = None,
         vendor: str | None = None,
+        mig: str | None = None,
         client: Client | None = None,
     ) -> None:
         """Store the request; nothing is reserved yet."""
-        self._body = request_body(gpus, gpu_ids, duration, note, vendor)
+        self._body = request_body(gpus, gpu_ids, duration, note, vendor, mig)
         self._wait, self._client = checked_wait(wait), client
         self._held: list[Reservation] = []
         more = {"gpu_ids": gpu_ids, "duration": duration, "wait": wait, "note": note, "vendor": vendor}
+        more["mig"] = mig
         self._again: Callable[[], reserve] = functools.partial(
             reserve, gpus, **cast("Any", more), client=client
         )

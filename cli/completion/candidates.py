@@ -51,8 +51,8 @@ def profiles() -> Candidates:
     """Return the MIG profiles of the host's instances, with how many of each are free."""
     free: dict[str, int] = {}
     for row in _get("/v1/status?fresh=0"):
-        if row["profile"]:
-            free[row["profile"]] = free.get(row["profile"], 0) + (row["status"] == "AVAILABLE")
+        if profile := row.get("profile"):  # An older service has none.
+            free[profile] = free.get(profile, 0) + (row["status"] == "AVAILABLE")
     return [(profile, f"{count} free") for profile, count in sorted(free.items())]
 
 

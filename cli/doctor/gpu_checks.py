@@ -9,6 +9,7 @@ from canhazgpu.cli.doctor.permissions import has_service_rights, skipped_check
 from canhazgpu.client import Client, Refused, Unreachable
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import GpuReading
+from canhazgpu.events.spelling.gpu_counts import spell_count
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 from canhazgpu.service.gpus.card_identity import identity_warnings
 from canhazgpu.service.providers.provider import Provider, ProviderError, ProviderFailed, Starting
@@ -29,10 +30,10 @@ def gpus(settings: Settings) -> Iterator[Finding]:
     except (Unreachable, Refused):
         yield skipped_check(settings, "the GPUs, while the service does not answer")
         return
-    yield "ok", f"the service reads {len(rows)} GPUs", ""
+    yield "ok", f"the service reads {spell_count([row['gpu_id'] for row in rows])}", ""
     for row in rows:
         if row["status"] in {"ERROR", "UNKNOWN"}:
-            yield "fail", f"GPU {row['number']}: {row['reason']}", row["remedy"] or LOOK
+            yield "fail", f"GPU {spell_gpu(row['gpu_id'])}: {row['reason']}", row["remedy"] or LOOK
 
 
 async def _gpus(settings: Settings) -> list[Finding]:
@@ -46,7 +47,7 @@ async def _gpus(settings: Settings) -> list[Finding]:
         return [("fail", f"{provider.name}: {error.reason}", error.remedy)]
     finally:
         await provider.aclose()
-    found: list[Finding] = [("ok", f"{provider.name}: {len(readings)} GPUs", "")]
+    found: list[Finding] = [("ok", f"{provider.name}: {spell_count([one.index for one in readings])}", "")]
     found += [
         ("fail", f"GPU {spell_gpu(one.index)}: {one.error or one.unknown}", one.remedy or LOOK)
         for one in readings

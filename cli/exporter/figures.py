@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from canhazgpu.cli.exporter.event_counts import OTHER
+from canhazgpu.cli.status_lines import is_shown
 from canhazgpu.events.contract.values import RESERVATION_KINDS, VIOLATION_KINDS
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
@@ -58,8 +59,10 @@ def figures(answer: dict[str, Any], most_users: int) -> Iterator[Metric]:
     yield from _streams(answer["streams"] or {"streams": (), "groups": (), "bytes": 0, "limit_bytes": 0})
 
 
-def _gpus(gpus: Iterable[dict[str, Any]]) -> Iterator[Metric]:
-    counted = Counter(row["status"] for row in gpus)
+def _gpus(gpus: Sequence[dict[str, Any]]) -> Iterator[Metric]:
+    # A GPU that is divided counts by its MIG instances, unless it fails.
+    states_of = {row["gpu_id"]: row["status"] if is_shown(row) else "PARTITIONED" for row in gpus}
+    counted = Counter(states_of.values())
     states = gauge("gpus", "GPUs by state; see `canhazgpu status`.", ("state",))
     for state in STATES:
         states.add_metric((state.lower(),), counted[state])
@@ -73,7 +76,9 @@ def _gpus(gpus: Iterable[dict[str, Any]]) -> Iterator[Metric]:
         gpu = (spell_gpu(row["gpu_id"]), printable(row["uuid"]))
         facts.add_metric((*gpu, printable(row["name"])), 1)
         for state in STATES:
-            each.add_metric((*gpu, state.lower()), row["status"] == state)
+            each.add_metric((*gpu, state.lower()), states_of[row["gpu_id"]] == state)
+        if row.get("instances"):
+            continue
         reserved.add_metric(gpu, row["reservation"] is not None)
         if row["status"] not in ("ERROR", "UNKNOWN"):
             in_use.add_metric(gpu, row["in_use"])

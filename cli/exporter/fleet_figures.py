@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 PATH = "/v1/fleet/summary"
+BROKEN = ("ERROR", "UNKNOWN")
 SILENCE = 12.0  # Seconds; the fleet's Redis may take 10 for a part of the hosts.
 MOST_HOSTS = 2000  # That have figures of their own; the others are added up.
 
@@ -67,6 +69,17 @@ class FleetCollector(Collector):
             self._trouble = trouble
 
 
+def _states(counts: dict[str, Any]) -> Counter[str]:
+    """Return how many GPUs are in each state; one that is divided has a state of its own only if it fails."""
+    found = Counter[str](counts["gpus"])
+    if "whole" not in counts:  # An older service.
+        return found
+    shown = Counter[str](counts["whole"]) + Counter[str](counts["instances"])
+    for state, count in (found - shown).items():
+        shown[state if state in BROKEN else "PARTITIONED"] += count
+    return shown
+
+
 def fleet_figures(rows: Sequence[dict[str, Any]]) -> Iterator[Metric]:
     """Yield the metrics of the lines of /v1/fleet/summary."""
     away = sum(bool(row["away"]) for row in rows)
@@ -75,7 +88,7 @@ def fleet_figures(rows: Sequence[dict[str, Any]]) -> Iterator[Metric]:
     named, others = rows[:MOST_HOSTS], rows[MOST_HOSTS:]
     hosts = {printable(row["host"]): row for row in named}
     gpus = {
-        (host, state.lower()): row["counts"]["gpus"].get(state, 0)
+        (host, state.lower()): _states(row["counts"])[state]
         for host, row in hosts.items()
         for state in STATES
     }
@@ -83,9 +96,7 @@ def fleet_figures(rows: Sequence[dict[str, Any]]) -> Iterator[Metric]:
     violations = {host: row["counts"]["violations"] for host, row in hosts.items()}
     if others:
         counts = [row["counts"] for row in others]
-        gpus |= {
-            (OTHER, state.lower()): sum(count["gpus"].get(state, 0) for count in counts) for state in STATES
-        }
+        gpus |= {(OTHER, state.lower()): sum(_states(count)[state] for count in counts) for state in STATES}
         waiting[OTHER] = sum(count["waiting"] for count in counts)
         violations[OTHER] = sum(count["violations"] for count in counts)
     yield _gauge("gpus", "GPUs of each host by state.", ("host", "state"), gpus)

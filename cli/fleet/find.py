@@ -8,15 +8,18 @@ from urllib.parse import urlencode
 
 import typer
 
+from canhazgpu.cli.arguments import gpu_selection
 from canhazgpu.cli.exit_codes import REFUSED
-from canhazgpu.cli.options import AsJson, gpu_count, non_empty
+from canhazgpu.cli.options import AsJson, Mig, gpu_count, non_empty
 from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_counts import describe_request
 
 EPILOG = examples(
     "canhazgpu find --gpus 4",
     "canhazgpu find --gpus 4 --model H100",
+    "canhazgpu find --mig 1g.10gb:2",
     "canhazgpu find --json | jq -r 'map(select(.now)) | .[0].host'",
 )
 
@@ -39,24 +42,29 @@ def find(
             "--model", help="Part of the model name, such as H100.", metavar="MODEL", callback=non_empty
         ),
     ] = None,
+    mig: Mig = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the host of the fleet on which GPUs are free now, or will be free first.
 
+    GPUs that are divided into MIG instances do not count; --mig finds instances.
     A start in the future assumes that no reservation ends early, and that the requests in the host's queue
     are served first.
     """
-    count = 1 if gpus is None else gpus
-    rows = client().get("/v1/fleet/find?" + urlencode({"gpus": count, "model": model or ""}))
+    wanted = gpu_selection(gpus, None, mig)
+    count, profile = wanted["count"], wanted.get("profile")
+    words = {"gpus": count, "model": model or "", **({} if profile is None else {"profile": profile})}
+    rows = client().get("/v1/fleet/find?" + urlencode(words))
+    if any(row.get("profile") != profile for row in rows):
+        fail("the service is older than this command, and finds no MIG instances: restart it", REFUSED)
     if as_json:
         print_json(rows)
     elif rows:
         sys.stdout.write(_table(rows))
     else:
-        what = f"{gpus} GPU{'' if gpus == 1 else 's'}" + (
-            f" of the model {printable(model)}" if model else ""
-        )
-        fail(f"no host of the fleet has {what}", REFUSED)
+        what = describe_request({"gpus": None, **wanted})
+        of = f" of the model {printable(model)}" if model else ""
+        fail(f"no host of the fleet has {what}{of}", REFUSED)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -25,6 +25,7 @@ class Device(NamedTuple):
     healthy: bool
     in_use: bool = False
     held: Held | None = None
+    is_divided: bool = False
 
 
 STARTING = "starting-"  # The kubelet does not tell which pod a GPU is for until the pod has it.
@@ -32,22 +33,32 @@ LABEL = "pod "
 
 
 def devices_of(rows: Iterable[dict[str, Any]]) -> tuple[Device, ...]:
-    """Return the GPUs that canhazgpu manages, without those that are divided, and without MIG instances.
+    """Return the GPUs that canhazgpu manages, without MIG instances.
 
-    A GPU is healthy if it is free, or if a pod holds it.
+    A GPU is healthy if it is free, or if a pod holds it. One that is divided into instances is only listed
+    while a pod holds it, so that it can be released; it is not healthy, so that no other pod gets it.
     """
+    rows = list(rows)
+    used = {row["gpu_id"] for row in rows if row["in_use"]}
     return tuple(
         Device(
             uuid=row["uuid"],
             minor=row["minor"],
-            healthy=row["status"] == "AVAILABLE" or (row["status"] == "IN_USE" and _held(row) is not None),
-            in_use=bool(row["in_use"]),
+            healthy=not _is_divided(row)
+            and (row["status"] == "AVAILABLE" or (row["status"] == "IN_USE" and _held(row) is not None)),
+            in_use=not used.isdisjoint((row["gpu_id"], *row.get("instances", ()))),
             held=_held(row),
+            is_divided=_is_divided(row),
         )
         for row in rows
         if row["status"] != "UNMANAGED" and row["uuid"] and row["minor"] is not None
-        if not row.get("instances") and row.get("parent") is None
+        if row.get("parent") is None and not (_is_divided(row) and _held(row) is None)
     )
+
+
+def _is_divided(row: dict[str, Any]) -> bool:
+    """Return whether a GPU has MIG instances; an older service has no rows for them."""
+    return bool(row.get("instances") or row.get("mig"))
 
 
 def only_held(devices: Iterable[Device]) -> tuple[Device, ...]:

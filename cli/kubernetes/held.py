@@ -21,6 +21,7 @@ JOBS = "/v1/jobs"
 ROOT = 0  # Pods have no user of this host.
 PATIENCE = 10.0  # Seconds in which a service that is restarted is back.
 PAUSE = 0.2
+CONFLICT = 409
 SERVER_ERROR = 500  # From this status on, the service cannot tell.
 
 
@@ -43,6 +44,9 @@ def reserve_all(client: Client, uuids: Sequence[str]) -> None:
     try:
         for uuid in uuids:
             device = known.get(uuid) or _missing(uuid)
+            if device.is_divided:
+                detail = f"{uuid} is divided into MIG instances"
+                raise Refused(CONFLICT, "divided", detail, "pods get GPUs that are not divided")
             if device.held is None:
                 made.append(reserve(client, device))
     except (Refused, Unreachable):
@@ -81,4 +85,4 @@ def check_rights(client: Client) -> None:
 
 
 def _missing(uuid: str) -> NoReturn:
-    raise Refused(409, "no-such-gpu", f"{uuid} is not a GPU of this host", "run `canhazgpu status`")
+    raise Refused(CONFLICT, "no-such-gpu", f"{uuid} is not a GPU of this host", "run `canhazgpu status`")

@@ -6,6 +6,7 @@ from typing import Any
 
 from canhazgpu.cli.local_times import local
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 
 LONGEST = 160
 
@@ -19,10 +20,8 @@ def print_event(event: dict[str, Any], *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(event) + "\n")
     else:
         kind = printable(event["type"].removeprefix("canhazgpu."))
-        told = printable(_summary(event["data"]), LONGEST)
-        sys.stdout.write(
-            f"{local(event['time'])}  {kind:<20}  {printable(event['subject'])}  {told}\n".rstrip() + "\n"
-        )
+        told, about = printable(_summary(event["data"]), LONGEST), printable(_subject(event["subject"]))
+        sys.stdout.write(f"{local(event['time'])}  {kind:<20}  {about}  {told}\n".rstrip() + "\n")
     sys.stdout.flush()
 
 
@@ -43,6 +42,7 @@ def _summary(data: dict[str, Any]) -> str:
         "user",
         "gpu",
         "gpus",
+        "profile",
         "state",
         "in_use",
         "users",
@@ -53,6 +53,16 @@ def _summary(data: dict[str, Any]) -> str:
         "duration_s",
     )
     known = ((name, data[name]) for name in names if data.get(name) not in (None, [], ""))
-    return " ".join(
-        f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}" for name, value in known
-    )
+    return " ".join(f"{name}={_spelled(name, value)}" for name, value in known)
+
+
+def _spelled(name: str, value: object) -> str:
+    """Return a value, a GPU as people write it."""
+    if isinstance(value, list):
+        return ",".join(_spelled(name, one) for one in value)
+    return spell_gpu(value) if name in {"gpu", "gpus"} and isinstance(value, int) else str(value)
+
+
+def _subject(subject: str) -> str:
+    kind, _, index = subject.partition("/")
+    return f"gpu/{spell_gpu(int(index))}" if kind == "gpu" and index.isdecimal() else subject

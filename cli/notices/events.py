@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from canhazgpu.cli.arguments import gpu as card_named
+from canhazgpu.cli.arguments import filters as checked_filters
 from canhazgpu.cli.arguments import non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
@@ -209,12 +209,10 @@ def _check_group(own: dict[str, Any], past: dict[str, Any], *, follow: bool, as_
 
 def _show(past: dict[str, Any], types: list[str], *, follow: bool, as_json: bool) -> None:
     """Print what the service sends, and reconnect to it if it was restarted."""
-    after, number, gpu = past["after"], past["number"], past["gpu"]
+    after, number = past["after"], past["number"]
     words = {name: past[name] and as_utc(past[name]) for name in ("since", "until")}
-    words |= {"user": past["user"], "gpu": gpu}
-    filters = {key: word for key, word in words.items() if word is not None}
-    checked_words = {**filters, "gpu": "0"} if isinstance(card_named(gpu), str) else filters
-    _check_filters(checked_words, number, after, follow=follow)
+    _check_together(past, follow=follow)
+    filters = checked_filters({**words, "user": past["user"], "gpu": past["gpu"]})
     newest = {} if number is None else {"n": str(number)}
     service = client()
     came_back = False
@@ -250,16 +248,11 @@ def _check(types: list[str], after: str | None) -> None:
                 fail(f"--type: there is no event type {printable(name)}; use {known}", USAGE)
 
 
-def _check_filters(filters: dict[str, str], number: int | None, after: str | None, *, follow: bool) -> None:
-    from canhazgpu.service.violations.filters import filters as parse  # noqa: PLC0415 - heavy
-
+def _check_together(past: dict[str, Any], *, follow: bool) -> None:
+    number = past["number"]
     if number is not None and not 1 <= number <= MOST:
         fail(f"-n: {number} is out of range: use 1 to {MOST}", USAGE)
-    if after and "since" in filters:
+    if past["after"] and past["since"] is not None:
         fail("--after and --since cannot be used together", USAGE)
-    if follow and "until" in filters:
+    if follow and past["until"] is not None:
         fail("--follow and --until cannot be used together", USAGE)
-    try:
-        parse(filters, round(time.time() * 1000), lambda name: f"--{name}")
-    except ValueError as error:
-        fail(str(error), USAGE)

@@ -15,6 +15,7 @@ from canhazgpu.cli.output import fail
 from canhazgpu.cli.syntax.job_id import job_id
 from canhazgpu.events.reservations import PBS
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import is_instance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,6 +76,8 @@ def assigned_gpus(job: str, environ: Mapping[str, str], home: str) -> list[int]:
         _short(socket.gethostname()),
     }
     here = sorted({index for host, index in found if host in names})
+    if instances := [index for index in here if is_instance(index)]:
+        fail(f"job {job}: this node has no GPU {instances[0]}; Torque counts whole GPUs", USAGE)
     if found and not here:
         others = ", ".join(sorted({host for host, _ in found}))
         warn(

@@ -71,6 +71,10 @@ def cancel(
         return
     for row in rows:
         gpus = f"GPU {','.join(map(spell_gpu, row['gpus']))}" if row["gpus"] else f"{row['count']} GPU(s)"
+        if row.get("profile"):
+            from canhazgpu.events.spelling.gpu_counts import describe_request  # noqa: PLC0415 - few need it
+
+            gpus = foreign(describe_request(row))
         note = f" [{foreign(row['note'], LONGEST_WORDS)}]" if row["note"] else ""
         sys.stdout.write(f"Cancelled {row['id']} of {foreign(row['user'])}, which waited for {gpus}{note}\n")
     if not rows:

@@ -134,7 +134,7 @@ def _sentence(found: Check) -> str:
     missing = states_of_gpus(
         (gpu, f"reserved by {holder(one)}" if one else "not reserved") for gpu, one in held
     )
-    divided = {row["parent"] for row in found.rows}
+    divided = {row.get("parent") for row in found.rows}
     some = len(found.gpus) < sum(row["gpu_id"] not in divided for row in found.rows)
     why = "" if found.certain and some else f"; {found.why}"
     return f"{missing}{why}: {_remedy(found)}"

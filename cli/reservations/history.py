@@ -1,13 +1,12 @@
 """`canhazgpu history`: reservations that have ended."""
 
 import sys
-import time
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import typer
 
-from canhazgpu.cli.arguments import gpu as card_named
+from canhazgpu.cli.arguments import filters
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import MINUTES, as_utc, local
 from canhazgpu.cli.options import TIMES, gpu_option, newest_option, time_option, user_option
@@ -15,7 +14,7 @@ from canhazgpu.cli.output import client, examples, fail, print_json
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS
-from canhazgpu.events.spelling.gpu_numbers import spell_gpu
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu, usable_parts
 from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
 EPILOG = examples(
@@ -65,9 +64,10 @@ def history(
     Without --user and --gpu, these are your own.
     """
     words = {"user": user, "gpu": gpu, "since": since and as_utc(since), "until": until and as_utc(until)}
-    said = {name: word for name, word in words.items() if word is not None}
     most = DEFAULT if number is None else number
-    _check({**said, "gpu": "0"} if isinstance(card_named(gpu), str) else said, most)
+    if not 1 <= most <= MOST:
+        fail(f"-n: {most} is out of range: use 1 to {MOST}", USAGE)
+    said = filters(words)
     own = {"own": "1"} if user is None and gpu is None else {}
     if every_host:
         _show_hosts({**said, **own, "n": most}, as_json=as_json)
@@ -117,19 +117,6 @@ def _none(said: dict[str, str]) -> str:
     return f"No reservation {whose}{where}ended in the last 7 days; --since 30d looks further back.\n"
 
 
-def _check(said: dict[str, str], number: int) -> None:
-    from canhazgpu.service.violations.filters import filters  # noqa: PLC0415 - heavy
-
-    if not 1 <= number <= MOST:
-        fail(f"-n: {number} is out of range: use 1 to {MOST}", USAGE)
-    try:
-        if isinstance(card_named(said.get("gpu")), str):
-            said = {**said, "gpu": "0"}  # The service knows whose beginning it is.
-        filters(said, round(time.time() * 1000), lambda name: f"--{name}")
-    except ValueError as error:
-        fail(str(error), USAGE)
-
-
 def _table(rows: list[dict[str, Any]], *, whose: bool) -> str:
     from canhazgpu.cli.display.tables import Column, lay_out  # noqa: PLC0415 - JSON does not need it
     from canhazgpu.cli.display.terminal import columns  # noqa: PLC0415
@@ -167,5 +154,5 @@ def _why(row: dict[str, Any]) -> str:
 
 
 def _sum(rows: list[dict[str, Any]], *, complete: bool) -> str:
-    hours = sum((row["held_s"] or 0) * len(row["gpus"]) for row in rows) / 3600
+    hours = sum((row["held_s"] or 0) * len(usable_parts(row["gpus"])) for row in rows) / 3600
     return f"{len(rows)} {'in all' if complete else 'shown'}, {hours:.1f} GPU-hours"

@@ -9,7 +9,6 @@ from canhazgpu.cli.output import client, examples, print_json
 from canhazgpu.cli.status_lines import foreign, holder
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS
-from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,14 +70,14 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 def row(request: dict[str, Any]) -> tuple[str, ...]:
     """Return the cells of a request in the queue."""
     from canhazgpu.cli.local_times import MINUTES, local  # noqa: PLC0415 - slow to import
+    from canhazgpu.events.spelling.gpu_counts import spell_request  # noqa: PLC0415
 
-    wanted = name_gpus(request["gpus"]) if request["gpus"] else str(request["count"])
     expected = local(request["expected"], MINUTES) if request["expected"] else "unknown"
     return (
         str(request["position"]),
         request["id"],
         holder(request),
-        wanted,
+        foreign(spell_request(request)),
         spell_length(request["waiting_s"]),
         expected,
         foreign(request["note"], SHOWN) if request["note"] else "-",

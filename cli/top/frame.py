@@ -16,8 +16,9 @@ from canhazgpu.cli.top.feed import SAMPLES, State
 from canhazgpu.cli.top.session import FILTERS, SORTS, Session
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import LONGEST_WORDS, printable
+from canhazgpu.events.spelling.gpu_counts import spell_count, spell_request
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
-from canhazgpu.events.spelling.gpu_ranges import name_gpus, spell_ranges
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 
 BOLD, DIM, ALARM = "1", "2", "31"
 BARS = " ▁▂▃▄▅▆▇█"
@@ -55,7 +56,7 @@ def _head(state: State, width: int) -> list[str]:
     counts = Counter(gpu_table.STATES[gpu["status"]] for gpu in gpus)
     words = ", ".join(f"{counts[name]} {name}" for name in gpu_table.STATES.values() if counts[name])
     clock = local(state.at, CLOCK)
-    title = f"canhazgpu top  {len(gpus)} GPUs: {words}"
+    title = f"canhazgpu top  {spell_count([gpu['gpu_id'] for gpu in gpus])}: {words}"
     gap = width - width_of(title) - width_of(clock)
     first = f"{title}{' ' * gap}{clock}" if gap > 1 else title
     lines = [paint(fit(first, width).rstrip(), BOLD, colour=True)]
@@ -188,10 +189,9 @@ def _reservations(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
 
 
 def _queue(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
-    wanted = [name_gpus(row["gpus"]) if row["gpus"] else str(row["count"]) for row in rows]
     columns = [
         Column("WHO", [holder(row) for row in rows], least=8),
-        Column("WANTS", wanted),
+        Column("WANTS", [foreign(spell_request(row)) for row in rows]),
         Column("WAITING", [spell_length(row["waiting_s"]) for row in rows], drop=3),
         Column("EXPECTED", [gpu_table.moment(row["expected"]) for row in rows], drop=2),
         Column("FOR", [_words(row["reason"]) for row in rows], least=16, drop=1),

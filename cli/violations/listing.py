@@ -10,8 +10,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from canhazgpu.cli.arguments import gpu as card_named
-from canhazgpu.cli.arguments import non_empty
+from canhazgpu.cli.arguments import filters, non_empty
 from canhazgpu.cli.completion import candidates
 from canhazgpu.cli.exit_codes import USAGE
 from canhazgpu.cli.local_times import as_utc, local
@@ -111,15 +110,14 @@ def violations(
         "open": "1" if only_open else None,
         "unreached": "1" if unreached else None,
     }
-    said = {name: word for name, word in words.items() if word is not None}
     if context.invoked_subcommand is not None:
-        if said or as_json or as_csv:
+        if any(words.values()) or as_json or as_csv:
             fail("put the options after the command", USAGE)
         return
+    said = filters(words)
     if every_host:
         _show_hosts(said, as_json=as_json, as_csv=as_csv)
         return
-    _check({**said, "gpu": "0"} if isinstance(card_named(gpu), str) else said)
     if as_json and as_csv:
         fail("--json and --csv cannot be used together", USAGE)
     rows = client().get("/v1/violations?" + urlencode(said))
@@ -188,15 +186,6 @@ def _show_hosts(said: dict[str, str], *, as_json: bool, as_csv: bool) -> None:
         as_json=as_json,
         select=fitting,
     )
-
-
-def _check(said: dict[str, str]) -> None:
-    from canhazgpu.service.violations.filters import filters  # noqa: PLC0415 - heavy
-
-    try:
-        filters(said, round(time.time() * 1000), lambda name: f"--{name}")
-    except ValueError as error:
-        fail(str(error), USAGE)
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

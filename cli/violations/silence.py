@@ -15,6 +15,7 @@ from canhazgpu.cli.output import client, examples, fail, print_json, table
 from canhazgpu.client.reservations import post
 from canhazgpu.events.durations import spell_length
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import spell_gpu
 
 app = typer.Typer(
     help="Suppress notices about some violations for a limited time.",
@@ -189,10 +190,10 @@ def _print_silence(row: dict[str, Any], done: str, *, as_json: bool) -> None:
 
 
 def _matches(row: dict[str, Any]) -> str:
-    names = {"user": "user", "gpu": "GPU", "process": "process"}
-    return ", ".join(
-        f"{word} {printable(str(row[key]))}" for key, word in names.items() if row[key] is not None
-    )
+    words = [f"user {printable(row['user'])}"] if row["user"] is not None else []
+    words += [f"GPU {spell_gpu(row['gpu'])}"] if row["gpu"] is not None else []
+    words += [f"process {printable(row['process'])}"] if row["process"] is not None else []
+    return ", ".join(words)
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:

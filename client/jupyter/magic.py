@@ -91,7 +91,8 @@ class Magic:
         """Return whether the kernel was started with as many reserved GPUs; say so."""
         found = check()
         count = dict(itertools.pairwise([*options, ""])).get("--gpus", "1")
-        if not found or not count.isdecimal() or int(count) > len(found.gpus) or "--gpu-ids" in options:
+        particular = {option.partition("=")[0] for option in options} & {"--gpu-ids", "--mig"}
+        if not found or not count.isdecimal() or int(count) > len(found.gpus) or particular:
             return False
         print(f"This kernel has {name_gpus(found.gpus)}, which you have reserved")  # noqa: T201
         return True

@@ -5,9 +5,14 @@ Programs count both with one number, the index: indices of instances are above t
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 MOST_CARDS = 1024  # Also the most instances of one card.
 MOST_INDEX = MOST_CARDS * (MOST_CARDS + 1)
 LONGEST = 4  # Digits.
+LONGEST_INDEX = 7
 
 
 def instance_index(card: int, number: int) -> int:
@@ -43,9 +48,27 @@ def read_instance(text: str) -> int | None:
     return instance_index(int(card), int(number))
 
 
+def read_index(text: str) -> int | None:
+    """Return the index that a program writes as a number, or a person as `3` or `0:1`; None for others."""
+    if text.isascii() and text.isdecimal() and len(text) <= LONGEST_INDEX:
+        return int(text)
+    return read_instance(text)
+
+
+def is_part_of(index: object, whole: int) -> bool:
+    """Return whether an index is that of a GPU, or of an instance of it."""
+    return index == whole or (isinstance(index, int) and card_of(index) == whole)
+
+
 def without_parts(indices: tuple[int, ...]) -> tuple[int, ...]:
     """Return the indices without instances whose GPU is one of them."""
     return tuple(index for index in indices if card_of(index) not in indices)
+
+
+def usable_parts(indices: Collection[int]) -> list[int]:
+    """Return GPUs as programs can use them: a GPU that is divided is used by its instances."""
+    divided = {card_of(index) for index in indices}
+    return [index for index in indices if index not in divided]
 
 
 def _is_number(word: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from canhazgpu.events.notices import HOLDER, OFFENDER, Notice
 from canhazgpu.events.reservations import Booking, Obstacle
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import without_parts
 from canhazgpu.notifiers.messages.content import Commands, Content, Sentence, Table
 from canhazgpu.notifiers.messages.phrases import capitalised, gpus, length, listed, moment, reader_of
 
@@ -63,7 +64,9 @@ def _reminder(notice: Notice, booking: Booking, whose: str) -> Told:
 def _begun(notice: Notice, booking: Booking, whose: str) -> Told:
     del notice
     held = booking.gpus or ()
-    what = f"{whose} booking has begun: {gpus(held)} {'is' if len(held) == 1 else 'are'} reserved"
+    what = (
+        f"{whose} booking has begun: {gpus(held)} {'is' if len(without_parts(held)) == 1 else 'are'} reserved"
+    )
     rows = (
         ("To use them in a shell", 'code=$(canhazgpu env) && eval "$code"'),
         ("To release GPUs that you do not need", f"canhazgpu release --gpu-ids {listed(held)}"),
@@ -91,7 +94,8 @@ def _missed(notice: Notice, booking: Booking, whose: str) -> Told:
     meaning = "Its GPUs were not free until its end."
     if booking.reason == "off":
         meaning = "The service of canhazgpu was not running at that time."
-    again = f"canhazgpu reserve --gpus {booking.count} --wait"
+    which = f"--gpus {booking.count}" if booking.gpus is None else f"--gpu-ids {listed(booking.gpus)}"
+    again = f"canhazgpu reserve {which} --wait"
     return what, meaning, (("To reserve now", again),), "bad"
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from canhazgpu.events.durations import format_duration
 from canhazgpu.events.notices import ADMINS, HOLDER, OFFENDER, Notice
 from canhazgpu.events.sanitize import printable
-from canhazgpu.events.spelling.gpu_numbers import place_of, spell_gpu, without_parts
+from canhazgpu.events.spelling.gpu_numbers import is_instance, place_of, spell_gpu, without_parts
 from canhazgpu.events.timestamps import local_time
 
 SENTENCE_LIMIT = 200  # Characters of text written by people: a note, a reason, a contact.
@@ -37,6 +37,14 @@ def gpus(numbers: Iterable[int]) -> str:
 def listed(numbers: Iterable[int]) -> str:
     """Return `1,3,4`, as `--gpu-ids` takes it."""
     return ",".join(map(spell_gpu, _named(numbers)))
+
+
+def as_many(numbers: Iterable[int]) -> str:
+    """Return the option that asks for as many GPUs, or for these if there is a MIG instance among them."""
+    found = tuple(numbers)
+    if any(map(is_instance, found)):
+        return f"--gpu-ids {listed(found)}"
+    return f"--gpus {max(1, len(set(found)))}"
 
 
 def _named(numbers: Iterable[int]) -> list[int]:

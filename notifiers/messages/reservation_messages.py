@@ -10,7 +10,16 @@ from canhazgpu.events.reservations import KUBERNETES, PBS, RUN, SLURM, Reservati
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.spelling.gpu_numbers import is_instance, without_parts
 from canhazgpu.notifiers.messages.content import Commands, Content, Part, Sentence, Table
-from canhazgpu.notifiers.messages.phrases import FOR, capitalised, gpus, length, listed, moment, reader_of
+from canhazgpu.notifiers.messages.phrases import (
+    FOR,
+    as_many,
+    capitalised,
+    gpus,
+    length,
+    listed,
+    moment,
+    reader_of,
+)
 
 Row = tuple[str, str]
 ENDS_JOB = {SLURM: "scancel", PBS: "qdel"}  # The schedulers' own commands.
@@ -60,7 +69,7 @@ class Case(msgspec.Struct, frozen=True):
 
     def reserve(self, *, these: bool = False) -> str:
         """Return the command that reserves the same number of GPUs, or exactly these."""
-        what = f"--gpu-ids {self.ids}" if these else f"--gpus {max(1, len(self.held.gpus))}"
+        what = f"--gpu-ids {self.ids}" if these else as_many(self.held.gpus)
         return f"canhazgpu reserve {what} --duration {FOR}"
 
     def content(
@@ -110,7 +119,7 @@ def _granted(case: Case) -> Content:
         meaning = f"{'Your' if case.yours else 'The'} command starts now. Its GPUs are released when it ends."
         return case.content(what, meaning, [], mood="good")
     use = f"export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={case.ids}"
-    if any(vendor_of(uuid) == AMD for uuid in case.held.uuids or ()):
+    if any(vendor_of(uuid) == AMD for uuid in case.held.uuids or ()) or any(map(is_instance, case.held.gpus)):
         use = f'code=$(canhazgpu env {case.ids}) && eval "$code"'
     until = case.notice.deadline or case.held.expires
     meaning = f"Reserved until {moment(until)}." if until else ""
@@ -166,15 +175,22 @@ def _released(case: Case) -> Content:
     meaning = f"Processes that are still running on {them} now count as use without a reservation."
     if case.held.reason == "vanished":
         meaning = "GPU numbers may have changed: check `canhazgpu status` before you use one."
-        if all(map(is_instance, case.held.gpus)):
+        if _is_gone(case):
             meaning = "The MIG instances of the GPU have changed: `canhazgpu status` shows them."
     if case.held.kept:
         are = "are" if len(without_parts(case.held.kept)) > 1 else "is"
         meaning += f" {gpus(case.held.kept)} {are} still reserved."
     rows = [("To reserve again", case.reserve(these=case.held.reason == "lost"))]
+    if _is_gone(case):
+        rows = [("To see the instances that there are", "canhazgpu status --long")]
     if case.held.pid:
         rows.append(("To stop the run", f"kill {case.held.pid}"))
     return case.content(what, meaning, rows, mood="bad")
+
+
+def _is_gone(case: Case) -> bool:
+    """Return whether MIG instances were removed from their GPU."""
+    return case.held.reason == "vanished" and all(map(is_instance, case.held.gpus))
 
 
 def _how(case: Case) -> str:
@@ -186,7 +202,7 @@ def _how(case: Case) -> str:
         return f"was released: it was booked, and has not been used since {moment(case.held.idle)}"
     if reason == "unmanaged":
         return f"was released by {by}, who has taken {'them' if case.many else 'it'} out of allocation"
-    if reason == "vanished" and all(map(is_instance, case.held.gpus)):
+    if _is_gone(case):
         return f"was released: {'they no longer exist' if case.many else 'it no longer exists'}"
     plain = {
         "vanished": f"was released: the driver no longer finds {'them' if case.many else 'it'}",
@@ -211,7 +227,7 @@ def _unreserved(case: Case) -> Content:
 def _timeout(case: Case) -> Content:
     what = f"{case.whose} run on {case.gpus} has reached its timeout and is being interrupted"
     meaning = "Processes that do not exit within the grace period are killed."
-    more = f"canhazgpu run --gpus {max(1, len(case.held.gpus))} --timeout 8h -- COMMAND"
+    more = f"canhazgpu run {as_many(case.held.gpus)} --timeout 8h -- COMMAND"
     return case.content(what, meaning, [("For more time in the next run", more)])
 
 

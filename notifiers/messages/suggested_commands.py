@@ -8,8 +8,9 @@ from itertools import accumulate
 from canhazgpu.events.gpu import ProcessUse
 from canhazgpu.events.sanitize import printable
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
+from canhazgpu.events.spelling.mig_profiles import profile_in
 from canhazgpu.events.violations import Violation
-from canhazgpu.notifiers.messages.phrases import FOR, gpus, listed
+from canhazgpu.notifiers.messages.phrases import FOR, as_many, gpus, listed
 
 LONGEST = 400  # Characters of PIDs in one command: a terminal's message is short.
 ENGINES = ("docker", "podman")
@@ -39,10 +40,18 @@ def remedies(violations: tuple[Violation, ...], *, may_ack: bool) -> Iterator[Ro
 
 def future_command(violations: tuple[Violation, ...]) -> list[Row]:
     """Return the command to use next time."""
-    count = len({one.gpu for one in violations})
     wait = "--wait " if any(one.holder for one in violations) else ""
     when = "To run on reserved GPUs" if wait else "Next time"
-    return [(when, f"canhazgpu run --gpus {max(1, count)} {wait}-- COMMAND")]
+    return [(when, f"canhazgpu run {others_like(violations)} {wait}-- COMMAND")]
+
+
+def others_like(violations: tuple[Violation, ...]) -> str:
+    """Return the option that asks for GPUs as those of the violations: a number, or MIG instances."""
+    used = {one.gpu: profile_in(one.gpu_name) for one in violations}
+    (profile, *more) = set(used.values()) or {None}
+    if profile is None or more:
+        return as_many(used)
+    return f"--mig {profile}" + (f":{len(used)}" if len(used) > 1 else "")
 
 
 def stop_commands(violations: Iterable[Violation], purpose: str) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from canhazgpu.notifiers.messages.phrases import capitalised, gpus, joined, leng
 from canhazgpu.notifiers.messages.suggested_commands import (
     future_command,
     inspection_commands,
+    others_like,
     remedies,
     stop_commands,
 )
@@ -138,8 +139,10 @@ def _to_offender(case: Case) -> list[Part]:
 
 
 def _to_holder(case: Case) -> list[Part]:
-    count = len({violation.gpu for violation in case.violations})
-    elsewhere = f"canhazgpu reserve --gpus {count} --duration 4h"
+    like = others_like(case.violations)
+    elsewhere = [("To use other GPUs meanwhile", f"canhazgpu reserve {like} --duration 4h")]
+    if like.startswith("--gpu-ids"):
+        elsewhere = []  # These are the same ones.
     proven = any(violation.person for violation in case.violations)
     whom = f"{case.user} or an administrator" if proven else "an administrator"
     return [
@@ -149,7 +152,7 @@ def _to_holder(case: Case) -> list[Part]:
         _seen(case),
         Commands(
             "",
-            (("To use other GPUs meanwhile", elsewhere), *inspection_commands(case.violations)),
+            (*elsewhere, *inspection_commands(case.violations)),
             aside=True,
         ),
     ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.sanitize import UUID_START
-from canhazgpu.events.spelling.gpu_numbers import read_instance, spell_gpu, without_parts
+from canhazgpu.events.spelling.gpu_numbers import read_index, spell_gpu, without_parts
 from canhazgpu.service.api.errors import Problem
 
 SHOWN = 3  # UUIDs to list; the rest are counted.
@@ -39,7 +39,7 @@ def index_of(name: int | str, known: Mapping[int, GpuUsage]) -> int:
     if isinstance(name, int):
         return name
     if ":" in name:
-        instance = read_instance(name)
+        instance = read_index(name)
         if instance is None:
             raise Problem(400, "no-such-gpu", f"there is no GPU {name} on this host", LISTED)
         return instance
@@ -57,7 +57,7 @@ def index_of(name: int | str, known: Mapping[int, GpuUsage]) -> int:
 
 
 def with_index(words: Mapping[str, str], known: Mapping[int, GpuUsage]) -> dict[str, str]:
-    """Return the filters of a request, `gpu` as an index if it has another name. Raises Problem."""
-    if re.fullmatch(rf"{UUID_START}|[0-9]+:[0-9]+", words.get("gpu", "")):
+    """Return the filters of a request, `gpu` as an index if it is the beginning of a UUID. Raises Problem."""
+    if re.fullmatch(UUID_START, words.get("gpu", "")):
         return {**words, "gpu": str(index_of(words["gpu"], known))}
     return dict(words)

@@ -180,12 +180,13 @@ class LeaveResponse(Struct, kw_only=True):
 
 
 class CancelledResponse(Struct, kw_only=True):
-    """A request that was cancelled."""
+    """A request that was cancelled. `profile`: it was for MIG instances."""
 
     id: str
     user: str
     kind: str
     count: int
+    profile: str | None
     gpus: list[int] | None
     note: str | None
 

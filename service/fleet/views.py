@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
+from canhazgpu.events.spelling.gpu_numbers import is_instance
 from canhazgpu.service.fleet.mirror_reader import TROUBLE, HostCopy, unreadable_copy
 from canhazgpu.service.status.gpu_status import reservation, rfc3339, silenced_until, states, status
 from canhazgpu.service.status.queue_status import queue
+from canhazgpu.service.storage.snapshot import instances_by_card
 
 View = Callable[[HostCopy], Any]
 
@@ -42,10 +44,20 @@ def gpu_rows(copy: HostCopy) -> list[dict[str, Any]]:
 
 
 def _counts(copy: HostCopy) -> dict[str, Any]:
-    """Return how many GPUs are in each state, and how many requests wait and violations are open."""
+    """Return how many GPUs are in each state, and how many requests wait and violations are open.
+
+    `gpus` are all; `whole` are those that are not divided, and `instances` the MIG instances.
+    """
     seen = copy.snapshot
+    found = states(seen, copy.state.scan_interval_ms / 1000)
+    divided = instances_by_card(seen)
+    by_index = {gpu.usage.index: state for gpu, state in zip(seen.gpus, found, strict=True)}
     return {
-        "gpus": Counter(states(seen, copy.state.scan_interval_ms / 1000)),
+        "gpus": Counter(found),
+        "whole": Counter(
+            state for index, state in by_index.items() if index not in divided and not is_instance(index)
+        ),
+        "instances": Counter(state for index, state in by_index.items() if is_instance(index)),
         "waiting": len(seen.waiting),
         "violations": sum(len(gpu.violations) for gpu in seen.gpus),
     }

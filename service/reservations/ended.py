@@ -6,6 +6,7 @@ import msgspec
 
 from canhazgpu.events.redis_client.store import Store
 from canhazgpu.events.reservations import Reservation
+from canhazgpu.events.spelling.gpu_numbers import is_part_of
 from canhazgpu.service.storage.stream_filter import filter_stream
 
 RELEASED = "canhazgpu.reservation.released"
@@ -28,7 +29,7 @@ class EndedFilter(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether a reservation matches, without considering when it ended."""
         anybody = self.user is None and self.uid is None
         theirs = anybody or ended.user == self.user or (self.uid is not None and ended.uid == self.uid)
-        return theirs and self.gpu in (None, *ended.gpus)
+        return theirs and (self.gpu is None or any(is_part_of(one, self.gpu) for one in ended.gpus))
 
 
 class EndedReservationResponse(msgspec.Struct, frozen=True, kw_only=True):

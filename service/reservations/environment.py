@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from canhazgpu.config.settings import Settings
 from canhazgpu.events.gpu import AMD, GpuUsage
 from canhazgpu.events.reservations import SCHEDULERS, Record
-from canhazgpu.events.spelling.gpu_numbers import card_of, is_instance
+from canhazgpu.events.spelling.gpu_numbers import is_instance, usable_parts
 from canhazgpu.service.reservations.holder_token import HolderTokens
 
 ROCR_UUID = re.compile(r"GPU-[0-9a-f]{16}")  # Other names, such as PCI addresses, mean nothing to ROCm.
@@ -26,7 +26,7 @@ def environment(  # noqa: PLR0913 - the reservation, and what is known of its GP
     `cards`: the UUID of the GPU at each index of the record, if it may differ from the last scan, `known`.
     With `tokens`, they can be passed on to a container, which proves whose it is.
     """
-    chosen = _usable(record.gpus if gpus is None else gpus)
+    chosen = usable_parts(record.gpus if gpus is None else gpus)
     seen = {str(index): usage.uuid for index, usage in known.items()}
     named = [(index, (cards or {}).get(str(index)) or seen.get(str(index), "")) for index in chosen]
     by_uuid = {usage.uuid: usage for usage in known.values()}
@@ -50,12 +50,6 @@ def environment(  # noqa: PLR0913 - the reservation, and what is known of its GP
         "CANHAZGPU_RESERVATION": record.id,
         **({"CANHAZGPU_TOKEN": tokens.issue(record, chosen)} if tokens else {}),
     }
-
-
-def _usable(gpus: Sequence[int]) -> list[int]:
-    """Return GPUs as programs can use them: those that are divided are used by their MIG instances."""
-    divided = {card_of(index) for index in gpus}
-    return [index for index in gpus if index not in divided]
 
 
 def _rocm(gpus: Sequence[GpuUsage], *, alone: bool) -> dict[str, str]:

@@ -151,7 +151,7 @@ def _never(reserved: Reserved, request: AllocationRequest) -> Problem:
         were = "was" if reserved.need == 1 else "were"
         asked = f"{_counted(reserved.need, 'MIG instance')} {request.profile} {were} requested"
         detail = f"{asked}, but this host has {reserved.managed}"
-        return Problem(400, "too-many", detail, "`canhazgpu status --long` lists them")
+        return Problem(400, "too-many", detail, _profiles(reserved))
     asked = "1 {}GPU was" if reserved.need == 1 else f"{reserved.need} {{}}GPUs were"
     detail = f"{asked.format(_kind(request))} requested, but this host has {reserved.managed}"
     if reserved.divided:
@@ -159,6 +159,16 @@ def _never(reserved: Reserved, request: AllocationRequest) -> Problem:
         shown = " or ".join(f"--mig {printable(profile)}" for profile in reserved.divided[:MOST_PROFILES])
         return Problem(400, "too-many", detail, f"request instances with {shown}")
     return Problem(400, "too-many", detail, "`canhazgpu status` lists them")
+
+
+def _profiles(reserved: Reserved) -> str:
+    """Return what the host has, for a request of more instances of a profile than that."""
+    if reserved.managed:
+        return "`canhazgpu status --long` lists them"
+    if not reserved.divided:
+        return "none of its GPUs is divided into MIG instances"
+    found = [printable(profile) for profile in reserved.divided]
+    return f"it has {' and '.join(filter(None, (', '.join(found[:-1]), found[-1])))}"
 
 
 def _no_such_gpu(missing: Sequence[int]) -> Problem:

@@ -38,12 +38,13 @@ class FoundResponse(msgspec.Struct, kw_only=True):
 
     `start` is when the GPUs are free if all reservations last as long as allowed, and all who wait get theirs
     before; null if that cannot be predicted. `now`: they are free now. `away`: why this is only the last
-    known state, null if it is current; `seen_s`: its age.
+    known state, null if it is current; `seen_s`: its age. `profile`: these are MIG instances of it.
     """
 
     host: str
     models: list[str]
     gpus: int
+    profile: str | None
     free: int
     waiting: int
     now: bool
@@ -72,6 +73,7 @@ FLEET = (
         query={
             "gpus": (TEXT, f"How many GPUs: a number from 1 to {MOST_GPUS}, 1 by default."),
             "model": (TEXT, "A part of the name of their model."),
+            "profile": (TEXT, "MIG instances of this profile; without it, GPUs that are not divided."),
         },
         problems=(403, 409),
     ),
@@ -106,8 +108,9 @@ class FleetRoutes:
         return await stream(copies, lambda copy: host_line(copy, view))
 
     async def find(self, request: Request) -> Response:
-        """Return where GPUs are free now, or first: `gpus` (how many), `model` (a part of its name)."""
-        count, model = request.query_params.get("gpus", "1"), request.query_params.get("model", "")
+        """Return where GPUs are free now, or first: `gpus` (how many), `model` (a part), `profile`."""
+        query = request.query_params
+        count = query.get("gpus", "1")
         if not (count.isascii() and count.isdecimal() and 0 < int(count[:6]) <= MOST_GPUS):
             raise Problem(400, "bad-request", f"`gpus` is not a number from 1 to {MOST_GPUS}")
         copies = []
@@ -117,9 +120,10 @@ class FleetRoutes:
         except Problem:
             if not copies:
                 raise
-        from canhazgpu.service.fleet.search import found  # noqa: PLC0415
+        from canhazgpu.service.fleet.search import Wanted, found  # noqa: PLC0415
 
-        return respond(await anyio.to_thread.run_sync(found, copies, int(count), model))
+        wanted = Wanted(int(count), query.get("model", ""), query.get("profile") or None)
+        return respond(await anyio.to_thread.run_sync(found, copies, wanted))
 
     async def copies(
         self, request: Request, wanted: Sequence[str] = (), past: str = ""

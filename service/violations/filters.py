@@ -9,12 +9,12 @@ import msgspec
 from canhazgpu.events.contract.values import VIOLATION_KINDS
 from canhazgpu.events.durations import parse_duration
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_numbers import is_part_of, read_index
 from canhazgpu.events.timestamps import ms_of
 from canhazgpu.events.violations import Violation
 
 NAMES = ("since", "until", "user", "gpu", "kind", "open", "unreached")
 WEEK_MS = 7 * 86_400_000
-MOST_DIGITS = 7  # Of a GPU's index.
 _MOMENT = re.compile(
     r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:[Zz]|[+-]\d{2}:\d{2})?)?", re.ASCII
 )
@@ -23,8 +23,9 @@ _MOMENT = re.compile(
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
     """Selects the violations that overlap a period and match all other filters that are set.
 
-    `until_ms`: None for now. `unreached`: only those whose user could not be notified. `uid`: the uid of
-    `user`, because the name may have been different at another time.
+    `gpu`: on this GPU, or on a MIG instance of it. `until_ms`: None for now. `unreached`: only those whose
+    user could not be notified. `uid`: the uid of `user`, because the name may have been different at another
+    time.
     """
 
     since_ms: int
@@ -40,7 +41,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether a violation matches, without considering its notices."""
         return (
             (self.user in (None, violation.user) or (self.uid is not None and self.uid == violation.uid))
-            and self.gpu in (None, violation.gpu)
+            and (self.gpu is None or is_part_of(violation.gpu, self.gpu))
             and self.kind in (None, violation.kind)
             and (self.until_ms is None or ms_of(violation.since) <= self.until_ms)
             and (violation.closed is None or ms_of(violation.closed) >= self.since_ms)
@@ -62,9 +63,10 @@ def filters(words: Mapping[str, str], now_ms: int, spell: Callable[[str], str] =
     if since_ms > end_ms or since_ms == until_ms:
         later = f"not before {spell('until')}" if until_ms is not None else "in the future"
         raise ValueError(f"{spell('since')} is {later}; a date means 00:00 UTC")
-    gpu, kind = said.get("gpu"), said.get("kind")
-    if gpu is not None and not (gpu.isascii() and gpu.isdigit() and len(gpu) <= MOST_DIGITS):
-        raise ValueError(f"{spell('gpu')}: '{printable(gpu, 20)}' is not the number of a GPU, such as 0 or 3")
+    kind, gpu = said.get("kind"), read_index(said["gpu"]) if "gpu" in said else None
+    if gpu is None and "gpu" in said:
+        shown = printable(said["gpu"], 20)
+        raise ValueError(f"{spell('gpu')}: '{shown}' is not the number of a GPU, such as 0 or 0:1")
     if kind is not None and kind not in VIOLATION_KINDS:
         known = ", ".join(VIOLATION_KINDS)
         raise ValueError(f"{spell('kind')}: there is no kind '{printable(kind, 20)}'; use one of {known}")
@@ -72,7 +74,7 @@ def filters(words: Mapping[str, str], now_ms: int, spell: Callable[[str], str] =
         since_ms=max(0, since_ms),
         until_ms=until_ms,
         user=said.get("user"),
-        gpu=None if gpu is None else int(gpu),
+        gpu=gpu,
         kind=kind,
         open=said.get("open") == "1",
         unreached=said.get("unreached") == "1",

@@ -1,23 +1,20 @@
 """A host with a card that is divided into MIG instances: what people ask for, see, and are told."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.daemon import COMMAND, Daemon, gpu, until, use
+from support.mig import instance
+
+from canhazgpu.client import Client, Refused, reserve
+from canhazgpu.client.jupyter.magic import Magic
 
 SHOW = ("sh", "-c", 'echo "$CUDA_VISIBLE_DEVICES|$NVIDIA_VISIBLE_DEVICES"')
 SMALL, LARGE = "MIG-aaaaaaaa-0", "MIG-bbbbbbbb-1"
-
-
-def instance(number: int, profile: str, uuid: str, *processes: str) -> str:
-    """Return a MIG instance of the GPU before it."""
-    lines = ["[[gpus.mig]]", f"number = {number}", f'profile = "{profile}"', f'uuid = "{uuid}"']
-    for process in processes:
-        lines += ["[[gpus.mig.processes]]", *process.split(";")]
-    return "\n".join(lines) + "\n"
 
 
 def divided(*instances: str) -> str:
@@ -94,12 +91,65 @@ def test_requests_that_no_instance_fits(host: Daemon) -> None:
     )
     wrong = host.run("reserve", "--mig", "small")
     assert "'small' is not a MIG profile: write it like 1g.10gb" in wrong.stderr
+    wrong = host.run("run", "--mig", "g.", "--", "true")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (125, 1)
+    assert "'g.' is not a MIG profile: write it like 1g.10gb" in wrong.stderr
+    other = host.run("reserve", "--mig", "7g.80gb")
+    assert other.stderr == (
+        "Error: 1 MIG instance 7g.80gb was requested, but this host has 0 (it has 1g.10gb and 3g.40gb)\n"
+    )
     both = host.run("reserve", "--mig", "1g.10gb", "--gpus", "2")
     assert (both.returncode, "--mig and --gpus cannot be used together" in both.stderr) == (2, True)
     host.run("reserve", "--mig", "1g.10gb")
     taken = host.run("reserve", "--mig", "1g.10gb", "--nonblock")
     why = "Requested: 1, Available: 0 (1 MIG instance reserved - run"
     assert taken.stderr.startswith(f"Error: Not enough 1g.10gb MIG instances available. {why}")
+
+
+def test_a_profile_in_upper_case(host: Daemon) -> None:
+    """It is the same profile."""
+    assert json.loads(host.run("reserve", "--mig", "3G.40GB", "--json").stdout)["gpus"] == [1025]
+    assert host.run("run", "--mig", "1G.10gb:1", "--", *SHOW).stdout == f"{SMALL}|{SMALL}\n"
+
+
+def test_reserve_in_python(host: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the profile, also for each call of a function, and by the name of an instance."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    client = Client(f"{host.folder}/s")
+    with reserve(mig="1G.10GB", client=client) as held:
+        assert (held.gpus, os.environ["CUDA_VISIBLE_DEVICES"]) == ([1024], SMALL)
+
+    @reserve(mig="3g.40gb:1", client=client)
+    def seen() -> str:
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    assert seen() == LARGE
+    with reserve(gpu_ids=["0:1"], client=client) as held:
+        assert held.gpus == [1025]
+    with pytest.raises(Refused, match=r"2 MIG instances 3g\.40gb were requested"):
+        reserve(mig="3g.40gb:2", client=client).__enter__()
+
+
+def test_a_kernel_that_has_a_whole_gpu_can_reserve_an_instance(
+    host: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`%canhazgpu reserve --mig` is not answered with the GPU of the run that started the kernel."""
+    granted = json.loads(host.run("reserve", "--gpu-ids", "1", "--json").stdout)
+    for name, value in {**granted["environment"], "CANHAZGPU_SOCKET": f"{host.folder}/s"}.items():
+        monkeypatch.setenv(name, value)
+    assert Magic._is_enough([])  # noqa: SLF001 - the rest needs a kernel
+    assert capsys.readouterr().out == "This kernel has GPU 1, which you have reserved\n"
+    assert not Magic._is_enough(["--mig", "3g.40gb"])  # noqa: SLF001
+
+
+def test_a_host_whose_cards_are_not_divided(host: Daemon) -> None:
+    """It has no profile."""
+    host.place(gpu(0, uuid="GPU-card"), gpu(1, uuid="GPU-whole"))
+    until(lambda: "GPU 0: AVAILABLE" in host.status())
+    assert host.run("reserve", "--mig", "1g.10gb:2").stderr == (
+        "Error: 2 MIG instances 1g.10gb were requested, but this host has 0 (none of its GPUs is divided into"
+        " MIG instances)\n"
+    )
 
 
 def test_a_host_whose_cards_are_all_divided(host: Daemon) -> None:

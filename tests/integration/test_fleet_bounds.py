@@ -12,7 +12,7 @@ from support.redis_lab import Server
 
 from canhazgpu.events.redis_client.fleet_copy import MOST_BYTES, MOST_GPUS, MOST_ROWS, CopyState
 from canhazgpu.events.redis_client.keys import Keys
-from canhazgpu.service.fleet.search import found
+from canhazgpu.service.fleet.search import Wanted, found
 from canhazgpu.service.fleet.views import VIEWS, host_line, host_view
 
 pytestmark = pytest.mark.anyio
@@ -72,13 +72,13 @@ async def test_the_largest_state_is_shown_whole(url: str) -> None:
     (copy,) = await read(url)
     assert (copy.away, copy.is_large) == ("", True)
     assert {name: len(host_view(copy, name)[name]) for name in VIEWS} == {
-        "counts": 3,
+        "counts": 5,
         "gpus": MOST_GPUS,
         "queue": MOST_ROWS,
         "reservations": 0,
         "violations": 0,
     }
-    assert [row["gpus"] for row in found([copy], 1, "")] == [MOST_GPUS]
+    assert [row["gpus"] for row in found([copy], Wanted(1, ""))] == [MOST_GPUS]
 
 
 async def test_nonsense_of_another_host_is_not_logged(url: str) -> None:
@@ -108,4 +108,4 @@ async def test_times_that_cannot_be_hide_no_other(url: str, values: Any) -> None
         lines = [json.loads(host_line(copy, name)) for copy in copies]
         assert [line["host"] for line in lines] == ["a", "bad"]
         assert lines[0]["away"] is None
-    assert "a" in [row["host"] for row in found(copies, 1, "") if row["now"]]
+    assert "a" in [row["host"] for row in found(copies, Wanted(1, "")) if row["now"]]

@@ -60,3 +60,11 @@ def _card(card: int, division: Division, broken: int) -> list[GpuReading]:
             for number, profile in division.get(card, {}).items()
         ),
     ]
+
+
+def instance(number: int, profile: str, uuid: str, *processes: str) -> str:
+    """Return a MIG instance of the GPU before it, as a part of a scenario."""
+    lines = ["[[gpus.mig]]", f"number = {number}", f'profile = "{profile}"', f'uuid = "{uuid}"']
+    for process in processes:
+        lines += ["[[gpus.mig.processes]]", *process.split(";")]
+    return "\n".join(lines) + "\n"

@@ -135,16 +135,16 @@ class Mom:
 
 
 @contextmanager
-def mom() -> Iterator[Mom]:
-    """Run a node until the block ends."""
+def mom(*scenario: str) -> Iterator[Mom]:
+    """Run a node until the block ends, with these GPUs instead of `cards`."""
     with tempfile.TemporaryDirectory(prefix="chg-", dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
         daemon = Daemon(folder, SETTINGS.format(folder=folder))
-        daemon.place(*cards())
+        daemon.place(*(scenario or cards()))
         daemon.start()
         try:
-            until(lambda: daemon.status().count("AVAILABLE") == GPUS)
+            until(lambda: scenario or daemon.status().count("AVAILABLE") == GPUS)
             yield Mom(daemon)
         finally:
             daemon.stop()

@@ -8,7 +8,7 @@ from canhazgpu.events.reservations import Reservation
 from canhazgpu.service.reservations.ended import EndedFilter
 
 ENDED = Reservation(
-    id="r1-1", kind="manual", user="alice", uid=1001, gpus=(0, 3), started="2026-11-30T10:00:00.000Z"
+    id="r1-1", kind="manual", user="alice", uid=1001, gpus=(0, 3, 5121), started="2026-11-30T10:00:00.000Z"
 )
 
 
@@ -26,6 +26,8 @@ ENDED = Reservation(
         ({"gpu": 3}, True),
         ({"gpu": 1}, False),
         ({"user": "alice", "gpu": 1}, False),
+        ({"gpu": 4}, True),  # One of its instances.
+        ({"gpu": 5124}, False),  # Another one.
     ],
 )
 def test_a_filter(wanted: dict[str, Any], fits: bool) -> None:  # noqa: FBT001

@@ -179,3 +179,22 @@ def test_names_that_look_the_same_are_one_value() -> None:
         families = figures(ANSWER | {"gpus": gpus, "streams": report}, most_users)
         keys = [(one.name, *one.labels.items()) for family in families for one in family.samples]
         assert len(set(keys)) == len(keys)
+
+
+def test_a_divided_gpu_counts_as_its_instances() -> None:
+    """It is partitioned whoever holds it, unless it fails, and only its instances have levels."""
+    card = held(0, "alice", "r1") | {"instances": [1024]}
+    found = values(gpus=[card, held(1024, "alice", "r1"), GPU | {"gpu_id": 1, "uuid": "GPU-1"}])
+    assert {state: found["gpus", state] for state in ("in_use", "available", "partitioned")} == {
+        "in_use": 1,
+        "available": 1,
+        "partitioned": 1,
+    }
+    assert found["gpu_state", "0", "partitioned", "GPU-0"] == 1
+    assert found["gpu_reserved", "0:0", "GPU-1024"] == 1
+    assert ("gpu_memory_total_bytes", "0:0", "GPU-1024") in found
+    for name in ("gpu_reserved", "gpu_in_use", "gpu_memory_total_bytes"):
+        assert (name, "0", "GPU-0") not in found
+    assert found["reserved_gpus", "manual", "alice"] == 1
+    found = values(gpus=[card | {"status": "ERROR"}])
+    assert (found["gpus", "error"], found["gpus", "partitioned"]) == (1, 0)

@@ -51,3 +51,12 @@ def test_the_number_of_hosts_is_bounded() -> None:
 def test_an_empty_fleet() -> None:
     """Without hosts, only their number is there."""
     assert values() == {("hosts", "current"): 0, ("hosts", "away"): 0}
+
+
+def test_a_divided_gpu_counts_as_its_instances() -> None:
+    """A card that is held as a whole is partitioned, and one that fails has an error."""
+    line = row("a", IN_USE=3, ERROR=1, AVAILABLE=1)
+    line["counts"] |= {"whole": {"AVAILABLE": 1}, "instances": {"IN_USE": 2}}
+    found = values(line)
+    states = ("available", "in_use", "error", "partitioned")
+    assert [found["gpus", "a", state] for state in states] == [1, 2, 1, 1]

@@ -114,6 +114,10 @@ def test_no_text_does_anything_but_read_or_refuse(text: str) -> None:
         (["1h", "30m"], ([], "1h 30m")),
         (["GPU-8f", "1w"], (["GPU-8f"], "1w")),
         (["3", "x"], (["3"], "x")),
+        (["0:1"], (["0:1"], None)),
+        (["3", "0:1"], (["3", "0:1"], None)),
+        (["0:1,1:0", "1h"], (["0:1,1:0"], "1h")),
+        (["0:1", "1:30:00"], (["0:1"], "1:30:00")),
     ],
 )
 def test_gpus_and_a_time_as_arguments(words: list[str], found: object) -> None:

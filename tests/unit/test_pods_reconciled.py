@@ -16,7 +16,7 @@ NOTHING = Pods({}, any=False)
 
 def row(status: str, **facts: Any) -> dict[str, Any]:
     """Return a row of the status."""
-    common = {"uuid": "GPU-a", "minor": 3, "in_use": False, "reservation": None}
+    common = {"gpu_id": 0, "uuid": "GPU-a", "minor": 3, "in_use": False, "reservation": None}
     return {**common, "status": status, **facts}
 
 
@@ -48,6 +48,23 @@ def test_gpus_that_are_not_managed_or_have_no_device_file_are_not_offered() -> N
     """They are left out of the list."""
     rows = [row("UNMANAGED"), row("AVAILABLE", minor=None), row("AVAILABLE", uuid="")]
     assert devices_of(rows) == ()
+
+
+def test_mig_instances_and_divided_gpus_are_not_offered() -> None:
+    """Also by an older service, which has no rows of instances."""
+    instance = row("AVAILABLE", gpu_id=1024, parent=0, uuid="MIG-0", in_use=True)
+    assert devices_of([row("PARTITIONED", instances=[1024]), instance]) == ()
+    assert devices_of([row("AVAILABLE", mig=[{"uuid": "MIG-0"}])]) == ()
+    assert len(devices_of([row("AVAILABLE", instances=[], mig=[])])) == 1
+
+
+def test_a_gpu_that_was_divided_while_a_pod_held_it_is_released() -> None:
+    """It is listed as unhealthy until then, and in use while one of its instances is."""
+    card = row("IN_USE", reservation=POD, instances=[1024])
+    for in_use in (True, False):
+        instance = row("IN_USE", gpu_id=1024, parent=0, uuid="MIG-0", in_use=in_use, reservation=POD)
+        (found,) = devices_of([card, instance])
+        assert found == Device("GPU-a", 3, healthy=False, in_use=in_use, held=HELD, is_divided=True)
 
 
 def test_without_a_service_only_gpus_of_pods_stay_healthy() -> None:

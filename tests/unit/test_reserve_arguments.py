@@ -32,6 +32,11 @@ class Number:
         ({"gpus": -1}, ValueError, "gpus is -1: reserve 1 or more"),
         ({"vendor": "intel"}, ValueError, "vendor must be one of nvidia, amd, not 'intel'"),
         ({"gpus": 9999}, ValueError, "gpus is 9999"),
+        ({"mig": 1}, TypeError, "mig must be a string such as '1g.10gb', not 1"),
+        ({"mig": "g."}, ValueError, "mig: 'g.' is not a MIG profile: write it like 1g.10gb"),
+        ({"mig": "1g.10gb:0"}, ValueError, "mig: '1g.10gb:0': request 1 or more instances"),
+        ({"mig": "1g.10gb", "gpus": 2}, ValueError, "gpus is 2: write mig='1g.10gb:2'"),
+        ({"mig": "1g.10gb", "gpu_ids": ["0:1"]}, ValueError, "but gpu_ids names GPUs: leave one of them out"),
         ({"gpu_ids": "0-1"}, TypeError, "gpu_ids must be a list such as [0, 1], not '0-1'"),
         ({"gpu_ids": 3}, TypeError, "gpu_ids must be a list such as [0, 1], not 3"),
         ({"gpu_ids": []}, ValueError, "gpu_ids is empty"),
@@ -67,4 +72,9 @@ def test_valid_arguments() -> None:
     }
     assert request_body(2, range(2), None, None)["gpus"] == [0, 1]
     assert request_body(1, None, None, None, "amd")["vendor"] == "amd"
+    assert request_body(1, None, None, None, mig="1G.10GB:2") == {
+        "kind": "manual",
+        "count": 2,
+        "profile": "1g.10gb",
+    }
     assert [checked_wait(one) for one in (True, False, "30m")] == [True, False, "30m"]

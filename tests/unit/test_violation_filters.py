@@ -52,6 +52,8 @@ def test_what_is_not_said_is_a_week_and_everything() -> None:
         ({"gpu": "1e3"}, "is not the number of a GPU"),
         ({"gpu": "٣"}, "is not the number of a GPU"),
         ({"gpu": "10000000"}, "is not the number of a GPU"),
+        ({"gpu": "0:"}, "is not the number of a GPU"),
+        ({"gpu": "0:1:2"}, "is not the number of a GPU"),
         ({"user": ""}, "--user: the value is empty"),
         ({"since": " "}, "--since: the value is empty"),
         ({"kind": "theft"}, "use one of unreserved, trespass, overstaying"),

@@ -10,8 +10,8 @@ from canhazgpu.cli.web.markup import Child, Element, el, moment
 from canhazgpu.cli.web.pages.bookings import next_bookings
 from canhazgpu.cli.web.pages.charts import meter, sparkline
 from canhazgpu.cli.web.spelling import spell_memory
+from canhazgpu.events.spelling.gpu_counts import describe_request, spell_count
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
-from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 MAIN = "now"
 SHOWN = 12  # Processes listed on a card; the rest are counted.
@@ -84,8 +84,8 @@ def _summary(state: State, violations: int) -> Element:
     parts = [f"{count} {name}" for name, count in found.items() if count]
     parts += [f"{len(state.queue)} waiting"] if state.queue else []
     parts += [f"{violations} open violation{'s' if violations > 1 else ''}"] if violations else []
-    count = len(gpus)
-    return el("p", f"{count} GPU{'' if count == 1 else 's'}: {', '.join(parts)}", id="summary")
+    count = spell_count([gpu["gpu_id"] for gpu in gpus])
+    return el("p", f"{count}: {', '.join(parts)}", id="summary")
 
 
 def _gpus(state: State, history: History | None) -> list[Element]:
@@ -230,7 +230,6 @@ def _queue(rows: list[dict[str, Any]]) -> list[Element]:
 
 
 def _request(one: dict[str, Any]) -> Element:
-    gpus = name_gpus(one["gpus"]) if one["gpus"] else f"{one['count']} GPU{'' if one['count'] == 1 else 's'}"
     note = ": ".join(filter(None, [one["label"], one["note"]]))
     expected: list[Child] = (
         ["expected ", moment(one["expected"]), ", ", moment(one["expected"], "from_now")]
@@ -240,7 +239,7 @@ def _request(one: dict[str, Any]) -> Element:
     return el(
         "li",
         el("strong", one["user"], data_user=one["user"]),
-        f" waits for {gpus}, since ",
+        f" waits for {describe_request(one)}, since ",
         moment(one["queued"]),
         "; ",
         *expected,

@@ -12,6 +12,7 @@ from canhazgpu.cli.web.pages.charts import HEIGHT, colours_of, legend_of_users, 
 from canhazgpu.cli.web.pages.periods import HOUR_MS, HOURS, SPANS, STEPS, Period, axis, bar, coming, share
 from canhazgpu.cli.web.pages.violations import choices, table
 from canhazgpu.events.spelling.gpu_numbers import spell_gpu
+from canhazgpu.events.spelling.gpu_ranges import spell_ranges
 from canhazgpu.events.timestamps import ms_of, rfc3339
 
 ABOUT = "Above: who had reserved the GPU. Below: how much of the time it was used, and violations in red."
@@ -153,7 +154,7 @@ def _as_table(reservations: Sequence[Block], period: Period) -> Element:
         (
             one.user,
             one.what,
-            ", ".join(map(str, one.gpus)),
+            spell_ranges(one.gpus),
             moment(rfc3339(one.begin_ms)),
             moment(rfc3339(one.end_ms)) if one.end_ms else "now",
         )

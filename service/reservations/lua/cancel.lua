@@ -46,7 +46,7 @@ for _, request in ipairs(host.requests) do
   if chosen[request.id] then
     leave(request, 'cancelled', order.by)
     cancelled[#cancelled + 1] = {id = request.id, user = request.user, kind = request.kind, count = needed(request),
-      gpus = request.gpus, note = request.note}
+      profile = request.profile, gpus = request.gpus, note = request.note}
   else
     staying[#staying + 1] = request
   end

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from canhazgpu.events.envelope import Event, matches
+from canhazgpu.events.spelling.gpu_numbers import is_part_of
 from canhazgpu.service.violations.filters import filters
 
 NAMES = ("since", "until", "user", "gpu")
@@ -15,8 +16,8 @@ MOST_DIGITS = 6
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Selects events that match everything that is set. Nothing after `until_ms` is read.
 
-    A user's are those that name them as the user, the holder or the recipient. `newest`: only so many of the
-    past ones.
+    A user's are those that name them as the user, the holder or the recipient, and a GPU's those that name it
+    or one of its MIG instances. `newest`: only so many of the past ones.
     """
 
     types: Sequence[str] = ()
@@ -30,7 +31,7 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
         return (
             matches(event.type, self.types)
             and (self.user is None or self._is_users(event))
-            and (self.gpu is None or self._is_gpus(event))
+            and (self.gpu is None or self._is_about(self.gpu, event))
         )
 
     def _is_users(self, event: Event) -> bool:
@@ -38,10 +39,11 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
         named = [data.get("user"), data.get("person"), data.get("holder"), *_listed(data.get("users"))]
         return self.user in named
 
-    def _is_gpus(self, event: Event) -> bool:
+    def _is_about(self, gpu: int, event: Event) -> bool:
         data = event.data
         within = [one.get("gpu") for one in _listed(data.get("violations")) if isinstance(one, dict)]
-        return self.gpu in [data.get("gpu"), data.get("index"), *_listed(data.get("gpus")), *within]
+        named = [data.get("gpu"), data.get("index"), *_listed(data.get("gpus")), *within]
+        return any(is_part_of(one, gpu) for one in named)
 
 
 def _listed(value: object) -> Sequence[object]:

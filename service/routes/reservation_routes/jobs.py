@@ -1,5 +1,6 @@
 """The API routes of jobs: a scheduler's prolog and epilog hold GPUs for the users of its jobs. Root only."""
 
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -8,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from canhazgpu.events.gpu import GpuUsage
 from canhazgpu.events.reservations import KUBERNETES, PBS, SLURM, Record, job_label
-from canhazgpu.events.spelling.gpu_numbers import is_instance, without_parts
-from canhazgpu.events.spelling.gpu_ranges import spell_ranges
+from canhazgpu.events.spelling.gpu_numbers import card_of, is_instance, without_parts
+from canhazgpu.events.spelling.gpu_ranges import name_gpus, spell_ranges
 from canhazgpu.service.api.context import Lines, body, operation_id, proven_peer_of, require_admin, respond
 from canhazgpu.service.api.errors import Problem
 from canhazgpu.service.api.gpu_names import indices
@@ -65,6 +67,8 @@ class JobRoutes:
         if not await self._scanner.wait_for_new_scan(SCAN_PATIENCE):
             raise Problem(503, "not-scanned", "the GPUs do not answer", "run `canhazgpu doctor`")
         gpus = await self._managed(self._gpus(params))
+        if params.kind == KUBERNETES:
+            _refuse_divided(gpus, self._scanner.known)
         if params.request is None:
             await self._end_former(params, gpus, peer)
         name = await self._users.name_of(params.uid)
@@ -173,6 +177,15 @@ class JobRoutes:
 
     def _refresh(self, allocation: AllocationRequest) -> AllocationRequest:
         return msgspec.structs.replace(allocation, user=self._users.name(allocation.uid) or allocation.user)
+
+
+def _refuse_divided(named: Iterable[int], known: Mapping[int, GpuUsage]) -> None:
+    """Raise Problem for MIG instances and for GPUs that have some: a pod expects whole GPUs."""
+    divided = {card_of(index) for index in known}
+    parts = [index for index in named if index in divided or is_instance(index)]
+    if parts:
+        detail = f"{name_gpus(parts)}: pods get GPUs that are not divided into MIG instances"
+        raise Problem(409, "divided", detail, "the plugin does not offer them")
 
 
 def _root(request: Request) -> Peer:
