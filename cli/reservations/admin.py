@@ -14,6 +14,7 @@ from canhazgpu.cli.reservations.reserve import print_released
 from canhazgpu.cli.syntax.gpu_list import ALL
 from canhazgpu.client.reservations import post
 from canhazgpu.events.sanitize import printable
+from canhazgpu.events.spelling.gpu_ranges import name_gpus
 
 if TYPE_CHECKING:
     from canhazgpu.cli.syntax.gpu_list import GpuNames
@@ -174,7 +175,7 @@ def _plan(
         return
     sys.stdout.write(f"Maintenance of {spell_booking(row)}: {row['id']}\n")
     for one in row["concerned"]:
-        what = f"booking {one['booking']}" if one["booking"] else arguments.format_gpus(one["gpus"])
+        what = f"booking {one['booking']}" if one["booking"] else name_gpus(one["gpus"])
         sys.stdout.write(f"Notified: {printable(one['user'], 64)} ({what})\n")
 
 

@@ -76,9 +76,6 @@ SHOULD = {
         ".cli.display.booking_table",
         ".cli.reservations",
         ".cli.reservations.queue_listing",
-        ".events.spelling",
-        ".events.spelling.gpu_numbers",
-        ".events.spelling.gpu_ranges",
     },
     "cancel": {".cli.reservations.cancel", *RESERVATION},
 }

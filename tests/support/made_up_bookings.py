@@ -23,6 +23,8 @@ def bookings(now: datetime) -> list[BookingResponse]:
     return [
         BookingResponse(
             id=f"b{number}",
+            series=None,
+            drain=None,
             user=user,
             label=None,
             note=note,
