@@ -37,7 +37,7 @@ def test_it_begins_and_ends(two: Daemon) -> None:
     assert second == "Notified: root (GPU 1)"
     later = first.rpartition(": ")[2]
     assert "new cooler" in two.run("bookings").stdout
-    refused = two.run("run", "--gpus", "1", "--nonblock", "--", "true")
+    refused = two.run("run", "--new", "--gpus", "1", "--nonblock", "--", "true")
     assert "booked" in refused.stderr
     begun = json.loads(two.run(*words, "0", "--begin", "now", "--json").stdout)
     assert (begun["drain"], begun["gpus"], begun["concerned"]) == ("new cooler", [0], [])
