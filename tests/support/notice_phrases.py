@@ -162,7 +162,7 @@ SAYS = {
         "GPU 3  is drained",
         "canhazgpu cancel b1187",
     ],
-    "booking-missed-holder": ["has ended and never began.", "Its GPUs were not free until its end."],
+    "booking-missed-holder": ["has ended and never began.", "Not enough GPUs became free before its end."],
     "booking-missed-holder-off": ["has ended and never began.", "was not running at that time"],
     "stalled-admins": [
         "Scanning stopped at 2026-11-24 09:14:10 UTC: the driver has not answered for 60 s.",
